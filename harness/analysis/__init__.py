@@ -1,0 +1,1 @@
+"""Turns rows into comparisons: intervals, tests, tuning, claims."""

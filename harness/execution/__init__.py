@@ -1,0 +1,1 @@
+"""Runs cases: the parent's runner, the isolated worker, the executors."""

@@ -1,0 +1,117 @@
+"""The hooks a plugin may implement; these docstrings are the hook reference.
+
+Implement a hook as a module-level function of the same name marked with ``harness.api.hookimpl``. Take only the
+arguments you need, by name and without defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pluggy
+
+from harness.api import (
+    PROJECT,
+    Case,
+    ExecutorSpec,
+    Json,
+    Metric,
+    Reporter,
+    Row,
+    RunInfo,
+    Skip,
+    Technique,
+    WorkloadSpec,
+)
+
+if TYPE_CHECKING:
+    import click
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+
+# Declaring hooks are called plugin by plugin, once, at start: no torch, no files read, no network.
+
+
+@hookspec
+def register_techniques() -> Sequence[Technique]:
+    """Declare techniques. Their ids are qualified with the plugin's name: ``pissa`` of ``lora`` is ``lora/pissa``."""
+    raise AssertionError("a specification is never called")
+
+
+@hookspec
+def register_workloads() -> Sequence[WorkloadSpec]:
+    """Declare workloads: data, model, protocol and metrics of a standard problem."""
+    raise AssertionError("a specification is never called")
+
+
+@hookspec
+def register_suites() -> Sequence[Path]:
+    """Declare suite files (TOML). The file's stem is the suite's id."""
+    raise AssertionError("a specification is never called")
+
+
+@hookspec
+def register_metrics() -> Sequence[Metric]:
+    """Declare metrics that workloads emit beyond the built-in ones. Metric ids are global."""
+    raise AssertionError("a specification is never called")
+
+
+@hookspec
+def register_reporters() -> Sequence[Reporter]:
+    """Declare output formats for ``harness run --format``."""
+    raise AssertionError("a specification is never called")
+
+
+@hookspec
+def register_executors() -> Sequence[ExecutorSpec]:
+    """Declare ways to run cases for ``harness run --executor``."""
+    raise AssertionError("a specification is never called")
+
+
+@hookspec
+def register_commands(cli: click.Group) -> None:
+    """Add commands to the ``harness`` command line with ``cli.add_command``."""
+
+
+# Planning hooks run in the parent, before anything starts.
+
+
+@hookspec
+def modify_cases(cases: list[Case]) -> None:
+    """Filter or reorder the planned cases in place. Keys are the host's: replace no case with an altered one."""
+
+
+@hookspec(firstresult=True)
+def check_case(case: Case, environment: Mapping[str, Json]) -> Skip | None:
+    """Say that a case cannot or should not run here, with a reason that becomes its row. The first answer counts."""
+
+
+# Observing hooks run in the parent; one that raises is reported once, dropped, and never harms the run.
+
+
+@hookspec
+def run_started(run: RunInfo) -> None:
+    """A run has its folder and its plan; no case has started."""
+
+
+@hookspec
+def case_started(case: Case) -> None:
+    """A case was handed to the executor."""
+
+
+@hookspec
+def case_finished(row: Row) -> None:
+    """A row is on disk."""
+
+
+@hookspec
+def run_finished(run: RunInfo) -> None:
+    """A run has ended, also when it was interrupted; ``run.exit_code`` says how."""
+
+
+@hookspec
+def environment_info() -> Mapping[str, Json]:
+    """Add facts about the machine or the setting to the environment of every row, under the plugin's name."""
+    raise AssertionError("a specification is never called")

@@ -1,0 +1,1 @@
+"""Reads clocks, memory and the environment."""

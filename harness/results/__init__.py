@@ -1,0 +1,1 @@
+"""Keeps rows: schema, store, index, exports."""

@@ -1,0 +1,1 @@
+"""The judge: contracts, workloads, data and metrics."""
