@@ -80,7 +80,11 @@ def register_commands(cli: click.Group) -> None:
 
 @hookspec
 def modify_cases(cases: list[Case]) -> None:
-    """Filter or reorder the planned cases in place. Keys are the host's: replace no case with an altered one."""
+    """Filter or reorder planned cases in place, before they start.
+
+    Called with the first cases of all techniques, and again with those that follow from a technique's tuning.
+    Keys are the host's: replace no case with an altered one.
+    """
 
 
 @hookspec(firstresult=True)

@@ -1,1 +1,106 @@
-"""The command line, one module a command."""
+"""The command line, one module a command; a command's module is imported when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from harness import __version__
+from harness.cli.app import plugin_options
+
+_COMMANDS = {
+    "run": "harness.cli.run:run",
+    "list": "harness.cli.list:list_",
+    "plugins": "harness.cli.plugins:plugins",
+    "show": "harness.cli.show:show",
+    "runs": "harness.cli.runs:runs",
+    "export": "harness.cli.export:export",
+    "cache": "harness.cli.cache:cache",
+    "completion": "harness.cli.completion:completion",
+}
+
+
+class _Commands(click.Group):
+    """The built-in commands by name, and after them those that plugins add."""
+
+    _plugins_asked = False
+
+    def _ask_plugins(self, context: click.Context) -> None:
+        if not self._plugins_asked:
+            from harness.cli.app import App
+
+            self._plugins_asked = True
+            context.ensure_object(App).host.notify("register_commands", cli=self)
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """Built-in commands in the order a newcomer needs them, then the plugins'."""
+        self._ask_plugins(context)
+        return [*_COMMANDS, *sorted(set(self.commands) - set(_COMMANDS))]
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """Import a built-in command, or look among the plugins'."""
+        if name in _COMMANDS:
+            module, _, attribute = _COMMANDS[name].partition(":")
+            command: click.Command = getattr(importlib.import_module(module), attribute)
+            return command
+        self._ask_plugins(context)
+        return self.commands.get(name)
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Say the nearest command where there is none of that name."""
+        name = args[0]
+        if not name.startswith("-") and self.get_command(context, name) is None:
+            from harness.host import nearest
+
+            hint = nearest(name, self.list_commands(context)) or "; harness --help lists them"
+            raise click.UsageError(f"no command {name!r}{hint}", context)
+        return super().resolve_command(context, args)
+
+
+@click.group(
+    name="harness",
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Start with: harness run --suite peft --quick",
+)
+@plugin_options
+@click.version_option(__version__, prog_name="harness")
+def cli() -> None:
+    """Benchmark deep-learning techniques: accuracy, memory and throughput, with an interval on every number."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave with its exit code: 0 fine, 1 a case failed, 2 wrong usage, 130 interrupted."""
+    try:
+        code = cli.main(args=list(arguments) if arguments is not None else None, prog_name="harness", standalone_mode=False)
+    except click.exceptions.Abort:
+        code = 130
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except BrokenPipeError:
+        # the reader left (harness list | head): not an error, and Python must not flush into the closed pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except KeyboardInterrupt:
+        code = 130
+    except Exception as error:
+        code = _explain(error)
+    sys.exit(code or 0)
+
+
+def _explain(error: Exception) -> int:
+    """Print an error meant for a person, one line a problem; anything else is a bug of ours and keeps its traceback."""
+    from harness.api import HarnessError
+
+    if not isinstance(error, HarnessError):
+        raise error
+    for line in str(error).splitlines():
+        click.echo(f"harness: error: {line}", err=True)
+    return error.exit_code

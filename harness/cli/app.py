@@ -1,0 +1,155 @@
+"""What the commands share: the options that steer plugins, the loaded host, the store."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from harness.host import Host
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(kw_only=True)
+class App:
+    """The choices made on the command line about plugins, and the host they lead to."""
+
+    plugins: list[str] = field(default_factory=list)
+    no_plugins: bool = False
+    strict: bool = False
+    verbose: int = 0
+    _host: Host | None = None
+
+    @property
+    def host(self) -> Host:
+        """The loaded host. Says each broken plugin in one line; raises UsageError for them under --strict-plugins."""
+        if self._host is None:
+            self._host = self._load()
+        return self._host
+
+    def _load(self) -> Host:
+        from harness.api import UsageError
+        from harness.host import DISABLE, load_host, warn
+
+        disable = [name.removeprefix(DISABLE) for name in self.plugins if name.startswith(DISABLE)]
+        enable = [name for name in self.plugins if not name.startswith(DISABLE)]
+        host = load_host(enable, disable, entry_points=not self.no_plugins)
+        problems = [f"plugin {record.name!r} is broken: {record.cause}" for record in host.broken]
+        if self.strict and problems:
+            raise UsageError(*problems)
+        for problem in problems:
+            warn(problem)
+        if self.verbose:
+            for record in host.broken:
+                click.echo(record.detail, err=True)
+        return host
+
+
+def current() -> App:
+    """The App of the running command line."""
+    return click.get_current_context().ensure_object(App)
+
+
+def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    app = context.ensure_object(App)
+    if parameter.name == "plugins":
+        app.plugins.extend(value)
+    elif parameter.name == "verbose":
+        app.verbose = max(app.verbose, value)
+    elif value:
+        setattr(app, str(parameter.name), True)
+
+
+_PLUGIN_OPTIONS = (
+    click.option(
+        "-p",
+        "plugins",
+        multiple=True,
+        metavar="[no:]NAME",
+        expose_value=False,
+        is_eager=True,
+        callback=_remember,
+        help="Load the plugin module NAME though it is not installed, or leave out the plugin no:NAME.",
+    ),
+    click.option(
+        "--no-plugins",
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=_remember,
+        help="Load no installed plugin.",
+    ),
+    click.option(
+        "--strict-plugins",
+        "strict",
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=_remember,
+        help="Stop with an error if a plugin is broken.",
+    ),
+    click.option(
+        "-v",
+        "--verbose",
+        count=True,
+        expose_value=False,
+        is_eager=True,
+        callback=_remember,
+        help="Say more: tracebacks of broken plugins, what the worker processes print.",
+    ),
+)
+
+
+def plugin_options(command: F) -> F:
+    """Add -p, --no-plugins, --strict-plugins and -v, which mean the same before and after a command's name."""
+    return functools.reduce(lambda inner, option: option(inner), reversed(_PLUGIN_OPTIONS), command)
+
+
+def store_option(command: F) -> F:
+    """Add --store."""
+    return click.option(
+        "--store",
+        type=click.Path(file_okay=False, path_type=Path),
+        envvar="HARNESS_STORE",
+        show_envvar=True,
+        help="Where runs are kept.  [default: .harness in this folder]",
+    )(command)
+
+
+def json_option(command: F) -> F:
+    """Add --json."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def print_json(value: object) -> None:
+    """Print ``value`` as indented JSON."""
+    click.echo(json.dumps(value, indent=2, default=list))
+
+
+def cache_folder() -> Path:
+    """Where trained base models are kept: HARNESS_CACHE, or the user's cache folder."""
+    chosen = os.environ.get("HARNESS_CACHE")
+    if chosen:
+        return Path(chosen)
+    from platformdirs import user_cache_path
+
+    return user_cache_path("technique-harness", appauthor=False)
+
+
+def complete_from(kind: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """A shell completion over what the plugins offer: 'suites', 'techniques' or 'workloads'."""
+
+    def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+        names = getattr(context.ensure_object(App).host.declared, kind)
+        both = [*(full.rpartition("/")[2] for full in names), *names]
+        return sorted({name for name in both if name.startswith(incomplete)})
+
+    return complete

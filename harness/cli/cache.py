@@ -1,0 +1,51 @@
+"""``harness cache``: the trained base models that runs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from harness.cli.app import cache_folder, json_option, print_json
+
+
+@click.group()
+def cache() -> None:
+    """Show or clear the trained base models that runs share."""
+
+
+@cache.command()
+@json_option
+def show(as_json: bool) -> None:
+    """Show where the cache is and what lies in it."""
+    from harness.report.units import size
+
+    folder = cache_folder()
+    files = [(path, path.stat().st_size) for path in _files(folder)]
+    if as_json:
+        found = [{"name": str(path.relative_to(folder)), "bytes": length} for path, length in files]
+        print_json({"folder": str(folder), "files": found})
+        return
+    click.echo(f"{folder}: {len(files)} files, {size(sum(length for _, length in files))}")
+    for path, length in files:
+        click.echo(f"  {size(length):>10}  {path.relative_to(folder)}")
+
+
+@cache.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def clear(yes: bool) -> None:
+    """Remove the cached base models; the next run trains them again."""
+    folder = cache_folder()
+    files = _files(folder)
+    if not files:
+        click.echo(f"{folder}: nothing to clear")
+        return
+    if not yes:
+        click.confirm(f"Remove {len(files)} files from {folder}?", abort=True)
+    for path in files:
+        path.unlink(missing_ok=True)
+    click.echo(f"removed {len(files)} files from {folder}")
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []

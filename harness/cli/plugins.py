@@ -1,0 +1,49 @@
+"""``harness plugins``: what is installed, and what is wrong with what is not working."""
+
+from __future__ import annotations
+
+import click
+
+from harness.cli.app import current, json_option, plugin_options, print_json
+
+
+@click.command()
+@plugin_options
+@json_option
+def plugins(as_json: bool) -> None:
+    """Show the plugins, whether each works, and the first cause where one does not."""
+    host = current().host
+    offered = {
+        record.name: [full for full, entry in host.techniques.items() if entry.plugin == record.name]
+        for record in host.plugins
+    }
+    if as_json:
+        print_json(
+            [
+                {
+                    "name": record.name,
+                    "distribution": record.distribution,
+                    "version": record.version,
+                    "module": record.module,
+                    "status": record.status,
+                    "techniques": offered[record.name],
+                    "cause": record.cause,
+                    "detail": record.detail,
+                }
+                for record in host.plugins
+            ]
+        )
+        return
+    from tabulate import tabulate
+
+    rows = [
+        [
+            record.name,
+            " ".join(filter(None, [record.distribution or record.module, record.version])),
+            record.status,
+            len(offered[record.name]) or "",
+            record.cause,
+        ]
+        for record in host.plugins
+    ]
+    click.echo(tabulate(rows, headers=["plugin", "distribution", "status", "techniques", "cause"], tablefmt="simple"))

@@ -1,0 +1,289 @@
+"""Takes a plan through an executor, one row for every case, the moment it exists."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from harness.analysis.tuning import select_best
+from harness.api import Case, Executor, Json, Reply, Row, Skip, Unit
+from harness.host import Host
+from harness.plan import Contestant, Plan, Tuned
+
+TICK_S = 0.25
+"""How often the progress display hears of what is running."""
+
+
+class Progress(Protocol):
+    """Who is told how a run goes."""
+
+    def planned(self, rows: int) -> None:
+        """How many rows the run will have, as far as is known now."""
+
+    def finished(self, row: Row) -> None:
+        """A row is on disk."""
+
+    def running(self, cases: Sequence[tuple[Case, str]]) -> None:
+        """What is under way, and the phase it is in."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """Where a run's rows go: its id and environment, the durable ``record``, and the rows it has already."""
+
+    run: str
+    environment: Mapping[str, Json]
+    record: Callable[[Row], None]
+    stored: Mapping[str, Row] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True)
+class _State:
+    """How far a contestant has come."""
+
+    contestant: Contestant
+    planned: int
+    waiting: set[str] = field(default_factory=set)
+    rows: list[Row] = field(default_factory=list)
+    tuned: Tuned | None = None
+    over: bool = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether anything it was asked worked, so that more is worth asking."""
+        return any(row.ok for row in self.rows)
+
+
+class Runner:
+    """Runs a plan: first the seed-determined lanes side by side, then the timed blocks alone."""
+
+    def __init__(self, plan: Plan, host: Host, executor: Executor, session: Session, progress: Progress) -> None:
+        self._plan = plan
+        self._host = host
+        self._executor = executor
+        self._session = session
+        self._progress = progress
+        self._states = [_State(contestant=one, planned=plan.size(one)) for one in plan.contestants]
+        self._owner: dict[str, _State] = {}
+        self._queue: deque[Case] = deque()
+        self._started: dict[str, str] = {}
+        self.rows: list[Row] = []
+
+    def run(self) -> None:
+        """Run everything that is missing. On an exception or Ctrl-C all processes are ended and rows kept."""
+        try:
+            self._tell_size()
+            self._skip_unavailable()
+            self._prepare()
+            for state in self._states:
+                if not state.over:
+                    self._ask(state, self._plan.trial_cases(state.contestant))
+            self._drain()
+            for workload in self._plan.suite.workloads:
+                self._time(workload)
+        finally:
+            self._executor.close()
+
+    # -------------------------------------------------------------------------------------- side by side
+
+    def _skip_unavailable(self) -> None:
+        for state in self._states:
+            if state.contestant.skip:
+                case = self._plan.trial_cases(state.contestant)[0]
+                self._owner[case.key] = state
+                self._end(state)
+                self._finish(case, _skipped(state.contestant.skip))
+
+    def _prepare(self) -> None:
+        """Make the base models, one process a workload; where that fails its contestants leave one row each."""
+        for workload in self._plan.suite.workloads:
+            states = [state for state in self._states if state.contestant.workload == workload and not state.over]
+            cases = [self._plan.trial_cases(state.contestant)[0] for state in states]
+            if not states or all(case.key in self._session.stored for case in cases):
+                continue
+            self._executor.submit(Unit(cases=(cases[0],), prepare=True))
+            replies = self._wait_for_one()
+            if replies[0].status == "ok":
+                continue
+            for state, case in zip(states, cases, strict=True):
+                self._owner[case.key] = state
+                self._end(state)
+                self._finish(case, replace(replies[0], reason=f"preparing {workload}: {replies[0].reason}"))
+
+    def _wait_for_one(self) -> list[Reply]:
+        while True:
+            self._progress.running(self._executor.running())
+            for _, replies in self._executor.wait(TICK_S):
+                return replies
+
+    def _ask(self, state: _State, cases: list[Case], *, first: bool = False) -> None:
+        """Queue what is not stored and not refused; cases that follow from a result go before fresh ones."""
+        cases = self._admitted(cases)
+        for case in cases:
+            self._owner[case.key] = state
+            state.waiting.add(case.key)
+        (self._queue.extendleft if first else self._queue.extend)(reversed(cases) if first else cases)
+        if not cases:
+            self._advance(state)
+
+    def _admitted(self, cases: list[Case]) -> list[Case]:
+        self._host.notify("modify_cases", cases=cases)
+        return cases
+
+    def _drain(self) -> None:
+        running = 0
+        while self._queue or running:
+            while self._queue and running < self._executor.slots:
+                case = self._queue.popleft()
+                if self._settle(case):
+                    continue
+                self._start(case)
+                self._executor.submit(Unit(cases=(case,)))
+                running += 1
+            self._progress.running(self._executor.running())
+            if not running:
+                continue
+            for unit, replies in self._executor.wait(TICK_S):
+                running -= 1
+                self._finish(unit.cases[0], replies[0])
+
+    def _settle(self, case: Case) -> bool:
+        """Whether the case needs no process: its row is stored already, or a plugin says not to run it."""
+        stored = self._session.stored.get(case.key)
+        if stored is not None:
+            self._take(stored)
+            return True
+        answers = self._host.notify("check_case", case=case, environment=self._session.environment)
+        if answers:
+            self._finish(case, _skipped(answers[0][1]))
+            return True
+        return False
+
+    def _start(self, case: Case) -> None:
+        self._started[case.key] = _now()
+        self._host.notify("case_started", case=case)
+
+    def _finish(self, case: Case, reply: Reply) -> None:
+        row = Row(
+            run=self._session.run,
+            case=case,
+            reply=reply,
+            started=self._started.pop(case.key, None) or _now(),
+            environment=self._session.environment,
+        )
+        self._session.record(row)
+        self._host.notify("case_finished", row=row)
+        self._take(row)
+
+    def _take(self, row: Row) -> None:
+        self.rows.append(row)
+        self._progress.finished(row)
+        state = self._owner[row.case.key]
+        state.rows.append(row)
+        state.waiting.discard(row.case.key)
+        if row.case.lane != "time" and not state.waiting and not state.over:
+            self._advance(state)
+
+    def _advance(self, state: _State) -> None:
+        """The contestant has answered all it was asked: choose its trial and ask for the rest, or end it."""
+        if state.tuned is not None or not state.alive:
+            self._end(state)
+            return
+        trials = state.contestant.trials
+        if len(trials) == 1:
+            state.tuned = trials[0]
+        else:
+            choice = select_best(
+                state.rows,
+                self._plan.suite,
+                state.contestant.technique,
+                state.contestant.workload,
+                self._host.metrics[self._plan.suite.select],
+            )
+            state.tuned = choice.tuned if choice else None
+        if state.tuned is None:
+            self._end(state)
+            return
+        self._ask(state, self._plan.final_cases(state.contestant, state.tuned), first=True)
+
+    def _end(self, state: _State) -> None:
+        """Nothing more is asked side by side; one that never worked is not timed either."""
+        state.over = True
+        if state.tuned is None:
+            state.planned = max(len(state.rows), 1)
+            self._tell_size()
+
+    def _tell_size(self) -> None:
+        self._progress.planned(sum(state.planned for state in self._states))
+
+    # ------------------------------------------------------------------------------------------- alone
+
+    def _time(self, workload: str) -> None:
+        states = [s for s in self._states if s.contestant.workload == workload and s.tuned is not None and s.alive]
+        cases: list[Case] = []
+        for state in states:
+            assert state.tuned is not None
+            planned = [self._plan.time_case(state.contestant, state.tuned)]
+            for case in self._admitted(planned):
+                self._owner[case.key] = state
+                if not self._settle(case):
+                    cases.append(case)
+        baseline = self._baseline_cases(states)
+        wanted = {case.key for case in cases}
+        others = [case for case in cases if case not in baseline]
+        for block in self._blocks(others, states) if others else [[]] * bool(wanted):
+            self._run_block(baseline + block, bool(baseline), wanted)
+
+    def _baseline_cases(self, states: Iterable[_State]) -> list[Case]:
+        """The baseline's timing (none where it failed), which every block carries, stored already or not."""
+        return [
+            self._plan.time_case(state.contestant, state.tuned)
+            for state in states
+            if state.contestant.technique == self._plan.suite.baseline and state.tuned is not None
+        ]
+
+    def _blocks(self, cases: list[Case], states: Iterable[_State]) -> Iterable[list[Case]]:
+        """Split what is timed together so that all of a block, alive at once, takes half of the free memory."""
+        import psutil
+
+        peaks = [
+            row.reply.metrics.get(name, 0.0)
+            for state in states
+            for row in state.rows
+            if row.case.lane == "memory"
+            for name in row.reply.metrics
+            if name.endswith("_process_peak")
+        ]
+        largest = max(peaks, default=0.0)
+        size = max(1, int(psutil.virtual_memory().available / 2 / largest) - 1) if largest else len(cases)
+        for start in range(0, len(cases), max(size, 1)):
+            yield cases[start : start + size]
+
+    def _run_block(self, cases: list[Case], paired: bool, wanted: set[str]) -> None:
+        """Time one block; the baseline of a later block serves as reference only and leaves no second row."""
+        for case in cases:
+            if case.key in wanted:
+                self._start(case)
+        self._executor.submit(Unit(cases=tuple(cases)))
+        for case, reply in zip(cases, self._wait_for_one(), strict=True):
+            if case.key in wanted:
+                wanted.discard(case.key)
+                self._finish(case, reply if paired else _unpaired(reply))
+
+
+def _skipped(skip: Skip) -> Reply:
+    return Reply(status=skip.status, reason=skip.reason)
+
+
+def _unpaired(reply: Reply) -> Reply:
+    """Without the suite's baseline, the first of a block is nobody's baseline."""
+    return replace(
+        reply, samples={name: value for name, value in reply.samples.items() if not name.startswith("baseline.")}
+    )
+
+
+def _now() -> str:
+    return dt.datetime.now(dt.timezone.utc).isoformat(timespec="milliseconds")

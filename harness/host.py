@@ -1,0 +1,383 @@
+"""Discovers plugins, isolates the broken ones, and resolves the names of what the others offer."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Generic, Literal, TypeVar, cast
+
+import pluggy
+
+from harness import hookspecs
+from harness.api import (
+    API_VERSION,
+    DISTRIBUTION,
+    ENTRY_POINT_GROUP,
+    PROJECT,
+    ExecutorSpec,
+    Metric,
+    Reporter,
+    Technique,
+    UsageError,
+    WorkloadSpec,
+    check_id,
+)
+
+CORE = "core"
+"""The plugin name of what ships with the host."""
+
+DISABLE = "no:"
+"""``-p no:NAME`` disables a plugin, as in pytest."""
+
+SpecT = TypeVar("SpecT", Technique, WorkloadSpec, Metric, Reporter, ExecutorSpec, Path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PluginRecord:
+    """One plugin as found: where from, and whether it works; ``cause`` is the first error, one line."""
+
+    name: str
+    module: str
+    distribution: str
+    version: str
+    status: Literal["ok", "broken", "disabled"]
+    cause: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registered(Generic[SpecT]):
+    """Something a plugin declared, under its full id ``plugin/id``."""
+
+    id: str
+    plugin: str
+    spec: SpecT
+
+
+RegisteredTechnique = Registered[Technique]
+RegisteredWorkload = Registered[WorkloadSpec]
+
+
+class BrokenPlugin(Exception):
+    """A plugin cannot be used; the text says why, in one line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Candidate:
+    name: str
+    module: str
+    distribution: str
+    version: str
+    load: Callable[[], object]
+
+
+@dataclass(kw_only=True)
+class Declared:
+    """What plugins declare, by full id (metrics, reporters and executors are global: by their own)."""
+
+    techniques: dict[str, Registered[Technique]] = field(default_factory=dict)
+    workloads: dict[str, Registered[WorkloadSpec]] = field(default_factory=dict)
+    suites: dict[str, Registered[Path]] = field(default_factory=dict)
+    metrics: dict[str, Registered[Metric]] = field(default_factory=dict)
+    reporters: dict[str, Registered[Reporter]] = field(default_factory=dict)
+    executors: dict[str, Registered[ExecutorSpec]] = field(default_factory=dict)
+
+
+# hook, the field of Declared it fills, the type of its items, and whether ids are global
+_DECLARING: tuple[tuple[str, str, type, bool], ...] = (
+    ("register_techniques", "techniques", Technique, False),
+    ("register_workloads", "workloads", WorkloadSpec, False),
+    ("register_suites", "suites", Path, False),
+    ("register_metrics", "metrics", Metric, True),
+    ("register_reporters", "reporters", Reporter, True),
+    ("register_executors", "executors", ExecutorSpec, True),
+)
+
+
+class Host:
+    """The loaded plugins. Knows no technique: only what was declared, by whom, and how to find it by name."""
+
+    def __init__(self) -> None:
+        self._manager = pluggy.PluginManager(PROJECT)
+        self._manager.add_hookspecs(hookspecs)
+        self.plugins: list[PluginRecord] = []
+        self.declared = Declared()
+        self._dropped: set[str] = set()
+
+    @property
+    def techniques(self) -> dict[str, Registered[Technique]]:
+        """Techniques by full id."""
+        return self.declared.techniques
+
+    @property
+    def workloads(self) -> dict[str, Registered[WorkloadSpec]]:
+        """Workloads by full id."""
+        return self.declared.workloads
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """Metrics by id."""
+        return {name: entry.spec for name, entry in self.declared.metrics.items()}
+
+    @property
+    def broken(self) -> list[PluginRecord]:
+        """The plugins that could not be used."""
+        return [record for record in self.plugins if record.status == "broken"]
+
+    def load(self, candidate: _Candidate) -> None:
+        """Load one plugin, or record why it is broken; never raises for the plugin's own faults."""
+        module: object = None
+        try:
+            module = candidate.load()
+            declared = self._register(candidate.name, module)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plugin may raise anything while it is imported, SystemExit too
+            if os.environ.get("HARNESS_RAISE"):
+                raise
+            if module is not None and self._manager.is_registered(module):
+                self._manager.unregister(module)
+            self.add_broken(candidate, _one_line(error), traceback.format_exc())
+            return
+        for name in vars(self.declared):
+            getattr(self.declared, name).update(getattr(declared, name))
+        self.plugins.append(_record(candidate, "ok"))
+
+    def add_broken(self, candidate: _Candidate, cause: str, detail: str = "") -> None:
+        """Record a plugin that cannot be used."""
+        self.plugins.append(_record(candidate, "broken", cause, detail))
+
+    def add_disabled(self, candidate: _Candidate) -> None:
+        """Record a plugin that the user switched off."""
+        self.plugins.append(_record(candidate, "disabled", f"disabled by -p {DISABLE}{candidate.name}"))
+
+    def _register(self, name: str, module: object) -> Declared:
+        version = getattr(module, "HARNESS_API", None)
+        if version is None:
+            raise BrokenPlugin(f"states no HARNESS_API; add HARNESS_API = {API_VERSION} to {_name_of(module)}")
+        if version != API_VERSION:
+            raise BrokenPlugin(f"is written for plugin interface {version!r}; this host speaks {API_VERSION}")
+        self._check_hook_names(module)
+        try:
+            self._manager.register(module, name)
+        except pluggy.PluginValidationError as error:
+            raise BrokenPlugin(str(error).partition("\n")[2] or str(error)) from error
+        return self._declare(name, module)
+
+    def _check_hook_names(self, module: object) -> None:
+        known = [name for name in vars(hookspecs) if hasattr(getattr(hookspecs, name), f"{PROJECT}_spec")]
+        for name in dir(module):
+            if hasattr(getattr(module, name), f"{PROJECT}_impl") and name not in known:
+                raise BrokenPlugin(f"implements an unknown hook {name!r}{nearest(name, known)}")
+
+    def _declare(self, plugin: str, module: object) -> Declared:
+        found = Declared()
+        others = [other for other in self._manager.get_plugins() if other is not module]
+        for hook, kind, item_type, is_global in _DECLARING:
+            answers = self._manager.subset_hook_caller(hook, others)()
+            target: dict[str, Any] = getattr(found, kind)
+            for item in (item for answer in answers for item in _sequence(answer, hook)):
+                if not isinstance(item, item_type):
+                    raise BrokenPlugin(f"{hook} returned {item!r}; expected {item_type.__name__} objects")
+                short = check_id(item.stem, "suite") if isinstance(item, Path) else cast(Any, item).id
+                full = short if is_global else f"{plugin}/{short}"
+                if full in target:
+                    raise BrokenPlugin(f"declares {kind[:-1]} {short!r} twice")
+                if full in getattr(self.declared, kind):
+                    owner = getattr(self.declared, kind)[full].plugin
+                    raise BrokenPlugin(f"declares {kind[:-1]} {short!r}, which plugin {owner!r} declares already")
+                _check_json(item, short)
+                target[full] = Registered(id=full, plugin=plugin, spec=item)
+        return found
+
+    def notify(self, hook: str, **arguments: object) -> list[Any]:
+        """Call an observing or planning hook plugin by plugin; one that raises is reported once and dropped."""
+        answers: list[Any] = []
+        caller = getattr(self._manager.hook, hook)
+        for plugin in [impl.plugin for impl in caller.get_hookimpls()]:
+            name = self._manager.get_name(plugin) or "?"
+            if name in self._dropped:
+                continue
+            others = [other for other in self._manager.get_plugins() if other is not plugin]
+            try:
+                answer = self._manager.subset_hook_caller(hook, others)(**arguments)
+            except Exception as error:
+                if os.environ.get("HARNESS_RAISE"):
+                    raise
+                self._dropped.add(name)
+                warn(f"plugin {name!r} failed in {hook} and is left out from here on: {_one_line(error)}")
+                continue
+            answers.extend((name, one) for one in (answer if isinstance(answer, list) else [answer]) if one is not None)
+        return answers
+
+    def version_of(self, plugin: str) -> str:
+        """The version of the distribution a plugin came from; empty when it came from none."""
+        return next((record.version for record in self.plugins if record.name == plugin), "")
+
+    def module_of(self, plugin: str) -> str:
+        """The top-level package of a plugin, whose sources compute its results."""
+        return next(record.module.partition(".")[0] for record in self.plugins if record.name == plugin)
+
+    def resolve(self, kind: str, name: str) -> str:
+        """Return the full id that ``name`` means among ``kind`` ('techniques', 'workloads', 'suites', ...).
+
+        A short name works where it is unique. Raises UsageError with the candidates or the nearest name, or
+        with the first cause where the name belongs to a plugin that failed.
+        """
+        known: dict[str, Any] = getattr(self.declared, kind)
+        if name in known:
+            return name
+        matches = [full for full in known if full.rpartition("/")[2] == name]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise UsageError(f"{kind[:-1]} {name!r} is offered by several plugins: say {' or '.join(sorted(matches))}")
+        raise UsageError(self.unknown(kind[:-1], name, known))
+
+    def unknown(self, what: str, name: str, known: Iterable[str]) -> str:
+        """The one line for a name that is not there, with the nearest right one and what may be the cause."""
+        plugin = name.partition("/")[0]
+        for record in self.plugins:
+            if "/" in name and record.name == plugin and record.status != "ok":
+                return f"unknown {what} {name!r}: plugin {plugin!r} is {record.status}: {record.cause}"
+        names = sorted(known)
+        line = f"unknown {what} {name!r}{nearest(name, names)}"
+        if not names:
+            line += f"; no plugin offers a {what}"
+        if self.broken:
+            line += f"; broken plugins: {', '.join(record.name for record in self.broken)} (see harness plugins)"
+        return line
+
+    def matching(self, kind: str, pattern: str) -> list[str]:
+        """Full ids among ``kind`` that a glob matches, by full id or by short name, sorted."""
+        known: dict[str, Any] = getattr(self.declared, kind)
+        return sorted(full for full in known if matches(pattern, full))
+
+
+def matches(pattern: str, full: str) -> bool:
+    """Whether a glob means this id: by its full id, or by its short name where the pattern has no '/'."""
+    return fnmatchcase(full, pattern) or ("/" not in pattern and fnmatchcase(full.rpartition("/")[2], pattern))
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``; did you mean 'x'?`` for the nearest known name (short names count), else nothing."""
+    names = list(known)
+    shorts = {full.rpartition("/")[2]: full for full in names}
+    close = difflib.get_close_matches(name, [*names, *shorts], n=1, cutoff=0.55)
+    return f"; did you mean {shorts.get(close[0], close[0])!r}?" if close else ""
+
+
+def warn(line: str) -> None:
+    """One line on standard error."""
+    sys.stderr.write(f"harness: {line}\n")
+
+
+def load_host(enable: Sequence[str] = (), disable: Sequence[str] = (), *, entry_points: bool = True) -> Host:
+    """Load the built-in plugin, the installed ones (unless ``entry_points`` is false) and the modules in ``enable``.
+
+    ``disable`` names plugins to leave out. Plugins are loaded sorted by name, each on its own; what fails is in
+    ``Host.broken``. A module in ``enable`` that does not exist is broken like any other.
+    """
+    host = Host()
+    host.load(_module_candidate(CORE, "harness.builtin", DISTRIBUTION))
+    found = _entry_point_candidates() if entry_points else []
+    for module in enable:
+        found.append(
+            _module_candidate(module.rpartition(".")[2].removeprefix("harness_").replace("_", "-"), module, "")
+        )
+    by_name: dict[str, list[_Candidate]] = {}
+    for candidate in found:
+        by_name.setdefault(candidate.name, []).append(candidate)
+    for name in sorted(by_name):
+        same = by_name[name]
+        if name in disable:
+            host.add_disabled(same[0])
+        elif len(same) > 1 or name == CORE:
+            owners = [f"{one.distribution or 'the module'} ({one.module})" for one in same]
+            owners += ["the host itself"] if name == CORE else []
+            host.add_broken(same[0], f"the plugin name {name!r} is claimed by {' and by '.join(owners)}; uninstall one")
+        else:
+            host.load(same[0])
+    return host
+
+
+def _entry_point_candidates() -> list[_Candidate]:
+    seen: dict[tuple[str, str, str], _Candidate] = {}
+    for point in metadata.entry_points(group=ENTRY_POINT_GROUP):
+        owner = point.dist.name if point.dist else ""
+        version = point.dist.version if point.dist else ""
+        # one distribution that is on the path twice (a checkout and its install) is one plugin
+        seen[point.name, point.value, owner] = _Candidate(
+            name=point.name, module=point.module, distribution=owner, version=version, load=point.load
+        )
+    return list(seen.values())
+
+
+def _module_candidate(name: str, module: str, distribution: str) -> _Candidate:
+    def load() -> ModuleType:
+        if "" not in sys.path and str(Path.cwd()) not in sys.path:
+            sys.path.insert(0, str(Path.cwd()))  # an uninstalled plugin lies in the folder one stands in
+        return importlib.import_module(module)
+
+    version = metadata.version(distribution) if distribution else ""
+    return _Candidate(name=name, module=module, distribution=distribution, version=version, load=load)
+
+
+def _record(
+    candidate: _Candidate, status: Literal["ok", "broken", "disabled"], cause: str = "", detail: str = ""
+) -> PluginRecord:
+    return PluginRecord(
+        name=candidate.name,
+        module=candidate.module,
+        distribution=candidate.distribution,
+        version=candidate.version,
+        status=status,
+        cause=cause,
+        detail=detail,
+    )
+
+
+def _sequence(answer: object, hook: str) -> Sequence[Any]:
+    if isinstance(answer, Sequence) and not isinstance(answer, str):
+        return answer
+    raise BrokenPlugin(f"{hook} returned {type(answer).__name__}; expected a list")
+
+
+def _check_json(item: object, name: str) -> None:
+    for attribute in ("params", "space", "settings"):
+        value: Mapping[str, Any] | None = getattr(item, attribute, None)
+        try:
+            text = json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise BrokenPlugin(f"{attribute} of {name!r} cannot be written as JSON: {error}") from error
+        if json.loads(text) != _plain(value):
+            raise BrokenPlugin(f"{attribute} of {name!r} change in a JSON round trip; use strings as keys")
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return value
+
+
+def _name_of(module: object) -> str:
+    return getattr(module, "__name__", repr(module))
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, BrokenPlugin):
+        return " ".join(str(error).split())
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,252 @@
+"""Makes cases and their keys from a suite, the techniques it selects and the user's choices."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+
+from harness.api import Case, Json, Lane, Skip, Stage, Suite, UsageError
+from harness.host import Host, matches, nearest
+from harness.suite import select_techniques
+
+Tuned = Mapping[str, Json]
+"""The settings or parameters one trial tries."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What the user chose on top of the suite: globs, seeds, fixed parameters, the device."""
+
+    techniques: tuple[str, ...] = ()
+    workloads: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    params: Mapping[str, Json] = field(default_factory=dict)
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contestant:
+    """A technique on a workload: the trials its tuning has, or why it is not started."""
+
+    workload: str
+    technique: str
+    trials: tuple[Tuned, ...]
+    skip: Skip | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """What besides the case itself can change a result: digests of sources by package, versions of libraries."""
+
+    code: Mapping[str, str]
+    packages: Mapping[str, Json]
+
+
+class Plan:
+    """The contestants of a run and the cases each needs; what follows from tuning is made when it is known."""
+
+    def __init__(self, suite: Suite, host: Host, selection: Selection, identity: Identity) -> None:
+        self.suite = _narrowed(suite, host, selection)
+        self._host = host
+        self._selection = selection
+        self._identity = identity
+        self.contestants = tuple(self._contestants())
+        self.notes = tuple(self._notes())
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """All seeds of the run, the tuning ones first."""
+        return self.suite.seeds
+
+    def trial_cases(self, contestant: Contestant) -> list[Case]:
+        """The cases to start with: every trial on the tuning seeds, or all seeds where nothing is tuned."""
+        if len(contestant.trials) == 1:
+            return [self.case(contestant, contestant.trials[0], seed) for seed in self.seeds]
+        seeds = self.seeds[: self.suite.tuning_seeds]
+        return [self.case(contestant, tuned, seed, stage="tuning") for seed in seeds for tuned in contestant.trials]
+
+    def final_cases(self, contestant: Contestant, tuned: Tuned) -> list[Case]:
+        """What the chosen trial still needs: the remaining seeds, and its memory."""
+        seeds = () if len(contestant.trials) == 1 else self.seeds[self.suite.tuning_seeds :]
+        cases = [self.case(contestant, tuned, seed) for seed in seeds]
+        return [*cases, self.case(contestant, tuned, self.seeds[0], lane="memory")]
+
+    def time_case(self, contestant: Contestant, tuned: Tuned) -> Case:
+        """The timing of the chosen trial, one for each contestant of a block."""
+        return self.case(contestant, tuned, self.seeds[0], lane="time")
+
+    def size(self, contestant: Contestant) -> int:
+        """How many rows the contestant will leave if nothing fails."""
+        if contestant.skip:
+            return 1
+        trials = len(contestant.trials)
+        first = self.suite.tuning_seeds if trials > 1 else len(self.seeds)
+        return trials * first + (len(self.seeds) - first) + 2
+
+    def case(
+        self, contestant: Contestant, tuned: Tuned, seed: int, *, lane: Lane = "accuracy", stage: Stage = "final"
+    ) -> Case:
+        """One case, with its key."""
+        technique = self._host.techniques[contestant.technique]
+        workload = self._host.workloads[contestant.workload]
+        fixed = {**self.suite.settings, **self._selection.params, **tuned}
+        own = technique.spec.params
+        package = self._host.module_of(technique.plugin)
+        judge = self._host.module_of(workload.plugin)
+        case = Case(
+            key="",
+            suite=self.suite.id,
+            suite_version=self.suite.version,
+            contract=self.suite.contract,
+            workload=contestant.workload,
+            workload_version=workload.spec.version,
+            workload_target=workload.spec.target,
+            technique=contestant.technique,
+            technique_target=technique.spec.target,
+            plugin_version=self._host.version_of(technique.plugin),
+            params={key: fixed.get(key, value) for key, value in own.items()},
+            settings={key: _fixed(key, value, fixed, own) for key, value in workload.spec.settings.items()},
+            tuned=dict(tuned),
+            seed=seed,
+            lane=lane,
+            device=self._selection.device,
+            stage=stage,
+            code=_digest({name: self._identity.code.get(name, "") for name in ("harness", package, judge)}),
+            quick=self.suite.quick,
+        )
+        return replace(case, key=self._key(case))
+
+    def _key(self, case: Case) -> str:
+        facts = {name: value for name, value in asdict(case).items() if name not in ("key", "stage", "quick", "tuned")}
+        rounds = self.suite.rounds if case.lane == "time" else None
+        return _digest({**facts, "packages": self._identity.packages, "rounds": rounds})
+
+    def _contestants(self) -> Iterable[Contestant]:
+        for workload in self.suite.workloads:
+            for technique in select_techniques(self.suite, self._host):
+                trials = self._trials(technique)
+                yield Contestant(
+                    workload=workload,
+                    technique=technique,
+                    trials=trials,
+                    skip=self._unavailable(technique, workload) or self._unequal(trials),
+                )
+
+    def _trials(self, technique: str) -> tuple[Tuned, ...]:
+        """The technique's own space or else the suite's grid, without what the user fixed, thinned to equal size."""
+        fixed = self._selection.params
+        if not self.suite.tuning:
+            return ({},)
+        budget = len(_grid(self.suite.tuning, fixed))
+        space = self._host.techniques[technique].spec.space
+        return _thin(_grid(space or self.suite.tuning, fixed), budget)
+
+    def _unequal(self, trials: Sequence[Tuned]) -> Skip | None:
+        budget = len(_grid(self.suite.tuning, self._selection.params))
+        if len(trials) >= budget:
+            return None
+        return Skip(reason=f"its space has {len(trials)} trials where every technique of the suite gets {budget}")
+
+    def _unavailable(self, technique: str, workload: str) -> Skip | None:
+        missing = [
+            *missing_requirements(self._host.techniques[technique].spec.requires),
+            *missing_requirements(self._host.workloads[workload].spec.requires),
+        ]
+        if not missing:
+            return None
+        return Skip(reason=install_hint(missing), status="unavailable")
+
+    def _notes(self) -> Iterable[str]:
+        chosen = self._selection.techniques
+        if chosen and not any(matches(pattern, self.suite.baseline) for pattern in chosen):
+            yield f"{self.suite.baseline} runs too: it is the baseline everything is compared with"
+
+
+def install_hint(missing: Sequence[str]) -> str:
+    """What is not installed and the command that mends it."""
+    quoted = " ".join(f'"{one}"' if set(one) & set("<>= ;") else one for one in missing)
+    return f"needs {', '.join(missing)}: pip install {quoted}"
+
+
+def missing_requirements(requires: Iterable[str]) -> list[str]:
+    """Those of the pip requirements that this environment does not satisfy."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    from packaging.requirements import Requirement
+
+    missing = []
+    for text in requires:
+        wanted = Requirement(text)
+        if wanted.marker is not None and not wanted.marker.evaluate():
+            continue
+        try:
+            found = version(wanted.name)
+        except PackageNotFoundError:
+            missing.append(text)
+            continue
+        if not wanted.specifier.contains(found, prereleases=True):
+            missing.append(text)
+    return missing
+
+
+def _narrowed(suite: Suite, host: Host, selection: Selection) -> Suite:
+    """The suite with the user's globs, seeds and fixed parameters; raises UsageError for what matches nothing."""
+    problems: list[str] = []
+    all_techniques = select_techniques(suite, host)
+    chosen = _matching(selection.techniques, all_techniques, "technique", problems)
+    workloads = _matching(selection.workloads, suite.workloads, "workload", problems)
+    known = {key for name in all_techniques for key in host.techniques[name].spec.params}
+    known |= {key for name in suite.workloads for key in host.workloads[name].spec.settings}
+    for key in selection.params:
+        if key not in known:
+            hint = nearest(key, known) or f"; known: {', '.join(sorted(known))}"
+            problems.append(f"--param {key}: no technique or workload of suite {suite.id!r} has it{hint}")
+    if problems:
+        raise UsageError(*problems)
+    seeds = selection.seeds or suite.seeds
+    return replace(
+        suite,
+        techniques=tuple(dict.fromkeys([suite.baseline, *chosen])),
+        workloads=tuple(workloads),
+        seeds=seeds,
+        tuning_seeds=min(suite.tuning_seeds, len(seeds)),
+    )
+
+
+def _matching(patterns: Sequence[str], names: Sequence[str], what: str, problems: list[str]) -> list[str]:
+    if not patterns:
+        return list(names)
+    chosen: dict[str, None] = {}
+    for pattern in patterns:
+        found = [name for name in names if matches(pattern, name)]
+        if not found:
+            problems.append(f"--{what} {pattern!r} matches no {what} of the suite{nearest(pattern, names)}")
+        chosen.update(dict.fromkeys(found))
+    return [name for name in names if name in chosen]
+
+
+def _fixed(key: str, value: Json, fixed: Mapping[str, Json], own: Mapping[str, Json]) -> Json:
+    """A setting's value; a parameter that the technique declares itself does not reach the protocol."""
+    return value if key in own else fixed.get(key, value)
+
+
+def _grid(space: Mapping[str, Sequence[Json]], fixed: Mapping[str, Json]) -> list[Tuned]:
+    keys = [key for key in space if key not in fixed]
+    return [dict(zip(keys, values, strict=True)) for values in itertools.product(*(space[key] for key in keys))]
+
+
+def _thin(trials: Sequence[Tuned], budget: int) -> tuple[Tuned, ...]:
+    """At most ``budget`` trials, evenly spaced, both ends kept."""
+    if len(trials) <= budget:
+        return tuple(trials)
+    if budget == 1:
+        return (trials[len(trials) // 2],)
+    return tuple(trials[round(step * (len(trials) - 1) / (budget - 1))] for step in range(budget))
+
+
+def _digest(facts: Mapping[str, object]) -> str:
+    text = json.dumps(facts, sort_keys=True, separators=(",", ":"), default=list)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,321 @@
+"""Reads suite files and checks them against what the plugins offer, reporting all errors at once."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.api import Claim, Suite, UsageError, check_id
+from harness.host import Host, matches, nearest
+
+_REQUIRED = {
+    "title": str,
+    "version": int,
+    "contract": str,
+    "baseline": str,
+    "workloads": list,
+    "techniques": list,
+    "seeds": (int, list),
+    "metrics": list,
+}
+_OPTIONAL = {
+    "select": str,
+    "tuning_seeds": int,
+    "rounds": int,
+    "tuning": dict,
+    "settings": dict,
+    "margins": dict,
+    "claims": list,
+    "quick": dict,
+}
+_QUICK = ("workloads", "techniques", "seeds", "tuning_seeds", "rounds", "tuning", "settings")
+_CLAIM = {"id": str, "source": str, "says": str, "test": dict}
+_TEST = {"metric": str, "better": str, "than": str}
+
+DEFAULT_ROUNDS = 20
+DEFAULT_TUNING_SEEDS = 2
+
+_WORDS = {
+    str: "a string",
+    int: "a whole number",
+    float: "a number",
+    list: "a list",
+    dict: "a table",
+    (int, list): "a whole number or a list of whole numbers",
+}
+
+
+def find_suite(name: str, host: Host) -> Path:
+    """The file of a suite given by id, short name or path. Raises UsageError where there is none."""
+    if name.endswith(".toml") or ("/" in name and name not in host.declared.suites):
+        path = Path(name)
+        if path.is_file():
+            return path
+        raise UsageError(f"no suite file {name!r} in {Path.cwd()}; harness list suites shows the ones that ship")
+    return host.declared.suites[host.resolve("suites", name)].spec
+
+
+def read_suite(name: str, host: Host, *, quick: bool = False) -> Suite:
+    """Read and check a suite by id, short name or path; with ``quick`` its ``[quick]`` table overrides the rest.
+
+    Raises UsageError with every problem found, each naming the file, the key, what was expected and the nearest
+    right name.
+    """
+    path = find_suite(name, host)
+    data = _parse(path)
+    problems = _Problems(path)
+    if quick:
+        shortcut = data.get("quick")
+        if not isinstance(shortcut, dict):
+            raise UsageError(f"{path}: has no [quick] table, so --quick means nothing here; leave it out")
+        problems.keys(shortcut, _QUICK, "quick.")
+        data = {**data, **{key: value for key, value in shortcut.items() if key in _QUICK}}
+    reader = _Reader(data, host, problems)
+    suite = reader.read(path, quick)
+    problems.raise_if_any()
+    assert suite is not None
+    return suite
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path}: not valid TOML: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read: {error}") from error
+
+
+class _Problems:
+    """Collects what is wrong with one file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lines: list[str] = []
+
+    def add(self, key: str, text: str) -> None:
+        line = f"{self._path}: {key}: {text}"
+        if line not in self._lines:
+            self._lines.append(line)
+
+    def keys(self, table: Mapping[str, object], known: Iterable[str], prefix: str = "") -> None:
+        for key in table:
+            if key not in known:
+                self.add(f"{prefix}{key}", f"unknown key{nearest(key, known) or '; known: ' + ', '.join(known)}")
+
+    def raise_if_any(self) -> None:
+        if self._lines:
+            raise UsageError(*self._lines)
+
+    def __bool__(self) -> bool:
+        return bool(self._lines)
+
+
+def _is(value: object, kind: Any) -> bool:
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float)) if kind is float else isinstance(value, kind)
+
+
+class _Reader:
+    """Turns the table of one suite file into a `Suite`, adding to the problems as it goes."""
+
+    def __init__(self, data: Mapping[str, Any], host: Host, problems: _Problems) -> None:
+        self._data = data
+        self._host = host
+        self._problems = problems
+
+    def read(self, path: Path, quick: bool) -> Suite | None:
+        self._check_shape(path)
+        if self._problems:
+            # what follows reads values of the right types; names are checked all the same where they can be
+            self._check_names_that_are_there()
+            return None
+        data = self._data
+        baseline = self._name("techniques", "baseline", data["baseline"])
+        workloads = tuple(self._name("workloads", "workloads", name) for name in data["workloads"])
+        self._check_contract(workloads, [baseline])
+        metrics = tuple(data["metrics"])
+        select = data.get("select", f"val_{metrics[0]}")
+        self._metrics([*((name, "metrics") for name in metrics), (select, "select")])
+        self._check_tuning(workloads)
+        return Suite(
+            id=path.stem,
+            title=data["title"],
+            version=data["version"],
+            contract=data["contract"],
+            baseline=baseline,
+            workloads=workloads,
+            techniques=self._techniques(),
+            seeds=_seeds(data["seeds"]),
+            metrics=metrics,
+            select=select,
+            tuning_seeds=min(data.get("tuning_seeds", DEFAULT_TUNING_SEEDS), len(_seeds(data["seeds"]))),
+            tuning={key: tuple(values) for key, values in data.get("tuning", {}).items() if _is(values, list)},
+            settings=data.get("settings", {}),
+            margins=self._margins(),
+            claims=self._claims(),
+            rounds=data.get("rounds", DEFAULT_ROUNDS),
+            quick=quick,
+            source=str(path),
+        )
+
+    def _check_shape(self, path: Path) -> None:
+        known = {**_REQUIRED, **_OPTIONAL}
+        self._problems.keys(self._data, known)
+        for key, kind in known.items():
+            if key not in self._data:
+                if key in _REQUIRED:
+                    self._problems.add(key, f"missing; expected {_WORDS[kind]}")
+            elif not _is(self._data[key], kind):
+                self._problems.add(key, f"{self._data[key]!r}: expected {_WORDS[kind]}")
+        for key in ("workloads", "techniques", "metrics"):
+            value = self._data.get(key)
+            if isinstance(value, list) and (not value or not all(isinstance(one, str) for one in value)):
+                self._problems.add(key, f"{value!r}: expected a list of at least one string")
+        for key in ("version", "tuning_seeds", "rounds"):
+            value = self._data.get(key)
+            if isinstance(value, int) and value < 1:
+                self._problems.add(key, f"{value}: expected 1 or more")
+        try:
+            check_id(path.stem, "suite")
+        except ValueError as error:
+            self._problems.add("(file name)", str(error))
+        if _is(self._data.get("seeds"), (int, list)):
+            try:
+                _seeds(self._data["seeds"])
+            except ValueError as error:
+                self._problems.add("seeds", str(error))
+
+    def _check_names_that_are_there(self) -> None:
+        for key, kind in (("workloads", "workloads"), ("techniques", "techniques"), ("baseline", "techniques")):
+            value = self._data.get(key)
+            for name in value if isinstance(value, list) else [value]:
+                if isinstance(name, str) and not _is_glob(name):
+                    self._name(kind, key, name)
+
+    def _name(self, kind: str, key: str, name: str) -> str:
+        try:
+            return self._host.resolve(kind, name)
+        except UsageError as error:
+            self._problems.add(key, str(error))
+            return name
+
+    def _check_contract(self, workloads: Iterable[str], techniques: Iterable[str]) -> None:
+        contract = self._data["contract"]
+        offered = {entry.spec.contract for entry in self._host.workloads.values()}
+        if contract not in offered:
+            self._problems.add("contract", f"no workload has contract {contract!r}{nearest(contract, offered)}")
+            return
+        for kind, names in (("workloads", workloads), ("techniques", techniques)):
+            for name in names:
+                entry = getattr(self._host, kind).get(name)
+                if entry and entry.spec.contract != contract:
+                    self._problems.add(kind, f"{name} has contract {entry.spec.contract!r}; expected {contract!r}")
+
+    def _techniques(self) -> tuple[str, ...]:
+        names = []
+        for name in self._data["techniques"]:
+            if not _is_glob(name):
+                names.append(self._name("techniques", "techniques", name))
+                self._check_contract((), names[-1:])
+            else:
+                found = self._host.matching("techniques", name)
+                if not any(self._host.techniques[one].spec.contract == self._data["contract"] for one in found):
+                    self._problems.add("techniques", f"{name!r} matches no technique of this contract")
+                names.append(name)
+        return tuple(names)
+
+    def _metrics(self, names: Iterable[tuple[str, str]]) -> None:
+        for name, key in names:
+            if name not in self._host.metrics:
+                self._problems.add(key, self._host.unknown("metric", name, self._host.metrics))
+
+    def _check_tuning(self, workloads: Iterable[str]) -> None:
+        specs = [self._host.workloads[name].spec for name in workloads if name in self._host.workloads]
+        settings = {key for spec in specs for key in spec.settings}
+        techniques = [entry.spec for entry in self._host.techniques.values()]
+        params = {key for spec in techniques if spec.contract == self._data["contract"] for key in spec.params}
+        for key, values in self._data.get("tuning", {}).items():
+            if not _is(values, list) or not values or not all(_is_scalar(value) for value in values):
+                self._problems.add(f"tuning.{key}", f"{values!r}: expected a list of at least one value")
+            if key not in settings | params:
+                known = sorted(settings | params)
+                hint = nearest(key, known) or f"; known: {', '.join(known)}"
+                self._problems.add(f"tuning.{key}", f"no workload setting and no technique parameter{hint}")
+        self._problems.keys(self._data.get("settings", {}), sorted(settings), "settings.")
+
+    def _margins(self) -> Mapping[str, float]:
+        margins: dict[str, float] = self._data.get("margins", {})
+        self._metrics((name, "margins") for name in margins)
+        for name, value in margins.items():
+            if not _is(value, float) or value < 0:
+                self._problems.add(f"margins.{name}", f"{value!r}: expected a number, 0 or more")
+        return margins
+
+    def _claims(self) -> tuple[Claim, ...]:
+        claims = []
+        for number, claim in enumerate(self._data.get("claims", [])):
+            where = f"claims[{number}]"
+            if not self._shape(claim, _CLAIM, where) or not self._shape(claim["test"], _TEST, f"{where}.test"):
+                continue
+            test = claim["test"]
+            self._metrics([(test["metric"], f"{where}.test.metric")])
+            pair = {key: self._name("techniques", f"{where}.test.{key}", test[key]) for key in ("better", "than")}
+            claims.append(
+                Claim(id=claim["id"], source=claim["source"], says=claim["says"], metric=test["metric"], **pair)
+            )
+        return tuple(claims)
+
+    def _shape(self, table: object, kinds: Mapping[str, type], where: str) -> bool:
+        if not isinstance(table, dict):
+            self._problems.add(where, f"{table!r}: expected a table with {', '.join(kinds)}")
+            return False
+        self._problems.keys(table, kinds, f"{where}.")
+        right = True
+        for key, kind in kinds.items():
+            if not _is(table.get(key), kind):
+                found = f"{table[key]!r}: " if key in table else "missing; "
+                self._problems.add(f"{where}.{key}", f"{found}expected {_WORDS[kind]}")
+                right = False
+        return right
+
+
+def _is_scalar(value: object) -> bool:
+    return isinstance(value, (str, int, float, bool))
+
+
+def _is_glob(name: str) -> bool:
+    return any(mark in name for mark in "*?[")
+
+
+def _seeds(value: int | list[int]) -> tuple[int, ...]:
+    seeds = tuple(range(value)) if isinstance(value, int) else tuple(value)
+    if not seeds or not all(_is(seed, int) and seed >= 0 for seed in seeds):
+        raise ValueError(f"{value!r}: expected a count of at least 1, or a list of whole numbers from 0")
+    if len(set(seeds)) != len(seeds):
+        raise ValueError(f"{value!r}: a seed stands there twice")
+    return seeds
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Read ``--seeds``: a count (``5`` means 0 to 4) or a list (``3,7,11``; ``3,`` is one seed). Raises UsageError."""
+    try:
+        if "," in text:
+            return _seeds([int(part) for part in text.split(",") if part.strip()])
+        return _seeds(int(text))
+    except ValueError:
+        raise UsageError(f"--seeds {text!r}: expected a count like 5, or a list like 0,1,2") from None
+
+
+def select_techniques(suite: Suite, host: Host) -> list[str]:
+    """The techniques of a suite, by full id: the baseline first, the rest sorted, each once."""
+    contract = suite.contract
+    chosen = {
+        full
+        for full, entry in host.techniques.items()
+        if entry.spec.contract == contract and any(matches(pattern, full) for pattern in suite.techniques)
+    }
+    return [suite.baseline, *sorted(chosen - {suite.baseline})]
