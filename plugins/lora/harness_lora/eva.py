@@ -1,0 +1,84 @@
+"""EVA: LoRA whose A is read off the data that flow into each layer, with ranks given where they explain most."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any
+
+import torch
+from peft import EvaConfig, LoraConfig, get_eva_state_dict
+from torch import Tensor, nn
+
+from harness.api import NotApplicable, UsageError
+from harness.workloads.finetune import Batch, FinetuneTask
+from harness_lora.adaptation import linears
+from harness_lora.injection import exactly, tuner_layers
+from harness_lora.lora import Lora, factors
+
+BATCHES = 16
+"""Calibration batches that are cycled until the components have converged; they end much earlier as a rule."""
+
+
+class Eva(Lora):
+    """EVA (Paischer 2024, arXiv:2410.07170, algorithm 1), in peft's implementation.
+
+    A = the top right singular vectors of the layer's centred inputs, found by incremental SVD over calibration
+    batches, so A A^T = I; B = 0. The r x layers ranks go to the components that explain the most variance, at most
+    ``rho`` r to a layer; a layer that gets none stays as it was. The scale alpha / r is that of the nominal rank.
+    """
+
+    def __init__(self, *, rank: int, alpha: float, rho: float) -> None:
+        super().__init__(rank=rank, alpha=alpha)
+        if not rho >= 1:
+            raise UsageError(f"rho {rho!r}: expected a number of at least 1, like 2.0")
+        self.rho = rho
+
+    def insert(self, model: nn.Module, task: FinetuneTask) -> None:
+        """Find the directions, give every layer its rank and inject LoRA of these ranks."""
+        targets = linears(model, task.linears)
+        components = round(self.rank * self.rho)
+        narrow = min(linear.in_features for linear in targets.values())
+        if 2 * components > narrow:
+            raise NotApplicable(f"EVA looks at {2 * components} components, a layer has {narrow} inputs")
+        directions = self._directions(model, task, exactly(targets), 2 * components)
+        ranks = {name: len(rows) for name, rows in directions.items() if len(rows)}
+        self.inject(
+            model,
+            task,
+            target_modules=exactly(ranks),
+            rank_pattern={f"^{exactly([name])}": rank for name, rank in ranks.items()},
+            alpha_pattern={f"^{exactly([name])}": self.alpha * rank / self.rank for name, rank in ranks.items()},
+        )
+        with torch.no_grad():
+            for name, layer in tuner_layers(model):
+                a, b = factors(layer)
+                a.copy_(directions[name])
+                b.zero_()
+
+    def _directions(self, model: nn.Module, task: FinetuneTask, pattern: str, rows: int) -> dict[str, Tensor]:
+        """The rows of A for each layer, as many as its rank (perhaps none); ``rows`` inputs are needed at once."""
+        config = LoraConfig(
+            r=self.rank,
+            target_modules=pattern,
+            init_lora_weights="eva",
+            eva_config=EvaConfig(rho=self.rho),
+        )
+        batches: list[Batch] = list(islice(task.calibration(), BATCHES))
+        whole = [batch for batch in batches if len(batch["labels"]) == len(batches[0]["labels"])]
+
+        def inputs(layer_input: Any, _: object, name: str) -> Tensor:
+            flat: Tensor = layer_input[0].reshape(-1, layer_input[0].shape[-1])
+            if len(flat) < rows:
+                raise NotApplicable(f"EVA needs {rows} inputs a batch, {name} has {len(flat)}")
+            return flat
+
+        found: dict[str, Tensor] = get_eva_state_dict(
+            model,
+            whole,
+            peft_config=config,
+            forward_fn=task.forward,
+            prepare_model_inputs_fn=None,
+            prepare_layer_inputs_fn=inputs,
+            show_progress_bar=False,
+        )
+        return found

@@ -1,0 +1,175 @@
+"""LoRA, W + s B A with s = alpha / r, and the initialisations that differ in nothing but A, B and the residual."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from peft.tuners.lora import Linear as LoraLinear
+from torch import nn
+
+from harness.api import UsageError
+from harness.workloads.finetune import FinetuneTask
+from harness_lora.adaptation import check_rank, linears, require_full_rank
+from harness_lora.injection import ADAPTER, Injected, exactly, inject, tuner_layers
+
+Start = Callable[[LoraLinear, torch.Generator], None]
+"""Sets A (r x i), B (o x r) and, where the adapter starts with a part of it, the base weight of one layer."""
+
+
+class Lora(Injected):
+    """LoRA (Hu 2022, arXiv:2106.09685, equation 3): h = W x + (alpha / r) B A x, W frozen, on every linear.
+
+    ``options`` go into `peft.LoraConfig`; ``start`` replaces peft's initialisation; ``by_svd`` says that the
+    initialisation needs ``rank`` singular vectors of every weight.
+    """
+
+    def __init__(
+        self,
+        *,
+        rank: int,
+        alpha: float,
+        options: Mapping[str, Any] | None = None,
+        start: Start | None = None,
+        by_svd: bool = False,
+    ) -> None:
+        super().__init__()
+        self.rank = check_rank(rank)
+        self.alpha = alpha
+        self._options = dict(options or {})
+        self._start = start
+        self._by_svd = by_svd
+        if start is not None:
+            self._options["init_lora_weights"] = False
+
+    def insert(self, model: nn.Module, task: FinetuneTask) -> None:
+        """Put an adapter of this rank beside every linear of the backbone."""
+        targets = linears(model, task.linears)
+        if self._by_svd:
+            require_full_rank(targets, self.rank)
+        self.inject(model, task, target_modules=exactly(targets))
+
+    def inject(self, model: nn.Module, task: FinetuneTask, **options: Any) -> None:
+        """Inject peft's layers and start them."""
+        config = LoraConfig(r=self.rank, lora_alpha=self.alpha, **self._options, **options)
+        inject(model, config, task.generator)
+        if self._start is not None:
+            for _, layer in tuner_layers(model):
+                with torch.no_grad():
+                    self._start(layer, task.generator)
+
+
+def lora(*, rank: int, alpha: float) -> Lora:
+    """LoRA (Hu 2022, arXiv:2106.09685) as peft starts it: A uniform in +-1/sqrt(i), B = 0."""
+    return Lora(rank=rank, alpha=alpha)
+
+
+def init_a(*, rank: int, alpha: float) -> Lora:
+    """Init[A] (Hayou 2024, arXiv:2406.08447): A ~ N(0, 1/i), B = 0."""
+
+    def start(layer: LoraLinear, generator: torch.Generator) -> None:
+        a, b = factors(layer)
+        a.copy_(gaussian(a, 1 / a.shape[1], generator))
+        b.zero_()
+
+    return Lora(rank=rank, alpha=alpha, start=start)
+
+
+def init_b(*, rank: int, alpha: float) -> Lora:
+    """Init[B] (Hayou 2024, arXiv:2406.08447): A = 0, B ~ N(0, 1/r)."""
+
+    def start(layer: LoraLinear, generator: torch.Generator) -> None:
+        a, b = factors(layer)
+        a.zero_()
+        b.copy_(gaussian(b, 1 / b.shape[1], generator))
+
+    return Lora(rank=rank, alpha=alpha, start=start)
+
+
+def rslora(*, rank: int, alpha: float) -> Lora:
+    """Rank-stabilised LoRA (Kalajdzievski 2023, arXiv:2312.03732): W + alpha / sqrt(r) B A."""
+    return Lora(rank=rank, alpha=alpha, options={"use_rslora": True})
+
+
+def dora(*, rank: int, alpha: float) -> Lora:
+    """DoRA (Liu 2024, arXiv:2402.09353, equation 5): W' = m (W + s B A) / ||W + s B A||, row by row, m trained."""
+    return Lora(rank=rank, alpha=alpha, options={"use_dora": True})
+
+
+def orthogonal(*, rank: int, alpha: float) -> Lora:
+    """Orthogonal initialisation (datta0.github.io/posts/rethink-lora-init): B A = 0 with neither factor zero.
+
+    A lies in the span of the odd rows of a random orthogonal r x r matrix, B in that of the even ones.
+    """
+    if check_rank(rank) % 2:
+        raise UsageError(f"rank {rank}: orthogonal initialisation needs an even rank, like {rank + 1}")
+    return Lora(rank=rank, alpha=alpha, options={"init_lora_weights": "orthogonal"})
+
+
+def olora(*, rank: int, alpha: float) -> Lora:
+    """OLoRA (Büyükakyüz 2024, arXiv:2406.01775): W = QR, B = Q_r, A = R_r, W <- W - s B A."""
+    return Lora(rank=rank, alpha=alpha, options={"init_lora_weights": "olora"}, by_svd=True)
+
+
+def pissa(*, rank: int, alpha: float) -> Lora:
+    """PiSSA (Meng 2024, arXiv:2404.02948, equations 2-4): the top r singular triples start the adapter.
+
+    B = U_r sqrt(S_r / s), A = sqrt(S_r / s) V_r^T, W <- W - s B A.
+    """
+    return Lora(rank=rank, alpha=alpha, options={"init_lora_weights": "pissa"}, by_svd=True)
+
+
+def milora(*, rank: int, alpha: float) -> Lora:
+    """MiLoRA (Wang 2024, arXiv:2406.09044): as PiSSA, with the r smallest singular triples."""
+
+    def start(layer: LoraLinear, generator: torch.Generator) -> None:  # noqa: ARG001  draws nothing
+        a, b = factors(layer)
+        weight, scale = layer.get_base_layer().weight, layer.scaling[ADAPTER]
+        left, values, right = torch.linalg.svd(weight.float(), full_matrices=False)
+        root = (values[-rank:] / scale).sqrt()
+        a.copy_(root[:, None] * right[-rank:])
+        b.copy_(left[:, -rank:] * root)
+        weight.sub_(scale * b @ a)
+
+    return Lora(rank=rank, alpha=alpha, start=start, by_svd=True)
+
+
+def eva_control(*, rank: int, alpha: float) -> Lora:
+    """The control of EVA: A has orthonormal rows of random direction, B = 0, every layer keeps its rank."""
+
+    def start(layer: LoraLinear, generator: torch.Generator) -> None:
+        a, b = factors(layer)
+        orthonormal, _ = torch.linalg.qr(gaussian(a, 1.0, generator).T)
+        a.copy_(orthonormal.T)
+        b.zero_()
+
+    return Lora(rank=rank, alpha=alpha, start=start, by_svd=True)
+
+
+class LoraPlus(Lora):
+    """LoRA+ (Hayou 2024, arXiv:2402.12354): B learns ``ratio`` times as fast as A."""
+
+    def __init__(self, *, rank: int, alpha: float, ratio: float) -> None:
+        super().__init__(rank=rank, alpha=alpha)
+        if not ratio > 0:
+            raise UsageError(f"ratio {ratio!r}: expected a positive number, like 16")
+        self.ratio = ratio
+
+    def parameter_groups(self, model: nn.Module, lr: float) -> list[dict[str, Any]]:
+        """Two groups: A at ``lr``, B at ``ratio * lr``."""
+        a = [parameter for name, parameter in self.trained(model) if ".lora_A." in name]
+        b = [parameter for name, parameter in self.trained(model) if ".lora_B." in name]
+        return [{"params": a, "lr": lr}, {"params": b, "lr": self.ratio * lr}]
+
+
+def factors(layer: LoraLinear) -> tuple[nn.Parameter, nn.Parameter]:
+    """A (r x i) and B (o x r) of a layer."""
+    return layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
+
+
+def gaussian(like: torch.Tensor, variance: float, generator: torch.Generator) -> torch.Tensor:
+    """Normal numbers of mean 0 in the shape of ``like``, float32, on the CPU."""
+    return torch.randn(like.shape, generator=generator) * math.sqrt(variance)

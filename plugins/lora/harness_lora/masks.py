@@ -1,0 +1,54 @@
+"""Techniques that add nothing and choose which of the model's own parameters train."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from harness.api import NotApplicable
+from harness.workloads.finetune import FinetuneTask
+from harness_lora.adaptation import Adaptation, is_under
+
+
+class Full(Adaptation):
+    """Full fine-tuning: every parameter trains."""
+
+    def insert(self, model: nn.Module, task: FinetuneTask) -> None:
+        """Unfreeze everything."""
+        for name, parameter in model.named_parameters():
+            if not is_under(name, task.head):
+                parameter.requires_grad_(True)
+
+
+class Head(Adaptation):
+    """Linear probing: the head of the task trains, at the judge's own rate, and nothing else."""
+
+    def insert(self, model: nn.Module, task: FinetuneTask) -> None:
+        """Leave the model as the judge handed it over."""
+
+
+class BitFit(Adaptation):
+    """BitFit (Ben Zaken 2022, arXiv:2106.10199): of every layer only the bias vectors train."""
+
+    def insert(self, model: nn.Module, task: FinetuneTask) -> None:
+        """Unfreeze the biases of the backbone; NotApplicable where it has none."""
+        biases = [
+            parameter
+            for name, parameter in model.named_parameters()
+            if name.rpartition(".")[2] == "bias" and not is_under(name, task.head)
+        ]
+        if not biases:
+            raise NotApplicable("the model has no biases")
+        for bias in biases:
+            bias.requires_grad_(True)
+
+
+class Norm(Adaptation):
+    """Norm tuning (Zhao 2024, arXiv:2312.11420): gain and bias of the normalisation layers train."""
+
+    def insert(self, model: nn.Module, task: FinetuneTask) -> None:
+        """Unfreeze the normalisation layers; NotApplicable where there are none, or none with parameters."""
+        parameters = [p for name in task.norms for p in model.get_submodule(name).parameters()]
+        if not parameters:
+            raise NotApplicable("the model has no normalisation layers with parameters")
+        for parameter in parameters:
+            parameter.requires_grad_(True)

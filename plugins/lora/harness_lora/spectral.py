@@ -1,0 +1,112 @@
+"""Techniques that factor a weight, freeze the factors and train what scales them: SVFit and LoLDU."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from harness.workloads.finetune import FinetuneTask
+from harness_lora.adaptation import Adaptation, check_rank, linears
+
+
+class Rescaled(nn.Module):
+    """A linear of weight R + c L diag(z) Q: L (o x r) and Q (r x i) frozen, z (r) trained, c trained or absent.
+
+    ``base_layer`` is the linear it stands for; its weight becomes the residual R, computed so that the whole is what
+    it was, whatever the factors are.
+    """
+
+    left: Tensor
+    right: Tensor
+
+    def __init__(self, linear: nn.Linear, left: Tensor, values: Tensor, right: Tensor, scale: float | None) -> None:
+        super().__init__()
+        self.base_layer = linear
+        self.register_buffer("left", left.contiguous())
+        self.register_buffer("right", right.contiguous())
+        self.values = nn.Parameter(values.clone())
+        self.scale = None if scale is None else nn.Parameter(torch.tensor(scale, device=values.device))
+        with torch.no_grad():
+            linear.weight.sub_((self.left * self.diagonal()) @ self.right)
+
+    def diagonal(self) -> Tensor:
+        """What multiplies the columns of L: z, or c z."""
+        return self.values if self.scale is None else self.scale * self.values
+
+    def weight(self) -> Tensor:
+        """The weight in effect, o x i."""
+        return torch.addmm(self.base_layer.weight, self.left * self.diagonal(), self.right)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the linear: (..., i) to (..., o)."""
+        return functional.linear(x, self.weight(), self.base_layer.bias)
+
+    @torch.no_grad()
+    def fold(self) -> nn.Linear:
+        """The linear with the weight in effect."""
+        self.base_layer.weight.copy_(self.weight())
+        return self.base_layer
+
+
+class Spectral(Adaptation):
+    """Replaces every linear of the backbone by its `Rescaled` form; layers with fewer than ``rank`` values use all."""
+
+    def __init__(self, *, rank: int) -> None:
+        super().__init__()
+        self.rank = check_rank(rank)
+
+    @abstractmethod
+    def rescale(self, linear: nn.Linear) -> Rescaled:
+        """The linear in factored form."""
+
+    def insert(self, model: nn.Module, task: FinetuneTask) -> None:
+        """Factor every linear of the backbone."""
+        for name, linear in linears(model, task.linears).items():
+            model.set_submodule(name, self.rescale(linear))
+
+    def merge(self, model: nn.Module) -> nn.Module:
+        """Multiply the factors out, in place, and return the model of the original shape."""
+        for name, module in list(model.named_modules()):
+            if isinstance(module, Rescaled):
+                model.set_submodule(name, module.fold())
+        return model
+
+
+class SVFit(Spectral):
+    """SVFit (Sun 2024, arXiv:2409.05926): W = R + U_r diag(sigma) V_r^T, only sigma trains.
+
+    r parameters a layer. The paper takes r so large that the values hold 99 % of the weight, hence a large default.
+    """
+
+    def rescale(self, linear: nn.Linear) -> Rescaled:
+        """The r largest singular triples of the weight."""
+        left, values, right = torch.linalg.svd(linear.weight.detach(), full_matrices=False)
+        rank = min(self.rank, len(values))
+        return Rescaled(linear, left[:, :rank], values[:rank], right[:rank], scale=None)
+
+
+class LoLDU(Spectral):
+    """LoLDU (Shi 2024, arXiv:2410.13618): W = P L D U, of which r entries of D and a scale train.
+
+    P, L, U = lu(W), d = diag U, U <- U / d, then W = R + c P L_r diag(z) U_r with z = d_r and c = alpha / r, whose
+    residual R absorbs what the factors leave: r + 1 parameters a layer. A layer of fewer than r pivots uses them
+    all.
+    """
+
+    def __init__(self, *, rank: int, alpha: float) -> None:
+        super().__init__(rank=rank)
+        self.alpha = alpha
+
+    def rescale(self, linear: nn.Linear) -> Rescaled:
+        """The first r pivots of the weight."""
+        permutation, lower, upper = torch.linalg.lu(linear.weight.detach())
+        pivots = torch.diagonal(upper)
+        rank = min(self.rank, len(pivots))
+        # a zero pivot has no unit row: that row stays as it is, and its factor starts at 0
+        divisors = torch.where(pivots == 0, torch.ones_like(pivots), pivots)
+        rows = upper[:rank] / divisors[:rank, None]
+        left = (permutation @ lower)[:, :rank]
+        return Rescaled(linear, left, pivots[:rank], rows, scale=self.alpha / self.rank)
