@@ -1,0 +1,96 @@
+"""Stored rows as csv, json or parquet, for other programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final
+
+from harness.api import DISTRIBUTION, Row, UsageError
+from harness.results.schema import encode, row_to_json
+
+_STRINGS: Final = ("run", "suite", "workload", "technique", "stage", "lane", "tuned", "params", "settings", "key")
+_PROVENANCE: Final = ("device", "plugin_version", "code", "started", "status", "reason", "metric")
+_WHOLE: Final = ("suite_version", "workload_version", "seed")
+
+COLUMNS: Final = (*_STRINGS, *_WHOLE, "quick", *_PROVENANCE, "value")
+"""The columns of the tidy long form."""
+
+
+def long_form(rows: Iterable[Row]) -> Iterator[dict[str, Any]]:
+    """One record a row and metric; a row without metrics (a failed one) gives one record without a value.
+
+    ``tuned``, ``params`` and ``settings`` are JSON text with sorted keys; a value that isn't finite is None.
+    """
+    for row in rows:
+        flat: Mapping[str, Any] = row_to_json(row)
+        nested = {name: json.dumps(flat[name], sort_keys=True) for name in ("tuned", "params", "settings")}
+        base = {name: flat[name] for name in COLUMNS if name in flat} | nested
+        for metric, value in (row.reply.metrics or {"": math.nan}).items():
+            yield {name: base.get(name) for name in COLUMNS} | {"metric": metric, "value": encode(value)}
+
+
+def to_csv(rows: Iterable[Row]) -> str:
+    """The long form as CSV with a header line; numbers are written so that they read back the same."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(long_form(rows))
+    return text.getvalue()
+
+
+def to_json(rows: Iterable[Row]) -> str:
+    """All that is stored, as a JSON array of rows."""
+    return json.dumps([row_to_json(row) for row in rows], indent=1, allow_nan=False) + "\n"
+
+
+def write_parquet(rows: Iterable[Row], path: Path) -> None:
+    """The long form as a Parquet file; raises `UsageError` where pyarrow isn't installed."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise UsageError(
+            "parquet needs pyarrow, which is not installed", f"install it: pip install '{DISTRIBUTION}[parquet]'"
+        ) from error
+    kinds = dict.fromkeys(_WHOLE, pa.int64()) | {"quick": pa.bool_(), "value": pa.float64()}
+    schema = pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS])
+    records = [
+        {**record, "value": None if record["value"] is None else float(record["value"])} for record in long_form(rows)
+    ]
+    pq.write_table(pa.Table.from_pylist(records, schema=schema), path)
+
+
+_TEXTS: Final[Mapping[str, Callable[[Iterable[Row]], str]]] = {"csv": to_csv, "json": to_json}
+
+EXPORTS: Final = (*_TEXTS, "parquet")
+"""The formats `export` knows."""
+
+
+def export(rows: Iterable[Row], format_: str, path: Path | None = None) -> str | None:
+    """Write rows to ``path``, or return the text where no path is given.
+
+    Raises `UsageError` for an unknown format, for parquet without a path, and where the path can't be written.
+    """
+    if format_ not in EXPORTS:
+        close = get_close_matches(format_, EXPORTS, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise UsageError(f"export format {format_!r}: expected one of {', '.join(EXPORTS)}{hint}")
+    if format_ == "parquet" and path is None:
+        raise UsageError("parquet is binary and needs a file", "name one: --output results.parquet")
+    text = _TEXTS[format_](rows) if format_ in _TEXTS else None
+    if path is None:
+        return text
+    try:
+        if text is None:
+            write_parquet(rows, path)
+        else:
+            path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}", "choose another file") from error
+    return None

@@ -1,0 +1,180 @@
+"""A SQLite index over the store, for listings and history; always rebuildable from the rows."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from harness.api import Row, UsageError
+from harness.results.store import ROWS_FILE, RUN_FILE, Store, StoredRun
+
+INDEX_FILE: Final = "index.sqlite"
+
+_VERSION: Final = 1
+_SCHEMA: Final = """
+CREATE TABLE runs (
+    id TEXT PRIMARY KEY, stamp TEXT NOT NULL, suite TEXT, suite_version INTEGER, quick INTEGER, started TEXT,
+    finished TEXT, exit_code INTEGER, planned INTEGER, rows INTEGER, failed INTEGER, problem TEXT NOT NULL
+);
+CREATE TABLE figures (
+    run TEXT NOT NULL REFERENCES runs(id) ON DELETE CASCADE, key TEXT NOT NULL, workload TEXT NOT NULL,
+    technique TEXT NOT NULL, metric TEXT NOT NULL, value REAL, seed INTEGER NOT NULL, tuned TEXT NOT NULL,
+    code TEXT NOT NULL, plugin_version TEXT NOT NULL, started TEXT NOT NULL
+);
+CREATE INDEX history ON figures (technique, workload, metric, started);
+CREATE INDEX of_run ON figures (run);
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSummary:
+    """A run in a listing; ``problem`` says why the rest is empty where its files can't be read."""
+
+    id: str
+    suite: str = ""
+    suite_version: int = 0
+    quick: bool = False
+    started: str = ""
+    finished: str = ""
+    exit_code: int | None = None
+    planned: int = 0
+    rows: int = 0
+    failed: int = 0
+    problem: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HistoryPoint:
+    """One stored figure of a technique: where, when and with which code it was measured."""
+
+    run: str
+    key: str
+    started: str
+    seed: int
+    tuned: str
+    code: str
+    plugin_version: str
+    value: float
+
+
+class Index:
+    """Queries over all runs of a store; brought up to date with its files at every query."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._path = store.path / INDEX_FILE
+
+    def runs(self) -> list[RunSummary]:
+        """Every run, oldest first, with how many rows it has and how many failed."""
+        columns = tuple(RunSummary.__dataclass_fields__)
+        with self._connection() as db:
+            found = db.execute(f"SELECT {', '.join(columns)} FROM runs ORDER BY id").fetchall()
+        return [RunSummary(**{**dict(zip(columns, row, strict=True)), "quick": bool(row[3])}) for row in found]
+
+    def history(self, technique: str, workload: str, metric: str) -> list[HistoryPoint]:
+        """Every stored value of a metric, oldest first; failed cases and values that aren't numbers have none."""
+        columns = tuple(HistoryPoint.__dataclass_fields__)
+        with self._connection() as db:
+            found = db.execute(
+                f"SELECT {', '.join(columns)} FROM figures WHERE technique = ? AND workload = ? AND metric = ? "
+                "AND value IS NOT NULL ORDER BY started, run, seed",
+                (technique, workload, metric),
+            ).fetchall()
+        return [HistoryPoint(**dict(zip(columns, row, strict=True))) for row in found]
+
+    def rebuild(self) -> None:
+        """Throw the index away and read every run again."""
+        self._remove()
+        with self._connection():
+            pass
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        """An index that matches the files: on disk, or in memory where the folder refuses it."""
+        try:
+            db = self._opened(str(self._path))
+        except sqlite3.OperationalError:  # read-only, locked for long, on a file system without locks
+            db = self._opened(":memory:")
+        except sqlite3.DatabaseError:  # damaged
+            self._remove()
+            db = self._opened(str(self._path))
+        with closing(db):
+            yield db
+
+    def _opened(self, path: str) -> sqlite3.Connection:
+        """Open, make the tables where they're missing or of another version, and take in what changed."""
+        if not self._store.path.is_dir():
+            path = ":memory:"
+        db = sqlite3.connect(path, timeout=5, isolation_level=None)
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = NORMAL")
+            db.execute("PRAGMA foreign_keys = ON")
+            db.execute("BEGIN IMMEDIATE")
+            if db.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
+                _make_tables(db)
+            self._update(db)
+            db.execute("COMMIT")
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _update(self, db: sqlite3.Connection) -> None:
+        known = dict(db.execute("SELECT id, stamp FROM runs"))
+        present = {run: self._stamp(run) for run in self._store.ids()}
+        db.executemany("DELETE FROM runs WHERE id = ?", [(run,) for run in known if present.get(run) != known[run]])
+        for run, stamp in present.items():
+            if known.get(run) != stamp:
+                try:
+                    _insert(db, self._store.read(run), stamp)
+                except UsageError as error:
+                    db.execute("INSERT INTO runs (id, stamp, problem) VALUES (?, ?, ?)", (run, stamp, str(error)))
+
+    def _stamp(self, run: str) -> str:
+        """What changes whenever a run's files do."""
+        folder = self._store.folder(run)
+        marks = []
+        for name in (RUN_FILE, ROWS_FILE):
+            path = folder / name
+            found = path.stat() if path.exists() else None
+            marks.append(f"{found.st_ino}:{found.st_size}:{found.st_mtime_ns}" if found else "-")
+        return " ".join(marks)
+
+    def _remove(self) -> None:
+        for suffix in ("", "-wal", "-shm"):
+            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+
+
+def _make_tables(db: sqlite3.Connection) -> None:
+    for table in ("figures", "runs"):
+        db.execute(f"DROP TABLE IF EXISTS {table}")
+    for statement in filter(str.strip, _SCHEMA.split(";")):
+        db.execute(statement)
+    db.execute(f"PRAGMA user_version = {_VERSION}")
+
+
+def _insert(db: sqlite3.Connection, stored: StoredRun, stamp: str) -> None:
+    info = stored.info
+    failed = sum(row.failed for row in stored.rows)
+    run = (info.id, stamp, info.suite.id, info.suite.version, info.suite.quick, info.started, info.finished)
+    db.execute(
+        "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '')",
+        (*run, info.exit_code, info.planned, len(stored.rows), failed),
+    )
+    figures = [figure for row in stored.rows if row.ok for figure in _figures(info.id, row)]
+    db.executemany("INSERT INTO figures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", figures)
+
+
+def _figures(run: str, row: Row) -> Sequence[tuple[object, ...]]:
+    case = row.case
+    tuned = json.dumps(dict(case.tuned), sort_keys=True)
+    provenance = (case.seed, tuned, case.code, case.plugin_version, row.started)
+    return [
+        (run, case.key, case.workload, case.technique, metric, value, *provenance)
+        for metric, value in row.reply.metrics.items()
+    ]

@@ -1,0 +1,185 @@
+"""The stored form of rows and runs: flat, versioned JSON, checked on the way in."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, Field, fields
+from numbers import Real
+from pathlib import Path
+from typing import Any, Final, TypeVar, get_args
+
+from harness.api import DISTRIBUTION, STATUSES, Case, Claim, Json, Lane, Reply, Row, RunInfo, Stage, Suite, UsageError
+
+SCHEMA: Final = 1
+"""The version written; raised by hand when a stored field changes its meaning or goes."""
+
+_Spec = TypeVar("_Spec", Case, Reply, Suite, Claim, Row, RunInfo)
+
+_NUMBERS: Final = "Mapping[str, float]"
+_VECTORS: Final = "Mapping[str, Sequence[float]]"
+
+# What a field's annotation says its JSON must be. Claims are read on their own.
+_SHAPES: Final[Mapping[str, tuple[type, ...]]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (int, float, type(None)),
+    "bool": (bool,),
+    "int | None": (int, type(None)),
+    "Lane": (str,),
+    "Stage": (str,),
+    "Status": (str,),
+    "Sequence[str]": (list,),
+    "Sequence[Mapping[str, Json]]": (list,),
+    "Mapping[str, Json]": (dict,),
+    _NUMBERS: (dict,),
+    _VECTORS: (dict,),
+    "tuple[str, ...]": (list,),
+    "tuple[int, ...]": (list,),
+    "Mapping[str, tuple[Json, ...]]": (dict,),
+}
+
+_CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
+    "Lane": get_args(Lane),
+    "Stage": get_args(Stage),
+    "Status": STATUSES,
+}
+
+# The order in which a person reads a row: what became of which case first, provenance last.
+_ROW_ORDER: Final = (
+    *("schema", "status", "reason", "technique", "workload", "seed", "lane", "stage", "tuned", "metrics"),
+    *("notes", "phases", "wall_s", "cpu_s", "load", "started", "run", "key", "suite", "suite_version", "quick"),
+    *("contract", "technique_target", "plugin_version", "workload_version", "workload_target", "device", "code"),
+    *("params", "settings", "detail", "series", "samples", "environment"),
+)
+
+
+# ------------------------------------------------------------------------------------------------------ out
+
+
+def row_to_json(row: Row) -> dict[str, Json]:
+    """A row as one flat object: the fields of its case and its reply side by side. NaN and infinity become null."""
+    flat = _own_fields(row, skip=("case", "reply")) | _own_fields(row.case) | _own_fields(row.reply)
+    return {name: encode(flat[name]) for name in _ROW_ORDER}
+
+
+def run_to_json(info: RunInfo) -> dict[str, Json]:
+    """A run's header as an object. Its folder isn't written: a store may be moved."""
+    return {name: encode(value) for name, value in _own_fields(info, skip=("folder",)).items()}
+
+
+def dump_line(row: Row) -> bytes:
+    """A row as one line of ASCII JSON, ending in a newline."""
+    return json.dumps(row_to_json(row), allow_nan=False, separators=(", ", ": ")).encode("ascii") + b"\n"
+
+
+def encode(value: Any) -> Json:
+    """Plain JSON of nested mappings, sequences and specs; what isn't a finite number becomes null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Real):  # a numpy number
+        return encode(value.item())  # type: ignore[attr-defined]
+    if isinstance(value, (Suite, Claim)):
+        return encode(_own_fields(value))
+    if isinstance(value, Mapping):
+        return {str(key): encode(item) for key, item in value.items()}
+    if isinstance(value, Sequence):
+        return [encode(item) for item in value]
+    raise TypeError(f"{value!r} of type {type(value).__name__} has no JSON form")
+
+
+def _own_fields(spec: Any, *, skip: Sequence[str] = ()) -> dict[str, Any]:
+    return {one.name: getattr(spec, one.name) for one in fields(spec) if one.name not in skip}
+
+
+# ------------------------------------------------------------------------------------------------------- in
+
+
+def row_from_json(data: object, where: str) -> Row:
+    """The row of `row_to_json`; null among the numbers becomes NaN.
+
+    ``where`` names the file and line in errors. Raises `UsageError` for another schema version, or a field
+    that is missing, unknown or of the wrong kind.
+    """
+    flat = _checked_object(data, where)
+    case, reply = _names(Case), _names(Reply)
+    rest = {name: value for name, value in flat.items() if name not in case | reply}
+    return _build(
+        Row,
+        rest,
+        where,
+        case=_build(Case, {name: flat[name] for name in flat if name in case}, where),
+        reply=_build(Reply, {name: flat[name] for name in flat if name in reply}, where),
+    )
+
+
+def run_from_json(data: object, folder: Path, where: str) -> RunInfo:
+    """The run of `run_to_json`, found in ``folder``; raises `UsageError` as `row_from_json` does."""
+    flat = _checked_object(data, where)
+    suite = flat.pop("suite", None)
+    if not isinstance(suite, dict):
+        raise UsageError(f"{where}: field 'suite' should be an object, not {suite!r}", _advice(where))
+    return _build(RunInfo, flat, where, folder=folder, suite=_suite_from_json(suite, where))
+
+
+def _suite_from_json(data: Mapping[str, Any], where: str) -> Suite:
+    rest = dict(data)
+    claims = rest.pop("claims", None)
+    if not isinstance(claims, list) or not all(isinstance(claim, dict) for claim in claims):
+        raise UsageError(f"{where}: field 'claims' should be a list of objects, not {claims!r}", _advice(where))
+    return _build(Suite, rest, where, claims=tuple(_build(Claim, claim, where) for claim in claims))
+
+
+def _checked_object(data: object, where: str) -> dict[str, Any]:
+    if not isinstance(data, dict):
+        raise UsageError(f"{where}: expected a JSON object, not {type(data).__name__}", _advice(where))
+    schema = data.get("schema")
+    if schema != SCHEMA:
+        raise UsageError(
+            f"{where}: written with schema {schema!r}; this version of the harness reads schema {SCHEMA}",
+            f"read it with the version that wrote it, or upgrade: pip install -U {DISTRIBUTION}",
+        )
+    return dict(data)
+
+
+def _build(spec: Callable[..., _Spec], data: Mapping[str, Any], where: str, **ready: Any) -> _Spec:
+    """An instance of the dataclass ``spec`` from checked JSON fields and those ``ready`` made."""
+    known: dict[str, Field[Any]] = {one.name: one for one in fields(spec) if one.name not in ready}  # type: ignore[arg-type]
+    if unknown := sorted(set(data) - set(known)):
+        raise UsageError(f"{where}: unknown field {unknown[0]!r}", _advice(where))
+    needed = {name for name, one in known.items() if one.default is MISSING and one.default_factory is MISSING}
+    if missing := sorted(needed - set(data)):
+        raise UsageError(f"{where}: field {missing[0]!r} is missing", _advice(where))
+    return spec(**ready, **{name: _decode(known[name], value, where) for name, value in data.items()})
+
+
+def _decode(one: Field[Any], value: Any, where: str) -> Any:
+    kind = str(one.type)
+    shape = _SHAPES[kind]
+    wrong = not isinstance(value, shape) or (isinstance(value, bool) and bool not in shape)
+    if wrong or value not in _CHOICES.get(kind, (value,)):
+        raise UsageError(f"{where}: field {one.name!r} has the value {value!r}, expected {kind}", _advice(where))
+    if kind == "float":
+        return _number(value)
+    if kind == _NUMBERS:
+        return {name: _number(item) for name, item in value.items()}
+    if kind == _VECTORS:
+        return {name: tuple(_number(item) for item in items) for name, items in value.items()}
+    if kind == "Mapping[str, tuple[Json, ...]]":
+        return {name: tuple(items) for name, items in value.items()}
+    return tuple(value) if shape == (list,) else value
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else value
+
+
+def _names(spec: type) -> set[str]:
+    return {one.name for one in fields(spec)}
+
+
+def _advice(where: str) -> str:
+    return f"the file was edited or damaged: mend or remove {where}, then try again"

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+
+from harness.results.index import INDEX_FILE, Index
+from harness.results.store import ROWS_FILE, Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path)
+
+
+def write(store: Store, builders, scores: list[float], status: str = "ok", finish: int | None = 0) -> str:
+    with store.create_run(
+        suite=builders.make_suite(), selection={}, plugins=(), environment={}, planned=len(scores)
+    ) as writer:
+        for row in builders.scored("toys/a", scores, status=status, tuned={"lr": 0.1}):
+            writer.append(row)
+        if finish is not None:
+            writer.finish(finish)
+        return writer.info.id
+
+
+def values(index: Index) -> list[float]:
+    return [point.value for point in index.history("toys/a", "core/alpha", "accuracy")]
+
+
+def test_runs_are_listed_with_their_counts(store: Store, builders) -> None:
+    first = write(store, builders, [1.0, 2.0])
+    second = write(store, builders, [3.0], status="crash", finish=1)
+    listed = Index(store).runs()
+    assert [run.id for run in listed] == [first, second]
+    assert [(run.rows, run.failed, run.planned, run.exit_code) for run in listed] == [(2, 0, 2, 0), (1, 1, 1, 1)]
+    assert (listed[0].suite, listed[0].quick, listed[0].problem) == ("toy", False, "")
+
+
+def test_history_holds_what_worked_oldest_first_with_its_provenance(store: Store, builders) -> None:
+    first = write(store, builders, [1.0, float("nan"), 2.0])
+    write(store, builders, [9.0], status="error")
+    write(store, builders, [3.0])
+    points = Index(store).history("toys/a", "core/alpha", "accuracy")
+    assert [point.value for point in points] == [1.0, 2.0, 3.0]
+    assert (points[1].run, points[1].seed, points[1].tuned, points[1].code) == (first, 2, '{"lr": 0.1}', "c0de")
+    assert Index(store).history("toys/a", "core/alpha", "loss") == []
+
+
+def test_an_empty_store_has_no_runs_and_gets_no_index(tmp_path: Path) -> None:
+    assert Index(Store(tmp_path / "none")).runs() == []
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_index_follows_runs_that_grow_appear_and_go(store: Store, builders) -> None:
+    index = Index(store)
+    first = write(store, builders, [1.0], finish=None)
+    assert values(index) == [1.0]
+    with store.open_run(first) as writer:
+        writer.append(builders.make_row(technique="toys/a", seed=9, metrics={"accuracy": 2.0}))
+        assert values(index) == [1.0, 2.0]
+    write(store, builders, [3.0])
+    assert values(index) == [1.0, 2.0, 3.0]
+    for file in store.folder(first).iterdir():
+        file.unlink()
+    store.folder(first).rmdir()
+    assert values(index) == [3.0]
+    assert len(index.runs()) == 1
+
+
+def test_what_did_not_change_is_not_read_again(store: Store, builders, monkeypatch) -> None:
+    write(store, builders, [1.0])
+    assert values(Index(store)) == [1.0]
+    monkeypatch.setattr(Store, "read", lambda *_: pytest.fail("read again"))
+    assert values(Index(store)) == [1.0]
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database " * 500])
+def test_a_damaged_index_is_rebuilt_silently(store: Store, builders, content: bytes) -> None:
+    write(store, builders, [1.0])
+    assert values(Index(store)) == [1.0]
+    for suffix in ("-wal", "-shm"):
+        (store.path / (INDEX_FILE + suffix)).unlink(missing_ok=True)
+    (store.path / INDEX_FILE).write_bytes(content)
+    assert values(Index(store)) == [1.0]
+    assert sqlite3.connect(store.path / INDEX_FILE).execute("SELECT count(*) FROM figures").fetchone() == (1,)
+
+
+def test_an_index_of_another_version_is_rebuilt_silently(store: Store, builders) -> None:
+    write(store, builders, [1.0])
+    with sqlite3.connect(store.path / INDEX_FILE) as db:
+        db.execute("CREATE TABLE runs (something TEXT)")
+        db.execute("PRAGMA user_version = 77")
+    db.close()
+    assert values(Index(store)) == [1.0]
+
+
+def test_rebuilding_gives_the_same_answers(store: Store, builders) -> None:
+    write(store, builders, [1.0, 2.0])
+    index = Index(store)
+    before = (index.runs(), index.history("toys/a", "core/alpha", "accuracy"))
+    index.rebuild()
+    assert (index.runs(), index.history("toys/a", "core/alpha", "accuracy")) == before
+
+
+def test_an_index_that_cannot_be_written_is_kept_in_memory(store: Store, builders) -> None:
+    write(store, builders, [1.0])
+    (store.path / INDEX_FILE).mkdir()
+    assert values(Index(store)) == [1.0]
+
+
+def test_a_run_that_cannot_be_read_is_listed_with_the_problem_and_hides_no_other(store: Store, builders) -> None:
+    bad = write(store, builders, [1.0])
+    write(store, builders, [2.0])
+    (store.folder(bad) / ROWS_FILE).write_text('{"schema": 99}\n')
+    index = Index(store)
+    assert values(index) == [2.0]
+    assert "written with schema 99" in index.runs()[0].problem
+
+
+def test_several_readers_at_once_agree(store: Store, builders) -> None:
+    for score in (1.0, 2.0, 3.0):
+        write(store, builders, [score])
+    answers: list[list[float]] = []
+    threads = [threading.Thread(target=lambda: answers.append(values(Index(store)))) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [[1.0, 2.0, 3.0]] * 6

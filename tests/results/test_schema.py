@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import fields, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.api import STATUSES, Case, Reply, Row, UsageError
+from harness.results.schema import dump_line, row_from_json, row_to_json, run_from_json, run_to_json
+
+text = st.text(max_size=20)
+finite = st.floats(allow_nan=False, allow_infinity=False)
+scalars = st.none() | st.booleans() | st.integers(-(2**60), 2**60) | finite | text
+json_values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3)
+)
+objects = st.dictionaries(text, json_values, max_size=4)
+vectors = st.dictionaries(text, st.lists(finite, max_size=4).map(tuple), max_size=3)
+
+cases = st.builds(
+    Case,
+    **{one.name: text for one in fields(Case) if one.type == "str"},
+    **dict.fromkeys(("params", "settings", "tuned"), objects),
+    **dict.fromkeys(("suite_version", "workload_version", "seed"), st.integers(0, 2**40)),
+    lane=st.sampled_from(("accuracy", "memory", "time")),
+    stage=st.sampled_from(("tuning", "final")),
+    quick=st.booleans(),
+)
+replies = st.builds(
+    Reply,
+    status=st.sampled_from(STATUSES),
+    reason=text,
+    detail=text,
+    metrics=st.dictionaries(text, finite, max_size=4),
+    series=vectors,
+    samples=vectors,
+    phases=st.dictionaries(text, finite, max_size=3),
+    notes=st.lists(text, max_size=3).map(tuple),
+    wall_s=finite,
+    cpu_s=finite,
+    load=finite,
+)
+rows = st.builds(Row, run=text, case=cases, reply=replies, started=text, environment=objects)
+
+
+@given(rows)
+def test_a_row_reads_back_as_it_was_written(row: Row) -> None:
+    assert row_from_json(json.loads(dump_line(row)), "here") == row
+
+
+@given(rows)
+def test_a_row_is_exactly_one_ascii_line(row: Row) -> None:
+    line = dump_line(row)
+    assert line.endswith(b"\n")
+    assert len(line.splitlines()) == 1
+    assert line.isascii()
+
+
+def test_every_field_of_case_and_reply_is_stored(builders) -> None:
+    stored = row_to_json(builders.make_row())
+    expected = {one.name for spec in (Case, Reply, Row) for one in fields(spec)} - {"case", "reply"}
+    assert set(stored) == expected
+
+
+def test_what_became_of_the_case_stands_first_in_the_line(builders) -> None:
+    line = dump_line(builders.make_row(status="timeout", reason="after 120 s in init"))
+    assert line.startswith(b'{"schema": 1, "status": "timeout", "reason": "after 120 s in init", "technique"')
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_number_that_is_not_finite_is_stored_as_null_and_read_as_nan(builders, value: float) -> None:
+    row = builders.make_row(metrics={"loss": value}, samples={"train": (1.0, value)})
+    stored = json.loads(dump_line(row), parse_constant=pytest.fail)
+    assert stored["metrics"] == {"loss": None}
+    read = row_from_json(stored, "here")
+    assert math.isnan(read.reply.metrics["loss"])
+    assert math.isnan(read.reply.samples["train"][1])
+
+
+def test_numpy_numbers_are_stored_as_plain_ones(builders) -> None:
+    np = pytest.importorskip("numpy")
+    stored = row_to_json(builders.make_row(metrics={"a": np.float32(0.5), "b": np.int64(3), "c": np.float64("nan")}))
+    assert stored["metrics"] == {"a": 0.5, "b": 3, "c": None}
+
+
+def test_another_schema_version_is_refused_with_what_to_do(builders) -> None:
+    stored = {**row_to_json(builders.make_row()), "schema": 2}
+    with pytest.raises(UsageError, match=r"rows\.jsonl:7: written with schema 2.*\n.*upgrade: pip install -U"):
+        row_from_json(stored, "rows.jsonl:7")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": "three"}, "field 'seed' has the value 'three', expected int"),
+        ({"seed": True}, "field 'seed' has the value True"),
+        ({"status": "fine"}, "field 'status' has the value 'fine', expected Status"),
+        ({"lane": "fast"}, "field 'lane'"),
+        ({"metrics": [1]}, "field 'metrics'"),
+        ({"surprise": 1}, "unknown field 'surprise'"),
+    ],
+)
+def test_a_field_of_the_wrong_kind_is_refused_by_name(builders, change: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        row_from_json({**row_to_json(builders.make_row()), **change}, "here")
+
+
+def test_a_missing_field_is_refused_by_name_unless_it_has_a_default(builders) -> None:
+    stored = row_to_json(builders.make_row())
+    del stored["quick"]
+    assert row_from_json(stored, "here").case.quick is False
+    del stored["technique"]
+    with pytest.raises(UsageError, match="field 'technique' is missing"):
+        row_from_json(stored, "here")
+
+
+def test_a_run_reads_back_with_its_suite_claims_and_new_folder(builders, tmp_path) -> None:
+    info = builders.make_run(builders.make_suite(claims=(builders.make_claim(),), tuning={"lr": (0.1, "auto")}))
+    read = run_from_json(json.loads(json.dumps(run_to_json(info))), tmp_path, "here")
+    assert read == replace(info, folder=tmp_path)
+
+
+def test_a_run_of_another_schema_or_with_a_damaged_suite_is_refused(builders, tmp_path) -> None:
+    stored = run_to_json(builders.make_run())
+    for damaged in (
+        {**stored, "schema": None},
+        {**stored, "suite": 3},
+        {**stored, "suite": {**stored["suite"], "claims": 3}},
+    ):
+        with pytest.raises(UsageError):
+            run_from_json(damaged, tmp_path, "here")
