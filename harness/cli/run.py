@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.app import App, cache_folder, complete_from, current, plugin_options, store_option
+from harness.cli.output import check_format, show_view
 
 if TYPE_CHECKING:
-    from harness.api import Executor, Json
+    from harness.api import Json
+    from harness.execution.invocation import Resources
     from harness.host import Host
     from harness.plan import Plan, Selection
     from harness.results.store import RunWriter, Store
+
+INTERRUPTED = 130
 
 LAST = "last"
 """What ``--resume`` without a run means."""
@@ -108,13 +112,173 @@ def run(context: click.Context, **options: Any) -> None:
 
 def execute(app: App, options: RunOptions) -> int:
     """Do what ``harness run`` does and return its exit code."""
-    from harness.report.table import check_format
     from harness.results.store import Store, default_store_path
 
-    if not options.format_is_of(app.host):
-        check_format(options.format)
+    check_format(options.format, app.host)
     _check_device(options.device)
     store = Store(default_store_path(options.store))
     if options.resume is not None:
-        return _resume(app, options, store)
-    return _fresh(app, options, store)
+        return _resume(app.host, options, store)
+    if options.suite is None:
+        from harness.api import UsageError
+
+        raise UsageError(f"--suite is missing; there are {', '.join(sorted(app.host.declared.suites)) or 'none'}")
+    return _fresh(app.host, options, store)
+
+
+def _fresh(host: Host, options: RunOptions, store: Store) -> int:
+    from harness.execution.invocation import planned_rows, plugin_list, selection_json, surroundings
+    from harness.plan import Plan
+    from harness.suite import read_suite
+
+    assert options.suite is not None
+    suite = read_suite(options.suite, host, quick=options.quick)
+    selection = _selection(options)
+    around = surroundings(host)
+    plan = Plan(suite, host, selection, around.identity)
+    resources = _resources(options)
+    _announce(plan, store, resources.jobs, full=options.dry_run)
+    if options.dry_run:
+        return 0
+    writer = store.create_run(
+        suite=plan.suite,
+        selection=selection_json(selection, resources),
+        plugins=plugin_list(host),
+        environment=around.environment,
+        planned=planned_rows(plan),
+    )
+    return _finish(host, options, _Prepared(plan=plan, writer=writer, resources=resources))
+
+
+def _resume(host: Host, options: RunOptions, store: Store) -> int:
+    from harness.api import UsageError
+    from harness.execution.invocation import resumed_selection, surroundings
+    from harness.plan import Plan
+
+    given = [name for name in ("technique", "workload", "seeds", "param", "quick") if getattr(options, name)]
+    if given:
+        raise UsageError(f"--resume finishes a run as it was begun: leave out --{', --'.join(given)}")
+    assert options.resume is not None
+    with store.open_run(options.resume) as writer:
+        suite, selection = resumed_selection(writer.info)
+        if options.suite not in (None, suite.id, suite.source):
+            raise UsageError(f"run {writer.info.id} is of suite {suite.id!r}, not {options.suite!r}: leave --suite out")
+        plan = Plan(suite, host, selection, surroundings(host).identity)
+        return _finish(host, options, _Prepared(plan=plan, writer=writer, resources=_resources(options)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Prepared:
+    """All that a run needs before its first case."""
+
+    plan: Plan
+    writer: RunWriter
+    resources: Resources
+
+
+def _finish(host: Host, options: RunOptions, prepared: _Prepared) -> int:
+    """Run what is missing, print the table of what there is, and say how to go on."""
+    from harness.analysis.view import RunView
+    from harness.cli.progress import make_progress
+    from harness.execution.invocation import carry_out, make_executor
+    from harness.results.store import Store
+
+    plan, writer, resources = prepared.plan, prepared.writer, prepared.resources
+    with writer, make_progress(quiet=options.quiet) as progress:
+        executor = make_executor(host, plan, resources, str(writer.info.selection["device"]))
+        info = carry_out(plan, host, executor, writer, progress)
+    stored = Store(info.folder.parent.parent).read(info.id)
+    view = RunView.build(stored.info, stored.rows, host.metrics)
+    click.echo(show_view(view, options.format, host))
+    if info.exit_code == INTERRUPTED:
+        click.echo(f"harness: interrupted; finish it with: harness run --resume {info.id}", err=True)
+    return info.exit_code or 0
+
+
+def _announce(plan: Plan, store: Store, jobs: int, *, full: bool) -> None:
+    """Say how many cases there will be and, where earlier runs tell, how long they take."""
+    from harness.execution.invocation import planned_rows
+    from harness.report.units import duration
+
+    for note in plan.notes:
+        click.echo(f"harness: {note}", err=True)
+    seconds = estimate(plan, store, jobs)
+    size = f"{planned_rows(plan)} cases: {len(plan.contestants)} contestants, {len(plan.seeds)} seeds"
+    about = f", about {duration(seconds)}" if seconds else ""
+    click.echo(f"{plan.suite.title} ({plan.suite.id}): {size}{about}", err=not full)
+    if not full:
+        return
+    from tabulate import tabulate
+
+    rows = [
+        [
+            one.technique,
+            one.workload,
+            one.skip.reason if one.skip else "; ".join(_tuned(trial) for trial in one.trials),
+            plan.size(one),
+        ]
+        for one in plan.contestants
+    ]
+    click.echo(tabulate(rows, headers=["technique", "workload", "trials", "cases"], tablefmt="simple"))
+
+
+def _tuned(trial: Mapping[str, Json]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in trial.items()) or "not tuned"
+
+
+def _selection(options: RunOptions) -> Selection:
+    from harness.plan import Selection
+    from harness.suite import parse_seeds
+
+    return Selection(
+        techniques=options.technique,
+        workloads=options.workload,
+        seeds=parse_seeds(options.seeds) if options.seeds else (),
+        params=_params(options.param),
+        device=options.device,
+    )
+
+
+def _params(pairs: tuple[str, ...]) -> dict[str, Json]:
+    """Read K=V pairs; a value is JSON where it reads as such, else a string."""
+    from harness.api import UsageError
+
+    params: dict[str, Json] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key or not text:
+            raise UsageError(f"--param {pair!r}: expected KEY=VALUE, like lr=0.01")
+        try:
+            params[key] = json.loads(text, parse_constant=_no_constant)
+        except ValueError:
+            params[key] = text
+    return params
+
+
+def _no_constant(text: str) -> None:
+    from harness.api import UsageError
+
+    raise UsageError(f"--param: {text} is not a value; expected a finite number")
+
+
+def _resources(options: RunOptions) -> Resources:
+    from harness.api import Limits
+    from harness.execution.invocation import Resources, cores
+
+    return Resources(
+        executor=options.executor,
+        jobs=options.jobs or cores(),
+        limits=Limits(time_s=options.time_limit, memory_bytes=options.memory_limit),
+        cache=cache_folder(),
+    )
+
+
+def _check_device(device: str) -> None:
+    """Fail before the plan, not in every case, where torch does not see the device; asked in a process of its own."""
+    if device == "cpu":
+        return
+    from harness.api import UsageError
+
+    probe = f"import torch; raise SystemExit(not torch.{'backends.mps' if device == 'mps' else device}.is_available())"
+    if subprocess.run([sys.executable, "-c", probe], check=False, capture_output=True).returncode:
+        raise UsageError(f"--device {device}: torch sees no such device here; use --device cpu")

@@ -1,0 +1,32 @@
+"""Prints a run's view in the format asked for: the built-in ones, or a plugin's reporter."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness.analysis.view import RunView
+    from harness.host import Host
+
+
+def check_format(name: str, host: Host) -> None:
+    """Raise UsageError for an unknown format, before anything is run for it."""
+    from harness.report import check
+
+    if name not in host.declared.reporters:
+        check(name, also=sorted(host.declared.reporters))
+
+
+def show_view(view: RunView, name: str, host: Host) -> str:
+    """The text of a view in a format."""
+    from harness.report import render
+
+    reporter = host.declared.reporters.get(name)
+    if reporter is not None:
+        module, _, attribute = reporter.spec.target.partition(":")
+        return str(getattr(importlib.import_module(module), attribute)(view))
+    width = shutil.get_terminal_size((120, 24)).columns
+    return render(view, name, color=sys.stdout.isatty(), width=width)

@@ -1,0 +1,44 @@
+"""``harness runs``: the runs of a store."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from harness.cli.app import json_option, print_json, store_option
+
+_ENDS = {0: "ok", 1: "some failed", 130: "interrupted"}
+
+
+@click.command()
+@store_option
+@json_option
+def runs(store: Path | None, as_json: bool) -> None:
+    """List the runs of the store, the latest last."""
+    from harness.results.index import Index
+    from harness.results.store import Store, default_store_path
+
+    place = Store(default_store_path(store))
+    found = Index(place).runs()
+    if as_json:
+        print_json([asdict(run) for run in found])
+        return
+    if not found:
+        click.echo(f"no runs in {place.path}; make one: harness run --suite peft --quick")
+        return
+    from tabulate import tabulate
+
+    rows = [
+        [
+            run.id,
+            run.problem or f"{run.suite} v{run.suite_version}{' (quick)' if run.quick else ''}",
+            run.started[:16].replace("T", " "),
+            f"{run.rows}/{run.planned}",
+            run.failed or "",
+            _ENDS.get(run.exit_code, "unfinished") if run.exit_code is not None else "unfinished",
+        ]
+        for run in found
+    ]
+    click.echo(tabulate(rows, headers=["run", "suite", "started (UTC)", "rows", "failed", "end"], tablefmt="simple"))

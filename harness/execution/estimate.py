@@ -1,0 +1,38 @@
+"""How long a plan will take, judged by the last finished run of the same suite."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from harness.api import Row
+from harness.plan import Plan
+from harness.results.index import Index
+from harness.results.store import Store
+
+
+def estimate(plan: Plan, store: Store, jobs: int) -> float | None:
+    """Seconds the plan is expected to take on ``jobs`` processes; None where no earlier run tells."""
+    finished = [
+        run for run in Index(store).runs() if run.suite == plan.suite.id and run.finished and run.exit_code in (0, 1)
+    ]
+    if not finished:
+        return None
+    means = _means(store.read(finished[-1].id).rows)
+    side_by_side = alone = 0.0
+    for contestant in plan.contestants:
+        if contestant.skip:
+            continue
+        of_lane = {lane: means.get((contestant.workload, lane), 0.0) for lane in ("accuracy", "memory", "time")}
+        side_by_side += (plan.size(contestant) - 2) * of_lane["accuracy"] + of_lane["memory"]
+        alone += of_lane["time"]
+    return side_by_side / jobs + alone
+
+
+def _means(rows: Iterable[Row]) -> dict[tuple[str, str], float]:
+    """Mean wall seconds of the cases that were run, by workload and lane."""
+    found: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for row in rows:
+        if row.reply.wall_s > 0:
+            found[row.case.workload, row.case.lane].append(row.reply.wall_s)
+    return {key: sum(values) / len(values) for key, values in found.items()}

@@ -1,0 +1,72 @@
+"""Fixtures that several rooms' tests use."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """A folder of installed distributions, as pip would leave them."""
+
+    folder: Path
+
+    def install(self, distribution: str, entry_points: Mapping[str, str], modules: Mapping[str, str]) -> None:
+        """Install a distribution with these entry points (name -> module) and sources (module -> text)."""
+        info = self.folder / f"{distribution.replace('-', '_')}-1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
+        lines = "".join(f"{name} = {module}\n" for name, module in entry_points.items())
+        (info / "entry_points.txt").write_text(f"[harness.plugins]\n{lines}")
+        for name, text in modules.items():
+            (self.folder / f"{name}.py").write_text(dedent(text))
+
+    def plugin(self, name: str, text: str) -> None:
+        """Install a distribution ``harness-NAME`` of one module ``harness_NAME`` with this source."""
+        module = f"harness_{name.replace('-', '_')}"
+        self.install(f"harness-{name}", {name: module}, {module: text})
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """An empty site on the import path, of this process and of those it starts."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    return Site(folder=folder)
+
+
+Harness = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Harness:
+    """Run the harness command in a process of its own, in an empty folder."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.delenv("HARNESS_STORE", raising=False)
+    place = tmp_path / "cwd"
+    place.mkdir()
+
+    def run(*arguments: str, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "harness", *arguments],
+            cwd=place,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    return run

@@ -1,0 +1,276 @@
+"""Whole runs of the toy plugin through the command line: every failure is a row, and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.conftest import Harness
+
+TOYS = Path(__file__).parent / "toy"
+TOY_PLUGIN = ("-p", "harness_toy", "--no-plugins")
+
+
+@pytest.fixture(autouse=True)
+def toys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(TOYS))
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+
+
+def rows_of(done: subprocess.CompletedProcess[str], harness: Harness) -> list[dict]:
+    exported = harness("export", "json")
+    assert exported.returncode == 0, exported.stderr
+    return json.loads(exported.stdout)
+
+
+def suite_of(tmp_path: Path, techniques: list[str], extra: str = "", **changes: str) -> str:
+    text = (TOYS / "toys.toml").read_text().replace('["base", "good", "twin"]', json.dumps(techniques))
+    for key, value in changes.items():
+        old = next(line for line in text.splitlines() if line.startswith(f"{key} = "))
+        text = text.replace(old, f"{key} = {value}")
+    path = tmp_path / "mine.toml"
+    path.write_text(text + extra)
+    return str(path)
+
+
+@pytest.mark.slow
+def test_every_way_to_fail_is_a_row_and_the_rest_goes_on(harness: Harness, tmp_path: Path) -> None:
+    suite = suite_of(tmp_path, ["*"])
+    done = harness(
+        "run", *TOY_PLUGIN, "--suite", suite, "--param", "lr=0.2", "--seeds", "1", "--time-limit", "6",
+        "--memory-limit", "200MiB", timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    rows = rows_of(done, harness)
+    found = {(row["technique"], row["status"]) for row in rows}
+    reasons = {row["technique"]: row["reason"] for row in rows if row["status"] != "ok"}
+    assert found == {
+        ("toy/base", "ok"),
+        ("toy/good", "ok"),
+        ("toy/twin", "ok"),
+        ("toy/own-space", "ok"),
+        ("toy/small-space", "ok"),
+        ("toy/raises", "error"),
+        ("toy/segfaults", "crash"),
+        ("toy/exits", "crash"),
+        ("toy/hangs", "timeout"),
+        ("toy/eats-memory", "oom"),
+        ("toy/nan", "error"),
+        ("toy/wrong", "incorrect"),
+        ("toy/not-applicable", "skipped"),
+        ("toy/needs-more", "unavailable"),
+    }
+    assert "ValueError: a toy that raises" in reasons["toy/raises"]
+    assert "SIGSEGV" in reasons["toy/segfaults"]
+    assert "3" in reasons["toy/exits"]
+    assert "toy_score" in reasons["toy/nan"]
+    assert "pip install" in reasons["toy/needs-more"]
+    for name, status in found:
+        assert name in done.stdout, f"{name} ({status}) is missing from the table"
+    assert "off by 3" in harness("show", "row", "last/toy/wrong").stdout
+    assert "a toy that raises" in harness("show", "row", "last/toy/raises").stdout
+
+
+def test_a_run_prints_a_table_and_keeps_every_row_with_its_provenance(harness: Harness) -> None:
+    done = harness("run", *TOY_PLUGIN, "--suite", "toys", "--quiet")
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if "toy/" in line]
+    assert lines[0].split()[0] == "toy/good"
+    assert "better" in lines[0]
+    rows = rows_of(done, harness)
+    lanes = [(row["technique"], row["lane"]) for row in rows]
+    for name in ("toy/base", "toy/good", "toy/twin"):
+        assert lanes.count((name, "accuracy")) == 3 * 2 + 2
+        assert lanes.count((name, "memory")) == 1
+        assert lanes.count((name, "time")) == 1
+    for row in rows:
+        assert row["key"]
+        assert row["environment"]["packages"]["torch"]
+        assert row["environment"]["cpu"]
+        assert {"commit", "dirty", "version", "digest"} <= set(row["environment"]["code"]["harness"])
+    assert json.loads(harness("runs", "--json").stdout)[0]["exit_code"] == 0
+
+
+def test_the_same_seeds_give_the_same_quality_and_tensor_peak(harness: Harness) -> None:
+    found = []
+    for _ in range(2):
+        done = harness("run", *TOY_PLUGIN, "--suite", "toys", "--quiet")
+        rows = rows_of(done, harness)
+        found.append(
+            {
+                (row["key"], metric): value
+                for row in rows
+                for metric, value in row["metrics"].items()
+                if row["lane"] == "accuracy" or metric.endswith("tensor_peak")
+            }
+        )
+    assert found[0] == found[1]
+    assert len(found[0]) > 30
+
+
+def test_resume_runs_only_what_is_missing(harness: Harness, tmp_path: Path) -> None:
+    assert harness("run", *TOY_PLUGIN, "--suite", "toys", "--quiet").returncode == 0
+    file = next((tmp_path / "cwd/.harness/runs").iterdir()) / "rows.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(lines[:-7]) + lines[-7][:40])
+    done = harness("run", *TOY_PLUGIN, "--resume", "--quiet")
+    assert done.returncode == 0, done.stderr
+    again = file.read_text().splitlines(keepends=True)
+    assert again[: len(lines) - 7] == lines[:-7]
+    assert len(again) == len(lines)
+    assert {json.loads(line)["key"] for line in again} == {json.loads(line)["key"] for line in lines}
+
+
+def start(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
+    place = tmp_path / "cwd"
+    place.mkdir(exist_ok=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "harness", "run", *TOY_PLUGIN, "--suite", "toys", *arguments],
+        cwd=place,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_rows(tmp_path: Path, count: int) -> Path:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for file in (tmp_path / "cwd/.harness/runs").glob("*/rows.jsonl"):
+            if file.read_text().count("\n") >= count:
+                return file
+        time.sleep(0.05)
+    raise AssertionError("no rows came")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda one: one.name)
+def test_a_run_that_is_ended_keeps_its_rows_leaves_no_process_and_can_be_resumed(
+    number: signal.Signals, harness: Harness, tmp_path: Path
+) -> None:
+    process = start(tmp_path, "--param", "sleep_s=0.3")
+    file = wait_for_rows(tmp_path, 4)
+    descendants = psutil.Process(process.pid).children(recursive=True)
+    assert descendants
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    _, alive = psutil.wait_procs(descendants, timeout=10)
+    assert not alive
+    kept = [json.loads(line) for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    assert len(kept) >= 4
+    if number != signal.SIGKILL:
+        assert process.returncode == 130, err
+        assert "--resume" in err
+        assert "toy/base" in out
+    done = harness("run", *TOY_PLUGIN, "--resume", "--quiet")
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [row["key"] for row in rows[: len(kept)]] == [row["key"] for row in kept]
+    assert len(rows) == len({row["key"] for row in rows}) == 3 * (3 * 2 + 2 + 2)
+
+
+def test_two_runs_at_once_share_a_store(harness: Harness, tmp_path: Path) -> None:
+    both = [start(tmp_path, "--quick") for _ in range(2)]
+    for process in both:
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+    assert len(json.loads(harness("runs", "--json").stdout)) == 2
+
+
+def test_a_workload_that_cannot_be_prepared_gives_each_technique_one_row(harness: Harness, tmp_path: Path) -> None:
+    suite = suite_of(tmp_path, ["base", "good"], workloads='["unprepared", "formula"]')
+    done = harness("run", *TOY_PLUGIN, "--suite", suite, "--quiet", "--seeds", "2")
+    assert done.returncode == 1
+    failed = [row for row in rows_of(done, harness) if row["workload"] == "toy/unprepared"]
+    assert [(row["technique"], row["status"]) for row in failed] == [("toy/base", "error"), ("toy/good", "error")]
+    assert "the data is not there" in failed[0]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--suite", "toyz"], "did you mean 'toy/toys'"),
+        ([], "--suite is missing"),
+        (["--suite", "toys", "--technique", "gud"], "did you mean 'toy/good'"),
+        (["--suite", "toys", "--param", "rl=1"], "did you mean 'lr'"),
+        (["--suite", "toys", "--param", "lr"], "expected KEY=VALUE"),
+        (["--suite", "toys", "--param", "lr=NaN"], "finite"),
+        (["--suite", "toys", "--seeds", "none"], "--seeds"),
+        (["--suite", "toys", "--format", "gitub"], "github"),
+        (["--suite", "toys", "--memory-limit", "lots"], "expected bytes"),
+        (["--suite", "toys", "--executor", "lokal"], "local"),
+        (["--suite", "toys", "--device", "cuda"], "torch sees no such device"),
+        (["--suite", "./none.toml"], "no suite file"),
+        (["--resume", "none"], "no runs"),
+    ],
+    ids=lambda one: " ".join(one) if isinstance(one, list) else "",
+)
+def test_wrong_input_is_one_clear_line_exit_code_2_and_leaves_nothing(
+    arguments: list[str], text: str, harness: Harness, tmp_path: Path
+) -> None:
+    done = harness("run", *TOY_PLUGIN, *arguments)
+    assert done.returncode == 2, done.stderr
+    assert text in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "cwd/.harness/runs").exists()
+
+
+def test_a_dry_run_shows_the_plan_and_leaves_nothing(harness: Harness, tmp_path: Path) -> None:
+    done = harness("run", *TOY_PLUGIN, "--suite", "toys", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "30 cases" in done.stdout
+    assert "lr 0.1; lr 0.2; lr 0.3" in done.stdout
+    assert not (tmp_path / "cwd/.harness/runs").exists()
+
+
+def test_an_observing_plugin_hears_of_every_row_after_it_is_on_disk(harness: Harness, tmp_path: Path) -> None:
+    folder = tmp_path / "watch"
+    folder.mkdir()
+    (folder / "harness_watcher.py").write_text(
+        "from pathlib import Path\n"
+        "from harness.api import Skip, hookimpl\n"
+        "HARNESS_API = 1\n"
+        "seen = []\n"
+        "@hookimpl\n"
+        "def run_started(run): seen.append(run)\n"
+        "@hookimpl\n"
+        "def check_case(case):\n"
+        "    return Skip(reason='not today') if case.technique == 'toy/twin' else None\n"
+        "@hookimpl\n"
+        "def modify_cases(cases): cases[:] = [case for case in cases if case.seed != 3]\n"
+        "@hookimpl\n"
+        "def case_finished(row):\n"
+        "    assert row.case.key in (seen[0].folder / 'rows.jsonl').read_text()\n"
+        "    seen.append(row)\n"
+        "@hookimpl\n"
+        "def run_finished(run): Path('watched').write_text(f'{len(seen) - 1} {run.exit_code}')\n"
+    )
+    done = harness(
+        "run", *TOY_PLUGIN, "-p", "harness_watcher", "--suite", "toys", "--quiet",
+        PYTHONPATH=f"{TOYS}{os.pathsep}{folder}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
+    rows = rows_of(done, harness)
+    assert (tmp_path / "cwd/watched").read_text() == f"{len(rows)} 0"
+    assert {row["reason"] for row in rows if row["technique"] == "toy/twin"} == {"not today"}
+    assert 3 not in {row["seed"] for row in rows}
+
+
+def test_the_inline_executor_gives_the_same_quality(harness: Harness) -> None:
+    found = []
+    for executor in ("local", "inline"):
+        done = harness("run", *TOY_PLUGIN, "--suite", "toys", "--quiet", "--executor", executor)
+        assert done.returncode == 0, done.stderr
+        rows = rows_of(done, harness)
+        found.append({row["key"]: row["metrics"] for row in rows if row["lane"] == "accuracy"})
+    assert found[0] == found[1]

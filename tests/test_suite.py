@@ -1,0 +1,137 @@
+"""Suite files: what is right is read, what is wrong is named, all of it at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.api import UsageError
+from harness.host import Host, load_host
+from harness.suite import parse_seeds, read_suite, select_techniques
+
+TOYS = Path(__file__).parent / "toy"
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> Host:
+    monkeypatch.syspath_prepend(TOYS)
+    return load_host(["harness_toy"], entry_points=False)
+
+
+def write(tmp_path: Path, *changes: tuple[str, str], extra: str = "") -> str:
+    text = (TOYS / "toys.toml").read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    path = tmp_path / "mine.toml"
+    path.write_text(text + extra)
+    return str(path)
+
+
+def problems(path: str, host: Host) -> list[str]:
+    with pytest.raises(UsageError) as caught:
+        read_suite(path, host)
+    return list(caught.value.problems)
+
+
+def test_a_suite_is_found_by_id_by_short_name_and_by_file(host: Host, tmp_path: Path) -> None:
+    by_name = read_suite("toys", host)
+    assert read_suite("toy/toys", host) == by_name
+    mine = read_suite(write(tmp_path), host)
+    assert mine.id == "mine"
+    assert mine.seeds == (0, 1, 2, 3)
+    assert mine.tuning == {"lr": (0.1, 0.2, 0.3)}
+    assert mine.quality == "toy_score"
+    assert select_techniques(mine, host) == ["toy/base", "toy/good", "toy/twin"]
+
+
+def test_quick_overrides_and_is_labelled(host: Host) -> None:
+    quick = read_suite("toys", host, quick=True)
+    assert quick.quick
+    assert quick.seeds == (0, 1)
+    assert quick.tuning_seeds == 1
+
+
+def test_all_errors_come_at_once_with_file_key_and_nearest_name(host: Host, tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        ('"good", "twin"', '"gud", "twin"'),
+        ('workloads = ["formula"]', 'workloads = ["formla"]'),
+        ("title", "titel"),
+        ("seeds = 4", 'seeds = "four"'),
+        ("version = 1", "version = 0"),
+    )
+    found = problems(path, host)
+    assert all(line.startswith(f"{path}: ") for line in found)
+    expected = [
+        ("titel", "did you mean 'title'"),
+        ("title", "missing; expected a string"),
+        ("seeds", "'four': expected a whole number or a list"),
+        ("techniques", "did you mean 'toy/good'"),
+        ("workloads", "did you mean 'toy/formula'"),
+        ("version", "expected 1 or more"),
+    ]
+    for key, text in expected:
+        assert any(f": {key}: " in line and text in line for line in found), (key, text, found)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "text"),
+    [
+        ('"toy_score"]', '"toy_scor"]', "metrics", "did you mean 'toy_score'"),
+        ('select = "toy_val_score"', 'select = "nothing"', "select", "unknown metric"),
+        ("lr = [0.1", "rl = [0.1", "tuning.rl", "did you mean 'lr'"),
+        ("lr = [0.1, 0.2, 0.3]", "lr = []", "tuning.lr", "at least one value"),
+        ('contract = "toy"', 'contract = "tay"', "contract", "did you mean 'toy'"),
+        ("toy_score = 1.0", "toy_score = -1", "margins.toy_score", "0 or more"),
+        ("seeds = 4", "seeds = [1, 1]", "seeds", "twice"),
+        ("seeds = 4", "seeds = [-1]", "seeds", "from 0"),
+        ("rounds = 5", "rounds = true", "rounds", "a whole number"),
+        ('["base", "good", "twin"]', '["*x*y"]', "techniques", "matches no technique"),
+        ('baseline = "toy/base"', 'baseline = "toy/bas"', "baseline", "did you mean 'toy/base'"),
+    ],
+)
+def test_each_kind_of_mistake_is_named(host: Host, tmp_path: Path, old: str, new: str, key: str, text: str) -> None:
+    found = problems(write(tmp_path, (old, new)), host)
+    assert len(found) == 1, found
+    assert f": {key}: " in found[0]
+    assert text in found[0]
+
+
+def test_claims_are_checked(host: Host, tmp_path: Path) -> None:
+    claim = '[[claims]]\nid = "c"\nsource = "s"\nsays = "x"\ntest = {metric = "toy_score", better = "gd", thn = "base"}\n'
+    found = problems(write(tmp_path, extra=claim), host)
+    assert any("claims[0].test.thn" in line and "did you mean 'than'" in line for line in found)
+    assert any("claims[0].test.than: missing" in line for line in found)
+
+
+def test_what_is_not_toml_or_not_there_is_one_clear_line(host: Host, tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text("title = ")
+    assert "not valid TOML" in problems(str(path), host)[0]
+    assert "no suite file" in problems(str(tmp_path / "none.toml"), host)[0]
+    assert "did you mean 'toy/toys'" in problems("toyz", host)[0]
+    path.write_bytes(b"\xff\xfe")
+    assert "cannot be read" in problems(str(path), host)[0]
+
+
+def test_quick_needs_a_quick_table(host: Host, tmp_path: Path) -> None:
+    path = write(tmp_path, ("[quick]\nseeds = 2\ntuning_seeds = 1\n", ""))
+    with pytest.raises(UsageError, match="no \\[quick\\] table"):
+        read_suite(path, host, quick=True)
+
+
+def test_seeds_are_a_count_or_a_list() -> None:
+    assert parse_seeds("3") == (0, 1, 2)
+    assert parse_seeds("7,3") == (7, 3)
+    assert parse_seeds("7,") == (7,)
+    for text in ("", "x", "0", "-1", "1,1", "1.5", ","):
+        with pytest.raises(UsageError, match="--seeds"):
+            parse_seeds(text)
+
+
+def test_every_suite_that_ships_is_right() -> None:
+    everything = load_host()
+    for full in everything.declared.suites:
+        assert read_suite(full, everything).claims is not None

@@ -1,0 +1,84 @@
+"""What the toy plugin's techniques and workloads are, once a case imports them."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import random
+import signal
+import time
+
+import torch
+
+from harness.api import CaseContext, Incorrect, NotApplicable, Outcome, Phase, Trial
+
+
+class Toy:
+    """Behaves as its name says when it is applied."""
+
+    def __init__(self, behaviour: str = "good", shift: float = 0.0) -> None:
+        self.behaviour = behaviour
+        self.shift = shift
+
+    def apply(self) -> float:
+        """Misbehave, or return the shift."""
+        match self.behaviour:
+            case "raises":
+                raise ValueError("a toy that raises")
+            case "segfaults":
+                ctypes.string_at(0)
+            case "exits":
+                os._exit(3)
+            case "hangs":
+                for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
+                    signal.signal(number, signal.SIG_IGN)
+                ctypes.PyDLL(None).usleep(ctypes.c_uint(3_600_000_000))  # keeps the interpreter's lock
+            case "eats-memory":
+                hoard = []
+                while True:
+                    hoard.append(torch.ones(2**22))
+            case "nan":
+                return float("nan")
+            case "wrong":
+                raise Incorrect("off by 3 at shape (2, 2)")
+            case "not-applicable":
+                raise NotApplicable("nothing to act on")
+        return self.shift
+
+
+class Formula:
+    """Score = 80 + shift + noise of the seed, best at lr 0.2."""
+
+    def prepare(self, context: CaseContext) -> None:
+        """Nothing is shared."""
+
+    def evaluate(self, technique: Toy, context: CaseContext) -> Outcome:
+        """Compute the score."""
+        time.sleep(float(context.settings["sleep_s"]))
+        noise = random.Random(f"{context.seed}").gauss(0, 0.1)
+        own = random.Random(f"{context.seed} {technique.behaviour}").gauss(0, 0.1)
+        score = 80 + technique.apply() + noise + own - 100 * (float(context.settings["lr"]) - 0.2) ** 2
+        return Outcome(metrics={"toy_score": score, "toy_val_score": score - 1})
+
+    def open(self, technique: Toy, context: CaseContext) -> Trial:
+        """A matrix product a step."""
+        with context.phase("init"):
+            technique.apply()
+        weight = torch.ones(64, 64)
+        return Trial(
+            phases={
+                "train": Phase(run=lambda: weight @ weight @ weight, samples=64),
+                "infer": Phase(run=lambda: weight @ weight, samples=64),
+            }
+        )
+
+    def check(self, technique: Toy, context: CaseContext) -> None:
+        """No invariant."""
+
+
+class Unprepared(Formula):
+    """Its base model cannot be made."""
+
+    def prepare(self, context: CaseContext) -> None:
+        """Fail."""
+        raise OSError("the data is not there")
