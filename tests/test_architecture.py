@@ -60,7 +60,9 @@ def test_imports_run_one_way(room: str) -> None:
         if room_of(path) != room:
             continue
         reached = {name.split(".")[1] for name in imports(path) if name.startswith("harness.") and name.count(".")}
-        rooms = {name for name in reached if (ROOT / "harness" / name).is_dir() or (ROOT / f"harness/{name}.py").is_file()}
+        rooms = {
+            name for name in reached if (ROOT / "harness" / name).is_dir() or (ROOT / f"harness/{name}.py").is_file()
+        }
         assert rooms <= ALLOWED[room] | {room}, f"{path.relative_to(ROOT)} imports {rooms - ALLOWED[room] - {room}}"
 
 

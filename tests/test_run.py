@@ -25,7 +25,7 @@ def toys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
 
 
-def rows_of(done: subprocess.CompletedProcess[str], harness: Harness) -> list[dict]:
+def rows_of(harness: Harness) -> list[dict]:
     exported = harness("export", "json")
     assert exported.returncode == 0, exported.stderr
     return json.loads(exported.stdout)
@@ -50,7 +50,7 @@ def test_every_way_to_fail_is_a_row_and_the_rest_goes_on(harness: Harness, tmp_p
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
-    rows = rows_of(done, harness)
+    rows = rows_of(harness)
     found = {(row["technique"], row["status"]) for row in rows}
     reasons = {row["technique"]: row["reason"] for row in rows if row["status"] != "ok"}
     assert found == {
@@ -86,7 +86,7 @@ def test_a_run_prints_a_table_and_keeps_every_row_with_its_provenance(harness: H
     lines = [line for line in done.stdout.splitlines() if "toy/" in line]
     assert lines[0].split()[0] == "toy/good"
     assert "better" in lines[0]
-    rows = rows_of(done, harness)
+    rows = rows_of(harness)
     lanes = [(row["technique"], row["lane"]) for row in rows]
     for name in ("toy/base", "toy/good", "toy/twin"):
         assert lanes.count((name, "accuracy")) == 3 * 2 + 2
@@ -103,8 +103,8 @@ def test_a_run_prints_a_table_and_keeps_every_row_with_its_provenance(harness: H
 def test_the_same_seeds_give_the_same_quality_and_tensor_peak(harness: Harness) -> None:
     found = []
     for _ in range(2):
-        done = harness("run", *TOY_PLUGIN, "--suite", "toys", "--quiet")
-        rows = rows_of(done, harness)
+        assert harness("run", *TOY_PLUGIN, "--suite", "toys", "--quiet").returncode == 0
+        rows = rows_of(harness)
         found.append(
             {
                 (row["key"], metric): value
@@ -190,7 +190,7 @@ def test_a_workload_that_cannot_be_prepared_gives_each_technique_one_row(harness
     suite = suite_of(tmp_path, ["base", "good"], workloads='["unprepared", "formula"]')
     done = harness("run", *TOY_PLUGIN, "--suite", suite, "--quiet", "--seeds", "2")
     assert done.returncode == 1
-    failed = [row for row in rows_of(done, harness) if row["workload"] == "toy/unprepared"]
+    failed = [row for row in rows_of(harness) if row["workload"] == "toy/unprepared"]
     assert [(row["technique"], row["status"]) for row in failed] == [("toy/base", "error"), ("toy/good", "error")]
     assert "the data is not there" in failed[0]["reason"]
 
@@ -260,7 +260,7 @@ def test_an_observing_plugin_hears_of_every_row_after_it_is_on_disk(harness: Har
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert not done.stderr
-    rows = rows_of(done, harness)
+    rows = rows_of(harness)
     assert (tmp_path / "cwd/watched").read_text() == f"{len(rows)} 0"
     assert {row["reason"] for row in rows if row["technique"] == "toy/twin"} == {"not today"}
     assert 3 not in {row["seed"] for row in rows}
@@ -271,6 +271,6 @@ def test_the_inline_executor_gives_the_same_quality(harness: Harness) -> None:
     for executor in ("local", "inline"):
         done = harness("run", *TOY_PLUGIN, "--suite", "toys", "--quiet", "--executor", executor)
         assert done.returncode == 0, done.stderr
-        rows = rows_of(done, harness)
+        rows = rows_of(harness)
         found.append({row["key"]: row["metrics"] for row in rows if row["lane"] == "accuracy"})
     assert found[0] == found[1]

@@ -100,7 +100,9 @@ def test_each_kind_of_mistake_is_named(host: Host, tmp_path: Path, old: str, new
 
 
 def test_claims_are_checked(host: Host, tmp_path: Path) -> None:
-    claim = '[[claims]]\nid = "c"\nsource = "s"\nsays = "x"\ntest = {metric = "toy_score", better = "gd", thn = "base"}\n'
+    claim = (
+        '[[claims]]\nid = "c"\nsource = "s"\nsays = "x"\ntest = {metric = "toy_score", better = "gd", thn = "base"}\n'
+    )
     found = problems(write(tmp_path, extra=claim), host)
     assert any("claims[0].test.thn" in line and "did you mean 'than'" in line for line in found)
     assert any("claims[0].test.than: missing" in line for line in found)

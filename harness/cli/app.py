@@ -147,7 +147,7 @@ def cache_folder() -> Path:
 def complete_from(kind: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
     """A shell completion over what the plugins offer: 'suites', 'techniques' or 'workloads'."""
 
-    def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    def complete(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
         names = getattr(context.ensure_object(App).host.declared, kind)
         both = [*(full.rpartition("/")[2] for full in names), *names]
         return sorted({name for name in both if name.startswith(incomplete)})

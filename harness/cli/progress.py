@@ -41,14 +41,16 @@ class _Base:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Leave the screen in order."""
 
     def planned(self, rows: int) -> None:
         """Take the size of the run."""
         self.total = rows
 
-    def finished(self, row: Row) -> None:
+    def finished(self, row: Row) -> None:  # noqa: ARG002 - the displays that follow read it
         """Count a row."""
         self.done += 1
 
@@ -82,8 +84,14 @@ class _Bar(_Base):
     def __init__(self) -> None:
         super().__init__()
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-        from rich.progress import TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
 
         self._display = Progress(
             BarColumn(bar_width=24),
@@ -102,7 +110,9 @@ class _Bar(_Base):
         self._display.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._display.stop()
 
     def planned(self, rows: int) -> None:

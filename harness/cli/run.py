@@ -55,7 +55,7 @@ class RunOptions:
     quiet: bool
 
 
-class _Bytes(click.ParamType):
+class _Bytes(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only
     """A number of bytes, with or without a unit."""
 
     name = "bytes"
@@ -105,7 +105,7 @@ class _Bytes(click.ParamType):
 @click.option("--quiet", is_flag=True, help="No progress display.")
 @plugin_options
 @click.pass_context
-def run(context: click.Context, **options: Any) -> None:
+def run(context: click.Context, /, **options: Any) -> None:
     """Run a suite: tune every technique equally, measure, and print one table a workload."""
     context.exit(execute(current(), RunOptions(**options)))
 
@@ -197,6 +197,7 @@ def _finish(host: Host, options: RunOptions, prepared: _Prepared) -> int:
 
 def _announce(plan: Plan, store: Store, jobs: int, *, full: bool) -> None:
     """Say how many cases there will be and, where earlier runs tell, how long they take."""
+    from harness.execution.estimate import estimate
     from harness.execution.invocation import planned_rows
     from harness.report.units import duration
 

@@ -47,12 +47,12 @@ def cores() -> int:
 
 def surroundings(host: Host) -> Surroundings:
     """Read the machine, the versions and the state of the code of every plugin that declares something to run."""
-    owners = {entry.plugin for entry in [*host.techniques.values(), *host.workloads.values()]}
+    owners = {entry.plugin for entry in host.techniques.values()} | {one.plugin for one in host.workloads.values()}
     packages = sorted({"harness", *(host.module_of(owner) for owner in owners)})
     code = {package: code_state(package) for package in packages}
     facts = dict(environment())
     facts["code"] = cast(Json, code)
-    facts.update({name: answer for name, answer in host.notify("environment_info")})
+    facts.update(dict(host.notify("environment_info")))
     versions = {name: value for name, value in _versions(facts).items() if name in RESULT_PACKAGES}
     identity = Identity(
         code={package: str(state["digest"]) for package, state in code.items()},

@@ -171,7 +171,7 @@ class Runner:
             run=self._session.run,
             case=case,
             reply=reply,
-            started=self._started.pop(case.key, None) or _now(),
+            started=self._started.pop(case.key, "") or _now(),
             environment=self._session.environment,
         )
         self._session.record(row)
@@ -286,4 +286,4 @@ def _unpaired(reply: Reply) -> Reply:
 
 
 def _now() -> str:
-    return dt.datetime.now(dt.timezone.utc).isoformat(timespec="milliseconds")
+    return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
