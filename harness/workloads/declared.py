@@ -1,0 +1,74 @@
+"""What the judge offers, declared without importing torch."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from harness.api import Lane, Metric, WorkloadSpec
+
+_FINETUNE_METRICS: Final = (
+    "accuracy",
+    "loss",
+    "train_accuracy",
+    "val_accuracy",
+    "val_loss",
+    "trainable_parameters",
+    "adapter_parameters",
+    "total_parameters",
+    "checkpoint_bytes",
+)
+
+_FINETUNE_SETTINGS: Final = {"steps": 100, "batch_size": 32, "lr": 1e-2, "head_lr": 5e-3, "train_images": 300}
+
+WORKLOADS: Final = (
+    WorkloadSpec(
+        id="digits-split",
+        contract="finetune",
+        target="harness.workloads.digits:DigitsSplit",
+        summary="a small vision transformer pretrained on the digits 0-4, adapted to 5-9 with 300 images",
+        version=1,
+        metrics=_FINETUNE_METRICS,
+        settings=_FINETUNE_SETTINGS,
+    ),
+    WorkloadSpec(
+        id="digits-mlp",
+        contract="finetune",
+        target="harness.workloads.digits:DigitsMlp",
+        summary="a multilayer perceptron pretrained on the digits 0-4, adapted to 5-9 with 300 images",
+        version=1,
+        metrics=_FINETUNE_METRICS,
+        settings=_FINETUNE_SETTINGS,
+    ),
+)
+
+
+def _metric(id_: str, unit: str, better: str, lane: Lane, summary: str) -> Metric:
+    return Metric(id=id_, unit=unit, higher_is_better=better == "higher", lane=lane, summary=summary)
+
+
+METRICS: Final = (
+    _metric("accuracy", "%", "higher", "accuracy", "share of held-out test examples classified right"),
+    _metric("loss", "nats", "lower", "accuracy", "mean cross-entropy on held-out test examples"),
+    _metric("train_accuracy", "%", "higher", "accuracy", "share of training examples classified right, at the end"),
+    _metric("val_accuracy", "%", "higher", "accuracy", "share of validation examples classified right"),
+    _metric("val_loss", "nats", "lower", "accuracy", "mean cross-entropy on validation examples"),
+    _metric("trainable_parameters", "", "lower", "accuracy", "parameters that train, the head included"),
+    _metric("adapter_parameters", "", "lower", "accuracy", "parameters that train, the head excepted"),
+    _metric("total_parameters", "", "lower", "accuracy", "all parameters of the adapted model"),
+    _metric("checkpoint_bytes", "B", "lower", "accuracy", "bytes of all trained tensors: what one saves a task"),
+    *(
+        _metric(f"{phase}_{kind}_peak", "B", "lower", "memory", f"{text} at the peak of {what}")
+        for phase, what in (("build", "building"), ("train", "a training step"), ("infer", "an inference batch"))
+        for kind, text in (("tensor", "bytes of live tensors"), ("process", "bytes the process took from the system"))
+    ),
+    _metric("init_time", "s", "lower", "time", "the technique's own initialisation"),
+    _metric("build_time", "s", "lower", "time", "loading the model and initialising the technique"),
+    *(
+        metric
+        for phase, what in (("train", "training step"), ("infer", "inference batch"))
+        for metric in (
+            _metric(f"{phase}_time", "s", "lower", "time", f"median of one {what}"),
+            _metric(f"{phase}_throughput", "samples/s", "higher", "time", f"samples a second of one {what}"),
+        )
+    ),
+)
