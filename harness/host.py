@@ -273,7 +273,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """``; did you mean 'x'?`` for the nearest known name (short names count), else nothing."""
     names = list(known)
     shorts = {full.rpartition("/")[2]: full for full in names}
-    close = difflib.get_close_matches(name, [*names, *shorts], n=1, cutoff=0.55)
+    close = difflib.get_close_matches(name, [*names, *shorts], n=1, cutoff=0.5)
     return f"; did you mean {shorts.get(close[0], close[0])!r}?" if close else ""
 
 

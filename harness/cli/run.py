@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from harness.cli.app import App, cache_folder, complete_from, current, plugin_op
 from harness.cli.output import check_format, show_view
 
 if TYPE_CHECKING:
-    from harness.api import Json
+    from harness.api import Executor, Json
     from harness.execution.invocation import Resources
     from harness.host import Host
     from harness.plan import Plan, Selection
@@ -127,7 +128,7 @@ def execute(app: App, options: RunOptions) -> int:
 
 
 def _fresh(host: Host, options: RunOptions, store: Store) -> int:
-    from harness.execution.invocation import planned_rows, plugin_list, selection_json, surroundings
+    from harness.execution.invocation import make_executor, planned_rows, plugin_list, selection_json, surroundings
     from harness.plan import Plan
     from harness.suite import read_suite
 
@@ -137,6 +138,7 @@ def _fresh(host: Host, options: RunOptions, store: Store) -> int:
     around = surroundings(host)
     plan = Plan(suite, host, selection, around.identity)
     resources = _resources(options)
+    executor = make_executor(host, plan, resources, options.device)
     _announce(plan, store, resources.jobs, full=options.dry_run)
     if options.dry_run:
         return 0
@@ -147,12 +149,12 @@ def _fresh(host: Host, options: RunOptions, store: Store) -> int:
         environment=around.environment,
         planned=planned_rows(plan),
     )
-    return _finish(host, options, _Prepared(plan=plan, writer=writer, resources=resources))
+    return _finish(host, options, _Prepared(plan=plan, writer=writer, executor=executor))
 
 
 def _resume(host: Host, options: RunOptions, store: Store) -> int:
     from harness.api import UsageError
-    from harness.execution.invocation import resumed_selection, surroundings
+    from harness.execution.invocation import make_executor, resumed_selection, surroundings
     from harness.plan import Plan
 
     given = [name for name in ("technique", "workload", "seeds", "param", "quick") if getattr(options, name)]
@@ -164,7 +166,8 @@ def _resume(host: Host, options: RunOptions, store: Store) -> int:
         if options.suite not in (None, suite.id, suite.source):
             raise UsageError(f"run {writer.info.id} is of suite {suite.id!r}, not {options.suite!r}: leave --suite out")
         plan = Plan(suite, host, selection, surroundings(host).identity)
-        return _finish(host, options, _Prepared(plan=plan, writer=writer, resources=_resources(options)))
+        executor = make_executor(host, plan, _resources(options), selection.device)
+        return _finish(host, options, _Prepared(plan=plan, writer=writer, executor=executor))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,26 +176,31 @@ class _Prepared:
 
     plan: Plan
     writer: RunWriter
-    resources: Resources
+    executor: Executor
 
 
 def _finish(host: Host, options: RunOptions, prepared: _Prepared) -> int:
     """Run what is missing, print the table of what there is, and say how to go on."""
     from harness.analysis.view import RunView
     from harness.cli.progress import make_progress
-    from harness.execution.invocation import carry_out, make_executor
+    from harness.execution.invocation import carry_out
     from harness.results.store import Store
 
-    plan, writer, resources = prepared.plan, prepared.writer, prepared.resources
+    writer = prepared.writer
+    signal.signal(signal.SIGTERM, _interrupt)
     with writer, make_progress(quiet=options.quiet) as progress:
-        executor = make_executor(host, plan, resources, str(writer.info.selection["device"]))
-        info = carry_out(plan, host, executor, writer, progress)
+        info = carry_out(prepared.plan, host, prepared.executor, writer, progress)
     stored = Store(info.folder.parent.parent).read(info.id)
     view = RunView.build(stored.info, stored.rows, host.metrics)
     click.echo(show_view(view, options.format, host))
     if info.exit_code == INTERRUPTED:
         click.echo(f"harness: interrupted; finish it with: harness run --resume {info.id}", err=True)
     return info.exit_code or 0
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    """A run that is told to end (by a batch system, say) leaves as on Ctrl-C: rows kept, children ended."""
+    raise KeyboardInterrupt
 
 
 def _announce(plan: Plan, store: Store, jobs: int, *, full: bool) -> None:

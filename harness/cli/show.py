@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +12,6 @@ from harness.cli.app import complete_from, current, json_option, plugin_options,
 from harness.cli.output import check_format, show_view
 
 if TYPE_CHECKING:
-    from harness.api import Row
     from harness.results.store import StoredRun
 
 
@@ -55,76 +53,55 @@ def technique(name: str, as_json: bool) -> None:
 
 
 @show.command()
-@click.argument("name", metavar="RUN", default="last")
+@click.argument("name", metavar="[RUN]", default="last")
 @click.option("--format", "format_", default="table", show_default=True, help="As for harness run.")
+@click.option("--details", is_flag=True, help="How it was begun and ended, on what machine and with which plugins.")
 @store_option
 @plugin_options
-def run(name: str, format_: str, store: Path | None) -> None:
-    """Print the table of a stored run (the last one)."""
+def run(name: str, format_: str, details: bool, store: Path | None) -> None:
+    """Print the table of a stored run (the last one), or its circumstances."""
     from harness.analysis.view import RunView
+    from harness.report.detail import show_run
 
     host = current().host
     check_format(format_, host)
     stored = _read(name, store)
-    click.echo(show_view(RunView.build(stored.info, stored.rows, host.metrics), format_, host))
+    view = RunView.build(stored.info, stored.rows, host.metrics)
+    click.echo(show_run(view) if details else show_view(view, format_, host))
 
 
 @show.command()
-@click.argument("name", metavar="RUN/TECHNIQUE|RUN/KEY")
-@click.option("--seed", type=int, help="Only rows of this seed.")
-@click.option("--lane", type=click.Choice(["accuracy", "memory", "time"]), help="Only rows of this lane.")
+@click.argument("name", metavar="RUN/TECHNIQUE[@WORKLOAD]|RUN/KEY")
 @store_option
 @json_option
-def row(name: str, seed: int | None, lane: str | None, store: Path | None, as_json: bool) -> None:
-    """Show rows in full: those of a technique that failed or, where none did, all of them; or the row with a key."""
-    from harness.report.detail import row_text
+def row(name: str, store: Path | None, as_json: bool) -> None:
+    """Show the rows of a technique, every different failure in full; or the one row with a key."""
+    from harness.report.detail import find_rows, show_rows
     from harness.results.schema import row_to_json
 
     run_name, _, rest = name.partition("/")
-    stored = _read(run_name, store)
-    wanted = [
-        one
-        for one in _rows_of(stored, rest)
-        if (seed is None or one.case.seed == seed) and (lane is None or one.case.lane == lane)
-    ]
-    if seed is None and lane is None:
-        wanted = [one for one in wanted if not one.ok] or wanted
+    found = find_rows(_read(run_name, store).rows, rest)
     if as_json:
-        print_json([row_to_json(one) for one in wanted])
+        print_json([row_to_json(one) for one in found])
         return
-    click.echo("\n\n".join(row_text(one) for one in wanted) or "no such row")
+    click.echo(show_rows(found))
 
 
 @show.command()
 @click.argument("name", metavar="[RUN]", default="last")
-@click.option("--technique", "technique_", metavar="GLOB", default="*", help="Only these techniques.")
+@click.option("--technique", "technique_", metavar="NAME", default="", help="One technique, trial by trial.")
 @store_option
 @plugin_options
 def tuning(name: str, technique_: str, store: Path | None) -> None:
     """Show what each technique's tuning tried, what it chose, and whether that lies at the edge."""
     from harness.analysis.view import RunView
-    from harness.host import matches
-    from harness.report.detail import tuning_text
+    from harness.report.detail import show_tuning
 
     stored = _read(name, store)
-    rows = [one for one in stored.rows if matches(technique_, one.case.technique)]
-    click.echo(tuning_text(RunView.build(stored.info, rows, current().host.metrics)))
+    click.echo(show_tuning(RunView.build(stored.info, stored.rows, current().host.metrics), technique_))
 
 
 def _read(name: str, store: Path | None) -> StoredRun:
     from harness.results.store import Store, default_store_path
 
     return Store(default_store_path(store)).read(name)
-
-
-def _rows_of(stored: StoredRun, text: str) -> Sequence[Row]:
-    """The rows that ``text`` means: a key or its beginning, a technique's full id, or its short name."""
-    from harness.api import UsageError
-    from harness.host import matches, nearest
-
-    found = [one for one in stored.rows if one.case.key.startswith(text)] if len(text) > 3 else []
-    found = found or [one for one in stored.rows if matches(text, one.case.technique)]
-    if not found:
-        names = {one.case.technique for one in stored.rows}
-        raise UsageError(f"run {stored.info.id} has no row {text!r}{nearest(text, names)}; name a technique or a key")
-    return found

@@ -1,0 +1,95 @@
+"""The documentation is run: generated pages are current, the tutorial's files work, and its commands run."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+TUTORIAL = ROOT / "docs/writing-a-plugin.md"
+
+
+def commands_of(page: Path) -> list[str]:
+    blocks = re.findall(r"```console\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    return [line.removeprefix("$ ") for block in blocks for line in block.splitlines() if line.startswith("$ harness")]
+
+
+def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    arguments = [sys.executable, "-m", *shlex.split(command)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_generated_pages_are_current() -> None:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs/generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    for name, write in generate.PAGES.items():
+        assert (ROOT / "docs" / name).read_text(encoding="utf-8") == write(), f"run: python docs/generate.py ({name})"
+
+
+@pytest.fixture
+def tutorial(tmp_path: Path) -> Path:
+    """The tutorial's files, as a reader would have typed them."""
+    files = re.findall(r"```\w+ file=(\S+)\n(.*?)```", TUTORIAL.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(files) == 4
+    for name, text in files:
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_the_tutorial_s_plugin_conforms_and_its_commands_run(tutorial: Path) -> None:
+    site = tutorial / "site"
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*install, "--target", str(site), str(tutorial)], check=True)
+    tested = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_bias.py"],
+        cwd=tutorial, env={**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert tested.returncode == 0, tested.stdout
+    assert " passed" in tested.stdout
+    for command in commands_of(TUTORIAL):
+        done = run(command, tutorial)
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        assert "bias/late" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_readme_s_commands_run(tmp_path: Path) -> None:
+    commands = commands_of(ROOT / "README.md")
+    assert commands
+    for command in commands:
+        done = run(command, tmp_path)
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        assert done.stdout.strip()
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]))
+def test_links_between_pages_lead_somewhere(page: str) -> None:
+    path = next(one for one in (ROOT / page, ROOT / "docs" / page) if one.exists())
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
+        assert (path.parent / target).exists(), f"{page} links to {target}"
+
+
+def test_every_hook_is_called_by_a_test_and_documented() -> None:
+    from harness import hookspecs
+
+    hooks = [name for name, value in vars(hookspecs).items() if hasattr(value, "harness_spec")]
+    assert len(hooks) >= 14
+    tests = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py"))
+    documented = (ROOT / "docs/hooks.md").read_text(encoding="utf-8")
+    for hook in hooks:
+        assert f"def {hook}(" in tests, f"no test implements {hook}"
+        assert f"## `{hook}`" in documented
