@@ -1,0 +1,258 @@
+"""The texts behind ``harness show``: rows in full, a run's circumstances, a tuning sweep."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Final
+
+from harness.api import Json, Row, UsageError
+from harness.report import units
+from harness.report.notes import run_label, short
+
+if TYPE_CHECKING:
+    from harness.analysis.summary import TechniqueSummary
+    from harness.analysis.tuning import SweepPoint
+    from harness.analysis.view import RunView, WorkloadView
+
+_SHORTEST_KEY: Final = 6
+_MOST_TRIALS: Final = 8
+"""With more different trials than this the sweep is listed rather than laid out beside each other."""
+
+
+def find_rows(rows: Iterable[Row], text: str) -> list[Row]:
+    """The rows that ``text`` names: a technique (``lora/eva`` or ``eva``), with ``@workload`` if wished, or a key.
+
+    A key may be cut short to six digits. Raises `UsageError` where there are none.
+    """
+    rows = list(rows)
+    name, _, workload = text.partition("@")
+    by_key = [row for row in rows if len(name) >= _SHORTEST_KEY and row.case.key.startswith(name)]
+    named = by_key or [row for row in rows if name in (row.case.technique, short(row.case.technique))]
+    found = [row for row in named if workload in ("", row.case.workload, short(row.case.workload))]
+    if found:
+        return found
+    techniques = sorted({row.case.technique for row in rows})
+    workloads = sorted({row.case.workload for row in rows})
+    wrong, known = (workload, workloads) if named else (name, techniques)
+    shorts = {short(one): one for one in known} | {one: one for one in known}
+    close = get_close_matches(wrong, shorts, n=1)
+    hint = f"; did you mean {shorts[close[0]]!r}?" if close else ""
+    raise UsageError(
+        f"row {text!r}: no {'workload' if named else 'technique or key'} {wrong!r} in this run{hint}",
+        f"there are {', '.join(known)}" if known else "the run has no rows",
+    )
+
+
+def show_rows(rows: Sequence[Row]) -> str:
+    """One row in full; of several a list, failures first, and every different failure in full."""
+    if len(rows) == 1:
+        return show_row(rows[0])
+    ordered = sorted(rows, key=lambda row: (not row.failed, row.case.workload, row.case.lane, row.case.seed))
+    failures: dict[tuple[str, str], Row] = {}
+    for row in ordered:
+        if not row.ok:
+            failures.setdefault((row.reply.status, row.reply.reason), row)
+    parts = [_listing(ordered), *(show_row(row) for row in failures.values())]
+    if not failures:
+        parts.append("one of them in full: harness show row RUN/KEY")
+    return "\n\n".join(parts)
+
+
+def show_row(row: Row) -> str:
+    """All that is stored of a case but its raw samples: what became of it, its numbers, and where they come from."""
+    case, reply = row.case, row.reply
+    facts: dict[str, object] = {
+        "status": f"{reply.status}{': ' if reply.reason else ''}{reply.reason}",
+        "case": f"{case.technique} on {case.workload}, seed {case.seed}, lane {case.lane}, stage {case.stage}",
+        "tuned": _inline(case.tuned),
+        "params": _inline(case.params),
+        "settings": _inline(case.settings),
+        "notes": "; ".join(reply.notes),
+        "phases": ", ".join(f"{name} {units.duration(seconds)}" for name, seconds in reply.phases.items()),
+        "took": f"{units.duration(reply.wall_s)} wall, {units.duration(reply.cpu_s)} cpu, load {reply.load:.2f}",
+        "samples": ", ".join(f"{name} {len(taken)}" for name, taken in {**reply.samples, **reply.series}.items()),
+        "started": row.started,
+        "run": f"{row.run}{' (quick)' if case.quick else ''}",
+        "suite": f"{case.suite} v{case.suite_version}, workload v{case.workload_version}, plugin {case.plugin_version}",
+        "code": case.code,
+        "key": case.key,
+        "device": case.device,
+    }
+    text = _facts(facts)
+    if reply.metrics:
+        text += "\n\n" + _facts({name: units.significant(value, 6) for name, value in reply.metrics.items()})
+    text += "\n\n" + _facts({f"environment {name}": _short_json(value) for name, value in row.environment.items()})
+    return f"{text}\n\n{reply.detail.rstrip()}" if reply.detail else text
+
+
+def show_run(view: RunView) -> str:
+    """How a run was begun and how it ended, what it ran on and with, and what failed in it."""
+    info = view.info
+    end = {None: "unfinished", 0: "all cases ok", 1: "some cases failed", 130: "interrupted"}
+    suite = f"{info.suite.id} v{info.suite.version}{' (quick)' if info.suite.quick else ''}: {info.suite.title}"
+    facts: dict[str, object] = {
+        "run": info.id,
+        "suite": suite,
+        "workloads": ", ".join(info.suite.workloads),
+        "seeds": ", ".join(map(str, info.suite.seeds)),
+        "selection": _inline({name: value for name, value in info.selection.items() if value not in (None, [], {})}),
+        "started": info.started,
+        "finished": info.finished or "-",
+        "end": end.get(info.exit_code, f"exit code {info.exit_code}"),
+        "rows": f"{view.rows} of {info.planned} planned, {view.failed} failed",
+        "folder": info.folder,
+    }
+    facts |= {f"environment {name}": _short_json(value) for name, value in info.environment.items()}
+    parts = [_facts(facts)]
+    if info.plugins:
+        parts.append("plugins\n" + _facts({str(one.get("name")): _plugin(one) for one in info.plugins}, indent="  "))
+    failures = [
+        f"  {one.technique} on {short(workload.workload)}: {one.reason}"
+        for workload in view.workloads
+        for one in workload.techniques
+        if one.failures
+    ]
+    if failures:
+        parts.append("\n".join(["failures", *failures, f"  details: harness show row {run_label(view)}/TECHNIQUE"]))
+    return "\n\n".join(parts)
+
+
+def show_tuning(view: RunView, technique: str = "") -> str:
+    """The sweeps of all techniques side by side, or of one trial by trial. ``*`` marks the choice, ``^`` an edge.
+
+    Raises `UsageError` where the technique isn't in the run.
+    """
+    known = {one.technique for workload in view.workloads for one in workload.techniques}
+    if technique and technique not in known | {short(one) for one in known}:
+        close = get_close_matches(technique, known, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise UsageError(f"technique {technique!r} is not in run {view.info.id}{hint}")
+    blocks = []
+    for workload in view.workloads:
+        swept = [
+            one for one in workload.techniques if one.sweep and technique in ("", one.technique, short(one.technique))
+        ]
+        if swept:
+            blocks.append(_sweeps(view, workload, swept, listed=bool(technique)))
+    if not blocks:
+        return f"nothing was tuned in run {view.info.id}"
+    marks = ["* chosen; a trial with failed cases goes last"]
+    if any("^" in block for block in blocks):
+        marks.append("^ chosen at the edge of what was tried: a better value may lie beyond")
+    return "\n\n".join([*blocks, "\n".join(marks)])
+
+
+def _sweeps(view: RunView, workload: WorkloadView, swept: Sequence[TechniqueSummary], *, listed: bool) -> str:
+    suite = view.info.suite
+    direction = "higher" if view.metrics[suite.select].higher_is_better else "lower"
+    seeds = f"{suite.tuning_seeds} seed{'s' if suite.tuning_seeds != 1 else ''}"
+    title = f"{suite.id} · {short(workload.workload)} · {suite.select}, mean over {seeds} ({direction} is better)"
+    trials = {_inline(point.tuned) for one in swept for point in one.sweep}
+    table = _listed(swept) if listed or len(trials) > _MOST_TRIALS else _side_by_side(swept)
+    return f"{title}\n{table}"
+
+
+def _side_by_side(swept: Sequence[TechniqueSummary]) -> str:
+    """One row a technique, one column a trial."""
+    points = {_inline(point.tuned): point.tuned for one in swept for point in one.sweep}
+    trials = sorted(points, key=lambda name: [_sortable(value) for value in points[name].values()])
+    rows = []
+    for one in swept:
+        cells = {_inline(point.tuned): _cell(one, point) for point in one.sweep}
+        rows.append([one.technique, *(cells.get(trial, "") for trial in trials)])
+    return _table(rows, ["technique", *trials])
+
+
+def _listed(swept: Sequence[TechniqueSummary]) -> str:
+    """One row a trial, with its value by seed."""
+    seeds = sorted({seed for one in swept for point in one.sweep for seed in point.scores})
+    rows = [
+        [
+            one.technique,
+            _inline(point.tuned),
+            *(_score(point.scores.get(seed)) for seed in seeds),
+            _cell(one, point),
+            "; ".join(point.reasons),
+        ]
+        for one in swept
+        for point in one.sweep
+    ]
+    return _table(rows, ["technique", "trial", *(f"seed {seed}" for seed in seeds), "mean", ""])
+
+
+def _cell(one: TechniqueSummary, point: SweepPoint) -> str:
+    chosen = one.tuning is not None and point.tuned == one.tuning.tuned
+    edge = chosen and one.tuning is not None and one.tuning.edge
+    failed = f" ({point.failed} failed)" if point.failed and point.mean is not None else ""
+    text = "failed" if point.mean is None and point.failed else _score(point.mean)
+    return f"{text}{'*' if chosen else ''}{'^' if edge else ''}{failed}{' (unfinished)' if point.missing else ''}"
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else units.significant(value, 4)
+
+
+def _sortable(value: Json) -> tuple[bool, float, str]:
+    number = float(value) if isinstance(value, (int, float)) else None
+    return (number is None, number or 0.0, str(value))
+
+
+def _listing(rows: Sequence[Row]) -> str:
+    header = ["workload", "lane", "seed", "stage", "tuned", "status", "took", "key"]
+    return (
+        _table(
+            [
+                [
+                    short(row.case.workload),
+                    row.case.lane,
+                    str(row.case.seed),
+                    row.case.stage,
+                    _inline(row.case.tuned),
+                    row.reply.status,
+                    units.duration(row.reply.wall_s),
+                    row.case.key[:10],
+                ]
+                for row in rows
+            ],
+            header,
+        )
+        + f"\n{_counted(rows)}"
+    )
+
+
+def _counted(rows: Sequence[Row]) -> str:
+    return ", ".join(f"{count} {status}" for status, count in Counter(row.reply.status for row in rows).most_common())
+
+
+def _table(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
+    from tabulate import tabulate
+
+    text = tabulate([headers, *rows], tablefmt="plain", disable_numparse=True)
+    return "\n".join(line.rstrip() for line in text.splitlines())
+
+
+def _facts(facts: Mapping[str, object], indent: str = "") -> str:
+    """Names and values below each other; what is empty is left out."""
+    shown = {name: str(value) for name, value in facts.items() if str(value)}
+    width = max(map(len, shown), default=0)
+    return "\n".join(f"{indent}{name:<{width}}  {value}" for name, value in shown.items())
+
+
+def _plugin(one: Mapping[str, Json]) -> str:
+    cause = f": {one['cause']}" if one.get("cause") else ""
+    return f"{one.get('version') or '-'}  {one.get('status') or ''}{cause}"
+
+
+def _inline(values: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name} {value if isinstance(value, str) else _short_json(value)}" for name, value in values.items()
+    )
+
+
+def _short_json(value: Json) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_short_json(item)}" for name, item in value.items())
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,50 @@
+"""The output formats: the terminal's table, every format of tabulate, JSON with all figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from harness.api import UsageError
+
+if TYPE_CHECKING:
+    from harness.analysis.view import RunView
+
+
+def formats() -> list[str]:
+    """The names that `render` knows."""
+    from tabulate import tabulate_formats
+
+    return ["table", "json", *tabulate_formats]
+
+
+def check(name: str, also: Sequence[str] = ()) -> None:
+    """Raise `UsageError` for a format that neither `render` nor ``also`` (reporters of plugins) knows."""
+    known = [*formats(), *also]
+    if name in known:
+        return
+    close = get_close_matches(name, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise UsageError(f"format {name!r}: expected table, json or one of tabulate's{hint}", f"known: {', '.join(known)}")
+
+
+def render(view: RunView, format_: str, *, color: bool = False, width: int = 120) -> str:
+    """A run as text in one of `formats`; raises `UsageError` for another.
+
+    ``table`` is the terminal's, within ``width`` columns and with ANSI colours on request; ``json`` holds every figure
+    with its values by seed; the others are one plain table with all columns, to be pasted elsewhere.
+    """
+    check(format_)
+    if format_ == "table":
+        from harness.report.table import terminal_table
+
+        return terminal_table(view, color=color, width=width)
+    if format_ == "json":
+        from harness.report.figures import view_to_json
+
+        return json.dumps(view_to_json(view), indent=1, allow_nan=False)
+    from harness.report.plain import plain_table
+
+    return plain_table(view, format_)

@@ -1,0 +1,219 @@
+"""What stands around the tables: the heading, the legend, footnotes, claims and where to go next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from harness.analysis.significance import permutation_floor
+from harness.report import units
+from harness.report.columns import with_interval
+
+if TYPE_CHECKING:
+    from harness.analysis.claims import ClaimResult
+    from harness.analysis.intervals import Estimate
+    from harness.analysis.summary import TechniqueSummary
+    from harness.analysis.view import RunView, WorkloadView
+    from harness.api import Metric
+
+_ISA = (("avx512f", "AVX512"), ("avx2", "AVX2"), ("sve", "SVE"), ("asimd", "NEON"))
+
+
+def short(identifier: str) -> str:
+    """``digits-split`` of ``core/digits-split``."""
+    return identifier.rpartition("/")[2]
+
+
+def run_label(view: RunView) -> str:
+    """The ending of a run's id, enough to name it."""
+    return view.info.id.rpartition("-")[2]
+
+
+def heading(view: RunView, workload: WorkloadView) -> str:
+    """Suite, workload, seeds, tuning, device, date and run, in one line."""
+    info = view.info
+    lengths = [len(one.quality.values) for one in workload.techniques if one.quality]
+    seeds = max(lengths, default=0)
+    parts = [
+        f"{info.suite.id}{' (quick: a short form, for a first look only)' if info.suite.quick else ''}",
+        short(workload.workload),
+        f"{seeds} seed{'s' if seeds != 1 else ''}",
+        _tuning(view, workload),
+        _device(info.environment, workload),
+        info.started[:10],
+        f"run {run_label(view)}",
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+def footnotes(view: RunView, workload: WorkloadView) -> list[str]:
+    """What is particular about this table: edges of grids, failures, verdicts that need a word."""
+    run = run_label(view)
+    notes = []
+    if edges := _edges(workload.techniques):
+        notes.append(
+            f"^ the best value is the last that was tried, a better one may lie beyond: {edges} · "
+            f"harness show tuning {run}"
+        )
+    by_reason: dict[str, list[str]] = {}
+    for one in workload.techniques:
+        if one.failures:
+            by_reason.setdefault(one.reason, []).append(one.technique)
+    notes += [
+        f"! {', '.join(names)}: {reason} · harness show row {run}/{names[0]}" for reason, names in by_reason.items()
+    ]
+    notes += [f"{text}: {', '.join(names)}" for text, names in _worth_a_word(view, workload).items()]
+    return notes
+
+
+def _worth_a_word(view: RunView, workload: WorkloadView) -> dict[str, list[str]]:
+    """What a reader of the table would ask about, and the techniques it holds for."""
+    found: dict[str, list[str]] = {}
+    if workload.baseline is None or workload.baseline.quality is None:
+        found["nothing to compare with, for want of a result of the baseline"] = [view.info.suite.baseline]
+    most = max((len(one.quality.values) for one in workload.techniques if one.quality), default=0)
+    for one in workload.techniques:
+        if one.quality and len(one.quality.values) < most and not one.failed_seeds:
+            found.setdefault(f"only {len(one.quality.values)} of {most} seeds yet", []).append(one.technique)
+        comparison = one.comparison
+        if comparison is None:
+            continue
+        if comparison.reason == "identical":
+            found.setdefault("identical to the baseline on every seed", []).append(one.technique)
+        elif comparison.verdict == "undecided" and not comparison.seeds_needed:
+            found.setdefault(f"undecided, {comparison.reason}", []).append(one.technique)
+    return found
+
+
+def legend(view: RunView) -> list[str]:
+    """What the figures and marks in the tables mean; only what occurs in them."""
+    every = [one for workload in view.workloads for one in workload.techniques]
+    lines = []
+    if any(one.quality and one.quality.estimate.n > 1 for one in every):
+        lines.append("± 95 % t interval over seeds; differences are paired by seed")
+    lines += _verdict_notes(view, every)
+    costs = sorted({workload.cost for workload in view.workloads if workload.cost})
+    if any(one.pareto for one in every) and costs:
+        lines.append(f"* on the Pareto front of {view.quality.id} and {' or '.join(_words(cost) for cost in costs)}")
+    if any(one.ratios for one in every):
+        lines.append("x throughput relative to the baseline, median of the ratios of interleaved rounds")
+    if any(one.unstable for one in every):
+        lines.append("~ unstable: the interval of this ratio reaches further than 10 %")
+    return lines
+
+
+def _verdict_notes(view: RunView, every: Iterable[TechniqueSummary]) -> list[str]:
+    comparisons = [one.comparison for one in every if one.comparison]
+    tested = [one for one in comparisons if one.decided_by in ("t", "permutation")]
+    lines = []
+    if tested:
+        margin = view.workloads[0].rule.margin
+        unit = "points" if view.quality.unit == "%" else view.quality.unit
+        sized = f"a margin of {margin:g} {'point' if (unit, margin) == ('points', 1) else unit}, " if margin else ""
+        families = sorted({one.family for one in tested})
+        many = " and ".join(str(family) for family in families)
+        lines.append(f"verdicts: {sized}Holm's correction over {many} comparisons, {_decider(tested)}")
+    if any(one.verdict == "undecided" and one.seeds_needed for one in comparisons):
+        lines.append("n~34: about 34 seeds would decide")
+    return lines
+
+
+def _decider(tested: Iterable[Any]) -> str:
+    by_t = [one for one in tested if one.decided_by == "t"]
+    if not by_t:
+        return "exact paired permutation test"
+    n = max(one.n for one in by_t)
+    some = "" if len(by_t) == len(list(tested)) else "in part "
+    return (
+        f"{some}by the paired t test (with {n} seeds a permutation test cannot go below p = {permutation_floor(n):.3g})"
+    )
+
+
+def closing(view: RunView) -> list[str]:
+    """What holds for the run as a whole: quality over all workloads, claims, what is missing, what to type next."""
+    run = run_label(view)
+    lines = []
+    if view.overall:
+        lines.append(_overall(view))
+    lines += claim_lines(view)
+    if not view.finished:
+        lines.append(
+            f"unfinished: {view.rows} of {view.info.planned} cases are done; go on: harness run --resume {view.info.id}"
+        )
+    tuned = any(one.tuning for workload in view.workloads for one in workload.techniques)
+    commands = [f"harness show tuning {run}"] if tuned else []
+    commands += [f"harness show run {run}", f"harness export csv {run}"]
+    return [*lines, f"next: {' · '.join(commands)}"]
+
+
+def claim_lines(view: RunView) -> list[str]:
+    """One line for each claim and workload that could be tested, one for the rest together."""
+    tested = [result for result in view.claims if result.tested]
+    lines = [_claim(view, result) for result in tested]
+    tested_ids = {result.claim.id for result in tested}
+    untested = sorted({result.claim.id for result in view.claims} - tested_ids)
+    if untested:
+        lines.append(f"claims without results here: {', '.join(untested)}")
+    return lines
+
+
+def _claim(view: RunView, result: ClaimResult) -> str:
+    claim, comparison = result.claim, result.comparison
+    assert comparison is not None
+    what = f"{_words(claim.metric)} of {claim.better} - {claim.than}"
+    if comparison.difference is not None:
+        what += f" {_difference(comparison.difference, view.metrics[claim.metric])}"
+    details = "; ".join(part for part in (f"{comparison.n} seeds", result.reason) if part)
+    where = f" on {short(result.workload)}" if len(view.workloads) > 1 else ""
+    return f"claim {claim.id}{where}: {result.verdict}: {what} ({details}) · {claim.source}"
+
+
+def _difference(estimate: Estimate, metric: Metric) -> str:
+    bounds = [bound - estimate.value for bound in (estimate.low, estimate.high) if bound is not None]
+    places = 1 if metric.unit == "%" else units.decimals(bounds, [estimate.value])
+    return with_interval(estimate, places, signed=True)
+
+
+def _overall(view: RunView) -> str:
+    places = 1 if view.quality.unit == "%" else 3
+    best = []
+    for one in view.overall[:5]:
+        text = f"{one.technique} {one.iqm.value:.{places}f}"
+        if one.difference is not None:
+            text += f" ({with_interval(one.difference, places, signed=True)})"
+        best.append(text)
+    return f"interquartile mean of {view.quality.id} over {len(view.workloads)} workloads: {', '.join(best)}"
+
+
+def _edges(techniques: Iterable[TechniqueSummary]) -> str:
+    """'lr 0.02: lora/a, lora/b; lr 0.005: lora/c'."""
+    found: dict[str, list[str]] = {}
+    for one in techniques:
+        for name in one.tuning.edges if one.tuning else ():
+            assert one.tuning is not None
+            found.setdefault(f"{name} {one.tuning.tuned[name]}", []).append(one.technique)
+    return "; ".join(f"{value}: {', '.join(names)}" for value, names in found.items())
+
+
+def _tuning(view: RunView, workload: WorkloadView) -> str:
+    choices = [one.tuning for one in workload.techniques if one.tuning]
+    if not choices:
+        return "not tuned"
+    names = sorted({name for choice in choices for name in choice.tuned})
+    trials = sorted({len(choice.points) for choice in choices})
+    many = f"{trials[0]}" if len(trials) == 1 else f"{trials[0]} to {trials[-1]}"
+    return f"{', '.join(names)} tuned over {many} values on {_words(view.info.suite.select)}"
+
+
+def _device(environment: Mapping[str, Any], workload: WorkloadView) -> str:
+    device = workload.techniques[0].device
+    if device == "cpu":
+        flags = cast("Mapping[str, Any]", environment.get("cpu") or {}).get("flags", ())
+        isa = next((name for flag, name in _ISA if flag in flags), "")
+        return f"cpu {isa}".strip()
+    gpus = cast("list[Mapping[str, Any]]", environment.get("gpus") or [])
+    return f"{device} {gpus[0]['name']}" if gpus else device
+
+
+def _words(metric: str) -> str:
+    return metric.replace("_", " ")

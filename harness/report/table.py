@@ -1,0 +1,115 @@
+"""The table of a run for a terminal, at the width it has."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from harness.report.columns import Column, measured_columns, quality_columns, tuned_column, verdict_cell
+from harness.report.notes import closing, footnotes, heading, legend
+
+if TYPE_CHECKING:
+    from harness.analysis.summary import TechniqueSummary
+    from harness.analysis.view import RunView, WorkloadView
+
+LONGEST_NAME: Final = 32
+
+_COLOURS: Final = {"better": "green", "worse": "red", "same": "cyan", "undecided": "yellow", "baseline": "bright_black"}
+
+
+def terminal_table(view: RunView, *, color: bool, width: int) -> str:
+    """All tables of a run with what explains them. Columns that don't fit are left out, and named."""
+    if not view.workloads:
+        return f"run {view.info.id} has no rows yet"
+    blocks = [_block(view, workload, color=color, width=width) for workload in view.workloads]
+    blocks.append("\n".join(_wrapped([*legend(view), *closing(view)], width)))
+    return "\n\n".join(blocks)
+
+
+def _block(view: RunView, workload: WorkloadView, *, color: bool, width: int) -> str:
+    """One workload: its heading, its table, its footnotes."""
+    title = "\n".join(_wrapped([heading(view, workload)], width))
+    shown, hidden = _fitting(view, workload, width)
+    notes = footnotes(view, workload)
+    if hidden:
+        notes.append(f"not shown at this width: {', '.join(column.heading for column in hidden)}")
+    parts = [_styled(title, "bold", color=color), _laid_out(workload, shown, color=color), *_wrapped(notes, width)]
+    return "\n".join(parts)
+
+
+def _fitting(view: RunView, workload: WorkloadView, width: int) -> tuple[list[Column], list[Column]]:
+    """As many columns as the width bears, the most asked for first; and those that are left out."""
+    needed = [_name_column(), *quality_columns(view, workload)]
+    tuned = tuned_column(workload)
+    optional = [*measured_columns(view, workload), *([tuned] if tuned else [])]
+    kept = len(optional)
+    while kept and _width(_laid_out(workload, [*needed, *optional[:kept]], color=False)) > width:
+        kept -= 1
+    return [*needed, *optional[:kept]], optional[kept:]
+
+
+def _name_column() -> Column:
+    return Column(title="technique", unit="", cell=lambda one: _shortened(one.technique), left=True)
+
+
+def _laid_out(workload: WorkloadView, columns: Sequence[Column], *, color: bool) -> str:
+    from tabulate import tabulate
+
+    headers = [
+        [*(column.title for column in columns), "verdict", ""],
+        [*(column.unit for column in columns), "", ""],
+    ]
+    rows = [
+        [*(column.cell(one) for column in columns), _verdict(one, color=color), _marks(one)]
+        for one in workload.techniques
+    ]
+    alignment = ["left" if column.left else "right" for column in columns]
+    text = tabulate(
+        [*headers, *rows],  # tabulate's own headers would widen every column
+        tablefmt="plain",
+        colalign=[*alignment, "left", "left"],
+        disable_numparse=True,
+    )
+    return "\n".join(line.rstrip() for line in text.splitlines())
+
+
+def _verdict(one: TechniqueSummary, *, color: bool) -> str:
+    return _styled(verdict_cell(one), _COLOURS.get(one.verdict, "red"), color=color)
+
+
+def _marks(one: TechniqueSummary) -> str:
+    edge = one.tuning is not None and one.tuning.edge
+    marks = (("*", one.pareto), ("^", edge), ("!", bool(one.failures)))
+    return "".join(mark for mark, there in marks if there)
+
+
+def _styled(text: str, style: str, *, color: bool) -> str:
+    if not color:
+        return text
+    import click
+
+    return click.style(text, bold=True) if style == "bold" else click.style(text, fg=style)
+
+
+def _shortened(name: str) -> str:
+    """A name that leaves room for figures: its middle goes, for plugins differ at the front, variants at the end."""
+    if len(name) <= LONGEST_NAME:
+        return name
+    half = (LONGEST_NAME - 1) // 2
+    return f"{name[:half]}…{name[-half:]}"
+
+
+def _wrapped(lines: Sequence[str], width: int) -> list[str]:
+    """Lines broken at spaces; what follows a break is indented, so that a new note is seen as one."""
+    return [
+        part
+        for line in lines
+        for part in textwrap.wrap(
+            line, max(width, 40), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        )
+    ]
+
+
+def _width(text: str) -> int:
+    return max(map(len, text.splitlines()), default=0)

@@ -1,0 +1,90 @@
+"""Numbers as people read them: sizes, counts, rates, durations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+MIB = 2**20
+
+_BINARY = ("B", "KiB", "MiB", "GiB", "TiB")
+_DECIMAL = ("", "k", "M", "G", "T")
+
+
+def size(bytes_: float) -> str:
+    """Bytes in the binary unit that fits: '512 B', '1.9 MiB'."""
+    value, unit = _scaled(bytes_, 1024, _BINARY)
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def mebibytes(bytes_: float) -> str:
+    """Bytes as a number of MiB for a column of its own: '1.9', '0.03', '1250'."""
+    value = bytes_ / MIB
+    if abs(value) < 0.095:
+        return significant(value, 1)
+    return f"{value:.1f}" if abs(value) < 999.95 else f"{value:.0f}"
+
+
+def count(number: float) -> str:
+    """A count: '0', '950', '69.2k', '1.2M'."""
+    value, unit = _scaled(number, 1000, _DECIMAL)
+    return f"{value:.1f}{unit}" if unit or not float(value).is_integer() else f"{value:.0f}"
+
+
+def rate(number: float) -> str:
+    """A rate in three digits or so: '5.12', '512', '5120', '51.2k'."""
+    if abs(number) >= 10_000:
+        value, unit = _scaled(number, 1000, _DECIMAL)
+        return f"{significant(value, 3)}{unit}"
+    return significant(number, 3) if abs(number) < 1000 else f"{number:.0f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the units that fit: '3.2 ms', '4.5 s', '2 min 5 s', '3 h 20 min'."""
+    if not math.isfinite(seconds):
+        return "-"
+    for scale, unit in ((1e-6, "µs"), (1e-3, "ms")):
+        if abs(seconds) < scale * 999.5:
+            return f"{significant(seconds / scale, 2)} {unit}"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def ratio(value: float) -> str:
+    """A ratio to the baseline: 'x0.98', 'x12.5'."""
+    return f"x{value:.2f}" if value < 9.995 else f"x{significant(value, 3)}"
+
+
+def significant(value: float, digits: int) -> str:
+    """A number in so many significant digits, without an exponent where it's of a readable size."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:.0f}"
+    magnitude = math.floor(math.log10(abs(value)))
+    if not -5 <= magnitude <= 9:
+        return f"{value:.{digits - 1}e}"
+    rounded = round(value, digits - 1 - magnitude)
+    return f"{rounded:.{max(0, digits - 1 - math.floor(math.log10(abs(rounded))))}f}"
+
+
+def decimals(spreads: Iterable[float], values: Iterable[float]) -> int:
+    """How many decimals a column needs: two digits of its median spread, else three of its median value."""
+    for numbers, digits in ((spreads, 2), (values, 3)):
+        sizes = sorted(abs(number) for number in numbers if math.isfinite(number) and number != 0)
+        if sizes:
+            return min(6, max(0, digits - 1 - math.floor(math.log10(sizes[len(sizes) // 2]))))
+    return 0
+
+
+def _scaled(number: float, step: int, units: tuple[str, ...]) -> tuple[float, str]:
+    """The number in the largest unit that keeps it above one; what would round up to the next unit is in that."""
+    value = float(number)
+    for unit in units[:-1]:
+        if abs(value) < step - 0.05 or (unit == units[0] and abs(value) < step):
+            return value, unit
+        value /= step
+    return value, units[-1]
