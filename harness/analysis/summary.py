@@ -150,7 +150,7 @@ def withheld(comparison: Comparison, own: TechniqueSummary, other: TechniqueSumm
         if side.tuning is not None and not side.tuning.complete:
             reason = f"the tuning of {side.technique} is unfinished"
         elif side.failed_seeds and comparison.verdict in ("same", flattering):
-            reason = f"{side.failed_seeds} seeds of {side.technique} failed"
+            reason = f"{side.technique} failed on {side.failed_seeds} of its seeds"
     return replace(comparison, verdict="undecided", reason=reason) if reason else comparison
 
 

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+
+from harness.analysis import RunView
+from harness.analysis.claims import rule_of
+
+BASE = [90.0, 91.5, 89.0, 92.0, 90.5]
+NOISE = [0.1, -0.2, 0.3, 0.0, -0.1]
+
+
+def verdict(builders, gains, rows=(), **claim):
+    """The result of 'toys/a beats toys/b' where a gains so much over b on each seed."""
+    suite = builders.make_suite(claims=(builders.make_claim(**claim),), margins={"accuracy": 1.0, "loss": 0.1})
+    own = [base + gain for base, gain in zip(BASE, gains, strict=False)]
+    given = [*builders.scored("toys/a", own), *builders.scored("toys/b", BASE), *rows]
+    view = RunView.build(builders.make_run(suite), given, builders.METRICS)
+    return view.claims[0]
+
+
+def test_a_claim_that_holds_is_reproduced_with_its_interval_and_n(builders) -> None:
+    found = verdict(builders, [4 + noise for noise in NOISE])
+    assert (found.verdict, found.comparison.n, found.workload) == ("reproduced", 5, "core/alpha")
+    assert found.comparison.difference.low > 3
+    assert found.comparison.family == 1
+
+
+@pytest.mark.parametrize("gain", [-4.0, 0.0])
+def test_a_claim_whose_opposite_or_whose_nothing_holds_is_contradicted(builders, gain: float) -> None:
+    found = verdict(builders, [gain + noise for noise in NOISE])
+    assert found.verdict == "contradicted"
+    assert found.reason == ("" if gain else "no difference that matters")
+
+
+def test_a_true_gain_below_the_margin_is_neither(builders) -> None:
+    found = verdict(builders, [0.5 + noise for noise in NOISE])
+    assert (found.verdict, found.reason) == ("undecided", "better, but by less than the margin")
+
+
+def test_too_few_or_too_noisy_seeds_leave_a_claim_undecided(builders) -> None:
+    assert verdict(builders, [9.0]).reason == "one seed"
+    noisy = verdict(builders, [9.0, -7.0, 3.0, -2.0, 6.0])
+    assert noisy.verdict == "undecided"
+    assert "seeds needed" in noisy.reason
+
+
+def test_a_claim_of_a_metric_where_lower_is_better_is_judged_so(builders) -> None:
+    rows = [
+        builders.make_row(technique=name, seed=seed, metrics={"loss": loss + noise / 10, "accuracy": 50.0})
+        for name, losses in (("toys/a", [0.2] * 5), ("toys/b", [0.9] * 5))
+        for seed, (loss, noise) in enumerate(zip(losses, NOISE if name == "toys/a" else [0] * 5, strict=True))
+    ]
+    assert verdict(builders, [], rows, metric="loss").verdict == "reproduced"
+    assert verdict(builders, [], rows, metric="loss", better="toys/b", than="toys/a").verdict == "contradicted"
+
+
+def test_a_claim_about_what_was_not_run_says_so(builders) -> None:
+    found = verdict(builders, [0.0] * 5, than="toys/c")
+    assert (found.verdict, found.tested, found.reason) == ("undecided", False, "toys/c has no accuracy here")
+
+
+def test_failed_seeds_do_not_reproduce_a_claim(builders) -> None:
+    failed = builders.make_row(technique="toys/a", seed=4, status="crash")
+    found = verdict(builders, [4.0, 4.1, 4.2, 3.9], [failed])
+    assert (found.verdict, found.reason) == ("undecided", "toys/a failed on 1 of its seeds")
+
+
+def test_a_metric_without_a_stated_margin_has_one_point_if_it_is_in_percent(builders) -> None:
+    suite = builders.make_suite(margins={"loss": 0.25})
+    assert rule_of(builders.METRICS["accuracy"], suite).margin == 1.0
+    assert rule_of(builders.METRICS["loss"], suite).margin == 0.25
+    assert rule_of(builders.METRICS["val_loss"], suite).margin == 0.0

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from harness.analysis.intervals import deviation
+from harness.analysis.significance import (
+    MOST_SEEDS,
+    holm,
+    paired_t_p,
+    permutation_floor,
+    seeds_for_effect,
+    seeds_for_equivalence,
+    sign_flip_p,
+    smallest_effect,
+)
+
+probabilities = st.lists(st.floats(0, 1), min_size=1, max_size=6)
+
+
+@given(st.lists(st.floats(-100, 100), min_size=2, max_size=10))
+def test_the_t_test_is_scipys(differences: list[float]) -> None:
+    assume(deviation(differences) > 1e-3)
+    expected = stats.ttest_rel(differences, [0.0] * len(differences)).pvalue
+    assert paired_t_p(differences) == pytest.approx(expected, rel=1e-6, abs=1e-12)
+
+
+def every_sign_pattern_p(differences: list[float]) -> float:
+    seen = abs(sum(differences))
+    sums = [abs(sum(s * d for s, d in zip(signs, differences, strict=True))) for signs in
+            itertools.product((1, -1), repeat=len(differences))]  # fmt: skip
+    return sum(one >= seen - 1e-9 for one in sums) / len(sums)
+
+
+@given(st.lists(st.lists(st.integers(-50, 50).map(float), min_size=6, max_size=6), min_size=1, max_size=3))
+@settings(deadline=None, max_examples=40)
+def test_the_sign_flip_test_is_that_of_every_pattern_tried(rows: list[list[float]]) -> None:
+    assert sign_flip_p(rows) == pytest.approx([every_sign_pattern_p(row) for row in rows])
+
+
+def test_the_sign_flip_floor_is_reached_where_all_differences_agree() -> None:
+    assert sign_flip_p([[1.0, 2.0, 3.0, 4.0, 5.0]]) == [permutation_floor(5)] == [0.0625]
+    assert permutation_floor(10) == pytest.approx(0.00195, abs=1e-5)
+
+
+def test_many_pairs_are_tested_by_the_same_random_patterns_each_time() -> None:
+    differences = list(np.random.default_rng(0).normal(0.4, 1.0, 24))
+    assert sign_flip_p([differences]) == sign_flip_p([differences])
+    assert sign_flip_p([differences])[0] == pytest.approx(stats.wilcoxon(differences).pvalue, abs=0.05)
+
+
+def closed_testing(p_values: list[float]) -> list[float]:
+    """Holm by the closure principle: the worst Bonferroni p among all subsets that hold the hypothesis."""
+    m = len(p_values)
+    subsets = [one for size in range(1, m + 1) for one in itertools.combinations(range(m), size)]
+    return [max(min(1.0, len(one) * min(p_values[j] for j in one)) for one in subsets if i in one) for i in range(m)]
+
+
+@given(probabilities)
+def test_holm_is_the_closure_of_bonferroni(p_values: list[float]) -> None:
+    assert holm(p_values) == pytest.approx(closed_testing(p_values))
+
+
+def test_holm_of_nothing_is_nothing() -> None:
+    assert holm([]) == []
+
+
+@pytest.mark.parametrize(("sd", "seeds"), [(0.5, 5), (1.0, 10), (2.0, 34)])
+def test_one_point_needs_the_seeds_that_power_tables_give(sd: float, seeds: int) -> None:
+    assert seeds_for_effect(sd, 1.0) == seeds
+
+
+def test_so_many_seeds_see_the_effect_four_times_of_five_and_one_less_does_not() -> None:
+    generator = np.random.default_rng(0)
+    seeds = seeds_for_effect(1.0, 0.9)
+    assert seeds is not None
+    powers = [
+        np.mean(stats.ttest_1samp(generator.normal(0.9, 1.0, (20_000, n)), 0.0, axis=1).pvalue < 0.05)
+        for n in (seeds, seeds - 1)
+    ]
+    assert powers[0] > 0.795
+    assert powers[1] < 0.8
+
+
+def test_effects_far_below_the_noise_need_too_many_seeds() -> None:
+    assert seeds_for_effect(1.0, 0.01) is None
+    assert seeds_for_effect(1.0, 0.1) == pytest.approx(787, abs=5)
+    assert seeds_for_effect(0.0, 1.0) == 2
+    assert seeds_for_effect(1e-6, 1.0) == 2
+
+
+@given(st.integers(3, 200), st.floats(0.01, 50), st.floats(0.001, 0.05))
+def test_the_smallest_effect_is_the_one_that_just_needs_these_seeds(n: int, sd: float, alpha: float) -> None:
+    effect = smallest_effect(n, sd, alpha=alpha)
+    assert seeds_for_effect(sd, effect * 1.001, alpha=alpha) <= n
+    fewer = seeds_for_effect(sd, effect * 0.999, alpha=alpha)
+    assert fewer is None or fewer > n - 1
+
+
+def test_equivalence_needs_more_seeds_the_nearer_the_difference_is_to_the_margin() -> None:
+    needed = [seeds_for_equivalence(0.5, difference, 1.0) for difference in (0.0, 0.3, -0.6, 0.9)]
+    assert needed == sorted(needed)
+    assert seeds_for_equivalence(0.5, 1.0, 1.0) is None
+    assert seeds_for_equivalence(0.5, 0.999, 1.0) is None
+
+
+def test_so_many_seeds_bring_the_interval_inside_the_margin_four_times_of_five() -> None:
+    generator = np.random.default_rng(0)
+    seeds = seeds_for_equivalence(1.0, 0.3, 1.0)
+    assert seeds is not None
+    assert seeds < MOST_SEEDS
+    draws = generator.normal(0.3, 1.0, (5000, seeds))
+    half = stats.t.ppf(0.975, seeds - 1) * draws.std(axis=1, ddof=1) / math.sqrt(seeds)
+    assert np.mean(draws.mean(axis=1) + half < 1.0) == pytest.approx(0.8, abs=0.04)
