@@ -26,6 +26,9 @@ ENTRY_POINT_GROUP: Final = "harness.plugins"
 DISTRIBUTION: Final = "technique-harness"
 """The name of the host's distribution on a package index."""
 
+BASE_MODELS: Final = "base-models"
+"""The folder of the cache in which trained base models lie."""
+
 hookimpl = pluggy.HookimplMarker(PROJECT)
 """Marks a function of a plugin module as the implementation of the hook of the same name."""
 

@@ -83,7 +83,7 @@ def test_every_way_to_fail_is_a_row_and_the_rest_goes_on(harness: Harness, tmp_p
 def test_a_run_prints_a_table_and_keeps_every_row_with_its_provenance(harness: Harness) -> None:
     done = harness("run", *TOY_PLUGIN, "--suite", "toys", "--quiet")
     assert done.returncode == 0, done.stderr
-    lines = [line for line in done.stdout.splitlines() if "toy/" in line]
+    lines = [line for line in done.stdout.splitlines() if line.startswith("toy/")]
     assert lines[0].split()[0] == "toy/good"
     assert "better" in lines[0]
     rows = rows_of(harness)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from harness.api import BASE_MODELS
 from harness.cli.app import cache_folder, json_option, print_json
 
 
@@ -48,4 +49,5 @@ def clear(yes: bool) -> None:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
+    """The harness's own files: HARNESS_CACHE may name a folder that others use too."""
+    return sorted(path for path in (folder / BASE_MODELS).rglob("*") if path.is_file())

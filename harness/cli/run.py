@@ -139,7 +139,8 @@ def _fresh(host: Host, options: RunOptions, store: Store) -> int:
     plan = Plan(suite, host, selection, around.identity)
     resources = _resources(options)
     executor = make_executor(host, plan, resources, options.device)
-    _announce(plan, store, resources.jobs, full=options.dry_run)
+    if not options.quiet or options.dry_run:
+        _announce(plan, store, resources.jobs, full=options.dry_run)
     if options.dry_run:
         return 0
     writer = store.create_run(

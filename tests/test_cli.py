@@ -1,0 +1,134 @@
+"""The command line where it does not run cases: listing, showing, exporting, completing, the cache."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Harness
+
+KINDS = ("suites", "techniques", "workloads", "metrics")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_listing_is_a_table_for_a_person_and_objects_for_a_program(kind: str, harness: Harness) -> None:
+    entries = json.loads(harness("list", kind, "--json").stdout)
+    assert entries
+    for entry in entries:
+        assert {"id", "plugin", "contract", "available", "reason"} <= set(entry)
+        assert entry["available"] == (entry["reason"] == "")
+    text = harness("list", kind).stdout
+    assert all(entry["id"] in text for entry in entries)
+
+
+def test_a_technique_is_shown_with_its_paper_and_parameters(harness: Harness) -> None:
+    text = harness("show", "technique", "pissa").stdout
+    assert "lora/pissa" in text
+    assert "2404.02948" in text
+    assert "rank" in text
+    shown = json.loads(harness("show", "technique", "lora/pissa", "--json").stdout)
+    assert shown["id"] == "lora/pissa"
+    assert shown["available"] is True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["rnu"], "did you mean 'run'"),
+        (["list", "technique"], "techniques"),
+        (["show", "technique", "pisa"], "did you mean 'lora/pissa'"),
+        (["show", "run", "nothing"], "no runs"),
+        (["show", "row", "last/lora/eva"], "no runs"),
+        (["export", "cvs"], "csv"),
+        (["export", "csv"], "no runs"),
+        (["run", "--no-such-option"], "No such option"),
+        (["--strict-plugins", "-p", "no_such_module", "list", "suites"], "no_such_module"),
+    ],
+    ids=lambda one: " ".join(one) if isinstance(one, list) else "",
+)
+def test_a_mistake_is_one_clear_line_and_exit_code_2(arguments: list[str], text: str, harness: Harness) -> None:
+    done = harness(*arguments)
+    assert done.returncode == 2, done.stdout
+    assert text in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_leaves_early_sees_no_traceback(harness: Harness, tmp_path: Path) -> None:
+    command = f"{sys.executable} -m harness list metrics --json | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode != 2
+    assert not done.stderr
+
+
+def test_runs_and_export_of_a_stored_run(harness: Harness, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent / "toy"))
+    toy = ("-p", "harness_toy", "--no-plugins")
+    assert "no runs" in harness("runs").stdout
+    run = ("run", *toy, "--suite", "toys", "--quiet", "--executor", "inline", "--technique", "good")
+    assert harness(*run, "--format", "github").stdout.count("| toy/good") == 1
+    (run_entry,) = json.loads(harness("runs", "--json").stdout)
+    assert run_entry["suite"] == "toys"
+    assert run_entry["id"] in harness("runs").stdout
+    lines = list(csv.DictReader(io.StringIO(harness("export", "csv").stdout)))
+    rows = json.loads(harness("export", "json", run_entry["id"]).stdout)
+    assert {line["key"] for line in lines} == {row["key"] for row in rows}
+    scores = [line for line in lines if line["technique"] == "toy/good" and line["metric"] == "toy_score"]
+    assert len(scores) == 3 * 2 + 2
+    done = harness("export", "parquet", "-o", "rows.parquet")
+    assert done.returncode == 0, done.stderr
+    import pyarrow.parquet
+
+    assert pyarrow.parquet.read_table(tmp_path / "cwd/rows.parquet").num_rows == len(lines)
+    figures = json.loads(harness("show", "run", *toy, "--format", "json").stdout)
+    assert figures["run"] == run_entry["id"] or run_entry["id"] in json.dumps(figures)
+    assert "*" in harness("show", "tuning", *toy).stdout
+    assert "10 ok" in harness("show", "row", "last/toy/good").stdout
+    key = rows[0]["key"]
+    assert json.loads(harness("show", "row", f"last/{key}", "--json").stdout)[0]["key"] == key
+    other = harness("runs", "--store", str(tmp_path / "elsewhere"))
+    assert "no runs" in other.stdout
+    assert run_entry["id"] in harness("runs", HARNESS_STORE=str(tmp_path / "cwd/.harness")).stdout
+
+
+@pytest.mark.parametrize(("shell", "mark"), [("bash", "complete -o"), ("zsh", "#compdef"), ("fish", "complete --")])
+def test_completion_scripts(shell: str, mark: str, harness: Harness) -> None:
+    assert mark in harness("completion", shell).stdout
+
+
+def test_suites_and_techniques_complete(harness: Harness) -> None:
+    def completed(words: str) -> list[str]:
+        count = str(len(words.split(" ")) - 1)
+        code = "import sys; sys.argv[0] = 'harness'; from harness.cli import cli; cli(prog_name='harness')"
+        environment = {**os.environ, "_HARNESS_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": count}
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+        return [line.partition(",")[2] for line in done.stdout.splitlines()]
+
+    assert "peft" in completed("harness run --suite pe")
+    assert "lora/pissa" in completed("harness run --technique lora/pi")
+    assert "run" in completed("harness ru")
+
+
+def test_the_cache_is_shown_and_cleared_of_its_own_files_only(harness: Harness, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    models = cache / "base-models"
+    models.mkdir(parents=True)
+    (models / "a-model.pt").write_bytes(b"0" * 2048)
+    (cache / "not-ours.txt").write_text("keep me")
+    shown = harness("cache", "show", HARNESS_CACHE=str(cache))
+    assert "2.0 KiB" in shown.stdout
+    assert "a-model.pt" in shown.stdout
+    assert "not-ours" not in shown.stdout
+    refused = harness("cache", "clear", HARNESS_CACHE=str(cache))
+    assert refused.returncode != 0
+    assert (models / "a-model.pt").exists()
+    assert harness("cache", "clear", "--yes", HARNESS_CACHE=str(cache)).returncode == 0
+    assert not (models / "a-model.pt").exists()
+    assert (cache / "not-ours.txt").exists()
+    assert "nothing to clear" in harness("cache", "clear", HARNESS_CACHE=str(cache)).stdout
