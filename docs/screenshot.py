@@ -1,0 +1,33 @@
+"""Writes docs/peft.svg: the terminal's table of the last stored run of the suite, as a terminal shows it.
+
+Run ``harness run --suite peft`` first, then ``python docs/screenshot.py``.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from harness.analysis.view import RunView
+from harness.host import load_host
+from harness.report import render
+from harness.results.store import Store, default_store_path
+
+WIDTH = 140
+
+
+def main() -> None:
+    """Render the last run, with colours, into an SVG."""
+    stored = Store(default_store_path()).read("last")
+    view = RunView.build(stored.info, stored.rows, load_host().metrics)
+    console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
+    console.print(Text.from_ansi(render(view, "table", color=True, width=WIDTH)))
+    target = Path(__file__).with_name("peft.svg")
+    console.save_svg(str(target), title=f"harness run --suite {stored.info.suite.id}")
+
+
+if __name__ == "__main__":
+    main()
