@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 NOTHING: Final = "-"
 
 _BYTES: Final = ("bytes", "B")
-_COUNTS: Final = ("parameters", "count", "")
+_COUNTS: Final = ("parameters", "count")
 _ENDINGS: Final = {"_tensor_peak": "", "_process_peak": " process", "_throughput": "", "_parameters": ""}
 
 
@@ -97,8 +97,9 @@ def metric_column(metric: Metric, workload: WorkloadView) -> Column:
         return Column(title=title, unit="samples/s", cell=lambda one: _throughput(one, metric.id, phase))
     if metric.unit in _BYTES:
         return Column(title=title, unit="MiB", cell=lambda one: _plain(one, metric.id, units.mebibytes))
-    if metric.unit in _COUNTS:
-        return Column(title=title, unit=metric.unit, cell=lambda one: _plain(one, metric.id, units.count))
+    if metric.unit in _COUNTS or (not metric.unit and metric.id.endswith("_parameters")):
+        unit = metric.unit or "parameters"
+        return Column(title=title, unit=unit, cell=lambda one: _plain(one, metric.id, units.count))
     if metric.unit == "s":
         return Column(title=title.replace("_", " "), unit="", cell=lambda one: _plain(one, metric.id, units.duration))
     estimates = [one.figures[metric.id].estimate for one in workload.techniques if metric.id in one.figures]

@@ -142,7 +142,7 @@ def closing(view: RunView) -> list[str]:
         )
     tuned = any(one.tuning for workload in view.workloads for one in workload.techniques)
     commands = [f"harness show tuning {run}"] if tuned else []
-    commands += [f"harness show run {run}", f"harness export csv {run}"]
+    commands += [f"harness show run {run} --details", f"harness export csv {run}"]
     return [*lines, f"next: {' · '.join(commands)}"]
 
 

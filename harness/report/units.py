@@ -81,10 +81,10 @@ def decimals(spreads: Iterable[float], values: Iterable[float]) -> int:
 
 
 def _scaled(number: float, step: int, units: tuple[str, ...]) -> tuple[float, str]:
-    """The number in the largest unit that keeps it above one; what would round up to the next unit is in that."""
+    """The number in the largest unit that keeps it above one; what would be rounded up to the next unit is in that."""
     value = float(number)
     for unit in units[:-1]:
-        if abs(value) < step - 0.05 or (unit == units[0] and abs(value) < step):
+        if abs(value) < step - 0.05:
             return value, unit
         value /= step
     return value, units[-1]
