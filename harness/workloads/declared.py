@@ -18,13 +18,22 @@ _FINETUNE_METRICS: Final = (
     "checkpoint_bytes",
 )
 
-_FINETUNE_SETTINGS: Final = {"steps": 100, "batch_size": 32, "lr": 1e-2, "head_lr": 5e-3, "train_images": 300}
+_FINETUNE_SETTINGS: Final = {
+    "steps": 100,
+    "batch_size": 32,
+    "lr": 1e-2,
+    "head_lr": 1e-2,
+    "weight_decay": 0.01,
+    "max_grad_norm": 1.0,
+    "train_images": 300,
+    "validation_images": 100,
+}
 
 WORKLOADS: Final = (
     WorkloadSpec(
         id="digits-split",
         contract="finetune",
-        target="harness.workloads.digits:DigitsSplit",
+        target="harness.workloads.digits_split:DigitsSplit",
         summary="a small vision transformer pretrained on the digits 0-4, adapted to 5-9 with 300 images",
         version=1,
         metrics=_FINETUNE_METRICS,
@@ -33,7 +42,7 @@ WORKLOADS: Final = (
     WorkloadSpec(
         id="digits-mlp",
         contract="finetune",
-        target="harness.workloads.digits:DigitsMlp",
+        target="harness.workloads.digits_mlp:DigitsMlp",
         summary="a multilayer perceptron pretrained on the digits 0-4, adapted to 5-9 with 300 images",
         version=1,
         metrics=_FINETUNE_METRICS,

@@ -1,0 +1,114 @@
+"""Trains the base models that techniques adapt: on the digits 0-4 only, with one seed for all."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from harness.api import Json
+from harness.workloads import base_models, datasets, models, training
+from harness.workloads.datasets import DIGITS_SHA256, Digits, read_digits, scaled
+from harness.workloads.finetune import Batch
+from harness.workloads.models import Architecture
+from harness.workloads.training import batch_order, generator, global_seed
+
+CLASSES: Final = 5
+"""Of the base model, and of the task that it is adapted to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretraining:
+    """The protocol of the base models."""
+
+    lowest: int = 0
+    highest: int = 4
+    steps: int = 400
+    batch_size: int = 32
+    lr: float = 2e-3
+    weight_decay: float = 0.01
+    seed: int = 0
+
+
+PRETRAINING: Final = Pretraining()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """A trained base model's parameters by name, and the images it comes with (those it has not seen included)."""
+
+    state: Mapping[str, Tensor]
+    digits: Digits
+
+
+def base(architecture: Architecture, cache: Path) -> Base:
+    """The base model of an architecture, from the cache or trained now (seconds). Raises OSError, HarnessError."""
+
+    def make() -> dict[str, Tensor]:
+        digits = read_digits()
+        state = pretrain(architecture, digits)
+        return {"pixels": digits.pixels, "labels": digits.labels, **{f"model.{name}": state[name] for name in state}}
+
+    tensors = base_models.load_or_make(cache, f"{architecture.name}-{base_models.key_of(facts(architecture))}", make)
+    return Base(
+        state={name.removeprefix("model."): one for name, one in tensors.items() if name.startswith("model.")},
+        digits=Digits(pixels=tensors["pixels"], labels=tensors["labels"]),
+    )
+
+
+def facts(architecture: Architecture) -> dict[str, Json]:
+    """All that a base model's parameters depend on; the processor too, as its vector width orders the sums."""
+    modules = [datasets, models, training, sys.modules[__name__], sys.modules[type(architecture).__module__]]
+    source = b"".join(Path(str(module.__file__)).read_bytes() for module in modules)
+    return {
+        "architecture": {**architecture.config, "classes": CLASSES},
+        "pretraining": asdict(PRETRAINING),
+        "data": DIGITS_SHA256,
+        "libraries": {"torch": torch.__version__, **architecture.libraries},
+        "source": hashlib.sha256(source).hexdigest(),
+        "processor": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def pretrain(architecture: Architecture, digits: Digits) -> dict[str, Tensor]:
+    """Train a model from scratch on the lower digits and return its parameters by name, on the CPU."""
+    seen = digits.select(PRETRAINING.lowest, PRETRAINING.highest)
+    inputs = architecture.inputs(scaled(seen.pixels))
+    labels = seen.labels.long() - PRETRAINING.lowest
+    order = batch_order(
+        len(labels),
+        generator(PRETRAINING.seed, "pretraining order"),
+        steps=PRETRAINING.steps,
+        batch_size=PRETRAINING.batch_size,
+    )
+
+    def batches() -> Iterator[Batch]:
+        for indices in order:
+            yield {**{name: value[indices] for name, value in inputs.items()}, "labels": labels[indices]}
+
+    with global_seed(PRETRAINING.seed), _one_thread():
+        model = architecture.build(CLASSES)
+        optimizer = training.adamw(
+            [{"params": list(model.parameters()), "lr": PRETRAINING.lr}], PRETRAINING.weight_decay
+        )
+        loss = training.cross_entropy(architecture.forward)
+        training.fit(model, optimizer, batches(), steps=PRETRAINING.steps, loss=loss)
+    return {name: parameter.detach().contiguous() for name, parameter in model.state_dict().items()}
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums in the same order on every machine, however many processors it has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
