@@ -67,18 +67,18 @@ class RegularizeTechnique(Protocol):
 
     ``mean_preserving``: whether, at every place where it replaced a module, the mean of the training output equals
     the evaluation output. ``validates``: whether it wants the loss on validation examples after every epoch.
-    ``acted``: whether anything it does has had an effect so far, such as a value dropped or a norm clipped; read after
-    training. ``curves``: what it learned or counted, for the reader, by name; read after training.
     """
 
     mean_preserving: bool
     validates: bool
 
     @property
-    def acted(self) -> bool: ...
+    def acted(self) -> bool:
+        """Whether anything it does has had an effect, such as a value dropped or a norm clipped; read after training."""
 
     @property
-    def curves(self) -> Mapping[str, Sequence[float]]: ...
+    def curves(self) -> Mapping[str, Sequence[float]]:
+        """What it learned or counted, for the reader, by name; read after training."""
 
     def neutral(self) -> RegularizeTechnique | None:
         """A new technique of this kind at rate or strength 0, which must train bit for bit as if there were none.
@@ -180,7 +180,7 @@ class Recurrent(nn.Module):
 
 
 def cross_entropy(model: nn.Module, inputs: Tensor, targets: Tensor, forward: Forward) -> Tensor:
-    """Mean cross-entropy of one forward in nats, a scalar, against classes ``(n,)`` or probabilities ``(n, classes)``."""
+    """Mean cross-entropy of one forward in nats, a scalar; targets are classes or probabilities."""
     return functional.cross_entropy(forward(model, inputs), targets)
 
 
