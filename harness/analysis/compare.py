@@ -79,7 +79,8 @@ class _Pairs:
 
     @property
     def identical(self) -> bool:
-        return all(abs(one) <= self.tolerance for one in self.differences)
+        tolerance = self.tolerance
+        return all(abs(one) <= tolerance for one in self.differences)
 
     @property
     def constant(self) -> bool:
@@ -88,7 +89,8 @@ class _Pairs:
 
     @property
     def deterministic(self) -> bool:
-        return all(max(side) - min(side) <= self.tolerance for side in (self.own, self.base))
+        tolerance = self.tolerance
+        return all(max(side) - min(side) <= tolerance for side in (self.own, self.base))
 
 
 def compare_pair(own: Scores, baseline: Scores, rule: Rule) -> Comparison:
@@ -179,13 +181,13 @@ def _tested(pairs: _Pairs, rule: Rule, *, p: float, p_holm: float, family: int, 
 
 def _described(pairs: _Pairs, rule: Rule) -> Comparison:
     """What can be said of any shared seeds; without a verdict yet."""
-    differences = pairs.differences
+    differences, tolerance = pairs.differences, pairs.tolerance
     sign = 1 if rule.higher_is_better else -1
     n = len(differences)
-    ties = sum(abs(one) <= pairs.tolerance for one in differences)
-    wins = sum(sign * one > pairs.tolerance for one in differences)
+    ties = sum(abs(one) <= tolerance for one in differences)
+    wins = sum(sign * one > tolerance for one in differences)
     duels = [sign * (own - base) for own in pairs.own for base in pairs.base]
-    won = sum(1.0 if duel > pairs.tolerance else 0.5 if duel >= -pairs.tolerance else 0.0 for duel in duels)
+    won = sum(1.0 if duel > tolerance else 0.5 if duel >= -tolerance else 0.0 for duel in duels)
     estimate = mean_interval(differences)
     if n > 1 and pairs.constant:
         # Exact where neither side varies; else a zero-width interval would claim what a few seeds can't show.

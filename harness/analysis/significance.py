@@ -66,18 +66,24 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
+def power_of(n: int, sd: float, effect: float, *, alpha: float = ALPHA) -> float:
+    """How often a paired t test at ``alpha`` on ``n`` pairs sees a true difference of ``effect``.
+
+    ``sd``, above 0, is the standard deviation of the paired differences. Source: the noncentral t distribution, its
+    negligible far tail left out.
+    """
+    from scipy.special import nctdtr, stdtrit
+
+    missed = float(nctdtr(n - 1, math.sqrt(n) * abs(effect) / sd, stdtrit(n - 1, 1 - alpha / 2)))
+    return 1.0 if math.isnan(missed) else 1 - missed  # NaN is all it gives at some points far beyond the threshold
+
+
 def seeds_for_effect(sd: float, effect: float, *, alpha: float = ALPHA, power: float = POWER) -> int | None:
     """The fewest pairs with which a t test at ``alpha`` sees a difference of ``effect`` with this power.
 
     ``sd`` is the standard deviation of the paired differences. None where more than `MOST_SEEDS` are needed.
-    Source: noncentral t distribution, the negligible far tail left out.
     """
-    from scipy.special import nctdtr, stdtrit
-
-    def enough(n: int) -> bool:
-        return bool(1 - nctdtr(n - 1, math.sqrt(n) * abs(effect) / sd, stdtrit(n - 1, 1 - alpha / 2)) >= power)
-
-    return 2 if sd == 0 else _fewest(enough)
+    return 2 if sd == 0 else _fewest(lambda n: power_of(n, sd, effect, alpha=alpha) >= power)
 
 
 def seeds_for_equivalence(sd: float, difference: float, margin: float, *, power: float = POWER) -> int | None:

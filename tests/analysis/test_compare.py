@@ -108,6 +108,16 @@ def test_a_family_is_corrected_for_its_size() -> None:
     assert (alone.verdict, among.verdict) == ("better", "undecided")
 
 
+def test_an_outlier_that_the_permutation_test_does_not_mind_still_widens_the_interval_over_zero() -> None:
+    base = dict.fromkeys(range(10), 80.0) | {0: 80.5}
+    gains = [1.0, 1.1, 0.9, 1.2, 0.8, 1.0, 1.1, 0.9, 1.2, 60.0]
+    found = compare_pair({seed: base[seed] + gain for seed, gain in enumerate(gains)}, base, POINT)
+    assert (found.decided_by, found.wins) == ("permutation", 10)
+    assert found.p_holm < 0.05
+    assert found.difference.low < 0
+    assert found.verdict == "undecided"
+
+
 vectors = st.lists(st.floats(-100, 100).map(lambda x: round(x, 3)), min_size=5, max_size=5)
 
 

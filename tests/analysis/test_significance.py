@@ -15,6 +15,7 @@ from harness.analysis.significance import (
     holm,
     paired_t_p,
     permutation_floor,
+    power_of,
     seeds_for_effect,
     seeds_for_equivalence,
     sign_flip_p,
@@ -76,6 +77,24 @@ def test_one_point_needs_the_seeds_that_power_tables_give(sd: float, seeds: int)
     assert seeds_for_effect(sd, 1.0) == seeds
 
 
+def integrated_power(n: int, effect: float, alpha: float) -> float:
+    """P(t > threshold) as the mean, over the quantiles of the estimated spread, of a normal probability."""
+    spread = np.sqrt(stats.chi2.ppf((np.arange(5000) + 0.5) / 5000, n - 1) / (n - 1))
+    return float(np.mean(stats.norm.cdf(math.sqrt(n) * effect - stats.t.ppf(1 - alpha / 2, n - 1) * spread)))
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 10, 50, 110, 125, 1000])
+@pytest.mark.parametrize("alpha", [0.05, 0.043, 0.0025])
+def test_the_power_is_that_of_an_integral_over_the_spread(n: int, alpha: float) -> None:
+    for effect in np.geomspace(0.01, 20, 40):
+        expected = integrated_power(n, effect, alpha)
+        assert power_of(n, 3.0, 3 * effect, alpha=alpha) == pytest.approx(expected, abs=2e-3)
+
+
+def test_a_large_effect_needs_few_seeds_also_where_scipys_distribution_has_holes() -> None:
+    assert seeds_for_effect(1.0, 3.53, alpha=0.043) == 3
+
+
 def test_so_many_seeds_see_the_effect_four_times_of_five_and_one_less_does_not() -> None:
     generator = np.random.default_rng(0)
     seeds = seeds_for_effect(1.0, 0.9)
@@ -98,9 +117,10 @@ def test_effects_far_below_the_noise_need_too_many_seeds() -> None:
 @given(st.integers(3, 200), st.floats(0.01, 50), st.floats(0.001, 0.05))
 def test_the_smallest_effect_is_the_one_that_just_needs_these_seeds(n: int, sd: float, alpha: float) -> None:
     effect = smallest_effect(n, sd, alpha=alpha)
-    assert seeds_for_effect(sd, effect * 1.001, alpha=alpha) <= n
-    fewer = seeds_for_effect(sd, effect * 0.999, alpha=alpha)
-    assert fewer is None or fewer > n - 1
+    assert power_of(n, sd, effect, alpha=alpha) == pytest.approx(0.8, abs=1e-4)
+    needed = seeds_for_effect(sd, effect * 1.001, alpha=alpha)
+    assert needed is not None
+    assert needed <= n
 
 
 def test_equivalence_needs_more_seeds_the_nearer_the_difference_is_to_the_margin() -> None:

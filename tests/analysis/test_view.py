@@ -121,12 +121,13 @@ def test_a_technique_that_fails_on_a_seed_is_not_better_for_it(builders) -> None
     gains = (4.0, 5.0, 6.0, 4.0)
     own = [score + gain for score, gain in zip(BASE[:4], gains, strict=True)]
     failed = builders.make_row(technique="toys/a", seed=4, status="oom", reason="3.2 GiB in train")
-    view = view_of(builders, [*baseline(builders), *builders.scored("toys/a", own), failed])
+    cost = {"metrics": {"adapter_parameters": 5.0}}
+    view = view_of(builders, [*baseline(builders, **cost), *builders.scored("toys/a", own, **cost), failed])
     found = summary(view, "toys/a")
     assert (found.status, found.verdict) == ("partial", "undecided")
     assert found.comparison.reason == "toys/a failed on 1 of its seeds"
     assert found.reason == "1 of 5 cases failed: oom: 3.2 GiB in train"
-    assert not found.pareto
+    assert (found.pareto, summary(view, "toys/base").pareto) == (False, True)
     assert view.failed == 1
 
 

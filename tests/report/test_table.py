@@ -131,6 +131,7 @@ def test_failures_are_told_with_the_command_that_shows_them(view: RunView) -> No
 def test_marks_are_explained_and_only_where_they_occur(builders, view: RunView) -> None:
     text = render(view, "table", width=200)
     assert "^ the best value is the last that was tried, a better one may lie beyond: lr 1.0: toys/full" in text
+    assert re.search(r"^\^ .* · harness show tuning abcd$", render(view, "table", width=1000), re.MULTILINE)
     assert "* on the Pareto front of accuracy and adapter parameters" in text
     bare = render(view_of(builders, builders.scored("toys/a", [90.0, 91.0]), builders.make_suite()), "table")
     assert not re.search(r"^[*^!~x] ", bare, re.MULTILINE)

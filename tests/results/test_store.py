@@ -42,6 +42,26 @@ def test_what_was_appended_is_read_back_with_the_header(store: Store, builders) 
     assert not stored.torn
 
 
+def test_a_row_is_written_in_one_piece_and_synced_before_append_returns(store: Store, builders, monkeypatch) -> None:
+    calls: list[str] = []
+    really = {"write": os.write, "fsync": os.fsync}
+
+    def spy(name: str):
+        def call(descriptor: int, *rest: bytes) -> object:
+            if os.fstat(descriptor).st_ino == rows_file.stat().st_ino:
+                calls.append(name)
+            return really[name](descriptor, *rest)
+
+        return call
+
+    with begin(store, builders) as writer:
+        rows_file = writer.info.folder / ROWS_FILE
+        for name in really:
+            monkeypatch.setattr(os, name, spy(name))
+        writer.append(builders.make_row(detail="x" * 100_000))
+        assert calls == ["write", "fsync"]
+
+
 def test_a_run_is_readable_while_it_is_being_written(store: Store, builders) -> None:
     with begin(store, builders) as writer:
         writer.append(builders.make_row())
