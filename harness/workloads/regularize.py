@@ -74,7 +74,7 @@ class RegularizeTechnique(Protocol):
 
     @property
     def acted(self) -> bool:
-        """Whether anything it does has had an effect, such as a value dropped or a norm clipped; read after training."""
+        """Whether anything it does has had an effect, such as a value dropped or clipped; read after training."""
 
     @property
     def curves(self) -> Mapping[str, Sequence[float]]:
