@@ -60,7 +60,7 @@ def test_a_mistake_is_one_clear_line_and_exit_code_2(arguments: list[str], text:
     assert "Traceback" not in done.stderr
 
 
-def test_a_reader_that_leaves_early_sees_no_traceback(harness: Harness, tmp_path: Path) -> None:
+def test_a_reader_that_leaves_early_sees_no_traceback(tmp_path: Path) -> None:
     command = f"{sys.executable} -m harness list metrics --json | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode != 2
@@ -102,12 +102,14 @@ def test_completion_scripts(shell: str, mark: str, harness: Harness) -> None:
     assert mark in harness("completion", shell).stdout
 
 
-def test_suites_and_techniques_complete(harness: Harness) -> None:
+def test_suites_and_techniques_complete() -> None:
     def completed(words: str) -> list[str]:
         count = str(len(words.split(" ")) - 1)
         code = "import sys; sys.argv[0] = 'harness'; from harness.cli import cli; cli(prog_name='harness')"
         environment = {**os.environ, "_HARNESS_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": count}
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
+        )
         return [line.partition(",")[2] for line in done.stdout.splitlines()]
 
     assert "peft" in completed("harness run --suite pe")

@@ -25,7 +25,9 @@ def commands_of(page: Path) -> list[str]:
 def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     arguments = [sys.executable, "-m", *shlex.split(command)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(
+        arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
 
 
 def test_generated_pages_are_current() -> None:
