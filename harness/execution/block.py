@@ -1,0 +1,149 @@
+"""A timed block: contestants take turns in random order, round after round, so that drift hits all alike.
+
+Only one contestant computes at a time. Which process a turn is taken in is the executor's affair: the block says
+whose turn it is and is told the answer.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from harness.api import Case, Reply
+from harness.execution.messages import Act, Message
+from harness.measure.clock import median_interval
+
+FEWEST_ROUNDS: Final = 10
+"""Rounds before a block may end early."""
+
+NARROW: Final = 0.04
+"""A block ends early once the interval of every median is narrower than this share of it."""
+
+UNSTABLE: Final = 0.10
+"""A spread (interquartile range over median) past this is noted beside the figure."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """What a contestant is asked next. ``open`` and ``round`` are answered by a message, ``close`` by a reply."""
+
+    contestant: int
+    act: Act
+
+
+Block = Generator[Turn, Message | Reply, list[Reply]]
+
+
+@dataclass(kw_only=True)
+class _Contestant:
+    """What is known of one case: how it opened, its seconds a call by round and phase, how it ended."""
+
+    opened: Message = field(default_factory=dict)
+    rounds: list[Message] = field(default_factory=list)
+    end: Reply | None = None
+
+    @property
+    def phases(self) -> list[str]:
+        return list(self.opened["batches"])
+
+    def seconds(self, phase: str) -> list[float]:
+        return [samples[phase][0] for samples in self.rounds]
+
+    def undisturbed(self, phase: str) -> list[bool]:
+        return [not samples[phase][1] for samples in self.rounds]
+
+
+def run(cases: Sequence[Case], rounds: int) -> Block:
+    """Take ``cases`` (the first is the baseline) through about ``rounds`` rounds; returns a reply for each.
+
+    Fewer where all medians are settled, more (at most twice as many) where rounds were interrupted. A contestant
+    that fails costs only itself.
+    """
+    contestants = [_Contestant() for _ in cases]
+    order = random.Random(cases[0].key)
+    yield from _ask(contestants, range(len(cases)), "open")
+    for number in range(2 * rounds):
+        running = [i for i, contestant in enumerate(contestants) if contestant.end is None]
+        if not running or (number >= min(FEWEST_ROUNDS, rounds) and _settled(contestants, running, rounds)):
+            break
+        order.shuffle(running)
+        yield from _ask(contestants, running, "round")
+    alive = [i for i, contestant in enumerate(contestants) if contestant.end is None]
+    baseline = contestants[0] if 0 in alive else None
+    yield from _ask(contestants, alive, "close")
+    return [_summary(contestant, baseline) for contestant in contestants]
+
+
+def _ask(contestants: Sequence[_Contestant], whom: Sequence[int], act: Act) -> Generator[Turn, Message | Reply, None]:
+    for i in whom:
+        answer = yield Turn(contestant=i, act=act)
+        if isinstance(answer, Reply):
+            contestants[i].end = answer
+        elif act == "open":
+            contestants[i].opened = answer
+        else:
+            contestants[i].rounds.append(answer)
+
+
+def _settled(contestants: Sequence[_Contestant], running: Sequence[int], rounds: int) -> bool:
+    """Whether another round would add nothing: every median is narrow, or there are enough clean rounds."""
+    baseline = contestants[0] if 0 in running else None
+    measured = [(contestants[i], phase) for i in running for phase in contestants[i].phases]
+    return all(_narrow(contestant.seconds(phase)) for contestant, phase in measured) or all(
+        sum(_clean(contestant, baseline, phase)) >= rounds for contestant, phase in measured
+    )
+
+
+def _narrow(seconds: Sequence[float]) -> bool:
+    low, high = median_interval(seconds)
+    return high - low <= NARROW * statistics.median(seconds)
+
+
+def _clean(contestant: _Contestant, baseline: _Contestant | None, phase: str) -> list[bool]:
+    """By round, whether neither the contestant nor the baseline it is paired with was interrupted."""
+    own = contestant.undisturbed(phase)
+    if baseline is None or phase not in baseline.phases:
+        return own
+    return [mine and its for mine, its in zip(own, baseline.undisturbed(phase), strict=True)]
+
+
+def _summary(contestant: _Contestant, baseline: _Contestant | None) -> Reply:
+    """The reply of a contestant that got to the end, with its figures; else the one that says why it did not."""
+    assert contestant.end is not None
+    if contestant.end.status != "ok":
+        return contestant.end
+    samples: dict[str, Sequence[float]] = {"build": contestant.opened["build"]}
+    metrics = {"build_time": statistics.median(contestant.opened["build"])}
+    if contestant.opened["init"]:
+        samples["init"] = contestant.opened["init"]
+        metrics["init_time"] = statistics.median(contestant.opened["init"])
+    notes = [*contestant.end.notes]
+    for phase, batch in contestant.opened["batches"].items():
+        kept = _clean(contestant, baseline, phase)
+        if 2 * sum(kept) < len(kept):
+            notes.append(f"{phase}: {len(kept) - sum(kept)} of {len(kept)} rounds were interrupted")
+            kept = [True] * len(kept)
+        seconds = _chosen(contestant.seconds(phase), kept)
+        samples[phase] = seconds
+        if baseline is not None and baseline is not contestant and phase in baseline.phases:
+            samples[f"baseline.{phase}"] = _chosen(baseline.seconds(phase), kept)
+        median = statistics.median(seconds)
+        metrics |= {f"{phase}_time": median, f"{phase}_throughput": batch / median}
+        if (spread := _spread(seconds)) > UNSTABLE:
+            notes.append(f"unstable: {phase} spread {spread:.0%}".replace("%", " %"))
+    return replace(contestant.end, metrics=metrics, samples=samples, notes=notes)
+
+
+def _chosen(values: Sequence[float], kept: Sequence[bool]) -> list[float]:
+    return [value for value, keep in zip(values, kept, strict=True) if keep]
+
+
+def _spread(seconds: Sequence[float]) -> float:
+    """Interquartile range over median; of a single sample nothing is known, so 0."""
+    if len(seconds) < 2:
+        return 0.0
+    low, middle, high = statistics.quantiles(seconds, n=4, method="inclusive")
+    return (high - low) / middle if middle else 0.0

@@ -1,0 +1,137 @@
+"""Times what runs on a device: synchronised on both sides, calibrated, raw samples, no statistics."""
+
+from __future__ import annotations
+
+import math
+import resource
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+SAMPLE_S: Final = 0.003
+"""Seconds a sample lasts at least; below, the clock, the scheduler and cold caches would be what is measured."""
+
+WARM_CALLS: Final = 3
+WARM_S: Final = 0.02
+"""A phase is warm after this many calls and this many seconds: lazily made state, caches, branch predictors."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One measurement: seconds a call (wall and CPU), and how often the scheduler took the processor away."""
+
+    seconds: float
+    cpu_s: float
+    interruptions: int
+
+
+def synchronize(device: str) -> None:
+    """Wait until the device has done all that was asked of it. A no-op on the CPU."""
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.synchronize(device)
+    elif device.startswith("mps"):
+        import torch
+
+        torch.mps.synchronize()
+
+
+class PhaseClock:
+    """Seconds by phase name, the device synchronised around each; tells ``entered`` where the case is.
+
+    Used as ``with clock("init"): ...``. Phases may nest and repeat; a repeated one sums up.
+    """
+
+    def __init__(self, device: str, entered: Callable[[str], None] = lambda _: None) -> None:
+        self.device = device
+        self.seconds: dict[str, float] = {}
+        self._entered = entered
+        self._stack = [""]
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Time what is enclosed under ``name``."""
+        self._stack.append(name)
+        self._entered(name)
+        synchronize(self.device)
+        start = time.perf_counter_ns()
+        try:
+            yield
+            synchronize(self.device)
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + (time.perf_counter_ns() - start) / 1e9
+            self._stack.pop()
+            self._entered(self._stack[-1])
+
+
+def take(run: Callable[[], object], *, repeats: int, device: str) -> Sample:
+    """Measure ``repeats`` calls in a row. On CUDA the device's own events bound them, else the wall clock."""
+    elapsed = _cuda_seconds if device.startswith("cuda") else _wall_seconds
+    interruptions = _interruptions()
+    cpu = time.process_time_ns()
+    seconds = elapsed(run, repeats, device)
+    return Sample(
+        seconds=seconds / repeats,
+        cpu_s=(time.process_time_ns() - cpu) / 1e9 / repeats,
+        interruptions=_interruptions() - interruptions,
+    )
+
+
+def warm_up(run: Callable[[], object], *, device: str) -> None:
+    """Call until caches are warm and lazily made state exists."""
+    synchronize(device)
+    end = time.perf_counter() + WARM_S
+    calls = 0
+    while calls < WARM_CALLS or time.perf_counter() < end:
+        run()
+        synchronize(device)
+        calls += 1
+
+
+def calibrate(run: Callable[[], object], *, device: str, at_least_s: float = SAMPLE_S) -> int:
+    """How many calls in a row last at least ``at_least_s``; 1 where a single one does. ``run`` is warm."""
+    repeats = 1
+    while True:
+        seconds = take(run, repeats=repeats, device=device).seconds
+        if seconds * repeats >= at_least_s:
+            return repeats
+        # Overshoot a little, so that a jittering clock doesn't need another round; never leap on a zero.
+        needed = math.ceil(1.1 * at_least_s / seconds) if seconds else 10 * repeats
+        repeats = min(max(needed, repeats + 1), 10 * repeats)
+
+
+def median_interval(samples: Sequence[float]) -> tuple[float, float]:
+    """The order statistics that enclose the median in about 95 % of cases; a stopping rule, not a result."""
+    ordered = sorted(samples)
+    rank = max(0, math.floor(len(ordered) / 2 - 0.98 * math.sqrt(len(ordered))))
+    return ordered[rank], ordered[-1 - rank]
+
+
+def _wall_seconds(run: Callable[[], object], repeats: int, device: str) -> float:
+    synchronize(device)
+    start = time.perf_counter_ns()
+    for _ in range(repeats):
+        run()
+    synchronize(device)
+    return (time.perf_counter_ns() - start) / 1e9
+
+
+def _cuda_seconds(run: Callable[[], object], repeats: int, device: str) -> float:
+    import torch
+
+    with torch.cuda.device(device):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        synchronize(device)
+        start.record()
+        for _ in range(repeats):
+            run()
+        end.record()
+        synchronize(device)
+    return float(start.elapsed_time(end)) / 1e3
+
+
+def _interruptions() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw

@@ -1,0 +1,215 @@
+"""Measures the peak memory of each phase of a trial: live tensors to the byte, and the process as the OS sees it.
+
+A phase is measured in its steady state: two calls first, so that optimiser state exists, then one that counts.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import platform
+import resource
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from harness.api import NotApplicable, Trial
+
+if TYPE_CHECKING:
+    from torch.profiler import profile
+
+LINUX: Final = platform.system() == "Linux"
+
+WARM_STEPS: Final = 2
+
+EXACT_MALLOC: Final[Mapping[str, str]] = {
+    "MALLOC_MMAP_THRESHOLD_": "65536",
+    "MALLOC_TRIM_THRESHOLD_": "65536",
+    "MALLOC_ARENA_MAX": "1",
+}
+"""Environment of a process whose memory is measured: glibc then gives freed memory back at once. Costs time."""
+
+Mark = Callable[[str], AbstractContextManager[None]]
+"""Encloses the region of a phase that is to be measured."""
+
+_MADV_POPULATE_READ: Final = 22
+_MARK: Final = "harness.phase."
+
+
+def tensor_peaks(build: Callable[[], Trial], phase: Mark) -> dict[str, float]:
+    """Bytes of live CPU tensors at the peak of each phase, as ``<phase>_tensor_peak``; ``build`` is one of them.
+
+    Counted are all storages that torch's allocator handed out since ``build`` began, so weights made in it are part
+    of every later peak; memory that torch merely wraps (NumPy arrays, mapped files) is not. The same to the byte in
+    every process. Source: the memory events of ``torch.profiler``.
+    """
+    from torch.profiler import ProfilerActivity, profile, record_function
+
+    names: list[str] = []
+
+    @contextmanager
+    def mark(name: str) -> Iterator[None]:
+        names.append(name)
+        with phase(name), record_function(_MARK + name):
+            yield
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        _walk(build, mark)
+    return _peaks_by_mark(profiler, names)
+
+
+def process_peaks(build: Callable[[], Trial], phase: Mark) -> tuple[dict[str, float], list[str]]:
+    """Bytes of the process at the peak of each phase above where it began, as ``<phase>_process_peak``, and notes.
+
+    On Linux the kernel's high-water mark (VmHWM), reset per phase. It is kept in per-CPU counters, so a figure is
+    good to about 0.1 MiB a processor the process has run on. Elsewhere the mark cannot be reset, and a note says so.
+    """
+    resets = _settle()
+    baseline = _high_water() if resets else resident_bytes(None)
+    peaks: dict[str, float] = {}
+
+    @contextmanager
+    def mark(name: str) -> Iterator[None]:
+        if resets:
+            _reset_high_water()
+        with phase(name):
+            yield
+        peaks[f"{name}_process_peak"] = float(max(0, _high_water() - baseline))
+
+    _walk(build, mark)
+    return peaks, [] if resets else ["process_peak counts all phases up to its own: the system cannot reset it"]
+
+
+def cuda_peaks(build: Callable[[], Trial], phase: Mark, device: str) -> dict[str, float]:
+    """Bytes allocated (``_tensor_peak``) and reserved (``_process_peak``) on the device at the peak of each phase."""
+    import torch
+
+    peaks: dict[str, float] = {}
+
+    @contextmanager
+    def mark(name: str) -> Iterator[None]:
+        torch.cuda.synchronize(device)
+        torch.cuda.empty_cache()  # else blocks cached by an earlier phase count as reserved by this one
+        torch.cuda.reset_peak_memory_stats(device)
+        with phase(name):
+            yield
+        torch.cuda.synchronize(device)
+        peaks[f"{name}_tensor_peak"] = float(torch.cuda.max_memory_allocated(device))
+        peaks[f"{name}_process_peak"] = float(torch.cuda.max_memory_reserved(device))
+
+    _walk(build, mark)
+    return peaks
+
+
+def require_peaks(device: str) -> None:
+    """Raise NotApplicable where the device's allocator keeps no peak."""
+    if not device.startswith(("cpu", "cuda")):
+        raise NotApplicable(f"the allocator of {device} keeps no peak")
+
+
+def resident_bytes(pid: int | None = None) -> int:
+    """Bytes of private and shared anonymous memory of a process (its own by default), code and files excluded.
+
+    Raises ProcessLookupError where it is gone.
+    """
+    if LINUX:
+        status = _status(pid)
+        return status.get("RssAnon", 0) + status.get("RssShmem", 0)  # a zombie has neither
+    import psutil
+
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.NoSuchProcess as error:
+        raise ProcessLookupError(pid) from error
+
+
+def data_bytes() -> int:
+    """Bytes of this process that RLIMIT_DATA counts (Linux)."""
+    return _status(None)["VmData"]
+
+
+def _walk(build: Callable[[], Trial], mark: Mark) -> None:
+    """Build the trial, then bring each phase to its steady state and run it once under its mark."""
+    gc.collect()
+    with mark("build"):
+        trial = build()
+    for name, phase in trial.phases.items():
+        for _ in range(WARM_STEPS):
+            phase.run()
+        gc.collect()
+        with mark(name):
+            phase.run()
+
+
+def _peaks_by_mark(profiler: profile, names: list[str]) -> dict[str, float]:
+    from torch.autograd import DeviceType  # type: ignore[attr-defined]  # public, but not re-exported
+
+    assert profiler.profiler is not None
+    results: Any = profiler.profiler.kineto_results
+    spans: dict[str, tuple[int, int]] = {}
+    changes: list[tuple[int, int]] = []
+    for event in results.events():
+        if event.name() == "[memory]" and event.device_type() == DeviceType.CPU:
+            changes.append((event.start_ns(), event.nbytes()))
+        elif event.name().startswith(_MARK):
+            spans[event.name().removeprefix(_MARK)] = event.start_ns(), event.end_ns()
+    changes.sort(key=lambda change: change[0])
+    return {f"{name}_tensor_peak": float(_peak(changes, *spans[name])) for name in names}
+
+
+def _peak(changes: list[tuple[int, int]], start: int, end: int) -> int:
+    """The highest sum of ``changes`` (time, bytes) between two times, what lives at the start included."""
+    live = peak = 0
+    for when, change in changes:
+        if when > end:
+            break
+        live += change
+        peak = live if when < start else max(peak, live)
+    return peak
+
+
+def _settle() -> bool:
+    """Bring the process to a state that its later peaks can be compared with; say whether marks can be reset.
+
+    Garbage and freed pages would otherwise be reused unseen, and pages of code, which a forked process maps anew
+    as it touches them, would count as memory: 24 MiB in a first training step.
+    """
+    gc.collect()
+    if not LINUX:
+        return False
+    libc = ctypes.CDLL(None)
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        span, permissions, _, _, _, *path = line.split(maxsplit=5)
+        if permissions.startswith("r") and path and path[0].startswith("/"):
+            start, end = (int(address, 16) for address in span.split("-"))
+            # Advice only: a kernel before 5.14 refuses it, and then the pages count.
+            libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_POPULATE_READ)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(ctypes.c_size_t(0))
+    try:
+        _reset_high_water()
+    except OSError:  # a container may mount /proc read-only
+        return False
+    return True
+
+
+def _reset_high_water() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def _high_water() -> int:
+    """The highest resident set so far, or since the last reset, in bytes."""
+    if LINUX:
+        return _status(None)["VmHWM"]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _status(pid: int | None) -> dict[str, int]:
+    """The sizes in /proc/PID/status, in bytes."""
+    try:
+        text = Path(f"/proc/{pid or 'self'}/status").read_text()
+    except FileNotFoundError as error:
+        raise ProcessLookupError(pid) from error
+    sizes = (line.split() for line in text.splitlines() if line.endswith(" kB"))
+    return {name.rstrip(":"): int(value) * 1024 for name, value, _ in sizes}
