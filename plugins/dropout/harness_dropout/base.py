@@ -1,0 +1,115 @@
+"""What every technique of this plugin shares: the contract's methods, doing nothing until one is overridden."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from harness.api import NotApplicable, UsageError
+from harness.workloads.regularize import (
+    Forward,
+    RegularizeTask,
+    RegularizeTechnique,
+    all_parameters,
+    cross_entropy,
+    predict_once,
+)
+
+
+class Regularizer:
+    """The common part of `harness.workloads.regularize.RegularizeTechnique`: as it stands, plain training."""
+
+    mean_preserving: bool = True
+    validates: bool = False
+
+    def __init__(self) -> None:
+        self._acted = False
+        self._curves: dict[str, list[float]] = {}
+
+    @property
+    def acted(self) -> bool:
+        """Whether anything it does has had an effect."""
+        return self._acted
+
+    @property
+    def curves(self) -> Mapping[str, Sequence[float]]:
+        """What it learned or counted, by name."""
+        return self._curves
+
+    def neutral(self) -> RegularizeTechnique | None:
+        """None: no setting of the technique is plain training."""
+        return None
+
+    def attach(self, model: nn.Module, task: RegularizeTask) -> nn.Module:  # noqa: ARG002
+        """Return the model as it came."""
+        return model
+
+    def parameter_groups(self, model: nn.Module, lr: float) -> list[dict[str, Any]]:
+        """One group of all that trains, without weight decay."""
+        return all_parameters(model, lr)
+
+    def batch(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The batch as it came."""
+        return inputs, targets
+
+    def loss(self, model: nn.Module, inputs: Tensor, targets: Tensor, forward: Forward) -> Tensor:
+        """Mean cross-entropy of one forward, in nats."""
+        return cross_entropy(model, inputs, targets, forward)
+
+    def before_update(self, model: nn.Module, step: int) -> None:
+        """Leave the gradients alone."""
+
+    def after_update(self, model: nn.Module, step: int) -> None:
+        """Leave the weights alone."""
+
+    def observe(self, model: nn.Module, epoch: int, validation_loss: float) -> bool:  # noqa: ARG002
+        """Never end the training."""
+        return False
+
+    def finish(self, model: nn.Module) -> None:
+        """Leave the trained model as it is."""
+
+    def predict(self, model: nn.Module, inputs: Tensor, forward: Forward) -> Tensor:
+        """Log-probabilities of one forward."""
+        return predict_once(model, inputs, forward)
+
+
+def number_within(name: str, value: float, low: float, high: float, *, open_end: bool = False) -> float:
+    """Return the value if it lies in [low, high], or [low, high) with ``open_end``; raise UsageError otherwise."""
+    inside = isinstance(value, int | float) and not isinstance(value, bool)
+    if inside and low <= value and (value < high if open_end else value <= high):
+        return value
+    closing = ")" if open_end else "]"
+    raise UsageError(f"{name} {value!r}: expected a number in [{low:g}, {high:g}{closing}")
+
+
+def drop_rate(name: str, value: float) -> float:
+    """Return the value if it is a probability of dropping below 1; raise UsageError otherwise."""
+    return number_within(name, value, 0.0, 1.0, open_end=True)
+
+
+def whole_number(name: str, value: int, low: int) -> int:
+    """Return the value if it is an integer of at least ``low``; raise UsageError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise UsageError(f"{name} {value!r}: expected a whole number of at least {low}")
+    return value
+
+
+def named_linears(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Linear]:
+    """The linear modules of these dotted names; raises NotApplicable where there are none."""
+    found: dict[str, nn.Linear] = {}
+    for name in names:
+        module = model.get_submodule(name)
+        if not isinstance(module, nn.Linear):
+            raise NotApplicable(f"{name} is a {type(module).__name__}, not a Linear")
+        found[name] = module
+    if not found:
+        raise NotApplicable("the model has no linear layer to act on")
+    return found
+
+
+def weights(model: nn.Module) -> list[nn.Parameter]:
+    """What penalties act on: all trained matrices and filters; biases and gains of norms are left out."""
+    return [one for one in model.parameters() if one.requires_grad and one.ndim >= 2]

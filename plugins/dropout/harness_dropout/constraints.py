@@ -1,0 +1,210 @@
+"""Rivals of dropout that bound weights, normalise activations, or stop in time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from harness.api import NotApplicable
+from harness.workloads.regularize import RegularizeTask, RegularizeTechnique
+from harness_dropout.activations import Dropout
+from harness_dropout.base import Regularizer, number_within, whole_number
+from harness_dropout.noise import Layered
+
+
+class NormBound:
+    """Scales the incoming weights of every unit down to a Euclidean norm of at most ``bound``; counts how often."""
+
+    def __init__(self, bound: float) -> None:
+        self.bound = bound
+        self.clips = 0
+        self.per_epoch: list[float] = []
+        self._weights: list[nn.Parameter] = []
+        self._since: Tensor | None = None
+        self._epoch = 1
+
+    def attach(self, model: nn.Module, task: RegularizeTask) -> None:
+        """Find the weights: those of all layers but embeddings; biases are left out."""
+        self._epoch = math.ceil(task.steps / task.epochs)
+        for module in model.modules():
+            if not isinstance(module, nn.Embedding):
+                self._weights += [one for one in module.parameters(recurse=False) if one.ndim >= 2]
+        if not self._weights:
+            raise NotApplicable("the model has no weights to bound")
+
+    def clip(self, step: int) -> None:
+        """Project the weights after a step, and count the units clipped by epoch."""
+        with torch.no_grad():
+            for weight in self._weights:
+                norms = weight.flatten(1).norm(dim=1)
+                over = (norms > self.bound).sum()
+                self._since = over if self._since is None else self._since + over
+                shrink = (self.bound / norms.clamp_min(torch.finfo(norms.dtype).tiny)).clamp_max(1)
+                weight.mul_(shrink.view(-1, *[1] * (weight.ndim - 1)))
+        if (step + 1) % self._epoch == 0 and self._since is not None:
+            self.per_epoch.append(float(self._since))
+            self.clips += int(self._since)
+            self._since = None
+
+
+class MaxNorm(Regularizer):
+    """Max-norm (Srebro & Shraibman 2005, COLT): a unit's incoming weights have a norm of at most ``bound``."""
+
+    def __init__(self, bound: float = 3.0) -> None:
+        super().__init__()
+        self.bound = number_within("bound", bound, 0.0, math.inf)
+        self._norms = NormBound(bound)
+
+    @property
+    def acted(self) -> bool:
+        """Whether a unit was ever clipped."""
+        return self._norms.clips > 0
+
+    @property
+    def curves(self) -> Mapping[str, Sequence[float]]:
+        """Units clipped, by epoch."""
+        return {"clips": self._norms.per_epoch}
+
+    def neutral(self) -> RegularizeTechnique | None:
+        """Without a bound."""
+        return type(self)(bound=math.inf)
+
+    def attach(self, model: nn.Module, task: RegularizeTask) -> nn.Module:
+        """Find the weights."""
+        self._norms.attach(model, task)
+        return model
+
+    def after_update(self, model: nn.Module, step: int) -> None:  # noqa: ARG002
+        """Clip."""
+        self._norms.clip(step)
+
+
+class DropoutMaxNorm(Dropout):
+    """Dropout with max-norm (Srivastava 2014, section 5.1), the combination the paper reports its best numbers of."""
+
+    def __init__(self, rate: float = 0.5, bound: float = 3.0, input_ratio: float = 0.4) -> None:
+        super().__init__(rate, input_ratio)
+        self.bound = number_within("bound", bound, 0.0, math.inf)
+        self._norms = NormBound(bound)
+
+    @property
+    def curves(self) -> Mapping[str, Sequence[float]]:
+        """Units clipped, by epoch."""
+        return {"clips": self._norms.per_epoch}
+
+    def neutral(self) -> RegularizeTechnique | None:
+        """At rate 0, without a bound."""
+        return type(self)(rate=0.0, bound=math.inf)
+
+    def attach(self, model: nn.Module, task: RegularizeTask) -> nn.Module:
+        """Fill the slots and find the weights."""
+        self._norms.attach(model, task)
+        return super().attach(model, task)
+
+    def after_update(self, model: nn.Module, step: int) -> None:  # noqa: ARG002
+        """Clip."""
+        self._norms.clip(step)
+
+
+class GhostNorm(nn.Module):
+    """Batch normalisation with the statistics of ``size`` examples at a time; running ones in evaluation."""
+
+    def __init__(self, width: int, size: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(width)
+        self.size = size
+        self.acted = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From ``(batch, ..., width)``, or maps ``(batch, width, height, width)``, to the same."""
+        norm, last = self.norm, x.ndim == 3
+        turned = x.transpose(1, 2) if last else x
+        train = self.training and len(x) > 1
+        ghosts = turned.tensor_split(max(1, len(x) // self.size)) if train else (turned,)
+        done = [
+            functional.batch_norm(
+                ghost,
+                norm.running_mean,
+                norm.running_var,
+                norm.weight,
+                norm.bias,
+                train,
+                norm.momentum or 0.0,
+                norm.eps,
+            )
+            for ghost in ghosts
+        ]
+        self.acted = self.acted or train
+        out = torch.cat(done) if len(done) > 1 else done[0]
+        return out.transpose(1, 2) if last else out
+
+
+class GhostBatchNorm(Layered):
+    """Ghost batch normalisation (Hoffer 2017, arXiv:1705.08741), between each hidden layer and its activation."""
+
+    mean_preserving = False
+
+    def __init__(self, size: int = 10) -> None:
+        super().__init__()
+        self.size = whole_number("size", size, 2)
+
+    def attach(self, model: nn.Module, task: RegularizeTask) -> nn.Module:
+        """Put a norm into each slot before an activation."""
+        widths = preactivation_widths(model, task.preactivations)
+        if not widths:
+            raise NotApplicable("the model has no slots before activations")
+        for name, width in widths.items():
+            self.put(model, name, GhostNorm(width, self.size))
+        return model
+
+
+def preactivation_widths(model: nn.Module, slots: Sequence[str]) -> dict[str, int]:
+    """The width of each slot: the outputs of the layer registered last before it."""
+    found: dict[str, int] = {}
+    width: int | None = None
+    for name, module in model.named_modules():
+        if name in slots and width is not None:
+            found[name] = width
+        width = getattr(module, "out_features", getattr(module, "out_channels", width))
+    return found
+
+
+class EarlyStopping(Regularizer):
+    """Early stopping (Prechelt 1998): ends ``patience`` epochs after the best validation loss and goes back to it."""
+
+    validates = True
+
+    def __init__(self, patience: int = 8) -> None:
+        super().__init__()
+        self.patience = whole_number("patience", patience, 1)
+        self._best = math.inf
+        self._best_epoch = -1
+        self._state: dict[str, Any] = {}
+
+    @property
+    def acted(self) -> bool:
+        """Whether the model it went back to is not the last."""
+        return self._acted
+
+    @property
+    def curves(self) -> Mapping[str, Sequence[float]]:
+        """The epoch (from 0) whose weights were kept."""
+        return {"best_epoch": [float(self._best_epoch)]} if self._state else {}
+
+    def observe(self, model: nn.Module, epoch: int, validation_loss: float) -> bool:
+        """Keep the weights of the best epoch; stop where it lies too far back."""
+        if validation_loss < self._best:
+            self._best, self._best_epoch = validation_loss, epoch
+            self._state = {name: value.clone() for name, value in model.state_dict().items()}
+        self._acted = epoch != self._best_epoch
+        return epoch - self._best_epoch >= self.patience
+
+    def finish(self, model: nn.Module) -> None:
+        """Restore the best weights."""
+        if self._state:
+            model.load_state_dict(self._state)

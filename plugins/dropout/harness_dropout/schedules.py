@@ -1,0 +1,84 @@
+"""Dropout whose rate changes over training."""
+
+from __future__ import annotations
+
+import math
+
+from torch import nn
+
+from harness.workloads.regularize import RegularizeTask, RegularizeTechnique
+from harness_dropout.activations import Dropout
+from harness_dropout.base import number_within
+
+
+class Scheduled(Dropout):
+    """Dropout at ``share(progress)`` of its rate, progress going from 0 to 1 with the steps of training."""
+
+    def __init__(self, rate: float, input_ratio: float) -> None:
+        super().__init__(rate, input_ratio)
+        self._steps = 1
+        self._full: list[float] = []
+
+    def neutral(self) -> RegularizeTechnique | None:
+        """At rate 0."""
+        return type(self)(rate=0.0)  # type: ignore[call-arg]  # every schedule names its own defaults
+
+    def attach(self, model: nn.Module, task: RegularizeTask) -> nn.Module:
+        """Fill the slots and set the first step's rates."""
+        super().attach(model, task)
+        self._steps = task.steps
+        self._full = [float(layer.rate) for layer in self.layers]
+        self._turn(0)
+        return model
+
+    def after_update(self, model: nn.Module, step: int) -> None:  # noqa: ARG002
+        """Set the next step's rates."""
+        self._turn(step + 1)
+
+    def share(self, progress: float) -> float:
+        """The part of the rate, in 0..1, at this point of training."""
+        raise NotImplementedError
+
+    def _turn(self, step: int) -> None:
+        share = self.share(step / self._steps)
+        for layer, full in zip(self.layers, self._full, strict=True):
+            layer.rate = full * share
+
+
+class Early(Scheduled):
+    """Early dropout (Liu 2023, arXiv:2303.01500): from its rate linearly to 0 over the first ``part`` of training."""
+
+    def __init__(self, rate: float = 0.5, input_ratio: float = 0.4, part: float = 0.5) -> None:
+        super().__init__(rate, input_ratio)
+        self.part = number_within("part", part, 0.0, 1.0)
+
+    def share(self, progress: float) -> float:
+        """Falling to 0 at ``part``."""
+        return max(0.0, 1 - progress / self.part) if self.part else 0.0
+
+
+class Late(Scheduled):
+    """Late dropout (Liu 2023, arXiv:2303.01500): none over the first ``part`` of training, then its rate."""
+
+    def __init__(self, rate: float = 0.5, input_ratio: float = 0.4, part: float = 0.25) -> None:
+        super().__init__(rate, input_ratio)
+        self.part = number_within("part", part, 0.0, 1.0)
+
+    def share(self, progress: float) -> float:
+        """0 before ``part``, then 1."""
+        return float(progress >= self.part)
+
+
+class Curriculum(Scheduled):
+    """Curriculum dropout (Morerio 2017, arXiv:1703.06229): keep(t) = (1 - q) exp(-gamma t) + q.
+
+    t counts in shares of the training; the paper's gamma is 10 over the number of its steps.
+    """
+
+    def __init__(self, rate: float = 0.5, input_ratio: float = 0.4, gamma: float = 10.0) -> None:
+        super().__init__(rate, input_ratio)
+        self.gamma = number_within("gamma", gamma, 0.0, math.inf)
+
+    def share(self, progress: float) -> float:
+        """Rising from 0 towards 1."""
+        return 1 - math.exp(-self.gamma * progress)
