@@ -218,7 +218,10 @@ class Phase:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """A technique built on a workload's model, ready to be stepped phase by phase, in order."""
+    """A technique built on a workload's model, ready to be stepped phase by phase, in order.
+
+    The memory lane lets go of each phase once it is measured: a later one may then free what only an earlier one used.
+    """
 
     phases: Mapping[str, Phase]
 

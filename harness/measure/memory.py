@@ -130,16 +130,23 @@ def data_bytes() -> int:
 
 
 def _walk(build: Callable[[], Trial], mark: Mark) -> None:
-    """Build the trial, then bring each phase to its steady state and run it once under its mark."""
+    """Build the trial, then bring each phase to its steady state and run it once under its mark.
+
+    A phase is let go of once it is measured, so that the next need not keep what only the last one used.
+    """
     gc.collect()
     with mark("build"):
-        trial = build()
-    for name, phase in trial.phases.items():
+        remaining = dict(build().phases)
+    while remaining:
+        name = next(iter(remaining))
+        phase = remaining.pop(name)
         for _ in range(WARM_STEPS):
             phase.run()
         gc.collect()
         with mark(name):
             phase.run()
+        del phase
+        gc.collect()
 
 
 def _peaks_by_mark(profiler: profile, names: list[str]) -> dict[str, float]:
