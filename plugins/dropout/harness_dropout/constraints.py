@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from harness.api import NotApplicable
 from harness.workloads.regularize import RegularizeTask, RegularizeTechnique
@@ -111,34 +110,30 @@ class DropoutMaxNorm(Dropout):
         self._norms.clip(step)
 
 
+class _AnyBatchNorm(nn.BatchNorm1d):
+    """Batch normalisation that takes maps as well; torch's function does."""
+
+    def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002  torch's name
+        """Accept any shape ``(batch, width, ...)``."""
+
+
 class GhostNorm(nn.Module):
     """Batch normalisation with the statistics of ``size`` examples at a time; running ones in evaluation."""
 
     def __init__(self, width: int, size: int) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm1d(width)
+        self.norm = _AnyBatchNorm(width)
         self.size = size
         self.acted = False
 
     def forward(self, x: Tensor) -> Tensor:
         """From ``(batch, ..., width)``, or maps ``(batch, width, height, width)``, to the same."""
-        norm, last = self.norm, x.ndim == 3
+        last = x.ndim == 3
         turned = x.transpose(1, 2) if last else x
         train = self.training and len(x) > 1
         ghosts = turned.tensor_split(max(1, len(x) // self.size)) if train else (turned,)
-        done = [
-            functional.batch_norm(
-                ghost,
-                norm.running_mean,
-                norm.running_var,
-                norm.weight,
-                norm.bias,
-                train,
-                norm.momentum or 0.0,
-                norm.eps,
-            )
-            for ghost in ghosts
-        ]
+        self.norm.train(train)
+        done = [self.norm(ghost) for ghost in ghosts]
         self.acted = self.acted or train
         out = torch.cat(done) if len(done) > 1 else done[0]
         return out.transpose(1, 2) if last else out
