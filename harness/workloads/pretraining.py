@@ -64,7 +64,7 @@ def base(architecture: Architecture, cache: Path) -> Base:
 
 
 def facts(architecture: Architecture) -> dict[str, Json]:
-    """All that a base model's parameters depend on; the processor too, as its vector width orders the sums."""
+    """All that a base model's parameters depend on."""
     modules = [datasets, models, training, sys.modules[__name__], sys.modules[type(architecture).__module__]]
     source = b"".join(Path(str(module.__file__)).read_bytes() for module in modules)
     return {
@@ -73,14 +73,17 @@ def facts(architecture: Architecture) -> dict[str, Json]:
         "data": DIGITS_SHA256,
         "libraries": {"torch": torch.__version__, **architecture.libraries},
         "source": hashlib.sha256(source).hexdigest(),
-        "processor": torch.backends.cpu.get_cpu_capability(),
     }
 
 
 def pretrain(architecture: Architecture, digits: Digits) -> dict[str, Tensor]:
-    """Train a model from scratch on the lower digits and return its parameters by name, on the CPU."""
+    """Train a model from scratch on the lower digits and return its parameters by name, float32 on the CPU.
+
+    Training is chaotic: what one processor rounds otherwise than another is soon a different model. So it runs in
+    float64, where this stays below what float32 resolves.
+    """
     seen = digits.select(PRETRAINING.lowest, PRETRAINING.highest)
-    inputs = architecture.inputs(scaled(seen.pixels))
+    inputs = architecture.inputs(scaled(seen.pixels).double())
     labels = seen.labels.long() - PRETRAINING.lowest
     order = batch_order(
         len(labels),
@@ -93,14 +96,14 @@ def pretrain(architecture: Architecture, digits: Digits) -> dict[str, Tensor]:
         for indices in order:
             yield {**{name: value[indices] for name, value in inputs.items()}, "labels": labels[indices]}
 
-    with global_seed(PRETRAINING.seed), _one_thread():
+    with global_seed(PRETRAINING.seed), _one_thread(), _double_precision():
         model = architecture.build(CLASSES)
         optimizer = training.adamw(
             [{"params": list(model.parameters()), "lr": PRETRAINING.lr}], PRETRAINING.weight_decay
         )
         loss = training.cross_entropy(architecture.forward)
         training.fit(model, optimizer, batches(), steps=PRETRAINING.steps, loss=loss)
-    return {name: parameter.detach().contiguous() for name, parameter in model.state_dict().items()}
+    return {name: parameter.float() for name, parameter in model.state_dict().items()}
 
 
 @contextmanager
@@ -112,3 +115,14 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def _double_precision() -> Iterator[None]:
+    """Make what is made in float64, so that random starts are drawn in it too."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

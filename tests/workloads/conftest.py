@@ -1,0 +1,63 @@
+"""A cache of base models that these tests share, and contexts as the worker makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness.api import CaseContext, Json
+from harness.workloads.declared import WORKLOADS
+from harness.workloads.digits import DigitsWorkload
+from harness.workloads.digits_mlp import DigitsMlp
+from harness.workloads.digits_split import DigitsSplit
+
+SETTINGS = {spec.id: spec.settings for spec in WORKLOADS}
+CLASSES: dict[str, type[DigitsWorkload]] = {"digits-mlp": DigitsMlp, "digits-split": DigitsSplit}
+
+Context = Callable[..., CaseContext]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def context(cache: Path) -> Context:
+    """A case's context: settings of the workload, these excepted."""
+
+    def make(name: str = "digits-mlp", seed: int = 0, **settings: Json) -> CaseContext:
+        return CaseContext(
+            seed=seed,
+            device="cpu",
+            settings={**SETTINGS[name], **settings},
+            cache=cache,
+            phase=lambda _: nullcontext(),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session", params=sorted(CLASSES))
+def name(request: pytest.FixtureRequest) -> str:
+    """Each workload."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def workload(name: str) -> DigitsWorkload:
+    return CLASSES[name]()
+
+
+@pytest.fixture(scope="session")
+def mlp() -> DigitsWorkload:
+    return DigitsMlp()
