@@ -165,7 +165,7 @@ def failure(error: BaseException, phases: Mapping[str, float]) -> Reply:
     if isinstance(error, Incorrect):
         return Reply(status="incorrect", reason=_line(str(error)), detail=detail, phases=phases)
     status: Status = "oom" if _is_out_of_memory(error) else "error"
-    reason = _line(f"{type(error).__name__}: {error}")
+    reason = _line(": ".join(filter(None, [type(error).__name__, str(error)])))
     return Reply(status=status, reason=reason, detail=detail, phases=phases)
 
 

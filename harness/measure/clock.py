@@ -94,13 +94,20 @@ def warm_up(run: Callable[[], object], *, device: str) -> None:
 def calibrate(run: Callable[[], object], *, device: str, at_least_s: float = SAMPLE_S) -> int:
     """How many calls in a row last at least ``at_least_s``; 1 where a single one does. ``run`` is warm."""
     repeats = 1
+    fastest = math.inf
+    confirmed = False
     while True:
         seconds = take(run, repeats=repeats, device=device).seconds
-        if seconds * repeats >= at_least_s:
+        fastest = min(fastest, seconds)
+        if fastest * repeats < at_least_s:
+            # Overshoot a little, so that a jittering clock doesn't need another round; never leap on a zero.
+            needed = math.ceil(1.1 * at_least_s / fastest) if fastest else 10 * repeats
+            repeats = min(max(needed, repeats + 1), 10 * repeats)
+            confirmed = False
+        elif confirmed:
             return repeats
-        # Overshoot a little, so that a jittering clock doesn't need another round; never leap on a zero.
-        needed = math.ceil(1.1 * at_least_s / seconds) if seconds else 10 * repeats
-        repeats = min(max(needed, repeats + 1), 10 * repeats)
+        else:
+            confirmed = True  # a single sample may have been long because something else ran
 
 
 def median_interval(samples: Sequence[float]) -> tuple[float, float]:

@@ -1,0 +1,116 @@
+"""The turns of a timed block, and the figures made of them, with answers made up in place of processes."""
+
+from __future__ import annotations
+
+import statistics
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.api import Reply
+from harness.execution import block
+
+from .conftest import make_case
+
+OPENED = {"build": [3.0, 1.0, 2.0], "init": [0.3, 0.1, 0.2], "batches": {"train": 8}}
+
+
+def play(contestants, rounds, answer):
+    """Run a block; ``answer(contestant, number of its round)`` is a sample or a reply. The replies and the turns."""
+    turns = []
+    taken = [0] * contestants
+    running = block.run([make_case("Technique", "time") for _ in range(contestants)], rounds)
+    turn = next(running)
+    while True:
+        turns.append(turn)
+        if turn.act == "open":
+            given = OPENED
+        elif turn.act == "round":
+            given = answer(turn.contestant, taken[turn.contestant])
+            taken[turn.contestant] += 1
+        else:
+            given = Reply(status="ok")
+        try:
+            turn = running.send(given if isinstance(given, Reply | dict) else {"train": given})
+        except StopIteration as end:
+            return end.value, turns
+
+
+def noisy(contestant, number):
+    """Seconds that never settle, so that no block ends early: 1, 2, 3, 1, 2, 3... times the contestant's own."""
+    return (contestant + 1) * (1.0 + number % 3)
+
+
+@given(st.integers(1, 6), st.integers(1, 30))
+def test_every_contestant_takes_one_turn_in_every_round(contestants, rounds):
+    _, turns = play(contestants, rounds, lambda i, n: (noisy(i, n), False))
+    order = [turn.contestant for turn in turns if turn.act == "round"]
+    assert len(order) == contestants * rounds
+    for start in range(0, len(order), contestants):
+        assert sorted(order[start : start + contestants]) == list(range(contestants))
+
+
+def test_the_order_within_rounds_is_random():
+    _, turns = play(3, 60, lambda i, n: (noisy(i, n), False))
+    order = [turn.contestant for turn in turns if turn.act == "round"]
+    rounds = [tuple(order[start : start + 3]) for start in range(0, len(order), 3)]
+    assert len(set(rounds)) == 6
+    assert all(5 < [one[0] for one in rounds].count(i) < 40 for i in range(3))
+
+
+def test_a_settled_block_ends_after_the_fewest_rounds():
+    replies, _ = play(2, 40, lambda _, n: (1.0 + 0.001 * (n % 2), False))
+    assert [len(reply.samples["train"]) for reply in replies] == [block.FEWEST_ROUNDS] * 2
+
+
+def test_interrupted_rounds_are_made_up_for_and_dropped_in_pairs():
+    replies, turns = play(2, 12, lambda i, n: (noisy(i, n), i == 1 and n in (0, 5)))
+    baseline, other = replies
+    assert len(turns) == 2 + 2 * 14 + 2
+    assert len(baseline.samples["train"]) == 14
+    kept = [n for n in range(14) if n not in (0, 5)]
+    assert other.samples["train"] == [noisy(1, n) for n in kept]
+    assert other.samples["baseline.train"] == [noisy(0, n) for n in kept]
+
+
+def test_a_sample_whose_baseline_was_interrupted_is_dropped_too():
+    replies, _ = play(2, 12, lambda i, n: (noisy(i, n), i == 0 and n == 3))
+    assert replies[1].samples["train"] == [noisy(1, n) for n in range(13) if n != 3]
+
+
+def test_where_most_rounds_were_interrupted_all_are_kept_with_a_note():
+    replies, _ = play(1, 12, lambda i, n: (noisy(i, n), n % 4 != 0))
+    assert len(replies[0].samples["train"]) == 24
+    assert "train: 18 of 24 rounds were interrupted" in replies[0].notes
+
+
+@given(st.lists(st.floats(1e-6, 1e3), min_size=10, max_size=10))
+def test_figures_are_medians_of_the_samples(seconds):
+    [reply], _ = play(1, 10, lambda _, n: (seconds[n], False))
+    assert reply.metrics["train_time"] == statistics.median(reply.samples["train"])
+    assert reply.metrics["train_throughput"] == pytest.approx(8 / reply.metrics["train_time"])
+    assert (reply.metrics["build_time"], reply.metrics["init_time"]) == (2.0, 0.2)
+
+
+def test_a_spread_past_a_tenth_is_noted():
+    [steady], _ = play(1, 10, lambda _, n: (1.0 + 0.01 * n, False))
+    [wild], _ = play(1, 10, lambda _, n: (1.0 + 0.05 * n, False))
+    assert steady.notes == []
+    assert wild.notes == ["unstable: train spread 18 %"]
+
+
+@given(st.integers(0, 9), st.integers(2, 4))
+def test_who_dies_in_a_round_is_asked_no_more_and_takes_nobody_along(when, contestants):
+    gone = Reply(status="crash", reason="SIGSEGV")
+    victim = contestants - 1
+    replies, turns = play(contestants, 10, lambda i, n: gone if (i, n) == (victim, when) else (noisy(i, n), False))
+    assert replies[victim] is gone
+    assert [turn.act for turn in turns if turn.contestant == victim] == ["open"] + ["round"] * (when + 1)
+    assert all(len(reply.samples["train"]) == 10 for reply in replies[:victim])
+
+
+def test_when_the_baseline_dies_the_others_are_timed_without_it():
+    replies, _ = play(2, 10, lambda i, n: Reply(status="oom") if (i, n) == (0, 4) else (noisy(i, n), False))
+    assert replies[0].status == "oom"
+    assert set(replies[1].samples) == {"build", "init", "train"}

@@ -1,0 +1,142 @@
+"""Whatever a case does to its process, it leaves a reply, and the others go on."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import psutil
+import pytest
+
+from harness.api import Unit
+
+from .conftest import MIB, finish, gone, local, make_case
+
+LIMIT = 256 * MIB
+
+DEATHS = {
+    "an exception": (("Raises", {"what": "value"}), "error", "ValueError: seven"),
+    "SystemExit": (("Raises", {"what": "exit"}), "error", "SystemExit: 3"),
+    "KeyboardInterrupt": (("Raises", {"what": "interrupt"}), "error", "KeyboardInterrupt"),
+    "endless recursion": (("Recurses", {}), "error", "RecursionError: maximum recursion depth exceeded"),
+    "NaN": (("NotANumber", {}), "error", "score is nan"),
+    "a missing attribute": (("toys:Missing", {}), "error", "AttributeError: module 'toys' has no attribute 'Missing'"),
+    "a missing module": (("nowhere:It", {}), "error", "ModuleNotFoundError: No module named 'nowhere'"),
+    "wrong parameters": (("toys:Toy", {"depth": 1}), "error", "TypeError: Toy() takes no arguments"),
+    "a segmentation fault": (("Signals", {"number": signal.SIGSEGV}), "crash", "SIGSEGV in init"),
+    "SIGKILL": (("Signals", {"number": signal.SIGKILL}), "crash", "SIGKILL in init"),
+    "os._exit": (("Exits", {}), "crash", "exited with status 3 without a result"),
+    "a hang": (("Hangs", {}), "timeout", "timeout after 4 s in init"),
+    "a hang in C that holds the lock": (("HoldsTheLock", {"how": "sleep"}), "timeout", "timeout after 4 s in init"),
+    "a loop in C that holds the lock": (("HoldsTheLock", {"how": "regex"}), "timeout", "timeout after 4 s in init"),
+    "a hang that ignores all signals": (("Ignores", {}), "timeout", "timeout after 4 s in init"),
+    "tensors beyond the limit": (("Allocates", {"how": "torch", "mib": 1024, "hold_s": 9}), "oom", "can't allocate"),
+    "bytes beyond the limit": (("Allocates", {"how": "bytes", "mib": 1024, "hold_s": 9}), "oom", "MemoryError"),
+    "shared memory beyond the limit": (
+        ("Allocates", {"how": "shared", "mib": 512, "hold_s": 9}),
+        "oom",
+        "in use in init, limit 268,435,456",
+    ),
+    "MemoryError": (("Raises", {"what": "memory"}), "oom", "MemoryError: none left"),
+    "the device's memory": (("Raises", {"what": "torch-memory"}), "oom", "OutOfMemoryError: CUDA out of memory."),
+    "nothing to act on": (("Raises", {"what": "skip"}), "skipped", "no norm layers"),
+    "a wrong output": (("Raises", {"what": "incorrect"}), "incorrect", "off by one"),
+    "a child in its group left behind": (("Begets", {"flees": False, "then": "end"}), "ok", ""),
+    "a child in a session of its own left behind": (("Begets", {"flees": True, "then": "end"}), "ok", ""),
+    "a hang with a child": (("Begets", {"flees": False, "then": "hang"}), "timeout", "timeout after 4 s in init"),
+    "memory within the limit": (("Allocates", {"how": "torch", "mib": 128, "hold_s": 1}), "ok", ""),
+}
+
+
+@pytest.fixture(scope="module")
+def replies(tmp_path_factory):
+    """All deaths at once, side by side with healthy cases; and the ids of processes that were left behind."""
+    folder = tmp_path_factory.mktemp("deaths")
+    units = {}
+    for name, ((technique, params), _, _) in DEATHS.items():
+        if technique == "Begets":
+            params = {**params, "file": str(folder / name)}
+        units[name] = Unit(cases=(make_case(technique, **params),))
+    with local(folder, time_s=4, memory_bytes=LIMIT, jobs=8) as executor:
+        found = dict(zip(units, finish(executor, list(units.values())), strict=True))
+        orphans = {path.name: int(path.read_text()) for path in folder.iterdir()}
+        survivors = [pid for pid in orphans.values() if not gone(pid)]
+    return {name: reply for name, [reply] in found.items()}, orphans, survivors
+
+
+@pytest.mark.parametrize("name", DEATHS)
+def test_each_end_has_its_status_and_reason(replies, name):
+    _, status, reason = DEATHS[name]
+    reply = replies[0][name]
+    assert (reply.status, reason in reply.reason) == (status, True), reply
+
+
+def test_no_descendant_outlives_its_case(replies):
+    _, orphans, survivors = replies
+    assert len(orphans) == 3
+    assert survivors == []
+
+
+def test_a_failed_case_shows_its_traceback_and_the_end_of_its_output(replies):
+    reply = replies[0]["an exception"]
+    assert reply.detail.startswith("Traceback (most recent call last)")
+    assert "harness/execution" not in reply.detail
+    assert reply.detail.endswith("Output:\non the way")
+    assert replies[0]["os._exit"].detail == "Output:\nlast words"
+    assert "toys.py" in replies[0]["a segmentation fault"].detail
+
+
+def test_a_case_that_is_not_a_number_has_no_metrics_and_a_curve_cut_where_it_broke(replies):
+    reply = replies[0]["NaN"]
+    assert reply.metrics == {}
+    assert reply.series == {"loss": [2.0, 1.0]}
+    assert reply.notes == ["loss is inf at step 3 of 4"]
+
+
+def test_time_is_filled_in_for_those_that_could_not_tell_it(replies):
+    reply = replies[0]["a loop in C that holds the lock"]
+    assert 4 <= reply.wall_s < 6
+    assert reply.cpu_s > 0.4
+    assert reply.load > 0
+
+
+def test_close_ends_a_hanging_case_at_once(tmp_path):
+    with local(tmp_path, jobs=2) as executor:
+        executor.submit(Unit(cases=(make_case("Ignores"),)))
+        executor.submit(Unit(cases=(make_case("Begets", flees=True, file=str(tmp_path / "pid"), then="hang"),)))
+        while [phase for _, phase in executor.running()] != ["init", "init"] or not (tmp_path / "pid").exists():
+            assert executor.wait(0.05) == []
+        children = psutil.Process().children(recursive=True)
+        assert len(children) == 4
+        start = time.monotonic()
+        executor.close()
+        assert time.monotonic() - start < 1
+        assert all(gone(child.pid) for child in children)
+
+
+def test_a_lost_fork_server_loses_only_its_cases(tmp_path):
+    with local(tmp_path, device="cuda") as executor:  # each worker a fresh interpreter, so nothing is imported first
+        for _ in range(2):
+            executor.submit(Unit(cases=(make_case("Hangs"),)))
+            while [phase for _, phase in executor.running()] != ["import"]:
+                executor.wait(0.05)
+            [server] = psutil.Process().children()
+            [worker] = server.children()
+            server.kill()
+            [(_, [reply])] = executor.wait(10)
+            assert (reply.status, reply.reason) == ("lost", "the process that starts workers ended (SIGKILL)")
+            assert gone(worker.pid)
+
+
+def test_modules_that_cannot_be_preloaded_harm_only_the_case_that_needs_them(tmp_path, monkeypatch):
+    (tmp_path / "quits.py").write_text("raise SystemExit(1)")
+    (tmp_path / "dies.py").write_text("import os; os._exit(1)")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with local(tmp_path, preload=("quits", "dies", "toys"), jobs=3) as executor:
+        units = [Unit(cases=(make_case(target),)) for target in ("quits:It", "dies:It", "Seeded")]
+        replies = [reply for [reply] in finish(executor, units)]
+    assert [(reply.status, reply.reason) for reply in replies] == [
+        ("error", "SystemExit: 1"),
+        ("crash", "exited with status 1 without a result"),
+        ("ok", ""),
+    ]

@@ -1,0 +1,127 @@
+"""Provenance: the machine, the versions, and which code was under test."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.measure import environment as env
+
+
+def git(folder, *arguments):
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", "-C", str(folder), *identity, *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A package in a git checkout, committed."""
+    folder = tmp_path / "checkout" / "shiny"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text("value = 1\n")
+    (folder / "kernel.cpp").write_text("int main() {}\n")
+    git(tmp_path / "checkout", "init")
+    git(tmp_path / "checkout", "add", ".")
+    git(tmp_path / "checkout", "commit", "-m", "one")
+    return folder
+
+
+def test_the_environment_is_json_and_names_what_matters_but_not_the_host():
+    found = env.environment(["pytest", "no-such-distribution"])
+    text = json.dumps(found)
+    assert found["python"] == platform.python_version()
+    assert found["packages"].keys() >= {"technique-harness", "torch", "pytest"}
+    assert "no-such-distribution" not in text
+    assert found["memory"] == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert found["cpu"]["model"]
+    assert platform.node() not in text
+
+
+def test_reading_the_environment_imports_nothing_heavy():
+    code = "import sys; from harness.measure.environment import *; environment(); code_state('harness')"
+    heavy = "print(sorted({'torch', 'numpy', 'psutil', 'scipy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", f"{code}; {heavy}"], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_code_in_a_checkout_has_its_commit_wherever_one_stands(package, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    state = env.code_state(package)
+    head = subprocess.run(
+        ["git", "-C", str(package), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    assert state == {"commit": head, "dirty": False, "version": None, "digest": env.digest(package)}
+
+
+def test_code_is_dirty_when_its_own_files_differ(package):
+    (package.parent / "notes.txt").write_text("unrelated")
+    assert env.code_state(package)["dirty"] is False
+    (package / "new.py").write_text("")
+    assert env.code_state(package)["dirty"] is True
+    (package / "new.py").unlink()
+    (package / "__init__.py").write_text("value = 2\n")
+    assert env.code_state(package)["dirty"] is True
+
+
+def test_a_package_is_found_by_name_without_being_imported(package, monkeypatch):
+    (package / "__init__.py").write_text("raise SystemExit")
+    monkeypatch.syspath_prepend(str(package.parent))
+    assert env.code_state("shiny")["digest"] == env.digest(package)
+    assert "shiny" not in sys.modules
+    with pytest.raises(ModuleNotFoundError, match="shinier"):
+        env.code_state("shinier")
+
+
+def test_code_outside_any_checkout_has_only_its_digest(tmp_path):
+    (tmp_path / "one.py").write_text("")
+    assert env.code_state(tmp_path / "one.py") == {
+        "commit": None,
+        "dirty": None,
+        "version": None,
+        "digest": env.digest(tmp_path / "one.py"),
+    }
+
+
+def test_an_installed_package_does_not_take_the_commit_of_the_checkout_its_environment_lies_in(package):
+    installed = package.parent / "venv" / "site-packages" / "other"
+    installed.mkdir(parents=True)
+    (installed / "__init__.py").write_text("")
+    assert env.code_state(installed)["commit"] is None
+
+
+def test_an_installation_from_version_control_has_the_commit_that_pip_noted(tmp_path, monkeypatch):
+    site = tmp_path / "site-packages"
+    info = site / "gleam-1.5.dist-info"
+    (site / "gleam").mkdir(parents=True)
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: gleam\nVersion: 1.5\n")
+    url = {"url": "https://example.org/gleam", "vcs_info": {"vcs": "git", "commit_id": "c0ffee"}}
+    (info / "direct_url.json").write_text(json.dumps(url))
+    monkeypatch.syspath_prepend(str(site))
+    state = env.code_state(site / "gleam", "gleam")
+    assert (state["commit"], state["dirty"], state["version"]) == ("c0ffee", False, "1.5")
+
+
+sources = st.dictionaries(st.sampled_from(["a.py", "b.py", "c/d.py", "c/e.cpp"]), st.binary(max_size=8), min_size=1)
+
+
+@given(sources, sources)
+def test_the_digest_tells_sources_apart_and_nothing_else(tmp_path_factory, first, second):
+    digests = []
+    for files in (first, second, first):
+        folder = tmp_path_factory.mktemp("code")
+        for name, content in reversed(files.items()):
+            path = folder / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content)
+        (folder / "README").write_text(str(folder))
+        digests.append(env.digest(folder))
+    assert digests[0] == digests[2]
+    assert (digests[0] == digests[1]) == (first == second)
