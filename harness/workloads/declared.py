@@ -78,7 +78,7 @@ _REGULARIZE: Final = (
         "digits-conv",
         "regularize_digits:DigitsConv",
         "300 digits, a fifth of their labels wrong, and a residual convolutional network",
-        {"flipped": 0.2},
+        {"flipped": 0.2, "epochs": 30},
     ),
     _regularize(
         "digits-rnn",
@@ -95,20 +95,26 @@ _REGULARIZE: Final = (
     ),
     _regularize(
         "charlm-repeat",
-        "regularize_text:CharlmRepeat",
+        "regularize_text:PydocTopics",
         "the next character of 20,000 of Python's documentation, over many epochs",
         {
-            "epochs": 15,
-            "batch_size": 200,
+            "epochs": 12,
+            "batch_size": 250,
             "train_examples": 20_000,
             "validation_examples": 5_000,
         },
     ),
     _regularize(
+        "charlm-once",
+        "regularize_text:PydocTopics",
+        "the same characters read once: nothing to learn by heart",
+        {"epochs": 1, "batch_size": 250, "train_examples": 20_000, "validation_examples": 5_000},
+    ),
+    _regularize(
         "docstrings",
         "regularize_text:Docstrings",
         "which package of the standard library a docstring is from, by its words",
-        {"train_examples": 400},
+        {"train_examples": 800, "lr": 1e-3, "epochs": 30},
     ),
     _regularize(
         "cancer",

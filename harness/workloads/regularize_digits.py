@@ -46,8 +46,8 @@ class DigitsConv(DigitsMlp):
     shape: ClassVar[tuple[int, ...]] = (1, 8, 8)
 
     def build(self) -> Slotted:
-        """Three blocks of sixteen channels."""
-        return ConvNet(8, 16, self.classes, blocks=3, width=64)
+        """Two blocks of eight channels."""
+        return ConvNet(8, 8, self.classes, blocks=2, width=64)
 
 
 class DigitsRnn(DigitsMlp):

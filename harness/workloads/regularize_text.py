@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
 import sysconfig
 import zlib
@@ -14,6 +15,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from harness.api import UsageError
 from harness.workloads.regularize_data import Dataset, Examples, Parts, releases
 from harness.workloads.regularize_models import CharacterMlp, Mlp, Slotted
 from harness.workloads.regularize_protocol import RegularizeWorkload
@@ -25,6 +27,9 @@ ALPHABET: Final = "\n" + "".join(map(chr, range(32, 127)))
 CONTEXT: Final = 10
 """Characters that the next one is predicted from."""
 
+PREDICTED: Final = 500
+"""Characters to predict in a block of text."""
+
 PACKAGES: Final = ("asyncio", "email", "http", "importlib", "logging", "multiprocessing", "unittest", "xml")
 """The classes of ``docstrings``: packages that every installation has, with the most docstrings."""
 
@@ -32,11 +37,11 @@ BUCKETS: Final = 1024
 """Features that words and pairs of words are hashed to."""
 
 
-class CharlmRepeat(RegularizeWorkload):
-    """Predict the next character of a short text of Python's documentation, read again and again.
+class PydocTopics(RegularizeWorkload):
+    """Predict the next character of a short text of Python's documentation; how often it is read is a setting.
 
-    A seed draws one passage of the topics of ``pydoc_data``: its beginning is for training, what follows for
-    validation and then for the test. The model is an MLP on ten embedded characters.
+    A seed draws a passage of the topics of ``pydoc_data`` and deals its blocks out to training, validation and test,
+    as what is far apart in that text differs in subject. The model is an MLP on ten embedded characters.
     """
 
     name = "pydoc-topics"
@@ -49,7 +54,7 @@ class CharlmRepeat(RegularizeWorkload):
         number = {character: index for index, character in enumerate(ALPHABET)}
         text = "\n".join(topics[name] for name in sorted(topics))
         codes = torch.tensor([number.get(character, 1) for character in text], dtype=torch.uint8)
-        return Dataset(inputs=codes[:-1], targets=codes[1:])
+        return Dataset(inputs=codes[:-1].clone(), targets=codes[1:].clone())
 
     def libraries(self) -> Mapping[str, str]:
         """The release of Python, as the texts change with it."""
@@ -61,21 +66,35 @@ class CharlmRepeat(RegularizeWorkload):
         return Examples(inputs=windows.long(), targets=dataset.targets[CONTEXT - 1 :].long())
 
     def parts(self, dataset: Dataset, settings: Settings, draw: torch.Generator) -> Parts:
-        """Three passages in a row, none of whose windows reach into another's."""
-        train, held_out = settings.train_examples, settings.validation_examples
-        lengths = (train, held_out, held_out)
-        needed = sum(lengths) + len(lengths) * CONTEXT
-        begin = int(torch.randint(0, len(dataset.targets) - needed, (), generator=draw))
-        parts = []
-        for length in lengths:
-            end = begin + length + CONTEXT - 1
-            parts.append(self.examples(Dataset(inputs=dataset.inputs[begin:end], targets=dataset.targets[begin:end])))
-            begin = end + 1
-        return Parts(train=parts[0], validation=parts[1], test=parts[2])
+        """Whole blocks, none of whose windows reach into another; as many for the test as for validation."""
+        train, held_out = (
+            math.ceil(count / PREDICTED) for count in (settings.train_examples, settings.validation_examples)
+        )
+        blocks, length = train + 2 * held_out, PREDICTED + CONTEXT - 1
+        room = len(dataset.targets) - blocks * length
+        if room < 0:
+            raise UsageError(
+                f"train_examples {settings.train_examples} and twice validation_examples "
+                f"{settings.validation_examples}: the text has only {len(dataset.targets)} characters; ask for less"
+            )
+        begin = int(torch.randint(0, room + 1, (), generator=draw))
+        order = torch.randperm(blocks, generator=draw)
+        inputs, targets = (
+            one[begin : begin + blocks * length].view(blocks, length)[order]
+            for one in (dataset.inputs, dataset.targets)
+        )
+        found = Examples(inputs=inputs.unfold(1, CONTEXT, 1).long(), targets=targets[:, CONTEXT - 1 :].long())
+        dealt = (slice(train), slice(train, train + held_out), slice(train + held_out, None))
+        return Parts(
+            **{
+                name: Examples(inputs=found.inputs[some].flatten(0, 1), targets=found.targets[some].flatten())
+                for name, some in zip(("train", "validation", "test"), dealt, strict=True)
+            }
+        )
 
     def build(self) -> Slotted:
-        """Embeddings of width 16 and one hidden layer of 256."""
-        return CharacterMlp(self.classes, CONTEXT, embedding=16, widths=[256])
+        """Embeddings of width 16 and one hidden layer of 128."""
+        return CharacterMlp(self.classes, CONTEXT, embedding=16, widths=[128])
 
 
 class Docstrings(RegularizeWorkload):
