@@ -127,7 +127,7 @@ class Plan:
     def _contestants(self) -> Iterable[Contestant]:
         for workload in self.suite.workloads:
             for technique in select_techniques(self.suite, self._host):
-                trials = self._trials(technique)
+                trials = self._trials(workload, technique)
                 yield Contestant(
                     workload=workload,
                     technique=technique,
@@ -135,18 +135,22 @@ class Plan:
                     skip=self._unavailable(technique, workload) or self._unequal(trials),
                 )
 
-    def _trials(self, technique: str) -> tuple[Tuned, ...]:
-        """The technique's own space or else the suite's grid, without what the user fixed, thinned to equal size."""
+    def _trials(self, workload: str, technique: str) -> tuple[Tuned, ...]:
+        """The technique's own space or else the suite's grid, without what the user fixed, thinned to equal size.
+
+        Where the grid varies nothing that the technique or the workload has, there is one trial.
+        """
         fixed = self._selection.params
-        if not self.suite.tuning:
+        spec = self._host.techniques[technique].spec
+        known = {*spec.params, *self._host.workloads[workload].spec.settings}
+        space = spec.space or self.suite.tuning
+        if not self.suite.tuning or not known & {*space}:
             return ({},)
-        budget = len(_grid(self.suite.tuning, fixed))
-        space = self._host.techniques[technique].spec.space
-        return _thin(_grid(space or self.suite.tuning, fixed), budget)
+        return _thin(_grid(space, fixed), len(_grid(self.suite.tuning, fixed)))
 
     def _unequal(self, trials: Sequence[Tuned]) -> Skip | None:
         budget = len(_grid(self.suite.tuning, self._selection.params))
-        if len(trials) >= budget:
+        if len(trials) >= budget or trials == ({},):
             return None
         return Skip(reason=f"its space has {len(trials)} trials where every technique of the suite gets {budget}")
 
