@@ -65,8 +65,8 @@ def _units() -> list[Technique]:
             "activations:Alpha",
             "SELU; dropped units take its floor, mean and variance stay",
             "arXiv:1706.02515",
-            {"rate": 0.1},
-            {"rate": [0.05, 0.1, 0.2, 0.3]},
+            {"rate": 0.3},
+            {"rate": [0.1, 0.3, 0.5, 0.7]},
         ),
         _technique(
             "variational",
@@ -74,7 +74,7 @@ def _units() -> list[Technique]:
             "Gaussian weight noise of learned size, by local reparameterisation",
             "arXiv:1506.02557",
             {"rate": 0.2, "kl": 0.1},
-            {"kl": [0.01, 0.03, 0.1, 0.3]},
+            {"rate": [0.05, 0.15, 0.3, 0.5]},
         ),
         _technique(
             "concrete",
@@ -82,7 +82,7 @@ def _units() -> list[Technique]:
             "dropout whose rates are learned through a concrete relaxation",
             "arXiv:1705.07832",
             {"rate": 0.2, "length": 0.1, "kl": 1.0, "temperature": 0.1, "speed": 10.0},
-            {"kl": [0.1, 0.3, 1.0, 3.0]},
+            {"kl": [0.3, 1.0, 3.0, 10.0]},
         ),
         _technique(
             "standout",
@@ -97,7 +97,7 @@ def _units() -> list[Technique]:
             "activations:ImportanceWeighted",
             "x m / q_j, q_j growing with the unit's importance",
             "arXiv:1611.06440",
-            {"rate": 0.5, "spread": 0.9},
+            {"rate": 0.5, "spread": 0.9, "input_ratio": 0.4},
             _RATES,
         ),
     ]
@@ -185,7 +185,7 @@ def _schedules_and_passes() -> list[Technique]:
             "two passes with dropout, held together by their divergence",
             "arXiv:2106.14448",
             {"alpha": 1.0, **_UNITS},
-            {"alpha": [0.3, 1.0, 3.0, 10.0]},
+            {"alpha": [0.1, 0.3, 1.0, 3.0]},
         ),
         _technique(
             "mc-dropout",
@@ -214,7 +214,7 @@ def _rivals() -> list[Technique]:
             "the sum of |w| in the loss",
             "https://doi.org/10.1111/j.2517-6161.1996.tb02080.x",
             {"strength": 1e-3},
-            {"strength": [3e-4, 1e-3, 3e-3, 1e-2]},
+            {"strength": [1e-4, 3e-4, 1e-3, 3e-3]},
         ),
         _technique(
             "max-norm",
@@ -222,14 +222,14 @@ def _rivals() -> list[Technique]:
             "the norm of a unit's incoming weights is bounded",
             "https://doi.org/10.1007/11503415_37",
             {"bound": 1.0},
-            {"bound": [0.5, 1.0, 2.0, 3.0]},
+            {"bound": [0.5, 0.7, 1.0, 1.5]},
         ),
         _technique(
             "dropout-max-norm",
             "constraints:DropoutMaxNorm",
             "dropout with bounded weights",
             _JMLR,
-            {**_UNITS, "bound": 3.0},
+            {**_UNITS, "bound": 1.0},
             _RATES,
         ),
         _technique(
@@ -237,8 +237,8 @@ def _rivals() -> list[Technique]:
             "penalties:Mixup",
             "convex combinations of pairs of examples",
             "arXiv:1710.09412",
-            {"strength": 0.2},
-            {"strength": [0.1, 0.2, 0.5, 1.0]},
+            {"strength": 1.0},
+            {"strength": [0.2, 1.0, 8.0, 64.0]},
         ),
         _technique(
             "label-smoothing",
@@ -246,7 +246,7 @@ def _rivals() -> list[Technique]:
             "targets mixed with the uniform distribution",
             "arXiv:1512.00567",
             {"strength": 0.1},
-            {"strength": [0.05, 0.1, 0.2, 0.4]},
+            {"strength": [0.05, 0.1, 0.3, 0.6]},
         ),
         _technique(
             "confidence-penalty",
@@ -262,7 +262,7 @@ def _rivals() -> list[Technique]:
             "normal noise on the gradient, fading as t^-0.55",
             "arXiv:1511.06807",
             {"strength": 0.01},
-            {"strength": [1e-3, 1e-2, 1e-1, 1.0]},
+            {"strength": [1e-3, 3e-3, 1e-2, 3e-2]},
         ),
         _technique(
             "ghost-batchnorm",
@@ -278,14 +278,14 @@ def _rivals() -> list[Technique]:
             "weights are a arctan(v / b): bounded, and steep around zero",
             "arXiv:2306.16993",
             {"headroom": 2.0, "slope": 1.0},
-            {"headroom": [1.1, 1.5, 2.0, 4.0]},
+            {"headroom": [1.02, 1.1, 1.5, 2.5]},
         ),
         _technique(
             "early-stopping",
             "constraints:EarlyStopping",
             "training ends when the validation loss has stopped falling",
             "https://doi.org/10.1007/3-540-49430-8_3",
-            {"patience": 8},
-            {"patience": [2, 4, 8, 16]},
+            {"patience": 4},
+            {"patience": [1, 2, 4, 8]},
         ),
     ]

@@ -104,7 +104,7 @@ class Alpha(Layered):
 
     mean_preserving = False
 
-    def __init__(self, rate: float = 0.1) -> None:
+    def __init__(self, rate: float = 0.3) -> None:
         super().__init__()
         self.rate = drop_rate("rate", rate)
 
@@ -128,12 +128,14 @@ class StandoutLayer(Noise):
     """m f with m ~ Bernoulli(sigmoid(scale z + shift)) while training, f times that probability in evaluation."""
 
     def __init__(self, scale: float, shift: float, draw: torch.Generator) -> None:
-        super().__init__(1.0, draw)
+        super().__init__(float(shift < math.inf), draw)
         self.scale = scale
         self.shift = shift
 
     def forward(self, x: Tensor) -> Tensor:
-        """From hidden activations of any shape to the same."""
+        """From hidden activations of any shape to the same; the identity where all are sure to be kept."""
+        if not self.rate:
+            return x
         keep = torch.sigmoid(self.scale * x.detach() + self.shift)
         if not self.training:
             return x * keep
@@ -206,26 +208,22 @@ class ImportanceLayer(Noise):
             self.importance.lerp_(found, 1 - self.momentum)
 
 
-class ImportanceWeighted(Layered):
-    """Dropout that spares the units that matter: q_j grows with the size of a dL/da, the mean stays q.
+class ImportanceWeighted(Dropout):
+    """Dropout that spares the units that matter: q_j follows the size of a dL/da, the mean stays q.
 
     There is no canonical paper; the importance is the first-order one of pruning (Molchanov 2017, arXiv:1611.06440).
+    Inputs, which have no gradient, and feature maps get plain dropout.
     """
 
-    def __init__(self, rate: float = 0.5, spread: float = 0.9) -> None:
-        super().__init__()
-        self.rate = drop_rate("rate", rate)
+    def __init__(self, rate: float = 0.5, spread: float = 0.9, input_ratio: float = 0.4) -> None:
+        super().__init__(rate, input_ratio)
         self.spread = number_within("spread", spread, 0.0, 1.0, open_end=True)
 
-    def neutral(self) -> RegularizeTechnique | None:
-        """At rate 0."""
-        return type(self)(rate=0.0)
-
     def attach(self, model: nn.Module, task: RegularizeTask) -> nn.Module:
-        """Put a layer after each hidden activation that has its units last."""
-        names = [name for name in task.hidden if name not in task.maps]
-        if not names:
-            raise NotApplicable("the model has no slots after activations, maps excepted")
-        for name in names:
-            self.put(model, name, ImportanceLayer(self.rate, self.spread, task.generator))
+        """Put a layer into each slot, one that weighs units where they are the last dimension."""
+        super().attach(model, task)
+        for name in task.hidden:
+            if name not in task.maps:
+                self.layers.remove(model.get_submodule(name))
+                self.put(model, name, ImportanceLayer(self.rate, self.spread, task.generator))
         return model

@@ -54,7 +54,7 @@ class NormBound:
 class MaxNorm(Regularizer):
     """Max-norm (Srebro & Shraibman 2005, COLT): a unit's incoming weights have a norm of at most ``bound``."""
 
-    def __init__(self, bound: float = 3.0) -> None:
+    def __init__(self, bound: float = 1.0) -> None:
         super().__init__()
         self.bound = number_within("bound", bound, 0.0, math.inf)
         self._norms = NormBound(bound)
@@ -86,7 +86,7 @@ class MaxNorm(Regularizer):
 class DropoutMaxNorm(Dropout):
     """Dropout with max-norm (Srivastava 2014, section 5.1), the combination the paper reports its best numbers of."""
 
-    def __init__(self, rate: float = 0.5, bound: float = 3.0, input_ratio: float = 0.4) -> None:
+    def __init__(self, rate: float = 0.5, bound: float = 1.0, input_ratio: float = 0.4) -> None:
         super().__init__(rate, input_ratio)
         self.bound = number_within("bound", bound, 0.0, math.inf)
         self._norms = NormBound(bound)
@@ -174,7 +174,7 @@ class EarlyStopping(Regularizer):
 
     validates = True
 
-    def __init__(self, patience: int = 8) -> None:
+    def __init__(self, patience: int = 4) -> None:
         super().__init__()
         self.patience = whole_number("patience", patience, 1)
         self._best = math.inf

@@ -38,7 +38,7 @@ class WeightDecay(_Strength):
     Biases and the gains of norms are excluded.
     """
 
-    def __init__(self, strength: float = 0.3) -> None:
+    def __init__(self, strength: float = 1.0) -> None:
         super().__init__(strength)
 
     def parameter_groups(self, model: nn.Module, lr: float) -> list[dict[str, Any]]:
@@ -126,7 +126,7 @@ class GradientNoise(_Strength):
 class Mixup(_Strength):
     """Mixup (Zhang 2018, arXiv:1710.09412): convex combinations of pairs, weighted Beta(strength, strength)."""
 
-    def __init__(self, strength: float = 0.2) -> None:
+    def __init__(self, strength: float = 1.0) -> None:
         super().__init__(strength)
         self._classes = 0
         self._draw = torch.Generator()

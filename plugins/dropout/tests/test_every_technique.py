@@ -1,0 +1,101 @@
+"""What holds for every technique, on a perceptron, a convolutional and a recurrent network."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from harness_dropout import register_techniques
+
+from harness.api import NotApplicable
+
+TECHNIQUES = [technique.id for technique in register_techniques()]
+MODELS = {"mlp", "conv", "rnn"}
+ELSEWHERE = {
+    "spatial": {"conv"},
+    "dropblock": {"conv"},
+    "droppath": {"conv"},
+    "layerdrop": {"conv"},
+    "rnn-variational": {"rnn"},
+    "rnn-fresh": {"rnn"},
+    "zoneout": {"rnn"},
+    "alpha": {"mlp", "conv"},
+    "dropconnect": {"mlp", "conv"},
+    "ghost-batchnorm": {"mlp", "conv"},
+}
+CASES = [(name, kind) for name in TECHNIQUES for kind in sorted(MODELS) if kind in ELSEWHERE.get(name, MODELS)]
+NOTHING = [(name, kind) for name, kinds in ELSEWHERE.items() for kind in sorted(MODELS) if kind not in kinds]
+OWN_START = {"alpha", "weight-compander"}
+BARE = {"none", "early-stopping"}
+"""They act by what training shows, if at all."""
+
+
+@pytest.mark.parametrize(("name", "kind"), NOTHING)
+def test_says_that_it_has_nothing_to_act_on(problem, build, name, kind) -> None:
+    with pytest.raises(NotApplicable, match="the model has no"):
+        problem(kind).attached(build(name))
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+class TestEvery:
+    def test_gives_the_same_numbers_for_the_same_seed(self, problem, build, name, kind) -> None:
+        runs = []
+        for noise in range(2):
+            torch.manual_seed(noise)  # whatever the global generator holds
+            one, technique = problem(kind), build(name)
+            runs.append((one.train(technique), one.predicted(technique)))
+        assert runs[0][0] == runs[1][0]
+        assert torch.equal(runs[0][1], runs[1][1])
+
+    def test_draws_from_its_own_generator_only(self, problem, build, name, kind) -> None:
+        before = torch.get_rng_state()
+        one, technique = problem(kind), build(name)
+        one.train(technique)
+        one.predicted(technique)
+        assert torch.equal(torch.get_rng_state(), before)
+
+    def test_is_plain_training_where_it_is_neutral(self, problem, build, name, kind) -> None:
+        neutral = build(name).neutral()
+        if neutral is None:
+            pytest.skip("no setting of it is the identity")
+        plain, one = problem(kind), problem(kind)
+        none = build("none")
+        assert one.train(neutral) == plain.train(none)
+        assert torch.equal(one.predicted(neutral), plain.predicted(none))
+        assert not neutral.acted
+
+    def test_says_that_it_acted(self, problem, build, name, kind) -> None:
+        technique = build(name)
+        problem(kind).train(technique)
+        assert technique.acted or name in BARE or (name == "max-norm")
+
+    def test_predicts_the_same_probabilities_every_time(self, problem, build, name, kind) -> None:
+        one, technique = problem(kind), build(name)
+        one.train(technique)
+        first = one.predicted(technique)
+        assert torch.equal(first, one.predicted(technique))
+        torch.testing.assert_close(first.exp().sum(1), torch.ones(len(first)))
+
+    def test_evaluates_without_drawing(self, problem, build, name, kind) -> None:
+        one, technique = problem(kind), build(name)
+        one.train(technique)
+        with torch.no_grad():
+            assert torch.equal(one.model(one.inputs), one.model(one.inputs))
+
+    def test_lists_every_trained_parameter_once(self, problem, build, name, kind) -> None:
+        technique = build(name)
+        model = problem(kind).attached(technique)
+        listed = [id(one) for group in technique.parameter_groups(model, 1e-2) for one in group["params"]]
+        assert len(listed) == len(set(listed))
+        assert set(listed) == {id(one) for one in model.parameters() if one.requires_grad}
+
+    def test_leaves_the_judges_start_alone(self, problem, build, name, kind) -> None:
+        expected = [parameter.detach() for parameter in problem(kind).model.parameters()]
+        model = problem(kind).attached(build(name))
+        present = [parameter.detach() for parameter in model.parameters()]
+        found = [any(one.shape == other.shape and torch.equal(one, other) for other in present) for one in expected]
+        assert all(found) or name in OWN_START
+
+    def test_reports_curves_of_numbers(self, problem, build, name, kind) -> None:
+        technique = build(name)
+        problem(kind).train(technique)
+        assert all(isinstance(value, float) for curve in technique.curves.values() for value in curve)
