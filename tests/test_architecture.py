@@ -26,7 +26,7 @@ ALLOWED = {
     "analysis": {"api", "results"},
     "report": {"api", "results", "analysis"},
     "execution": {"api", "host", "suite", "plan", "measure", "results", "analysis"},
-    "testing": {"api", "host", "execution", "measure", "workloads"},
+    "testing": {"api", "hookspecs", "host", "plan", "execution", "measure", "workloads"},
 }
 TORCH_ROOMS = {"workloads", "measure", "execution", "testing"}
 HEAVY = {"torch", "numpy", "scipy", "transformers", "peft", "sklearn", "rich", "hypothesis", "pytest"}

@@ -27,7 +27,7 @@ _FINETUNE_SETTINGS: Final = {
     "weight_decay": 0.01,
     "max_grad_norm": 1.0,
     "train_images": 300,
-    "validation_images": 100,
+    "validation_images": 200,
 }
 
 _REGULARIZE_METRICS: Final = ("accuracy", "loss", "train_accuracy", "val_accuracy", "val_loss")
@@ -127,19 +127,19 @@ _REGULARIZE: Final = (
 WORKLOADS: Final = (
     *_REGULARIZE,
     WorkloadSpec(
-        id="digits-split",
+        id="digits-mlp",
         contract="finetune",
-        target="harness.workloads.digits_split:DigitsSplit",
-        summary="a small vision transformer pretrained on the digits 0-4, adapted to 5-9 with 300 images",
+        target="harness.workloads.digits_mlp:DigitsMlp",
+        summary="a multilayer perceptron pretrained on the digits 0-4, adapted to 5-9 with 300 images",
         version=1,
         metrics=_FINETUNE_METRICS,
         settings=_FINETUNE_SETTINGS,
     ),
     WorkloadSpec(
-        id="digits-mlp",
+        id="digits-split",
         contract="finetune",
-        target="harness.workloads.digits_mlp:DigitsMlp",
-        summary="a multilayer perceptron pretrained on the digits 0-4, adapted to 5-9 with 300 images",
+        target="harness.workloads.digits_split:DigitsSplit",
+        summary="a small vision transformer pretrained on the digits 0-4, adapted to 5-9 with 300 images",
         version=1,
         metrics=_FINETUNE_METRICS,
         settings=_FINETUNE_SETTINGS,

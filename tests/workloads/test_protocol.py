@@ -184,7 +184,7 @@ class TestQuality:
             {tuple(row.tolist()) for row in part.inputs["features"]}
             for part in (problem.train, problem.validation, problem.test)
         ]
-        assert [len(part) for part in parts] == [300, 100, 496]
+        assert [len(part) for part in parts] == [300, 200, 396]
         assert not parts[0] & parts[1] | parts[0] & parts[2] | parts[1] & parts[2]
 
     def test_the_curve_has_a_loss_for_every_step(self, mlp: DigitsWorkload, context: Context) -> None:
