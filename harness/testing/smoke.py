@@ -1,0 +1,121 @@
+"""Short cases in the test's own process, and the tensors they leave behind."""
+
+from __future__ import annotations
+
+import gc
+import pkgutil
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from harness.api import (
+    Case,
+    CaseContext,
+    ExecutorOptions,
+    Json,
+    Limits,
+    NotApplicable,
+    Reply,
+    Technique,
+    Unit,
+    Workload,
+    WorkloadSpec,
+)
+from harness.execution.inline import InlineExecutor
+from harness.measure.clock import PhaseClock
+
+SEED: Final = 0
+DEVICE: Final = "cpu"
+NAME: Final = "conformance"
+"""Where a case says its suite."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """A technique, by its full id, on a workload with these settings; ``cache`` is the folder of base models."""
+
+    technique: str
+    spec: Technique
+    workload_id: str
+    workload: WorkloadSpec
+    settings: Mapping[str, Json]
+    cache: Path
+
+    def build(self, **overrides: Json) -> object:
+        """The technique as the worker builds it, some params replaced."""
+        return pkgutil.resolve_name(self.spec.target)(**{**self.spec.params, **overrides})
+
+    def check(self) -> None:
+        """Let the judge check the technique; raises what it raises, Incorrect and NotApplicable among it."""
+        judge: Workload = pkgutil.resolve_name(self.workload.target)()
+        context = CaseContext(
+            seed=SEED, device=DEVICE, settings=self.settings, cache=self.cache, phase=PhaseClock(DEVICE)
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(SEED)
+            judge.prepare(context)
+            judge.check(self.build(), context)
+
+    def refusal(self) -> str:
+        """Why the technique has nothing to act on here; empty where it has, or breaks in some other way."""
+        try:
+            self.check()
+        except NotApplicable as error:
+            return str(error)
+        except Exception:
+            return ""  # what is wrong is for the tests to say, each in its own words
+        return ""
+
+    def run(self) -> Reply:
+        """The technique's case of the accuracy lane, from start to end."""
+        options = ExecutorOptions(
+            jobs=1,
+            limits=Limits(time_s=float("inf")),
+            cache=self.cache,
+            preload=(),
+            rounds=1,
+            device=DEVICE,
+        )
+        executor = InlineExecutor(options)
+        executor.submit(Unit(cases=(self._case(),)))
+        ((_, (reply,)),) = executor.wait()
+        return reply
+
+    def _case(self) -> Case:
+        return Case(
+            key=NAME,
+            suite=NAME,
+            suite_version=1,
+            contract=self.spec.contract,
+            workload=self.workload_id,
+            workload_version=self.workload.version,
+            workload_target=self.workload.target,
+            technique=self.technique,
+            technique_target=self.spec.target,
+            plugin_version="",
+            params=self.spec.params,
+            settings=self.settings,
+            tuned={},
+            seed=SEED,
+            lane="accuracy",
+            device=DEVICE,
+            stage="final",
+            code="",
+        )
+
+
+def live_tensors() -> Counter[str]:
+    """How many tensors Python can reach, by kind, shape and dtype."""
+    gc.collect()
+    tensors = [one for one in gc.get_objects() if issubclass(type(one), Tensor)]
+    return Counter(f"{type(one).__name__} {tuple(one.shape)} {one.dtype}" for one in tensors)
+
+
+def leaked(before: Counter[str]) -> list[str]:
+    """The tensors there are now beyond those of ``before``."""
+    return sorted((live_tensors() - before).elements())
