@@ -15,7 +15,6 @@ from typing import IO, Final
 
 from harness.execution.messages import Lines, Message, encode
 from harness.execution.zygote import command
-from harness.measure.memory import EXACT_MALLOC
 
 ONE_THREAD: Final[Mapping[str, str]] = {
     "OMP_NUM_THREADS": "1",
@@ -45,10 +44,9 @@ class LauncherLost(Exception):
 
 
 class Launcher:
-    """One fork server. ``exact_memory`` has its workers' memory measurable, ``afresh`` has each a new interpreter."""
+    """One fork server. ``afresh`` gives each worker an interpreter of its own, where a device forbids a fork."""
 
-    def __init__(self, *, exact_memory: bool, afresh: bool, preload: Sequence[str]) -> None:
-        self._exact_memory = exact_memory
+    def __init__(self, *, afresh: bool, preload: Sequence[str]) -> None:
         self._afresh = afresh
         self._waiting: list[Launch] = []
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the launcher
@@ -119,21 +117,17 @@ class Launcher:
         self._preload = tuple(preload)
         self._lines = Lines()
         self.control, theirs = socket.socketpair()
-        environment = {**os.environ, **ONE_THREAD}
-        if self._exact_memory:
-            environment.update(EXACT_MALLOC)
         with theirs:
             self._process = subprocess.Popen(
                 command("harness.execution.zygote", theirs.fileno()),
                 pass_fds=[theirs.fileno()],
-                env=environment,
+                env={**os.environ, **ONE_THREAD},
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=self._log,
                 start_new_session=True,
             )
-        config = {"preload": self._preload, "afresh": self._afresh, "exact_memory": self._exact_memory}
-        self._send(encode(config))
+        self._send(encode({"preload": self._preload, "afresh": self._afresh}))
 
     def _pass_on(self) -> None:
         """Hand over what waits. A request is a short line and two descriptors, so it is sent whole."""

@@ -43,7 +43,7 @@ class LocalExecutor:
         self.slots = options.jobs
         self._options = options
         self._selector = selectors.DefaultSelector()
-        self._launchers: dict[bool, Launcher] = {}
+        self._launcher: Launcher | None = None
         self._workers: dict[int, Worker] = {}
         self._units: list[_Running] = []
         self._finished: list[tuple[Unit, list[Reply]]] = []
@@ -83,15 +83,14 @@ class LocalExecutor:
 
     def close(self) -> None:
         """End everything that still runs, with all its descendants; idempotent."""
-        for launcher in self._launchers.values():
-            with contextlib.suppress(KeyError):
-                self._selector.unregister(launcher.control)
-            launcher.close()
+        if self._launcher is not None:
+            self._selector.unregister(self._launcher.control)
+            self._launcher.close()
+            self._launcher = None
         for worker in self._workers.values():
             with contextlib.suppress(KeyError):
                 self._selector.unregister(worker.channel)
             worker.close()
-        self._launchers.clear()
         self._workers.clear()
         self._units.clear()
         self._selector.close()
@@ -160,9 +159,8 @@ class LocalExecutor:
             elif key.data.number in self._workers:
                 self._read(key.data)
         now = time.monotonic()
-        for launcher in self._launchers.values():
-            if launcher.due is not None and now >= launcher.due:
-                launcher.kill_imports()
+        if self._launcher is not None and self._launcher.due is not None and now >= self._launcher.due:
+            self._launcher.kill_imports()
         for worker in self._workers.values():
             if worker.overdue(now):
                 limit = worker.job.limits.time_s
@@ -176,7 +174,8 @@ class LocalExecutor:
         due = [worker.deadline - now for worker in self._workers.values() if worker.deadline is not None]
         if any(worker.baseline is not None for worker in self._workers.values()):
             due.append(self._watched + WATCH_S - now)
-        due += [launcher.due - now for launcher in self._launchers.values() if launcher.due is not None]
+        if self._launcher is not None and self._launcher.due is not None:
+            due.append(self._launcher.due - now)
         if timeout_s is not None:
             due.append(timeout_s)
         return max(0.0, min(due)) if due else None
@@ -187,7 +186,7 @@ class LocalExecutor:
         try:
             reports = launcher.news()
         except LauncherLost as error:
-            self._lose(launcher, str(error))
+            self._lose(str(error))
             return
         if launcher.control is not control:
             self._selector.unregister(control)
@@ -222,14 +221,16 @@ class LocalExecutor:
     def _end(self, worker: Worker, why: Reply) -> None:
         """Have a worker killed; its end is reported as any other."""
         worker.condemn(why)
-        worker.launcher.kill(worker.number)
+        if self._launcher is not None:
+            self._launcher.kill(worker.number)
 
-    def _lose(self, launcher: Launcher, why: str) -> None:
-        """A fork server is gone, and the kernel has taken its workers with it; the next case starts another."""
-        self._launchers = {kind: other for kind, other in self._launchers.items() if other is not launcher}
-        self._selector.unregister(launcher.control)
-        launcher.close()
-        for worker in [worker for worker in self._workers.values() if worker.launcher is launcher]:
+    def _lose(self, why: str) -> None:
+        """The fork server is gone, and the kernel has taken its workers with it; the next case starts another."""
+        assert self._launcher is not None
+        self._selector.unregister(self._launcher.control)
+        self._launcher.close()
+        self._launcher = None
+        for worker in list(self._workers.values()):
             worker.kill_descendants()
             self._retire(worker, Reply(status="lost", reason=why))
 
@@ -247,18 +248,16 @@ class LocalExecutor:
 
     def _start(self, case: Case, task: Task) -> Worker:
         job = Job(case=case, task=task, cache=self._options.cache, limits=self._options.limits)
-        launcher = self._launcher(exact_memory=task in ("process_peak", "tensor_peak"))
-        worker, theirs = Worker.create(next(self._numbers), job, launcher)
+        worker, theirs = Worker.create(next(self._numbers), job)
         self._workers[worker.number] = worker
         self._selector.register(worker.channel, selectors.EVENT_READ, worker)
-        launcher.launch(Launch(id=worker.number, channel=theirs, output=worker.output))
+        self._served().launch(Launch(id=worker.number, channel=theirs, output=worker.output))
         return worker
 
-    def _launcher(self, *, exact_memory: bool) -> Launcher:
-        launcher = self._launchers.get(exact_memory)
-        if launcher is None:
+    def _served(self) -> Launcher:
+        """The fork server, started when first needed."""
+        if self._launcher is None:
             afresh = not LINUX or self._options.device != "cpu"
-            launcher = Launcher(exact_memory=exact_memory, afresh=afresh, preload=self._options.preload)
-            self._launchers[exact_memory] = launcher
-            self._selector.register(launcher.control, selectors.EVENT_READ, launcher)
-        return launcher
+            self._launcher = Launcher(afresh=afresh, preload=self._options.preload)
+            self._selector.register(self._launcher.control, selectors.EVENT_READ, self._launcher)
+        return self._launcher

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Final, Protocol
+from typing import IO, Final
 
 from harness.api import FAILED, Reply
 from harness.execution.messages import PHASE_BYTES, Job, Lines, Message, encode, read_reply
@@ -21,20 +21,12 @@ TAIL_BYTES: Final = 4096
 """How much of a failed case's output is kept."""
 
 
-class Server(Protocol):
-    """What a worker must know of the fork server it comes from."""
-
-    def kill(self, number: int) -> None:
-        """Kill a worker and its descendants."""
-
-
 @dataclass(eq=False, kw_only=True)
 class Worker:
     """One worker process, from the runner's side."""
 
     number: int
     job: Job
-    launcher: Server
     channel: socket.socket
     output: IO[bytes]
     load: float = field(default_factory=lambda: os.getloadavg()[0])
@@ -51,13 +43,13 @@ class Worker:
     _condemned: Reply | None = field(default=None, init=False)
 
     @classmethod
-    def create(cls, number: int, job: Job, launcher: Server) -> tuple[Worker, socket.socket]:
+    def create(cls, number: int, job: Job) -> tuple[Worker, socket.socket]:
         """A worker that has its job waiting for it, and the end of the channel that its process inherits."""
         ours, theirs = socket.socketpair()
         output = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # closed with the worker
         output.write(b"start".ljust(PHASE_BYTES, b"\0"))  # the process goes on writing behind it
         ours.sendall(encode(job.message()))
-        return cls(number=number, job=job, launcher=launcher, channel=ours, output=output), theirs
+        return cls(number=number, job=job, channel=ours, output=output), theirs
 
     @property
     def phase(self) -> str:

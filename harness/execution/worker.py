@@ -16,7 +16,7 @@ from harness.api import Reply
 from harness.execution import lanes
 from harness.execution.messages import PHASE_BYTES, Job, Lines, Message, encode, encode_reply
 from harness.measure.clock import PhaseClock
-from harness.measure.memory import LINUX, data_bytes, resident_bytes
+from harness.measure.memory import LINUX, data_bytes, give_back_at_once, resident_bytes
 
 GRACE_S: Final = 10
 """How long after its deadline a worker ends itself, should nobody be left to do it."""
@@ -105,6 +105,8 @@ class _Worker:
         self._channel.send(encode_reply(reply))
 
     def _load(self) -> None:
+        if self._job.task == "process_peak":
+            give_back_at_once()
         import torch  # noqa: F401  # in a fresh interpreter it takes more than a limit may allow
 
         self._limit_memory()

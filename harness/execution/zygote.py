@@ -29,7 +29,6 @@ from harness.measure.memory import LINUX
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
-_PR_SET_THP_DISABLE: Final = 41
 
 EXEC_FAILED: Final = 71
 
@@ -68,8 +67,6 @@ class _Zygote:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)  # orphans of a case come here, whatever session they fled to
         config = self._configuration()
-        if config["exact_memory"]:
-            _prctl(_PR_SET_THP_DISABLE, 1)
         if not config["afresh"]:
             _preload(config["preload"])
         self._afresh = config["afresh"] or _threads() > 1

@@ -95,7 +95,7 @@ def test_a_case_that_is_not_a_number_has_no_metrics_and_a_curve_cut_where_it_bro
 
 def test_time_is_filled_in_for_those_that_could_not_tell_it(replies):
     reply = replies[0]["a loop in C that holds the lock"]
-    assert 4 <= reply.wall_s < 6
+    assert 4 <= reply.wall_s < 10
     assert reply.cpu_s > 0.4
     assert reply.load > 0
 
@@ -110,7 +110,7 @@ def test_close_ends_a_hanging_case_at_once(tmp_path):
         assert len(children) == 4
         start = time.monotonic()
         executor.close()
-        assert time.monotonic() - start < 1
+        assert time.monotonic() - start < 3
         assert all(gone(child.pid) for child in children)
 
 

@@ -1,0 +1,83 @@
+"""How the end of a worker is read from its wait status."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from harness.api import Limits, Reply
+from harness.execution import process
+from harness.execution.messages import PHASE_BYTES, Job, encode, encode_reply
+
+from .conftest import eventually, gone, make_case
+
+
+@pytest.fixture
+def ends():
+    """A worker without a process, and what it would be given."""
+    job = Job(case=make_case("Technique"), task="evaluate", cache=Path("/c"), limits=Limits(time_s=0.05))
+    worker, theirs = process.Worker.create(1, job)
+    yield worker, theirs
+    worker.close()
+    theirs.close()
+
+
+def test_a_worker_starts_with_its_job_waiting_and_says_so(ends):
+    worker, theirs = ends
+    assert theirs.recv(1 << 16) == encode(worker.job.message())
+    assert (worker.phase, worker.where) == ("start", " in start")
+
+
+def test_the_alarm_is_a_timeout_once_the_time_is_up(ends):
+    worker, _ = ends
+    worker.started(1)
+    assert worker.verdict(signal.SIGALRM, 0.0).status == "crash"
+    worker.started(1)
+    assert eventually(lambda: worker.deadline is not None and worker.overdue(worker.deadline + 1))
+    worker._used_s = 0.06
+    assert worker.verdict(signal.SIGALRM, 0.0).reason == "timeout after 0.05 s in start"
+
+
+def test_a_kill_while_the_kernel_was_short_of_memory_is_oom(ends, monkeypatch):
+    worker, _ = ends
+    assert worker.verdict(signal.SIGKILL, 0.0).reason == "SIGKILL in start"
+    monkeypatch.setattr(process, "_oom_kills", lambda: worker.kills + 1)
+    assert worker.verdict(signal.SIGKILL, 0.0).status == "oom"
+    assert worker.verdict(signal.SIGTERM, 0.0).status == "crash"
+
+
+def test_a_signal_without_a_name_has_its_number(ends):
+    assert ends[0].verdict(signal.SIGRTMIN + 1, 0.0).reason == f"signal {signal.SIGRTMIN + 1} in start"
+
+
+def test_a_reply_that_came_counts_whatever_the_process_did_after(ends):
+    worker, theirs = ends
+    theirs.sendall(encode({"baseline": 5}) + encode_reply(Reply(status="ok", metrics={"score": 1.0}))[:-9])
+    assert worker.receive() == []
+    worker.condemn(Reply(status="timeout", reason="too late"))
+    assert worker.verdict(0, 0.0).status == "timeout"  # half a reply is none
+    theirs.sendall(encode_reply(Reply(status="ok", metrics={"score": 1.0}))[-9:])
+    theirs.close()
+    assert worker.receive() == []
+    assert worker.closed
+    reply = worker.verdict(signal.SIGSEGV, 1.5)
+    assert (reply.status, reply.metrics, reply.cpu_s) == ("ok", {"score": 1.0}, 1.5)
+
+
+def test_only_the_end_of_a_long_output_is_kept(ends):
+    worker, _ = ends
+    worker.output.write(b"x" * 10_000 + b"the end")
+    worker.condemn(Reply(status="timeout", reason="", detail="why"))
+    detail = worker.verdict(signal.SIGKILL, 0.0).detail
+    assert detail.startswith("why\nOutput:\nxxx")
+    assert detail.endswith("the end")
+    assert len(detail) == len("why\nOutput:\n") + process.TAIL_BYTES
+    assert worker.output.tell() == PHASE_BYTES + 10_007
+
+
+def test_the_memory_of_a_process_counts_from_its_baseline():
+    assert process.memory_use(1, 1 << 60) == 0
+    assert gone(2**22 + 1)
+    assert process.memory_use(2**22 + 1, 0) == 0
