@@ -50,8 +50,8 @@ def _regularize(
         metrics=_REGULARIZE_METRICS,
         settings={
             "epochs": 60,
-            "batch_size": 50,
-            "lr": 3e-3,
+            "batch_size": 100,
+            "lr": 5e-3,
             "train_examples": 300,
             "validation_examples": 400,
             "flipped": 0.0,
@@ -78,7 +78,7 @@ _REGULARIZE: Final = (
         "digits-conv",
         "regularize_digits:DigitsConv",
         "300 digits, a fifth of their labels wrong, and a residual convolutional network",
-        {"flipped": 0.2, "epochs": 30},
+        {"flipped": 0.2, "epochs": 30, "batch_size": 50, "lr": 3e-3},
     ),
     _regularize(
         "digits-rnn",
@@ -90,7 +90,7 @@ _REGULARIZE: Final = (
         "mnist5k",
         "regularize_digits:Mnist5k",
         "500 images of MNIST and an MLP",
-        {"train_examples": 500, "validation_examples": 500, "lr": 1e-3},
+        {"train_examples": 500, "validation_examples": 500, "batch_size": 50, "lr": 1e-3},
         ["mlxtend>=0.23"],
     ),
     _regularize(
@@ -100,6 +100,7 @@ _REGULARIZE: Final = (
         {
             "epochs": 12,
             "batch_size": 250,
+            "lr": 3e-3,
             "train_examples": 20_000,
             "validation_examples": 5_000,
         },
@@ -108,13 +109,13 @@ _REGULARIZE: Final = (
         "charlm-once",
         "regularize_text:PydocTopics",
         "the same characters read once: nothing to learn by heart",
-        {"epochs": 1, "batch_size": 250, "train_examples": 20_000, "validation_examples": 5_000},
+        {"epochs": 1, "batch_size": 250, "lr": 3e-3, "train_examples": 20_000, "validation_examples": 5_000},
     ),
     _regularize(
         "docstrings",
         "regularize_text:Docstrings",
         "which package of the standard library a docstring is from, by its words",
-        {"train_examples": 800, "lr": 1e-3, "epochs": 30},
+        {"epochs": 30, "batch_size": 50, "lr": 1e-3, "train_examples": 800},
     ),
     _regularize(
         "cancer",
