@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from harness.api import Executor, ExecutorOptions, Json, Limits, RunInfo, Suite
+from harness.api import DISTRIBUTION, Executor, ExecutorOptions, Json, Limits, RunInfo, Suite
+from harness.execution.lanes import THREADS
 from harness.execution.runner import Progress, Runner, Session
 from harness.host import Host
 from harness.measure.environment import code_state, environment
@@ -48,10 +49,11 @@ def cores() -> int:
 def surroundings(host: Host) -> Surroundings:
     """Read the machine, the versions and the state of the code of every plugin that declares something to run."""
     owners = {entry.plugin for entry in host.techniques.values()} | {one.plugin for one in host.workloads.values()}
-    packages = sorted({"harness", *(host.module_of(owner) for owner in owners)})
-    code = {package: code_state(package) for package in packages}
+    packages = {host.module_of(record.name): record.distribution for record in host.plugins if record.name in owners}
+    code = {name: code_state(name, owner or None) for name, owner in {"harness": DISTRIBUTION, **packages}.items()}
     facts = dict(environment())
     facts["code"] = cast(Json, code)
+    facts["case_threads"] = THREADS
     facts.update(dict(host.notify("environment_info")))
     versions = {name: value for name, value in _versions(facts).items() if name in RESULT_PACKAGES}
     identity = Identity(

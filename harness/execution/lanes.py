@@ -21,6 +21,9 @@ from harness.measure import clock, memory
 
 Result = TypeVar("Result")
 
+THREADS: Final = 1
+"""Threads that compute in a case: more on busy cores cost small models ten times their time and more."""
+
 PEAK_TASKS: Final[tuple[Task, ...]] = ("process_peak", "tensor_peak")
 """The passes of the memory lane, each in a fresh process: a profiler would be part of what the system sees."""
 
@@ -31,10 +34,10 @@ _REASON_LENGTH: Final = 300
 
 
 def load(job: Job) -> None:
-    """Import what the job needs, so that nothing measured later includes it; one thread computes."""
+    """Import what the job needs, so that nothing measured later includes it; `THREADS` compute."""
     import torch
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(THREADS)
     _resolve(job.case.workload_target)
     if job.task != "prepare":
         _resolve(job.case.technique_target)

@@ -210,8 +210,10 @@ def _device(environment: Mapping[str, Any], workload: WorkloadView) -> str:
     if device == "cpu":
         flags = cast("Mapping[str, Any]", environment.get("cpu") or {}).get("flags", ())
         isa = next((name for flag, name in _ISA if flag in flags), "")
-        return f"cpu {isa}".strip()
-    gpus = cast("list[Mapping[str, Any]]", environment.get("gpus") or [])
+        threads = environment.get("case_threads")
+        counted = f", {threads} thread{'s' if threads != 1 else ''}" if threads else ""
+        return f"cpu {isa}".strip() + counted
+    gpus = cast("list[Mapping[str, Any]]", environment.get("gpu") or [])
     return f"{device} {gpus[0]['name']}" if gpus else device
 
 
