@@ -17,7 +17,7 @@ settings.register_profile("quick", max_examples=25, deadline=None, derandomize=T
 settings.load_profile("quick")
 
 TECHNIQUES = {technique.id: technique for technique in register_techniques()}
-CLASSES, EXAMPLES, BATCH, EPOCHS = 4, 32, 16, 4
+CLASSES, EXAMPLES, BATCH, EPOCHS = 4, 24, 12, 4
 STEPS = EPOCHS * EXAMPLES // BATCH
 LR = 1e-2
 
@@ -105,15 +105,5 @@ def build():
         declared = TECHNIQUES[name]
         module, _, attribute = declared.target.partition(":")
         return getattr(importlib.import_module(module), attribute)(**{**declared.params, **params})
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def twins():
-    """Two generators that draw the same."""
-
-    def make(seed):
-        return torch.Generator().manual_seed(seed), torch.Generator().manual_seed(seed)
 
     return make

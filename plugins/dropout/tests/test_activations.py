@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
 from harness_dropout.activations import (
+    Alpha,
     AlphaLayer,
     DropoutLayer,
     GaussianLayer,
@@ -21,6 +23,7 @@ from torch import nn
 from torch.nn import functional
 
 from harness.api import UsageError
+from harness.workloads.regularize_models import Mlp
 
 RATES = st.floats(0.01, 0.95)
 SHAPES = st.lists(st.integers(1, 6), min_size=2, max_size=4)
@@ -107,17 +110,11 @@ def test_alpha_keeps_mean_zero_and_variance_one(rate) -> None:
     assert abs(found.var() - 1) < 0.02
 
 
-def test_a_self_normalising_network_keeps_its_activations_normal(problem, build) -> None:
-    from harness_dropout.activations import Alpha
-
-    from harness.workloads.regularize_models import Mlp
-
+def test_a_self_normalising_network_keeps_its_activations_normal(problem) -> None:
     one = problem("mlp")
     with torch.random.fork_rng():
         torch.manual_seed(0)
         one.model = Mlp([256] * 5, 4)
-    from dataclasses import asdict, replace
-
     one.task = replace(one.task, **asdict(one.model.places()))
     model = one.attached(Alpha(0.1))
     x = torch.randn(500, 256, generator=drawn(1))
