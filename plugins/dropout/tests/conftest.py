@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from dataclasses import asdict, dataclass, field
 
@@ -92,12 +93,12 @@ def one_thread():
     torch.set_num_threads(1)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def problem():
     return Problem
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def build():
     """A technique by id, with parameters other than its own defaults where named."""
 
@@ -107,3 +108,19 @@ def build():
         return getattr(importlib.import_module(module), attribute)(**{**declared.params, **params})
 
     return make
+
+
+@pytest.fixture(scope="session")
+def trained(problem, build):
+    """A technique and the problem it was trained on, once for all tests that only look."""
+
+    @functools.cache
+    def train(name, kind):
+        one, technique = problem(kind), build(name)
+        global_state = torch.get_rng_state()
+        one.losses = one.train(technique)
+        one.prediction = one.predicted(technique)
+        one.drew_elsewhere = not torch.equal(torch.get_rng_state(), global_state)
+        return one, technique
+
+    return train
