@@ -48,6 +48,15 @@ def test_a_larger_space_is_thinned_evenly_and_a_smaller_one_is_skipped_with_the_
     assert "1 trials where every technique of the suite gets 3" in skip.reason
 
 
+def test_a_technique_without_what_the_suite_tunes_has_one_trial_on_all_seeds(host: Host) -> None:
+    plan = plan_of(host, techniques=("base", "own-space"), tuning={"rate": (0.1, 0.2, 0.3)})
+    by_name = {one.technique: one for one in plan.contestants}
+    assert by_name["toy/base"].trials == ({},)
+    assert by_name["toy/base"].skip is None
+    assert len(plan.trial_cases(by_name["toy/base"])) == len(plan.seeds)
+    assert len(by_name["toy/own-space"].trials) == 3
+
+
 def test_the_tuned_value_reaches_the_protocol_and_the_chosen_trial_runs_the_other_seeds(host: Host) -> None:
     plan = plan_of(host)
     contestant = plan.contestants[0]

