@@ -41,10 +41,10 @@ def register_techniques() -> Sequence[Technique]:
 
 def _subsets() -> list[Technique]:
     return [
-        _technique("full", "masks:Full", "every parameter trains", "", lr=[1e-3, 2e-3, 4e-3]),
+        _technique("full", "masks:Full", "every parameter trains", "", lr=[1e-3, 3e-3, 9e-3]),
         _technique("head", "masks:Head", "the head of the task trains, nothing else", ""),
-        _technique("bitfit", "masks:BitFit", "the biases train", "arXiv:2106.10199", lr=[1e-2, 2e-2, 4e-2]),
-        _technique("norm", "masks:Norm", "the normalisation layers train", "arXiv:2312.11420"),
+        _technique("bitfit", "masks:BitFit", "the biases train", "arXiv:2106.10199", lr=[1e-2, 3e-2, 9e-2]),
+        _technique("norm", "masks:Norm", "the normalisation layers train", "arXiv:2312.11420", lr=[3e-2, 1e-1, 3e-1]),
     ]
 
 
@@ -59,7 +59,7 @@ def _lora() -> list[Technique]:
             "LoRA whose B learns 16 times as fast as A",
             "arXiv:2402.12354",
             {**_RANK, "ratio": 16},
-            lr=[1e-3, 2e-3, 4e-3],
+            lr=[1e-3, 3e-3, 9e-3],
         ),
         _technique("rslora", "lora:rslora", "LoRA scaled by alpha / sqrt(r)", "arXiv:2312.03732", _RANK),
         _technique(
@@ -90,25 +90,59 @@ def _lora() -> list[Technique]:
 
 def _siblings() -> list[Technique]:
     return [
-        _technique("ia3", "vectors:IA3", "keys, values and inner activations are scaled", "arXiv:2205.05638"),
+        _technique(
+            "ia3",
+            "vectors:IA3",
+            "keys, values and inner activations are scaled",
+            "arXiv:2205.05638",
+            lr=[5e-2, 2e-1, 8e-1],
+        ),
         _technique(
             "vera",
             "vectors:Vera",
             "trained vectors on random projections shared by all layers",
             "arXiv:2310.11454",
             {"rank": 64, "d_initial": 0.1},
+            lr=[3e-2, 1e-1, 3e-1],
         ),
-        _technique("miss", "vectors:Miss", "one block, shared along the inputs", "arXiv:2409.15371", {"rank": 4}),
-        _technique("bone", "vectors:Bone", "block affine: W_jk D_j + D_j", "arXiv:2409.15371", {"rank": 4}),
         _technique(
-            "houlsby", "houlsby:Houlsby", "a bottleneck after every sub-layer", "arXiv:1902.00751", {"bottleneck": 8}
+            "miss",
+            "vectors:Miss",
+            "one block, shared along the inputs",
+            "arXiv:2409.15371",
+            {"rank": 4},
+            lr=[3e-3, 1e-2, 3e-2],
         ),
-        _technique("svfit", "spectral:SVFit", "the largest singular values train", "arXiv:2409.05926", {"rank": 64}),
+        _technique(
+            "bone",
+            "vectors:Bone",
+            "block affine: W_jk D_j + D_j",
+            "arXiv:2409.15371",
+            {"rank": 4},
+            lr=[3e-3, 1e-2, 3e-2],
+        ),
+        _technique(
+            "houlsby",
+            "houlsby:Houlsby",
+            "a bottleneck after every sub-layer; the norms train too",
+            "arXiv:1902.00751",
+            {"bottleneck": 8},
+            lr=[5e-3, 2e-2, 8e-2],
+        ),
+        _technique(
+            "svfit",
+            "spectral:SVFit",
+            "the largest singular values train",
+            "arXiv:2409.05926",
+            {"rank": 64},
+            lr=[5e-2, 1.5e-1, 4.5e-1],
+        ),
         _technique(
             "loldu",
             "spectral:LoLDU",
             "pivots of the LDU decomposition and a scale train",
             "arXiv:2410.13618",
             {"rank": 64, "alpha": 64},
+            lr=[7e-3, 2e-2, 6e-2],
         ),
     ]

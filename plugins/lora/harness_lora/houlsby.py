@@ -35,7 +35,8 @@ class Bottleneck(nn.Module):
 class Houlsby(Adaptation):
     """Houlsby adapters (Houlsby 2019, arXiv:1902.00751, section 2.1): h + U gelu(D h) after every sub-layer.
 
-    2 m d + d + m parameters an adapter of bottleneck m and width d. U starts at 0 where the paper draws it with
+    As in the paper, the normalisation layers train too. 2 m d + d + m parameters an adapter of bottleneck m and width
+    d. U starts at 0 where the paper draws it with
     deviation 0.01, so that the start is exact. The nonlinearity does not fold into a weight: ``merge`` returns the
     model as it is.
     """
@@ -50,6 +51,8 @@ class Houlsby(Adaptation):
             raise NotApplicable("the model has no sub-layers that an adapter may follow")
         for name, (width, device) in outputs(model, task).items():
             attach(model.get_submodule(name), Bottleneck(width, self.bottleneck, task.generator).to(device))
+        for name in task.norms:
+            model.get_submodule(name).requires_grad_(True)
 
 
 def attach(block: nn.Module, adapter: Bottleneck) -> None:

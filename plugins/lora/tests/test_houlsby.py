@@ -39,11 +39,12 @@ def test_it_starts_as_the_identity_bit_for_bit(width, size) -> None:
     assert torch.equal(Bottleneck(width, size, torch.Generator().manual_seed(1))(x), x)
 
 
-def test_it_follows_every_block_and_trains_its_own_size(vit, build) -> None:
+def test_it_trains_an_adapter_after_every_block_and_the_norms(vit, build) -> None:
     technique = build("houlsby", bottleneck=5)
     model = vit.adapted(technique)
     count = sum(p.numel() for group in technique.parameter_groups(model, 1e-2) for p in group["params"])
-    assert count == len(vit.blocks) * (2 * 5 * 32 + 5 + 32)
+    norms = len(vit.norms) * 2 * 32
+    assert count == len(vit.blocks) * (2 * 5 * 32 + 5 + 32) + norms
 
 
 def test_it_acts_on_the_output_of_its_block(vit, build) -> None:
