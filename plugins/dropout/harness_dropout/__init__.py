@@ -31,6 +31,7 @@ def _technique(
 
 
 _RATES = {"rate": [0.2, 0.35, 0.5, 0.65]}
+_HIGHER = {"rate": [0.35, 0.5, 0.65, 0.8]}
 _UNITS = {"rate": 0.5, "input_ratio": 0.4}
 _JMLR = "https://jmlr.org/papers/v15/srivastava14a.html"
 
@@ -51,14 +52,14 @@ def _units() -> list[Technique]:
         ),
         _technique("dropout", "activations:Dropout", "x m / q on inputs and hidden units", _JMLR, _UNITS, _RATES),
         _technique("srivastava", "activations:Srivastava", "x m in training, x q at test", _JMLR, _UNITS, _RATES),
-        _technique("gaussian", "activations:Gaussian", "x (1 + sqrt(p / q) e)", _JMLR, _UNITS, _RATES),
+        _technique("gaussian", "activations:Gaussian", "x (1 + sqrt(p / q) e)", _JMLR, _UNITS, _HIGHER),
         _technique(
             "dropconnect",
             "weights:DropConnect",
             "weights are dropped; inference matches moments",
             "https://proceedings.mlr.press/v28/wan13.html",
             {"rate": 0.5, "masks": 5, "inference": "moments"},
-            _RATES,
+            _HIGHER,
         ),
         _technique(
             "alpha",
@@ -73,7 +74,7 @@ def _units() -> list[Technique]:
             "learned:Variational",
             "Gaussian weight noise of learned size, by local reparameterisation",
             "arXiv:1506.02557",
-            {"rate": 0.2, "kl": 0.1},
+            {"rate": 0.3, "kl": 0.1},
             {"rate": [0.05, 0.15, 0.3, 0.5]},
         ),
         _technique(
@@ -105,7 +106,7 @@ def _units() -> list[Technique]:
 
 def _parts() -> list[Technique]:
     small = {"rate": [0.05, 0.1, 0.2, 0.3]}
-    deep = {"rate": [0.1, 0.2, 0.3, 0.5]}
+    deep = {"rate": [0.1, 0.2, 0.4, 0.6]}
     return [
         _technique("spatial", "maps:Spatial", "channels dropped as a whole", "arXiv:1411.4280", {"rate": 0.1}, small),
         _technique(
@@ -148,7 +149,7 @@ def _recurrent() -> list[Technique]:
             "units of the state keep their previous value",
             "arXiv:1606.01305",
             {"rate": 0.5, "hidden_ratio": 0.1},
-            _RATES,
+            _HIGHER,
         ),
     ]
 

@@ -78,7 +78,7 @@ class Variational(_Learned):
     (1 is the bound itself).
     """
 
-    def __init__(self, rate: float = 0.2, kl: float = 0.1) -> None:
+    def __init__(self, rate: float = 0.3, kl: float = 0.1) -> None:
         super().__init__()
         self.rate = number_within("rate", rate, 1e-6, 0.5)
         self.kl = number_within("kl", kl, 0.0, math.inf, open_end=True)

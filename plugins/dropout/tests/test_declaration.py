@@ -47,6 +47,7 @@ class TestEvery:
         ((name, values),) = technique.space.items()
         assert len(values) == 4
         assert sorted(set(values)) == list(values)
+        assert technique.params[name] in values
         assert values[0] < technique.params[name] < values[-1]
 
     def test_takes_every_value_of_its_space(self, technique) -> None:
