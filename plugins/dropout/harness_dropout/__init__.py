@@ -278,7 +278,7 @@ def _rivals() -> list[Technique]:
             "weights:WeightCompander",
             "weights are a arctan(v / b): bounded, and steep around zero",
             "arXiv:2306.16993",
-            {"headroom": 2.0, "slope": 1.0},
+            {"headroom": 1.5, "slope": 1.0},
             {"headroom": [1.02, 1.1, 1.5, 2.5]},
         ),
         _technique(

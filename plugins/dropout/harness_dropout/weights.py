@@ -121,7 +121,7 @@ class WeightCompander(Layered):
     that the steepest slope, a / b, is ``slope``. v starts where w is the judge's initialisation.
     """
 
-    def __init__(self, headroom: float = 2.0, slope: float = 1.0) -> None:
+    def __init__(self, headroom: float = 1.5, slope: float = 1.0) -> None:
         super().__init__()
         if number_within("headroom", headroom, 1.0, math.inf, open_end=True) == 1:
             raise UsageError("headroom 1: expected more, or the largest weight would start at infinity")
