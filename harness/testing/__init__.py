@@ -1,5 +1,5 @@
 """What plugin authors test their plugins with."""
 
-from harness.testing.conformance import PluginConformance
+from harness.testing.conformance import PluginConformance, cache_folder
 
-__all__ = ["PluginConformance"]
+__all__ = ["PluginConformance", "cache_folder"]

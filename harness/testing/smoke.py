@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import pkgutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -109,13 +110,18 @@ class Bench:
         )
 
 
+@contextmanager
+def newer_objects() -> Iterator[None]:
+    """Hide from the garbage collector what there is already: collecting is then a matter of milliseconds."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
 def live_tensors() -> Counter[str]:
-    """How many tensors Python can reach, by kind, shape and dtype."""
+    """How many tensors the garbage collector sees that are no garbage, by type, shape and dtype."""
     gc.collect()
     tensors = [one for one in gc.get_objects() if issubclass(type(one), Tensor)]
     return Counter(f"{type(one).__name__} {tuple(one.shape)} {one.dtype}" for one in tensors)
-
-
-def leaked(before: Counter[str]) -> list[str]:
-    """The tensors there are now beyond those of ``before``."""
-    return sorted((live_tensors() - before).elements())

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from harness.api import CaseContext, Json
+from harness.testing import cache_folder
 from harness.workloads.declared import WORKLOADS
 from harness.workloads.digits import DigitsWorkload
 from harness.workloads.digits_mlp import DigitsMlp
@@ -27,8 +28,8 @@ def one_thread() -> None:
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+def cache(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return cache_folder(request.config, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

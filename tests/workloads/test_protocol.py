@@ -264,7 +264,7 @@ class TestTrial:
         infer()
         train()
         assert torch.equal(infer(), first)
-        assert isinstance(train.model.get_submodule("layers.0.linear") if name == "digits-mlp" else None, object)
+        assert any("added" in key for key, _ in train.model.named_parameters())
 
     def test_inference_holds_nothing_of_a_training_let_go(self, mlp: DigitsWorkload, context: Context) -> None:
         phases = dict(mlp.open(Honest(), context()).phases)
