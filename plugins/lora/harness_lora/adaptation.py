@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -72,11 +73,25 @@ def linears(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Linear]:
     return found
 
 
-def check_rank(rank: int) -> int:
-    """Return the rank; raise UsageError where it is no positive integer."""
-    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
-        raise UsageError(f"rank {rank!r}: expected a positive integer, like 4")
-    return rank
+def whole(name: str, value: int) -> int:
+    """Return the value of a parameter of that name; raise UsageError where it is no positive integer."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise UsageError(f"{name} {value!r}: expected a positive integer, like 4")
+    return value
+
+
+def at_least(least: float, name: str, value: float) -> float:
+    """Return the value of a parameter of that name; raise UsageError where it is less or no finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < math.inf:
+        raise UsageError(f"{name} {value!r}: expected a number of at least {least:g}")
+    return value
+
+
+def positive(name: str, value: float) -> float:
+    """Return the value of a parameter of that name; raise UsageError where it is no positive, finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise UsageError(f"{name} {value!r}: expected a positive number")
+    return value
 
 
 def require_full_rank(modules: dict[str, nn.Linear], rank: int) -> None:

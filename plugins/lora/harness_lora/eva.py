@@ -9,9 +9,9 @@ import torch
 from peft import EvaConfig, LoraConfig, get_eva_state_dict
 from torch import Tensor, nn
 
-from harness.api import NotApplicable, UsageError
+from harness.api import NotApplicable
 from harness.workloads.finetune import Batch, FinetuneTask
-from harness_lora.adaptation import linears
+from harness_lora.adaptation import at_least, linears
 from harness_lora.injection import exactly, tuner_layers
 from harness_lora.lora import Lora, factors
 
@@ -29,9 +29,7 @@ class Eva(Lora):
 
     def __init__(self, *, rank: int, alpha: float, rho: float) -> None:
         super().__init__(rank=rank, alpha=alpha)
-        if not rho >= 1:
-            raise UsageError(f"rho {rho!r}: expected a number of at least 1, like 2.0")
-        self.rho = rho
+        self.rho = at_least(1, "rho", rho)
 
     def insert(self, model: nn.Module, task: FinetuneTask) -> None:
         """Find the directions, give every layer its rank and inject LoRA of these ranks."""

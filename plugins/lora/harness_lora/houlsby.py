@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from harness.api import NotApplicable
 from harness.workloads.finetune import FinetuneTask
-from harness_lora.adaptation import Adaptation, check_rank
+from harness_lora.adaptation import Adaptation, whole
 
 NAME = "houlsby"
 """The child of a block that its adapter becomes."""
@@ -43,7 +43,7 @@ class Houlsby(Adaptation):
 
     def __init__(self, *, bottleneck: int) -> None:
         super().__init__()
-        self.bottleneck = check_rank(bottleneck)
+        self.bottleneck = whole("bottleneck", bottleneck)
 
     def insert(self, model: nn.Module, task: FinetuneTask) -> None:
         """Let an adapter follow every block; NotApplicable where the task names none."""

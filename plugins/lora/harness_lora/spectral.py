@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from harness.workloads.finetune import FinetuneTask
-from harness_lora.adaptation import Adaptation, check_rank, linears
+from harness_lora.adaptation import Adaptation, linears, positive, whole
 
 
 class Rescaled(nn.Module):
@@ -56,7 +56,7 @@ class Spectral(Adaptation):
 
     def __init__(self, *, rank: int) -> None:
         super().__init__()
-        self.rank = check_rank(rank)
+        self.rank = whole("rank", rank)
 
     @abstractmethod
     def rescale(self, linear: nn.Linear) -> Rescaled:
@@ -98,7 +98,7 @@ class LoLDU(Spectral):
 
     def __init__(self, *, rank: int, alpha: float) -> None:
         super().__init__(rank=rank)
-        self.alpha = alpha
+        self.alpha = positive("alpha", alpha)
 
     def rescale(self, linear: nn.Linear) -> Rescaled:
         """The first r pivots of the weight."""

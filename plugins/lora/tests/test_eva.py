@@ -9,8 +9,6 @@ import pytest
 import scipy.linalg
 import torch
 
-from harness.api import UsageError
-
 
 @pytest.fixture
 def problem(mlp):
@@ -109,8 +107,3 @@ def test_the_scale_is_that_of_the_nominal_rank(vit, build) -> None:
     ranks = {len(layer.lora_A["default"].weight) for layer in adapters(model).values()}
     assert len(ranks) > 1, "no ranks were redistributed, so nothing is tested"
     assert all(layer.scaling["default"] == pytest.approx(2) for layer in adapters(model).values())
-
-
-def test_it_refuses_to_shrink_the_ranks(build) -> None:
-    with pytest.raises(UsageError, match="rho"):
-        build("eva", rho=0.5)

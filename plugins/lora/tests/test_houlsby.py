@@ -8,7 +8,7 @@ from collections import OrderedDict
 import pytest
 import torch
 from harness_lora.houlsby import Bottleneck
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -23,6 +23,7 @@ def bottleneck(width: int, size: int) -> Bottleneck:
     return adapter
 
 
+@settings(deadline=None, max_examples=50)
 @given(width=st.integers(1, 12), size=st.integers(1, 12), rows=st.integers(1, 4))
 def test_it_adds_a_bottleneck_to_what_it_follows(width, size, rows) -> None:
     adapter = bottleneck(width, size)
@@ -33,6 +34,7 @@ def test_it_adds_a_bottleneck_to_what_it_follows(width, size, rows) -> None:
     torch.testing.assert_close(adapter(x).double(), x + gelu @ u.T + up_bias, rtol=1e-4, atol=1e-4)
 
 
+@settings(deadline=None, max_examples=50)
 @given(width=st.integers(1, 12), size=st.integers(1, 12))
 def test_it_starts_as_the_identity_bit_for_bit(width, size) -> None:
     x = torch.randn(3, width, generator=torch.Generator().manual_seed(9))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.api import UsageError
@@ -46,6 +46,7 @@ def test_at_step_0_only_the_factor_that_starts_at_0_has_a_gradient(vit, build, n
     assert all(bool((g != 0).any()) for label, g in gradients.items() if moving in label and "k_proj" not in label)
 
 
+@settings(deadline=None, max_examples=50)
 @given(outputs=SIZES, inputs=SIZES, rank=st.integers(1, 6))
 def test_init_a_and_init_b_start_at_a_product_of_0(layer, build, outputs, inputs, rank) -> None:
     a, b = factors(adapter(layer(outputs, inputs), build("init-a", rank=rank))[0])
@@ -107,10 +108,25 @@ def test_orthogonal_says_that_it_needs_an_even_rank(build) -> None:
         build("orthogonal", rank=3)
 
 
-@pytest.mark.parametrize("rank", [0, -1, 2.5, True])
-def test_a_rank_that_is_none_is_a_usage_error(build, rank) -> None:
-    with pytest.raises(UsageError, match="rank"):
-        build("lora", rank=rank)
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("lora", {"rank": 0}),
+        ("lora", {"rank": 2.5}),
+        ("pissa", {"rank": True}),
+        ("pissa", {"alpha": -1}),
+        ("lora-plus", {"ratio": 0}),
+        ("eva", {"rho": 0.5}),
+        ("eva", {"rho": float("inf")}),
+        ("vera", {"d_initial": "0.1"}),
+        ("houlsby", {"bottleneck": -8}),
+        ("loldu", {"alpha": float("nan")}),
+    ],
+)
+def test_a_parameter_that_makes_no_sense_is_a_usage_error_that_names_it(build, name, params) -> None:
+    (parameter,) = params
+    with pytest.raises(UsageError, match=f"^{parameter} "):
+        build(name, **params)
 
 
 def test_olora_starts_from_the_qr_factors(layer, build) -> None:
@@ -122,6 +138,7 @@ def test_olora_starts_from_the_qr_factors(layer, build) -> None:
     torch.testing.assert_close(adapted.base_layer.weight.double() + 2 * b @ a, weight, rtol=0, atol=1e-6)
 
 
+@settings(deadline=None, max_examples=50)
 @given(outputs=SIZES, inputs=SIZES, data=st.data(), alpha=st.sampled_from([1, 4, 16]))
 @pytest.mark.parametrize(("name", "largest"), [("pissa", True), ("milora", False)])
 def test_pissa_takes_the_largest_and_milora_the_smallest_singular_triples(
@@ -140,6 +157,7 @@ def test_pissa_takes_the_largest_and_milora_the_smallest_singular_triples(
     )
 
 
+@settings(deadline=None, max_examples=50)
 @given(outputs=SIZES, inputs=SIZES, data=st.data())
 def test_the_control_of_eva_has_orthonormal_rows(layer, build, outputs, inputs, data) -> None:
     rank = data.draw(st.integers(1, min(outputs, inputs)))

@@ -7,7 +7,7 @@ import pytest
 import scipy.linalg
 import torch
 from harness_lora.spectral import LoLDU, SVFit
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -23,6 +23,7 @@ def trained(technique, model) -> list[nn.Parameter]:
     return [parameter for group in technique.parameter_groups(model, 1e-2) for parameter in group["params"]]
 
 
+@settings(deadline=None, max_examples=50)
 @given(outputs=SIZES, inputs=SIZES, rank=RANKS)
 def test_svfit_trains_the_largest_singular_values(layer, effective, outputs, inputs, rank) -> None:
     problem, technique = layer(outputs, inputs), SVFit(rank=rank)
@@ -39,6 +40,7 @@ def test_svfit_trains_the_largest_singular_values(layer, effective, outputs, inp
     np.testing.assert_allclose(effective(model.layers[0], inputs), expected, atol=1e-3)
 
 
+@settings(deadline=None, max_examples=50)
 @given(outputs=SIZES, inputs=SIZES, rank=RANKS, alpha=st.sampled_from([1, 8, 64]))
 def test_loldu_trains_the_first_pivots_and_a_scale(layer, effective, outputs, inputs, rank, alpha) -> None:
     problem, technique = layer(outputs, inputs), LoLDU(rank=rank, alpha=alpha)
@@ -62,6 +64,7 @@ def test_loldu_trains_the_first_pivots_and_a_scale(layer, effective, outputs, in
     np.testing.assert_allclose(actual, expected, atol=1e-4 * (1 + np.abs(expected).max()))
 
 
+@settings(deadline=None, max_examples=50)
 @given(outputs=SIZES, inputs=SIZES, rank=RANKS)
 @pytest.mark.parametrize(("name", "params"), [("svfit", {}), ("loldu", {"alpha": 3})])
 def test_the_start_is_exact(layer, build, effective, name, params, outputs, inputs, rank) -> None:
@@ -71,6 +74,7 @@ def test_the_start_is_exact(layer, build, effective, name, params, outputs, inpu
     np.testing.assert_allclose(effective(model.layers[0], inputs), weight_of(problem), atol=1e-5 * scale)
 
 
+@settings(deadline=None, max_examples=50)
 @given(outputs=SIZES, inputs=SIZES, rank=RANKS, singular=st.integers(0, 2))
 def test_loldu_survives_a_weight_without_full_rank(layer, effective, outputs, inputs, rank, singular) -> None:
     problem = layer(outputs, inputs)
@@ -84,6 +88,7 @@ def test_loldu_survives_a_weight_without_full_rank(layer, effective, outputs, in
     np.testing.assert_allclose(effective(model.layers[0], inputs), expected, atol=1e-4)
 
 
+@settings(deadline=None, max_examples=50)
 @given(outputs=SIZES, inputs=SIZES, rank=RANKS)
 def test_merging_gives_back_a_plain_linear_of_the_same_bias(layer, effective, outputs, inputs, rank) -> None:
     problem, technique = layer(outputs, inputs), LoLDU(rank=rank, alpha=rank)
