@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import weakref
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 
 from harness.api import Incorrect, NotApplicable, UsageError
-from harness.workloads.digits import DigitsWorkload
+from harness.workloads.digits import DigitsWorkload, Problem
 from harness.workloads.finetune import FinetuneTechnique
 from tests.workloads.conftest import Context
 from tests.workloads.techniques import Exactly, Honest, LeavesOut, NotExactAndSaysSo, Nothing, Poisoned
@@ -52,12 +53,50 @@ class TestTheSeed:
         moved = {key for key in first.start if not torch.equal(first.start[key], second.start[key])}
         assert moved == {f"{first.task.head[0]}.weight"}
 
+    def test_settles_the_split_the_order_and_the_techniques_own_generator(
+        self, mlp: DigitsWorkload, context: Context
+    ) -> None:
+        one, again, other = (mlp._problem(context(seed=seed)) for seed in (1, 1, 2))
+
+        def drawn(problem: Problem) -> list[torch.Tensor]:
+            images = [part.inputs["features"] for part in (problem.train, problem.validation, problem.test)]
+            return [*images, problem.order, torch.rand(3, generator=problem.task.generator)]
+
+        ones = drawn(one)
+        assert all(torch.equal(*pair) for pair in zip(ones, drawn(again), strict=True))
+        assert not any(torch.equal(*pair) for pair in zip(ones, drawn(other), strict=True))
+
     def test_leaves_the_global_generator_alone(self, mlp: DigitsWorkload, context: Context) -> None:
         state = torch.get_rng_state()
         mlp.evaluate(Honest(), context(**SHORT))
         mlp.check(Honest(), context())
         mlp.open(Honest(), context())
         assert torch.equal(torch.get_rng_state(), state)
+
+
+class TestTheSettings:
+    @pytest.fixture
+    def curve(self, mlp: DigitsWorkload, context: Context):
+        def run(technique: FinetuneTechnique, **settings: float) -> Sequence[float]:
+            return mlp.evaluate(technique, context(**SHORT, **settings)).series["train_loss"]
+
+        return run
+
+    def test_train_the_head_at_its_own_rate(self, curve) -> None:
+        assert curve(Nothing(), lr=0.5) == curve(Nothing(), lr=1e-3)
+        assert curve(Nothing(), head_lr=0.5) != curve(Nothing(), head_lr=1e-3)
+
+    def test_train_the_technique_at_the_rate_that_is_tuned(self, curve) -> None:
+        assert curve(Honest(), lr=0.5) != curve(Honest(), lr=1e-3)
+
+    @pytest.mark.parametrize("name", ["max_grad_norm", "weight_decay"])
+    def test_reach_the_optimiser(self, curve, name: str) -> None:
+        assert curve(Honest(), **{name: 0.5}) != curve(Honest(), **{name: 1e-6})
+
+    def test_say_how_many_images_serve_for_what(self, mlp: DigitsWorkload, context: Context) -> None:
+        problem = mlp._problem(context(steps=7, batch_size=5, train_images=40, validation_images=30))
+        assert [len(part) for part in (problem.train, problem.validation, problem.test)] == [40, 30, 826]
+        assert problem.order.shape == (7, 5)
 
 
 class TestWhatATechniqueIsTold:
