@@ -130,6 +130,8 @@ def _as_number(value: Json) -> float | None:
 
 
 def _edges(tuned: Mapping[str, Json], points: Sequence[SweepPoint]) -> dict[str, Edge]:
+    if len({point.mean for point in points}) == 1:
+        return {}  # what was tried makes no difference (nothing that it steers trains): nothing better lies beyond
     edges: dict[str, Edge] = {}
     for name, value in tuned.items():
         numbers = {_as_number(point.tuned[name]) for point in points if name in point.tuned}

@@ -103,7 +103,7 @@ _PLUGIN_OPTIONS = (
         expose_value=False,
         is_eager=True,
         callback=_remember,
-        help="Say more: tracebacks of broken plugins, what the worker processes print.",
+        help="Say more: every case as it ends, the output of failed ones, tracebacks of broken plugins.",
     ),
 )
 

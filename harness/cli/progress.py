@@ -17,8 +17,10 @@ SHOWN = 2
 """How many cases under way are named beside the bar."""
 
 
-def make_progress(*, quiet: bool) -> _Base:
-    """The display that fits: none, a Rich bar on a terminal, or lines."""
+def make_progress(*, quiet: bool, verbose: bool = False) -> _Base:
+    """The display that fits: a log of every case, none, a Rich bar on a terminal, or lines."""
+    if verbose:
+        return _Log()
     if quiet:
         return _Base()
     return _Bar() if sys.stderr.isatty() else _Lines()
@@ -76,6 +78,18 @@ class _Lines(_Base):
             seconds = time.monotonic() - self._start
             sys.stderr.write(f"{self.done}/{self.total} cases, {seconds:.0f} s\n")
             sys.stderr.flush()
+
+
+class _Log(_Base):
+    """For who wants to know: every case as it ends, and the output of those that failed."""
+
+    def finished(self, row: Row) -> None:
+        super().finished(row)
+        reply = row.reply
+        took = f"{reply.wall_s:.2f} s wall, {reply.cpu_s:.2f} s cpu"
+        line = f"[{self.done}/{self.total}] {reply.status} {case_label(row.case)}: {reply.reason or took}\n"
+        sys.stderr.write(line + (f"{reply.detail.rstrip()}\n" if row.failed and reply.detail else ""))
+        sys.stderr.flush()
 
 
 class _Bar(_Base):

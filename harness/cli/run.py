@@ -189,7 +189,7 @@ def _finish(host: Host, options: RunOptions, prepared: _Prepared) -> int:
 
     writer = prepared.writer
     signal.signal(signal.SIGTERM, _interrupt)
-    with writer, make_progress(quiet=options.quiet) as progress:
+    with writer, make_progress(quiet=options.quiet, verbose=bool(current().verbose)) as progress:
         info = carry_out(prepared.plan, host, prepared.executor, writer, progress)
     stored = Store(info.folder.parent.parent).read(info.id)
     view = RunView.build(stored.info, stored.rows, host.metrics)
