@@ -16,7 +16,7 @@ from harness.api import Reply
 from harness.execution import lanes
 from harness.execution.messages import PHASE_BYTES, Job, Lines, Message, encode, encode_reply
 from harness.measure.clock import PhaseClock
-from harness.measure.memory import LINUX, data_bytes, give_back_at_once, resident_bytes
+from harness.measure.memory import LINUX, data_bytes, give_back_at_once, keep_what_is_freed, resident_bytes
 
 GRACE_S: Final = 10
 """How long after its deadline a worker ends itself, should nobody be left to do it."""
@@ -107,6 +107,8 @@ class _Worker:
     def _load(self) -> None:
         if self._job.task == "process_peak":
             give_back_at_once()
+        elif self._job.task != "tensor_peak":
+            keep_what_is_freed()
         import torch  # noqa: F401  # in a fresh interpreter it takes more than a limit may allow
 
         self._limit_memory()

@@ -29,6 +29,8 @@ Mark = Callable[[str], AbstractContextManager[None]]
 _MADV_POPULATE_READ: Final = 22
 _PR_SET_THP_DISABLE: Final = 41
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+_M_TOP_PAD: Final = -2
+_KEPT: Final = 1 << 25  # the most that glibc takes as a threshold of mmap
 _MARK: Final = "harness.phase."
 
 
@@ -110,6 +112,18 @@ def give_back_at_once() -> None:
         for option, value in ((_M_TRIM_THRESHOLD, 1 << 16), (_M_MMAP_THRESHOLD, 1 << 16), (_M_ARENA_MAX, 1)):
             libc.mallopt(option, value)
     libc.prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0)
+
+
+def keep_what_is_freed() -> None:
+    """Make this process's allocator keep freed memory for the next step instead of asking the system for it anew.
+
+    Without it, small models in a fresh process spend a tenth of a training step on page faults. The opposite of
+    `give_back_at_once`; without glibc, nothing changes.
+    """
+    libc = ctypes.CDLL(None)
+    if LINUX and hasattr(libc, "mallopt"):
+        for option, value in ((_M_TRIM_THRESHOLD, 1 << 30), (_M_MMAP_THRESHOLD, _KEPT), (_M_TOP_PAD, 1 << 24)):
+            libc.mallopt(option, value)
 
 
 def require_peaks(device: str) -> None:

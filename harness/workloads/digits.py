@@ -27,6 +27,7 @@ HIGHEST: Final = 9
 
 HEAD_DEVIATION: Final = 0.02
 CHECKED_STEPS: Final = 3
+TEST_BATCH: Final = 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,10 +220,16 @@ class DigitsWorkload(Architecture):
             return self.forward(model, batch)
 
     def _quality(self, model: nn.Module, problem: Problem) -> dict[str, float]:
-        """Losses and accuracies of train, validation and test images, all in one batch."""
+        """Losses and accuracies of train, validation and test images, in batches that stay in the cache."""
         parts = {"train": problem.train, "val": problem.validation, "test": problem.test}
         inputs = {name: torch.cat([part.inputs[name] for part in parts.values()]) for name in problem.train.inputs}
-        logits = self._logits(model, inputs).split_with_sizes([len(part) for part in parts.values()])
+        sizes = [len(part) for part in parts.values()]
+        logits = torch.cat(
+            [
+                self._logits(model, {name: value[start : start + TEST_BATCH] for name, value in inputs.items()})
+                for start in range(0, sum(sizes), TEST_BATCH)
+            ]
+        ).split_with_sizes(sizes)
         losses = {}
         accuracies = {}
         for (name, part), some in zip(parts.items(), logits, strict=True):

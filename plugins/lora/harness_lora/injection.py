@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from importlib import import_module
+from importlib.util import find_spec
 
 import torch
 from peft import PeftConfig, VeraConfig, inject_adapter_in_model
@@ -14,6 +16,11 @@ from torch import nn
 from harness_lora.adaptation import Adaptation, seeded
 
 ADAPTER = "default"
+
+if find_spec("transformers.conversion_mapping"):
+    # The first injection into a model of transformers 5 compiles a table of its renamings, 0.1 s or more. Done at
+    # import, it is neither part of a technique's initialisation nor done again in every process of a run.
+    import_module("transformers.conversion_mapping").get_checkpoint_conversion_mapping("vit")
 
 
 class Injected(Adaptation):
