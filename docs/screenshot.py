@@ -6,6 +6,7 @@ Run ``harness run --suite peft`` first, then ``python docs/screenshot.py``.
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 from rich.console import Console
@@ -25,8 +26,9 @@ def main() -> None:
     view = RunView.build(stored.info, stored.rows, load_host().metrics)
     console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
     console.print(Text.from_ansi(render(view, "table", color=True, width=WIDTH)))
-    target = Path(__file__).with_name("peft.svg")
-    console.save_svg(str(target), title=f"harness run --suite {stored.info.suite.id}")
+    image = console.export_svg(title=f"harness run --suite {stored.info.suite.id}")
+    image = re.sub(r"@font-face \{.*?\}", "", image, flags=re.DOTALL)  # a page shown offline cannot fetch a font
+    Path(__file__).with_name("peft.svg").write_text(image, encoding="utf-8")
 
 
 if __name__ == "__main__":
