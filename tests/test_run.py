@@ -266,6 +266,38 @@ def test_an_observing_plugin_hears_of_every_row_after_it_is_on_disk(harness: Har
     assert 3 not in {row["seed"] for row in rows}
 
 
+def test_a_plugin_brings_a_format_and_an_executor(harness: Harness, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "harness_mine.py").write_text(
+        "from harness.api import ExecutorSpec, Reporter, hookimpl\n"
+        "HARNESS_API = 1\n"
+        "@hookimpl\n"
+        "def register_reporters():\n"
+        "    return [Reporter(id='haiku', target='mine_targets:haiku', summary='short')]\n"
+        "@hookimpl\n"
+        "def register_executors():\n"
+        "    return [ExecutorSpec(id='noted', target='mine_targets:Noted', summary='inline, and says so')]\n"
+    )
+    (folder / "mine_targets.py").write_text(
+        "from pathlib import Path\n"
+        "from harness.execution.inline import InlineExecutor\n"
+        "def haiku(view): return f'{len(view.workloads[0].techniques)} techniques ran'\n"
+        "class Noted(InlineExecutor):\n"
+        "    def submit(self, unit):\n"
+        "        Path('noted').touch()\n"
+        "        super().submit(unit)\n"
+    )
+    chosen = ("--executor", "noted", "--format", "haiku", "--technique", "good")
+    done = harness(
+        "run", *TOY_PLUGIN, "-p", "harness_mine", "--suite", "toys", "--quick", *chosen,
+        PYTHONPATH=f"{TOYS}{os.pathsep}{folder}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "2 techniques ran\n"
+    assert (tmp_path / "cwd/noted").exists()
+
+
 def test_the_inline_executor_gives_the_same_quality(harness: Harness) -> None:
     found = []
     for executor in ("local", "inline"):

@@ -142,7 +142,9 @@ class TestWhatATechniqueIsTold:
         images = {tuple(row.flatten().tolist()) for batch in shown for value in batch.values() for row in value}
         again = [value for batch in batches[1] for name, value in batch.items() if name != "labels"]
         assert all(torch.equal(*pair) for pair in zip((v for b in shown for v in b.values()), again, strict=True))
-        assert [len(batch["labels"]) for batch in batches[0]] == [32] * 9
+        (size,) = {len(batch["labels"]) for batch in batches[0]}
+        assert size in (16, 32)
+        assert len(batches[0]) == 300 // size
         if told.task.linears[0].startswith("layers.0"):  # the perceptron's first linear sees the images themselves
             trained = {tuple(row.tolist()) for batch in told.seen for row in batch}
             assert len(images) == 288
@@ -152,7 +154,7 @@ class TestWhatATechniqueIsTold:
         model = workload.build(5)
         batch = next(told.task.calibration())
         logits = told.task.forward(model, batch).double()
-        expected = -torch.log_softmax(logits, 1)[torch.arange(32), batch["labels"]].mean()
+        expected = -torch.log_softmax(logits, 1)[torch.arange(len(logits)), batch["labels"]].mean()
         assert told.task.loss(model, batch).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
