@@ -117,11 +117,13 @@ def test_contestants_take_turns_in_random_order(executor, tmp_path):
     cases = tuple(make_case("Logs", "time", name=name, file=str(log)) for name in "ABC")
     [replies] = finish(executor, [Unit(cases=cases)])
     assert {reply.status for reply in replies} == {"ok"}
-    letters = log.read_text()
-    rounds = [letters[-end : len(letters) - end + 3] for end in range(30, 0, -3)]
-    assert all(sorted(one) == ["A", "B", "C"] for one in rounds)
+    letters, rounds = log.read_text(), []
+    while sorted(letters[-3:]) == ["A", "B", "C"]:
+        rounds.append(letters[-3:])
+        letters = letters[:-3]
+    assert len(rounds) >= 10  # more where some were interrupted
     assert len(set(rounds)) > 1
-    assert len(list(itertools.groupby(letters[:-30]))) == 3  # they opened one after the other
+    assert len(list(itertools.groupby(letters))) == 3  # they opened one after the other
 
 
 def test_a_contestant_that_dies_costs_only_itself(executor):
