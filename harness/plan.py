@@ -202,9 +202,11 @@ def _narrowed(suite: Suite, host: Host, selection: Selection) -> Suite:
     all_techniques = select_techniques(suite, host)
     chosen = _matching(selection.techniques, all_techniques, "technique", problems)
     workloads = _matching(selection.workloads, suite.workloads, "workload", problems)
-    known = {key for name in all_techniques for key in host.techniques[name].spec.params}
-    known |= {key for name in suite.workloads for key in host.workloads[name].spec.settings}
-    for key in selection.params:
+    known = {key: value for name in all_techniques for key, value in host.techniques[name].spec.params.items()}
+    known |= {key: value for name in suite.workloads for key, value in host.workloads[name].spec.settings.items()}
+    for key, chosen_value in selection.params.items():
+        if isinstance(known.get(key), (int, float)) and not isinstance(chosen_value, (int, float)):
+            problems.append(f"--param {key}={chosen_value}: expected a number, like {known[key]}")
         if key not in known:
             hint = nearest(key, known) or f"; known: {', '.join(sorted(known))}"
             problems.append(f"--param {key}: no technique or workload of suite {suite.id!r} has it{hint}")

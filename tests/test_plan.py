@@ -84,6 +84,11 @@ def test_unknown_parameters_globs_are_all_named_at_once(host: Host) -> None:
     assert "--workload 'x*'" in text
 
 
+def test_a_text_where_a_number_belongs_is_refused_before_anything_runs(host: Host) -> None:
+    with pytest.raises(UsageError, match="lr=abc: expected a number"):
+        plan_of(host, Selection(params={"lr": "abc"}))
+
+
 def test_the_baseline_always_runs_and_the_plan_says_so(host: Host) -> None:
     plan = plan_of(host, Selection(techniques=("good",)))
     assert [one.technique for one in plan.contestants] == ["toy/base", "toy/good"]
