@@ -36,6 +36,7 @@ Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[st
 
 Lane = Literal["accuracy", "memory", "time"]
 """Accuracy and memory are settled by the seed, so their cases run side by side; time needs a quiet machine."""
+LANES: Final[tuple[Lane, ...]] = get_args(Lane)
 
 Status = Literal["ok", "error", "incorrect", "oom", "timeout", "crash", "unavailable", "skipped", "lost"]
 STATUSES: Final[tuple[Status, ...]] = get_args(Status)
@@ -44,6 +45,9 @@ FAILED: Final[frozenset[str]] = frozenset({"error", "incorrect", "oom", "timeout
 """The statuses that make a run exit with 1. ``unavailable`` and ``skipped`` were never started."""
 
 Stage = Literal["tuning", "final"]
+
+Form = Literal["full", "quick", "track"]
+"""How much of a suite a run takes: all of it, the short form for a first look, or the one tracked over commits."""
 
 _ID = re.compile(r"[a-z0-9]+([.+-][a-z0-9]+)*")
 
@@ -282,7 +286,7 @@ class Suite:
     margins: Mapping[str, float]
     claims: tuple[Claim, ...]
     rounds: int
-    quick: bool
+    form: Form
     source: str
 
     @property
@@ -317,7 +321,7 @@ class Case:
     device: str
     stage: Stage
     code: str
-    quick: bool = False
+    form: Form = "full"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-from harness.api import Case, Json, Lane, Skip, Stage, Suite, UsageError
+from harness.api import LANES, Case, Json, Lane, Skip, Stage, Suite, UsageError
 from harness.host import Host, matches, nearest
 from harness.suite import select_techniques
 
@@ -18,12 +18,13 @@ Tuned = Mapping[str, Json]
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """What the user chose on top of the suite: globs, seeds, fixed parameters, the device."""
+    """What the user chose on top of the suite: globs, seeds, fixed parameters, lanes, the device."""
 
     techniques: tuple[str, ...] = ()
     workloads: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
     params: Mapping[str, Json] = field(default_factory=dict)
+    lanes: tuple[Lane, ...] = LANES
     device: str = "cpu"
 
 
@@ -61,8 +62,21 @@ class Plan:
         """All seeds of the run, the tuning ones first."""
         return self.suite.seeds
 
+    @property
+    def lanes(self) -> tuple[Lane, ...]:
+        """The lanes that were asked for."""
+        return self._selection.lanes
+
+    def first_case(self, contestant: Contestant) -> Case:
+        """The case in whose name a contestant leaves a row that says why it was not started."""
+        stage: Stage = "final" if len(contestant.trials) == 1 else "tuning"
+        lane = next(lane for lane in LANES if lane in self.lanes)
+        return self.case(contestant, contestant.trials[0], self.seeds[0], lane=lane, stage=stage)
+
     def trial_cases(self, contestant: Contestant) -> list[Case]:
         """The cases to start with: every trial on the tuning seeds, or all seeds where nothing is tuned."""
+        if "accuracy" not in self.lanes:
+            return []
         if len(contestant.trials) == 1:
             return [self.case(contestant, contestant.trials[0], seed) for seed in self.seeds]
         seeds = self.seeds[: self.suite.tuning_seeds]
@@ -71,8 +85,10 @@ class Plan:
     def final_cases(self, contestant: Contestant, tuned: Tuned) -> list[Case]:
         """What the chosen trial still needs: the remaining seeds, and its memory."""
         seeds = () if len(contestant.trials) == 1 else self.seeds[self.suite.tuning_seeds :]
-        cases = [self.case(contestant, tuned, seed) for seed in seeds]
-        return [*cases, self.case(contestant, tuned, self.seeds[0], lane="memory")]
+        cases = [self.case(contestant, tuned, seed) for seed in seeds] if "accuracy" in self.lanes else []
+        if "memory" in self.lanes:
+            cases.append(self.case(contestant, tuned, self.seeds[0], lane="memory"))
+        return cases
 
     def time_case(self, contestant: Contestant, tuned: Tuned) -> Case:
         """The timing of the chosen trial, one for each contestant of a block."""
@@ -84,7 +100,8 @@ class Plan:
             return 1
         trials = len(contestant.trials)
         first = self.suite.tuning_seeds if trials > 1 else len(self.seeds)
-        return trials * first + (len(self.seeds) - first) + 2
+        quality = trials * first + (len(self.seeds) - first)
+        return quality * ("accuracy" in self.lanes) + ("memory" in self.lanes) + ("time" in self.lanes)
 
     def case(
         self, contestant: Contestant, tuned: Tuned, seed: int, *, lane: Lane = "accuracy", stage: Stage = "final"
@@ -115,12 +132,12 @@ class Plan:
             device=self._selection.device,
             stage=stage,
             code=_digest({name: self._identity.code.get(name, "") for name in ("harness", package, judge)}),
-            quick=self.suite.quick,
+            form=self.suite.form,
         )
         return replace(case, key=self._key(case))
 
     def _key(self, case: Case) -> str:
-        facts = {name: value for name, value in asdict(case).items() if name not in ("key", "stage", "quick", "tuned")}
+        facts = {name: value for name, value in asdict(case).items() if name not in ("key", "stage", "form", "tuned")}
         rounds = self.suite.rounds if case.lane == "time" else None
         return _digest({**facts, "packages": self._identity.packages, "rounds": rounds})
 
@@ -199,6 +216,8 @@ def missing_requirements(requires: Iterable[str]) -> list[str]:
 def _narrowed(suite: Suite, host: Host, selection: Selection) -> Suite:
     """The suite with the user's globs, seeds and fixed parameters; raises UsageError for what matches nothing."""
     problems: list[str] = []
+    if suite.tuning and "accuracy" not in selection.lanes:
+        problems.append("--lane: what is tuned is chosen by its quality: add --lane accuracy, or take --track")
     all_techniques = select_techniques(suite, host)
     chosen = _matching(selection.techniques, all_techniques, "technique", problems)
     workloads = _matching(selection.workloads, suite.workloads, "workload", problems)

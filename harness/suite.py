@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.api import Claim, Suite, UsageError, check_id
+from harness.api import Claim, Form, Suite, UsageError, check_id
 from harness.host import Host, matches, nearest
 
 _REQUIRED = {
@@ -29,8 +29,10 @@ _OPTIONAL = {
     "margins": dict,
     "claims": list,
     "quick": dict,
+    "track": dict,
 }
-_QUICK = ("workloads", "techniques", "seeds", "tuning_seeds", "rounds", "tuning", "settings")
+_OVERRIDES = ("workloads", "techniques", "seeds", "tuning_seeds", "rounds", "tuning", "settings")
+"""What a suite's ``[quick]`` and ``[track]`` tables may say."""
 _CLAIM = {"id": str, "source": str, "says": str, "test": dict}
 _TEST = {"metric": str, "better": str, "than": str}
 
@@ -57,8 +59,10 @@ def find_suite(name: str, host: Host) -> Path:
     return host.declared.suites[host.resolve("suites", name)].spec
 
 
-def read_suite(name: str, host: Host, *, quick: bool = False) -> Suite:
-    """Read and check a suite by id, short name or path; with ``quick`` its ``[quick]`` table overrides the rest.
+def read_suite(name: str, host: Host, *, form: Form = "full") -> Suite:
+    """Read and check a suite by id, short name or path; the table named as the ``form`` overrides the rest.
+
+    The form ``track`` is not tuned unless its table says so: every technique runs at its defaults.
 
     Raises UsageError with every problem found, each naming the file, the key, what was expected and the nearest
     right name.
@@ -66,14 +70,15 @@ def read_suite(name: str, host: Host, *, quick: bool = False) -> Suite:
     path = find_suite(name, host)
     data = _parse(path)
     problems = _Problems(path)
-    if quick:
-        shortcut = data.get("quick")
-        if not isinstance(shortcut, dict):
-            raise UsageError(f"{path}: has no [quick] table, so --quick means nothing here; leave it out")
-        problems.keys(shortcut, _QUICK, "quick.")
-        data = {**data, **{key: value for key, value in shortcut.items() if key in _QUICK}}
+    if form != "full":
+        overrides = data.get(form)
+        if not isinstance(overrides, dict):
+            raise UsageError(f"{path}: has no [{form}] table, so --{form} means nothing here; leave it out")
+        problems.keys(overrides, _OVERRIDES, f"{form}.")
+        untuned: dict[str, Any] = {"tuning": {}} if form == "track" else {}
+        data = {**data, **untuned, **{key: value for key, value in overrides.items() if key in _OVERRIDES}}
     reader = _Reader(data, host, problems)
-    suite = reader.read(path, quick)
+    suite = reader.read(path, form)
     problems.raise_if_any()
     assert suite is not None
     return suite
@@ -127,7 +132,7 @@ class _Reader:
         self._host = host
         self._problems = problems
 
-    def read(self, path: Path, quick: bool) -> Suite | None:
+    def read(self, path: Path, form: Form) -> Suite | None:
         self._check_shape(path)
         if self._problems:
             # what follows reads values of the right types; names are checked all the same where they can be
@@ -158,7 +163,7 @@ class _Reader:
             margins=self._margins(),
             claims=self._claims(),
             rounds=data.get("rounds", DEFAULT_ROUNDS),
-            quick=quick,
+            form=form,
             source=str(path),
         )
 

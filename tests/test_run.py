@@ -306,3 +306,22 @@ def test_the_inline_executor_gives_the_same_quality(harness: Harness) -> None:
         rows = rows_of(harness)
         found.append({row["key"]: row["metrics"] for row in rows if row["lane"] == "accuracy"})
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("lane", ["accuracy", "memory", "time"])
+def test_a_lane_alone_leaves_rows_of_that_lane_only_and_a_table(harness: Harness, lane: str) -> None:
+    suite = str(TOYS / "toys.toml")
+    done = harness("run", *TOY_PLUGIN, "--suite", suite, "--track", "--lane", lane, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "(track: the form followed over commits" in done.stdout
+    assert "toy/good" in done.stdout
+    rows = rows_of(harness)
+    assert {row["lane"] for row in rows} == {lane}
+    assert all(row["status"] == "ok" and row["tuned"] == {} and row["form"] == "track" for row in rows)
+    assert len(rows) == 3 * (2 if lane == "accuracy" else 1)
+
+
+def test_what_is_tuned_cannot_be_timed_without_its_quality(harness: Harness) -> None:
+    done = harness("run", *TOY_PLUGIN, "--suite", str(TOYS / "toys.toml"), "--lane", "time")
+    assert done.returncode == 2
+    assert "add --lane accuracy, or take --track" in done.stderr

@@ -47,8 +47,8 @@ def test_a_suite_is_found_by_id_by_short_name_and_by_file(host: Host, tmp_path: 
 
 
 def test_quick_overrides_and_is_labelled(host: Host) -> None:
-    quick = read_suite("toys", host, quick=True)
-    assert quick.quick
+    quick = read_suite("toys", host, form="quick")
+    assert quick.form == "quick"
     assert quick.seeds == (0, 1)
     assert quick.tuning_seeds == 1
 
@@ -118,10 +118,17 @@ def test_what_is_not_toml_or_not_there_is_one_clear_line(host: Host, tmp_path: P
     assert "cannot be read" in problems(str(path), host)[0]
 
 
+def test_the_tracked_form_is_not_tuned_unless_its_table_says_so(host: Host, tmp_path: Path) -> None:
+    tracked = read_suite("toys", host, form="track")
+    assert (tracked.form, tracked.seeds, dict(tracked.tuning)) == ("track", (0, 1), {})
+    path = write(tmp_path, ("[track]\nseeds = 2\n", "[track]\nseeds = 2\ntuning = { lr = [0.1, 0.2] }\n"))
+    assert dict(read_suite(path, host, form="track").tuning) == {"lr": (0.1, 0.2)}
+
+
 def test_quick_needs_a_quick_table(host: Host, tmp_path: Path) -> None:
     path = write(tmp_path, ("[quick]\nseeds = 2\ntuning_seeds = 1\n", ""))
     with pytest.raises(UsageError, match="no \\[quick\\] table"):
-        read_suite(path, host, quick=True)
+        read_suite(path, host, form="quick")
 
 
 def test_seeds_are_a_count_or_a_list() -> None:

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.api import LANES
 from harness.cli.app import App, cache_folder, complete_from, current, plugin_options, store_option
 from harness.cli.output import check_format, show_view
 
 if TYPE_CHECKING:
-    from harness.api import Executor, Json
+    from harness.api import Executor, Form, Json, Lane
     from harness.execution.invocation import Resources
     from harness.host import Host
     from harness.plan import Plan, Selection
@@ -44,7 +45,9 @@ class RunOptions:
     seeds: str | None
     param: tuple[str, ...]
     device: str
+    lane: tuple[Lane, ...]
     quick: bool
+    track: bool
     jobs: int | None
     time_limit: float
     memory_limit: int | None
@@ -89,7 +92,11 @@ class _Bytes(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
 @click.option("--seeds", metavar="N|LIST", help="How many seeds, or which: 5, or 0,1,7.")
 @click.option("--param", multiple=True, metavar="K=V", help="Fix a parameter or a setting; it is then not tuned.")
 @click.option("--device", type=click.Choice(["cpu", "cuda", "mps"]), default="cpu", show_default=True)
+@click.option(
+    "--lane", multiple=True, type=click.Choice(LANES), help="Measure only quality, memory or time.  [default: all]"
+)
 @click.option("--quick", is_flag=True, help="The suite's short form, labelled as such.")
+@click.option("--track", is_flag=True, help="The form that is followed over commits: defaults, nothing tuned.")
 @click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Cases side by side.  [default: one a core]")
 @click.option(
     "--time-limit", type=click.FloatRange(min=0, min_open=True), default=TIME_LIMIT_S, show_default=True, metavar="S",
@@ -133,7 +140,7 @@ def _fresh(host: Host, options: RunOptions, store: Store) -> int:
     from harness.suite import read_suite
 
     assert options.suite is not None
-    suite = read_suite(options.suite, host, quick=options.quick)
+    suite = read_suite(options.suite, host, form=_form(options))
     selection = _selection(options)
     around = surroundings(host)
     plan = Plan(suite, host, selection, around.identity)
@@ -158,7 +165,9 @@ def _resume(host: Host, options: RunOptions, store: Store) -> int:
     from harness.execution.invocation import make_executor, resumed_selection, surroundings
     from harness.plan import Plan
 
-    given = [name for name in ("technique", "workload", "seeds", "param", "quick") if getattr(options, name)]
+    given = [
+        name for name in ("technique", "workload", "seeds", "param", "lane", "quick", "track") if getattr(options, name)
+    ]
     if given:
         raise UsageError(f"--resume finishes a run as it was begun: leave out --{', --'.join(given)}")
     assert options.resume is not None
@@ -236,6 +245,14 @@ def _tuned(trial: Mapping[str, Json]) -> str:
     return ", ".join(f"{key} {value}" for key, value in trial.items()) or "not tuned"
 
 
+def _form(options: RunOptions) -> Form:
+    if options.quick and options.track:
+        from harness.api import UsageError
+
+        raise UsageError("--quick and --track are two forms of a suite: take one")
+    return "quick" if options.quick else "track" if options.track else "full"
+
+
 def _selection(options: RunOptions) -> Selection:
     from harness.plan import Selection
     from harness.suite import parse_seeds
@@ -245,6 +262,7 @@ def _selection(options: RunOptions) -> Selection:
         workloads=options.workload,
         seeds=parse_seeds(options.seeds) if options.seeds else (),
         params=_params(options.param),
+        lanes=options.lane or LANES,
         device=options.device,
     )
 

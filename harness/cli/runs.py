@@ -17,6 +17,7 @@ _ENDS = {0: "ok", 1: "some failed", 130: "interrupted"}
 @json_option
 def runs(store: Path | None, as_json: bool) -> None:
     """List the runs of the store, the latest last."""
+    from harness.report.notes import of_form
     from harness.results.index import Index
     from harness.results.store import Store, default_store_path
 
@@ -33,7 +34,7 @@ def runs(store: Path | None, as_json: bool) -> None:
     rows = [
         [
             run.id,
-            run.problem or f"{run.suite} v{run.suite_version}{' (quick)' if run.quick else ''}",
+            run.problem or f"{run.suite} v{run.suite_version}{of_form(run.form)}",
             run.started[:16].replace("T", " "),
             f"{run.rows}/{run.planned}",
             run.failed or "",

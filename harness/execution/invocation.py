@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from harness.api import DISTRIBUTION, Executor, ExecutorOptions, Json, Limits, RunInfo, Suite
+from harness.api import DISTRIBUTION, Executor, ExecutorOptions, Json, Lane, Limits, RunInfo, Suite
 from harness.execution.lanes import THREADS
 from harness.execution.runner import Progress, Runner, Session
 from harness.host import Host
@@ -116,6 +116,7 @@ def selection_json(selection: Selection, resources: Resources) -> dict[str, Json
         "workloads": list(selection.workloads),
         "seeds": list(selection.seeds),
         "params": dict(selection.params),
+        "lanes": list(selection.lanes),
         "device": selection.device,
         "jobs": resources.jobs,
         "executor": resources.executor,
@@ -146,4 +147,5 @@ def planned_rows(plan: Plan) -> int:
 def resumed_selection(info: RunInfo) -> tuple[Suite, Selection]:
     """The suite and selection of a stored run; its suite is narrowed to the selection already."""
     params = cast(Mapping[str, Json], info.selection["params"])
-    return info.suite, Selection(params=params, device=str(info.selection["device"]))
+    lanes = cast(Sequence[Lane], info.selection["lanes"])
+    return info.suite, Selection(params=params, lanes=tuple(lanes), device=str(info.selection["device"]))

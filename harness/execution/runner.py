@@ -53,8 +53,8 @@ class _State:
 
     @property
     def alive(self) -> bool:
-        """Whether anything it was asked worked, so that more is worth asking."""
-        return any(row.ok for row in self.rows)
+        """Whether anything it was asked worked, if it was asked, so that more is worth asking."""
+        return not self.rows or any(row.ok for row in self.rows)
 
 
 class Runner:
@@ -82,7 +82,7 @@ class Runner:
                 if not state.over:
                     self._ask(state, self._plan.trial_cases(state.contestant))
             self._drain()
-            for workload in self._plan.suite.workloads:
+            for workload in self._plan.suite.workloads if "time" in self._plan.lanes else ():
                 self._time(workload)
         finally:
             self._executor.close()
@@ -92,7 +92,7 @@ class Runner:
     def _skip_unavailable(self) -> None:
         for state in self._states:
             if state.contestant.skip:
-                case = self._plan.trial_cases(state.contestant)[0]
+                case = self._plan.first_case(state.contestant)
                 self._owner[case.key] = state
                 self._end(state)
                 self._finish(case, _skipped(state.contestant.skip))
@@ -101,7 +101,7 @@ class Runner:
         """Make the base models, one process a workload; where that fails its contestants leave one row each."""
         for workload in self._plan.suite.workloads:
             states = [state for state in self._states if state.contestant.workload == workload and not state.over]
-            cases = [self._plan.trial_cases(state.contestant)[0] for state in states]
+            cases = [self._plan.first_case(state.contestant) for state in states]
             if not states or all(case.key in self._session.stored for case in cases):
                 continue
             self._executor.submit(Unit(cases=(cases[0],), prepare=True))

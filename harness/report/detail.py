@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness.api import Json, Row, UsageError
 from harness.report import units
-from harness.report.notes import run_label, short
+from harness.report.notes import of_form, run_label, short
 
 if TYPE_CHECKING:
     from harness.analysis.summary import TechniqueSummary
@@ -75,7 +75,7 @@ def show_row(row: Row) -> str:
         "took": f"{units.duration(reply.wall_s)} wall, {units.duration(reply.cpu_s)} cpu, load {reply.load:.2f}",
         "samples": ", ".join(f"{name} {len(taken)}" for name, taken in {**reply.samples, **reply.series}.items()),
         "started": row.started,
-        "run": f"{row.run}{' (quick)' if case.quick else ''}",
+        "run": f"{row.run}{of_form(case.form)}",
         "suite": f"{case.suite} v{case.suite_version}, workload v{case.workload_version}, plugin {case.plugin_version}",
         "code": case.code,
         "key": case.key,
@@ -92,7 +92,7 @@ def show_run(view: RunView) -> str:
     """How a run was begun and how it ended, what it ran on and with, and what failed in it."""
     info = view.info
     end = {None: "unfinished", 0: "all cases ok", 1: "some cases failed", 130: "interrupted"}
-    suite = f"{info.suite.id} v{info.suite.version}{' (quick)' if info.suite.quick else ''}: {info.suite.title}"
+    suite = f"{info.suite.id} v{info.suite.version}{of_form(info.suite.form)}: {info.suite.title}"
     facts: dict[str, object] = {
         "run": info.id,
         "suite": suite,

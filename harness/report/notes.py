@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from harness.analysis.significance import permutation_floor
 from harness.report import units
@@ -14,14 +14,25 @@ if TYPE_CHECKING:
     from harness.analysis.intervals import Estimate
     from harness.analysis.summary import TechniqueSummary
     from harness.analysis.view import RunView, WorkloadView
-    from harness.api import Metric
+    from harness.api import Form, Metric
 
 _ISA = (("avx512f", "AVX512"), ("avx2", "AVX2"), ("sve", "SVE"), ("asimd", "NEON"))
+
+
+_FORMS: Final[Mapping[str, str]] = {
+    "quick": " (quick: a short form, for a first look only)",
+    "track": " (track: the form followed over commits, at defaults, not tuned)",
+}
 
 
 def short(identifier: str) -> str:
     """``digits-split`` of ``core/digits-split``."""
     return identifier.rpartition("/")[2]
+
+
+def of_form(form: Form) -> str:
+    """`` (quick)`` where a run is not of the whole suite."""
+    return "" if form == "full" else f" ({form})"
 
 
 def run_label(view: RunView) -> str:
@@ -35,7 +46,7 @@ def heading(view: RunView, workload: WorkloadView) -> str:
     lengths = [len(one.quality.values) for one in workload.techniques if one.quality]
     seeds = max(lengths, default=0)
     parts = [
-        f"{info.suite.id}{' (quick: a short form, for a first look only)' if info.suite.quick else ''}",
+        f"{info.suite.id}{_FORMS.get(info.suite.form, '')}",
         short(workload.workload),
         f"{seeds} seed{'s' if seeds != 1 else ''}",
         _tuning(view, workload),

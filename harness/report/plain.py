@@ -34,8 +34,9 @@ def plain_table(view: RunView, format_: str) -> str:
 
 
 def _cells(view: RunView, workload: WorkloadView, one: TechniqueSummary) -> dict[str, str]:
-    """A technique's cells by heading; the quick form is named where no one can miss it."""
-    first = "technique (quick run)" if view.info.suite.quick else "technique"
+    """A technique's cells by heading; a form that is not the whole suite is named where no one can miss it."""
+    form = view.info.suite.form
+    first = "technique" if form == "full" else f"technique ({form} run)"
     cells = {"workload": short(workload.workload)} if len(view.workloads) > 1 else {}
     cells[first] = one.technique
     tuned = tuned_column(workload)

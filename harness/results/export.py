@@ -18,7 +18,7 @@ _STRINGS: Final = ("run", "suite", "workload", "technique", "stage", "lane", "tu
 _PROVENANCE: Final = ("device", "plugin_version", "code", "started", "status", "reason", "metric")
 _WHOLE: Final = ("suite_version", "workload_version", "seed")
 
-COLUMNS: Final = (*_STRINGS, *_WHOLE, "quick", *_PROVENANCE, "value")
+COLUMNS: Final = (*_STRINGS, *_WHOLE, "form", *_PROVENANCE, "value")
 """The columns of the tidy long form."""
 
 
@@ -58,7 +58,7 @@ def write_parquet(rows: Iterable[Row], path: Path) -> None:
         raise UsageError(
             "parquet needs pyarrow, which is not installed", f"install it: pip install '{DISTRIBUTION}[parquet]'"
         ) from error
-    kinds = dict.fromkeys(_WHOLE, pa.int64()) | {"quick": pa.bool_(), "value": pa.float64()}
+    kinds = dict.fromkeys(_WHOLE, pa.int64()) | {"value": pa.float64()}
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS])
     records = [
         {**record, "value": None if record["value"] is None else float(record["value"])} for record in long_form(rows)

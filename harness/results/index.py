@@ -9,15 +9,15 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from harness.api import Row, UsageError
+from harness.api import Form, Row, UsageError
 from harness.results.store import ROWS_FILE, RUN_FILE, Store, StoredRun
 
 INDEX_FILE: Final = "index.sqlite"
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 _SCHEMA: Final = """
 CREATE TABLE runs (
-    id TEXT PRIMARY KEY, stamp TEXT NOT NULL, suite TEXT, suite_version INTEGER, quick INTEGER, started TEXT,
+    id TEXT PRIMARY KEY, stamp TEXT NOT NULL, suite TEXT, suite_version INTEGER, form TEXT, started TEXT,
     finished TEXT, exit_code INTEGER, planned INTEGER, rows INTEGER, failed INTEGER, problem TEXT NOT NULL
 );
 CREATE TABLE figures (
@@ -37,7 +37,7 @@ class RunSummary:
     id: str
     suite: str = ""
     suite_version: int = 0
-    quick: bool = False
+    form: Form = "full"
     started: str = ""
     finished: str = ""
     exit_code: int | None = None
@@ -73,7 +73,7 @@ class Index:
         columns = tuple(RunSummary.__dataclass_fields__)
         with self._connection() as db:
             found = db.execute(f"SELECT {', '.join(columns)} FROM runs ORDER BY id").fetchall()
-        return [RunSummary(**{**dict(zip(columns, row, strict=True)), "quick": bool(row[3])}) for row in found]
+        return [RunSummary(**dict(zip(columns, row, strict=True))) for row in found]
 
     def history(self, technique: str, workload: str, metric: str) -> list[HistoryPoint]:
         """Every stored value of a metric, oldest first; failed cases and values that aren't numbers have none."""
@@ -161,7 +161,7 @@ def _make_tables(db: sqlite3.Connection) -> None:
 def _insert(db: sqlite3.Connection, stored: StoredRun, stamp: str) -> None:
     info = stored.info
     failed = sum(row.failed for row in stored.rows)
-    run = (info.id, stamp, info.suite.id, info.suite.version, info.suite.quick, info.started, info.finished)
+    run = (info.id, stamp, info.suite.id, info.suite.version, info.suite.form, info.started, info.finished)
     db.execute(
         "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '')",
         (*run, info.exit_code, info.planned, len(stored.rows), failed),

@@ -10,7 +10,21 @@ from numbers import Real
 from pathlib import Path
 from typing import Any, Final, TypeVar, get_args
 
-from harness.api import DISTRIBUTION, STATUSES, Case, Claim, Json, Lane, Reply, Row, RunInfo, Stage, Suite, UsageError
+from harness.api import (
+    DISTRIBUTION,
+    LANES,
+    STATUSES,
+    Case,
+    Claim,
+    Form,
+    Json,
+    Reply,
+    Row,
+    RunInfo,
+    Stage,
+    Suite,
+    UsageError,
+)
 
 SCHEMA: Final = 1
 """The version written; raised by hand when a stored field changes its meaning or goes."""
@@ -28,6 +42,7 @@ _SHAPES: Final[Mapping[str, tuple[type, ...]]] = {
     "bool": (bool,),
     "int | None": (int, type(None)),
     "Lane": (str,),
+    "Form": (str,),
     "Stage": (str,),
     "Status": (str,),
     "Sequence[str]": (list,),
@@ -41,7 +56,8 @@ _SHAPES: Final[Mapping[str, tuple[type, ...]]] = {
 }
 
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
-    "Lane": get_args(Lane),
+    "Lane": LANES,
+    "Form": get_args(Form),
     "Stage": get_args(Stage),
     "Status": STATUSES,
 }
@@ -49,7 +65,7 @@ _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
 # The order in which a person reads a row: what became of which case first, provenance last.
 _ROW_ORDER: Final = (
     *("schema", "status", "reason", "technique", "workload", "seed", "lane", "stage", "tuned", "metrics"),
-    *("notes", "phases", "wall_s", "cpu_s", "load", "started", "run", "key", "suite", "suite_version", "quick"),
+    *("notes", "phases", "wall_s", "cpu_s", "load", "started", "run", "key", "suite", "suite_version", "form"),
     *("contract", "technique_target", "plugin_version", "workload_version", "workload_target", "device", "code"),
     *("params", "settings", "detail", "series", "samples", "environment"),
 )

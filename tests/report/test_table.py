@@ -157,7 +157,7 @@ def test_claims_iqm_and_next_steps_stand_below_the_tables(view: RunView) -> None
 
 
 def test_a_quick_run_is_labelled_in_every_format(builders) -> None:
-    quick = builders.make_suite(quick=True)
+    quick = builders.make_suite(form="quick")
     view = view_of(builders, builders.scored("toys/a", [90.0, 91.0]), quick)
     for name in ("table", "github", "html", "json"):
         assert "quick" in render(view, name)

@@ -47,7 +47,7 @@ def make_suite(**changes: Any) -> Suite:
         "margins": {"accuracy": 1.0},
         "claims": (),
         "rounds": 20,
-        "quick": False,
+        "form": "full",
         "source": "toy.toml",
     }
     return Suite(**{**given, **changes})

@@ -36,7 +36,7 @@ def test_runs_are_listed_with_their_counts(store: Store, builders) -> None:
     listed = Index(store).runs()
     assert [run.id for run in listed] == [first, second]
     assert [(run.rows, run.failed, run.planned, run.exit_code) for run in listed] == [(2, 0, 2, 0), (1, 1, 1, 1)]
-    assert (listed[0].suite, listed[0].quick, listed[0].problem) == ("toy", False, "")
+    assert (listed[0].suite, listed[0].form, listed[0].problem) == ("toy", "full", "")
 
 
 def test_history_holds_what_worked_oldest_first_with_its_provenance(store: Store, builders) -> None:

@@ -27,7 +27,7 @@ cases = st.builds(
     **dict.fromkeys(("suite_version", "workload_version", "seed"), st.integers(0, 2**40)),
     lane=st.sampled_from(("accuracy", "memory", "time")),
     stage=st.sampled_from(("tuning", "final")),
-    quick=st.booleans(),
+    form=st.sampled_from(["full", "quick", "track"]),
 )
 replies = st.builds(
     Reply,
@@ -110,8 +110,8 @@ def test_a_field_of_the_wrong_kind_is_refused_by_name(builders, change: dict[str
 
 def test_a_missing_field_is_refused_by_name_unless_it_has_a_default(builders) -> None:
     stored = row_to_json(builders.make_row())
-    del stored["quick"]
-    assert row_from_json(stored, "here").case.quick is False
+    del stored["form"]
+    assert row_from_json(stored, "here").case.form == "full"
     del stored["technique"]
     with pytest.raises(UsageError, match="field 'technique' is missing"):
         row_from_json(stored, "here")
