@@ -30,7 +30,7 @@ _FINETUNE_SETTINGS: Final = {
     "validation_images": 200,
 }
 
-_REGULARIZE_METRICS: Final = ("accuracy", "loss", "train_accuracy", "val_accuracy", "val_loss")
+_REGULARIZE_METRICS: Final = ("accuracy", "loss", "train_accuracy", "train_loss", "val_accuracy", "val_loss")
 
 
 def _regularize(
@@ -156,6 +156,7 @@ METRICS: Final = (
     _metric("accuracy", "%", "higher", "accuracy", "share of held-out test examples classified right"),
     _metric("loss", "nats", "lower", "accuracy", "mean cross-entropy on held-out test examples"),
     _metric("train_accuracy", "%", "higher", "accuracy", "share of training examples classified right, at the end"),
+    _metric("train_loss", "nats", "lower", "accuracy", "mean cross-entropy on training examples, at the end"),
     _metric("val_accuracy", "%", "higher", "accuracy", "share of validation examples classified right"),
     _metric("val_loss", "nats", "lower", "accuracy", "mean cross-entropy on validation examples"),
     _metric("trainable_parameters", "", "lower", "accuracy", "parameters that train, the head included"),

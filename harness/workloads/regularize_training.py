@@ -196,6 +196,7 @@ def quality(technique: RegularizeTechnique, model: nn.Module, problem: Problem) 
         "accuracy": accuracy["test"],
         "loss": loss["test"],
         "train_accuracy": accuracy["train"],
+        "train_loss": loss["train"],
         "val_accuracy": accuracy["val"],
         "val_loss": loss["val"],
     }
