@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 from harness.analysis.intervals import ROUNDING, Estimate, deviation, mean_interval
 from harness.analysis.significance import (
@@ -21,6 +21,8 @@ from harness.analysis.significance import (
 Scores = Mapping[int, float]
 """One value a seed."""
 
+Name = TypeVar("Name", bound=Hashable)
+
 Verdict = Literal["better", "worse", "same", "undecided"]
 
 Decider = Literal["permutation", "t", "exact", "none"]
@@ -34,6 +36,15 @@ class Rule:
 
     margin: float
     higher_is_better: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sides:
+    """What is compared with what, and by which rule."""
+
+    own: Scores
+    other: Scores
+    rule: Rule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,13 +115,23 @@ def compare_family(contestants: Mapping[str, Scores], baseline: Scores, rule: Ru
     ``better`` and ``worse`` need a 95 % interval without 0, a corrected p below .05 and a difference of at least the
     margin; ``same`` an interval inside the margin; the rest is ``undecided``.
     """
-    pairs = {name: _pair(scores, baseline) for name, scores in contestants.items()}
+    return compare_each({name: Sides(own=own, other=baseline, rule=rule) for name, own in contestants.items()})
+
+
+def compare_each(sides: Mapping[Name, Sides], *, families: int = 1) -> dict[Name, Comparison]:
+    """As `compare_family`, every comparison with another side and a rule of its own.
+
+    ``families`` is how many such families share the error level of .05, each getting an equal part of it.
+    """
+    pairs = {name: _pair(one.own, one.other) for name, one in sides.items()}
     tested = [name for name, one in pairs.items() if _testable(one)]
-    values, deciders = _p_values([pairs[name] for name in tested])
-    found = {name: _untested(one, rule) for name, one in pairs.items() if name not in tested}
-    for name, p, p_holm, decider in zip(tested, values, holm(values), deciders, strict=True):
-        found[name] = _tested(pairs[name], rule, p=p, p_holm=p_holm, family=len(tested), decided_by=decider)
-    return {name: found[name] for name in contestants}
+    values, deciders = _p_values([pairs[name] for name in tested], families)
+    corrected = [min(1.0, families * p) for p in holm(values)]
+    found = {name: _untested(one, sides[name].rule) for name, one in pairs.items() if name not in tested}
+    size = families * len(tested)
+    for name, p, p_holm, decider in zip(tested, values, corrected, deciders, strict=True):
+        found[name] = _tested(pairs[name], sides[name].rule, p=p, p_holm=p_holm, family=size, decided_by=decider)
+    return {name: found[name] for name in sides}
 
 
 def _pair(own: Scores, baseline: Scores) -> _Pairs:
@@ -122,7 +143,7 @@ def _testable(pairs: _Pairs) -> bool:
     return len(pairs.own) >= 2 and (pairs.identical or not pairs.deterministic)
 
 
-def _p_values(tested: Sequence[_Pairs]) -> tuple[list[float], list[Decider]]:
+def _p_values(tested: Sequence[_Pairs], families: int) -> tuple[list[float], list[Decider]]:
     """One p a comparison, and which test it is from: the permutation test wherever its floor lets it pass Holm."""
     values = [1.0] * len(tested)
     deciders: list[Decider] = ["exact"] * len(tested)
@@ -131,7 +152,7 @@ def _p_values(tested: Sequence[_Pairs]) -> tuple[list[float], list[Decider]]:
         n = len(one.own)
         if one.identical:
             continue
-        if one.constant or permutation_floor(n) * len(tested) < ALPHA:
+        if one.constant or permutation_floor(n) * len(tested) * families < ALPHA:
             by_length.setdefault(n, []).append(index)
             deciders[index] = "permutation"
         else:
