@@ -44,6 +44,9 @@ STATUSES: Final[tuple[Status, ...]] = get_args(Status)
 FAILED: Final[frozenset[str]] = frozenset({"error", "incorrect", "oom", "timeout", "crash", "lost"})
 """The statuses that make a run exit with 1. ``unavailable`` and ``skipped`` were never started."""
 
+WARNING: Final = "warning: "
+"""How a note begins that every reader of the table should see; what follows it is the same on every seed."""
+
 Stage = Literal["tuning", "final"]
 
 Form = Literal["full", "quick", "track"]
@@ -205,7 +208,10 @@ class CaseContext:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What an accuracy case found: one number a metric, curves over training, and notes for the reader."""
+    """What an accuracy case found: one number a metric, curves over training, and notes for the reader.
+
+    A note that begins with `WARNING` stands below the table, with the number of seeds it was given on.
+    """
 
     metrics: Mapping[str, float]
     series: Mapping[str, Sequence[float]] = field(default_factory=dict)
@@ -249,9 +255,17 @@ class Workload(Protocol):
 # ---------------------------------------------------------------------------------- suites, cases and rows
 
 
+ClaimKind = Literal["better", "same", "gain"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A paper's statement as a comparison: on ``metric``, ``better`` beats ``than``, each at its best tuning."""
+    """A paper's statement as a comparison on ``metric`` of two techniques, each at its best tuning.
+
+    ``better``: ``better`` beats ``than``. ``same``: the two differ by less than the margin. ``gain``: ``better`` gains
+    more over ``than`` on ``workload`` than on ``less_on``. It holds on ``workload``, or on every one where that is
+    empty. ``margin``, in the metric's unit, takes the place of the suite's.
+    """
 
     id: str
     source: str
@@ -259,6 +273,10 @@ class Claim:
     metric: str
     better: str
     than: str
+    kind: ClaimKind = "better"
+    workload: str = ""
+    less_on: str = ""
+    margin: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 from harness.api import LANES, Case, Json, Lane, Skip, Stage, Suite, UsageError
 from harness.host import Host, matches, nearest
+from harness.pins import base_of, check_values, is_pinned, resolve_pinned, values_of
 from harness.suite import select_techniques
 
 Tuned = Mapping[str, Json]
@@ -107,9 +108,10 @@ class Plan:
         self, contestant: Contestant, tuned: Tuned, seed: int, *, lane: Lane = "accuracy", stage: Stage = "final"
     ) -> Case:
         """One case, with its key."""
-        technique = self._host.techniques[contestant.technique]
-        workload = self._host.workloads[contestant.workload]
-        fixed = {**self.suite.settings, **self._selection.params, **tuned}
+        technique = self._host.techniques[base_of(contestant.technique)]
+        workload = self._host.workloads[base_of(contestant.workload)]
+        fixed = {**self.suite.settings, **self._fixed(contestant.technique), **tuned}
+        settings = fixed | values_of(contestant.workload)
         own = technique.spec.params
         package = self._host.module_of(technique.plugin)
         judge = self._host.module_of(workload.plugin)
@@ -125,7 +127,7 @@ class Plan:
             technique_target=technique.spec.target,
             plugin_version=self._host.version_of(technique.plugin),
             params={key: fixed.get(key, value) for key, value in own.items()},
-            settings={key: _fixed(key, value, fixed, own) for key, value in workload.spec.settings.items()},
+            settings={key: _fixed(key, value, settings, own) for key, value in workload.spec.settings.items()},
             tuned=dict(tuned),
             seed=seed,
             lane=lane,
@@ -144,37 +146,41 @@ class Plan:
     def _contestants(self) -> Iterable[Contestant]:
         for workload in self.suite.workloads:
             for technique in select_techniques(self.suite, self._host):
-                trials = self._trials(workload, technique)
+                fixed = self._fixed(technique) | values_of(workload)
+                trials = self._trials(workload, technique, fixed)
                 yield Contestant(
                     workload=workload,
                     technique=technique,
                     trials=trials,
-                    skip=self._unavailable(technique, workload) or self._unequal(trials),
+                    skip=self._unavailable(technique, workload) or self._unequal(trials, fixed),
                 )
 
-    def _trials(self, workload: str, technique: str) -> tuple[Tuned, ...]:
-        """The technique's own space or else the suite's grid, without what the user fixed, thinned to equal size.
+    def _fixed(self, technique: str) -> dict[str, Json]:
+        """What the user and the name of the technique fix, so that it is not tuned."""
+        return {**self._selection.params, **values_of(technique)}
+
+    def _trials(self, workload: str, technique: str, fixed: Mapping[str, Json]) -> tuple[Tuned, ...]:
+        """The technique's own space or else the suite's grid, without what is fixed, thinned to equal size.
 
         Where the grid varies nothing that the technique or the workload has, there is one trial.
         """
-        fixed = self._selection.params
-        spec = self._host.techniques[technique].spec
-        known = {*spec.params, *self._host.workloads[workload].spec.settings}
+        spec = self._host.techniques[base_of(technique)].spec
+        known = {*spec.params, *self._host.workloads[base_of(workload)].spec.settings}
         space = spec.space or self.suite.tuning
         if not self.suite.tuning or not known & {*space}:
             return ({},)
         return _thin(_grid(space, fixed), len(_grid(self.suite.tuning, fixed)))
 
-    def _unequal(self, trials: Sequence[Tuned]) -> Skip | None:
-        budget = len(_grid(self.suite.tuning, self._selection.params))
+    def _unequal(self, trials: Sequence[Tuned], fixed: Mapping[str, Json]) -> Skip | None:
+        budget = len(_grid(self.suite.tuning, fixed))
         if len(trials) >= budget or trials == ({},):
             return None
         return Skip(reason=f"its space has {len(trials)} trials where every technique of the suite gets {budget}")
 
     def _unavailable(self, technique: str, workload: str) -> Skip | None:
         missing = [
-            *missing_requirements(self._host.techniques[technique].spec.requires),
-            *missing_requirements(self._host.workloads[workload].spec.requires),
+            *missing_requirements(self._host.techniques[base_of(technique)].spec.requires),
+            *missing_requirements(self._host.workloads[base_of(workload)].spec.requires),
         ]
         if not missing:
             return None
@@ -219,16 +225,18 @@ def _narrowed(suite: Suite, host: Host, selection: Selection) -> Suite:
     if suite.tuning and "accuracy" not in selection.lanes:
         problems.append("--lane: what is tuned is chosen by its quality: add --lane accuracy, or take --track")
     all_techniques = select_techniques(suite, host)
-    chosen = _matching(selection.techniques, all_techniques, "technique", problems)
-    workloads = _matching(selection.workloads, suite.workloads, "workload", problems)
-    known = {key: value for name in all_techniques for key, value in host.techniques[name].spec.params.items()}
-    known |= {key: value for name in suite.workloads for key, value in host.workloads[name].spec.settings.items()}
-    for key, chosen_value in selection.params.items():
-        if isinstance(known.get(key), (int, float)) and not isinstance(chosen_value, (int, float)):
-            problems.append(f"--param {key}={chosen_value}: expected a number, like {known[key]}")
-        if key not in known:
-            hint = nearest(key, known) or f"; known: {', '.join(sorted(known))}"
-            problems.append(f"--param {key}: no technique or workload of suite {suite.id!r} has it{hint}")
+    asked = {
+        kind: _pinned(getattr(selection, kind), kind, suite, host, problems) for kind in ("techniques", "workloads")
+    }
+    chosen = _matching(asked["techniques"], all_techniques, "technique", problems)
+    workloads = _matching(asked["workloads"], suite.workloads, "workload", problems)
+    known = {key: value for name in all_techniques for key, value in host.techniques[base_of(name)].spec.params.items()}
+    for name in suite.workloads:
+        known |= host.workloads[base_of(name)].spec.settings
+    try:
+        check_values(selection.params, known, "--param")
+    except UsageError as error:
+        problems.extend(error.problems)
     if problems:
         raise UsageError(*problems)
     seeds = selection.seeds or suite.seeds
@@ -246,11 +254,33 @@ def _matching(patterns: Sequence[str], names: Sequence[str], what: str, problems
         return list(names)
     chosen: dict[str, None] = {}
     for pattern in patterns:
+        if is_pinned(pattern):
+            chosen[pattern] = None
+            continue
         found = [name for name in names if matches(pattern, name)]
         if not found:
             problems.append(f"--{what} {pattern!r} matches no {what} of the suite{nearest(pattern, names)}")
         chosen.update(dict.fromkeys(found))
-    return [name for name in names if name in chosen]
+    return [*(name for name in names if name in chosen), *(name for name in chosen if name not in names)]
+
+
+def _pinned(patterns: Sequence[str], kind: str, suite: Suite, host: Host, problems: list[str]) -> list[str]:
+    """The patterns, those that pin values with their full names and held against the suite's contract."""
+    names = []
+    for pattern in patterns:
+        if is_pinned(pattern):
+            try:
+                name = resolve_pinned(kind, pattern, host)
+            except UsageError as error:
+                problems.extend(error.problems)
+                continue
+            contract = getattr(host, kind)[base_of(name)].spec.contract
+            if contract != suite.contract:
+                problems.append(f"{name} has contract {contract!r}; suite {suite.id!r} is of {suite.contract!r}")
+            names.append(name)
+        else:
+            names.append(pattern)
+    return names
 
 
 def _fixed(key: str, value: Json, fixed: Mapping[str, Json], own: Mapping[str, Json]) -> Json:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from harness.api import Claim, Form, Suite, UsageError, check_id
+from harness.api import Claim, ClaimKind, Form, Suite, UsageError, check_id
 from harness.host import Host, matches, nearest
+from harness.pins import base_of, is_pinned, resolve_pinned
 
 _REQUIRED = {
     "title": str,
@@ -34,7 +36,17 @@ _OPTIONAL = {
 _OVERRIDES = ("workloads", "techniques", "seeds", "tuning_seeds", "rounds", "tuning", "settings")
 """What a suite's ``[quick]`` and ``[track]`` tables may say."""
 _CLAIM = {"id": str, "source": str, "says": str, "test": dict}
-_TEST = {"metric": str, "better": str, "than": str}
+_TESTS: Mapping[ClaimKind, tuple[str, ...]] = {
+    "same": ("same", "as"),
+    "gain": ("gain_of", "over", "more_on", "than_on"),
+    "better": ("better", "than"),
+}
+"""The keys of a claim's test, by its kind, beside the metric: two techniques, for a gain two workloads as well."""
+_TEST_EXTRAS: Mapping[ClaimKind, Mapping[str, type]] = {
+    "same": {"workload": str, "margin": float},
+    "gain": {"margin": float},
+    "better": {"workload": str, "margin": float},
+}
 
 DEFAULT_ROUNDS = 20
 DEFAULT_TUNING_SEEDS = 2
@@ -203,7 +215,7 @@ class _Reader:
 
     def _name(self, kind: str, key: str, name: str) -> str:
         try:
-            return self._host.resolve(kind, name)
+            return resolve_pinned(kind, name, self._host)
         except UsageError as error:
             self._problems.add(key, str(error))
             return name
@@ -216,7 +228,7 @@ class _Reader:
             return
         for kind, names in (("workloads", workloads), ("techniques", techniques)):
             for name in names:
-                entry = getattr(self._host, kind).get(name)
+                entry = getattr(self._host, kind).get(base_of(name))
                 if entry and entry.spec.contract != contract:
                     self._problems.add(kind, f"{name} has contract {entry.spec.contract!r}; expected {contract!r}")
 
@@ -239,7 +251,8 @@ class _Reader:
                 self._problems.add(key, self._host.unknown("metric", name, self._host.metrics))
 
     def _check_tuning(self, workloads: Iterable[str]) -> None:
-        specs = [self._host.workloads[name].spec for name in workloads if name in self._host.workloads]
+        known = self._host.workloads
+        specs = [known[base_of(name)].spec for name in workloads if base_of(name) in known]
         settings = {key for spec in specs for key in spec.settings}
         techniques = [entry.spec for entry in self._host.techniques.values()]
         params = {key for spec in techniques if spec.contract == self._data["contract"] for key in spec.params}
@@ -247,8 +260,8 @@ class _Reader:
             if not _is(values, list) or not values or not all(_is_scalar(value) for value in values):
                 self._problems.add(f"tuning.{key}", f"{values!r}: expected a list of at least one value")
             if key not in settings | params:
-                known = sorted(settings | params)
-                hint = nearest(key, known) or f"; known: {', '.join(known)}"
+                names = sorted(settings | params)
+                hint = nearest(key, names) or f"; known: {', '.join(names)}"
                 self._problems.add(f"tuning.{key}", f"no workload setting and no technique parameter{hint}")
         self._problems.keys(self._data.get("settings", {}), sorted(settings), "settings.")
 
@@ -264,23 +277,44 @@ class _Reader:
         claims = []
         for number, claim in enumerate(self._data.get("claims", [])):
             where = f"claims[{number}]"
-            if not self._shape(claim, _CLAIM, where) or not self._shape(claim["test"], _TEST, f"{where}.test"):
+            if not self._shape(claim, _CLAIM, where):
                 continue
-            test = claim["test"]
-            self._metrics([(test["metric"], f"{where}.test.metric")])
-            pair = {key: self._name("techniques", f"{where}.test.{key}", test[key]) for key in ("better", "than")}
+            test, where = claim["test"], f"{where}.test"
+            kind: ClaimKind = next((kind for kind, (first, *_) in _TESTS.items() if first in test), "better")
+            if not self._shape(test, {"metric": str, **dict.fromkeys(_TESTS[kind], str)}, where, _TEST_EXTRAS[kind]):
+                continue
+            self._metrics([(test["metric"], f"{where}.metric")])
+            better, than, *places = (
+                self._name("techniques" if place < 2 else "workloads", f"{where}.{key}", test[key])
+                for place, key in enumerate(_TESTS[kind])
+            )
+            if "workload" in test:
+                places = [self._name("workloads", f"{where}.workload", test["workload"])]
             claims.append(
-                Claim(id=claim["id"], source=claim["source"], says=claim["says"], metric=test["metric"], **pair)
+                Claim(
+                    id=claim["id"],
+                    source=claim["source"],
+                    says=claim["says"],
+                    metric=test["metric"],
+                    kind=kind,
+                    better=better,
+                    than=than,
+                    workload=places[0] if places else "",
+                    less_on=places[1] if len(places) > 1 else "",
+                    margin=test.get("margin"),
+                )
             )
         return tuple(claims)
 
-    def _shape(self, table: object, kinds: Mapping[str, type], where: str) -> bool:
+    def _shape(
+        self, table: object, kinds: Mapping[str, type], where: str, extras: Mapping[str, type] = MappingProxyType({})
+    ) -> bool:
         if not isinstance(table, dict):
             self._problems.add(where, f"{table!r}: expected a table with {', '.join(kinds)}")
             return False
-        self._problems.keys(table, kinds, f"{where}.")
+        self._problems.keys(table, [*kinds, *extras], f"{where}.")
         right = True
-        for key, kind in kinds.items():
+        for key, kind in {**kinds, **{key: kind for key, kind in extras.items() if key in table}}.items():
             if not _is(table.get(key), kind):
                 found = f"{table[key]!r}: " if key in table else "missing; "
                 self._problems.add(f"{where}.{key}", f"{found}expected {_WORDS[kind]}")
@@ -293,7 +327,7 @@ def _is_scalar(value: object) -> bool:
 
 
 def _is_glob(name: str) -> bool:
-    return any(mark in name for mark in "*?[")
+    return not is_pinned(name) and any(mark in name for mark in "*?[")
 
 
 def _seeds(value: int | list[int]) -> tuple[int, ...]:
@@ -316,11 +350,12 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 
 def select_techniques(suite: Suite, host: Host) -> list[str]:
-    """The techniques of a suite, by full id: the baseline first, the rest sorted, each once."""
+    """The techniques of a suite, by full id and what it pins: the baseline first, the rest sorted, each once."""
     contract = suite.contract
     chosen = {
         full
         for full, entry in host.techniques.items()
         if entry.spec.contract == contract and any(matches(pattern, full) for pattern in suite.techniques)
     }
+    chosen |= {name for name in suite.techniques if is_pinned(name)}
     return [suite.baseline, *sorted(chosen - {suite.baseline})]

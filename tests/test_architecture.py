@@ -19,13 +19,14 @@ ALLOWED = {
     "workloads": {"api"},
     "builtin": {"api", "workloads"},
     "host": {"api", "hookspecs"},
-    "suite": {"api", "host"},
-    "plan": {"api", "host", "suite"},
+    "pins": {"api", "host"},
+    "suite": {"api", "host", "pins"},
+    "plan": {"api", "host", "pins", "suite"},
     "measure": {"api"},
     "results": {"api"},
     "analysis": {"api", "results"},
     "report": {"api", "results", "analysis"},
-    "execution": {"api", "host", "suite", "plan", "measure", "results", "analysis"},
+    "execution": {"api", "host", "pins", "suite", "plan", "measure", "results", "analysis"},
     "testing": {"api", "hookspecs", "host", "plan", "execution", "measure", "workloads"},
 }
 TORCH_ROOMS = {"workloads", "measure", "execution", "testing"}

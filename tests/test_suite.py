@@ -125,6 +125,31 @@ def test_the_tracked_form_is_not_tuned_unless_its_table_says_so(host: Host, tmp_
     assert dict(read_suite(path, host, form="track").tuning) == {"lr": (0.1, 0.2)}
 
 
+def test_a_claim_may_be_of_sameness_or_of_a_larger_gain(host: Host, tmp_path: Path) -> None:
+    head = '[[claims]]\nid = "{}"\nsource = "s"\nsays = "x"\ntest = {{ metric = "toy_score", {} }}\n'
+    extra = head.format("a", 'same = "good", as = "base", workload = "formula", margin = 0.5')
+    extra += head.format("b", 'gain_of = "good", over = "base", more_on = "formula", than_on = "formula:lr=0.2"')
+    same, gain = read_suite(write(tmp_path, extra=extra), host).claims
+    assert (same.kind, same.better, same.than, same.workload, same.margin) == (
+        "same", "toy/good", "toy/base", "toy/formula", 0.5,
+    )  # fmt: skip
+    assert (gain.kind, gain.workload, gain.less_on, gain.margin) == ("gain", "toy/formula", "toy/formula:lr=0.2", None)
+
+
+@pytest.mark.parametrize(
+    ("test", "text"),
+    [
+        ('same = "good"', "claims[0].test.as: missing"),
+        ('same = "good", as = "base", better = "base"', "claims[0].test.better: unknown key"),
+        ('gain_of = "good", over = "base", more_on = "formula", than_on = "formla"', "did you mean 'toy/formula'"),
+        ('better = "good", than = "base", margin = "wide"', "claims[0].test.margin: 'wide': expected a number"),
+    ],
+)
+def test_a_claim_of_any_kind_is_checked(host: Host, tmp_path: Path, test: str, text: str) -> None:
+    claim = f'[[claims]]\nid = "c"\nsource = "s"\nsays = "x"\ntest = {{ metric = "toy_score", {test} }}\n'
+    assert any(text in line for line in problems(write(tmp_path, extra=claim), host))
+
+
 def test_quick_needs_a_quick_table(host: Host, tmp_path: Path) -> None:
     path = write(tmp_path, ("[quick]\nseeds = 2\ntuning_seeds = 1\n", ""))
     with pytest.raises(UsageError, match="no \\[quick\\] table"):

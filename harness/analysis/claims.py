@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from harness.analysis.compare import Comparison, Rule, Verdict, compare_pair
+from harness.analysis.compare import Comparison, Rule, Scores, Verdict, compare_pair
 from harness.analysis.summary import TechniqueSummary, withheld
-from harness.api import Claim, Metric, Suite
+from harness.api import Claim, ClaimKind, Metric, Suite
 
 ClaimVerdict = Literal["reproduced", "contradicted", "undecided"]
 
 MARGINS: Final[Mapping[str, float]] = {"%": 1.0}
 """The margin, by unit, of metrics for which a suite states none: one point of per cent, nothing for other units."""
 
-_OF_VERDICT: Final[Mapping[Verdict, ClaimVerdict]] = {
+Summaries = Mapping[str, TechniqueSummary]
+"""The techniques of a workload, by full id."""
+
+_ORDERED: Final[Mapping[Verdict, ClaimVerdict]] = {
     "better": "reproduced",
     "worse": "contradicted",
     "same": "contradicted",
     "undecided": "undecided",
 }
+_OF_VERDICT: Final[Mapping[ClaimKind, Mapping[Verdict, ClaimVerdict]]] = {
+    "better": _ORDERED,
+    "gain": _ORDERED,
+    "same": {
+        "better": "contradicted",
+        "worse": "contradicted",
+        "same": "reproduced",
+        "undecided": "undecided",
+    },
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClaimResult:
-    """A claim on a workload. ``comparison`` is ``better`` minus ``than``, None where one of them has no figure."""
+    """A claim on a workload.
+
+    ``comparison`` is ``better`` minus ``than``, for a gain the difference of two such differences; None where one of
+    them has no figure.
+    """
 
     claim: Claim
     workload: str
@@ -35,7 +52,7 @@ class ClaimResult:
 
     @property
     def tested(self) -> bool:
-        """Whether both techniques have figures here."""
+        """Whether all that is compared has figures here."""
         return self.comparison is not None
 
 
@@ -45,28 +62,54 @@ def rule_of(metric: Metric, suite: Suite) -> Rule:
     return Rule(margin=margin, higher_is_better=metric.higher_is_better)
 
 
-def judge_claim(claim: Claim, workload: str, techniques: Mapping[str, TechniqueSummary], rule: Rule) -> ClaimResult:
-    """Compare the two techniques of a claim, each at its best tuning, paired by seed, as one planned comparison.
+def judge_claims(suite: Suite, workloads: Mapping[str, Summaries], metrics: Mapping[str, Metric]) -> list[ClaimResult]:
+    """Every claim on every workload that it is about and that was run."""
+    return [
+        judge_claim(claim, workload, workloads, rule_of(metrics[claim.metric], suite))
+        for claim in suite.claims
+        for workload in workloads
+        if claim.workload in ("", workload)
+    ]
 
-    Reproduced where ``better`` is better by the margin or more; contradicted where it is worse, or where the two
-    are the same; undecided otherwise, as where it is better by less than the margin, with the reason.
+
+def judge_claim(claim: Claim, workload: str, workloads: Mapping[str, Summaries], rule: Rule) -> ClaimResult:
+    """Compare what a claim is about, each technique at its best tuning, paired by seed, as one planned comparison.
+
+    Reproduced where ``better`` is better by the margin or more (for ``same``: where the two are the same);
+    contradicted where it is worse, or where the two are the same (for ``same``: where they differ); undecided
+    otherwise, as where it is better by less than the margin, with the reason.
     """
-    sides = []
-    for name in (claim.better, claim.than):
-        summary = techniques.get(name)
-        figure = summary.figures.get(claim.metric) if summary else None
-        if summary is None or figure is None:
-            reason = f"{name} has no {claim.metric} here"
-            return ClaimResult(claim=claim, workload=workload, verdict="undecided", reason=reason, comparison=None)
-        sides.append((summary, figure))
-    comparison = compare_pair(sides[0][1].values, sides[1][1].values, rule)
-    comparison = withheld(comparison, sides[0][0], sides[1][0])
-    verdict, reason = _OF_VERDICT[comparison.verdict], comparison.reason
-    if comparison.verdict == "same":
+    if claim.margin is not None:
+        rule = replace(rule, margin=claim.margin)
+    summaries: list[TechniqueSummary] = []
+    for place in (workload, claim.less_on) if claim.kind == "gain" else (workload,):
+        for name in (claim.better, claim.than):
+            summary = workloads.get(place, {}).get(name)
+            if summary is None or claim.metric not in summary.figures:
+                where = "here" if place == workload else f"on {place}"
+                reason = f"{name} has no {claim.metric} {where}"
+                return ClaimResult(claim=claim, workload=workload, verdict="undecided", reason=reason, comparison=None)
+            summaries.append(summary)
+    comparison = _compared([dict(one.figures[claim.metric].values) for one in summaries], rule)
+    for own, other in zip(summaries[::2], summaries[1::2], strict=True):
+        comparison = withheld(comparison, own, other)
+    verdict, reason = _OF_VERDICT[claim.kind][comparison.verdict], comparison.reason
+    if comparison.verdict == "same" and claim.kind != "same":
         reason = "no difference that matters"
         if _favours(comparison, rule):
             verdict, reason = "undecided", "better, but by less than the margin"
     return ClaimResult(claim=claim, workload=workload, verdict=verdict, reason=reason, comparison=comparison)
+
+
+def _compared(sides: Sequence[Scores], rule: Rule) -> Comparison:
+    """Two sides as they are; of four the gains of the first two and of the last two."""
+    if len(sides) == 2:
+        return compare_pair(sides[0], sides[1], rule)
+    gains = [
+        {seed: own[seed] - other[seed] for seed in own if seed in other}
+        for own, other in zip(sides[::2], sides[1::2], strict=True)
+    ]
+    return compare_pair(gains[0], gains[1], rule)
 
 
 def _favours(comparison: Comparison, rule: Rule) -> bool:

@@ -11,7 +11,7 @@ from typing import Final
 from harness.analysis.compare import Comparison
 from harness.analysis.intervals import Estimate, mean_interval, median_interval, ratio_interval
 from harness.analysis.tuning import SweepPoint, TuningChoice, select_best, sweep, trial_id
-from harness.api import Json, Metric, Row, Suite
+from harness.api import WARNING, Json, Metric, Row, Suite
 
 UNSTABLE: Final = 0.10
 """A time is unstable where the interval of its ratio to the baseline reaches further than this to either side."""
@@ -54,9 +54,9 @@ class TechniqueSummary:
 
     ``status`` is ``ok``, ``partial`` (there is a quality, but cases of the chosen trial failed), or the commonest
     status where there is none; ``sweep`` holds all trials, and ``tuning`` the choice among them where one worked;
-    ``failed_seeds`` counts failed seeds of the chosen trial. ``figures`` are by metric,
-    ``ratios`` the throughput relative to the baseline's by phase. ``comparison`` is of the quality metric with the
-    baseline, None for the baseline itself or without a quality on both sides.
+    ``failed_seeds`` counts failed seeds of the chosen trial, ``warnings`` on how many seeds the judge gave each.
+    ``figures`` are by metric, ``ratios`` the throughput relative to the baseline's by phase. ``comparison`` is of the
+    quality metric with the baseline, None for the baseline itself or without a quality on both sides.
     """
 
     technique: str
@@ -74,6 +74,7 @@ class TechniqueSummary:
     tuning: TuningChoice | None
     sweep: tuple[SweepPoint, ...]
     notes: tuple[str, ...]
+    warnings: Mapping[str, int]
     unstable: tuple[str, ...]
     baseline: bool
     comparison: Comparison | None = None
@@ -88,6 +89,11 @@ class TechniqueSummary:
         if self.baseline:
             return "baseline"
         return self.comparison.verdict if self.comparison else "undecided"
+
+    @property
+    def quality_cases(self) -> int:
+        """Seeds with a quality."""
+        return len(self.quality.values) if self.quality else 0
 
     @property
     def reason(self) -> str:
@@ -132,10 +138,16 @@ def summarise(rows: Sequence[Row], suite: Suite, metric: Metric) -> TechniqueSum
         tuning=choice,
         sweep=points,
         notes=tuple(dict.fromkeys(note for row in chosen for note in row.reply.notes)),
+        warnings=_warnings(chosen),
         unstable=tuple(phase for phase, ratio in ratios.items() if _wide(ratio)),
         baseline=baseline,
         series=_series(chosen),
     )
+
+
+def _warnings(rows: Iterable[Row]) -> dict[str, int]:
+    notes = (note for row in rows if row.case.lane == "accuracy" for note in row.reply.notes)
+    return dict(Counter(note.removeprefix(WARNING) for note in notes if note.startswith(WARNING)))
 
 
 def withheld(comparison: Comparison, own: TechniqueSummary, other: TechniqueSummary) -> Comparison:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
-from harness.analysis.claims import ClaimResult, judge_claim, rule_of
+from harness.analysis.claims import ClaimResult, judge_claims, rule_of
 from harness.analysis.compare import Rule, compare_family
 from harness.analysis.intervals import Estimate, iqm_difference, iqm_interval
 from harness.analysis.summary import TechniqueSummary, summarise, withheld
@@ -93,7 +93,13 @@ class RunView:
             },
             workloads=workloads,
             overall=_overall(workloads) if len(workloads) > 1 else (),
-            claims=_claims(workloads, suite, metrics),
+            claims=tuple(
+                judge_claims(
+                    suite,
+                    {one.workload: {summary.technique: summary for summary in one.techniques} for one in workloads},
+                    metrics,
+                )
+            ),
             rows=len(rows),
             failed=sum(row.failed for row in rows),
         )
@@ -190,16 +196,3 @@ def _overall(workloads: Sequence[WorkloadView]) -> tuple[Overall, ...]:
         )
     sign = -1 if workloads[0].rule.higher_is_better else 1
     return tuple(sorted(found, key=lambda one: (sign * one.iqm.value, one.technique)))
-
-
-def _claims(workloads: Sequence[WorkloadView], suite: Suite, metrics: Mapping[str, Metric]) -> tuple[ClaimResult, ...]:
-    return tuple(
-        judge_claim(
-            claim,
-            view.workload,
-            {one.technique: one for one in view.techniques},
-            rule_of(metrics[claim.metric], suite),
-        )
-        for claim in suite.claims
-        for view in workloads
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -254,6 +253,7 @@ def _form(options: RunOptions) -> Form:
 
 
 def _selection(options: RunOptions) -> Selection:
+    from harness.pins import read_values
     from harness.plan import Selection
     from harness.suite import parse_seeds
 
@@ -261,32 +261,10 @@ def _selection(options: RunOptions) -> Selection:
         techniques=options.technique,
         workloads=options.workload,
         seeds=parse_seeds(options.seeds) if options.seeds else (),
-        params=_params(options.param),
+        params=read_values(options.param, "--param"),
         lanes=options.lane or LANES,
         device=options.device,
     )
-
-
-def _params(pairs: tuple[str, ...]) -> dict[str, Json]:
-    """Read K=V pairs; a value is JSON where it reads as such, else a string."""
-    from harness.api import UsageError
-
-    params: dict[str, Json] = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not equals or not key or not text:
-            raise UsageError(f"--param {pair!r}: expected KEY=VALUE, like lr=0.01")
-        try:
-            params[key] = json.loads(text, parse_constant=_no_constant)
-        except ValueError:
-            params[key] = text
-    return params
-
-
-def _no_constant(text: str) -> None:
-    from harness.api import UsageError
-
-    raise UsageError(f"--param: {text} is not a value; expected a finite number")
 
 
 def _resources(options: RunOptions) -> Resources:

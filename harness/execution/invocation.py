@@ -14,6 +14,7 @@ from harness.execution.lanes import THREADS
 from harness.execution.runner import Progress, Runner, Session
 from harness.host import Host
 from harness.measure.environment import code_state, environment
+from harness.pins import base_of
 from harness.plan import Identity, Plan, Selection
 
 if TYPE_CHECKING:
@@ -84,8 +85,8 @@ def make_executor(host: Host, plan: Plan, resources: Resources, device: str) -> 
 
 def _modules(host: Host, plan: Plan) -> list[str]:
     """The modules that the run's cases import, so that a worker's parent can import them once."""
-    targets = [host.workloads[one.workload].spec.target for one in plan.contestants]
-    targets += [host.techniques[one.technique].spec.target for one in plan.contestants if not one.skip]
+    targets = [host.workloads[base_of(one.workload)].spec.target for one in plan.contestants]
+    targets += [host.techniques[base_of(one.technique)].spec.target for one in plan.contestants if not one.skip]
     return list(dict.fromkeys(target.partition(":")[0] for target in targets))
 
 

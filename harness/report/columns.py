@@ -18,7 +18,13 @@ NOTHING: Final = "-"
 
 _BYTES: Final = ("bytes", "B")
 _COUNTS: Final = ("parameters", "count")
-_ENDINGS: Final = {"_tensor_peak": "", "_process_peak": " process", "_throughput": "", "_parameters": ""}
+_ENDINGS: Final = {
+    "_tensor_peak": "",
+    "_process_peak": " process",
+    "_throughput": "",
+    "_parameters": "",
+    "_accuracy": " acc.",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,16 +66,17 @@ def quality_columns(view: RunView, workload: WorkloadView) -> list[Column]:
 
 
 def measured_columns(view: RunView, workload: WorkloadView) -> list[Column]:
-    """What else is known of every technique, the most asked for first: parameters, memory, throughput, the rest."""
-    phases = phases_of(workload)
-    first = ["trainable_parameters"]
-    first += [f"{phase}_tensor_peak" for phase in phases]
-    first += [f"{phase}_throughput" for phase in phases]
-    rest = [name for name in view.info.suite.metrics[1:] if name not in first]
+    """What else is known of every technique, the most asked for first.
+
+    Parameters, the cost of the first phase, the suite's other metrics, the cost of the other phases.
+    """
+    costs = [(f"{phase}_tensor_peak", f"{phase}_throughput") for phase in phases_of(workload)]
+    wanted = ["trainable_parameters", *(costs[0] if costs else ()), *view.info.suite.metrics[1:]]
+    wanted += [name for pair in costs[1:] for name in pair]
     present = {name for one in workload.techniques for name in one.figures}
     return [
         metric_column(view.metrics[name], workload)
-        for name in [*first, *rest]
+        for name in dict.fromkeys(wanted)
         if name in present and name in view.metrics
     ]
 
@@ -94,7 +101,7 @@ def metric_column(metric: Metric, workload: WorkloadView) -> Column:
             title = title.removesuffix(ending) + short
     if metric.unit == "samples/s":
         phase = metric.id.removesuffix("_throughput")
-        return Column(title=title, unit="samples/s", cell=lambda one: _throughput(one, metric.id, phase))
+        return Column(title=f"{title}/s", unit="", cell=lambda one: _throughput(one, metric.id, phase))
     if metric.unit in _BYTES:
         return Column(title=title, unit="MiB", cell=lambda one: _plain(one, metric.id, units.mebibytes))
     if metric.unit in _COUNTS or (not metric.unit and metric.id.endswith("_parameters")):
@@ -156,13 +163,11 @@ def _plain(one: TechniqueSummary, metric: str, formatted: Callable[[float], str]
 
 
 def _throughput(one: TechniqueSummary, metric: str, phase: str) -> str:
-    """Samples a second and the paired ratio to the baseline, marked where that ratio is uncertain."""
+    """The paired ratio to the baseline's, marked where it is uncertain; the baseline's own, in samples a second."""
     figure = one.figures.get(metric)
     if figure is None:
         return NOTHING
     paired = one.ratios.get(phase)
-    text = units.rate(figure.estimate.value)
-    if one.baseline:
-        return f"{text} x1.00"
-    mark = "~" if phase in one.unstable else ""
-    return f"{text} {mark}{units.ratio(paired.value)}" if paired else text
+    if paired is None:
+        return units.rate(figure.estimate.value)
+    return ("~" if phase in one.unstable else "") + units.ratio(paired.value)

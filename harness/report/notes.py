@@ -27,7 +27,7 @@ _FORMS: Final[Mapping[str, str]] = {
 
 def short(identifier: str) -> str:
     """``digits-split`` of ``core/digits-split``."""
-    return identifier.rpartition("/")[2]
+    return identifier.partition("/")[2] or identifier
 
 
 def of_form(form: Form) -> str:
@@ -84,13 +84,15 @@ def _worth_a_word(view: RunView, workload: WorkloadView) -> dict[str, list[str]]
         found["nothing to compare with, for want of a result of the baseline"] = [view.info.suite.baseline]
     most = max((len(one.quality.values) for one in workload.techniques if one.quality), default=0)
     for one in workload.techniques:
+        for text, count in one.warnings.items():
+            found.setdefault(f"warning: {text} ({count} of {one.quality_cases} seeds)", []).append(one.technique)
         if one.quality and len(one.quality.values) < most and not one.failed_seeds:
             found.setdefault(f"only {len(one.quality.values)} of {most} seeds yet", []).append(one.technique)
         comparison = one.comparison
         if comparison is None:
             continue
         if comparison.reason == "identical":
-            found.setdefault("identical to the baseline on every seed", []).append(one.technique)
+            found.setdefault("did nothing: identical to the baseline on every seed", []).append(one.technique)
         elif comparison.verdict == "undecided" and not comparison.seeds_needed:
             found.setdefault(f"undecided, {comparison.reason}", []).append(one.technique)
     return found
@@ -107,7 +109,7 @@ def legend(view: RunView) -> list[str]:
     if any(one.pareto for one in every) and costs:
         lines.append(f"* on the Pareto front of {view.quality.id} and {' or '.join(_words(cost) for cost in costs)}")
     if any(one.ratios for one in every):
-        lines.append("x throughput relative to the baseline, median of the ratios of interleaved rounds")
+        lines.append("x samples a second relative to the baseline's, median of the ratios of interleaved rounds")
     if any(one.unstable for one in every):
         lines.append("~ unstable: the interval of this ratio reaches further than 10 %")
     return lines
@@ -172,10 +174,12 @@ def _claim(view: RunView, result: ClaimResult) -> str:
     claim, comparison = result.claim, result.comparison
     assert comparison is not None
     what = f"{_words(claim.metric)} of {claim.better} - {claim.than}"
+    if claim.kind == "gain":
+        what = f"on {short(claim.workload)} minus on {short(claim.less_on)}, {what}"
     if comparison.difference is not None:
         what += f" {_difference(comparison.difference, view.metrics[claim.metric])}"
     details = "; ".join(part for part in (f"{comparison.n} seeds", result.reason) if part)
-    where = f" on {short(result.workload)}" if len(view.workloads) > 1 else ""
+    where = f" on {short(result.workload)}" if len(view.workloads) > 1 and claim.kind != "gain" else ""
     return f"claim {claim.id}{where}: {result.verdict}: {what} ({details}) · {claim.source}"
 
 

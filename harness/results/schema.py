@@ -16,6 +16,7 @@ from harness.api import (
     STATUSES,
     Case,
     Claim,
+    ClaimKind,
     Form,
     Json,
     Reply,
@@ -43,6 +44,8 @@ _SHAPES: Final[Mapping[str, tuple[type, ...]]] = {
     "int | None": (int, type(None)),
     "Lane": (str,),
     "Form": (str,),
+    "ClaimKind": (str,),
+    "float | None": (int, float, type(None)),
     "Stage": (str,),
     "Status": (str,),
     "Sequence[str]": (list,),
@@ -58,6 +61,7 @@ _SHAPES: Final[Mapping[str, tuple[type, ...]]] = {
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "Lane": LANES,
     "Form": get_args(Form),
+    "ClaimKind": get_args(ClaimKind),
     "Stage": get_args(Stage),
     "Status": STATUSES,
 }

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import statistics
+
 import pytest
 
 from harness.analysis import RunView
@@ -70,3 +72,50 @@ def test_a_metric_without_a_stated_margin_has_one_point_if_it_is_in_percent(buil
     assert rule_of(builders.METRICS["accuracy"], suite).margin == 1.0
     assert rule_of(builders.METRICS["loss"], suite).margin == 0.25
     assert rule_of(builders.METRICS["val_loss"], suite).margin == 0.0
+
+
+@pytest.mark.parametrize(("gain", "expected"), [(0.0, "reproduced"), (4.0, "contradicted"), (-4.0, "contradicted")])
+def test_a_claim_of_sameness_holds_where_the_interval_lies_within_the_margin(builders, gain, expected) -> None:
+    found = verdict(builders, [gain + noise for noise in NOISE], kind="same")
+    assert found.verdict == expected
+    assert verdict(builders, [9.0, -7.0, 3.0, -2.0, 6.0], kind="same").verdict == "undecided"
+
+
+def test_a_margin_of_the_claims_own_takes_the_place_of_the_suites(builders) -> None:
+    gains = [0.5 + noise for noise in NOISE]
+    assert verdict(builders, gains, kind="same").verdict == "reproduced"
+    assert verdict(builders, gains, kind="same", margin=0.2).verdict == "contradicted"
+    assert verdict(builders, gains, margin=0.2).verdict == "reproduced"
+
+
+def test_a_claim_about_one_workload_is_judged_there_only(builders) -> None:
+    suite = builders.make_suite(
+        workloads=("core/alpha", "core/beta"), claims=(builders.make_claim(workload="core/beta"),)
+    )
+    rows = [row for w in suite.workloads for n in "ab" for row in builders.scored(f"toys/{n}", BASE, workload=w)]
+    claims = RunView.build(builders.make_run(suite), rows, builders.METRICS).claims
+    assert [one.workload for one in claims] == ["core/beta"]
+
+
+def gains_on(builders, alpha: float, beta: float, **claim):
+    """The result of 'toys/a gains more over toys/b on alpha than on beta', with its gains on both."""
+    claim = builders.make_claim(kind="gain", workload="core/alpha", less_on="core/beta", **claim)
+    suite = builders.make_suite(workloads=("core/alpha", "core/beta"), claims=(claim,))
+    rows = [
+        row
+        for workload, gain, noises in (("core/alpha", alpha, NOISE), ("core/beta", beta, NOISE[::-1]))
+        for name, extra in (("toys/a", [gain + noise for noise in noises]), ("toys/b", [0.0] * 5))
+        for row in builders.scored(name, [b + x for b, x in zip(BASE, extra, strict=True)], workload=workload)
+    ]
+    (found,) = RunView.build(builders.make_run(suite), rows, builders.METRICS).claims
+    return found
+
+
+def test_a_claim_of_a_larger_gain_compares_two_differences_paired_by_seed(builders) -> None:
+    found = gains_on(builders, 8.0, 3.0)
+    assert found.verdict == "reproduced"
+    differences = [5 + one - other for one, other in zip(NOISE, NOISE[::-1], strict=True)]
+    assert found.comparison.difference.value == pytest.approx(sum(differences) / 5)
+    assert found.comparison.sd == pytest.approx(statistics.stdev(differences))
+    assert gains_on(builders, 3.0, 8.0).verdict == "contradicted"
+    assert gains_on(builders, 8.0, 3.0, than="toys/c").reason == "toys/c has no accuracy here"

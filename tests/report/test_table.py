@@ -93,17 +93,16 @@ def test_each_workload_has_every_technique_once_best_first_and_failures_last(vie
 def test_at_120_columns_all_that_was_measured_is_there_with_its_unit(view: RunView) -> None:
     lines = render(view, "table", width=120).splitlines()
     at = next(i for i, line in enumerate(lines) if line.startswith("technique"))
-    assert lines[at].split() == (
-        ["technique", "accuracy", "vs", "toys/full", "trainable", "train", "infer", "train", "infer", "verdict"]
-    )
-    assert lines[at + 1].split() == ["%", "points", "parameters", "MiB", "MiB", "samples/s", "samples/s"]
+    titles = "technique accuracy vs toys/full trainable train train/s loss infer infer/s verdict"
+    assert lines[at].split() == titles.split()
+    assert lines[at + 1].split() == ["%", "points", "parameters", "MiB", "nats", "MiB"]
     second = lines[at + 3].split()
     assert second[0] == "toys/dora"
     assert re.fullmatch(r"\d\d\.\d", second[1])
     assert re.fullmatch(r"±\d\.\d", second[2])
-    assert second[5:8] == ["34.6k", "1.9", "0.4"]
-    assert second[9] == "x0.91"
-    assert second[12] == "worse"
+    assert second[5:8] == ["34.6k", "1.9", "x0.91"]
+    assert second[-4:] == ["0.4", "x0.91", "worse", "*"]
+    assert "8000" in lines[at + 2].split(), "the baseline's own samples a second"
 
 
 def test_the_heading_says_what_was_run_on_what_and_when(view: RunView) -> None:
@@ -116,7 +115,7 @@ def test_the_heading_says_what_was_run_on_what_and_when(view: RunView) -> None:
 def test_at_80_columns_the_verdict_stays_and_what_is_left_out_is_named(view: RunView) -> None:
     text = render(view, "table", width=80)
     assert "not shown at this width:" in text
-    assert "infer (samples/s)" in text
+    assert "infer (MiB), infer/s" in text
     verdicts = [re.search(r"  (baseline|worse|timeout)", row) for row in tables(text)[0]]
     assert [found and found[1] for found in verdicts] == ["baseline", *["worse"] * 18, "timeout"]
 
@@ -228,3 +227,15 @@ def test_a_loss_is_shown_with_the_digits_that_its_spread_needs(builders) -> None
 
 def test_a_run_without_rows_says_so(builders) -> None:
     assert render(view_of(builders, [], builders.make_suite()), "table") == "run 20260101-000000-abcd has no rows yet"
+
+
+def test_a_warning_of_the_judge_stands_below_the_table_with_how_many_seeds_it_was_given_on(builders) -> None:
+    rows = [
+        builders.make_row(technique=name, seed=seed, metrics={"accuracy": 90.0 + seed}, notes=notes)
+        for name in ("toys/full", "toys/a")
+        for seed in range(3)
+        for notes in [("warning: nothing to gain",) if (name, seed) in {("toys/full", 0), ("toys/full", 2)} else ()]
+    ]
+    text = render(view_of(builders, rows, builders.make_suite(baseline="toys/full")), "table", width=120)
+    assert "warning: nothing to gain (2 of 3 seeds): toys/full" in text
+    assert "did nothing: identical to the baseline on every seed: toys/a" in text

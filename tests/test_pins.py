@@ -1,0 +1,106 @@
+"""Pinned names: a technique or workload at settings of one's own, beside the one at its best tuning."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.api import UsageError
+from harness.host import Host, load_host
+from harness.pins import base_of, is_pinned, resolve_pinned, values_of
+from harness.plan import Plan, Selection
+from harness.suite import read_suite
+from tests.test_plan import IDENTITY
+
+TOYS = Path(__file__).parent / "toy"
+
+
+@pytest.fixture(scope="module")
+def host() -> Host:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(TOYS)
+        return load_host(["harness_toy"], entry_points=False)
+
+
+def plan_of(host: Host, **selected) -> Plan:
+    return Plan(read_suite("toys", host), host, Selection(**selected), IDENTITY)
+
+
+@given(st.dictionaries(st.from_regex(r"[a-z_]{1,8}", fullmatch=True), st.integers() | st.booleans(), min_size=1))
+def test_what_is_written_into_a_name_is_read_from_it(values: dict) -> None:
+    name = "lora/lora:" + ",".join(f"{key}={json.dumps(value)}" for key, value in values.items())
+    assert is_pinned(name)
+    assert base_of(name) == "lora/lora"
+    assert values_of(name) == values
+    assert values_of(base_of(name)) == {}
+
+
+def test_a_short_name_is_made_full_and_keeps_what_it_pins(host: Host) -> None:
+    assert resolve_pinned("techniques", "good:shift=2", host) == "toy/good:shift=2"
+    assert resolve_pinned("workloads", "formula:sleep_s=0.5", host) == "toy/formula:sleep_s=0.5"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "text"),
+    [
+        ("techniques", "gud:shift=1", "toy/good"),
+        ("techniques", "good:shfit=1", "did you mean 'shift'"),
+        ("techniques", "good:shift", "expected KEY=VALUE"),
+        ("techniques", "good:shift=much", "expected a number, like 3.0"),
+        ("workloads", "formula:shift=1", "there is no 'shift'"),
+    ],
+)
+def test_a_wrong_pin_says_what_is_wrong(host: Host, kind: str, name: str, text: str) -> None:
+    with pytest.raises(UsageError, match=text):
+        resolve_pinned(kind, name, host)
+
+
+def test_a_pinned_technique_runs_untuned_beside_the_tuned_one_with_its_values(host: Host) -> None:
+    plan = plan_of(host, techniques=("good", "good:shift=2,lr=0.3"))
+    by_name = {one.technique: one for one in plan.contestants}
+    assert list(by_name) == ["toy/base", "toy/good", "toy/good:shift=2,lr=0.3"]
+    pinned = by_name["toy/good:shift=2,lr=0.3"]
+    assert pinned.skip is None
+    cases = plan.trial_cases(pinned)
+    assert [case.seed for case in cases] == list(plan.seeds)
+    assert {(case.params["shift"], case.settings["lr"]) for case in cases} == {(2, 0.3)}
+    assert {case.params["shift"] for case in plan.trial_cases(by_name["toy/good"])} == {3.0}
+
+
+def test_a_pin_of_what_is_not_tuned_leaves_the_budget_as_it_is(host: Host) -> None:
+    plan = plan_of(host, techniques=("good:shift=2",))
+    assert [len(one.trials) for one in plan.contestants] == [3, 3]
+
+
+def test_a_pinned_workload_is_a_problem_of_its_own(host: Host) -> None:
+    plan = plan_of(host, workloads=("formula", "formula:sleep_s=0.25"))
+    assert plan.suite.workloads == ("toy/formula", "toy/formula:sleep_s=0.25")
+    both = [plan.trial_cases(one)[0] for one in plan.contestants if one.technique == "toy/base"]
+    assert [case.settings["sleep_s"] for case in both] == [0.0, 0.25]
+    assert both[0].key != both[1].key
+
+
+def test_a_pinned_technique_of_another_contract_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(TOYS)
+    everything = load_host(["harness_toy"])
+    with pytest.raises(UsageError, match="suite 'toys' is of 'toy'"):
+        Plan(read_suite("toys", everything), everything, Selection(techniques=("lora/lora:rank=2",)), IDENTITY)
+
+
+def test_pins_may_stand_in_a_suite_file_and_in_its_claims(host: Host, tmp_path: Path) -> None:
+    text = (TOYS / "toys.toml").read_text()
+    text = text.replace('"good", "twin"]', '"good:shift=1", "good:shift=2"]')
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        text + '[[claims]]\nid = "c"\nsource = "s"\nsays = "t"\n'
+        'test = { metric = "toy_score", better = "good:shift=2", than = "good:shift=1" }\n'
+    )
+    suite = read_suite(str(path), host)
+    assert suite.techniques == ("toy/base", "toy/good:shift=1", "toy/good:shift=2")
+    assert (suite.claims[0].better, suite.claims[0].than) == ("toy/good:shift=2", "toy/good:shift=1")
+    plan = Plan(suite, host, Selection(), IDENTITY)
+    assert [one.technique for one in plan.contestants] == ["toy/base", "toy/good:shift=1", "toy/good:shift=2"]
