@@ -96,6 +96,11 @@ def read_suite(name: str, host: Host, *, form: Form = "full") -> Suite:
     return suite
 
 
+def has_form(name: str, host: Host, form: Form) -> bool:
+    """Whether a suite has a table for this form. Raises UsageError where it cannot be read."""
+    return form == "full" or form in _parse(find_suite(name, host))
+
+
 def _parse(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))

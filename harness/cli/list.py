@@ -83,7 +83,7 @@ def _metrics(host: Host) -> list[dict[str, Any]]:
 
 def _suites(host: Host) -> list[dict[str, Any]]:
     from harness.api import UsageError
-    from harness.suite import read_suite
+    from harness.suite import has_form, read_suite
 
     entries = []
     for full, entry in sorted(host.declared.suites.items()):
@@ -93,5 +93,6 @@ def _suites(host: Host) -> list[dict[str, Any]]:
             more = f" (and {len(error.problems) - 1} more)" if len(error.problems) > 1 else ""
             entries.append(_entry(full, entry.plugin, None, "", error.problems[0] + more))
         else:
-            entries.append(_entry(full, entry.plugin, suite.contract, suite.title, ""))
+            found = _entry(full, entry.plugin, suite.contract, suite.title, "")
+            entries.append({**found, "track": has_form(full, host, "track")})
     return entries
