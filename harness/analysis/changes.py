@@ -132,6 +132,14 @@ def find_changes(pairings: Sequence[Pairing], metrics: Mapping[str, Metric]) -> 
     )
 
 
+def suite_fails(suite: str, reason: str, *, since_release: bool = False) -> Change:
+    """The change where a suite that could be run can't be run any more."""
+    place = Place(suite=suite, workload="", technique="")
+    return Change(
+        place=place, metric="", unit="", kind="status", verdict="worse", reason=reason, since_release=since_release
+    )
+
+
 def changed_quality(pairing: Pairing, metrics: Mapping[str, Metric]) -> set[str]:
     """The techniques whose quality is not the same on every seed, so that more seeds would tell more."""
     one = _Sides.of(pairing, metrics)

@@ -17,6 +17,7 @@ _COMMANDS = {
     "plugins": "harness.cli.plugins:plugins",
     "show": "harness.cli.show:show",
     "runs": "harness.cli.runs:runs",
+    "compare": "harness.cli.compare:compare",
     "export": "harness.cli.export:export",
     "cache": "harness.cli.cache:cache",
     "completion": "harness.cli.completion:completion",

@@ -18,9 +18,6 @@ from harness.execution.commits import Installed
 from harness.execution.pace import BASE, HEAD, RELEASE, Contest, Side, Turns, measure_round
 from harness.results.store import Store, StoredRun, latest
 
-ROUNDS: Final = 10
-"""The default number of rounds in which times are taken; half of them where that decides already."""
-
 MORE_SEEDS: Final = 12
 """Seeds for techniques whose quality changed: those of the suite's tracked form may be too few to tell."""
 
@@ -34,9 +31,9 @@ Tell = Callable[[str], None]
 class Wanted:
     """What to compare: suites by name or file (all tracked ones where empty), globs of techniques, rounds."""
 
-    suites: tuple[str, ...] = ()
-    techniques: tuple[str, ...] = ()
-    rounds: int = ROUNDS
+    suites: tuple[str, ...]
+    techniques: tuple[str, ...]
+    rounds: int
 
 
 @dataclass(kw_only=True)

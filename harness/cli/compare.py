@@ -1,0 +1,232 @@
+"""``harness compare``: what two commits or two stored runs make better or worse, and a gate on it."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.cli.app import cache_folder, complete_from, current, plugin_options, store_option
+
+if TYPE_CHECKING:
+    from harness.execution.commits import Installed, Repository, Revision
+    from harness.report.changes import Told
+    from harness.results.store import Store, StoredRun
+
+ROUNDS = 10
+NO_RELEASE = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions:
+    """The options of ``harness compare``, as parsed."""
+
+    base: str
+    head: str
+    suite: tuple[str, ...]
+    technique: tuple[str, ...]
+    release: str | None
+    rounds: int | None
+    gate: bool
+    format: str
+    store: Path | None
+
+
+@click.command()
+@click.argument("base")
+@click.argument("head", default=".")
+@click.option(
+    "--suite", multiple=True, metavar="NAME|FILE", shell_complete=complete_from("suites"),
+    help="Compare only these suites.  [default: all with a [track] table]",
+)  # fmt: skip
+@click.option(
+    "--technique", multiple=True, metavar="GLOB", shell_complete=complete_from("techniques"),
+    help="Compare only these techniques (and the baseline).",
+)  # fmt: skip
+@click.option(
+    "--release", metavar="TAG", help="Compare with this release too, or none.  [default: the last v* tag before HEAD]"
+)
+@click.option(
+    "--rounds", type=click.IntRange(min=3), metavar="N",
+    help=f"Rounds in which times are taken; half of them where that decides.  [default: {ROUNDS}]",
+)  # fmt: skip
+@click.option("--gate", is_flag=True, help="Leave with 1 if anything is worse, with 2 if it cannot be told.")
+@click.option("--format", type=click.Choice(["table", "markdown", "json"]), default="table", show_default=True)
+@store_option
+@plugin_options
+@click.pass_context
+def compare(context: click.Context, /, **options: Any) -> None:
+    """Compare BASE with HEAD: two commits, tags or branches, or two stored runs.
+
+    HEAD is the working tree where it is left out. Commits are installed side by side; their times are taken in turns,
+    which stored runs cannot offer. With a release to compare with, a creep that no single commit shows is found too.
+    """
+    context.exit(execute(CompareOptions(**options)))
+
+
+def execute(options: CompareOptions) -> int:
+    """Do what ``harness compare`` does and return its exit code."""
+    from harness.report.changes import tell
+    from harness.results.store import Store, default_store_path
+
+    store = Store(default_store_path(options.store))
+    runs = _runs(options, store)
+    told = _of_runs(options, *runs) if runs else _of_revisions(options)
+    click.echo(tell(told, options.format, color=sys.stdout.isatty()))
+    if not options.gate:
+        return 0
+    return {"worse": 1, "refused": 2}.get(told.outcome, 0)
+
+
+def _runs(options: CompareOptions, store: Store) -> tuple[StoredRun, StoredRun] | None:
+    """The two stored runs that are meant, None where the names are those of commits."""
+    from harness.api import UsageError
+
+    ids = []
+    for name in (options.base, options.head):
+        try:
+            ids.append(store.resolve(name))
+        except UsageError:
+            continue
+    if len(ids) < 2:
+        return None
+    repository = _repository()
+    if repository and all(repository.find(name) for name in (options.base, options.head)):
+        raise UsageError(
+            f"{options.base} and {options.head} are stored runs and commits alike; write more of what you mean",
+            f"the runs are {ids[0]} and {ids[1]}",
+        )
+    return store.read(ids[0]), store.read(ids[1])
+
+
+def _repository() -> Repository | None:
+    from harness.execution.commits import Repository
+
+    return Repository.around(Path.cwd())
+
+
+# --------------------------------------------------------------------------------------------- stored runs
+
+
+def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> Told:
+    from harness.analysis.changes import Pairing, find_changes
+    from harness.analysis.unlike import code_of, unlike
+    from harness.api import UsageError
+    from harness.report.changes import Told
+
+    given = [name for name in ("suite", "release", "rounds") if getattr(options, name)]
+    if given:
+        raise UsageError(f"--{given[0]} is for commits: a stored run has its suite and its times already")
+    lines = unlike(base, head)
+    base, head = (_narrowed(run, options.technique) for run in (base, head))
+    pairings = [] if lines else [Pairing(reference=base, head=head)]
+    codes = [code_of(run.info) for run in (base, head)]
+    notes = [
+        f"code under test: {name} {codes[0][name]} and {codes[1][name]}"
+        for name in codes[0]
+        if name in codes[1] and codes[0][name] != codes[1][name]
+    ]
+    return Told(
+        base=f"run {base.info.id}",
+        head=f"run {head.info.id}",
+        release="",
+        changes=find_changes(pairings, current().host.metrics),
+        refused=lines,
+        notes=notes,
+    )
+
+
+def _narrowed(run: StoredRun, techniques: tuple[str, ...]) -> StoredRun:
+    from harness.host import matches
+
+    if not techniques:
+        return run
+    chosen = [row for row in run.rows if any(matches(pattern, row.case.technique) for pattern in techniques)]
+    return replace(run, rows=tuple(chosen))
+
+
+# ------------------------------------------------------------------------------------------------- commits
+
+
+def _of_revisions(options: CompareOptions) -> Told:
+    from harness.analysis.changes import find_changes
+    from harness.execution.commits import install
+    from harness.execution.comparing import Wanted, knows_tracking, measure
+    from harness.execution.pace import BASE, HEAD, RELEASE
+    from harness.report.changes import Told
+
+    repository, base, head = _found(options)
+    revisions = {HEAD: head, BASE: base}
+    release = _release(options, repository, head)
+    if release is not None and release.commit != base.commit:
+        revisions[RELEASE] = release
+    sides: dict[str, Installed] = {}
+    notes = []
+    for name, revision in revisions.items():
+        _say(f"installing {revision.label}")
+        installed = install(repository, revision, cache_folder())
+        if knows_tracking(installed):
+            sides[name] = installed
+        elif name == RELEASE:
+            notes.append(f"not compared with the release {revision.label}: {_TOO_OLD}")
+        else:
+            from harness.api import UsageError
+
+            raise UsageError(f"{revision.label}: {_TOO_OLD}; compare later commits")
+    wanted = Wanted(suites=options.suite, techniques=options.technique, rounds=options.rounds or ROUNDS)
+    measured = measure(sides, wanted, cache_folder(), _say)
+    found = find_changes(measured.pairings, measured.metrics)
+    return Told(
+        base=base.label,
+        head=head.label,
+        release=sides[RELEASE].revision.label if RELEASE in sides else "",
+        changes=replace(found, changes=(*measured.failures, *found.changes)),
+        refused=measured.refused,
+        notes=[*notes, *measured.notes],
+    )
+
+
+_TOO_OLD = "its harness run has no --track and --lane yet, without which it cannot be compared"
+
+
+def _found(options: CompareOptions) -> tuple[Repository, Revision, Revision]:
+    """The repository and its two revisions; raises UsageError for a name that is neither run nor revision."""
+    from harness.api import UsageError
+
+    repository = _repository()
+    if repository is None:
+        raise UsageError(
+            f"{options.base} and {options.head} are not both stored runs, and this folder is in no git repository",
+            "see the runs: harness runs; or go to a checkout to compare commits",
+        )
+    found = []
+    problems = []
+    for name in (options.base, options.head):
+        revision = repository.find(name)
+        if revision is None:
+            problems.append(f"{name!r} is no commit, tag or branch of {repository.folder}, nor are both stored runs")
+        else:
+            found.append(revision)
+    if problems:
+        raise UsageError(*problems, "see the runs: harness runs; see the commits: git log --oneline")
+    return repository, found[0], found[1]
+
+
+def _release(options: CompareOptions, repository: Repository, head: Revision) -> Revision | None:
+    if options.release == NO_RELEASE:
+        return None
+    if options.release is None:
+        return repository.release(head)
+    found = repository.find(options.release)
+    if found is None:
+        from harness.api import UsageError
+
+        raise UsageError(f"--release {options.release!r}: no such tag or commit; or say --release {NO_RELEASE}")
+    return found
+
+
+def _say(line: str) -> None:
+    click.echo(f"harness: {line}", err=True)
