@@ -94,6 +94,13 @@ _REGULARIZE: Final = (
         ["mlxtend>=0.23"],
     ),
     _regularize(
+        "vowels-rnn",
+        "regularize_sequences:Vowels",
+        "who speaks, from 270 recordings of vowels read by an LSTM, a fifth of their labels wrong",
+        {"flipped": 0.2, "train_examples": 270, "validation_examples": 120},
+        ["sktime>=0.30"],
+    ),
+    _regularize(
         "charlm-repeat",
         "regularize_text:PydocTopics",
         "the next character of 20,000 of Python's documentation, over many epochs",

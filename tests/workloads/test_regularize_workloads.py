@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from statistics import mean
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
 from harness.api import Json
 from harness.workloads.declared import WORKLOADS
@@ -23,8 +25,10 @@ each_workload = pytest.mark.parametrize("name", sorted(SPECS))
 
 
 def workload_of(name: str) -> Any:
-    if SPECS[name].requires:
-        pytest.importorskip("mlxtend")
+    for requirement in SPECS[name].requires:
+        distribution = Requirement(requirement).name
+        if importlib.util.find_spec(distribution) is None:
+            pytest.skip(f"{distribution}, whose data set this is, is not installed")
     module, _, attribute = SPECS[name].target.partition(":")
     return getattr(importlib.import_module(module), attribute)()
 
