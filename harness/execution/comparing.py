@@ -294,10 +294,10 @@ def _stop_decided(timings: Iterable[_Timing]) -> None:
 
 def _contests(pairings: Mapping[Side, Pairing]) -> tuple[list[Contest], dict[Side, frozenset[tuple[str, str]]]]:
     """What is to be timed on which sides; and by side what is not, because the code is the same as at head."""
-    cases = {name: _cases(one.reference.rows) for name, one in pairings.items()}
+    cases = {name: timed_cases(one.reference.rows) for name, one in pairings.items()}
     contests: list[Contest] = []
     same: dict[Side, set[tuple[str, str]]] = {name: set() for name in pairings}
-    for key, case in _cases(next(iter(pairings.values())).head.rows).items():
+    for key, case in timed_cases(next(iter(pairings.values())).head.rows).items():
         others = {}
         for name in pairings:
             other = cases[name].get(key)
@@ -310,7 +310,7 @@ def _contests(pairings: Mapping[Side, Pairing]) -> tuple[list[Contest], dict[Sid
     return contests, {name: frozenset(keys) for name, keys in same.items()}
 
 
-def _cases(rows: Iterable[Row]) -> dict[tuple[str, str], Case]:
+def timed_cases(rows: Iterable[Row]) -> dict[tuple[str, str], Case]:
     """A case that worked of each technique on each workload, on its first seed."""
     found: dict[tuple[str, str], Case] = {}
     for row in sorted(rows, key=lambda row: row.case.seed):

@@ -1,0 +1,119 @@
+"""Records the noise of this machine for docs/gate_simulation.py: one commit compared with itself.
+
+Run ``python docs/gate_recording.py`` in a clean checkout; it takes about half an hour for the suite ``peft``, and
+writes ``tests/data/gate_noise.json``: for every technique on every workload the log ratios of times, round by round,
+of three separate processes of the same commit that took turns; the operating system's peaks of several runs; and the
+quality on many seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import sys
+from pathlib import Path
+
+from harness.analysis.times import round_of
+from harness.api import Lane
+from harness.cli.app import cache_folder
+from harness.execution.commits import Installed, Repository, install
+from harness.execution.comparing import timed_cases
+from harness.execution.pace import BASE, HEAD, RELEASE, Contest, measure_round
+from harness.measure.environment import environment
+from harness.results.store import Store, StoredRun
+
+ROOT = Path(__file__).parents[1]
+FILE = ROOT / "tests/data/gate_noise.json"
+SUITE = "peft"
+SEEDS = 24
+PEAKS = 4
+
+SCALE = 10_000
+"""Log ratios are stored as whole ten-thousandths."""
+
+
+def main() -> None:
+    """Record and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--rounds", type=int, default=24)
+    rounds = parser.parse_args().rounds
+    repository = Repository(ROOT)
+    head = repository.find("HEAD")
+    assert head is not None
+    installed = install(repository, head, cache_folder())
+    say("quality")
+    quality = lanes(installed, "accuracy", "--seeds", str(SEEDS))
+    say("peaks of memory")
+    peaks = [lanes(installed, "memory") for _ in range(PEAKS)]
+    recorded = {
+        "commit": head.commit,
+        "suite": SUITE,
+        "environment": {name: environment()[name] for name in ("python", "cpu", "cores", "packages")},
+        "load": os.getloadavg()[0],
+        "rounds": times(installed, peaks[0], rounds),
+        "process_peaks": by_metric(peaks, "_process_peak"),
+        "quality": qualities(quality),
+    }
+    FILE.write_text(json.dumps(recorded, separators=(",", ":"), sort_keys=True).replace("},", "},\n") + "\n")
+
+
+def lanes(installed: Installed, lane: Lane, *options: str) -> StoredRun:
+    """A run of the tracked form of the suite, of one lane."""
+    place = ("--store", str(installed.store))
+    done = installed.run("run", "--suite", SUITE, "--track", "--lane", lane, *options, *place, "--quiet")
+    assert done.returncode in (0, 1), done.stderr
+    return Store(installed.store).read("last")
+
+
+def times(installed: Installed, run: StoredRun, rounds: int) -> dict[str, list[list[int]]]:
+    """The log ratios of head to base and of head to release, though all three are the same."""
+    sides = (HEAD, BASE, RELEASE)
+    contests = [
+        Contest(technique=technique, workload=workload, cases=dict.fromkeys(sides, case))
+        for (technique, workload), case in timed_cases(run.rows).items()
+    ]
+    found: dict[str, list[list[int]]] = {}
+    order = random.Random(0)
+    for number in range(rounds):
+        say(f"times, round {number + 1} of {rounds}")
+        measured = measure_round(contests, dict.fromkeys(sides, installed.python), cache_folder(), order)
+        for contest, turns in zip(contests, measured, strict=True):
+            assert not turns.failed, turns.failed
+            for phase, head in turns.samples[HEAD].items():
+                pair = [round_of(head, turns.samples[side][phase]) for side in (BASE, RELEASE)]
+                ratios = [round(SCALE * one.log_ratio) for one in pair if one is not None]
+                found.setdefault(f"{contest.technique} {contest.workload} {phase}", []).append(ratios)
+    return found
+
+
+def by_metric(runs: list[StoredRun], ending: str) -> dict[str, list[float]]:
+    """The values of several runs, by technique, workload and metric."""
+    found: dict[str, list[float]] = {}
+    for run in runs:
+        for row in run.rows:
+            for name, value in row.reply.metrics.items():
+                if name.endswith(ending):
+                    found.setdefault(f"{row.case.technique} {row.case.workload} {name}", []).append(value)
+    return found
+
+
+def qualities(run: StoredRun) -> dict[str, list[float]]:
+    """The suite's metrics seed by seed."""
+    found: dict[str, list[float]] = {}
+    for row in sorted(run.rows, key=lambda row: row.case.seed):
+        for name in run.info.suite.metrics:
+            if name in row.reply.metrics:
+                value = float(f"{row.reply.metrics[name]:.6g}")
+                found.setdefault(f"{row.case.technique} {row.case.workload} {name}", []).append(value)
+    return found
+
+
+def say(line: str) -> None:
+    """Progress, on standard error."""
+    sys.stderr.write(f"{line}\n")
+
+
+if __name__ == "__main__":
+    main()
