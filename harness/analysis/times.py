@@ -29,6 +29,7 @@ Turn = tuple[float, bool]
 """Seconds a call, and whether the scheduler interrupted it."""
 
 Name = TypeVar("Name", bound=Hashable)
+Group = TypeVar("Group", bound=Hashable)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +83,12 @@ def judge_times(
     values = [_p(rounds[name], shares * len(tested)) for name in tested]
     corrected = dict(zip(tested, (min(1.0, shares * p) for p in holm(values)), strict=True))
     return {name: _judged(ratios, corrected.get(name), margin) for name, ratios in rounds.items()}
+
+
+def unsettled(rounds: Mapping[tuple[Group, Name], Sequence[float]], *, families: int = 1) -> set[Group]:
+    """The first look: the groups of comparisons, measured together, that one more half of the rounds may settle."""
+    judged = judge_times(rounds, families=families)
+    return {group for (group, _), pace in judged.items() if pace.verdict == "undecided"}
 
 
 def _p(ratios: Sequence[float], comparisons: int) -> float:

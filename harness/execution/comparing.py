@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.analysis.changes import FAMILIES, Change, Pairing, PhaseOf, Timed, changed_quality, suite_fails
-from harness.analysis.times import judge_times, round_of
+from harness.analysis.times import round_of, unsettled
 from harness.analysis.unlike import unlike
 from harness.api import Case, Lane, Metric, Row, UsageError
 from harness.execution.commits import Installed
@@ -266,7 +266,7 @@ def _timed(
     order = random.Random()  # the order of turns is no secret, and must not repeat
     for number in range(wanted.rounds):
         if number == wanted.rounds // 2:
-            _stop_decided(timings)
+            _stop_settled(timings)
         open_ = [one for one in timings if not one.over]
         if not open_:
             break
@@ -281,15 +281,12 @@ def _timed(
     return [replace(pairing, timed=_times_of(name, timings, same[name])) for name, pairing in pairings.items()]
 
 
-def _stop_decided(timings: Iterable[_Timing]) -> None:
-    """The first look: what is decided needs no more rounds."""
-    judged = judge_times(
-        {(number, key): ratios for number, one in enumerate(timings) for key, ratios in one.ratios.items()},
-        families=FAMILIES,
-    )
+def _stop_settled(timings: Sequence[_Timing]) -> None:
+    """The first look: what is settled needs no more rounds."""
+    rounds = {(number, key): ratios for number, one in enumerate(timings) for key, ratios in one.ratios.items()}
+    goes_on = unsettled(rounds, families=FAMILIES)
     for number, one in enumerate(timings):
-        verdicts = [pace.verdict for (own, _), pace in judged.items() if own == number]
-        one.over = one.over or (bool(verdicts) and "undecided" not in verdicts)
+        one.over = one.over or number not in goes_on
 
 
 def _contests(pairings: Mapping[Side, Pairing]) -> tuple[list[Contest], dict[Side, frozenset[tuple[str, str]]]]:
