@@ -124,7 +124,7 @@ def test_the_first_look_goes_on_with_what_is_undecided_and_all_that_is_measured_
 def test_noise_alone_is_seldom_called_worse_however_many_are_compared(family: int) -> None:
     """With the margin out of the way, so that it is the correction that is tested."""
     generator = np.random.default_rng(7)
-    trials = 400
+    trials = 200
     flagged = 0
     for _ in range(trials):
         rounds = {number: list(generator.standard_t(3, 10) * 0.03) for number in range(family)}

@@ -1,0 +1,69 @@
+"""What forbids to compare two runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from harness.analysis.unlike import code_of, unlike
+from harness.results.store import StoredRun
+
+ENVIRONMENT = {
+    "python": "3.11.7",
+    "machine": "x86_64",
+    "cpu": {"model": "A", "flags": ["avx2"]},
+    "gpu": [],
+    "case_threads": 1,
+    "packages": {"technique-harness": "0.1.0", "torch": "2.13.0"},
+    "code": {"harness": {"commit": "0123456789abcdef", "dirty": False, "version": "0.1.0", "digest": "d1"}},
+}
+SELECTION = {"device": "cpu", "params": {}}
+
+
+@pytest.fixture
+def run(builders):
+    def make(suite=None, rows=(), **changes) -> StoredRun:
+        environment = {**ENVIRONMENT, **changes.pop("environment", {})}
+        selection = {**SELECTION, **changes.pop("selection", {})}
+        info = builders.make_run(builders.make_suite(**suite or {}))
+        info = replace(info, environment=environment, selection=selection, **changes)
+        return StoredRun(info=info, rows=tuple(rows))
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"suite": {"version": 2}}, "suite toy: version 1 and 2"),
+        ({"suite": {"id": "other"}}, "suite: toy and other"),
+        ({"suite": {"form": "track"}}, "form: full and track"),
+        ({"environment": {"python": "3.12.1"}}, "python: 3.11.7 and 3.12.1"),
+        ({"environment": {"cpu": {"model": "B", "flags": []}}}, "cpu: A and B"),
+        ({"environment": {"gpu": ["one"]}}, "gpu: none and ['one']"),
+        ({"environment": {"packages": {"torch": "2.12.0"}}}, "torch: 2.13.0 and 2.12.0"),
+        ({"environment": {"packages": {"torch": "2.13.0", "peft": "1"}}}, "peft: none and 1"),
+        ({"selection": {"device": "cuda"}}, "device: cpu and cuda"),
+        ({"selection": {"params": {"lr": 1}}}, "params: none and lr=1"),
+        ({"environment": {"case_threads": 2}}, "case_threads: 1 and 2"),
+    ],
+    ids=str,
+)
+def test_each_thing_besides_the_code_under_test_is_told(change, line, run) -> None:
+    assert unlike(run(), run(**change)) == (line,)
+
+
+def test_another_version_of_a_workload_is_told(run, builders) -> None:
+    rows = [[builders.make_row(workload_version=version)] for version in (1, 2)]
+    assert unlike(run(rows=rows[0]), run(rows=rows[1])) == ("workload core/alpha: version 1 and 2",)
+
+
+def test_the_code_under_test_may_differ(run) -> None:
+    mine = {"name": "toys", "distribution": "harness-toys"}
+    packages = {"technique-harness": "0.2.0", "torch": "2.13.0", "harness-toys": "3"}
+    code = {"harness": {"commit": None, "dirty": None, "version": "0.2.0", "digest": "d2345678901"}}
+    other = run(environment={"packages": packages, "code": code}, plugins=(mine,))
+    assert unlike(run(), other) == ()
+    assert code_of(run().info) == {"harness": "012345678"}
+    assert code_of(other.info) == {"harness": "0.2.0 (d2345678)"}
