@@ -274,9 +274,10 @@ def _link_third_party(draft: Path, sites: Sequence[Path], own: set[str]) -> None
     packages = _site_packages(draft / "venv")
     for site in sites:
         hidden = {"__pycache__"}
-        for one in importlib.metadata.distributions(path=[str(site)]):
+        for info in site.glob("*.dist-info"):
+            one = importlib.metadata.Distribution.at(info)
             if _normalised(one.name) in own:
-                hidden |= {file.parts[0] for file in one.files or ()}
+                hidden |= {info.name, *(file.parts[0] for file in one.files or ())}
         for entry in sorted(site.iterdir()):
             if entry.name in hidden or os.path.lexists(shadow / entry.name):
                 continue
@@ -318,8 +319,14 @@ def _pip_install(revision: Revision, draft: Path, projects: Sequence[Path]) -> N
         raise UsageError("commits are installed with pip or uv, and neither is here", "python -m ensurepip")
     done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, check=False)
     if done.returncode:
-        last = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "no reason given")
-        raise UsageError(f"{revision.label} cannot be installed: {last.strip()}")
+        raise UsageError(f"{revision.label} cannot be installed: {_cause(done.stderr)}")
+
+
+def _cause(text: str) -> str:
+    """The line of an installer's or a build's many that names the error."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception): ", line)]
+    return (named or [line for line in lines if line.lower().startswith("error")] or lines or ["no reason given"])[-1]
 
 
 def _backend(project: Path) -> str:
