@@ -380,7 +380,7 @@ class Row:
     reply: Reply
     started: str
     environment: Mapping[str, Json]
-    schema: int = 1
+    schema: int = 2
 
     @property
     def ok(self) -> bool:
@@ -443,7 +443,7 @@ class RunInfo:
     planned: int
     finished: str = ""
     exit_code: int | None = None
-    schema: int = 1
+    schema: int = 2
 
 
 class Executor(Protocol):

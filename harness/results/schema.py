@@ -27,7 +27,7 @@ from harness.api import (
     UsageError,
 )
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 """The version written; raised by hand when a stored field changes its meaning or goes."""
 
 _Spec = TypeVar("_Spec", Case, Reply, Suite, Claim, Row, RunInfo)
@@ -157,12 +157,28 @@ def _checked_object(data: object, where: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise UsageError(f"{where}: expected a JSON object, not {type(data).__name__}", _advice(where))
     schema = data.get("schema")
+    if schema == 1:
+        return _from_first(data)
     if schema != SCHEMA:
         raise UsageError(
             f"{where}: written with schema {schema!r}; this version of the harness reads schema {SCHEMA}",
             f"read it with the version that wrote it, or upgrade: pip install -U {DISTRIBUTION}",
         )
     return dict(data)
+
+
+def _from_first(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A row or a run as the first schema has it, which knew of a quick form only, and of all lanes together."""
+    changed = {**data, "schema": SCHEMA}
+    if isinstance(changed.get("suite"), dict):
+        changed["suite"] = _with_form(changed["suite"])
+        changed["selection"] = {"lanes": list(LANES), **changed.get("selection", {})}
+        return changed
+    return _with_form(changed)
+
+
+def _with_form(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {"form": "quick" if data.get("quick") else "full"} | {k: v for k, v in data.items() if k != "quick"}
 
 
 def _build(spec: Callable[..., _Spec], data: Mapping[str, Any], where: str, **ready: Any) -> _Spec:

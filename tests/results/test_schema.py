@@ -67,7 +67,7 @@ def test_every_field_of_case_and_reply_is_stored(builders) -> None:
 
 def test_what_became_of_the_case_stands_first_in_the_line(builders) -> None:
     line = dump_line(builders.make_row(status="timeout", reason="after 120 s in init"))
-    assert line.startswith(b'{"schema": 1, "status": "timeout", "reason": "after 120 s in init", "technique"')
+    assert line.startswith(b'{"schema": 2, "status": "timeout", "reason": "after 120 s in init", "technique"')
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -87,8 +87,8 @@ def test_numpy_numbers_are_stored_as_plain_ones(builders) -> None:
 
 
 def test_another_schema_version_is_refused_with_what_to_do(builders) -> None:
-    stored = {**row_to_json(builders.make_row()), "schema": 2}
-    with pytest.raises(UsageError, match=r"rows\.jsonl:7: written with schema 2.*\n.*upgrade: pip install -U"):
+    stored = {**row_to_json(builders.make_row()), "schema": 3}
+    with pytest.raises(UsageError, match=r"rows\.jsonl:7: written with schema 3.*\n.*upgrade: pip install -U"):
         row_from_json(stored, "rows.jsonl:7")
 
 
@@ -121,6 +121,19 @@ def test_a_run_reads_back_with_its_suite_claims_and_new_folder(builders, tmp_pat
     info = builders.make_run(builders.make_suite(claims=(builders.make_claim(),), tuning={"lr": (0.1, "auto")}))
     read = run_from_json(json.loads(json.dumps(run_to_json(info))), tmp_path, "here")
     assert read == replace(info, folder=tmp_path)
+
+
+@pytest.mark.parametrize(("quick", "form"), [(True, "quick"), (False, "full")])
+def test_what_the_first_schema_wrote_is_read_still(builders, tmp_path, quick: bool, form: str) -> None:
+    def as_first(stored: dict) -> dict:
+        return {**{name: value for name, value in stored.items() if name != "form"}, "quick": quick}
+
+    row = {**as_first(row_to_json(builders.make_row())), "schema": 1}
+    assert row_from_json(row, "here").case.form == form
+    run = {**run_to_json(builders.make_run()), "schema": 1}
+    run["suite"] = as_first(run["suite"])
+    read = run_from_json(run, tmp_path, "here")
+    assert (read.suite.form, read.selection["lanes"], read.schema) == (form, ["accuracy", "memory", "time"], 2)
 
 
 def test_a_run_of_another_schema_or_with_a_damaged_suite_is_refused(builders, tmp_path) -> None:
