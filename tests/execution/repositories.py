@@ -43,12 +43,12 @@ class Folder:
             self.write(f"{folder}harness_{name}/{file}", text)
 
     def git(self, *command: str) -> str:
-        names = {
-            f"GIT_{who}_{what}": "toy@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+        someone = {
+            f"GIT_{role}_{what}": "toy@example.org" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
         }
         done = subprocess.run(
             ["git", "-C", str(self.path), "-c", "init.defaultBranch=main", *command],
-            env={**os.environ, **who, "GIT_CONFIG_GLOBAL": os.devnull}, capture_output=True, text=True, check=True,
+            env={**os.environ, **someone, "GIT_CONFIG_GLOBAL": os.devnull}, capture_output=True, text=True, check=True,
         )  # fmt: skip
         return done.stdout.strip()
 
