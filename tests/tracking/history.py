@@ -1,0 +1,244 @@
+"""A git history of this project in small: eight commits, each of which plants what a tracker has to show.
+
+The working tree's ``harness/`` is in every commit, so that a commit can be installed and run on its own; the plugins and
+the suite are toys whose steps sleep, so that a busy machine does not blur them.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tests.conftest import ROOT
+from tests.execution.repositories import Folder
+
+COPIED = ("pyproject.toml", "README.md", "LICENSE")
+
+RELEASE = "v0.1.0"
+"""The tag of the first commit."""
+
+CREEP = 1.02
+"""By so much the training step of ``toy/creep`` grows with every commit."""
+
+BROKEN = "sink the ship"
+"""The commit that cannot be run: its harness does not start."""
+
+LATE_FROM = "add a plugin"
+"""The commit from which on the plugin ``late`` exists."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """What the toys do at a commit. The defaults are what the first one does."""
+
+    accuracy: float = 90.0
+    """Of ``toy/victim``, in percent."""
+
+    mebibytes: int = 8
+    """Of tensors alive in a training step of ``toy/victim``."""
+
+    train_ms: float = 10.0
+    """A training step of ``toy/victim``."""
+
+    creep_ms: float = 10.0
+    """A training step of ``toy/creep``."""
+
+    late: bool = False
+    """Whether the plugin ``late``, of one technique ``late/late``, exists."""
+
+    starts: bool = True
+    """Whether the harness starts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A commit: its message, the state it leaves, and the hash it has once it is made."""
+
+    message: str
+    state: State
+    commit: str = ""
+
+
+def steps() -> list[Step]:
+    """The eight commits, oldest first: what each plants, beside the creep of every one.
+
+    1. the release ``v0.1.0``
+    2. nothing but the creep
+    3. the training step of ``toy/victim`` takes 30 % longer
+    4. the accuracy of ``toy/victim`` drops from 90 to 80 %
+    5. the plugin ``late`` appears
+    6. the tensors of ``toy/victim`` grow from 8 to 12 MiB
+    7. broken: the harness does not start
+    8. it starts again, and nothing else
+    """
+    first = State()
+    slower = replace(first, train_ms=13.0)
+    worse = replace(slower, accuracy=80.0)
+    late = replace(worse, late=True)
+    larger = replace(late, mebibytes=12)
+    planted = [
+        ("release", first),
+        ("tidy up", first),
+        ("slow down", slower),
+        ("drop the accuracy", worse),
+        (LATE_FROM, late),
+        ("raise the memory", larger),
+        (BROKEN, replace(larger, starts=False)),
+        ("refloat the ship", larger),
+    ]
+    return [
+        Step(message=message, state=replace(state, creep_ms=first.creep_ms * CREEP**number))
+        for number, (message, state) in enumerate(planted)
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """The repository, and its commits oldest first, with their hashes."""
+
+    folder: Folder
+    steps: list[Step]
+
+    def commit(self, message: str) -> str:
+        """The hash of the commit of that message."""
+        return next(step.commit for step in self.steps if step.message == message)
+
+
+def make_history(path: Path, chosen: list[Step] | None = None) -> History:
+    """Make the repository in ``path``, which is to be new or empty, and check out its last commit (branch main).
+
+    ``chosen`` are the steps to make, all of `steps` by default.
+    """
+    folder = Folder(path=path)
+    _copy_project(path)
+    made = []
+    for number, step in enumerate(chosen or steps()):
+        _write(folder, step.state)
+        made.append(replace(step, commit=folder.commit(step.message)))
+        if number == 0:
+            folder.git("tag", RELEASE)
+    return History(folder=folder, steps=made)
+
+
+def _copy_project(path: Path) -> None:
+    shutil.copytree(ROOT / "harness", path / "harness", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in COPIED:
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, path / name)
+    Folder(path=path).write(".gitignore", ".asv/\n.harness/\n__pycache__/\n")
+
+
+def _write(folder: Folder, state: State) -> None:
+    broken = "" if state.starts else "raise RuntimeError('the ship is sunk')\n"
+    (folder.path / "harness/hookspecs.py").write_text((ROOT / "harness/hookspecs.py").read_text() + broken)
+    folder.write("suites/toy.toml", SUITE)
+    victim = {"accuracy": state.accuracy, "mebibytes": state.mebibytes, "train_ms": state.train_ms}
+    techniques = {"base": {}, "victim": victim, "creep": {"train_ms": state.creep_ms}}
+    folder.plugin("toy", {"__init__.py": declaring(techniques, judge=True), "targets.py": TARGETS}, "plugins/toy/")
+    if state.late:
+        folder.plugin("late", {"__init__.py": declaring({"late": {}})}, "plugins/late/")
+
+
+def declaring(techniques: dict[str, dict], *, judge: bool = False) -> str:
+    """The declaring module of a toy plugin: its techniques with their parameters, and the toys' workload."""
+    return DECLARING.format(techniques=json.dumps(techniques)) + (JUDGE if judge else "")
+
+
+SUITE = """
+    title = "Toys"
+    version = 1
+    contract = "toy"
+    baseline = "toy/base"
+    workloads = ["toy/bench"]
+    techniques = ["*"]
+    seeds = 3
+    metrics = ["accuracy"]
+    tuning_seeds = 1
+    rounds = 5
+
+    [tuning]
+    lr = [0.1, 0.2]
+
+    [margins]
+    accuracy = 1.0
+
+    [track]
+    seeds = 3
+    rounds = 5
+    """
+
+DECLARING = """
+from harness.api import Technique, WorkloadSpec, hookimpl
+
+HARNESS_API = 1
+__version__ = "1"
+
+
+@hookimpl
+def register_techniques():
+    return [
+        Technique(id=name, contract="toy", target="harness_toy.targets:Toy", summary="a toy", params=params)
+        for name, params in {techniques}.items()
+    ]
+"""
+
+JUDGE = """
+
+@hookimpl
+def register_workloads():
+    return [
+        WorkloadSpec(
+            id="bench",
+            contract="toy",
+            target="harness_toy.targets:Bench",
+            summary="a bench for toys",
+            version=1,
+            metrics=("accuracy", "val_accuracy", "trainable_parameters"),
+            settings={"lr": 0.1},
+        )
+    ]
+"""
+
+TARGETS = """
+import random
+import time
+
+import torch
+
+from harness.api import Outcome, Phase, Trial
+
+
+class Toy:
+    def __init__(self, accuracy=90.0, mebibytes=8, train_ms=10.0):
+        self.accuracy = accuracy
+        self.mebibytes = mebibytes
+        self.train_ms = train_ms
+
+
+class Bench:
+    def prepare(self, context):
+        pass
+
+    def evaluate(self, technique, context):
+        accuracy = technique.accuracy + random.Random(f"{context.seed} {technique.accuracy}").gauss(0, 0.5)
+        metrics = {"accuracy": accuracy, "val_accuracy": accuracy - 1, "trainable_parameters": 100}
+        return Outcome(metrics=metrics)
+
+    def open(self, technique, context):
+        def train():
+            weight = torch.ones(technique.mebibytes, 2**18)
+            time.sleep(technique.train_ms / 1000)
+            return weight
+
+        def infer():
+            weight = torch.ones(4, 2**18)
+            time.sleep(0.005)
+            return weight
+
+        return Trial(phases={"train": Phase(run=train, samples=32), "infer": Phase(run=infer, samples=32)})
+
+    def check(self, technique, context):
+        pass
+"""
