@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,8 +26,8 @@ _HEADINGS: Final = ("technique", "workload", "metric", "before", "now", "change"
 class Told:
     """A comparison ready to be told: what was compared with what, what was found, and what could not be compared.
 
-    ``release`` is empty where there was none to compare with. ``code`` tells the code under test, where that is not
-    plain from the names. ``refused`` are reasons for which the gate gives no answer.
+    ``release`` is empty where there was none to compare with. ``refused`` are reasons for which the gate gives no
+    answer.
     """
 
     base: str
@@ -176,12 +176,9 @@ def _row(change: Change, told: Told) -> list[str]:
 def _value(value: float | None, change: Change) -> str:
     if value is None:
         return ""
-    formatted: Callable[[float], str] = units.size if change.unit == "B" else _number
-    return formatted(value) if change.unit else units.count(value)
-
-
-def _number(value: float) -> str:
-    return units.significant(value, 4)
+    if change.unit == "B":
+        return units.size(value)
+    return units.count(value) if change.kind == "exact" else units.significant(value, 4)
 
 
 def _difference(change: Change) -> str:
