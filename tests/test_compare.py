@@ -1,0 +1,139 @@
+"""``harness compare`` on stored runs, and what it refuses; commits are compared in tests/tracking."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Harness
+
+TOYS = Path(__file__).parent / "toy"
+TOY_PLUGIN = ("-p", "harness_toy", "--no-plugins")
+
+
+@pytest.fixture(autouse=True)
+def toys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(TOYS))
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one run of the toys."""
+    place = tmp_path_factory.mktemp("stored")
+    command = [sys.executable, "-m", "harness", "run", *TOY_PLUGIN, "--suite", "toys", "--quick", "--quiet"]
+    environment = {**os.environ, "PYTHONPATH": str(TOYS), "HARNESS_CACHE": str(place / "cache"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return next((place / ".harness/runs").iterdir())
+
+
+@pytest.fixture
+def two_runs(stored: Path, tmp_path: Path) -> list[Path]:
+    """The folders of that run and of a copy of it under another id, in the store of the folder one stands in."""
+    folders = [tmp_path / "cwd/.harness/runs" / name for name in (stored.name, "20990101-000000-ffff")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        for name in ("run.json", "rows.jsonl"):
+            (folder / name).write_text((stored / name).read_text().replace(stored.name, folder.name))
+    return folders
+
+
+def edit_rows(folder: Path, change: Callable[[dict], None]) -> None:
+    rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+    for row in rows:
+        change(row)
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_two_stored_runs_are_compared_and_a_gate_set_on_them(harness: Harness, two_runs: list[Path]) -> None:
+    names = [folder.name for folder in two_runs]
+    same = harness("compare", *TOY_PLUGIN, *names, "--gate")
+    assert same.returncode == 0, same.stderr
+    assert same.stdout.startswith(f"No change from run {names[0]} to run {names[1]}")
+    assert "measured apart" in same.stdout
+
+    def more_memory(row: dict) -> None:
+        if row["technique"] == "toy/good" and row["lane"] == "memory":
+            row["metrics"]["train_tensor_peak"] *= 2
+
+    edit_rows(two_runs[1], more_memory)
+    worse = harness("compare", *TOY_PLUGIN, *names, "--gate", "--format", "markdown")
+    assert worse.returncode == 1, worse.stderr
+    assert worse.stdout.startswith("**Worse: 1 change since")
+    assert "train_tensor_peak" in worse.stdout
+    assert harness("compare", *TOY_PLUGIN, *names).returncode == 0
+    assert harness("compare", *TOY_PLUGIN, *names, "--gate", "--technique", "twin").returncode == 0
+    assert harness("compare", *TOY_PLUGIN, *reversed(names), "--gate").returncode == 0
+    found = json.loads(harness("compare", *TOY_PLUGIN, *names, "--format", "json").stdout)
+    worse_ones = [one for one in found["changes"] if one["verdict"] == "worse"]
+    assert [(one["place"]["technique"], one["metric"]) for one in worse_ones] == [("toy/good", "train_tensor_peak")]
+
+
+def test_unlike_runs_are_not_judged_and_the_gate_says_so(harness: Harness, two_runs: list[Path]) -> None:
+    header = json.loads((two_runs[1] / "run.json").read_text())
+    header["environment"]["packages"]["torch"] = "1.0"
+    (two_runs[1] / "run.json").write_text(json.dumps(header))
+    names = [folder.name for folder in two_runs]
+    done = harness("compare", *TOY_PLUGIN, *names, "--gate")
+    assert done.returncode == 2
+    assert done.stdout.startswith("Not comparable")
+    assert "torch: " in done.stdout
+    assert " and 1.0" in done.stdout
+    assert harness("compare", *TOY_PLUGIN, *names).returncode == 0
+
+
+def test_options_of_commits_are_refused_for_stored_runs(harness: Harness, two_runs: list[Path]) -> None:
+    done = harness("compare", *TOY_PLUGIN, *(folder.name for folder in two_runs), "--rounds", "5")
+    assert done.returncode == 2
+    assert "--rounds is for commits" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["one", "two"], "one and two are not both stored runs, and this folder is in no git repository"),
+        (["one", "two", "--format", "tabel"], "tabel"),
+        (["one", "two", "--rounds", "2"], "2 is not in the range"),
+        ([], "Missing argument 'BASE'"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_input_is_refused_with_exit_code_2(arguments: list[str], text: str, harness: Harness) -> None:
+    done = harness("compare", *arguments)
+    assert done.returncode == 2
+    assert text in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def in_repository(tmp_path: Path, harness: Harness) -> Harness:
+    """The command, in the folder of a git repository with one commit in which there is nothing to install."""
+    folder = tmp_path / "cwd"
+    (folder / "README.md").touch()
+    who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "first"], ["tag", "here"]):
+        subprocess.run(["git", "-C", str(folder), *who, *command], check=True)
+    return harness
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["nowhere"], "'nowhere' is no commit, tag or branch"),
+        (["HEAD", "--release", "v9"], "--release 'v9': no such tag or commit"),
+        (["HEAD", "here"], "has nothing to install"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_commits_are_refused_with_exit_code_2(arguments: list[str], text: str, in_repository: Harness) -> None:
+    done = in_repository("compare", *arguments)
+    assert done.returncode == 2
+    assert text in done.stderr
+    assert "Traceback" not in done.stderr
