@@ -12,7 +12,9 @@ import argparse
 import json
 import os
 import random
+import re
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harness.analysis.times import round_of
@@ -47,16 +49,22 @@ def main() -> None:
     quality = lanes(installed, "accuracy", "--seeds", str(SEEDS))
     say("peaks of memory")
     peaks = [lanes(installed, "memory") for _ in range(PEAKS)]
-    recorded = {
-        "commit": head.commit,
+    write(installed, quality, peaks, rounds)
+
+
+def write(installed: Installed, quality: StoredRun, peaks: Sequence[StoredRun], rounds: int) -> None:
+    """Time the rounds, and write all that was recorded; anew with every round, so that one may stop early."""
+    recorded: dict[str, object] = {
+        "commit": installed.revision.commit,
         "suite": SUITE,
         "environment": {name: environment()[name] for name in ("python", "cpu", "cores", "packages")},
-        "load": os.getloadavg()[0],
-        "rounds": times(installed, peaks[0], rounds),
         "process_peaks": by_metric(peaks, "_process_peak"),
         "quality": qualities(quality),
     }
-    FILE.write_text(json.dumps(recorded, separators=(",", ":"), sort_keys=True).replace("},", "},\n") + "\n")
+    for found in times(installed, peaks[0], rounds):
+        recorded |= {"load": os.getloadavg()[0], "rounds": found}
+        text = json.dumps(recorded, separators=(",", ":"), sort_keys=True)
+        FILE.write_text(re.sub(r'(\]\]?),"', '\\1,\n"', text) + "\n")
 
 
 def lanes(installed: Installed, lane: Lane, *options: str) -> StoredRun:
@@ -67,8 +75,8 @@ def lanes(installed: Installed, lane: Lane, *options: str) -> StoredRun:
     return Store(installed.store).read("last")
 
 
-def times(installed: Installed, run: StoredRun, rounds: int) -> dict[str, list[list[int]]]:
-    """The log ratios of head to base and of head to release, though all three are the same."""
+def times(installed: Installed, run: StoredRun, rounds: int) -> Iterator[dict[str, list[list[int]]]]:
+    """The log ratios of head to base and of head to release, though all three are the same, so far after each round."""
     sides = (HEAD, BASE, RELEASE)
     contests = [
         Contest(technique=technique, workload=workload, cases=dict.fromkeys(sides, case))
@@ -85,10 +93,10 @@ def times(installed: Installed, run: StoredRun, rounds: int) -> dict[str, list[l
                 pair = [round_of(head, turns.samples[side][phase]) for side in (BASE, RELEASE)]
                 ratios = [round(SCALE * one.log_ratio) for one in pair if one is not None]
                 found.setdefault(f"{contest.technique} {contest.workload} {phase}", []).append(ratios)
-    return found
+        yield found
 
 
-def by_metric(runs: list[StoredRun], ending: str) -> dict[str, list[float]]:
+def by_metric(runs: Sequence[StoredRun], ending: str) -> dict[str, list[float]]:
     """The values of several runs, by technique, workload and metric."""
     found: dict[str, list[float]] = {}
     for run in runs:

@@ -113,9 +113,14 @@ class Changes:
     changes: tuple[Change, ...]
     listed: tuple[Listed, ...]
 
-    def of(self, verdict: Verdict, *, gated: bool = True) -> list[Change]:
-        """The gated changes with a verdict, or those that are shown only."""
-        return [one for one in self.changes if one.verdict == verdict and one.gated == gated]
+    @classmethod
+    def of_one(cls, change: Change) -> Changes:
+        """A single change, where it forbids to look for others."""
+        return cls(changes=(change,), listed=())
+
+    def of(self, verdict: Verdict) -> list[Change]:
+        """The gated changes with a verdict."""
+        return [one for one in self.changes if one.verdict == verdict and one.gated]
 
 
 def find_changes(pairings: Sequence[Pairing], metrics: Mapping[str, Metric]) -> Changes:
@@ -132,9 +137,9 @@ def find_changes(pairings: Sequence[Pairing], metrics: Mapping[str, Metric]) -> 
     )
 
 
-def suite_fails(suite: str, reason: str, *, since_release: bool = False) -> Change:
-    """The change where a suite that could be run can't be run any more."""
-    place = Place(suite=suite, workload="", technique="")
+def fails(what: str, reason: str, *, since_release: bool = False) -> Change:
+    """The change where something as a whole, a suite or the harness itself, can't be run any more."""
+    place = Place(suite="", workload="", technique=what)
     return Change(
         place=place, metric="", unit="", kind="status", verdict="worse", reason=reason, since_release=since_release
     )

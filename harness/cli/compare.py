@@ -115,13 +115,15 @@ def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> Told:
     from harness.analysis.changes import Pairing, find_changes
     from harness.analysis.unlike import code_of, unlike
     from harness.api import UsageError
+    from harness.execution.comparing import narrowed
     from harness.report.changes import Told
 
     given = [name for name in ("suite", "release", "rounds") if getattr(options, name)]
     if given:
         raise UsageError(f"--{given[0]} is for commits: a stored run has its suite and its times already")
     lines = unlike(base, head)
-    base, head = (_narrowed(run, options.technique) for run in (base, head))
+    if options.technique:
+        base, head = (narrowed(run, options.technique) for run in (base, head))
     pairings = [] if lines else [Pairing(reference=base, head=head)]
     codes = [code_of(run.info) for run in (base, head)]
     notes = [
@@ -139,57 +141,61 @@ def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> Told:
     )
 
 
-def _narrowed(run: StoredRun, techniques: tuple[str, ...]) -> StoredRun:
-    from harness.host import matches
-
-    if not techniques:
-        return run
-    chosen = [row for row in run.rows if any(matches(pattern, row.case.technique) for pattern in techniques)]
-    return replace(run, rows=tuple(chosen))
-
-
 # ------------------------------------------------------------------------------------------------- commits
 
 
 def _of_revisions(options: CompareOptions) -> Told:
-    from harness.analysis.changes import find_changes
-    from harness.execution.commits import install
-    from harness.execution.comparing import Wanted, knows_tracking, measure
+    from harness.analysis.changes import Changes, fails, find_changes
+    from harness.execution.comparing import Wanted, measure
     from harness.execution.pace import BASE, HEAD, RELEASE
     from harness.report.changes import Told
 
     repository, base, head = _found(options)
-    revisions = {HEAD: head, BASE: base}
+    revisions = {BASE: base, HEAD: head}
     release = _release(options, repository, head)
     if release is not None and release.commit != base.commit:
         revisions[RELEASE] = release
-    sides: dict[str, Installed] = {}
-    notes = []
-    for name, revision in revisions.items():
-        _say(f"installing {revision.label}")
-        installed = install(repository, revision, cache_folder())
-        if knows_tracking(installed):
-            sides[name] = installed
-        elif name == RELEASE:
-            notes.append(f"not compared with the release {revision.label}: {_TOO_OLD}")
-        else:
-            from harness.api import UsageError
-
-            raise UsageError(f"{revision.label}: {_TOO_OLD}; compare later commits")
+    sides, why = _installed(repository, revisions)
+    if HEAD in why:
+        return Told(base=base.label, head=head.label, release="", changes=Changes.of_one(fails("harness", why[HEAD])))
+    notes = [f"not compared with the release {revisions[name].label}: {cause}" for name, cause in why.items()]
     wanted = Wanted(suites=options.suite, techniques=options.technique, rounds=options.rounds or ROUNDS)
     measured = measure(sides, wanted, cache_folder(), _say)
     found = find_changes(measured.pairings, measured.metrics)
     return Told(
         base=base.label,
         head=head.label,
-        release=sides[RELEASE].revision.label if RELEASE in sides else "",
+        release=revisions[RELEASE].label if RELEASE in sides else "",
         changes=replace(found, changes=(*measured.failures, *found.changes)),
         refused=measured.refused,
         notes=[*notes, *measured.notes],
     )
 
 
-_TOO_OLD = "its harness run has no --track and --lane yet, without which it cannot be compared"
+def _installed(repository: Repository, revisions: dict[str, Revision]) -> tuple[dict[str, Installed], dict[str, str]]:
+    """The environments of those that can be compared; why the release can't, or that the head's harness is broken.
+
+    Raises UsageError for a base that can't be compared, and for a head that is too old.
+    """
+    from harness.api import UsageError
+    from harness.execution.commits import install
+    from harness.execution.comparing import start_failure, too_old
+    from harness.execution.pace import BASE, RELEASE
+
+    sides: dict[str, Installed] = {}
+    why: dict[str, str] = {}
+    for name, revision in revisions.items():
+        _say(f"installing {revision.label}")
+        installed = install(repository, revision, cache_folder())
+        broken = start_failure(installed)
+        old = "" if broken else too_old(installed)
+        if (broken and name == BASE) or (old and name != RELEASE):
+            raise UsageError(f"{revision.label}: {broken or old}", "choose another commit")
+        if broken or old:
+            why[name] = broken or old
+        else:
+            sides[name] = installed
+    return sides, why
 
 
 def _found(options: CompareOptions) -> tuple[Repository, Revision, Revision]:

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from harness.analysis.changes import FAMILIES, Change, Pairing, PhaseOf, Timed, changed_quality, suite_fails
+from harness.analysis.changes import FAMILIES, Change, Pairing, PhaseOf, Timed, changed_quality, fails
 from harness.analysis.times import round_of, unsettled
 from harness.analysis.unlike import unlike
 from harness.api import Case, Lane, Metric, Row, UsageError
 from harness.execution.commits import Installed
 from harness.execution.pace import BASE, HEAD, RELEASE, Contest, Side, Turns, measure_round
+from harness.host import matches
 from harness.results.store import Store, StoredRun, latest
 
 MORE_SEEDS: Final = 12
@@ -47,10 +48,17 @@ class Measured:
     notes: list[str] = field(default_factory=list)
 
 
-def knows_tracking(installed: Installed) -> bool:
-    """Whether the revision's ``harness run`` has the options a comparison needs."""
+def start_failure(installed: Installed) -> str:
+    """Why a revision's harness does not start; empty where it does."""
+    done = installed.run("run", "--help")
+    return f"its harness does not start: {_last_line(done.stderr)}" if done.returncode else ""
+
+
+def too_old(installed: Installed) -> str:
+    """What a revision's harness has not yet that a comparison needs; empty where it has all."""
     text = installed.run("run", "--help").stdout
-    return all(option in text for option in NEEDED)
+    missing = [option for option in NEEDED if option not in text]
+    return f"its harness run has no {' and no '.join(missing)} yet, so it cannot be compared" if missing else ""
 
 
 def measure(sides: Mapping[Side, Installed], wanted: Wanted, cache: Path, tell: Tell) -> Measured:
@@ -128,7 +136,7 @@ def _run_suite(
     if HEAD in causes:
         for name in runs:
             reason = f"cannot be run: {causes[HEAD]}"
-            measured.failures.append(suite_fails(suite, reason, since_release=name == RELEASE))
+            measured.failures.append(fails(f"suite {suite}", reason, since_release=name == RELEASE))
         if not runs:
             measured.refused.append(f"suite {suite} can be run at neither revision: {causes[HEAD]}")
         return {}
@@ -163,13 +171,24 @@ def _stored(
     installed: Installed, suite: str, techniques: Sequence[str], lanes: Sequence[Lane], seeds: int | None
 ) -> StoredRun | None:
     store = Store(installed.store)
-    chosen = {"techniques": list(techniques), "lanes": list(lanes), "seeds": list(range(seeds or 0)), "workloads": []}
+    chosen = {"lanes": list(lanes), "seeds": list(range(seeds or 0)), "workloads": []}
     for run in reversed(store.ids()):
         info = store.info(run)
         same = all(info.selection.get(key) == value for key, value in chosen.items())
-        if same and info.exit_code in (0, 1) and info.suite.id == _short(suite) and info.suite.form == "track":
+        if not same or info.exit_code not in (0, 1) or info.suite.id != _short(suite) or info.suite.form != "track":
+            continue
+        if info.selection.get("techniques") == list(techniques):
             return store.read(run)
+        if not info.selection.get("techniques"):
+            return narrowed(store.read(run), techniques)
     return None
+
+
+def narrowed(run: StoredRun, techniques: Sequence[str]) -> StoredRun:
+    """A run with the rows of its baseline and of the techniques that a glob matches."""
+    patterns = [run.info.suite.baseline, *techniques]
+    rows = [row for row in run.rows if any(matches(pattern, row.case.technique) for pattern in patterns)]
+    return replace(run, rows=tuple(rows))
 
 
 def _short(suite: str) -> str:

@@ -101,7 +101,7 @@ def _contest(contest: Contest, sides: Mapping[Side, _Stepping], cache: Path, ord
     repeats: dict[Side, Mapping[str, int]] = {}
     for name in names:
         try:
-            repeats[name] = sides[name].answer()["repeats"]
+            repeats[name] = sides[name].opened()
             turns.samples[name] = {phase: [] for phase in repeats[name]}
         except _Failed as failed:
             turns.failed[name] = str(failed)
@@ -158,11 +158,12 @@ class _Stepping:
 
     def __init__(self, python: Path, modules: Sequence[str]) -> None:
         self._python = python
-        self._modules = modules
+        self._modules = list(modules)
         self._process: subprocess.Popen[bytes] | None = None
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # closed on leaving
         self._rest = bytearray()
         self._ready = False
+        self._missed: list[str] = []
 
     def __enter__(self) -> Self:
         self._start()
@@ -175,7 +176,7 @@ class _Stepping:
         self._log.close()
 
     def open(self, case: Case, cache: Path, processor: int | None) -> None:
-        """Begin with a case; `answer` gives the repeats a turn of each phase takes."""
+        """Begin with a case; `opened` tells how it went."""
         if self._process is None:
             self._start()
         if not self._ready:
@@ -185,6 +186,13 @@ class _Stepping:
         self._say(
             {"open": {**{name: getattr(case, name) for name in facts}, "cache": str(cache), "processor": processor}}
         )
+
+    def opened(self) -> Mapping[str, int]:
+        """The repeats that a turn of each phase takes; what the case had to import, the next ones will find."""
+        answer = self.answer()
+        self._missed = [name for name in answer["imported"] if name not in self._modules]
+        repeats: Mapping[str, int] = answer["repeats"]
+        return repeats
 
     def answer(self) -> Mapping[str, Any]:
         """What the case says. Raises _Failed where it is not what it was asked for; the case is then over."""
@@ -207,6 +215,10 @@ class _Stepping:
         self._say({"close": True})
         with contextlib.suppress(_Failed):
             self.answer()
+        if self._missed and self._process is not None:
+            self._say({"import": self._missed})
+            self._modules += self._missed
+            self._ready = False
 
     def _start(self) -> None:
         self._control, theirs = socket.socketpair()

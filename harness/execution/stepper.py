@@ -21,8 +21,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-SHARED = ("torch", "torch._dynamo")
-"""Imported once for all cases; the first step of an optimiser would import the second."""
+SLOW = ("torch._dynamo",)
+"""What some cases import only when they step (the first step of an optimiser does), and which takes seconds."""
 
 
 def main(control: int, clock: str) -> NoReturn:
@@ -73,7 +73,7 @@ class _Stepper:
         try:
             stepped = _Case(case, self._clock)
             _pin(case["processor"])
-            self._say({"repeats": stepped.repeats})
+            self._say({"repeats": stepped.repeats, "imported": [name for name in SLOW if name in sys.modules]})
             while line := self._words.readline():
                 message = json.loads(line)
                 if "turn" not in message:
@@ -88,7 +88,7 @@ class _Stepper:
 
 
 def _preload(modules: Sequence[str]) -> None:
-    for module in (*SHARED, *modules):
+    for module in ("torch", *modules):
         with contextlib.suppress(Exception):  # the case that needs it says why it cannot be imported
             importlib.import_module(module)
     gc.collect()

@@ -165,7 +165,7 @@ def _row(change: Change, told: Told) -> list[str]:
     since = told.release if change.since_release else told.base
     if change.kind == "status":
         what = change.reason
-        return [place.technique or f"suite {place.suite}", short(place.workload), "", "", "", what, since]
+        return [place.technique, short(place.workload), "", "", "", what, since]
     values = [_value(value, change) for value in (change.reference, change.head)]
     text = _difference(change)
     if change.verdict == "undecided" and change.gated and change.reason:
