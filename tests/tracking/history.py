@@ -1,7 +1,7 @@
 """A git history of this project in small: eight commits, each of which plants what a tracker has to show.
 
-The working tree's ``harness/`` is in every commit, so that a commit can be installed and run on its own; the plugins and
-the suite are toys whose steps sleep, so that a busy machine does not blur them.
+The working tree's ``harness/`` is in every commit, so that a commit can be installed and run on its own; the plugins
+and the suite are toys whose steps sleep, so that a busy machine does not blur them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.conftest import ROOT
 from tests.execution.repositories import Folder
 
-COPIED = ("pyproject.toml", "README.md", "LICENSE")
+COPIED = ("pyproject.toml", "README.md", "LICENSE", "suites/__init__.py", "suites/benchmarks.py")
 
 RELEASE = "v0.1.0"
 """The tag of the first commit."""
@@ -36,13 +36,13 @@ class State:
     accuracy: float = 90.0
     """Of ``toy/victim``, in percent."""
 
-    mebibytes: int = 8
+    mebibytes: int = 4
     """Of tensors alive in a training step of ``toy/victim``."""
 
-    train_ms: float = 10.0
+    train_ms: float = 30.0
     """A training step of ``toy/victim``."""
 
-    creep_ms: float = 10.0
+    creep_ms: float = 30.0
     """A training step of ``toy/creep``."""
 
     late: bool = False
@@ -69,15 +69,15 @@ def steps() -> list[Step]:
     3. the training step of ``toy/victim`` takes 30 % longer
     4. the accuracy of ``toy/victim`` drops from 90 to 80 %
     5. the plugin ``late`` appears
-    6. the tensors of ``toy/victim`` grow from 8 to 12 MiB
+    6. the tensors of ``toy/victim`` grow from 4 to 6 MiB
     7. broken: the harness does not start
     8. it starts again, and nothing else
     """
     first = State()
-    slower = replace(first, train_ms=13.0)
+    slower = replace(first, train_ms=39.0)
     worse = replace(slower, accuracy=80.0)
     late = replace(worse, late=True)
-    larger = replace(late, mebibytes=12)
+    larger = replace(late, mebibytes=6)
     planted = [
         ("release", first),
         ("tidy up", first),
@@ -127,7 +127,22 @@ def _copy_project(path: Path) -> None:
     for name in COPIED:
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, path / name)
+    _write_asv(path)
     Folder(path=path).write(".gitignore", ".asv/\n.harness/\n__pycache__/\n")
+
+
+def _write_asv(path: Path) -> None:
+    """The project's configuration, with an environment that borrows the packages of the one the tests run in."""
+    from asv.util import load_json
+
+    configuration = load_json(ROOT / "asv.conf.json", js_comments=True)
+    changes = {
+        "environment_type": "linked",
+        "plugins": [".linked"],
+        "install_command": configuration["install_command"][1:],
+    }
+    shutil.copy2(Path(__file__).with_name("linked.py"), path / "linked.py")
+    (path / "asv.conf.json").write_text(json.dumps({**configuration, **changes}, indent=4))
 
 
 def _write(folder: Folder, state: State) -> None:
@@ -211,7 +226,7 @@ from harness.api import Outcome, Phase, Trial
 
 
 class Toy:
-    def __init__(self, accuracy=90.0, mebibytes=8, train_ms=10.0):
+    def __init__(self, accuracy=90.0, mebibytes=4, train_ms=30.0):
         self.accuracy = accuracy
         self.mebibytes = mebibytes
         self.train_ms = train_ms
@@ -233,8 +248,8 @@ class Bench:
             return weight
 
         def infer():
-            weight = torch.ones(4, 2**18)
-            time.sleep(0.005)
+            weight = torch.ones(2, 2**18)
+            time.sleep(0.015)
             return weight
 
         return Trial(phases={"train": Phase(run=train, samples=32), "infer": Phase(run=infer, samples=32)})

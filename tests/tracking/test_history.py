@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 from tests.tracking.history import BROKEN, LATE_FROM, RELEASE, History, make_history, steps
 
 
-def test_each_commit_changes_one_thing_beside_the_creep(tmp_path: Path) -> None:
+def test_each_commit_changes_one_thing_beside_the_creep() -> None:
     states = [vars(step.state) for step in steps()]
-    changed = [
-        {key for key in old if old[key] != new[key]} - {"creep_ms"}
-        for old, new in zip(states, states[1:], strict=False)
-    ]
+    changed = [{key for key in old if old[key] != new[key]} - {"creep_ms"} for old, new in itertools.pairwise(states)]
     assert changed == [set(), {"train_ms"}, {"accuracy"}, {"late"}, {"mebibytes"}, {"starts"}, {"starts"}]
-    assert all(1.019 < new["creep_ms"] / old["creep_ms"] < 1.021 for old, new in zip(states, states[1:], strict=False))
+    assert all(1.019 < new["creep_ms"] / old["creep_ms"] < 1.021 for old, new in itertools.pairwise(states))
 
 
 def test_a_history_is_a_repository_of_its_commits(tmp_path: Path) -> None:

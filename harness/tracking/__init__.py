@@ -1,0 +1,1 @@
+"""What of a project is followed over its commits."""

@@ -1,0 +1,90 @@
+"""Says what of a working tree is to be followed: its suites with a [track] table, their techniques and workloads.
+
+Run as ``python -m harness.tracking.declared ROOT`` with the working tree's sources on the path, it prints them as JSON.
+It reads what the sources of the tree declare, never what is installed, so that a series keeps its name at every commit.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tomllib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.api import ENTRY_POINT_GROUP, UsageError
+from harness.host import load_host, warn
+
+if TYPE_CHECKING:
+    from harness.host import Host
+
+
+@dataclass(frozen=True, kw_only=True)
+class Followed:
+    """A suite that is followed: ``quality`` is its first metric, the others are those every run measures."""
+
+    suite: str
+    version: int
+    workloads: tuple[str, ...]
+    techniques: tuple[str, ...]
+    quality: str
+    unit: str
+    higher_is_better: bool
+
+
+def plugin_modules(root: Path) -> dict[str, Path]:
+    """The declaring modules of the plugins in ``root/plugins``, each with the folder it is imported from."""
+    found: dict[str, Path] = {}
+    for file in sorted(root.glob("plugins/*/pyproject.toml")):
+        try:
+            project = tomllib.loads(file.read_text(encoding="utf-8")).get("project", {})
+        except tomllib.TOMLDecodeError as error:
+            warn(f"{file}: not valid TOML, its plugins are not followed: {error}")
+            continue
+        for value in project.get("entry-points", {}).get(ENTRY_POINT_GROUP, {}).values():
+            found[value] = file.parent
+    return found
+
+
+def followed_suites(host: Host) -> list[Followed]:
+    """The suites with a [track] table, in the order of their names; one that can't be read is named and left out."""
+    from harness.plan import Identity, Plan, Selection
+    from harness.suite import has_form, read_suite
+
+    found = []
+    for full in sorted(host.declared.suites):
+        try:
+            if not has_form(full, host, "track"):
+                continue
+            plan = Plan(read_suite(full, host, form="track"), host, Selection(), Identity(code={}, packages={}))
+        except UsageError as error:
+            warn(f"suite {full} is not followed: {error.problems[0]}")
+            continue
+        quality = host.metrics[plan.suite.quality]
+        found.append(
+            Followed(
+                suite=plan.suite.id,
+                version=plan.suite.version,
+                workloads=plan.suite.workloads,
+                techniques=tuple(dict.fromkeys(one.technique for one in plan.contestants)),
+                quality=quality.id,
+                unit=quality.unit,
+                higher_is_better=quality.higher_is_better,
+            )
+        )
+    return found
+
+
+def declared(root: Path) -> list[Followed]:
+    """The suites followed in a working tree. Its sources are to be on ``sys.path`` before any installed ones."""
+    host = load_host(list(plugin_modules(root)), entry_points=False)
+    for record in host.broken:
+        warn(f"plugin {record.name!r} is broken, its techniques are not followed: {record.cause}")
+    return followed_suites(host)
+
+
+if __name__ == "__main__":
+    root = Path(sys.argv[1])
+    sys.path[1:1] = [str(folder) for folder in plugin_modules(root).values()]
+    sys.stdout.write(json.dumps([asdict(one) for one in declared(root)]))

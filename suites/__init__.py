@@ -1,0 +1,1 @@
+"""What is compared: suites, and the series that asv follows over commits."""

@@ -1,0 +1,294 @@
+"""What asv follows over commits: thin readers of one measured harness run for each technique of each tracked suite.
+
+asv imports this file of the working tree beside the harness of every commit, in a process that forks: so it imports
+neither torch nor the harness, names its series after what the working tree declares, and asks the installed commit only
+through its command line. Every series is lower-is-better, since asv knows nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+STATE = ROOT / ".asv"
+"""``declared/`` caches what a working tree declares; ``store/COMMIT`` keeps the runs of a commit."""
+
+VERSION = "1"
+"""Raised by hand when a series must not be continued; a suite's own version does the same for that suite."""
+
+TIMEOUT_S = 3600.0
+FAILED = ("error", "incorrect", "oom", "timeout", "crash", "lost")
+
+# series, unit, what a person reads
+MEASURED = (
+    ("train_time", "seconds", "a training step"),
+    ("infer_time", "seconds", "an inference batch"),
+    ("train_tensor_peak", "bytes", "live tensors, training"),
+    ("infer_tensor_peak", "bytes", "live tensors, inference"),
+    ("train_process_peak", "bytes", "process memory, training"),
+    ("trainable_parameters", "parameters", "trainable parameters"),
+)
+
+Values = dict[str, dict[str, list[float] | str]]
+"""By workload and series: its samples, or why there are none. What does not apply is not there."""
+
+
+# ------------------------------------------------------------------------------ what the working tree declares
+
+
+def declared() -> dict[str, Any]:
+    """The suites and the host's own benchmarks that the working tree has, cached by its sources' content."""
+    total = hashlib.sha256(sys.version.encode())
+    for path in _sources():
+        total.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
+    cache = STATE / "declared" / f"{total.hexdigest()[:16]}.json"
+    if not cache.is_file():
+        found = {"suites": _declared_suites(), "host": _declared_host()}
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=cache.parent, delete=False, encoding="utf-8") as draft:
+            json.dump(found, draft)
+        Path(draft.name).rename(cache)
+    return json.loads(cache.read_text(encoding="utf-8"))
+
+
+def _sources() -> Iterator[Path]:
+    for pattern in ("harness/**/*.py", "plugins/**/*.py", "plugins/*/*.toml", "suites/*.toml", "tests/benchmarks/*.py"):
+        yield from sorted(ROOT.glob(pattern))
+
+
+def _declared_suites() -> Any:
+    return json.loads(_python("-P", "-m", "harness.tracking.declared", str(ROOT), PYTHONPATH=str(ROOT)))
+
+
+def _declared_host() -> list[str]:
+    """The names of the tests in ``tests/benchmarks``."""
+    if not (ROOT / "tests/benchmarks").is_dir():
+        return []
+    listed = _python("-m", "pytest", "tests/benchmarks", "--collect-only", "-qq", "-p", "no:cacheprovider", cwd=ROOT)
+    return sorted(line.partition("::")[2] for line in listed.splitlines() if "::" in line)
+
+
+# -------------------------------------------------------------------------------- asking the commit under test
+
+
+def _start(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run this environment's Python, one thread a process, away from any checkout unless ``cwd`` says otherwise."""
+    around = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd or tempfile.gettempdir(),
+        env={**around, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def _python(*arguments: str, cwd: Path | None = None, **environment: str) -> str:
+    done = _start(*arguments, cwd=cwd, **environment)
+    sys.stderr.write(done.stderr)
+    if done.returncode:
+        raise RuntimeError(f"python {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}")
+    return done.stdout
+
+
+def _list(*what: str) -> list[dict[str, Any]]:
+    return json.loads(_python("-P", "-m", "harness", *what, "--json"))
+
+
+def why_absent(suite: str, technique: str) -> str | None:
+    """Why the installed commit does not have this technique or suite; None where it has both.
+
+    Raises RuntimeError where it would have it, were its plugin not broken.
+    """
+    plugin = technique.partition("/")[0]
+    if technique.partition(":")[0] not in {one["id"] for one in _list("list", "techniques")}:
+        causes = [one["cause"] for one in _list("plugins") if one["name"] == plugin and one["status"] == "broken"]
+        if causes:
+            raise RuntimeError(f"plugin {plugin!r} is broken at this commit: {causes[0]}")
+        return f"there is no {technique} at this commit"
+    if not any(one["id"].rpartition("/")[2] == suite and one.get("track") for one in _list("list", "suites")):
+        return f"suite {suite!r} is not followed at this commit"
+    return None
+
+
+def measure(suite: str, technique: str, quality: dict[str, Any]) -> dict[str, Any]:
+    """Run a technique once, with its baseline, and read what it left: ``{"values": ...}`` or ``{"absent": reason}``."""
+    store = STATE / "store" / os.environ.get("ASV_COMMIT", "unknown")
+    before = set(store.glob("runs/*"))
+    options = ("--suite", suite, "--technique", technique, "--track", "--quiet", "--store", str(store))
+    done = _start("-P", "-m", "harness", "run", *options)
+    if done.returncode not in (0, 1):
+        absent = why_absent(suite, technique)
+        if absent is None:
+            raise RuntimeError(f"harness run ended with {done.returncode}:\n{done.stderr}")
+        return {"absent": absent}
+    (run,) = set(store.glob("runs/*")) - before
+    lines = (run / "rows.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [row for row in map(json.loads, lines) if row["technique"] == technique]
+    return {"values": values_of(rows, quality)}
+
+
+# ---------------------------------------------------------------------------------------------- reading rows
+
+
+def values_of(rows: list[dict[str, Any]], quality: dict[str, Any]) -> Values:
+    """The series' samples by workload, from the rows of one technique as stored."""
+    found: Values = {}
+    for workload in {row["workload"] for row in rows}:
+        own = [row for row in rows if row["workload"] == workload]
+        reasons = [f"{row['lane']}, seed {row['seed']}: {row['status']}: {row['reason']}" for row in own if _bad(row)]
+        series: dict[str, list[float] | str] = {}
+        for name in (quality["series"], *(name for name, _, _ in MEASURED)):
+            samples = list(_samples(own, name, quality))
+            lanes = {row["lane"] for row in own if _bad(row)}
+            if reasons and (not samples or (name == quality["series"] and "accuracy" in lanes)):
+                series[name] = reasons[0]
+            elif samples:
+                series[name] = samples
+        found[workload] = series
+    return found
+
+
+def _bad(row: dict[str, Any]) -> bool:
+    return row["status"] in FAILED
+
+
+def _samples(rows: list[dict[str, Any]], name: str, quality: dict[str, Any]) -> Iterator[float]:
+    metric = quality["id"] if name == quality["series"] else name
+    for row in rows:
+        value = row["metrics"].get(metric)
+        if row["status"] != "ok" or row["stage"] != "final" or value is None:
+            continue
+        rounds = row["samples"].get(name.removesuffix("_time")) if name.endswith("_time") else None
+        if rounds:
+            yield from map(float, rounds)
+        else:
+            yield 100.0 - float(value) if name == "error" else float(value)
+
+
+def report(data: dict[str, Any], key: str, series: str) -> float | dict[str, Any]:
+    """What asv is told: samples where there are several, n/a where there are none; raises where the case failed."""
+    found = data["values"].get(key, {}).get(series, [])
+    if isinstance(found, str):
+        raise RuntimeError(found)
+    if not found:
+        return math.nan
+    return found[0] if len(set(found)) == 1 else {"samples": found, "number": 1}
+
+
+# ------------------------------------------------------------------------------------------ what asv is shown
+
+
+def safe(*words: str) -> str:
+    """A name that asv can use for a class, in a file and in an address."""
+    return re.sub(r"[^A-Za-z0-9]+", "_", "_".join(words)).strip("_")
+
+
+def _reader(series: str, unit: str, title: str) -> Callable[..., float | dict[str, Any]]:
+    def track(_: object, data: dict[str, Any], key: str) -> float | dict[str, Any]:
+        return report(data, key, series)
+
+    track.__name__ = track.__qualname__ = f"track_{series}"
+    track.unit, track.pretty_name = unit, title  # type: ignore[attr-defined]
+    return track
+
+
+def _setup(_: object, data: dict[str, Any], _key: str) -> None:
+    if "absent" in data:
+        raise NotImplementedError(data["absent"])
+
+
+def _family(
+    name: str, title: str, version: str, keys: tuple[str, list[str]], series: list[tuple[str, str, str]],
+    make: Callable[[], dict[str, Any]],
+) -> type:  # fmt: skip
+    """A class of benchmarks that read what ``make`` measured, once; ``keys`` are the parameter's name and values."""
+
+    def setup_cache(_: object) -> dict[str, Any]:
+        return make()
+
+    # asv tells caches apart by module and line, so each class needs a module of its own
+    setup_cache.__module__ = f"{__name__}.{name}"
+    sys.modules[setup_cache.__module__] = ModuleType(setup_cache.__module__)
+    setup_cache.timeout = TIMEOUT_S  # type: ignore[attr-defined]
+    readers = {f"track_{one}": _reader(one, unit, f"{title}: {text}") for one, unit, text in series}
+    members = {"setup_cache": setup_cache, "setup": _setup, "version": version, "params": [keys[1]]}
+    return type(name, (), {**members, "param_names": [keys[0]], "__module__": __name__, **readers})
+
+
+def quality_of(suite: dict[str, Any]) -> dict[str, Any]:
+    """How a suite's quality is followed: as it is, or as the error where higher is better."""
+    if not suite["higher_is_better"]:
+        return {"id": suite["quality"], "series": suite["quality"], "unit": suite["unit"]}
+    if suite["unit"] != "%":
+        raise ValueError(f"suite {suite['suite']}: {suite['quality']} in {suite['unit']!r} has no lower-is-better form")
+    return {"id": suite["quality"], "series": "error", "unit": "%"}
+
+
+def technique_families(suite: dict[str, Any]) -> Iterator[type]:
+    """A class for each technique of a suite."""
+    quality = quality_of(suite)
+    own = (quality["series"], quality["unit"], quality["series"])
+    for technique in suite["techniques"]:
+
+        def make(technique: str = technique) -> dict[str, Any]:
+            return measure(suite["suite"], technique, quality)
+
+        yield _family(
+            safe(suite["suite"], technique),
+            f"{suite['suite']} · {technique}",
+            f"{VERSION}.{suite['version']}",
+            ("workload", suite["workloads"]),
+            [own, *(one for one in MEASURED if one[0] != own[0])],
+            make,
+        )
+
+
+def measure_host() -> dict[str, Any]:
+    """Run the commit's own benchmarks of the host: seconds by test."""
+    project = Path(os.environ["ASV_ENV_DIR"]) / "project"
+    if not (project / "tests/benchmarks").is_dir():
+        return {"absent": "there are no tests/benchmarks at this commit"}
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "benchmarks.json"
+        options = ("--benchmark-only", f"--benchmark-json={file}", "-q", "-p", "no:cacheprovider")
+        done = _start("-m", "pytest", "tests/benchmarks", *options, cwd=project)
+        text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    found = {
+        one["fullname"].partition("::")[2]: {"time": [float(value) for value in one["stats"]["data"]]}
+        for one in (json.loads(text)["benchmarks"] if text else [])
+    }
+    if done.returncode and not found:
+        raise RuntimeError(f"pytest tests/benchmarks ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    failed = re.findall(r"^(?:FAILED|ERROR) \S+?::(\S+)(?: - (.*))?$", done.stdout, re.MULTILINE)
+    return {"values": {**found, **{name: {"time": reason or "failed"} for name, reason in failed}}}
+
+
+def families() -> dict[str, type]:
+    """All classes that asv is to find, by name. Raises ValueError where two would have the same."""
+    tree = declared()
+    found = [family for suite in tree["suites"] for family in technique_families(suite)]
+    if tree["host"]:
+        keys = ("test", tree["host"])
+        found.append(_family("host", "host", VERSION, keys, [("time", "seconds", "seconds")], measure_host))
+    names = [family.__name__ for family in found]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"techniques whose names are one to asv: {', '.join(twice)}")
+    return dict(zip(names, found, strict=True))
+
+
+if "ASV" in os.environ:
+    globals().update(families())
