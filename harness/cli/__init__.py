@@ -18,6 +18,7 @@ _COMMANDS = {
     "show": "harness.cli.show:show",
     "runs": "harness.cli.runs:runs",
     "compare": "harness.cli.compare:compare",
+    "track": "harness.cli.track:track",
     "export": "harness.cli.export:export",
     "cache": "harness.cli.cache:cache",
     "completion": "harness.cli.completion:completion",

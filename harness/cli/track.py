@@ -1,0 +1,141 @@
+"""``harness track``: follow every technique over the project's commits with asv."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.tracking.asv import Regression
+
+_COMMANDS = {
+    "run": "harness.cli.track:run",
+}
+
+_SETS = ("NEW", "ALL", "EXISTING", "TAGS")
+"""Sets of commits that asv knows by name."""
+
+
+class _Track(click.Group):
+    """The commands on tracked commits; without a command's name the first one is meant."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's names
+        """In the order in which they are used."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import a command."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, attribute = _COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take ``run`` where no command is named."""
+        if not args or args[0] not in (*_COMMANDS, *ctx.help_option_names):
+            args = [next(iter(_COMMANDS)), *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_Track, context_settings={"help_option_names": ["-h", "--help"]})
+def track() -> None:
+    """Follow every technique of the tracked suites over the project's commits.
+
+    harness track [RANGE] is short for harness track run [RANGE].
+    """
+
+
+@track.command(context_settings={"ignore_unknown_options": False})
+@click.option("--bench", multiple=True, metavar="REGEX", help="Measure only the series whose name this matches.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[RANGE] [-- ASV_OPTIONS]...")
+@click.pass_context
+def run(context: click.Context, /, bench: tuple[str, ...], arguments: tuple[str, ...]) -> None:
+    """Measure the commits of RANGE, then list what got worse and where.
+
+    RANGE is a commit, a tag, a range as git takes it (v0.1.0..HEAD), or NEW, ALL, EXISTING or TAGS.
+    By default it is the last commit. What was measured before is not measured again. What follows -- is
+    passed on to asv run.
+    """
+    from harness.tracking.asv import ensure_machine, find_project, find_regressions, require_asv, run_asv
+
+    require_asv()
+    project = find_project(Path.cwd())
+    given = bool(arguments) and not arguments[0].startswith("-")
+    commits = asv_range(project, arguments[0]) if given else "HEAD"
+    rest = arguments[1:] if given else arguments
+    ensure_machine(project)
+    _say_what_is_left_out(project)
+    selected = [part for regex in bench for part in ("--bench", regex)]
+    code = run_asv(project, ["run", commits, "--show-stderr", "--skip-existing-successful", *selected, *rest])
+    if code not in (0, MEASURED_BUT_FAILED):
+        context.exit(2)
+    _summarise(project, find_regressions(project))
+    context.exit(1 if code else 0)
+
+
+MEASURED_BUT_FAILED = 2
+"""asv's exit code where some series of a commit has no value."""
+
+
+def asv_range(project: Path, text: str) -> str:
+    """What asv is to be told: it takes a single name for all commits up to it, a person means that one commit.
+
+    Raises UsageError for what git does not know.
+    """
+    if text in _SETS or text.startswith("HASHFILE:"):
+        return text
+    from harness.api import UsageError
+
+    single = ".." not in text and " " not in text
+    commits = f"{text.removesuffix('^!')}^!" if single else text
+    command = ["git", "-C", str(project), "rev-list", "--max-count=1", *commits.split(), "--"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UsageError(f"RANGE {text!r} names no commits of {project}; expected something like v0.1.0..HEAD")
+    if not done.stdout.strip():
+        raise UsageError(f"RANGE {text!r} is empty; expected something like v0.1.0..HEAD")
+    return commits
+
+
+def _say_what_is_left_out(project: Path) -> None:
+    command = ["git", "-C", str(project), "status", "--porcelain", "--untracked-files=no"]
+    if subprocess.run(command, capture_output=True, text=True, check=False).stdout:
+        click.echo("harness: what is not committed is not measured", err=True)
+
+
+def _summarise(project: Path, regressions: Sequence[Regression]) -> None:
+    if not regressions:
+        click.echo("\nno regressions")
+    else:
+        click.echo(f"\n{len(regressions)} regression{'s' if len(regressions) > 1 else ''}:")
+        for one in regressions:
+            before, after = (_value(value, one.unit) for value in (one.before, one.after))
+            percent = f" ({100 * (one.after / one.before - 1):+.0f} %)" if one.before else ""
+            click.echo(f"  {one.series}, {one.key}: {before} -> {after}{percent}")
+            click.echo(f"      at {_subject(project, one.commit)}{' or before' if one.since else ''}")
+    click.echo("A creep is too slow for this; harness compare --gate finds it")
+
+
+def _value(value: float, unit: str) -> str:
+    from harness.report import units
+
+    match unit:
+        case "seconds":
+            return units.duration(value)
+        case "bytes":
+            return units.size(value)
+        case "%":
+            return f"{value:.1f} %"
+    return f"{units.count(value)} {unit}"
+
+
+def _subject(project: Path, commit: str) -> str:
+    command = ["git", "-C", str(project), "show", "--no-patch", "--format=%h %s", commit]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,0 +1,161 @@
+"""Starts asv on a checkout, and reads the regressions it found."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from harness.api import DISTRIBUTION, UsageError
+
+CONFIGURATION: Final = "asv.conf.json"
+
+# What pip is told, and what uv calls the same. uv reads none of pip's settings.
+_UV: Final[Mapping[str, str]] = {
+    "index-url": "UV_INDEX_URL",
+    "extra-index-url": "UV_EXTRA_INDEX_URL",
+    "find-links": "UV_FIND_LINKS",
+    "cert": "SSL_CERT_FILE",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regression:
+    """A series that got worse at a commit and is still worse: the values before and after, in the series' unit.
+
+    ``since`` is the commit before where several lie between two measured ones, empty where ``commit`` alone did it.
+    """
+
+    series: str
+    key: str
+    unit: str
+    commit: str
+    since: str
+    before: float
+    after: float
+
+
+def find_project(place: Path) -> Path:
+    """The checkout that ``place`` lies in; raises UsageError where there is none that asv can follow."""
+    for folder in (place, *place.parents):
+        if (folder / CONFIGURATION).is_file():
+            return folder
+    raise UsageError(
+        f"{place}: no {CONFIGURATION} here or above, so there is nothing to track; stand in a checkout of the project"
+    )
+
+
+def require_asv() -> None:
+    """Raise UsageError with the command that mends it where asv, or the uv it makes environments with, is missing."""
+    missing = [name for name in ("asv", "uv") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(f"tracking needs {' and '.join(missing)}: pip install '{DISTRIBUTION}[track]'")
+
+
+def run_asv(project: Path, arguments: Sequence[str], *, quiet: bool = False) -> int:
+    """Run asv in a checkout, its output going where ours goes unless ``quiet``; returns its exit code.
+
+    With ``quiet``, raises UsageError with asv's last line where it fails.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "asv", *arguments],
+        cwd=project,
+        env=asv_environment(),
+        stdout=subprocess.PIPE if quiet else None,
+        stderr=subprocess.STDOUT if quiet else None,
+        text=True,
+        check=False,
+    )
+    if quiet and done.returncode:
+        last = (done.stdout.strip().splitlines() or ["it said nothing"])[-1]
+        raise UsageError(f"asv {arguments[0]} failed: {last}")
+    return done.returncode
+
+
+def asv_environment() -> dict[str, str]:
+    """The environment variables for asv: uv on the path, and what pip was told about where packages come from."""
+    scripts = str(Path(sys.executable).parent)
+    path = os.pathsep.join([scripts, os.environ.get("PATH", os.defpath)])
+    return {**uv_settings(_pip_settings()), **os.environ, "PATH": path}
+
+
+def uv_settings(pip_settings: str) -> dict[str, str]:
+    """The variables that tell uv what ``pip config list`` says; those of the environment count more than files'."""
+    values: dict[str, str] = {}
+    ranks: dict[str, int] = {}
+    for line in pip_settings.splitlines():
+        name, _, quoted = line.partition("=")
+        section, _, key = name.rpartition(".")
+        if key not in _UV or section not in (":env:", "install", "global"):
+            continue
+        rank = (":env:", "install", "global").index(section)
+        if rank <= ranks.get(key, rank):
+            ranks[key], values[key] = rank, " ".join(ast.literal_eval(quoted).split())
+    found = {_UV[key]: value for key, value in values.items()}
+    if "UV_FIND_LINKS" in found:
+        found["UV_FIND_LINKS"] = found["UV_FIND_LINKS"].replace(" ", ",")
+    # pip takes the best version of all its sources, uv the first source that has the package
+    return {**found, "UV_INDEX_STRATEGY": "unsafe-best-match"} if found else {}
+
+
+def _pip_settings() -> str:
+    if importlib.util.find_spec("pip") is None:
+        return ""
+    done = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
+    return done.stdout
+
+
+def ensure_machine(project: Path) -> None:
+    """Write asv's note of this machine, with what it sees for itself, where there is none yet."""
+    file = Path("~/.asv-machine.json").expanduser()
+    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if platform.node() not in known:
+        run_asv(project, ["machine", "--yes"], quiet=True)
+
+
+def find_regressions(project: Path) -> list[Regression]:
+    """The regressions that asv sees in all results so far, worst first. Takes seconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        run_asv(project, ["publish", "--no-pull", "--html-dir", folder], quiet=True)
+        return read_regressions(Path(folder))
+
+
+def read_regressions(html: Path) -> list[Regression]:
+    """The regressions of a published site, worst first."""
+    index = json.loads((html / "index.json").read_text(encoding="utf-8"))
+    entries = json.loads((html / "regressions.json").read_text(encoding="utf-8"))["regressions"]
+    found = [regression for entry in entries for regression in _of_entry(entry, index)]
+    return sorted(found, key=lambda one: _rise(one), reverse=True)
+
+
+def _of_entry(entry: Sequence[Any], index: Mapping[str, Any]) -> list[Regression]:
+    name, key = str(entry[0]), ""
+    if "(" in name:
+        name, _, key = name.removesuffix(")").partition("(")
+    benchmark = index["benchmarks"][name]
+    commits = index["revision_to_hash"]
+    return [
+        Regression(
+            series=benchmark.get("pretty_name") or name,
+            key=key.strip("'\""),
+            unit=benchmark.get("unit", ""),
+            commit=commits[str(after)],
+            since="" if before is None else commits[str(before)],
+            before=float(old),
+            after=float(new),
+        )
+        for before, after, old, new in entry[6]
+    ]
+
+
+def _rise(one: Regression) -> float:
+    return one.after / one.before if one.before > 0 else float("inf")
