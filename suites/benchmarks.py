@@ -75,7 +75,7 @@ def _declared_host() -> list[str]:
     """The names of the tests in ``tests/benchmarks``."""
     if not (ROOT / "tests/benchmarks").is_dir():
         return []
-    listed = _python("-m", "pytest", "tests/benchmarks", "--collect-only", "-qq", "-p", "no:cacheprovider", cwd=ROOT)
+    listed = _python("-m", "pytest", "tests/benchmarks", "--collect-only", "-q", "-p", "no:cacheprovider", cwd=ROOT)
     return sorted(line.partition("::")[2] for line in listed.splitlines() if "::" in line)
 
 

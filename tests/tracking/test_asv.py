@@ -1,0 +1,105 @@
+"""How asv is started, and how the regressions it found are read."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.api import UsageError
+from harness.cli.track import asv_range
+from harness.tracking.asv import Regression, asv_environment, find_project, read_regressions, require_asv, uv_settings
+from tests.conftest import Harness
+from tests.execution.repositories import Folder
+
+
+def test_uv_is_told_what_pip_was_told() -> None:
+    settings = "global.index-url='https://one/simple'\nglobal.extra-index-url='https://two https://three'\n"
+    assert uv_settings(settings + "global.find-links='a\\nb'\nglobal.timeout='5'\n") == {
+        "UV_INDEX_URL": "https://one/simple",
+        "UV_EXTRA_INDEX_URL": "https://two https://three",
+        "UV_FIND_LINKS": "a,b",
+        "UV_INDEX_STRATEGY": "unsafe-best-match",
+    }
+
+
+def test_what_the_environment_tells_pip_counts_more_than_its_files() -> None:
+    for lines in ((0, 1), (1, 0)):
+        both = [":env:.index-url='https://mine'", "global.index-url='https://theirs'"]
+        assert uv_settings("\n".join(both[line] for line in lines))["UV_INDEX_URL"] == "https://mine"
+
+
+def test_a_pip_without_settings_says_nothing_to_uv() -> None:
+    assert uv_settings("") == {}
+
+
+def test_what_uv_was_told_itself_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "https://theirs")
+    monkeypatch.setenv("UV_INDEX_URL", "https://mine")
+    environment = asv_environment()
+    assert environment["UV_INDEX_URL"] == "https://mine"
+    assert environment["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent)
+
+
+def test_a_missing_asv_is_one_line_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "asv" else object())
+    with pytest.raises(UsageError, match=r"needs asv: pip install 'technique-harness\[track\]'"):
+        require_asv()
+
+
+def test_a_folder_that_is_no_checkout_is_refused(harness: Harness) -> None:
+    done = harness("track")
+    assert done.returncode == 2
+    assert "asv.conf.json" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_project_is_found_from_below(tmp_path: Path) -> None:
+    (tmp_path / "asv.conf.json").touch()
+    (tmp_path / "a/b").mkdir(parents=True)
+    assert find_project(tmp_path / "a/b") == tmp_path
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    """Two commits, the first tagged v1."""
+    folder = Folder(path=tmp_path_factory.mktemp("repository"))
+    for number in (1, 2):
+        folder.write("file", str(number))
+        folder.commit(str(number))
+        folder.git("tag", f"v{number}")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("v1", "v1^!"), ("main^!", "main^!"), ("v1..main", "v1..main"), ("NEW", "NEW"), ("HASHFILE:x", "HASHFILE:x")],
+)
+def test_a_name_means_one_commit_and_a_range_all_of_it(repository: Folder, text: str, expected: str) -> None:
+    assert asv_range(repository.path, text) == expected
+
+
+@pytest.mark.parametrize("text", ["nowhere", "v1..nowhere", "main..v1"])
+def test_a_range_of_nothing_is_refused(repository: Folder, text: str) -> None:
+    with pytest.raises(UsageError, match=r"expected something like v0.1.0..HEAD"):
+        asv_range(repository.path, text)
+
+
+def test_regressions_are_read_worst_first(tmp_path: Path) -> None:
+    index = {
+        "revision_to_hash": {"1": "aaa", "2": "bbb", "5": "ccc"},
+        "benchmarks": {"b.x.track_error": {"pretty_name": "toy: error", "unit": "%"}, "b.y.track_n": {"unit": "bytes"}},
+    }
+    entries = [
+        ["b.y.track_n", "path", {}, None, 15, 10, [[1, 5, 10.0, 15.0]]],
+        ["b.x.track_error('toy/a')", "path", {}, 0, 20, 10, [[None, 2, 10.0, 20.0]]],
+    ]
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    (tmp_path / "regressions.json").write_text(json.dumps({"regressions": entries}))
+    assert read_regressions(tmp_path) == [
+        Regression(series="toy: error", key="toy/a", unit="%", commit="bbb", since="", before=10.0, after=20.0),
+        Regression(series="b.y.track_n", key="", unit="bytes", commit="ccc", since="aaa", before=10.0, after=15.0),
+    ]

@@ -1,0 +1,156 @@
+"""What asv is shown: names from the working tree, one run a technique, failures with their reasons."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from asv_runner.benchmarks._base import get_setup_cache_key
+from asv_runner.discovery import _get_benchmark
+
+from suites import benchmarks
+
+SUITE: dict[str, Any] = {
+    "suite": "toy",
+    "version": 3,
+    "workloads": ["toy/a", "toy/b"],
+    "techniques": ["toy/base", "toy/init-a:rate=0.5"],
+    "quality": "accuracy",
+    "unit": "%",
+    "higher_is_better": True,
+}
+QUALITY = benchmarks.quality_of(SUITE)
+
+
+def row(lane: str = "accuracy", seed: int = 0, **changes: Any) -> dict[str, Any]:
+    plain = {"workload": "toy/a", "stage": "final", "status": "ok", "reason": "", "metrics": {}, "samples": {}}
+    return {**plain, "lane": lane, "seed": seed, **changes}
+
+
+def test_quality_becomes_an_error_sampled_by_seed() -> None:
+    rows = [row(seed=seed, metrics={"accuracy": value}) for seed, value in ((0, 90.0), (1, 92.0))]
+    data = {"values": benchmarks.values_of(rows, QUALITY)}
+    assert benchmarks.report(data, "toy/a", "error") == {"samples": [10.0, 8.0], "number": 1}
+
+
+def test_a_metric_of_which_less_is_better_stays_as_it_is() -> None:
+    suite = {**SUITE, "quality": "loss", "unit": "nats", "higher_is_better": False}
+    quality = benchmarks.quality_of(suite)
+    data = {"values": benchmarks.values_of([row(metrics={"loss": 0.7})], quality)}
+    assert benchmarks.report(data, "toy/a", "loss") == 0.7
+
+
+def test_a_quality_without_a_lower_is_better_form_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"points.*lower-is-better"):
+        benchmarks.quality_of({**SUITE, "unit": "points"})
+
+
+def test_times_are_the_rounds_and_memory_is_a_number() -> None:
+    time = row("time", metrics={"train_time": 0.3}, samples={"train": [0.1, 0.3, 0.4], "baseline.train": [1.0]})
+    memory = row("memory", metrics={"train_tensor_peak": 2048.0})
+    data = {"values": benchmarks.values_of([time, memory], QUALITY)}
+    assert benchmarks.report(data, "toy/a", "train_time") == {"samples": [0.1, 0.3, 0.4], "number": 1}
+    assert benchmarks.report(data, "toy/a", "train_tensor_peak") == 2048.0
+
+
+def test_tuning_rows_are_not_reported() -> None:
+    rows = [row(metrics={"accuracy": 90.0}), row(stage="tuning", metrics={"accuracy": 10.0})]
+    assert benchmarks.report({"values": benchmarks.values_of(rows, QUALITY)}, "toy/a", "error") == 10.0
+
+
+def test_a_failed_case_fails_its_series_with_the_reason_and_no_other() -> None:
+    rows = [
+        row(seed=0, metrics={"accuracy": 90.0}),
+        row(seed=1, status="error", reason="ValueError: nothing to see"),
+        row("memory", metrics={"train_tensor_peak": 2048.0}),
+        row(workload="toy/b", metrics={"accuracy": 80.0}),
+    ]
+    data = {"values": benchmarks.values_of(rows, QUALITY)}
+    with pytest.raises(RuntimeError, match="seed 1: error: ValueError: nothing to see"):
+        benchmarks.report(data, "toy/a", "error")
+    assert benchmarks.report(data, "toy/a", "train_tensor_peak") == 2048.0
+    assert benchmarks.report(data, "toy/b", "error") == 20.0
+
+
+def test_what_was_not_measured_because_of_a_failure_failed_too() -> None:
+    data = {"values": benchmarks.values_of([row(status="timeout", reason="120 s in init")], QUALITY)}
+    with pytest.raises(RuntimeError, match="120 s in init"):
+        benchmarks.report(data, "toy/a", "train_time")
+
+
+def test_a_case_that_does_not_apply_is_no_value_and_no_failure() -> None:
+    data = {"values": benchmarks.values_of([row(status="skipped", reason="nothing to act on")], QUALITY)}
+    assert math.isnan(benchmarks.report(data, "toy/a", "error"))
+    assert math.isnan(benchmarks.report(data, "toy/elsewhere", "error"))
+
+
+def test_a_technique_that_is_not_there_is_not_applicable() -> None:
+    (first, _) = benchmarks.technique_families(SUITE)
+    with pytest.raises(NotImplementedError, match="no toy/base"):
+        first().setup({"absent": "there is no toy/base at this commit"}, "toy/a")
+
+
+def test_every_class_has_a_safe_name_a_version_by_hand_and_a_cache_of_its_own() -> None:
+    families = list(benchmarks.technique_families(SUITE))
+    assert [one.__name__ for one in families] == ["toy_toy_base", "toy_toy_init_a_rate_0_5"]
+    assert all(one.version == f"{benchmarks.VERSION}.3" for one in families)
+    assert len({get_setup_cache_key(one().setup_cache) for one in families}) == 2
+
+
+def test_asv_s_own_discovery_takes_the_classes() -> None:
+    (family, _) = benchmarks.technique_families(SUITE)
+    found = _get_benchmark("track_train_time", sys.modules[benchmarks.__name__], family, family.track_train_time)
+    assert found.name == "benchmarks.toy_toy_base.track_train_time"
+    assert (found.unit, found.type) == ("seconds", "track")
+    assert found.params == [["'toy/a'", "'toy/b'"]]
+    assert "toy/base" in found.pretty_name
+    assert "-" not in found.name
+
+
+def test_names_that_asv_would_confuse_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    suite = {**SUITE, "techniques": ["toy/a-b", "toy/a.b"]}
+    monkeypatch.setattr(benchmarks, "declared", lambda: {"suites": [suite], "host": []})
+    with pytest.raises(ValueError, match="toy_toy_a_b"):
+        benchmarks.families()
+
+
+@pytest.mark.parametrize(
+    ("lists", "expected"),
+    [
+        ({"techniques": [], "plugins": []}, "there is no toy/base at this commit"),
+        ({"techniques": ["toy/base"], "suites": []}, "suite 'toy' is not followed at this commit"),
+        ({"techniques": ["toy/base"], "suites": [{"id": "core/toy"}]}, "suite 'toy' is not followed at this commit"),
+        ({"techniques": ["toy/base"], "suites": [{"id": "core/toy", "track": True}]}, None),
+    ],
+)
+def test_what_a_commit_lacks_is_named(monkeypatch: pytest.MonkeyPatch, lists: dict, expected: str | None) -> None:
+    def answer(*what: str) -> list[dict]:
+        return [one if isinstance(one, dict) else {"id": one} for one in lists[what[-1]]]
+
+    monkeypatch.setattr(benchmarks, "_list", answer)
+    assert benchmarks.why_absent("toy", "toy/base") == expected
+
+
+def test_a_broken_plugin_is_a_failure_with_its_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = [{"name": "toy", "status": "broken", "cause": "SyntaxError: invalid syntax"}]
+    monkeypatch.setattr(benchmarks, "_list", lambda *what: broken if what == ("plugins",) else [])
+    with pytest.raises(RuntimeError, match="SyntaxError: invalid syntax"):
+        benchmarks.why_absent("toy", "toy/base")
+
+
+def test_the_working_tree_declares_its_tracked_suites_and_the_host_s_benchmarks(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(benchmarks, "STATE", tmp_path)
+    found = benchmarks.declared()
+    by_name = {one["suite"]: one for one in found["suites"]}
+    assert {"peft", "dropout"} <= set(by_name)
+    assert "dropout-more" not in by_name
+    assert "lora/pissa" in by_name["peft"]["techniques"]
+    assert "core/digits-mlp" in by_name["peft"]["workloads"]
+    assert "test_a_command_starts[--help]" in found["host"]
+    monkeypatch.setattr(benchmarks, "_start", lambda *_, **__: pytest.fail("asked twice"))
+    assert benchmarks.declared() == found
