@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _COMMANDS = {
     "run": "harness.cli.track:run",
+    "publish": "harness.cli.publish:publish",
 }
 
 _SETS = ("NEW", "ALL", "EXISTING", "TAGS")
