@@ -76,6 +76,10 @@ class NotApplicable(Exception):
     """Raised by a technique or a workload that has nothing to act on here; the row is ``skipped`` with the text."""
 
 
+class CannotStack(Exception):
+    """Raised by a workload where seeds have to be evaluated one by one; that is then done, and the rows say why."""
+
+
 class Incorrect(Exception):
     """Raised by the judge when an output is wrong; the row is ``incorrect`` and carries no time."""
 
@@ -128,7 +132,8 @@ class WorkloadSpec:
     ``target`` names a class without constructor arguments that fulfils `Workload`. ``settings`` are the
     protocol's defaults (steps, batch size, learning rate); suites and tuning may override them and nothing else.
     ``metrics`` are what the accuracy lane emits, exactly; ``phases`` what the memory and time lanes step through.
-    ``version`` is raised by hand whenever numbers of before and after must not be compared.
+    ``version`` is raised by hand whenever numbers of before and after must not be compared. ``stacks`` says that the
+    workload fulfils `StackingWorkload`: it evaluates several seeds of a technique together.
     """
 
     id: str
@@ -140,6 +145,7 @@ class WorkloadSpec:
     phases: Sequence[str] = ("train", "infer")
     settings: Mapping[str, Json] = field(default_factory=dict)
     requires: Sequence[str] = ()
+    stacks: bool = False
 
     def __post_init__(self) -> None:
         check_id(self.id, "workload")
@@ -252,6 +258,16 @@ class Workload(Protocol):
         """Raise `Incorrect` where the technique breaks an invariant of its contract."""
 
 
+class StackingWorkload(Workload, Protocol):
+    """A workload that can train several seeds of one technique together, which is faster."""
+
+    def evaluate_stacked(self, techniques: Sequence[Any], contexts: Sequence[CaseContext]) -> Sequence[Outcome]:
+        """What ``evaluate`` finds for each technique in its context, number by number; only seeds differ.
+
+        Raises `CannotStack` where that cannot be, and then leaves nothing behind.
+        """
+
+
 # ---------------------------------------------------------------------------------- suites, cases and rows
 
 
@@ -317,6 +333,7 @@ class Suite:
 class Case:
     """One unit of execution. ``key`` hashes all that can change its result; ``stage`` is not part of it.
 
+    ``stacked`` says that seeds of this case may be evaluated together (the notes of a row say whether they were).
     ``params`` build the technique, ``settings`` steer the workload's protocol (the tuned learning rate is here
     unless the technique declares it). ``code`` is the digest of the sources that compute the result.
     """
@@ -340,6 +357,7 @@ class Case:
     stage: Stage
     code: str
     form: Form = "full"
+    stacked: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -417,6 +435,7 @@ class ExecutorOptions:
 class Unit:
     """What an executor is handed: one case of the accuracy or memory lane, or the contestants of one timed block.
 
+    To an executor that ``stacks`` it may also be several seeds of one contestant in the accuracy lane.
     The cases of a time unit are interleaved and ``cases[0]`` is the baseline they are paired with. A ``prepare``
     unit names a workload by one of its cases and only makes what its cases share.
     """
@@ -447,7 +466,10 @@ class RunInfo:
 
 
 class Executor(Protocol):
-    """Runs units. Single-threaded from the caller's side: ``submit`` until ``slots`` are full, then ``wait``."""
+    """Runs units. Single-threaded from the caller's side: ``submit`` until ``slots`` are full, then ``wait``.
+
+    One that has an attribute ``stacks`` which is true takes several seeds of a contestant in one unit.
+    """
 
     slots: int
 

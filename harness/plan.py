@@ -19,7 +19,7 @@ Tuned = Mapping[str, Json]
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """What the user chose on top of the suite: globs, seeds, fixed parameters, lanes, the device."""
+    """What the user chose on top of the suite: globs, seeds, fixed parameters, lanes, device, whether seeds share."""
 
     techniques: tuple[str, ...] = ()
     workloads: tuple[str, ...] = ()
@@ -27,6 +27,7 @@ class Selection:
     params: Mapping[str, Json] = field(default_factory=dict)
     lanes: tuple[Lane, ...] = LANES
     device: str = "cpu"
+    stack: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +136,7 @@ class Plan:
             stage=stage,
             code=_digest({name: self._identity.code.get(name, "") for name in ("harness", package, judge)}),
             form=self.suite.form,
+            stacked=lane == "accuracy" and self._selection.stack and workload.spec.stacks,
         )
         return replace(case, key=self._key(case))
 

@@ -47,6 +47,7 @@ class RunOptions:
     lane: tuple[Lane, ...]
     quick: bool
     track: bool
+    stack: bool
     jobs: int | None
     time_limit: float
     memory_limit: int | None
@@ -96,6 +97,10 @@ class _Bytes(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
 )
 @click.option("--quick", is_flag=True, help="The suite's short form, labelled as such.")
 @click.option("--track", is_flag=True, help="The form that is followed over commits: defaults, nothing tuned.")
+@click.option(
+    "--stack/--no-stack", default=True,
+    help="Evaluate seeds of a technique together where the workload can: the same numbers, sooner.  [default: stack]",
+)  # fmt: skip
 @click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Cases side by side.  [default: one a core]")
 @click.option(
     "--time-limit", type=click.FloatRange(min=0, min_open=True), default=TIME_LIMIT_S, show_default=True, metavar="S",
@@ -264,6 +269,7 @@ def _selection(options: RunOptions) -> Selection:
         params=read_values(options.param, "--param"),
         lanes=options.lane or LANES,
         device=options.device,
+        stack=options.stack,
     )
 
 

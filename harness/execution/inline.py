@@ -6,12 +6,13 @@ import gc
 import os
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from harness.api import Case, ExecutorOptions, Reply, Unit
 from harness.execution import block, lanes
 from harness.execution.messages import Act, Job, Message, Task
+from harness.execution.stack import evaluated_alone, share_out
 from harness.measure.clock import PhaseClock
 
 
@@ -20,6 +21,7 @@ class InlineExecutor:
 
     def __init__(self, options: ExecutorOptions) -> None:
         self.slots = 1
+        self.stacks = True
         self._options = options
         self._queue: deque[Unit] = deque()
 
@@ -37,6 +39,8 @@ class InlineExecutor:
             return [(unit, [self._single(case, "prepare")])]
         if case.lane == "time":
             return [(unit, self._timed(unit.cases))]
+        if len(unit.cases) > 1:
+            return [(unit, self._stacked(unit.cases))]
         if case.lane == "accuracy":
             return [(unit, [self._single(case, "evaluate")])]
         tasks: tuple[Task, ...] = ("tensor_peak",) if case.device.startswith("cuda") else lanes.PEAK_TASKS
@@ -53,15 +57,28 @@ class InlineExecutor:
     def _single(self, case: Case, task: Task) -> Reply:
         job = self._job(case, task)
         phases = PhaseClock(case.device)
-        load = os.getloadavg()[0]
-        wall, cpu = time.perf_counter(), time.process_time()
 
         def perform() -> Reply:
             lanes.load(job)
             return lanes.perform(job, phases)
 
-        reply = lanes.guarded(perform, phases, passing=(KeyboardInterrupt,))
-        return replace(reply, wall_s=time.perf_counter() - wall, cpu_s=time.process_time() - cpu, load=load)
+        return _clocked(lambda: lanes.guarded(perform, phases, passing=(KeyboardInterrupt,)))
+
+    def _stacked(self, cases: Sequence[Case]) -> list[Reply]:
+        """All seeds together, or else one after the other."""
+        job = replace(self._job(cases[0], "stack"), others=tuple(cases[1:]))
+        phases = PhaseClock(cases[0].device)
+        found: list[Reply] = []
+
+        def perform() -> Reply:
+            lanes.load(job)
+            found.extend(lanes.stack(job, phases))
+            return Reply(status="ok")
+
+        together = _clocked(lambda: lanes.guarded(perform, phases, passing=(KeyboardInterrupt,)))
+        if together.status == "ok":
+            return share_out(found, together)
+        return [evaluated_alone(self._single(case, "evaluate"), together) for case in cases]
 
     def _timed(self, cases: Sequence[Case]) -> list[Reply]:
         contestants = [lanes.Contestant(self._job(case, "contest"), PhaseClock(case.device)) for case in cases]
@@ -90,3 +107,10 @@ class InlineExecutor:
 
     def _job(self, case: Case, task: Task) -> Job:
         return Job(case=case, task=task, cache=self._options.cache, limits=self._options.limits)
+
+
+def _clocked(act: Callable[[], Reply]) -> Reply:
+    """What ``act`` replies, with the time that it took."""
+    load = os.getloadavg()[0]
+    wall, cpu = time.perf_counter(), time.process_time()
+    return replace(act(), wall_s=time.perf_counter() - wall, cpu_s=time.process_time() - cpu, load=load)

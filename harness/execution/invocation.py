@@ -119,6 +119,7 @@ def selection_json(selection: Selection, resources: Resources) -> dict[str, Json
         "params": dict(selection.params),
         "lanes": list(selection.lanes),
         "device": selection.device,
+        "stack": selection.stack,
         "jobs": resources.jobs,
         "executor": resources.executor,
         "time_limit_s": resources.limits.time_s,
@@ -149,4 +150,5 @@ def resumed_selection(info: RunInfo) -> tuple[Suite, Selection]:
     """The suite and selection of a stored run; its suite is narrowed to the selection already."""
     params = cast(Mapping[str, Json], info.selection["params"])
     lanes = cast(Sequence[Lane], info.selection["lanes"])
-    return info.suite, Selection(params=params, lanes=tuple(lanes), device=str(info.selection["device"]))
+    stack = bool(info.selection["stack"])
+    return info.suite, Selection(params=params, lanes=tuple(lanes), device=str(info.selection["device"]), stack=stack)

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
-from harness.api import CaseContext, Incorrect, NotApplicable, Reply, Status, Trial
+from harness.api import CannotStack, CaseContext, Incorrect, NotApplicable, Outcome, Reply, Status, Trial
 from harness.execution.messages import Act, Job, Message, Task
 from harness.measure import clock, memory
 
@@ -58,6 +58,20 @@ def perform(job: Job, phases: clock.PhaseClock) -> Reply:
             return _peaks(stage)
         case _:
             raise AssertionError(f"{job.task} is done in turns")
+
+
+def stack(job: Job, phases: clock.PhaseClock) -> list[Reply]:
+    """Evaluate a job's case and its other seeds together, one reply each; seconds by phase are shared out."""
+    cases = (job.case, *job.others)
+    stages = [_Stage(replace(job, case=case), phases) for case in cases]
+    techniques = []
+    for stage in stages:
+        stage.seed()
+        techniques.append(stage.technique())
+    outcomes = stages[0].workload.evaluate_stacked(techniques, [stage.context for stage in stages])
+    seconds = {name: value / len(cases) for name, value in phases.seconds.items()}
+    note = f"evaluated together: seeds {', '.join(str(case.seed) for case in cases)}"
+    return [_quality(outcome, seconds, note) for outcome in outcomes]
 
 
 class Contestant:
@@ -162,7 +176,7 @@ def guarded(
 
 def failure(error: BaseException, phases: Mapping[str, float]) -> Reply:
     """The reply for an exception that a case raised."""
-    if isinstance(error, NotApplicable):
+    if isinstance(error, NotApplicable | CannotStack):
         return Reply(status="skipped", reason=_line(str(error)), phases=phases)
     detail = "".join(traceback.format_exception(type(error), error, _case_frames(error)))
     if isinstance(error, Incorrect):
@@ -210,6 +224,10 @@ def _evaluate(stage: _Stage) -> Reply:
     stage.seed()
     with stage.phases("evaluate"):
         outcome = stage.workload.evaluate(stage.technique(), stage.context)
+    return _quality(outcome, stage.phases.seconds)
+
+
+def _quality(outcome: Outcome, seconds: Mapping[str, float], *more_notes: str) -> Reply:
     metrics = {name: float(value) for name, value in outcome.metrics.items()}
     series, notes = _finite_series(outcome.series)
     wrong = [f"{name} is {value}" for name, value in metrics.items() if not math.isfinite(value)]
@@ -218,8 +236,8 @@ def _evaluate(stage: _Stage) -> Reply:
         reason=", ".join(wrong),
         metrics={} if wrong else metrics,
         series=series,
-        phases=stage.phases.seconds,
-        notes=(*outcome.notes, *notes),
+        phases=seconds,
+        notes=(*outcome.notes, *notes, *more_notes),
     )
 
 

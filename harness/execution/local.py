@@ -19,6 +19,7 @@ from harness.execution import block, lanes
 from harness.execution.launcher import Launch, Launcher, LauncherLost
 from harness.execution.messages import Job, Message, Task
 from harness.execution.process import Worker, memory_use
+from harness.execution.stack import evaluated_alone, multiplied, share_out
 from harness.measure.memory import LINUX
 
 WATCH_S: Final = 0.25
@@ -41,6 +42,7 @@ class LocalExecutor:
 
     def __init__(self, options: ExecutorOptions) -> None:
         self.slots = options.jobs
+        self.stacks = True
         self._options = options
         self._selector = selectors.DefaultSelector()
         self._launcher: Launcher | None = None
@@ -57,6 +59,8 @@ class LocalExecutor:
             script = self._single(case, "prepare")
         elif case.lane == "time":
             script = self._timed(unit.cases)
+        elif len(unit.cases) > 1:
+            script = self._stacked(unit.cases)
         elif case.lane == "memory" and not case.device.startswith("cuda"):
             script = self._memory(case)
         else:
@@ -101,6 +105,19 @@ class LocalExecutor:
         reply = yield self._start(case, task)
         assert isinstance(reply, Reply)
         return [reply]
+
+    def _stacked(self, cases: Sequence[Case]) -> Script:
+        """One worker for all seeds; where that does not end well, one for each, so that a seed costs only itself."""
+        worker = self._start(cases[0], "stack", cases[1:])
+        reply = yield worker
+        assert isinstance(reply, Reply)
+        if reply.status == "ok":
+            return share_out(worker.stacked, reply)
+        replies = []
+        for case in cases:
+            [alone] = yield from self._single(case, "evaluate")
+            replies.append(evaluated_alone(alone, reply))
+        return replies
 
     def _memory(self, case: Case) -> Script:
         """Two workers, one after the other: a profiler would be part of what the system sees of the process."""
@@ -246,8 +263,9 @@ class LocalExecutor:
 
     # ---------------------------------------------------------------------------------------- workers
 
-    def _start(self, case: Case, task: Task) -> Worker:
-        job = Job(case=case, task=task, cache=self._options.cache, limits=self._options.limits)
+    def _start(self, case: Case, task: Task, others: Sequence[Case] = ()) -> Worker:
+        limits = multiplied(self._options.limits, 1 + len(others))
+        job = Job(case=case, task=task, cache=self._options.cache, limits=limits, others=tuple(others))
         worker, theirs = Worker.create(next(self._numbers), job)
         self._workers[worker.number] = worker
         self._selector.register(worker.channel, selectors.EVENT_READ, worker)

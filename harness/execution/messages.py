@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from harness.api import Case, Limits, Reply
 
-Task = Literal["prepare", "evaluate", "process_peak", "tensor_peak", "contest"]
+Task = Literal["prepare", "evaluate", "stack", "process_peak", "tensor_peak", "contest"]
 
 Act = Literal["open", "round", "close"]
 """What a contestant of a timed block is asked in its turn."""
 
 Message = Mapping[str, Any]
-"""One JSON line. From a worker: ``baseline`` (bytes), ``answer`` to a contestant's turn, or the final ``reply``."""
+"""One JSON line. From a worker: ``baseline`` (bytes), ``answer`` to a contestant's turn, or the final ``reply``, and
+before that the replies of cases that were ``stacked``."""
 
 PHASE_BYTES: Final = 64
 """The head of a worker's output file, where it notes the phase it is in: read only when somebody asks."""
@@ -30,6 +31,8 @@ class Job:
     task: Task
     cache: Path
     limits: Limits
+    others: tuple[Case, ...] = ()
+    """Other seeds of the same case, to be evaluated together with it."""
 
     def message(self) -> Message:
         """The job as JSON."""
@@ -38,6 +41,7 @@ class Job:
             "task": self.task,
             "cache": str(self.cache),
             "limits": vars(self.limits),
+            "others": [vars(case) for case in self.others],
         }
 
     @classmethod
@@ -48,6 +52,7 @@ class Job:
             task=message["task"],
             cache=Path(message["cache"]),
             limits=Limits(**message["limits"]),
+            others=tuple(Case(**case) for case in message["others"]),
         )
 
 
@@ -59,6 +64,11 @@ def encode(message: Message) -> bytes:
 def encode_reply(reply: Reply) -> bytes:
     """The final line of a worker."""
     return encode({"reply": vars(reply)})
+
+
+def encode_stacked(replies: Sequence[Reply]) -> bytes:
+    """The replies of cases that were evaluated together."""
+    return encode({"stacked": [vars(reply) for reply in replies]})
 
 
 def read_reply(message: Message) -> Reply:

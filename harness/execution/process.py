@@ -8,7 +8,7 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Final
@@ -36,6 +36,7 @@ class Worker:
     baseline: int | None = None
     closed: bool = False
     end: Reply | None = None
+    stacked: Sequence[Reply] = ()
     _resumed: float | None = field(default=None, init=False)
     _used_s: float = field(default=0.0, init=False)
     _lines: Lines = field(default_factory=Lines, init=False)
@@ -88,6 +89,8 @@ class Worker:
                 if "answer" in message:
                     self._pause()
                     answers.append(message["answer"])
+                elif "stacked" in message:
+                    self.stacked = [Reply(**reply) for reply in message["stacked"]]
                 elif "reply" in message:
                     self._reply = read_reply(message)
                 else:

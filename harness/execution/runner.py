@@ -6,7 +6,7 @@ import datetime as dt
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Final, Protocol
 
 from harness.analysis.tuning import select_best
 from harness.api import Case, Executor, Json, Reply, Row, Skip, Unit
@@ -15,6 +15,10 @@ from harness.plan import Contestant, Plan, Tuned
 
 TICK_S = 0.25
 """How often the progress display hears of what is running."""
+
+
+MOST_STACKED: Final = 10
+"""Seeds evaluated together at most: more gain little, and keep other workers waiting at the end."""
 
 
 class Progress(Protocol):
@@ -140,15 +144,27 @@ class Runner:
                 case = self._queue.popleft()
                 if self._settle(case):
                     continue
-                self._start(case)
-                self._executor.submit(Unit(cases=(case,)))
+                cases = (case, *self._companions(case))
+                for one in cases:
+                    self._start(one)
+                self._executor.submit(Unit(cases=cases))
                 running += 1
             self._progress.running(self._executor.running())
             if not running:
                 continue
             for unit, replies in self._executor.wait(TICK_S):
                 running -= 1
-                self._finish(unit.cases[0], replies[0])
+                for case, reply in zip(unit.cases, replies, strict=True):
+                    self._finish(case, reply)
+
+    def _companions(self, case: Case) -> list[Case]:
+        """Other seeds of the same case, out of the queue, to be evaluated with it where that may be."""
+        if not (case.stacked and getattr(self._executor, "stacks", False)):
+            return []
+        alike = [one for one in self._queue if _alike(one, case)][: MOST_STACKED - 1]
+        for one in alike:
+            self._queue.remove(one)
+        return [one for one in alike if not self._settle(one)]
 
     def _settle(self, case: Case) -> bool:
         """Whether the case needs no process: its row is stored already, or a plugin says not to run it."""
@@ -272,6 +288,16 @@ class Runner:
             if case.key in wanted:
                 wanted.discard(case.key)
                 self._finish(case, reply if paired else _unpaired(reply))
+
+
+def _alike(one: Case, other: Case) -> bool:
+    """Whether two cases differ in the seed only; what tells most apart is looked at first."""
+    return (
+        one.technique == other.technique
+        and one.tuned == other.tuned
+        and one.workload == other.workload
+        and replace(one, key="", seed=0) == replace(other, key="", seed=0)
+    )
 
 
 def _skipped(skip: Skip) -> Reply:

@@ -14,7 +14,7 @@ from typing import Final, NoReturn
 
 from harness.api import Reply
 from harness.execution import lanes
-from harness.execution.messages import PHASE_BYTES, Job, Lines, Message, encode, encode_reply
+from harness.execution.messages import PHASE_BYTES, Job, Lines, Message, encode, encode_reply, encode_stacked
 from harness.measure.clock import PhaseClock
 from harness.measure.memory import LINUX, data_bytes, give_back_at_once, keep_what_is_freed, resident_bytes
 
@@ -84,8 +84,19 @@ class _Worker:
             self._reply(loaded)
         elif self._job.task == "contest":
             self._contest()
+        elif self._job.task == "stack":
+            self._stack()
         else:
             self._reply(lanes.guarded(lambda: lanes.perform(self._job, self._phases), self._phases))
+
+    def _stack(self) -> None:
+        replies = lanes.guarded(lambda: lanes.stack(self._job, self._phases), self._phases)
+        if isinstance(replies, Reply):
+            self._reply(replies)
+            return
+        self._lift_limit()
+        self._channel.send(encode_stacked(replies))
+        self._reply(Reply(status="ok"))
 
     def _contest(self) -> None:
         """Open, then take turns as the runner asks; waiting costs nothing but the memory."""

@@ -69,7 +69,20 @@ _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
 # The order in which a person reads a row: what became of which case first, provenance last.
 _ROW_ORDER: Final = (
     *("schema", "status", "reason", "technique", "workload", "seed", "lane", "stage", "tuned", "metrics"),
-    *("notes", "phases", "wall_s", "cpu_s", "load", "started", "run", "key", "suite", "suite_version", "form"),
+    *(
+        "notes",
+        "phases",
+        "wall_s",
+        "cpu_s",
+        "load",
+        "started",
+        "run",
+        "key",
+        "suite",
+        "suite_version",
+        "form",
+        "stacked",
+    ),
     *("contract", "technique_target", "plugin_version", "workload_version", "workload_target", "device", "code"),
     *("params", "settings", "detail", "series", "samples", "environment"),
 )
@@ -172,7 +185,7 @@ def _from_first(data: Mapping[str, Any]) -> dict[str, Any]:
     changed = {**data, "schema": SCHEMA}
     if isinstance(changed.get("suite"), dict):
         changed["suite"] = _with_form(changed["suite"])
-        changed["selection"] = {"lanes": list(LANES), **changed.get("selection", {})}
+        changed["selection"] = {"lanes": list(LANES), "stack": False, **changed.get("selection", {})}
         return changed
     return _with_form(changed)
 

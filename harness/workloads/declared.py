@@ -30,6 +30,9 @@ _FINETUNE_SETTINGS: Final = {
     "validation_images": 200,
 }
 
+_STACKING: Final = ("DigitsMlp", "Mnist5k", "PydocTopics", "Docstrings", "Cancer")
+"""Workloads of ``regularize`` whose models are of linear layers, which seeds can share the cost of."""
+
 _REGULARIZE_METRICS: Final = ("accuracy", "loss", "train_accuracy", "train_loss", "val_accuracy", "val_loss")
 
 
@@ -58,6 +61,7 @@ def _regularize(
             **settings,
         },
         requires=requires,
+        stacks=target.partition(":")[2] in _STACKING,
     )
 
 

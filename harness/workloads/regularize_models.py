@@ -103,7 +103,7 @@ class CharacterMlp(Slotted):
 
     def forward(self, windows: Tensor) -> Tensor:
         """Logits ``(batch, characters)`` of int64 ``(batch, context)``."""
-        logits: Tensor = self.body(self.embedding(windows).flatten(1))
+        logits: Tensor = self.body(self.embedding(windows).flatten(-2))
         return logits
 
     def places(self) -> Places:

@@ -27,6 +27,7 @@ from harness.workloads.regularize_training import (
     seed_of,
     start,
 )
+from harness.workloads.stacking import fit_stacked
 from harness.workloads.training import generator, global_seed
 
 OVERFIT_GAP: Final = 2.0
@@ -80,11 +81,34 @@ class RegularizeWorkload(ABC):
                 fit(technique, trained, problem)
             with context.phase("test"):
                 metrics = quality(technique, trained.model, problem)
-        return Outcome(
-            metrics=metrics,
-            series=_series(technique, trained),
-            notes=(*problem.notes, *_warnings(technique, metrics)),
-        )
+        return _outcome(technique, trained, problem, metrics)
+
+    def evaluate_stacked(
+        self, techniques: Sequence[RegularizeTechnique], contexts: Sequence[CaseContext]
+    ) -> list[Outcome]:
+        """What `evaluate` would find for each, one a seed, trained together; all contexts differ in the seed only.
+
+        Raises `harness.api.CannotStack` where that cannot be without changing a number.
+        """
+        first = contexts[0]
+        with first.phase("load"):
+            problems = [self._seeded_problem(context) for context in contexts]
+        trained = []
+        for technique, problem, context in zip(techniques, problems, contexts, strict=True):
+            with global_seed(context.seed, context.device), first.phase("init"):
+                trained.append(start(technique, problem))
+        with first.phase("train"):
+            fit_stacked(techniques, trained, problems)
+        outcomes = []
+        for technique, one, problem in zip(techniques, trained, problems, strict=True):
+            with first.phase("test"):
+                metrics = quality(technique, one.model, problem)
+            outcomes.append(_outcome(technique, one, problem, metrics))
+        return outcomes
+
+    def _seeded_problem(self, context: CaseContext) -> Problem:
+        with global_seed(context.seed, context.device):
+            return self.problem(context)
 
     def open(self, technique: RegularizeTechnique, context: CaseContext) -> Trial:
         """A training step, and the prediction of one batch, both on the same ``batch_size`` examples."""
@@ -179,6 +203,16 @@ class _Training:
             self._model.train()
         self._stepper(self._batch.inputs, self._batch.targets, self._number % self._steps)
         self._number += 1
+
+
+def _outcome(
+    technique: RegularizeTechnique, trained: Trained, problem: Problem, metrics: Mapping[str, float]
+) -> Outcome:
+    return Outcome(
+        metrics=metrics,
+        series=_series(technique, trained),
+        notes=(*problem.notes, *_warnings(technique, metrics)),
+    )
 
 
 def _series(technique: RegularizeTechnique, trained: Trained) -> dict[str, Sequence[float]]:

@@ -139,14 +139,15 @@ def fit(technique: RegularizeTechnique, trained: Trained, problem: Problem, *, s
             losses.append(stepper(data.inputs[batch], data.targets[batch], number))
             number += 1
         if losses:
-            trained.losses.append(_mean(losses, epoch))
+            trained.losses.append(epoch_mean(losses, epoch))
         if number == steps or (technique.validates and _observed(technique, trained, problem, epoch)):
             break
     with torch.no_grad():
         technique.finish(trained.model)
 
 
-def _mean(losses: list[Tensor], epoch: int) -> float:
+def epoch_mean(losses: list[Tensor], epoch: int) -> float:
+    """The mean of an epoch's losses; raises FloatingPointError where it is not finite."""
     value = torch.stack(losses).mean().item()
     if not math.isfinite(value):
         raise FloatingPointError(f"training loss is {value} in epoch {epoch + 1}")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from harness.api import Incorrect, NotApplicable, Outcome, Phase, Trial
+from harness.api import CannotStack, Incorrect, NotApplicable, Outcome, Phase, Trial
 
 MIB = 1 << 20
 
@@ -215,3 +215,28 @@ class Mortal(Technique):
         if self.steps > self.lives:
             os._exit(9) if self.hard else {}["gone"]
         time.sleep(0.004)
+
+
+class Stacking(Toy):
+    """Evaluates seeds together, unless a technique refuses; what happens to one alone happens to all."""
+
+    def evaluate_stacked(self, techniques, context_of_each):
+        if any(getattr(technique, "apart", False) for technique in techniques):
+            raise CannotStack("its seeds must be kept apart")
+        with context_of_each[0].phase("train"):
+            return [
+                self.evaluate(technique, context)
+                for technique, context in zip(techniques, context_of_each, strict=True)
+            ]
+
+
+class TellsItsSeed(Technique):
+    """Scores its seed; dies, or raises, on one of them."""
+
+    def act(self, context):
+        if context.seed == getattr(self, "dies_on", None):
+            os._exit(3)
+        if context.seed == getattr(self, "raises_on", None):
+            raise ValueError("this seed is unlucky")
+        time.sleep(getattr(self, "sleep_s", 0.0))
+        return float(context.seed)

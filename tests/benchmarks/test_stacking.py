@@ -1,0 +1,55 @@
+"""What training seeds together gains over training them one after the other: ``pytest tests/benchmarks -s``."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from harness.api import CaseContext
+from harness.workloads.declared import WORKLOADS
+from harness.workloads.regularize_checks import Nothing
+from harness.workloads.regularize_digits import DigitsMlp
+
+SETTINGS = next(spec.settings for spec in WORKLOADS if spec.id == "digits-noisy")
+PAIRS = 5
+
+
+@pytest.mark.parametrize("seeds", [5, 10])
+def test_seeds_together_against_a_fused_loop_over_them(
+    benchmark: BenchmarkFixture, tmp_path: Path, seeds: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The ratio of times, in turns, of a loop with the fused optimiser to one batched training; one thread."""
+    torch.set_num_threads(1)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    workload = DigitsMlp()
+    contexts = [
+        CaseContext(seed=seed, device=device, settings=SETTINGS, cache=tmp_path, phase=lambda _: nullcontext())
+        for seed in range(seeds)
+    ]
+    workload.prepare(contexts[0])
+
+    def loop() -> None:
+        for context in contexts:
+            workload.evaluate(Nothing(), context)
+
+    def together() -> None:
+        workload.evaluate_stacked([Nothing() for _ in contexts], contexts)
+
+    def seconds(act: object) -> float:
+        start = time.perf_counter()
+        act()  # type: ignore[operator]
+        return time.perf_counter() - start
+
+    ratios = [seconds(loop) / seconds(together) for _ in range(PAIRS)]
+    benchmark.pedantic(together, rounds=1)
+    figures = {"device": device, "seeds": seeds, "gain": round(statistics.median(ratios), 2)}
+    benchmark.extra_info.update(figures)
+    with capsys.disabled():
+        sys.stdout.write(f"\nstacking: {figures}, pairs {[round(ratio, 2) for ratio in ratios]}\n")
