@@ -86,7 +86,15 @@ def test_the_host_names_no_technique() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["list", "techniques"], ["list", "suites"], ["plugins"], ["runs"], ["run", "--help"]],
+    [
+        ["--help"],
+        ["list", "techniques"],
+        ["list", "suites"],
+        ["plugins"],
+        ["runs"],
+        ["run", "--help"],
+        ["compare", "--help"],
+    ],
     ids=" ".join,
 )
 def test_a_command_that_computes_nothing_imports_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:

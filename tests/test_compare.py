@@ -95,6 +95,18 @@ def test_options_of_commits_are_refused_for_stored_runs(harness: Harness, two_ru
     assert "--rounds is for commits" in done.stderr
 
 
+def test_comparing_stored_runs_imports_no_torch(two_runs: list[Path], tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from harness.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as end: print(end.code, 'torch' in sys.modules)\n"
+    )
+    command = [sys.executable, "-c", code, "compare", *TOY_PLUGIN, *(folder.name for folder in two_runs)]
+    done = subprocess.run(command, cwd=tmp_path / "cwd", capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 False"
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
