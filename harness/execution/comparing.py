@@ -50,7 +50,7 @@ class Measured:
 
 def start_failure(installed: Installed) -> str:
     """Why a revision's harness does not start; empty where it does."""
-    done = installed.run("run", "--help")
+    done = installed.run("list", "metrics")
     return f"its harness does not start: {_last_line(done.stderr)}" if done.returncode else ""
 
 
