@@ -2,25 +2,69 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.app import store_option
+from harness.cli.app import current, plugin_options, store_option
+
+if TYPE_CHECKING:
+    from harness.results.store import StoredRun
+
+ASV = "asv"
 
 
 @click.command()
-@click.argument("format_", metavar="FORMAT", type=click.Choice(["csv", "json", "parquet"]))
-@click.argument("run", default="last")
+@click.argument("format_", metavar="FORMAT", type=click.Choice(["csv", "json", "parquet", ASV]))
+@click.argument("runs", metavar="[RUN]...", nargs=-1)
 @click.option(
-    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.  [default: print]"
+    "-o", "--output", type=click.Path(path_type=Path), help="Write to this file, or folder for asv.  [default: print]"
 )
 @store_option
-def export(format_: str, run: str, output: Path | None, store: Path | None) -> None:
-    """Write the rows of RUN (the last one) as csv, json or parquet: one line for each row and metric."""
+@plugin_options
+def export(format_: str, runs: tuple[str, ...], output: Path | None, store: Path | None) -> None:
+    """Write the rows of RUN (the last one) as csv, json or parquet: one line for each row and metric.
+
+    For asv, write one or more RUNs as a results directory, or add them to one: .asv/results is that of harness track.
+    """
+    from harness.api import UsageError
     from harness.results.export import export as write
     from harness.results.store import Store, default_store_path
 
-    text = write(Store(default_store_path(store)).read(run).rows, format_, output)
+    found = Store(default_store_path(store))
+    if format_ == ASV:
+        _export_asv([found.read(run) for run in runs or ("last",)], output)
+        return
+    if len(runs) > 1:
+        raise UsageError(f"{format_} is written of one run, not of {len(runs)}; export one at a time")
+    text = write(found.read(runs[0] if runs else "last").rows, format_, output)
     if text is not None:
         click.echo(text, nl=False)
+
+
+def _export_asv(runs: list[StoredRun], folder: Path | None) -> None:
+    from harness.api import UsageError
+    from harness.tracking.results import commit_of, write_asv
+
+    if folder is None:
+        raise UsageError("asv reads a folder of results", "name one: --output .asv/results")
+    commits = {commit_of(run.info) for run in runs}
+    for file in write_asv(runs, current().host.metrics, folder, _dates(commits)):
+        click.echo(file)
+
+
+def _dates(commits: Iterable[str]) -> dict[str, int]:
+    """When each commit was made, in seconds since 1970; those that the repository here doesn't have are left out."""
+    found = {}
+    for commit in commits:
+        command = ["git", "show", "--no-patch", "--format=%ct", commit]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except FileNotFoundError:  # there is no git
+            break
+        if done.returncode == 0:
+            found[commit] = int(done.stdout.split()[-1])
+    return found

@@ -1,0 +1,249 @@
+"""Writes stored runs as a results directory of asv's, so that runs too long or too rare for asv can join its site."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+import re
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from harness.api import FAILED, Metric, Row, RunInfo, UsageError
+from harness.results.store import StoredRun
+
+SERIES: Final[Mapping[str, tuple[str, str]]] = {
+    "train_time": ("seconds", "a training step"),
+    "infer_time": ("seconds", "an inference batch"),
+    "train_tensor_peak": ("bytes", "live tensors, training"),
+    "infer_tensor_peak": ("bytes", "live tensors, inference"),
+    "train_process_peak": ("bytes", "process memory, training"),
+    "trainable_parameters": ("parameters", "trainable parameters"),
+}
+"""The series beside the quality: unit, and what a person reads. As suites/benchmarks.py has them; a test holds both."""
+
+VERSION: Final = "1"
+"""The version of the series, before the suite's own; as in suites/benchmarks.py."""
+
+_RESULTS_VERSION: Final = 2
+_BENCHMARKS_VERSION: Final = 2
+_MACHINE_VERSION: Final = 1
+_ENVIRONMENT: Final = "harness"
+_COLUMNS: Final = ("result", "params", "version", "started_at")
+_STATISTICS: Final = ("stats_q_25", "stats_q_75", "stats_number", "stats_repeat")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Series:
+    """A series of one run: its benchmark as asv lists it, and its samples for each workload, as of `_samples`."""
+
+    benchmark: dict[str, Any]
+    samples: tuple[list[float] | None, ...]
+
+
+def write_asv(
+    runs: Sequence[StoredRun], metrics: Mapping[str, Metric], folder: Path, dates: Mapping[str, int]
+) -> list[Path]:
+    """Add runs to the asv results directory ``folder``, made where there is none; return the files of results.
+
+    ``metrics`` are those of the loaded plugins; ``dates`` give each commit's time in seconds since 1970, without which
+    the run's own counts. A later run of the same commit and machine takes an earlier one's place, series by series.
+
+    Raises `UsageError` for a run whose commit is not known, and for a folder that can't be written.
+    """
+    commits = [commit_of(run.info) for run in runs]
+    try:
+        written = []
+        for run, commit in zip(runs, commits, strict=True):
+            series = list(_series(run, metrics))
+            machine = _machine(run.info)
+            (folder / machine["machine"]).mkdir(parents=True, exist_ok=True)
+            _write(folder / machine["machine"] / "machine.json", {**machine, "version": _MACHINE_VERSION})
+            _add_benchmarks(folder / "benchmarks.json", series)
+            file = folder / machine["machine"] / f"{commit[:8]}-{_ENVIRONMENT}.json"
+            date = dates.get(commit, int(dt.datetime.fromisoformat(run.info.started).timestamp()))
+            _add_results(file, _header(run.info, commit, machine, date), series, run.info)
+            written.append(file)
+    except OSError as error:
+        raise UsageError(f"cannot write to {folder}: {error.strerror or error}", "choose another folder") from error
+    return list(dict.fromkeys(written))
+
+
+def commit_of(info: RunInfo) -> str:
+    """The commit of the code that a run measured: the harness's, or that of the plugins where it alone is known.
+
+    Raises `UsageError` where there is none, or where the code had changes.
+    """
+    code = info.environment.get("code")
+    packages = code if isinstance(code, Mapping) else {}
+    states = {name: state for name, state in packages.items() if isinstance(state, Mapping)}
+    commits = {name: str(state["commit"]) for name, state in states.items() if state.get("commit")}
+    advice = "a point of a series needs its commit: run from a clean checkout, or from an installation of a commit"
+    if "harness" not in commits and len(set(commits.values())) != 1:
+        raise UsageError(f"run {info.id}: the commit of its code is not known", advice)
+    changed = [name for name, state in states.items() if state.get("dirty")]
+    if changed:
+        raise UsageError(f"run {info.id}: {changed[0]} had changes that were not committed", advice)
+    return commits.get("harness") or next(iter(commits.values()))
+
+
+# ----------------------------------------------------------------------------------------- series of a run
+
+
+def _series(run: StoredRun, metrics: Mapping[str, Metric]) -> Iterator[_Series]:
+    suite = run.info.suite
+    quality = metrics.get(suite.quality)
+    if quality is None:
+        raise UsageError(f"run {run.info.id}: no loaded plugin declares its metric {suite.quality!r}")
+    own = _quality_series(quality, suite.id)
+    form = () if suite.form == "track" else (suite.form,)
+    titled = " ".join([suite.id, *(f"({word})" for word in form)])
+    for technique in dict.fromkeys(row.case.technique for row in run.rows):
+        rows = [row for row in run.rows if row.case.technique == technique]
+        kinds = {own[0]: (own[1], own[0]), **{name: kind for name, kind in SERIES.items() if name != own[0]}}
+        for name, (unit, text) in kinds.items():
+            samples = tuple(_samples(rows, workload, name, quality, own[0]) for workload in suite.workloads)
+            if any(found is None or found for found in samples):
+                benchmark = _benchmark(
+                    f"benchmarks.{_safe(suite.id, *form, technique)}.track_{name}",
+                    f"{titled} · {technique}: {text}",
+                    unit,
+                    suite.workloads,
+                    f"{VERSION}.{suite.version}",
+                )
+                yield _Series(benchmark=benchmark, samples=samples)
+
+
+def _quality_series(quality: Metric, suite: str) -> tuple[str, str]:
+    """The name and unit of the quality's series, which is lower-is-better as all of asv's are."""
+    if not quality.higher_is_better:
+        return quality.id, quality.unit
+    if quality.unit != "%":
+        raise UsageError(
+            f"suite {suite}: {quality.id} in {quality.unit!r} has no lower-is-better form, as asv needs it"
+        )
+    return "error", "%"
+
+
+def _samples(rows: Iterable[Row], workload: str, name: str, quality: Metric, own: str) -> list[float] | None:
+    """The samples of a series on a workload; empty where it does not apply, None where its case failed."""
+    rows = [row for row in rows if row.case.workload == workload and row.case.stage == "final"]
+    found: list[float] = []
+    for row in rows:
+        value = row.reply.metrics.get(quality.id if name == own else name)
+        if not row.ok or value is None:
+            continue
+        rounds = row.reply.samples.get(name.removesuffix("_time")) if name.endswith("_time") else None
+        found += [float(one) for one in rounds or [100.0 - value if name == "error" else value]]
+    failed = {row.case.lane for row in rows if row.reply.status in FAILED}
+    if failed and (not found or (name == own and "accuracy" in failed)):
+        return None
+    return found
+
+
+def _benchmark(name: str, title: str, unit: str, workloads: Sequence[str], version: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "param_names": ["workload"],
+        "params": [[repr(workload) for workload in workloads]],
+        "pretty_name": title,
+        "type": "track",
+        "unit": unit,
+        "version": version,
+    }
+
+
+def _safe(*words: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "_", "_".join(words)).strip("_")
+
+
+# ----------------------------------------------------------------------------------------------- asv's files
+
+
+def _machine(info: RunInfo) -> dict[str, str]:
+    """The machine as asv describes one. Stored runs leave out the host's name: its processor and GPU are the name."""
+    facts = info.environment
+    gpus = facts.get("gpu") if info.selection.get("device") == "cuda" else None
+    gpu = gpus[0] if isinstance(gpus, Sequence) and gpus else None
+    processor = facts.get("cpu")
+    cpu = str(processor.get("model") or "") if isinstance(processor, Mapping) else ""
+    name = str(gpu.get("name")) if isinstance(gpu, Mapping) else cpu
+    return {
+        "arch": str(facts.get("machine") or ""),
+        "cpu": cpu,
+        "machine": _safe(name or "unknown"),
+        "num_cpu": str(facts.get("cores") or ""),
+        "os": str(facts.get("platform") or ""),
+        "ram": str(facts.get("memory") or ""),
+    }
+
+
+def _header(info: RunInfo, commit: str, machine: Mapping[str, str], date: int) -> dict[str, Any]:
+    python = ".".join(str(info.environment.get("python") or "").split(".")[:2])
+    return {
+        "commit_hash": commit,
+        "env_name": _ENVIRONMENT,
+        "date": 1000 * date,
+        "params": {**machine, "python": python, "device": str(info.selection.get("device") or "cpu")},
+        "python": python,
+        "requirements": {},
+        "env_vars": {},
+        "result_columns": [*_COLUMNS, "duration", "stats_ci_99_a", "stats_ci_99_b", *_STATISTICS],
+        "results": {},
+        "durations": {},
+        "version": _RESULTS_VERSION,
+    }
+
+
+def _add_results(file: Path, header: dict[str, Any], series: Iterable[_Series], info: RunInfo) -> None:
+    before = _read(file).get("results", {})
+    started = int(1000 * dt.datetime.fromisoformat(info.started).timestamp())
+    added = {one.benchmark["name"]: _result(one, started) for one in series}
+    _write(file, {**header, "results": {**before, **added}})
+
+
+def _result(series: _Series, started: int) -> list[Any]:
+    """A row of asv's: values and statistics, each a list over the workloads; None where nothing is known."""
+    points = [None if found is None else statistics.median(found) if found else math.nan for found in series.samples]
+    several = [found if found and len(set(found)) > 1 else None for found in series.samples]
+    columns: list[list[Any]] = [
+        [found and _quartile(found, 0) for found in several],
+        [found and _quartile(found, 2) for found in several],
+        [found and 1 for found in several],
+        [found and len(found) for found in several],
+    ]
+    told = [column if any(several) else None for column in columns]
+    result = None if all(point is None for point in points) else points
+    return [result, series.benchmark["params"], series.benchmark["version"], started, None, None, None, *told]
+
+
+def _quartile(values: Sequence[float], which: int) -> float:
+    return statistics.quantiles(values, n=4, method="inclusive")[which]
+
+
+def _add_benchmarks(file: Path, series: Iterable[_Series]) -> None:
+    """Add to the list of series; one that is there keeps its workloads, after which new ones follow."""
+    listed = _read(file)
+    for one in series:
+        name = one.benchmark["name"]
+        known = listed.get(name, {}).get("params", [[]])[0]
+        params = [list(dict.fromkeys([*known, *one.benchmark["params"][0]]))]
+        listed[name] = {"code": "", **listed.get(name, {}), **one.benchmark, "params": params}
+    _write(file, {**listed, "version": _BENCHMARKS_VERSION})
+
+
+def _read(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UsageError(f"{file}: not JSON ({error})", "mend or remove it, or choose another folder") from error
+    return found
+
+
+def _write(file: Path, content: Mapping[str, Any]) -> None:
+    file.write_text(json.dumps(content), encoding="utf-8")
