@@ -98,9 +98,9 @@ def _newest_first(project: Path, commits: Sequence[str]) -> list[str]:
     """The commits that the repository has, newest first."""
     if not commits:
         return []
-    command = ["git", "-C", str(project), "rev-list", "--ignore-missing", "--no-walk=sorted", *commits, "--"]
+    command = ["git", "-C", str(project), "rev-list", "--ignore-missing", "--topo-order", *commits, "--"]
     listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
-    return [commit for commit in listed if commit in commits]
+    return [commit for commit in listed if commit in set(commits)]
 
 
 def _subject(project: Path, commit: str) -> str:

@@ -1,0 +1,156 @@
+"""The published site, as a reader without a network sees it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.analysis.view import RunView
+from harness.results.store import Store
+from harness.tracking.pages import merged
+from harness.tracking.results import write_asv
+from tests.browser import dom, serve
+from tests.conftest import ROOT
+from tests.execution.repositories import Folder
+from tests.results.builders import METRICS, scored
+from tests.tracking.test_results import SUITE, run_of
+
+COMMITS = 8
+SERIES = "benchmarks.toy_toys_a.track_error"
+
+# Counts the coloured pixels of the visible plots, and says at which height the first one's lie at its left and right.
+LOOK = """
+setTimeout(() => {
+  const plots = [...document.querySelectorAll("#summarygrid-display canvas, #main-graph canvas")];
+  const seen = plots.filter(one => one.offsetParent).map(canvas => {
+    const { width, height } = canvas;
+    const data = canvas.getContext("2d").getImageData(0, 0, width, height).data;
+    const points = [];
+    for (let i = 0; i < data.length; i += 4) {
+      const [r, g, b, a] = data.slice(i, i + 4);
+      if (a > 128 && Math.max(r, g, b) - Math.min(r, g, b) > 60)
+        points.push({ x: (i / 4) % width / width, y: Math.floor(i / 4 / width) / height });
+    }
+    const mean = some => some.reduce((sum, one) => sum + one.y, 0) / some.length;
+    return { count: points.length, left: mean(points.filter(one => one.x < 0.3)),
+             right: mean(points.filter(one => one.x > 0.7)) };
+  });
+  document.body.dataset.seen = JSON.stringify(seen);
+}, 4000);
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    """A repository of eight commits, from the fifth of which on a technique errs twice as often."""
+    folder = Folder(path=tmp_path_factory.mktemp("project"))
+    shutil.copy(ROOT / "asv.conf.json", folder.path)
+    folder.write(".gitignore", ".asv/\n")
+    for number in range(COMMITS):
+        folder.write("number", str(number))
+        commit = folder.commit(f"commit <{number}>")
+        accuracy = [90.0, 90.2, 89.8] if number < 4 else [80.0, 80.2, 79.8]
+        rows = [*scored("toys/base", [85.0] * 3), *scored("toys/a", accuracy)]
+        write_asv([run_of(rows, commit=commit)], METRICS, folder.path / ".asv/results", {commit: 10**9 + number})
+        store = Store(folder.path / ".asv/store" / commit)
+        for technique in ("toys/base", "toys/a"):
+            run = store.create_run(
+                suite=SUITE, selection={"device": "cpu", "lanes": ["accuracy"], "params": {}}, plugins=[],
+                environment={"code": {}}, planned=3,
+            )  # fmt: skip
+            for row in rows:
+                if row.case.technique in (technique, "toys/base"):
+                    run.append(row)
+            run.finish(0)
+    return folder
+
+
+def publish(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "harness", "track", "publish", *arguments],
+        cwd=folder, env=os.environ, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def site(project: Folder) -> Path:
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not here")
+    done = publish(project.path)
+    assert done.returncode == 0, done.stderr
+    assert f"{project.path}/.asv/html: " in done.stdout
+    assert f"{COMMITS} pages" in done.stdout
+    return project.path / ".asv/html"
+
+
+def seen(address: str, tmp_path: Path) -> list[dict[str, float]]:
+    """What the plots of a page show."""
+    text = dom(address, tmp_path)
+    found = re.search(r'data-seen="([^"]*)"', text)
+    assert found is not None, text
+    return json.loads(found[1].replace("&quot;", '"'))
+
+
+@pytest.mark.slow
+def test_a_series_is_plotted_without_a_network(site: Path, tmp_path: Path) -> None:
+    with serve(site, LOOK) as address:
+        plots = seen(f"{address}/index.html#{SERIES}?workload='core/alpha'", tmp_path)
+        line = max(plots, key=lambda one: one["count"])
+        assert line["count"] > 300
+        assert line["right"] < line["left"] - 0.3  # twice the error stands higher on the screen
+        grid = seen(f"{address}/index.html", tmp_path)
+        assert sum(one["count"] > 100 for one in grid) >= 2
+
+
+@pytest.mark.slow
+def test_a_regression_is_listed_at_its_commit_and_the_runs_are_linked(
+    site: Path, project: Folder, tmp_path: Path
+) -> None:
+    fifth = project.git("rev-parse", f"HEAD~{COMMITS - 5}")
+    with serve(site) as address:
+        text = dom(f"{address}/index.html#/regressions", tmp_path)
+        assert re.findall(r">([0-9a-f]{8})</a>", text) == [fifth[:8]]
+        assert SERIES in text
+        assert 'href="runs/index.html"' in text
+        runs = dom(f"{address}/runs/index.html", tmp_path)
+    assert re.findall(r"<code>([0-9a-f]{8})</code>", runs) == [
+        project.git("rev-parse", f"HEAD~{number}")[:8] for number in range(COMMITS)
+    ]
+    assert "commit &lt;7&gt;" in runs
+    pages = re.findall(r'<a href="([^"]+\.html)">toy</a>', runs)
+    assert len(pages) == COMMITS
+    for page in pages:
+        text = (site / "runs" / page).read_text()
+        assert "toys/a" in text
+        assert "toys/base" in text
+
+
+def test_a_page_of_runs_has_every_technique_once_and_a_case_that_ran_again_as_it_ran_last() -> None:
+    first = run_of([*scored("toys/base", [80.0]), *scored("toys/a", [90.0])])
+    later = run_of([*scored("toys/base", [81.0]), *scored("toys/b", [70.0])])
+    both = merged([first, later])
+    (table,) = RunView.build(both.info, both.rows, METRICS).workloads
+    found = [(one.technique, one.quality.estimate.value) for one in table.techniques if one.quality]
+    assert found == [("toys/a", 90.0), ("toys/base", 81.0), ("toys/b", 70.0)]
+
+
+def test_nothing_tracked_is_nothing_to_publish(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "asv.conf.json", tmp_path)
+    done = publish(tmp_path)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert "first: harness track" in done.stderr
+
+
+def test_a_folder_of_other_things_is_not_emptied(project: Folder, tmp_path: Path) -> None:
+    (tmp_path / "letters.txt").write_text("keep me")
+    done = publish(project.path, "--output", str(tmp_path))
+    assert done.returncode == 2
+    assert "other things" in done.stderr
+    assert (tmp_path / "letters.txt").read_text() == "keep me"
