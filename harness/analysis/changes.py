@@ -113,11 +113,6 @@ class Changes:
     changes: tuple[Change, ...]
     listed: tuple[Listed, ...]
 
-    @classmethod
-    def of_one(cls, change: Change) -> Changes:
-        """A single change, where it forbids to look for others."""
-        return cls(changes=(change,), listed=())
-
     def of(self, verdict: Verdict) -> list[Change]:
         """The gated changes with a verdict."""
         return [one for one in self.changes if one.verdict == verdict and one.gated]

@@ -157,9 +157,11 @@ def _of_revisions(options: CompareOptions) -> Told:
         revisions[RELEASE] = release
     sides, why = _installed(repository, revisions)
     if HEAD in why:
-        return Told(base=base.label, head=head.label, release="", changes=Changes.of_one(fails("harness", why[HEAD])))
+        changes = Changes(changes=(fails("harness", why[HEAD]),), listed=())
+        return Told(base=base.label, head=head.label, release="", changes=changes)
     notes = [f"not compared with the release {revisions[name].label}: {cause}" for name, cause in why.items()]
-    wanted = Wanted(suites=options.suite, techniques=options.technique, rounds=options.rounds or ROUNDS)
+    suites = tuple(_suite(name, repository) for name in options.suite)
+    wanted = Wanted(suites=suites, techniques=options.technique, rounds=options.rounds or ROUNDS)
     measured = measure(sides, wanted, cache_folder(), _say)
     found = find_changes(measured.pairings, measured.metrics)
     return Told(
@@ -219,6 +221,18 @@ def _found(options: CompareOptions) -> tuple[Repository, Revision, Revision]:
     if problems:
         raise UsageError(*problems, "see the runs: harness runs; see the commits: git log --oneline")
     return repository, found[0], found[1]
+
+
+def _suite(name: str, repository: Repository) -> str:
+    """A suite's name, or where its file is in every commit: relative to the project."""
+    if not name.endswith(".toml"):
+        return name
+    path = Path(name).resolve()
+    if not path.is_relative_to(repository.folder.resolve()):
+        from harness.api import UsageError
+
+        raise UsageError(f"--suite {name!r}: commits can't have it, as it is not in {repository.folder}")
+    return path.relative_to(repository.folder.resolve()).as_posix()
 
 
 def _release(options: CompareOptions, repository: Repository, head: Revision) -> Revision | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +21,9 @@ from harness.results.store import Store, StoredRun, latest
 MORE_SEEDS: Final = 12
 """Seeds for techniques whose quality changed: those of the suite's tracked form may be too few to tell."""
 
+CONFIRMED: Final = 2
+"""So often must head fail in rounds in which the reference does not: once may be the machine's fault."""
+
 NEEDED: Final = ("--track", "--lane")
 """The options of ``harness run`` that a revision must know."""
 
@@ -30,7 +32,10 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What to compare: suites by name or file (all tracked ones where empty), globs of techniques, rounds."""
+    """What to compare: suites, by name or by file relative to the project; globs of techniques; how many rounds.
+
+    No suites are all tracked ones, no globs all techniques.
+    """
 
     suites: tuple[str, ...]
     techniques: tuple[str, ...]
@@ -151,7 +156,7 @@ def _run(
     installed: Installed, suite: str, techniques: Sequence[str], lanes: Sequence[Lane], seeds: int | None = None
 ) -> StoredRun | str:
     """A finished run of a revision, the stored one where there is one; or why it cannot be run."""
-    name = str(installed.source / os.path.relpath(suite)) if suite.endswith(".toml") else suite
+    name = str(installed.source / suite) if suite.endswith(".toml") else suite
     stored = _stored(installed, suite, techniques, lanes, seeds)
     if stored is not None:
         return stored
@@ -244,24 +249,31 @@ def _merged(run: StoredRun, more: StoredRun) -> StoredRun:
 
 
 @dataclass(kw_only=True)
-class _Timing:
-    """A contest and what its rounds gave: the log ratio of head to each reference, by phase."""
+class Timing:
+    """A contest and what its rounds gave: the log ratio of head to each reference, by phase.
+
+    ``failures`` are head's, by the reference that could be timed in the same round.
+    """
 
     contest: Contest
     ratios: dict[tuple[Side, str], list[float]] = field(default_factory=dict)
-    failed: str = ""
+    failures: dict[Side, list[str]] = field(default_factory=dict)
     over: bool = False
     turns: int = 0
     interrupted: int = 0
 
     def take(self, turns: Turns) -> None:
-        """Add a round."""
-        if turns.failed:
-            self.over = True
-            self.failed = turns.failed.get(HEAD, "") if set(turns.failed) == {HEAD} else ""
+        """Add a round. A reference that fails is left out from here on; head may fail once without being judged."""
+        references = {side: phases for side, phases in turns.samples.items() if side != HEAD}
+        if HEAD in turns.failed:
+            for side in references:
+                self.failures.setdefault(side, []).append(turns.failed[HEAD])
+        left = {side: case for side, case in self.contest.cases.items() if side == HEAD or side not in turns.failed}
+        self.contest = replace(self.contest, cases=left)
+        self.over = len(left) < 2 or any(len(reasons) >= CONFIRMED for reasons in self.failures.values())
         head = turns.samples.get(HEAD, {})
-        for side, phases in turns.samples.items():
-            for phase in phases.keys() & head.keys() if side != HEAD else ():
+        for side, phases in references.items():
+            for phase in phases.keys() & head.keys():
                 found = round_of(head[phase], phases[phase])
                 if found is not None:
                     self.ratios.setdefault((side, phase), []).append(found.log_ratio)
@@ -280,7 +292,7 @@ def _timed(
 ) -> list[Pairing]:
     """The pairings with the times of all techniques whose code differs."""
     contests, same = _contests(pairings)
-    timings = [_Timing(contest=contest) for contest in contests]
+    timings = [Timing(contest=contest) for contest in contests]
     pythons = {name: sides[name].python for name in (HEAD, *pairings)}
     order = random.Random()  # the order of turns is no secret, and must not repeat
     for number in range(wanted.rounds):
@@ -300,7 +312,7 @@ def _timed(
     return [replace(pairing, timed=_times_of(name, timings, same[name])) for name, pairing in pairings.items()]
 
 
-def _stop_settled(timings: Sequence[_Timing]) -> None:
+def _stop_settled(timings: Sequence[Timing]) -> None:
     """The first look: what is settled needs no more rounds."""
     rounds = {(number, key): ratios for number, one in enumerate(timings) for key, ratios in one.ratios.items()}
     goes_on = unsettled(rounds, families=FAMILIES)
@@ -341,13 +353,14 @@ def _computes(case: Case) -> tuple[Any, ...]:
     return (*targets, dict(case.params), dict(case.settings))
 
 
-def _times_of(name: Side, timings: Sequence[_Timing], same: frozenset[tuple[str, str]]) -> Timed:
+def _times_of(name: Side, timings: Sequence[Timing], same: frozenset[tuple[str, str]]) -> Timed:
     ratios: dict[PhaseOf, Sequence[float]] = {}
     failed = {}
     for one in timings:
         key = (one.contest.technique, one.contest.workload)
-        if one.failed and name in one.contest.cases:
-            failed[key] = one.failed
+        reasons = one.failures.get(name, ())
+        if len(reasons) >= CONFIRMED:
+            failed[key] = reasons[-1]
         for (side, phase), values in one.ratios.items():
             if side == name:
                 ratios[*key, phase] = values

@@ -1,0 +1,100 @@
+"""What is measured of two revisions, and how a contest's rounds add up."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.api import Reply, Row
+from harness.execution.commits import Installed, Revision
+from harness.execution.comparing import CONFIRMED, Timing, start_failure, timed_cases, too_old
+from harness.execution.pace import BASE, HEAD, RELEASE, Contest, Turns
+
+from .conftest import make_case
+
+
+@pytest.fixture
+def timing() -> Timing:
+    cases = {side: make_case("Technique", "time") for side in (HEAD, BASE, RELEASE)}
+    return Timing(contest=Contest(technique="toys/a", workload="toys/w", cases=cases))
+
+
+def turns(failed: tuple[str, ...] = (), **seconds: float) -> Turns:
+    samples = {side: {"train": [(value, False)] * 8} for side, value in seconds.items()}
+    return Turns(samples=samples, failed=dict.fromkeys(failed, "Incorrect: off"))
+
+
+def test_a_round_gives_the_log_ratio_of_head_to_each_reference(timing: Timing) -> None:
+    timing.take(turns(head=2.0, base=1.0, release=4.0))
+    assert timing.ratios == {
+        (BASE, "train"): [pytest.approx(math.log(2.0))],
+        (RELEASE, "train"): [pytest.approx(math.log(0.5))],
+    }
+    assert not timing.over
+
+
+def test_a_reference_that_fails_is_left_out_and_the_rest_goes_on(timing: Timing) -> None:
+    timing.take(turns((RELEASE,), head=2.0, base=1.0))
+    assert {*timing.contest.cases} == {HEAD, BASE}
+    assert not timing.over
+    timing.take(turns((BASE,), head=2.0))
+    assert timing.over
+    assert not timing.failures
+
+
+def test_head_must_fail_more_than_once_where_the_reference_does_not(timing: Timing) -> None:
+    timing.take(turns((HEAD,), base=1.0, release=1.0))
+    assert not timing.over
+    for _ in range(CONFIRMED - 1):
+        timing.take(turns((HEAD,), base=1.0, release=1.0))
+    assert timing.over
+    assert timing.failures == {side: ["Incorrect: off"] * CONFIRMED for side in (BASE, RELEASE)}
+
+
+def test_what_fails_on_both_sides_is_no_failure_of_head(timing: Timing) -> None:
+    timing.take(turns((HEAD, BASE, RELEASE)))
+    assert timing.over
+    assert not timing.failures
+
+
+@pytest.fixture
+def speaking(tmp_path: Path):
+    """A revision whose Python is a script."""
+
+    def make(script: str) -> Installed:
+        python = tmp_path / "venv/bin/python"
+        python.parent.mkdir(parents=True)
+        python.write_text(f"#!/bin/sh\n{script}\n")
+        python.chmod(0o755)
+        return Installed(revision=Revision(name="old", commit="0" * 40), folder=tmp_path)
+
+    return make
+
+
+def test_a_revision_without_the_options_of_tracking_is_too_old_in_one_line(speaking) -> None:
+    text = too_old(speaking("echo '  --lane  --quick'"))
+    assert text == "its harness run has no --track yet, so it cannot be compared"
+    assert "\n" not in text
+
+
+def test_a_revision_with_them_is_not(speaking) -> None:
+    installed = speaking("echo '  --lane  --track'")
+    assert too_old(installed) == ""
+    assert start_failure(installed) == ""
+
+
+def test_a_revision_that_does_not_start_says_its_last_words(speaking) -> None:
+    installed = speaking("echo Traceback >&2; echo 'KeyError: 3' >&2; exit 1")
+    assert start_failure(installed) == "its harness does not start: KeyError: 3"
+
+
+def test_the_case_that_is_timed_worked_and_is_the_first_seed_s() -> None:
+    def row(seed: int, status: str) -> Row:
+        case = replace(make_case("Technique"), seed=seed, workload="w", technique="t")
+        return Row(run="", case=case, reply=Reply(status=status), started="", environment={})  # type: ignore[arg-type]
+
+    found = timed_cases([row(2, "ok"), row(1, "ok"), row(0, "error")])
+    assert {key: case.seed for key, case in found.items()} == {("t", "w"): 1}
