@@ -1,0 +1,92 @@
+"""The hosted CI's workflow is well-formed, asks for little, and calls commands that exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from harness.cli import cli
+from tests.conftest import ROOT
+
+WORKFLOW = ROOT / ".github/workflows/track.yml"
+
+
+@pytest.fixture(scope="module")
+def workflow() -> dict[Any, Any]:
+    return yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))
+
+
+def steps(workflow: dict[Any, Any]) -> Iterator[dict[str, Any]]:
+    for job in workflow["jobs"].values():
+        yield from job["steps"]
+
+
+def scripts() -> list[str]:
+    return [step["run"] for step in steps(yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))) if "run" in step]
+
+
+def commands() -> list[list[str]]:
+    """The harness commands of the workflow, as the shell would split them."""
+    found = re.findall(r"\.venv/bin/harness ([^\n]*?)(?: >|\s*\|\||$)", "\n".join(scripts()), re.MULTILINE)
+    return [shlex.split(line) for line in found]
+
+
+def parse(arguments: list[str]) -> click.Context:
+    """Parse a command line down to its last command, and run nothing. Raises click's errors."""
+    command: click.Command = cli
+    name = "harness"
+    parent: click.Context | None = None
+    while True:
+        context = command.make_context(name, list(arguments), parent=parent)
+        if not isinstance(command, click.Group):
+            return context
+        found, child, arguments = command.resolve_command(context, [*context._protected_args, *context.args])
+        assert found is not None
+        assert child is not None
+        name, command, parent = found, child, context
+
+
+def test_every_harness_command_in_it_exists_with_its_options() -> None:
+    contexts = [parse(command) for command in commands()]
+    assert {context.command_path for context in contexts} == {
+        "harness track run", "harness track publish", "harness compare",
+    }  # fmt: skip
+
+
+def test_a_command_that_does_not_exist_would_be_noticed() -> None:
+    with pytest.raises(click.ClickException):
+        parse(["track", "publish", "--no-such-option"])
+
+
+@pytest.mark.parametrize("script", scripts())
+def test_every_script_in_it_is_one_that_a_shell_can_read(script: str) -> None:
+    done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_actions_are_pinned_by_major_version(workflow: dict[Any, Any]) -> None:
+    actions = [step["uses"] for step in steps(workflow) if "uses" in step]
+    assert actions
+    assert all(re.fullmatch(r"actions/[a-z-]+@v\d+", action) for action in actions)
+
+
+def test_no_job_may_write_more_than_its_task_takes(workflow: dict[Any, Any]) -> None:
+    assert workflow["permissions"] == {}
+    jobs = workflow["jobs"]
+    assert {name: job["permissions"] for name, job in jobs.items()} == {
+        "track": {"contents": "write"},
+        "publish": {"pages": "write", "id-token": "write"},
+        "gate": {"contents": "read", "pull-requests": "write"},
+    }
+    assert "pull_request_target" not in workflow[True]  # YAML reads the key 'on' as true
+
+
+def test_no_text_of_a_pull_request_is_put_into_a_script() -> None:
+    assert not [script for script in scripts() if "${{" in script]
