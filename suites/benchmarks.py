@@ -129,12 +129,14 @@ def measure(suite: str, technique: str, quality: dict[str, Any]) -> dict[str, An
     before = set(store.glob("runs/*"))
     options = ("--suite", suite, "--technique", technique, "--track", "--quiet", "--store", str(store))
     done = _start("-P", "-m", "harness", "run", *options)
-    if done.returncode not in (0, 1):
-        absent = why_absent(suite, technique)
+    runs = set(store.glob("runs/*")) - before
+    if not runs:
+        # 2 is what the harness answers to names it does not know; a harness that does not start cannot be asked
+        absent = why_absent(suite, technique) if done.returncode == 2 else None
         if absent is None:
             raise RuntimeError(f"harness run ended with {done.returncode}:\n{done.stderr}")
         return {"absent": absent}
-    (run,) = set(store.glob("runs/*")) - before
+    (run,) = runs
     lines = (run / "rows.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [row for row in map(json.loads, lines) if row["technique"] == technique]
     return {"values": values_of(rows, quality)}

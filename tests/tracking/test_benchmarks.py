@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -154,3 +155,20 @@ def test_the_working_tree_declares_its_tracked_suites_and_the_host_s_benchmarks(
     assert "test_a_command_starts[--help]" in found["host"]
     monkeypatch.setattr(benchmarks, "_start", lambda *_, **__: pytest.fail("asked twice"))
     assert benchmarks.declared() == found
+
+
+def ended(code: int, stderr: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.CompletedProcess(["harness"], code, stdout="", stderr=stderr)
+
+
+def test_a_harness_that_does_not_start_fails_with_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmarks, "_start", lambda *_, **__: ended(1, "RuntimeError: the ship is sunk"))
+    with pytest.raises(RuntimeError, match="the ship is sunk"):
+        benchmarks.measure("toy", "toy/base", QUALITY)
+
+
+def test_a_run_that_was_refused_for_another_reason_than_absence_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmarks, "_start", lambda *_, **__: ended(2, "suite file: seeds: missing"))
+    monkeypatch.setattr(benchmarks, "why_absent", lambda *_: None)
+    with pytest.raises(RuntimeError, match="seeds: missing"):
+        benchmarks.measure("toy", "toy/base", QUALITY)
