@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shlex
+import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
@@ -90,3 +95,34 @@ def test_no_job_may_write_more_than_its_task_takes(workflow: dict[Any, Any]) -> 
 
 def test_no_text_of_a_pull_request_is_put_into_a_script() -> None:
     assert not [script for script in scripts() if "${{" in script]
+
+
+# ------------------------------------------------------------------------------------------- documentation
+
+
+def documented() -> list[list[str]]:
+    """The harness commands that docs/tracking.md shows."""
+    text = (ROOT / "docs/tracking.md").read_text(encoding="utf-8")
+    lines = [line for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+    return [shlex.split(line)[2:] for line in lines if line.startswith("$ harness ")]
+
+
+def test_every_documented_command_exists_with_its_options() -> None:
+    assert len(documented()) >= 6
+    for arguments in documented():
+        parse(arguments)
+
+
+def test_a_project_that_follows_the_recipe_declares_what_is_followed(tmp_path: Path) -> None:
+    toys = ROOT / "tests/toy"
+    plugin = tmp_path / "plugins/toy"
+    shutil.copytree(toys, plugin, ignore=shutil.ignore_patterns("__pycache__"))
+    points = '[project]\nname = "harness-toy"\nversion = "1"\n[project.entry-points."harness.plugins"]\n'
+    (plugin / "pyproject.toml").write_text(f'{points}toy = "harness_toy"\n')
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "harness.tracking.declared", str(tmp_path)],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    (suite,) = json.loads(done.stdout)
+    assert (suite["suite"], suite["workloads"]) == ("toys", ["toy/formula"])
+    assert suite["techniques"] == ["toy/base", "toy/good", "toy/twin"]
