@@ -88,13 +88,85 @@ def test_no_job_may_write_more_than_its_task_takes(workflow: dict[Any, Any]) -> 
     assert {name: job["permissions"] for name, job in jobs.items()} == {
         "track": {"contents": "write"},
         "publish": {"pages": "write", "id-token": "write"},
-        "gate": {"contents": "read", "pull-requests": "write"},
+        "gate": {"contents": "read"},
+        "comment": {"pull-requests": "write"},
     }
+    assert not [step for step in jobs["comment"]["steps"] if "run" in step or "checkout" in step["uses"]]
     assert "pull_request_target" not in workflow[True]  # YAML reads the key 'on' as true
 
 
 def test_no_text_of_a_pull_request_is_put_into_a_script() -> None:
     assert not [script for script in scripts() if "${{" in script]
+
+
+def in_shell(command: str, code: int, folder: Path) -> int:
+    """What the hosted shell makes of the line with this command, where the harness prints a line and ends with code."""
+    (script,) = (script for script in scripts() if f"harness {command}" in script)
+    (line,) = (line for line in script.splitlines() if f"harness {command}" in line)
+    program = folder / ".venv/bin/harness"
+    program.parent.mkdir(parents=True)
+    program.write_text(f"#!/bin/sh\necho the summary\nexit {code}\n")
+    program.chmod(0o755)
+    return subprocess.run(["bash", "-e", "-c", line], cwd=folder, capture_output=True, check=False).returncode
+
+
+@pytest.mark.parametrize("code", [0, 1, 2])
+def test_the_gate_s_exit_code_is_the_job_s_and_its_summary_is_kept(code: int, tmp_path: Path) -> None:
+    assert in_shell("compare", code, tmp_path) == code
+    assert (tmp_path / "gate.md").read_text() == "the summary\n"
+
+
+@pytest.mark.parametrize(("code", "expected"), [(0, 0), (1, 0), (2, 1), (137, 1)])
+def test_a_series_without_a_value_keeps_no_site_from_being_made(code: int, expected: int, tmp_path: Path) -> None:
+    assert in_shell('track "', code, tmp_path) == expected
+
+
+RUN_COMMENT = """
+const AsyncFunction = (async () => {}).constructor;
+const [script, comments] = [process.argv[1], JSON.parse(process.argv[2])];
+const told = [];
+const issues = {
+  listComments: "listComments",
+  updateComment: async one => told.push({ what: "update", ...one }),
+  createComment: async one => told.push({ what: "create", ...one }),
+};
+const github = { rest: { issues }, paginate: async () => comments };
+const context = { repo: { owner: "o", repo: "r" }, issue: { number: 7 } };
+new AsyncFunction("require", "github", "context", script)(require, github, context)
+  .then(() => console.log(JSON.stringify(told)));
+"""
+
+MARKER = "<!-- the gate of harness compare -->"
+PERSON = {"id": 1, "user": {"type": "User"}, "body": f"{MARKER}\nquoted by a person"}
+OTHER_BOT = {"id": 2, "user": {"type": "Bot"}, "body": "coverage"}
+OWN = {"id": 3, "user": {"type": "Bot"}, "body": f"{MARKER}\nold"}
+
+
+@pytest.mark.parametrize(
+    ("comments", "summary", "expected"),
+    [
+        ([PERSON, OTHER_BOT], "worse", {"what": "create", "issue_number": 7, "body": f"{MARKER}\nworse"}),
+        ([PERSON, OWN, OTHER_BOT], "worse", {"what": "update", "comment_id": 3, "body": f"{MARKER}\nworse"}),
+        (
+            [],
+            "",
+            {"what": "create", "issue_number": 7, "body": f"{MARKER}\nThe gate could not compare; see the run's log."},
+        ),
+    ],
+)
+def test_there_is_one_comment_which_is_kept_up_to_date(
+    workflow: dict[Any, Any], comments: list[dict[str, Any]], summary: str, expected: dict[str, Any], tmp_path: Path
+) -> None:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("node is not here")
+    (script,) = (one["with"]["script"] for one in workflow["jobs"]["comment"]["steps"] if "script" in one["with"])
+    (tmp_path / "gate.md").write_text(summary)
+    done = subprocess.run(
+        [node, "-e", RUN_COMMENT, script, json.dumps(comments)],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout) == [{"owner": "o", "repo": "r", **expected}]
 
 
 # ------------------------------------------------------------------------------------------- documentation
