@@ -17,6 +17,7 @@ _COMMANDS = {
     "plugins": "harness.cli.plugins:plugins",
     "show": "harness.cli.show:show",
     "runs": "harness.cli.runs:runs",
+    "report": "harness.cli.report:report",
     "compare": "harness.cli.compare:compare",
     "track": "harness.cli.track:track",
     "export": "harness.cli.export:export",

@@ -88,8 +88,8 @@ def show_row(row: Row) -> str:
     return f"{text}\n\n{reply.detail.rstrip()}" if reply.detail else text
 
 
-def show_run(view: RunView) -> str:
-    """How a run was begun and how it ended, what it ran on and with, and what failed in it."""
+def circumstances(view: RunView) -> dict[str, object]:
+    """How a run was begun and how it ended, and what it ran on, by name."""
     info = view.info
     end = {None: "unfinished", 0: "all cases ok", 1: "some cases failed", 130: "interrupted"}
     suite = f"{info.suite.id} v{info.suite.version}{of_form(info.suite.form)}: {info.suite.title}"
@@ -105,8 +105,13 @@ def show_run(view: RunView) -> str:
         "rows": f"{view.rows} of {info.planned} planned, {view.failed} failed",
         "folder": info.folder,
     }
-    facts |= {f"environment {name}": _short_json(value) for name, value in info.environment.items()}
-    parts = [_facts(facts)]
+    return facts | {f"environment {name}": _short_json(value) for name, value in info.environment.items()}
+
+
+def show_run(view: RunView) -> str:
+    """How a run was begun and how it ended, what it ran on and with, and what failed in it."""
+    info = view.info
+    parts = [_facts(circumstances(view))]
     if info.plugins:
         parts.append("plugins\n" + _facts({str(one.get("name")): _plugin(one) for one in info.plugins}, indent="  "))
     failures = [

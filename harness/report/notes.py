@@ -147,7 +147,7 @@ def closing(view: RunView) -> list[str]:
     run = run_label(view)
     lines = []
     if view.overall:
-        lines.append(_overall(view))
+        lines.append(overall_line(view))
     lines += claim_lines(view)
     if not view.finished:
         lines.append(
@@ -155,7 +155,7 @@ def closing(view: RunView) -> list[str]:
         )
     tuned = any(one.tuning for workload in view.workloads for one in workload.techniques)
     commands = [f"harness show tuning {run}"] if tuned else []
-    commands += [f"harness show run {run} --details", f"harness export csv {run}"]
+    commands += [f"harness report {run} --open", f"harness export csv {run}"]
     return [*lines, f"next: {' · '.join(commands)}"]
 
 
@@ -171,6 +171,13 @@ def claim_lines(view: RunView) -> list[str]:
 
 
 def _claim(view: RunView, result: ClaimResult) -> str:
+    claim = result.claim
+    where = f" on {short(result.workload)}" if len(view.workloads) > 1 and claim.kind != "gain" else ""
+    return f"claim {claim.id}{where}: {result.verdict}: {claim_text(view, result)} · {claim.source}"
+
+
+def claim_text(view: RunView, result: ClaimResult) -> str:
+    """What was compared and what came out, of a claim that could be tested."""
     claim, comparison = result.claim, result.comparison
     assert comparison is not None
     what = f"{_words(claim.metric)} of {claim.better} - {claim.than}"
@@ -179,8 +186,7 @@ def _claim(view: RunView, result: ClaimResult) -> str:
     if comparison.difference is not None:
         what += f" {_difference(comparison.difference, view.metrics[claim.metric])}"
     details = "; ".join(part for part in (f"{comparison.n} seeds", result.reason) if part)
-    where = f" on {short(result.workload)}" if len(view.workloads) > 1 and claim.kind != "gain" else ""
-    return f"claim {claim.id}{where}: {result.verdict}: {what} ({details}) · {claim.source}"
+    return f"{what} ({details})"
 
 
 def _difference(estimate: Estimate, metric: Metric) -> str:
@@ -189,7 +195,8 @@ def _difference(estimate: Estimate, metric: Metric) -> str:
     return with_interval(estimate, places, signed=True)
 
 
-def _overall(view: RunView) -> str:
+def overall_line(view: RunView) -> str:
+    """The best techniques over all workloads."""
     places = 1 if view.quality.unit == "%" else 3
     best = []
     for one in view.overall[:5]:

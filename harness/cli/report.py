@@ -1,0 +1,36 @@
+"""``harness report``: a run as a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from harness.cli.app import current, plugin_options, store_option
+
+FOLDER = "reports"
+"""Where pages lie in a store."""
+
+
+@click.command()
+@click.argument("name", metavar="[RUN]", default="last")
+@click.option(
+    "--output", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",
+    help="Where the page goes.  [default: reports, beside the runs]",
+)  # fmt: skip
+@click.option("--open", "open_", is_flag=True, help="Open it in the browser.")
+@store_option
+@plugin_options
+def report(name: str, output: Path | None, open_: bool, store: Path | None) -> None:
+    """Write a stored run (the last one) as a page with charts, which needs no network."""
+    from harness.analysis.view import RunView
+    from harness.report.page import write_page
+    from harness.results.store import Store, default_store_path
+
+    place = Store(default_store_path(store))
+    stored = place.read(name)
+    view = RunView.build(stored.info, stored.rows, current().host.metrics)
+    path = write_page(view, output or place.path / FOLDER, tuple(stored.rows))
+    click.echo(str(path))
+    if open_:
+        click.launch(str(path))
