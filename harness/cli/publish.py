@@ -14,13 +14,18 @@ from harness.cli.app import cache_folder, current, plugin_options
     "-o", "--output", type=click.Path(file_okay=False, path_type=Path),
     help="Write the site to this folder, in place of what is there.  [default: .asv/html]",
 )  # fmt: skip
+@click.option(
+    "--store", type=click.Path(file_okay=False, path_type=Path), envvar="HARNESS_STORE", show_envvar=True,
+    help="Show the runs in this store, too, each at its commit.",
+)  # fmt: skip
 @plugin_options
-def publish(output: Path | None) -> None:
+def publish(output: Path | None, store: Path | None) -> None:
     """Make the site of all results: each series over the commits, its regressions, and every run's report page.
 
     The site loads nothing from elsewhere. Its scripts are fetched with npm the first time, then kept.
     """
     from harness.api import UsageError
+    from harness.results.store import Store
     from harness.tracking.asv import find_project, require_asv, run_asv
     from harness.tracking.offline import make_offline
     from harness.tracking.pages import add_runs
@@ -33,7 +38,7 @@ def publish(output: Path | None) -> None:
     _check_replaceable(site)
     run_asv(project, ["publish", "--no-pull", "--html-dir", str(site)], quiet=True)
     make_offline(site, cache_folder())
-    pages = add_runs(project, site, current().host.metrics)
+    pages = add_runs(project, site, current().host.metrics, Store(store.absolute()) if store else None)
     click.echo(f"{site}: the series over commits, and {pages} page{'' if pages == 1 else 's'} of runs")
     click.echo(f"look at it: python -m http.server --bind 127.0.0.1 --directory {site}")
 

@@ -7,14 +7,13 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from harness.api import Metric, RunInfo, UsageError
+from harness.analysis.view import RunView
+from harness.api import Metric, UsageError
 from harness.host import warn
 from harness.results.store import Store, StoredRun
-
-if TYPE_CHECKING:
-    from harness.analysis.view import RunView
+from harness.tracking.results import commit_of
 
 STORES: Final = ".asv/store"
 """Where suites/benchmarks.py keeps the runs of a commit: a store each, in a folder of the commit's hash."""
@@ -27,29 +26,48 @@ _LINK: Final = f'<li id="nav-li-runs"><a href="{RUNS}/index.html">Runs</a></li>'
 
 
 @dataclass(frozen=True, kw_only=True)
+class Shown:
+    """A run that gets a page: of which commit, what the list calls it, and the page's name."""
+
+    commit: str
+    title: str
+    name: str
+    run: StoredRun
+
+
+@dataclass(frozen=True, kw_only=True)
 class Page:
     """A report page in the site: what of, and where, relative to the list of all."""
 
     commit: str
-    suite: str
+    title: str
     address: str
     failed: int
 
 
-def add_runs(project: Path, site: Path, metrics: Mapping[str, Metric]) -> int:
+def add_runs(project: Path, site: Path, metrics: Mapping[str, Metric], store: Store | None = None) -> int:
     """Write a page for each tracked commit and suite, list them, and return how many; runs unreadable are named.
 
+    ``store`` holds runs of elsewhere: each finished one that is of a commit of the project gets a page, too.
     ``metrics`` are those of the loaded plugins. Commits are listed newest first. Takes about a second a page.
     """
-    stores = {folder.name: Store(folder) for folder in (project / STORES).glob("*") if folder.is_dir()}
+    from harness.report.page import write_page
+
+    found = [*_tracked(project), *(_of_store(store) if store else ())]
+    commits = _newest_first(project, sorted({one.commit for one in found}))
     pages: list[Page] = []
-    for commit in _newest_first(project, sorted(stores)):
-        try:
-            pages += _pages_of(commit, stores[commit], site / RUNS, metrics)
-        except UsageError as error:
-            warn(f"no page of the runs of {commit[:8]}: {error.problems[0]}")
+    for commit in commits:
+        for one in (one for one in found if one.commit == commit):
+            try:
+                view = RunView.build(one.run.info, one.run.rows, metrics)
+            except UsageError as error:
+                warn(f"no page of {one.title} at {commit[:8]}: {error.problems[0]}")
+                continue
+            # one folder for all, since pages of a folder share a script of megabytes
+            path = write_page(view, site / RUNS, one.run.rows, name=one.name)
+            pages.append(Page(commit=commit, title=one.title, address=path.name, failed=view.failed))
     if pages:
-        subjects = {commit: _subject(project, commit) for commit in {page.commit for page in pages}}
+        subjects = {commit: _subject(project, commit) for commit in commits}
         (site / RUNS / "index.html").write_text(_listing(pages, subjects), encoding="utf-8")
         _link(site / "index.html")
     return len(pages)
@@ -72,26 +90,38 @@ def merged(runs: Sequence[StoredRun]) -> StoredRun:
     return StoredRun(info=info, rows=tuple(row for run in runs for row in run.rows))
 
 
-def _pages_of(commit: str, store: Store, folder: Path, metrics: Mapping[str, Metric]) -> Iterator[Page]:
-    from harness.report.page import write_page
+def _tracked(project: Path) -> Iterator[Shown]:
+    """What was measured at each commit, the runs of one suite as one."""
+    for folder in sorted(one for one in (project / STORES).glob("*") if one.is_dir()):
+        parts: dict[tuple[str, int], list[StoredRun]] = {}
+        for run in _finished(Store(folder)):
+            parts.setdefault((run.info.suite.id, run.info.suite.version), []).append(run)
+        for (suite, version), runs in sorted(parts.items()):
+            name = f"{folder.name[:12]}-{suite}-{version}"
+            yield Shown(commit=folder.name, title=suite, name=name, run=merged(runs))
 
-    runs: dict[tuple[str, int], list[StoredRun]] = {}
+
+def _of_store(store: Store) -> Iterator[Shown]:
+    """The runs of a store whose code was a commit's."""
+    for run in _finished(store):
+        try:
+            commit = commit_of(run.info)
+        except UsageError:  # of changed files: a trial, which belongs to no commit
+            continue
+        info = run.info
+        title = f"{info.suite.id} ({info.suite.form}, {info.selection.get('device', 'cpu')})"
+        yield Shown(commit=commit, title=title, name=f"{commit[:12]}-{info.id}", run=run)
+
+
+def _finished(store: Store) -> Iterator[StoredRun]:
     for name in store.ids():
-        run = store.read(name)
+        try:
+            run = store.read(name)
+        except UsageError as error:
+            warn(f"no page of run {name}: {error.problems[0]}")
+            continue
         if run.info.finished:
-            runs.setdefault((run.info.suite.id, run.info.suite.version), []).append(run)
-    for (suite, version), parts in sorted(runs.items()):
-        view = _view(merged(parts), metrics)
-        path = write_page(view, folder / commit[:12] / f"{suite}-{version}")
-        address = path.relative_to(folder).as_posix()
-        yield Page(commit=commit, suite=suite, address=address, failed=view.failed)
-
-
-def _view(run: StoredRun, metrics: Mapping[str, Metric]) -> RunView:
-    from harness.analysis.view import RunView
-
-    info: RunInfo = run.info
-    return RunView.build(info, run.rows, metrics)
+            yield run
 
 
 def _newest_first(project: Path, commits: Sequence[str]) -> list[str]:
@@ -133,7 +163,7 @@ def _listing(pages: Sequence[Page], subjects: Mapping[str, str]) -> str:
 
 def _anchor(page: Page) -> str:
     failed = f" ({page.failed} failed)" if page.failed else ""
-    return f'<a href="{html.escape(page.address)}">{html.escape(page.suite)}</a>{failed}'
+    return f'<a href="{html.escape(page.address)}">{html.escape(page.title)}</a>{failed}'
 
 
 _LISTING: Final = """<!doctype html>
@@ -160,7 +190,7 @@ a { color: #1f5fa8; }
 <h1>Runs</h1>
 <p>What each commit's runs found, every technique beside its baseline.</p>
 <table>
-<thead><tr><th>commit</th><th></th><th>suites</th></tr></thead>
+<thead><tr><th>commit</th><th></th><th>runs</th></tr></thead>
 <tbody>
 ROWS
 </tbody>

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +21,7 @@ from harness.tracking.results import write_asv
 from tests.browser import dom, serve
 from tests.conftest import ROOT
 from tests.execution.repositories import Folder
-from tests.results.builders import METRICS, scored
+from tests.results.builders import METRICS, make_suite, scored
 from tests.tracking.test_results import SUITE, run_of
 
 COMMITS = 8
@@ -43,6 +45,8 @@ setTimeout(() => {
              right: mean(points.filter(one => one.x > 0.7)) };
   });
   document.body.dataset.seen = JSON.stringify(seen);
+  document.body.dataset.loaded = JSON.stringify(
+    performance.getEntriesByType("resource").map(one => ({ name: one.name, status: one.responseStatus })));
 }, 4000);
 """
 
@@ -73,9 +77,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Folder:
 
 
 def publish(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    around = {name: value for name, value in os.environ.items() if name != "HARNESS_STORE"}
     return subprocess.run(
         [sys.executable, "-m", "harness", "track", "publish", *arguments],
-        cwd=folder, env=os.environ, capture_output=True, text=True, timeout=300, check=False,
+        cwd=folder, env=around, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
 
 
@@ -90,22 +95,25 @@ def site(project: Folder) -> Path:
     return project.path / ".asv/html"
 
 
-def seen(address: str, tmp_path: Path) -> list[dict[str, float]]:
-    """What the plots of a page show."""
-    text = dom(address, tmp_path)
-    found = re.search(r'data-seen="([^"]*)"', text)
+def noted(text: str, name: str) -> list[dict[str, Any]]:
+    """What `LOOK` noted in a page."""
+    found = re.search(rf'data-{name}="([^"]*)"', text)
     assert found is not None, text
-    return json.loads(found[1].replace("&quot;", '"'))
+    return json.loads(html.unescape(found[1]))
 
 
 @pytest.mark.slow
 def test_a_series_is_plotted_without_a_network(site: Path, tmp_path: Path) -> None:
     with serve(site, LOOK) as address:
-        plots = seen(f"{address}/index.html#{SERIES}?workload='core/alpha'", tmp_path)
+        text = dom(f"{address}/index.html#{SERIES}?workload='core/alpha'", tmp_path)
+        loaded = noted(text, "loaded")
+        assert len(loaded) > 20
+        assert not [one for one in loaded if one["status"] != 200 or not one["name"].startswith(f"{address}/")]
+        plots = noted(text, "seen")
         line = max(plots, key=lambda one: one["count"])
         assert line["count"] > 300
         assert line["right"] < line["left"] - 0.3  # twice the error stands higher on the screen
-        grid = seen(f"{address}/index.html", tmp_path)
+        grid = noted(dom(f"{address}/index.html", tmp_path), "seen")
         assert sum(one["count"] > 100 for one in grid) >= 2
 
 
@@ -130,6 +138,27 @@ def test_a_regression_is_listed_at_its_commit_and_the_runs_are_linked(
         text = (site / "runs" / page).read_text()
         assert "toys/a" in text
         assert "toys/base" in text
+
+
+@pytest.mark.slow
+def test_runs_of_elsewhere_have_their_pages_at_their_commits(project: Folder, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    states = [(project.git("rev-parse", "HEAD~1"), False), (project.git("rev-parse", "HEAD"), True), ("0" * 40, False)]
+    for commit, dirty in states:
+        run = store.create_run(
+            suite=make_suite(), selection={"device": "cuda", "lanes": ["accuracy"], "params": {}}, plugins=[],
+            environment={"code": {"harness": {"commit": commit, "dirty": dirty}}}, planned=1,
+        )  # fmt: skip
+        for row in scored("toys/base", [70.0]):
+            run.append(row)
+        run.finish(0)
+    done = publish(project.path, "--store", str(store.path), "--output", str(tmp_path / "site"))
+    assert done.returncode == 0, done.stderr
+    assert f"{COMMITS + 1} pages" in done.stdout
+    (line,) = re.findall(r"<tr>.*cuda.*", (tmp_path / "site/runs/index.html").read_text())
+    assert f"<code>{states[0][0][:8]}</code>" in line
+    (page,) = re.findall(r'<a href="([^"]+)">toy \(full, cuda\)</a>', line)
+    assert "toys/base" in (tmp_path / "site/runs" / page).read_text()
 
 
 def test_a_page_of_runs_has_every_technique_once_and_a_case_that_ran_again_as_it_ran_last() -> None:
