@@ -6,6 +6,7 @@ import html
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -77,9 +78,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Folder:
 
 
 def publish(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return harness(folder, "track", "publish", *arguments)
+
+
+def harness(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     around = {name: value for name, value in os.environ.items() if name != "HARNESS_STORE"}
     return subprocess.run(
-        [sys.executable, "-m", "harness", "track", "publish", *arguments],
+        [sys.executable, "-m", "harness", *arguments],
         cwd=folder, env=around, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
 
@@ -159,6 +164,28 @@ def test_runs_of_elsewhere_have_their_pages_at_their_commits(project: Folder, tm
     assert f"<code>{states[0][0][:8]}</code>" in line
     (page,) = re.findall(r'<a href="([^"]+)">toy \(full, cuda\)</a>', line)
     assert "toys/base" in (tmp_path / "site/runs" / page).read_text()
+
+
+@pytest.mark.slow
+def test_a_run_of_elsewhere_joins_the_site_as_the_documentation_says(project: Folder, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(project.path, tmp_path / "copy", symlinks=True))
+    gpu = {"gpu": [{"name": "NVIDIA H200"}], "code": {"harness": {"commit": project.git("rev-parse", "HEAD")}}}
+    run = Store(copy / ".harness").create_run(
+        suite=SUITE, selection={"device": "cuda", "lanes": ["accuracy"], "params": {}}, plugins=[], environment=gpu,
+        planned=3,
+    )  # fmt: skip
+    for row in scored("toys/a", [75.0, 75.2, 74.8]):
+        run.append(row)
+    run.finish(0)
+    text = (ROOT / "docs/tracking.md").read_text(encoding="utf-8").partition("## Runs of elsewhere")[2]
+    first, *others = re.findall(r"^\$ harness (.*)$", text, re.MULTILINE)[:3]
+    assert first.startswith("run ")  # which takes a GPU
+    for command in others:
+        done = harness(copy, *shlex.split(command))
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+    (graph,) = (copy / ".asv/html/graphs").glob(f"**/machine-NVIDIA_H200/**/{SERIES}.json")
+    assert json.loads(graph.read_text()) == [[COMMITS - 1, [25.0, None]]]
+    assert "toy (track, cuda)" in (copy / ".asv/html/runs/index.html").read_text()
 
 
 def test_a_page_of_runs_has_every_technique_once_and_a_case_that_ran_again_as_it_ran_last() -> None:
