@@ -121,6 +121,37 @@ def test_a_series_without_a_value_keeps_no_site_from_being_made(code: int, expec
     assert in_shell('track "', code, tmp_path) == expected
 
 
+def test_results_are_kept_from_push_to_push_in_a_branch_of_their_own(
+    workflow: dict[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    named = {step.get("name"): step.get("run", "") for step in workflow["jobs"]["track"]["steps"]}
+
+    def git(*arguments: str, folder: Path = tmp_path) -> str:
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org", *arguments]
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+
+    git("init", "--quiet", "--bare", "--initial-branch=main", "origin")
+    git("clone", "--quiet", "origin", "first")
+    (tmp_path / "first/.gitignore").write_text(".asv/\n")
+    git("add", ".", folder=tmp_path / "first")
+    git("commit", "--quiet", "--message=one", folder=tmp_path / "first")
+    git("push", "--quiet", "origin", "HEAD:main", folder=tmp_path / "first")
+    for name in ("second", "third"):
+        git("clone", "--quiet", "origin", name)
+        for step in ("Fetch earlier results", "Keep the results"):
+            bash = ["bash", "-e", "-c", named[step]]
+            environment = {**os.environ, "GITHUB_SHA": name}
+            subprocess.run(bash, cwd=tmp_path / name, env=environment, capture_output=True, check=True)
+            if step.startswith("Fetch"):
+                (tmp_path / name / ".asv/results/ci").mkdir(exist_ok=True)
+                (tmp_path / name / f".asv/results/ci/{name}.json").write_text("{}")
+        assert git("status", "--porcelain", folder=tmp_path / name) == ""
+    kept = git("ls-tree", "-r", "--name-only", "tracking-results", folder=tmp_path / "origin").split()
+    assert kept == ["ci/second.json", "ci/third.json"]
+    assert git("ls-tree", "--name-only", "main", folder=tmp_path / "origin").split() == [".gitignore"]
+
+
 RUN_COMMENT = """
 const AsyncFunction = (async () => {}).constructor;
 const [script, comments] = [process.argv[1], JSON.parse(process.argv[2])];
