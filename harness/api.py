@@ -259,10 +259,12 @@ class Workload(Protocol):
 
 
 class StackingWorkload(Workload, Protocol):
-    """A workload that can train several seeds of one technique together, which is faster."""
+    """A workload that can train several seeds and trials of one technique together, which is faster."""
 
     def evaluate_stacked(self, techniques: Sequence[Any], contexts: Sequence[CaseContext]) -> Sequence[Outcome]:
-        """What ``evaluate`` finds for each technique in its context, number by number; only seeds differ.
+        """What ``evaluate`` finds for each technique in its context, number by number.
+
+        The contexts differ in the seed only, the techniques in the values of their parameters.
 
         Raises `CannotStack` where that cannot be, and then leaves nothing behind.
         """
@@ -333,7 +335,7 @@ class Suite:
 class Case:
     """One unit of execution. ``key`` hashes all that can change its result; ``stage`` is not part of it.
 
-    ``stacked`` says that seeds of this case may be evaluated together (the notes of a row say whether they were).
+    ``stacked`` says that other seeds and trials may be evaluated with it (the notes of a row say whether they were).
     ``params`` build the technique, ``settings`` steer the workload's protocol (the tuned learning rate is here
     unless the technique declares it). ``code`` is the digest of the sources that compute the result.
     """
@@ -435,7 +437,7 @@ class ExecutorOptions:
 class Unit:
     """What an executor is handed: one case of the accuracy or memory lane, or the contestants of one timed block.
 
-    To an executor that ``stacks`` it may also be several seeds of one contestant in the accuracy lane.
+    To an executor that ``stacks`` it may also be several seeds and trials of one contestant in the accuracy lane.
     The cases of a time unit are interleaved and ``cases[0]`` is the baseline they are paired with. A ``prepare``
     unit names a workload by one of its cases and only makes what its cases share.
     """
@@ -468,7 +470,7 @@ class RunInfo:
 class Executor(Protocol):
     """Runs units. Single-threaded from the caller's side: ``submit`` until ``slots`` are full, then ``wait``.
 
-    One that has an attribute ``stacks`` which is true takes several seeds of a contestant in one unit.
+    One that has an attribute ``stacks`` which is true takes several seeds and trials of a contestant in one unit.
     """
 
     slots: int

@@ -61,7 +61,7 @@ def perform(job: Job, phases: clock.PhaseClock) -> Reply:
 
 
 def stack(job: Job, phases: clock.PhaseClock) -> list[Reply]:
-    """Evaluate a job's case and its other seeds together, one reply each; seconds by phase are shared out."""
+    """Evaluate a job's case and the others together, one reply each; seconds by phase are shared out."""
     cases = (job.case, *job.others)
     stages = [_Stage(replace(job, case=case), phases) for case in cases]
     techniques = []
@@ -69,8 +69,9 @@ def stack(job: Job, phases: clock.PhaseClock) -> list[Reply]:
         stage.seed()
         techniques.append(stage.technique())
     outcomes = stages[0].workload.evaluate_stacked(techniques, [stage.context for stage in stages])
+    seeds = dict.fromkeys(case.seed for case in cases)
     seconds = {name: value / len(cases) for name, value in phases.seconds.items()}
-    note = f"evaluated together: seeds {', '.join(str(case.seed) for case in cases)}"
+    note = f"evaluated together: {len(cases)} cases, seeds {', '.join(str(one) for one in seeds)}"
     return [_quality(outcome, seconds, note) for outcome in outcomes]
 
 

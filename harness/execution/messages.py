@@ -32,7 +32,7 @@ class Job:
     cache: Path
     limits: Limits
     others: tuple[Case, ...] = ()
-    """Other seeds of the same case, to be evaluated together with it."""
+    """Other seeds and trials of the same case, to be evaluated together with it."""
 
     def message(self) -> Message:
         """The job as JSON."""

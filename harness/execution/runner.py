@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ TICK_S = 0.25
 
 
 MOST_STACKED: Final = 10
-"""Seeds evaluated together at most: more gain little, and keep other workers waiting at the end."""
+"""Cases evaluated together at most: more gain little, and keep other workers waiting at the end."""
 
 
 class Progress(Protocol):
@@ -144,7 +145,7 @@ class Runner:
                 case = self._queue.popleft()
                 if self._settle(case):
                     continue
-                cases = (case, *self._companions(case))
+                cases = (case, *self._companions(case, self._executor.slots - running))
                 for one in cases:
                     self._start(one)
                 self._executor.submit(Unit(cases=cases))
@@ -157,14 +158,20 @@ class Runner:
                 for case, reply in zip(unit.cases, replies, strict=True):
                     self._finish(case, reply)
 
-    def _companions(self, case: Case) -> list[Case]:
-        """Other seeds of the same case, out of the queue, to be evaluated with it where that may be."""
+    def _companions(self, case: Case, free: int) -> list[Case]:
+        """Other seeds and trials of the case, out of the queue, to be evaluated with it where that may be.
+
+        So many that each of the ``free`` slots has something to do, as two workers gain more than sharing one.
+        """
         if not (case.stacked and getattr(self._executor, "stacks", False)):
             return []
-        alike = [one for one in self._queue if _alike(one, case)][: MOST_STACKED - 1]
-        for one in alike:
+        alike = [one for one in self._queue if _alike(one, case)]
+        spare = max(1, free - (len(self._queue) - len(alike)))
+        size = min(math.ceil((1 + len(alike)) / spare), MOST_STACKED)
+        taken = alike[: size - 1]
+        for one in taken:
             self._queue.remove(one)
-        return [one for one in alike if not self._settle(one)]
+        return [one for one in taken if not self._settle(one)]
 
     def _settle(self, case: Case) -> bool:
         """Whether the case needs no process: its row is stored already, or a plugin says not to run it."""
@@ -291,13 +298,17 @@ class Runner:
 
 
 def _alike(one: Case, other: Case) -> bool:
-    """Whether two cases differ in the seed only; what tells most apart is looked at first."""
+    """Whether two cases differ in seed and trial only; what tells most apart is looked at first."""
     return (
         one.technique == other.technique
-        and one.tuned == other.tuned
         and one.workload == other.workload
-        and replace(one, key="", seed=0) == replace(other, key="", seed=0)
+        and one.settings == other.settings
+        and _without_trial(one) == _without_trial(other)
     )
+
+
+def _without_trial(case: Case) -> Case:
+    return replace(case, key="", seed=0, params={}, tuned={})
 
 
 def _skipped(skip: Skip) -> Reply:

@@ -28,6 +28,7 @@ from harness.workloads.regularize_training import (
     start,
 )
 from harness.workloads.stacking import fit_stacked
+from harness.workloads.stacking_checks import GlobalGenerators
 from harness.workloads.training import generator, global_seed
 
 OVERFIT_GAP: Final = 2.0
@@ -86,11 +87,12 @@ class RegularizeWorkload(ABC):
     def evaluate_stacked(
         self, techniques: Sequence[RegularizeTechnique], contexts: Sequence[CaseContext]
     ) -> list[Outcome]:
-        """What `evaluate` would find for each, one a seed, trained together; all contexts differ in the seed only.
+        """What `evaluate` would find for each, trained together; all contexts differ in the seed only.
 
         Raises `harness.api.CannotStack` where that cannot be without changing a number.
         """
         first = contexts[0]
+        generators = GlobalGenerators(first.device)
         with first.phase("load"):
             problems = [self._seeded_problem(context) for context in contexts]
         trained = []
@@ -98,12 +100,13 @@ class RegularizeWorkload(ABC):
             with global_seed(context.seed, context.device), first.phase("init"):
                 trained.append(start(technique, problem))
         with first.phase("train"):
-            fit_stacked(techniques, trained, problems)
+            notes = fit_stacked(techniques, trained, problems)
         outcomes = []
         for technique, one, problem in zip(techniques, trained, problems, strict=True):
             with first.phase("test"):
                 metrics = quality(technique, one.model, problem)
-            outcomes.append(_outcome(technique, one, problem, metrics))
+            outcomes.append(_outcome(technique, one, problem, metrics, notes))
+        generators.require_untouched()
         return outcomes
 
     def _seeded_problem(self, context: CaseContext) -> Problem:
@@ -206,12 +209,16 @@ class _Training:
 
 
 def _outcome(
-    technique: RegularizeTechnique, trained: Trained, problem: Problem, metrics: Mapping[str, float]
+    technique: RegularizeTechnique,
+    trained: Trained,
+    problem: Problem,
+    metrics: Mapping[str, float],
+    notes: Sequence[str] = (),
 ) -> Outcome:
     return Outcome(
         metrics=metrics,
         series=_series(technique, trained),
-        notes=(*problem.notes, *_warnings(technique, metrics)),
+        notes=(*problem.notes, *_warnings(technique, metrics), *notes),
     )
 
 

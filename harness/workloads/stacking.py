@@ -1,10 +1,10 @@
 """Several seeds of one technique as one batched model, whose numbers are those of each seed alone.
 
-Each seed keeps a model, a technique and generators of its own, made as they are without stacking. Only the plain linear
-layers are computed together: their weights lie in one tensor ``(seeds, out, in)``, of which each model's parameters
-are views, so that whatever a technique does to its own model's weights holds for the batch. Every other module is
-applied seed by seed. What cannot be done so without changing a number raises `harness.api.CannotStack`, and is then
-done seed by seed.
+Each seed keeps a model, a technique and generators of its own, made as they are without stacking; another trial, with
+other values of the technique's parameters, is one more seed. Only the plain linear layers are computed together: their
+weights lie in one tensor ``(seeds, out, in)``, of which each model's parameters are views, so that whatever a technique
+does to its own model's weights holds for the batch. Every other module is applied seed by seed. What cannot be done so
+without changing a number raises `harness.api.CannotStack`, and is then done seed by seed.
 """
 
 from __future__ import annotations
@@ -22,10 +22,21 @@ from harness.workloads import training
 from harness.workloads.regularize import RegularizeTechnique
 from harness.workloads.regularize_models import CharacterMlp, Hidden, Mlp
 from harness.workloads.regularize_training import Problem, Trained, epoch_mean
+from harness.workloads.stacking_checks import (
+    GlobalGenerators,
+    Structure,
+    altered,
+    hooked,
+    require_equal_products,
+    require_one_way,
+)
 from harness.workloads.training import generator
 
 CONTAINERS: Final = (Mlp, Hidden, CharacterMlp, nn.ModuleList)
 """Modules that only hand on what others compute, whatever dimensions come before the last ones."""
+
+ROUNDED: Final = "products of seeds trained together may differ from those of a seed alone by rounding"
+"""The note on seeds whose numbers are not bit for bit those of each alone."""
 
 
 class BatchedLinear(torch.autograd.Function):
@@ -54,12 +65,21 @@ class StackedLinear(nn.Module):
         weights = [layer.weight for layer in layers]
         biases = [layer.bias for layer in layers]
         self.leaves = [_together(weights), _together(biases)]
+        self.rounded = False
+        self._checked: set[int] = set()
 
     def forward(self, x: Tensor) -> Tensor:
-        """From ``(seeds, n, in)`` to ``(seeds, n, out)``."""
+        """From ``(seeds, n, in)`` to ``(seeds, n, out)``; the first of each n is held against the layers alone."""
         weight, bias = (leaf.batched for leaf in self.leaves)
-        result: Tensor = BatchedLinear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
-        return result
+        if x.shape[1] not in self._checked:
+            self.rounded |= require_equal_products(_batched_linear, x, weight, bias)
+            self._checked.add(x.shape[1])
+        return _batched_linear(x, weight, bias)
+
+
+def _batched_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    result: Tensor = BatchedLinear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+    return result
 
 
 class EachItsOwn(nn.Module):
@@ -100,10 +120,10 @@ def stacked(models: Sequence[nn.Module]) -> nn.Module:
     """One module that computes ``(seeds, n, ...)`` as each of the models computes its ``(n, ...)``."""
     first = models[0]
     kind = type(first)
-    plain = all(type(model) is kind and not _altered(model) for model in models)
+    plain = all(type(model) is kind and not altered(model) for model in models)
     if plain and kind in (nn.Identity, nn.ReLU):
         return first
-    if plain and kind is nn.Linear and all(_trains(model) for model in models):
+    if plain and kind is nn.Linear and _alike(models):
         return StackedLinear([model for model in models if isinstance(model, nn.Linear)])
     if plain and kind in CONTAINERS:
         if first._parameters or first._buffers:
@@ -116,14 +136,16 @@ def stacked(models: Sequence[nn.Module]) -> nn.Module:
     return EachItsOwn(models)
 
 
-def _altered(model: nn.Module) -> bool:
-    """Whether calling it does more than its class says."""
-    hooks = (model._forward_hooks, model._forward_pre_hooks, model._backward_hooks, model._backward_pre_hooks)
-    return any(hooks) or "forward" in vars(model)
-
-
-def _trains(model: nn.Module) -> bool:
-    return isinstance(model, nn.Linear) and model.weight.requires_grad and model.bias is not None
+def _alike(layers: Sequence[nn.Module]) -> bool:
+    """Whether they are linear layers of one shape, all of which trains and nobody watches."""
+    shapes = set()
+    for layer in layers:
+        if not isinstance(layer, nn.Linear) or layer.bias is None:
+            return False
+        if hooked(layer.weight) or hooked(layer.bias) or not (layer.weight.requires_grad and layer.bias.requires_grad):
+            return False
+        shapes.add(layer.weight.shape)
+    return len(shapes) == 1
 
 
 class _Given:
@@ -165,14 +187,19 @@ class StackedStepper:
         self._models = [one.model for one in trained]
         self._draws = draws
         self._together = stacked(self._models)
-        self._leaves = [
-            leaf for module in self._together.modules() if isinstance(module, StackedLinear) for leaf in module.leaves
-        ]
+        self._layers = [module for module in self._together.modules() if isinstance(module, StackedLinear)]
+        self._leaves = [leaf for layer in self._layers for leaf in layer.leaves]
         if not self._leaves:
             raise CannotStack("no layer could be computed together")
+        self.structure = Structure(self._models)
         groups = _merged([one.optimizer for one in trained])
         self._optimizer = training.adamw(groups, weight_decay=0.0)
         self._parameters = [parameter for group in groups for parameter in group["params"]]
+
+    @property
+    def rounded(self) -> bool:
+        """Whether products differ from those of each seed alone by rounding, as they may on an accelerator."""
+        return any(layer.rounded for layer in self._layers)
 
     def __call__(self, batches: Sequence[tuple[Tensor, Tensor]], number: int) -> list[Tensor]:
         """Step number ``number`` on each seed's batch; returns the losses before it, still to be read."""
@@ -184,6 +211,9 @@ class StackedStepper:
             raise CannotStack("its batches differ in shape")
         logits = self._together(torch.stack(inputs)).unbind(0)
         losses = [self._loss(index, batch, one) for index, (batch, one) in enumerate(zip(batches, logits, strict=True))]
+        if number == 0:
+            for index, loss in enumerate(losses):
+                require_one_way(loss, [leaf.views[index] for leaf in self._leaves])
         torch.autograd.backward(losses)
         for leaf in self._leaves:
             leaf.hand_out()
@@ -206,20 +236,22 @@ class StackedStepper:
 
 
 def _merged(optimizers: Sequence[torch.optim.Optimizer]) -> list[dict[str, Any]]:
-    """The parameter groups of all seeds, those of one place together; each tensor is still updated on its own."""
-    merged = []
-    for groups in zip(*(optimizer.param_groups for optimizer in optimizers), strict=True):
-        settings = [{key: value for key, value in group.items() if key != "params"} for group in groups]
-        if any(one != settings[0] for one in settings):
-            raise CannotStack("its parameter groups differ from seed to seed")
-        merged.append({**settings[0], "params": [parameter for group in groups for parameter in group["params"]]})
+    """The parameter groups of all seeds, those of the same settings as one; each tensor is still updated on its own."""
+    merged: list[dict[str, Any]] = []
+    for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+        settings = {key: value for key, value in group.items() if key != "params"}
+        same = [one for one in merged if all(one[key] == value for key, value in settings.items())]
+        if not same:
+            same = [{**settings, "params": []}]
+            merged += same
+        same[0]["params"] += group["params"]
     return merged
 
 
 def fit_stacked(
     techniques: Sequence[RegularizeTechnique], trained: Sequence[Trained], problems: Sequence[Problem]
-) -> None:
-    """Train all seeds as `harness.workloads.regularize_training.fit` trains each of them.
+) -> tuple[str, ...]:
+    """Train all seeds as `harness.workloads.regularize_training.fit` trains each of them; returns notes on it.
 
     Raises CannotStack where that cannot be, or where a seed's loss is not finite, which is a matter of that seed alone.
     """
@@ -228,7 +260,7 @@ def fit_stacked(
     stepper = StackedStepper(techniques, trained, [problem.task.generator for problem in problems])
     settings = problems[0].settings
     orders = [generator(problem.seed, "order") for problem in problems]
-    state = torch.get_rng_state()
+    generators = GlobalGenerators(str(problems[0].parts.train.inputs.device))
     number = 0
     for epoch in range(settings.epochs):
         losses: list[list[Tensor]] = [[] for _ in problems]
@@ -242,6 +274,8 @@ def fit_stacked(
             for own, loss in zip(losses, stepper(batches, number), strict=True):
                 own.append(loss)
             number += 1
+        stepper.structure.require_unchanged()
+        generators.require_untouched()
         for one, own in zip(trained, losses, strict=True):
             try:
                 one.losses.append(epoch_mean(own, epoch))
@@ -250,8 +284,7 @@ def fit_stacked(
     with torch.no_grad():
         for technique, one in zip(techniques, trained, strict=True):
             technique.finish(one.model)
-    if not torch.equal(state, torch.get_rng_state()):
-        raise CannotStack("it draws from torch's global generator while it trains")
+    return (ROUNDED,) if stepper.rounded else ()
 
 
 def _batches(problem: Problem, order: torch.Generator, size: int) -> Sequence[Tensor]:

@@ -42,7 +42,7 @@ def scores(replies: list[Reply]) -> list[float | None]:
 def test_every_seed_has_its_reply_and_its_share_of_the_time(make) -> None:
     [replies] = finish(make(), [unit(3, 1, 4, sleep_s=0.1)])
     assert scores(replies) == [3.0, 1.0, 4.0]
-    assert all("evaluated together: seeds 3, 1, 4" in reply.notes for reply in replies)
+    assert all("evaluated together: 3 cases, seeds 3, 1, 4" in reply.notes for reply in replies)
     assert len({(reply.wall_s, reply.cpu_s) for reply in replies}) == 1
     assert replies[0].wall_s > 0.09
     assert replies[0].phases["train"] > 0.09

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -15,7 +18,8 @@ from harness.workloads.regularize import Forward, RegularizeTask
 from harness.workloads.regularize_checks import Nothing
 from harness.workloads.regularize_digits import DigitsConv, DigitsMlp
 from harness.workloads.regularize_models import ConvNet, Mlp
-from harness.workloads.stacking import EachItsOwn, StackedLinear, stacked
+from harness.workloads.stacking import BatchedLinear, EachItsOwn, StackedLinear, stacked
+from harness.workloads.stacking_checks import require_equal_products
 from tests.workloads.conftest import Context
 from tests.workloads.regularizers import Drop
 
@@ -122,15 +126,99 @@ class Shortens(Nothing):
         return inputs[self.fewer :], targets[self.fewer :]
 
 
+class DrawsFromNumpy(Nothing):
+    def attach(self, model: nn.Module, task: RegularizeTask) -> nn.Module:
+        np.random.rand()
+        return model
+
+
+class DrawsFromRandom(Nothing):
+    def after_update(self, model, step):
+        random.random()
+
+
+class Swaps(Nothing):
+    """Puts a module into a slot in the course of training, as a schedule may."""
+
+    def attach(self, model: nn.Module, task: RegularizeTask) -> nn.Module:
+        self.slot = task.hidden[0]
+        return model
+
+    def after_update(self, model, step):
+        if step == 1:
+            model.set_submodule(self.slot, nn.Tanh())
+
+
+class Freezes(Nothing):
+    def after_update(self, model, step):
+        model.output.weight.requires_grad_(False)
+
+
+class Listens(Nothing):
+    """Has every gradient pass through a hook."""
+
+    def attach(self, model: nn.Module, task: RegularizeTask) -> nn.Module:
+        for parameter in model.parameters():
+            parameter.register_hook(lambda gradient: 2 * gradient)
+        return model
+
+
+class TwoWays(Nothing):
+    def loss(self, model, inputs, targets, forward: Forward):
+        penalties = [power(one).sum() for one in model.parameters() for power in (torch.abs, torch.square)]
+        return functional.cross_entropy(forward(model, inputs), targets) + 1e-4 * sum(penalties)
+
+
 class Explodes(Nothing):
     def loss(self, model, inputs, targets, forward: Forward):
         return functional.cross_entropy(forward(model, inputs), targets) * float("inf")
 
 
+class Strength(Nothing):
+    """Weight decay, in a group of its own where it is more than none, and a factor on what enters the output."""
+
+    def __init__(self, strength: float) -> None:
+        self.strength = strength
+
+    def attach(self, model: nn.Module, task: RegularizeTask) -> nn.Module:
+        model.set_submodule(task.hidden[-1], Factor(1 - self.strength))
+        return model
+
+    def parameter_groups(self, model, lr):
+        rest = list(model.output.parameters())
+        decayed = [one for one in model.parameters() if all(one is not other for other in rest)]
+        if not self.strength:
+            return [{"params": decayed + rest, "lr": lr}]
+        return [{"params": decayed, "lr": lr, "weight_decay": self.strength}, {"params": rest, "lr": lr}]
+
+
+class Factor(nn.Module):
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.factor * x
+
+
+def test_trials_of_other_strengths_share_a_training_with_the_seeds(context: Context) -> None:
+    asked = [(seed, strength) for seed in (0, 4) for strength in (0.0, 0.3, 0.6)]
+    contexts = [context("digits-noisy", seed=seed, epochs=2) for seed, _ in asked]
+    alone = [DigitsMlp().evaluate(Strength(s), one) for (_, s), one in zip(asked, contexts, strict=True)]
+    assert DigitsMlp().evaluate_stacked([Strength(strength) for _, strength in asked], contexts) == alone
+    assert len({one.metrics["loss"] for one in alone}) == 6
+
+
 @pytest.mark.parametrize(
     ("technique", "reason"),
     [
-        (DrawsGlobally, "global generator"),
+        (DrawsGlobally, "torch's global generator"),
+        (DrawsFromNumpy, "numpy's global generator"),
+        (DrawsFromRandom, "random's global generator"),
+        (Swaps, "changes the model"),
+        (Freezes, "changes the model"),
+        (Listens, "no layer"),
+        (TwoWays, "in more than one way"),
         (PassesTwice, "more than once"),
         (PassesOther, "something else than the batch"),
         (NeverPasses, "does not pass"),
@@ -162,26 +250,40 @@ def test_a_hooked_or_changed_module_is_applied_seed_by_seed() -> None:
 
 
 @given(st.integers(1, 4), st.integers(1, 33), st.integers(1, 33), st.integers(1, 20), st.integers(0, 99))
-def test_a_batched_layer_computes_what_each_layer_computes(seeds: int, wide: int, out: int, n: int, seed: int) -> None:
+def test_a_batched_layer_computes_what_each_layer_computes_or_refuses(
+    seeds: int, wide: int, out: int, n: int, seed: int
+) -> None:
     torch.manual_seed(seed)
     layers = [nn.Linear(wide, out) for _ in range(seeds)]
     x = torch.randn(seeds, n, wide, requires_grad=True)
     expected = torch.stack([layer(part) for layer, part in zip(layers, x, strict=True)])
-    weights = torch.randn_like(expected)
-    (expected * weights).sum().backward()
+    (expected * expected.detach()).sum().backward()
     wanted = [x.grad, *(parameter.grad for layer in layers for parameter in layer.parameters())]
     x.grad = None
     for layer in layers:
         layer.zero_grad(set_to_none=True)
     together = StackedLinear(layers)
-    found = together(x)
-    (found * weights).sum().backward()
+    try:
+        found = together(x)
+    except CannotStack:
+        return
+    (found * found.detach()).sum().backward()
     for leaf in together.leaves:
         leaf.hand_out()
     got = [x.grad, *(parameter.grad for layer in layers for parameter in layer.parameters())]
-    torch.testing.assert_close(found, expected)
-    for one, other in zip(got, wanted, strict=True):
-        torch.testing.assert_close(one, other)
+    assert torch.equal(found, expected)
+    assert all(torch.equal(one, other) for one, other in zip(got, wanted, strict=True))
+
+
+def test_products_that_come_out_otherwise_in_a_batch_are_refused() -> None:
+    x, weight, bias = torch.randn(2, 30, 8), torch.randn(2, 9, 8), torch.randn(2, 9)
+
+    def careless(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return BatchedLinear.apply(x, weight * (1 + 1e-6), bias)
+
+    assert require_equal_products(BatchedLinear.apply, x, weight, bias) is False
+    with pytest.raises(CannotStack, match="products of 30 examples"):
+        require_equal_products(careless, x, weight, bias)
 
 
 def test_workloads_that_say_they_stack_do_and_others_do_not_say_so() -> None:
