@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.analysis.changes import FAMILIES, Changes, Pairing, PhaseOf, Timed, find_changes
-from harness.analysis.times import unsettled
+from harness.analysis.times import early_looks, unsettled
 from harness.api import Case, Metric, Reply, Row, RunInfo, Suite
 from harness.cli.compare import ROUNDS
 from harness.execution.comparing import MORE_SEEDS
@@ -145,7 +145,7 @@ def comparison(
     quality: bool = True,
 ) -> Changes:
     """A whole comparison of the same code with itself, but for ``shifts`` of log ratios to base and release."""
-    ratios = _two_looks(_drawn(noise, draw, rounds, shifts), rounds)
+    ratios = _looked_at(_drawn(noise, draw, rounds, shifts), rounds)
     runs = _runs(noise, draw) if quality else [_run(noise.suite, [])] * 2
     pairings = [
         Pairing(
@@ -173,11 +173,14 @@ def _drawn(noise: Noise, draw: random.Random, rounds: int, shifts: Mapping[Phase
     }
 
 
-def _two_looks(ratios: Ratios, rounds: int) -> Ratios:
-    """What is settled after half of the rounds is timed no further, as in a comparison of commits."""
-    half = {((place[:2]), (since, place)): values[: rounds // 2] for (since, place), values in ratios.items()}
-    on = unsettled(half, families=FAMILIES)
-    return {key: values if key[1][:2] in on else values[: rounds // 2] for key, values in ratios.items()}
+def _looked_at(ratios: Ratios, rounds: int) -> Ratios:
+    """What is settled at an early look is timed no further, as in a comparison of commits."""
+    seen: Ratios = {}
+    on = {key[1][:2] for key in ratios}
+    for count in [*sorted(early_looks(rounds)), rounds]:
+        seen |= {key: values[:count] for key, values in ratios.items() if key[1][:2] in on}
+        on &= unsettled({(key[1][:2], key): values for key, values in seen.items()}, families=FAMILIES)
+    return seen
 
 
 def _runs(noise: Noise, draw: random.Random) -> list[StoredRun]:

@@ -14,13 +14,13 @@ from typing import Final, TypeVar
 
 from harness.analysis.compare import Verdict
 from harness.analysis.intervals import Estimate, deviation, mean_interval
-from harness.analysis.significance import ALPHA, holm, paired_t_p, permutation_floor, sign_flip_p
+from harness.analysis.significance import ALPHA, holm, paired_t_p, permutation_floor
 
 TIME_MARGIN: Final = 0.05
 """The smallest share by which a time must change to matter."""
 
-LOOKS: Final = 2
-"""How often the rounds are looked at: after half of them, and at the end."""
+LOOKS: Final = (0.25, 0.5, 1.0)
+"""After which shares of the rounds they are looked at: what is settled then needs no more of them."""
 
 FEWEST_ROUNDS: Final = 3
 """Rounds below which nothing is said."""
@@ -70,7 +70,7 @@ def round_of(head: Sequence[Turn], reference: Sequence[Turn]) -> Round | None:
 
 
 def judge_times(
-    rounds: Mapping[Name, Sequence[float]], *, families: int = 1, looks: int = LOOKS, margin: float = TIME_MARGIN
+    rounds: Mapping[Name, Sequence[float]], *, families: int = 1, looks: int = len(LOOKS), margin: float = TIME_MARGIN
 ) -> dict[Name, Pace]:
     """One verdict for each list of log ratios, one a round; head is ``worse`` where it takes longer.
 
@@ -80,24 +80,27 @@ def judge_times(
     """
     tested = [name for name, ratios in rounds.items() if len(ratios) >= FEWEST_ROUNDS]
     shares = families * looks
-    values = [_p(rounds[name], shares * len(tested)) for name in tested]
+    values = [_p(rounds[name]) for name in tested]
     corrected = dict(zip(tested, (min(1.0, shares * p) for p in holm(values)), strict=True))
     return {name: _judged(ratios, corrected.get(name), margin) for name, ratios in rounds.items()}
 
 
 def unsettled(rounds: Mapping[tuple[Group, Name], Sequence[float]], *, families: int = 1) -> set[Group]:
-    """The first look: the groups of comparisons, measured together, that one more half of the rounds may settle."""
+    """An early look: the groups of comparisons, measured together, that more rounds may settle."""
     judged = judge_times(rounds, families=families)
     return {group for (group, _), pace in judged.items() if pace.verdict == "undecided"}
 
 
-def _p(ratios: Sequence[float], comparisons: int) -> float:
-    """The permutation test where it could pass, as it assumes least; else the t test, which needs no more rounds."""
+def _p(ratios: Sequence[float]) -> float:
+    """The t test. What a round gives is a median, and under no change as likely to lie above 1 as below."""
     if deviation(ratios) == 0:
         return 1.0 if ratios[0] == 0 else permutation_floor(len(ratios))
-    if permutation_floor(len(ratios)) * comparisons < ALPHA:
-        return sign_flip_p([ratios])[0]
     return paired_t_p(ratios)
+
+
+def early_looks(rounds: int) -> frozenset[int]:
+    """After how many of so many rounds they are looked at, the end left out."""
+    return frozenset(int(rounds * share) for share in LOOKS if share < 1)
 
 
 def _judged(ratios: Sequence[float], p_holm: float | None, margin: float) -> Pace:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harness.report.changes import Told
     from harness.results.store import Store, StoredRun
 
-ROUNDS = 10
+ROUNDS = 16
 NO_RELEASE = "none"
 
 
@@ -51,7 +51,7 @@ class CompareOptions:
 )
 @click.option(
     "--rounds", type=click.IntRange(min=3), metavar="N",
-    help=f"Rounds in which times are taken; half of them where that decides.  [default: {ROUNDS}]",
+    help=f"Rounds in which times are taken; a quarter or half of them where that decides.  [default: {ROUNDS}]",
 )  # fmt: skip
 @click.option("--gate", is_flag=True, help="Leave with 1 if anything is worse, with 2 if it cannot be told.")
 @click.option("--format", type=click.Choice(["table", "markdown", "json"]), default="table", show_default=True)

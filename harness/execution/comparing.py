@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.analysis.changes import FAMILIES, Change, Pairing, PhaseOf, Timed, changed_quality, fails
-from harness.analysis.times import round_of, unsettled
+from harness.analysis.times import early_looks, round_of, unsettled
 from harness.analysis.unlike import unlike
 from harness.api import Case, Lane, Metric, Row, UsageError
 from harness.execution.commits import Installed
@@ -295,8 +295,9 @@ def _timed(
     timings = [Timing(contest=contest) for contest in contests]
     pythons = {name: sides[name].python for name in (HEAD, *pairings)}
     order = random.Random()  # the order of turns is no secret, and must not repeat
+    looks = early_looks(wanted.rounds)
     for number in range(wanted.rounds):
-        if number == wanted.rounds // 2:
+        if number in looks:
             _stop_settled(timings)
         open_ = [one for one in timings if not one.over]
         if not open_:
@@ -313,7 +314,7 @@ def _timed(
 
 
 def _stop_settled(timings: Sequence[Timing]) -> None:
-    """The first look: what is settled needs no more rounds."""
+    """What is settled needs no more rounds."""
     rounds = {(number, key): ratios for number, one in enumerate(timings) for key, ratios in one.ratios.items()}
     goes_on = unsettled(rounds, families=FAMILIES)
     for number, one in enumerate(timings):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from harness.analysis.times import TIME_MARGIN, judge_times, round_of, unsettled
+from harness.analysis.times import LOOKS, TIME_MARGIN, early_looks, judge_times, round_of, unsettled
 
 QUIET = 0.01
 seconds = st.floats(1e-6, 10.0)
@@ -88,12 +88,17 @@ def test_p_is_the_t_test_s_times_the_looks_the_families_and_the_comparisons() ->
     assert many.p_holm == pytest.approx(2 * 2 * 2 * p)
 
 
-def test_with_many_rounds_the_permutation_test_decides() -> None:
-    ratios = noise(14, 0.02)
-    reference = stats.permutation_test(
-        (np.array(ratios),), np.mean, permutation_type="samples", n_resamples=2**14, vectorized=False
-    )
-    assert judge_times({"": ratios}, looks=1)[""].p_holm == pytest.approx(reference.pvalue)
+def test_rounds_without_any_spread_are_judged_by_their_number() -> None:
+    assert judged([0.2] * 12).verdict == "worse"
+    assert judged([0.2] * 5).verdict == "undecided"
+    assert judged([0.0] * 5).verdict == "same"
+
+
+@given(st.integers(3, 200))
+def test_early_looks_are_before_the_end_and_a_few_rounds_apart(rounds: int) -> None:
+    looks = early_looks(rounds)
+    assert len(looks) == len(LOOKS) - 1 or rounds < 4
+    assert all(0 <= look < rounds for look in looks)
 
 
 def test_a_significant_change_below_the_margin_is_the_same() -> None:
