@@ -28,6 +28,9 @@ VERSION = "1"
 """Raised by hand when a series must not be continued; a suite's own version does the same for that suite."""
 
 TIMEOUT_S = 3600.0
+LAST_CHARACTERS = 2000
+"""So much of what a harness said is shown where it did not run."""
+
 FAILED = ("error", "incorrect", "oom", "timeout", "crash", "lost")
 
 # series, unit, what a person reads
@@ -134,7 +137,7 @@ def measure(suite: str, technique: str, quality: dict[str, Any]) -> dict[str, An
         # 2 is what the harness answers to names it does not know; a harness that does not start cannot be asked
         absent = why_absent(suite, technique) if done.returncode == 2 else None
         if absent is None:
-            raise RuntimeError(f"harness run ended with {done.returncode}:\n{done.stderr}")
+            raise RuntimeError(f"harness run ended with {done.returncode}:\n{done.stderr[-LAST_CHARACTERS:]}")
         return {"absent": absent}
     (run,) = runs
     lines = (run / "rows.jsonl").read_text(encoding="utf-8").splitlines()
@@ -182,6 +185,8 @@ def _samples(rows: list[dict[str, Any]], name: str, quality: dict[str, Any]) -> 
 
 def report(data: dict[str, Any], key: str, series: str) -> float | dict[str, Any]:
     """What asv is told: samples where there are several, n/a where there are none; raises where the case failed."""
+    if "failed" in data:
+        raise RuntimeError(data["failed"])
     found = data["values"].get(key, {}).get(series, [])
     if isinstance(found, str):
         raise RuntimeError(found)
@@ -198,36 +203,51 @@ def safe(*words: str) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "_", "_".join(words)).strip("_")
 
 
-def _reader(series: str, unit: str, title: str) -> Callable[..., float | dict[str, Any]]:
-    def track(_: object, data: dict[str, Any], key: str) -> float | dict[str, Any]:
-        return report(data, key, series)
-
-    track.__name__ = track.__qualname__ = f"track_{series}"
-    track.unit, track.pretty_name = unit, title  # type: ignore[attr-defined]
-    return track
-
-
-def _setup(_: object, data: dict[str, Any], _key: str) -> None:
-    if "absent" in data:
-        raise NotImplementedError(data["absent"])
+def _once(name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What ``make`` finds, or ``{"failed": reason}``: the first reader makes it, in the folder of asv's cache."""
+    file = Path.cwd() / f"{name}.json"
+    if not file.is_file():
+        try:
+            found = make()
+        except Exception as error:  # kept, since it took a run to find; every reader raises it
+            found = {"failed": f"{type(error).__name__}: {error}"}
+        file.write_text(json.dumps(found), encoding="utf-8")
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def _family(
-    name: str, title: str, version: str, keys: tuple[str, list[str]], series: list[tuple[str, str, str]],
+    group: str, name: str, title: str, version: str, keys: tuple[str, list[str]], series: list[tuple[str, str, str]],
     make: Callable[[], dict[str, Any]],
 ) -> type:  # fmt: skip
-    """A class of benchmarks that read what ``make`` measured, once; ``keys`` are the parameter's name and values."""
+    """A class of benchmarks that read what ``make`` measures, once; ``keys`` are the parameter's name and values.
+
+    asv starts a Python for each cache, and a fork for each reader. So the classes of a group share one cache, which is
+    but a folder, and the first reader of a class measures.
+    """
 
     def setup_cache(_: object) -> dict[str, Any]:
-        return make()
+        return {}
 
-    # asv tells caches apart by module and line, so each class needs a module of its own
-    setup_cache.__module__ = f"{__name__}.{name}"
-    sys.modules[setup_cache.__module__] = ModuleType(setup_cache.__module__)
-    setup_cache.timeout = TIMEOUT_S  # type: ignore[attr-defined]
-    readers = {f"track_{one}": _reader(one, unit, f"{title}: {text}") for one, unit, text in series}
-    members = {"setup_cache": setup_cache, "setup": _setup, "version": version, "params": [keys[1]]}
-    return type(name, (), {**members, "param_names": [keys[0]], "__module__": __name__, **readers})
+    def setup(_: object, _cache: dict[str, Any], _key: str) -> None:
+        found = _once(name, make)
+        if "absent" in found:
+            raise NotImplementedError(found["absent"])
+
+    def reader(one: str, unit: str, text: str) -> Callable[..., float | dict[str, Any]]:
+        def track(_: object, _cache: dict[str, Any], key: str) -> float | dict[str, Any]:
+            return report(_once(name, make), key, one)
+
+        track.__name__ = track.__qualname__ = f"track_{one}"
+        track.unit, track.pretty_name = unit, f"{title}: {text}"  # type: ignore[attr-defined]
+        return track
+
+    # asv tells caches apart by module and line, so each group needs a module of its own
+    setup_cache.__module__ = f"{__name__}.{group}"
+    sys.modules.setdefault(setup_cache.__module__, ModuleType(setup_cache.__module__))
+    readers = {f"track_{one[0]}": reader(*one) for one in series}
+    members = {"setup_cache": setup_cache, "setup": setup, "version": version, "params": [keys[1]]}
+    members |= {"timeout": TIMEOUT_S, "param_names": [keys[0]], "__module__": __name__}
+    return type(name, (), {**members, **readers})
 
 
 def quality_of(suite: dict[str, Any]) -> dict[str, Any]:
@@ -249,6 +269,7 @@ def technique_families(suite: dict[str, Any]) -> Iterator[type]:
             return measure(suite["suite"], technique, quality)
 
         yield _family(
+            safe(suite["suite"]),
             safe(suite["suite"], technique),
             f"{suite['suite']} · {technique}",
             f"{VERSION}.{suite['version']}",
@@ -284,7 +305,7 @@ def families() -> dict[str, type]:
     found = [family for suite in tree["suites"] for family in technique_families(suite)]
     if tree["host"]:
         keys = ("test", tree["host"])
-        found.append(_family("host", "host", VERSION, keys, [("time", "seconds", "seconds")], measure_host))
+        found.append(_family("host", "host", "host", VERSION, keys, [("time", "seconds", "seconds")], measure_host))
     names = [family.__name__ for family in found]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -88,17 +89,60 @@ def test_a_case_that_does_not_apply_is_no_value_and_no_failure() -> None:
     assert math.isnan(benchmarks.report(data, "toy/elsewhere", "error"))
 
 
-def test_a_technique_that_is_not_there_is_not_applicable() -> None:
-    (first, _) = benchmarks.technique_families(SUITE)
+def family(make: Callable[[], dict[str, Any]]) -> Any:
+    return benchmarks._family("toy", "toy_a", "A", "1", ("workload", ["toy/a"]), [("error", "%", "error")], make)()
+
+
+def test_a_technique_that_is_not_there_is_not_applicable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(NotImplementedError, match="no toy/base"):
-        first().setup({"absent": "there is no toy/base at this commit"}, "toy/a")
+        family(lambda: {"absent": "there is no toy/base at this commit"}).setup({}, "toy/a")
 
 
-def test_every_class_has_a_safe_name_a_version_by_hand_and_a_cache_of_its_own() -> None:
+def test_readers_measure_once_between_them_and_anew_in_another_cache(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    calls = []
+
+    def make() -> dict[str, Any]:
+        calls.append(1)
+        return {"values": {"toy/a": {"error": [7.0]}}}
+
+    for number, name in enumerate(("one", "two"), start=1):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        for _ in range(3):
+            reader = family(make)
+            reader.setup({}, "toy/a")
+            assert reader.track_error({}, "toy/a") == 7.0
+        assert len(calls) == number
+
+
+def test_a_measurement_that_fails_is_not_tried_again_and_fails_every_reader(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    calls = []
+
+    def make() -> dict[str, Any]:
+        calls.append(1)
+        raise RuntimeError("the ship is sunk")
+
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        reader = family(make)
+        reader.setup({}, "toy/a")
+        with pytest.raises(RuntimeError, match="the ship is sunk"):
+            reader.track_error({}, "toy/a")
+    assert len(calls) == 1
+
+
+def test_every_class_has_a_safe_name_and_a_version_by_hand_and_each_suite_a_cache_of_its_own() -> None:
     families = list(benchmarks.technique_families(SUITE))
+    other = next(iter(benchmarks.technique_families({**SUITE, "suite": "other"})))
     assert [one.__name__ for one in families] == ["toy_toy_base", "toy_toy_init_a_rate_0_5"]
     assert all(one.version == f"{benchmarks.VERSION}.3" for one in families)
-    assert len({get_setup_cache_key(one().setup_cache) for one in families}) == 2
+    keys = [get_setup_cache_key(one().setup_cache) for one in (*families, other)]
+    assert keys[0] == keys[1] != keys[2]
 
 
 def test_asv_s_own_discovery_takes_the_classes() -> None:
