@@ -121,6 +121,10 @@ def _summarise(project: Path, regressions: Sequence[Regression]) -> None:
             percent = f" ({100 * (one.after / one.before - 1):+.0f} %)" if one.before else ""
             click.echo(f"  {one.series}, {one.key}: {before} -> {after}{percent}")
             click.echo(f"      at {_subject(project, one.commit)}{' or before' if one.since else ''}")
+    timed = next((one.commit[:9] for one in regressions if one.unit == "seconds"), None)
+    if timed:
+        click.echo("The two times are of different hours, and the machine may have been busy; taken in turns:")
+        click.echo(f"  harness compare {timed}^ {timed}")
     click.echo("A creep is too slow for this; harness compare --gate finds it")
 
 

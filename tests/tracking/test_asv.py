@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.api import UsageError
-from harness.cli.track import asv_range
+from harness.cli.track import _summarise, asv_range
 from harness.tracking.asv import Regression, asv_environment, find_project, read_regressions, require_asv, uv_settings
 from tests.conftest import Harness
 from tests.execution.repositories import Folder
@@ -103,3 +103,15 @@ def test_regressions_are_read_worst_first(tmp_path: Path) -> None:
         Regression(series="toy: error", key="toy/a", unit="%", commit="bbb", since="", before=10.0, after=20.0),
         Regression(series="b.y.track_n", key="", unit="bytes", commit="ccc", since="aaa", before=10.0, after=15.0),
     ]
+
+
+@pytest.mark.parametrize(("unit", "told"), [("seconds", True), ("bytes", False)])
+def test_a_slower_time_is_to_be_checked_in_turns(
+    unit: str, told: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Folder(path=tmp_path)
+    folder.write("file", "content")
+    commit = folder.commit("a change")
+    worse = Regression(series="a series", key="", unit=unit, commit=commit, since="", before=1.0, after=2.0)
+    _summarise(tmp_path, [worse])
+    assert (f"harness compare {commit[:9]}^ {commit[:9]}" in capsys.readouterr().out) == told
