@@ -21,6 +21,9 @@ TICK_S = 0.25
 MOST_STACKED: Final = 10
 """Cases evaluated together at most: more gain little, and keep other workers waiting at the end."""
 
+FEWEST_STACKED: Final = 3
+"""Two gain nothing on a CPU: what sharing saves goes into holding it against each alone."""
+
 
 class Progress(Protocol):
     """Who is told how a run goes."""
@@ -168,7 +171,7 @@ class Runner:
         alike = [one for one in self._queue if _alike(one, case)]
         spare = max(1, free - (len(self._queue) - len(alike)))
         size = min(math.ceil((1 + len(alike)) / spare), MOST_STACKED)
-        taken = alike[: size - 1]
+        taken = alike[: size - 1] if size >= FEWEST_STACKED else []
         for one in taken:
             self._queue.remove(one)
         return [one for one in taken if not self._settle(one)]

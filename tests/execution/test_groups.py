@@ -1,0 +1,99 @@
+"""Which cases the runner hands an executor together: enough to gain by it, never so many that a slot stands idle."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from harness.api import Case, Executor, Reply, Row, Unit
+from harness.execution.runner import MOST_STACKED, Runner, Session
+from tests.execution.conftest import make_case
+
+
+class Recorder(Executor):
+    """Answers each unit at once, all that were submitted since the last answers together."""
+
+    def __init__(self, slots: int, *, stacks: bool = True) -> None:
+        self.slots = slots
+        self.stacks = stacks
+        self.seen: list[Unit] = []
+        self._open: list[Unit] = []
+
+    def submit(self, unit: Unit) -> None:
+        self._open.append(unit)
+        self.seen.append(unit)
+        assert len(self._open) <= self.slots
+
+    def wait(self, timeout_s: float | None = None) -> list[tuple[Unit, list[Reply]]]:
+        done, self._open = self._open, []
+        return [(unit, [Reply(status="ok") for _ in unit.cases]) for unit in done]
+
+    def running(self) -> list[tuple[Case, str]]:
+        return []
+
+    def close(self) -> None:
+        pass
+
+
+def case_of(technique: str, seed: int, rate: float = 0.5, *, stacked: bool = True) -> Case:
+    case = make_case("TellsItsSeed", seed=seed, rate=rate)
+    return replace(case, technique=technique, tuned={"rate": rate}, key=f"{technique}{seed}{rate}", stacked=stacked)
+
+
+def units(cases: list[Case], slots: int, *, stacks: bool = True, stored: dict[str, Row] | None = None) -> list[Unit]:
+    """What is submitted of these cases, in order."""
+    executor = Recorder(slots, stacks=stacks)
+    host = SimpleNamespace(notify=lambda *_, **__: [])
+    session = Session(run="r", environment={}, record=lambda _: None, stored=stored or {})
+    progress = SimpleNamespace(planned=lambda _: None, finished=lambda _: None, running=lambda _: None)
+    plan = SimpleNamespace(contestants=())
+    runner = Runner(plan, host, executor, session, progress)  # type: ignore[arg-type]
+    runner._queue = deque(cases)
+    state = SimpleNamespace(rows=[], waiting={"more to come"}, over=True)
+    runner._owner = {case.key: state for case in cases}  # type: ignore[misc]
+    runner._drain()
+    assert sorted(case.key for unit in executor.seen for case in unit.cases) == sorted(
+        case.key for case in cases if case.key not in (stored or {})
+    )
+    return executor.seen
+
+
+def sizes(found: list[Unit]) -> list[int]:
+    return [len(unit.cases) for unit in found]
+
+
+def test_seeds_and_trials_of_a_technique_go_together_and_techniques_apart() -> None:
+    cases = [case_of(name, seed, rate) for name in "ab" for seed in (0, 1) for rate in (0.2, 0.4, 0.6, 0.8)]
+    found = units(cases, slots=2)
+    assert sizes(found) == [8, 8]
+    assert [{case.technique for case in unit.cases} for unit in found] == [{"a"}, {"b"}]
+
+
+@pytest.mark.parametrize(("slots", "expected"), [(1, [8]), (2, [4, 4]), (3, [3, 3, 1, 1]), (16, [1] * 8)])
+def test_a_group_is_split_so_that_no_slot_stands_idle(slots: int, expected: list[int]) -> None:
+    assert sizes(units([case_of("a", seed) for seed in range(8)], slots)) == expected
+
+
+def test_no_group_is_larger_than_what_gains() -> None:
+    assert sizes(units([case_of("a", seed) for seed in range(2 * MOST_STACKED)], 1)) == [MOST_STACKED] * 2
+
+
+def test_two_do_not_share() -> None:
+    assert sizes(units([case_of("a", seed) for seed in range(2)], 1)) == [1, 1]
+
+
+def test_nothing_goes_together_where_case_or_executor_does_not_stack() -> None:
+    assert sizes(units([case_of("a", seed, stacked=False) for seed in range(4)], 1)) == [1] * 4
+    assert sizes(units([case_of("a", seed) for seed in range(4)], 1, stacks=False)) == [1] * 4
+
+
+def test_what_is_stored_already_is_left_out_of_a_group() -> None:
+    cases = [case_of("a", seed) for seed in range(6)]
+    done = cases[3]
+    row = Row(run="r", case=done, reply=Reply(status="ok"), started="", environment={})
+    found = units(cases, 1, stored={done.key: row})
+    assert [case.seed for unit in found for case in unit.cases] == [0, 1, 2, 4, 5]
+    assert sizes(found) == [5]
