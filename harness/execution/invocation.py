@@ -150,5 +150,5 @@ def resumed_selection(info: RunInfo) -> tuple[Suite, Selection]:
     """The suite and selection of a stored run; its suite is narrowed to the selection already."""
     params = cast(Mapping[str, Json], info.selection["params"])
     lanes = cast(Sequence[Lane], info.selection["lanes"])
-    stack = bool(info.selection["stack"])
+    stack = bool(info.selection.get("stack", False))
     return info.suite, Selection(params=params, lanes=tuple(lanes), device=str(info.selection["device"]), stack=stack)
