@@ -6,6 +6,7 @@ import importlib.util
 import json
 import math
 import re
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -23,6 +24,7 @@ def calibration() -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look up their annotations
     spec.loader.exec_module(module)
     return module
 
@@ -40,10 +42,11 @@ def test_the_stored_vectors_hold_many_techniques_on_many_seeds(calibration: Modu
         assert {len(scores) for scores in techniques.values()} == {40}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [5, 10])
 def test_at_most_one_run_in_twenty_has_a_false_verdict(calibration: ModuleType, vectors: dict, seeds: int) -> None:
     for workload, techniques in vectors.items():
-        found = calibration.error_rates(techniques, seeds, margin=0.0, trials=400)
+        found = calibration.error_rates(techniques, seeds, margin=1.0, trials=200)
         assert found.family <= 0.05, f"{workload}: {found}"
 
 
@@ -74,6 +77,7 @@ def test_a_planted_difference_is_found_so_the_verdicts_are_not_merely_silent(
     assert found.count("better") >= 45
 
 
+@pytest.mark.slow
 def test_the_page_shows_what_the_simulation_prints(calibration: ModuleType, vectors: dict) -> None:
     page = PAGE.read_text(encoding="utf-8")
     one = calibration.error_rates(vectors["core/digits-noisy"], 5, margin=1.0)
