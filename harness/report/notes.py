@@ -50,7 +50,7 @@ def heading(view: RunView, workload: WorkloadView) -> str:
         short(workload.workload),
         f"{seeds} seed{'s' if seeds != 1 else ''}",
         _tuning(view, workload),
-        _device(info.environment, workload),
+        device_of(info.environment, workload),
         info.started[:10],
         f"run {run_label(view)}",
     ]
@@ -227,7 +227,8 @@ def _tuning(view: RunView, workload: WorkloadView) -> str:
     return f"{', '.join(names)} tuned over {many} values on {_words(view.info.suite.select)}"
 
 
-def _device(environment: Mapping[str, Any], workload: WorkloadView) -> str:
+def device_of(environment: Mapping[str, Any], workload: WorkloadView) -> str:
+    """What a table was measured on: 'cpu AVX2, 1 thread'."""
     device = workload.techniques[0].device
     if device == "cpu":
         flags = cast("Mapping[str, Any]", environment.get("cpu") or {}).get("flags", ())

@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
+import html
 import json
-import textwrap
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.report.charts import Chart, charts, verdicts
-from harness.report.columns import measured_columns, quality_columns, tuned_column, verdict_cell
+from harness.report import units
+from harness.report.charts import charts
+from harness.report.columns import measured_columns, quality_columns, tuned_column, verdict_cell, with_interval
 from harness.report.detail import circumstances
-from harness.report.notes import claim_text, footnotes, heading, legend, overall_line, run_label, short
+from harness.report.notes import claim_text, device_of, footnotes, heading, legend, overall_line, run_label, short
 from harness.results.schema import run_to_json
 
 if TYPE_CHECKING:
     from harness.analysis.claims import ClaimResult
     from harness.analysis.summary import TechniqueSummary
     from harness.analysis.view import RunView, WorkloadView
-    from harness.api import Row
+    from harness.api import Json, Row
+    from harness.report.drawing import Chart
 
 SCRIPT: Final = "plotly.min.js"
 """Plotly's JavaScript, which all pages of a folder share."""
 
 INDEX: Final = "index.html"
 
+_HEAD: Final = re.compile(r'<title>(.*?)</title>\s*<meta name="description" content="(.*?)">', re.DOTALL)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TableRow:
-    """A technique's line: its cells as shown, the numbers they are sorted by, and its marks."""
+    """A technique's line: its cells as the terminal has them, and its marks."""
 
     name: str
     cells: tuple[str, ...]
@@ -45,7 +52,7 @@ class Section:
     name: str
     anchor: str
     heading: str
-    columns: tuple[str, ...]
+    columns: tuple[tuple[str, bool], ...]
     rows: tuple[TableRow, ...]
     counts: Mapping[str, int]
     notes: tuple[str, ...]
@@ -53,13 +60,16 @@ class Section:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FailedCase:
-    """A case that did not end well, and what it left to read."""
+class FailedCases:
+    """Cases of a technique that ended the same way, and what the first of them left to read."""
 
-    case: str
+    technique: str
+    workload: str
     status: str
     reason: str
+    cases: tuple[str, ...]
     detail: str
+    command: str
 
 
 def write_page(view: RunView, folder: Path, rows: tuple[Row, ...] = (), *, name: str = "") -> Path:
@@ -82,17 +92,67 @@ def render_page(view: RunView, rows: tuple[Row, ...] = ()) -> str:
         view=view,
         title=f"{info.suite.title} · run {run_label(view)}",
         script=SCRIPT,
+        summary=_summary(view),
         sections=[_section(view, workload, number) for number, workload in enumerate(view.workloads)],
         legend=legend(view),
         overall=overall_line(view) if view.overall else "",
+        ranking=_ranking(view),
         claims=[_claim(view, result) for result in view.claims if result.tested],
         untested=sorted({one.claim.id for one in view.claims} - {one.claim.id for one in view.claims if one.tested}),
-        failed=[_failed(row) for row in rows if row.failed],
-        facts=circumstances(view),
-        plugins=info.plugins,
+        failed=_failures(view, rows),
+        margins={name.replace("_", " "): f"{margin:g}" for name, margin in info.suite.margins.items()},
+        facts=_provenance(view),
         suite=json.dumps(run_to_json(info)["suite"], indent=1, ensure_ascii=False),
     )
     return text
+
+
+def _summary(view: RunView) -> dict[str, str]:
+    """What a reader wants to know of a run at a glance."""
+    info = view.info
+    seeds = len(info.suite.seeds)
+    took = ""
+    if info.finished:
+        begun, ended = datetime.fromisoformat(info.started), datetime.fromisoformat(info.finished)
+        took = f", took {units.duration((ended - begun).total_seconds())}"
+    device = device_of(info.environment, view.workloads[0]) if view.workloads else ""
+    cpu = _object(info.environment.get("cpu")).get("model")
+    facts = {
+        "suite": f"{info.suite.id} v{info.suite.version}",
+        "run": info.id,
+        "started": f"{info.started[:16].replace('T', ' ')} UTC{took}",
+        "device": f"{device} ({cpu})" if cpu and device.startswith("cpu") else device,
+        "seeds": f"{seeds}: {', '.join(map(str, info.suite.seeds))}" if seeds <= 10 else str(seeds),
+        "code": ", ".join(_commits(_objects(info.environment.get("code")))),
+        "cases": f"{view.rows}, {view.failed} failed",
+    }
+    return {name: text for name, text in facts.items() if text}
+
+
+def _commits(code: Mapping[str, Mapping[str, Json]]) -> Iterable[str]:
+    """'ac05d0db (harness, harness_lora)', and whether what ran differs from the commit."""
+    packages: dict[str, list[str]] = {}
+    for name, one in code.items():
+        commit = str(one.get("commit") or "")[:10] or f"version {one.get('version') or 'unknown'}"
+        packages.setdefault(commit + (" with changes" if one.get("dirty") else ""), []).append(name)
+    return [f"{commit} ({', '.join(names)})" for commit, names in packages.items()]
+
+
+def _provenance(view: RunView) -> dict[str, str]:
+    """The run's circumstances, plugins, code and packages, by name."""
+    environment = view.info.environment
+    told = ("environment code", "environment packages")
+    facts = {name: str(value) for name, value in circumstances(view).items() if name not in told}
+    for one in view.info.plugins:
+        said = (one.get(key) for key in ("distribution", "version", "status", "cause"))
+        facts[f"plugin {one.get('name')}"] = " · ".join(str(part) for part in said if part)
+    for name, code in _objects(environment.get("code")).items():
+        commit = f"commit {code.get('commit') or 'unknown'}{' with changes' if code.get('dirty') else ''}"
+        digest = f"digest {code['digest']}" if code.get("digest") else ""
+        facts[f"code of {name}"] = " · ".join(str(part) for part in (code.get("version"), commit, digest) if part)
+    packages = _object(environment.get("packages"))
+    facts["packages"] = ", ".join(f"{name} {version}" for name, version in packages.items())
+    return {name: text for name, text in facts.items() if text}
 
 
 def _section(view: RunView, workload: WorkloadView, number: int) -> Section:
@@ -102,7 +162,7 @@ def _section(view: RunView, workload: WorkloadView, number: int) -> Section:
         name=short(workload.workload),
         anchor=f"workload-{number}",
         heading=heading(view, workload),
-        columns=tuple(column.heading for column in columns),
+        columns=tuple((column.heading, column.left) for column in columns),
         rows=tuple(
             TableRow(
                 name=one.technique,
@@ -113,9 +173,9 @@ def _section(view: RunView, workload: WorkloadView, number: int) -> Section:
             )
             for one in workload.techniques
         ),
-        counts=verdicts(workload.techniques),
+        counts=Counter(one.verdict for one in workload.techniques),
         notes=tuple(footnotes(view, workload)),
-        charts=tuple(charts(view, workload, number)),
+        charts=tuple(charts(view, workload)),
     )
 
 
@@ -124,9 +184,21 @@ def _marks(one: TechniqueSummary) -> str:
     return "".join(mark for mark, there in (("*", one.pareto), ("^", edge), ("!", bool(one.failures))) if there)
 
 
+def _ranking(view: RunView) -> list[tuple[str, str, str]]:
+    """The interquartile mean of every technique's quality over all workloads, and the difference to the baseline's."""
+    places = 1 if view.quality.unit == "%" else 3
+    return [
+        (
+            one.technique,
+            with_interval(one.iqm, places),
+            with_interval(one.difference, places, signed=True) if one.difference else "",
+        )
+        for one in view.overall
+    ]
+
+
 def _claim(view: RunView, result: ClaimResult) -> dict[str, str]:
     source = result.claim.source
-    address = f"https://arxiv.org/abs/{source.removeprefix('arXiv:')}" if source.startswith("arXiv:") else source
     return {
         "id": result.claim.id,
         "says": result.claim.says,
@@ -134,19 +206,50 @@ def _claim(view: RunView, result: ClaimResult) -> dict[str, str]:
         "verdict": result.verdict,
         "text": claim_text(view, result),
         "source": source,
-        "address": address if address.startswith("https://") else "",
+        "address": _address(source),
     }
 
 
-def _failed(row: Row) -> FailedCase:
-    case = row.case
-    detail = row.reply.detail.rstrip()
-    return FailedCase(
-        case=f"{case.technique} on {short(case.workload)}, seed {case.seed}, {case.lane}",
-        status=row.reply.status,
-        reason=row.reply.reason,
-        detail=detail,
-    )
+def _address(source: str) -> str:
+    """Where a paper is to be read; empty where its source is no address."""
+    for start, place in (("arXiv:", "https://arxiv.org/abs/"), ("doi:", "https://doi.org/")):
+        if source.lower().startswith(start.lower()):
+            return place + source[len(start) :].strip()
+    return source if source.startswith("https://") else ""
+
+
+def _failures(view: RunView, rows: Iterable[Row]) -> list[FailedCases]:
+    """Each way in which a technique failed on a workload, once."""
+    groups: dict[tuple[str, str, str, str], list[Row]] = {}
+    for row in rows:
+        if row.failed:
+            key = (row.case.technique, row.case.workload, row.reply.status, row.reply.reason)
+            groups.setdefault(key, []).append(row)
+    return [
+        FailedCases(
+            technique=technique,
+            workload=short(workload),
+            status=status,
+            reason=reason.removeprefix(status).lstrip(": ") or "no reason was left",
+            cases=tuple(_case(row) for row in group),
+            detail=next((row.reply.detail.rstrip() for row in group if row.reply.detail), ""),
+            command=f"harness show row {run_label(view)}/{technique}",
+        )
+        for (technique, workload, status, reason), group in groups.items()
+    ]
+
+
+def _case(row: Row) -> str:
+    tuned = "".join(f", {name} {value}" for name, value in row.case.tuned.items())
+    return f"{row.case.lane}, seed {row.case.seed}{tuned}"
+
+
+def _object(value: object) -> Mapping[str, Json]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _objects(value: object) -> dict[str, Mapping[str, Json]]:
+    return {name: _object(one) for name, one in _object(value).items()}
 
 
 def _template(name: str) -> Any:
@@ -175,7 +278,11 @@ def _write_index(folder: Path) -> None:
     """List the pages of a folder, the newest first, by the titles they have."""
     pages = []
     for path in sorted(folder.glob("*.html"), reverse=True):
-        if path.name != INDEX:
-            head = path.read_text(encoding="utf-8").partition("<title>")[2].partition("</title>")[0]
-            pages.append({"address": path.name, "title": textwrap.shorten(head, 200)})
+        if path.name == INDEX:
+            continue
+        with path.open(encoding="utf-8") as file:
+            found = _HEAD.search(file.read(4000))
+        if found:
+            title, description = map(html.unescape, found.groups())
+            pages.append({"address": path.name, "title": title, "description": description})
     (folder / INDEX).write_text(_template(INDEX).render(pages=pages), encoding="utf-8")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
-from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,107 +13,72 @@ from harness.report.formats import render
 from harness.report.page import INDEX, SCRIPT, render_page, write_page
 from tests import browser
 from tests.conftest import ROOT, Harness
+from tests.report.elements import Elements
 
-EVIL = '<script>alert("x")</script>'
-
-
-class Elements(HTMLParser):
-    """Tags with their attributes, and the text of the tables' cells by row."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.rows: list[list[str]] = []
-        self._cell = False
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.rows[-1].append("")
-            self._cell = True
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in ("td", "th"):
-            self._cell = False
-
-    def handle_data(self, data: str) -> None:
-        if self._cell:
-            self.rows[-1][-1] += data.strip()
+EVIL = '</script><script>alert("x")</script>'
 
 
-@pytest.fixture(scope="module")
-def view(builders) -> RunView:
-    """Two techniques and a failed one on two workloads, tuned, timed, with curves and two claims."""
-    claims = (
-        builders.make_claim(better="toys/a", than="toys/full", source="arXiv:2406.08447"),
-        builders.make_claim(id="none-such", better="toys/c", than="toys/d"),
-    )
-    workloads = ("core/alpha", "core/beta")
-    suite = builders.make_suite(workloads=workloads, baseline="toys/full", claims=claims)
-    rows = [row for workload in workloads for row in rows_of(builders, workload)]
-    return RunView.build(builders.make_run(suite), rows, builders.METRICS)
-
-
-def rows_of(builders, workload):
-    for name, shift in (("toys/full", 0.0), ("toys/a", 5.0)):
-        for seed, noise in enumerate((0.0, 0.5, -0.5, 0.2, -0.2)):
-            for rate in (0.1, 0.2) if seed < 2 else (0.2,):
-                yield builders.make_row(
-                    technique=name, workload=workload, seed=seed, tuned={"lr": rate},
-                    stage="tuning" if seed < 2 else "final", series={"train_loss": [2.0, 1.0 + noise]},
-                    metrics={"accuracy": 80 + shift + noise * (1 + shift / 10), "val_accuracy": 70 + rate,
-                             "loss": 1.0, "val_loss": 1 - rate},
-                )  # fmt: skip
-        yield builders.make_row(
-            technique=name, workload=workload, lane="memory", tuned={"lr": 0.2},
-            metrics={"train_tensor_peak": 2e6 + 1e6 * shift},
-        )  # fmt: skip
-        times = [0.01, 0.011, 0.0105]
-        yield builders.make_row(
-            technique=name, workload=workload, lane="time", tuned={"lr": 0.2},
-            metrics={"train_throughput": 3200.0}, samples={"train": times, "baseline.train": times[::-1]},
-        )  # fmt: skip
-    yield failed_row(builders, workload)
-
-
-def failed_row(builders, workload):
-    return builders.make_row(
-        technique="toys/bad", workload=workload, status="error", reason=EVIL, detail=f"Trace {EVIL}"
-    )
-
-
-def test_the_table_has_the_figures_of_the_terminal_s(view: RunView) -> None:
-    rows = Elements(render_page(view)).rows
-    plain = json.loads(render(view, "json"))
-    header = next(row for row in rows if row[0] == "technique")
-    table = {row[0]: dict(zip(header, row, strict=True)) for row in rows[1 : rows.index(header) + 4]}
-    github = [[cell.strip() for cell in line.strip("|").split("|")] for line in render(view, "github").splitlines()]
+def test_the_table_has_the_figures_of_the_terminal_s(full_view: RunView) -> None:
+    table = Elements(render_page(full_view)).table("verdict")
+    github = [[cell.strip() for cell in line.strip("|").split("|")] for line in render(full_view, "github").split("\n")]
+    assert set(table) == {"toys/a", "toys/full", "toys/bad"}
     for line in github[2:5]:
         shown = dict(zip(github[0], line, strict=True))
         mine = table[shown["technique"]]
         assert mine["verdict"] == shown["verdict"]
-        for column in set(mine) & set(shown) - {"technique", "verdict"}:
+        shared = set(mine) & set(shown) - {"technique"}
+        assert len(shared) >= 6
+        for column in shared:
             assert mine[column] == shown[column], column
-    assert len(set(header) & set(github[0])) >= 6
-    assert {one["technique"] for one in plain["workloads"][0]["techniques"]} == set(table)
 
 
-def test_what_techniques_and_failures_say_is_shown_and_never_run(view: RunView, builders) -> None:
-    text = render_page(view, (failed_row(builders, "core/alpha"),))
+def test_the_heading_says_what_ran_when_on_what_and_at_which_commit(full_view: RunView) -> None:
+    head = render_page(full_view).partition("</header>")[0]
+    for fact in ("toy v1", "20260101-000000-abcd", "2026-01-01 00:00 UTC, took 1 min", "0, 1, 2, 3, 4", "<dd>cpu</dd>"):
+        assert fact in head
+    assert "c0ffee1234 (harness), c0ffee1234 with changes (toys)" in head
+    assert "quick" not in head
+    assert "unfinished" not in head
+
+
+@pytest.mark.parametrize("form", ["quick", "track"])
+def test_a_short_form_is_labelled(builders, form: str) -> None:
+    run = builders.make_run(builders.make_suite(form=form))
+    text = render_page(RunView.build(run, builders.scored("toys/base", [80.0]), builders.METRICS))
+    assert f'<span class="label">{form}</span>' in text
+
+
+def test_what_suites_claims_and_failures_say_is_shown_and_never_run(builders) -> None:
+    claim = builders.make_claim(better="toys/a", than="toys/base", says=EVIL, source=f"javascript:{EVIL}")
+    suite = builders.make_suite(title=EVIL, claims=(claim,), tuning={"lr": (EVIL, "b")})
+    rows = [
+        *(
+            builders.make_row(
+                technique=name, tuned={"lr": rate}, stage="tuning", series={EVIL: [1.0, 2.0]}, seed=seed,
+                metrics={"accuracy": 80.0, "val_loss": 1.0},
+            )
+            for name in ("toys/a", "toys/base") for rate in (EVIL, "b") for seed in (0, 1)
+        ),
+        builders.make_row(technique="toys/bad", status="error", reason=EVIL, detail=f"Trace {EVIL}"),
+    ]  # fmt: skip
+    run = builders.make_run(
+        suite, plugins=({"name": EVIL, "distribution": "", "version": "", "status": "", "cause": EVIL},)
+    )
+    text = render_page(RunView.build(run, rows, builders.METRICS), tuple(rows))
     assert EVIL not in text
-    assert text.count("&lt;script&gt;alert(") >= 3
-    assert "Trace &lt;script&gt;" in text
-    scripts = [attributes for tag, attributes in Elements(text).tags if tag == "script"]
-    assert [one.get("src") for one in scripts if one.get("src")] == [SCRIPT]
+    assert "alert(" in text
+    assert "Trace &lt;/script&gt;&lt;script&gt;alert(" in text
+    tags = Elements(text).tags
+    scripts = [attributes for tag, attributes in tags if tag == "script" and "type" not in attributes]
+    assert [one.get("src") for one in scripts] == [SCRIPT, None]
+    assert not [attributes for _, attributes in tags if (attributes.get("href") or "").startswith("javascript")]
+    assert not [attributes for _, attributes in tags if any(name.startswith("on") for name in attributes)]
 
 
-def test_nothing_is_fetched_from_elsewhere(view: RunView) -> None:
-    text = render_page(view)
+def test_nothing_is_fetched_from_elsewhere(full_view: RunView) -> None:
+    text = render_page(full_view)
     for tag, attributes in Elements(text).tags:
-        for name in ("src", "href"):
+        for name in ("src", "href", "srcset", "data", "action"):
             address = attributes.get(name) or ""
             if tag != "a":
                 assert "//" not in address, (tag, address)
@@ -123,46 +87,71 @@ def test_nothing_is_fetched_from_elsewhere(view: RunView) -> None:
     assert "@import" not in styles
 
 
-def test_every_workload_has_its_charts_and_every_tested_claim_its_verdict_and_source(view: RunView) -> None:
-    text = render_page(view)
-    titles = re.findall(r"<h3>(.*?)</h3>", text)
-    assert titles == ["Differences to the baseline", "Quality and cost", "Speed", "Response to lr", "Training"] * 2
+def test_every_tested_claim_has_its_verdict_and_a_link_to_its_source(full_view: RunView) -> None:
+    text = render_page(full_view)
     assert text.count('class="verdict reproduced"') == 2
     assert 'href="https://arxiv.org/abs/2406.08447"' in text
     assert "Without results here: none-such" in text
 
 
-def test_charts_hold_the_view_s_numbers(view: RunView) -> None:
-    text = render_page(view)
-    one = next(one for one in view.workloads[0].techniques if one.technique == "toys/a")
-    found = json.loads(re.search(r'Plotly\.newPlot\(\s*"chart-0-0",\s*(\[.*?\]),\s*\{', text, re.DOTALL)[1])
-    (trace,) = found
-    assert trace["name"] == one.verdict == "better"
-    assert trace["x"] == [pytest.approx(one.comparison.difference.value)]
-    assert trace["error_x"]["array"] == [
-        pytest.approx(one.comparison.difference.high - one.comparison.difference.value)
-    ]
+def test_headings_go_down_by_single_steps_and_every_header_cell_says_what_it_heads(full_view: RunView) -> None:
+    tags = Elements(render_page(full_view)).tags
+    levels = [int(tag[1]) for tag, _ in tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(below <= above + 1 for above, below in pairwise(levels))
+    assert all(attributes.get("scope") in ("col", "row") for tag, attributes in tags if tag == "th")
+    plots = [attributes for tag, attributes in tags if tag == "div" and attributes.get("class") == "plot"]
+    assert plots
+    assert all(attributes.get("role") == "img" and attributes.get("aria-label") for attributes in plots)
+    ids = [attributes["id"] for _, attributes in tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    targets = {(attributes.get("href") or "")[1:] for tag, attributes in tags if tag == "a"}
+    assert {"workload-0", "workload-1", "claims"} <= targets
+    assert {one for one in targets if one and not one.startswith(("ttps", "ndex"))} <= set(ids)
+
+
+def test_failures_of_one_kind_are_told_once_with_their_cases_and_what_they_left(builders) -> None:
+    rows = tuple(
+        builders.make_row(technique="toys/bad", seed=seed, status="crash", reason="crash: SIGSEGV", detail="last words")
+        for seed in (0, 1)
+    )
+    text = render_page(RunView.build(builders.make_run(), rows, builders.METRICS), rows)
+    failures = text.partition('id="failures"')[2].partition("</section>")[0]
+    assert failures.count("<details>") == 1
+    assert "2 cases: SIGSEGV" in failures
+    assert failures.count("last words") == 1
+    assert "accuracy, seed 0 · accuracy, seed 1" in failures
+    assert "harness show row abcd/toys/bad" in failures
 
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_a_run_of_nothing_or_of_failures_only_has_a_page(builders, count: int) -> None:
-    rows = tuple(failed_row(builders, "core/alpha") for _ in range(count))
-    suite = builders.make_suite()
-    text = render_page(
-        RunView.build(builders.make_run(suite, exit_code=None, finished=""), rows, builders.METRICS), rows
-    )
+    rows = tuple(builders.make_row(technique="toys/bad", status="error", reason="no luck") for _ in range(count))
+    run = builders.make_run(exit_code=None, finished="", planned=7)
+    text = render_page(RunView.build(run, rows, builders.METRICS), rows)
     assert ("This run has no rows yet." in text) == (count == 0)
-    assert "unfinished" in text
+    assert f"{count} of 7 cases are done" in text
     assert ("Failures" in text) == (count == 1)
+    assert not Elements(text).charts
 
 
-def test_pages_share_one_script_and_are_listed_newest_first(view: RunView, tmp_path: Path) -> None:
-    paths = [write_page(view, tmp_path / "pages", name=name) for name in ("20260101-a", "20260202-b")]
-    assert sorted(path.name for path in (tmp_path / "pages").iterdir()) == sorted(
-        [*(path.name for path in paths), INDEX, SCRIPT]
-    )
-    links = re.findall(r'href="(.*?)"', (tmp_path / "pages" / INDEX).read_text())
-    assert links == ["20260202-b.html", "20260101-a.html"]
+def test_pages_share_one_script_and_are_listed_newest_first(full_view: RunView, tmp_path: Path) -> None:
+    folder = tmp_path / "pages"
+    paths = [write_page(full_view, folder, name=name) for name in ("20260101-a", "20260202-b")]
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*(path.name for path in paths), INDEX, SCRIPT])
+    index = (folder / INDEX).read_text()
+    assert re.findall(r'href="(.*?)"', index) == ["20260202-b.html", "20260101-a.html"]
+    assert index.count("A toy · run abcd") == 2
+    assert "toy v1 · alpha, beta · 2026-01-01" in index
+
+
+def test_a_title_is_as_harmless_in_the_list_of_pages(builders, tmp_path: Path) -> None:
+    run = builders.make_run(builders.make_suite(title=EVIL))
+    write_page(RunView.build(run, (), builders.METRICS), tmp_path)
+    index = (tmp_path / INDEX).read_text()
+    assert EVIL not in index
+    assert "&lt;/script&gt;&lt;script&gt;alert(&#34;x&#34;)" in index
 
 
 def test_the_wheel_ships_the_templates() -> None:
@@ -172,15 +161,36 @@ def test_the_wheel_ships_the_templates() -> None:
     assert not {"*.html", "*.css", "*.js", "templates"} & set(ignored), "hatchling leaves out what git ignores"
 
 
-def test_in_a_browser_without_a_network_the_charts_are_drawn_and_columns_sort(view: RunView, tmp_path: Path) -> None:
-    path = write_page(view, tmp_path / "pages")
-    script = 'addEventListener("load", () => document.querySelectorAll("thead button")[2].click());'
+def test_in_a_browser_without_a_network_all_charts_are_drawn_and_columns_sort(
+    full_view: RunView, tmp_path: Path
+) -> None:
+    path = write_page(full_view, tmp_path / "pages")
+    script = """
+      const press = (column) => document.querySelectorAll("table:has(tr.baseline) thead button")[column].click();
+      const order = () => document.querySelector("tr.baseline").parentNode.innerText.match(/toys.\\w+/g).join();
+      addEventListener("load", () => {
+        document.body.dataset.asWritten = order();
+        press(0); document.body.dataset.byName = order();
+        press(3); document.body.dataset.down = order(); press(3); document.body.dataset.up = order();
+      });
+    """
     with browser.serve(path.parent, script) as address:
         seen = browser.dom(f"{address}/{path.name}", tmp_path)
-    assert seen.count('class="main-svg"') >= 10
-    assert 'aria-sort="descending"' in seen
-    order = [row[0] for row in Elements(seen).rows if row and row[0].startswith("toys/")][:3]
-    assert order == ["toys/a", "toys/full", "toys/bad"]
+    plots = len(Elements(path.read_text()).charts) * len(full_view.workloads)
+    body = next(attributes for tag, attributes in Elements(seen).tags if tag == "body")
+    assert int(body["data-drawn"] or 0) == seen.count('class="plot js-plotly-plot"') == plots
+    assert seen.count('class="main-svg"') >= plots
+    assert len(re.findall('<th[^>]* aria-sort="ascending"', seen)) == 1
+    assert body["data-as-written"] == "toys/a,toys/full,toys/bad"
+    assert body["data-by-name"] == "toys/full,toys/bad,toys/a"
+    assert body["data-down"] == "toys/a,toys/full,toys/bad"
+    assert body["data-up"] == "toys/full,toys/a,toys/bad"
+
+
+def test_without_its_script_a_page_says_what_is_missing(full_view: RunView, tmp_path: Path) -> None:
+    path = write_page(full_view, tmp_path / "pages")
+    (path.parent / SCRIPT).unlink()
+    assert "the file plotly.min.js is not beside this page" in browser.dom(path.as_uri(), tmp_path)
 
 
 def test_the_command_writes_the_page_and_says_where(harness: Harness, tmp_path: Path) -> None:
@@ -200,3 +210,7 @@ def test_the_command_writes_the_page_and_says_where(harness: Harness, tmp_path: 
     text = Path(done.stdout.strip()).read_text()
     assert "a toy that raises" in text
     assert "toy/good" in text
+    unknown = harness("report", "nosuch", "-p", "harness_toy", "--no-plugins", **environment)
+    assert unknown.returncode == 2
+    assert "nosuch" in unknown.stderr
+    assert "Traceback" not in unknown.stderr

@@ -1,0 +1,163 @@
+"""What every chart is made of: Plotly's figures as plain JSON, in colours that light and dark pages share."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from harness.report.notes import short
+from harness.results.schema import encode
+
+if TYPE_CHECKING:
+    from harness.analysis.intervals import Estimate
+    from harness.analysis.summary import TechniqueSummary
+    from harness.analysis.view import WorkloadView
+
+COLOURS: Final = {
+    "better": "#009E73",
+    "worse": "#D55E00",
+    "same": "#3A8FC4",
+    "undecided": "#808080",
+    "baseline": "#B65C90",
+}
+"""By verdict, after a palette that people who see few colours can tell apart (Okabe and Ito).
+
+All contrast with a white and with a dark page by at least 3:1."""
+
+SYMBOLS: Final = {
+    "better": "triangle-up",
+    "worse": "triangle-down",
+    "same": "square",
+    "undecided": "diamond-open",
+    "baseline": "star",
+}
+"""The verdict once more, for who cannot; the table has the same shapes."""
+
+SERIES: Final = (("#3A8FC4", "circle"), ("#D55E00", "diamond"), ("#009E73", "square"), ("#B65C90", "x"))
+"""Colours and marks of what has no verdict, such as phases."""
+
+GREY: Final = "#808080"
+FAINT: Final = "rgba(128,128,128,0.25)"
+
+Trace = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plot:
+    """One drawing: ``json`` holds Plotly's data and layout, ``label`` is what a screen reader says of it.
+
+    ``caption`` and ``detail`` stand above it where its chart has several.
+    """
+
+    label: str
+    height: int
+    json: str
+    caption: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chart:
+    """One or many drawings below a title and a line that says how to read them; ``small`` ones stand side by side."""
+
+    title: str
+    note: str
+    plots: tuple[Plot, ...]
+    small: bool = False
+
+
+def names_of(workload: WorkloadView) -> dict[str, str]:
+    """What a chart calls each technique: its id without the plugin, unless two would be called the same."""
+    shorts = [short(one.technique) for one in workload.techniques]
+    return {
+        one.technique: html.escape(name if shorts.count(name) == 1 else one.technique, quote=False)
+        for one, name in zip(workload.techniques, shorts, strict=True)
+    }
+
+
+def by_verdict(techniques: Sequence[TechniqueSummary]) -> dict[str, list[TechniqueSummary]]:
+    """The techniques that have a quality, the verdicts in the order of the legend."""
+    groups = {name: [one for one in techniques if one.quality and one.verdict == name] for name in COLOURS}
+    return {name: group for name, group in groups.items() if group}
+
+
+def marker(verdict: str, size: float = 10) -> dict[str, Any]:
+    """A verdict's mark."""
+    return {"color": COLOURS[verdict], "symbol": SYMBOLS[verdict], "size": size}
+
+
+def bars(estimates: Sequence[Estimate], colour: str) -> dict[str, Any]:
+    """The intervals; none where there is none."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [0.0 if one.high is None else one.high - one.value for one in estimates],
+        "arrayminus": [0.0 if one.low is None else one.value - one.low for one in estimates],
+        "thickness": 1.5,
+        "width": 3,
+        "color": colour,
+    }
+
+
+def trace(x: Sequence[Any], y: Sequence[Any], mode: str, **rest: Any) -> Trace:
+    """A scatter trace; ``hovertext`` is all that is shown under the pointer."""
+    return {"type": "scatter", "x": list(x), "y": list(y), "mode": mode, "hoverinfo": "text", **rest}
+
+
+def axis(title: str = "", **rest: Any) -> dict[str, Any]:
+    """An axis without a frame, as wide as its labels need."""
+    titled = {"title": {"text": title, "standoff": 8}} if title else {}
+    return {"gridcolor": FAINT, "zeroline": False, "automargin": True, "ticks": "", **titled, **rest}
+
+
+def listed(names: Sequence[str]) -> dict[str, Any]:
+    """A vertical axis with a line for each name, the first at the top; line i is at height i."""
+    return axis(
+        tickmode="array", tickvals=list(range(len(names))), ticktext=list(names), range=[len(names) - 0.4, -0.6],
+        showgrid=True,
+    )  # fmt: skip
+
+
+def line(x: float) -> dict[str, Any]:
+    """A vertical line through the whole drawing."""
+    return {
+        "type": "line", "x0": x, "x1": x, "yref": "paper", "y0": 0, "y1": 1, "layer": "below",
+        "line": {"color": GREY, "width": 1.5},
+    }  # fmt: skip
+
+
+def band(low: float, high: float) -> dict[str, Any]:
+    """A vertical band through the whole drawing."""
+    return {
+        "type": "rect", "x0": low, "x1": high, "yref": "paper", "y0": 0, "y1": 1, "layer": "below",
+        "fillcolor": FAINT, "line": {"width": 0},
+    }  # fmt: skip
+
+
+def plot(
+    traces: Sequence[Trace], axes: tuple[dict[str, Any], dict[str, Any]], label: str, *, height: int,
+    shapes: Sequence[Mapping[str, Any]] = (), caption: tuple[str, str] = ("", ""),
+) -> Plot:  # fmt: skip
+    """A drawing of ``traces`` on an x and a y axis; a caption is a name and a remark."""
+    small = bool(caption[0])
+    layout = {
+        "height": height,
+        "margin": {"l": 4, "r": 8, "t": 6 if small else 34, "b": 4},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"color": GREY, "family": "system-ui, sans-serif", "size": 11 if small else 12.5},
+        "hoverlabel": {"bgcolor": "#22272d", "bordercolor": "#22272d", "font": {"color": "#ffffff"}, "align": "left"},
+        "legend": {"orientation": "h", "yanchor": "bottom", "y": 1, "yref": "paper", "x": 0, "xanchor": "left"},
+        "showlegend": not small,
+        "hovermode": "closest",
+        "xaxis": axes[0],
+        "yaxis": axes[1],
+        "shapes": list(shapes),
+    }
+    text = json.dumps(encode({"data": list(traces), "layout": layout}), allow_nan=False, separators=(",", ":"))
+    for sign in "<>&":  # so that no text of it can end the script element that it stands in
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return Plot(label=label, height=height, json=text, caption=html.unescape(caption[0]), detail=caption[1])
