@@ -160,17 +160,30 @@ def comparison(
 
 
 def _drawn(noise: Noise, draw: random.Random, rounds: int, shifts: Mapping[PhaseOf, tuple[float, float]]) -> Ratios:
-    """Blocks of recorded rounds, the same ones for all techniques, as they shared a machine."""
+    """Blocks of recorded rounds, none twice, the same ones for all techniques, as they shared a machine.
+
+    In each round it is drawn anew which of the three sides is called head: they are of the same commit.
+    """
     recorded = min(len(pairs) for pairs in noise.rounds.values())
-    picks: list[int] = []
-    while len(picks) < rounds:
-        start = draw.randrange(recorded)
-        picks += [(start + step) % recorded for step in range(BLOCK)]
-    return {
-        (since, place): [pairs[pick][since] + shifts.get(place, (0.0, 0.0))[since] for pick in picks[:rounds]]
-        for place, pairs in noise.rounds.items()
-        for since in (False, True)
-    }
+    blocks = [list(range(start, min(start + BLOCK, recorded))) for start in range(0, recorded, BLOCK)]
+    picks = [pick for block in draw.sample(blocks, len(blocks)) for pick in block][:rounds]
+    assert len(picks) == rounds, f"{recorded} rounds are recorded; {rounds} are to be drawn"
+    names = [draw.sample(range(3), 3) for _ in picks]
+    found: Ratios = {}
+    for place, pairs in noise.rounds.items():
+        shift = shifts.get(place, (0.0, 0.0))
+        for since in (False, True):
+            found[since, place] = [
+                _ratio(pairs[pick], sides[0], sides[1 + since]) + shift[since]
+                for pick, sides in zip(picks, names, strict=True)
+            ]
+    return found
+
+
+def _ratio(pair: Sequence[float], head: int, reference: int) -> float:
+    """The log ratio of two of the three sides of a round; recorded are those of the first to the two others."""
+    logs = (0.0, -pair[0], -pair[1])
+    return logs[head] - logs[reference]
 
 
 def _looked_at(ratios: Ratios, rounds: int) -> Ratios:
