@@ -19,7 +19,7 @@ peft: $(READY)
 	$(BIN)/harness run --suite peft
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist worksteal --benchmark-disable
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --benchmark-disable
 
 check: $(READY)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -77,7 +77,8 @@ def gate(history: History, environment: dict[str, str]) -> Gate:
     return run
 
 
-pytestmark = pytest.mark.slow
+# One worker makes and measures the history for all of these.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("gate history")]
 
 
 def test_a_commit_that_changes_nothing_passes(gate: Gate) -> None:
