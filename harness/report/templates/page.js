@@ -24,29 +24,32 @@ const onPaper = (width) => {
 addEventListener("beforeprint", () => onPaper(true));
 addEventListener("afterprint", () => onPaper(false));
 
-// Sorts a table by the column whose heading is pressed: numbers by size, all else by text; a second press turns it round.
+// Sorts a table by the column whose heading is pressed: numbers from the largest, text from A; a second press turns it
+// round. What has no value stays at the end.
 for (const button of document.querySelectorAll("thead button")) {
   button.addEventListener("click", () => {
     const heading = button.closest("th"), body = heading.closest("table").tBodies[0];
     const column = heading.cellIndex, rows = [...body.rows];
-    const down = heading.getAttribute("aria-sort") !== "descending";
-    for (const other of heading.parentNode.cells) other.removeAttribute("aria-sort");
-    heading.setAttribute("aria-sort", down ? "descending" : "ascending");
     const text = (row) => row.cells[column].textContent.trim();
     const ratios = rows.some((row) => /^~?x[\d.]/.test(text(row)));
     const scale = { k: 1e3, M: 1e6, G: 1e9, "µs": 1e-6, ms: 1e-3, min: 60, h: 3600 };
-    const value = (row) => {
+    const number = (row) => {
       // The baseline's own rate stands among ratios to it, and its difference to itself is left out.
       if (row.classList.contains("baseline") && ratios) return 1;
       if (row.classList.contains("baseline") && text(row) === "") return 0;
       const found = text(row).match(/^~?x?([+-]?\d[\d.]*)\s?(µs|ms|min|h|[kMG])?/);
-      return found ? Number(found[1]) * (scale[found[2]] || 1) : text(row);
+      return found ? Number(found[1]) * (scale[found[2]] || 1) : null;
     };
-    const nothing = (one) => one === "-" || one === "";
+    const numeric = rows.some((row) => !row.classList.contains("baseline") && number(row) !== null);
+    const value = numeric ? number : (row) => text(row) || null;
+    const [first, second] = numeric ? ["descending", "ascending"] : ["ascending", "descending"];
+    const order = heading.getAttribute("aria-sort") === first ? second : first;
+    for (const other of heading.parentNode.cells) other.removeAttribute("aria-sort");
+    heading.setAttribute("aria-sort", order);
     body.append(...rows.map((row) => [value(row), row]).sort(([x], [y]) => {
-      if (nothing(x) || nothing(y)) return nothing(x) - nothing(y);
-      const more = typeof x === "number" && typeof y === "number" ? x - y : String(y).localeCompare(String(x));
-      return down ? -more : more;
+      if (x === null || y === null) return (x === null) - (y === null);
+      const more = numeric ? x - y : x.localeCompare(y);
+      return order === "ascending" ? more : -more;
     }).map(([, row]) => row));
   });
 }
