@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from harness.api import UsageError
 from harness.report import units
 from harness.report.charts import charts
 from harness.report.columns import measured_columns, quality_columns, tuned_column, verdict_cell, with_interval
@@ -30,6 +31,9 @@ SCRIPT: Final = "plotly.min.js"
 """Plotly's JavaScript, which all pages of a folder share."""
 
 INDEX: Final = "index.html"
+
+_LISTS: Final = "<h1>Runs</h1>"
+"""What a list of runs is known by."""
 
 _HEAD: Final = re.compile(r'<title>(.*?)</title>\s*<meta name="description" content="(.*?)">', re.DOTALL)
 
@@ -75,13 +79,24 @@ class FailedCases:
 def write_page(view: RunView, folder: Path, rows: tuple[Row, ...] = (), *, name: str = "") -> Path:
     """Write a run's page into a folder, with Plotly's JavaScript beside it; returns ``folder/<name or run id>.html``.
 
-    ``rows`` are the run's, for what failed cases left to read. The folder's index lists all pages in it.
+    ``rows`` are the run's, for what failed cases left to read. The folder's index lists all pages in it. Raises
+    `harness.api.UsageError` where the folder can't be written to, or has an index that is not ours.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_script(folder)
-    path = folder / f"{name or view.info.id}.html"
-    path.write_text(render_page(view, rows), encoding="utf-8")
-    _write_index(folder)
+    index, path = folder / INDEX, folder / f"{name or view.info.id}.html"
+    try:
+        if index.is_file() and _LISTS not in index.read_text(encoding="utf-8", errors="replace"):
+            raise UsageError(
+                f"cannot write pages to {folder}: its {INDEX} is not a list of runs, and would be lost",
+                "choose a folder of its own: harness report --output FOLDER",
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_script(folder)
+        path.write_text(render_page(view, rows), encoding="utf-8")
+        _write_index(folder)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write pages to {folder}: {error.strerror}", "choose a folder you may write to: --output FOLDER"
+        ) from error
     return path
 
 
@@ -141,7 +156,7 @@ def _commits(code: Mapping[str, Mapping[str, Json]]) -> Iterable[str]:
 def _provenance(view: RunView) -> dict[str, str]:
     """The run's circumstances, plugins, code and packages, by name."""
     environment = view.info.environment
-    told = ("environment code", "environment packages")
+    told = ("environment code", "environment packages", "folder")  # a folder says more of the machine than of the run
     facts = {name: str(value) for name, value in circumstances(view).items() if name not in told}
     for one in view.info.plugins:
         said = (one.get(key) for key in ("distribution", "version", "status", "cause"))
@@ -280,7 +295,7 @@ def _write_index(folder: Path) -> None:
     for path in sorted(folder.glob("*.html"), reverse=True):
         if path.name == INDEX:
             continue
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8", errors="replace") as file:
             found = _HEAD.search(file.read(4000))
         if found:
             title, description = map(html.unescape, found.groups())

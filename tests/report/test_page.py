@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.analysis import RunView
+from harness.api import UsageError
 from harness.report.formats import render
 from harness.report.page import INDEX, SCRIPT, render_page, write_page
 from tests import browser
@@ -217,3 +218,26 @@ def test_the_command_writes_the_page_and_says_where(harness: Harness, tmp_path: 
     assert unknown.returncode == 2
     assert "nosuch" in unknown.stderr
     assert "Traceback" not in unknown.stderr
+
+
+def test_a_folder_s_other_files_are_neither_listed_nor_lost(full_view: RunView, tmp_path: Path) -> None:
+    other = b"<title>caf\xe9<script>alert(1)</script></title>"
+    (tmp_path / "other.html").write_bytes(other)
+    write_page(full_view, tmp_path)
+    write_page(full_view, tmp_path)
+    assert "alert" not in (tmp_path / INDEX).read_text()
+    assert (tmp_path / "other.html").read_bytes() == other
+    (tmp_path / INDEX).write_text("my site")
+    with pytest.raises(UsageError, match="not a list of runs"):
+        write_page(full_view, tmp_path)
+    assert (tmp_path / INDEX).read_text() == "my site"
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_clear_line(full_view: RunView, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot write pages to"):
+        write_page(full_view, tmp_path / "file" / "pages")
+
+
+def test_where_the_runs_lie_is_not_published(full_view: RunView) -> None:
+    assert str(full_view.info.folder) not in render_page(full_view)
