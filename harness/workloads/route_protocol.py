@@ -1,0 +1,214 @@
+"""The protocol of the contract ``route``, for any data and model: train, predict, say how evenly tokens were spread."""
+
+from __future__ import annotations
+
+import statistics
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from harness.api import CaseContext, Outcome, Phase, Trial
+from harness.workloads import route_checks
+from harness.workloads.route import Everything, RouteTask, RouteTechnique, Tokens
+from harness.workloads.route_experts import Passage, RoutedLayer
+from harness.workloads.route_models import Batch, RoutedModel
+from harness.workloads.route_training import (
+    Data,
+    Problem,
+    Settings,
+    Trained,
+    balance,
+    curves,
+    features_of,
+    fit,
+    parameters,
+    quality,
+    relief,
+    seed_of,
+    start,
+    step,
+    testing,
+)
+from harness.workloads.training import generator, global_seed
+
+
+class RouteWorkload(ABC):
+    """Fulfils `harness.api.Workload` for one kind of data and one model.
+
+    The seed settles data, the model's start and the order of batches for every technique alike: each is drawn from a
+    generator of its own, and torch's global one is left to the technique.
+    """
+
+    vocabulary: ClassVar[int]
+
+    @abstractmethod
+    def data(self, settings: Settings, seed: int, cache: Path, device: str) -> tuple[Data, tuple[str, ...]]:
+        """The batches of a seed, and notes on where they come from."""
+
+    @abstractmethod
+    def build(self) -> RoutedModel:
+        """The model at random, drawn from torch's global generator, without its routed layers."""
+
+    def prepare(self, context: CaseContext) -> None:
+        """Make what all cases share; nothing where data are drawn anew."""
+
+    def gate(self, technique: RouteTechnique, model: RoutedModel, batch: Batch, seed: int) -> Sequence[str]:
+        """Refuse to score what cannot be scored on these data; notes on what could."""
+        del technique, model, batch, seed
+        return ()
+
+    def evaluate(self, technique: RouteTechnique, context: CaseContext) -> Outcome:
+        """Train, predict, test. Raises FloatingPointError where a training loss is not finite."""
+        with global_seed(context.seed, context.device):
+            with context.phase("load"):
+                problem = self.problem(context)
+            with context.phase("init"):
+                trained = start(technique, problem)
+            data, model, seed = problem.data, trained.model, problem.seed
+            with context.phase("check"):
+                self.gate(technique, model, data.validation[0], seed)
+                removed = relief(model, data.validation[0], seed)
+            with context.phase("train"):
+                fit(trained, problem)
+            with context.phase("test"):
+                notes = self.gate(technique, model, data.validation[0], seed)
+                validation = quality(model, data.validation, seed)
+                test = quality(model, data.test, seed)
+        return Outcome(
+            metrics={
+                "accuracy": test.accuracy,
+                "loss": test.loss,
+                "val_accuracy": validation.accuracy,
+                "val_loss": validation.loss,
+                **balance(test),
+                "relief": removed,
+                **parameters(model, test),
+            },
+            series=curves(trained),
+            notes=(*problem.notes, *notes),
+        )
+
+    def open(self, technique: RouteTechnique, context: CaseContext) -> Trial:
+        """A training step and the prediction of one batch; as probes the part of each that is routing."""
+        with global_seed(context.seed, context.device):
+            problem = self.problem(context)
+            with context.phase("init"):
+                trained = start(technique, problem)
+        for group in trained.optimizer.param_groups:
+            group["lr"] = 0.0  # so that the thousandth step is like the first
+        batch = problem.data.train()
+        phases = {
+            "train": Phase(run=_Training(trained, batch), samples=len(batch)),
+            "infer": Phase(run=_Inference(trained.model, batch, problem.seed), samples=len(batch)),
+        }
+        return Trial(
+            phases=phases,
+            probes={
+                f"routing_{name}": Phase(
+                    run=_Routing(trained.model, batch, training=name == "train"), samples=len(batch)
+                )
+                for name in phases
+            },
+            figures=_routing_shares,
+        )
+
+    def check(self, technique: RouteTechnique, context: CaseContext) -> None:
+        """Hold the technique to the contract, on this workload's own model and data."""
+        with global_seed(context.seed, context.device):
+            problem = self.problem(context)
+            trained = route_checks.check(technique, problem)
+            self.gate(technique, trained.model, problem.data.validation[0], problem.seed)
+
+    def problem(self, context: CaseContext) -> Problem:
+        """The data, the model's start and the task of a case. Raises UsageError for settings that make no sense."""
+        settings = Settings.read(context.settings)
+        data, notes = self.data(settings, context.seed, context.cache, context.device)
+        torch.manual_seed(seed_of(context.seed, "model"))
+        model = self.build().to(context.device)
+        task = RouteTask(
+            width=model.width,
+            vocabulary=self.vocabulary,
+            layers=model.layers,
+            experts=settings.experts,
+            hidden=settings.hidden,
+            active=settings.active,
+            tokens=settings.batch_size,
+            generator=generator(context.seed, "technique"),
+        )
+        return Problem(model=model, task=task, data=data, settings=settings, seed=context.seed, notes=notes)
+
+
+class _Training:
+    """A training step on one batch."""
+
+    def __init__(self, trained: Trained, batch: Batch) -> None:
+        self._trained = trained
+        self._batch = batch
+
+    def __call__(self) -> None:
+        if not self._trained.model.training:
+            self._trained.model.train()
+        step(self._trained, self._batch)
+
+
+class _Inference:
+    """The prediction of one batch."""
+
+    def __init__(self, model: RoutedModel, batch: Batch, seed: int) -> None:
+        self._model = model
+        self._batch = batch
+        self._seed = seed
+
+    def __call__(self) -> Tensor:
+        with testing(self._model, self._seed):
+            return self._model(self._batch, [])
+
+
+class _Routing:
+    """What a step or a prediction does beside the model and its experts, which hand back what they are given.
+
+    That is the routers, the dispatch to a buffer grouped by expert, the weighted sum of what comes back, auxiliary
+    losses, updates, and in training the gradients of all that.
+    """
+
+    def __init__(self, model: RoutedModel, batch: Batch, *, training: bool) -> None:
+        self._training = training
+        with torch.no_grad():
+            self._routed = [
+                (layer, tokens)
+                for layer, tokens in zip(model.routed(), features_of(model, batch), strict=True)
+                if not isinstance(layer.router(tokens), Everything)
+            ]
+
+    def __call__(self) -> None:
+        with torch.set_grad_enabled(self._training):
+            for layer, tokens in self._routed:
+                layer.router.train(self._training)
+                self._pass(layer, tokens)
+
+    def _pass(self, layer: RoutedLayer, tokens: Tokens) -> None:
+        trace: list[Passage] = []
+        features = tokens.features.detach().requires_grad_(self._training)
+        output = layer(Tokens(features=features, ids=tokens.ids), trace, compute=torch.mul)
+        if not self._training:
+            return
+        loss = output.sum() if trace[0].loss is None else output.sum() + trace[0].loss
+        loss.backward()  # type: ignore[no-untyped-call]
+        layer.router.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            layer.router.after_step(trace[0].load)
+
+
+def _routing_shares(seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Routing's share of a training step and of a prediction, per cent: medians over rounds."""
+    return {
+        f"{name}_routing_share": 100
+        * statistics.median(
+            routing / whole for routing, whole in zip(seconds[f"routing_{name}"], seconds[name], strict=True)
+        )
+        for name in ("train", "infer")
+    }

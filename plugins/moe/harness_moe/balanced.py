@@ -1,0 +1,83 @@
+"""Routing that is balanced by how it is made: experts choose tokens, or a plan with even columns is drawn up."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from harness.workloads.route import Layout, Router, RouteTask, Sparse, Tokens
+from harness_moe.base import Gate, Technique, assignments, capacity
+
+
+class ExpertChoice(Technique):
+    """Each expert takes the ``k T / E`` tokens with its highest softmax scores, which are the weights.
+
+    A token may be taken by all experts or by none, and whether it is depends on the tokens that come after it.
+    """
+
+    weights = (0.0, 1.0)
+    causal = False
+
+    def __init__(self, k: int = 2) -> None:
+        self.k = k
+
+    def router(self, task: RouteTask, layout: Layout) -> Router:
+        """Scores, read by column."""
+        return ExpertChoiceRouter(self.k, task, layout)
+
+
+class ExpertChoiceRouter(Gate):
+    """Lets experts choose among all tokens of a batch."""
+
+    def __init__(self, k: int, task: RouteTask, layout: Layout) -> None:
+        super().__init__(task, layout)
+        self._k = k
+
+    def forward(self, tokens: Tokens) -> Sparse:
+        """As many tokens for every expert."""
+        scores = self.gate(tokens.features).softmax(1)
+        weight, token = scores.T.topk(capacity(1.0, len(tokens), self.experts, self._k))
+        expert = torch.arange(self.experts, device=token.device).repeat_interleave(token.shape[1])
+        return Sparse(token=token.flatten(), expert=expert, weight=weight.flatten())
+
+
+class Sinkhorn(Technique):
+    """In training the best expert of a plan that `plan` balances, at test that of the logits; weight sigmoid(logit).
+
+    The weight is that of BASE layers (arXiv:2103.16716), the plan that of S-BASE (arXiv:2202.01169, appendix B).
+    """
+
+    weights = (0.0, 1.0)
+
+    def __init__(self, iterations: int = 8) -> None:
+        self.iterations = iterations
+
+    def router(self, task: RouteTask, layout: Layout) -> Router:
+        """One that balances a batch."""
+        return SinkhornRouter(self.iterations, task, layout)
+
+
+class SinkhornRouter(Gate):
+    """Top-1 of balanced scores."""
+
+    def __init__(self, iterations: int, task: RouteTask, layout: Layout) -> None:
+        super().__init__(task, layout)
+        self._iterations = iterations
+
+    def forward(self, tokens: Tokens) -> Sparse:
+        """One expert a token."""
+        logits = self.gate(tokens.features)
+        scores = plan(logits.detach(), self._iterations) if self.training else logits
+        expert = scores.argmax(1, keepdim=True)
+        return assignments(expert, logits.gather(1, expert).sigmoid())
+
+
+def plan(logits: Tensor, iterations: int) -> Tensor:
+    """``exp(logits)`` scaled by rows and columns in turn: rows sum to 1, columns, at last, to tokens / experts."""
+    tokens, experts = logits.shape
+    scaled = logits.log_softmax(1)
+    even = torch.tensor(tokens / experts, dtype=logits.dtype, device=logits.device).log()
+    for _ in range(iterations):
+        scaled = scaled - scaled.logsumexp(1, keepdim=True)
+        scaled = scaled - scaled.logsumexp(0, keepdim=True) + even
+    return scaled.exp()

@@ -1,0 +1,138 @@
+"""Routing to experts that take only so many tokens."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from harness.api import NotApplicable
+from harness.workloads.route import Layout, Router, RouteTask, Sparse, Tokens
+from harness_moe.base import Gate, Technique, assignments, balance_loss, capacity, shares
+
+
+class Switch(Technique):
+    """The best expert of a softmax, weighted by its probability, while it has room: ``ceil(capacity T / E)`` tokens.
+
+    Tokens come in the order of their places. ``alpha`` weighs `balance_loss` (arXiv:2101.03961, section 2.2).
+    """
+
+    weights = (0.0, 1.0)
+    equivariant = False
+
+    def __init__(self, capacity: float = 1.25, alpha: float = 0.01) -> None:
+        self.capacity = capacity
+        self.alpha = alpha
+
+    def router(self, task: RouteTask, layout: Layout) -> Router:
+        """Top-1."""
+        return SwitchRouter(self, task, layout)
+
+
+class SwitchRouter(Gate):
+    """Sends every token to one expert."""
+
+    def __init__(self, technique: Switch, task: RouteTask, layout: Layout) -> None:
+        super().__init__(task, layout)
+        self._technique = technique
+
+    def forward(self, tokens: Tokens) -> Sparse:
+        """First come, first served."""
+        probabilities = self.gate(tokens.features).softmax(1)
+        weight, expert = probabilities.max(1, keepdim=True)
+        loss = self._technique.alpha * balance_loss(probabilities, shares(expert, self.experts))
+        limit = capacity(self._technique.capacity, len(tokens), self.experts)
+        return assignments(expert, weight, limit=limit, loss=loss if self.training else None)
+
+
+class GShard(Technique):
+    """The best expert, and the second with probability ``min(1, 2 g2)``, at test always; weights g1 / (g1 + g2).
+
+    All first choices go before all second ones, so that a later token can take an earlier one's second expert away;
+    an expert has room for ``2 capacity T / E`` tokens (arXiv:2006.16668, algorithm 1). The auxiliary loss counts
+    first choices.
+    """
+
+    weights = (0.5, 1.0)
+    equivariant = False
+    causal = False
+    k = 2
+
+    def __init__(self, capacity: float = 1.25, alpha: float = 0.01) -> None:
+        self.capacity = capacity
+        self.alpha = alpha
+
+    def router(self, task: RouteTask, layout: Layout) -> Router:
+        """Top-2."""
+        return GShardRouter(self, task, layout)
+
+
+class GShardRouter(Gate):
+    """Draws from torch's global generator which second choices are sent."""
+
+    def __init__(self, technique: GShard, task: RouteTask, layout: Layout) -> None:
+        super().__init__(task, layout)
+        self._technique = technique
+
+    def forward(self, tokens: Tokens) -> Sparse:
+        """First choices, then those second ones that are sent."""
+        probabilities = self.gate(tokens.features).softmax(1)
+        best, expert = probabilities.topk(2)
+        weight = best / best.sum(1, keepdim=True)
+        limit = capacity(self._technique.capacity, len(tokens), self.experts, k=2)
+        if not self.training:
+            return assignments(expert, weight, limit=limit)
+        loss = self._technique.alpha * balance_loss(probabilities, shares(expert[:, 0], self.experts))
+        every = assignments(expert, weight, limit=limit, loss=loss)
+        second = torch.rand(len(tokens), device=weight.device) < 2 * weight[:, 1].detach()
+        sent = torch.cat([torch.ones_like(second), second])
+        return Sparse(
+            token=every.token[sent], expert=every.expert[sent], weight=every.weight[sent], capacity=limit, loss=loss
+        )
+
+
+class WideNet(Technique):
+    """One router, one set of experts and one attention for all layers, each with norms of its own.
+
+    A token goes to the ``k`` best of the softmax of noisy logits, deviation 1 / experts, while these have room for
+    ``capacity k T / E`` tokens; the probabilities are the weights (arXiv:2107.11817, section 2).
+    """
+
+    weights = (0.0, 1.0)
+    equivariant = False
+
+    def __init__(self, experts: int = 4, k: int = 2, capacity: float = 1.2, alpha: float = 0.01) -> None:
+        if not 1 <= k <= experts:
+            raise ValueError(f"k {k}: expected 1 to {experts}, the number of experts")
+        self.experts = experts
+        self.k = k
+        self.capacity = capacity
+        self.alpha = alpha
+
+    def layout(self, task: RouteTask) -> Layout:
+        """Shared. Raises NotApplicable where the model has a single routed layer."""
+        if task.layers < 2:
+            raise NotApplicable("one routed layer: there is no depth to share it over")
+        return Layout(experts=self.experts, hidden=task.at_equal_cost(self.k).hidden, shared=True)
+
+    def router(self, task: RouteTask, layout: Layout) -> Router:
+        """The only one."""
+        return WideNetRouter(self, task, layout)
+
+
+class WideNetRouter(Gate):
+    """Draws its noise from torch's global generator."""
+
+    def __init__(self, technique: WideNet, task: RouteTask, layout: Layout) -> None:
+        super().__init__(task, layout)
+        self._technique = technique
+
+    def forward(self, tokens: Tokens) -> Sparse:
+        """The best of noisy logits, first choices first."""
+        logits: Tensor = self.gate(tokens.features)
+        if self.training:
+            logits = logits + torch.randn_like(logits) / self.experts
+        probabilities = logits.softmax(1)
+        weight, expert = probabilities.topk(self._technique.k)
+        loss = self._technique.alpha * balance_loss(probabilities, shares(expert, self.experts))
+        limit = capacity(self._technique.capacity, len(tokens), self.experts, self._technique.k)
+        return assignments(expert, weight, limit=limit, loss=loss if self.training else None)

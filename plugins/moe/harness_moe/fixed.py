@@ -1,0 +1,69 @@
+"""Routing that learns nothing: by a hash of the token's id, and at random."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from harness.workloads.route import Layout, Router, RouteTask, Sparse, Tokens
+from harness_moe.base import Technique, assignments
+
+
+class Hash(Technique):
+    """``k`` different experts by the token's id, the same for ever, all with weight 1 / k (arXiv:2106.04426)."""
+
+    learned = False
+
+    def __init__(self, k: int = 2) -> None:
+        self.k = k
+
+    def router(self, task: RouteTask, layout: Layout) -> Router:
+        """A table, drawn at random."""
+        keys = torch.rand(task.vocabulary, layout.experts, generator=task.generator)
+        return Table(keys.argsort(1)[:, : self.k].contiguous())
+
+
+class Table(Router):
+    """Looks a token's experts up; ``experts`` is int64 ``(vocabulary, k)``."""
+
+    experts: Tensor
+
+    def __init__(self, experts: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("experts", experts)
+
+    def forward(self, tokens: Tokens) -> Sparse:
+        """Features play no part."""
+        return _evenly(self.experts[tokens.ids], tokens)
+
+
+class Random(Technique):
+    """``k`` different experts, drawn for every token anew, at test too, all with weight 1 / k."""
+
+    learned = False
+    equivariant = False
+
+    def __init__(self, k: int = 2) -> None:
+        self.k = k
+
+    def router(self, task: RouteTask, layout: Layout) -> Router:  # noqa: ARG002
+        """One that draws."""
+        return Drawn(self.k, layout.experts)
+
+
+class Drawn(Router):
+    """Draws from torch's global generator."""
+
+    def __init__(self, k: int, experts: int) -> None:
+        super().__init__()
+        self._k = k
+        self._experts = experts
+
+    def forward(self, tokens: Tokens) -> Sparse:
+        """Uniform."""
+        keys = torch.rand(len(tokens), self._experts, device=tokens.ids.device)
+        return _evenly(keys.topk(self._k).indices, tokens)
+
+
+def _evenly(expert: Tensor, tokens: Tokens) -> Sparse:
+    return assignments(expert, tokens.features.new_full(expert.shape, 1 / expert.shape[1]))

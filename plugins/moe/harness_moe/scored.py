@@ -1,0 +1,69 @@
+"""Top-k of a score, and three ways to keep it in balance: a bias that follows the load, and two auxiliary losses."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from harness.workloads.route import Layout, Router, RouteTask, Sparse, Tokens
+from harness_moe.base import Gate, Technique, assignments, balance_loss, shares, z_loss
+
+SCORES = ("softmax", "sigmoid")
+
+
+class Scored(Technique):
+    """The ``k`` experts with the best score of a token, weighted by their scores, which are made to sum to 1.
+
+    With ``u`` above 0, a bias is added to the scores for the choice, never for the weights; after each step the bias
+    of an expert with more than the mean load falls by ``u``, that of one with less rises by it (arXiv:2408.15664,
+    algorithm 1). ``alpha`` weighs `balance_loss`, with scores divided by their sum, and ``z`` weighs `z_loss`.
+    """
+
+    def __init__(self, k: int = 2, score: str = "softmax", u: float = 0.0, alpha: float = 0.0, z: float = 0.0) -> None:
+        if score not in SCORES:
+            raise ValueError(f"score {score!r}: expected {' or '.join(SCORES)}")
+        self.k = k
+        self.score = score
+        self.u = u
+        self.alpha = alpha
+        self.z = z
+
+    def router(self, task: RouteTask, layout: Layout) -> Router:
+        """One with a bias of its own."""
+        return ScoredRouter(self, task, layout)
+
+
+class ScoredRouter(Gate):
+    """Scores every expert. ``bias`` is ``(experts,)``."""
+
+    bias: Tensor
+
+    def __init__(self, technique: Scored, task: RouteTask, layout: Layout) -> None:
+        super().__init__(task, layout)
+        self._technique = technique
+        self.register_buffer("bias", torch.zeros(layout.experts))
+
+    def forward(self, tokens: Tokens) -> Sparse:
+        """The best of score and bias, weighted by the score alone."""
+        logits = self.gate(tokens.features)
+        scores = logits.softmax(1) if self._technique.score == "softmax" else logits.sigmoid()
+        expert = (scores.detach() + self.bias).topk(self._technique.k).indices
+        weight = scores.gather(1, expert)
+        return assignments(expert, weight / weight.sum(1, keepdim=True), loss=self._loss(logits, scores, expert))
+
+    def after_step(self, load: Tensor) -> None:
+        """Move every bias against its expert's load."""
+        if self._technique.u:
+            self.bias += self._technique.u * torch.sign(load.mean() - load)
+
+    def _loss(self, logits: Tensor, scores: Tensor, expert: Tensor) -> Tensor | None:
+        one = self._technique
+        if not self.training or not (one.alpha or one.z):
+            return None
+        loss = logits.new_zeros(())
+        if one.alpha:
+            probabilities = scores / scores.sum(1, keepdim=True)
+            loss = loss + one.alpha * balance_loss(probabilities, shares(expert, self.experts))
+        if one.z:
+            loss = loss + one.z * z_loss(logits)
+        return loss

@@ -1,0 +1,48 @@
+"""Soft mixture of experts: nothing is chosen, everything is mixed."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from harness.workloads import route
+from harness.workloads.route import Layout, Router, RouteTask, Tokens
+from harness_moe.base import Technique
+
+
+class Soft(Technique):
+    """Slots are mixtures of tokens by a softmax over tokens, outputs mixtures of slots by a softmax over slots.
+
+    ``slots`` of each expert (arXiv:2308.00951, section 2.1). As all tokens of a batch are mixed, a token sees those
+    that come after it. The arithmetic of experts depends on the slots only, not on the tokens.
+    """
+
+    causal = False
+
+    def __init__(self, slots: int = 16) -> None:
+        self.slots = slots
+
+    def layout(self, task: RouteTask) -> Layout:
+        """The task's own experts."""
+        return Layout(experts=task.experts, hidden=task.hidden)
+
+    def router(self, task: RouteTask, layout: Layout) -> Router:
+        """One with parameters for every slot."""
+        return SoftRouter(self.slots, task, layout)
+
+
+class SoftRouter(Router):
+    """Logits ``(tokens, experts * slots)``, read by column and by row."""
+
+    def __init__(self, slots: int, task: RouteTask, layout: Layout) -> None:
+        super().__init__()
+        self._shape = (layout.experts, slots)
+        self.slots = nn.Parameter(torch.randn(task.width, layout.experts * slots) * task.width**-0.5)
+
+    def forward(self, tokens: Tokens) -> route.Soft:
+        """Both ways."""
+        logits = tokens.features @ self.slots
+        return route.Soft(
+            dispatch=logits.softmax(0).unflatten(1, self._shape),
+            combine=logits.softmax(1).unflatten(1, self._shape),
+        )
