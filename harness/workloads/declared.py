@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from harness.api import Json, Lane, Metric, WorkloadSpec
+from harness.workloads.route_declared import ROUTE_METRICS, ROUTE_WORKLOADS
 
 _FINETUNE_METRICS: Final = (
     "accuracy",
@@ -156,6 +157,7 @@ WORKLOADS: Final = (
         metrics=_FINETUNE_METRICS,
         settings={**_FINETUNE_SETTINGS, "steps": 80, "batch_size": 16},  # half the cost of 100 of 32, the same picture
     ),
+    *ROUTE_WORKLOADS,
 )
 
 
@@ -189,4 +191,5 @@ METRICS: Final = (
             _metric(f"{phase}_throughput", "samples/s", "higher", "time", f"samples a second of one {what}"),
         )
     ),
+    *ROUTE_METRICS,
 )
