@@ -237,9 +237,19 @@ class Trial:
     """A technique built on a workload's model, ready to be stepped phase by phase, in order.
 
     The memory lane lets go of each phase once it is measured: a later one may then free what only an earlier one used.
+
+    ``probes`` are timed in the same rounds as the phases and compared with nobody: what the workload needs to know
+    beside them, such as the time of one part of a phase or a limit of the machine. ``figures`` is told the seconds a
+    call, round by round, of all phases and probes by name, and gives metrics of the time lane that follow from them.
     """
 
     phases: Mapping[str, Phase]
+    probes: Mapping[str, Phase] = field(default_factory=dict)
+    figures: Callable[[Mapping[str, Sequence[float]]], Mapping[str, float]] | None = None
+
+    def __post_init__(self) -> None:
+        if twice := self.phases.keys() & self.probes.keys():
+            raise ValueError(f"{sorted(twice)} are both phases and probes of a trial: give each a name of its own")
 
 
 class Workload(Protocol):

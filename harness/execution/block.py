@@ -120,6 +120,9 @@ def _summary(contestant: _Contestant, baseline: _Contestant | None) -> Reply:
     if contestant.opened["init"]:
         samples["init"] = contestant.opened["init"]
         metrics["init_time"] = statistics.median(contestant.opened["init"])
+    for probe in contestant.opened["probes"]:
+        samples[probe] = contestant.seconds(probe)
+    metrics |= contestant.end.metrics
     notes = [*contestant.end.notes]
     for phase, batch in contestant.opened["batches"].items():
         kept = _clean(contestant, baseline, phase)

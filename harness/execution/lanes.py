@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
-from harness.api import CannotStack, CaseContext, Incorrect, NotApplicable, Outcome, Reply, Status, Trial
+from harness.api import CannotStack, CaseContext, Incorrect, NotApplicable, Outcome, Phase, Reply, Status, Trial
 from harness.execution.messages import Act, Job, Message, Task
 from harness.measure import clock, memory
 
@@ -83,6 +83,7 @@ class Contestant:
         self._job = job
         self._trial: Trial | None = None
         self._repeats: dict[str, int] = {}
+        self._seconds: dict[str, list[float]] = {}
 
     def take(self, act: Act) -> Message | Reply:
         """Do what a turn asks for: a message answers it, the reply ends it."""
@@ -103,7 +104,7 @@ class Contestant:
             stage.workload.check(stage.technique(), stage.context)
         builds, inits = self._build(stage)
         assert self._trial is not None
-        for name, phase in self._trial.phases.items():
+        for name, phase in self._measured():
             with self.phases(f"warm-up of {name}"):
                 clock.warm_up(phase.run, device=stage.device)
                 self._repeats[name] = clock.calibrate(phase.run, device=stage.device)
@@ -111,7 +112,7 @@ class Contestant:
         gc.freeze()
         gc.disable()
         batches = {name: phase.samples for name, phase in self._trial.phases.items()}
-        return {"build": builds, "init": inits, "batches": batches}
+        return {"build": builds, "init": inits, "batches": batches, "probes": list(self._trial.probes)}
 
     def _build(self, stage: _Stage) -> tuple[list[float], list[float]]:
         """Open the trial a few times over and keep the last; seconds of the builds and of the inits in them."""
@@ -134,21 +135,29 @@ class Contestant:
         assert self._trial is not None
         gc.collect()
         samples: dict[str, tuple[float, bool]] = {}
-        for name, phase in self._trial.phases.items():
+        for name, phase in self._measured():
             with self.phases(name):
                 repeats = self._repeats[name]
                 if repeats > 1:
                     phase.run()  # the others have emptied the caches, which a short phase would feel
                 sample = clock.take(phase.run, repeats=repeats, device=self._job.case.device)
             samples[name] = sample.seconds, sample.interruptions > 0
+            self._seconds.setdefault(name, []).append(sample.seconds)
         return samples
 
+    def _measured(self) -> list[tuple[str, Phase]]:
+        """The phases in their order, then the probes."""
+        assert self._trial is not None
+        return [*self._trial.phases.items(), *self._trial.probes.items()]
+
     def _close(self) -> Reply:
-        """What is known here; the numbers are the runner's to put together."""
+        """What is known here; what is compared with others is the runner's to put together."""
+        assert self._trial is not None
+        figures = self._trial.figures(self._seconds) if self._trial.figures else {}
         self._trial = None
         gc.enable()
         gc.unfreeze()
-        return Reply(status="ok", phases=self.phases.seconds)
+        return _finite(figures, self.phases.seconds)
 
 
 def merge_peaks(passes: Sequence[Reply]) -> Reply:
@@ -229,16 +238,20 @@ def _evaluate(stage: _Stage) -> Reply:
 
 
 def _quality(outcome: Outcome, seconds: Mapping[str, float], *more_notes: str) -> Reply:
-    metrics = {name: float(value) for name, value in outcome.metrics.items()}
     series, notes = _finite_series(outcome.series)
+    reply = _finite(outcome.metrics, seconds)
+    return replace(reply, series=series, notes=(*outcome.notes, *notes, *more_notes))
+
+
+def _finite(figures: Mapping[str, float], seconds: Mapping[str, float]) -> Reply:
+    """The reply that holds the figures; an error where one is NaN or infinite."""
+    metrics = {name: float(value) for name, value in figures.items()}
     wrong = [f"{name} is {value}" for name, value in metrics.items() if not math.isfinite(value)]
     return Reply(
         status="error" if wrong else "ok",
         reason=", ".join(wrong),
         metrics={} if wrong else metrics,
-        series=series,
         phases=seconds,
-        notes=(*outcome.notes, *notes, *more_notes),
     )
 
 

@@ -13,7 +13,7 @@ from harness.execution import block
 
 from .conftest import make_case
 
-OPENED = {"build": [3.0, 1.0, 2.0], "init": [0.3, 0.1, 0.2], "batches": {"train": 8}}
+OPENED = {"build": [3.0, 1.0, 2.0], "init": [0.3, 0.1, 0.2], "batches": {"train": 8}, "probes": []}
 
 
 def play(contestants, rounds, answer):
@@ -91,6 +91,21 @@ def test_figures_are_medians_of_the_samples(seconds):
     assert reply.metrics["train_time"] == statistics.median(reply.samples["train"])
     assert reply.metrics["train_throughput"] == pytest.approx(8 / reply.metrics["train_time"])
     assert (reply.metrics["build_time"], reply.metrics["init_time"]) == (2.0, 0.2)
+
+
+def test_probes_leave_their_samples_and_figures_join_those_of_the_phases():
+    running = block.run([make_case("Technique", "time")], 2)
+    next(running)
+    running.send({**OPENED, "probes": ["part"]})
+    for _ in range(2):
+        running.send({"train": (2.0, False), "part": (0.5, True)})
+    with pytest.raises(StopIteration) as end:
+        running.send(Reply(status="ok", metrics={"share": 0.25}))
+    [reply] = end.value.value
+    assert reply.samples["part"] == [0.5, 0.5]
+    assert reply.metrics["share"] == 0.25
+    assert reply.metrics["train_time"] == 2.0
+    assert not any("part" in name for name in reply.metrics)
 
 
 def test_a_spread_past_a_tenth_is_noted():

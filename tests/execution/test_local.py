@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 
@@ -102,6 +103,14 @@ def test_samples_are_paired_with_the_baselines_of_the_same_rounds(timed):
     baseline, other = timed
     assert "baseline.train" not in baseline.samples
     assert len(other.samples["baseline.train"]) == len(other.samples["train"]) >= 5
+
+
+def test_a_trial_tells_figures_of_its_phases_and_probes(executor):
+    cases = (make_case("Parted", "time", ms=20), make_case("Parted", "time", ms=20, instead=math.inf))
+    [[told, infinite]] = finish(executor, [Unit(cases=cases)])
+    assert told.metrics["share"] == pytest.approx(0.25, rel=0.1)
+    assert len(told.samples["part"]) >= 5
+    assert (infinite.status, infinite.reason) == ("error", "share is inf")
 
 
 def test_a_waiting_contestant_uses_no_processor(executor):

@@ -8,6 +8,7 @@ import os
 import random
 import re
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -35,7 +36,9 @@ class Toy:
         with context.phase("init"):
             technique.build()
         return Trial(
-            phases={"train": Phase(run=technique.train, samples=8), "infer": Phase(run=technique.infer, samples=4)}
+            phases={"train": Phase(run=technique.train, samples=8), "infer": Phase(run=technique.infer, samples=4)},
+            probes={"part": Phase(run=technique.part, samples=1)} if hasattr(technique, "part") else {},
+            figures=getattr(technique, "figures", None),
         )
 
     def check(self, technique, context):
@@ -194,6 +197,17 @@ class Sleeps(Technique):
         time.sleep(self.ms / 1000)
 
     infer = train
+
+
+class Parted(Sleeps):
+    """Has a part that takes a quarter of its step, and says so; or says ``instead``."""
+
+    def part(self):
+        time.sleep(self.ms / 4000)
+
+    def figures(self, seconds):
+        share = statistics.median(seconds["part"]) / statistics.median(seconds["train"])
+        return {"share": getattr(self, "instead", share)}
 
 
 class Logs(Technique):
