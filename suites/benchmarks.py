@@ -33,15 +33,11 @@ LAST_CHARACTERS = 2000
 
 FAILED = ("error", "incorrect", "oom", "timeout", "crash", "lost")
 
-# series, unit, what a person reads
-MEASURED = (
-    ("train_time", "seconds", "a training step"),
-    ("infer_time", "seconds", "an inference batch"),
-    ("train_tensor_peak", "bytes", "live tensors, training"),
-    ("infer_tensor_peak", "bytes", "live tensors, inference"),
-    ("train_process_peak", "bytes", "process memory, training"),
-    ("trainable_parameters", "parameters", "trainable parameters"),
-)
+PHASES = {"train": ("a training step", "training"), "infer": ("an inference batch", "inference")}
+"""What a person calls one call of a phase, and the phase; others are called by their names."""
+
+Series = tuple[str, str, str]
+"""Its name, its unit, and what a person reads."""
 
 Values = dict[str, dict[str, list[float] | str]]
 """By workload and series: its samples, or why there are none. What does not apply is not there."""
@@ -126,8 +122,11 @@ def why_absent(suite: str, technique: str) -> str | None:
     return None
 
 
-def measure(suite: str, technique: str, quality: dict[str, Any]) -> dict[str, Any]:
-    """Run a technique once, with its baseline, and read what it left: ``{"values": ...}`` or ``{"absent": reason}``."""
+def measure(suite: str, technique: str, quality: dict[str, Any], series: list[str]) -> dict[str, Any]:
+    """Run a technique once, with its baseline, and read what it left: ``{"values": ...}`` or ``{"absent": reason}``.
+
+    ``series`` are to be read beside the quality's.
+    """
     store = STATE / "store" / os.environ.get("ASV_COMMIT", "unknown")
     before = set(store.glob("runs/*"))
     options = ("--suite", suite, "--technique", technique, "--track", "--quiet", "--store", str(store))
@@ -142,20 +141,20 @@ def measure(suite: str, technique: str, quality: dict[str, Any]) -> dict[str, An
     (run,) = runs
     lines = (run / "rows.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [row for row in map(json.loads, lines) if row["technique"] == technique]
-    return {"values": values_of(rows, quality)}
+    return {"values": values_of(rows, quality, series)}
 
 
 # ---------------------------------------------------------------------------------------------- reading rows
 
 
-def values_of(rows: list[dict[str, Any]], quality: dict[str, Any]) -> Values:
+def values_of(rows: list[dict[str, Any]], quality: dict[str, Any], names: list[str]) -> Values:
     """The series' samples by workload, from the rows of one technique as stored."""
     found: Values = {}
     for workload in {row["workload"] for row in rows}:
         own = [row for row in rows if row["workload"] == workload]
         reasons = [f"{row['lane']}, seed {row['seed']}: {row['status']}: {row['reason']}" for row in own if _bad(row)]
         series: dict[str, list[float] | str] = {}
-        for name in (quality["series"], *(name for name, _, _ in MEASURED)):
+        for name in dict.fromkeys([quality["series"], *names]):
             samples = list(_samples(own, name, quality))
             lanes = {row["lane"] for row in own if _bad(row)}
             if reasons and (not samples or (name == quality["series"] and "accuracy" in lanes)):
@@ -179,8 +178,18 @@ def _samples(rows: list[dict[str, Any]], name: str, quality: dict[str, Any]) -> 
         rounds = row["samples"].get(name.removesuffix("_time")) if name.endswith("_time") else None
         if rounds:
             yield from map(float, rounds)
+        elif name == quality["series"]:
+            yield LOWER[quality["form"]](float(value))
         else:
-            yield 100.0 - float(value) if name == "error" else float(value)
+            yield float(value)
+
+
+LOWER: dict[str, Callable[[float], float]] = {
+    "itself": lambda value: value,
+    "error": lambda value: 100.0 - value,
+    "inverse": lambda value: 1 / max(value, 1e-12),
+}
+"""How a quality becomes one of which less is better, and that JSON can hold."""
 
 
 def report(data: dict[str, Any], key: str, series: str) -> float | dict[str, Any]:
@@ -216,7 +225,7 @@ def _once(name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def _family(
-    group: str, name: str, title: str, version: str, keys: tuple[str, list[str]], series: list[tuple[str, str, str]],
+    group: str, name: str, title: str, version: str, keys: tuple[str, list[str]], series: list[Series],
     make: Callable[[], dict[str, Any]],
 ) -> type:  # fmt: skip
     """A class of benchmarks that read what ``make`` measures, once; ``keys`` are the parameter's name and values.
@@ -251,22 +260,35 @@ def _family(
 
 
 def quality_of(suite: dict[str, Any]) -> dict[str, Any]:
-    """How a suite's quality is followed: as it is, or as the error where higher is better."""
+    """How a suite's quality is followed: as it is, or where higher is better as the error or the inverse."""
+    own, unit = suite["quality"], suite["unit"]
     if not suite["higher_is_better"]:
-        return {"id": suite["quality"], "series": suite["quality"], "unit": suite["unit"]}
-    if suite["unit"] != "%":
-        raise ValueError(f"suite {suite['suite']}: {suite['quality']} in {suite['unit']!r} has no lower-is-better form")
-    return {"id": suite["quality"], "series": "error", "unit": "%"}
+        return {"id": own, "series": own, "unit": unit, "form": "itself"}
+    if unit == "%":
+        return {"id": own, "series": "error", "unit": "%", "form": "error"}
+    return {"id": own, "series": f"inverse_{own}", "unit": f"1/({unit})" if unit else "", "form": "inverse"}
+
+
+def measured_of(phases: list[str]) -> list[Series]:
+    """The series that are followed beside the quality, for a suite whose workloads have these phases."""
+    called = {phase: PHASES.get(phase, (phase, phase)) for phase in phases}
+    return [
+        *((f"{phase}_time", "seconds", one) for phase, (one, _) in called.items()),
+        *((f"{phase}_tensor_peak", "bytes", f"live tensors, {name}") for phase, (_, name) in called.items()),
+        *((f"{phase}_process_peak", "bytes", f"process memory, {called[phase][1]}") for phase in phases[:1]),
+        ("trainable_parameters", "parameters", "trainable parameters"),
+    ]
 
 
 def technique_families(suite: dict[str, Any]) -> Iterator[type]:
     """A class for each technique of a suite."""
     quality = quality_of(suite)
     own = (quality["series"], quality["unit"], quality["series"])
+    others = [one for one in measured_of(suite["phases"]) if one[0] != own[0]]
     for technique in suite["techniques"]:
 
         def make(technique: str = technique) -> dict[str, Any]:
-            return measure(suite["suite"], technique, quality)
+            return measure(suite["suite"], technique, quality, [name for name, _, _ in others])
 
         yield _family(
             safe(suite["suite"]),
@@ -274,7 +296,7 @@ def technique_families(suite: dict[str, Any]) -> Iterator[type]:
             f"{suite['suite']} · {technique}",
             f"{VERSION}.{suite['version']}",
             ("workload", suite["workloads"]),
-            [own, *(one for one in MEASURED if one[0] != own[0])],
+            [own, *others],
             make,
         )
 

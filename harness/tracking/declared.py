@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from harness.api import ENTRY_POINT_GROUP, UsageError
 from harness.host import load_host, warn
+from harness.pins import base_of
 
 if TYPE_CHECKING:
     from harness.host import Host
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Followed:
-    """A suite that is followed: ``quality`` is its first metric, the others are those every run measures."""
+    """A suite that is followed: ``quality`` is its first metric, ``phases`` are those that its workloads step."""
 
     suite: str
     version: int
@@ -31,6 +32,7 @@ class Followed:
     quality: str
     unit: str
     higher_is_better: bool
+    phases: tuple[str, ...]
 
 
 def plugin_modules(root: Path) -> dict[str, Path]:
@@ -62,6 +64,7 @@ def followed_suites(host: Host) -> list[Followed]:
             warn(f"suite {full} is not followed: {error.problems[0]}")
             continue
         quality = host.metrics[plan.suite.quality]
+        stepped = (host.workloads[base_of(name)].spec.phases for name in plan.suite.workloads)
         found.append(
             Followed(
                 suite=plan.suite.id,
@@ -71,6 +74,7 @@ def followed_suites(host: Host) -> list[Followed]:
                 quality=quality.id,
                 unit=quality.unit,
                 higher_is_better=quality.higher_is_better,
+                phases=tuple(dict.fromkeys(phase for phases in stepped for phase in phases)),
             )
         )
     return found

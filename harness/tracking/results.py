@@ -15,15 +15,11 @@ from typing import Any, Final
 from harness.api import FAILED, Metric, Row, RunInfo, UsageError
 from harness.results.store import StoredRun
 
-SERIES: Final[Mapping[str, tuple[str, str]]] = {
-    "train_time": ("seconds", "a training step"),
-    "infer_time": ("seconds", "an inference batch"),
-    "train_tensor_peak": ("bytes", "live tensors, training"),
-    "infer_tensor_peak": ("bytes", "live tensors, inference"),
-    "train_process_peak": ("bytes", "process memory, training"),
-    "trainable_parameters": ("parameters", "trainable parameters"),
+PHASES: Final[Mapping[str, tuple[str, str]]] = {
+    "train": ("a training step", "training"),
+    "infer": ("an inference batch", "inference"),
 }
-"""The series beside the quality: unit, and what a person reads. As suites/benchmarks.py has them; a test holds both."""
+"""What a person calls one call of a phase, and the phase. As suites/benchmarks.py has them; a test holds both."""
 
 VERSION: Final = "1"
 """The version of the series, before the suite's own; as in suites/benchmarks.py."""
@@ -98,12 +94,12 @@ def _series(run: StoredRun, metrics: Mapping[str, Metric]) -> Iterator[_Series]:
     quality = metrics.get(suite.quality)
     if quality is None:
         raise UsageError(f"run {run.info.id}: no loaded plugin declares its metric {suite.quality!r}")
-    own = _quality_series(quality, suite.id)
+    own = _quality_series(quality)
     form = () if suite.form == "track" else (suite.form,)
     titled = " ".join([suite.id, *(f"({word})" for word in form)])
     for technique in dict.fromkeys(row.case.technique for row in run.rows):
         rows = [row for row in run.rows if row.case.technique == technique]
-        kinds = {own[0]: (own[1], own[0]), **{name: kind for name, kind in SERIES.items() if name != own[0]}}
+        kinds = {**series_of(_phases(rows)), own[0]: (own[1], own[0])}
         for name, (unit, text) in kinds.items():
             samples = tuple(_samples(rows, workload, name, quality, own[0]) for workload in suite.workloads)
             if any(found is None or found for found in samples):
@@ -117,15 +113,45 @@ def _series(run: StoredRun, metrics: Mapping[str, Metric]) -> Iterator[_Series]:
                 yield _Series(benchmark=benchmark, samples=samples)
 
 
-def _quality_series(quality: Metric, suite: str) -> tuple[str, str]:
+def series_of(phases: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """The series beside the quality, by name: unit, and what a person reads. ``phases`` are those that were stepped."""
+    called = {phase: PHASES.get(phase, (phase, phase)) for phase in phases}
+    return {
+        **{f"{phase}_time": ("seconds", one) for phase, (one, _) in called.items()},
+        **{f"{phase}_tensor_peak": ("bytes", f"live tensors, {name}") for phase, (_, name) in called.items()},
+        **{f"{phase}_process_peak": ("bytes", f"process memory, {called[phase][1]}") for phase in phases[:1]},
+        "trainable_parameters": ("parameters", "trainable parameters"),
+    }
+
+
+def _phases(rows: Iterable[Row]) -> list[str]:
+    """The phases that the rows have memory or times of, in their order; building is none of them."""
+    found = (
+        name.removesuffix(ending)
+        for ending in ("_tensor_peak", "_throughput")
+        for row in rows
+        for name in row.reply.metrics
+        if name.endswith(ending)
+    )
+    return [phase for phase in dict.fromkeys(found) if phase != "build"]
+
+
+def _quality_series(quality: Metric) -> tuple[str, str]:
     """The name and unit of the quality's series, which is lower-is-better as all of asv's are."""
     if not quality.higher_is_better:
         return quality.id, quality.unit
-    if quality.unit != "%":
-        raise UsageError(
-            f"suite {suite}: {quality.id} in {quality.unit!r} has no lower-is-better form, as asv needs it"
-        )
-    return "error", "%"
+    if quality.unit == "%":
+        return "error", "%"
+    return f"inverse_{quality.id}", f"1/({quality.unit})" if quality.unit else ""
+
+
+def _lower(value: float, quality: Metric) -> float:
+    """The quality's value in the form of its series."""
+    if not quality.higher_is_better:
+        return value
+    if quality.unit == "%":
+        return 100.0 - value
+    return 1 / max(value, 1e-12)
 
 
 def _samples(rows: Iterable[Row], workload: str, name: str, quality: Metric, own: str) -> list[float] | None:
@@ -137,7 +163,7 @@ def _samples(rows: Iterable[Row], workload: str, name: str, quality: Metric, own
         if not row.ok or value is None:
             continue
         rounds = row.reply.samples.get(name.removesuffix("_time")) if name.endswith("_time") else None
-        found += [float(one) for one in rounds or [100.0 - value if name == "error" else value]]
+        found += [float(one) for one in rounds or [_lower(value, quality) if name == own else value]]
     failed = {row.case.lane for row in rows if row.reply.status in FAILED}
     if failed and (not found or (name == own and "accuracy" in failed)):
         return None

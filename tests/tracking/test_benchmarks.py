@@ -23,7 +23,9 @@ SUITE: dict[str, Any] = {
     "quality": "accuracy",
     "unit": "%",
     "higher_is_better": True,
+    "phases": ["train", "infer"],
 }
+NAMES = [name for name, _, _ in benchmarks.measured_of(SUITE["phases"])]
 QUALITY = benchmarks.quality_of(SUITE)
 
 
@@ -34,33 +36,43 @@ def row(lane: str = "accuracy", seed: int = 0, **changes: Any) -> dict[str, Any]
 
 def test_quality_becomes_an_error_sampled_by_seed() -> None:
     rows = [row(seed=seed, metrics={"accuracy": value}) for seed, value in ((0, 90.0), (1, 92.0))]
-    data = {"values": benchmarks.values_of(rows, QUALITY)}
+    data = {"values": benchmarks.values_of(rows, QUALITY, NAMES)}
     assert benchmarks.report(data, "toy/a", "error") == {"samples": [10.0, 8.0], "number": 1}
 
 
 def test_a_metric_of_which_less_is_better_stays_as_it_is() -> None:
     suite = {**SUITE, "quality": "loss", "unit": "nats", "higher_is_better": False}
     quality = benchmarks.quality_of(suite)
-    data = {"values": benchmarks.values_of([row(metrics={"loss": 0.7})], quality)}
+    data = {"values": benchmarks.values_of([row(metrics={"loss": 0.7})], quality, NAMES)}
     assert benchmarks.report(data, "toy/a", "loss") == 0.7
 
 
-def test_a_quality_without_a_lower_is_better_form_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"points.*lower-is-better"):
-        benchmarks.quality_of({**SUITE, "unit": "points"})
+def test_a_quality_of_which_more_is_better_and_that_is_no_share_becomes_its_inverse() -> None:
+    quality = benchmarks.quality_of({**SUITE, "quality": "tau", "unit": "tokens"})
+    assert (quality["series"], quality["unit"]) == ("inverse_tau", "1/(tokens)")
+    rows = [row(seed=seed, metrics={"tau": value}) for seed, value in ((0, 4.0), (1, 0.0))]
+    data = {"values": benchmarks.values_of(rows, quality, NAMES)}
+    assert benchmarks.report(data, "toy/a", "inverse_tau") == {"samples": [0.25, 1e12], "number": 1}
+
+
+def test_every_phase_of_the_workloads_has_its_time_and_its_memory() -> None:
+    names = [name for name, _, _ in benchmarks.measured_of(["quantize", "infer"])]
+    assert names[:4] == ["quantize_time", "infer_time", "quantize_tensor_peak", "infer_tensor_peak"]
+    rows = [row("time", metrics={"quantize_time": 0.2}, samples={"quantize": [0.1, 0.3]})]
+    assert benchmarks.values_of(rows, QUALITY, names)["toy/a"]["quantize_time"] == [0.1, 0.3]
 
 
 def test_times_are_the_rounds_and_memory_is_a_number() -> None:
     time = row("time", metrics={"train_time": 0.3}, samples={"train": [0.1, 0.3, 0.4], "baseline.train": [1.0]})
     memory = row("memory", metrics={"train_tensor_peak": 2048.0})
-    data = {"values": benchmarks.values_of([time, memory], QUALITY)}
+    data = {"values": benchmarks.values_of([time, memory], QUALITY, NAMES)}
     assert benchmarks.report(data, "toy/a", "train_time") == {"samples": [0.1, 0.3, 0.4], "number": 1}
     assert benchmarks.report(data, "toy/a", "train_tensor_peak") == 2048.0
 
 
 def test_tuning_rows_are_not_reported() -> None:
     rows = [row(metrics={"accuracy": 90.0}), row(stage="tuning", metrics={"accuracy": 10.0})]
-    assert benchmarks.report({"values": benchmarks.values_of(rows, QUALITY)}, "toy/a", "error") == 10.0
+    assert benchmarks.report({"values": benchmarks.values_of(rows, QUALITY, NAMES)}, "toy/a", "error") == 10.0
 
 
 def test_a_failed_case_fails_its_series_with_the_reason_and_no_other() -> None:
@@ -70,7 +82,7 @@ def test_a_failed_case_fails_its_series_with_the_reason_and_no_other() -> None:
         row("memory", metrics={"train_tensor_peak": 2048.0}),
         row(workload="toy/b", metrics={"accuracy": 80.0}),
     ]
-    data = {"values": benchmarks.values_of(rows, QUALITY)}
+    data = {"values": benchmarks.values_of(rows, QUALITY, NAMES)}
     with pytest.raises(RuntimeError, match="seed 1: error: ValueError: nothing to see"):
         benchmarks.report(data, "toy/a", "error")
     assert benchmarks.report(data, "toy/a", "train_tensor_peak") == 2048.0
@@ -78,13 +90,13 @@ def test_a_failed_case_fails_its_series_with_the_reason_and_no_other() -> None:
 
 
 def test_what_was_not_measured_because_of_a_failure_failed_too() -> None:
-    data = {"values": benchmarks.values_of([row(status="timeout", reason="120 s in init")], QUALITY)}
+    data = {"values": benchmarks.values_of([row(status="timeout", reason="120 s in init")], QUALITY, NAMES)}
     with pytest.raises(RuntimeError, match="120 s in init"):
         benchmarks.report(data, "toy/a", "train_time")
 
 
 def test_a_case_that_does_not_apply_is_no_value_and_no_failure() -> None:
-    data = {"values": benchmarks.values_of([row(status="skipped", reason="nothing to act on")], QUALITY)}
+    data = {"values": benchmarks.values_of([row(status="skipped", reason="nothing to act on")], QUALITY, NAMES)}
     assert math.isnan(benchmarks.report(data, "toy/a", "error"))
     assert math.isnan(benchmarks.report(data, "toy/elsewhere", "error"))
 
@@ -210,11 +222,11 @@ def ended(code: int, stderr: str = "") -> subprocess.CompletedProcess[str]:
 def test_a_harness_that_does_not_start_fails_with_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmarks, "_start", lambda *_, **__: ended(1, "RuntimeError: the ship is sunk"))
     with pytest.raises(RuntimeError, match="the ship is sunk"):
-        benchmarks.measure("toy", "toy/base", QUALITY)
+        benchmarks.measure("toy", "toy/base", QUALITY, NAMES)
 
 
 def test_a_run_that_was_refused_for_another_reason_than_absence_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmarks, "_start", lambda *_, **__: ended(2, "suite file: seeds: missing"))
     monkeypatch.setattr(benchmarks, "why_absent", lambda *_: None)
     with pytest.raises(RuntimeError, match="seeds: missing"):
-        benchmarks.measure("toy", "toy/base", QUALITY)
+        benchmarks.measure("toy", "toy/base", QUALITY, NAMES)

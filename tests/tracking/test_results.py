@@ -15,7 +15,7 @@ from asv.results import Results, iter_results
 from harness.api import Row, UsageError
 from harness.results.schema import row_to_json
 from harness.results.store import Store, StoredRun
-from harness.tracking.results import SERIES, write_asv
+from harness.tracking.results import series_of, write_asv
 from tests.conftest import ROOT, Harness
 from tests.results.builders import METRICS, make_row, make_run, make_suite, scored, timed
 
@@ -143,16 +143,21 @@ def benchmarks() -> Any:
 
 
 def test_the_series_are_those_that_asv_measures(benchmarks: Any, tmp_path: Path) -> None:
-    assert {name: (unit, text) for name, unit, text in benchmarks.MEASURED} == SERIES
+    phases = ["train", "infer", "verify"]
+    assert {name: (unit, text) for name, unit, text in benchmarks.measured_of(phases)} == series_of(phases)
     suite = {
         "suite": SUITE.id, "version": SUITE.version, "techniques": ["toys/a"], "workloads": list(SUITE.workloads),
-        "quality": "accuracy", "unit": "%", "higher_is_better": True,
+        "quality": "accuracy", "unit": "%", "higher_is_better": True, "phases": ["train", "infer"],
     }  # fmt: skip
     (family,) = benchmarks.technique_families(suite)
     instance = family()
     write_asv([run_of(rows_of())], METRICS, tmp_path, {})
     listed = Benchmarks.load(Configuration(tmp_path))
-    measured = benchmarks.values_of([row_to_json(row) for row in rows_of()], benchmarks.quality_of(suite))
+    measured = benchmarks.values_of(
+        [row_to_json(row) for row in rows_of()],
+        benchmarks.quality_of(suite),
+        [name for name, _, _ in benchmarks.measured_of(suite["phases"])],
+    )
     assert len(listed) > 4
     for name, one in listed.items():
         track = getattr(instance, name.rpartition(".")[2])
