@@ -15,6 +15,7 @@ MOST_SEEDS: Final = 1000
 
 _EXACT_UP_TO: Final = 14
 """Up to this many pairs all sign patterns are tried; beyond, as many random ones as this would have."""
+_PATTERNS: Final = 2**_EXACT_UP_TO
 
 
 def paired_t_p(differences: Sequence[float]) -> float:
@@ -28,7 +29,7 @@ def paired_t_p(differences: Sequence[float]) -> float:
 
 def permutation_floor(n: int) -> float:
     """The smallest two-sided p that the sign-flip test can give with ``n`` pairs."""
-    return float(2.0 ** (1 - n))
+    return float(2.0 ** (1 - n)) if n <= _EXACT_UP_TO else 2 / (_PATTERNS + 1)
 
 
 def sign_flip_p(differences: Sequence[Sequence[float]]) -> list[float]:
@@ -49,7 +50,7 @@ def sign_flip_p(differences: Sequence[Sequence[float]]) -> list[float]:
         permutation_type="samples",
         vectorized=True,
         axis=-1,
-        n_resamples=2**_EXACT_UP_TO,
+        n_resamples=_PATTERNS,
         batch=256,
         random_state=np.random.default_rng(0),
     )

@@ -50,6 +50,11 @@ def test_the_sign_flip_floor_is_reached_where_all_differences_agree() -> None:
     assert permutation_floor(10) == pytest.approx(0.00195, abs=1e-5)
 
 
+def test_many_pairs_cannot_go_below_what_the_random_patterns_can_tell() -> None:
+    assert sign_flip_p([[1.0] * 24]) == pytest.approx([permutation_floor(24)])
+    assert sign_flip_p([[1.0] * 14]) == pytest.approx([permutation_floor(14)])
+
+
 def test_many_pairs_are_tested_by_the_same_random_patterns_each_time() -> None:
     differences = list(np.random.default_rng(0).normal(0.4, 1.0, 24))
     assert sign_flip_p([differences]) == sign_flip_p([differences])
