@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from asv.util import load_json
 
 from harness.api import UsageError
 from harness.cli.track import _summarise, asv_range
 from harness.tracking.asv import Regression, asv_environment, find_project, read_regressions, require_asv, uv_settings
-from tests.conftest import Harness
+from tests.conftest import ROOT, Harness
 from tests.execution.repositories import Folder
 
 
@@ -42,6 +45,34 @@ def test_what_uv_was_told_itself_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     environment = asv_environment()
     assert environment["UV_INDEX_URL"] == "https://mine"
     assert environment["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent)
+
+
+UV = """#!/bin/sh
+for last; do case "$last" in */broken/|*[*]*) exit 1;; /*) echo "$last";; esac; done >> "$LOG.tried"
+cat "$LOG.tried" >> "$LOG"
+"""
+"""Installs what it is given, and writes it down, unless there is a package named broken or none of that name."""
+
+
+@pytest.mark.parametrize(
+    ("plugins", "expected"), [(["a", "b"], ["", "a", "b"]), (["a", "broken", "c"], ["", "a", "c"]), ([], [""])]
+)
+def test_a_plugin_that_cannot_be_installed_costs_only_itself(
+    plugins: list[str], expected: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "uv").write_text(UV.replace("$LOG.tried", "$LOG.$$"))
+    (tmp_path / "uv").chmod(0o755)
+    for name in plugins:
+        (tmp_path / "build/plugins" / name).mkdir(parents=True)
+    command = load_json(ROOT / "asv.conf.json", js_comments=True)["install_command"][-1]
+    build = str(tmp_path / "build")
+    words = shlex.split(command.replace("{env_dir}", "/env").replace("{build_dir}", build))
+    around = {"PATH": f"{tmp_path}:{os.defpath}", "LOG": str(tmp_path / "log"), "FLAGS": words[0].partition("=")[2]}
+    done = subprocess.run(words[1:], env=around, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    installed = [one for one in (tmp_path / "log").read_text().splitlines() if one.startswith(build)]
+    assert [one.removeprefix(build).removeprefix("/plugins/").rstrip("/") for one in installed] == expected
+    assert ("cannot be installed" in done.stdout) == (plugins != ["a", "b"])
 
 
 def test_a_missing_asv_is_one_line_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
