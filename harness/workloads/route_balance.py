@@ -26,7 +26,8 @@ def entropy(load: Tensor) -> Tensor:
     if experts == 1:
         return torch.ones_like(load[..., 0])
     share = load / load.sum(-1, keepdim=True).clamp_min(_TINY)
-    return -torch.special.xlogy(share, share).sum(-1) / math.log(experts)
+    found: Tensor = -torch.special.xlogy(share, share).sum(-1) / math.log(experts)
+    return found
 
 
 def excess(load: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from harness.api import Incorrect
 from harness.workloads.route import Everything, Layout, Router, RouteTechnique, Routing, Soft, Sparse, Tokens
 from harness.workloads.route_experts import RoutedLayer, grouped
 from harness.workloads.route_models import Batch, RoutedModel
-from harness.workloads.route_training import Problem, Trained, features_of, fit, losses_of, start, step, testing
+from harness.workloads.route_training import Problem, Trained, fit, losses_of, start, step, testing
 
 STEPS: Final = 8
 """Training steps before a technique is looked at."""
@@ -31,8 +31,7 @@ def check(technique: RouteTechnique, problem: Problem) -> Trained:
     for steps in (0, STEPS):  # at first as well, since no step can be done with what is ill-formed
         fit(trained, problem, steps=steps)
         for training in (True, False):
-            for layer, tokens, routing in routings(trained.model, batch, problem.seed, training=training):
-                require_routing(routing, tokens, layer.layout)
+            for _, tokens, routing in routings(trained.model, batch, problem.seed, training=training):
                 require_weights(routing, len(tokens), technique.weights)
     require_steps_of_its_own(trained, problem.data.train())
     require_gradient(technique, trained, problem.data.train())
@@ -59,12 +58,28 @@ def require_protocol(technique: object) -> None:
 def routings(
     model: RoutedModel, batch: Batch, seed: int, *, training: bool
 ) -> list[tuple[RoutedLayer, Tokens, Routing]]:
-    """Each layer with what it is handed for a batch and the routing it then gives, in that mode of its router."""
-    with testing(model, seed):
-        found = []
-        for layer, tokens in zip(model.routed(), features_of(model, batch), strict=True):
-            found.append((layer, tokens, layer.router.train(training)(tokens)))
-            layer.router.eval()
+    """Each layer with what it is handed for a batch and the routing it then gives, in that mode of its router.
+
+    Raises Incorrect for one that is ill-formed, before anything is done with it.
+    """
+    found: list[tuple[RoutedLayer, Tokens, Routing]] = []
+    layers = {layer.router: layer for layer in model.routed()}
+
+    def note(router: torch.nn.Module, arguments: tuple[Tokens], routing: Routing) -> None:
+        layer = layers[router]  # type: ignore[index]  # hooks are told of modules in general
+        require_routing(routing, arguments[0], layer.layout)
+        found.append((layer, arguments[0], routing))
+
+    hooks = [router.register_forward_hook(note) for router in layers]
+    try:
+        with testing(model, seed):
+            for router in layers:
+                router.train(training)
+            model(batch, [])
+            model.eval()
+    finally:
+        for hook in hooks:
+            hook.remove()
     return found
 
 
@@ -96,7 +111,7 @@ def _require_assignments(routing: Sparse, tokens: int, experts: int) -> None:
             raise Incorrect(f"{name} goes from {int(values.min())} to {int(values.max())}; there are {count}")
     _require_shares("weight", routing.weight)
     pairs = routing.token * experts + routing.expert
-    if len(pairs.unique()) < len(pairs):
+    if len(torch.unique(pairs)) < len(pairs):
         raise Incorrect("a token is sent to the same expert twice")
     if routing.capacity is not None and routing.capacity < 1:
         raise Incorrect(f"capacity {routing.capacity}: expected 1 or more")

@@ -173,7 +173,7 @@ def _sparse(routing: Sparse, tokens: Tokens, compute: Weighted, layout: Layout) 
         assigned=len(routing.token),
         lost=len(routing.token) - len(groups.token),
         tokens=len(tokens),
-        untouched=lambda: len(tokens) - len(groups.token.unique()),
+        untouched=lambda: len(tokens) - len(torch.unique(groups.token)),
     )
 
 

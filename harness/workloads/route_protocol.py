@@ -6,7 +6,7 @@ import statistics
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import torch
 from torch import Tensor
@@ -35,6 +35,9 @@ from harness.workloads.route_training import (
 )
 from harness.workloads.training import generator, global_seed
 
+ROUTING: Final = "routing_"
+"""How the probe of a phase's routing is called, before the phase's name."""
+
 
 class RouteWorkload(ABC):
     """Fulfils `harness.api.Workload` for one kind of data and one model.
@@ -53,7 +56,7 @@ class RouteWorkload(ABC):
     def build(self) -> RoutedModel:
         """The model at random, drawn from torch's global generator, without its routed layers."""
 
-    def prepare(self, context: CaseContext) -> None:
+    def prepare(self, context: CaseContext) -> None:  # noqa: B027  nothing to do is an answer
         """Make what all cases share; nothing where data are drawn anew."""
 
     def gate(self, technique: RouteTechnique, model: RoutedModel, batch: Batch, seed: int) -> Sequence[str]:
@@ -108,9 +111,7 @@ class RouteWorkload(ABC):
         return Trial(
             phases=phases,
             probes={
-                f"routing_{name}": Phase(
-                    run=_Routing(trained.model, batch, training=name == "train"), samples=len(batch)
-                )
+                f"{ROUTING}{name}": Phase(run=_Routing(trained.model, batch, name), samples=len(batch))
                 for name in phases
             },
             figures=_routing_shares,
@@ -165,7 +166,8 @@ class _Inference:
 
     def __call__(self) -> Tensor:
         with testing(self._model, self._seed):
-            return self._model(self._batch, [])
+            logits: Tensor = self._model(self._batch, [])
+        return logits
 
 
 class _Routing:
@@ -175,8 +177,8 @@ class _Routing:
     losses, updates, and in training the gradients of all that.
     """
 
-    def __init__(self, model: RoutedModel, batch: Batch, *, training: bool) -> None:
-        self._training = training
+    def __init__(self, model: RoutedModel, batch: Batch, phase: str) -> None:
+        self._training = phase == "train"
         with torch.no_grad():
             self._routed = [
                 (layer, tokens)
@@ -197,7 +199,7 @@ class _Routing:
         if not self._training:
             return
         loss = output.sum() if trace[0].loss is None else output.sum() + trace[0].loss
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         layer.router.zero_grad(set_to_none=True)
         with torch.no_grad():
             layer.router.after_step(trace[0].load)
@@ -208,7 +210,7 @@ def _routing_shares(seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
     return {
         f"{name}_routing_share": 100
         * statistics.median(
-            routing / whole for routing, whole in zip(seconds[f"routing_{name}"], seconds[name], strict=True)
+            routing / whole for routing, whole in zip(seconds[f"{ROUTING}{name}"], seconds[name], strict=True)
         )
         for name in ("train", "infer")
     }

@@ -64,7 +64,7 @@ def _problem(name: str, kind: str, value: Json) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """``train()`` draws the next batch; ``validation`` and ``test`` are batches of the same size. No token is in two."""
+    """``train()`` draws the next batch; ``validation`` and ``test`` are batches of the same size. None overlap."""
 
     train: Callable[[], Batch]
     validation: Sequence[Batch]
@@ -179,7 +179,7 @@ def testing(model: RoutedModel, seed: int) -> Iterator[None]:
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
-    """What came of predicting some batches: mean loss in nats, accuracy in per cent, what happened by layer and batch."""
+    """What came of predicting some batches: mean loss in nats, accuracy in per cent, passages by layer and batch."""
 
     loss: float
     accuracy: float

@@ -44,7 +44,9 @@ def by_position(logits: Tensor, tokens: Tokens) -> Sparse:
     """Both choices of a token before those of the next: full experts turn later tokens away, never earlier ones."""
     found = top2(logits, tokens)
     order = torch.argsort(found.token, stable=True)
-    return Sparse(token=found.token[order], expert=found.expert[order], weight=found.weight[order], capacity=5)
+    return Sparse(
+        token=found.token[order], expert=found.expert[order], weight=found.weight[order], capacity=len(tokens) // 5
+    )
 
 
 def test_what_chooses_for_each_token_alone_is_causal_and_alone(problem: Problem) -> None:
@@ -79,9 +81,9 @@ def test_an_attention_without_a_mask_would_be_found(problem: Problem, monkeypatc
 def test_a_leak_that_is_declared_is_skipped_and_one_that_is_not_is_incorrect(problem: Problem) -> None:
     model = model_with(leaking, problem)
     batch = problem.data.validation[0]
-    with pytest.raises(NotApplicable, match="^leaks: characters yet to come"):
+    with pytest.raises(NotApplicable, match=r"^leaks: characters yet to come"):
         require_causality(Plain(causal=False), model, batch, 96, 0)
-    with pytest.raises(Incorrect, match="^leaks: .* declared causal"):
+    with pytest.raises(Incorrect, match=r"^leaks: .* declared causal"):
         require_causality(Plain(causal=True), model, batch, 96, 0)
 
 

@@ -145,7 +145,7 @@ def settings_of() -> object:
 
 
 def test_soft_shares_must_have_a_place_for_each_token_and_expert(context: Context) -> None:
-    def rule(logits: Tensor, tokens: Tokens) -> Soft:
+    def rule(logits: Tensor, _: Tokens) -> Soft:
         shares = logits.softmax(0)[:, :3].unsqueeze(2)
         return Soft(dispatch=shares, combine=shares / shares.sum(1, keepdim=True))
 

@@ -45,10 +45,13 @@ def capacity(factor: float, tokens: int, experts: int, k: int = 1) -> int:
 
 
 def assignments(expert: Tensor, weight: Tensor, *, limit: int | None = None, loss: Tensor | None = None) -> Sparse:
-    """The choices of each token, both ``(tokens, k)``, best first: all first choices go before all second ones."""
+    """The choices of each token, both ``(tokens, k)``: all of a token go before those of the next.
+
+    So where experts have a ``limit``, a token never takes the place of one before it.
+    """
     tokens, k = expert.shape
-    token = torch.arange(tokens, device=expert.device).repeat(k)
-    return Sparse(token=token, expert=expert.T.flatten(), weight=weight.T.flatten(), capacity=limit, loss=loss)
+    token = torch.arange(tokens, device=expert.device).repeat_interleave(k)
+    return Sparse(token=token, expert=expert.flatten(), weight=weight.flatten(), capacity=limit, loss=loss)
 
 
 def shares(expert: Tensor, experts: int) -> Tensor:

@@ -79,14 +79,17 @@ class GShardRouter(Gate):
         best, expert = probabilities.topk(2)
         weight = best / best.sum(1, keepdim=True)
         limit = capacity(self._technique.capacity, len(tokens), self.experts, k=2)
-        if not self.training:
-            return assignments(expert, weight, limit=limit)
-        loss = self._technique.alpha * balance_loss(probabilities, shares(expert[:, 0], self.experts))
-        every = assignments(expert, weight, limit=limit, loss=loss)
-        second = torch.rand(len(tokens), device=weight.device) < 2 * weight[:, 1].detach()
-        sent = torch.cat([torch.ones_like(second), second])
+        place = torch.arange(len(tokens), device=expert.device)
+        second, loss = place, None
+        if self.training:
+            second = place[torch.rand(len(tokens), device=weight.device) < 2 * weight[:, 1].detach()]
+            loss = self._technique.alpha * balance_loss(probabilities, shares(expert[:, 0], self.experts))
         return Sparse(
-            token=every.token[sent], expert=every.expert[sent], weight=every.weight[sent], capacity=limit, loss=loss
+            token=torch.cat([place, second]),
+            expert=torch.cat([expert[:, 0], expert[second, 1]]),
+            weight=torch.cat([weight[:, 0], weight[second, 1]]),
+            capacity=limit,
+            loss=loss,
         )
 
 
@@ -94,7 +97,8 @@ class WideNet(Technique):
     """One router, one set of experts and one attention for all layers, each with norms of its own.
 
     A token goes to the ``k`` best of the softmax of noisy logits, deviation 1 / experts, while these have room for
-    ``capacity k T / E`` tokens; the probabilities are the weights (arXiv:2107.11817, section 2).
+    ``capacity k T / E`` tokens, in the order of their places; the probabilities are the weights (arXiv:2107.11817,
+    section 2).
     """
 
     weights = (0.0, 1.0)
@@ -127,7 +131,7 @@ class WideNetRouter(Gate):
         self._technique = technique
 
     def forward(self, tokens: Tokens) -> Sparse:
-        """The best of noisy logits, first choices first."""
+        """The best of noisy logits."""
         logits: Tensor = self.gate(tokens.features)
         if self.training:
             logits = logits + torch.randn_like(logits) / self.experts

@@ -63,7 +63,8 @@ def chances(logits: Tensor, noisy: Tensor, deviation: Tensor, k: int) -> Tensor:
     ordered = noisy.topk(k + 1).values
     last_in, first_out = ordered[:, k - 1 : k], ordered[:, k:]
     to_beat = torch.where(noisy > first_out, first_out, last_in)
-    return torch.special.ndtr((logits - to_beat) / deviation)
+    likely: Tensor = torch.special.ndtr((logits - to_beat) / deviation)
+    return likely
 
 
 def squared_variation(values: Tensor) -> Tensor:

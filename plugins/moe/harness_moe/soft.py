@@ -42,7 +42,5 @@ class SoftRouter(Router):
     def forward(self, tokens: Tokens) -> route.Soft:
         """Both ways."""
         logits = tokens.features @ self.slots
-        return route.Soft(
-            dispatch=logits.softmax(0).unflatten(1, self._shape),
-            combine=logits.softmax(1).unflatten(1, self._shape),
-        )
+        shape = (len(tokens), *self._shape)
+        return route.Soft(dispatch=logits.softmax(0).view(shape), combine=logits.softmax(1).view(shape))

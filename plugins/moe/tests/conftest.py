@@ -20,15 +20,15 @@ TECHNIQUES = {technique.id: technique for technique in register_techniques()}
 WIDTH, EXPERTS, HIDDEN, VOCABULARY = 6, 4, 5, 20
 
 
-def _task(experts=EXPERTS, layers=2, tokens=32, seed=0):
+def _task(layers, seed):
     return RouteTask(
         width=WIDTH,
         vocabulary=VOCABULARY,
         layers=layers,
-        experts=experts,
+        experts=EXPERTS,
         hidden=HIDDEN,
         active=2,
-        tokens=tokens,
+        tokens=32,
         generator=torch.Generator().manual_seed(seed),
     )
 
@@ -52,11 +52,11 @@ class Built:
     layer: RoutedLayer
 
 
-def _build(name, *, seed=0, experts=EXPERTS, layers=2, sharp=4.0, **params):
+def _build(name, *, seed=0, layers=2, sharp=4.0, **params):
     declared = TECHNIQUES[name]
     module, _, attribute = declared.target.partition(":")
     technique = getattr(importlib.import_module(module), attribute)(**{**declared.params, **params})
-    one = _task(experts, layers, seed=seed)
+    one = _task(layers, seed)
     layout = technique.layout(one)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -29,9 +29,7 @@ class TestExpertChoice:
         assert passage.lost == 0
 
     @given(SEEDS, COUNTS)
-    def test_they_are_those_with_the_best_scores_and_the_scores_are_the_weights(
-        self, build, tokens, dense, seed, count
-    ) -> None:
+    def test_they_are_those_with_the_best_scores_which_are_the_weights(self, build, tokens, dense, seed, count) -> None:
         built = build("expert-choice", seed=seed)
         some = tokens(count, seed)
         logits = some.features.double().numpy() @ built.router.gate.weight.detach().double().numpy().T
