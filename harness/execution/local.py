@@ -21,6 +21,7 @@ from harness.execution.messages import Job, Message, Task
 from harness.execution.process import Worker, memory_use
 from harness.execution.stack import evaluated_alone, multiplied, share_out
 from harness.measure.memory import LINUX
+from harness.measure.processors import quietest
 
 WATCH_S: Final = 0.25
 """How often memory is looked at, where it is limited."""
@@ -130,13 +131,18 @@ class LocalExecutor:
         return [lanes.merge_peaks(replies)]
 
     def _timed(self, cases: Sequence[Case]) -> Script:
-        """One worker a contestant, all alive until the block ends, each computing only in its turn."""
+        """One worker a contestant, all alive until the block ends, each computing only in its turn.
+
+        All stay on one processor: left alone they settle on different ones, and whatever else runs on one of those
+        slows down some of them and not the others.
+        """
         workers: dict[int, Worker] = {}
+        processor = quietest() if cases[0].device == "cpu" else None
         turns = block.run(cases, self._options.rounds)
         turn = next(turns)
         while True:
             if turn.act == "open":
-                workers[turn.contestant] = self._start(cases[turn.contestant], "contest")
+                workers[turn.contestant] = self._start(cases[turn.contestant], "contest", processor=processor)
             worker = workers[turn.contestant]
             worker.ask({"turn": turn.act})
             answer = yield worker
@@ -263,9 +269,10 @@ class LocalExecutor:
 
     # ---------------------------------------------------------------------------------------- workers
 
-    def _start(self, case: Case, task: Task, others: Sequence[Case] = ()) -> Worker:
+    def _start(self, case: Case, task: Task, others: Sequence[Case] = (), *, processor: int | None = None) -> Worker:
         limits = multiplied(self._options.limits, 1 + len(others))
-        job = Job(case=case, task=task, cache=self._options.cache, limits=limits, others=tuple(others))
+        cache = self._options.cache
+        job = Job(case=case, task=task, cache=cache, limits=limits, others=tuple(others), processor=processor)
         worker, theirs = Worker.create(next(self._numbers), job)
         self._workers[worker.number] = worker
         self._selector.register(worker.channel, selectors.EVENT_READ, worker)

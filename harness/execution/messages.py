@@ -33,6 +33,8 @@ class Job:
     limits: Limits
     others: tuple[Case, ...] = ()
     """Other seeds and trials of the same case, to be evaluated together with it."""
+    processor: int | None = None
+    """The only one that the worker is to use; any where it is None."""
 
     def message(self) -> Message:
         """The job as JSON."""
@@ -42,6 +44,7 @@ class Job:
             "cache": str(self.cache),
             "limits": vars(self.limits),
             "others": [vars(case) for case in self.others],
+            "processor": self.processor,
         }
 
     @classmethod
@@ -53,6 +56,7 @@ class Job:
             cache=Path(message["cache"]),
             limits=Limits(**message["limits"]),
             others=tuple(Case(**case) for case in message["others"]),
+            processor=message["processor"],
         )
 
 

@@ -17,6 +17,7 @@ from harness.execution import lanes
 from harness.execution.messages import PHASE_BYTES, Job, Lines, Message, encode, encode_reply, encode_stacked
 from harness.measure.clock import PhaseClock
 from harness.measure.memory import LINUX, data_bytes, give_back_at_once, keep_what_is_freed, resident_bytes
+from harness.measure.processors import stay_on
 
 GRACE_S: Final = 10
 """How long after its deadline a worker ends itself, should nobody be left to do it."""
@@ -100,6 +101,8 @@ class _Worker:
 
     def _contest(self) -> None:
         """Open, then take turns as the runner asks; waiting costs nothing but the memory."""
+        if self._job.processor is not None:
+            stay_on(self._job.processor)
         contestant = lanes.Contestant(self._job, self._phases)
         while (message := self._channel.receive()) is not None:
             self._backstop()

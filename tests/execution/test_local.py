@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 
 import pytest
 
@@ -111,6 +112,16 @@ def test_a_trial_tells_figures_of_its_phases_and_probes(executor):
     assert told.metrics["share"] == pytest.approx(0.25, rel=0.1)
     assert len(told.samples["part"]) >= 5
     assert (infinite.status, infinite.reason) == ("error", "share is inf")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs an affinity that can be set")
+def test_all_contestants_of_a_block_stay_on_one_processor_and_the_runner_does_not(executor):
+    before = os.sched_getaffinity(0)
+    cases = tuple(make_case("Pinned", "time", ms=ms) for ms in (4, 5, 6))
+    [replies] = finish(executor, [Unit(cases=cases)])
+    assert {reply.metrics["processors"] for reply in replies} == {1}
+    assert len({reply.metrics["first"] for reply in replies}) == 1
+    assert os.sched_getaffinity(0) == before
 
 
 def test_a_waiting_contestant_uses_no_processor(executor):

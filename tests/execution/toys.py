@@ -210,6 +210,13 @@ class Parted(Sleeps):
         return {"share": getattr(self, "instead", share)}
 
 
+class Pinned(Sleeps):
+    """Tells on which processors it may run."""
+
+    def figures(self, seconds):
+        return {"processors": len(os.sched_getaffinity(0)), "first": min(os.sched_getaffinity(0))}
+
+
 class Logs(Technique):
     """Writes its name into a file at every training step."""
 
