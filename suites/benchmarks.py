@@ -36,6 +36,9 @@ FAILED = ("error", "incorrect", "oom", "timeout", "crash", "lost")
 PHASES = {"train": ("a training step", "training"), "infer": ("an inference batch", "inference")}
 """What a person calls one call of a phase, and the phase; others are called by their names."""
 
+BASELINES = "of the baseline's"
+"""The unit of a time relative to that of the baseline, which took turns with it: seconds drift with the machine."""
+
 Series = tuple[str, str, str]
 """Its name, its unit, and what a person reads."""
 
@@ -172,11 +175,16 @@ def _bad(row: dict[str, Any]) -> bool:
 def _samples(rows: list[dict[str, Any]], name: str, quality: dict[str, Any]) -> Iterator[float]:
     metric = quality["id"] if name == quality["series"] else name
     for row in rows:
-        value = row["metrics"].get(metric)
-        if row["status"] != "ok" or row["stage"] != "final" or value is None:
+        if row["status"] != "ok" or row["stage"] != "final":
             continue
-        rounds = row["samples"].get(name.removesuffix("_time")) if name.endswith("_time") else None
-        if rounds:
+        phase, _, kind = name.rpartition("_")
+        rounds = row["samples"].get(phase, []) if kind in ("time", "ratio") else []
+        if kind == "ratio":
+            baselines = row["samples"].get(f"baseline.{phase}", [])
+            yield from (own / other for own, other in zip(rounds, baselines, strict=bool(baselines)))
+        elif (value := row["metrics"].get(metric)) is None:
+            continue
+        elif rounds:
             yield from map(float, rounds)
         elif name == quality["series"]:
             yield LOWER[quality["form"]](float(value))
@@ -274,6 +282,7 @@ def measured_of(phases: list[str]) -> list[Series]:
     called = {phase: PHASES.get(phase, (phase, phase)) for phase in phases}
     return [
         *((f"{phase}_time", "seconds", one) for phase, (one, _) in called.items()),
+        *((f"{phase}_ratio", BASELINES, f"{one}, relative") for phase, (one, _) in called.items()),
         *((f"{phase}_tensor_peak", "bytes", f"live tensors, {name}") for phase, (_, name) in called.items()),
         *((f"{phase}_process_peak", "bytes", f"process memory, {called[phase][1]}") for phase in phases[:1]),
         ("trainable_parameters", "parameters", "trainable parameters"),

@@ -21,6 +21,9 @@ PHASES: Final[Mapping[str, tuple[str, str]]] = {
 }
 """What a person calls one call of a phase, and the phase. As suites/benchmarks.py has them; a test holds both."""
 
+BASELINES: Final = "of the baseline's"
+"""The unit of a time relative to that of the baseline, which took turns with it."""
+
 VERSION: Final = "1"
 """The version of the series, before the suite's own; as in suites/benchmarks.py."""
 
@@ -118,6 +121,7 @@ def series_of(phases: Sequence[str]) -> dict[str, tuple[str, str]]:
     called = {phase: PHASES.get(phase, (phase, phase)) for phase in phases}
     return {
         **{f"{phase}_time": ("seconds", one) for phase, (one, _) in called.items()},
+        **{f"{phase}_ratio": (BASELINES, f"{one}, relative") for phase, (one, _) in called.items()},
         **{f"{phase}_tensor_peak": ("bytes", f"live tensors, {name}") for phase, (_, name) in called.items()},
         **{f"{phase}_process_peak": ("bytes", f"process memory, {called[phase][1]}") for phase in phases[:1]},
         "trainable_parameters": ("parameters", "trainable parameters"),
@@ -159,11 +163,16 @@ def _samples(rows: Iterable[Row], workload: str, name: str, quality: Metric, own
     rows = [row for row in rows if row.case.workload == workload and row.case.stage == "final"]
     found: list[float] = []
     for row in rows:
-        value = row.reply.metrics.get(quality.id if name == own else name)
-        if not row.ok or value is None:
+        if not row.ok:
             continue
-        rounds = row.reply.samples.get(name.removesuffix("_time")) if name.endswith("_time") else None
-        found += [float(one) for one in rounds or [_lower(value, quality) if name == own else value]]
+        phase, _, kind = name.rpartition("_")
+        rounds = row.reply.samples.get(phase, ()) if kind in ("time", "ratio") else ()
+        value = row.reply.metrics.get(quality.id if name == own else name)
+        if kind == "ratio":
+            baselines = row.reply.samples.get(f"baseline.{phase}", ())
+            found += [mine / its for mine, its in zip(rounds, baselines, strict=bool(baselines))]
+        elif value is not None:
+            found += [float(one) for one in rounds or [_lower(value, quality) if name == own else value]]
     failed = {row.case.lane for row in rows if row.reply.status in FAILED}
     if failed and (not found or (name == own and "accuracy" in failed)):
         return None

@@ -57,7 +57,7 @@ def test_a_quality_of_which_more_is_better_and_that_is_no_share_becomes_its_inve
 
 def test_every_phase_of_the_workloads_has_its_time_and_its_memory() -> None:
     names = [name for name, _, _ in benchmarks.measured_of(["quantize", "infer"])]
-    assert names[:4] == ["quantize_time", "infer_time", "quantize_tensor_peak", "infer_tensor_peak"]
+    assert {"quantize_time", "infer_time", "quantize_tensor_peak", "infer_tensor_peak"} <= {*names}
     rows = [row("time", metrics={"quantize_time": 0.2}, samples={"quantize": [0.1, 0.3]})]
     assert benchmarks.values_of(rows, QUALITY, names)["toy/a"]["quantize_time"] == [0.1, 0.3]
 
@@ -68,6 +68,14 @@ def test_times_are_the_rounds_and_memory_is_a_number() -> None:
     data = {"values": benchmarks.values_of([time, memory], QUALITY, NAMES)}
     assert benchmarks.report(data, "toy/a", "train_time") == {"samples": [0.1, 0.3, 0.4], "number": 1}
     assert benchmarks.report(data, "toy/a", "train_tensor_peak") == 2048.0
+
+
+def test_a_time_is_followed_relative_to_the_baselines_of_the_same_rounds() -> None:
+    time = row("time", metrics={"train_time": 0.3}, samples={"train": [0.1, 0.3], "baseline.train": [0.2, 0.4]})
+    baseline = row("time", workload="toy/b", metrics={"train_time": 0.3}, samples={"train": [0.2, 0.4]})
+    data = {"values": benchmarks.values_of([time, baseline], QUALITY, NAMES)}
+    assert benchmarks.report(data, "toy/a", "train_ratio") == {"samples": [0.5, 0.3 / 0.4], "number": 1}
+    assert math.isnan(benchmarks.report(data, "toy/b", "train_ratio"))
 
 
 def test_tuning_rows_are_not_reported() -> None:

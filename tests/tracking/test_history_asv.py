@@ -72,7 +72,7 @@ def test_the_regressions_are_those_that_were_planted_each_at_its_commit(tracked:
     )  # fmt: skip
     found = {(one.series, one.key, one.commit, one.since): one for one in read_regressions(tmp_path)}
     planted = {
-        ("a training step", "slow down"): (1.15, 1.6),
+        ("a training step, relative", "slow down"): (1.15, 1.6),
         ("error", "drop the accuracy"): (1.9, 2.2),
         ("live tensors, training", "raise the memory"): (1.5, 1.5),
         ("process memory, training", "raise the memory"): (1.4, 1.6),
