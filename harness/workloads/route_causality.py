@@ -13,7 +13,7 @@ from harness.workloads.route_models import Batch, RoutedModel
 from harness.workloads.route_training import testing
 from harness.workloads.training import generator
 
-TRIALS: Final = 48
+TRIALS: Final = 16
 """Times that what follows some place of a sequence is replaced at random."""
 
 TOLERANCE: Final = 1e-4

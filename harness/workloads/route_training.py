@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from harness.api import Json, UsageError
 from harness.workloads import route_balance, training
-from harness.workloads.route import Router, RouteTask, RouteTechnique, Tokens
+from harness.workloads.route import Router, RouteTask, RouteTechnique, Sparse, Tokens
 from harness.workloads.route_experts import Passage, RoutedLayer, make_experts
 from harness.workloads.route_models import Batch, RoutedModel
 from harness.workloads.training import generator, global_seed
@@ -258,31 +258,36 @@ def features_of(model: RoutedModel, batch: Batch) -> list[Tokens]:
 def relief(model: RoutedModel, batch: Batch, seed: int) -> float:
     """How much of the overload, in per cent, `UPDATES` of the routers alone remove while scores are frozen.
 
-    Of the layer where it is least. 0 for a router that updates nothing, and where no expert is overloaded. Copies
-    of the routers are asked, so that nothing changes.
+    Of the layer where it is least. 0 for a router that updates no buffer of its own. Copies of the routers are
+    asked, so that nothing changes.
     """
     device = str(batch.targets.device)
-    removed = []
     with torch.no_grad(), global_seed(seed_of(seed, "relief"), device):
-        for layer, tokens in zip(model.routed(), features_of(model, batch), strict=True):
-            if type(layer.router).after_step is Router.after_step:
-                return 0.0
-            asked = RoutedLayer(layer.experts, copy.deepcopy(layer.router), layer.layout).train(model.training)
-            before = load = _load(asked, tokens, seed)
-            for _ in range(UPDATES):
-                asked.router.after_step(load)
-                load = _load(asked, tokens, seed)
-            first, last = (float(route_balance.excess(one)) for one in (before, load))
-            removed.append(100 * (first - last) / first if first > 0 else 0.0)
-    return min(removed)
+        found = zip(model.routed(), features_of(model, batch), strict=True)
+        return min(_relief(copy.deepcopy(layer.router), tokens, seed, layer.layout.experts) for layer, tokens in found)
 
 
-def _load(layer: RoutedLayer, tokens: Tokens, seed: int) -> Tensor:
-    """The load of a layer; what its router draws is the same at every call."""
-    trace: list[Passage] = []
+def _relief(router: Router, tokens: Tokens, seed: int, experts: int) -> float:
+    first = last = _load(router, tokens, seed, experts)
+    before = [value.clone() for value in router.buffers()]
+    router.after_step(last)
+    if all(torch.equal(value, old) for value, old in zip(router.buffers(), before, strict=True)):
+        return 0.0
+    for _ in range(UPDATES - 1):
+        last = _load(router, tokens, seed, experts)
+        router.after_step(last)
+    last = _load(router, tokens, seed, experts)
+    overload, left = (float(route_balance.excess(load)) for load in (first, last))
+    return 100 * (overload - left) / overload if overload > 0 else 0.0
+
+
+def _load(router: Router, tokens: Tokens, seed: int, experts: int) -> Tensor:
+    """Assignments to each expert; what the router draws is the same at every call."""
     torch.manual_seed(seed_of(seed, "relief"))
-    layer(tokens, trace, compute=torch.mul)
-    return trace[0].load
+    routing = router(tokens)
+    if not isinstance(routing, Sparse):
+        return tokens.features.new_ones(experts)
+    return torch.bincount(routing.expert, minlength=experts).to(tokens.features.dtype)
 
 
 def curves(trained: Trained) -> dict[str, list[float]]:
