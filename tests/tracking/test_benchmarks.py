@@ -63,7 +63,9 @@ def test_every_phase_of_the_workloads_has_its_time_and_its_memory() -> None:
 
 
 def test_times_are_the_rounds_and_memory_is_a_number() -> None:
-    time = row("time", metrics={"train_time": 0.3}, samples={"train": [0.1, 0.3, 0.4], "baseline.train": [1.0]})
+    time = row(
+        "time", metrics={"train_time": 0.3}, samples={"train": [0.1, 0.3, 0.4], "baseline.train": [1.0, 1.0, 1.0]}
+    )
     memory = row("memory", metrics={"train_tensor_peak": 2048.0})
     data = {"values": benchmarks.values_of([time, memory], QUALITY, NAMES)}
     assert benchmarks.report(data, "toy/a", "train_time") == {"samples": [0.1, 0.3, 0.4], "number": 1}
