@@ -1,0 +1,146 @@
+"""What the machine can do, measured beside the contestants: reading, copying, multiplying; and cold weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Final, Generic, TypeVar
+
+import psutil
+import torch
+from torch import Tensor
+
+from harness.api import Phase
+from harness.workloads.quantize import Packed, stored_bytes
+
+T = TypeVar("T")
+
+COLD: Final = 4
+"""What is rotated is this many times as large as the last-level cache."""
+
+USUAL_CACHE: Final = 32 << 20
+MOST_COPIED: Final = 1 << 30
+"""Bytes of copies at most, should a machine report the cache of a whole rack."""
+
+FIRST_CALLS: Final = 3
+"""Calls of a rotation before it makes copies: a lane that calls no more is not after times but after memory."""
+
+PRODUCT: Final = 384
+"""Order of the square matrices whose product is the limit of multiplication: they stay in the cache."""
+
+
+@lru_cache
+def cache_bytes() -> int:
+    """Bytes of the last-level cache as Linux reports it, else a usual size."""
+    sizes = []
+    for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
+        text = path.read_text().strip()
+        if text.endswith("K"):
+            sizes.append(int(text[:-1]) << 10)
+    return max(sizes, default=USUAL_CACHE)
+
+
+class Rotation(Generic[T]):
+    """Equal things in turns, so many that each is out of the cache when its turn comes again.
+
+    Copies are made when they are needed: not in the first calls.
+    """
+
+    def __init__(self, first: T, size: int, copy: Callable[[T], T]) -> None:
+        wanted = min(COLD * cache_bytes(), MOST_COPIED)
+        self._count = max(2, -(-wanted // max(size, 1)))
+        self._copy = copy
+        self._items = [first]
+        self._calls = 0
+
+    def __call__(self) -> T:
+        """The next one."""
+        self._calls += 1
+        if self._calls == FIRST_CALLS + 1:
+            self._items += [self._copy(self._items[0]) for _ in range(self._count - 1)]
+        return self._items[self._calls % len(self._items)]
+
+
+def rotated(packed: Packed) -> Rotation[Packed]:
+    """A packed weight and its copies."""
+    return Rotation(packed, stored_bytes(packed), _copied)
+
+
+def rotated_tensor(tensor: Tensor) -> Rotation[Tensor]:
+    """A tensor and its copies."""
+    return Rotation(tensor, tensor.numel() * tensor.element_size(), torch.clone)
+
+
+def _copied(packed: Packed) -> Packed:
+    return replace(packed, tensors={name: tensor.clone() for name, tensor in packed.tensors.items()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Probes of a machine, and the rates that follow from their seconds."""
+
+    probes: Mapping[str, Phase]
+    read_bytes: int
+    copied_bytes: int
+    operations: int
+
+    def rates(self, seconds: Mapping[str, float]) -> dict[str, float]:
+        """GB/s of reading and copying (read and written alike counted), GFLOP/s of the better product."""
+        product = min(seconds["matmul"], seconds["matmul_bf16"])
+        return {
+            "read_rate": self.read_bytes / seconds["read"] / 1e9,
+            "read_all_rate": self.read_bytes / seconds["read_all"] / 1e9,
+            "copy_rate": self.copied_bytes / seconds["copy"] / 1e9,
+            "matmul_rate": self.operations / product / 1e9,
+        }
+
+
+def limits() -> Limits:
+    """Reading one cold buffer, on one thread and on all; copying one; products of float32 and bfloat16 matrices."""
+    buffer = torch.ones(min(COLD * cache_bytes(), MOST_COPIED) // 8, dtype=torch.int64)
+    half = len(buffer) // 2
+    factors = torch.randn(2, PRODUCT, PRODUCT, generator=torch.Generator().manual_seed(0))
+    small = factors.bfloat16()
+    target = torch.empty(half, dtype=torch.int64)
+
+    def read_all() -> float:
+        with threads(all_threads()):
+            return float(buffer.sum())
+
+    probes: dict[str, Callable[[], object]] = {
+        "read": lambda: float(buffer.sum()),
+        "read_all": read_all,
+        "copy": lambda: target.copy_(buffer[:half]),
+        "matmul": lambda: factors[0] @ factors[1],
+        "matmul_bf16": lambda: small[0] @ small[1],
+    }
+    return Limits(
+        probes={name: Phase(run=run, samples=1) for name, run in probes.items()},
+        read_bytes=8 * len(buffer),
+        copied_bytes=16 * half,
+        operations=2 * PRODUCT**3,
+    )
+
+
+def all_threads() -> int:
+    """As many as there are processors this process may run on."""
+    return max(1, len(psutil.Process().cpu_affinity() or ())) if hasattr(psutil.Process, "cpu_affinity") else 1
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Let torch use so many threads, for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def median(values: Sequence[float]) -> float:
+    """The middle value."""
+    return sorted(values)[len(values) // 2]

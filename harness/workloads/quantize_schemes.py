@@ -1,0 +1,179 @@
+"""What each scheme of quantisation is, in float64: the values a weight may come out as, and by how much it may differ.
+
+Every scheme divides a weight into blocks (of the flattened tensor, or one a row), scales each, and rounds to the
+nearest of some levels; of two that are as near, to the lower.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, Literal
+
+import torch
+from torch import Tensor
+
+ROW: Final = 0
+"""As a block's length: a block is a row."""
+
+ROUNDING: Final = 2e-6
+"""By how much of a block's scale float32 arithmetic may move a value."""
+
+DOUBLE_STEPS: Final = 127
+"""A doubly quantised scale may be off by this part of the largest deviation from the mean in its group."""
+
+DOUBLE_GROUP: Final = 256
+
+NF4: Final = (
+    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
+    -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+    0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
+)  # fmt: skip
+
+Kind = Literal["codebook", "affine", "learned", "cast"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scheme:
+    """A scheme.
+
+    ``codebook``: nearest of ``levels`` (ascending, the largest in size is 1) times the block's largest absolute value.
+    ``affine``: nearest of ``2 ** bits`` equidistant values from the block's least to its greatest.
+    ``learned``: a codebook of ``2 ** bits`` levels that is fitted to the weight. ``cast``: nothing but a dtype.
+
+    ``scale_dtype`` is what scales are kept in. ``double``: scales are quantised themselves, as 8-bit differences from
+    their mean in groups of `DOUBLE_GROUP`. ``slack`` is a part of a block's scale that values may differ by besides.
+    """
+
+    id: str
+    kind: Kind
+    bits: int
+    block: int = 64
+    levels: tuple[float, ...] = ()
+    scale_dtype: torch.dtype = torch.float32
+    double: bool = False
+    slack: float = 0.0
+    dtype: torch.dtype = torch.float32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Defined:
+    """What a definition gives for a weight, float64 in its shape: the ``values``, by how much a value may ``differ``,
+
+    and where the weight is ``sound``: in blocks without NaN or infinity.
+    """
+
+    values: Tensor
+    differ: Tensor
+    sound: Tensor
+
+
+def nf4_levels() -> tuple[float, ...]:
+    """The NF4 table as its paper prints it and every implementation has it (arXiv:2305.14314, appendix E).
+
+    8 positive and 7 negative normal quantiles and 0, over the largest; the quantiles' ends are at
+    (31/32 + 29/30) / 2. The formula in float64 gives the same within 2e-7.
+    """
+    return NF4
+
+
+@lru_cache
+def fp4_levels() -> tuple[float, ...]:
+    """The values of bitsandbytes' FP4: sign, two bits of exponent, one of mantissa, over the largest (12)."""
+    sizes = (0.0, 0.0625, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
+    return _float32(sorted({*sizes, *(-size for size in sizes)}), 12.0)
+
+
+def integer_levels(bits: int) -> tuple[float, ...]:
+    """Integers from ``-(2 ** (bits - 1) - 1)`` to as many above zero, over the largest."""
+    largest = 2 ** (bits - 1) - 1
+    return tuple(step / largest for step in range(-largest, largest + 1))
+
+
+def shift_levels(bits: int) -> tuple[float, ...]:
+    """Powers of two of either sign and no zero, the largest 1 (DenseShift, arXiv:2208.09708): no code is spent on 0."""
+    sizes = [2.0**-step for step in range(2 ** (bits - 1))]
+    return tuple(sorted([*sizes, *(-size for size in sizes)]))
+
+
+def codebook(id_: str, levels: Sequence[float], bits: int, block: int = 64, *, double: bool = False) -> Scheme:
+    """A scheme with these levels."""
+    return Scheme(id=id_, kind="codebook", bits=bits, block=block, levels=tuple(levels), double=double)
+
+
+def nf4(block: int = 64, *, double: bool = False) -> Scheme:
+    """NF4 of QLoRA."""
+    return codebook("NF4", nf4_levels(), 4, block, double=double)
+
+
+def fp4(block: int = 64, *, double: bool = False) -> Scheme:
+    """FP4 as in bitsandbytes."""
+    return codebook("FP4", fp4_levels(), 4, block, double=double)
+
+
+def define(scheme: Scheme, weight: Tensor) -> Defined:
+    """The scheme's values of a weight, whatever its float dtype. A learned codebook's may be anything."""
+    exact = weight.double()
+    if scheme.kind == "cast":
+        values = weight.to(scheme.dtype).double()
+        return Defined(values=values, differ=torch.zeros_like(exact), sound=exact.isfinite())
+    blocks = in_blocks(exact, scheme.block)
+    sound = blocks.isfinite().all(-1, keepdim=True).expand_as(blocks)
+    if scheme.double:
+        sound = sound.all().expand_as(blocks)  # the mean of all scales is part of each
+    clean = torch.where(sound, blocks, 0.0)
+    if scheme.kind == "affine":
+        low, high = clean.amin(-1, keepdim=True), clean.amax(-1, keepdim=True)
+        step = (high - low) / (2**scheme.bits - 1)
+        places = torch.where(step > 0, (clean - low) / step, 0.0)
+        values = low + torch.ceil(places - 0.5).clamp_min(0) * step
+        differ = ROUNDING * torch.maximum(high.abs(), low.abs()) + scheme.slack * (high - low)
+    elif scheme.kind == "learned":
+        values, differ = clean, torch.full_like(clean, torch.inf)
+    else:
+        scale = clean.abs().amax(-1, keepdim=True)
+        values = nearest(torch.where(scale > 0, clean / scale, 0.0), scheme.levels) * scale
+        differ = (ROUNDING + scheme.slack + _eps(scheme.scale_dtype)) * scale + _double_error(scale, scheme)
+    return Defined(
+        values=out_of_blocks(values, weight.shape),
+        differ=out_of_blocks(differ.expand_as(blocks), weight.shape),
+        sound=out_of_blocks(sound, weight.shape),
+    )
+
+
+def nearest(normalised: Tensor, levels: Sequence[float]) -> Tensor:
+    """The nearest of ascending levels, float64; the lower of two as near."""
+    table = torch.tensor(levels, dtype=torch.float64)
+    return table[torch.bucketize(normalised, (table[1:] + table[:-1]) / 2)]
+
+
+def in_blocks(weight: Tensor, block: int) -> Tensor:
+    """``(blocks, length)``: rows, or pieces of the flattened tensor, the last filled up with the zeros it lacks."""
+    if block == ROW:
+        return weight.reshape(-1, weight.shape[-1] if weight.ndim else 1) if weight.numel() else weight.reshape(0, 1)
+    flat = weight.reshape(-1)
+    return torch.nn.functional.pad(flat, (0, -len(flat) % block)).view(-1, block)
+
+
+def out_of_blocks(blocks: Tensor, shape: Sequence[int]) -> Tensor:
+    """The tensor that was divided into blocks."""
+    return blocks.reshape(-1)[: math.prod(shape)].view(*shape)
+
+
+def _double_error(scale: Tensor, scheme: Scheme) -> Tensor:
+    """By how much a doubly quantised scale may be off, which a level of at most 1 passes on."""
+    if not scheme.double:
+        return torch.zeros_like(scale)
+    groups = in_blocks((scale - scale.mean()).abs().flatten(), DOUBLE_GROUP)
+    error = groups.amax(-1, keepdim=True).expand_as(groups).reshape(-1)[: len(scale)]
+    return error.view_as(scale) / DOUBLE_STEPS
+
+
+def _eps(dtype: torch.dtype) -> float:
+    return 0.0 if dtype == torch.float32 else torch.finfo(dtype).eps
+
+
+def _float32(values: Sequence[float], largest: float) -> tuple[float, ...]:
+    return tuple((torch.tensor(values, dtype=torch.float64) / largest).float().double().tolist())

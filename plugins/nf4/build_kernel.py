@@ -1,0 +1,56 @@
+"""Compiles the kernel when the plugin is installed; without a compiler the plugin is installed without it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+NATIVE = Path(__file__).parent / "harness_nf4" / "native"
+LIBRARY = NATIVE / "libkernel.so"
+FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-fno-math-errno", "-ffp-contract=off", "-Wall", "-Wextra")
+
+
+class CustomBuildHook(BuildHookInterface):
+    """Called by hatchling, for a wheel and for an editable install alike."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002  hatchling's signature
+        """Make the library, and tell hatchling that the wheel is of this platform; or say why there is none."""
+        problem = build(LIBRARY)
+        if problem:
+            LIBRARY.unlink(missing_ok=True)
+            self.app.display_warning(f"harness-nf4 is installed without its kernel: {problem}")
+            return
+        build_data["pure_python"] = False
+        build_data["tag"] = f"py3-none-{_platform()}"
+
+
+def build(target: Path, *extra: str) -> str:
+    """Compile to ``target``; returns what went wrong, empty where nothing did."""
+    compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), "c++", "g++", "clang++"))), None)
+    if compiler is None:
+        return "no C++ compiler (set CXX, or install g++), and install it again"
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        draft = Path(folder) / target.name
+        command = [compiler, *FLAGS, *extra, "-o", str(draft), str(NATIVE / "kernel.cpp")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            return f"{' '.join(command)}: {done.stderr.strip().splitlines()[0] if done.stderr.strip() else 'failed'}"
+        draft.replace(target)  # whole or not at all: another process may have the old one open
+    return ""
+
+
+def _platform() -> str:
+    from packaging.tags import sys_tags
+
+    return next(tag.platform for tag in sys_tags())
+
+
+if __name__ == "__main__":
+    sys.exit(build(LIBRARY))

@@ -1,0 +1,138 @@
+"""Quantisation to 4 and 8 bits, with a C++ kernel for processors, for the contract ``quantize``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from harness.api import Json, Technique, hookimpl
+
+__version__ = "0.1.0"
+
+HARNESS_API = 1
+
+HARNESS_NOTE = (
+    ""
+    if (Path(__file__).parent / "native" / "libkernel.so").is_file()
+    else "without its C++ kernel, for want of a compiler at installation: the reference runs instead"
+)
+"""What ``harness plugins`` says of it."""
+
+_QLORA = "arXiv:2305.14314"
+
+
+def _technique(
+    id: str,  # noqa: A002  the word of harness.api.Technique
+    target: str,
+    summary: str,
+    reference: str = "",
+    params: Mapping[str, Json] | None = None,
+    requires: Sequence[str] = (),
+) -> Technique:
+    return Technique(
+        id=id,
+        contract="quantize",
+        target=f"harness_nf4.{target}",
+        summary=summary,
+        reference=reference,
+        params=params or {},
+        requires=requires,
+    )
+
+
+def _blocks(id_: str, summary: str, reference: str, *, double: bool = False, levels: str = "") -> Technique:
+    params: dict[str, Json] = {"levels": levels or id_, "block": 64, "double": double}
+    return _technique(id_, "reference:Blocks", summary, reference, params)
+
+
+def _kernel(id_: str, levels: str, summary: str, *, double: bool = False) -> Technique:
+    params: dict[str, Json] = {"levels": levels, "block": 64, "double": double, "precision": "auto"}
+    return _technique(id_, "native_technique:Kernel", summary, _QLORA, params)
+
+
+@hookimpl
+def register_techniques() -> Sequence[Technique]:
+    """Every technique of the plugin."""
+    return [*_plain(), *_schemes(), *_kernels(), *_peers()]
+
+
+def _plain() -> list[Technique]:
+    return [
+        _technique("fp32", "reference:Plain", "weights in float32", params={"dtype": "float32"}),
+        _technique("bf16", "reference:Plain", "weights in bfloat16: the baseline", params={"dtype": "bfloat16"}),
+    ]
+
+
+def _schemes() -> list[Technique]:
+    double = "arXiv:2305.14314"
+    return [
+        _blocks("nf4", "NF4: levels at quantiles of the normal distribution", _QLORA),
+        _blocks("nf4-double", "NF4, its scales in 8 bits", double, double=True, levels="nf4"),
+        _blocks("fp4", "FP4: a sign, two bits of exponent, one of mantissa", _QLORA),
+        _blocks("fp4-double", "FP4, its scales in 8 bits", double, double=True, levels="fp4"),
+        _blocks("int4", "15 integers around 0", "arXiv:1712.05877"),
+        _blocks("int8", "255 integers around 0", "arXiv:1712.05877"),
+        _technique("int8-row", "reference:Rows", "255 integers around 0, one scale a row", "arXiv:2208.07339"),
+        _technique(
+            "int4-affine",
+            "reference:Affine",
+            "16 equidistant values from a block's least to its greatest",
+            "arXiv:1712.05877",
+            {"bits": 4, "block": 64},
+        ),
+        _technique(
+            "int8-affine",
+            "reference:Affine",
+            "256 equidistant values from a block's least to its greatest",
+            "arXiv:1712.05877",
+            {"bits": 8, "block": 64},
+        ),
+        _technique(
+            "k-means",
+            "reference:KMeans",
+            "16 levels that k-means fits to the weight",
+            "arXiv:1510.00149",
+            {"block": 64},
+        ),
+        _blocks("denseshift", "powers of two of either sign, and no zero", "arXiv:2208.09708"),
+    ]
+
+
+def _kernels() -> list[Technique]:
+    return [
+        _kernel("kernel", "nf4", "NF4 in C++: AVX-512, AVX2 or portable, chosen at run time"),
+        _kernel("kernel-double", "nf4", "the same, its scales in 8 bits", double=True),
+        _kernel("kernel-fp4", "fp4", "FP4 in C++: the same kernel with other levels"),
+    ]
+
+
+def _peers() -> list[Technique]:
+    bitsandbytes, torchao = ["bitsandbytes>=0.45"], ["torchao>=0.18"]
+    return [
+        _technique(
+            "bitsandbytes",
+            "bits_and_bytes:BitsAndBytes",
+            "NF4 of bitsandbytes",
+            _QLORA,
+            {"levels": "nf4", "block": 64, "double": False},
+            bitsandbytes,
+        ),
+        _technique(
+            "bitsandbytes-fp4",
+            "bits_and_bytes:BitsAndBytes",
+            "FP4 of bitsandbytes",
+            _QLORA,
+            {"levels": "fp4", "block": 64, "double": False},
+            bitsandbytes,
+        ),
+        _technique(
+            "torchao", "torch_ao:TorchAo", "NF4 of torchao, its scales in 8 bits", _QLORA, {"block": 64}, torchao
+        ),
+        _technique(
+            "int4pack",
+            "packs:Int4Pack",
+            "torch's packed INT4 product, a scale and a zero point a group",
+            params={"block": 64, "scales": "bfloat16"},
+        ),
+        _technique("int8pack", "packs:Int8Pack", "torch's product with INT8 weights, one scale a row"),
+    ]

@@ -1,0 +1,95 @@
+"""NF4 and FP4 of bitsandbytes, behind the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from bitsandbytes import functional, matmul_4bit
+from torch import Tensor
+
+from harness.api import NotApplicable, UsageError
+from harness.workloads import quantize_schemes as schemes
+from harness.workloads.quantize import Packed
+from harness_nf4.reference import Technique
+
+
+class BitsAndBytes(Technique):
+    """NF4 or FP4 of bitsandbytes."""
+
+    def __init__(self, *, levels: str, block: int = 64, double: bool = False) -> None:
+        makes = {"nf4": schemes.nf4, "fp4": schemes.fp4}
+        if levels not in makes:
+            raise UsageError(f"levels {levels!r}: expected one of {', '.join(makes)}")
+        self.scheme = makes[levels](block, double=double)
+        self._levels = levels
+        self.script = (
+            "import bitsandbytes.functional as F\n"
+            "def round_trip(weight):\n"
+            f"    packed, state = F.quantize_4bit(weight, blocksize={block}, compress_statistics={double}, "
+            f"quant_type={levels!r})\n"
+            "    return F.dequantize_4bit(packed, state)"
+        )
+
+    def sized(self, block: int) -> Technique | None:
+        """The same at another block, if the library has it."""
+        if block < 64:
+            return None
+        return BitsAndBytes(levels=self._levels, block=block, double=self.scheme.double)
+
+    def quantize(self, weight: Tensor) -> Packed:
+        """What the library packs, and what its state is made of."""
+        if not weight.numel():
+            raise NotApplicable("the library refuses an empty weight")
+        codes, state = functional.quantize_4bit(
+            weight,
+            blocksize=self.scheme.block,
+            compress_statistics=self.scheme.double,
+            quant_type=self._levels,
+        )
+        return Packed(
+            tensors={"codes": codes, **_tensors_of(state)},
+            shape=tuple(weight.shape),
+            dtype=weight.dtype,
+        )
+
+    def dequantize(self, packed: Packed) -> Tensor:
+        """What the library unpacks."""
+        with _as_written(packed.shape):
+            found: Tensor = functional.dequantize_4bit(packed.tensors["codes"], self._state(packed))
+        return found
+
+    def linear(self, x: Tensor, packed: Packed) -> Tensor:
+        """The library's product."""
+        with _as_written(packed.shape):
+            found: Tensor = matmul_4bit(x, packed.tensors["codes"].t(), self._state(packed, x.dtype))
+        return found
+
+    def _state(self, packed: Packed, dtype: torch.dtype | None = None) -> Any:
+        """The library's own record of a packed weight, of the tensors that make it up."""
+        tensors = packed.tensors
+        nested = None
+        if self.scheme.double:
+            nested = functional.QuantState(
+                absmax=tensors["nested_absmax"], blocksize=schemes.DOUBLE_GROUP, code=tensors["nested_code"],
+                dtype=torch.float32,
+            )  # fmt: skip
+        return functional.QuantState(
+            absmax=tensors["absmax"], shape=torch.Size(packed.shape), code=tensors["code"],
+            blocksize=self.scheme.block, quant_type=self._levels, dtype=dtype or packed.dtype,
+            offset=tensors.get("offset"), state2=nested,
+        )  # fmt: skip
+
+
+def _as_written(shape: Sequence[int]) -> AbstractContextManager[object]:
+    """Rows of odd length, which its own kernel does not take, the library compiles code for: half a minute, once."""
+    return torch.compiler.set_stance("force_eager") if shape[-1] % 2 else nullcontext()
+
+
+def _tensors_of(state: Any) -> dict[str, Tensor]:
+    tensors = {"absmax": state.absmax, "code": state.code}
+    if state.nested:
+        tensors |= {"offset": state.offset, "nested_absmax": state.state2.absmax, "nested_code": state.state2.code}
+    return tensors

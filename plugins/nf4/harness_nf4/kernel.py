@@ -1,0 +1,238 @@
+"""The C++ kernel: four-bit codebooks packed, unpacked and multiplied with, through ctypes.
+
+Products come in two precisions: float32 throughout, or 16-bit fixed point, which is finer than bfloat16. The path
+(AVX-512, AVX2, portable) is the best that the processor has, or `use_path`'s.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor
+
+LIBRARY: Final = Path(__file__).parent / "native" / "libkernel.so"
+
+PATHS: Final = ("portable", "avx2", "avx512")
+
+PIECE: Final = 64
+"""Columns and blocks are multiples of this where products are to be made without unpacking the weight."""
+
+_TILE: Final = 1 << 20
+"""Weights unpacked at a time where they are."""
+
+_path: int | None = None
+
+
+class _Weights(ctypes.Structure):
+    _fields_ = (
+        ("codes", ctypes.c_void_p),
+        ("absmax", ctypes.c_void_p),
+        ("small_absmax", ctypes.c_void_p),
+        ("group_scale", ctypes.c_void_p),
+        ("mean", ctypes.c_double),
+        ("group", ctypes.c_int64),
+        ("rows", ctypes.c_int64),
+        ("columns", ctypes.c_int64),
+        ("block", ctypes.c_int64),
+        ("levels", ctypes.c_float * 16),
+    )
+
+
+class _Rounding(ctypes.Structure):
+    _fields_ = (("bounds", ctypes.c_double * 15), ("names", ctypes.c_int32 * 16), ("zero", ctypes.c_int32))
+
+
+class Codebook:
+    """Up to 16 levels by code, the largest in size 1. Codes need not be in the order of their levels.
+
+    Where a level has two codes, as 0 in FP4, the first is used.
+    """
+
+    def __init__(self, levels: Sequence[float]) -> None:
+        self.levels = tuple(levels)
+        table = torch.tensor(levels, dtype=torch.float32)
+        first = [code for code, level in enumerate(levels) if list(levels).index(level) == code]
+        names = sorted(first, key=lambda code: levels[code])
+        ordered = table[names].double()
+        bounds = ((ordered[1:] + ordered[:-1]) / 2).tolist()
+        self._levels = (ctypes.c_float * 16)(*table.tolist())
+        self._rounding = _Rounding()
+        self._rounding.bounds[:] = [*bounds, *[float("inf")] * (15 - len(bounds))]
+        self._rounding.names[:] = [*names, *[0] * (16 - len(names))]
+        self._rounding.zero = names[sum(bound < 0 for bound in bounds)]
+
+    def quantize(self, weight: Tensor, block: int) -> tuple[Tensor, Tensor]:
+        """Codes uint8 ``((n + 1) // 2,)``, the first of two in the high half, and absmax float32 ``(blocks,)``.
+
+        ``weight`` is float32 and contiguous, ``block`` even. A block with NaN or infinity has that as its absmax.
+        """
+        if block < 2 or block % 2:
+            raise ValueError(f"block {block}: expected an even number")
+        count = weight.numel()
+        codes = torch.empty((count + 1) // 2, dtype=torch.uint8)
+        absmax = torch.empty(-(-count // block), dtype=torch.float32)
+        _library().harness_quantize(
+            _chosen_path(), torch.get_num_threads(), ctypes.byref(self._rounding), weight.data_ptr(), count, block,
+            codes.data_ptr(), absmax.data_ptr(),
+        )  # fmt: skip
+        return codes, absmax
+
+    def weights(self, matrix: Matrix) -> _Weights:
+        """A matrix as the library takes it; the tensors must outlive it."""
+        small = matrix.small_absmax
+        scale = matrix.group_scale
+        return _Weights(
+            codes=matrix.codes.data_ptr(),
+            absmax=None if matrix.absmax is None else matrix.absmax.data_ptr(),
+            small_absmax=None if small is None else small.data_ptr(),
+            group_scale=None if scale is None else scale.data_ptr(),
+            mean=matrix.mean,
+            group=matrix.group,
+            rows=matrix.rows,
+            columns=matrix.columns,
+            block=matrix.block,
+            levels=self._levels,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matrix:
+    """A packed matrix. Absmax is float32 by block; or int8, ``mean + small_absmax * group_scale`` in groups of
+
+    ``group`` blocks.
+    """
+
+    codebook: Codebook
+    codes: Tensor
+    rows: int
+    columns: int
+    block: int
+    absmax: Tensor | None = None
+    small_absmax: Tensor | None = None
+    group_scale: Tensor | None = None
+    mean: float = 0.0
+    group: int = 1
+
+    @property
+    def whole(self) -> bool:
+        """Whether products can be made without unpacking: rows begin with a block."""
+        return self.columns > 0 and self.columns % PIECE == 0 and self.block % PIECE == 0
+
+    def dequantize(self) -> Tensor:
+        """All weights, float32 ``(rows, columns)``."""
+        return self._unpacked(0, self.rows)
+
+    def multiply(self, x: Tensor, *, exact: bool) -> Tensor:
+        """``x`` float32 ``(n, columns)`` times the transposed matrix, float32 ``(n, rows)``.
+
+        ``exact``: in float32, else in 16-bit fixed point; activations that do not fit that (not finite, or a piece of
+        64 below 1e-30) are multiplied in float32 all the same.
+        """
+        x = x.contiguous()
+        if self.whole and len(x) and not exact:
+            out = torch.empty(len(x), self.rows)
+            weights = self.codebook.weights(self)
+            failed = _library().harness_multiply(
+                _chosen_path(), torch.get_num_threads(), ctypes.byref(weights), x.data_ptr(), len(x), out.data_ptr()
+            )
+            if not failed:
+                return out
+        if self.whole and len(x) == 1:
+            return self._exact_row(x)
+        out = torch.empty(len(x), self.rows)
+        step = max(1, _TILE // max(1, self.columns))
+        for begin in range(0, self.rows, step):
+            end = min(self.rows, begin + step)
+            out[:, begin:end] = x @ self._unpacked(begin, end).T
+        return out
+
+    def _exact_row(self, x: Tensor) -> Tensor:
+        out = torch.empty(1, self.rows)
+        weights = self.codebook.weights(self)
+        _library().harness_multiply_exact(
+            _chosen_path(), torch.get_num_threads(), ctypes.byref(weights), x.data_ptr(), out.data_ptr()
+        )
+        return out
+
+    def _unpacked(self, begin: int, end: int) -> Tensor:
+        """Rows as float32."""
+        out = torch.empty(end - begin, self.columns)
+        weights = self.codebook.weights(self)
+        _library().harness_dequantize(
+            _chosen_path(), torch.get_num_threads(), ctypes.byref(weights), begin * self.columns, end * self.columns,
+            out.data_ptr(),
+        )  # fmt: skip
+        return out
+
+
+def available() -> bool:
+    """Whether the library was built when the plugin was installed."""
+    return LIBRARY.is_file()
+
+
+def supported_paths() -> tuple[str, ...]:
+    """The paths that this processor can take, the slowest first."""
+    return tuple(name for number, name in enumerate(PATHS) if _library().harness_supported(number))
+
+
+@contextmanager
+def use_path(name: str) -> Iterator[None]:
+    """Take this path for a while; raises ValueError where the processor cannot."""
+    global _path
+    if name not in supported_paths():
+        raise ValueError(f"path {name!r}: this processor takes {', '.join(supported_paths())}")
+    before, _path = _path, PATHS.index(name)
+    try:
+        yield
+    finally:
+        _path = before
+
+
+def _chosen_path() -> int:
+    return PATHS.index(_best_path(LIBRARY)) if _path is None else _path
+
+
+@lru_cache
+def _best_path(_: Path) -> str:
+    return supported_paths()[-1]
+
+
+def _library() -> ctypes.CDLL:
+    return _loaded(LIBRARY)
+
+
+@lru_cache
+def _loaded(path: Path) -> ctypes.CDLL:
+    library = ctypes.CDLL(str(path))
+    pointer, integer, long = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
+    library.harness_supported.argtypes = (integer,)
+    library.harness_use_pool.argtypes = (pointer,)
+    library.harness_quantize.argtypes = (integer, integer, pointer, pointer, long, long, pointer, pointer)
+    library.harness_dequantize.argtypes = (integer, integer, pointer, long, long, pointer)
+    library.harness_multiply.argtypes = (integer, integer, pointer, pointer, long, pointer)
+    library.harness_multiply_exact.argtypes = (integer, integer, pointer, pointer, pointer)
+    for name in ("harness_use_pool", "harness_quantize", "harness_dequantize", "harness_multiply_exact"):
+        getattr(library, name).restype = None
+    library.harness_use_pool(_pool())
+    return library
+
+
+def _pool() -> int | None:
+    """The address of ``GOMP_parallel`` of the OpenMP runtime that torch uses; None where it uses none of that kind.
+
+    Threads of another runtime would compete with torch's for the processors.
+    """
+    folder = Path(torch.__file__).parent
+    found = [*(folder / "lib").glob("lib*omp*.so*"), *(folder.parent / "torch.libs").glob("lib*omp*.so*")]
+    for path in found:
+        runtime = ctypes.CDLL(str(path))
+        if hasattr(runtime, "GOMP_parallel"):
+            return ctypes.cast(runtime.GOMP_parallel, ctypes.c_void_p).value
+    return None

@@ -1,0 +1,275 @@
+// The kernels, in the words of one vocabulary (Lanes): included once for each instruction set, in a namespace of its own.
+
+// Where element e of the 2 * width weights of one vector of codes comes to lie once the codes have been looked up:
+// shuffles and unpacking stay within groups of 16 bytes, and high halves of bytes are looked up before low ones.
+static inline int place_of(int e, int width) {
+    const int byte = e / 2, group = byte / 16, rest = byte % 16;
+    return (e % 2 * 2 + rest / 8) * (width / 2) + group * 8 + rest % 8;
+}
+
+// Activations of one input for the fixed-point product: 16-bit integers in the order that codes are looked up in, one
+// scale for every 64. False where an activation is not finite or too small for a scale.
+static bool arrange(const float* x, int64_t columns, int16_t* fixed, float* scales) {
+    const int64_t whole = columns / (2 * Lanes::width) * (2 * Lanes::width);
+    for (int64_t block = 0; block < columns / kBlock; ++block) {
+        const float* from = x + block * kBlock;
+        float largest = 0;
+        bool finite = true;
+        for (int i = 0; i < kBlock; ++i) {
+            finite &= std::isfinite(from[i]);
+            largest = std::max(largest, std::fabs(from[i]));
+        }
+        if (!finite || (largest > 0 && largest < kSmallest)) return false;
+        scales[block] = largest / (kFixed * kFixed);
+        const float inverse = largest > 0 ? kFixed / largest : 0;
+        const int64_t element = block * kBlock;
+        const int width = element < whole ? Lanes::width : kBlock / 2;
+        const int64_t base = element < whole ? element / (2 * width) * (2 * width) : element;
+        for (int i = 0; i < kBlock; i += 16)  // neighbours in turns go to two places of eight
+            for (int second = 0; second < 2; ++second) {
+                int16_t* to = fixed + base + place_of(static_cast<int>(element - base) + i + second, width);
+                for (int k = 0; k < 8; ++k) to[k] = static_cast<int16_t>(std::lrintf(from[i + 2 * k + second] * inverse));
+            }
+    }
+    return true;
+}
+
+struct FixedTable {
+    Lanes::Bytes low, high;  // bytes of the 16-bit integers
+    int16_t at[16];
+
+    explicit FixedTable(const float* levels) {
+        uint8_t bytes[2][16];
+        for (int i = 0; i < 16; ++i) {
+            at[i] = static_cast<int16_t>(std::lrintf(levels[i] * kFixed));
+            bytes[0][i] = static_cast<uint8_t>(at[i] & 255);
+            bytes[1][i] = static_cast<uint8_t>(static_cast<uint16_t>(at[i]) >> 8);
+        }
+        low = Lanes::table(bytes[0]);
+        high = Lanes::table(bytes[1]);
+    }
+};
+
+// The four vectors of 16-bit integers that a vector of codes stands for.
+static inline void decode(const FixedTable& table, const uint8_t* codes, Lanes::Bytes out[4]) {
+    const Lanes::Bytes bytes = Lanes::load(codes);
+    const Lanes::Bytes first = Lanes::high_nibbles(bytes), second = Lanes::low_nibbles(bytes);
+    const Lanes::Bytes first_low = Lanes::shuffle(table.low, first), first_high = Lanes::shuffle(table.high, first);
+    const Lanes::Bytes second_low = Lanes::shuffle(table.low, second), second_high = Lanes::shuffle(table.high, second);
+    out[0] = Lanes::unpack_low(first_low, first_high);
+    out[1] = Lanes::unpack_high(first_low, first_high);
+    out[2] = Lanes::unpack_low(second_low, second_high);
+    out[3] = Lanes::unpack_high(second_low, second_high);
+}
+
+// A last block of 64 that does not fill a vector, in the order that place_of gives it at half the width.
+static float tail_product(const FixedTable& table, const uint8_t* codes, const int16_t* x) {
+    int64_t sum = 0;
+    for (int i = 0; i < kBlock; ++i) {
+        const int code = i % 2 ? codes[i / 2] & 15 : codes[i / 2] >> 4;
+        sum += table.at[code] * x[place_of(i, kBlock / 2)];
+    }
+    return static_cast<float>(sum);
+}
+
+// One input times rows [begin, end), in fixed point. ``buffer`` holds a scale for every 64 columns.
+static void multiply_one(const Weights& w, const int16_t* x, const float* x_scales, int64_t begin, int64_t end,
+                         float* out, float* buffer) {
+    const FixedTable table(w.levels);
+    const int64_t blocks = w.columns / kBlock;
+    const int64_t vectors = w.columns / (2 * Lanes::width);
+    constexpr int per_vector = 2 * Lanes::width / kBlock;
+    for (int64_t row = begin; row < end; ++row) {
+        const uint8_t* codes = w.codes + row * w.columns / 2;
+        w.scales(row * blocks, blocks, buffer);
+        for (int64_t i = 0; i < blocks; ++i) buffer[i] *= x_scales[i];
+        Lanes::Floats total = Lanes::all(0);
+        for (int64_t v = 0; v < vectors; ++v) {
+            const uint8_t* at = codes + v * Lanes::width;
+            __builtin_prefetch(at + kAhead);
+            const int16_t* with = x + v * 2 * Lanes::width;
+            Lanes::Bytes values[4];
+            decode(table, at, values);
+            Lanes::Ints sum = Lanes::multiply_add(values[0], Lanes::load(with));
+            for (int q = 1; q < 4; ++q)
+                sum = Lanes::add(sum, Lanes::multiply_add(values[q], Lanes::load(with + q * Lanes::width / 2)));
+            total = Lanes::fused(Lanes::to_floats(sum), Lanes::scales(buffer + v * per_vector), total);
+        }
+        float result = Lanes::sum(total);
+        for (int64_t i = vectors * per_vector; i < blocks; ++i)
+            result += buffer[i] * tail_product(table, codes + i * kBlock / 2, x + i * kBlock);
+        out[row] = result;
+    }
+}
+
+// What a tile of the product of several inputs reads: decoded weights and their scales, row by row.
+struct Panel {
+    alignas(64) int16_t fixed[kRows][kPanel];
+    float scales[kRows][kPanel / kBlock];
+};
+
+// ``Rows`` rows of a panel from ``first`` on, times ``Inputs`` inputs, added to what is there.
+template <int Rows, int Inputs> HARNESS_TARGET
+static void tile(const Panel& panel, int first, int64_t vectors, const int16_t* x, const float* x_scales, int64_t columns,
+                 float* out, int64_t stride) {
+    constexpr int per_vector = 2 * Lanes::width / kBlock;
+    const int64_t scales_stride = columns / kBlock;
+    Lanes::Floats total[Rows][Inputs];
+    for (auto& row : total)
+        for (auto& one : row) one = Lanes::all(0);
+    for (int64_t v = 0; v < vectors; ++v) {
+        for (int c = 0; c < Inputs; ++c) {
+            const int16_t* with = x + c * columns + v * 2 * Lanes::width;
+            Lanes::Bytes values[4];
+            for (int q = 0; q < 4; ++q) values[q] = Lanes::load(with + q * Lanes::width / 2);
+            const Lanes::Floats scale = Lanes::scales(x_scales + c * scales_stride + v * per_vector);
+            for (int r = 0; r < Rows; ++r) {
+                const int16_t* weights = panel.fixed[first + r] + v * 2 * Lanes::width;
+                Lanes::Ints sum = Lanes::multiply_add(values[0], Lanes::load(weights));
+                for (int q = 1; q < 4; ++q)
+                    sum = Lanes::add(sum, Lanes::multiply_add(values[q], Lanes::load(weights + q * Lanes::width / 2)));
+                const Lanes::Floats both = Lanes::multiply(scale, Lanes::scales(panel.scales[first + r] + v * per_vector));
+                total[r][c] = Lanes::fused(Lanes::to_floats(sum), both, total[r][c]);
+            }
+        }
+    }
+    for (int r = 0; r < Rows; ++r)
+        for (int c = 0; c < Inputs; ++c) out[c * stride + r] += Lanes::sum(total[r][c]);
+}
+
+template <int Rows> HARNESS_TARGET
+static void tiles(const Panel& panel, int first, int64_t vectors, const Fixed& x, int64_t from, int64_t columns, float* out,
+                  int64_t stride) {
+    const int64_t scales_stride = columns / kBlock;
+    int64_t c = 0;
+    for (; c + 1 < x.inputs; c += 2)
+        tile<Rows, 2>(panel, first, vectors, x.values + c * columns + from, x.scales + c * scales_stride + from / kBlock,
+                      columns, out + c * stride, stride);
+    if (c < x.inputs)
+        tile<Rows, 1>(panel, first, vectors, x.values + c * columns + from, x.scales + c * scales_stride + from / kBlock,
+                      columns, out + c * stride, stride);
+}
+
+// Several inputs times rows [begin, end), in fixed point: weights are decoded once, a panel at a time.
+static void multiply_many(const Weights& w, const Fixed& x, int64_t begin, int64_t end, float* out, int64_t stride) {
+    const FixedTable table(w.levels);
+    const int64_t blocks = w.columns / kBlock;
+    const int64_t whole = w.columns / (2 * Lanes::width) * (2 * Lanes::width);
+    Panel panel;
+    for (int64_t row = begin; row < end; row += kRows) {
+        const int rows = static_cast<int>(std::min<int64_t>(kRows, end - row));
+        for (int64_t c = 0; c < x.inputs; ++c) std::fill_n(out + c * stride + row, rows, 0.0f);
+        for (int64_t from = 0; from < whole; from += kPanel) {
+            const int64_t length = std::min<int64_t>(kPanel, whole - from);
+            const int64_t vectors = length / (2 * Lanes::width);
+            for (int r = 0; r < rows; ++r) {
+                const uint8_t* codes = w.codes + ((row + r) * w.columns + from) / 2;
+                for (int64_t v = 0; v < vectors; ++v) {
+                    Lanes::Bytes values[4];
+                    decode(table, codes + v * Lanes::width, values);
+                    for (int q = 0; q < 4; ++q)
+                        Lanes::store(panel.fixed[r] + v * 2 * Lanes::width + q * Lanes::width / 2, values[q]);
+                }
+                w.scales((row + r) * blocks + from / kBlock, length / kBlock, panel.scales[r]);
+            }
+            if (rows == kRows) {
+                tiles<kRows>(panel, 0, vectors, x, from, w.columns, out + row, stride);
+            } else {
+                for (int r = 0; r < rows; ++r) {
+                    tiles<1>(panel, r, vectors, x, from, w.columns, out + row + r, stride);
+                }
+            }
+        }
+        for (int64_t i = whole / kBlock; i < blocks; ++i)
+            for (int r = 0; r < rows; ++r) {
+                float scale;
+                w.scales((row + r) * blocks + i, 1, &scale);
+                const uint8_t* codes = w.codes + ((row + r) * w.columns + i * kBlock) / 2;
+                for (int64_t c = 0; c < x.inputs; ++c)
+                    out[c * stride + row + r] += scale * x.scales[c * blocks + i] *
+                                                 tail_product(table, codes, x.values + c * w.columns + i * kBlock);
+            }
+    }
+}
+
+// One input times rows [begin, end), in float32 throughout.
+static void multiply_exact(const Weights& w, const float* x, int64_t begin, int64_t end, float* out, float* buffer) {
+    const Lanes::Table table = Lanes::words_table(w.levels);
+    const int64_t blocks = w.columns / kBlock;
+    for (int64_t row = begin; row < end; ++row) {
+        const uint8_t* codes = w.codes + row * w.columns / 2;
+        w.scales(row * blocks, blocks, buffer);
+        Lanes::Floats total = Lanes::all(0);
+        for (int64_t block = 0; block < blocks; ++block) {
+            __builtin_prefetch(codes + block * kBlock / 2 + kAhead);
+            Lanes::Floats sum[2] = {Lanes::all(0), Lanes::all(0)};
+            for (int i = 0; i < kBlock; i += 2 * Lanes::words)
+                for (int k = 0; k < 2; ++k) {
+                    const int64_t at = block * kBlock + i + k * Lanes::words;
+                    const Lanes::Floats levels = Lanes::look_up(table, Lanes::codes(codes + at / 2));
+                    sum[k] = Lanes::fused(levels, Lanes::load_floats(x + at), sum[k]);
+                }
+            const Lanes::Floats scale = Lanes::all(buffer[block]);
+            total = Lanes::fused(sum[0], scale, total);
+            total = Lanes::fused(sum[1], scale, total);
+        }
+        out[row] = Lanes::sum(total);
+    }
+}
+
+// Weights [begin, end) of all, counted row after row; both are multiples of 64, or the end is the last.
+static void expand(const Weights& w, int64_t begin, int64_t end, float* out) {
+    const Lanes::Table table = Lanes::words_table(w.levels);
+    for (int64_t at = begin; at < end;) {
+        const int64_t stop = std::min(end, (at / w.block + 1) * w.block);
+        const float scale = w.scale(at / w.block);
+        const Lanes::Floats scales = Lanes::all(scale);
+        if (at % 2 == 0)
+            for (; at + Lanes::words <= stop; at += Lanes::words)
+                Lanes::store_floats(out + at - begin,
+                                    Lanes::multiply(Lanes::look_up(table, Lanes::codes(w.codes + at / 2)), scales));
+        for (; at < stop; ++at) out[at - begin] = w.levels[w.code(at)] * scale;
+    }
+}
+
+// Blocks [begin, end) of weights to codes and scales; blocks begin at whole bytes.
+static void compress(const Rounding& rounding, const float* weights, int64_t count, int64_t block, int64_t begin,
+                     int64_t end, uint8_t* codes, float* scales) {
+    const Lanes::Table bounds = Lanes::words_table(rounding.bounds);
+    const Lanes::Table names = Lanes::words_table(reinterpret_cast<const float*>(rounding.names));
+    constexpr int step = Lanes::words;
+    alignas(64) int32_t found[step];
+    for (int64_t b = begin; b < end; ++b) {
+        const int64_t from = b * block, length = std::min(block, count - from);
+        const float* w = weights + from;
+        uint8_t* to = codes + from / 2;
+        int64_t i = 0;
+        Lanes::Ints sizes = Lanes::zero();
+        for (; i + step <= length; i += step) sizes = Lanes::larger(sizes, Lanes::load_floats(w + i));
+        const float scale = largest_of(Lanes::largest(sizes), w + i, length - i);
+        scales[b] = scale;
+        if (!(std::isfinite(scale) && scale > 0)) {
+            rounding.fill(to, length);
+            continue;
+        }
+        const Lanes::Floats divisor = Lanes::all(scale);
+        for (i = 0; i + step <= length; i += step) {
+            const Lanes::Floats n = Lanes::divide(Lanes::load_floats(w + i), divisor);
+            Lanes::Floats closest = Lanes::all(2);
+            Lanes::Ints index = Lanes::zero();
+            for (int jump = 8; jump; jump /= 2)
+                index = Lanes::advance(index, jump, n, Lanes::look_up(bounds, Lanes::plus(index, jump - 1)), closest);
+            if (Lanes::any_below(closest, kDoubt)) {
+                for (int k = 0; k < step; ++k) found[k] = rounding.code(w[i + k], scale);
+                for (int k = 0; k < step; k += 2)
+                    to[(i + k) / 2] = static_cast<uint8_t>(found[k] << 4 | found[k + 1]);
+            } else {
+                Lanes::pack(to + i / 2, rounding.sorted ? index : Lanes::renamed(names, index));
+            }
+        }
+        for (; i < length; i += 2) {
+            const int second = i + 1 < length ? rounding.code(w[i + 1], scale) : 0;
+            to[i / 2] = static_cast<uint8_t>(rounding.code(w[i], scale) << 4 | second);
+        }
+    }
+}

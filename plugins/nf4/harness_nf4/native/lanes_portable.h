@@ -1,0 +1,158 @@
+// The vocabulary of kernels.h in plain C++: what it means, and what runs where there is neither AVX2 nor AVX-512.
+//
+// Bytes are 32, in two groups of 16 within which shuffles and unpacking stay, as in AVX2; words are 8 of 32 bits.
+
+struct Lanes {
+    static constexpr int width = 32;  // bytes of a vector
+    static constexpr int words = 8;   // floats or 32-bit integers of a vector
+
+    struct Bytes { uint8_t at[32]; };
+    struct Ints { int32_t at[8]; };
+    struct Floats { float at[8]; };
+
+    static Bytes load(const void* from) {
+        Bytes v;
+        std::memcpy(v.at, from, sizeof v.at);
+        return v;
+    }
+    static void store(void* to, Bytes v) { std::memcpy(to, v.at, sizeof v.at); }
+    // The same 16 bytes in every group.
+    static Bytes table(const uint8_t* from) {
+        Bytes v;
+        for (int i = 0; i < 32; ++i) v.at[i] = from[i % 16];
+        return v;
+    }
+    static Bytes low_nibbles(Bytes v) {
+        for (uint8_t& one : v.at) one &= 15;
+        return v;
+    }
+    static Bytes high_nibbles(Bytes v) {
+        for (uint8_t& one : v.at) one >>= 4;
+        return v;
+    }
+    // table[index] for indices below 16.
+    static Bytes shuffle(Bytes table, Bytes index) {
+        Bytes v;
+        for (int i = 0; i < 32; ++i) v.at[i] = table.at[i / 16 * 16 + (index.at[i] & 15)];
+        return v;
+    }
+    // Bytes of a and b in turns, from the first or the second half of every group.
+    static Bytes unpack_low(Bytes a, Bytes b) { return unpacked(a, b, 0); }
+    static Bytes unpack_high(Bytes a, Bytes b) { return unpacked(a, b, 8); }
+    // Products of 16-bit integers, summed in neighbouring pairs.
+    static Ints multiply_add(Bytes a, Bytes b) {
+        int16_t x[16], y[16];
+        std::memcpy(x, a.at, sizeof x);
+        std::memcpy(y, b.at, sizeof y);
+        Ints v;
+        for (int i = 0; i < 8; ++i) v.at[i] = x[2 * i] * y[2 * i] + x[2 * i + 1] * y[2 * i + 1];
+        return v;
+    }
+    static Ints add(Ints a, Ints b) {
+        for (int i = 0; i < 8; ++i) a.at[i] += b.at[i];
+        return a;
+    }
+    static Floats to_floats(Ints v) {
+        Floats f;
+        for (int i = 0; i < 8; ++i) f.at[i] = static_cast<float>(v.at[i]);
+        return f;
+    }
+    // A scale for every 32 bytes.
+    static Floats scales(const float* from) { return all(from[0]); }
+    static Floats all(float one) {
+        Floats v;
+        for (float& x : v.at) x = one;
+        return v;
+    }
+    static Floats load_floats(const float* from) {
+        Floats v;
+        std::memcpy(v.at, from, sizeof v.at);
+        return v;
+    }
+    static void store_floats(float* to, Floats v) { std::memcpy(to, v.at, sizeof v.at); }
+    static Floats multiply(Floats a, Floats b) {
+        for (int i = 0; i < 8; ++i) a.at[i] *= b.at[i];
+        return a;
+    }
+    static Floats divide(Floats a, Floats b) {
+        for (int i = 0; i < 8; ++i) a.at[i] /= b.at[i];
+        return a;
+    }
+    static Floats fused(Floats a, Floats b, Floats c) {
+        for (int i = 0; i < 8; ++i) c.at[i] += a.at[i] * b.at[i];
+        return c;
+    }
+    static float sum(Floats v) {
+        return ((v.at[0] + v.at[4]) + (v.at[2] + v.at[6])) + ((v.at[1] + v.at[5]) + (v.at[3] + v.at[7]));
+    }
+    // The larger in size, as bits: a NaN is larger than infinity, so it stays.
+    static Ints larger(Ints sizes, Floats v) {
+        for (int i = 0; i < 8; ++i) {
+            int32_t bits;
+            std::memcpy(&bits, &v.at[i], sizeof bits);
+            sizes.at[i] = std::max(sizes.at[i], bits & 0x7fffffff);
+        }
+        return sizes;
+    }
+    static Ints zero() { return Ints{}; }
+    static int32_t largest(Ints v) { return *std::max_element(v.at, v.at + 8); }
+    // The next codes, one a word; the first of two lies in the high half of its byte. Higher bits are anything.
+    static Ints codes(const uint8_t* from) {
+        Ints v;
+        for (int i = 0; i < 8; ++i) v.at[i] = i % 2 ? from[i / 2] : from[i / 2] >> 4;
+        return v;
+    }
+    struct Table { float at[16]; };
+    static Table words_table(const float* from) {
+        Table t;
+        std::memcpy(t.at, from, sizeof t.at);
+        return t;
+    }
+    // table[index], of which four bits count.
+    static Floats look_up(const Table& table, Ints index) {
+        Floats v;
+        for (int i = 0; i < 8; ++i) v.at[i] = table.at[index.at[i] & 15];
+        return v;
+    }
+    // Codes of the levels at these places in order.
+    static Ints renamed(const Table& names, Ints index) {
+        const Floats found = look_up(names, index);
+        Ints v;
+        std::memcpy(v.at, found.at, sizeof v.at);
+        return v;
+    }
+    // Where n > bound: step more. ``closest`` keeps the smallest distance to any bound.
+    static Ints advance(Ints index, int step, Floats n, Floats bound, Floats& closest) {
+        for (int i = 0; i < 8; ++i) {
+            const float distance = n.at[i] - bound.at[i];
+            if (distance > 0) index.at[i] += step;
+            closest.at[i] = std::min(closest.at[i], std::fabs(distance));
+        }
+        return index;
+    }
+    static Ints plus(Ints v, int one) {
+        for (int32_t& x : v.at) x += one;
+        return v;
+    }
+    static bool any_below(Floats v, float bound) {
+        for (float x : v.at)
+            if (x < bound) return true;
+        return false;
+    }
+    static void store_ints(int32_t* to, Ints v) { std::memcpy(to, v.at, sizeof v.at); }
+    // Two codes a byte.
+    static void pack(uint8_t* to, Ints v) {
+        for (int i = 0; i < 4; ++i) to[i] = static_cast<uint8_t>(v.at[2 * i] << 4 | v.at[2 * i + 1]);
+    }
+
+  private:
+    static Bytes unpacked(Bytes a, Bytes b, int half) {
+        Bytes v;
+        for (int i = 0; i < 16; ++i) {
+            const int from = i / 8 * 16 + half + i % 8;
+            v.at[2 * i] = a.at[from];
+            v.at[2 * i + 1] = b.at[from];
+        }
+        return v;
+    }
+};

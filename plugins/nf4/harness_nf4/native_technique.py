@@ -1,0 +1,98 @@
+"""The C++ kernel as a technique: the reference's codes and scales, bit for bit, and its own products."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from harness.api import UsageError
+from harness.workloads.quantize import Packed
+from harness.workloads.quantize_schemes import DOUBLE_GROUP
+from harness_nf4 import kernel, reference
+from harness_nf4.reference import Blocks
+
+PRECISIONS: Final = ("auto", "exact", "fixed")
+
+
+class Kernel(Blocks):
+    """NF4 or FP4 through the C++ kernel, in the standard layout.
+
+    ``precision``: products in float32 (``exact``), in 16-bit fixed point (``fixed``), or the first for float32 inputs
+    and the second for others (``auto``). Without the library the reference is what runs.
+    """
+
+    def __init__(self, *, levels: str, block: int = 64, double: bool = False, precision: str = "auto") -> None:
+        super().__init__(levels=levels, block=block, double=double)
+        if precision not in PRECISIONS:
+            raise UsageError(f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
+        self._precision = precision
+        self._codebook = kernel.Codebook(reference.all_levels(levels))
+        if precision == "fixed":
+            self.computes_in = torch.bfloat16  # finer in truth, but not as fine as float32
+
+    def sized(self, block: int) -> Blocks | None:
+        """The same at another block."""
+        return Kernel(levels=self._name, block=block, double=self.scheme.double, precision=self._precision)
+
+    def quantize(self, weight: Tensor) -> Packed:
+        """Round to the nearest level: the definition's codes."""
+        if not _usable(weight):
+            return super().quantize(weight)
+        codes, absmax = self._codebook.quantize(weight.float().contiguous(), self.scheme.block)
+        scales = reference.packed_scales(absmax) if self.scheme.double else {"absmax": absmax}
+        return Packed(tensors={"codes": codes, **scales}, shape=tuple(weight.shape), dtype=weight.dtype)
+
+    def dequantize(self, packed: Packed) -> Tensor:
+        """Look the codes up."""
+        if not _usable(packed.tensors["codes"]):
+            return super().dequantize(packed)
+        rows = replace(packed, shape=(1, torch.Size(packed.shape).numel()))
+        return self._matrix(rows).dequantize().view(packed.shape).to(packed.dtype)
+
+    def linear(self, x: Tensor, packed: Packed) -> Tensor:
+        """The product with the packed weight; gradients reach ``x``."""
+        if not (_usable(x) and _usable(packed.tensors["codes"])):
+            return super().linear(x, packed)
+        product: Tensor = _Product.apply(x, self, packed)  # type: ignore[no-untyped-call]
+        return product
+
+    def multiply(self, x: Tensor, packed: Packed) -> Tensor:
+        """The product, in x's dtype, without gradients."""
+        exact = self._precision == "exact" or (self._precision == "auto" and x.dtype == torch.float32)
+        return self._matrix(packed).multiply(x.float(), exact=exact).to(x.dtype)
+
+    def _matrix(self, packed: Packed) -> kernel.Matrix:
+        rows, columns = packed.shape
+        tensors = packed.tensors
+        if not self.scheme.double:
+            return kernel.Matrix(
+                codebook=self._codebook, codes=tensors["codes"], rows=rows, columns=columns, block=self.scheme.block,
+                absmax=tensors["absmax"],
+            )  # fmt: skip
+        return kernel.Matrix(
+            codebook=self._codebook, codes=tensors["codes"], rows=rows, columns=columns, block=self.scheme.block,
+            small_absmax=tensors["absmax"], group_scale=tensors["absmax_scale"], mean=float(tensors["absmax_mean"]),
+            group=DOUBLE_GROUP,
+        )  # fmt: skip
+
+
+class _Product(torch.autograd.Function):
+    """The product as autograd sees it: linear in ``x``, whose gradient is that with the dequantised weight."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, technique: Kernel, packed: Packed) -> Tensor:
+        ctx.technique, ctx.packed = technique, packed
+        return technique.multiply(x, packed)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = gradients
+        weight = ctx.technique.dequantize(ctx.packed)
+        return gradient @ weight.to(gradient.dtype), None, None
+
+
+def _usable(tensor: Tensor) -> bool:
+    return kernel.available() and tensor.device.type == "cpu"

@@ -1,0 +1,57 @@
+"""NF4 of torchao, behind the contract."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torchao.quantization import NF4Tensor, to_nf4
+
+from harness.api import NotApplicable
+from harness.workloads import quantize_schemes as schemes
+from harness.workloads.quantize import Packed
+from harness_nf4.reference import Technique
+
+
+class TorchAo(Technique):
+    """NF4 of torchao, whose scales are always quantised."""
+
+    def __init__(self, *, block: int = 64) -> None:
+        self.scheme = replace(schemes.nf4(block, double=True), scale_dtype=torch.bfloat16)
+        self.script = (
+            "from torchao.quantization import to_nf4\n"
+            f"def round_trip(weight):\n    return to_nf4(weight, {block}, 256).get_original_weight()"
+        )
+
+    def sized(self, block: int) -> Technique | None:
+        """The same at another block."""
+        return TorchAo(block=block)
+
+    def quantize(self, weight: Tensor) -> Packed:
+        """The tensors of the library's own."""
+        group = self.scheme.block * schemes.DOUBLE_GROUP
+        if weight.ndim != 2 or not weight.numel() or weight.numel() % self.scheme.block:
+            raise NotApplicable(f"the library takes matrices of whole blocks of {self.scheme.block}")
+        if weight.numel() % group:
+            raise NotApplicable(f"the library takes multiples of {group} weights")
+        packed = to_nf4(weight, self.scheme.block, schemes.DOUBLE_GROUP)
+        names, self._context = packed.__tensor_flatten__()
+        return Packed(
+            tensors={name: getattr(packed, name) for name in names}, shape=tuple(weight.shape), dtype=weight.dtype
+        )
+
+    def dequantize(self, packed: Packed) -> Tensor:
+        """What the library unpacks."""
+        found: Tensor = self._tensor(packed).get_original_weight()
+        return found
+
+    def linear(self, x: Tensor, packed: Packed) -> Tensor:
+        """The library's product."""
+        found: Tensor = functional.linear(x, self._tensor(packed))
+        return found
+
+    def _tensor(self, packed: Packed) -> Any:
+        return NF4Tensor.__tensor_unflatten__(dict(packed.tensors), self._context, packed.shape, None)

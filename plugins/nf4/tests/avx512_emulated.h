@@ -1,0 +1,136 @@
+// The AVX-512 intrinsics that lanes_avx512.h uses, in plain C++ after Intel's pseudocode, so that the AVX-512 path can
+// be tested on a processor that lacks it.
+
+struct Wide {
+    alignas(64) uint8_t bytes[64];
+
+    template <typename T>
+    T* as() { return reinterpret_cast<T*>(bytes); }
+    template <typename T>
+    const T* as() const { return reinterpret_cast<const T*>(bytes); }
+};
+struct WideFloats : Wide {};
+
+template <typename T, typename V, typename F>
+static V wide_map(int count, const F& of) {
+    V v;
+    for (int i = 0; i < count; ++i) v.template as<T>()[i] = of(i);
+    return v;
+}
+template <typename F> static Wide wide_words(const F& of) { return wide_map<int32_t, Wide>(16, of); }
+template <typename F> static Wide wide_bytes(const F& of) { return wide_map<uint8_t, Wide>(64, of); }
+template <typename F> static Wide wide_pairs(const F& of) { return wide_map<uint64_t, Wide>(8, of); }
+template <typename F> static WideFloats wide_floats(const F& of) { return wide_map<float, WideFloats>(16, of); }
+static inline int32_t word(const Wide& v, int i) { return v.as<int32_t>()[i]; }
+static inline float real(const Wide& v, int i) { return v.as<float>()[i]; }
+
+static inline Wide wide_load(const void* from) { Wide v; std::memcpy(v.bytes, from, 64); return v; }
+static inline void wide_store(void* to, const Wide& v) { std::memcpy(to, v.bytes, 64); }
+static inline Wide wide_broadcast16(__m128i four) {
+    Wide v;
+    for (int i = 0; i < 4; ++i) std::memcpy(v.bytes + 16 * i, &four, 16);
+    return v;
+}
+static inline Wide wide_and(const Wide& a, const Wide& b) { return wide_words([&](int i) { return word(a, i) & word(b, i); }); }
+static inline Wide wide_or(const Wide& a, const Wide& b) { return wide_words([&](int i) { return word(a, i) | word(b, i); }); }
+static inline Wide wide_srl16(const Wide& a, int by) {
+    return wide_map<uint16_t, Wide>(32, [&](int i) { return static_cast<uint16_t>(a.as<uint16_t>()[i] >> by); });
+}
+static inline Wide wide_shuffle(const Wide& table, const Wide& index) {
+    return wide_bytes([&](int i) {
+        const uint8_t at = index.bytes[i];
+        return at & 128 ? uint8_t{0} : table.bytes[i / 16 * 16 + (at & 15)];
+    });
+}
+static inline Wide wide_unpack(const Wide& a, const Wide& b, int half) {
+    return wide_bytes([&](int i) {
+        const int from = i / 16 * 16 + half + i % 16 / 2;
+        return i % 2 ? b.bytes[from] : a.bytes[from];
+    });
+}
+static inline Wide wide_madd(const Wide& a, const Wide& b) {
+    return wide_words([&](int i) {
+        const int16_t *x = a.as<int16_t>() + 2 * i, *y = b.as<int16_t>() + 2 * i;
+        return x[0] * y[0] + x[1] * y[1];
+    });
+}
+static inline Wide wide_add(const Wide& a, const Wide& b) { return wide_words([&](int i) { return word(a, i) + word(b, i); }); }
+static inline Wide wide_max(const Wide& a, const Wide& b) { return wide_words([&](int i) { return std::max(word(a, i), word(b, i)); }); }
+static inline int32_t wide_reduce_max(const Wide& v) { return *std::max_element(v.as<int32_t>(), v.as<int32_t>() + 16); }
+static inline float wide_reduce_add(const WideFloats& v) {
+    float sum = 0;
+    for (int i = 0; i < 16; ++i) sum += real(v, i);
+    return sum;
+}
+static inline WideFloats wide_insert_floats(WideFloats v, __m256 upper, int) { std::memcpy(v.bytes + 32, &upper, 32); return v; }
+static inline Wide wide_insert_words(Wide v, __m256i upper, int) { std::memcpy(v.bytes + 32, &upper, 32); return v; }
+static inline Wide wide_srlv(const Wide& a, const Wide& by) {
+    return wide_words([&](int i) {
+        const uint32_t n = static_cast<uint32_t>(word(by, i));
+        return n < 32 ? static_cast<int32_t>(static_cast<uint32_t>(word(a, i)) >> n) : 0;
+    });
+}
+static inline WideFloats wide_permute(const Wide& index, const Wide& table) {
+    return wide_floats([&](int i) { return real(table, word(index, i) & 15); });
+}
+static inline unsigned short wide_compare(const Wide& a, const Wide& b, int how) {
+    unsigned short mask = 0;
+    for (int i = 0; i < 16; ++i)
+        mask = static_cast<unsigned short>(mask | (how == _CMP_GT_OQ ? real(a, i) > real(b, i) : real(a, i) < real(b, i)) << i);
+    return mask;
+}
+static inline Wide wide_mask_add(const Wide& from, unsigned short mask, const Wide& a, const Wide& b) {
+    return wide_words([&](int i) { return mask >> i & 1 ? word(a, i) + word(b, i) : word(from, i); });
+}
+static inline __m128i wide_narrow(const Wide& v) {
+    alignas(16) uint8_t bytes[16] = {};
+    for (int i = 0; i < 8; ++i) bytes[i] = static_cast<uint8_t>(v.as<uint64_t>()[i]);
+    __m128i out;
+    std::memcpy(&out, bytes, 16);
+    return out;
+}
+static inline WideFloats wide_as_floats(const Wide& v) { WideFloats f; std::memcpy(f.bytes, v.bytes, 64); return f; }
+
+#undef _mm512_setr_epi32
+#define __m512i Wide
+#define __m512 WideFloats
+#define _mm512_loadu_si512 wide_load
+#define _mm512_storeu_si512 wide_store
+#define _mm512_broadcast_i32x4 wide_broadcast16
+#define _mm512_and_si512 wide_and
+#define _mm512_or_si512 wide_or
+#define _mm512_set1_epi8(one) wide_bytes([&](int) { return static_cast<uint8_t>(one); })
+#define _mm512_set1_epi32(one) wide_words([&](int) { return static_cast<int32_t>(one); })
+#define _mm512_setr_epi32(...) wide_words([](int i) { const int32_t given[] = {__VA_ARGS__}; return given[i]; })
+#define _mm512_setzero_si512() wide_words([](int) { return 0; })
+#define _mm512_srli_epi16 wide_srl16
+#define _mm512_slli_epi64(v, by) wide_pairs([&](int i) { return v.as<uint64_t>()[i] << by; })
+#define _mm512_srli_epi64(v, by) wide_pairs([&](int i) { return v.as<uint64_t>()[i] >> by; })
+#define _mm512_shuffle_epi8 wide_shuffle
+#define _mm512_unpacklo_epi8(a, b) wide_unpack(a, b, 0)
+#define _mm512_unpackhi_epi8(a, b) wide_unpack(a, b, 8)
+#define _mm512_madd_epi16 wide_madd
+#define _mm512_add_epi32 wide_add
+#define _mm512_max_epi32 wide_max
+#define _mm512_reduce_max_epi32 wide_reduce_max
+#define _mm512_reduce_add_ps wide_reduce_add
+#define _mm512_cvtepi32_ps(v) wide_floats([&](int i) { return static_cast<float>(word(v, i)); })
+#define _mm512_castps_si512(v) static_cast<Wide>(v)
+#define _mm512_castsi512_ps wide_as_floats
+#define _mm512_set1_ps(one) wide_floats([&](int) { return one; })
+#define _mm512_setzero_ps() wide_floats([](int) { return 0.0f; })
+#define _mm512_loadu_ps(from) wide_as_floats(wide_load(from))
+#define _mm512_storeu_ps wide_store
+#define _mm512_mul_ps(a, b) wide_floats([&](int i) { return real(a, i) * real(b, i); })
+#define _mm512_div_ps(a, b) wide_floats([&](int i) { return real(a, i) / real(b, i); })
+#define _mm512_sub_ps(a, b) wide_floats([&](int i) { return real(a, i) - real(b, i); })
+#define _mm512_min_ps(a, b) wide_floats([&](int i) { const float x = real(a, i), y = real(b, i); return x < y ? x : y; })
+#define _mm512_abs_ps(a) wide_floats([&](int i) { return std::fabs(real(a, i)); })
+#define _mm512_fmadd_ps(a, b, c) wide_floats([&](int i) { return std::fma(real(a, i), real(b, i), real(c, i)); })
+#define _mm512_insertf32x8 wide_insert_floats
+#define _mm512_inserti32x8 wide_insert_words
+#define _mm512_srlv_epi32 wide_srlv
+#define _mm512_permutexvar_ps wide_permute
+#define _mm512_cmp_ps_mask wide_compare
+#define _mm512_mask_add_epi32 wide_mask_add
+#define _mm512_cvtepi64_epi8 wide_narrow
