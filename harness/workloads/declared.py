@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from harness.api import Json, Lane, Metric, WorkloadSpec
+from harness.workloads.decode_declared import DECODE_METRICS, DECODE_WORKLOADS
+from harness.workloads.quantize_declared import QUANTIZE_METRICS, QUANTIZE_WORKLOADS
 from harness.workloads.route_declared import ROUTE_METRICS, ROUTE_WORKLOADS
 
 _FINETUNE_METRICS: Final = (
@@ -139,6 +141,8 @@ _REGULARIZE: Final = (
 
 WORKLOADS: Final = (
     *_REGULARIZE,
+    *DECODE_WORKLOADS,
+    *QUANTIZE_WORKLOADS,
     WorkloadSpec(
         id="digits-mlp",
         contract="finetune",
@@ -192,4 +196,6 @@ METRICS: Final = (
         )
     ),
     *ROUTE_METRICS,
+    *DECODE_METRICS,
+    *QUANTIZE_METRICS,
 )
