@@ -1,0 +1,43 @@
+"""transformers on the judge's models: the same text, the same distribution, the rounds it says it makes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from harness.workloads.decode import Sampling
+from harness.workloads.decode_checks import examine
+from harness.workloads.decode_clocks import Watch
+
+pytest.importorskip("transformers")
+NAMES = ("hf-generate", "hf-assisted", "hf-lookup")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_greedy_text_is_that_of_plain_decoding(name, build, decode, text_models):
+    expected = decode(build("autoregressive"), text_models, count=20, temperature=0.0)
+    assert decode(build(name), text_models, count=20, temperature=0.0) == expected
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_samples_are_the_targets(name, build):
+    verdict = examine(build(name, **({} if name == "hf-generate" else {"gamma": 2})), Sampling(), draws=200, seed=0)
+    assert verdict.exact, verdict
+
+
+def test_a_draft_that_is_the_target_is_always_accepted(build, decode, table_models):
+    watch = Watch(table_models(apart=0.0))
+    decode(build("hf-assisted", gamma=3), watch.models, count=12)
+    assert watch.log.proposals(5 + 12) == [(3, 3)] * 3
+
+
+def test_the_global_generator_is_left_alone(build, decode, text_models):
+    before = torch.get_rng_state()
+    decode(build("hf-generate"), text_models, count=4)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_sampling_reaches_the_library(build, decode, text_models):
+    sampling = Sampling(top_k=1)
+    greedy = decode(build("autoregressive"), text_models, count=8, temperature=0.0)
+    assert decode(build("hf-generate"), text_models, count=8, top_k=sampling.top_k) == greedy
