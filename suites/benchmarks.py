@@ -12,6 +12,7 @@ import json
 import math
 import os
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,9 @@ VERSION = "1"
 TIMEOUT_S = 3600.0
 LAST_CHARACTERS = 2000
 """So much of what a harness said is shown where it did not run."""
+
+STEADY = 0.1
+"""A time is not told where its interval reaches further than this: that says more of the machine than of the commit."""
 
 FAILED = ("error", "incorrect", "oom", "timeout", "crash", "lost")
 
@@ -178,18 +182,29 @@ def _samples(rows: list[dict[str, Any]], name: str, quality: dict[str, Any]) -> 
         if row["status"] != "ok" or row["stage"] != "final":
             continue
         phase, _, kind = name.rpartition("_")
-        rounds = row["samples"].get(phase, []) if kind in ("time", "ratio") else []
-        if kind == "ratio":
-            baselines = row["samples"].get(f"baseline.{phase}", [])
-            yield from (own / other for own, other in zip(rounds, baselines, strict=bool(baselines)))
+        if kind in ("time", "ratio") and phase in row["samples"]:
+            yield from _times(row["samples"][phase], row["samples"].get(f"baseline.{phase}", []))[kind]
         elif (value := row["metrics"].get(metric)) is None:
             continue
-        elif rounds:
-            yield from map(float, rounds)
         elif name == quality["series"]:
             yield LOWER[quality["form"]](float(value))
         else:
             yield float(value)
+
+
+def _times(rounds: list[float], baselines: list[float]) -> dict[str, list[float]]:
+    """Seconds, and their ratios to the baseline's of the same rounds; none where the machine was too busy to tell."""
+    ratios = [own / other for own, other in zip(rounds, baselines, strict=bool(baselines))]
+    told = steady(ratios or rounds)
+    return {"time": rounds if told else [], "ratio": ratios if told else []}
+
+
+def steady(values: list[float]) -> bool:
+    """Whether the interval of the median, by order statistics, reaches no further than a tenth of it to either side."""
+    ordered = sorted(values)
+    rank = max(0, math.floor(len(ordered) / 2 - 0.98 * math.sqrt(len(ordered))))
+    middle = statistics.median(ordered)
+    return middle - ordered[rank] <= STEADY * middle and ordered[-1 - rank] - middle <= STEADY * middle
 
 
 LOWER: dict[str, Callable[[float], float]] = {

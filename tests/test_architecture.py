@@ -27,7 +27,7 @@ ALLOWED = {
     "analysis": {"api", "results"},
     "report": {"api", "results", "analysis"},
     "execution": {"api", "host", "pins", "suite", "plan", "measure", "results", "analysis"},
-    "tracking": {"api", "host", "pins", "plan", "suite", "results", "analysis", "report"},
+    "tracking": {"api", "host", "measure", "pins", "plan", "suite", "results", "analysis", "report"},
     "testing": {"api", "hookspecs", "host", "plan", "execution", "measure", "workloads"},
 }
 TORCH_ROOMS = {"workloads", "measure", "execution", "testing"}

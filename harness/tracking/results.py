@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.api import FAILED, Metric, Row, RunInfo, UsageError
+from harness.measure.clock import median_interval
 from harness.results.store import StoredRun
 
 PHASES: Final[Mapping[str, tuple[str, str]]] = {
@@ -23,6 +24,9 @@ PHASES: Final[Mapping[str, tuple[str, str]]] = {
 
 BASELINES: Final = "of the baseline's"
 """The unit of a time relative to that of the baseline, which took turns with it."""
+
+STEADY: Final = 0.1
+"""A time is not told where the interval of its median reaches further; as in suites/benchmarks.py."""
 
 VERSION: Final = "1"
 """The version of the series, before the suite's own; as in suites/benchmarks.py."""
@@ -166,17 +170,24 @@ def _samples(rows: Iterable[Row], workload: str, name: str, quality: Metric, own
         if not row.ok:
             continue
         phase, _, kind = name.rpartition("_")
-        rounds = row.reply.samples.get(phase, ()) if kind in ("time", "ratio") else ()
         value = row.reply.metrics.get(quality.id if name == own else name)
-        if kind == "ratio":
-            baselines = row.reply.samples.get(f"baseline.{phase}", ())
-            found += [mine / its for mine, its in zip(rounds, baselines, strict=bool(baselines))]
+        if kind in ("time", "ratio") and phase in row.reply.samples:
+            found += _times(row.reply.samples[phase], row.reply.samples.get(f"baseline.{phase}", ()))[kind]
         elif value is not None:
-            found += [float(one) for one in rounds or [_lower(value, quality) if name == own else value]]
+            found.append(_lower(value, quality) if name == own else value)
     failed = {row.case.lane for row in rows if row.reply.status in FAILED}
     if failed and (not found or (name == own and "accuracy" in failed)):
         return None
     return found
+
+
+def _times(rounds: Sequence[float], baselines: Sequence[float]) -> dict[str, Sequence[float]]:
+    """Seconds, and their ratios to the baseline's of the same rounds; none where the machine was too busy to tell."""
+    ratios = [own / other for own, other in zip(rounds, baselines, strict=bool(baselines))]
+    low, high = median_interval(ratios or rounds)
+    middle = statistics.median(ratios or rounds)
+    told = middle - low <= STEADY * middle and high - middle <= STEADY * middle
+    return {"time": rounds if told else (), "ratio": ratios if told else ()}
 
 
 def _benchmark(name: str, title: str, unit: str, workloads: Sequence[str], version: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +13,10 @@ from typing import Any
 import pytest
 from asv_runner.benchmarks._base import get_setup_cache_key
 from asv_runner.discovery import _get_benchmark
+from hypothesis import given
+from hypothesis import strategies as st
 
+from harness.measure.clock import median_interval
 from suites import benchmarks
 
 SUITE: dict[str, Any] = {
@@ -58,26 +62,42 @@ def test_a_quality_of_which_more_is_better_and_that_is_no_share_becomes_its_inve
 def test_every_phase_of_the_workloads_has_its_time_and_its_memory() -> None:
     names = [name for name, _, _ in benchmarks.measured_of(["quantize", "infer"])]
     assert {"quantize_time", "infer_time", "quantize_tensor_peak", "infer_tensor_peak"} <= {*names}
-    rows = [row("time", metrics={"quantize_time": 0.2}, samples={"quantize": [0.1, 0.3]})]
-    assert benchmarks.values_of(rows, QUALITY, names)["toy/a"]["quantize_time"] == [0.1, 0.3]
+    rows = [row("time", metrics={"quantize_time": 0.2}, samples={"quantize": [0.19, 0.2]})]
+    assert benchmarks.values_of(rows, QUALITY, names)["toy/a"]["quantize_time"] == [0.19, 0.2]
 
 
 def test_times_are_the_rounds_and_memory_is_a_number() -> None:
-    time = row(
-        "time", metrics={"train_time": 0.3}, samples={"train": [0.1, 0.3, 0.4], "baseline.train": [1.0, 1.0, 1.0]}
-    )
+    time = row("time", metrics={"train_time": 0.3}, samples={"train": [0.28, 0.3, 0.32]})
     memory = row("memory", metrics={"train_tensor_peak": 2048.0})
     data = {"values": benchmarks.values_of([time, memory], QUALITY, NAMES)}
-    assert benchmarks.report(data, "toy/a", "train_time") == {"samples": [0.1, 0.3, 0.4], "number": 1}
+    assert benchmarks.report(data, "toy/a", "train_time") == {"samples": [0.28, 0.3, 0.32], "number": 1}
     assert benchmarks.report(data, "toy/a", "train_tensor_peak") == 2048.0
 
 
 def test_a_time_is_followed_relative_to_the_baselines_of_the_same_rounds() -> None:
-    time = row("time", metrics={"train_time": 0.3}, samples={"train": [0.1, 0.3], "baseline.train": [0.2, 0.4]})
-    baseline = row("time", workload="toy/b", metrics={"train_time": 0.3}, samples={"train": [0.2, 0.4]})
+    time = row("time", metrics={"train_time": 0.3}, samples={"train": [0.1, 0.3], "baseline.train": [0.2, 0.5]})
+    baseline = row("time", workload="toy/b", metrics={"train_time": 0.3}, samples={"train": [0.2, 0.2]})
     data = {"values": benchmarks.values_of([time, baseline], QUALITY, NAMES)}
-    assert benchmarks.report(data, "toy/a", "train_ratio") == {"samples": [0.5, 0.3 / 0.4], "number": 1}
+    assert benchmarks.report(data, "toy/a", "train_ratio") == {"samples": [0.5, 0.3 / 0.5], "number": 1}
     assert math.isnan(benchmarks.report(data, "toy/b", "train_ratio"))
+
+
+def test_times_of_a_machine_too_busy_to_tell_are_not_told() -> None:
+    noisy = {"train": [0.1, 0.2, 0.3, 0.1, 0.2], "baseline.train": [0.1] * 5}
+    drifting = {"infer": [0.1, 0.2, 0.3, 0.1, 0.2], "baseline.infer": [0.1, 0.2, 0.3, 0.1, 0.2]}
+    metrics = {"train_time": 0.2, "infer_time": 0.2}
+    rows = [row("time", metrics=metrics, samples={**noisy, **drifting})]
+    data = {"values": benchmarks.values_of(rows, QUALITY, NAMES)}
+    assert math.isnan(benchmarks.report(data, "toy/a", "train_ratio"))
+    assert math.isnan(benchmarks.report(data, "toy/a", "train_time"))
+    assert benchmarks.report(data, "toy/a", "infer_ratio") == 1.0
+
+
+@given(st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=30))
+def test_a_time_is_steady_by_the_interval_of_its_median(seconds: list[float]) -> None:
+    low, high = median_interval(seconds)
+    middle = statistics.median(seconds)
+    assert benchmarks.steady(seconds) == (low >= middle - 0.1 * middle and high <= middle + 0.1 * middle)
 
 
 def test_tuning_rows_are_not_reported() -> None:

@@ -70,7 +70,7 @@ def test_asv_reads_every_series_with_its_samples(tmp_path: Path) -> None:
     result = read(tmp_path)[COMMIT]
     assert result.date == 1_000_000
     statistics_of = result.get_result_stats(prefix + "train_time", [["'core/alpha'", "'core/beta'"]])
-    assert statistics_of[0] == {"q_25": pytest.approx(0.15), "q_75": pytest.approx(0.25), "number": 1, "repeat": 3}
+    assert statistics_of[0] == {"q_25": pytest.approx(0.195), "q_75": pytest.approx(0.205), "number": 1, "repeat": 3}
     benchmark = Benchmarks.load(Configuration(tmp_path))[prefix + "error"]
     assert (benchmark["unit"], benchmark["version"]) == ("%", "1.3")
     assert result.get_result_keys(Benchmarks.load(Configuration(tmp_path)))
