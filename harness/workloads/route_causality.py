@@ -61,10 +61,12 @@ def require_causality(technique: RouteTechnique, model: RoutedModel, batch: Batc
     found = leak(model, batch, vocabulary, seed)
     if found <= TOLERANCE:
         return
-    text = f"leaks: characters yet to come change a logit by {100 * found:.2g} % of the largest"
     if technique.causal:
-        raise Incorrect(f"{text}, though the technique is declared causal")
-    raise NotApplicable(f"{text}, so its loss would mean nothing")
+        raise Incorrect(
+            f"leaks: characters yet to come change a logit by {100 * found:.2g} % of the largest, though the technique "
+            "is declared causal"
+        )
+    raise NotApplicable("leaks: what it predicts depends on characters yet to come, so its loss would mean nothing")
 
 
 def _logits(model: RoutedModel, inputs: Tensor, seed: int) -> Tensor:

@@ -32,7 +32,7 @@ ROUTE_WORKLOADS: Final = (
         summary="16 clusters of tokens, each with a linear teacher of its own: what experts are for",
         version=1,
         metrics=_METRICS,
-        settings={"steps": 300, "batch_size": 1024, "lr": 1e-2, **_SETTINGS},
+        settings={"steps": 200, "batch_size": 1024, "lr": 2e-2, **_SETTINGS},
     ),
     WorkloadSpec(
         id="charlm-moe",
@@ -41,7 +41,7 @@ ROUTE_WORKLOADS: Final = (
         summary="the next character of Python's documentation, by a causal transformer with two routed layers",
         version=1,
         metrics=_METRICS,
-        settings={"steps": 200, "batch_size": 1024, "lr": 1e-2, **_SETTINGS},
+        settings={"steps": 150, "batch_size": 512, "lr": 2e-2, **_SETTINGS},
     ),
 )
 

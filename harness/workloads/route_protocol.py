@@ -59,9 +59,12 @@ class RouteWorkload(ABC):
     def prepare(self, context: CaseContext) -> None:  # noqa: B027  nothing to do is an answer
         """Make what all cases share; nothing where data are drawn anew."""
 
-    def gate(self, technique: RouteTechnique, model: RoutedModel, batch: Batch, seed: int) -> Sequence[str]:
-        """Refuse to score what cannot be scored on these data; notes on what could."""
-        del technique, model, batch, seed
+    def gate(self, technique: RouteTechnique, model: RoutedModel, batch: Batch, seed: int) -> None:  # noqa: B027
+        """Raise Incorrect or NotApplicable for what cannot be scored on these data; everything can where none is."""
+
+    def remarks(self, model: RoutedModel, batch: Batch, seed: int) -> Sequence[str]:
+        """What a reader of a trained model's numbers should know."""
+        del model, batch, seed
         return ()
 
     def evaluate(self, technique: RouteTechnique, context: CaseContext) -> Outcome:
@@ -78,7 +81,8 @@ class RouteWorkload(ABC):
             with context.phase("train"):
                 fit(trained, problem)
             with context.phase("test"):
-                notes = self.gate(technique, model, data.validation[0], seed)
+                self.gate(technique, model, data.validation[0], seed)
+                remarks = self.remarks(model, data.validation[0], seed)
                 validation = quality(model, data.validation, seed)
                 test = quality(model, data.test, seed)
         return Outcome(
@@ -92,7 +96,7 @@ class RouteWorkload(ABC):
                 **parameters(model, test),
             },
             series=curves(trained),
-            notes=(*problem.notes, *notes),
+            notes=(*problem.notes, *remarks),
         )
 
     def open(self, technique: RouteTechnique, context: CaseContext) -> Trial:

@@ -61,7 +61,7 @@ def _scored() -> list[Technique]:
         ),
         _technique(
             "softmax-bias", target, "top-k by a softmax plus a bias that follows the load", _BALANCE,
-            **{**_TOP_K, "u": 0.001},
+            **{**_TOP_K, "u": 0.003},
         ),
         _technique(
             "sigmoid", target, "the k best of independent sigmoids, renormalised", _DEEPSEEK,
@@ -69,7 +69,7 @@ def _scored() -> list[Technique]:
         ),
         _technique(
             "sigmoid-bias", target, "top-k by sigmoids plus a bias that follows the load: no auxiliary loss", _BALANCE,
-            **{**_TOP_K, "score": "sigmoid", "u": 0.001},
+            **{**_TOP_K, "score": "sigmoid", "u": 0.003},
         ),
         _technique(
             "noisy-top-k", "noisy:NoisyTopK", "top-k of noisy logits; losses for importance and load", _SHAZEER,
