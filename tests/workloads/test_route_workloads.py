@@ -12,8 +12,9 @@ from harness.api import UsageError
 from harness.workloads.route import Layout, Router, RouteTask, Sparse, Tokens
 from harness.workloads.route_clusters import CLUSTERS, WORDS, Clusters, mixture
 from harness.workloads.route_declared import ROUTE_METRICS, ROUTE_WORKLOADS
+from harness.workloads.route_models import NEAR, Batch, NearCharacters
 from harness.workloads.route_protocol import RouteWorkload
-from harness.workloads.route_text import BLOCK, CONTEXT, CharLm
+from harness.workloads.route_text import CONTEXT, CharLm
 from harness.workloads.route_training import Settings, fit, quality, relief, start
 from tests.workloads.conftest import Context
 from tests.workloads.routers import Linear, Plain, top2
@@ -122,7 +123,7 @@ class TestText:
     def test_targets_are_the_characters_that_follow(self, context: Context) -> None:
         data, _ = CharLm().data(Settings.read(SPECS["charlm-moe"].settings), 0, context().cache, "cpu")
         for batch in (data.train(), data.validation[0], data.test[-1]):
-            assert batch.inputs.shape == (32, CONTEXT)
+            assert batch.inputs.shape == (16, CONTEXT)
             targets = batch.targets.view_as(batch.inputs)
             assert torch.equal(batch.inputs[:, 1:], targets[:, :-1])
             assert torch.equal(batch.ids, batch.inputs.flatten())
@@ -139,7 +140,18 @@ class TestText:
         (note,) = CharLm().evaluate(Plain(), context("charlm-moe", **FEW)).notes
         assert "SHA-256" in note
 
-    @pytest.mark.parametrize("size", [100, CONTEXT * BLOCK])
+    def test_a_character_is_embedded_with_those_before_it(self) -> None:
+        near = NearCharacters(10, 4)
+        rows = torch.randint(10, (3, 6))
+        tables = near.tables.weight.view(NEAR, 11, 4)
+        found = near(rows)
+        for sequence in range(3):
+            for place in range(6):
+                seen = [rows[sequence, place - back].item() if place >= back else 10 for back in range(NEAR)]
+                expected = sum(tables[NEAR - 1 - back, character] for back, character in enumerate(seen))
+                torch.testing.assert_close(found[sequence, place], expected)
+
+    @pytest.mark.parametrize("size", [100, CONTEXT * 4096])
     def test_batches_have_to_fit_the_text(self, size: int, context: Context) -> None:
         with pytest.raises(UsageError, match=f"batch_size = {size}"):
             CharLm().problem(context("charlm-moe", batch_size=size))
@@ -227,8 +239,6 @@ def test_accuracy_and_loss_are_of_all_tokens(context: Context) -> None:
     found = quality(model, problem.data.test, 0)
     inputs, targets = (torch.cat([getattr(one, name) for one in problem.data.test]) for name in ("inputs", "targets"))
     ids = torch.cat([one.ids for one in problem.data.test])
-    from harness.workloads.route_models import Batch
-
     with torch.no_grad():
         logits = model.eval()(Batch(inputs=inputs, ids=ids, targets=targets), [])
     assert found.loss == pytest.approx(torch.nn.functional.cross_entropy(logits, targets).item(), rel=1e-5)
