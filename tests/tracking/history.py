@@ -106,16 +106,17 @@ class History:
         return next(step.commit for step in self.steps if step.message == message)
 
 
-def make_history(path: Path, chosen: list[Step] | None = None) -> History:
+def make_history(path: Path, chosen: list[Step] | None = None, stretch: float = 1.0) -> History:
     """Make the repository in ``path``, which is to be new or empty, and check out its last commit (branch main).
 
-    ``chosen`` are the steps to make, all of `steps` by default.
+    ``chosen`` are the steps to make, all of `steps` by default; all training steps take ``stretch`` times as long, so
+    that a busy machine blurs them less.
     """
     folder = Folder(path=path)
     _copy_project(path)
     made = []
     for number, step in enumerate(chosen or steps()):
-        _write(folder, step.state)
+        _write(folder, step.state, stretch)
         made.append(replace(step, commit=folder.commit(step.message)))
         if number == 0:
             folder.git("tag", RELEASE)
@@ -145,15 +146,16 @@ def _write_asv(path: Path) -> None:
     (path / "asv.conf.json").write_text(json.dumps({**configuration, **changes}, indent=4))
 
 
-def _write(folder: Folder, state: State) -> None:
+def _write(folder: Folder, state: State, stretch: float) -> None:
     broken = "" if state.starts else "raise RuntimeError('the ship is sunk')\n"
     (folder.path / "harness/hookspecs.py").write_text((ROOT / "harness/hookspecs.py").read_text() + broken)
     folder.write("suites/toy.toml", SUITE)
-    victim = {"accuracy": state.accuracy, "mebibytes": state.mebibytes, "train_ms": state.train_ms}
-    techniques = {"base": {}, "victim": victim, "creep": {"train_ms": state.creep_ms}}
+    plain = {"train_ms": stretch * State.train_ms}
+    victim = {"accuracy": state.accuracy, "mebibytes": state.mebibytes, "train_ms": stretch * state.train_ms}
+    techniques = {"base": plain, "victim": victim, "creep": {"train_ms": stretch * state.creep_ms}}
     folder.plugin("toy", {"__init__.py": declaring(techniques, judge=True), "targets.py": TARGETS}, "plugins/toy/")
     if state.late:
-        folder.plugin("late", {"__init__.py": declaring({"late": {}})}, "plugins/late/")
+        folder.plugin("late", {"__init__.py": declaring({"late": plain})}, "plugins/late/")
 
 
 def declaring(techniques: dict[str, dict], *, judge: bool = False) -> str:

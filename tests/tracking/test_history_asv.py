@@ -40,7 +40,7 @@ class Tracked:
 @pytest.fixture(scope="module")
 def tracked(tmp_path_factory: pytest.TempPathFactory) -> Tracked:
     folder = tmp_path_factory.mktemp("tracked")
-    history = make_history(folder / "history")
+    history = make_history(folder / "history", stretch=2.5)
     home = folder / "home"
     home.mkdir()
     around = {"HOME": str(home), "HARNESS_CACHE": str(folder / "cache"), "PATH": os.defpath}
