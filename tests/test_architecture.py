@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 ALLOWED = {
     "api": set(),
     "hookspecs": {"api"},
-    "workloads": {"api"},
+    "workloads": {"api", "measure"},
     "builtin": {"api", "workloads"},
     "host": {"api", "hookspecs"},
     "pins": {"api", "host"},

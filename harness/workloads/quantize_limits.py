@@ -9,11 +9,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
-import psutil
 import torch
 from torch import Tensor
 
 from harness.api import Phase
+from harness.measure.processors import everywhere
 from harness.workloads.quantize import Packed, stored_bytes
 
 T = TypeVar("T")
@@ -28,8 +28,11 @@ MOST_COPIED: Final = 1 << 30
 FIRST_CALLS: Final = 3
 """Calls of a rotation before it makes copies: a lane that calls no more is not after times but after memory."""
 
-PRODUCT: Final = 384
-"""Order of the square matrices whose product is the limit of multiplication: they stay in the cache."""
+PRODUCTS: Final = {"matmul": (torch.float32, 384), "matmul_bf16": (torch.bfloat16, 160)}
+"""Dtypes and orders of the square matrices whose products, made in the cache, are the limit of multiplication.
+
+bfloat16 is the fast one where the processor multiplies it, and slow elsewhere: a small product tells.
+"""
 
 
 @lru_cache
@@ -85,16 +88,14 @@ class Limits:
     probes: Mapping[str, Phase]
     read_bytes: int
     copied_bytes: int
-    operations: int
 
     def rates(self, seconds: Mapping[str, float]) -> dict[str, float]:
         """GB/s of reading and copying (read and written alike counted), GFLOP/s of the better product."""
-        product = min(seconds["matmul"], seconds["matmul_bf16"])
         return {
             "read_rate": self.read_bytes / seconds["read"] / 1e9,
             "read_all_rate": self.read_bytes / seconds["read_all"] / 1e9,
             "copy_rate": self.copied_bytes / seconds["copy"] / 1e9,
-            "matmul_rate": self.operations / product / 1e9,
+            "matmul_rate": max(2 * order**3 / seconds[name] for name, (_, order) in PRODUCTS.items()) / 1e9,
         }
 
 
@@ -102,32 +103,35 @@ def limits() -> Limits:
     """Reading one cold buffer, on one thread and on all; copying one; products of float32 and bfloat16 matrices."""
     buffer = torch.ones(min(COLD * cache_bytes(), MOST_COPIED) // 8, dtype=torch.int64)
     half = len(buffer) // 2
-    factors = torch.randn(2, PRODUCT, PRODUCT, generator=torch.Generator().manual_seed(0))
-    small = factors.bfloat16()
     target = torch.empty(half, dtype=torch.int64)
 
     def read_all() -> float:
-        with threads(all_threads()):
+        with all_threads():
             return float(buffer.sum())
 
     probes: dict[str, Callable[[], object]] = {
         "read": lambda: float(buffer.sum()),
         "read_all": read_all,
         "copy": lambda: target.copy_(buffer[:half]),
-        "matmul": lambda: factors[0] @ factors[1],
-        "matmul_bf16": lambda: small[0] @ small[1],
+        **{name: _product(dtype, order) for name, (dtype, order) in PRODUCTS.items()},
     }
     return Limits(
         probes={name: Phase(run=run, samples=1) for name, run in probes.items()},
         read_bytes=8 * len(buffer),
         copied_bytes=16 * half,
-        operations=2 * PRODUCT**3,
     )
 
 
-def all_threads() -> int:
-    """As many as there are processors this process may run on."""
-    return max(1, len(psutil.Process().cpu_affinity() or ())) if hasattr(psutil.Process, "cpu_affinity") else 1
+def _product(dtype: torch.dtype, order: int) -> Callable[[], Tensor]:
+    first, second = torch.randn(2, order, order, generator=torch.Generator().manual_seed(0)).to(dtype)
+    return lambda: first @ second
+
+
+@contextmanager
+def all_threads() -> Iterator[None]:
+    """Let torch use as many threads as there are processors, for a while, though a timed case stays on one."""
+    with everywhere() as count, threads(count):
+        yield
 
 
 @contextmanager
