@@ -119,7 +119,7 @@ class NearCharacters(nn.Module):
         """Features ``(sequences, length, width)`` of int64 ``(sequences, length)``."""
         near = functional.pad(characters, (NEAR - 1, 0), value=self.nothing).unfold(1, NEAR, 1) + self.first
         features: Tensor = self.tables(near.flatten(0, 1))
-        return features.unflatten(0, characters.shape)
+        return features.view(*characters.shape, -1)
 
 
 class CharTransformer(RoutedModel):
