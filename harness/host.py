@@ -44,7 +44,10 @@ SpecT = TypeVar("SpecT", Technique, WorkloadSpec, Metric, Reporter, ExecutorSpec
 
 @dataclass(frozen=True, kw_only=True)
 class PluginRecord:
-    """One plugin as found: where from, and whether it works; ``cause`` is the first error, one line."""
+    """One plugin as found: where from, and whether it works; ``cause`` is the first error, one line.
+
+    Of one that works it is what the plugin says of itself as ``HARNESS_NOTE``: what it has to do without.
+    """
 
     name: str
     module: str
@@ -151,7 +154,7 @@ class Host:
             return
         for name in vars(self.declared):
             getattr(self.declared, name).update(getattr(declared, name))
-        self.plugins.append(_record(candidate, "ok"))
+        self.plugins.append(_record(candidate, "ok", str(getattr(module, "HARNESS_NOTE", ""))))
 
     def add_broken(self, candidate: _Candidate, cause: str, detail: str = "") -> None:
         """Record a plugin that cannot be used."""

@@ -106,6 +106,12 @@ def test_a_broken_plugin_is_named_with_its_first_cause_and_the_others_work(site:
     assert not [full for full in host.techniques if full.startswith(f"{name}/")]
 
 
+def test_a_plugin_that_works_may_say_what_it_does_without(site: Site) -> None:
+    site.plugin("frugal", 'HARNESS_API = 1\nHARNESS_NOTE = "without its compiler"')
+    found = record(load_host(), "frugal")
+    assert (found.status, found.cause) == ("ok", "without its compiler")
+
+
 def test_a_broken_plugin_is_no_longer_called(site: Site) -> None:
     site.plugin(
         "half",
