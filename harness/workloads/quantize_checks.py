@@ -6,8 +6,9 @@ project. What a technique does not take is no failure: it is told.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import torch
@@ -61,37 +62,49 @@ class _Given:
 
 def require_correct(technique: QuantizeTechnique) -> tuple[str, ...]:
     """Hold a technique to its definition; returns what it does not take or does not see, for the reader."""
-    untaken: dict[str, list[str]] = {}
-    notes = []
     _require_protocol(technique)
+    told = _Told()
     for given in _weights():
-        try:
-            _require_values(technique, given)
-        except NotApplicable as error:
-            if given.what == _shown(ESSENTIAL, torch.float32):
-                raise
-            untaken.setdefault(str(error), []).append(given.what)
+        told.where_taken(given.what, partial(_require_values, technique, given))
     for what, code in HOSTILE.items():
-        try:
-            notes += _require_poison_stays(technique, _Given(what=what, code=code))
-        except NotApplicable as error:
-            untaken.setdefault(str(error), []).append(what)
+        given = _Given(what=what, code=code)
+        told.where_taken(what, partial(_require_poison_stays, technique, given, told.notes))
     for block in BLOCKS:
-        if (other := technique.sized(block)) is not None:
-            for shape in ((256, 256), (6, 200)):
-                try:
-                    _require_values(other, _normal(shape, torch.float32))
-                except NotApplicable as error:
-                    untaken.setdefault(str(error), []).append(f"{shape} in blocks of {block}")
+        for shape in ((256, 256), (6, 200)):
+            given = _normal(shape, torch.float32)
+            if (other := technique.sized(block)) is not None:
+                what = f"{shape} in blocks of {block}"
+                told.where_taken(what, partial(_require_values, other, given))
     if technique.scheme.kind == "learned":
         _require_fit(technique)
     for shape in LINEAR_SHAPES:
         _require_products(technique, _normal(shape, torch.float32))
     _require_module(technique)
     if technique.computes_in is not None:
-        notes.append(f"multiplies in {technique.computes_in}, whatever the input")
-    notes += [f"does not take {'; '.join(what)}: {reason}" for reason, what in untaken.items()]
-    return tuple(notes)
+        told.notes.append(f"multiplies in {technique.computes_in}, whatever the input")
+    return told.all()
+
+
+class _Told:
+    """What is worth telling of a technique: notes, and what it does not take, by its reason."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self._untaken: dict[str, list[str]] = {}
+
+    def where_taken(self, what: str, check: Callable[[], object]) -> None:
+        """Check it, unless the technique does not take ``what``; `ESSENTIAL` it has to."""
+        try:
+            check()
+        except NotApplicable as error:
+            if what == _shown(ESSENTIAL, torch.float32):
+                raise
+            self._untaken.setdefault(str(error), []).append(what)
+
+    def all(self) -> tuple[str, ...]:
+        """One note a reason."""
+        untaken = [f"does not take {'; '.join(what)}: {reason}" for reason, what in self._untaken.items()]
+        return (*self.notes, *untaken)
 
 
 def _weights() -> Iterator[_Given]:
@@ -159,13 +172,12 @@ def _script(technique: QuantizeTechnique, given: _Given, at: int, expected: floa
     )
 
 
-def _require_poison_stays(technique: QuantizeTechnique, given: _Given) -> list[str]:
-    """Blocks without NaN or infinity are what they are without their neighbour; told if the poison is not seen."""
+def _require_poison_stays(technique: QuantizeTechnique, given: _Given, notes: list[str]) -> None:
+    """Blocks without NaN or infinity are what they are without their neighbour; noted if the poison is not seen."""
     found = _require_values(technique, given)
     sound = schemes.define(technique.scheme, given.weight()).sound
-    if sound.all() or not found[~sound].isfinite().all():
-        return []
-    return [f"swallows {given.what}: its block comes out finite"]
+    if not sound.all() and found[~sound].isfinite().all():
+        notes.append(f"swallows {given.what}: its block comes out finite")
 
 
 def _require_fit(technique: QuantizeTechnique) -> None:

@@ -129,7 +129,9 @@ def define(scheme: Scheme, weight: Tensor) -> Defined:
         step = (high - low) / (2**scheme.bits - 1)
         places = torch.where(step > 0, (clean - low) / step, 0.0)
         values = low + torch.ceil(places - 0.5).clamp_min(0) * step
-        differ = ROUNDING * torch.maximum(high.abs(), low.abs()) + scheme.slack * (high - low)
+        differ = (ROUNDING + _eps(scheme.scale_dtype)) * torch.maximum(high.abs(), low.abs()) + scheme.slack * (
+            high - low
+        )
     elif scheme.kind == "learned":
         values, differ = clean, torch.full_like(clean, torch.inf)
     else:

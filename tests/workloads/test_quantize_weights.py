@@ -77,7 +77,7 @@ def test_bits_count_what_is_stored_and_what_is_kept_beside_it(case: CaseContext)
 
     plain, keeping = (Weights().evaluate(one, case).metrics for one in (Right(), Keeping()))
     assert plain["bits_stored"] == 8 + 32 / 64
-    table = 32 * 16 / (512 * 1024)
+    table = 32 * 16 / (4 * 512 * 1024)
     assert plain["bits_live"] == pytest.approx(8.5 + table)
     assert keeping["bits_stored"] == plain["bits_stored"]
     assert keeping["bits_live"] == pytest.approx(8.5 + table + 32)

@@ -7,6 +7,7 @@ from typing import Final
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from harness.api import NotApplicable, UsageError
 from harness.workloads.quantize import Packed
@@ -15,11 +16,11 @@ from harness_nf4 import reference
 from harness_nf4.reference import Technique
 
 INT4_GROUPS: Final = (32, 64, 128, 256)
+ROWS: Final = 16
+"""Of which torch takes multiples; a weight is filled up with zeros."""
+
 INNER_TILES: Final = 1
 """What torch's packing for processors asks for and does not use."""
-
-_UNPACKED: Final = 256
-"""Columns of an identity matrix that is multiplied with at a time, to read a packed weight back."""
 
 
 class Int4Pack(Technique):
@@ -43,16 +44,15 @@ class Int4Pack(Technique):
 
     def quantize(self, weight: Tensor) -> Packed:
         """Codes of 0 to 15 around the middle, 8, packed by torch for this processor."""
-        if weight.ndim != 2 or not weight.numel() or weight.shape[1] % self.scheme.block or weight.shape[0] % 16:
-            raise NotApplicable(
-                f"torch takes 16 rows or multiples, and whole groups of columns, here of {self.scheme.block}"
-            )
-        groups = weight.float().reshape(-1, self.scheme.block)
+        if weight.ndim != 2 or not weight.numel() or weight.shape[1] % self.scheme.block:
+            raise NotApplicable(f"torch takes multiples of {self.scheme.block} columns")
+        filled = functional.pad(weight.float(), (0, 0, 0, -len(weight) % ROWS))
+        groups = filled.reshape(-1, self.scheme.block)
         low, high = groups.amin(-1, keepdim=True), groups.amax(-1, keepdim=True)
         scale = ((high - low) / 15).clamp_min(torch.finfo(self._kept).smallest_normal).to(self._kept)
         zero = (low + 8 * scale.float()).to(self._kept)
         codes = ((groups - zero.float()) / scale.float() + 8).round().nan_to_num(0).clamp(0, 15).to(torch.int32)
-        packed = torch._convert_weight_to_int4pack_for_cpu(codes.view(weight.shape), INNER_TILES)
+        packed = torch._convert_weight_to_int4pack_for_cpu(codes.view(filled.shape), INNER_TILES)
         count = weight.shape[1] // self.scheme.block
         both = torch.stack([scale.view(-1, count), zero.view(-1, count)], 2).transpose(0, 1).contiguous()
         return Packed(tensors={"codes": packed, "scales": both}, shape=tuple(weight.shape), dtype=weight.dtype)
@@ -60,22 +60,25 @@ class Int4Pack(Technique):
     def dequantize(self, packed: Packed) -> Tensor:
         """The product with the identity: torch packs in an order of its own, and reads it only so."""
         rows, columns = packed.shape
+        block = self.scheme.block
         out = torch.empty(rows, columns, dtype=packed.dtype)
-        for begin in range(0, columns, _UNPACKED):
-            end = min(columns, begin + _UNPACKED)
-            one = torch.zeros(end - begin, columns, dtype=self._kept)
-            one[:, begin:end].fill_diagonal_(1)
-            out[:, begin:end] = self._multiply(one, packed).T.to(packed.dtype)
+        for group, scales in enumerate(packed.tensors["scales"]):
+            # other groups are multiplied by 0, which a NaN among them would survive
+            alone = torch.zeros_like(packed.tensors["scales"])
+            alone[group] = scales
+            one = torch.zeros(block, columns, dtype=self._kept)
+            one[:, group * block : (group + 1) * block].fill_diagonal_(1)
+            found = torch._weight_int4pack_mm_for_cpu(one, packed.tensors["codes"], block, alone)
+            out[:, group * block : (group + 1) * block] = found.T[:rows].to(packed.dtype)
         return out
 
     def linear(self, x: Tensor, packed: Packed) -> Tensor:
         """Torch's product."""
-        return self._multiply(x.to(self._kept), packed).to(x.dtype)
-
-    def _multiply(self, x: Tensor, packed: Packed) -> Tensor:
-        return torch._weight_int4pack_mm_for_cpu(
-            x, packed.tensors["codes"], self.scheme.block, packed.tensors["scales"]
+        tensors = packed.tensors
+        found = torch._weight_int4pack_mm_for_cpu(
+            x.to(self._kept), tensors["codes"], self.scheme.block, tensors["scales"]
         )
+        return found[:, : packed.shape[0]].to(x.dtype)
 
 
 class Int8Pack(reference.Rows):

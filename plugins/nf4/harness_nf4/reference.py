@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import torch
@@ -55,9 +56,9 @@ class Technique:
         raise NotImplementedError
 
     def linear(self, x: Tensor, packed: Packed) -> Tensor:
-        """The product with the dequantised weight, in x's dtype."""
-        weight = self.dequantize(packed)
-        return functional.linear(x, weight.to(x.dtype))
+        """The product with the dequantised weight, made in float32."""
+        weight = self.dequantize(replace(packed, dtype=torch.float32))
+        return functional.linear(x.float(), weight).to(x.dtype)
 
 
 class Plain(Technique):
@@ -108,7 +109,8 @@ class Blocks(Technique):
 
     def quantize(self, weight: Tensor) -> Packed:
         """Round to the nearest level, in float64."""
-        codes, absmax = rounded(weight, self.scheme.block, self._levels)
+        place = integers(self.scheme.bits) if self._name.startswith("int") else among(self._levels)
+        codes, absmax = rounded(weight, self.scheme.block, place)
         tensors = {"codes": packed_codes(self._codes[codes], self.scheme.bits)}
         tensors |= packed_scales(absmax) if self.scheme.double else {"absmax": absmax}
         return Packed(tensors=tensors, shape=tuple(weight.shape), dtype=weight.dtype)
@@ -132,7 +134,7 @@ class KMeans(Technique):
     def quantize(self, weight: Tensor) -> Packed:
         """Fit the levels, then round to the nearest."""
         levels = fitted(weight, self.scheme.block)
-        codes, absmax = rounded(weight, self.scheme.block, levels)
+        codes, absmax = rounded(weight, self.scheme.block, among(levels))
         tensors = {"codes": packed_codes(codes.to(torch.uint8), 4), "absmax": absmax, "levels": levels}
         return Packed(tensors=tensors, shape=tuple(weight.shape), dtype=weight.dtype)
 
@@ -200,20 +202,31 @@ def check_block(block: int) -> None:
         raise UsageError(f"block {block}: expected an even number of at least 2")
 
 
-def rounded(weight: Tensor, block: int, levels: Tensor) -> tuple[Tensor, Tensor]:
-    """Places of the nearest of ascending levels, int64 ``(n,)``, and absmax float32 ``(blocks,)``.
+def among(levels: Tensor) -> Callable[[Tensor], Tensor]:
+    """What tells the place of the nearest of ascending levels, and of two as near the lower, for float64 values."""
+    table = levels.double()
+    bounds = (table[1:] + table[:-1]) / 2
+    return lambda values: torch.bucketize(values, bounds)
+
+
+def integers(bits: int) -> Callable[[Tensor], Tensor]:
+    """The same for `schemes.integer_levels`, which need no search."""
+    largest = 2 ** (bits - 1) - 1
+    return lambda values: (torch.ceil(values * largest - 0.5) + largest).long()
+
+
+def rounded(weight: Tensor, block: int, place: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """Places of the nearest levels, int64 ``(n,)``, and absmax float32 ``(blocks,)``.
 
     In a block that holds NaN or infinity, absmax is that, and every place that of the level nearest to 0.
     """
-    table = levels.double()
-    bounds = (table[1:] + table[:-1]) / 2
     places, scales = [], []
     for piece in _pieces(weight.reshape(-1), block):
         blocks = schemes.in_blocks(piece.float(), block)
         absmax = blocks.abs().amax(-1, keepdim=True)
         usable = absmax.isfinite() & (absmax > 0)
         normalised = torch.where(usable, blocks.double() / absmax.double(), 0.0)
-        places.append(torch.bucketize(normalised, bounds).reshape(-1)[: len(piece)])
+        places.append(place(normalised).reshape(-1)[: len(piece)])
         scales.append(absmax[:, 0])
     if not places:
         return torch.empty(0, dtype=torch.int64), torch.empty(0)

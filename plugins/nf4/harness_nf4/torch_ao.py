@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +21,7 @@ class TorchAo(Technique):
     """NF4 of torchao, whose scales are always quantised."""
 
     def __init__(self, *, block: int = 64) -> None:
+        self._contexts: dict[tuple[torch.Size, torch.dtype], Any] = {}
         self.scheme = replace(schemes.nf4(block, double=True), scale_dtype=torch.bfloat16)
         self.script = (
             "from torchao.quantization import to_nf4\n"
@@ -35,10 +37,12 @@ class TorchAo(Technique):
         group = self.scheme.block * schemes.DOUBLE_GROUP
         if weight.ndim != 2 or not weight.numel() or weight.numel() % self.scheme.block:
             raise NotApplicable(f"the library takes matrices of whole blocks of {self.scheme.block}")
-        if weight.numel() % group:
-            raise NotApplicable(f"the library takes multiples of {group} weights")
-        packed = to_nf4(weight, self.scheme.block, schemes.DOUBLE_GROUP)
-        names, self._context = packed.__tensor_flatten__()
+        # the library takes whole groups of blocks: what is missing is the weight once more
+        times = -(-weight.numel() // group) * group // weight.numel() + 1
+        filled = weight.reshape(-1).repeat(times)[: -(-weight.numel() // group) * group]
+        packed = to_nf4(filled, self.scheme.block, schemes.DOUBLE_GROUP)
+        names, context = packed.__tensor_flatten__()
+        self._contexts[weight.shape, weight.dtype] = context
         return Packed(
             tensors={name: getattr(packed, name) for name in names}, shape=tuple(weight.shape), dtype=weight.dtype
         )
@@ -46,12 +50,12 @@ class TorchAo(Technique):
     def dequantize(self, packed: Packed) -> Tensor:
         """What the library unpacks."""
         found: Tensor = self._tensor(packed).get_original_weight()
-        return found
+        return found.reshape(-1)[: math.prod(packed.shape)].view(packed.shape)
 
     def linear(self, x: Tensor, packed: Packed) -> Tensor:
-        """The library's product."""
-        found: Tensor = functional.linear(x, self._tensor(packed))
-        return found
+        """The library's product, which unpacks the weight first."""
+        return functional.linear(x, self.dequantize(packed).to(x.dtype))
 
     def _tensor(self, packed: Packed) -> Any:
-        return NF4Tensor.__tensor_unflatten__(dict(packed.tensors), self._context, packed.shape, None)
+        context = self._contexts[torch.Size(packed.shape), packed.dtype]
+        return NF4Tensor.__tensor_unflatten__(dict(packed.tensors), context, packed.shape, None)

@@ -1,0 +1,55 @@
+"""What the plugin declares: nothing of a library that is not there, and whether its kernel is."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import harness_nf4
+import pytest
+
+from harness.host import load_host
+from harness.plan import install_hint
+
+TECHNIQUES = {one.id: one for one in harness_nf4.register_techniques()}
+
+
+@pytest.mark.parametrize("name", ["bitsandbytes", "bitsandbytes-fp4", "torchao"])
+def test_a_peer_names_the_library_it_needs_and_the_command_that_brings_it(name) -> None:
+    requires = TECHNIQUES[name].requires
+    assert [one.split(">=")[0] for one in requires] == [name.removesuffix("-fp4")]
+    assert f'pip install "{requires[0]}"' in install_hint(requires)
+
+
+def test_what_is_not_a_peer_needs_nothing_more() -> None:
+    peers = {"bitsandbytes", "bitsandbytes-fp4", "torchao"}
+    assert {name for name, one in TECHNIQUES.items() if one.requires} == peers
+
+
+def test_the_listing_says_when_the_kernel_is_missing(monkeypatch) -> None:
+    module = importlib.import_module("harness_nf4")
+    assert not module.HARNESS_NOTE
+    monkeypatch.setattr(Path, "is_file", lambda _: False)
+    try:
+        importlib.reload(module)
+        assert "for want of a compiler" in module.HARNESS_NOTE
+        (record,) = [one for one in load_host().plugins if one.name == "nf4"]
+        assert record.status == "ok"
+        assert "the reference runs instead" in record.cause
+    finally:
+        monkeypatch.undo()
+        importlib.reload(module)
+
+
+def test_without_a_compiler_the_build_says_so_and_what_to_do(tmp_path) -> None:
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import build_kernel, pathlib; "
+        "print(build_kernel.build(pathlib.Path(sys.argv[2])))"
+    )
+    arguments = [sys.executable, "-c", code, str(Path(__file__).parents[1]), str(tmp_path / "libkernel.so")]
+    done = subprocess.run(arguments, env={"PATH": ""}, capture_output=True, text=True, check=True)
+    assert "no C++ compiler" in done.stdout
+    assert "set CXX" in done.stdout
+    assert not (tmp_path / "libkernel.so").exists()
