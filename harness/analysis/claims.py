@@ -51,6 +51,11 @@ class ClaimResult:
     comparison: Comparison | None
 
     @property
+    def paired_by(self) -> str:
+        """What each side has several values of: seeds, or rounds where a throughput is compared."""
+        return "rounds" if _phase(self.claim.metric) else "seeds"
+
+    @property
     def tested(self) -> bool:
         """Whether all that is compared has figures here."""
         return self.comparison is not None
@@ -75,6 +80,8 @@ def judge_claims(suite: Suite, workloads: Mapping[str, Summaries], metrics: Mapp
 def judge_claim(claim: Claim, workload: str, workloads: Mapping[str, Summaries], rule: Rule) -> ClaimResult:
     """Compare what a claim is about, each technique at its best tuning, paired by seed, as one planned comparison.
 
+    A throughput, which is measured on one seed, is compared round by round, in multiples of the baseline's.
+
     Reproduced where ``better`` is better by the margin or more (for ``same``: where the two are the same);
     contradicted where it is worse, or where the two are the same (for ``same``: where they differ); undecided
     otherwise, as where it is better by less than the margin, with the reason.
@@ -90,15 +97,27 @@ def judge_claim(claim: Claim, workload: str, workloads: Mapping[str, Summaries],
                 reason = f"{name} has no {claim.metric} {where}"
                 return ClaimResult(claim=claim, workload=workload, verdict="undecided", reason=reason, comparison=None)
             summaries.append(summary)
-    comparison = _compared([dict(one.figures[claim.metric].values) for one in summaries], rule)
+    comparison = _compared([_scores(one, claim.metric) for one in summaries], rule)
     for own, other in zip(summaries[::2], summaries[1::2], strict=True):
         comparison = withheld(comparison, own, other)
     verdict, reason = _OF_VERDICT[claim.kind][comparison.verdict], comparison.reason
+    if _phase(claim.metric):
+        reason = reason.replace("seed", "round")
     if comparison.verdict == "same" and claim.kind != "same":
         reason = "no difference that matters"
         if _favours(comparison, rule):
             verdict, reason = "undecided", "better, but by less than the margin"
     return ClaimResult(claim=claim, workload=workload, verdict=verdict, reason=reason, comparison=comparison)
+
+
+def _phase(metric: str) -> str:
+    """The phase whose throughput the metric is; empty where it is none."""
+    return metric.removesuffix("_throughput") if metric.endswith("_throughput") else ""
+
+
+def _scores(summary: TechniqueSummary, metric: str) -> Scores:
+    """The values of a metric by seed, or of a throughput by round where rounds are known."""
+    return dict(summary.rounds.get(_phase(metric)) or summary.figures[metric].values)
 
 
 def _compared(sides: Sequence[Scores], rule: Rule) -> Comparison:

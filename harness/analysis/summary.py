@@ -55,8 +55,9 @@ class TechniqueSummary:
     ``status`` is ``ok``, ``partial`` (there is a quality, but cases of the chosen trial failed), or the commonest
     status where there is none; ``sweep`` holds all trials, and ``tuning`` the choice among them where one worked;
     ``failed_seeds`` counts failed seeds of the chosen trial, ``warnings`` on how many seeds the judge gave each.
-    ``figures`` are by metric, ``ratios`` the throughput relative to the baseline's by phase. ``comparison`` is of the
-    quality metric with the baseline, None for the baseline itself or without a quality on both sides.
+    ``figures`` are by metric, ``ratios`` the throughput relative to the baseline's by phase, and ``rounds`` the same
+    round by round (1 of the baseline itself). ``comparison`` is of the quality metric with the baseline, None for the
+    baseline itself or without a quality on both sides.
     """
 
     technique: str
@@ -80,6 +81,7 @@ class TechniqueSummary:
     comparison: Comparison | None = None
     pareto: bool = False
     series: Mapping[str, Mapping[int, Sequence[float]]] = field(default_factory=dict)
+    rounds: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
 
     @property
     def verdict(self) -> str:
@@ -142,6 +144,7 @@ def summarise(rows: Sequence[Row], suite: Suite, metric: Metric) -> TechniqueSum
         unstable=tuple(phase for phase, ratio in ratios.items() if _wide(ratio)),
         baseline=baseline,
         series=_series(chosen),
+        rounds=_rounds(chosen, baseline=baseline),
     )
 
 
@@ -224,6 +227,19 @@ def _ratios(rows: Iterable[Row]) -> dict[str, Estimate]:
             if phase != name and (ratio := ratio_interval(baseline, row.reply.samples.get(phase, ()))):
                 ratios[phase] = ratio
     return ratios
+
+
+def _rounds(rows: Iterable[Row], *, baseline: bool) -> dict[str, dict[int, float]]:
+    """How many times the baseline's throughput, by phase and round."""
+    rounds: dict[str, dict[int, float]] = {}
+    for row in rows:
+        if not row.ok or row.case.lane != "time":
+            continue
+        for phase, seconds in row.reply.samples.items():
+            of_baseline = seconds if baseline else row.reply.samples.get(_BASELINE + phase, ())
+            if of_baseline and all(seconds):
+                rounds[phase] = {i: base / own for i, (base, own) in enumerate(zip(of_baseline, seconds, strict=True))}
+    return rounds
 
 
 def _wide(ratio: Estimate) -> bool:

@@ -185,7 +185,8 @@ def claim_text(view: RunView, result: ClaimResult) -> str:
         what = f"on {short(claim.workload)} minus on {short(claim.less_on)}, {what}"
     if comparison.difference is not None:
         what += f" {_difference(comparison.difference, view.metrics[claim.metric])}"
-    details = "; ".join(part for part in (f"{comparison.n} seeds", result.reason) if part)
+        what += " times the baseline's" if result.paired_by == "rounds" else ""
+    details = "; ".join(part for part in (f"{comparison.n} {result.paired_by}", result.reason) if part)
     return f"{what} ({details})"
 
 

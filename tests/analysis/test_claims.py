@@ -119,3 +119,29 @@ def test_a_claim_of_a_larger_gain_compares_two_differences_paired_by_seed(builde
     assert found.comparison.sd == pytest.approx(statistics.stdev(differences))
     assert gains_on(builders, 3.0, 8.0).verdict == "contradicted"
     assert gains_on(builders, 8.0, 3.0, than="toys/c").reason == "toys/c has no accuracy here"
+
+
+def timed(builders, name, ratios, seconds=0.2):
+    own = [seconds / ratio for ratio in ratios]
+    paired = {} if name == "toys/base" else {"baseline.infer": [seconds] * len(ratios)}
+    return builders.make_row(
+        technique=name,
+        lane="time",
+        metrics={"infer_throughput": 8 / statistics.median(own), "infer_time": statistics.median(own)},
+        samples={"infer": own, **paired},
+    )
+
+
+def test_a_throughput_is_compared_round_by_round_in_multiples_of_the_baseline_s(builders) -> None:
+    ratios = [1.5, 1.52, 1.48, 1.51, 1.49, 1.5, 1.53]
+    rows = [timed(builders, "toys/a", ratios), timed(builders, "toys/base", [1.0] * 7)]
+    found = verdict(builders, [], rows, metric="infer_throughput", than="toys/base")
+    assert (found.verdict, found.comparison.n, found.paired_by) == ("reproduced", 7, "rounds")
+    assert found.comparison.difference.value == pytest.approx(statistics.fmean(ratios) - 1)
+    assert verdict(builders, [], rows, metric="infer_throughput", than="toys/base", margin=0.6).verdict == "undecided"
+
+
+def test_one_round_decides_nothing(builders) -> None:
+    rows = [timed(builders, "toys/a", [1.5]), timed(builders, "toys/base", [1.0])]
+    found = verdict(builders, [], rows, metric="infer_throughput", than="toys/base")
+    assert (found.verdict, found.reason) == ("undecided", "one round")
