@@ -41,7 +41,7 @@ ROUTE_WORKLOADS: Final = (
         summary="the next character of Python's documentation, by a causal transformer with two routed layers",
         version=1,
         metrics=_METRICS,
-        settings={"steps": 150, "batch_size": 512, "lr": 2e-2, **_SETTINGS},
+        settings={"steps": 120, "batch_size": 512, "lr": 2e-2, **_SETTINGS},
     ),
 )
 

@@ -76,7 +76,8 @@ class RouteWorkload(ABC):
                 trained = start(technique, problem)
             data, model, seed = problem.data, trained.model, problem.seed
             with context.phase("check"):
-                self.gate(technique, model, data.validation[0], seed)
+                if not technique.causal:  # what will be refused need not be trained
+                    self.gate(technique, model, data.validation[0], seed)
                 removed = relief(model, data.validation[0], seed)
             with context.phase("train"):
                 fit(trained, problem)
