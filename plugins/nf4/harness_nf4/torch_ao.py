@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from torchao.quantization import NF4Tensor, to_nf4
+from torchao.quantization.quantize_.workflows.nf4.nf4_tensor import SubclassTensorArgs
 
 from harness.api import NotApplicable
 from harness.workloads import quantize_schemes as schemes
@@ -21,7 +22,6 @@ class TorchAo(Technique):
     """NF4 of torchao, whose scales are always quantised."""
 
     def __init__(self, *, block: int = 64) -> None:
-        self._contexts: dict[tuple[torch.Size, torch.dtype], Any] = {}
         self.scheme = replace(schemes.nf4(block, double=True), scale_dtype=torch.bfloat16)
         self.script = (
             "from torchao.quantization import to_nf4\n"
@@ -41,8 +41,7 @@ class TorchAo(Technique):
         times = -(-weight.numel() // group) * group // weight.numel() + 1
         filled = weight.reshape(-1).repeat(times)[: -(-weight.numel() // group) * group]
         packed = to_nf4(filled, self.scheme.block, schemes.DOUBLE_GROUP)
-        names, context = packed.__tensor_flatten__()
-        self._contexts[weight.shape, weight.dtype] = context
+        names, _ = packed.__tensor_flatten__()
         return Packed(
             tensors={name: getattr(packed, name) for name in names}, shape=tuple(weight.shape), dtype=weight.dtype
         )
@@ -57,5 +56,14 @@ class TorchAo(Technique):
         return functional.linear(x, self.dequantize(packed).to(x.dtype))
 
     def _tensor(self, packed: Packed) -> Any:
-        context = self._contexts[torch.Size(packed.shape), packed.dtype]
-        return NF4Tensor.__tensor_unflatten__(dict(packed.tensors), context, packed.shape, None)
+        """The library's own of the tensors that make it up."""
+        block = self.scheme.block
+        count = 2 * packed.tensors["quantized_data"].numel()
+        meta = SubclassTensorArgs(torch.Size([count]), (1,), 0, packed.dtype, torch.device("cpu"), False)
+        context = {
+            "block_size": block,
+            "n_blocks": count // block,
+            "scaler_block_size": schemes.DOUBLE_GROUP,
+            "tensor_meta": meta,
+        }
+        return NF4Tensor.__tensor_unflatten__(dict(packed.tensors), context, meta.original_shape, None)

@@ -1,0 +1,158 @@
+"""Our kernel beside its peers, on 4096 x 4096 and cold weights: ``pytest --benchmark-only plugins/nf4``.
+
+A group's rounds follow one another, which a drifting machine would tell apart; so what is claimed of the kernel is
+held by the last two tests, whose contestants take turns. They are skipped with ``--benchmark-disable``.
+"""
+
+from __future__ import annotations
+
+import os
+import pkgutil
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import harness_nf4
+import pytest
+import torch
+
+from harness.plan import missing_requirements
+from harness.workloads import quantize_limits as machine
+from harness.workloads.quantize import Packed, QuantizeTechnique, stored_bytes
+
+ROWS = COLUMNS = 4096
+TECHNIQUES = {one.id: one for one in harness_nf4.register_techniques()}
+CONTESTANTS = ("bf16", "fp32", "kernel", "kernel-double", "bitsandbytes", "torchao", "int4pack", "int8pack")
+PACKED_ROWS = 512
+ROUNDS = 11
+CALLS = 3
+
+cold = pytest.mark.benchmark(min_rounds=5, warmup=True, warmup_iterations=machine.FIRST_CALLS + 2)
+
+
+@pytest.fixture(autouse=True)
+def only_on_request(request: pytest.FixtureRequest) -> None:
+    if request.config.getoption("benchmark_disable"):
+        pytest.skip("asked for with --benchmark-only")
+
+
+@pytest.fixture(scope="module")
+def matrix() -> torch.Tensor:
+    return torch.randn(ROWS, COLUMNS, generator=torch.Generator().manual_seed(0)) / 64
+
+
+def built(name: str) -> QuantizeTechnique:
+    spec = TECHNIQUES[name]
+    if missing := missing_requirements(spec.requires):
+        pytest.skip(f"{', '.join(missing)} is not installed")
+    technique: QuantizeTechnique = pkgutil.resolve_name(spec.target)(**spec.params)
+    return technique
+
+
+def product(technique: QuantizeTechnique, packed: Packed, batch: int) -> Callable[[], float]:
+    x = torch.randn(batch, COLUMNS, generator=torch.Generator().manual_seed(1)).bfloat16()
+    weights = machine.rotated(packed)
+    return lambda: float(technique.linear(x, weights())[-1, -1])
+
+
+@pytest.mark.parametrize("name", CONTESTANTS)
+@pytest.mark.parametrize("batch", [1, 8, 64])
+@cold
+def test_linear(benchmark, matrix, name, batch) -> None:
+    technique = built(name)
+    packed = technique.quantize(matrix)
+    benchmark.group = f"linear, {batch} inputs"
+    benchmark.extra_info["bytes"] = stored_bytes(packed)
+    benchmark(product(technique, packed, batch))
+
+
+@pytest.mark.parametrize("name", CONTESTANTS)
+@cold
+def test_quantize(benchmark, matrix, name) -> None:
+    technique = built(name)
+    parts = machine.rotated_tensor(matrix[:PACKED_ROWS])
+    benchmark.group = f"quantise {PACKED_ROWS} rows"
+    benchmark(lambda: technique.quantize(parts()))
+
+
+@pytest.mark.parametrize("name", CONTESTANTS)
+@cold
+def test_dequantize(benchmark, matrix, name) -> None:
+    technique = built(name)
+    parts = machine.rotated(technique.quantize(matrix[:PACKED_ROWS]))
+    benchmark.group = f"dequantise {PACKED_ROWS} rows"
+    benchmark(lambda: technique.dequantize(parts()))
+
+
+@pytest.mark.benchmark(group="the machine's limits")
+@pytest.mark.parametrize("name", ["read", "read_all", "copy", "matmul", "matmul_bf16"])
+def test_limit(benchmark, name) -> None:
+    benchmark(machine.limits().probes[name].run)
+
+
+def in_turns(runs: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+    """Median seconds a call of each, turn by turn; the code is warm, as in a run of the harness, the weights are not."""
+    for _ in range(machine.FIRST_CALLS + 2):
+        for run in runs.values():
+            run()
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(ROUNDS):
+        for name, run in runs.items():
+            run()  # the others have emptied the caches
+            start = time.perf_counter()
+            for _ in range(CALLS):
+                run()
+            seconds[name].append((time.perf_counter() - start) / CALLS)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_claim_one_input(benchmark, matrix, threads) -> None:
+    """Against every peer that passes the gate here, in one process, cold, in turns."""
+    if threads > len(os.sched_getaffinity(0)):
+        pytest.skip(f"this machine has not {threads} processors")
+    peers = [name for name in CONTESTANTS if name not in ("kernel-double", "fp32") and is_there(name)]
+    runs = {name: product(built(name), built(name).quantize(matrix), 1) for name in peers}
+    limits = machine.limits()
+    with machine.threads(threads):
+        seconds = in_turns({**runs, "read": limits.probes["read"].run})
+    stored = stored_bytes(built("kernel").quantize(matrix))
+    share = (stored / seconds["kernel"]) / (limits.read_bytes / seconds["read"])
+    fastest = min((name for name in peers if name != "kernel"), key=seconds.__getitem__)
+    told = {
+        "threads": threads,
+        "share of the read limit": round(share, 3),
+        "fastest peer": fastest,
+        "times as fast": round(seconds[fastest] / seconds["kernel"], 2),
+        **{f"{name}, ms": round(1e3 * value, 3) for name, value in seconds.items()},
+    }
+    benchmark.extra_info.update(told)
+    benchmark.group = "the kernel's claims"
+    benchmark.pedantic(runs["kernel"], rounds=5)
+    print(told)  # noqa: T201  the figures are what the test is for
+    assert seconds["kernel"] < seconds[fastest]
+
+
+def is_there(name: str) -> bool:
+    return not missing_requirements(TECHNIQUES[name].requires)
+
+
+def test_claim_quantise_and_many_inputs(benchmark, matrix) -> None:
+    """Against bitsandbytes in quantising, and against bfloat16 with 64 inputs."""
+    runs: dict[str, Callable[[], object]] = {
+        f"linear64 {name}": product(built(name), built(name).quantize(matrix), 64) for name in ("kernel", "bf16")
+    }
+    for name in ("kernel", "bitsandbytes"):
+        if is_there(name):
+            technique, parts = built(name), machine.rotated_tensor(matrix[:PACKED_ROWS])
+            runs[f"quantise {name}"] = lambda technique=technique, parts=parts: technique.quantize(parts())
+    seconds = in_turns(runs)
+    told = {f"{name}, ms": round(1e3 * value, 3) for name, value in seconds.items()}
+    if "quantise bitsandbytes" in seconds:
+        told["quantise, times as fast"] = round(seconds["quantise bitsandbytes"] / seconds["quantise kernel"], 1)
+    told["linear64, times bf16"] = round(seconds["linear64 bf16"] / seconds["linear64 kernel"], 2)
+    benchmark.extra_info.update(told)
+    benchmark.group = "the kernel's claims"
+    benchmark.pedantic(runs["quantise kernel"], rounds=5)
+    print(told)  # noqa: T201
+    assert seconds["linear64 kernel"] < seconds["linear64 bf16"]
