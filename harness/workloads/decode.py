@@ -47,9 +47,14 @@ class Sampling:
         """A token by weights ``(V,)`` of 0 or more that need not sum to 1."""
         if self.greedy:
             return int(weights.argmax())
-        reached = list(accumulate(weights.tolist()))  # a quarter of what torch.multinomial takes for so few
-        point = torch.rand((), generator=generator, dtype=torch.float64).item() * reached[-1]
-        return min(bisect(reached, point), len(reached) - 1)
+        return pick(weights.tolist(), generator)
+
+
+def pick(weights: Sequence[float], generator: torch.Generator) -> int:
+    """An index by weights of 0 or more, not all 0: a quarter of what torch.multinomial takes for so few."""
+    reached = list(accumulate(weights))
+    point = torch.rand((), generator=generator, dtype=torch.float64).item() * reached[-1]
+    return min(bisect(reached, point), len(reached) - 1)
 
 
 def _nucleus(found: Tensor, mass: float) -> Tensor:
@@ -170,11 +175,13 @@ class DecodeTechnique(Protocol):
     """What a technique of this contract builds.
 
     ``kv_heads``: heads of keys and values of the target it asks for (1, 2 or 4 of 4). ``longest``: tokens that one
-    round of it can propose at most.
+    round of it can propose at most. ``slow``: whether a text costs it many times what its models do; the gate then
+    makes do with a tenth of the draws, and a note says so.
     """
 
     kv_heads: int
     longest: int
+    slow: bool
 
     def exact(self, sampling: Sampling) -> bool:
         """Whether what it gives is distributed as the target's own text; the judge holds it to that."""

@@ -17,7 +17,8 @@ from harness.workloads.decode_control import ControlTask, ControlTechnique, Popu
 from harness.workloads.training import generator
 
 GATE_RUNS: Final = 60
-"""Populations that weights are tested on."""
+GATE_PARTICLES: Final = 10
+"""Populations that weights are tested on, and texts of each."""
 
 DEVIATIONS: Final = 5.0
 """Standard errors by which a mean of weights may be off: one in a million."""
@@ -116,7 +117,7 @@ def gate(technique: ControlTechnique, seed: int) -> list[str]:
     if not isinstance(technique, ControlTechnique):
         raise Incorrect("the technique lacks a member of the contract control")
     judge = _Gate()
-    task, draw = judge.task(seed, 20), generator(seed, "control gate")
+    task, draw = judge.task(seed, GATE_PARTICLES), generator(seed, "control gate")
     runs = [technique.generate(task, draw) for _ in range(GATE_RUNS)]
     for one in runs:
         if len(one.texts) != task.particles or len(one.weights) != task.particles:

@@ -39,11 +39,11 @@ DECODE_WORKLOADS: Final = (
             "temperature": 1.0,
             "top_k": 0,
             "top_p": 1.0,
-            "prompts": 12,
+            "prompts": 9,
             "prompt_tokens": 96,
             "tokens": 64,
             "timed_prompts": 3,
-            "draws": 2000,
+            "draws": 1200,
         },
     ),
     WorkloadSpec(

@@ -11,6 +11,7 @@ class Speculating:
     """A draft proposes, the target verifies; written for the tests, rules as methods to be broken one at a time."""
 
     kv_heads = 4
+    slow = False
 
     def __init__(self, gamma: int = 3) -> None:
         self.longest = gamma

@@ -11,6 +11,7 @@ class Technique:
 
     kv_heads: int = 4
     longest: int = 0
+    slow: bool = False
 
     def exact(self, sampling: Sampling) -> bool:  # noqa: ARG002
         """Yes; who says no overrides this."""

@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 
 from harness.api import UsageError
+from harness.workloads.decode import pick
 from harness.workloads.decode_control import ControlTask, Population, Text
 
 Step = tuple[int, float]
@@ -27,12 +28,12 @@ def masked(task: ControlTask, text: Text, draw: torch.Generator) -> Step:
     chances = task.chances(text)
     weights = [one if one > 0 and task.allowed(text, token) else 0.0 for token, one in enumerate(chances)]
     mass = sum(weights)
-    return (_drawn(weights, draw), mass) if mass > 0 else (0, 0.0)
+    return (pick(weights, draw), mass) if mass > 0 else (0, 0.0)
 
 
 def unmasked(task: ControlTask, text: Text, draw: torch.Generator) -> Step:
     """Draw once and ask once: the estimate is 1 or 0."""
-    token = _drawn(task.chances(text), draw)
+    token = pick(task.chances(text), draw)
     return token, float(task.allowed(text, token))
 
 
@@ -44,19 +45,19 @@ def adaptive_rejection(task: ControlTask, text: Text, draw: torch.Generator) -> 
     estimate by 1 - q, and an accepted one adds q to what a single draw says of the rest, 1 or 0: max(q, 1[next
     allowed]) in the mean. Unbiased. Lipkin et al., arXiv:2504.05410, algorithm 2.
     """
-    chances = torch.tensor(task.chances(text), dtype=torch.float64)
-    noise = -torch.empty_like(chances).exponential_(generator=draw).log()
-    order = (chances.log() + noise).argsort(descending=True).tolist()
-    order = [token for token in order if chances[token] > 0]
+    chances = task.chances(text)
+    waits = torch.empty(len(chances), dtype=torch.float64).exponential_(generator=draw).tolist()
+    # the largest of log p + Gumbel noise is the smallest of what an exponential variable takes at the rate p
+    order = sorted((token for token, one in enumerate(chances) if one > 0), key=lambda one: waits[one] / chances[one])
     estimate, left = 1.0, 1.0
     for place, token in enumerate(order):
-        chance = min(1.0, float(chances[token]) / left)
+        chance = min(1.0, chances[token] / left)
         if task.allowed(text, token):
             following = order[place + 1 : place + 2]
             surely = not following or task.allowed(text, following[0])
             return token, estimate if surely else estimate * chance
         estimate *= 1.0 - chance
-        left -= float(chances[token])
+        left -= chances[token]
     return 0, 0.0
 
 
@@ -187,10 +188,6 @@ def _entropy(logs: Sequence[float], power: float) -> float:
 def _extended(task: ControlTask, text: Text, proposal: Proposal, draw: torch.Generator) -> tuple[Text, float]:
     token, factor = proposal(task, text, draw)
     return (*text, token), factor
-
-
-def _drawn(weights: Sequence[float], draw: torch.Generator) -> int:
-    return int(torch.multinomial(torch.tensor(weights, dtype=torch.float64), 1, generator=draw))
 
 
 _PROPOSALS: dict[str, Proposal] = {"masked": masked, "unmasked": unmasked, "adaptive": adaptive_rejection}

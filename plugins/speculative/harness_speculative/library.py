@@ -91,6 +91,8 @@ def settings(sampling: Sampling, count: int, **more: Any) -> GenerationConfig:
 class Generate(Technique):
     """One token a pass, by transformers: what its assisted forms have to be compared with."""
 
+    slow = True  # a call of generate takes milliseconds before it reads anything
+
     def assistance(self, models: Models) -> Callable[[], dict[str, Any]]:  # noqa: ARG002
         """Further arguments of generate, made anew for each text."""
         return dict

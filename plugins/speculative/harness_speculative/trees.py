@@ -66,6 +66,11 @@ class Medusa(Technique):
                 return path, token
             path.append(below)
 
+    def tell(self, trace: Trace, tree: Tree, found: Tensor, path: Sequence[int]) -> None:
+        """The chance that a token drawn is among those proposed, at each node that was reached and has any below."""
+        if asked := [node for node in path if tree.children[node]]:
+            trace.listed(found[asked], [[tree.tokens[one] for one in tree.children[node]] for node in asked])
+
     def open(self, models: Models, sampling: Sampling) -> Decoder:
         """Rounds of growing a tree, reading it, choosing a path and keeping that."""
         if models.target.extra_heads < self.longest:
@@ -80,8 +85,7 @@ class Medusa(Technique):
                 tree = grown(text[-1], target.heads(last), tops)
                 found = sampling.probabilities(target.read_tree(tree.tokens, tree.parents))
                 path, token = self.path(tree, found, sampling, generator)
-                if asked := [node for node in path if tree.children[node]]:
-                    trace.listed(found[asked], [[tree.tokens[one] for one in tree.children[node]] for node in asked])
+                self.tell(trace, tree, found, path)
                 target.keep(path)
                 last = path[-1]
                 text += [*(tree.tokens[node] for node in path[1:]), token]
@@ -122,3 +126,6 @@ class MedusaTypical(Medusa):
             lines.append([*lines[parent], node] if fits else [])
         path = max(lines, key=len)
         return path, sampling.draw(found[path[-1]], generator)
+
+    def tell(self, trace: Trace, tree: Tree, found: Tensor, path: Sequence[int]) -> None:
+        """Nothing: what is typical is accepted for sure, so only counting says how often it is."""

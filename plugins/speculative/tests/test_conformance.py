@@ -9,4 +9,11 @@ from harness.testing import PluginConformance
 
 class TestConformance(PluginConformance):
     plugin = "speculative"
-    settings: ClassVar = {"prompts": 2, "prompt_tokens": 16, "tokens": 12, "draws": 60}
+    settings: ClassVar = {
+        "prompts": 2,
+        "prompt_tokens": 16,
+        "tokens": 12,
+        "draws": 60,
+        "particles": 5,
+        "populations": 4,
+    }
