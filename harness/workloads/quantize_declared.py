@@ -44,6 +44,22 @@ QUANTIZE_WORKLOADS: Final = (
         },
         stacks=True,
     ),
+    *(
+        WorkloadSpec(
+            id=id_,
+            contract="quantize-activations",
+            target=f"harness.workloads.quantize_activations:{target}",
+            summary=summary,
+            version=1,
+            metrics=("accuracy", "accuracy_drop", "output_error", "activation_kurtosis", "weight_kurtosis"),
+            phases=("infer",),
+        )
+        for id_, target, summary in (
+            ("outlier-channels", "OutlierChannels", "the digits' perceptron, a few channels a hundred times as large"),
+            ("residual-adam", "ResidualAdam", "a residual network for digits: AdamW, norms with a gain a channel"),
+            ("residual-muon", "ResidualMuon", "the same trained to have no outliers: Muon, norms with one gain"),
+        )
+    ),
 )
 
 
@@ -63,6 +79,8 @@ QUANTIZE_METRICS: Final = (
     _metric("weight_error_trained", "", "error of a trained model's weights, relative to their norm"),
     _metric("output_error", "", "error of a trained model's logits, relative to their norm"),
     _metric("accuracy_drop", "points", "accuracy that the trained model loses"),
+    _metric("activation_kurtosis", "", "mean kurtosis of what linear layers see; 3 without outliers"),
+    _metric("weight_kurtosis", "", "mean kurtosis of linear layers' weights; 3 without outliers"),
     _metric("bits_stored", "bit", "bits a weight takes in a file, scales included"),
     _metric("bits_live", "bit", "bits a weight takes in memory while in use"),
     *(

@@ -53,7 +53,7 @@ def _kernel(id_: str, levels: str, summary: str, *, double: bool = False) -> Tec
 @hookimpl
 def register_techniques() -> Sequence[Technique]:
     """Every technique of the plugin."""
-    return [*_plain(), *_schemes(), *_kernels(), *_peers()]
+    return [*_plain(), *_schemes(), *_kernels(), *_peers(), *_activations()]
 
 
 def _plain() -> list[Technique]:
@@ -135,4 +135,31 @@ def _peers() -> list[Technique]:
             params={"block": 64, "scales": "bfloat16"},
         ),
         _technique("int8pack", "packs:Int8Pack", "torch's product with INT8 weights, one scale a row"),
+    ]
+
+
+def _activations() -> list[Technique]:
+    def of(id_: str, bits: int, per: str, strength: float, summary: str, reference: str = "") -> Technique:
+        return Technique(
+            id=id_,
+            contract="quantize-activations",
+            target="harness_nf4.activations:Rounded",
+            summary=summary,
+            reference=reference,
+            params={"bits": bits, "weight_bits": bits, "per": per, "strength": strength},
+        )
+
+    smoothquant = "arXiv:2211.10438"
+    return [
+        Technique(
+            id="unquantized",
+            contract="quantize-activations",
+            target="harness_nf4.activations:Unquantized",
+            summary="linear layers as they are: the baseline",
+        ),
+        of("w8a8", 8, "tensor", 0.0, "8-bit weights and inputs, one scale for all inputs"),
+        of("w8a8-input", 8, "input", 0.0, "8-bit weights and inputs, one scale an input"),
+        of("smoothquant", 8, "tensor", 0.5, "8 bits, inputs' size by channel half moved into the weights", smoothquant),
+        of("w4a4", 4, "input", 0.0, "4-bit weights and inputs, one scale an input"),
+        of("w4a4-smooth", 4, "input", 0.5, "4 bits, inputs' size half moved into the weights", smoothquant),
     ]

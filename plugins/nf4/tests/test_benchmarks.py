@@ -91,7 +91,7 @@ def test_limit(benchmark, name) -> None:
 
 
 def in_turns(runs: Mapping[str, Callable[[], object]]) -> dict[str, float]:
-    """Median seconds a call of each, turn by turn; the code is warm, as in a run of the harness, the weights are not."""
+    """Median seconds a call of each, turn by turn; code is warm, as in a run of the harness, weights are not."""
     for _ in range(machine.FIRST_CALLS + 2):
         for run in runs.values():
             run()

@@ -1,0 +1,105 @@
+"""Linear layers with rounded inputs: per tensor, per input, and after smoothing (SmoothQuant)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from harness.api import UsageError
+
+PER: Final = ("tensor", "input")
+
+
+def rounded(values: Tensor, scale: Tensor, bits: int) -> Tensor:
+    """Values as integers of so many bits times the scale; what lies beyond them is cut."""
+    largest = 2 ** (bits - 1) - 1
+    integers: Tensor = (values / scale).round().clamp(-largest, largest)
+    values = integers * scale
+    return values
+
+
+def scale_of(values: Tensor, bits: int, *, by_row: bool) -> Tensor:
+    """What the largest integer stands for: the largest value, of all or of each row."""
+    size = values.abs().amax(-1, keepdim=True) if by_row else values.abs().amax()
+    return size.clamp_min(torch.finfo(values.dtype).tiny) / (2 ** (bits - 1) - 1)
+
+
+class Layer(nn.Module):
+    """``linear`` with another weight, of inputs divided by ``smoothing`` and rounded to ``bits``, if that is set.
+
+    ``scale`` is that of all inputs, found beforehand; None where each input has its own.
+    """
+
+    bits: int | None = None
+
+    def __init__(self, linear: nn.Linear, weight: Tensor, smoothing: Tensor, scale: Tensor | None = None) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", None if linear.bias is None else linear.bias.detach())
+        self.register_buffer("smoothing", smoothing)
+        self.register_buffer("scale", scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From ``(..., in)`` to ``(..., out)``."""
+        smooth = x / self.get_buffer("smoothing")
+        if self.bits is not None:
+            scale = scale_of(smooth, self.bits, by_row=True) if self.scale is None else self.get_buffer("scale")
+            smooth = rounded(smooth, scale, self.bits)
+        bias = None if self.bias is None else self.get_buffer("bias")
+        return functional.linear(smooth, self.get_buffer("weight"), bias)
+
+
+class Rounded:
+    """Integers for inputs and weights (W8A8 and fewer bits).
+
+    ``per``: one scale for all inputs, from the calibration, or one for each. ``strength`` (alpha of SmoothQuant,
+    arXiv:2211.10438) moves that part of the inputs' size by channel into the weights; 0 moves nothing.
+    """
+
+    def __init__(self, *, bits: int = 8, weight_bits: int = 8, per: str = "tensor", strength: float = 0.0) -> None:
+        if per not in PER:
+            raise UsageError(f"per {per!r}: expected one of {', '.join(PER)}")
+        for name, value in (("bits", bits), ("weight_bits", weight_bits)):
+            if not 2 <= value <= 16:
+                raise UsageError(f"{name} {value}: expected 2 to 16")
+        if not 0 <= strength <= 1:
+            raise UsageError(f"strength {strength}: expected 0 to 1")
+        self._bits, self._weight_bits, self._per, self._strength = bits, weight_bits, per, strength
+
+    def layer(self, linear: nn.Linear, inputs: Tensor) -> nn.Module:
+        """A layer of integers."""
+        smoothing = self._smoothing(linear, inputs)
+        scale = scale_of(inputs / smoothing, self._bits, by_row=False) if self._per == "tensor" else None
+        weight = linear.weight.detach() * smoothing
+        weight = rounded(weight, scale_of(weight, self._weight_bits, by_row=True), self._weight_bits)
+        layer = Layer(linear, weight, smoothing, scale)
+        layer.bits = self._bits
+        return layer
+
+    def unrounded(self, linear: nn.Linear, inputs: Tensor) -> nn.Module:
+        """Smoothed, and nothing else."""
+        smoothing = self._smoothing(linear, inputs)
+        return Layer(linear, linear.weight.detach() * smoothing, smoothing)
+
+    def _smoothing(self, linear: nn.Linear, inputs: Tensor) -> Tensor:
+        """``max|x_j| ** a / max|w_j| ** (1 - a)`` by channel (equation 4); 1 where a channel is 0 or nothing moves."""
+        sizes = inputs.abs().amax(0), linear.weight.detach().abs().amax(0)
+        if self._strength == 0:
+            return torch.ones_like(sizes[0])
+        factor = sizes[0] ** self._strength / sizes[1] ** (1 - self._strength)
+        return torch.where((sizes[0] > 0) & (sizes[1] > 0), factor, 1.0)
+
+
+class Unquantized:
+    """The linear layer as it is: the baseline."""
+
+    def layer(self, linear: nn.Linear, inputs: Tensor) -> nn.Module:  # noqa: ARG002
+        """The layer."""
+        return linear
+
+    def unrounded(self, linear: nn.Linear, inputs: Tensor) -> nn.Module:  # noqa: ARG002
+        """The layer."""
+        return linear
