@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from harness.workloads.route_balance import entropy, excess, max_violation, variation
+from harness.workloads.route_experts import Passage
+from harness.workloads.route_training import Quality, balance
 
 LOADS = st.lists(st.integers(0, 1000), min_size=2, max_size=12).filter(any)
 
@@ -40,3 +42,42 @@ def test_one_expert_is_in_balance() -> None:
 
 def test_no_load_is_no_violation() -> None:
     assert max_violation(torch.zeros(3)).item() == variation(torch.zeros(3)).item() == 0
+
+
+def passage(load: list[float], *, lost: int = 0, untouched: int = 0) -> Passage:
+    return Passage(
+        loss=None,
+        load=torch.tensor(load),
+        rows=int(sum(load)) - lost,
+        assigned=int(sum(load)),
+        lost=lost,
+        tokens=10,
+        untouched=lambda: untouched,
+    )
+
+
+class TestLayers:
+    def test_two_collapsed_layers_are_not_balanced_together(self) -> None:
+        layers = [[passage([10.0, 0.0])], [passage([0.0, 10.0])]]
+        found = balance(Quality(loss=0, accuracy=0, passages=layers))
+        assert found["max_violation"] == found["global_max_violation"] == 1
+        assert found["load_entropy"] == 0
+
+    def test_batches_collapsed_in_turn_are_balanced_over_all_of_them(self) -> None:
+        found = balance(Quality(loss=0, accuracy=0, passages=[[passage([10.0, 0.0]), passage([0.0, 10.0])]]))
+        assert found["max_violation"] == 1
+        assert found["global_max_violation"] == 0
+
+    def test_the_worst_layer_counts_in_everything(self) -> None:
+        even, uneven = passage([5.0, 5.0], lost=3, untouched=2), passage([9.0, 1.0], lost=1, untouched=4)
+        found = balance(Quality(loss=0, accuracy=0, passages=[[even], [uneven]]))
+        assert found == pytest.approx(
+            {
+                "max_violation": 0.8,
+                "global_max_violation": 0.8,
+                "load_variation": 0.8,
+                "load_entropy": stats.entropy([9, 1], base=2),
+                "dropped_tokens": 40,
+                "dropped_assignments": 30,
+            }
+        )
