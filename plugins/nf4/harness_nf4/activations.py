@@ -16,15 +16,15 @@ PER: Final = ("tensor", "input")
 def rounded(values: Tensor, scale: Tensor, bits: int) -> Tensor:
     """Values as integers of so many bits times the scale; what lies beyond them is cut."""
     largest = 2 ** (bits - 1) - 1
-    integers: Tensor = (values / scale).round().clamp(-largest, largest)
-    values = integers * scale
-    return values
+    found: Tensor = (values / scale).round().clamp(-largest, largest) * scale
+    return found
 
 
 def scale_of(values: Tensor, bits: int, *, by_row: bool) -> Tensor:
     """What the largest integer stands for: the largest value, of all or of each row."""
     size = values.abs().amax(-1, keepdim=True) if by_row else values.abs().amax()
-    return size.clamp_min(torch.finfo(values.dtype).tiny) / (2 ** (bits - 1) - 1)
+    scale: Tensor = size.clamp_min(torch.finfo(values.dtype).tiny) / (2 ** (bits - 1) - 1)
+    return scale
 
 
 class Layer(nn.Module):
