@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from harness.api import CaseContext, Incorrect, UsageError
 from harness.workloads.decode_control import ControlTask
-from harness.workloads.decode_control_tasks import Brackets
+from harness.workloads.decode_control_tasks import Brackets, gate
 
 
 def one_step(chances, allowed):
@@ -145,6 +145,14 @@ def test_annealing_stops_at_the_diversity_asked_for(weights):
     least = 0.7 * math.log(len(weights))
     assert entropy >= least - 1e-6
     assert power == 1 or entropy == pytest.approx(least, abs=1e-3)
+
+
+@pytest.mark.parametrize("threshold", [0.5, 1.0])
+@pytest.mark.parametrize("proposal", ["masked", "unmasked", "adaptive"])
+@pytest.mark.parametrize("name", ["particle-filter", "entropic-filter"])
+def test_filters_keep_their_weights_right_however_often_they_resample(name, proposal, threshold, build):
+    for seed in (0, 1):
+        gate(build(name, proposal=proposal, threshold=threshold), seed)
 
 
 def first_accept(task, text, draw):

@@ -11,6 +11,8 @@ from harness_speculative.trees import grown
 from harness.api import NotApplicable, UsageError
 from harness.workloads.decode import Models, Sampling
 from harness.workloads.decode_checks import examine
+from harness.workloads.decode_clocks import Watch
+from harness.workloads.decode_tables import TableModel
 
 
 @pytest.mark.parametrize("name", ["medusa", "medusa-typical"])
@@ -56,6 +58,26 @@ def test_typical_is_what_exceeds_a_share_of_the_exponential_of_the_entropy(build
     rows = p[[0, 1, 1, 2, 2]]
     path, _ = technique.path(tree, rows, Sampling(), torch.Generator().manual_seed(0))
     assert [tree.tokens[node] for node in path] == [3, 1]
+
+
+def counting(size=5):
+    """A target that counts round and round, and heads that know it."""
+    after = torch.arange(size)
+
+    def sure(ahead):
+        return 50.0 * torch.eye(size)[(after + ahead) % size].expand(size, size, size)
+
+    heads = torch.stack([sure(2), sure(3), sure(4)])
+    return Models(target=TableModel(logits=sure(1), exit_logits=sure(1), head_logits=heads), drafts={})
+
+
+@pytest.mark.parametrize("name", ["medusa", "medusa-typical"])
+@pytest.mark.parametrize("tops", [[1, 1, 1], [2, 2, 1]], ids=str)
+def test_heads_that_know_the_future_have_all_they_propose_accepted(name, tops, build, decode):
+    watch = Watch(counting())
+    text = decode(build(name, tops=tops), watch.models, prompt=(0, 1, 2), count=17)
+    assert text == [(3 + place) % 5 for place in range(17)]
+    assert watch.log.proposals(3 + 17) == [(3, 3)] * 4
 
 
 def test_what_makes_no_sense_is_refused(build, text_models):
