@@ -14,7 +14,7 @@ from harness.workloads.decode_checks import examine, follow, joint, require_gree
 from harness.workloads.decode_tables import VOCABULARY, probabilities, tables
 from tests.workloads.decoders import WRONG, AcceptsAll, BonusFromDraft, MostLikely, Speculating
 
-DRAWS = 2000
+DRAWS = 1200
 
 
 class Plain:
@@ -40,7 +40,7 @@ def drawn(technique, found, prompt, length, count, seed=0):
 @pytest.mark.parametrize("technique", [Plain(), Speculating(2), Speculating(4)], ids=["plain", "short", "long"])
 @pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=0.7, top_k=3), Sampling(top_p=0.8)], ids=str)
 def test_a_right_decoder_passes(technique, sampling):
-    verdict = examine(technique, sampling, draws=700, seed=0)
+    verdict = examine(technique, sampling, draws=400, seed=0)
     assert verdict.exact
     assert verdict.distance < 2 * verdict.expected
 
@@ -57,7 +57,7 @@ def test_a_wrong_bonus_shows_only_beyond_a_whole_round():
     found = models()
     prompt = [0, 1, 2]
     table = probabilities(found.target, Sampling())
-    texts = drawn(short, found, prompt, 4, DRAWS)
+    texts = drawn(short, found, prompt, 4, 2000)
     assert min(follow(texts, prompt, table, position) for position in range(3)) > 1e-4
     assert follow(texts, prompt, table, 3) < 1e-7
 

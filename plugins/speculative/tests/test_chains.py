@@ -31,7 +31,7 @@ def test_exactly_as_many_tokens_as_asked_for(name, count, build, decode, text_mo
 @pytest.mark.parametrize("name", CHAINS)
 @pytest.mark.parametrize("gamma", [1, 3])
 def test_samples_are_the_targets(name, gamma, build):
-    verdict = examine(build(name, gamma=gamma), Sampling(), draws=600, seed=0)
+    verdict = examine(build(name, gamma=gamma), Sampling(), draws=400, seed=0)
     assert verdict.exact, verdict
 
 

@@ -13,7 +13,7 @@ class TestConformance(PluginConformance):
         "prompts": 2,
         "prompt_tokens": 16,
         "tokens": 12,
-        "draws": 60,
+        "draws": 30,
         "particles": 5,
         "populations": 4,
     }

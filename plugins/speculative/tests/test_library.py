@@ -21,7 +21,7 @@ def test_greedy_text_is_that_of_plain_decoding(name, build, decode, text_models)
 
 @pytest.mark.parametrize("name", NAMES)
 def test_samples_are_the_targets(name, build):
-    verdict = examine(build(name, **({} if name == "hf-generate" else {"gamma": 2})), Sampling(), draws=200, seed=0)
+    verdict = examine(build(name, **({} if name == "hf-generate" else {"gamma": 2})), Sampling(), draws=120, seed=0)
     assert verdict.exact, verdict
 
 

@@ -23,7 +23,7 @@ def test_greedy_text_is_that_of_plain_decoding(name, build, decode, text_models)
 
 @pytest.mark.parametrize("tops", [[1], [2, 1], [3, 2, 1]], ids=str)
 def test_drawing_from_the_target_is_exact_for_any_tree(tops, build):
-    verdict = examine(build("medusa", tops=tops), Sampling(), draws=600, seed=0)
+    verdict = examine(build("medusa", tops=tops), Sampling(), draws=400, seed=0)
     assert verdict.exact, verdict
 
 
