@@ -1,7 +1,12 @@
-"""Compiles the kernel when the plugin is installed; without a compiler the plugin is installed without it."""
+"""Compiles the kernel when the plugin is installed; without a compiler the plugin is installed without it.
+
+The same sources are compiled once on a machine, however often they are installed: tracking installs every commit anew.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import shutil
 import subprocess
@@ -32,18 +37,46 @@ class CustomBuildHook(BuildHookInterface):
 
 
 def build(target: Path, *extra: str) -> str:
-    """Compile to ``target``; returns what went wrong, empty where nothing did."""
+    """Compile to ``target``; returns what went wrong, empty where nothing did.
+
+    ``extra`` flags may name files of their own, so what they make is not kept.
+    """
     compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), "c++", "g++", "clang++"))), None)
     if compiler is None:
         return "no C++ compiler (set CXX, or install g++), and install it again"
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+    kept = _kept(compiler)
+    if not extra and kept.is_file():
+        _copy(kept, target)
+        return ""
+    with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / target.name
         command = [compiler, *FLAGS, *extra, "-o", str(draft), str(NATIVE / "kernel.cpp")]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             return f"{' '.join(command)}: {done.stderr.strip().splitlines()[0] if done.stderr.strip() else 'failed'}"
-        draft.replace(target)  # whole or not at all: another process may have the old one open
+        _copy(draft, target)
+        if not extra:
+            with contextlib.suppress(OSError):  # where nothing can be kept it is compiled again
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                _copy(draft, kept)
     return ""
+
+
+def _kept(compiler: str) -> Path:
+    """Where the library of these sources, flags and compiler is kept."""
+    version = subprocess.run([compiler, "--version"], capture_output=True, check=False).stdout
+    total = hashlib.sha256(b"\0".join([version, _platform().encode(), *map(str.encode, FLAGS)]))
+    for file in sorted(NATIVE.glob("*.[ch]*")):
+        total.update(file.name.encode() + b"\0" + file.read_bytes())
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "harness-nf4" / f"{total.hexdigest()[:32]}.so"
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Whole or not at all: another process may have the old one open."""
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        draft = shutil.copy2(source, folder)
+        Path(draft).replace(target)
 
 
 def _platform() -> str:
