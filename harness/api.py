@@ -76,6 +76,10 @@ class NotApplicable(Exception):
     """Raised by a technique or a workload that has nothing to act on here; the row is ``skipped`` with the text."""
 
 
+class Unavailable(Exception):
+    """Raised by a technique that cannot run here, in the library's or the machine's own words: ``unavailable``."""
+
+
 class CannotStack(Exception):
     """Raised by a workload where seeds have to be evaluated one by one; that is then done, and the rows say why."""
 

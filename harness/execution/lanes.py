@@ -15,7 +15,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
-from harness.api import CannotStack, CaseContext, Incorrect, NotApplicable, Outcome, Phase, Reply, Status, Trial
+from harness.api import (
+    CannotStack,
+    CaseContext,
+    Incorrect,
+    NotApplicable,
+    Outcome,
+    Phase,
+    Reply,
+    Status,
+    Trial,
+    Unavailable,
+)
 from harness.execution.messages import Act, Job, Message, Task
 from harness.measure import clock, memory
 
@@ -188,6 +199,8 @@ def failure(error: BaseException, phases: Mapping[str, float]) -> Reply:
     """The reply for an exception that a case raised."""
     if isinstance(error, NotApplicable | CannotStack):
         return Reply(status="skipped", reason=_line(str(error)), phases=phases)
+    if isinstance(error, Unavailable):
+        return Reply(status="unavailable", reason=_line(str(error)), phases=phases)
     detail = "".join(traceback.format_exception(type(error), error, _case_frames(error)))
     if isinstance(error, Incorrect):
         return Reply(status="incorrect", reason=_line(str(error)), detail=detail, phases=phases)

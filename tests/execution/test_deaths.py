@@ -40,6 +40,7 @@ DEATHS = {
     "MemoryError": (("Raises", {"what": "memory"}), "oom", "MemoryError: none left"),
     "the device's memory": (("Raises", {"what": "torch-memory"}), "oom", "OutOfMemoryError: CUDA out of memory."),
     "nothing to act on": (("Raises", {"what": "skip"}), "skipped", "no norm layers"),
+    "cannot run here": (("Raises", {"what": "unavailable"}), "unavailable", "OSError: no such library"),
     "a wrong output": (("Raises", {"what": "incorrect"}), "incorrect", "off by one"),
     "a child in its group left behind": (("Begets", {"flees": False, "then": "end"}), "ok", ""),
     "a child in a session of its own left behind": (("Begets", {"flees": True, "then": "end"}), "ok", ""),

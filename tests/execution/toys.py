@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from harness.api import CannotStack, Incorrect, NotApplicable, Outcome, Phase, Trial
+from harness.api import CannotStack, Incorrect, NotApplicable, Outcome, Phase, Trial, Unavailable
 
 MIB = 1 << 20
 
@@ -84,6 +84,7 @@ class Raises(Technique):
             "exit": SystemExit(3),
             "interrupt": KeyboardInterrupt(),
             "skip": NotApplicable("no norm layers"),
+            "unavailable": Unavailable("OSError: no such library"),
             "incorrect": Incorrect("off by one"),
             "memory": MemoryError("none left"),
             "torch-memory": torch.OutOfMemoryError("CUDA out of memory."),

@@ -13,7 +13,7 @@ from torch import Tensor
 from harness.api import NotApplicable, UsageError
 from harness.workloads import quantize_schemes as schemes
 from harness.workloads.quantize import Packed
-from harness_nf4.reference import Technique
+from harness_nf4.reference import Technique, require_running
 
 
 class BitsAndBytes(Technique):
@@ -32,6 +32,7 @@ class BitsAndBytes(Technique):
             f"quant_type={levels!r})\n"
             "    return F.dequantize_4bit(packed, state)"
         )
+        require_running(self)
 
     def sized(self, block: int) -> Technique | None:
         """The same at another block, if the library has it."""

@@ -36,7 +36,7 @@ class Int4Pack(Technique):
         )
         self.computes_in = kept
         self._kept = kept
-        self.script = ""
+        reference.require_running(self)
 
     def sized(self, block: int) -> Technique | None:
         """The same with other groups."""
@@ -87,6 +87,7 @@ class Int8Pack(reference.Rows):
     def __init__(self) -> None:
         super().__init__()
         self.scheme = replace(self.scheme, id="int8pack")
+        reference.require_running(self)
 
     def linear(self, x: Tensor, packed: Packed) -> Tensor:
         """Torch's product, which wants the scales in the inputs' dtype."""

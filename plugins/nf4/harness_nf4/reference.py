@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from harness.api import UsageError
+from harness.api import Unavailable, UsageError
 from harness.workloads import quantize_schemes as schemes
 from harness.workloads.quantize import Packed
 from harness.workloads.quantize_schemes import DOUBLE_GROUP, DOUBLE_STEPS, Scheme
@@ -194,6 +195,21 @@ class Rows(Technique):
         """``code * scale``."""
         values = packed.tensors["codes"] * packed.tensors["scale"][:, None]
         return schemes.out_of_blocks(values, packed.shape).to(packed.dtype)
+
+
+@contextmanager
+def in_its_own_words() -> Iterator[None]:
+    """Say that a library cannot run here, and why, where what is enclosed breaks."""
+    try:
+        yield
+    except (AttributeError, ImportError, NotImplementedError, OSError, RuntimeError) as error:
+        raise Unavailable(f"{type(error).__name__}: {error}") from error
+
+
+def require_running(technique: Technique) -> None:
+    """Raise Unavailable where a technique cannot pack and multiply with the plainest of weights."""
+    with in_its_own_words():
+        technique.linear(torch.ones(1, 256), technique.quantize(torch.ones(64, 256)))
 
 
 def check_block(block: int) -> None:

@@ -15,7 +15,7 @@ from torchao.quantization.quantize_.workflows.nf4.nf4_tensor import SubclassTens
 from harness.api import NotApplicable
 from harness.workloads import quantize_schemes as schemes
 from harness.workloads.quantize import Packed
-from harness_nf4.reference import Technique
+from harness_nf4.reference import Technique, require_running
 
 
 class TorchAo(Technique):
@@ -27,6 +27,7 @@ class TorchAo(Technique):
             "from torchao.quantization import to_nf4\n"
             f"def round_trip(weight):\n    return to_nf4(weight, {block}, 256).get_original_weight()"
         )
+        require_running(self)
 
     def sized(self, block: int) -> Technique | None:
         """The same at another block."""

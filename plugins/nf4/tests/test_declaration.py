@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
 
 import harness_nf4
 import pytest
+import torch
 
+from harness.api import Unavailable
 from harness.host import load_host
 from harness.plan import install_hint
 
@@ -53,3 +56,16 @@ def test_without_a_compiler_the_build_says_so_and_what_to_do(tmp_path) -> None:
     assert "no C++ compiler" in done.stdout
     assert "set CXX" in done.stdout
     assert not (tmp_path / "libkernel.so").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "operator"), [("int8pack", "_weight_int8pack_mm"), ("int4pack", "_weight_int4pack_mm_for_cpu")]
+)
+def test_a_peer_that_cannot_run_here_is_unavailable_in_its_own_words(name, operator, monkeypatch) -> None:
+    def refuse(*_: object) -> None:
+        raise NotImplementedError("no kernel for this processor")
+
+    monkeypatch.setattr(torch, operator, refuse)
+    spec = TECHNIQUES[name]
+    with pytest.raises(Unavailable, match="NotImplementedError: no kernel for this processor"):
+        pkgutil.resolve_name(spec.target)(**spec.params)
