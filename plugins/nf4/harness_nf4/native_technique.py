@@ -29,6 +29,7 @@ class Kernel(Blocks):
         if precision not in PRECISIONS:
             raise UsageError(f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
         self._precision = precision
+        self._available = kernel.available()
         self._codebook = kernel.Codebook(reference.all_levels(levels))
         if precision == "fixed":
             self.computes_in = torch.bfloat16  # finer in truth, but not as fine as float32
@@ -39,7 +40,7 @@ class Kernel(Blocks):
 
     def quantize(self, weight: Tensor) -> Packed:
         """Round to the nearest level: the definition's codes."""
-        if not _usable(weight):
+        if not self._runs_on(weight):
             return super().quantize(weight)
         codes, absmax = self._codebook.quantize(weight.float().contiguous(), self.scheme.block)
         scales = reference.packed_scales(absmax) if self.scheme.double else {"absmax": absmax}
@@ -47,15 +48,17 @@ class Kernel(Blocks):
 
     def dequantize(self, packed: Packed) -> Tensor:
         """Look the codes up."""
-        if not _usable(packed.tensors["codes"]):
+        if not self._runs_on(packed.tensors["codes"]):
             return super().dequantize(packed)
         rows = replace(packed, shape=(1, torch.Size(packed.shape).numel()))
         return self._matrix(rows).dequantize().view(packed.shape).to(packed.dtype)
 
     def linear(self, x: Tensor, packed: Packed) -> Tensor:
         """The product with the packed weight; gradients reach ``x``."""
-        if not (_usable(x) and _usable(packed.tensors["codes"])):
+        if not (self._runs_on(x) and self._runs_on(packed.tensors["codes"])):
             return super().linear(x, packed)
+        if not (x.requires_grad and torch.is_grad_enabled()):
+            return self.multiply(x, packed)
         product: Tensor = _Product.apply(x, self, packed)  # type: ignore[no-untyped-call]
         return product
 
@@ -63,6 +66,9 @@ class Kernel(Blocks):
         """The product, in x's dtype, without gradients."""
         exact = self._precision == "exact" or (self._precision == "auto" and x.dtype == torch.float32)
         return self._matrix(packed).multiply(x.float(), exact=exact).to(x.dtype)
+
+    def _runs_on(self, tensor: Tensor) -> bool:
+        return self._available and tensor.device.type == "cpu"
 
     def _matrix(self, packed: Packed) -> kernel.Matrix:
         rows, columns = packed.shape
@@ -92,7 +98,3 @@ class _Product(torch.autograd.Function):
         (gradient,) = gradients
         weight = ctx.technique.dequantize(ctx.packed)
         return gradient @ weight.to(gradient.dtype), None, None
-
-
-def _usable(tensor: Tensor) -> bool:
-    return kernel.available() and tensor.device.type == "cpu"
