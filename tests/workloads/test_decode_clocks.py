@@ -7,8 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.workloads.decode import Sampling, Trace
+from harness.workloads.decode import Models, Sampling, Trace, plain
 from harness.workloads.decode_clocks import Log, Pace, Rounds, Watch, expected_tokens, rounds_of, speed_figures
+from harness.workloads.decode_models import Shape, TextModel
 from harness.workloads.decode_tables import tables
 from tests.workloads.decoders import AcceptsAll, Speculating
 
@@ -39,8 +40,8 @@ def test_rounds_are_counted_from_what_the_target_was_asked():
     log, text = watched(technique, count=40)
     proposals = log.proposals(3 + len(text))
     assert all(proposed == 3 for proposed, _ in proposals)
-    accepted = sum(accepted for _, accepted in proposals[:-1])  # the last round may be cut short
-    assert accepted == sum(technique.told) - (sum(technique.told) - accepted)
+    accepted = sum(accepted for _, accepted in proposals)
+    assert 0 <= sum(technique.told) - accepted <= 3  # the text may end within the last round
     assert sum(1 + one for _, one in proposals) == len(text)
 
 
@@ -96,12 +97,8 @@ def test_time_between_models_costs_a_share_of_what_could_be_reached():
 
 
 def test_bytes_are_those_held_when_a_read_begins():
-    from harness.workloads.decode_models import Shape, TextModel
-
     with torch.random.fork_rng():
         model = TextModel(Shape(vocabulary=5, width=8, layers=2)).requires_grad_(False)
-    from harness.workloads.decode import Models, plain
-
     watch = Watch(Models(target=model, drafts={}))
     plain(watch.models.target, Sampling())([1, 2, 3], 5, torch.Generator().manual_seed(0), Trace())
     assert watch.log.cache_bytes == (3 + 3) * 4 * 2 * 2 * 8  # the fifth token is never read, the fourth is last

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -117,8 +118,6 @@ def test_a_technique_has_to_have_all_of_the_contract(context) -> None:
 
 
 def test_other_devices_are_left_alone(context) -> None:
-    from dataclasses import replace
-
     with pytest.raises(NotApplicable, match="processor"):
         DecodeText().problem(Speculating(), replace(context("decode-text"), device="cuda"))
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.api import NotApplicable, UsageError
-from harness.workloads.decode import Sampling, Trace
+from harness.workloads.decode import Models, Sampling, Trace
 from harness.workloads.decode_checks import examine
 from harness.workloads.decode_clocks import Watch, rounds_of
 
@@ -99,7 +99,5 @@ def test_an_unknown_draft_and_a_gamma_of_nothing_are_refused(build, text_models)
 
 
 def test_a_target_without_an_exit_has_nothing_to_exit_from(build, text_models):
-    from harness.workloads.decode import Models
-
     with pytest.raises(NotApplicable, match="no early exit"):
         build("early-exit").open(Models(target=text_models.drafts["small"], drafts={}), Sampling())
