@@ -18,8 +18,9 @@ $(READY): requirements.txt $(PROJECTS)
 peft: $(READY)
 	$(BIN)/harness run --suite peft
 
+# The tests of a file share what is costly to make, so one worker takes them all.
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --benchmark-disable
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --benchmark-disable
 
 check: $(READY)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import venv
 from pathlib import Path
 
@@ -28,7 +29,8 @@ class Linked(Environment):  # type: ignore[misc]
 
     def _setup(self) -> None:
         folder = Path(self._path)
-        own = {"technique-harness", "harness-dropout", "harness-lora"}
+        named = {one.metadata["Name"] or "" for one in importlib.metadata.distributions()}
+        own = {"technique-harness", *(name for name in named if name.startswith("harness-"))}
         venv.EnvBuilder(with_pip=False, symlinks=True).create(folder)
         (folder / "venv").symlink_to(folder)
         _link_third_party(folder, _sites(), own)

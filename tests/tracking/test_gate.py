@@ -77,8 +77,7 @@ def gate(history: History, environment: dict[str, str]) -> Gate:
     return run
 
 
-# One worker makes and measures the history for all of these.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("gate history")]
+pytestmark = pytest.mark.slow
 
 
 def test_a_commit_that_changes_nothing_passes(gate: Gate) -> None:

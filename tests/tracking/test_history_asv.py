@@ -16,8 +16,7 @@ import pytest
 from harness.tracking.asv import read_regressions
 from tests.tracking.history import BROKEN, LATE_FROM, RELEASE, History, make_history
 
-# One worker makes and measures the history for all of these.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("asv history")]
+pytestmark = pytest.mark.slow
 
 VICTIM = "toy · toy/victim"
 
