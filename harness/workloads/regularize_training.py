@@ -14,7 +14,7 @@ from harness.api import Json, UsageError
 from harness.workloads import checks, training
 from harness.workloads.regularize import RegularizeTask, RegularizeTechnique
 from harness.workloads.regularize_data import Examples, Parts
-from harness.workloads.training import generator, global_seed
+from harness.workloads.training import generator, global_seed, setting_problem
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,24 +31,15 @@ class Settings:
     @classmethod
     def read(cls, values: Mapping[str, Json]) -> Settings:
         """The settings of a case; raises UsageError that names every value that is missing or makes no sense."""
-        problems = [line for one in fields(cls) if (line := _problem(one.name, str(one.type), values.get(one.name)))]
+        wanted = {"flipped": "a share from 0 to less than 1"}
+        found = (
+            setting_problem(one.name, str(one.type), values.get(one.name), wanted.get(one.name, "more than zero"))
+            for one in fields(cls)
+        )
+        problems = [line for line in found if line]
         if problems:
             raise UsageError(*problems)
         return cls(**{one.name: values[one.name] for one in fields(cls)})  # type: ignore[arg-type]
-
-
-def _problem(name: str, kind: str, value: Json) -> str:
-    if isinstance(value, bool) or not isinstance(value, int if kind == "int" else int | float):
-        expected = "a whole number" if kind == "int" else "a number"
-    elif name == "flipped":
-        if 0 <= value < 1:
-            return ""
-        expected = "a share from 0 to less than 1"
-    elif math.isfinite(value) and value > 0:
-        return ""
-    else:
-        expected = "more than zero"
-    return f"setting {name} = {value!r}: expected {expected}"
 
 
 @dataclass(frozen=True, kw_only=True)

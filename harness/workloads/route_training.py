@@ -18,7 +18,7 @@ from harness.workloads import route_balance, training
 from harness.workloads.route import Router, RouteTask, RouteTechnique, Sparse, Tokens
 from harness.workloads.route_experts import Passage, RoutedLayer, make_experts
 from harness.workloads.route_models import Batch, RoutedModel
-from harness.workloads.training import generator, global_seed
+from harness.workloads.training import generator, global_seed, setting_problem
 
 UPDATES: Final = 100
 """Updates of a router with frozen scores, to see how much of an overload they remove."""
@@ -44,22 +44,13 @@ class Settings:
     @classmethod
     def read(cls, values: Mapping[str, Json]) -> Settings:
         """The settings of a case; raises UsageError that names every value that is missing or makes no sense."""
-        problems = [line for one in fields(cls) if (line := _problem(one.name, str(one.type), values.get(one.name)))]
+        found = (setting_problem(one.name, str(one.type), values.get(one.name)) for one in fields(cls))
+        problems = [line for line in found if line]
         if not problems and int(values["active"]) > int(values["experts"]):  # type: ignore[arg-type]  # just checked
             problems = [f"setting active = {values['active']!r}: expected at most the {values['experts']} experts"]
         if problems:
             raise UsageError(*problems)
         return cls(**{one.name: values[one.name] for one in fields(cls)})  # type: ignore[arg-type]
-
-
-def _problem(name: str, kind: str, value: Json) -> str:
-    if isinstance(value, bool) or not isinstance(value, int if kind == "int" else int | float):
-        expected = "a whole number" if kind == "int" else "a number"
-    elif math.isfinite(value) and value > 0:
-        return ""
-    else:
-        expected = "more than zero"
-    return f"setting {name} = {value!r}: expected {expected}"
 
 
 @dataclass(frozen=True, kw_only=True)

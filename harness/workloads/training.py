@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -37,22 +37,35 @@ class Settings:
     @classmethod
     def read(cls, values: Mapping[str, Json]) -> Settings:
         """The settings of a case; raises UsageError that names every value that is missing or makes no sense."""
-        problems = [line for field in fields(cls) if (line := _problem(field.name, str(field.type), values))]
+        wanted = {"weight_decay": "zero or more"}
+        found = (
+            setting_problem(one.name, str(one.type), values.get(one.name), wanted.get(one.name, "more than zero"))
+            for one in fields(cls)
+        )
+        problems = [line for line in found if line]
         if problems:
             raise UsageError(*problems)
         return cls(**{field.name: values[field.name] for field in fields(cls)})  # type: ignore[arg-type]
 
 
-def _problem(name: str, kind: str, values: Mapping[str, Json]) -> str:
-    value = values.get(name)
-    zero_is_fine = name == "weight_decay"
+RANGES: Final[Mapping[str, Callable[[float], bool]]] = {
+    "more than zero": lambda value: value > 0,
+    "zero or more": lambda value: value >= 0,
+    "a share from 0 to less than 1": lambda value: 0 <= value < 1,
+}
+"""What a setting may be expected to be, in words."""
+
+
+def setting_problem(name: str, kind: str, value: Json, wanted: str = "more than zero") -> str:
+    """What is wrong with a setting's value, and what was expected; empty where it is a finite number as wanted.
+
+    ``kind`` is ``int`` or ``float``, ``wanted`` one of `RANGES`.
+    """
     if isinstance(value, bool) or not isinstance(value, int if kind == "int" else int | float):
-        expected = "a whole number" if kind == "int" else "a number"
-    elif math.isfinite(value) and (value > 0 or (zero_is_fine and value == 0)):
+        wanted = "a whole number" if kind == "int" else "a number"
+    elif math.isfinite(value) and RANGES[wanted](value):
         return ""
-    else:
-        expected = "zero or more" if zero_is_fine else "more than zero"
-    return f"setting {name} = {value!r}: expected {expected}"
+    return f"setting {name} = {value!r}: expected {wanted}"
 
 
 def generator(seed: int, purpose: str) -> torch.Generator:
