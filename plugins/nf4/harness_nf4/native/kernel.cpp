@@ -23,6 +23,7 @@ namespace {
 
 constexpr int kBlock = 64;          // columns that share a scale in the products
 constexpr float kFixed = 16383;     // 8 products of two such integers fit into 31 bits: what a word sums in a block
+constexpr float kNoFraction = 12582912;  // 1.5 * 2^23: a float32 this large is a whole number
 constexpr float kSmallest = 1e-30f; // below it an activation's scale would lose digits
 constexpr int kAhead = 4096;        // bytes to prefetch ahead in a row of codes
 constexpr int kRows = 4;            // rows of a tile

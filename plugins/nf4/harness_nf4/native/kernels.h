@@ -13,22 +13,20 @@ static bool arrange(const float* x, int64_t columns, int16_t* fixed, float* scal
     const int64_t whole = columns / (2 * Lanes::width) * (2 * Lanes::width);
     for (int64_t block = 0; block < columns / kBlock; ++block) {
         const float* from = x + block * kBlock;
-        float largest = 0;
-        bool finite = true;
-        for (int i = 0; i < kBlock; ++i) {
-            finite &= std::isfinite(from[i]);
-            largest = std::max(largest, std::fabs(from[i]));
-        }
-        if (!finite || (largest > 0 && largest < kSmallest)) return false;
+        const float largest = largest_of(0, from, kBlock);
+        if (!std::isfinite(largest) || (largest > 0 && largest < kSmallest)) return false;
         scales[block] = largest / (kFixed * kFixed);
         const float inverse = largest > 0 ? kFixed / largest : 0;
+        int16_t rounded[kBlock];  // to the nearest: what is added leaves no digits behind the point
+        for (int i = 0; i < kBlock; ++i)
+            rounded[i] = static_cast<int16_t>(static_cast<int32_t>(from[i] * inverse + kNoFraction - kNoFraction));
         const int64_t element = block * kBlock;
         const int width = element < whole ? Lanes::width : kBlock / 2;
         const int64_t base = element < whole ? element / (2 * width) * (2 * width) : element;
         for (int i = 0; i < kBlock; i += 16)  // neighbours in turns go to two places of eight
             for (int second = 0; second < 2; ++second) {
                 int16_t* to = fixed + base + place_of(static_cast<int>(element - base) + i + second, width);
-                for (int k = 0; k < 8; ++k) to[k] = static_cast<int16_t>(std::lrintf(from[i + 2 * k + second] * inverse));
+                for (int k = 0; k < 8; ++k) to[k] = rounded[i + 2 * k + second];
             }
     }
     return true;
@@ -72,6 +70,17 @@ static float tail_product(const FixedTable& table, const uint8_t* codes, const i
     return static_cast<float>(sum);
 }
 
+// The product of a vector of codes with its activations, before scales.
+static inline Lanes::Floats vector_product(const FixedTable& table, const uint8_t* codes, const int16_t* x) {
+    Lanes::Bytes values[4];
+    decode(table, codes, values);
+    Lanes::Ints sum[2];
+    for (int q = 0; q < 2; ++q)
+        sum[q] = Lanes::add(Lanes::multiply_add(values[2 * q], Lanes::load(x + q * Lanes::width)),
+                            Lanes::multiply_add(values[2 * q + 1], Lanes::load(x + q * Lanes::width + Lanes::width / 2)));
+    return Lanes::to_floats(Lanes::add(sum[0], sum[1]));
+}
+
 // One input times rows [begin, end), in fixed point. ``buffer`` holds a scale for every 64 columns.
 static void multiply_one(const Weights& w, const int16_t* x, const float* x_scales, int64_t begin, int64_t end,
                          float* out, float* buffer) {
@@ -79,23 +88,28 @@ static void multiply_one(const Weights& w, const int16_t* x, const float* x_scal
     const int64_t blocks = w.columns / kBlock;
     const int64_t vectors = w.columns / (2 * Lanes::width);
     constexpr int per_vector = 2 * Lanes::width / kBlock;
+    constexpr int at_once = 64 / Lanes::width;  // vectors of a cache line
     for (int64_t row = begin; row < end; ++row) {
         const uint8_t* codes = w.codes + row * w.columns / 2;
         w.scales(row * blocks, blocks, buffer);
         for (int64_t i = 0; i < blocks; ++i) buffer[i] *= x_scales[i];
-        Lanes::Floats total = Lanes::all(0);
-        for (int64_t v = 0; v < vectors; ++v) {
+        Lanes::Floats total[at_once];
+        for (Lanes::Floats& one : total) one = Lanes::all(0);
+        int64_t v = 0;
+        for (; v + at_once <= vectors; v += at_once) {
             const uint8_t* at = codes + v * Lanes::width;
-            __builtin_prefetch(at + kAhead);
             const int16_t* with = x + v * 2 * Lanes::width;
-            Lanes::Bytes values[4];
-            decode(table, at, values);
-            Lanes::Ints sum = Lanes::multiply_add(values[0], Lanes::load(with));
-            for (int q = 1; q < 4; ++q)
-                sum = Lanes::add(sum, Lanes::multiply_add(values[q], Lanes::load(with + q * Lanes::width / 2)));
-            total = Lanes::fused(Lanes::to_floats(sum), Lanes::scales(buffer + v * per_vector), total);
+            const float* scale = buffer + v * per_vector;
+            __builtin_prefetch(at + kAhead);
+            for (int k = 0; k < at_once; ++k)
+                total[k] = Lanes::fused(vector_product(table, at + k * Lanes::width, with + k * 2 * Lanes::width),
+                                        Lanes::scales(scale + k * per_vector), total[k]);
         }
-        float result = Lanes::sum(total);
+        for (; v < vectors; ++v)
+            total[0] = Lanes::fused(vector_product(table, codes + v * Lanes::width, x + v * 2 * Lanes::width),
+                                    Lanes::scales(buffer + v * per_vector), total[0]);
+        float result = 0;
+        for (const Lanes::Floats& one : total) result += Lanes::sum(one);
         for (int64_t i = vectors * per_vector; i < blocks; ++i)
             result += buffer[i] * tail_product(table, codes + i * kBlock / 2, x + i * kBlock);
         out[row] = result;
