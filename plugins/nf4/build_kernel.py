@@ -50,7 +50,7 @@ def build(target: Path, *extra: str) -> str:
         return ""
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / target.name
-        command = [compiler, *FLAGS, *extra, "-o", str(draft), str(NATIVE / "kernel.cpp")]
+        command = [compiler, *FLAGS, *extra, "-o", str(draft), *map(str, sorted(NATIVE.glob("*.cpp")))]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             return f"{' '.join(command)}: {done.stderr.strip().splitlines()[0] if done.stderr.strip() else 'failed'}"

@@ -134,3 +134,15 @@ static inline WideFloats wide_as_floats(const Wide& v) { WideFloats f; std::memc
 #define _mm512_cmp_ps_mask wide_compare
 #define _mm512_mask_add_epi32 wide_mask_add
 #define _mm512_cvtepi64_epi8 wide_narrow
+
+// What reals_avx512.h uses beside.
+
+static inline float wide_scalef(float m, float power) {
+    return std::isnan(power) ? power : std::ldexp(m, static_cast<int>(std::floor(std::max(-2000.0f, std::min(2000.0f, power)))));
+}
+
+#define _mm512_add_ps(a, b) wide_floats([&](int i) { return real(a, i) + real(b, i); })
+#define _mm512_max_ps(a, b) wide_floats([&](int i) { const float x = real(a, i), y = real(b, i); return x > y ? x : y; })
+#define _mm512_fnmadd_ps(a, b, c) wide_floats([&](int i) { return std::fma(-real(a, i), real(b, i), real(c, i)); })
+#define _mm512_roundscale_ps(a, how) wide_floats([&](int i) { return std::nearbyint(real(a, i)); })
+#define _mm512_scalef_ps(a, b) wide_floats([&](int i) { return wide_scalef(real(a, i), real(b, i)); })

@@ -76,7 +76,9 @@ static inline void rewrite(const float* x, const Row& row, Pass& pass) {
 struct Largest {
     Reals::Floats most[kVectors];
 
-    Largest() { std::fill_n(most, kVectors, Reals::all(kLowest)); }
+    Largest() {
+        for (Reals::Floats& one : most) one = Reals::all(kLowest);
+    }
     void take(const float* x, int64_t steps) {
         for (const float* end = x + steps * kStep; x != end; x += kStep)
             for (int v = 0; v < kVectors; ++v)
@@ -93,7 +95,7 @@ struct Summed {
 
     void take(const float* x, int64_t steps) {
         Reals::Floats sums[kVectors];
-        std::fill_n(sums, kVectors, Reals::all(0));
+        for (Reals::Floats& one : sums) one = Reals::all(0);
         for (const float* end = x + steps * kStep; x != end; x += kStep)
             for (int v = 0; v < kVectors; ++v) {
                 const Reals::Floats d = Reals::subtract(Reals::load_floats(x + v * Reals::words), most);
@@ -110,7 +112,7 @@ struct Stored {
 
     void take(const float* x, float* y, int64_t steps) {
         Reals::Floats sums[kVectors];
-        std::fill_n(sums, kVectors, Reals::all(0));
+        for (Reals::Floats& one : sums) one = Reals::all(0);
         for (const float* end = x + steps * kStep; x != end; x += kStep, y += kStep)
             for (int v = 0; v < kVectors; ++v) {
                 const Reals::Floats d = Reals::subtract(Reals::load_floats(x + v * Reals::words), most);
