@@ -13,6 +13,9 @@ from typing import Final
 SAMPLE_S: Final = 0.003
 """Seconds a sample lasts at least; below, the clock, the scheduler and cold caches would be what is measured."""
 
+BEYOND_DOUBT: Final = 100
+"""A call that lasts so many times as long as it must needs no second look."""
+
 WARM_CALLS: Final = 3
 WARM_S: Final = 0.02
 """A phase is warm after this many calls and this many seconds: lazily made state, caches, branch predictors."""
@@ -104,7 +107,7 @@ def calibrate(run: Callable[[], object], *, device: str, at_least_s: float = SAM
             needed = math.ceil(1.1 * at_least_s / fastest) if fastest else 10 * repeats
             repeats = min(max(needed, repeats + 1), 10 * repeats)
             confirmed = False
-        elif confirmed:
+        elif confirmed or seconds >= BEYOND_DOUBT * at_least_s:
             return repeats
         else:
             confirmed = True  # a single sample may have been long because something else ran

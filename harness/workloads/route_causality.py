@@ -13,7 +13,7 @@ from harness.workloads.route_models import Batch, RoutedModel
 from harness.workloads.route_training import testing
 from harness.workloads.training import generator
 
-TRIALS: Final = 16
+TRIALS: Final = 8
 """Times that what follows some place of a sequence is replaced at random."""
 
 TOLERANCE: Final = 1e-4

@@ -39,9 +39,9 @@ ROUTE_WORKLOADS: Final = (
         contract="route",
         target="harness.workloads.route_text:CharLm",
         summary="the next character of Python's documentation, by a causal transformer with two routed layers",
-        version=1,
+        version=2,
         metrics=_METRICS,
-        settings={"steps": 120, "batch_size": 512, "lr": 2e-2, **_SETTINGS},
+        settings={"steps": 100, "batch_size": 512, "lr": 2e-2, **_SETTINGS},
     ),
 )
 

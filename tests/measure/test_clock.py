@@ -39,6 +39,12 @@ def test_a_long_call_is_not_repeated():
     assert len(calls) == 2
 
 
+def test_a_call_of_a_third_of_a_second_is_not_asked_for_twice():
+    calls = []
+    assert clock.calibrate(lambda: (calls.append(0), time.sleep(0.31)), device="cpu") == 1
+    assert len(calls) == 1
+
+
 def test_a_call_too_short_for_the_clock_is_calibrated_all_the_same():
     repeats = clock.calibrate(lambda: None, device="cpu")
     assert clock.take(lambda: None, repeats=repeats, device="cpu").seconds * repeats > clock.SAMPLE_S / 10
