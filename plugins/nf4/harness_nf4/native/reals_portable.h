@@ -1,6 +1,8 @@
 // What softmax.h says of floats beyond the vocabulary of kernels.h, in plain C++.
 
 struct Reals : Lanes {
+    static constexpr float kNone = -88;  // e to it has an exponent of -127, and counts as 0
+
     static Floats add(Floats a, Floats b) {
         for (int i = 0; i < words; ++i) a.at[i] += b.at[i];
         return a;
@@ -19,23 +21,24 @@ struct Reals : Lanes {
             if (a.at[i] > b.at[i]) return true;
         return false;
     }
-    // To whole numbers, of those below 2^22 in size; one that is larger stays large.
-    static Floats nearest(Floats v) {
-        for (float& one : v.at) one = (one + 0x1.8p23f) - 0x1.8p23f;
-        return v;
+    // The whole number n next to x / ln 2, in a form of its own, which is in the order of the numbers: here its low
+    // bits are n + 127.
+    static Floats exponent(Floats x) {
+        for (float& one : x.at) one = one * kLog2E + kForm;
+        return x;
     }
+    static Floats number(Floats exponent) { return subtract(exponent, all(kForm)); }
     // x - n ln 2, without loss where n is not far.
     static Floats remainder(Floats x, Floats n) {
         for (int i = 0; i < words; ++i)
             x.at[i] = static_cast<float>(static_cast<double>(x.at[i]) - static_cast<double>(n.at[i]) * 0x1.62e42fefa39efp-1);
         return x;
     }
-    // m 2^k for whole k up to 0, and 0 for k below -126.
-    static Floats times_power(Floats m, Floats k) {
+    // m 2^n for an exponent from -127, where it counts as 0, to 0.
+    static Floats raised(Floats m, Floats exponent) {
         for (int i = 0; i < words; ++i) {
-            const float exponent = (k.at[i] > -127 ? k.at[i] : -127) + 0x1.8000fep23f;  // its low bits: 127 and k
             uint32_t bits;
-            std::memcpy(&bits, &exponent, sizeof bits);
+            std::memcpy(&bits, &exponent.at[i], sizeof bits);
             bits <<= 23;
             float power;
             std::memcpy(&power, &bits, sizeof power);
@@ -43,4 +46,11 @@ struct Reals : Lanes {
         }
         return m;
     }
+    // m 2^(n - from), for any exponent up to the number ``from``.
+    static Floats raised(Floats m, Floats exponent, Floats from) {
+        return raised(m, larger(subtract(exponent, from), all(kForm - 127)));
+    }
+
+  private:
+    static constexpr float kForm = 0x1.8000fep23f;
 };

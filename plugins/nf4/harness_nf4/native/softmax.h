@@ -2,24 +2,24 @@
 
 constexpr int kStep = kVectors * Reals::words;
 
-// e^x = m 2^n with m about 1: the two are never multiplied where that could overflow. A NaN stays.
+// e^x as m 2^n with m about 1: the two are never multiplied where that could overflow. A NaN stays.
 struct Power {
-    Reals::Floats m, n;
+    Reals::Floats m, exponent;
 };
 
-static inline Power exponential(Reals::Floats x) {
-    x = Reals::larger(Reals::all(kLeast), x);
-    const Reals::Floats n = Reals::nearest(Reals::multiply(x, Reals::all(kLog2E)));
-    const Reals::Floats t = Reals::remainder(x, n);
+static inline Power power(Reals::Floats x, float least) {
+    x = Reals::larger(Reals::all(least), x);
+    const Reals::Floats exponent = Reals::exponent(x);
+    const Reals::Floats t = Reals::remainder(x, Reals::number(exponent));
     Reals::Floats p = Reals::all(kExp[4]);
     for (int i = 3; i >= 0; --i) p = Reals::fused(p, t, Reals::all(kExp[i]));
-    return {Reals::fused(p, t, Reals::all(1)), n};
+    return {Reals::fused(p, t, Reals::all(1)), exponent};
 }
 
 // e^x of x up to 0.
 static inline Reals::Floats small_exponential(Reals::Floats x) {
-    const Power power = exponential(x);
-    return Reals::times_power(power.m, power.n);
+    const Power of = power(x, Reals::kNone);
+    return Reals::raised(of.m, of.exponent);
 }
 
 static inline Reals::Floats summed(const Reals::Floats v[kVectors]) {
@@ -152,36 +152,35 @@ struct Extended {
     bool far = false;
 
     void take(const float* x, int64_t steps) {
-        Reals::Floats m = Reals::all(0), n = Reals::all(kLowest);
+        Reals::Floats m = Reals::all(0), exponent = Reals::all(kLowest);
         for (const float* end = x + steps * kStep; x != end; x += kStep) {
             Power powers[kVectors];
-            for (int v = 0; v < kVectors; ++v) powers[v] = exponential(Reals::load_floats(x + v * Reals::words));
-            const Reals::Floats exponents[kVectors] = {powers[0].n, powers[1].n, powers[2].n, powers[3].n};
-            const Reals::Floats most = Reals::larger(n, largest(exponents));
+            for (int v = 0; v < kVectors; ++v) powers[v] = power(Reals::load_floats(x + v * Reals::words), kLeast);
+            const Reals::Floats exponents[kVectors] = {powers[0].exponent, powers[1].exponent, powers[2].exponent,
+                                                       powers[3].exponent};
+            const Reals::Floats most = Reals::larger(exponent, largest(exponents)), number = Reals::number(most);
             Reals::Floats parts[kVectors];
-            for (int v = 0; v < kVectors; ++v)
-                parts[v] = Reals::times_power(powers[v].m, Reals::subtract(powers[v].n, most));
-            m = Reals::add(Reals::times_power(m, Reals::subtract(n, most)), summed(parts));
-            n = most;
+            for (int v = 0; v < kVectors; ++v) parts[v] = Reals::raised(powers[v].m, exponents[v], number);
+            m = Reals::add(Reals::raised(m, exponent, number), summed(parts));
+            exponent = most;
         }
-        const float most = largest_lane(n);
+        const float most = largest_lane(Reals::number(exponent));
         far |= most > kFar;
         if (far) return;
-        const Reals::Floats lanes = Reals::times_power(m, Reals::subtract(n, Reals::all(most)));
-        total = plus(total, {static_cast<double>(Reals::sum(lanes)), static_cast<double>(most)});
+        const float sum = Reals::sum(Reals::raised(m, exponent, Reals::all(most)));
+        total = plus(total, {static_cast<double>(sum), static_cast<double>(most)});
     }
 };
 
 // e^x over a sum m 2^n: ``by`` is 1 / m.
 struct Unextended {
-    Reals::Floats by, exponent;
+    Reals::Floats by, number;
 
     void take(const float* x, float* y, int64_t steps) {
         for (const float* end = x + steps * kStep; x != end; x += kStep, y += kStep)
             for (int v = 0; v < kVectors; ++v) {
-                const Power power = exponential(Reals::load_floats(x + v * Reals::words));
-                const Reals::Floats m = Reals::multiply(power.m, by);
-                Reals::store_floats(y + v * Reals::words, Reals::times_power(m, Reals::subtract(power.n, exponent)));
+                const Power of = power(Reals::load_floats(x + v * Reals::words), kLeast);
+                Reals::store_floats(y + v * Reals::words, Reals::raised(Reals::multiply(of.m, by), of.exponent, number));
             }
     }
 };
