@@ -118,8 +118,8 @@ def training(workload: WorkloadView) -> Iterator[Chart]:
     for name, group in _recorded(workload).items():
         if _shared(name, group):
             note = (
-                "Means over seeds, as far as all of them go; the terms that techniques add to a loss are in it. "
-                "The thick line is the baseline's. Point at a line for its name."
+                "Means over seeds, as far as all of them go. The thick line is the baseline's. Point at a line for its "
+                "name."
             )
             drawing = _together(workload, name, group)
             yield Chart(title=f"{_words(name).capitalize()} along training", note=note, plots=(drawing,))
