@@ -9,6 +9,7 @@ from harness.api import Json, Lane, Metric, WorkloadSpec
 from harness.workloads.decode_declared import DECODE_METRICS, DECODE_WORKLOADS
 from harness.workloads.quantize_declared import QUANTIZE_METRICS, QUANTIZE_WORKLOADS
 from harness.workloads.route_declared import ROUTE_METRICS, ROUTE_WORKLOADS
+from harness.workloads.softmax_declared import SOFTMAX_METRICS, SOFTMAX_WORKLOADS
 
 _FINETUNE_METRICS: Final = (
     "accuracy",
@@ -143,6 +144,7 @@ WORKLOADS: Final = (
     *_REGULARIZE,
     *DECODE_WORKLOADS,
     *QUANTIZE_WORKLOADS,
+    *SOFTMAX_WORKLOADS,
     WorkloadSpec(
         id="digits-mlp",
         contract="finetune",
@@ -198,4 +200,5 @@ METRICS: Final = (
     *ROUTE_METRICS,
     *DECODE_METRICS,
     *QUANTIZE_METRICS,
+    *SOFTMAX_METRICS,
 )

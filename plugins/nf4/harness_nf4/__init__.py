@@ -53,7 +53,7 @@ def _kernel(id_: str, levels: str, summary: str, *, double: bool = False) -> Tec
 @hookimpl
 def register_techniques() -> Sequence[Technique]:
     """Every technique of the plugin."""
-    return [*_plain(), *_schemes(), *_kernels(), *_peers(), *_activations()]
+    return [*_plain(), *_schemes(), *_kernels(), *_peers(), *_activations(), *_softmax()]
 
 
 def _plain() -> list[Technique]:
@@ -162,4 +162,30 @@ def _activations() -> list[Technique]:
         of("smoothquant", 8, "tensor", 0.5, "8 bits, inputs' size by channel half moved into the weights", smoothquant),
         of("w4a4", 4, "input", 0.0, "4-bit weights and inputs, one scale an input"),
         of("w4a4-smooth", 4, "input", 0.5, "4 bits, inputs' size half moved into the weights", smoothquant),
+    ]
+
+
+def _softmax() -> list[Technique]:
+    def of(id_: str, algorithm: str, summary: str, reference: str = "") -> Technique:
+        return Technique(
+            id=id_,
+            contract="softmax",
+            target="harness_nf4.softmax:Softmax",
+            summary=summary,
+            reference=reference,
+            params={"algorithm": algorithm, "path": "auto"},
+        )
+
+    two_pass, online = "arXiv:2001.04438", "arXiv:1805.02867"
+    return [
+        of("three-pass-recompute", "three-pass-recompute", "softmax that computes exponentials twice: the baseline"),
+        of("three-pass-reload", "three-pass-reload", "softmax that stores its exponentials and scales them"),
+        of("two-pass", "two-pass", "softmax that sums mantissas and exponents, so it needs no maximum", two_pass),
+        of("online-softmax", "online", "softmax that finds the maximum while it sums", online),
+        Technique(
+            id="torch-softmax",
+            contract="softmax",
+            target="harness_nf4.softmax:TorchSoftmax",
+            summary="torch's softmax, which takes four passes",
+        ),
     ]

@@ -1,0 +1,166 @@
+"""The contract ``softmax``, and its workload: rows of float32 that stay in the cache, that are cold, that never fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from harness.api import CaseContext, Json, Outcome, Phase, Trial, UsageError
+from harness.workloads import quantize_limits as machine
+from harness.workloads.softmax_checks import defined, relative_error, require_correct
+from harness.workloads.training import generator, setting_problem
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passes:
+    """How often a technique goes over a row: passes that only read a row, and passes that read one and write one."""
+
+    reading: int
+    copying: int
+
+    @property
+    def bytes(self) -> int:
+        """Moved for each number, were a row to fit into no cache."""
+        return 4 * self.reading + 8 * self.copying
+
+
+@runtime_checkable
+class SoftmaxTechnique(Protocol):
+    """What a technique of this contract builds."""
+
+    passes: Passes
+
+    def softmax(self, x: Tensor, out: Tensor) -> None:
+        """Write the softmax of each row of ``x`` to ``out``: both float32 ``(rows, n)``, contiguous and apart.
+
+        As torch's: a row with NaN or +infinity, or of -infinity alone, is NaN; -infinity beside numbers is 0.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Sizes, in numbers.
+
+    ``sample_rows`` of ``sample_columns`` and one row of ``long_columns`` are what errors are measured on. Timed are a
+    row of ``cached_columns``; ``rows`` of ``columns`` that are cold; and a row ``times_cache`` as large as the
+    last-level cache.
+    """
+
+    sample_rows: int
+    sample_columns: int
+    long_columns: int
+    cached_columns: int
+    rows: int
+    columns: int
+    times_cache: int
+
+    @classmethod
+    def read(cls, values: Mapping[str, Json]) -> Settings:
+        """The settings of a case; raises UsageError that names every value that makes no sense."""
+        problems = [line for one in fields(cls) if (line := setting_problem(one.name, "int", values.get(one.name)))]
+        if problems:
+            raise UsageError(*problems)
+        return cls(**{one.name: values[one.name] for one in fields(cls)})  # type: ignore[arg-type]
+
+
+class Rows:
+    """Fulfils `harness.api.Workload`: the largest error against float64, and the time of rows of three sizes."""
+
+    def prepare(self, context: CaseContext) -> None:
+        """Nothing is shared."""
+
+    def check(self, technique: SoftmaxTechnique, context: CaseContext) -> None:  # noqa: ARG002  the same on every seed
+        """The correctness gate."""
+        require_correct(technique)
+
+    def evaluate(self, technique: SoftmaxTechnique, context: CaseContext) -> Outcome:
+        """Errors, of a technique that has passed the gate."""
+        require_correct(technique)
+        settings = Settings.read(context.settings)
+        draw = generator(context.seed, "rows")
+        normal = torch.randn(settings.sample_rows, settings.sample_columns, generator=draw)
+        samples = {
+            "relative_error": normal,
+            "relative_error_wide": 20 * normal,
+            "relative_error_long": torch.randn(1, settings.long_columns, generator=draw),
+        }
+        errors, sums = {}, []
+        for name, x in samples.items():
+            out = torch.empty_like(x)
+            technique.softmax(x, out)
+            errors[name] = relative_error(out, defined(x))
+            sums.append(float((out.double().sum(1) - 1).abs().max()))
+        return Outcome(metrics={**errors, "sum_error": max(sums)})
+
+    def open(self, technique: SoftmaxTechnique, context: CaseContext) -> Trial:
+        """Rows in the cache, cold rows, and one that fits into none; reading and copying beside them."""
+        return _Timing(technique, Settings.read(context.settings), context.seed).trial()
+
+
+class _Timing:
+    """What is timed of a technique. Inputs and outputs are the judge's, so memory beyond them is the technique's."""
+
+    def __init__(self, technique: SoftmaxTechnique, settings: Settings, seed: int) -> None:
+        self._technique = technique
+        self._settings = settings
+        size = min(settings.times_cache * machine.cache_bytes(), machine.MOST_COPIED) // 4
+        draw = torch.randn(1 << 20, generator=generator(seed, "long"))
+        self._long = draw.repeat(-(-size // len(draw)))[: max(size, settings.rows * settings.columns)]
+        self._long_out = torch.zeros_like(self._long)
+        self._cached = self._long[: settings.cached_columns].clone()[None]
+        self._cached_out = torch.zeros_like(self._cached)
+        self._turn = 0
+
+    def trial(self) -> Trial:
+        """Phases, probes and figures."""
+        phases = {
+            "cached_row": Phase(run=self._cached_row, samples=self._cached.numel()),
+            "cold_rows": Phase(run=self._cold_rows, samples=self._settings.rows * self._settings.columns),
+            "long_row": Phase(run=self._long_row, samples=len(self._long)),
+        }
+        probes = {name: Phase(run=self._probe(name), samples=1) for name in ("read", "copy")}
+        return Trial(phases=phases, probes=probes, figures=self._figures)
+
+    @cached_property
+    def _limits(self) -> machine.Limits:
+        """Made when they are first asked for, so that the memory lane does not see them."""
+        return machine.limits()
+
+    def _probe(self, name: str) -> Callable[[], object]:
+        return lambda: self._limits.probes[name].run()
+
+    def _cached_row(self) -> None:
+        self._technique.softmax(self._cached, self._cached_out)
+
+    def _long_row(self) -> None:
+        self._technique.softmax(self._long[None], self._long_out[None])
+
+    def _cold_rows(self) -> None:
+        """The next rows of the long one, which are out of the cache by the time it is their turn again."""
+        size = self._settings.rows * self._settings.columns
+        begin = self._turn * size
+        self._turn = (self._turn + 1) % (len(self._long) // size)
+        x, out = (one[begin : begin + size].view(-1, self._settings.columns) for one in (self._long, self._long_out))
+        self._technique.softmax(x, out)
+
+    def _figures(self, rounds: Mapping[str, Sequence[float]]) -> dict[str, float]:
+        """GB/s, and what part they are of what the machine reads and copies in the same rounds."""
+        seconds = {name: machine.median(values) for name, values in rounds.items()}
+        read = self._limits.read_bytes / seconds["read"]
+        copy = self._limits.copied_bytes / seconds["copy"]
+        passes = self._technique.passes
+        limit = len(self._long) * (4 * passes.reading / read + 8 * passes.copying / copy)
+        least = 8 * self._settings.rows * self._settings.columns
+        return {
+            "read_rate": read / 1e9,
+            "copy_rate": copy / 1e9,
+            "long_row_rate": passes.bytes * len(self._long) / seconds["long_row"] / 1e9,
+            "long_row_share": 100 * limit / seconds["long_row"],
+            "cold_rows_rate": least / seconds["cold_rows"] / 1e9,
+            "cold_rows_share": 100 * least / copy / seconds["cold_rows"],
+        }

@@ -1,0 +1,73 @@
+"""Softmax: the C++ kernel's four ways of passing over a row, and torch's own."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from harness.api import Unavailable, UsageError
+from harness.workloads.softmax import Passes
+from harness_nf4 import kernel
+
+ALGORITHMS: Final = {
+    "three-pass-recompute": Passes(reading=2, copying=1),
+    "three-pass-reload": Passes(reading=1, copying=2),
+    "two-pass": Passes(reading=1, copying=1),
+    "online": Passes(reading=1, copying=1),
+}
+"""By name, in the order of the library's numbers.
+
+Three passes find the largest number, sum exponentials, and write results: computed again, or what the second pass
+stored, scaled. Two passes (arXiv:2001.04438) sum exponentials as pairs of mantissa and exponent, which need no largest
+number; or (online, arXiv:1805.02867) find it on the way, and correct the sum where it rises.
+"""
+
+
+class Softmax:
+    """One of `ALGORITHMS` in C++. ``path`` is the best of the processor's (``auto``) or one of `kernel.PATHS`.
+
+    Raises `harness.api.Unavailable` where the library was not built, or the processor does not take the path.
+    """
+
+    def __init__(self, *, algorithm: str, path: str = "auto") -> None:
+        for what, value, known in (("algorithm", algorithm, ALGORITHMS), ("path", path, ("auto", *kernel.PATHS))):
+            if value not in known:
+                raise UsageError(f"{what} {value!r}: expected one of {', '.join(known)}")
+        if not kernel.available():
+            raise Unavailable("the plugin was installed without its C++ kernel, for want of a compiler")
+        supported = kernel.supported_paths()
+        if path not in ("auto", *supported):
+            raise Unavailable(f"this processor has no {path}; it takes {', '.join(supported)}")
+        self.passes = ALGORITHMS[algorithm]
+        self._algorithm = list(ALGORITHMS).index(algorithm)
+        self._path = kernel.PATHS.index(supported[-1] if path == "auto" else path)
+        self._run = _library(kernel.LIBRARY).harness_softmax
+
+    def softmax(self, x: Tensor, out: Tensor) -> None:
+        """Write the softmax of each row of ``x`` to ``out``: both float32 ``(rows, n)``, contiguous and apart."""
+        rows, columns = x.shape
+        self._run(self._path, self._algorithm, x.data_ptr(), rows, columns, out.data_ptr())
+
+
+class TorchSoftmax:
+    """torch's. On a processor it takes four passes: the largest, exponentials stored, their sum, and scaling them."""
+
+    passes = Passes(reading=2, copying=2)
+
+    def softmax(self, x: Tensor, out: Tensor) -> None:
+        """Write the softmax of each row of ``x`` to ``out``, float32 ``(rows, n)``."""
+        torch.softmax(x, 1, out=out)
+
+
+@lru_cache
+def _library(path: Path) -> ctypes.CDLL:
+    library = ctypes.CDLL(str(path))
+    pointer, integer, long = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
+    library.harness_softmax.argtypes = (integer, integer, pointer, long, long, pointer)
+    library.harness_softmax.restype = None
+    return library
