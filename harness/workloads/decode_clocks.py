@@ -21,13 +21,14 @@ TARGET: Final = "target"
 
 @dataclass(kw_only=True)
 class Log:
-    """What happened while one text was decoded. Seconds are those spent inside models, not between them.
+    """What happened while one text was decoded. Seconds are those spent inside models; ``whole_s`` knows all of them.
 
     ``rounds`` holds, for each read of the target that gave logits, the place of the first of them and how many there
     were along the deepest path; a read of the prompt that gives the first token only is none. ``steps`` counts those
     whose time is not that of a prompt. ``held`` is by session what its cache held, at most, when a read began.
     """
 
+    whole_s: float = 0.0
     prompt_s: float = 0.0
     draft_s: float = 0.0
     target_s: float = 0.0
@@ -228,15 +229,21 @@ def rounds_of(proposals: Sequence[tuple[int, int]], overlaps: Sequence[float]) -
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """Seconds of one pass over some prompts: in all, and what of it was inside models, by what they were read for."""
+    """Seconds of some passes over the same prompts: in all, and what was logged of each text, pass after pass."""
 
     total: float
     logs: Sequence[Log]
+    prompts: int
 
     @property
     def loop(self) -> float:
         """Seconds without the reading of prompts."""
         return self.total - sum(log.prompt_s for log in self.logs)
+
+    @property
+    def by_prompt(self) -> list[float]:
+        """Seconds of all texts of each prompt."""
+        return [math.fsum(log.whole_s for log in self.logs[one :: self.prompts]) for one in range(self.prompts)]
 
     def per_round(self, kind: str) -> float:
         """Seconds in target or draft a round, where it is not the reading of the prompt."""
@@ -245,7 +252,7 @@ class Pace:
 
 
 def speed_figures(own: Pace, base: Pace, rounds: Rounds) -> Mapping[str, float]:
-    """The speed-up over plain decoding of the same prompts, and what theory makes of it.
+    """The speed-up over plain decoding, prompt against same prompt, and what theory makes of it.
 
     With c the time to draft a token and v that to verify a round, in target steps: S = tau / (g c + v), Leviathan
     et al., theorem 3.8, which has v = 1. Reading the prompt, which no technique speeds up, is in the speed-up, and
@@ -257,6 +264,7 @@ def speed_figures(own: Pace, base: Pace, rounds: Rounds) -> Mapping[str, float]:
     theory = rounds.expected / (drafting + verifying)
     return {
         "speedup": base.total / own.total,
+        "speedup_least": min(slow / fast for slow, fast in zip(base.by_prompt, own.by_prompt, strict=True)),
         "draft_cost": drafting / proposed if proposed else 0.0,
         "verify_cost": verifying,
         "theoretical_speedup": theory,

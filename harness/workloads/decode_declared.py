@@ -85,6 +85,7 @@ DECODE_METRICS: Final = (
     _metric("repetition", "%", "lower", "accuracy", "characters that end a run of eight seen before in the text"),
     _metric("heldout_loss", "nats", "lower", "accuracy", "cross-entropy of the target on held-out text"),
     _metric("speedup", "x", "higher", "time", "time of plain decoding over the time needed, on the same prompts"),
+    _metric("speedup_least", "x", "higher", "time", "the same on the prompt that gained least"),
     _metric("draft_cost", "", "lower", "time", "c: time to propose a token, in steps of the target"),
     _metric("verify_cost", "", "lower", "time", "v: time to verify a round, in steps of the target"),
     _metric("theoretical_speedup", "x", "higher", "time", "tau / (g c + v) at the measured alpha, c and v"),

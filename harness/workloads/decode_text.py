@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Final
@@ -13,7 +14,7 @@ from torch import Tensor
 from harness.api import WARNING, CaseContext, Incorrect, Json, NotApplicable, Outcome, Phase, Trial, UsageError
 from harness.workloads import decode_training
 from harness.workloads.decode import Decoder, DecodeTechnique, Models, Sampling, Trace, plain
-from harness.workloads.decode_checks import Verdict, examine, require_greedy
+from harness.workloads.decode_checks import Verdict, examine, require_greedy, require_greedy_on_tables
 from harness.workloads.decode_clocks import Log, Pace, Rounds, Watch, rounds_of, speed_figures
 from harness.workloads.decode_models import CONTEXT
 from harness.workloads.decode_texts import prompts, texts
@@ -25,8 +26,11 @@ GREEDY_TOKENS: Final = 32
 
 GREEDY_PROMPTS: Final = 3
 
+GREEDY_TABLES: Final = 20
+"""Texts on which the same is done with each of the gate's small models."""
+
 SLOW: Final = 10
-"""By how much fewer draws the gate makes of a technique that is slow by itself."""
+"""By how much fewer texts the gate draws of a technique that is slow by itself."""
 
 REPEATED: Final = 8
 """Characters in a row that make a repetition where they occurred before."""
@@ -177,7 +181,9 @@ def gate(technique: DecodeTechnique, problem: Problem, seed: int) -> tuple[Verdi
         some = problem.prompts[:GREEDY_PROMPTS]
         count = min(GREEDY_TOKENS, problem.settings.tokens)
         notes = [require_greedy(technique, problem.models, some, count)]
-        draws = max(1, problem.settings.draws // (SLOW if technique.slow else 1))
+        fewer = SLOW if technique.slow else 1
+        require_greedy_on_tables(technique, prompts=GREEDY_TABLES // fewer, count=GREEDY_TOKENS, seed=seed)
+        draws = max(1, problem.settings.draws // fewer)
         verdict = examine(technique, sampling, draws=draws, seed=seed)
     if not technique.exact(sampling):
         notes.append(f"{WARNING}its samples are not distributed as the target's, by design")
@@ -216,7 +222,9 @@ def one_pass(decode: Decoder, start: Callable[[], Log], some: Sequence[Sequence[
         draw = torch.Generator().manual_seed(1000 * seed + number)
         logs.append(start())
         traces.append(Trace())
+        began = time.perf_counter()
         found.append(decode(prompt, count, draw, traces[-1]))
+        logs[-1].whole_s = time.perf_counter() - began
     return Pass(texts=found, logs=logs, traces=traces)
 
 
@@ -247,7 +255,7 @@ class _Passes:
     def pace(self, seconds: Sequence[float]) -> Pace:
         """Of as many of the last passes as there are times."""
         last = self._passes[-len(seconds) :]
-        return Pace(total=sum(seconds), logs=[log for one in last for log in one.logs])
+        return Pace(total=sum(seconds), logs=[log for one in last for log in one.logs], prompts=len(self._prompts))
 
 
 def text_loss(problem: Problem, found: Sequence[Sequence[int]]) -> float:

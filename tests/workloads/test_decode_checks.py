@@ -10,9 +10,9 @@ from scipy.stats import chisquare, kstest
 
 from harness.api import Incorrect
 from harness.workloads.decode import Sampling, Trace, plain
-from harness.workloads.decode_checks import examine, follow, joint, require_greedy
+from harness.workloads.decode_checks import examine, follow, joint, require_greedy, require_greedy_on_tables
 from harness.workloads.decode_tables import VOCABULARY, probabilities, tables
-from tests.workloads.decoders import WRONG, AcceptsAll, BonusFromDraft, MostLikely, Speculating
+from tests.mutants.mutant_decoders import WRONG, AcceptsAll, BonusFromDraft, MostLikely, SecondBest, Speculating
 
 DRAWS = 1200
 
@@ -110,6 +110,13 @@ def test_greedy_text_has_to_be_that_of_plain_decoding():
     assert require_greedy(MostLikely(3), found, prompts, 12) == ""
     with pytest.raises(Incorrect, match=r"differs from plain decoding at token \d+ of 12: .* logit is [\d.]+ higher"):
         require_greedy(Drafts(3), found, prompts, 12)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_small_models_catch_who_is_content_with_the_second_choice(seed):
+    require_greedy_on_tables(Speculating(2), prompts=20, count=32, seed=seed)
+    with pytest.raises(Incorrect, match="differs from plain decoding"):
+        require_greedy_on_tables(SecondBest(2), prompts=20, count=32, seed=seed)
 
 
 class Drafts(Speculating):

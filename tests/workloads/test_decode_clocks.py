@@ -11,7 +11,7 @@ from harness.workloads.decode import Models, Sampling, Trace, plain
 from harness.workloads.decode_clocks import Log, Pace, Rounds, Watch, expected_tokens, rounds_of, speed_figures
 from harness.workloads.decode_models import Shape, TextModel
 from harness.workloads.decode_tables import tables
-from tests.workloads.decoders import AcceptsAll, Speculating
+from tests.mutants.mutant_decoders import AcceptsAll, Speculating
 
 
 def watched(technique, count=17, apart=0.7, seed=0):
@@ -72,7 +72,8 @@ def test_plain_rounds_have_no_proposals():
 
 
 def pace(total, prompt, draft, target, steps):
-    return Pace(total=total, logs=[Log(prompt_s=prompt, draft_s=draft, target_s=target, steps=steps)])
+    log = Log(whole_s=total, prompt_s=prompt, draft_s=draft, target_s=target, steps=steps)
+    return Pace(total=total, logs=[log], prompts=1)
 
 
 def test_a_decoder_that_spends_no_time_between_models_reaches_what_theory_says():
@@ -102,3 +103,14 @@ def test_bytes_are_those_held_when_a_read_begins():
     watch = Watch(Models(target=model, drafts={}))
     plain(watch.models.target, Sampling())([1, 2, 3], 5, torch.Generator().manual_seed(0), Trace())
     assert watch.log.cache_bytes == (3 + 3) * 4 * 2 * 2 * 8  # the fifth token is never read, the fourth is last
+
+
+def test_each_prompt_is_paired_with_itself_over_all_passes():
+    rounds = Rounds(proposals=[(0, 0)], alpha=0.0)
+    paces = [
+        Pace(total=sum(whole), logs=[Log(whole_s=one, target_s=one, steps=1) for one in whole], prompts=2)
+        for whole in ([1.0, 4.0, 2.0, 2.0], [2.0, 2.0, 4.0, 1.0])  # two passes over two prompts
+    ]
+    assert [pace.by_prompt for pace in paces] == [[3.0, 6.0], [6.0, 3.0]]
+    figures = speed_figures(paces[1], paces[0], rounds)
+    assert (figures["speedup"], figures["speedup_least"]) == (pytest.approx(1.0), pytest.approx(0.5))

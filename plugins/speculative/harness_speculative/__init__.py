@@ -138,51 +138,59 @@ def _library() -> list[Technique]:
 def _controlled() -> list[Technique]:
     masked: dict[str, Json] = {"proposal": "masked"}
     adaptive: dict[str, Json] = {"proposal": "adaptive"}
+    entropic: dict[str, Json] = {**adaptive, "threshold": 0.5, "early": 0.5, "look_ahead": False}
     return [
         Technique(
             id=id_,
             contract="control",
-            target=f"harness_speculative.control:{target}",
+            target=f"harness_speculative.{target}",
             summary=summary,
             reference=reference,
             params=params,
         )
         for id_, target, summary, reference, params in (
-            ("masking", "Independent", "every token is asked about; texts are weighted", "", masked),
+            ("masking", "control:Independent", "every token is asked about; texts are weighted", "", masked),
             (
                 "masking-unweighted",
-                "Independent",
+                "control:Independent",
                 "every token is asked about, and that is that",
                 "arXiv:2307.09702",
                 {**masked, "weigh": False},
             ),
             (
                 "rejection",
-                "Independent",
+                "control:Independent",
                 "one token is drawn and asked about; texts that break off weigh nothing",
                 "",
                 {"proposal": "unmasked"},
             ),
             (
                 "awrs",
-                "Independent",
+                "control:Independent",
                 "tokens are drawn without replacement until one is allowed",
                 _AWRS,
                 adaptive,
             ),
             (
                 "particle-filter",
-                "ParticleFilter",
+                "filters:ParticleFilter",
                 "texts grow together, and the heavy displace the light",
                 "arXiv:2502.01618",
                 {**adaptive, "threshold": 0.5},
             ),
             (
                 "entropic-filter",
-                "EntropicFilter",
-                "the same with a choice that stays diverse",
+                "filters:EntropicFilter",
+                "the same, annealed where few texts are left early on",
                 "arXiv:2510.05825",
-                {**adaptive, "threshold": 0.5, "diversity": 0.7},
+                entropic,
+            ),
+            (
+                "entropic-look-ahead",
+                "filters:EntropicFilter",
+                "and chosen by what another token would make of them",
+                "arXiv:2510.05825",
+                {**entropic, "look_ahead": True},
             ),
         )
     ]

@@ -8,20 +8,13 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from harness_speculative.control import (
-    EntropicFilter,
-    adaptive_rejection,
-    effective,
-    masked,
-    systematic,
-    unmasked,
-)
+from harness_speculative.control import adaptive_rejection, masked, unmasked
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.api import CaseContext, Incorrect, UsageError
 from harness.workloads.decode_control import ControlTask
-from harness.workloads.decode_control_tasks import Brackets, gate
+from harness.workloads.decode_control_tasks import Brackets
 
 
 def one_step(chances, allowed):
@@ -119,42 +112,6 @@ def test_masking_asks_about_all_and_rejection_about_few():
     assert 2 <= asked["adaptive_rejection"] < 2.5
 
 
-@given(st.lists(st.integers(0, 20), min_size=1, max_size=12).filter(any), st.integers(0, 2**31))
-def test_systematic_resampling_takes_each_its_share_rounded(weights, seed):
-    shares = [one / sum(weights) for one in weights]
-    chosen = systematic(shares, torch.Generator().manual_seed(seed))
-    assert len(chosen) == len(shares)
-    for index, share in enumerate(shares):
-        assert abs(chosen.count(index) - len(shares) * share) < 1 + 1e-9
-    assert all(shares[one] > 0 for one in chosen)
-
-
-def test_the_effective_number_is_that_of_equal_weights():
-    assert effective([1.0, 1.0, 0.0, 1.0]) == pytest.approx(3)
-    assert effective([5.0, 1e-9]) == pytest.approx(1)
-    assert effective([0.0, 0.0]) == 0
-
-
-@given(st.lists(st.floats(1e-6, 1e6), min_size=2, max_size=10))
-def test_annealing_stops_at_the_diversity_asked_for(weights):
-    one = EntropicFilter("adaptive", 0.5, 0.7)
-    power = one.power(weights)
-    tempered = [weight**power for weight in weights]
-    shares = [weight / sum(tempered) for weight in tempered]
-    entropy = -sum(share * math.log(share) for share in shares if share > 0)
-    least = 0.7 * math.log(len(weights))
-    assert entropy >= least - 1e-6
-    assert power == 1 or entropy == pytest.approx(least, abs=1e-3)
-
-
-@pytest.mark.parametrize("threshold", [0.5, 1.0])
-@pytest.mark.parametrize("proposal", ["masked", "unmasked", "adaptive"])
-@pytest.mark.parametrize("name", ["particle-filter", "entropic-filter"])
-def test_filters_keep_their_weights_right_however_often_they_resample(name, proposal, threshold, build):
-    for seed in (0, 1):
-        gate(build(name, proposal=proposal, threshold=threshold), seed)
-
-
 def first_accept(task, text, draw):
     """The mass that was not rejected before the first token that is allowed: too much in the mean."""
     chances = torch.tensor(task.chances(text), dtype=torch.float64)
@@ -184,7 +141,3 @@ def test_the_judge_catches_weights_that_are_off(tmp_path, build):
 def test_what_makes_no_sense_is_refused(build):
     with pytest.raises(UsageError, match="proposal 'magic'"):
         build("awrs", proposal="magic")
-    with pytest.raises(UsageError, match="threshold"):
-        build("particle-filter", threshold=2)
-    with pytest.raises(UsageError, match="diversity"):
-        build("entropic-filter", diversity=1)

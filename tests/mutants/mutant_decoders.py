@@ -1,4 +1,4 @@
-"""Decoders with a rule of acceptance that is right, or wrong in one way: what the gate has to tell apart."""
+"""Decoders whose rule of acceptance is right, or wrong in one way: the techniques of the plugin beside this file."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ class Speculating:
 
     def propose(self, q, sampling, draw):
         return sampling.draw(q, draw)
+
+    def judged(self, logits, sampling):
+        return sampling.probabilities(logits)
 
     def accepts(self, p, q, token, draw):
         return float(torch.rand((), generator=draw)) < float(p[token] / q[token])
@@ -48,7 +51,7 @@ class Speculating:
                     proposed.append(self.propose(q[-1], sampling, draw))
                 proposed.pop()
                 unread = [*text, *proposed][target.length :]
-                p = sampling.probabilities(target.read(unread, self.longest + 1))
+                p = self.judged(target.read(unread, self.longest + 1), sampling)
                 for i, token in enumerate(proposed):
                     if not self.accepts(p[i], q[i], token, draw):
                         text.append(sampling.draw(self.replacement(p[i], q[i]), draw))
@@ -113,4 +116,30 @@ class MostLikely(Speculating):
         return torch.zeros_like(rest).scatter_(0, rest.argmax(-1, keepdim=True), 1.0)
 
 
-WRONG = (WrongResidual, NoRatio, AcceptsAll, GreedyDraft, BonusFromDraft, StaleCache, MostLikely)
+class SwappedRatio(Speculating):
+    """Divides the draft's probability by the target's."""
+
+    def accepts(self, p, q, token, draw):
+        return float(torch.rand((), generator=draw)) * float(p[token]) < float(q[token])
+
+
+class _TopTwo(Speculating):
+    """Accepts what is among the target's two most likely tokens."""
+
+    def judged(self, logits, sampling):
+        return logits.softmax(-1)
+
+    def accepts(self, p, q, token, draw):
+        return token in p.topk(2).indices
+
+
+class SecondBest(Speculating):
+    """Right when sampling; greedy, it is content with the target's second choice."""
+
+    def open(self, models, sampling):
+        if sampling.greedy:
+            return _TopTwo(self.longest).open(models, sampling)
+        return super().open(models, sampling)
+
+
+WRONG = (WrongResidual, NoRatio, SwappedRatio, AcceptsAll, GreedyDraft, BonusFromDraft, StaleCache, MostLikely)
