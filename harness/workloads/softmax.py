@@ -12,7 +12,7 @@ from torch import Tensor
 
 from harness.api import CaseContext, Json, Outcome, Phase, Trial, UsageError
 from harness.workloads import quantize_limits as machine
-from harness.workloads.softmax_checks import defined, relative_error, require_correct
+from harness.workloads.softmax_checks import EPSILON, defined, relative_error, require_correct
 from harness.workloads.training import generator, setting_problem
 
 
@@ -69,7 +69,10 @@ class Settings:
 
 
 class Rows:
-    """Fulfils `harness.api.Workload`: the largest error against float64, and the time of rows of three sizes."""
+    """Fulfils `harness.api.StackingWorkload`: errors against float64, times of rows of three sizes."""
+
+    def __init__(self) -> None:
+        self._memory: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
     def prepare(self, context: CaseContext) -> None:
         """Nothing is shared."""
@@ -80,38 +83,58 @@ class Rows:
 
     def evaluate(self, technique: SoftmaxTechnique, context: CaseContext) -> Outcome:
         """Errors, of a technique that has passed the gate."""
-        require_correct(technique)
-        settings = Settings.read(context.settings)
-        draw = generator(context.seed, "rows")
-        normal = torch.randn(settings.sample_rows, settings.sample_columns, generator=draw)
-        samples = {
-            "relative_error": normal,
-            "relative_error_wide": 20 * normal,
-            "relative_error_long": torch.randn(1, settings.long_columns, generator=draw),
-        }
-        errors, sums = {}, []
-        for name, x in samples.items():
-            out = torch.empty_like(x)
-            technique.softmax(x, out)
-            errors[name] = relative_error(out, defined(x))
-            sums.append(float((out.double().sum(1) - 1).abs().max()))
-        return Outcome(metrics={**errors, "sum_error": max(sums)})
+        return self.evaluate_stacked([technique], [context])[0]
+
+    def evaluate_stacked(
+        self, techniques: Sequence[SoftmaxTechnique], contexts: Sequence[CaseContext]
+    ) -> list[Outcome]:
+        """What `evaluate` finds for each: seeds share nothing but the gate."""
+        with contexts[0].phase("check"):
+            require_correct(techniques[0])
+        with contexts[0].phase("measure"):
+            return [_measured(one, context) for one, context in zip(techniques, contexts, strict=True)]
 
     def open(self, technique: SoftmaxTechnique, context: CaseContext) -> Trial:
         """Rows in the cache, cold rows, and one that fits into none; reading and copying beside them."""
-        return _Timing(technique, Settings.read(context.settings), context.seed).trial()
+        settings = Settings.read(context.settings)
+        return _Timing(technique, settings, *self._long_row(settings, context.seed)).trial()
+
+    def _long_row(self, settings: Settings, seed: int) -> tuple[Tensor, Tensor]:
+        """Input and output of a case, made once however often the case is opened."""
+        size = min(settings.times_cache * machine.cache_bytes(), machine.MOST_COPIED) // 4
+        size = max(size, settings.rows * settings.columns, settings.cached_columns)
+        if (size, seed) not in self._memory:
+            drawn = torch.randn(1 << 20, generator=generator(seed, "long"))
+            row = drawn.repeat(-(-size // len(drawn)))[:size]
+            self._memory[size, seed] = row, torch.zeros_like(row)
+        return self._memory[size, seed]
+
+
+def _measured(technique: SoftmaxTechnique, context: CaseContext) -> Outcome:
+    settings = Settings.read(context.settings)
+    draw = generator(context.seed, "rows")
+    normal = torch.randn(settings.sample_rows, settings.sample_columns, generator=draw)
+    samples = {
+        "relative_error": normal,
+        "relative_error_wide": 20 * normal,
+        "relative_error_long": torch.randn(1, settings.long_columns, generator=draw),
+    }
+    errors, sums = {}, []
+    for name, x in samples.items():
+        out = torch.empty_like(x)
+        technique.softmax(x, out)
+        errors[name] = relative_error(out, defined(x))
+        sums.append(float((out.double().sum(1) - 1).abs().max()) / EPSILON)
+    return Outcome(metrics={**errors, "sum_error": max(sums)})
 
 
 class _Timing:
     """What is timed of a technique. Inputs and outputs are the judge's, so memory beyond them is the technique's."""
 
-    def __init__(self, technique: SoftmaxTechnique, settings: Settings, seed: int) -> None:
+    def __init__(self, technique: SoftmaxTechnique, settings: Settings, x: Tensor, out: Tensor) -> None:
         self._technique = technique
         self._settings = settings
-        size = min(settings.times_cache * machine.cache_bytes(), machine.MOST_COPIED) // 4
-        draw = torch.randn(1 << 20, generator=generator(seed, "long"))
-        self._long = draw.repeat(-(-size // len(draw)))[: max(size, settings.rows * settings.columns)]
-        self._long_out = torch.zeros_like(self._long)
+        self._long, self._long_out = x, out
         self._cached = self._long[: settings.cached_columns].clone()[None]
         self._cached_out = torch.zeros_like(self._cached)
         self._turn = 0
@@ -119,9 +142,9 @@ class _Timing:
     def trial(self) -> Trial:
         """Phases, probes and figures."""
         phases = {
-            "cached_row": Phase(run=self._cached_row, samples=self._cached.numel()),
-            "cold_rows": Phase(run=self._cold_rows, samples=self._settings.rows * self._settings.columns),
             "long_row": Phase(run=self._long_row, samples=len(self._long)),
+            "cold_rows": Phase(run=self._cold_rows, samples=self._settings.rows * self._settings.columns),
+            "cached_row": Phase(run=self._cached_row, samples=self._cached.numel()),
         }
         probes = {name: Phase(run=self._probe(name), samples=1) for name in ("read", "copy")}
         return Trial(phases=phases, probes=probes, figures=self._figures)

@@ -59,6 +59,8 @@ SHIFTS: Final = (-64.0, 512.0)
 MARGIN: Final = 63
 """Floats before and after what a technique may write; odd, so that its rows begin at no round address."""
 
+EPSILON: Final = torch.finfo(torch.float32).eps
+
 _TINY: Final = torch.finfo(torch.float32).tiny
 _UNTOUCHED: Final = 7.0
 
@@ -73,9 +75,12 @@ def defined(x: Tensor) -> Tensor:
 
 
 def relative_error(found: Tensor, exact: Tensor) -> float:
-    """The largest error of a probability relative to it; what float32 holds in fewer digits is not counted."""
+    """The largest error of a probability relative to it, in units of float32's epsilon.
+
+    What float32 holds in fewer digits is not counted.
+    """
     usual = exact >= _TINY
-    return float(((found.double() - exact).abs() / exact)[usual].max())
+    return float(((found.double() - exact).abs() / exact)[usual].max()) / EPSILON
 
 
 def require_correct(technique: SoftmaxTechnique) -> None:
@@ -127,13 +132,14 @@ def _script(code: str, at: int) -> str:
 
 def _applied(technique: SoftmaxTechnique, x: Tensor, what: str) -> Tensor:
     """The softmax of ``x``, written between two margins that have to stay."""
-    memory = torch.full((2, x.numel() + 2 * MARGIN), _UNTOUCHED)
-    given, out = (one[MARGIN : MARGIN + x.numel()].view(x.shape) for one in memory)
+    end = MARGIN + x.numel()
+    memory = torch.full((2, end + MARGIN), _UNTOUCHED)
+    given, out = memory[0, MARGIN:end].view(x.shape), memory[1, MARGIN:end].view(x.shape)
     given.copy_(x)
     technique.softmax(given, out)
     if not torch.equal(given.nan_to_num(nan=1e9), x.nan_to_num(nan=1e9)):
         raise Incorrect(f"softmax of {what} changes its input")
-    if any((margin != _UNTOUCHED).any() for margin in (memory[:, :MARGIN], memory[:, MARGIN + x.numel() :])):
+    if torch.cat([memory[:, :MARGIN], memory[:, end:]]).ne(_UNTOUCHED).any():
         raise Incorrect(f"softmax of {what} writes beyond its output")
     again = torch.full_like(x, torch.nan)
     technique.softmax(given, again)

@@ -7,9 +7,9 @@ from typing import Final
 from harness.api import Metric, WorkloadSpec
 
 _PHASES: Final = {
-    "cached_row": "a row that stays in the cache",
-    "cold_rows": "rows that are read from memory, each of which fits into the cache",
     "long_row": "a row four times as large as the last-level cache",
+    "cold_rows": "rows that are read from memory, each of which fits into the cache",
+    "cached_row": "a row that stays in the cache",
 }
 
 SOFTMAX_WORKLOADS: Final = (
@@ -30,12 +30,13 @@ SOFTMAX_WORKLOADS: Final = (
             "columns": 4096,
             "times_cache": 4,
         },
+        stacks=True,
     ),
 )
 
 
 def _error(id_: str, summary: str) -> Metric:
-    return Metric(id=id_, unit="", higher_is_better=False, lane="accuracy", summary=summary)
+    return Metric(id=id_, unit="eps", higher_is_better=False, lane="accuracy", summary=summary)
 
 
 def _rate(id_: str, unit: str, summary: str) -> Metric:
@@ -61,7 +62,7 @@ def _of_phase(phase: str, what: str) -> tuple[Metric, ...]:
 
 
 SOFTMAX_METRICS: Final = (
-    _error("relative_error", "largest error of a probability relative to it, of 4096 normal numbers a row"),
+    _error("relative_error", "largest error of a probability relative to it, in 2^-23, of 4096 normal numbers a row"),
     _error("relative_error_wide", "the same, numbers of standard deviation 20"),
     _error("relative_error_long", "the same, of a row of two million normal numbers"),
     _error("sum_error", "largest difference of a row's sum from 1"),
