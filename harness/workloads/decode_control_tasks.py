@@ -28,6 +28,26 @@ _TESTED: Final = 30
 
 
 @dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The protocol: texts of a population, populations, and how much ``noise`` a verifier's opinions have, in nats."""
+
+    particles: int
+    populations: int
+    noise: float = 0.0
+
+    @classmethod
+    def read(cls, values: Mapping[str, Json]) -> Settings:
+        """The settings of a case. Raises UsageError."""
+        found = [values["particles"], values["populations"]]
+        if not all(isinstance(one, int) and not isinstance(one, bool) and one >= 2 for one in found):
+            raise UsageError(f"particles and populations {found!r}: expected whole numbers of at least 2")
+        noise = values.get("noise", 0.0)
+        if not isinstance(noise, int | float) or isinstance(noise, bool) or not 0 <= noise <= 10:
+            raise UsageError(f"noise {noise!r}: expected a number between 0 and 10")
+        return cls(particles=found[0], populations=found[1], noise=noise)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Truth:
     """What enumeration knows: the evidence Z, and the posterior probability of each token at each place ``(T, V)``."""
 
@@ -42,7 +62,7 @@ class ControlWorkload(ABC):
     length: int
 
     @abstractmethod
-    def task(self, seed: int, particles: int) -> ControlTask:
+    def task(self, seed: int, settings: Settings) -> ControlTask:
         """What is asked, of this seed."""
 
     @abstractmethod
@@ -59,16 +79,18 @@ class ControlWorkload(ABC):
 
     def evaluate(self, technique: ControlTechnique, context: CaseContext) -> Outcome:
         """Generate populations and hold them against the truth. Raises Incorrect where the gate does."""
-        particles, count = _settings(context.settings)
+        settings = Settings.read(context.settings)
         truth = self.truth(context.seed)
         with context.phase("check"):
             notes = gate(technique, context.seed)
-        task = self.task(context.seed, particles)
+        task = self.task(context.seed, settings)
         draw = generator(context.seed, "control draws")
         with context.phase("generate"):
-            runs = [technique.generate(task, draw) for _ in range(count)]
-        tokens = count * particles * self.length
-        evidence = torch.tensor([one.evidence for one in runs], dtype=torch.float64) / truth.evidence
+            runs = [technique.generate(task, draw) for _ in range(settings.populations)]
+        tokens = settings.populations * settings.particles * self.length
+        # who weighs nothing estimates nothing, which is wrong by all of it
+        estimates = [one.evidence if technique.weighted else 0.0 for one in runs]
+        evidence = torch.tensor(estimates, dtype=torch.float64) / truth.evidence
         return Outcome(
             metrics={
                 "posterior_distance": 100 * distance(runs, truth),
@@ -83,15 +105,15 @@ class ControlWorkload(ABC):
 
     def open(self, technique: ControlTechnique, context: CaseContext) -> Trial:
         """One population, new draws every time."""
-        particles, _ = _settings(context.settings)
-        task = self.task(context.seed, particles)
+        settings = Settings.read(context.settings)
+        task = self.task(context.seed, settings)
         draw = generator(context.seed, "control draws")
-        run = Phase(run=lambda: technique.generate(task, draw), samples=particles * self.length)
+        run = Phase(run=lambda: technique.generate(task, draw), samples=settings.particles * self.length)
         return Trial(phases={"infer": run})
 
     def check(self, technique: ControlTechnique, context: CaseContext) -> None:
         """The weights, where the technique says that they are right."""
-        _settings(context.settings)
+        Settings.read(context.settings)
         gate(technique, context.seed)
 
     def truth(self, seed: int) -> Truth:
@@ -117,7 +139,10 @@ def gate(technique: ControlTechnique, seed: int) -> list[str]:
     if not isinstance(technique, ControlTechnique):
         raise Incorrect("the technique lacks a member of the contract control")
     judge = _Gate()
-    task, draw = judge.task(seed, GATE_PARTICLES), generator(seed, "control gate")
+    task, draw = (
+        judge.task(seed, Settings(particles=GATE_PARTICLES, populations=GATE_RUNS)),
+        generator(seed, "control gate"),
+    )
     runs = [technique.generate(task, draw) for _ in range(GATE_RUNS)]
     for one in runs:
         if len(one.texts) != task.particles or len(one.weights) != task.particles:
@@ -170,14 +195,6 @@ def model(seed: int, size: int) -> Tensor:
     return (1.5 * torch.randn(size, size, generator=draw, dtype=torch.float64)).softmax(-1)
 
 
-def _settings(values: Mapping[str, Json]) -> tuple[int, int]:
-    """Particles and populations. Raises UsageError."""
-    found = [values["particles"], values["populations"]]
-    if not all(isinstance(one, int) and not isinstance(one, bool) and one >= 2 for one in found):
-        raise UsageError(f"particles and populations {found!r}: expected whole numbers of at least 2")
-    return found[0], found[1]  # type: ignore[return-value]
-
-
 class Brackets(ControlWorkload):
     """Texts of six tokens in which brackets (tokens 0 and 1) are balanced; four letters may stand anywhere.
 
@@ -186,7 +203,7 @@ class Brackets(ControlWorkload):
 
     vocabulary, length = 6, 6
 
-    def task(self, seed: int, particles: int) -> ControlTask:
+    def task(self, seed: int, settings: Settings) -> ControlTask:
         """A token may follow where the brackets can still be balanced."""
         chances = model(seed, self.vocabulary).tolist()
 
@@ -197,7 +214,7 @@ class Brackets(ControlWorkload):
         return ControlTask(
             vocabulary=self.vocabulary,
             length=self.length,
-            particles=particles,
+            particles=settings.particles,
             _chances=lambda text: chances[text[-1] if text else 0],
             _allowed=allowed,
             _score=lambda _: 1.0,
@@ -214,14 +231,14 @@ class _Gate(Brackets):
 
     length = 5
 
-    def task(self, seed: int, particles: int) -> ControlTask:
+    def task(self, seed: int, settings: Settings) -> ControlTask:
         """What is allowed, and what is liked."""
 
         def score(text: Text) -> float:
             noise = 0.3 * _normal(seed, text) if len(text) < self.length else 0.0
             return math.exp(noise - 0.4 * sum(one == 2 for one in text))
 
-        return replace(super().task(seed, particles), _score=score)
+        return replace(super().task(seed, settings), _score=score)
 
     def values(self, seed: int, texts: Tensor) -> Tensor:
         """Balanced, times what is liked of whole texts."""
@@ -229,31 +246,30 @@ class _Gate(Brackets):
 
 
 class Verifier(ControlWorkload):
-    """Find a hidden text of eight tokens, of four, with a verifier that is sure of itself and, early on, often wrong.
+    """Find a hidden text of eight tokens, of four, with a verifier that is sure of itself and, early on, perhaps wrong.
 
-    It scores exp(-SURE * differences), times noise that a beginning always gets and a whole text never does: what it
-    likes early need not be what is right in the end.
+    It scores exp(-SURE * differences), times noise that a beginning always gets and a whole text never does: the more
+    of it, the less is what it likes early what is right in the end.
     """
 
     vocabulary, length = 4, 8
 
     SURE: Final = 1.5
-    NOISE: Final = 2.5
 
-    def task(self, seed: int, particles: int) -> ControlTask:
+    def task(self, seed: int, settings: Settings) -> ControlTask:
         """Nothing is forbidden."""
         chances = model(seed, self.vocabulary).tolist()
         hidden = self.hidden(seed).tolist()
 
         def score(text: Text) -> float:
             differences = sum(one != other for one, other in zip(text, hidden, strict=False))
-            noise = self.NOISE * _normal(seed, text) if len(text) < self.length else 0.0
+            noise = settings.noise * _normal(seed, text) if len(text) < self.length else 0.0
             return math.exp(noise - self.SURE * differences)
 
         return ControlTask(
             vocabulary=self.vocabulary,
             length=self.length,
-            particles=particles,
+            particles=settings.particles,
             _chances=lambda text: chances[text[-1] if text else 0],
             _allowed=lambda _, __: True,
             _score=score,

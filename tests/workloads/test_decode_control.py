@@ -5,15 +5,17 @@ from __future__ import annotations
 import itertools
 import math
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
 
 from harness.api import CaseContext, Incorrect, UsageError
 from harness.workloads.decode_control import Population
-from harness.workloads.decode_control_tasks import Brackets, Truth, Verifier, distance, model, worst
+from harness.workloads.decode_control_tasks import Brackets, Settings, Truth, Verifier, distance, model, worst
 from harness.workloads.decode_declared import DECODE_WORKLOADS
 
+SETTINGS = Settings(particles=2, populations=2, noise=2.5)
 SPECS = {spec.id: spec for spec in DECODE_WORKLOADS if spec.contract == "control"}
 
 
@@ -54,7 +56,7 @@ def test_the_truth_is_the_sum_over_all_texts(workload):
     workload.length = 3  # of an instance; few enough to write the sum out
     truth = workload.truth(0)
     chances = model(0, workload.vocabulary)
-    task = workload.task(0, 2)
+    task = workload.task(0, SETTINGS)
     evidence, marginals = 0.0, torch.zeros(3, workload.vocabulary, dtype=torch.float64)
     for text in itertools.product(range(workload.vocabulary), repeat=3):
         mass = math.prod(float(chances[a, b]) for a, b in itertools.pairwise((0, *text)))
@@ -72,11 +74,26 @@ def test_the_truth_is_the_sum_over_all_texts(workload):
 
 def test_a_whole_text_is_scored_without_noise_and_a_beginning_with_it():
     workload = Verifier()
-    task, hidden = workload.task(3, 2), tuple(workload.hidden(3).tolist())
+    task, hidden = workload.task(3, SETTINGS), tuple(workload.hidden(3).tolist())
     assert task.score(hidden) == pytest.approx(1.0)
     assert task.score((*hidden[:-1], (hidden[-1] + 1) % 4)) == pytest.approx(math.exp(-workload.SURE))
     assert task.score(hidden[:3]) == task.score(hidden[:3]) != pytest.approx(1.0)
     assert task.score(()) == 1.0
+
+
+def test_how_much_noise_there_is_can_be_set():
+    quiet, loud = (Verifier().task(3, replace(SETTINGS, noise=noise)) for noise in (0.0, 1.0))
+    hidden = tuple(Verifier().hidden(3).tolist())
+    assert quiet.score(hidden[:3]) == pytest.approx(1.0)
+    assert quiet.score(hidden[:3]) != pytest.approx(loud.score(hidden[:3]))
+    assert quiet.score(hidden) == loud.score(hidden)
+
+
+def test_who_does_not_weigh_estimates_nothing():
+    technique = Exact()
+    technique.weighted = False
+    metrics = Brackets().evaluate(technique, context()).metrics
+    assert metrics["evidence_error"] == metrics["evidence_bias"] == pytest.approx(100)
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -110,3 +127,5 @@ def test_wrong_texts_are_caught_where_the_total_is_right():
 def test_settings_that_make_no_sense_are_refused():
     with pytest.raises(UsageError, match="particles"):
         Brackets().check(Exact(), context(particles=1))
+    with pytest.raises(UsageError, match="noise -1"):
+        Verifier().check(Exact(), context(noise=-1))

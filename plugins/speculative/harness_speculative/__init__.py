@@ -138,7 +138,7 @@ def _library() -> list[Technique]:
 def _controlled() -> list[Technique]:
     masked: dict[str, Json] = {"proposal": "masked"}
     adaptive: dict[str, Json] = {"proposal": "adaptive"}
-    entropic: dict[str, Json] = {**adaptive, "threshold": 0.5, "early": 0.5, "look_ahead": False}
+    entropic: dict[str, Json] = {**adaptive, "threshold": 0.5, "early": 1.0, "look_ahead": False}
     return [
         Technique(
             id=id_,
@@ -181,7 +181,7 @@ def _controlled() -> list[Technique]:
             (
                 "entropic-filter",
                 "filters:EntropicFilter",
-                "the same, annealed where few texts are left early on",
+                "the same, annealed where few texts are left",
                 "arXiv:2510.05825",
                 entropic,
             ),

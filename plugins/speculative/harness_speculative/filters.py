@@ -59,10 +59,10 @@ class ParticleFilter:
 
 
 class EntropicFilter(ParticleFilter):
-    """A particle filter that stays curious early on, and may look a token ahead before it chooses.
+    """A particle filter that stays curious, the more the earlier, and may look a token ahead before it chooses.
 
-    Entropic annealing: where the effective number of texts is below ``threshold`` of them, and no more than ``early``
-    of the text is written, texts are chosen by weights to the power of 1 / temperature, which is
+    Entropic annealing: where the effective number of texts is below ``threshold`` of them, and less than ``early`` of
+    the text is written, texts are chosen by weights to the power of 1 / temperature, which is
     max(1, N / effective * (1 - t / T)) after t of T tokens. Look-ahead modulation: each weight is first multiplied by
     what one more token, drawn and thrown away, would have made of it. Giannone et al., arXiv:2510.05825, with the
     schedule as in the authors' its_hub and the look-ahead as in auxiliary particle filters (Pitt and Shephard,
