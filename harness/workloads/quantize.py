@@ -31,8 +31,10 @@ class QuantizeTechnique(Protocol):
     """What a technique of this contract builds.
 
     ``scheme`` is the definition that it claims to follow. ``computes_in`` is the dtype that its product is made in
-    whatever the input's, None where that is the input's. ``script`` is Python that defines ``round_trip(weight)``, a
-    tensor of the weight's shape, with the technique's library alone: for reports of errors.
+    whatever the input's, None where that is the input's. ``script`` is for reports of errors: Python that does what the
+    technique does without this project, given ``torch``. It defines ``quantize(weight)``, which gives tensors by name,
+    ``dequantize(packed, shape, dtype)`` and ``linear(x, packed, shape, dtype)``, of the weight's shape and dtype; where
+    it is empty reports show nothing.
     """
 
     scheme: Scheme

@@ -43,8 +43,9 @@ class Scheme:
     ``affine``: nearest of ``2 ** bits`` equidistant values from the block's least to its greatest.
     ``learned``: a codebook of ``2 ** bits`` levels that is fitted to the weight. ``cast``: nothing but a dtype.
 
-    ``scale_dtype`` is what scales are kept in. ``double``: scales are quantised themselves, as 8-bit differences from
-    their mean in groups of `DOUBLE_GROUP`. ``slack`` is a part of a block's scale that values may differ by besides.
+    ``scale_dtype`` is what scales are kept in. ``double``: scales, and the least values of ``affine``, are quantised
+    themselves, as 8-bit differences from their mean in groups of `DOUBLE_GROUP`. ``slack`` is a part of a block's scale
+    that values may differ by besides.
     """
 
     id: str
@@ -86,6 +87,22 @@ def fp4_levels() -> tuple[float, ...]:
     return _float32(sorted({*sizes, *(-size for size in sizes)}), 12.0)
 
 
+@lru_cache
+def fp8_levels(exponent: int) -> tuple[float, ...]:
+    """The values of an 8-bit float with so many bits of exponent, 4 or 5, over the largest (arXiv:2209.05433, table 1).
+
+    E4M3 has no infinity and one NaN: its largest value is 448. E5M2 is as IEEE 754 would have it: 57344.
+    """
+    mantissa = 7 - exponent
+    bias = 2 ** (exponent - 1) - 1
+    numbers = 2**7 - (1 if exponent == 4 else 2**mantissa)  # of either sign; the rest is NaN and infinity
+    sizes = []
+    for code in range(numbers):
+        place, part = divmod(code, 2**mantissa)
+        sizes.append((part / 2**mantissa + (place > 0)) * 2.0 ** (max(place, 1) - bias))
+    return _float32(sorted({*sizes, *(-size for size in sizes)}), sizes[-1])
+
+
 def integer_levels(bits: int) -> tuple[float, ...]:
     """Integers from ``-(2 ** (bits - 1) - 1)`` to as many above zero, over the largest."""
     largest = 2 ** (bits - 1) - 1
@@ -122,16 +139,16 @@ def define(scheme: Scheme, weight: Tensor) -> Defined:
     blocks = in_blocks(exact, scheme.block)
     sound = blocks.isfinite().all(-1, keepdim=True).expand_as(blocks)
     if scheme.double:
-        sound = sound.all().expand_as(blocks)  # the mean of all scales is part of each
+        sound = sound.all().expand_as(blocks)  # the mean of all scales is part of each one
     clean = torch.where(sound, blocks, 0.0)
     if scheme.kind == "affine":
         low, high = clean.amin(-1, keepdim=True), clean.amax(-1, keepdim=True)
         step = (high - low) / (2**scheme.bits - 1)
         places = torch.where(step > 0, (clean - low) / step, 0.0)
         values = low + torch.ceil(places - 0.5).clamp_min(0) * step
-        differ = (ROUNDING + _eps(scheme.scale_dtype)) * torch.maximum(high.abs(), low.abs()) + scheme.slack * (
-            high - low
-        )
+        largest = torch.maximum(high.abs(), low.abs())
+        differ = (ROUNDING + _eps(scheme.scale_dtype)) * largest + scheme.slack * (high - low)
+        differ += _double_error(low, scheme) + (2**scheme.bits - 1) * _double_error(step, scheme)
     elif scheme.kind == "learned":
         values, differ = clean, torch.full_like(clean, torch.inf)
     else:
@@ -165,7 +182,7 @@ def out_of_blocks(blocks: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def _double_error(scale: Tensor, scheme: Scheme) -> Tensor:
-    """By how much a doubly quantised scale may be off, which a level of at most 1 passes on."""
+    """By how much a doubly quantised scale, or least value, may be off; a level of at most 1 passes it on."""
     if not scheme.double:
         return torch.zeros_like(scale)
     groups = in_blocks((scale - scale.mean()).abs().flatten(), DOUBLE_GROUP)

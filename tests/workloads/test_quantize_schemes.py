@@ -20,7 +20,17 @@ SEEDS = st.integers(0, 2**31)
 INT4 = schemes.codebook("INT4", schemes.integer_levels(4), 4)
 INT8 = schemes.codebook("INT8", schemes.integer_levels(8), 8)
 SHIFT = schemes.codebook("DenseShift", schemes.shift_levels(4), 4)
-CODEBOOKS = {"nf4": schemes.nf4(), "fp4": schemes.fp4(), "int4": INT4, "int8": INT8, "shift": SHIFT}
+E4M3 = schemes.codebook("FP8 E4M3", schemes.fp8_levels(4), 8)
+E5M2 = schemes.codebook("FP8 E5M2", schemes.fp8_levels(5), 8)
+CODEBOOKS = {
+    "e4m3": E4M3,
+    "e5m2": E5M2,
+    "nf4": schemes.nf4(),
+    "fp4": schemes.fp4(),
+    "int4": INT4,
+    "int8": INT8,
+    "shift": SHIFT,
+}
 
 each_codebook = pytest.mark.parametrize("scheme", CODEBOOKS.values(), ids=list(CODEBOOKS))
 
@@ -34,6 +44,15 @@ def test_nf4_is_made_of_normal_quantiles() -> None:
     quantiles = [*norm.ppf(np.linspace(offset, 0.5, 9)[:-1]), 0, *-norm.ppf(np.linspace(offset, 0.5, 8)[:-1])]
     assert schemes.nf4_levels() == pytest.approx(sorted(quantiles / max(quantiles)), abs=2e-7)
     assert all(np.float32(level) == level for level in schemes.nf4_levels())
+
+
+@pytest.mark.parametrize(
+    ("exponent", "dtype", "largest"), [(4, torch.float8_e4m3fn, 448), (5, torch.float8_e5m2, 57344)]
+)
+def test_8_bit_floats_are_all_that_torch_has(exponent: int, dtype: torch.dtype, largest: float) -> None:
+    numbers = torch.arange(256, dtype=torch.uint8).view(dtype).double()
+    expected = numbers[numbers.isfinite()].unique() / largest
+    assert schemes.fp8_levels(exponent) == tuple(expected.float().double().tolist())
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def _technique(
 
 def _blocks(id_: str, summary: str, reference: str, *, double: bool = False, levels: str = "") -> Technique:
     params: dict[str, Json] = {"levels": levels or id_, "block": 64, "double": double}
-    return _technique(id_, "reference:Blocks", summary, reference, params)
+    return _technique(id_, "reference:Eager", summary, reference, params)
 
 
 def _kernel(id_: str, levels: str, summary: str, *, double: bool = False) -> Technique:
@@ -78,22 +78,24 @@ def _schemes() -> list[Technique]:
             "reference:Affine",
             "16 equidistant values from a block's least to its greatest",
             "arXiv:1712.05877",
-            {"bits": 4, "block": 64},
+            {"bits": 4, "block": 64, "double": False},
         ),
         _technique(
             "int8-affine",
             "reference:Affine",
             "256 equidistant values from a block's least to its greatest",
             "arXiv:1712.05877",
-            {"bits": 8, "block": 64},
+            {"bits": 8, "block": 64, "double": False},
         ),
         _technique(
             "k-means",
             "reference:KMeans",
             "16 levels that k-means fits to the weight",
             "arXiv:1510.00149",
-            {"block": 64},
+            {"block": 64, "double": False},
         ),
+        _blocks("fp8-e4m3", "8-bit floats: 4 bits of exponent, 3 of mantissa", "arXiv:2209.05433"),
+        _blocks("fp8-e5m2", "8-bit floats: 5 bits of exponent, 2 of mantissa", "arXiv:2209.05433"),
         _blocks("denseshift", "powers of two of either sign, and no zero", "arXiv:2208.09708"),
     ]
 

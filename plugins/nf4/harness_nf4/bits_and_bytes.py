@@ -13,6 +13,7 @@ from torch import Tensor
 from harness.api import NotApplicable, UsageError
 from harness.workloads import quantize_schemes as schemes
 from harness.workloads.quantize import Packed
+from harness_nf4 import scripts
 from harness_nf4.reference import Technique, require_running
 
 
@@ -25,13 +26,7 @@ class BitsAndBytes(Technique):
             raise UsageError(f"levels {levels!r}: expected one of {', '.join(makes)}")
         self.scheme = makes[levels](block, double=double)
         self._levels = levels
-        self.script = (
-            "import bitsandbytes.functional as F\n"
-            "def round_trip(weight):\n"
-            f"    packed, state = F.quantize_4bit(weight, blocksize={block}, compress_statistics={double}, "
-            f"quant_type={levels!r})\n"
-            "    return F.dequantize_4bit(packed, state)"
-        )
+        self.script = scripts.bitsandbytes(levels=levels, block=block, double=double)
         require_running(self)
 
     def sized(self, block: int) -> Technique | None:

@@ -12,7 +12,7 @@ from torch.nn import functional
 from harness.api import NotApplicable, UsageError
 from harness.workloads.quantize import Packed
 from harness.workloads.quantize_schemes import Scheme
-from harness_nf4 import reference
+from harness_nf4 import reference, scripts
 from harness_nf4.reference import Technique
 
 INT4_GROUPS: Final = (32, 64, 128, 256)
@@ -35,6 +35,7 @@ class Int4Pack(Technique):
             id="int4pack", kind="affine", bits=4, block=block, slack=2 * torch.finfo(kept).eps, scale_dtype=kept
         )
         self.computes_in = kept
+        self.script = scripts.int4pack(block=block, kept=kept)
         self._kept = kept
         reference.require_running(self)
 
@@ -87,6 +88,7 @@ class Int8Pack(reference.Rows):
     def __init__(self) -> None:
         super().__init__()
         self.scheme = replace(self.scheme, id="int8pack")
+        self.script = scripts.int8pack()
         reference.require_running(self)
 
     def linear(self, x: Tensor, packed: Packed) -> Tensor:

@@ -15,6 +15,7 @@ from torchao.quantization.quantize_.workflows.nf4.nf4_tensor import SubclassTens
 from harness.api import NotApplicable
 from harness.workloads import quantize_schemes as schemes
 from harness.workloads.quantize import Packed
+from harness_nf4 import scripts
 from harness_nf4.reference import Technique, require_running
 
 
@@ -23,10 +24,7 @@ class TorchAo(Technique):
 
     def __init__(self, *, block: int = 64) -> None:
         self.scheme = replace(schemes.nf4(block, double=True), scale_dtype=torch.bfloat16)
-        self.script = (
-            "from torchao.quantization import to_nf4\n"
-            f"def round_trip(weight):\n    return to_nf4(weight, {block}, 256).get_original_weight()"
-        )
+        self.script = scripts.torchao(block=block)
         require_running(self)
 
     def sized(self, block: int) -> Technique | None:

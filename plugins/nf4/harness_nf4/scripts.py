@@ -1,0 +1,198 @@
+"""Scripts for reports of errors: what a technique does as three functions, without the harness.
+
+``quantize(weight)`` gives tensors by name, ``dequantize(packed, shape, dtype)`` the weight of this shape and dtype,
+``linear(x, packed, shape, dtype)`` the product with it. What is of this plugin is loaded from its own file, which needs
+torch alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import torch
+
+_FOLDER: Final = str(Path(__file__).parent)
+
+_MULTIPLY: Final = """
+def linear(x, packed, shape, dtype):
+    return torch.nn.functional.linear(x.float(), dequantize(packed, shape, torch.float32)).to(x.dtype)
+"""
+
+_PLAIN: Final = """
+def quantize(weight):
+    return {{'weight': weight.to({dtype}, copy=True)}}
+
+def dequantize(packed, shape, dtype):
+    return packed['weight'].to(dtype)
+
+def linear(x, packed, shape, dtype):
+    return torch.nn.functional.linear(x.to({dtype}), packed['weight']).to(x.dtype)
+"""
+
+_CODER: Final = """
+coder = packing.{coder!r}
+
+def quantize(weight):
+    return coder.quantize(weight)
+
+def dequantize(packed, shape, dtype):
+    return coder.dequantize(packed, shape, dtype)
+"""
+
+_KERNEL: Final = """
+codebook = kernel.Codebook({levels!r})
+
+def quantize(weight):
+    codes, absmax = codebook.quantize(weight.float().contiguous(), {block})
+    return {{'codes': codes, **packing.kept_scales(absmax, 'absmax', double={double})}}
+
+def matrix(packed, rows, columns):
+    made = dict(codebook=codebook, codes=packed['codes'], rows=rows, columns=columns, block={block})
+    if not {double}:
+        return kernel.Matrix(**made, absmax=packed['absmax'])
+    return kernel.Matrix(
+        **made, small_absmax=packed['absmax'], group_scale=packed['absmax_scale'],
+        mean=float(packed['absmax_mean']), group=packing.DOUBLE_GROUP,
+    )
+
+def dequantize(packed, shape, dtype):
+    return matrix(packed, 1, torch.Size(shape).numel()).dequantize().view(shape).to(dtype)
+
+def linear(x, packed, shape, dtype):
+    exact = {exact}
+    return matrix(packed, *shape).multiply(x.float(), exact=exact).to(x.dtype)
+"""
+
+_INT4PACK: Final = """
+def quantize(weight):
+    filled = torch.nn.functional.pad(weight.float(), (0, 0, 0, -len(weight) % 16))
+    groups = filled.reshape(-1, {block})
+    low, high = groups.amin(-1, keepdim=True), groups.amax(-1, keepdim=True)
+    scale = ((high - low) / 15).clamp_min(torch.finfo({kept}).smallest_normal).to({kept})
+    zero = (low + 8 * scale.float()).to({kept})
+    codes = ((groups - zero.float()) / scale.float() + 8).round().nan_to_num(0).clamp(0, 15).to(torch.int32)
+    both = torch.stack([one.view(len(filled), -1) for one in (scale, zero)], 2).transpose(0, 1).contiguous()
+    return {{'codes': torch._convert_weight_to_int4pack_for_cpu(codes.view(filled.shape), 1), 'scales': both}}
+
+def dequantize(packed, shape, dtype):  # group by group, by products with parts of the identity
+    found = []
+    for group, scales in enumerate(packed['scales']):
+        alone = torch.zeros_like(packed['scales'])
+        alone[group] = scales
+        part = torch.eye(shape[1], dtype={kept})[group * {block} : (group + 1) * {block}]
+        found.append(torch._weight_int4pack_mm_for_cpu(part, packed['codes'], {block}, alone).T[: shape[0]])
+    return torch.cat(found, 1).to(dtype)
+
+def linear(x, packed, shape, dtype):
+    found = torch._weight_int4pack_mm_for_cpu(x.to({kept}), packed['codes'], {block}, packed['scales'])
+    return found[:, : shape[0]].to(x.dtype)
+"""
+
+_INT8PACK: Final = """
+def quantize(weight):
+    rows = weight.reshape(-1, weight.shape[-1]).double()
+    absmax = rows.abs().amax(-1, keepdim=True)
+    places = torch.where(absmax > 0, rows / absmax * 127, 0.0)
+    codes = torch.ceil(places - 0.5).nan_to_num(0).clamp(-127, 127).to(torch.int8)
+    return {'codes': codes, 'scale': (absmax[:, 0] / 127).float()}
+
+def dequantize(packed, shape, dtype):
+    return (packed['codes'].float() * packed['scale'][:, None]).view(shape).to(dtype)
+
+def linear(x, packed, shape, dtype):
+    if shape[1] % 16 or shape[0] % 4:
+        return torch.nn.functional.linear(x.float(), dequantize(packed, shape, torch.float32)).to(x.dtype)
+    return torch._weight_int8pack_mm(x, packed['codes'], packed['scale'].to(x.dtype))
+"""
+
+_BITSANDBYTES: Final = """
+import bitsandbytes.functional as F
+from bitsandbytes import matmul_4bit
+
+def quantize(weight):
+    codes, state = F.quantize_4bit(weight, blocksize={block}, compress_statistics={double}, quant_type={levels!r})
+    packed = {{'codes': codes, 'absmax': state.absmax, 'code': state.code}}
+    if state.nested:
+        packed |= {{'offset': state.offset, 'nested_absmax': state.state2.absmax, 'nested_code': state.state2.code}}
+    return packed
+
+def state(packed, shape, dtype):
+    nested = None
+    if 'offset' in packed:
+        nested = F.QuantState(
+            absmax=packed['nested_absmax'], blocksize=256, code=packed['nested_code'], dtype=torch.float32
+        )
+    return F.QuantState(
+        absmax=packed['absmax'], shape=torch.Size(shape), code=packed['code'], blocksize={block},
+        quant_type={levels!r}, dtype=dtype, offset=packed.get('offset'), state2=nested,
+    )
+
+def dequantize(packed, shape, dtype):
+    return F.dequantize_4bit(packed['codes'], state(packed, shape, dtype))
+
+def linear(x, packed, shape, dtype):
+    return matmul_4bit(x, packed['codes'].t(), state(packed, shape, x.dtype))
+"""
+
+_TORCHAO: Final = """
+import math
+from torchao.quantization import NF4Tensor, to_nf4
+from torchao.quantization.quantize_.workflows.nf4.nf4_tensor import SubclassTensorArgs
+
+def quantize(weight):  # filled up to whole groups of blocks
+    group = {block} * 256
+    count = -(-weight.numel() // group) * group
+    packed = to_nf4(weight.reshape(-1).repeat(count // weight.numel() + 1)[:count], {block}, 256)
+    return {{name: getattr(packed, name) for name in packed.__tensor_flatten__()[0]}}
+
+def dequantize(packed, shape, dtype):
+    count = 2 * packed['quantized_data'].numel()
+    meta = SubclassTensorArgs(torch.Size([count]), (1,), 0, dtype, torch.device('cpu'), False)
+    known = {{'block_size': {block}, 'n_blocks': count // {block}, 'scaler_block_size': 256, 'tensor_meta': meta}}
+    found = NF4Tensor.__tensor_unflatten__(packed, known, meta.original_shape, None).get_original_weight()
+    return found.reshape(-1)[: math.prod(shape)].view(shape)
+
+def linear(x, packed, shape, dtype):
+    return torch.nn.functional.linear(x, dequantize(packed, shape, dtype).to(x.dtype))
+"""
+
+
+def plain(dtype: torch.dtype) -> str:
+    """A weight kept in a float dtype."""
+    return _PLAIN.format(dtype=dtype)
+
+
+def coder(of: object) -> str:
+    """A coder of `packing`."""
+    return f"{_loading('packing')}\n{_CODER.format(coder=of)}{_MULTIPLY}"
+
+
+def kernel(*, levels: tuple[float, ...], block: int, double: bool, precision: str) -> str:
+    """The C++ kernel, as `kernel.Matrix` calls it."""
+    exact = {"auto": "x.dtype == torch.float32", "exact": "True", "fixed": "False"}[precision]
+    return f"{_loading('kernel', 'packing')}\n" + _KERNEL.format(levels=levels, block=block, double=double, exact=exact)
+
+
+def int4pack(*, block: int, kept: torch.dtype) -> str:
+    """Torch's packed INT4 product."""
+    return _INT4PACK.format(block=block, kept=kept)
+
+
+def int8pack() -> str:
+    """Torch's product with INT8 weights."""
+    return _INT8PACK
+
+
+def bitsandbytes(*, levels: str, block: int, double: bool) -> str:
+    """A 4-bit codebook of bitsandbytes."""
+    return _BITSANDBYTES.format(levels=levels, block=block, double=double)
+
+
+def torchao(*, block: int) -> str:
+    """NF4 of torchao."""
+    return _TORCHAO.format(block=block)
+
+
+def _loading(*names: str) -> str:
+    return f"import sys\nsys.path.append({_FOLDER!r})\nimport {', '.join(names)}"
