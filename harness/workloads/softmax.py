@@ -118,6 +118,7 @@ def _measured(technique: SoftmaxTechnique, context: CaseContext) -> Outcome:
         "relative_error": normal,
         "relative_error_wide": 20 * normal,
         "relative_error_long": torch.randn(1, settings.long_columns, generator=draw),
+        "relative_error_uneven": _uneven(settings.long_columns),
     }
     errors, sums = {}, []
     for name, x in samples.items():
@@ -126,6 +127,13 @@ def _measured(technique: SoftmaxTechnique, context: CaseContext) -> Outcome:
         errors[name] = relative_error(out, defined(x))
         sums.append(float((out.double().sum(1) - 1).abs().max()) / EPSILON)
     return Outcome(metrics={**errors, "sum_error": max(sums)})
+
+
+def _uneven(columns: int) -> Tensor:
+    """One large number before many small ones, whose exponentials float32 adds to 1 without effect."""
+    row = torch.full((1, columns), -18.0)
+    row[0, 0] = 0
+    return row
 
 
 class _Timing:

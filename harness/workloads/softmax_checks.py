@@ -27,6 +27,7 @@ HOSTILE: Final = {
     "equal numbers": "torch.full((4, 130), 0.3)",
     "many equal numbers": "torch.full((1, 1 << 20), -3.7)",
     "many numbers": NORMAL.format(shape="1, 1 << 20"),
+    "one large number among small ones": "torch.full((1, 4096), -18.0).index_fill(1, torch.tensor([0]), 0.0)",
     "wide numbers": f"20 * {_SOME}",
     "denormal numbers": f"1e-40 * {_SOME}",
     "numbers whose exponentials overflow": f"{_SOME} + 1000",
@@ -141,7 +142,7 @@ def _applied(technique: SoftmaxTechnique, x: Tensor, what: str) -> Tensor:
         raise Incorrect(f"softmax of {what} changes its input")
     if torch.cat([memory[:, :MARGIN], memory[:, end:]]).ne(_UNTOUCHED).any():
         raise Incorrect(f"softmax of {what} writes beyond its output")
-    again = torch.full_like(x, torch.nan)
+    again = torch.full_like(x, _UNTOUCHED)
     technique.softmax(given, again)
     if not torch.equal(out.nan_to_num(nan=1e9), again.nan_to_num(nan=1e9)):
         raise Incorrect(f"softmax of {what} gives something else when it is asked again")

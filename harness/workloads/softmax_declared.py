@@ -19,7 +19,7 @@ SOFTMAX_WORKLOADS: Final = (
         target="harness.workloads.softmax:Rows",
         summary="softmax of float32 rows, in the cache and out of it: error, and how near the limits of memory",
         version=1,
-        metrics=("relative_error", "relative_error_wide", "relative_error_long", "sum_error"),
+        metrics=("relative_error", "relative_error_wide", "relative_error_long", "relative_error_uneven", "sum_error"),
         phases=tuple(_PHASES),
         settings={
             "sample_rows": 64,
@@ -65,6 +65,9 @@ SOFTMAX_METRICS: Final = (
     _error("relative_error", "largest error of a probability relative to it, in 2^-23, of 4096 normal numbers a row"),
     _error("relative_error_wide", "the same, numbers of standard deviation 20"),
     _error("relative_error_long", "the same, of a row of two million normal numbers"),
+    _error(
+        "relative_error_uneven", "the same, of as long a row where one number is e^18 times as probable as the others"
+    ),
     _error("sum_error", "largest difference of a row's sum from 1"),
     *(metric for phase, what in _PHASES.items() for metric in _of_phase(phase, what)),
     _rate("long_row_rate", "GB/s", "what the technique's passes move, on a row that fits into no cache"),
