@@ -149,20 +149,20 @@ def test_copies_weigh_together_what_they_weighed_over_all_draws_whatever_they_we
         assert abs(copies[number] - share) < 1 + 1e-9
 
 
-@given(st.floats(0.01, 1), st.floats(0, 1))
-def test_the_temperature_is_that_of_the_paper_s_schedule(share, progress):
-    one = EntropicFilter("adaptive", 0.5, 0.5)
-    expected = max(1, 1 / share * (1 - progress)) if share < 0.5 and progress < 0.5 else 1
-    assert one.temperature(share, progress) == pytest.approx(expected)
-
-
-@given(st.lists(st.floats(1e-3, 1e3), min_size=2, max_size=10))
-def test_annealing_flattens_the_choice_and_keeps_its_order(weights):
-    particles = [Particle(text=(0,), weight=one, score=1.0) for one in weights]
-    chances = EntropicFilter("masked", 0.5, 0.5).chances(small_task(len(weights)), particles, torch.Generator())
-    assert effective(chances) >= effective(weights) - 1e-9
-    in_order = [chance for _, chance in sorted(zip(weights, chances, strict=True))]
-    assert in_order == sorted(in_order)
+@given(
+    st.lists(st.floats(1e-3, 1e3), min_size=2, max_size=10),
+    st.integers(1, LENGTH),
+    st.sampled_from([0.3, 0.5, 1.0]),
+    st.sampled_from([0.5, 1.0]),
+)
+def test_the_choice_is_a_softmax_of_log_weights_at_the_temperature_of_the_schedule(weights, place, threshold, early):
+    particles = [Particle(text=(0,) * place, weight=one, score=1.0) for one in weights]
+    chances = EntropicFilter("masked", threshold, early).chances(small_task(len(weights)), particles, torch.Generator())
+    share = np.sum(weights) ** 2 / np.sum(np.square(weights)) / len(weights)
+    annealed = share < threshold and place / LENGTH < early
+    temperature = max(1.0, (1 - place / LENGTH) / share) if annealed else 1.0
+    expected = np.exp(np.log(weights) / temperature)
+    assert np.array(chances) / sum(chances) == pytest.approx(expected / expected.sum())
 
 
 def test_a_look_ahead_asks_once_of_each_text_and_leaves_nothing_behind():
