@@ -68,11 +68,9 @@ def test_numbers_far_apart_cost_the_rounding_of_their_difference_at_most(techniq
     assert error(applied(technique, x), exact(x)) <= 6 + 2.0**-18 / EPSILON
 
 
-@HYPOTHESIS
-@given(seed=SEEDS, columns=st.integers(1, 300), size=st.sampled_from([30.0, 1e3]))
-def test_two_passes_round_no_difference(path, seed, columns, size) -> None:
-    x = size * normal(seed, 2, columns)
-    assert error(applied(Softmax(algorithm="two-pass", path=path), x), exact(x)) <= 6
+def test_two_passes_round_no_difference(path) -> None:
+    x = 30 * normal(1, 4000, 200)
+    assert error(applied(Softmax(algorithm="two-pass", path=path), x), exact(x)) <= 4.2
 
 
 @pytest.mark.parametrize("columns", [4095, 4096, 4097, 4096 + 64, 3 * 4096 + 5])

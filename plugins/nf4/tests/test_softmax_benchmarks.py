@@ -1,0 +1,88 @@
+"""Softmax by passes, on rows in the cache and past it: ``pytest --benchmark-only plugins/nf4``.
+
+A group's rounds follow one another, which a drifting machine would tell apart: what is claimed is held by the last
+test, whose contestants take turns.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+import statistics
+import time
+from collections.abc import Callable
+
+import harness_nf4
+import pytest
+import torch
+
+from harness.api import Unavailable
+from harness.workloads import quantize_limits as machine
+from harness.workloads.softmax import SoftmaxTechnique
+
+TECHNIQUES = {one.id: one for one in harness_nf4.register_techniques() if one.contract == "softmax"}
+SIZES = {"a row in the second-level cache": 1 << 15, "a row of a megabyte": 1 << 18, "a row past all caches": 0}
+ROUNDS = 11
+
+
+@pytest.fixture(autouse=True)
+def only_on_request(request: pytest.FixtureRequest) -> None:
+    if not request.config.getoption("benchmark_only"):
+        pytest.skip("asked for with --benchmark-only")
+
+
+@pytest.fixture(scope="module")
+def memory() -> tuple[torch.Tensor, torch.Tensor]:
+    """Input and output, each four times as large as the last-level cache."""
+    size = min(machine.COLD * machine.cache_bytes(), machine.MOST_COPIED) // 4
+    drawn = torch.randn(1 << 20, generator=torch.Generator().manual_seed(0))
+    x = drawn.repeat(-(-size // len(drawn)))[:size]
+    return x, torch.zeros_like(x)
+
+
+def built(name: str, **params: str) -> SoftmaxTechnique:
+    spec = TECHNIQUES[name]
+    try:
+        technique: SoftmaxTechnique = pkgutil.resolve_name(spec.target)(**{**spec.params, **params})
+    except Unavailable as error:
+        pytest.skip(str(error))
+    return technique
+
+
+def one_row(technique: SoftmaxTechnique, memory: tuple[torch.Tensor, torch.Tensor], size: int) -> Callable[[], None]:
+    x, out = (whole[: size or len(whole)][None] for whole in memory)
+    return lambda: technique.softmax(x, out)
+
+
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+@pytest.mark.parametrize("name", TECHNIQUES)
+@pytest.mark.benchmark(min_rounds=5, warmup=True, warmup_iterations=2)
+def test_softmax(benchmark, memory, name, size) -> None:
+    benchmark.group = f"softmax, {next(what for what, columns in SIZES.items() if columns == size)}"
+    benchmark.extra_info["numbers"] = size or len(memory[0])
+    benchmark(one_row(built(name), memory, size))
+
+
+@pytest.mark.parametrize("path", ["avx2", "avx512"])
+def test_claim_two_passes(benchmark, memory, path) -> None:
+    """Beside both forms of three passes on one path, past the caches and in them, in turns."""
+    names = ("three-pass-recompute", "three-pass-reload", "two-pass")
+    told: dict[str, float] = {}
+    for what, size in SIZES.items():
+        runs = {name: one_row(built(name, path=path), memory, size) for name in names}
+        calls = max(1, (1 << 22) // (size or 1 << 22))
+        seconds: dict[str, list[float]] = {name: [] for name in names}
+        for _ in range(ROUNDS):
+            for name, run in runs.items():
+                run()  # the others have been in the caches since
+                start = time.perf_counter()
+                for _ in range(calls):
+                    run()
+                seconds[name].append((time.perf_counter() - start) / calls)
+        medians = {name: statistics.median(values) for name, values in seconds.items()}
+        for name in names[:2]:
+            told[f"{what}: two passes, times {name}"] = round(medians[name] / medians["two-pass"], 2)
+    benchmark.extra_info.update(told)
+    benchmark.group = "claims of softmax"
+    benchmark.pedantic(one_row(built("two-pass", path=path), memory, 0), rounds=3)
+    print(told)  # noqa: T201  the figures are what the test is for
+    assert told["a row past all caches: two passes, times three-pass-recompute"] > 1
