@@ -20,7 +20,7 @@ DECODE_WORKLOADS: Final = (
         contract="decode",
         target="harness.workloads.decode_text:DecodeText",
         summary="prose, code and repetitive text continued character by character by a trained transformer",
-        version=1,
+        version=2,
         metrics=(
             "target_calls",
             "tau",
@@ -39,11 +39,12 @@ DECODE_WORKLOADS: Final = (
             "temperature": 1.0,
             "top_k": 0,
             "top_p": 1.0,
-            "prompts": 9,
+            "prompts": 6,
             "prompt_tokens": 96,
             "tokens": 64,
             "timed_prompts": 3,
-            "draws": 1200,
+            "timed_tokens": 40,
+            "draws": 800,
         },
     ),
     WorkloadSpec(

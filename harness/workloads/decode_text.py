@@ -38,7 +38,10 @@ REPEATED: Final = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The protocol: what is drawn how from how many prompts of which category; ``draws`` are the gate's."""
+    """The protocol: what is drawn how from how many prompts of which category; ``draws`` are the gate's.
+
+    What is timed or traced for memory is shorter: ``timed_tokens`` from each of the first ``timed_prompts``.
+    """
 
     category: str
     temperature: float
@@ -48,13 +51,15 @@ class Settings:
     prompt_tokens: int
     tokens: int
     timed_prompts: int
+    timed_tokens: int
     draws: int
 
     @classmethod
     def read(cls, values: Mapping[str, Json]) -> Settings:
         """The settings of a case; raises UsageError that names every value that makes no sense."""
         found = {field.name: values[field.name] for field in fields(cls)}
-        least = {"prompts": 1, "prompt_tokens": 2, "tokens": 2, "timed_prompts": 1, "draws": 1, "top_k": 0}
+        least = {"prompts": 1, "prompt_tokens": 2, "tokens": 2, "draws": 1, "top_k": 0}
+        least |= {"timed_prompts": 1, "timed_tokens": 2}
         problems = [
             f"setting {name} = {found[name]!r}: expected a whole number of at least {low}"
             for name, low in least.items()
@@ -64,10 +69,10 @@ class Settings:
             value = found[name]
             if not isinstance(value, int | float) or not low <= value <= high or (name == "top_p" and value == 0):
                 problems.append(f"setting {name} = {value!r}: expected a number between {low:g} and {high:g}")
-        if not problems and found["prompt_tokens"] + found["tokens"] > CONTEXT:  # type: ignore[operator]
-            problems.append(
-                f"prompt_tokens {found['prompt_tokens']}, tokens {found['tokens']}: the models read at most {CONTEXT}"
-            )
+        if not problems:
+            before, after = found["prompt_tokens"], max(found["tokens"], found["timed_tokens"])  # type: ignore[type-var]
+            if before + after > CONTEXT:  # type: ignore[operator]
+                problems.append(f"prompt_tokens {before} and {after} more: the models read at most {CONTEXT}")
         if problems:
             raise UsageError(*problems)
         return cls(**found)  # type: ignore[arg-type]
@@ -134,8 +139,8 @@ class DecodeText:
         with context.phase("init"), torch.inference_mode():
             decode = technique.open(watch.models, settings.sampling)
         some = problem.prompts[: settings.timed_prompts]
-        own = _Passes(decode, watch, some, settings.tokens)
-        other = _Passes(plain(base.models.target, settings.sampling), base, some, settings.tokens)
+        own = _Passes(decode, watch, some, settings.timed_tokens)
+        other = _Passes(plain(base.models.target, settings.sampling), base, some, settings.timed_tokens)
 
         def figures(seconds: Mapping[str, Sequence[float]]) -> Mapping[str, float]:
             """Of the rounds that were measured, put together: what came before them was warming up."""
@@ -143,7 +148,7 @@ class DecodeText:
             rounds = rounds_of(own.proposals(count), own.overlaps(count))
             return speed_figures(own.pace(seconds["infer"]), other.pace(seconds["plain"]), rounds)
 
-        samples = len(some) * settings.tokens
+        samples = len(some) * settings.timed_tokens
         return Trial(
             phases={"infer": Phase(run=own, samples=samples)},
             probes={"plain": Phase(run=other, samples=samples)},

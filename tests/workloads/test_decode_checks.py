@@ -14,7 +14,7 @@ from harness.workloads.decode_checks import examine, follow, joint, require_gree
 from harness.workloads.decode_tables import VOCABULARY, probabilities, tables
 from tests.mutants.mutant_decoders import WRONG, AcceptsAll, BonusFromDraft, MostLikely, SecondBest, Speculating
 
-DRAWS = 1200
+DRAWS = 800
 
 
 class Plain:

@@ -21,7 +21,7 @@ from harness.workloads.decode_training import Trained
 from tests.mutants.mutant_decoders import Speculating
 
 SPEC = next(spec for spec in DECODE_WORKLOADS if spec.id == "decode-text")
-SMALL = {"prompts": 2, "timed_prompts": 1, "prompt_tokens": 12, "tokens": 10, "draws": 1200}
+SMALL = {"prompts": 2, "timed_prompts": 1, "prompt_tokens": 12, "tokens": 10, "timed_tokens": 8, "draws": 800}
 TIME = {"speedup", "speedup_least", "draft_cost", "verify_cost", "theoretical_speedup", "fraction_reached"}
 
 
@@ -96,7 +96,7 @@ def test_who_says_that_samples_differ_is_measured_and_marked(cache, monkeypatch)
 def test_rounds_and_times_of_a_trial(context) -> None:
     trial = DecodeText().open(Speculating(2), context("decode-text", **SMALL))
     assert tuple(trial.phases) == SPEC.phases
-    assert trial.phases["infer"].samples == 10
+    assert trial.phases["infer"].samples == 8
     for _ in range(3):
         trial.phases["infer"].run()
         trial.probes["plain"].run()
@@ -112,6 +112,7 @@ def test_settings_and_categories_that_make_no_sense_are_refused(context) -> None
         ({"top_p": 0.0}, "top_p"),
         ({"tokens": 1}, "tokens"),
         ({"prompts": 0}, "prompts"),
+        ({"timed_tokens": 250}, "at most 256"),
         ({"prompt_tokens": 250}, "at most 256"),
         ({"category": "verse"}, "category 'verse': expected mixed, prose, code or repetitive"),
     ):

@@ -13,6 +13,7 @@ class TestConformance(PluginConformance):
         "prompts": 2,
         "prompt_tokens": 16,
         "tokens": 12,
+        "timed_tokens": 12,
         "draws": 30,
         "particles": 5,
         "populations": 4,
