@@ -22,7 +22,7 @@ constexpr float kLn2 = 0x1.62e43p-1f, kLn2Rest = -0x1.05c610p-29f;  // ln 2 to 4
 constexpr float kFar = 65536;        // an exponent past it loses digits when it is taken from its number
 constexpr float kLeast = -131072;    // numbers below count as this one: e to it is 0 beside all that is not far
 constexpr float kLowest = -0x1.fffffep127f;
-constexpr int kVectors = 4;          // taken at a time
+constexpr int kVectors = 4;          // taken together
 constexpr int64_t kBlock = 4096;     // numbers that are summed in float32 before float64 takes over
 
 struct Row {

@@ -2,32 +2,56 @@
 
 constexpr int kStep = kVectors * Reals::words;
 
-// e^x as m 2^n with m about 1: the two are never multiplied where that could overflow. A NaN stays.
-struct Power {
-    Reals::Floats m, exponent;
+// Vectors that are taken together, step by step, so that none waits for what it has just begun.
+struct Group {
+    Reals::Floats at[kVectors];
+
+    explicit Group(const float* x) {
+        for (int v = 0; v < kVectors; ++v) at[v] = Reals::load_floats(x + v * Reals::words);
+    }
+    explicit Group(Reals::Floats all) {
+        for (Reals::Floats& v : at) v = all;
+    }
+    void store(float* y) const {
+        for (int v = 0; v < kVectors; ++v) Reals::store_floats(y + v * Reals::words, at[v]);
+    }
+    void subtract(Reals::Floats one) {
+        for (Reals::Floats& v : at) v = Reals::subtract(v, one);
+    }
+    void multiply(Reals::Floats one) {
+        for (Reals::Floats& v : at) v = Reals::multiply(v, one);
+    }
+    Reals::Floats sum() const { return Reals::add(Reals::add(at[0], at[1]), Reals::add(at[2], at[3])); }
+    Reals::Floats largest() const { return Reals::larger(Reals::larger(at[0], at[1]), Reals::larger(at[2], at[3])); }
+
+    // Each x becomes the m, about 1, of e^x = m 2^n; these are never multiplied where that could overflow. A NaN stays.
+    void to_powers(float least, Group& exponents) {
+        for (Reals::Floats& v : at) v = Reals::larger(Reals::all(least), v);
+        for (int v = 0; v < kVectors; ++v) exponents.at[v] = Reals::exponent(at[v]);
+        for (int v = 0; v < kVectors; ++v) at[v] = Reals::remainder(at[v], Reals::number(exponents.at[v]));
+        Reals::Floats p[kVectors];
+        for (Reals::Floats& v : p) v = Reals::all(kExp[4]);
+        for (int i = 3; i >= 0; --i)
+            for (int v = 0; v < kVectors; ++v) p[v] = Reals::fused(p[v], at[v], Reals::all(kExp[i]));
+        for (int v = 0; v < kVectors; ++v) at[v] = Reals::fused(p[v], at[v], Reals::all(1));
+    }
+    // Each x up to 0 becomes e^x.
+    void to_exponentials() {
+        Group exponents = *this;
+        to_powers(Reals::kNone, exponents);
+        for (int v = 0; v < kVectors; ++v) at[v] = Reals::raised(at[v], exponents.at[v]);
+    }
+    // Each m becomes m 2^(n - from), n not being more.
+    void raise(const Group& exponents, Reals::Floats from) {
+        for (int v = 0; v < kVectors; ++v) at[v] = Reals::raised(at[v], exponents.at[v], from);
+    }
 };
 
-static inline Power power(Reals::Floats x, float least) {
-    x = Reals::larger(Reals::all(least), x);
-    const Reals::Floats exponent = Reals::exponent(x);
-    const Reals::Floats t = Reals::remainder(x, Reals::number(exponent));
-    Reals::Floats p = Reals::all(kExp[4]);
-    for (int i = 3; i >= 0; --i) p = Reals::fused(p, t, Reals::all(kExp[i]));
-    return {Reals::fused(p, t, Reals::all(1)), exponent};
-}
-
-// e^x of x up to 0.
-static inline Reals::Floats small_exponential(Reals::Floats x) {
-    const Power of = power(x, Reals::kNone);
-    return Reals::raised(of.m, of.exponent);
-}
-
-static inline Reals::Floats summed(const Reals::Floats v[kVectors]) {
-    return Reals::add(Reals::add(v[0], v[1]), Reals::add(v[2], v[3]));
-}
-
-static inline Reals::Floats largest(const Reals::Floats v[kVectors]) {
-    return Reals::larger(Reals::larger(v[0], v[1]), Reals::larger(v[2], v[3]));
+// e^x of a vector up to 0.
+static inline Reals::Floats exponential(Reals::Floats x) {
+    Group group(x);
+    group.to_exponentials();
+    return group.at[0];
 }
 
 // The largest of a vector, NaN aside.
@@ -48,7 +72,7 @@ struct Rest {
     }
 };
 
-// A pass that only reads: ``pass(x, steps)`` sees each number of a row once, at most a block at a time.
+// A pass that only reads: ``pass.take(x, steps)`` sees each number of a row once, at most a block at a time.
 template <typename Pass> HARNESS_TARGET
 static inline void read(const Row& row, Pass& pass) {
     for (int64_t begin = 0; begin < row.columns; begin += kBlock) {
@@ -74,18 +98,14 @@ static inline void rewrite(const float* x, const Row& row, Pass& pass) {
 }
 
 struct Largest {
-    Reals::Floats most[kVectors];
+    Reals::Floats most;
 
-    Largest() {
-        for (Reals::Floats& one : most) one = Reals::all(kLowest);
-    }
+    Largest() { most = Reals::all(kLowest); }
     void take(const float* x, int64_t steps) {
-        for (const float* end = x + steps * kStep; x != end; x += kStep)
-            for (int v = 0; v < kVectors; ++v)
-                most[v] = Reals::larger(most[v], Reals::load_floats(x + v * Reals::words));
+        for (const float* end = x + steps * kStep; x != end; x += kStep) most = Reals::larger(most, Group(x).largest());
     }
     // The lowest float where all are -infinity: then no exponential is left, and 0 / 0 is the NaN that is wanted.
-    float found() const { return largest_lane(largest(most)); }
+    float found() const { return largest_lane(most); }
 };
 
 // The sum of e^(x - most).
@@ -94,14 +114,14 @@ struct Summed {
     double total = 0;
 
     void take(const float* x, int64_t steps) {
-        Reals::Floats sums[kVectors];
-        for (Reals::Floats& one : sums) one = Reals::all(0);
-        for (const float* end = x + steps * kStep; x != end; x += kStep)
-            for (int v = 0; v < kVectors; ++v) {
-                const Reals::Floats d = Reals::subtract(Reals::load_floats(x + v * Reals::words), most);
-                sums[v] = Reals::add(sums[v], small_exponential(d));
-            }
-        total += static_cast<double>(Reals::sum(summed(sums)));
+        Reals::Floats sum = Reals::all(0);
+        for (const float* end = x + steps * kStep; x != end; x += kStep) {
+            Group group(x);
+            group.subtract(most);
+            group.to_exponentials();
+            sum = Reals::add(sum, group.sum());
+        }
+        total += static_cast<double>(Reals::sum(sum));
     }
 };
 
@@ -111,16 +131,15 @@ struct Stored {
     double total = 0;
 
     void take(const float* x, float* y, int64_t steps) {
-        Reals::Floats sums[kVectors];
-        for (Reals::Floats& one : sums) one = Reals::all(0);
-        for (const float* end = x + steps * kStep; x != end; x += kStep, y += kStep)
-            for (int v = 0; v < kVectors; ++v) {
-                const Reals::Floats d = Reals::subtract(Reals::load_floats(x + v * Reals::words), most);
-                const Reals::Floats one = small_exponential(d);
-                sums[v] = Reals::add(sums[v], one);
-                Reals::store_floats(y + v * Reals::words, one);
-            }
-        total += static_cast<double>(Reals::sum(summed(sums)));
+        Reals::Floats sum = Reals::all(0);
+        for (const float* end = x + steps * kStep; x != end; x += kStep, y += kStep) {
+            Group group(x);
+            group.subtract(most);
+            group.to_exponentials();
+            sum = Reals::add(sum, group.sum());
+            group.store(y);
+        }
+        total += static_cast<double>(Reals::sum(sum));
     }
 };
 
@@ -128,8 +147,11 @@ struct Scale {
     Reals::Floats by;
 
     void take(const float* x, float* y, int64_t steps) {
-        for (const float* end = x + steps * kStep; x != end; x += Reals::words, y += Reals::words)
-            Reals::store_floats(y, Reals::multiply(Reals::load_floats(x), by));
+        for (const float* end = x + steps * kStep; x != end; x += kStep, y += kStep) {
+            Group group(x);
+            group.multiply(by);
+            group.store(y);
+        }
     }
 };
 
@@ -138,11 +160,13 @@ struct Recomputed {
     Reals::Floats most, by;
 
     void take(const float* x, float* y, int64_t steps) {
-        for (const float* end = x + steps * kStep; x != end; x += kStep, y += kStep)
-            for (int v = 0; v < kVectors; ++v) {
-                const Reals::Floats d = Reals::subtract(Reals::load_floats(x + v * Reals::words), most);
-                Reals::store_floats(y + v * Reals::words, Reals::multiply(small_exponential(d), by));
-            }
+        for (const float* end = x + steps * kStep; x != end; x += kStep, y += kStep) {
+            Group group(x);
+            group.subtract(most);
+            group.to_exponentials();
+            group.multiply(by);
+            group.store(y);
+        }
     }
 };
 
@@ -154,14 +178,11 @@ struct Extended {
     void take(const float* x, int64_t steps) {
         Reals::Floats m = Reals::all(0), exponent = Reals::all(kLowest);
         for (const float* end = x + steps * kStep; x != end; x += kStep) {
-            Power powers[kVectors];
-            for (int v = 0; v < kVectors; ++v) powers[v] = power(Reals::load_floats(x + v * Reals::words), kLeast);
-            const Reals::Floats exponents[kVectors] = {powers[0].exponent, powers[1].exponent, powers[2].exponent,
-                                                       powers[3].exponent};
-            const Reals::Floats most = Reals::larger(exponent, largest(exponents)), number = Reals::number(most);
-            Reals::Floats parts[kVectors];
-            for (int v = 0; v < kVectors; ++v) parts[v] = Reals::raised(powers[v].m, exponents[v], number);
-            m = Reals::add(Reals::raised(m, exponent, number), summed(parts));
+            Group group(x), exponents = group;
+            group.to_powers(kLeast, exponents);
+            const Reals::Floats most = Reals::larger(exponent, exponents.largest()), number = Reals::number(most);
+            group.raise(exponents, number);
+            m = Reals::add(Reals::raised(m, exponent, number), group.sum());
             exponent = most;
         }
         const float most = largest_lane(Reals::number(exponent));
@@ -177,11 +198,13 @@ struct Unextended {
     Reals::Floats by, number;
 
     void take(const float* x, float* y, int64_t steps) {
-        for (const float* end = x + steps * kStep; x != end; x += kStep, y += kStep)
-            for (int v = 0; v < kVectors; ++v) {
-                const Power of = power(Reals::load_floats(x + v * Reals::words), kLeast);
-                Reals::store_floats(y + v * Reals::words, Reals::raised(Reals::multiply(of.m, by), of.exponent, number));
-            }
+        for (const float* end = x + steps * kStep; x != end; x += kStep, y += kStep) {
+            Group group(x), exponents = group;
+            group.to_powers(kLeast, exponents);
+            group.multiply(by);
+            group.raise(exponents, number);
+            group.store(y);
+        }
     }
 };
 
@@ -193,19 +216,19 @@ struct Running {
     void take(const float* x, int64_t steps) {
         Reals::Floats high = Reals::all(most), sum = Reals::all(0);
         for (const float* end = x + steps * kStep; x != end; x += kStep) {
-            Reals::Floats numbers[kVectors];
-            for (int v = 0; v < kVectors; ++v) numbers[v] = Reals::load_floats(x + v * Reals::words);
-            const Reals::Floats top = largest(numbers);
+            Group group(x);
+            const Reals::Floats top = group.largest();
             if (Reals::any_above(top, high)) {
                 const Reals::Floats next = Reals::larger(high, top);
-                sum = Reals::multiply(sum, small_exponential(Reals::subtract(high, next)));
+                sum = Reals::multiply(sum, exponential(Reals::subtract(high, next)));
                 high = next;
             }
-            for (int v = 0; v < kVectors; ++v) numbers[v] = small_exponential(Reals::subtract(numbers[v], high));
-            sum = Reals::add(sum, summed(numbers));
+            group.subtract(high);
+            group.to_exponentials();
+            sum = Reals::add(sum, group.sum());
         }
         const float higher = std::max(most, largest_lane(high));
-        sum = Reals::multiply(sum, small_exponential(Reals::subtract(high, Reals::all(higher))));
+        sum = Reals::multiply(sum, exponential(Reals::subtract(high, Reals::all(higher))));
         total = total * std::exp(static_cast<double>(most) - higher) + static_cast<double>(Reals::sum(sum));
         most = higher;
     }
