@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from harness.api import CaseContext, Json, Outcome, Phase, Trial, UsageError
+from harness.api import CaseContext, Json, NotApplicable, Outcome, Phase, Trial, UsageError
 from harness.workloads import quantize_limits as machine
 from harness.workloads.softmax_checks import EPSILON, defined, relative_error, require_correct
 from harness.workloads.training import generator, setting_problem
@@ -89,6 +89,7 @@ class Rows:
         self, techniques: Sequence[SoftmaxTechnique], contexts: Sequence[CaseContext]
     ) -> list[Outcome]:
         """What `evaluate` finds for each: seeds share nothing but the gate."""
+        _require_processor(contexts[0])
         with contexts[0].phase("check"):
             require_correct(techniques[0])
         with contexts[0].phase("measure"):
@@ -96,6 +97,7 @@ class Rows:
 
     def open(self, technique: SoftmaxTechnique, context: CaseContext) -> Trial:
         """Rows in the cache, cold rows, and one that fits into none; reading and copying beside them."""
+        _require_processor(context)
         settings = Settings.read(context.settings)
         return _Timing(technique, settings, *self._long_row(settings, context.seed)).trial()
 
@@ -108,6 +110,11 @@ class Rows:
             row = drawn.repeat(-(-size // len(drawn)))[:size]
             self._memory[size, seed] = row, torch.zeros_like(row)
         return self._memory[size, seed]
+
+
+def _require_processor(context: CaseContext) -> None:
+    if context.device != "cpu":
+        raise NotApplicable(f"softmax is computed on the processor, not on {context.device}")
 
 
 def _measured(technique: SoftmaxTechnique, context: CaseContext) -> Outcome:

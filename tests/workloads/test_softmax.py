@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
-from harness.api import CaseContext, Incorrect, Trial, UsageError
+from harness.api import CaseContext, Incorrect, NotApplicable, Trial, UsageError
 from harness.workloads import quantize_limits as machine
 from harness.workloads.declared import METRICS, WORKLOADS
 from harness.workloads.softmax import Passes, Rows
@@ -26,7 +27,7 @@ def case(context: Context) -> CaseContext:
 
 @pytest.fixture
 def small_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "cache_bytes", lambda: CACHE)
+    monkeypatch.setattr(machine, "cache_bytes", lambda *_: CACHE)
 
 
 class Recording(Right):
@@ -149,6 +150,13 @@ class TestTiming:
 def test_passes_move_four_bytes_a_number_read_and_four_written(passes: tuple[int, int, int]) -> None:
     reading, copying, moved = passes
     assert Passes(reading=reading, copying=copying).bytes == moved
+
+
+def test_another_device_than_the_processor_is_not_taken(case: CaseContext) -> None:
+    elsewhere = replace(case, device="cuda")
+    for run in (Rows().evaluate, Rows().open):
+        with pytest.raises(NotApplicable, match="softmax is computed on the processor, not on cuda"):
+            run(Right(), elsewhere)
 
 
 @pytest.mark.parametrize(("setting", "value"), [("rows", 0), ("columns", 1.5), ("times_cache", "four")])
