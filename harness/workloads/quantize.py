@@ -57,6 +57,34 @@ class QuantizeTechnique(Protocol):
         """``x`` ``(n, in)`` of float32, bfloat16 or float16, times the transposed weight: ``(n, out)`` in x's dtype."""
 
 
+class OnDevice:
+    """A technique whose weights lie on a device, for a judge whose own tensors lie in memory."""
+
+    def __init__(self, technique: QuantizeTechnique, device: str) -> None:
+        self._technique = technique
+        self._device = device
+        self.scheme = technique.scheme
+        self.computes_in = technique.computes_in
+        self.script = technique.script
+
+    def quantize(self, weight: Tensor) -> Packed:
+        """On the device."""
+        return self._technique.quantize(weight.to(self._device))
+
+    def dequantize(self, packed: Packed) -> Tensor:
+        """In memory."""
+        return self._technique.dequantize(packed).cpu()
+
+    def sized(self, block: int) -> QuantizeTechnique | None:
+        """The same at another block."""
+        other = self._technique.sized(block)
+        return None if other is None else OnDevice(other, self._device)
+
+    def linear(self, x: Tensor, packed: Packed) -> Tensor:
+        """From memory to memory."""
+        return self._technique.linear(x.to(self._device), packed).cpu()
+
+
 class QuantizedLinear(nn.Module):
     """A linear layer whose weight a technique has packed: its tensors are buffers, so ``state_dict`` holds them."""
 

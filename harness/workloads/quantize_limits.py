@@ -35,9 +35,15 @@ bfloat16 is the fast one where the processor multiplies it, and slow elsewhere: 
 """
 
 
+LARGER: Final = 16
+"""Times as large are the matrices whose products are the limit of a GPU."""
+
+
 @lru_cache
-def cache_bytes() -> int:
-    """Bytes of the last-level cache as Linux reports it, else a usual size."""
+def cache_bytes(device: str = "cpu") -> int:
+    """Bytes of the last-level cache as Linux or the GPU's driver reports it, else a usual size."""
+    if device != "cpu":
+        return int(torch.cuda.get_device_properties(device).L2_cache_size) or USUAL_CACHE
     sizes = []
     for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
         text = path.read_text().strip()
@@ -52,8 +58,8 @@ class Rotation(Generic[T]):
     Copies are made when they are needed: not in the first calls.
     """
 
-    def __init__(self, first: T, size: int, copy: Callable[[T], T]) -> None:
-        wanted = min(COLD * cache_bytes(), MOST_COPIED)
+    def __init__(self, first: T, size: int, copy: Callable[[T], T], device: str = "cpu") -> None:
+        wanted = min(COLD * cache_bytes(device), MOST_COPIED)
         self._count = max(2, -(-wanted // max(size, 1)))
         self._copy = copy
         self._items = [first]
@@ -69,12 +75,13 @@ class Rotation(Generic[T]):
 
 def rotated(packed: Packed) -> Rotation[Packed]:
     """A packed weight and its copies."""
-    return Rotation(packed, stored_bytes(packed), _copied)
+    device = next(iter(packed.tensors.values())).device
+    return Rotation(packed, stored_bytes(packed), _copied, str(device))
 
 
 def rotated_tensor(tensor: Tensor) -> Rotation[Tensor]:
     """A tensor and its copies."""
-    return Rotation(tensor, tensor.numel() * tensor.element_size(), torch.clone)
+    return Rotation(tensor, tensor.numel() * tensor.element_size(), torch.clone, str(tensor.device))
 
 
 def _copied(packed: Packed) -> Packed:
@@ -88,6 +95,7 @@ class Limits:
     probes: Mapping[str, Phase]
     read_bytes: int
     copied_bytes: int
+    orders: Mapping[str, int]
 
     def rates(self, seconds: Mapping[str, float]) -> dict[str, float]:
         """GB/s of reading and copying (read and written alike counted), GFLOP/s of the better product."""
@@ -95,15 +103,16 @@ class Limits:
             "read_rate": self.read_bytes / seconds["read"] / 1e9,
             "read_all_rate": self.read_bytes / seconds["read_all"] / 1e9,
             "copy_rate": self.copied_bytes / seconds["copy"] / 1e9,
-            "matmul_rate": max(2 * order**3 / seconds[name] for name, (_, order) in PRODUCTS.items()) / 1e9,
+            "matmul_rate": max(2 * order**3 / seconds[name] for name, order in self.orders.items()) / 1e9,
         }
 
 
-def limits() -> Limits:
+def limits(device: str = "cpu") -> Limits:
     """Reading one cold buffer, on one thread and on all; copying one; products of float32 and bfloat16 matrices."""
-    buffer = torch.ones(min(COLD * cache_bytes(), MOST_COPIED) // 8, dtype=torch.int64)
+    buffer = torch.ones(min(COLD * cache_bytes(device), MOST_COPIED) // 8, dtype=torch.int64, device=device)
     half = len(buffer) // 2
-    target = torch.empty(half, dtype=torch.int64)
+    target = torch.empty_like(buffer[:half])
+    orders = {name: order * (1 if device == "cpu" else LARGER) for name, (_, order) in PRODUCTS.items()}
 
     def read_all() -> float:
         with all_threads():
@@ -113,17 +122,18 @@ def limits() -> Limits:
         "read": lambda: float(buffer.sum()),
         "read_all": read_all,
         "copy": lambda: target.copy_(buffer[:half]),
-        **{name: _product(dtype, order) for name, (dtype, order) in PRODUCTS.items()},
+        **{name: _product(dtype, orders[name], device) for name, (dtype, _) in PRODUCTS.items()},
     }
     return Limits(
         probes={name: Phase(run=run, samples=1) for name, run in probes.items()},
         read_bytes=8 * len(buffer),
         copied_bytes=16 * half,
+        orders=orders,
     )
 
 
-def _product(dtype: torch.dtype, order: int) -> Callable[[], Tensor]:
-    first, second = torch.randn(2, order, order, generator=torch.Generator().manual_seed(0)).to(dtype)
+def _product(dtype: torch.dtype, order: int, device: str) -> Callable[[], Tensor]:
+    first, second = torch.randn(2, order, order, generator=torch.Generator().manual_seed(0)).to(device, dtype)
     return lambda: first @ second
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from harness.api import WARNING, CaseContext, Json, Outcome, Phase, Trial, UsageError
 from harness.workloads import quantize_limits as machine
-from harness.workloads.quantize import Packed, QuantizeTechnique, live_bytes, quantized_, stored_bytes
+from harness.workloads.quantize import OnDevice, Packed, QuantizeTechnique, live_bytes, quantized_, stored_bytes
 from harness.workloads.quantize_anchors import anchor
 from harness.workloads.quantize_checks import require_correct
 from harness.workloads.quantize_data import DISTRIBUTIONS, trained_digits
@@ -62,16 +62,13 @@ class Settings:
 class Weights:
     """Fulfils `harness.api.StackingWorkload`: seeds share nothing but the gate, which is passed once."""
 
-    def __init__(self) -> None:
-        self._drawn: dict[tuple[int, int], Tensor] = {}
-
     def prepare(self, context: CaseContext) -> None:
         """Train the digits' model of the seed if the cache lacks it."""
         trained_digits(context.seed, context.cache)
 
-    def check(self, technique: QuantizeTechnique, context: CaseContext) -> None:  # noqa: ARG002  the same on every seed
-        """The correctness gate."""
-        require_correct(technique)
+    def check(self, technique: QuantizeTechnique, context: CaseContext) -> None:
+        """The correctness gate, the same on every seed."""
+        require_correct(_judged(technique, context))
 
     def evaluate(self, technique: QuantizeTechnique, context: CaseContext) -> Outcome:
         """Error and size, of a technique that has passed the gate."""
@@ -82,7 +79,7 @@ class Weights:
     ) -> list[Outcome]:
         """What `evaluate` finds for each: nothing of one seed depends on another."""
         with contexts[0].phase("check"):
-            notes = require_correct(techniques[0])
+            notes = require_correct(_judged(techniques[0], contexts[0]))
         outcomes = []
         for technique, context in zip(techniques, contexts, strict=True):
             with contexts[0].phase("measure"):
@@ -92,21 +89,22 @@ class Weights:
     def open(self, technique: QuantizeTechnique, context: CaseContext) -> Trial:
         """Packing, unpacking, and products with 1, 8 and 64 inputs, all with cold weights; the machine's limits."""
         settings = Settings.read(context.settings)
-        matrix = self._matrix(settings, context)
+        shape = settings.rows, settings.columns
+        matrix = torch.randn(*shape, generator=generator(context.seed, "matrix")) / math.sqrt(settings.columns)
+        matrix = matrix.to(context.device)
         with context.phase("init"):
             packed = technique.quantize(matrix)
-        return _Timing(technique, matrix, packed, settings).trial()
-
-    def _matrix(self, settings: Settings, context: CaseContext) -> Tensor:
-        """The matrix of a case, drawn once however often the case is opened."""
-        key = settings.rows, settings.columns
-        if key not in self._drawn:
-            self._drawn[key] = torch.randn(*key, generator=generator(context.seed, "matrix")) / math.sqrt(key[1])
-        return self._drawn[key]
+        return _timed(technique, matrix, packed, settings)
 
 
-def _measured(technique: QuantizeTechnique, context: CaseContext, notes: Sequence[str]) -> Outcome:
+def _judged(technique: QuantizeTechnique, context: CaseContext) -> QuantizeTechnique:
+    """The technique as the judge asks it, whose own tensors stay in memory."""
+    return technique if context.device == "cpu" else OnDevice(technique, context.device)
+
+
+def _measured(built: QuantizeTechnique, context: CaseContext, notes: Sequence[str]) -> Outcome:
     settings = Settings.read(context.settings)
+    technique = _judged(built, context)
     errors, told = {}, list(notes)
     for name, draw in DISTRIBUTIONS.items():
         rows = settings.sample_rows * (ANCHORED_ROWS if name == "normal" else 1)
@@ -115,7 +113,7 @@ def _measured(technique: QuantizeTechnique, context: CaseContext, notes: Sequenc
         errors[name] = _rms(technique.dequantize(packed) - weight)
         if name == "normal":
             technique.linear(weight[:1], packed)
-            bits = [8 * size / weight.numel() for size in (stored_bytes(packed), live_bytes(technique, packed))]
+            bits = [8 * size / weight.numel() for size in (stored_bytes(packed), live_bytes(built, packed))]
             told += _anchored(technique, errors[name])
     return Outcome(
         metrics={
@@ -164,65 +162,75 @@ def _rms(difference: Tensor) -> float:
     return math.sqrt(float(difference.double().square().mean()))
 
 
-class _Timing:
-    """What is timed of a technique on a matrix."""
+def _timed(technique: QuantizeTechnique, matrix: Tensor, packed: Packed, settings: Settings) -> Trial:
+    """What is timed of a technique on a matrix. Each phase holds what it needs and no more, for peaks of memory."""
+    part = matrix[: settings.packed_rows].clone()
+    packed_part = technique.quantize(part)
+    limits = machine.limits(str(matrix.device))
+    products = _products(technique, packed, matrix, settings)
+    phases = {
+        "quantize": Phase(run=_quantizing(technique, part), samples=part.numel()),
+        "dequantize": Phase(run=_dequantizing(technique, packed_part), samples=part.numel()),
+        **{f"linear{batch}": Phase(run=run, samples=batch) for batch, run in products.items()},
+    }
+    probes = {"linear1_all": Phase(run=_with_all_threads(products[1]), samples=1), **limits.probes}
+    moved = 4 * part.numel() + stored_bytes(packed_part)
+    figures = _Figures(limits=limits, moved=moved, read=stored_bytes(packed), operations=2 * matrix.numel())
+    return Trial(phases=phases, probes=probes, figures=figures)
 
-    def __init__(self, technique: QuantizeTechnique, matrix: Tensor, packed: Packed, settings: Settings) -> None:
-        self._technique = technique
-        self._settings = settings
-        dtype = ACTIVATIONS[settings.activations]
-        draw = torch.Generator().manual_seed(0)
-        self._inputs = {batch: torch.randn(batch, settings.columns, generator=draw).to(dtype) for batch in BATCHES}
-        self._part = matrix[: settings.packed_rows].contiguous()
-        self._packed_part = technique.quantize(self._part)
-        self._stored = stored_bytes(packed)
-        self._stored_part = stored_bytes(self._packed_part)
-        self._limits = machine.limits()
-        self._weights = machine.rotated(packed)
-        self._parts = machine.rotated_tensor(self._part)
-        self._packed_parts = machine.rotated(self._packed_part)
 
-    def trial(self) -> Trial:
-        """Phases, probes and figures."""
-        phases = {
-            "quantize": Phase(run=self._quantize, samples=self._part.numel()),
-            "dequantize": Phase(run=self._dequantize, samples=self._part.numel()),
-            **{f"linear{batch}": Phase(run=self._product(batch), samples=batch) for batch in BATCHES},
-        }
-        probes = {"linear1_all": Phase(run=self._with_all_threads(self._product(1)), samples=1), **self._limits.probes}
-        return Trial(phases=phases, probes=probes, figures=self._figures)
+def _quantizing(technique: QuantizeTechnique, part: Tensor) -> Callable[[], float]:
+    parts = machine.rotated_tensor(part)
+    return lambda: float(next(iter(technique.quantize(parts()).tensors.values())).view(-1)[-1])
 
-    def _quantize(self) -> float:
-        packed = self._technique.quantize(self._parts())
-        return float(next(iter(packed.tensors.values())).view(-1)[-1])
 
-    def _dequantize(self) -> float:
-        return float(self._technique.dequantize(self._packed_parts()).view(-1)[-1])
+def _dequantizing(technique: QuantizeTechnique, packed: Packed) -> Callable[[], float]:
+    parts = machine.rotated(packed)
+    return lambda: float(technique.dequantize(parts()).view(-1)[-1])
 
-    def _product(self, batch: int) -> Callable[[], float]:
-        x = self._inputs[batch]
 
-        def run() -> float:
-            return float(self._technique.linear(x, self._weights())[-1, -1])
+def _products(
+    technique: QuantizeTechnique, packed: Packed, matrix: Tensor, settings: Settings
+) -> Mapping[int, Callable[[], float]]:
+    """By the number of inputs; all take turns with the same copies of the weight."""
+    dtype = ACTIVATIONS[settings.activations]
+    draw = torch.Generator().manual_seed(0)
+    weights = machine.rotated(packed)
 
-        return run
+    def product(batch: int) -> Callable[[], float]:
+        x = torch.randn(batch, settings.columns, generator=draw).to(matrix.device, dtype)
+        return lambda: float(technique.linear(x, weights())[-1, -1])
 
-    def _with_all_threads(self, run: Callable[[], float]) -> Callable[[], float]:
-        def run_with_all() -> float:
-            with machine.all_threads():
-                return run()
+    return {batch: product(batch) for batch in BATCHES}
 
-        return run_with_all
 
-    def _figures(self, rounds: Mapping[str, Sequence[float]]) -> dict[str, float]:
-        """Rates, and what part they are of the machine's own of the same rounds."""
+def _with_all_threads(run: Callable[[], float]) -> Callable[[], float]:
+    def run_with_all() -> float:
+        with machine.all_threads():
+            return run()
+
+    return run_with_all
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Figures:
+    """Rates, and what part they are of the machine's own of the same rounds.
+
+    Bytes ``moved`` in packing and in unpacking, ``read`` in a product; ``operations`` of one with one input.
+    """
+
+    limits: machine.Limits
+    moved: int
+    read: int
+    operations: int
+
+    def __call__(self, rounds: Mapping[str, Sequence[float]]) -> dict[str, float]:
+        """The figures of seconds by round."""
         seconds = {name: machine.median(values) for name, values in rounds.items()}
-        limit = self._limits.rates(seconds)
-        moved = {name: 4 * self._part.numel() + self._stored_part for name in ("quantize", "dequantize")}
-        rates = {name: size / seconds[name] / 1e9 for name, size in moved.items()}
-        read = {name: self._stored / seconds[name] / 1e9 for name in ("linear1", "linear1_all")}
-        operations = 2 * self._settings.rows * self._settings.columns
-        computed = {batch: batch * operations / seconds[f"linear{batch}"] / 1e9 for batch in BATCHES[1:]}
+        limit = self.limits.rates(seconds)
+        rates = {name: self.moved / seconds[name] / 1e9 for name in ("quantize", "dequantize")}
+        read = {name: self.read / seconds[name] / 1e9 for name in ("linear1", "linear1_all")}
+        computed = {batch: batch * self.operations / seconds[f"linear{batch}"] / 1e9 for batch in BATCHES[1:]}
         return {
             **limit,
             **{f"{name}_rate": rate for name, rate in {**rates, **read}.items()},

@@ -122,7 +122,7 @@ def test_a_module_keeps_its_weight_in_buffers_and_takes_any_leading_shape() -> N
 
 class TestTiming:
     def test_phases_probes_and_figures_are_the_declared_ones(self, case: CaseContext, monkeypatch: Any) -> None:
-        monkeypatch.setattr(machine, "cache_bytes", lambda: 1 << 16)
+        monkeypatch.setattr(machine, "cache_bytes", lambda *_: 1 << 16)
         trial = Weights().open(Right(), case)
         assert tuple(trial.phases) == tuple(SPEC.phases)
         for phase in (*trial.phases.values(), *trial.probes.values()):
@@ -140,7 +140,7 @@ class TestTiming:
         assert figures["linear64_share"] == pytest.approx(100 * figures["linear64_rate"] / figures["matmul_rate"])
 
     def test_weights_take_turns_past_four_times_the_cache(self, monkeypatch: Any) -> None:
-        monkeypatch.setattr(machine, "cache_bytes", lambda: 1 << 16)
+        monkeypatch.setattr(machine, "cache_bytes", lambda *_: 1 << 16)
         first = Right().quantize(torch.ones(64, 128))
         rotation = machine.rotated(first)
         early = [rotation() for _ in range(machine.FIRST_CALLS)]

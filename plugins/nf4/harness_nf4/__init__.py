@@ -53,7 +53,7 @@ def _kernel(id_: str, levels: str, summary: str, *, double: bool = False) -> Tec
 @hookimpl
 def register_techniques() -> Sequence[Technique]:
     """Every technique of the plugin."""
-    return [*_plain(), *_schemes(), *_kernels(), *_peers(), *_activations(), *_softmax()]
+    return [*_plain(), *_schemes(), *_generated(), *_kernels(), *_peers(), *_activations(), *_softmax()]
 
 
 def _plain() -> list[Technique]:
@@ -105,6 +105,15 @@ def _kernels() -> list[Technique]:
         _kernel("kernel", "nf4", "NF4 in C++: AVX-512, AVX2 or portable, chosen at run time"),
         _kernel("kernel-double", "nf4", "the same, its scales in 8 bits", double=True),
         _kernel("kernel-fp4", "fp4", "FP4 in C++: the same kernel with other levels"),
+    ]
+
+
+def _generated() -> list[Technique]:
+    params: dict[str, Json] = {"levels": "nf4", "block": 64, "double": False}
+    triton = ["triton>=3.2"]
+    return [
+        _technique("compiled", "compiled:Compiled", "NF4 in plain torch under torch.compile", _QLORA, params),
+        _technique("triton", "triton_technique:Triton", "NF4 in Triton, for GPUs", _QLORA, params, triton),
     ]
 
 

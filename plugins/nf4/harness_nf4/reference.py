@@ -132,10 +132,10 @@ class Blocks(Coded):
         check_block(block)
         known = LEVELS[levels]
         self._name = levels
-        coder = packing.Codebook(
+        self.codebook = packing.Codebook(
             levels=tuple(all_levels(levels)), bits=known.bits, block=block, double=double, even=levels.startswith("int")
         )
-        super().__init__(coder, schemes.codebook(known.name, known.levels, known.bits, block, double=double))
+        super().__init__(self.codebook, schemes.codebook(known.name, known.levels, known.bits, block, double=double))
 
     def sized(self, block: int) -> Technique | None:
         """The same at another block."""
@@ -148,6 +148,16 @@ class Eager(Blocks):
     def __init__(self, *, levels: str, block: int = 64, double: bool = False) -> None:
         super().__init__(levels=levels, block=block, double=double)
         self.script = scripts.coder(self._coder)
+
+
+class FourBits(Blocks):
+    """A codebook of 4 bits, for implementations that read two codes a byte."""
+
+    def __init__(self, *, levels: str, block: int = 64, double: bool = False) -> None:
+        super().__init__(levels=levels, block=block, double=double)
+        if self.scheme.bits != 4:
+            known = ", ".join(name for name, one in LEVELS.items() if one.bits == 4)
+            raise UsageError(f"levels {levels!r}: expected one of {known}, which have 4 bits")
 
 
 class KMeans(Coded):

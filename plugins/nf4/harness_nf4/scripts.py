@@ -30,9 +30,7 @@ def linear(x, packed, shape, dtype):
     return torch.nn.functional.linear(x.to({dtype}), packed['weight']).to(x.dtype)
 """
 
-_CODER: Final = """
-coder = packing.{coder!r}
-
+_CODE: Final = """
 def quantize(weight):
     return coder.quantize(weight)
 
@@ -62,6 +60,31 @@ def dequantize(packed, shape, dtype):
 def linear(x, packed, shape, dtype):
     exact = {exact}
     return matrix(packed, *shape).multiply(x.float(), exact=exact).to(x.dtype)
+"""
+
+_INDUCTOR: Final = """
+coder = inductor.Compiled(codebook=packing.{codebook!r})
+{quantize}
+def linear(x, packed, shape, dtype):
+    return coder.linear(x, packed, shape)
+"""
+
+_TRITON: Final = """
+coder = packing.{codebook!r}
+device = 'cuda' if triton_kernels.runs_compiled() else 'cpu'
+
+def quantize(weight):
+    return coder.quantize(weight.to(device))
+
+def known(packed):
+    return packed['codes'], packing.read_scales(packed, 'absmax'), coder.table.to(device)
+
+def dequantize(packed, shape, dtype):
+    count = torch.Size(shape).numel()
+    return triton_kernels.dequantize(*known(packed), count, coder.block).view(shape).to(dtype).cpu()
+
+def linear(x, packed, shape, dtype):
+    return triton_kernels.multiply(x.to(device), *known(packed), shape[0], coder.block).cpu()
 """
 
 _INT4PACK: Final = """
@@ -165,13 +188,23 @@ def plain(dtype: torch.dtype) -> str:
 
 def coder(of: object) -> str:
     """A coder of `packing`."""
-    return f"{_loading('packing')}\n{_CODER.format(coder=of)}{_MULTIPLY}"
+    return f"{_loading('packing')}\n\ncoder = packing.{of!r}\n{_CODE}{_MULTIPLY}"
+
+
+def inductor(codebook: object) -> str:
+    """A codebook of `packing` through `inductor`."""
+    return f"{_loading('inductor', 'packing')}\n{_INDUCTOR.format(codebook=codebook, quantize=_CODE)}"
 
 
 def kernel(*, levels: tuple[float, ...], block: int, double: bool, precision: str) -> str:
     """The C++ kernel, as `kernel.Matrix` calls it."""
     exact = {"auto": "x.dtype == torch.float32", "exact": "True", "fixed": "False"}[precision]
     return f"{_loading('kernel', 'packing')}\n" + _KERNEL.format(levels=levels, block=block, double=double, exact=exact)
+
+
+def triton(codebook: object) -> str:
+    """A codebook of `packing` through `triton_kernels`."""
+    return f"{_loading('packing', 'triton_kernels')}\n{_TRITON.format(codebook=codebook)}"
 
 
 def int4pack(*, block: int, kept: torch.dtype) -> str:
@@ -195,4 +228,10 @@ def torchao(*, block: int) -> str:
 
 
 def _loading(*names: str) -> str:
-    return f"import sys\nsys.path.append({_FOLDER!r})\nimport {', '.join(names)}"
+    """Modules of this package without what the package itself imports, which is the harness."""
+    return (
+        "import sys, types\n"
+        "package = sys.modules['harness_nf4'] = types.ModuleType('harness_nf4')\n"
+        f"package.__path__ = [{_FOLDER!r}]\n"
+        f"from harness_nf4 import {', '.join(names)}"
+    )

@@ -19,7 +19,7 @@ from harness.plan import install_hint
 TECHNIQUES = {one.id: one for one in harness_nf4.register_techniques()}
 
 
-@pytest.mark.parametrize("name", ["bitsandbytes", "bitsandbytes-fp4", "torchao"])
+@pytest.mark.parametrize("name", ["bitsandbytes", "bitsandbytes-fp4", "torchao", "triton"])
 def test_a_peer_names_the_library_it_needs_and_the_command_that_brings_it(name) -> None:
     requires = TECHNIQUES[name].requires
     assert [one.split(">=")[0] for one in requires] == [name.removesuffix("-fp4")]
@@ -27,7 +27,7 @@ def test_a_peer_names_the_library_it_needs_and_the_command_that_brings_it(name) 
 
 
 def test_what_is_not_a_peer_needs_nothing_more() -> None:
-    peers = {"bitsandbytes", "bitsandbytes-fp4", "torchao"}
+    peers = {"bitsandbytes", "bitsandbytes-fp4", "torchao", "triton"}
     assert {name for name, one in TECHNIQUES.items() if one.requires} == peers
 
 

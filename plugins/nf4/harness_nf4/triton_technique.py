@@ -1,0 +1,50 @@
+"""Triton's kernels as a technique: the reference's codes and scales, unpacked and multiplied with on a GPU."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from harness.api import Unavailable
+from harness.workloads.quantize import Packed
+from harness_nf4 import packing, reference, scripts, triton_kernels
+from harness_nf4.reference import FourBits
+
+
+class Triton(FourBits):
+    """A codebook of 4 bits in the standard layout, packed by the reference.
+
+    Needs a GPU, or Triton's interpreter (``TRITON_INTERPRET=1``), which is slow and for tests.
+    """
+
+    def __init__(self, *, levels: str, block: int = 64, double: bool = False) -> None:
+        super().__init__(levels=levels, block=block, double=double)
+        self.script = scripts.triton(self.codebook)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        with reference.in_its_own_words():
+            codes, absmax = torch.zeros(1, dtype=torch.uint8, device=device), torch.ones(1, device=device)
+            triton_kernels.dequantize(codes, absmax, self.codebook.table.to(device), 2, block)
+
+    def quantize(self, weight: Tensor) -> Packed:
+        """Round to the nearest level, where the weight is."""
+        if weight.device.type == "cpu" and triton_kernels.runs_compiled():
+            raise Unavailable("Triton's kernels run on a GPU: harness run --device cuda")
+        return super().quantize(weight)
+
+    def dequantize(self, packed: Packed) -> Tensor:
+        """Look the codes up."""
+        codes, absmax, levels = self._tensors(packed)
+        values = triton_kernels.dequantize(codes, absmax, levels, math.prod(packed.shape), self.scheme.block)
+        return values.view(packed.shape).to(packed.dtype)
+
+    def linear(self, x: Tensor, packed: Packed) -> Tensor:
+        """The product, of which no weight is written to memory; gradients reach ``x`` through an unpacked one."""
+        if x.requires_grad and torch.is_grad_enabled():
+            return super().linear(x, packed)
+        return triton_kernels.multiply(x, *self._tensors(packed), packed.shape[0], self.scheme.block)
+
+    def _tensors(self, packed: Packed) -> tuple[Tensor, Tensor, Tensor]:
+        codes = packed.tensors["codes"]
+        return codes, packing.read_scales(packed.tensors, "absmax"), self.codebook.table.to(codes.device)
