@@ -131,19 +131,26 @@ class TestTiming:
         technique = Right()
         technique.passes = Passes(reading=1, copying=2)
         trial = opened(technique, case)
-        for probe in trial.probes.values():
-            probe.run()
-        limits = machine.limits()
         assert trial.figures is not None
-        figures = trial.figures({name: [2.0, 1.0, 3.0] for name in (*trial.phases, *trial.probes)})
+        seconds = {"long_row": 4.0, "cold_rows": 3.0, "cached_row": 2.0, "read": 0.5, "copy": 1.5}
+        figures = trial.figures({name: [2 * one, one, 0.1 * one] for name, one in seconds.items()})
         assert {metric.lane for metric in METRICS if metric.id in figures} == {"time"}
-        assert figures["long_row_rate"] == pytest.approx(20 * CACHE / 2 / 1e9)
-        read, copy = limits.read_bytes / 2, limits.copied_bytes / 2
-        assert figures["read_rate"] == pytest.approx(read / 1e9)
-        assert figures["copy_rate"] == pytest.approx(copy / 1e9)
-        assert figures["long_row_share"] == pytest.approx(100 * (4 * CACHE / read + 16 * CACHE / copy) / 2)
-        assert figures["cold_rows_rate"] == pytest.approx(8 * 256 / 2 / 1e9)
-        assert figures["cold_rows_share"] == pytest.approx(100 * 8 * 256 / copy / 2)
+        assert set(figures) <= {metric.id for metric in METRICS}
+        assert figures["read_rate"] == pytest.approx(4 * CACHE / 0.5 / 1e9)
+        assert figures["copy_rate"] == pytest.approx(8 * CACHE / 1.5 / 1e9)
+        assert figures["long_row_rate"] == pytest.approx(20 * CACHE / 4 / 1e9)
+        assert figures["long_row_share"] == pytest.approx(100 * (0.5 + 2 * 1.5) / 4)
+        assert figures["cold_rows_rate"] == pytest.approx(8 * 256 / 3 / 1e9)
+        assert figures["cold_rows_share"] == pytest.approx(100 * figures["cold_rows_rate"] / figures["copy_rate"])
+
+    def test_the_limits_read_all_of_the_input_and_write_all_of_the_output(self, case: CaseContext) -> None:
+        technique = Recording()
+        trial = opened(technique, case)
+        trial.phases["long_row"].run()
+        ((x, out),) = technique.asked
+        assert trial.probes["read"].run() == float(x.view(torch.int64).sum())
+        trial.probes["copy"].run()
+        assert torch.equal(out, x)
 
 
 @pytest.mark.parametrize("passes", [(2, 1, 16), (1, 2, 20), (1, 1, 12), (2, 2, 24)])
