@@ -313,7 +313,7 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """A checked suite file. ``techniques`` are globs; ``workloads`` and ``baseline`` are full ids.
+    """A checked suite file. ``techniques`` are globs, or ``!glob`` to leave out; ``workloads``, ``baseline`` full ids.
 
     ``select`` is the validation metric that chooses among the ``tuning`` grid, over the first ``tuning_seeds``
     seeds. ``margins`` are the smallest differences that matter, in the metric's unit; ``metrics[0]`` is the quality

@@ -12,6 +12,9 @@ from harness.api import Claim, ClaimKind, Form, Suite, UsageError, check_id
 from harness.host import Host, matches, nearest
 from harness.pins import base_of, is_pinned, resolve_pinned
 
+WITHOUT = "!"
+"""Begins a glob of techniques that are to be left out of what other globs choose."""
+
 _REQUIRED = {
     "title": str,
     "version": int,
@@ -244,7 +247,7 @@ class _Reader:
                 names.append(self._name("techniques", "techniques", name))
                 self._check_contract((), names[-1:])
             else:
-                found = self._host.matching("techniques", name)
+                found = self._host.matching("techniques", name.removeprefix(WITHOUT))
                 if not any(self._host.techniques[one].spec.contract == self._data["contract"] for one in found):
                     self._problems.add("techniques", f"{name!r} matches no technique of this contract")
                 names.append(name)
@@ -332,7 +335,7 @@ def _is_scalar(value: object) -> bool:
 
 
 def _is_glob(name: str) -> bool:
-    return not is_pinned(name) and any(mark in name for mark in "*?[")
+    return not is_pinned(name) and (name.startswith(WITHOUT) or any(mark in name for mark in "*?["))
 
 
 def _seeds(value: int | list[int]) -> tuple[int, ...]:
@@ -357,10 +360,13 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 def select_techniques(suite: Suite, host: Host) -> list[str]:
     """The techniques of a suite, by full id and what it pins: the baseline first, the rest sorted, each once."""
     contract = suite.contract
+    without = [pattern.removeprefix(WITHOUT) for pattern in suite.techniques if pattern.startswith(WITHOUT)]
     chosen = {
         full
         for full, entry in host.techniques.items()
-        if entry.spec.contract == contract and any(matches(pattern, full) for pattern in suite.techniques)
+        if entry.spec.contract == contract
+        and any(matches(pattern, full) for pattern in suite.techniques)
+        and not any(matches(pattern, full) for pattern in without)
     }
     chosen |= {name for name in suite.techniques if is_pinned(name)}
     return [suite.baseline, *sorted(chosen - {suite.baseline})]

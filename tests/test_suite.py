@@ -46,6 +46,13 @@ def test_a_suite_is_found_by_id_by_short_name_and_by_file(host: Host, tmp_path: 
     assert select_techniques(mine, host) == ["toy/base", "toy/good", "toy/twin"]
 
 
+def test_a_glob_may_leave_out_what_others_choose(host: Host, tmp_path: Path) -> None:
+    mine = read_suite(write(tmp_path, ('["base", "good", "twin"]', '["*", "!toy/t*"]')), host)
+    every = select_techniques(read_suite(write(tmp_path, ('["base", "good", "twin"]', '["*"]')), host), host)
+    assert "toy/twin" in every
+    assert select_techniques(mine, host) == [name for name in every if not name.startswith("toy/t")]
+
+
 def test_quick_overrides_and_is_labelled(host: Host) -> None:
     quick = read_suite("toys", host, form="quick")
     assert quick.form == "quick"
@@ -89,6 +96,7 @@ def test_all_errors_come_at_once_with_file_key_and_nearest_name(host: Host, tmp_
         ("seeds = 4", "seeds = [-1]", "seeds", "from 0"),
         ("rounds = 5", "rounds = true", "rounds", "a whole number"),
         ('["base", "good", "twin"]', '["*x*y"]', "techniques", "matches no technique"),
+        ('["base", "good", "twin"]', '["*", "!twim"]', "techniques", "'!twim' matches no technique"),
         ('baseline = "toy/base"', 'baseline = "toy/bas"', "baseline", "did you mean 'toy/base'"),
     ],
 )
