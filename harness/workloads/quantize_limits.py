@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
@@ -108,33 +108,48 @@ class Limits:
 
 
 def limits(device: str = "cpu") -> Limits:
-    """Reading one cold buffer, on one thread and on all; copying one; products of float32 and bfloat16 matrices."""
-    buffer = torch.ones(min(COLD * cache_bytes(device), MOST_COPIED) // 8, dtype=torch.int64, device=device)
-    half = len(buffer) // 2
-    target = torch.empty_like(buffer[:half])
+    """Reading one cold buffer, on one thread and on all; copying one; products of float32 and bfloat16 matrices.
+
+    Buffers and matrices are made when a probe is first run: peaks of memory are then without them.
+    """
+    words = min(COLD * cache_bytes(device), MOST_COPIED) // 8
     orders = {name: order * (1 if device == "cpu" else LARGER) for name, (_, order) in PRODUCTS.items()}
+
+    def read() -> float:
+        return float(_words(words, device).sum())
 
     def read_all() -> float:
         with all_threads():
-            return float(buffer.sum())
+            return read()
 
     probes: dict[str, Callable[[], object]] = {
-        "read": lambda: float(buffer.sum()),
+        "read": read,
         "read_all": read_all,
-        "copy": lambda: target.copy_(buffer[:half]),
-        **{name: _product(dtype, orders[name], device) for name, (dtype, _) in PRODUCTS.items()},
+        "copy": lambda: _words(words // 2, device).copy_(_words(words, device)[: words // 2]),
+        **{name: partial(_multiply, dtype, orders[name], device) for name, (dtype, _) in PRODUCTS.items()},
     }
     return Limits(
         probes={name: Phase(run=run, samples=1) for name, run in probes.items()},
-        read_bytes=8 * len(buffer),
-        copied_bytes=16 * half,
+        read_bytes=8 * words,
+        copied_bytes=16 * (words // 2),
         orders=orders,
     )
 
 
-def _product(dtype: torch.dtype, order: int, device: str) -> Callable[[], Tensor]:
-    first, second = torch.randn(2, order, order, generator=torch.Generator().manual_seed(0)).to(device, dtype)
-    return lambda: first @ second
+@lru_cache
+def _words(count: int, device: str) -> Tensor:
+    return torch.ones(count, dtype=torch.int64, device=device)
+
+
+@lru_cache
+def _matrices(dtype: torch.dtype, order: int, device: str) -> Tensor:
+    return torch.randn(2, order, order, generator=torch.Generator().manual_seed(0)).to(device, dtype)
+
+
+def _multiply(dtype: torch.dtype, order: int, device: str) -> Tensor:
+    first, second = _matrices(dtype, order, device)
+    product: Tensor = first @ second
+    return product
 
 
 @contextmanager

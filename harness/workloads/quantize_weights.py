@@ -16,15 +16,17 @@ from harness.workloads import quantize_limits as machine
 from harness.workloads.quantize import OnDevice, Packed, QuantizeTechnique, live_bytes, quantized_, stored_bytes
 from harness.workloads.quantize_anchors import anchor
 from harness.workloads.quantize_checks import require_correct
-from harness.workloads.quantize_data import DISTRIBUTIONS, trained_digits
+from harness.workloads.quantize_data import DISTRIBUTIONS, even_normal, trained_digits
 from harness.workloads.training import generator
 
 BATCHES: Final = (1, 8, 64)
 CLOSE: Final = 2e-4
 """By how much the error on normal weights may miss what integration gives."""
 
-ANCHORED_ROWS: Final = 4
-"""Times as many normal weights as others: what is held against integration is to be known to a third of that."""
+ANCHORED: Final = (2048, 1024)
+"""Normal weights whose error is held against integration: it is then known to a third of that."""
+
+ANCHORED_BLOCKS: Final = (32, 64, 128, 256)
 
 ACTIVATIONS: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -79,7 +81,8 @@ class Weights:
     ) -> list[Outcome]:
         """What `evaluate` finds for each: nothing of one seed depends on another."""
         with contexts[0].phase("check"):
-            notes = require_correct(_judged(techniques[0], contexts[0]))
+            judged = _judged(techniques[0], contexts[0])
+            notes = [*require_correct(judged), *_anchored(judged)]
         outcomes = []
         for technique, context in zip(techniques, contexts, strict=True):
             with contexts[0].phase("measure"):
@@ -105,16 +108,14 @@ def _judged(technique: QuantizeTechnique, context: CaseContext) -> QuantizeTechn
 def _measured(built: QuantizeTechnique, context: CaseContext, notes: Sequence[str]) -> Outcome:
     settings = Settings.read(context.settings)
     technique = _judged(built, context)
-    errors, told = {}, list(notes)
+    errors = {}
     for name, draw in DISTRIBUTIONS.items():
-        rows = settings.sample_rows * (ANCHORED_ROWS if name == "normal" else 1)
-        weight = draw((rows, settings.sample_columns), generator(context.seed, name))
+        weight = draw((settings.sample_rows, settings.sample_columns), generator(context.seed, name))
         packed = technique.quantize(weight)
         errors[name] = _rms(technique.dequantize(packed) - weight)
         if name == "normal":
             technique.linear(weight[:1], packed)
             bits = [8 * size / weight.numel() for size in (stored_bytes(packed), live_bytes(built, packed))]
-            told += _anchored(technique, errors[name])
     return Outcome(
         metrics={
             "weight_error": errors["normal"],
@@ -125,19 +126,28 @@ def _measured(built: QuantizeTechnique, context: CaseContext, notes: Sequence[st
             "bits_live": bits[1],
             **_on_digits(technique, context),
         },
-        notes=tuple(told),
+        notes=notes,
     )
 
 
-def _anchored(technique: QuantizeTechnique, error: float) -> list[str]:
-    expected = anchor(technique.scheme)
-    if expected is None:
-        return []
-    # the seed's figures differ, and a warning is told by its text
-    note = f"integration gives an error of {expected:.5f} on normal weights"
-    if abs(error - expected) <= CLOSE:
-        return [f"{note}; found within {CLOSE:.0e}"]
-    return [f"{WARNING}{note}; not reproduced within {CLOSE:.0e}"]
+def _anchored(technique: QuantizeTechnique) -> list[str]:
+    """Whether errors on normal weights, in blocks of several lengths, are what integration gives; on no seed."""
+    close: list[str] = []
+    off: list[str] = []
+    weight = even_normal(ANCHORED, generator(0, "anchors"))
+    for block in ANCHORED_BLOCKS:
+        sized = technique if technique.scheme.block == block else technique.sized(block)
+        if sized is None or (expected := anchor(sized.scheme)) is None:
+            continue
+        error = _rms(sized.dequantize(sized.quantize(weight)) - weight)
+        told = close if abs(error - expected) <= CLOSE else off
+        told.append(f"{error:.5f} in blocks of {block}" + ("" if told is close else f", not {expected:.5f}"))
+    note = f"error on normal weights, to {CLOSE:.0e} what integration gives"
+    notes = [f"{note}: {'; '.join(close)}"] if close else []
+    return [
+        *notes,
+        *([f"{WARNING}error on normal weights that integration does not give: {'; '.join(off)}"] if off else []),
+    ]
 
 
 def _on_digits(technique: QuantizeTechnique, context: CaseContext) -> dict[str, float]:
