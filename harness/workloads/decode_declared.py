@@ -43,7 +43,7 @@ DECODE_WORKLOADS: Final = (
             "prompt_tokens": 96,
             "tokens": 64,
             "timed_prompts": 3,
-            "timed_tokens": 40,
+            "timed_tokens": 32,
             "draws": 800,
         },
     ),

@@ -58,7 +58,10 @@ class TableModel:
 
 
 class TableSession:
-    """Fulfils `harness.workloads.decode.Session` by looking up; there is no cache to fill, but tokens to remember."""
+    """Fulfils `harness.workloads.decode.Session` by looking up; there is no cache to fill, but tokens to remember.
+
+    What is handed out is a copy: who reads logits may write into them, as transformers does with a temperature.
+    """
 
     bytes_per_token = 0
 
@@ -105,13 +108,13 @@ class TableSession:
     def heads(self, index: int) -> Tensor:
         """The extra heads' tables at a position of the last read."""
         before, token = divmod(self._last[index], self._size)
-        return self._model.head_logits[:, before, token]
+        return self._model.head_logits[:, before, token].clone()
 
     def exit(self, token: int, *, logits: bool = True) -> Tensor:
         """Append, look up the exit's table, remember the row for `resolve`."""
         row = self._append(token)
         self._waiting.append(row)
-        return self._model.exit_rows[row] if logits else self._model.exit_rows[row][:0]
+        return self._model.exit_rows[row].clone() if logits else self._model.exit_rows[row][:0]
 
     def resolve(self) -> Tensor:
         """The model's own rows of all that waits."""
@@ -121,7 +124,7 @@ class TableSession:
     def _looked_up(self) -> Tensor:
         rows = self._model.rows
         if len(self._last) == 1:
-            return rows[self._last[0]]
+            return rows[self._last[0]].clone()
         return torch.cat([rows[one] for one in self._last]) if self._last else rows[0][:0]
 
     def _append(self, token: int) -> int:

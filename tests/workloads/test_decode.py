@@ -82,3 +82,17 @@ def test_tables_read_by_pieces_with_a_tree_and_through_the_exit_alike(tokens, cu
     for token in tokens:
         session.exit(token)
     torch.testing.assert_close(session.resolve(), whole)
+
+
+def test_who_writes_into_logits_changes_no_table():
+    target = tables(torch.Generator().manual_seed(0), apart=1.0).target
+    before = [one.clone() for one in (target.logits, target.exit_logits, target.head_logits)]
+    session = target.open()
+    session.read([1, 2, 3], 2).zero_()
+    session.read([0], 1).zero_()
+    session.heads(-1).zero_()
+    session.read_tree([1], [-1]).zero_()
+    session.rollback(4)
+    session.exit(1).zero_()
+    session.resolve().zero_()
+    assert all(map(torch.equal, before, (target.logits, target.exit_logits, target.head_logits)))

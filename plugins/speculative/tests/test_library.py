@@ -25,6 +25,12 @@ def test_samples_are_the_targets(name, build):
     assert verdict.exact, verdict
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_samples_at_another_temperature_are_the_targets(name, build):
+    technique = build(name, **({} if name == "hf-generate" else {"gamma": 2}))
+    assert examine(technique, Sampling(temperature=0.5), draws=60, seed=0).exact
+
+
 def test_a_draft_that_is_the_target_is_always_accepted(build, decode, table_models):
     watch = Watch(table_models(apart=0.0))
     decode(build("hf-assisted", gamma=3), watch.models, count=12)
