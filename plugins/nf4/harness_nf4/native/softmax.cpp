@@ -23,6 +23,7 @@ constexpr float kFar = 65536;        // an exponent past it loses digits when it
 constexpr float kLeast = -131072;    // numbers below count as this one: e to it is 0 beside all that is not far
 constexpr float kLowest = -0x1.fffffep127f;
 constexpr int kVectors = 4;          // taken together
+constexpr int kAhead = 512;          // numbers from what is computed to what is fetched
 constexpr int64_t kBlock = 4096;     // numbers that are summed in float32 before float64 takes over
 
 struct Row {
