@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from harness_nf4.native_technique import Kernel
+from harness_nf4.reference import Blocks, Eager
 from torch import nn
 from torch.nn import functional
 
@@ -40,7 +41,7 @@ def adapted(model: nn.Module) -> nn.Module:
     return model
 
 
-def dense(technique: Kernel, model: Model) -> Model:
+def dense(technique: Blocks, model: Model) -> Model:
     """The same model with the weights that the technique makes of them."""
     other = copy.deepcopy(model)
     for layer in (other.first, other.second):
@@ -68,8 +69,8 @@ class Under(nn.Module):
         return self.layer("second", self.layer("first", x).relu())
 
 
-def test_gradients_of_a_lora_over_packed_weights_are_those_over_the_dequantised() -> None:
-    technique = Kernel(levels="nf4")
+@pytest.mark.parametrize("technique", [Kernel(levels="nf4"), Kernel(levels="fp4", double=True), Eager(levels="nf4")])
+def test_gradients_of_a_lora_over_packed_weights_and_of_its_inputs_are_those_over_the_dequantised(technique) -> None:
     model, x, labels = problem()
     tuned = adapted(dense(technique, model))
     packed = Under(quantized_(copy.deepcopy(model), ["first", "second"], technique), tuned)
@@ -78,8 +79,11 @@ def test_gradients_of_a_lora_over_packed_weights_are_those_over_the_dequantised(
             up = lora.factors(tuned.get_submodule(name))[1]
             up.normal_(generator=torch.Generator().manual_seed(2))
             packed.factors[f"{name}_up"].copy_(up)
+    inputs = []
     for one in (tuned, packed):
-        functional.cross_entropy(one(x), labels).backward()
+        inputs.append(x.clone().requires_grad_())
+        functional.cross_entropy(one(inputs[-1]), labels).backward()
+    torch.testing.assert_close(inputs[1].grad, inputs[0].grad, rtol=1e-4, atol=1e-6)
     for name in ("first", "second"):
         for mine, theirs in zip(("down", "up"), lora.factors(tuned.get_submodule(name)), strict=True):
             torch.testing.assert_close(packed.factors[f"{name}_{mine}"].grad, theirs.grad, rtol=1e-4, atol=1e-6)
