@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -63,14 +64,23 @@ class Rotation(Generic[T]):
         self._count = max(2, -(-wanted // max(size, 1)))
         self._copy = copy
         self._items = [first]
-        self._calls = 0
+        self._turn = 0
+        self._next = self.shared()
 
     def __call__(self) -> T:
         """The next one."""
-        self._calls += 1
-        if self._calls == FIRST_CALLS + 1:
+        return self._next()
+
+    def shared(self) -> Callable[[], T]:
+        """What gives the next one to a further user of the same copies, whose first calls are counted apart."""
+        calls = itertools.count()
+        return lambda: self._items[0] if next(calls) < FIRST_CALLS else self._cold()
+
+    def _cold(self) -> T:
+        if len(self._items) == 1:
             self._items += [self._copy(self._items[0]) for _ in range(self._count - 1)]
-        return self._items[self._calls % len(self._items)]
+        self._turn += 1
+        return self._items[self._turn % len(self._items)]
 
 
 def rotated(packed: Packed) -> Rotation[Packed]:

@@ -205,11 +205,12 @@ def _products(
     """By the number of inputs; all take turns with the same copies of the weight."""
     dtype = ACTIVATIONS[settings.activations]
     draw = torch.Generator().manual_seed(0)
-    weights = machine.rotated(packed)
+    rotation = machine.rotated(packed)
 
     def product(batch: int) -> Callable[[], float]:
         x = torch.randn(batch, settings.columns, generator=draw).to(matrix.device, dtype)
-        return lambda: float(technique.linear(x, weights())[-1, -1])
+        weight = rotation.shared()
+        return lambda: float(technique.linear(x, weight())[-1, -1])
 
     return {batch: product(batch) for batch in BATCHES}
 

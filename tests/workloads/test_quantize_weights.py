@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from contextlib import nullcontext
 from itertools import pairwise
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from scipy import stats
 
 from harness.api import CaseContext, Incorrect, UsageError
+from harness.measure import memory
 from harness.workloads import quantize_limits as machine
 from harness.workloads.declared import METRICS, WORKLOADS
 from harness.workloads.quantize import QuantizedLinear, live_bytes, stored_bytes
@@ -159,6 +161,13 @@ class TestTiming:
         assert sum(stored_bytes(one) for one in distinct.values()) >= 4 << 16
         assert all(a is not b for a, b in pairwise(turns))
         assert len({one.tensors["codes"].data_ptr() for one in distinct.values()}) == len(distinct)
+
+    def test_a_product_s_peak_of_memory_is_what_it_takes_and_no_copies(self, case: CaseContext) -> None:
+        peaks = memory.tensor_peaks(lambda: Weights().open(Right(), case), lambda _: nullcontext())
+        packed = 128 * 128 * (1 + 4 / 64)
+        unpacked = 128 * 128 * (4 + 4 + 8 + 2)  # the right one looks up, scales, and casts
+        for batch in (1, 8, 64):
+            assert packed < peaks[f"linear{batch}_tensor_peak"] < 2 * (packed + unpacked + 128 * 64 * 4)
 
     def test_threads_are_given_back(self) -> None:
         before = torch.get_num_threads()
