@@ -62,7 +62,7 @@ def require_correct(technique: QuantizeTechnique) -> tuple[str, ...]:
         given = _normal(ESSENTIAL, dtype)
         told.where_taken(given.what, partial(require_products, technique, given))
     for block in BLOCKS:
-        if (other := technique.sized(block)) is not None:
+        if block != technique.scheme.block and (other := technique.sized(block)) is not None:
             _require_block(other, block, told)
     require_module(technique)
     if technique.computes_in is not None:

@@ -40,6 +40,7 @@ QUANTIZE_WORKLOADS: Final = (
             "packed_rows": 256,
             "sample_rows": 512,
             "sample_columns": 1024,
+            "anchored_rows": 2048,
             "activations": "bfloat16",
         },
         stacks=True,

@@ -23,7 +23,7 @@ from tests.workloads.conftest import Context
 from tests.workloads.quantizers import Right, WrongCode
 
 SPEC = next(spec for spec in WORKLOADS if spec.id == "weights")
-SMALL = {"rows": 128, "columns": 128, "packed_rows": 64}
+SMALL = {"rows": 128, "columns": 128, "packed_rows": 64, "anchored_rows": 64}
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +61,8 @@ class Off(Right):
         return found * 1.1 if found.numel() > 65536 and self.scheme.block == 128 else found
 
 
-def test_an_error_that_integration_does_not_give_is_warned_of(case: CaseContext) -> None:
-    good, bad = Weights().evaluate(Off(), case).notes
+def test_an_error_that_integration_does_not_give_is_warned_of(context: Context) -> None:
+    good, bad = Weights().evaluate(Off(), context("weights")).notes
     assert good.count("in blocks of") == 3
     assert re.fullmatch(r"warning: error on normal weights that .* not give: 0.1\d+ in blocks of 128, not 0.09558", bad)
 
