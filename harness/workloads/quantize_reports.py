@@ -6,6 +6,7 @@ It is the technique's own script, the weight as code that makes it, and a few li
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import torch
@@ -100,7 +101,11 @@ class Given:
     code: str
 
     def made(self) -> Tensor:
-        """The tensor, contiguous."""
+        """The tensor, contiguous, for the caller to change."""
+        return self._made.clone()
+
+    @cached_property
+    def _made(self) -> Tensor:
         made: Tensor = eval(self.code, {"torch": torch})  # the judge's own constants
         return made.contiguous()
 
