@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with a slow test come first: workers take whole files, and a long one at the end would leave the others idle."""
+    """Files with a slow test come first: workers take whole files, and a long one at the end leaves the others idle."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 
