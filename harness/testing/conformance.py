@@ -86,12 +86,14 @@ class PluginConformance:
         request: pytest.FixtureRequest,
         tmp_path_factory: pytest.TempPathFactory,
     ) -> Iterator[Bench]:
-        """The technique on the first workload that accepts it."""
+        """The technique on the first workload that accepts it; its test is skipped where it cannot run here."""
         found = request.config.stash.setdefault(_BENCHES, {})
         with _one_thread():
             if technique not in found:
                 folder = cache_folder(request.config, tmp_path_factory)
                 found[technique] = self._first_that_accepts(host, spec, technique, folder)
+            if reason := found[technique].unavailable():
+                pytest.skip(reason)
             yield found[technique]
 
     def test_loads(self, record: PluginRecord) -> None:

@@ -23,6 +23,7 @@ from harness.api import (
     NotApplicable,
     Reply,
     Technique,
+    Unavailable,
     Unit,
     Workload,
     WorkloadSpec,
@@ -50,6 +51,16 @@ class Bench:
     def build(self, **overrides: Json) -> object:
         """The technique as the worker builds it, some params replaced."""
         return pkgutil.resolve_name(self.spec.target)(**{**self.spec.params, **overrides})
+
+    def unavailable(self) -> str:
+        """Why the technique cannot run here, in its library's or the machine's words; empty where it can."""
+        try:
+            self.build()
+        except Unavailable as error:
+            return str(error)
+        except Exception:
+            return ""  # as in `refusal`
+        return ""
 
     def check(self) -> None:
         """Let the judge check the technique; raises what it raises, Incorrect and NotApplicable among it."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from harness.api import NotApplicable
+from harness.api import NotApplicable, Unavailable
 from harness.workloads.finetune import FinetuneTask
 from tests.workloads.techniques import ChangesFrozen, Honest, NotExact, NotExactAndSaysSo
 
@@ -62,6 +62,13 @@ class KeepsOne(Honest):
 class Refuses(Honest):
     def adapt(self, model: nn.Module, task: FinetuneTask) -> nn.Module:
         raise NotApplicable("nothing here is as it should be")
+
+
+class Elsewhere(Honest):
+    """Needs what this machine lacks."""
+
+    def __init__(self) -> None:
+        raise Unavailable("RuntimeError: no device of that kind")
 
 
 class OnlyNorms(Honest):

@@ -40,6 +40,7 @@ FAULTY = """
             technique("varies-nothing", space={"temperature": [1, 2]}),
             technique("varies-once", space={"lr": [0.1, 0.1]}),
             technique("stranger", contract="finetun"),
+            technique("no-device", "Elsewhere"),
             technique("elsewhere", requires=["surely-not-installed>=2"]),
         ]
 """
@@ -83,6 +84,7 @@ TECHNIQUES = {
     "varies-nothing": {"test_describes_itself"},
     "varies-once": {"test_describes_itself"},
     "stranger": ON_A_WORKLOAD,
+    "no-device": set(),
     "elsewhere": set(),
 }
 
@@ -189,3 +191,4 @@ def test_every_technique_has_a_test_of_each_property(outcomes: Outcomes) -> None
 
 def test_a_technique_that_cannot_run_here_is_skipped(outcomes: Outcomes) -> None:
     assert {result for name, (result, _) in outcomes.items() if name.endswith("[elsewhere]")} == {"skipped"}
+    assert {outcomes[f"{test}[no-device]"][0] for test in ON_A_WORKLOAD} == {"skipped"}
