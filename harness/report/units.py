@@ -18,8 +18,10 @@ def size(bytes_: float) -> str:
 
 
 def mebibytes(bytes_: float) -> str:
-    """Bytes as a number of MiB for a column of its own: '1.9', '0.03', '1250'."""
+    """Bytes as a number of MiB for a column of its own: '1.9', '0.03', '1250'; below a KiB '0.00'."""
     value = bytes_ / MIB
+    if 0 < abs(value) < 1 / 1024:
+        return "0.00"
     if abs(value) < 0.095:
         return significant(value, 1)
     return f"{value:.1f}" if abs(value) < 999.95 else f"{value:.0f}"

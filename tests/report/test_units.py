@@ -28,6 +28,7 @@ def test_sizes_are_in_the_binary_unit_that_fits(given: float, expected: str) -> 
     ("given", "expected"),
     [
         (0, "0"),
+        (8, "0.00"),
         (0.03 * MIB, "0.03"),
         (0.4 * MIB, "0.4"),
         (1.94 * MIB, "1.9"),

@@ -11,7 +11,7 @@ from torch import Tensor
 from harness.api import UsageError
 from harness.workloads.quantize import Packed
 from harness.workloads.quantize_schemes import DOUBLE_GROUP
-from harness_nf4 import kernel, reference
+from harness_nf4 import kernel, reference, scripts
 from harness_nf4.reference import Blocks
 
 PRECISIONS: Final = ("auto", "exact", "fixed")
@@ -30,6 +30,11 @@ class Kernel(Blocks):
             raise UsageError(f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
         self._precision = precision
         self._available = kernel.available()
+        self.script = (
+            scripts.kernel(levels=self.codebook.levels, block=block, double=double, precision=precision)
+            if self._available
+            else scripts.coder(self.codebook)
+        )
         self._codebook = kernel.Codebook(reference.all_levels(levels))
         if precision == "fixed":
             self.computes_in = torch.bfloat16  # finer in truth, but not as fine as float32

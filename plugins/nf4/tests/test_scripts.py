@@ -7,14 +7,10 @@ import io
 import pkgutil
 import subprocess
 import sys
-from collections.abc import Mapping
 
 import harness_nf4
 import pytest
 import torch
-from harness_nf4 import scripts
-from harness_nf4.native_technique import Kernel
-from harness_nf4.reference import all_levels
 
 from harness.api import Unavailable
 from harness.plan import missing_requirements
@@ -55,25 +51,16 @@ WEIGHT = normal(0, 64, 256)
 INPUTS = [normal(1, 3, 256), normal(2, 1, 256).bfloat16()]
 
 
-def script_of(technique: QuantizeTechnique, params: Mapping[str, object]) -> str:
-    if not isinstance(technique, Kernel):
-        return technique.script
-    precision, double = str(params["precision"]), bool(params["double"])
-    levels = tuple(all_levels(str(params["levels"])))
-    return scripts.kernel(levels=levels, block=64, double=double, precision=precision)
-
-
 @pytest.fixture(scope="module")
-def techniques() -> dict[str, tuple[QuantizeTechnique, str]]:
-    """Those that can run here, with their scripts."""
+def techniques() -> dict[str, QuantizeTechnique]:
+    """Those that can run here."""
     found = {}
     for case, (name, changed) in CASES.items():
         spec = SPECS[name]
         if not missing_requirements(spec.requires):
             params = {**spec.params, **changed}
             with contextlib.suppress(Unavailable):
-                technique = pkgutil.resolve_name(spec.target)(**params)
-                found[case] = technique, script_of(technique, params)
+                found[case] = pkgutil.resolve_name(spec.target)(**params)
     return found
 
 
@@ -81,7 +68,7 @@ def techniques() -> dict[str, tuple[QuantizeTechnique, str]]:
 def alone(techniques) -> dict[str, list]:
     """What their scripts give in a process that cannot import the harness."""
     data = io.BytesIO()
-    torch.save({name: (script, WEIGHT, INPUTS) for name, (_, script) in techniques.items()}, data)
+    torch.save({name: (one.script, WEIGHT, INPUTS) for name, one in techniques.items()}, data)
     done = subprocess.run([sys.executable, "-c", ALONE], input=data.getvalue(), capture_output=True, check=False)
     assert not done.returncode, done.stderr.decode()
     return torch.load(io.BytesIO(done.stdout))
@@ -91,8 +78,8 @@ def alone(techniques) -> dict[str, list]:
 def test_a_script_does_what_its_technique_does(name, techniques, alone) -> None:
     if name not in techniques:
         pytest.skip("cannot run here")
-    technique, script = techniques[name]
-    assert "harness." not in script
+    technique = techniques[name]
+    assert "harness." not in technique.script
     packed = technique.quantize(WEIGHT)
     tensors, values, products = alone[name]
     assert set(tensors) == set(packed.tensors)
