@@ -7,11 +7,11 @@ from typing import Final
 from harness.api import Lane, Metric, WorkloadSpec
 
 _PHASES: Final = {
-    "quantize": "packing a part of a matrix",
-    "dequantize": "unpacking a part of a matrix",
     "linear1": "a product with 1 input",
     "linear8": "a product with 8 inputs",
     "linear64": "a product with 64 inputs",
+    "quantize": "packing a part of a matrix",
+    "dequantize": "unpacking a part of a matrix",
 }
 
 QUANTIZE_WORKLOADS: Final = (

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import itertools
-import mmap
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -94,27 +91,11 @@ def rotated(packed: Packed) -> Rotation[Packed]:
 
 def rotated_tensor(tensor: Tensor) -> Rotation[Tensor]:
     """A tensor and its copies."""
-    return Rotation(tensor, tensor.numel() * tensor.element_size(), _clone, str(tensor.device))
-
-
-def in_huge_pages(tensor: Tensor) -> Tensor:
-    """The same tensor, which nobody has written to yet, to lie in huge pages where Linux grants them.
-
-    How small pages lie differs from process to process, and with it what the same code takes, by a tenth.
-    """
-    if sys.platform == "linux" and tensor.device.type == "cpu":
-        begin = tensor.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
-        length = tensor.data_ptr() + tensor.numel() * tensor.element_size() - begin
-        ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(length), mmap.MADV_HUGEPAGE)  # advice only
-    return tensor
-
-
-def _clone(tensor: Tensor) -> Tensor:
-    return in_huge_pages(torch.empty_like(tensor)).copy_(tensor)
+    return Rotation(tensor, tensor.numel() * tensor.element_size(), torch.clone, str(tensor.device))
 
 
 def _copied(packed: Packed) -> Packed:
-    return replace(packed, tensors={name: _clone(tensor) for name, tensor in packed.tensors.items()})
+    return replace(packed, tensors={name: tensor.clone() for name, tensor in packed.tensors.items()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +148,7 @@ def limits(device: str = "cpu") -> Limits:
 
 @lru_cache
 def _words(count: int, device: str) -> Tensor:
-    return in_huge_pages(torch.empty(count, dtype=torch.int64, device=device)).fill_(1)
+    return torch.ones(count, dtype=torch.int64, device=device)
 
 
 @lru_cache
