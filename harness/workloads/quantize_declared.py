@@ -37,7 +37,7 @@ QUANTIZE_WORKLOADS: Final = (
         settings={
             "rows": 1024,
             "columns": 4096,
-            "packed_rows": 256,
+            "packed_rows": 128,
             "sample_rows": 512,
             "sample_columns": 1024,
             "anchored_rows": 2048,

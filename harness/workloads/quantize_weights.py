@@ -180,9 +180,9 @@ def _timed(technique: QuantizeTechnique, matrix: Tensor, packed: Packed, setting
     limits = machine.limits(str(matrix.device))
     products = _products(technique, packed, matrix, settings)
     phases = {
+        **{f"linear{batch}": Phase(run=run, samples=batch) for batch, run in products.items()},
         "quantize": Phase(run=_quantizing(technique, part), samples=part.numel()),
         "dequantize": Phase(run=_dequantizing(technique, packed_part), samples=part.numel()),
-        **{f"linear{batch}": Phase(run=run, samples=batch) for batch, run in products.items()},
     }
     probes = {"linear1_all": Phase(run=_with_all_threads(products[1]), samples=1), **limits.probes}
     moved = 4 * part.numel() + stored_bytes(packed_part)
