@@ -122,7 +122,8 @@ def _verdict_notes(view: RunView, every: Iterable[TechniqueSummary]) -> list[str
     if tested:
         margin = view.workloads[0].rule.margin
         unit = "points" if view.quality.unit == "%" else view.quality.unit
-        sized = f"a margin of {margin:g} {'point' if (unit, margin) == ('points', 1) else unit}, " if margin else ""
+        unit = "point" if (unit, margin) == ("points", 1) else unit
+        sized = f"a margin of {f'{margin:g} {unit}'.strip()}, " if margin else ""
         families = sorted({one.family for one in tested})
         many = " and ".join(str(family) for family in families)
         lines.append(f"verdicts: {sized}Holm's correction over {many} comparisons, {_decider(tested)}")
