@@ -49,6 +49,14 @@ struct Weights {
             std::memcpy(out, absmax + first, static_cast<size_t>(count) * sizeof *out);
             return;
         }
+        if (block == kBlock) {  // group by group: a division for each would take longer than the weights
+            for (int64_t i = 0; i < count;) {
+                const int64_t of = (first + i) / group, end = std::min(count, (of + 1) * group - first);
+                for (const float step = group_scale[of]; i < end; ++i)
+                    out[i] = mean + static_cast<float>(small_absmax[first + i]) * step;
+            }
+            return;
+        }
         for (int64_t i = 0; i < count; ++i) out[i] = scale((first + i) * kBlock / block);
     }
     int code(int64_t at) const { return at % 2 ? codes[at / 2] & 15 : codes[at / 2] >> 4; }
