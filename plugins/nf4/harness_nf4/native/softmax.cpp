@@ -42,62 +42,9 @@ Scaled plus(Scaled a, Scaled b) {
     return {a.m + std::ldexp(b.m, static_cast<int>(std::max(b.n - a.n, -2000.0))), a.n};
 }
 
-namespace portable {
-#define HARNESS_TARGET
-#include "lanes_portable.h"
-#include "reals_portable.h"
-#include "softmax.h"
-#undef HARNESS_TARGET
-}  // namespace portable
-
-#if defined(__x86_64__)
-
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma")
-#endif
-namespace avx2 {
-#define HARNESS_TARGET __attribute__((target("avx2,fma")))
-#include "lanes_avx2.h"
-#include "reals_avx2.h"
-#include "softmax.h"
-#undef HARNESS_TARGET
-}  // namespace avx2
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-
-#if defined(HARNESS_EMULATED_AVX512)
-#define HARNESS_AVX512_TARGET
-#else
-#define HARNESS_AVX512_TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx2,fma")))
-#if defined(__clang__)
-#pragma clang attribute push(HARNESS_AVX512_TARGET, apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx2,fma")
-#endif
-#endif
-namespace avx512 {
-#define HARNESS_TARGET HARNESS_AVX512_TARGET
-#include "lanes_avx512.h"
-#include "reals_avx512.h"
-#include "softmax.h"
-#undef HARNESS_TARGET
-}  // namespace avx512
-#if !defined(HARNESS_EMULATED_AVX512)
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-#endif
-
-#endif  // x86-64
+#define HARNESS_KERNELS "softmax.h"
+#define HARNESS_REALS
+#include "paths.h"
 
 using Algorithm = void (*)(const Row&);
 

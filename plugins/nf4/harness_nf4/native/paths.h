@@ -1,0 +1,65 @@
+// What the file HARNESS_KERNELS says in words of Lanes (and Reals, where HARNESS_REALS is defined), compiled once for each
+// instruction set, in a namespace of its own: portable, avx2, avx512. To be included where these namespaces shall lie.
+
+namespace portable {
+#define HARNESS_TARGET
+#include "lanes_portable.h"
+#if defined(HARNESS_REALS)
+#include "reals_portable.h"
+#endif
+#include HARNESS_KERNELS
+#undef HARNESS_TARGET
+}  // namespace portable
+
+#if defined(__x86_64__)
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#endif
+namespace avx2 {
+#define HARNESS_TARGET __attribute__((target("avx2,fma")))
+#include "lanes_avx2.h"
+#if defined(HARNESS_REALS)
+#include "reals_avx2.h"
+#endif
+#include HARNESS_KERNELS
+#undef HARNESS_TARGET
+}  // namespace avx2
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+#if defined(HARNESS_EMULATED_AVX512)
+#define HARNESS_AVX512_TARGET
+#else
+#define HARNESS_AVX512_TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx2,fma")))
+#if defined(__clang__)
+#pragma clang attribute push(HARNESS_AVX512_TARGET, apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx2,fma")
+#endif
+#endif
+namespace avx512 {
+#define HARNESS_TARGET HARNESS_AVX512_TARGET
+#include "lanes_avx512.h"
+#if defined(HARNESS_REALS)
+#include "reals_avx512.h"
+#endif
+#include HARNESS_KERNELS
+#undef HARNESS_TARGET
+}  // namespace avx512
+#if !defined(HARNESS_EMULATED_AVX512)
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif
+
+#endif  // x86-64
