@@ -70,8 +70,7 @@ def _differences(view: RunView, workload: WorkloadView) -> Chart | None:
         height=28 * len(shown) + 110,
         shapes=[*([band(-margin, margin)] if margin else []), line(0)],
     )
-    width = f"{margin:g} {'point' if (unit, margin) == ('points', 1) else unit}"
-    inside = f" In the grey band, up to {width}, a difference does not matter." if margin else ""
+    inside = f" In the grey band, up to {units.amount(margin, unit)}, a difference does not matter." if margin else ""
     note = f"Paired by seed, with 95 % intervals; a dot is a seed. Better is to the {better}.{inside}"
     return Chart(title=f"Differences to {baseline.technique}", note=note, plots=(drawing,))
 
@@ -242,7 +241,7 @@ def _speed(workload: WorkloadView) -> Chart | None:
     for number, phase in enumerate(phases):
         colour, symbol = SERIES[number % len(SERIES)]
         having = [(row, one, one.ratios[phase]) for row, one in enumerate(shown) if phase in one.ratios]
-        beside = 0.3 * (number - (len(phases) - 1) / 2)
+        beside = min(0.3, 0.8 / len(phases)) * (number - (len(phases) - 1) / 2)
         traces.append(
             trace(
                 [ratio.value for _, _, ratio in having],
@@ -259,7 +258,7 @@ def _speed(workload: WorkloadView) -> Chart | None:
         traces,
         (_ratio_axis("relative throughput", drawn), _names(workload, shown)),
         f"Speed of {len(shown)} techniques relative to the baseline's; the table has the same figures",
-        height=28 * len(shown) + 110,
+        height=max(28, 10 * len(phases)) * len(shown) + 110,
         shapes=[line(1)],
     )
     note = (

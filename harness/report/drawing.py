@@ -36,7 +36,14 @@ SYMBOLS: Final = {
 }
 """The verdict once more, for who cannot; the table has the same shapes."""
 
-SERIES: Final = (("#3A8FC4", "circle"), ("#D55E00", "diamond"), ("#009E73", "square"), ("#B65C90", "x"))
+SERIES: Final = (
+    ("#3A8FC4", "circle"),
+    ("#D55E00", "diamond"),
+    ("#009E73", "square"),
+    ("#B65C90", "x"),
+    ("#A67C00", "cross"),
+    ("#7A78D8", "hexagram"),
+)
 """Colours and marks of what has no verdict, such as phases."""
 
 GREY: Final = "#808080"

@@ -122,8 +122,7 @@ def _verdict_notes(view: RunView, every: Iterable[TechniqueSummary]) -> list[str
     if tested:
         margin = view.workloads[0].rule.margin
         unit = "points" if view.quality.unit == "%" else view.quality.unit
-        unit = "point" if (unit, margin) == ("points", 1) else unit
-        sized = f"a margin of {f'{margin:g} {unit}'.strip()}, " if margin else ""
+        sized = f"a margin of {units.amount(margin, unit)}, " if margin else ""
         families = sorted({one.family for one in tested})
         many = " and ".join(str(family) for family in families)
         lines.append(f"verdicts: {sized}Holm's correction over {many} comparisons, {_decider(tested)}")

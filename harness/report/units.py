@@ -62,6 +62,11 @@ def ratio(value: float) -> str:
     return f"x{value:.2f}" if value < 9.995 else f"x{significant(value, 3)}"
 
 
+def amount(value: float, unit: str) -> str:
+    """A number with its unit, which may be none: '0.05 nats', '2 points', '1 point', '0.002'."""
+    return f"{value:g} {'point' if (value, unit) == (1, 'points') else unit}".rstrip()
+
+
 def significant(value: float, digits: int) -> str:
     """A number in so many significant digits, without an exponent where it's of a readable size."""
     if value == 0 or not math.isfinite(value):

@@ -110,3 +110,16 @@ def test_a_column_has_the_decimals_that_its_spread_or_its_values_need() -> None:
     assert units.decimals([], [0.345]) == 3
     assert units.decimals([], [1234.0]) == 0
     assert units.decimals([0.0], []) == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ((0.05, "nats"), "0.05 nats"),
+        ((2, "points"), "2 points"),
+        ((1.0, "points"), "1 point"),
+        ((0.002, ""), "0.002"),
+    ],
+)
+def test_an_amount_has_its_unit_if_there_is_one(given: tuple[float, str], expected: str) -> None:
+    assert units.amount(*given) == expected
