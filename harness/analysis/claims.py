@@ -94,8 +94,9 @@ def judge_claim(claim: Claim, workload: str, workloads: Mapping[str, Summaries],
             summary = workloads.get(place, {}).get(name)
             if summary is None or claim.metric not in summary.figures:
                 where = "here" if place == workload else f"on {place}"
-                reason = f"{name} has no {claim.metric} {where}"
-                return ClaimResult(claim=claim, workload=workload, verdict="undecided", reason=reason, comparison=None)
+                return _nothing_known(claim, workload, f"{name} has no {claim.metric} {where}")
+            if (phase := _phase(claim.metric)) and phase not in summary.rounds:
+                return _nothing_known(claim, workload, f"{name} was not timed in turns with the baseline")
             summaries.append(summary)
     comparison = _compared([_scores(one, claim.metric) for one in summaries], rule)
     for own, other in zip(summaries[::2], summaries[1::2], strict=True):
@@ -110,14 +111,19 @@ def judge_claim(claim: Claim, workload: str, workloads: Mapping[str, Summaries],
     return ClaimResult(claim=claim, workload=workload, verdict=verdict, reason=reason, comparison=comparison)
 
 
+def _nothing_known(claim: Claim, workload: str, reason: str) -> ClaimResult:
+    return ClaimResult(claim=claim, workload=workload, verdict="undecided", reason=reason, comparison=None)
+
+
 def _phase(metric: str) -> str:
     """The phase whose throughput the metric is; empty where it is none."""
     return metric.removesuffix("_throughput") if metric.endswith("_throughput") else ""
 
 
 def _scores(summary: TechniqueSummary, metric: str) -> Scores:
-    """The values of a metric by seed, or of a throughput by round where rounds are known."""
-    return dict(summary.rounds.get(_phase(metric)) or summary.figures[metric].values)
+    """The values of a metric by seed, or of a throughput by round."""
+    phase = _phase(metric)
+    return dict(summary.rounds[phase] if phase else summary.figures[metric].values)
 
 
 def _compared(sides: Sequence[Scores], rule: Rule) -> Comparison:

@@ -145,3 +145,12 @@ def test_one_round_decides_nothing(builders) -> None:
     rows = [timed(builders, "toys/a", [1.5]), timed(builders, "toys/base", [1.0])]
     found = verdict(builders, [], rows, metric="infer_throughput", than="toys/base")
     assert (found.verdict, found.reason) == ("undecided", "one round")
+
+
+def test_throughputs_that_were_not_timed_beside_the_baseline_decide_nothing(builders) -> None:
+    rows = [timed(builders, name, [ratio] * 5) for name, ratio in (("toys/a", 1.5), ("toys/b", 1.0))]
+    for row in rows:
+        del row.reply.samples["baseline.infer"]
+    found = verdict(builders, [], rows, metric="infer_throughput", than="toys/b")
+    assert (found.verdict, found.comparison) == ("undecided", None)
+    assert found.reason == "toys/a was not timed in turns with the baseline"
