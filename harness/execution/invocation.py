@@ -85,9 +85,11 @@ def make_executor(host: Host, plan: Plan, resources: Resources, device: str) -> 
 
 def _modules(host: Host, plan: Plan) -> list[str]:
     """The modules that the run's cases import, so that a worker's parent can import them once."""
-    targets = [host.workloads[base_of(one.workload)].spec.target for one in plan.contestants]
-    targets += [host.techniques[base_of(one.technique)].spec.target for one in plan.contestants if not one.skip]
-    return list(dict.fromkeys(target.partition(":")[0] for target in targets))
+    workloads = [host.workloads[base_of(one.workload)].spec for one in plan.contestants]
+    techniques = [host.techniques[base_of(one.technique)].spec for one in plan.contestants if not one.skip]
+    targets = [spec.target for spec in workloads] + [spec.target for spec in techniques]
+    preload = [module for spec in workloads for module in spec.preload]
+    return list(dict.fromkeys([*(target.partition(":")[0] for target in targets), *preload]))
 
 
 def carry_out(plan: Plan, host: Host, executor: Executor, writer: RunWriter, progress: Progress) -> RunInfo:

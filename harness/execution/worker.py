@@ -10,9 +10,10 @@ import resource
 import signal
 import socket
 import sys
+from dataclasses import replace
 from typing import Final, NoReturn
 
-from harness.api import Reply
+from harness.api import WARNING, Reply
 from harness.execution import lanes
 from harness.execution.messages import PHASE_BYTES, Job, Lines, Message, encode, encode_reply, encode_stacked
 from harness.measure.clock import PhaseClock
@@ -21,6 +22,9 @@ from harness.measure.processors import stay_on
 
 GRACE_S: Final = 10
 """How long after its deadline a worker ends itself, should nobody be left to do it."""
+
+LATE: Final = 200
+"""A case that imports more modules than this says so: their time and memory are not the technique's."""
 
 BROKEN: Final = 70
 """Exit status of a worker that failed outside of its case (EX_SOFTWARE)."""
@@ -76,6 +80,7 @@ class _Worker:
         self._channel = channel
         self._output = output
         self._phases = PhaseClock(self._job.case.device, self._note)
+        self._imported = 0
 
     def run(self) -> None:
         self._backstop()
@@ -96,7 +101,7 @@ class _Worker:
             self._reply(replies)
             return
         self._lift_limit()
-        self._channel.send(encode_stacked(replies))
+        self._channel.send(encode_stacked([self._noted(reply) for reply in replies]))
         self._reply(Reply(status="ok"))
 
     def _contest(self) -> None:
@@ -116,7 +121,18 @@ class _Worker:
 
     def _reply(self, reply: Reply) -> None:
         self._lift_limit()
-        self._channel.send(encode_reply(reply))
+        self._channel.send(encode_reply(self._noted(reply)))
+
+    def _noted(self, reply: Reply) -> Reply:
+        """The reply, with a warning where much was imported after `_load`."""
+        late = list(sys.modules)[self._imported :]
+        if reply.status != "ok" or len(late) <= LATE:
+            return reply
+        # a module stands after those it imports, so the last package is what asked for most of them
+        packages = {name.rpartition(".")[0] for name in late}
+        outer = next((name for name in reversed(late) if name in packages), late[-1])
+        text = f"{outer} was imported while the case ran, and counts: have the workload declare it as preload"
+        return replace(reply, notes=(*reply.notes, f"{WARNING}{text}"))
 
     def _load(self) -> None:
         if self._job.task == "process_peak":
@@ -127,6 +143,7 @@ class _Worker:
 
         self._limit_memory()
         lanes.load(self._job)
+        self._imported = len(sys.modules)
         self._limit_memory()
 
     def _note(self, phase: str) -> None:

@@ -178,7 +178,7 @@ class _Zygote:
 
 def _preload(modules: Sequence[str]) -> None:
     """Import; one that fails is left to the case that needs it, which says why."""
-    for module in ("torch", "torch._dynamo", *modules):
+    for module in ("torch", *modules):
         try:
             importlib.import_module(module)
         except BaseException as error:  # SystemExit too

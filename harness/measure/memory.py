@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.api import NotApplicable, Trial
 
 if TYPE_CHECKING:
-    from torch.profiler import profile
+    from torch.autograd.profiler import profile
 
 LINUX: Final = platform.system() == "Linux"
 
@@ -39,9 +39,10 @@ def tensor_peaks(build: Callable[[], Trial], phase: Mark) -> dict[str, float]:
 
     Counted are all storages that torch's allocator handed out since ``build`` began, so weights made in it are part
     of every later peak; memory that torch merely wraps (NumPy arrays, mapped files) is not. The same to the byte in
-    every process. Source: the memory events of ``torch.profiler``.
+    every process. Source: the memory events of torch's profiler; the one below ``torch.profiler``, which imports for
+    two seconds what nothing here needs.
     """
-    from torch.profiler import ProfilerActivity, profile, record_function
+    from torch.autograd.profiler import profile, record_function
 
     names: list[str] = []
 
@@ -51,7 +52,7 @@ def tensor_peaks(build: Callable[[], Trial], phase: Mark) -> dict[str, float]:
         with phase(name), record_function(_MARK + name):
             yield
 
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    with profile(profile_memory=True) as profiler:
         _walk(build, mark)
     return _peaks_by_mark(profiler, names)
 
@@ -176,8 +177,7 @@ def _walk(build: Callable[[], Trial], mark: Mark) -> None:
 def _peaks_by_mark(profiler: profile, names: list[str]) -> dict[str, float]:
     from torch.autograd import DeviceType  # type: ignore[attr-defined]  # public, but not re-exported
 
-    assert profiler.profiler is not None
-    results: Any = profiler.profiler.kineto_results
+    results: Any = profiler.kineto_results
     spans: dict[str, tuple[int, int]] = {}
     changes: list[tuple[int, int]] = []
     for event in results.events():

@@ -56,6 +56,7 @@ DECODE_WORKLOADS: Final = (
         metrics=_CONTROL_METRICS,
         phases=("infer",),
         settings={"particles": 20, "populations": 200},
+        preload=(),
     ),
     WorkloadSpec(
         id="control-verifier",
@@ -66,6 +67,7 @@ DECODE_WORKLOADS: Final = (
         metrics=(*_CONTROL_METRICS, "best_match", "distinct"),
         phases=("infer",),
         settings={"particles": 20, "populations": 100, "noise": 2.5},
+        preload=(),
     ),
 )
 

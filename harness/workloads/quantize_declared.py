@@ -44,6 +44,7 @@ QUANTIZE_WORKLOADS: Final = (
             "activations": "bfloat16",
         },
         stacks=True,
+        preload=(),
     ),
     *(
         WorkloadSpec(
@@ -54,6 +55,7 @@ QUANTIZE_WORKLOADS: Final = (
             version=1,
             metrics=("accuracy", "accuracy_drop", "output_error", "activation_kurtosis", "weight_kurtosis"),
             phases=("infer",),
+            preload=(),
         )
         for id_, target, summary in (
             ("outlier-channels", "OutlierChannels", "the digits' perceptron, a few channels a hundred times as large"),

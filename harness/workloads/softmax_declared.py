@@ -31,6 +31,7 @@ SOFTMAX_WORKLOADS: Final = (
             "times_cache": 4,
         },
         stacks=True,
+        preload=(),
     ),
 )
 

@@ -39,7 +39,9 @@ def make_case(technique, lane="accuracy", seed=0, **params):
     )
 
 
-def options(cache, *, time_s=60.0, memory_bytes=None, jobs=2, rounds=10, preload=("toys",), device="cpu"):
+def options(
+    cache, *, time_s=60.0, memory_bytes=None, jobs=2, rounds=10, preload=("toys", "torch._dynamo"), device="cpu"
+):
     limits = Limits(time_s=time_s, memory_bytes=memory_bytes)
     return ExecutorOptions(jobs=jobs, limits=limits, cache=cache, preload=preload, rounds=rounds, device=device)
 

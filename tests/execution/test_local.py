@@ -26,6 +26,12 @@ def test_a_case_is_seeded_and_alone_decides_its_numbers(executor):
     assert 0 < replies[0].phases["init"] <= replies[0].phases["evaluate"] <= replies[0].wall_s
 
 
+def test_a_case_that_imports_much_while_it_runs_says_so(executor):
+    few, many = (one(executor, make_case("Imports", modules=count)) for count in (100, 300))
+    text = "warning: late was imported while the case ran, and counts: have the workload declare it as preload"
+    assert (list(few.notes), list(many.notes)) == ([], [text])
+
+
 def test_prepare_writes_the_cache_that_cases_share(executor):
     reply = one(executor, make_case("Technique", seed=5), prepare=True)
     assert reply.status == "ok"

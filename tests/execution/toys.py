@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
@@ -89,6 +90,12 @@ class Raises(Technique):
             "memory": MemoryError("none left"),
             "torch-memory": torch.OutOfMemoryError("CUDA out of memory."),
         }[self.what]
+
+
+class Imports(Technique):
+    def act(self, context):
+        for name in [*(f"late.{number}" for number in range(self.modules)), "late", "later"]:
+            sys.modules[name] = ModuleType(name)
 
 
 class Recurses(Technique):

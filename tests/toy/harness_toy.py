@@ -66,6 +66,7 @@ def register_workloads() -> Sequence[WorkloadSpec]:
             version=1,
             metrics=("toy_score", "toy_val_score"),
             settings={"lr": 0.1, "sleep_s": 0.0},
+            preload=(),
         )
         for name, target in (("formula", "Formula"), ("unprepared", "Unprepared"))
     ]

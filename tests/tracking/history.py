@@ -1,7 +1,8 @@
 """A git history of this project in small: eight commits, each of which plants what a tracker has to show.
 
 The working tree's ``harness/`` is in every commit, so that a commit can be installed and run on its own; the plugins
-and the suite are toys whose steps sleep, so that a busy machine does not blur them.
+and the suite are toys, timed by a clock that only their own steps advance: the times of a busy machine are too blurred
+to tell anything, and then there would be nothing to find.
 """
 
 from __future__ import annotations
@@ -106,17 +107,16 @@ class History:
         return next(step.commit for step in self.steps if step.message == message)
 
 
-def make_history(path: Path, chosen: list[Step] | None = None, stretch: float = 1.0) -> History:
+def make_history(path: Path, chosen: list[Step] | None = None) -> History:
     """Make the repository in ``path``, which is to be new or empty, and check out its last commit (branch main).
 
-    ``chosen`` are the steps to make, all of `steps` by default; all training steps take ``stretch`` times as long, so
-    that a busy machine blurs them less.
+    ``chosen`` are the steps to make, all of `steps` by default.
     """
     folder = Folder(path=path)
     _copy_project(path)
     made = []
     for number, step in enumerate(chosen or steps()):
-        _write(folder, step.state, stretch)
+        _write(folder, step.state)
         made.append(replace(step, commit=folder.commit(step.message)))
         if number == 0:
             folder.git("tag", RELEASE)
@@ -146,13 +146,13 @@ def _write_asv(path: Path) -> None:
     (path / "asv.conf.json").write_text(json.dumps({**configuration, **changes}, indent=4))
 
 
-def _write(folder: Folder, state: State, stretch: float) -> None:
+def _write(folder: Folder, state: State) -> None:
     broken = "" if state.starts else "raise RuntimeError('the ship is sunk')\n"
     (folder.path / "harness/hookspecs.py").write_text((ROOT / "harness/hookspecs.py").read_text() + broken)
     folder.write("suites/toy.toml", SUITE)
-    plain = {"train_ms": stretch * State.train_ms}
-    victim = {"accuracy": state.accuracy, "mebibytes": state.mebibytes, "train_ms": stretch * state.train_ms}
-    techniques = {"base": plain, "victim": victim, "creep": {"train_ms": stretch * state.creep_ms}}
+    plain = {"train_ms": State.train_ms}
+    victim = {"accuracy": state.accuracy, "mebibytes": state.mebibytes, "train_ms": state.train_ms}
+    techniques = {"base": plain, "victim": victim, "creep": {"train_ms": state.creep_ms}}
     folder.plugin("toy", {"__init__.py": declaring(techniques, judge=True), "targets.py": TARGETS}, "plugins/toy/")
     if state.late:
         folder.plugin("late", {"__init__.py": declaring({"late": plain})}, "plugins/late/")
@@ -214,17 +214,44 @@ def register_workloads():
             version=1,
             metrics=("accuracy", "val_accuracy", "trainable_parameters"),
             settings={"lr": 0.1},
+            preload=(),
         )
     ]
 """
 
 TARGETS = """
 import random
-import time
+import sys
 
 import torch
 
+import harness.measure.clock
 from harness.api import Outcome, Phase, Trial
+
+
+class Clock:
+    JITTER = random.Random()
+
+    def __init__(self):
+        self.ns = 0
+
+    def advance(self, ms):
+        self.ns += int(1e6 * ms * self.JITTER.gauss(1, 0.003))
+
+    def perf_counter_ns(self):
+        return self.ns
+
+    process_time_ns = perf_counter_ns
+
+    def perf_counter(self):
+        return self.ns / 1e9
+
+
+CLOCK = Clock()
+for name in ("harness.measure.clock", "callers_clock"):
+    if name in sys.modules:
+        sys.modules[name].time = CLOCK
+        sys.modules[name]._interruptions = lambda: 0
 
 
 class Toy:
@@ -246,12 +273,12 @@ class Bench:
     def open(self, technique, context):
         def train():
             weight = torch.ones(technique.mebibytes, 2**18)
-            time.sleep(technique.train_ms / 1000)
+            CLOCK.advance(technique.train_ms)
             return weight
 
         def infer():
             weight = torch.ones(2, 2**18)
-            time.sleep(0.015)
+            CLOCK.advance(15)
             return weight
 
         return Trial(phases={"train": Phase(run=train, samples=32), "infer": Phase(run=infer, samples=32)})
