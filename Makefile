@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PROJECTS := pyproject.toml $(wildcard plugins/*/pyproject.toml)
 export OMP_NUM_THREADS = 1
+# The tests start hundreds of interpreters: each would compile the project anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: peft test check setup clean
 

@@ -32,6 +32,9 @@ TIMEOUT_S = 3600.0
 LAST_CHARACTERS = 2000
 """So much of what a harness said is shown where it did not run."""
 
+SET_ASIDE = ("PYTHONPATH", "PYTHONHOME", "PYTEST_ADDOPTS")
+"""What of the caller's environment would change what is measured, or how it is told."""
+
 STEADY = 0.1
 """A time is not told where its interval reaches further than this: that says more of the machine than of the commit."""
 
@@ -90,7 +93,7 @@ def _declared_host() -> list[str]:
 
 def _start(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run this environment's Python, one thread a process, away from any checkout unless ``cwd`` says otherwise."""
-    around = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    around = {name: value for name, value in os.environ.items() if name not in SET_ASIDE}
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=cwd or tempfile.gettempdir(),

@@ -37,7 +37,7 @@ class State:
     accuracy: float = 90.0
     """Of ``toy/victim``, in percent."""
 
-    mebibytes: int = 4
+    mebibytes: int = 16
     """Of tensors alive in a training step of ``toy/victim``."""
 
     train_ms: float = 30.0
@@ -70,7 +70,7 @@ def steps() -> list[Step]:
     3. the training step of ``toy/victim`` takes 30 % longer
     4. the accuracy of ``toy/victim`` drops from 90 to 80 %
     5. the plugin ``late`` appears
-    6. the tensors of ``toy/victim`` grow from 4 to 6 MiB
+    6. the tensors of ``toy/victim`` grow from 16 to 24 MiB
     7. broken: the harness does not start
     8. it starts again, and nothing else
     """
@@ -78,7 +78,7 @@ def steps() -> list[Step]:
     slower = replace(first, train_ms=39.0)
     worse = replace(slower, accuracy=80.0)
     late = replace(worse, late=True)
-    larger = replace(late, mebibytes=6)
+    larger = replace(late, mebibytes=24)
     planted = [
         ("release", first),
         ("tidy up", first),
@@ -255,7 +255,7 @@ for name in ("harness.measure.clock", "callers_clock"):
 
 
 class Toy:
-    def __init__(self, accuracy=90.0, mebibytes=4, train_ms=30.0):
+    def __init__(self, accuracy=90.0, mebibytes=16, train_ms=30.0):
         self.accuracy = accuracy
         self.mebibytes = mebibytes
         self.train_ms = train_ms

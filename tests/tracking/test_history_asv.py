@@ -88,7 +88,7 @@ def test_the_regressions_are_listed_in_the_terminal(tracked: Tracked) -> None:
     for what, at in (("error", "drop the accuracy"), ("live tensors, training", "raise the memory")):
         line = next(number for number, line in enumerate(summary.splitlines()) if f"{VICTIM}: {what}" in line)
         assert at in summary.splitlines()[line + 1]
-    assert "4.0 MiB -> 6.0 MiB (+50 %)" in summary
+    assert "16.0 MiB -> 24.0 MiB (+50 %)" in summary
 
 
 def test_the_creep_is_in_the_series_though_asv_does_not_flag_it(tracked: Tracked) -> None:
@@ -106,7 +106,7 @@ def test_a_plugin_has_no_values_before_it_appears(tracked: Tracked) -> None:
         elif number < appeared:
             assert math.isnan(values[step.message])
         else:
-            assert values[step.message] == 4 * 2**20
+            assert values[step.message] == 16 * 2**20
 
 
 def test_each_technique_is_run_once_a_commit(tracked: Tracked) -> None:
