@@ -1,4 +1,4 @@
-"""A timed block: contestants take turns in random order, round after round, so that drift hits all alike.
+"""A timed block: contestants take turns in random order, round after round, the baseline before and after a few.
 
 Only one contestant computes at a time. Which process a turn is taken in is the executor's affair: the block says
 whose turn it is and is told the answer.
@@ -6,6 +6,7 @@ whose turn it is and is told the answer.
 
 from __future__ import annotations
 
+import math
 import random
 import statistics
 from collections.abc import Generator, Sequence
@@ -15,6 +16,16 @@ from typing import Final
 from harness.api import Case, Reply
 from harness.execution.messages import Act, Message
 from harness.measure.clock import median_interval
+
+NEIGHBOURS: Final = 4
+"""So many contestants have their turn between two of the baseline's, with the mean of which each is compared.
+
+What slows a shared machine down has a memory of tenths of a second: samples of 3 ms correlated by 0.6 at a distance of
+12 ms, 0.4 at 60, 0.2 at 300 and not at all from 600 ms on.
+"""
+
+LONG_S: Final = 0.1
+"""A baseline whose turn is longer takes but one a round: it costs more, and holds many such changes in itself."""
 
 FEWEST_ROUNDS: Final = 10
 """Rounds before a block may end early."""
@@ -39,10 +50,14 @@ Block = Generator[Turn, Message | Reply, list[Reply]]
 
 @dataclass(kw_only=True)
 class _Contestant:
-    """What is known of one case: how it opened, its seconds a call by round and phase, how it ended."""
+    """What is known of one case: how it opened, its seconds a call by turn and phase, how it ended.
+
+    ``beside`` holds for each of its turns the baseline's before and after.
+    """
 
     opened: Message = field(default_factory=dict)
     rounds: list[Message] = field(default_factory=list)
+    beside: list[tuple[Message, Message]] = field(default_factory=list)
     end: Reply | None = None
 
     @property
@@ -51,9 +66,6 @@ class _Contestant:
 
     def seconds(self, phase: str) -> list[float]:
         return [samples[phase][0] for samples in self.rounds]
-
-    def undisturbed(self, phase: str) -> list[bool]:
-        return [not samples[phase][1] for samples in self.rounds]
 
 
 def run(cases: Sequence[Case], rounds: int) -> Block:
@@ -65,16 +77,21 @@ def run(cases: Sequence[Case], rounds: int) -> Block:
     contestants = [_Contestant() for _ in cases]
     order = random.Random(cases[0].key)
     yield from _ask(contestants, range(len(cases)), "open")
+    if len(_alive(contestants)) > 1 and contestants[0].end is None:
+        yield from _ask(contestants, [0], "round")
     for number in range(2 * rounds):
-        running = [i for i, contestant in enumerate(contestants) if contestant.end is None]
+        running = _alive(contestants)
         if not running or (number >= min(FEWEST_ROUNDS, rounds) and _settled(contestants, running, rounds)):
             break
-        order.shuffle(running)
-        yield from _ask(contestants, running, "round")
-    alive = [i for i, contestant in enumerate(contestants) if contestant.end is None]
+        yield from _round(contestants, order)
+    alive = _alive(contestants)
     baseline = contestants[0] if 0 in alive else None
     yield from _ask(contestants, alive, "close")
     return [_summary(contestant, baseline) for contestant in contestants]
+
+
+def _alive(contestants: Sequence[_Contestant]) -> list[int]:
+    return [i for i, contestant in enumerate(contestants) if contestant.end is None]
 
 
 def _ask(contestants: Sequence[_Contestant], whom: Sequence[int], act: Act) -> Generator[Turn, Message | Reply, None]:
@@ -86,6 +103,20 @@ def _ask(contestants: Sequence[_Contestant], whom: Sequence[int], act: Act) -> G
             contestants[i].opened = answer
         else:
             contestants[i].rounds.append(answer)
+
+
+def _round(contestants: Sequence[_Contestant], order: random.Random) -> Generator[Turn, Message | Reply, None]:
+    """A turn of each in random order, the baseline's after every few of them."""
+    baseline = contestants[0]
+    others = [i for i in _alive(contestants) if i != 0]
+    order.shuffle(others)
+    few = max(1, len(others)) if baseline.opened.get("turn_s", 0.0) >= LONG_S else NEIGHBOURS
+    for start in range(0, max(1, len(others)), few):
+        group = others[start : start + few]
+        yield from _ask(contestants, group if baseline.end else [*group, 0], "round")
+        for i in group:
+            if baseline.end is None and contestants[i].end is None:
+                contestants[i].beside.append((baseline.rounds[-2], baseline.rounds[-1]))
 
 
 def _settled(contestants: Sequence[_Contestant], running: Sequence[int], rounds: int) -> bool:
@@ -103,11 +134,16 @@ def _narrow(seconds: Sequence[float]) -> bool:
 
 
 def _clean(contestant: _Contestant, baseline: _Contestant | None, phase: str) -> list[bool]:
-    """By round, whether neither the contestant nor the baseline it is paired with was interrupted."""
-    own = contestant.undisturbed(phase)
-    if baseline is None or phase not in baseline.phases:
+    """By turn, whether neither the contestant nor the baseline beside it was interrupted."""
+    own = [not samples[phase][1] for samples in contestant.rounds]
+    if not _paired(contestant, baseline, phase):
         return own
-    return [mine and its for mine, its in zip(own, baseline.undisturbed(phase), strict=True)]
+    beside = [before[phase][1] or after[phase][1] for before, after in contestant.beside]
+    return [mine and not its for mine, its in zip(own, beside, strict=True)]
+
+
+def _paired(contestant: _Contestant, baseline: _Contestant | None, phase: str) -> bool:
+    return baseline is not None and baseline is not contestant and phase in baseline.phases
 
 
 def _summary(contestant: _Contestant, baseline: _Contestant | None) -> Reply:
@@ -127,12 +163,13 @@ def _summary(contestant: _Contestant, baseline: _Contestant | None) -> Reply:
     for phase, batch in contestant.opened["batches"].items():
         kept = _clean(contestant, baseline, phase)
         if 2 * sum(kept) < len(kept):
-            notes.append(f"{phase}: {len(kept) - sum(kept)} of {len(kept)} rounds were interrupted")
+            notes.append(f"{phase}: {len(kept) - sum(kept)} of {len(kept)} turns were interrupted")
             kept = [True] * len(kept)
         seconds = _chosen(contestant.seconds(phase), kept)
         samples[phase] = seconds
-        if baseline is not None and baseline is not contestant and phase in baseline.phases:
-            samples[f"baseline.{phase}"] = _chosen(baseline.seconds(phase), kept)
+        if _paired(contestant, baseline, phase):
+            beside = [math.sqrt(before[phase][0] * after[phase][0]) for before, after in contestant.beside]
+            samples[f"baseline.{phase}"] = _chosen(beside, kept)
         median = statistics.median(seconds)
         metrics |= {f"{phase}_time": median, f"{phase}_throughput": batch / median}
         if (spread := _spread(seconds)) > UNSTABLE:

@@ -107,7 +107,7 @@ class Contestant:
                 return self._close()
 
     def _open(self) -> Message:
-        """Check the technique, build it, bring every phase to its pace; give build and init seconds."""
+        """Check the technique, build it, bring every phase to its pace; seconds of builds, inits and a turn."""
         load(self._job)
         stage = _Stage(self._job, self.phases)
         with self.phases("check"):
@@ -115,15 +115,18 @@ class Contestant:
             stage.workload.check(stage.technique(), stage.context)
         builds, inits = self._build(stage)
         assert self._trial is not None
+        turn_s = 0.0
         for name, phase in self._measured():
             with self.phases(f"warm-up of {name}"):
                 clock.warm_up(phase.run, device=stage.device)
-                self._repeats[name] = clock.calibrate(phase.run, device=stage.device)
+                self._repeats[name], seconds = clock.calibrate(phase.run, device=stage.device)
+            turn_s += seconds
         gc.collect()
         gc.freeze()
         gc.disable()
         batches = {name: phase.samples for name, phase in self._trial.phases.items()}
-        return {"build": builds, "init": inits, "batches": batches, "probes": list(self._trial.probes)}
+        probes = list(self._trial.probes)
+        return {"build": builds, "init": inits, "batches": batches, "probes": probes, "turn_s": turn_s}
 
     def _build(self, stage: _Stage) -> tuple[list[float], list[float]]:
         """Open the trial a few times over and keep the last; seconds of the builds and of the inits in them."""

@@ -124,7 +124,7 @@ class _Case:
         self.repeats: dict[str, int] = {}
         for name, phase in self._phases.items():
             clock.warm_up(phase.run, device=self._device)
-            self.repeats[name] = clock.calibrate(phase.run, device=self._device)
+            self.repeats[name], _ = clock.calibrate(phase.run, device=self._device)
         gc.collect()
         gc.freeze()
         gc.disable()

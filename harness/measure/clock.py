@@ -94,8 +94,11 @@ def warm_up(run: Callable[[], object], *, device: str) -> None:
         calls += 1
 
 
-def calibrate(run: Callable[[], object], *, device: str, at_least_s: float = SAMPLE_S) -> int:
-    """How many calls in a row last at least ``at_least_s``; 1 where a single one does. ``run`` is warm."""
+def calibrate(run: Callable[[], object], *, device: str, at_least_s: float = SAMPLE_S) -> tuple[int, float]:
+    """How many calls in a row last at least ``at_least_s``, 1 where a single one does, and how long they last.
+
+    ``run`` is to be warm.
+    """
     repeats = 1
     fastest = math.inf
     confirmed = False
@@ -108,7 +111,7 @@ def calibrate(run: Callable[[], object], *, device: str, at_least_s: float = SAM
             repeats = min(max(needed, repeats + 1), 10 * repeats)
             confirmed = False
         elif confirmed or seconds >= BEYOND_DOUBT * at_least_s:
-            return repeats
+            return repeats, repeats * fastest
         else:
             confirmed = True  # a single sample may have been long because something else ran
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 
 import pytest
@@ -13,10 +14,10 @@ from harness.execution import block
 
 from .conftest import make_case
 
-OPENED = {"build": [3.0, 1.0, 2.0], "init": [0.3, 0.1, 0.2], "batches": {"train": 8}, "probes": []}
+OPENED = {"build": [3.0, 1.0, 2.0], "init": [0.3, 0.1, 0.2], "batches": {"train": 8}, "probes": [], "turn_s": 0.2}
 
 
-def play(contestants, rounds, answer):
+def play(contestants, rounds, answer, turn_s=0.2):
     """Run a block; ``answer(contestant, number of its round)`` is a sample or a reply. The replies and the turns."""
     turns = []
     taken = [0] * contestants
@@ -25,7 +26,7 @@ def play(contestants, rounds, answer):
     while True:
         turns.append(turn)
         if turn.act == "open":
-            given = OPENED
+            given = {**OPENED, "turn_s": turn_s}
         elif turn.act == "round":
             given = answer(turn.contestant, taken[turn.contestant])
             taken[turn.contestant] += 1
@@ -42,47 +43,80 @@ def noisy(contestant, number):
     return (contestant + 1) * (1.0 + number % 3)
 
 
-@given(st.integers(1, 6), st.integers(1, 30))
-def test_every_contestant_takes_one_turn_in_every_round(contestants, rounds):
-    _, turns = play(contestants, rounds, lambda i, n: (noisy(i, n), False))
+@given(st.integers(1, 9), st.integers(1, 9), st.sampled_from([0.01, 0.2]))
+def test_every_contestant_takes_one_turn_in_every_round(contestants, rounds, turn_s):
+    _, turns = play(contestants, rounds, lambda i, n: (noisy(i, n), False), turn_s)
+    order = [turn.contestant for turn in turns if turn.act == "round" and turn.contestant != 0]
+    assert len(order) == (contestants - 1) * rounds
+    for start in range(0, len(order), max(1, contestants - 1)):
+        assert sorted(order[start : start + contestants - 1]) == list(range(1, contestants))
+
+
+@given(st.integers(2, 12), st.integers(1, 9))
+def test_the_baseline_s_turns_are_never_far_and_each_is_compared_with_the_mean_of_two(contestants, rounds):
+    replies, turns = play(contestants, rounds, lambda i, n: (noisy(i, n), False), turn_s=0.01)
     order = [turn.contestant for turn in turns if turn.act == "round"]
-    assert len(order) == contestants * rounds
-    for start in range(0, len(order), contestants):
-        assert sorted(order[start : start + contestants]) == list(range(contestants))
+    assert order[0] == order[-1] == 0
+    taken = -1
+    beside = {i: [] for i in range(1, contestants)}
+    for start in [at for at, one in enumerate(order) if one == 0]:
+        taken += 1
+        group = order[start + 1 :][: [*order, 0].index(0, start + 1) - start - 1]
+        assert len(group) <= block.NEIGHBOURS
+        for i in group:
+            beside[i].append(math.sqrt(noisy(0, taken) * noisy(0, taken + 1)))
+    assert all(replies[i].samples["baseline.train"] == beside[i] for i in beside)
+
+
+@given(st.integers(2, 12), st.integers(1, 9))
+def test_a_baseline_of_long_turns_takes_one_a_round(contestants, rounds):
+    _, turns = play(contestants, rounds, lambda i, n: (noisy(i, n), False), turn_s=0.2)
+    order = [turn.contestant for turn in turns if turn.act == "round"]
+    assert [at for at, one in enumerate(order) if one == 0] == list(range(0, len(order), contestants))
+    assert order.count(0) == rounds + 1
 
 
 def test_the_order_within_rounds_is_random():
-    _, turns = play(3, 60, lambda i, n: (noisy(i, n), False))
-    order = [turn.contestant for turn in turns if turn.act == "round"]
+    _, turns = play(4, 60, lambda i, n: (noisy(i, n), False))
+    order = [turn.contestant for turn in turns if turn.act == "round" and turn.contestant != 0]
     rounds = [tuple(order[start : start + 3]) for start in range(0, len(order), 3)]
     assert len(set(rounds)) == 6
-    assert all(5 < [one[0] for one in rounds].count(i) < 40 for i in range(3))
+
+
+@given(st.integers(0, 8), st.integers(0, 2), st.sampled_from([0.01, 0.2]))
+def test_whoever_dies_the_others_are_timed_to_the_end(when, victim, turn_s):
+    gone = Reply(status="crash", reason="SIGSEGV")
+    replies, _ = play(3, 10, lambda i, n: gone if (i, n) == (victim, when) else (noisy(i, n), False), turn_s)
+    for i in {0, 1, 2} - {victim}:
+        own, its = (replies[i].samples.get(name) for name in ("train", "baseline.train"))
+        assert len(own) >= 10
+        assert (its is None) if 0 in (i, victim) else len(its) == len(own)
 
 
 def test_a_settled_block_ends_after_the_fewest_rounds():
     replies, _ = play(2, 40, lambda _, n: (1.0 + 0.001 * (n % 2), False))
-    assert [len(reply.samples["train"]) for reply in replies] == [block.FEWEST_ROUNDS] * 2
+    assert [len(reply.samples["train"]) for reply in replies] == [block.FEWEST_ROUNDS + 1, block.FEWEST_ROUNDS]
 
 
-def test_interrupted_rounds_are_made_up_for_and_dropped_in_pairs():
+def test_interrupted_turns_are_made_up_for_and_dropped_in_pairs():
     replies, turns = play(2, 12, lambda i, n: (noisy(i, n), i == 1 and n in (0, 5)))
     baseline, other = replies
-    assert len(turns) == 2 + 2 * 14 + 2
-    assert len(baseline.samples["train"]) == 14
+    assert len(turns) == 2 + 1 + 2 * 14 + 2
+    assert len(baseline.samples["train"]) == 15
     kept = [n for n in range(14) if n not in (0, 5)]
     assert other.samples["train"] == [noisy(1, n) for n in kept]
-    assert other.samples["baseline.train"] == [noisy(0, n) for n in kept]
+    assert other.samples["baseline.train"] == [math.sqrt(noisy(0, n) * noisy(0, n + 1)) for n in kept]
 
 
-def test_a_sample_whose_baseline_was_interrupted_is_dropped_too():
+def test_a_sample_beside_which_the_baseline_was_interrupted_is_dropped_too():
     replies, _ = play(2, 12, lambda i, n: (noisy(i, n), i == 0 and n == 3))
-    assert replies[1].samples["train"] == [noisy(1, n) for n in range(13) if n != 3]
+    assert replies[1].samples["train"] == [noisy(1, n) for n in range(14) if n not in (2, 3)]
 
 
 def test_where_most_rounds_were_interrupted_all_are_kept_with_a_note():
     replies, _ = play(1, 12, lambda i, n: (noisy(i, n), n % 4 != 0))
     assert len(replies[0].samples["train"]) == 24
-    assert "train: 18 of 24 rounds were interrupted" in replies[0].notes
+    assert "train: 18 of 24 turns were interrupted" in replies[0].notes
 
 
 @given(st.lists(st.floats(1e-6, 1e3), min_size=10, max_size=10))
@@ -122,7 +156,7 @@ def test_who_dies_in_a_round_is_asked_no_more_and_takes_nobody_along(when, conte
     replies, turns = play(contestants, 10, lambda i, n: gone if (i, n) == (victim, when) else (noisy(i, n), False))
     assert replies[victim] is gone
     assert [turn.act for turn in turns if turn.contestant == victim] == ["open"] + ["round"] * (when + 1)
-    assert all(len(reply.samples["train"]) == 10 for reply in replies[:victim])
+    assert [len(reply.samples["train"]) for reply in replies[:victim]] == [11] + [10] * (victim - 1)
 
 
 def test_when_the_baseline_dies_the_others_are_timed_without_it():
