@@ -109,7 +109,8 @@ class Technique:
     """A method under test, as its plugin declares it.
 
     ``target`` names a callable ``'package.module:attribute'`` that takes ``params`` as keyword arguments and
-    returns an object that fulfils ``contract``; it is imported only in the process that runs a case.
+    returns an object that fulfils ``contract``; it is imported only in the process that runs a case. It raises
+    `UsageError` for a value that makes no sense: one that a user fixed is then refused before the run.
     ``space`` maps a parameter, of the technique or of the workload's protocol, to the values tuning may try in
     place of the suite's grid. ``requires`` lists pip requirements beyond those of the plugin itself.
     """
@@ -273,6 +274,13 @@ class Workload(Protocol):
 
     def check(self, technique: Any, context: CaseContext) -> None:
         """Raise `Incorrect` where the technique breaks an invariant of its contract."""
+
+
+class CheckingWorkload(Workload, Protocol):
+    """A workload that can say before a run that it makes no sense of a setting."""
+
+    def check_settings(self, settings: Mapping[str, Json]) -> None:
+        """Raise `UsageError` with a line for every value that is wrong: what it is, and what was expected."""
 
 
 class StackingWorkload(Workload, Protocol):

@@ -65,6 +65,12 @@ class Plan:
         return self.suite.seeds
 
     @property
+    def fixed_by_user(self) -> bool:
+        """Whether the user fixed any value, by an option or in the name of a technique or workload."""
+        chosen = self._selection
+        return bool(chosen.params) or any(map(is_pinned, (*chosen.techniques, *chosen.workloads)))
+
+    @property
     def lanes(self) -> tuple[Lane, ...]:
         """The lanes that were asked for."""
         return self._selection.lanes

@@ -148,6 +148,10 @@ def _fresh(host: Host, options: RunOptions, store: Store) -> int:
     selection = _selection(options)
     around = surroundings(host)
     plan = Plan(suite, host, selection, around.identity)
+    if plan.fixed_by_user:
+        from harness.execution.preflight import check_values
+
+        check_values(plan.case(one, one.trials[0], plan.seeds[0]) for one in plan.contestants if not one.skip)
     resources = _resources(options)
     executor = make_executor(host, plan, resources, options.device)
     if not options.quiet or options.dry_run:

@@ -73,6 +73,10 @@ class ControlWorkload(ABC):
         """What is particular to the workload."""
         return {}
 
+    def check_settings(self, settings: Mapping[str, Json]) -> None:
+        """Raise UsageError for values that make no sense."""
+        Settings.read(settings)
+
     def prepare(self, context: CaseContext) -> None:
         """There is nothing to prepare, whatever the workload."""
         del context

@@ -17,7 +17,7 @@ from harness.workloads.decode import Decoder, DecodeTechnique, Models, Sampling,
 from harness.workloads.decode_checks import Verdict, examine, require_greedy, require_greedy_on_tables
 from harness.workloads.decode_clocks import Log, Pace, Rounds, Watch, rounds_of, speed_figures
 from harness.workloads.decode_models import CONTEXT
-from harness.workloads.decode_texts import prompts, texts
+from harness.workloads.decode_texts import CATEGORIES, prompts, texts
 from harness.workloads.decode_training import Trained
 from harness.workloads.training import generator
 
@@ -65,6 +65,9 @@ class Settings:
             for name, low in least.items()
             if isinstance(found[name], bool) or not isinstance(found[name], int) or found[name] < low  # type: ignore[operator]
         ]
+        if found["category"] not in ("mixed", *CATEGORIES):
+            expected = f"mixed, {', '.join(CATEGORIES[:-1])} or {CATEGORIES[-1]}"
+            problems.append(f"setting category = {found['category']!r}: expected {expected}")
         for name, low, high in (("temperature", 0.0, 100.0), ("top_p", 0.0, 1.0)):
             value = found[name]
             if not isinstance(value, int | float) or not low <= value <= high or (name == "top_p" and value == 0):
@@ -96,6 +99,10 @@ class Problem:
 
 class DecodeText:
     """Fulfils `harness.api.Workload`. The seed draws the prompts, the texts and the gate's models and draws."""
+
+    def check_settings(self, settings: Mapping[str, Json]) -> None:
+        """Raise UsageError for values that make no sense."""
+        Settings.read(settings)
 
     def prepare(self, context: CaseContext) -> None:
         """Read the texts and train the models that the cache lacks (about a minute)."""

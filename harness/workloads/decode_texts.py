@@ -18,7 +18,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from harness.api import Json, UsageError
+from harness.api import Json
 from harness.workloads import base_models
 from harness.workloads.regularize_data import releases
 from harness.workloads.regularize_text import ALPHABET
@@ -78,12 +78,7 @@ def repetitive(passage: Tensor, length: int, draw: torch.Generator) -> Tensor:
 
 
 def prompts(found: Texts, category: str, count: int, length: int, draw: torch.Generator) -> list[list[int]]:
-    """Prompts of ``length`` characters from held-out text; of ``mixed`` each category in turn.
-
-    Raises UsageError for a category that there is not.
-    """
-    if category not in ("mixed", *CATEGORIES):
-        raise UsageError(f"category {category!r}: expected mixed, {', '.join(CATEGORIES[:-1])} or {CATEGORIES[-1]}")
+    """Prompts of ``length`` characters from held-out text, of one of `CATEGORIES` or, if ``mixed``, of each in turn."""
     wanted = CATEGORIES if category == "mixed" else (category,)
     return [_prompt(found, wanted[number % len(wanted)], length, draw) for number in range(count)]
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from harness.api import CaseContext, Outcome, Phase, Trial
+from harness.api import CaseContext, Json, Outcome, Phase, Trial
 from harness.workloads import checks, training
 from harness.workloads.datasets import scaled, split
 from harness.workloads.finetune import Batch, FinetuneTask, FinetuneTechnique
@@ -82,6 +82,10 @@ class DigitsWorkload(Architecture):
     The seed settles the split, the head's start and the order of batches, for every technique alike: each is drawn
     from a generator of its own. The base model is the same for all seeds.
     """
+
+    def check_settings(self, settings: Mapping[str, Json]) -> None:
+        """Raise UsageError for values that make no sense."""
+        Settings.read(settings)
 
     def prepare(self, context: CaseContext) -> None:
         """Train the base model if the cache lacks it."""

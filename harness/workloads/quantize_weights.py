@@ -64,6 +64,10 @@ class Settings:
 class Weights:
     """Fulfils `harness.api.StackingWorkload`: seeds share nothing but the gate, which is passed once."""
 
+    def check_settings(self, settings: Mapping[str, Json]) -> None:
+        """Raise UsageError for values that make no sense."""
+        Settings.read(settings)
+
     def prepare(self, context: CaseContext) -> None:
         """Train the digits' model of the seed if the cache lacks it."""
         trained_digits(context.seed, context.cache)

@@ -11,7 +11,7 @@ from typing import ClassVar, Final
 import torch
 from torch import nn
 
-from harness.api import WARNING, CaseContext, Outcome, Phase, Trial
+from harness.api import WARNING, CaseContext, Json, Outcome, Phase, Trial
 from harness.workloads import regularize_checks as checks
 from harness.workloads.regularize import RegularizeTask, RegularizeTechnique
 from harness.workloads.regularize_data import Dataset, Examples, Parts, cached, divided, flipped
@@ -66,6 +66,10 @@ class RegularizeWorkload(ABC):
         return divided(
             self.examples(dataset), draw, train=settings.train_examples, validation=settings.validation_examples
         )
+
+    def check_settings(self, settings: Mapping[str, Json]) -> None:
+        """Raise UsageError for values that make no sense."""
+        Settings.read(settings)
 
     def prepare(self, context: CaseContext) -> None:
         """Read the data set if the cache lacks it."""

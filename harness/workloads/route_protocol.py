@@ -11,7 +11,7 @@ from typing import ClassVar, Final
 import torch
 from torch import Tensor
 
-from harness.api import CaseContext, Outcome, Phase, Trial
+from harness.api import CaseContext, Json, Outcome, Phase, Trial
 from harness.workloads import route_checks
 from harness.workloads.route import Everything, RouteTask, RouteTechnique, Tokens
 from harness.workloads.route_experts import Passage, RoutedLayer
@@ -55,6 +55,10 @@ class RouteWorkload(ABC):
     @abstractmethod
     def build(self) -> RoutedModel:
         """The model at random, drawn from torch's global generator, without its routed layers."""
+
+    def check_settings(self, settings: Mapping[str, Json]) -> None:
+        """Raise UsageError for values that make no sense."""
+        Settings.read(settings)
 
     def prepare(self, context: CaseContext) -> None:  # noqa: B027  nothing to do is an answer
         """Make what all cases share; nothing where data are drawn anew."""

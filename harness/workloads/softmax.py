@@ -76,6 +76,10 @@ class Rows:
     def __init__(self) -> None:
         self._memory: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
+    def check_settings(self, settings: Mapping[str, Json]) -> None:
+        """Raise UsageError for values that make no sense."""
+        Settings.read(settings)
+
     def prepare(self, context: CaseContext) -> None:
         """Nothing is shared."""
 

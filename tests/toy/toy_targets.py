@@ -7,16 +7,19 @@ import os
 import random
 import signal
 import time
+from collections.abc import Mapping
 
 import torch
 
-from harness.api import CaseContext, Incorrect, NotApplicable, Outcome, Phase, Trial
+from harness.api import CaseContext, Incorrect, NotApplicable, Outcome, Phase, Trial, UsageError
 
 
 class Toy:
     """Behaves as its name says when it is applied."""
 
     def __init__(self, behaviour: str = "good", shift: float = 0.0) -> None:
+        if not -100 <= shift <= 100:
+            raise UsageError(f"shift {shift}: expected -100 to 100")
         self.behaviour = behaviour
         self.shift = shift
 
@@ -48,6 +51,11 @@ class Toy:
 
 class Formula:
     """Score = 80 + shift + noise of the seed, best at lr 0.2."""
+
+    def check_settings(self, settings: Mapping[str, float]) -> None:
+        """A learning rate is positive."""
+        if settings["lr"] <= 0:
+            raise UsageError(f"lr {settings['lr']}: expected more than 0")
 
     def prepare(self, context: CaseContext) -> None:
         """Nothing is shared."""

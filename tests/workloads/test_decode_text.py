@@ -114,7 +114,7 @@ def test_settings_and_categories_that_make_no_sense_are_refused(context) -> None
         ({"prompts": 0}, "prompts"),
         ({"timed_tokens": 250}, "at most 256"),
         ({"prompt_tokens": 250}, "at most 256"),
-        ({"category": "verse"}, "category 'verse': expected mixed, prose, code or repetitive"),
+        ({"category": "verse"}, "category = 'verse': expected mixed, prose, code or repetitive"),
     ):
         with pytest.raises(UsageError, match=text):
             DecodeText().problem(Speculating(), context("decode-text", **{**SMALL, **wrong}))
