@@ -304,13 +304,22 @@ def _site_packages(venv: Path) -> Path:
     return Path(sysconfig.get_path("purelib", "venv", vars={"base": str(venv), "platbase": str(venv)}))
 
 
+def has_pip() -> bool:
+    """Whether this environment has pip.
+
+    Its metadata are asked: setuptools takes a question for the module as the start of pip, and from then on leaves this
+    process to the standard library's distutils, in which nothing compiles any more.
+    """
+    return any(importlib.metadata.distributions(name="pip"))
+
+
 def _pip_install(revision: Revision, draft: Path, projects: Sequence[Path]) -> None:
     """Install the projects alone, with the build backends of this environment where it has them."""
     python = str(draft / "venv/bin/python")
     backends = [_backend(project) for project in projects]
     here = all(backend and importlib.util.find_spec(backend) for backend in backends)
     options = ["--no-deps", "--quiet", *(["--no-build-isolation"] if here else []), *map(str, projects)]
-    if importlib.util.find_spec("pip"):
+    if has_pip():
         quietly = ["--no-input", "--disable-pip-version-check"]
         command = [sys.executable, "-m", "pip", "--python", python, "install", *quietly, *options]
     elif shutil.which("uv"):

@@ -108,8 +108,6 @@ def uv_settings(pip_settings: str) -> dict[str, str]:
 
 
 def _pip_settings() -> str:
-    if importlib.util.find_spec("pip") is None:
-        return ""
     done = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
     return done.stdout
 

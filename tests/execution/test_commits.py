@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -98,6 +99,16 @@ def test_a_copy_of_the_project_in_this_environment_does_not_leak_into_a_commit_w
     assert '"extra"' not in plugins
     code = "import importlib.util as u; print(u.find_spec('harness_extra'), u.find_spec('stays') is not None)"
     assert output(installed, code) == "None True"
+
+
+def test_who_looked_for_pip_can_still_compile() -> None:
+    code = (
+        "from harness.execution.commits import has_pip; assert has_pip(); import setuptools, distutils.core as core; "
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code + "print(core.__file__)"], capture_output=True, text=True, check=False
+    )
+    assert "setuptools" in done.stdout, done.stderr
 
 
 def test_the_working_tree_is_a_revision_with_its_new_files_and_without_ignored_ones(history, cache) -> None:
