@@ -24,7 +24,7 @@ What slows a shared machine down has a memory of tenths of a second: samples of 
 12 ms, 0.4 at 60, 0.2 at 300 and not at all from 600 ms on.
 """
 
-LONG_S: Final = 0.1
+LONG_S: Final = 0.03
 """A baseline whose turn is longer takes but one a round: it costs more, and holds many such changes in itself."""
 
 FEWEST_ROUNDS: Final = 10
