@@ -49,9 +49,9 @@ def load(job: Job) -> None:
     import torch
 
     torch.set_num_threads(THREADS)
-    _resolve(job.case.workload_target)
+    resolve(job.case.workload_target)
     if job.task != "prepare":
-        _resolve(job.case.technique_target)
+        resolve(job.case.technique_target)
 
 
 def perform(job: Job, phases: clock.PhaseClock) -> Reply:
@@ -220,7 +220,7 @@ class _Stage:
         self.job = job
         self.phases = phases
         self.device = case.device
-        self.workload: Any = _resolve(case.workload_target)()
+        self.workload: Any = resolve(case.workload_target)()
         self.context = CaseContext(
             seed=case.seed, device=case.device, settings=case.settings, cache=job.cache, phase=phases
         )
@@ -238,7 +238,7 @@ class _Stage:
             torch.manual_seed(seed)
 
     def technique(self) -> object:
-        return _resolve(self.job.case.technique_target)(**self.job.case.params)
+        return resolve(self.job.case.technique_target)(**self.job.case.params)
 
     def build(self) -> Trial:
         self.seed()
@@ -296,7 +296,8 @@ def _peaks(stage: _Stage) -> Reply:
     return Reply(status="ok", metrics=metrics, phases=stage.phases.seconds, notes=notes)
 
 
-def _resolve(target: str) -> Any:
+def resolve(target: str) -> Any:
+    """What a target ``package.module:attribute`` names, imported now."""
     module, _, name = target.partition(":")
     return operator.attrgetter(name)(importlib.import_module(module))
 

@@ -6,15 +6,14 @@ as a module, that reads questions from its standard input and prints the answers
 
 from __future__ import annotations
 
-import importlib
 import json
-import operator
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from harness.api import Case, UsageError
+from harness.execution.lanes import resolve
 from harness.execution.zygote import command
 
 LIMIT_S: Final = 120.0
@@ -63,13 +62,8 @@ def main() -> None:
 
 def _ask(question: Question) -> None:
     if "technique" in question:
-        _resolve(question["technique"])(**question["params"])
+        resolve(question["technique"])(**question["params"])
         return
-    check = getattr(_resolve(question["workload"])(), "check_settings", None)
+    check = getattr(resolve(question["workload"])(), "check_settings", None)
     if check is not None:
         check(question["settings"])
-
-
-def _resolve(target: str) -> Any:
-    module, _, name = target.partition(":")
-    return operator.attrgetter(name)(importlib.import_module(module))
