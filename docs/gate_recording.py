@@ -20,11 +20,11 @@ from pathlib import Path
 from harness.analysis.times import round_of
 from harness.api import Lane
 from harness.cli.app import cache_folder
-from harness.execution.commits import Installed, Repository, install
-from harness.execution.comparing import timed_cases
-from harness.execution.pace import BASE, HEAD, RELEASE, Contest, measure_round
 from harness.measure.environment import environment
 from harness.results.store import Store, StoredRun
+from harness.revisions.commits import Installed, Repository, install
+from harness.revisions.measure import timed_cases
+from harness.revisions.rounds import BASE, HEAD, RELEASE, Contest, measure_round
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "tests/data/gate_noise.json"

@@ -23,9 +23,9 @@ from harness.analysis.changes import FAMILIES, Changes, Pairing, PhaseOf, Timed,
 from harness.analysis.times import early_looks, unsettled
 from harness.api import Case, Metric, Reply, Row, RunInfo, Suite
 from harness.cli.compare import ROUNDS
-from harness.execution.comparing import MORE_SEEDS
 from harness.host import load_host
 from harness.results.store import StoredRun
+from harness.revisions.measure import MORE_SEEDS
 from harness.suite import read_suite
 
 ROOT = Path(__file__).parents[1]

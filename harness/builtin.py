@@ -1,53 +1,39 @@
-"""Registers what ships with the host, through the same hooks as any plugin's."""
+"""Registers what the host itself brings, through the same hooks as any plugin: executors, and metrics of every case."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from harness.api import ExecutorSpec, Metric, WorkloadSpec, hookimpl
-from harness.workloads.declared import METRICS, WORKLOADS
+from harness.api import BUILD_PHASE, ExecutorSpec, Metric, hookimpl
+from harness.judge.metrics import METRICS, lower
 
 HARNESS_API = 1
 
 
-def suite_folder() -> Path:
-    """Where the suites lie: beside the package in a checkout, inside it in an installed wheel."""
-    package = Path(__file__).parent
-    inside = package / "suites"
-    return inside if inside.is_dir() else package.parent / "suites"
-
-
-@hookimpl
-def register_workloads() -> Sequence[WorkloadSpec]:
-    """The judge's workloads."""
-    return WORKLOADS
-
-
 @hookimpl
 def register_metrics() -> Sequence[Metric]:
-    """The judge's metrics."""
-    return METRICS
-
-
-@hookimpl
-def register_suites() -> Sequence[Path]:
-    """The suites of this distribution."""
-    return sorted(suite_folder().glob("*.toml"))
+    """Declare the metrics that several families emit, and those of building, which every case does."""
+    return [
+        *METRICS,
+        lower(f"{BUILD_PHASE}_tensor_peak", "B", "bytes of live tensors at the peak of building", "memory"),
+        lower(f"{BUILD_PHASE}_process_peak", "B", "bytes taken from the system at the peak of building", "memory"),
+        lower(f"{BUILD_PHASE}_time", "s", "loading the model and initialising the technique", "time"),
+        lower("init_time", "s", "the technique's own initialisation", "time"),
+    ]
 
 
 @hookimpl
 def register_executors() -> Sequence[ExecutorSpec]:
-    """Processes of this machine; or this very process, for debugging."""
+    """Declare processes of this machine, and the calling process itself for debugging."""
     return [
         ExecutorSpec(
             id="local",
-            target="harness.execution.local:LocalExecutor",
+            target="harness.execution.executors.local:LocalExecutor",
             summary="one isolated process a case, as many at a time as there are cores",
         ),
         ExecutorSpec(
             id="inline",
-            target="harness.execution.inline:InlineExecutor",
+            target="harness.execution.executors.inline:InlineExecutor",
             summary="inside the calling process, without isolation or limits: for a debugger",
         ),
     ]

@@ -15,6 +15,7 @@ import pluggy
 from harness.api import (
     PROJECT,
     Case,
+    Contract,
     ExecutorSpec,
     Json,
     Metric,
@@ -37,6 +38,15 @@ hookspec = pluggy.HookspecMarker(PROJECT)
 @hookspec
 def register_techniques() -> Sequence[Technique]:
     """Declare techniques. Their ids are qualified with the plugin's name: ``pissa`` of ``lora`` is ``lora/pissa``."""
+    raise AssertionError("a specification is never called")
+
+
+@hookspec
+def register_contracts() -> Sequence[Contract]:
+    """Declare contracts: what techniques of a family must be, and the phases in which their cost is measured.
+
+    A contract has one owner. Its id is global: workloads and techniques of any plugin name it.
+    """
     raise AssertionError("a specification is never called")
 
 

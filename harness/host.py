@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import json
 import os
+import pkgutil
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from importlib import metadata
 from pathlib import Path
@@ -24,6 +24,7 @@ from harness.api import (
     DISTRIBUTION,
     ENTRY_POINT_GROUP,
     PROJECT,
+    Contract,
     ExecutorSpec,
     Metric,
     Reporter,
@@ -31,6 +32,8 @@ from harness.api import (
     UsageError,
     WorkloadSpec,
     check_id,
+    nearest,
+    phase_metrics,
 )
 
 CORE = "core"
@@ -39,7 +42,7 @@ CORE = "core"
 DISABLE = "no:"
 """``-p no:NAME`` disables a plugin, as in pytest."""
 
-SpecT = TypeVar("SpecT", Technique, WorkloadSpec, Metric, Reporter, ExecutorSpec, Path)
+SpecT = TypeVar("SpecT", Technique, Contract, WorkloadSpec, Metric, Reporter, ExecutorSpec, Path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,9 +89,10 @@ class _Candidate:
 
 @dataclass(kw_only=True)
 class Declared:
-    """What plugins declare, by full id (metrics, reporters and executors are global: by their own)."""
+    """What plugins declare, by full id (contracts, metrics, reporters and executors are global: by their own)."""
 
     techniques: dict[str, Registered[Technique]] = field(default_factory=dict)
+    contracts: dict[str, Registered[Contract]] = field(default_factory=dict)
     workloads: dict[str, Registered[WorkloadSpec]] = field(default_factory=dict)
     suites: dict[str, Registered[Path]] = field(default_factory=dict)
     metrics: dict[str, Registered[Metric]] = field(default_factory=dict)
@@ -99,6 +103,7 @@ class Declared:
 # hook, the field of Declared it fills, the type of its items, and whether ids are global
 _DECLARING: tuple[tuple[str, str, type, bool], ...] = (
     ("register_techniques", "techniques", Technique, False),
+    ("register_contracts", "contracts", Contract, True),
     ("register_workloads", "workloads", WorkloadSpec, False),
     ("register_suites", "suites", Path, False),
     ("register_metrics", "metrics", Metric, True),
@@ -128,9 +133,22 @@ class Host:
         return self.declared.workloads
 
     @property
+    def contracts(self) -> dict[str, Registered[Contract]]:
+        """Contracts by id."""
+        return self.declared.contracts
+
+    @property
     def metrics(self) -> dict[str, Metric]:
-        """Metrics by id."""
-        return {name: entry.spec for name, entry in self.declared.metrics.items()}
+        """Metrics by id: those that plugins declare, and those that follow from the phases of contracts."""
+        calls: dict[str, dict[str, None]] = {}
+        for entry in self.contracts.values():
+            for phase, call in entry.spec.phases.items():
+                calls.setdefault(phase, {})[call] = None
+        derived = [metric for phase, words in calls.items() for metric in phase_metrics(phase, ", or ".join(words))]
+        return {
+            **{name: entry.spec for name, entry in self.declared.metrics.items()},
+            **{metric.id: metric for metric in derived},
+        }
 
     @property
     def broken(self) -> list[PluginRecord]:
@@ -155,6 +173,66 @@ class Host:
         for name in vars(self.declared):
             getattr(self.declared, name).update(getattr(declared, name))
         self.plugins.append(_record(candidate, "ok", str(getattr(module, "HARNESS_NOTE", ""))))
+
+    def settle(self) -> None:
+        """Refuse the plugins whose declarations name what no plugin declares, until those left fit together.
+
+        A plugin that is refused takes its declarations with it, on which others may have relied.
+        """
+        while problem := self._first_misfit():
+            plugin, cause = problem
+            if os.environ.get("HARNESS_RAISE"):
+                raise BrokenPlugin(f"plugin {plugin!r} {cause}")
+            self._manager.unregister(name=plugin)
+            for kind in vars(self.declared):
+                known: dict[str, Registered[Any]] = getattr(self.declared, kind)
+                for full in [full for full, entry in known.items() if entry.plugin == plugin]:
+                    del known[full]
+            self.plugins = [
+                replace(record, status="broken", cause=cause) if record.name == plugin else record
+                for record in self.plugins
+            ]
+
+    def _first_misfit(self) -> tuple[str, str] | None:
+        """Return a plugin whose declarations do not fit the others', and why; None where all fit."""
+        derived = {
+            metric.id: (phase, name)
+            for name, contract in self.contracts.items()
+            for phase, call in contract.spec.phases.items()
+            for metric in phase_metrics(phase, call)
+        }
+        for full, metric in self.declared.metrics.items():
+            if full in derived:
+                phase, owner = derived[full]
+                return metric.plugin, (
+                    f"declares metric {full!r}, which follows from the phase {phase!r} of contract {owner!r}: leave it out"
+                )
+        for technique in self.techniques.values():
+            if technique.spec.contract not in self.contracts:
+                return technique.plugin, self._no_contract("technique", technique)
+        metrics = self.metrics
+        for workload in self.workloads.values():
+            spec, what = workload.spec, f"declares workload {workload.spec.id!r} with"
+            if spec.contract not in self.contracts:
+                return workload.plugin, self._no_contract("workload", workload)
+            phases = self.contracts[spec.contract].spec.phases
+            for phase in spec.phases:
+                if phase not in phases:
+                    return workload.plugin, (
+                        f"{what} phase {phase!r}, which its contract {spec.contract!r} lacks"
+                        f"{nearest(phase, phases) or '; it has: ' + ', '.join(phases)}"
+                    )
+            for name in spec.metrics:
+                if name not in metrics:
+                    return workload.plugin, f"{what} metric {name!r}, which no plugin declares{nearest(name, metrics)}"
+        return None
+
+    def _no_contract(self, what: str, entry: RegisteredTechnique | RegisteredWorkload) -> str:
+        broken = f"; broken plugins: {', '.join(record.name for record in self.broken)}" if self.broken else ""
+        return (
+            f"declares {what} {entry.spec.id!r} with contract {entry.spec.contract!r}, which no plugin declares"
+            f"{nearest(entry.spec.contract, self.contracts)}{broken}"
+        )
 
     def add_broken(self, candidate: _Candidate, cause: str, detail: str = "") -> None:
         """Record a plugin that cannot be used."""
@@ -272,28 +350,23 @@ def matches(pattern: str, full: str) -> bool:
     return fnmatchcase(full, pattern) or ("/" not in pattern and fnmatchcase(full.rpartition("/")[2], pattern))
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """``; did you mean 'x'?`` for the nearest known name (short names count), else nothing."""
-    names = list(known)
-    shorts = {full.rpartition("/")[2]: full for full in names}
-    close = difflib.get_close_matches(name, [*names, *shorts], n=1, cutoff=0.5)
-    return f"; did you mean {shorts.get(close[0], close[0])!r}?" if close else ""
-
-
 def warn(line: str) -> None:
     """One line on standard error."""
     sys.stderr.write(f"harness: {line}\n")
 
 
 def load_host(enable: Sequence[str] = (), disable: Sequence[str] = (), *, entry_points: bool = True) -> Host:
-    """Load the built-in plugin, the installed ones (unless ``entry_points`` is false) and the modules in ``enable``.
+    """Load the host's own plugin, the built-in families, the installed plugins and the modules in ``enable``.
 
+    ``entry_points`` says whether installed plugins are looked for.
     ``disable`` names plugins to leave out. Plugins are loaded sorted by name, each on its own; what fails is in
     ``Host.broken``. A module in ``enable`` that does not exist is broken like any other.
     """
     host = Host()
     host.load(_module_candidate(CORE, "harness.builtin", DISTRIBUTION))
-    found = _entry_point_candidates() if entry_points else []
+    families = _family_candidates()
+    built_in = {candidate.name for candidate in families}
+    found = [*families, *(_entry_point_candidates() if entry_points else [])]
     for module in enable:
         found.append(
             _module_candidate(module.rpartition(".")[2].removeprefix("harness_").replace("_", "-"), module, "")
@@ -305,13 +378,27 @@ def load_host(enable: Sequence[str] = (), disable: Sequence[str] = (), *, entry_
         same = by_name[name]
         if name in disable:
             host.add_disabled(same[0])
-        elif len(same) > 1 or name == CORE:
-            owners = [f"{one.distribution or 'the module'} ({one.module})" for one in same]
-            owners += ["the host itself"] if name == CORE else []
+        elif name in built_in or name == CORE:
+            host.load(same[0]) if name in built_in else None
+            for candidate in same[1:] if name in built_in else same:
+                host.add_broken(candidate, f"the plugin name {name!r} is taken by the host itself; choose another one")
+        elif len(same) > 1:
+            owners = [f"{candidate.distribution or 'the module'} ({candidate.module})" for candidate in same]
             host.add_broken(same[0], f"the plugin name {name!r} is claimed by {' and by '.join(owners)}; uninstall one")
         else:
             host.load(same[0])
+    host.settle()
     return host
+
+
+def _family_candidates() -> list[_Candidate]:
+    """Return the packages of `harness.families`, none of them imported yet."""
+    folder = str(Path(__file__).parent / "families")
+    return [
+        _module_candidate(package.name.replace("_", "-"), f"harness.families.{package.name}", DISTRIBUTION)
+        for package in pkgutil.iter_modules([folder])
+        if package.ispkg
+    ]
 
 
 def _entry_point_candidates() -> list[_Candidate]:
@@ -332,8 +419,15 @@ def _module_candidate(name: str, module: str, distribution: str) -> _Candidate:
             sys.path.insert(0, str(Path.cwd()))  # an uninstalled plugin lies in the folder one stands in
         return importlib.import_module(module)
 
-    version = metadata.version(distribution) if distribution else ""
-    return _Candidate(name=name, module=module, distribution=distribution, version=version, load=load)
+    return _Candidate(name=name, module=module, distribution=distribution, version=_version(distribution), load=load)
+
+
+def _version(distribution: str) -> str:
+    """Return the installed version of a distribution; an empty text for a checkout that is not installed."""
+    try:
+        return metadata.version(distribution) if distribution else ""
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def _record(

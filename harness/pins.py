@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 
-from harness.api import Json, UsageError
-from harness.host import Host, nearest
+from harness.api import Json, UsageError, nearest
+from harness.host import Host
 
 MARK = ":"
 

@@ -8,8 +8,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-from harness.api import LANES, Case, Json, Lane, Skip, Stage, Suite, UsageError
-from harness.host import Host, matches, nearest
+from harness.api import LANES, Case, Json, Lane, Skip, Stage, Suite, UsageError, nearest
+from harness.host import Host, matches
 from harness.pins import base_of, check_values, is_pinned, resolve_pinned, values_of
 from harness.suite import select_techniques
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from harness.api import Claim, ClaimKind, Form, Suite, UsageError, check_id
-from harness.host import Host, matches, nearest
+from harness.api import Claim, ClaimKind, Form, Suite, UsageError, check_id, nearest
+from harness.host import Host, matches
 from harness.pins import base_of, is_pinned, resolve_pinned
 
 WITHOUT = "!"

@@ -286,7 +286,7 @@ def test_a_plugin_brings_a_format_and_an_executor(harness: Harness, tmp_path: Pa
     )
     (folder / "mine_targets.py").write_text(
         "from pathlib import Path\n"
-        "from harness.execution.inline import InlineExecutor\n"
+        "from harness.execution.executors.inline import InlineExecutor\n"
         "def haiku(view): return f'{len(view.workloads[0].techniques)} techniques ran'\n"
         "class Noted(InlineExecutor):\n"
         "    def submit(self, unit):\n"

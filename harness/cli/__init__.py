@@ -58,7 +58,7 @@ class _Commands(click.Group):
         """Say the nearest command where there is none of that name."""
         name = args[0]
         if not name.startswith("-") and self.get_command(context, name) is None:
-            from harness.host import nearest
+            from harness.api import nearest
 
             hint = nearest(name, self.list_commands(context)) or "; harness --help lists them"
             raise click.UsageError(f"no command {name!r}{hint}", context)

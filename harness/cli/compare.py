@@ -12,9 +12,9 @@ import click
 from harness.cli.app import cache_folder, complete_from, current, plugin_options, store_option
 
 if TYPE_CHECKING:
-    from harness.execution.commits import Installed, Repository, Revision
     from harness.report.changes import Told
     from harness.results.store import Store, StoredRun
+    from harness.revisions.commits import Installed, Repository, Revision
 
 ROUNDS = 16
 NO_RELEASE = "none"
@@ -103,7 +103,7 @@ def _runs(options: CompareOptions, store: Store) -> tuple[StoredRun, StoredRun] 
 
 
 def _repository() -> Repository | None:
-    from harness.execution.commits import Repository
+    from harness.revisions.commits import Repository
 
     return Repository.around(Path.cwd())
 
@@ -115,8 +115,8 @@ def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> Told:
     from harness.analysis.changes import Pairing, find_changes
     from harness.analysis.unlike import code_of, unlike
     from harness.api import UsageError
-    from harness.execution.comparing import narrowed
     from harness.report.changes import Told
+    from harness.revisions.measure import narrowed
 
     given = [name for name in ("suite", "release", "rounds") if getattr(options, name)]
     if given:
@@ -146,9 +146,9 @@ def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> Told:
 
 def _of_revisions(options: CompareOptions) -> Told:
     from harness.analysis.changes import Changes, fails, find_changes
-    from harness.execution.comparing import Wanted, measure
-    from harness.execution.pace import BASE, HEAD, RELEASE
     from harness.report.changes import Told
+    from harness.revisions.measure import Wanted, measure
+    from harness.revisions.rounds import BASE, HEAD, RELEASE
 
     repository, base, head = _found(options)
     revisions = {BASE: base, HEAD: head}
@@ -180,9 +180,9 @@ def _installed(repository: Repository, revisions: dict[str, Revision]) -> tuple[
     Raises UsageError for a base that can't be compared, and for a head that is too old.
     """
     from harness.api import UsageError
-    from harness.execution.commits import install
-    from harness.execution.comparing import start_failure, too_old
-    from harness.execution.pace import BASE, RELEASE
+    from harness.revisions.commits import install
+    from harness.revisions.measure import start_failure, too_old
+    from harness.revisions.rounds import BASE, RELEASE
 
     sides: dict[str, Installed] = {}
     why: dict[str, str] = {}

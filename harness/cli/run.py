@@ -18,7 +18,7 @@ from harness.cli.output import check_format, show_view
 
 if TYPE_CHECKING:
     from harness.api import Executor, Form, Json, Lane
-    from harness.execution.invocation import Resources
+    from harness.execution.session import Resources
     from harness.host import Host
     from harness.plan import Plan, Selection
     from harness.results.store import RunWriter, Store
@@ -139,7 +139,7 @@ def execute(app: App, options: RunOptions) -> int:
 
 
 def _fresh(host: Host, options: RunOptions, store: Store) -> int:
-    from harness.execution.invocation import make_executor, planned_rows, plugin_list, selection_json, surroundings
+    from harness.execution.session import make_executor, planned_rows, plugin_list, selection_json, surroundings
     from harness.plan import Plan
     from harness.suite import read_suite
 
@@ -170,7 +170,7 @@ def _fresh(host: Host, options: RunOptions, store: Store) -> int:
 
 def _resume(host: Host, options: RunOptions, store: Store) -> int:
     from harness.api import UsageError
-    from harness.execution.invocation import make_executor, resumed_selection, surroundings
+    from harness.execution.session import make_executor, resumed_selection, surroundings
     from harness.plan import Plan
 
     given = [
@@ -201,7 +201,7 @@ def _finish(host: Host, options: RunOptions, prepared: _Prepared) -> int:
     """Run what is missing, print the table of what there is, and say how to go on."""
     from harness.analysis.view import RunView
     from harness.cli.progress import make_progress
-    from harness.execution.invocation import carry_out
+    from harness.execution.session import carry_out
     from harness.results.store import Store
 
     writer = prepared.writer
@@ -224,7 +224,7 @@ def _interrupt(_number: int, _frame: object) -> None:
 def _announce(plan: Plan, store: Store, jobs: int, *, full: bool) -> None:
     """Say how many cases there will be and, where earlier runs tell, how long they take."""
     from harness.execution.estimate import estimate
-    from harness.execution.invocation import planned_rows
+    from harness.execution.session import planned_rows
     from harness.report.units import duration
 
     for note in plan.notes:
@@ -279,7 +279,7 @@ def _selection(options: RunOptions) -> Selection:
 
 def _resources(options: RunOptions) -> Resources:
     from harness.api import Limits
-    from harness.execution.invocation import Resources, cores
+    from harness.execution.session import Resources, cores
 
     return Resources(
         executor=options.executor,

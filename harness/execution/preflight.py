@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from harness.api import Case, UsageError
-from harness.execution.lanes import resolve
-from harness.execution.zygote import command
+from harness.execution.case import resolve
+from harness.execution.isolation.forkserver import command
 
 LIMIT_S: Final = 120.0
 """Seconds that answering may take, imports included."""

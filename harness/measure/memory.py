@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.api import NotApplicable, Trial
+from harness.api import NotApplicable, OpenCase
 
 if TYPE_CHECKING:
     from torch.autograd.profiler import profile
@@ -34,7 +34,7 @@ _KEPT: Final = 1 << 25  # the most that glibc takes as a threshold of mmap
 _MARK: Final = "harness.phase."
 
 
-def tensor_peaks(build: Callable[[], Trial], phase: Mark) -> dict[str, float]:
+def tensor_peaks(build: Callable[[], OpenCase], phase: Mark) -> dict[str, float]:
     """Bytes of live CPU tensors at the peak of each phase, as ``<phase>_tensor_peak``; ``build`` is one of them.
 
     Counted are all storages that torch's allocator handed out since ``build`` began, so weights made in it are part
@@ -57,7 +57,7 @@ def tensor_peaks(build: Callable[[], Trial], phase: Mark) -> dict[str, float]:
     return _peaks_by_mark(profiler, names)
 
 
-def process_peaks(build: Callable[[], Trial], phase: Mark) -> tuple[dict[str, float], list[str]]:
+def process_peaks(build: Callable[[], OpenCase], phase: Mark) -> tuple[dict[str, float], list[str]]:
     """Bytes of the process at the peak of each phase above where it began, as ``<phase>_process_peak``, and notes.
 
     On Linux the kernel's high-water mark (VmHWM), reset per phase. It is kept in per-CPU counters, so a figure is
@@ -79,7 +79,7 @@ def process_peaks(build: Callable[[], Trial], phase: Mark) -> tuple[dict[str, fl
     return peaks, [] if resets else ["process_peak counts all phases up to its own: the system cannot reset it"]
 
 
-def cuda_peaks(build: Callable[[], Trial], phase: Mark, device: str) -> dict[str, float]:
+def cuda_peaks(build: Callable[[], OpenCase], phase: Mark, device: str) -> dict[str, float]:
     """Bytes allocated (``_tensor_peak``) and reserved (``_process_peak``) on the device at the peak of each phase."""
     import torch
 
@@ -154,7 +154,7 @@ def data_bytes() -> int:
     return _status(None)["VmData"]
 
 
-def _walk(build: Callable[[], Trial], mark: Mark) -> None:
+def _walk(build: Callable[[], OpenCase], mark: Mark) -> None:
     """Build the trial, then bring each phase to its steady state and run it once under its mark.
 
     A phase is let go of once it is measured, so that the next need not keep what only the last one used.

@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from harness import hookspecs
-from harness.api import API_VERSION, PROJECT, Incorrect, Json, Reply, Technique, WorkloadSpec
-from harness.host import Host, PluginRecord, load_host, nearest
+from harness.api import API_VERSION, PROJECT, Incorrect, Json, Reply, Technique, WorkloadSpec, nearest
+from harness.host import Host, PluginRecord, load_host
 from harness.plan import install_hint, missing_requirements
 from harness.testing.smoke import Bench, live_tensors, newer_objects
 

@@ -28,7 +28,7 @@ from harness.api import (
     Workload,
     WorkloadSpec,
 )
-from harness.execution.inline import InlineExecutor
+from harness.execution.executors.inline import InlineExecutor
 from harness.measure.clock import PhaseClock
 
 SEED: Final = 0

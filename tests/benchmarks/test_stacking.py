@@ -13,11 +13,11 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from harness.api import CaseContext
-from harness.workloads.declared import WORKLOADS
-from harness.workloads.regularize_checks import Nothing
-from harness.workloads.regularize_digits import DigitsMlp
+from harness.families.regularize.checks import Nothing
+from harness.families.regularize.workloads.digits import DigitsMlp
+from tests.declared import specs
 
-SETTINGS = next(spec.settings for spec in WORKLOADS if spec.id == "digits-noisy")
+SETTINGS = specs()["digits-noisy"].settings
 PAIRS = 5
 
 

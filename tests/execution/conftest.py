@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from harness.api import Case, ExecutorOptions, Limits, Unit
-from harness.execution.local import LocalExecutor
+from harness.execution.executors.local import LocalExecutor
 
 TOYS = Path(__file__).parent
 MIB = 1 << 20

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.api import UsageError
-from harness.execution.commits import KEPT, Installed, Repository, Revision, install
+from harness.revisions.commits import KEPT, Installed, Repository, Revision, install
 
 from .repositories import Folder
 
@@ -103,7 +103,7 @@ def test_a_copy_of_the_project_in_this_environment_does_not_leak_into_a_commit_w
 
 def test_who_looked_for_pip_can_still_compile() -> None:
     code = (
-        "from harness.execution.commits import has_pip; assert has_pip(); import setuptools, distutils.core as core; "
+        "from harness.revisions.commits import has_pip; assert has_pip(); import setuptools, distutils.core as core; "
     )
     done = subprocess.run(
         [sys.executable, "-c", code + "print(core.__file__)"], capture_output=True, text=True, check=False

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from harness.api import Reply, Row
-from harness.execution.commits import Installed, Revision
-from harness.execution.comparing import CONFIRMED, Timing, start_failure, timed_cases, too_old
-from harness.execution.pace import BASE, HEAD, RELEASE, Contest, Turns
+from harness.revisions.commits import Installed, Revision
+from harness.revisions.measure import CONFIRMED, Timing, start_failure, timed_cases, too_old
+from harness.revisions.rounds import BASE, HEAD, RELEASE, Contest, Turns
 
 from .conftest import make_case
 

@@ -10,7 +10,7 @@ import re
 import pytest
 
 from harness.api import Unit
-from harness.execution.inline import InlineExecutor
+from harness.execution.executors.inline import InlineExecutor
 
 from .conftest import MIB, finish, local, make_case, one, options
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.api import Limits, Reply
-from harness.execution.messages import Job, Lines, encode, encode_reply, read_reply
+from harness.execution.isolation.messages import Job, Lines, encode, encode_reply, read_reply
 
 from .conftest import make_case
 

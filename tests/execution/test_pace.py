@@ -10,9 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.execution import pace
-from harness.execution.commits import Installed, Repository, install
-from harness.execution.pace import BASE, FEWEST_TURNS, HEAD, MOST_TURNS, Contest, Turns, measure_round
+from harness.revisions import rounds as pace
+from harness.revisions.commits import Installed, Repository, install
+from harness.revisions.rounds import BASE, FEWEST_TURNS, HEAD, MOST_TURNS, Contest, Turns, measure_round
 
 from .conftest import make_case
 from .repositories import Folder
@@ -22,7 +22,7 @@ TECHNIQUES = """
     import os
     import time
 
-    from harness.api import Incorrect, NotApplicable, Phase, Trial
+    from harness.api import Incorrect, NotApplicable, Phase, OpenCase
 
 
     class Technique:
@@ -64,7 +64,7 @@ TECHNIQUES = """
             phases = {"train": Phase(run=step, samples=1)}
             if technique.behaviour == "two-phases":
                 phases["infer"] = Phase(run=lambda: work(20_000), samples=1)
-            return Trial(phases=phases)
+            return OpenCase(phases=phases)
 """
 
 

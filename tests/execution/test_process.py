@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from harness.api import Limits, Reply
-from harness.execution import process
-from harness.execution.messages import PHASE_BYTES, Job, encode, encode_reply
+from harness.execution.isolation import handle as process
+from harness.execution.isolation.messages import PHASE_BYTES, Job, encode, encode_reply
 
 from .conftest import eventually, gone, make_case
 

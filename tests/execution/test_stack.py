@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from harness.api import Limits, Reply, Unit
-from harness.execution.inline import InlineExecutor
-from harness.execution.local import LocalExecutor
-from harness.execution.stack import multiplied, share_out
+from harness.execution.executors.inline import InlineExecutor
+from harness.execution.executors.local import LocalExecutor
+from harness.execution.units import multiplied, share_out
 from tests.execution.conftest import TOYS, finish, make_case, options
 
 

@@ -17,7 +17,7 @@ from types import ModuleType
 
 import torch
 
-from harness.api import CannotStack, Incorrect, NotApplicable, Outcome, Phase, Trial, Unavailable
+from harness.api import CannotStack, Incorrect, NotApplicable, OpenCase, Outcome, Phase, Unavailable
 
 MIB = 1 << 20
 
@@ -36,7 +36,7 @@ class Toy:
     def open(self, technique, context):
         with context.phase("init"):
             technique.build()
-        return Trial(
+        return OpenCase(
             phases={"train": Phase(run=technique.train, samples=8), "infer": Phase(run=technique.infer, samples=4)},
             probes={"part": Phase(run=technique.part, samples=1)} if hasattr(technique, "part") else {},
             figures=getattr(technique, "figures", None),

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.api import NotApplicable, Phase, Trial
+from harness.api import NotApplicable, OpenCase, Phase
 from harness.measure import memory
 
 
 def trial(train, infer):
-    return Trial(phases={"train": Phase(run=train, samples=1), "infer": Phase(run=infer, samples=1)})
+    return OpenCase(phases={"train": Phase(run=train, samples=1), "infer": Phase(run=infer, samples=1)})
 
 
 def phase(_):

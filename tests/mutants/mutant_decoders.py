@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from harness.workloads.decode import Models, Sampling, Trace
+from harness.families.decode.contract import Models, Sampling, Trace
 
 
 class Speculating:

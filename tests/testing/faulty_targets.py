@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from harness.api import NotApplicable, Unavailable
-from harness.workloads.finetune import FinetuneTask
-from tests.workloads.techniques import ChangesFrozen, Honest, NotExact, NotExactAndSaysSo
+from harness.families.finetune.contract import FinetuneTask
+from tests.families.finetune.techniques import ChangesFrozen, Honest, NotExact, NotExactAndSaysSo
 
 __all__ = ["ChangesFrozen", "Honest", "NotExact"]
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import torch
 
-from harness.api import CaseContext, Incorrect, NotApplicable, Outcome, Phase, Trial, UsageError
+from harness.api import CaseContext, Incorrect, NotApplicable, OpenCase, Outcome, Phase, UsageError
 
 
 class Toy:
@@ -68,12 +68,12 @@ class Formula:
         score = 80 + technique.apply() + noise + own - 100 * (float(context.settings["lr"]) - 0.2) ** 2
         return Outcome(metrics={"toy_score": score, "toy_val_score": score - 1})
 
-    def open(self, technique: Toy, context: CaseContext) -> Trial:
+    def open(self, technique: Toy, context: CaseContext) -> OpenCase:
         """A matrix product a step."""
         with context.phase("init"):
             technique.apply()
         weight = torch.ones(64, 64)
-        return Trial(
+        return OpenCase(
             phases={
                 "train": Phase(run=lambda: weight @ weight @ weight, samples=64),
                 "infer": Phase(run=lambda: weight @ weight, samples=64),

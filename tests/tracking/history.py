@@ -226,7 +226,7 @@ import sys
 import torch
 
 import harness.measure.clock
-from harness.api import Outcome, Phase, Trial
+from harness.api import Outcome, Phase, OpenCase
 
 
 class Clock:
@@ -281,7 +281,7 @@ class Bench:
             CLOCK.advance(15)
             return weight
 
-        return Trial(phases={"train": Phase(run=train, samples=32), "infer": Phase(run=infer, samples=32)})
+        return OpenCase(phases={"train": Phase(run=train, samples=32), "infer": Phase(run=infer, samples=32)})
 
     def check(self, technique, context):
         pass

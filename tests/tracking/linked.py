@@ -8,7 +8,7 @@ from pathlib import Path
 
 from asv.environment import Environment
 
-from harness.execution.commits import _link_third_party, _site_packages, _sites
+from harness.revisions.commits import _link_third_party, _site_packages, _sites
 
 
 class Linked(Environment):  # type: ignore[misc]

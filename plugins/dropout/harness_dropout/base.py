@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from harness.api import NotApplicable, UsageError
-from harness.workloads.regularize import (
+from harness.families.regularize.contract import (
     Forward,
     RegularizeTask,
     RegularizeTechnique,
@@ -19,7 +19,7 @@ from harness.workloads.regularize import (
 
 
 class Regularizer:
-    """The common part of `harness.workloads.regularize.RegularizeTechnique`: as it stands, plain training."""
+    """The common part of `harness.families.regularize.contract.RegularizeTechnique`: as it stands, plain training."""
 
     mean_preserving: bool = True
     validates: bool = False

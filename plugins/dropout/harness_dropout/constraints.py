@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.api import NotApplicable
-from harness.workloads.regularize import RegularizeTask, RegularizeTechnique
+from harness.families.regularize.contract import RegularizeTask, RegularizeTechnique
 from harness_dropout.activations import Dropout
 from harness_dropout.base import Regularizer, number_within, whole_number
 from harness_dropout.noise import Layered

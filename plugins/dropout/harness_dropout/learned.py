@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from harness.workloads.regularize import Forward, RegularizeTask
+from harness.families.regularize.contract import Forward, RegularizeTask
 from harness_dropout.base import named_linears, number_within
 from harness_dropout.noise import Layered, Noise, normal
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from harness.api import NotApplicable
-from harness.workloads.regularize import RegularizeTask, RegularizeTechnique
+from harness.families.regularize.contract import RegularizeTask, RegularizeTechnique
 from harness_dropout.base import drop_rate, whole_number
 from harness_dropout.noise import Layered, Noise
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from harness.workloads.regularize import Forward, RegularizeTask, RegularizeTechnique, predict_once
+from harness.families.regularize.contract import Forward, RegularizeTask, RegularizeTechnique, predict_once
 from harness_dropout.activations import Dropout
 from harness_dropout.base import number_within, whole_number
 

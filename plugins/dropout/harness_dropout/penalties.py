@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from harness.api import NotApplicable
-from harness.workloads.regularize import Forward, RegularizeTask, RegularizeTechnique, all_parameters
+from harness.families.regularize.contract import Forward, RegularizeTask, RegularizeTechnique, all_parameters
 from harness_dropout.base import Regularizer, number_within, weights
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.api import NotApplicable
-from harness.workloads.regularize import RegularizeTask, RegularizeTechnique
+from harness.families.regularize.contract import RegularizeTask, RegularizeTechnique
 from harness_dropout.base import drop_rate, number_within
 from harness_dropout.noise import Layered, Noise
 

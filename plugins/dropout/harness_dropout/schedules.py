@@ -6,7 +6,7 @@ import math
 
 from torch import nn
 
-from harness.workloads.regularize import RegularizeTask, RegularizeTechnique
+from harness.families.regularize.contract import RegularizeTask, RegularizeTechnique
 from harness_dropout.activations import Dropout
 from harness_dropout.base import number_within
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from harness.api import UsageError
-from harness.workloads.regularize import RegularizeTask, RegularizeTechnique
+from harness.families.regularize.contract import RegularizeTask, RegularizeTechnique
 from harness_dropout.base import drop_rate, named_linears, number_within, whole_number
 from harness_dropout.noise import Layered, Noise
 

@@ -11,8 +11,8 @@ import torch
 from harness_dropout import register_techniques
 from hypothesis import settings
 
-from harness.workloads.regularize import RegularizeTask
-from harness.workloads.regularize_models import ConvNet, Mlp, SequenceClassifier
+from harness.families.regularize.contract import RegularizeTask
+from harness.families.regularize.models import ConvNet, Mlp, SequenceClassifier
 
 settings.register_profile("quick", max_examples=25, deadline=None, derandomize=True)
 settings.load_profile("quick")

@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn import functional
 
 from harness.api import UsageError
-from harness.workloads.regularize_models import Mlp
+from harness.families.regularize.models import Mlp
 
 RATES = st.floats(0.01, 0.95)
 SHAPES = st.lists(st.integers(1, 6), min_size=2, max_size=4)

@@ -30,7 +30,7 @@ def test_ids_are_unique() -> None:
 @pytest.mark.parametrize("technique", TECHNIQUES, ids=lambda technique: technique.id)
 class TestEvery:
     def test_fulfils_its_contract(self, technique) -> None:
-        from harness.workloads.regularize import RegularizeTechnique
+        from harness.families.regularize.contract import RegularizeTechnique
 
         built = _target(technique)(**technique.params)
         assert technique.contract == "regularize"

@@ -9,9 +9,9 @@ import pytest
 from harness_dropout import register_techniques
 
 from harness.api import CannotStack, CaseContext, NotApplicable
-from harness.workloads.declared import WORKLOADS
+from tests.declared import specs
 
-SPECS = {spec.id: spec for spec in WORKLOADS if spec.contract == "regularize" and spec.stacks and not spec.requires}
+SPECS = {spec.id: spec for spec in specs("regularize").values() if spec.stacks and not spec.requires}
 NAMES = sorted(technique.id for technique in register_techniques())
 
 APART = {

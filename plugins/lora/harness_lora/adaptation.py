@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from harness.api import NotApplicable, UsageError
-from harness.workloads.finetune import FinetuneTask
+from harness.families.finetune.contract import FinetuneTask
 
 
 class Adaptation(ABC):
-    """The common part of `harness.workloads.finetune.FinetuneTechnique`.
+    """The common part of `harness.families.finetune.contract.FinetuneTechnique`.
 
     Whatever requires a gradient after ``adapt``, the head excepted, trains in one group at the given rate.
     """

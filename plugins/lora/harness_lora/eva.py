@@ -10,7 +10,8 @@ from peft import EvaConfig, LoraConfig, get_eva_state_dict
 from torch import Tensor, nn
 
 from harness.api import NotApplicable
-from harness.workloads.finetune import Batch, FinetuneTask
+from harness.families.finetune.contract import FinetuneTask
+from harness.judge.training import Batch
 from harness_lora.adaptation import at_least, linears
 from harness_lora.injection import exactly, tuner_layers
 from harness_lora.lora import Lora, factors

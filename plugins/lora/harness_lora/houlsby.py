@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from harness.api import NotApplicable
-from harness.workloads.finetune import FinetuneTask
+from harness.families.finetune.contract import FinetuneTask
 from harness_lora.adaptation import Adaptation, whole
 
 NAME = "houlsby"

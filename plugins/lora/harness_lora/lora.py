@@ -12,7 +12,7 @@ from peft.tuners.lora import Linear as LoraLinear
 from torch import nn
 
 from harness.api import UsageError
-from harness.workloads.finetune import FinetuneTask
+from harness.families.finetune.contract import FinetuneTask
 from harness_lora.adaptation import linears, positive, require_full_rank, whole
 from harness_lora.injection import ADAPTER, Injected, exactly, inject, tuner_layers
 

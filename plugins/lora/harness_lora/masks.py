@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from harness.api import NotApplicable
-from harness.workloads.finetune import FinetuneTask
+from harness.families.finetune.contract import FinetuneTask
 from harness_lora.adaptation import Adaptation, is_under
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from harness.workloads.finetune import FinetuneTask
+from harness.families.finetune.contract import FinetuneTask
 from harness_lora.adaptation import Adaptation, linears, positive, whole
 
 

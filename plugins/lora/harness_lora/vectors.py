@@ -9,7 +9,7 @@ from peft import IA3Config, MissConfig, VeraConfig
 from torch import nn
 
 from harness.api import NotApplicable
-from harness.workloads.finetune import FinetuneTask
+from harness.families.finetune.contract import FinetuneTask
 from harness_lora.adaptation import linears, positive, whole
 from harness_lora.injection import Injected, exactly, inject
 

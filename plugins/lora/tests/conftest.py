@@ -14,7 +14,8 @@ import torch
 from harness_lora import register_techniques
 from torch import Tensor, nn
 
-from harness.workloads.finetune import Batch, FinetuneTask
+from harness.families.finetune.contract import FinetuneTask
+from harness.judge.training import Batch
 
 TECHNIQUES = {technique.id: technique for technique in register_techniques()}
 

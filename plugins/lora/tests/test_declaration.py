@@ -33,7 +33,7 @@ def test_ids_are_unique() -> None:
 @pytest.mark.parametrize("technique", TECHNIQUES, ids=lambda technique: technique.id)
 class TestEvery:
     def test_fulfils_its_contract(self, technique) -> None:
-        from harness.workloads.finetune import FinetuneTechnique
+        from harness.families.finetune.contract import FinetuneTechnique
 
         module, _, name = technique.target.partition(":")
         built = getattr(importlib.import_module(module), name)(**technique.params)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from harness.workloads.route import Layout, Router, RouteTask, Sparse
+from harness.families.route.contract import Layout, Router, RouteTask, Sparse
 
 
 class Technique:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.workloads.route import Everything, Layout, Router, RouteTask, Tokens
+from harness.families.route.contract import Everything, Layout, Router, RouteTask, Tokens
 from harness_moe.base import Technique
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.workloads.route import Layout, Router, RouteTask, Sparse, Tokens
+from harness.families.route.contract import Layout, Router, RouteTask, Sparse, Tokens
 from harness_moe.base import Gate, Technique, assignments, balance_loss, shares
 
 

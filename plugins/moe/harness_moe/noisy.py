@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from harness.workloads.route import Layout, Router, RouteTask, Sparse, Tokens
+from harness.families.route.contract import Layout, Router, RouteTask, Sparse, Tokens
 from harness_moe.base import Gate, Technique, assignments
 
 

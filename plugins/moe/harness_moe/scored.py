@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.workloads.route import Layout, Router, RouteTask, Sparse, Tokens
+from harness.families.route.contract import Layout, Router, RouteTask, Sparse, Tokens
 from harness_moe.base import Gate, Technique, assignments, balance_loss, shares, z_loss
 
 SCORES = ("softmax", "sigmoid")

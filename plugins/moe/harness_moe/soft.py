@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from harness.workloads import route
-from harness.workloads.route import Layout, Router, RouteTask, Tokens
+from harness.families.route import contract as route
+from harness.families.route.contract import Layout, Router, RouteTask, Tokens
 from harness_moe.base import Technique
 
 

@@ -10,8 +10,8 @@ import torch
 from harness_moe import register_techniques
 from hypothesis import settings
 
-from harness.workloads.route import Layout, Router, RouteTask, RouteTechnique, Tokens
-from harness.workloads.route_experts import RoutedLayer, make_experts
+from harness.families.route.contract import Layout, Router, RouteTask, RouteTechnique, Tokens
+from harness.families.route.experts import RoutedLayer, make_experts
 
 settings.register_profile("quick", max_examples=25, deadline=None, derandomize=True)
 settings.load_profile("quick")

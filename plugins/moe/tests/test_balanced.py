@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from harness.workloads.route_balance import max_violation
+from harness.families.route.balance import max_violation
 
 EXPERTS = 4
 SEEDS = st.integers(0, 10_000)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.api import NotApplicable
-from harness.workloads.route_experts import grouped
+from harness.families.route.experts import grouped
 
 EXPERTS = 4
 SEEDS = st.integers(0, 10_000)

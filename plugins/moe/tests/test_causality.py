@@ -9,11 +9,11 @@ import torch
 from harness_moe import register_techniques
 
 from harness.api import CaseContext, NotApplicable
+from harness.families.route.causality import TOLERANCE, leak, sway
+from harness.families.route.training import fit, start
+from harness.families.route.workloads.text import CharLm
 from harness.testing import cache_folder
-from harness.workloads.route_causality import TOLERANCE, leak, sway
-from harness.workloads.route_declared import ROUTE_WORKLOADS
-from harness.workloads.route_text import CharLm
-from harness.workloads.route_training import fit, start
+from tests.declared import specs
 
 LEAKING = {"expert-choice", "gshard", "soft"}
 SWAYED = {"switch", "widenet"}  # full experts turn the tokens of later sequences away
@@ -22,7 +22,7 @@ SWAYED = {"switch", "widenet"}  # full experts turn the tokens of later sequence
 @pytest.fixture(scope="module")
 def context(request, tmp_path_factory):
     """A short training on the language."""
-    (spec,) = (one for one in ROUTE_WORKLOADS if one.id == "charlm-moe")
+    spec = specs()["charlm-moe"]
     return CaseContext(
         seed=0,
         device="cpu",

@@ -30,7 +30,7 @@ def test_ids_are_unique_and_there_are_two_baselines_beside_the_routings() -> Non
 @pytest.mark.parametrize("technique", TECHNIQUES, ids=lambda technique: technique.id)
 class TestEvery:
     def test_fulfils_its_contract(self, technique) -> None:
-        from harness.workloads.route import RouteTechnique
+        from harness.families.route.contract import RouteTechnique
 
         module, _, name = technique.target.partition(":")
         built = getattr(importlib.import_module(module), name)(**technique.params)

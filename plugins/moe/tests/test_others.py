@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from harness.workloads.route import Everything, Tokens
+from harness.families.route.contract import Everything, Tokens
 
 TECHNIQUES = [technique.id for technique in register_techniques()]
 WIDTH, EXPERTS, HIDDEN, VOCABULARY = 6, 4, 5, 20

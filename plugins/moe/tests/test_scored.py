@@ -11,8 +11,8 @@ from harness_moe.base import balance_loss, shares, z_loss
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.workloads.route import Tokens
-from harness.workloads.route_balance import max_violation
+from harness.families.route.balance import max_violation
+from harness.families.route.contract import Tokens
 
 EXPERTS = 4
 SEEDS = st.integers(0, 10_000)

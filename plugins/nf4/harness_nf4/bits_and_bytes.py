@@ -11,8 +11,8 @@ from bitsandbytes import functional, matmul_4bit
 from torch import Tensor
 
 from harness.api import NotApplicable, UsageError
-from harness.workloads import quantize_schemes as schemes
-from harness.workloads.quantize import Packed
+from harness.families.quantize import schemes
+from harness.families.quantize.contract import Packed
 from harness_nf4 import scripts
 from harness_nf4.reference import Technique, require_running
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from harness.workloads.quantize import Packed
+from harness.families.quantize.contract import Packed
 from harness_nf4 import inductor, reference, scripts
 from harness_nf4.reference import FourBits
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from harness.api import UsageError
-from harness.workloads.quantize import Packed
-from harness.workloads.quantize_schemes import DOUBLE_GROUP
+from harness.families.quantize.contract import Packed
+from harness.families.quantize.schemes import DOUBLE_GROUP
 from harness_nf4 import kernel, reference, scripts
 from harness_nf4.reference import Blocks
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from harness.api import NotApplicable, UsageError
-from harness.workloads.quantize import Packed
-from harness.workloads.quantize_schemes import Scheme
+from harness.families.quantize.contract import Packed
+from harness.families.quantize.schemes import Scheme
 from harness_nf4 import reference, scripts
 from harness_nf4.reference import Technique
 

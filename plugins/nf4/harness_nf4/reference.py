@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from harness.api import Unavailable, UsageError
-from harness.workloads import quantize_schemes as schemes
-from harness.workloads.quantize import Packed
-from harness.workloads.quantize_schemes import Scheme
+from harness.families.quantize import schemes
+from harness.families.quantize.contract import Packed
+from harness.families.quantize.schemes import Scheme
 from harness_nf4 import packing, scripts
 
 FP4_CODES: Final = tuple(sign * size / 12 for sign in (1, -1) for size in (0.0, 0.0625, 8.0, 12.0, 4.0, 6.0, 2.0, 3.0))

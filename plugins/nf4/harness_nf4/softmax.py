@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from harness.api import Unavailable, UsageError
-from harness.workloads.softmax import Passes
+from harness.families.softmax.contract import Passes
 from harness_nf4 import kernel
 
 ALGORITHMS: Final = {

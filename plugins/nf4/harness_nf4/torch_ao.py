@@ -13,8 +13,8 @@ from torchao.quantization import NF4Tensor, to_nf4
 from torchao.quantization.quantize_.workflows.nf4.nf4_tensor import SubclassTensorArgs
 
 from harness.api import NotApplicable
-from harness.workloads import quantize_schemes as schemes
-from harness.workloads.quantize import Packed
+from harness.families.quantize import schemes
+from harness.families.quantize.contract import Packed
 from harness_nf4 import scripts
 from harness_nf4.reference import Technique, require_running
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from harness.api import Unavailable
-from harness.workloads.quantize import Packed
+from harness.families.quantize.contract import Packed
 from harness_nf4 import packing, reference, scripts, triton_kernels
 from harness_nf4.reference import FourBits
 

@@ -16,9 +16,9 @@ import harness_nf4
 import pytest
 import torch
 
+from harness.families.quantize.contract import Packed, QuantizeTechnique, stored_bytes
+from harness.judge import machine
 from harness.plan import missing_requirements
-from harness.workloads import quantize_limits as machine
-from harness.workloads.quantize import Packed, QuantizeTechnique, stored_bytes
 
 ROWS = COLUMNS = 4096
 TECHNIQUES = {one.id: one for one in harness_nf4.register_techniques()}

@@ -85,8 +85,8 @@ def test_where_no_compiler_works_it_is_unavailable_in_torch_s_words(monkeypatch)
 
 INTERPRETED = """
 import torch
-from harness.workloads.quantize_products import require_module, require_products
-from harness.workloads.quantize_reports import Given
+from harness.families.quantize.products import require_module, require_products
+from harness.families.quantize.reports import Given
 from harness_nf4.reference import Eager
 from harness_nf4.triton_technique import Triton
 for params in ({'levels': 'nf4'}, {'levels': 'fp4', 'block': 32}, {'levels': 'nf4', 'double': True}):

@@ -11,7 +11,7 @@ from harness_nf4.reference import Blocks, Eager
 from torch import nn
 from torch.nn import functional
 
-from harness.workloads.quantize import QuantizedLinear, quantized_
+from harness.families.quantize.contract import QuantizedLinear, quantized_
 
 lora = pytest.importorskip("harness_lora.lora")
 

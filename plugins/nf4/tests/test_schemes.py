@@ -10,8 +10,8 @@ from harness_nf4.packing import fitted
 from harness_nf4.reference import LEVELS, Affine, Blocks, KMeans, Plain, Rows
 
 from harness.api import UsageError
-from harness.workloads import quantize_schemes as schemes
-from harness.workloads.quantize import stored_bytes
+from harness.families.quantize import schemes
+from harness.families.quantize.contract import stored_bytes
 
 
 def normal(seed: int, *shape: int) -> torch.Tensor:

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from harness.api import Unavailable
+from harness.families.quantize.contract import QuantizeTechnique
 from harness.plan import missing_requirements
-from harness.workloads.quantize import QuantizeTechnique
 
 ALONE = """
 import io, sys, torch

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import special
 
 from harness.api import Unavailable, UsageError
-from harness.workloads.softmax_checks import require_correct
+from harness.families.softmax.checks import require_correct
 
 SEEDS = st.integers(0, 2**31)
 HYPOTHESIS = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from harness.api import Unavailable
-from harness.workloads import quantize_limits as machine
-from harness.workloads.softmax import SoftmaxTechnique
+from harness.families.softmax.contract import SoftmaxTechnique
+from harness.judge import machine
 
 TECHNIQUES = {one.id: one for one in harness_nf4.register_techniques() if one.contract == "softmax"}
 SIZES = {"a row in the second-level cache": 1 << 15, "a row of a megabyte": 1 << 18, "a row past all caches": 0}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from harness.api import UsageError
-from harness.workloads.decode import Decoder, Models, Sampling
+from harness.families.decode.contract import Decoder, Models, Sampling
 
 
 class Technique:
-    """The common part of `harness.workloads.decode.DecodeTechnique`: all of the target's heads, exact samples."""
+    """The common part of `harness.families.decode.contract.DecodeTechnique`: all of the target's heads, exact samples."""
 
     kv_heads: int = 4
     longest: int = 0

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.api import NotApplicable, UsageError
-from harness.workloads.decode import Decoder, Models, Sampling, Session, Trace
+from harness.families.decode.contract import Decoder, Models, Sampling, Session, Trace
 from harness_speculative.base import Technique, whole_number
 from harness_speculative.rules import accept, accept_certain
 

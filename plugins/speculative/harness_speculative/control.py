@@ -7,8 +7,8 @@ from typing import Protocol
 import torch
 
 from harness.api import UsageError
-from harness.workloads.decode import pick
-from harness.workloads.decode_control import ControlTask, Population, Text
+from harness.families.control.contract import ControlTask, Population, Text
+from harness.families.decode.contract import pick
 
 Step = tuple[int, float]
 """A token, and an estimate of the probability that the model leaves to what is allowed; 0 where nothing was found."""

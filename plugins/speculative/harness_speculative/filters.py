@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from harness.api import UsageError
-from harness.workloads.decode_control import ControlTask, Population, Text
+from harness.families.control.contract import ControlTask, Population, Text
 from harness_speculative.control import extended, proposal_named
 
 

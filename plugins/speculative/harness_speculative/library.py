@@ -12,7 +12,7 @@ from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from harness.api import UsageError
-from harness.workloads.decode import Decoder, LanguageModel, Models, Sampling, Session, Trace
+from harness.families.decode.contract import Decoder, LanguageModel, Models, Sampling, Session, Trace
 from harness_speculative.base import Technique, whole_number
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from harness.workloads.decode import Decoder, Models, Sampling, Trace, plain
+from harness.families.decode.contract import Decoder, Models, Sampling, Trace, plain
 from harness_speculative.base import Technique
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from harness.workloads.decode import Sampling
+from harness.families.decode.contract import Sampling
 
 
 def residual(target: Tensor, draft: Tensor) -> Tensor:

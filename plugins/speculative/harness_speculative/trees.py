@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.api import NotApplicable, UsageError
-from harness.workloads.decode import Decoder, Models, Sampling, Trace
+from harness.families.decode.contract import Decoder, Models, Sampling, Trace
 from harness_speculative.base import Technique, whole_number
 
 

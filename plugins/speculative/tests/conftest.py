@@ -9,9 +9,9 @@ import torch
 from harness_speculative import register_techniques
 from hypothesis import settings
 
-from harness.workloads.decode import Models, Sampling, Trace
-from harness.workloads.decode_models import Shape, TextModel
-from harness.workloads.decode_tables import tables
+from harness.families.decode.contract import Models, Sampling, Trace
+from harness.families.decode.models import Shape, TextModel
+from harness.families.decode.tables import tables
 
 settings.register_profile("quick", max_examples=25, deadline=None, derandomize=True)
 settings.load_profile("quick")

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.api import NotApplicable, UsageError
-from harness.workloads.decode import Models, Sampling, Trace
-from harness.workloads.decode_checks import examine
-from harness.workloads.decode_clocks import Watch, rounds_of
+from harness.families.decode.checks import examine
+from harness.families.decode.clocks import Watch, rounds_of
+from harness.families.decode.contract import Models, Sampling, Trace
 
 CHAINS = ("draft", "draft-layer", "adaptive", "early-exit", "lookup")
 

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.api import CaseContext, Incorrect, UsageError
-from harness.workloads.decode_control import ControlTask
-from harness.workloads.decode_control_tasks import Brackets
+from harness.families.control.contract import ControlTask
+from harness.families.control.workloads import Brackets
 
 
 def one_step(chances, allowed):

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from harness.api import UsageError
-from harness.workloads.decode_control import ControlTask
-from harness.workloads.decode_control_tasks import gate
+from harness.families.control.contract import ControlTask
+from harness.families.control.workloads import gate
 
 CHANCES = {(): [0.3, 0.7], (0,): [0.6, 0.4], (1,): [0.2, 0.8], (0, 0): [0.5, 0.5], (0, 1): [0.9, 0.1]}
 CHANCES |= {(1, 0): [0.25, 0.75], (1, 1): [0.55, 0.45]}

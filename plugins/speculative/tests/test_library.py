@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harness.workloads.decode import Sampling
-from harness.workloads.decode_checks import examine
-from harness.workloads.decode_clocks import Watch
+from harness.families.decode.checks import examine
+from harness.families.decode.clocks import Watch
+from harness.families.decode.contract import Sampling
 
 pytest.importorskip("transformers")
 NAMES = ("hf-generate", "hf-assisted", "hf-lookup")

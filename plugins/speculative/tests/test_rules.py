@@ -8,7 +8,7 @@ from harness_speculative.rules import accept, accept_certain, residual
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.workloads.decode import Sampling
+from harness.families.decode.contract import Sampling
 
 SIZE = 4
 

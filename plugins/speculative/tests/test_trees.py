@@ -9,10 +9,10 @@ import torch
 from harness_speculative.trees import grown
 
 from harness.api import NotApplicable, UsageError
-from harness.workloads.decode import Models, Sampling
-from harness.workloads.decode_checks import examine
-from harness.workloads.decode_clocks import Watch
-from harness.workloads.decode_tables import TableModel
+from harness.families.decode.checks import examine
+from harness.families.decode.clocks import Watch
+from harness.families.decode.contract import Models, Sampling
+from harness.families.decode.tables import TableModel
 
 
 @pytest.mark.parametrize("name", ["medusa", "medusa-typical"])

@@ -1,0 +1,121 @@
+"""The one face of the project for plugins, judges, executors and observers; importing it is cheap.
+
+The names by audience:
+
+- authors of techniques: `Technique`, `hookimpl`, `UsageError`, `NotApplicable`, `Unavailable`, `Json`, and the checks
+  of values `whole_number`, `number`, `one_of`;
+- authors of families: `Contract`, `WorkloadSpec`, `Metric`, `CaseContext`, `Outcome`, `Phase`, `OpenCase`, `Incorrect`,
+  `CannotStack`, `WARNING`, and the protocols `Workload`, `CheckingWorkload`, `StackingWorkload`;
+- authors of executors: `Executor`, `ExecutorSpec`, `ExecutorOptions`, `Unit`, `Case`, `Reply`, `Limits`;
+- authors of observers and reporters: `RunInfo`, `Row`, `Case`, `Skip`, `Reporter`, `Suite`, `Claim`.
+"""
+
+from __future__ import annotations
+
+from harness.api._errors import CannotStack, HarnessError, Incorrect, NotApplicable, Unavailable, UsageError
+from harness.api._executor import Executor, ExecutorOptions, Limits, Unit
+from harness.api._records import (
+    FAILED,
+    LANES,
+    STATUSES,
+    Case,
+    Claim,
+    ClaimKind,
+    Form,
+    Json,
+    Lane,
+    Reply,
+    Row,
+    RunInfo,
+    Skip,
+    Stage,
+    Status,
+    Suite,
+)
+from harness.api._specs import (
+    API_VERSION,
+    BASE_MODELS,
+    BUILD_PHASE,
+    DISTRIBUTION,
+    ENTRY_POINT_GROUP,
+    PROJECT,
+    Contract,
+    ExecutorSpec,
+    Metric,
+    Reporter,
+    Technique,
+    WorkloadSpec,
+    check_id,
+    hookimpl,
+    phase_metrics,
+)
+from harness.api._workload import (
+    WARNING,
+    CaseContext,
+    CheckingWorkload,
+    OpenCase,
+    Outcome,
+    Phase,
+    StackingWorkload,
+    Workload,
+)
+from harness.api.values import Defaults, Knob, nearest, number, one_of, resolve, whole_number
+
+__all__ = [
+    "API_VERSION",
+    "BASE_MODELS",
+    "BUILD_PHASE",
+    "CannotStack",
+    "Case",
+    "CaseContext",
+    "CheckingWorkload",
+    "Claim",
+    "ClaimKind",
+    "Contract",
+    "DISTRIBUTION",
+    "Defaults",
+    "ENTRY_POINT_GROUP",
+    "Executor",
+    "ExecutorOptions",
+    "ExecutorSpec",
+    "FAILED",
+    "Form",
+    "HarnessError",
+    "Incorrect",
+    "Json",
+    "Knob",
+    "LANES",
+    "Lane",
+    "Limits",
+    "Metric",
+    "NotApplicable",
+    "Outcome",
+    "PROJECT",
+    "Phase",
+    "Reply",
+    "Reporter",
+    "Row",
+    "RunInfo",
+    "STATUSES",
+    "Skip",
+    "StackingWorkload",
+    "Stage",
+    "Status",
+    "Suite",
+    "Technique",
+    "OpenCase",
+    "Unavailable",
+    "Unit",
+    "UsageError",
+    "WARNING",
+    "Workload",
+    "WorkloadSpec",
+    "check_id",
+    "hookimpl",
+    "nearest",
+    "number",
+    "one_of",
+    "phase_metrics",
+    "resolve",
+    "whole_number",
+]

@@ -1,0 +1,64 @@
+"""The protocol of executors, and what they are handed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from harness.api._records import Case, Reply
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Hard limits of one case: wall seconds, and bytes of private memory above the worker's baseline."""
+
+    time_s: float
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutorOptions:
+    """What an executor is made with: worker slots, limits, the cache folder, modules worth importing once."""
+
+    jobs: int
+    limits: Limits
+    cache: Path
+    preload: Sequence[str]
+    rounds: int
+    device: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """What an executor is handed: one case of the accuracy or memory lane, or the contestants of one timed block.
+
+    To an executor that ``stacks`` it may also be several seeds and trials of one contestant in the accuracy lane.
+    The cases of a time unit are interleaved and ``cases[0]`` is the baseline they are paired with. A ``prepare``
+    unit names a workload by one of its cases and only makes what its cases share.
+    """
+
+    cases: tuple[Case, ...]
+    prepare: bool = False
+
+
+class Executor(Protocol):
+    """Runs units. Single-threaded from the caller's side: ``submit`` until ``slots`` are full, then ``wait``.
+
+    One that has an attribute ``stacks`` which is true takes several seeds and trials of a contestant in one unit.
+    """
+
+    slots: int
+
+    def submit(self, unit: Unit) -> None:
+        """Start a unit; never blocks on its result."""
+
+    def wait(self, timeout_s: float | None = None) -> list[tuple[Unit, list[Reply]]]:
+        """Block until at least one unit is finished (or the timeout) and return the finished ones."""
+
+    def running(self) -> list[tuple[Case, str]]:
+        """Cases under way and the phase each is in."""
+
+    def close(self) -> None:
+        """End everything that still runs, with all its descendants; idempotent."""

@@ -1,0 +1,202 @@
+"""What plugins declare: frozen specs whose form is checked when they are made."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import pluggy
+
+from harness.api._records import Json, Lane
+
+API_VERSION: Final = 1
+"""The plugin interface this host speaks; a plugin states the one it was written for as ``HARNESS_API``."""
+
+PROJECT: Final = "harness"
+"""The pluggy project name, and the prefix of the entry-point group."""
+
+ENTRY_POINT_GROUP: Final = "harness.plugins"
+
+DISTRIBUTION: Final = "technique-harness"
+"""The name of the host's distribution on a package index."""
+
+BASE_MODELS: Final = "base-models"
+"""The folder of the cache in which trained base models lie."""
+
+hookimpl = pluggy.HookimplMarker(PROJECT)
+"""Marks a function of a plugin module as the implementation of the hook of the same name."""
+
+
+_ID = re.compile(r"[a-z0-9]+([.+-][a-z0-9]+)*")
+_METRIC_ID = re.compile(r"[a-z][a-z0-9_]*")
+
+BUILD_PHASE: Final = "build"
+"""The phase that every case has: loading the model and initialising the technique."""
+
+
+def check_id(value: str, what: str) -> str:
+    """Return ``value`` if it is a well-formed id; raise ValueError naming the rule otherwise."""
+    if not isinstance(value, str) or not _ID.fullmatch(value):
+        raise ValueError(f"{what} id {value!r}: expected lower-case words joined by '-', '.' or '+', like 'init-a'")
+    return value
+
+
+def _check_target(value: str, what: str) -> None:
+    module, _, name = value.partition(":")
+    if not module or not name:
+        raise ValueError(f"{what} target {value!r}: expected 'package.module:attribute'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Technique:
+    """A method under test, as its plugin declares it.
+
+    ``target`` names a callable ``'package.module:attribute'`` that takes ``params`` as keyword arguments and
+    returns an object that fulfils ``contract``; it is imported only in the process that runs a case. It raises
+    `UsageError` for a value that makes no sense: one that a user fixed is then refused before the run.
+    ``space`` maps a parameter, of the technique or of the workload's protocol, to the values tuning may try in
+    place of the suite's grid. ``requires`` lists pip requirements beyond those of the plugin itself.
+    """
+
+    id: str
+    contract: str
+    target: str
+    summary: str
+    reference: str = ""
+    params: Mapping[str, Json] = field(default_factory=dict)
+    space: Mapping[str, Sequence[Json]] = field(default_factory=dict)
+    requires: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        check_id(self.id, "technique")
+        check_id(self.contract, "contract")
+        _check_target(self.target, f"technique {self.id!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contract:
+    """What techniques of a family must be, as the family that owns the contract declares it.
+
+    ``protocol`` names the `typing.Protocol` class ``'package.module:Name'`` that a technique's target must return an
+    instance of; the worker refuses one that lacks a member. ``phases`` maps the name of each phase in which cost may
+    be measured to the words for one of its calls (``{"train": "a training step"}``); the host derives from each
+    phase the metrics of `phase_metrics`. Raises ValueError for an id, a target or a phase that is not well-formed.
+    """
+
+    id: str
+    protocol: str
+    summary: str
+    phases: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        check_id(self.id, "contract")
+        _check_target(self.protocol, f"contract {self.id!r}")
+        for phase in self.phases:
+            if not _METRIC_ID.fullmatch(phase):
+                raise ValueError(f"contract {self.id!r}: phase {phase!r}: expected snake_case, like 'train'")
+            if phase == BUILD_PHASE:
+                raise ValueError(f"contract {self.id!r}: phase {phase!r} is the host's: every case is built")
+
+
+def phase_metrics(phase: str, call: str) -> tuple[Metric, ...]:
+    """Return the metrics of a phase, of which ``call`` says what one call is: time, throughput and two peaks of memory."""
+    return (
+        Metric(id=f"{phase}_time", unit="s", higher_is_better=False, lane="time", summary=f"median of {call}"),
+        Metric(
+            id=f"{phase}_throughput",
+            unit="samples/s",
+            higher_is_better=True,
+            lane="time",
+            summary=f"samples a second of {call}",
+        ),
+        Metric(
+            id=f"{phase}_tensor_peak",
+            unit="B",
+            higher_is_better=False,
+            lane="memory",
+            summary=f"bytes of live tensors at the peak of {call}",
+        ),
+        Metric(
+            id=f"{phase}_process_peak",
+            unit="B",
+            higher_is_better=False,
+            lane="memory",
+            summary=f"bytes taken from the system at the peak of {call}",
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkloadSpec:
+    """A standard problem, as the judge declares it.
+
+    ``target`` names a class without constructor arguments that fulfils `Workload`. ``settings`` are the
+    protocol's defaults (steps, batch size, learning rate), best made by `harness.judge.settings.defaults_of`; suites
+    and tuning may override them and nothing else. ``small`` are settings at which a case takes about a second: the
+    conformance tests use them. ``metrics`` are what the accuracy lane emits, exactly; ``phases`` are those of the
+    contract that the memory and time lanes step through.
+    ``version`` is raised by hand whenever numbers of before and after must not be compared. ``stacks`` says that the
+    workload fulfils `StackingWorkload`: it evaluates several seeds of a technique together. ``preload`` names modules
+    that a case would import only while it runs, and so count in its time and memory, as the first step of an optimiser
+    does ``torch._dynamo`` (two seconds, 70 MB): they are imported once, before any case.
+    """
+
+    id: str
+    contract: str
+    target: str
+    summary: str
+    version: int
+    metrics: Sequence[str]
+    phases: Sequence[str]
+    settings: Mapping[str, Json] = field(default_factory=dict)
+    small: Mapping[str, Json] = field(default_factory=dict)
+    requires: Sequence[str] = ()
+    stacks: bool = False
+    preload: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        check_id(self.id, "workload")
+        check_id(self.contract, "contract")
+        _check_target(self.target, f"workload {self.id!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A measured quantity: its unit as stored, which direction is better, and the lane it comes from."""
+
+    id: str
+    unit: str
+    higher_is_better: bool
+    summary: str
+    lane: Lane
+
+    def __post_init__(self) -> None:
+        if not _METRIC_ID.fullmatch(self.id):
+            raise ValueError(f"metric id {self.id!r}: expected snake_case, like 'train_throughput'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reporter:
+    """An output format of ``harness run --format``; ``target`` takes a `harness.analysis.RunView`, returns text."""
+
+    id: str
+    target: str
+    summary: str
+
+    def __post_init__(self) -> None:
+        _check_target(self.target, f"reporter {self.id!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutorSpec:
+    """A way to run cases; ``target`` is called with `ExecutorOptions` and returns an `Executor`."""
+
+    id: str
+    target: str
+    summary: str
+
+    def __post_init__(self) -> None:
+        check_id(self.id, "executor")
+        _check_target(self.target, f"executor {self.id!r}")

@@ -1,0 +1,139 @@
+"""Values that people give: which ones a technique's parameter or a workload's setting takes, and how one is refused."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import math
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.api._errors import UsageError
+from harness.api._records import Json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Knob:
+    """A setting as it is declared: its name, kind, default, range, and one line that says what it does.
+
+    ``kind`` is ``"whole number"``, ``"number"`` or ``"text"``. ``least`` and ``most`` are bounds that a value may
+    equal, ``above`` and ``below`` bounds that it may not. ``choices``, where there are any, are all that is taken.
+    """
+
+    name: str
+    kind: str
+    default: Json
+    about: str
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    below: float | None = None
+    choices: Sequence[Json] = ()
+
+    def __post_init__(self) -> None:
+        if problem := self.problem(self.default):
+            raise ValueError(f"the default is out of its own range: {problem}")
+
+    @property
+    def expected(self) -> str:
+        """Return the values that are taken, in words: ``a whole number, more than 0``."""
+        if self.choices:
+            return f"one of {', '.join(map(repr, self.choices))}"
+        kind = {"whole number": "a whole number", "number": "a number", "text": "a text"}[self.kind]
+        bounds = (
+            ("at least", self.least),
+            ("more than", self.above),
+            ("at most", self.most),
+            ("less than", self.below),
+        )
+        return ", ".join([kind, *(f"{words} {bound:g}" for words, bound in bounds if bound is not None)])
+
+    def problem(self, value: Json) -> str:
+        """Return what is wrong with a value and what was expected, in one line; an empty text where it is right."""
+        return "" if self._takes(value) else f"setting {self.name} = {value!r}: expected {self.expected}"
+
+    def _takes(self, value: Json) -> bool:
+        if self.choices:
+            return any(value == choice and type(value) is type(choice) for choice in self.choices)
+        if self.kind == "text":
+            return isinstance(value, str)
+        if isinstance(value, bool) or not isinstance(value, int if self.kind == "whole number" else int | float):
+            return False
+        return (
+            math.isfinite(value)
+            and (self.least is None or value >= self.least)
+            and (self.most is None or value <= self.most)
+            and (self.above is None or value > self.above)
+            and (self.below is None or value < self.below)
+        )
+
+
+class Defaults(dict[str, Json]):
+    """A workload's settings with their defaults by name; ``knobs`` hold the kind, range and line of each."""
+
+    def __init__(self, knobs: Iterable[Knob]) -> None:
+        self.knobs = tuple(knobs)
+        super().__init__({knob.name: knob.default for knob in self.knobs})
+
+
+def whole_number(name: str, value: object, *, least: int = 1, most: int | None = None) -> int:
+    """Return ``value`` if it is a whole number from ``least`` to ``most``; raise UsageError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least or (most is not None and value > most):
+        bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise UsageError(f"{name} = {value!r}: expected a whole number {bounds}")
+    return value
+
+
+def number(
+    name: str, value: object, *, least: float = -math.inf, below: float = math.inf, above: float = -math.inf
+) -> float:
+    """Return ``value`` as a float if it is finite, at least ``least``, above ``above`` and below ``below``.
+
+    Raises UsageError otherwise.
+    """
+    right = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not right or not (least <= value < below and value > above):  # type: ignore[operator]  # checked just before
+        bounds = (("at least", least), ("more than", above), ("less than", below))
+        words = [f"{text} {bound:g}" for text, bound in bounds if math.isfinite(bound)]
+        raise UsageError(f"{name} = {value!r}: expected {', '.join(['a finite number', *words])}")
+    return float(value)  # type: ignore[arg-type]  # checked above
+
+
+def one_of(name: str, value: object, choices: Sequence[object]) -> Any:
+    """Return ``value`` if it is among ``choices``; raise UsageError with the nearest one otherwise."""
+    if not any(value == choice and type(value) is type(choice) for choice in choices):
+        hint = nearest(str(value), map(str, choices)) if isinstance(value, str) else ""
+        raise UsageError(f"{name} = {value!r}: expected one of {', '.join(map(repr, choices))}{hint}")
+    return value
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ``; did you mean 'x'?`` for the nearest known name (short names count), or an empty text."""
+    names = list(known)
+    shorts = {full.rpartition("/")[2]: full for full in names}
+    close = difflib.get_close_matches(name, [*names, *shorts], n=1, cutoff=0.5)
+    return f"; did you mean {shorts.get(close[0], close[0])!r}?" if close else ""
+
+
+def resolve(target: str) -> Any:
+    """Import and return what a target ``package.module:attribute`` names.
+
+    Raises ImportError or AttributeError where there is none.
+    """
+    module, _, name = target.partition(":")
+    return operator.attrgetter(name)(importlib.import_module(module))
+
+
+def plain(values: Mapping[str, Json]) -> dict[str, Json]:
+    """Return a deep copy of JSON values in which every mapping is a dict and every sequence a list."""
+    return {key: _plain(value) for key, value in values.items()}
+
+
+def _plain(value: Json) -> Json:
+    if isinstance(value, Mapping):
+        return plain(value)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(item) for item in value]
+    return value

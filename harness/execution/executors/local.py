@@ -1,0 +1,289 @@
+"""Runs each case in a process of its own on this machine, and survives whatever the case does.
+
+One loop waits for workers' messages, for their ends and for their deadlines; it never spins and never blocks on a
+case. A unit is a small script that is resumed whenever the worker it waits for has answered or ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import selectors
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from harness.api import Case, ExecutorOptions, Reply, Unit
+from harness.execution import block
+from harness.execution import case as lanes
+from harness.execution.isolation.client import Launch, Launcher, LauncherLost
+from harness.execution.isolation.handle import Worker, memory_use
+from harness.execution.isolation.messages import Job, Message, Task
+from harness.execution.units import evaluated_alone, multiplied, share_out
+from harness.measure.memory import LINUX
+from harness.measure.processors import quietest
+
+WATCH_S: Final = 0.25
+"""How often memory is looked at, where it is limited."""
+
+Script = Generator[Worker, Message | Reply, list[Reply]]
+
+
+@dataclass(eq=False, kw_only=True)
+class _Running:
+    """A unit under way, and the worker that has to answer before it goes on."""
+
+    unit: Unit
+    script: Script
+    waits_for: Worker | None = None
+
+
+class LocalExecutor:
+    """Fulfils `harness.api.Executor` with forked workers (fresh interpreters where the device forbids a fork)."""
+
+    def __init__(self, options: ExecutorOptions) -> None:
+        self.slots = options.jobs
+        self.stacks = True
+        self._options = options
+        self._selector = selectors.DefaultSelector()
+        self._launcher: Launcher | None = None
+        self._workers: dict[int, Worker] = {}
+        self._units: list[_Running] = []
+        self._finished: list[tuple[Unit, list[Reply]]] = []
+        self._numbers = itertools.count()
+        self._watched = time.monotonic()
+
+    def submit(self, unit: Unit) -> None:
+        """Start a unit; never blocks on its result."""
+        case = unit.cases[0]
+        if unit.prepare:
+            script = self._single(case, "prepare")
+        elif case.lane == "time":
+            script = self._timed(unit.cases)
+        elif len(unit.cases) > 1:
+            script = self._stacked(unit.cases)
+        elif case.lane == "memory" and not case.device.startswith("cuda"):
+            script = self._memory(case)
+        else:
+            script = self._single(case, "evaluate" if case.lane == "accuracy" else "tensor_peak")
+        running = _Running(unit=unit, script=script)
+        self._units.append(running)
+        self._resume(running, None)
+
+    def wait(self, timeout_s: float | None = None) -> list[tuple[Unit, list[Reply]]]:
+        """Block until at least one unit is finished (or the timeout) and return the finished ones."""
+        end = None if timeout_s is None else time.monotonic() + timeout_s
+        while self._units and not self._finished:
+            left = None if end is None else end - time.monotonic()
+            if left is not None and left <= 0:
+                break
+            self._turn(left)
+        finished, self._finished = self._finished, []
+        return finished
+
+    def running(self) -> list[tuple[Case, str]]:
+        """Cases under way and the phase each is in; of a timed block the one whose turn it is."""
+        workers = (running.waits_for for running in self._units)
+        return [(worker.job.case, worker.phase) for worker in workers if worker is not None]
+
+    def close(self) -> None:
+        """End everything that still runs, with all its descendants; idempotent."""
+        if self._launcher is not None:
+            self._selector.unregister(self._launcher.control)
+            self._launcher.close()
+            self._launcher = None
+        for worker in self._workers.values():
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(worker.channel)
+            worker.close()
+        self._workers.clear()
+        self._units.clear()
+        self._selector.close()
+
+    # ---------------------------------------------------------------------------------------- scripts
+
+    def _single(self, case: Case, task: Task) -> Script:
+        reply = yield self._start(case, task)
+        assert isinstance(reply, Reply)
+        return [reply]
+
+    def _stacked(self, cases: Sequence[Case]) -> Script:
+        """One worker for all seeds; where that does not end well, one for each, so that a seed costs only itself."""
+        worker = self._start(cases[0], "stack", cases[1:])
+        reply = yield worker
+        assert isinstance(reply, Reply)
+        if reply.status == "ok":
+            return share_out(worker.stacked, reply)
+        replies = []
+        for case in cases:
+            [alone] = yield from self._single(case, "evaluate")
+            replies.append(evaluated_alone(alone, reply))
+        return replies
+
+    def _memory(self, case: Case) -> Script:
+        """Two workers, one after the other: a profiler would be part of what the system sees of the process."""
+        replies: list[Reply] = []
+        for task in lanes.PEAK_TASKS:
+            [reply] = yield from self._single(case, task)
+            replies.append(reply)
+            if reply.status != "ok":
+                break
+        return [lanes.merge_peaks(replies)]
+
+    def _timed(self, cases: Sequence[Case]) -> Script:
+        """One worker a contestant, all alive until the block ends, each computing only in its turn.
+
+        All stay on one processor: left alone they settle on different ones, and whatever else runs on one of those
+        slows down some of them and not the others.
+        """
+        workers: dict[int, Worker] = {}
+        processor = quietest() if cases[0].device == "cpu" else None
+        turns = block.run(cases, self._options.rounds)
+        turn = next(turns)
+        while True:
+            if turn.act == "open":
+                workers[turn.contestant] = self._start(cases[turn.contestant], "contest", processor=processor)
+            worker = workers[turn.contestant]
+            worker.ask({"turn": turn.act})
+            answer = yield worker
+            try:
+                turn = turns.send(answer)
+            except StopIteration as end:
+                return list(end.value)
+
+    def _resume(self, running: _Running, answer: Message | Reply | None) -> None:
+        """Let a unit's script go on until it waits for something that has not come yet."""
+        while True:
+            try:
+                worker = next(running.script) if answer is None else running.script.send(answer)
+            except StopIteration as end:
+                self._units.remove(running)
+                self._finished.append((running.unit, end.value))
+                return
+            answer = worker.end  # a contestant may have died while others had their turns
+            if answer is None:
+                running.waits_for = worker
+                return
+
+    def _deliver(self, worker: Worker, answer: Message | Reply) -> None:
+        for running in self._units:
+            if running.waits_for is worker:
+                running.waits_for = None
+                self._resume(running, answer)
+                return
+
+    # ------------------------------------------------------------------------------------------- loop
+
+    def _turn(self, timeout_s: float | None) -> None:
+        """Wait for the next event, or until something is due, and deal with it."""
+        for key, _ in self._selector.select(self._patience(timeout_s)):
+            if isinstance(key.data, Launcher):
+                self._hear(key.data)
+            elif key.data.number in self._workers:
+                self._read(key.data)
+        now = time.monotonic()
+        if self._launcher is not None and self._launcher.due is not None and now >= self._launcher.due:
+            self._launcher.kill_imports()
+        for worker in self._workers.values():
+            if worker.overdue(now):
+                limit = worker.job.limits.time_s
+                self._end(worker, Reply(status="timeout", reason=f"timeout after {limit:g} s{worker.where}"))
+        if now - self._watched >= WATCH_S:
+            self._watched = now
+            self._watch_memory()
+
+    def _patience(self, timeout_s: float | None) -> float | None:
+        now = time.monotonic()
+        due = [worker.deadline - now for worker in self._workers.values() if worker.deadline is not None]
+        if any(worker.baseline is not None for worker in self._workers.values()):
+            due.append(self._watched + WATCH_S - now)
+        if self._launcher is not None and self._launcher.due is not None:
+            due.append(self._launcher.due - now)
+        if timeout_s is not None:
+            due.append(timeout_s)
+        return max(0.0, min(due)) if due else None
+
+    def _hear(self, launcher: Launcher) -> None:
+        """Take note of workers that were started or have ended."""
+        control = launcher.control
+        try:
+            reports = launcher.news()
+        except LauncherLost as error:
+            self._lose(str(error))
+            return
+        if launcher.control is not control:
+            self._selector.unregister(control)
+            self._selector.register(launcher.control, selectors.EVENT_READ, launcher)
+        for report in reports:
+            worker = self._workers[report["id"]]
+            if "pid" in report:
+                worker.started(report["pid"])
+            elif "refused" in report:
+                self._retire(worker, Reply(status="lost", reason=f"no process could be started: {report['refused']}"))
+            else:
+                self._read(worker)
+                self._retire(worker, worker.verdict(report["status"], report["cpu_s"]))
+
+    def _read(self, worker: Worker) -> None:
+        """Take what a worker has sent."""
+        for answer in worker.receive():
+            self._deliver(worker, answer)
+        if worker.closed:
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(worker.channel)
+
+    def _retire(self, worker: Worker, reply: Reply) -> None:
+        """A worker is gone: let go of it and tell the unit that waits for it."""
+        del self._workers[worker.number]
+        with contextlib.suppress(KeyError):
+            self._selector.unregister(worker.channel)
+        worker.close()
+        worker.end = reply
+        self._deliver(worker, reply)
+
+    def _end(self, worker: Worker, why: Reply) -> None:
+        """Have a worker killed; its end is reported as any other."""
+        worker.condemn(why)
+        if self._launcher is not None:
+            self._launcher.kill(worker.number)
+
+    def _lose(self, why: str) -> None:
+        """The fork server is gone, and the kernel has taken its workers with it; the next case starts another."""
+        assert self._launcher is not None
+        self._selector.unregister(self._launcher.control)
+        self._launcher.close()
+        self._launcher = None
+        for worker in list(self._workers.values()):
+            worker.kill_descendants()
+            self._retire(worker, Reply(status="lost", reason=why))
+
+    def _watch_memory(self) -> None:
+        """Kill workers whose limit the kernel's own did not hold, by shared memory or with the help of children."""
+        for worker in self._workers.values():
+            limit, baseline = worker.job.limits.memory_bytes, worker.baseline
+            if limit is None or baseline is None or worker.pid is None:
+                continue
+            use = memory_use(worker.pid, baseline)
+            if use > limit:
+                self._end(worker, Reply(status="oom", reason=f"{use:,} bytes in use{worker.where}, limit {limit:,}"))
+
+    # ---------------------------------------------------------------------------------------- workers
+
+    def _start(self, case: Case, task: Task, others: Sequence[Case] = (), *, processor: int | None = None) -> Worker:
+        limits = multiplied(self._options.limits, 1 + len(others))
+        cache = self._options.cache
+        job = Job(case=case, task=task, cache=cache, limits=limits, others=tuple(others), processor=processor)
+        worker, theirs = Worker.create(next(self._numbers), job)
+        self._workers[worker.number] = worker
+        self._selector.register(worker.channel, selectors.EVENT_READ, worker)
+        self._served().launch(Launch(id=worker.number, channel=theirs, output=worker.output))
+        return worker
+
+    def _served(self) -> Launcher:
+        """The fork server, started when first needed."""
+        if self._launcher is None:
+            afresh = not LINUX or self._options.device != "cpu"
+            self._launcher = Launcher(afresh=afresh, preload=self._options.preload)
+            self._selector.register(self._launcher.control, selectors.EVENT_READ, self._launcher)
+        return self._launcher

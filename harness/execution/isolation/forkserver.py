@@ -1,0 +1,221 @@
+"""A small fork server: imports what cases share once, then forks a worker a case and reports how each ended.
+
+It only ever imports, never computes: a fork of a process that has run threads may hang. When the runner goes away,
+even by ``kill -9``, it ends every worker with all its descendants, and then itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import importlib
+import os
+import selectors
+import signal
+import socket
+import sys
+import threading
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NoReturn
+
+import psutil
+
+from harness.execution.isolation import worker
+from harness.execution.isolation.messages import Lines, Message, encode
+from harness.measure.memory import LINUX
+
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_CHILD_SUBREAPER: Final = 36
+
+EXEC_FAILED: Final = 71
+
+
+def command(module: str, *arguments: int) -> list[str]:
+    """How the ``main`` of a module is run in a Python that imports from where this one does."""
+    path = [str(Path(entry).absolute()) for entry in sys.path]
+    numbers = ", ".join(map(str, arguments))
+    return [sys.executable, "-c", f"import sys; sys.path[:] = {path!r}; from {module} import main; main({numbers})"]
+
+
+def main(control: int) -> NoReturn:
+    """Serve the runner at the other end of the socket ``control`` until it closes."""
+    zygote = _Zygote(socket.socket(fileno=control))
+    zygote.start()
+    zygote.serve()
+    zygote.end_all()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+class _Zygote:
+    """The loop between the runner's requests and the deaths of workers."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._lines = Lines()
+        self._descriptors: deque[int] = deque()
+        self._cases: dict[int, int] = {}
+        """Ids of the runner by process id."""
+        self._afresh = False
+
+    def start(self) -> None:
+        """Take the configuration, import what is to be shared, and say so."""
+        # While importing nothing is read from the runner, so only the kernel can tell of its end.
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)  # orphans of a case come here, whatever session they fled to
+        config = self._configuration()
+        if not config["afresh"]:
+            _preload(config["preload"])
+        self._afresh = config["afresh"] or _threads() > 1
+        self._wake, wakeup = socket.socketpair()
+        for end in (self._wake, wakeup):
+            end.setblocking(False)
+        self._wakeup = wakeup
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
+        gc.collect()
+        gc.freeze()  # a worker's collector then leaves the shared pages alone
+        _prctl(_PR_SET_PDEATHSIG, 0)
+        self._send({"ready": True, "afresh": self._afresh})
+
+    def _configuration(self) -> Message:
+        while data := self._control.recv(1 << 16):
+            for message in self._lines.feed(data):
+                return message
+        sys.exit("the runner left before it said what to import")
+
+    def serve(self) -> None:
+        """Until the runner closes its end."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._control, selectors.EVENT_READ)
+            selector.register(self._wake, selectors.EVENT_READ)
+            while True:
+                ready = {key.fileobj for key, _ in selector.select()}
+                if self._wake in ready:
+                    with contextlib.suppress(BlockingIOError):
+                        self._wake.recv(4096)
+                    self._reap()
+                if self._control in ready and not self._obey(selector):
+                    return
+
+    def end_all(self) -> None:
+        """Kill every worker, and whatever descends from one, until nothing is left."""
+        for pid in self._cases:
+            _kill_group(pid)
+        while _kill_children():
+            with contextlib.suppress(ChildProcessError):
+                os.wait4(-1, 0)
+
+    def _obey(self, selector: selectors.BaseSelector) -> bool:
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self._control, 1 << 16, 64)
+        except ConnectionResetError:
+            return False
+        self._descriptors += descriptors
+        for message in self._lines.feed(data):
+            if "launch" in message:
+                self._launch(message["launch"], selector)
+            else:
+                for pid, number in self._cases.items():
+                    if number == message["kill"]:
+                        _kill_group(pid)
+                        _kill(pid)  # it may not lead its group yet
+        return bool(data)
+
+    def _launch(self, number: int, selector: selectors.BaseSelector) -> None:
+        channel, output = self._descriptors.popleft(), self._descriptors.popleft()
+        parent = os.getpid()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._send({"id": number, "refused": str(error)})
+        else:
+            if pid == 0:
+                try:
+                    selector.close()
+                    self._leave(parent)
+                    _become_worker(channel, output, self._afresh)
+                finally:
+                    os._exit(EXEC_FAILED)
+            self._cases[pid] = number
+            self._send({"id": number, "pid": pid})
+        finally:
+            os.close(channel)
+            os.close(output)
+
+    def _leave(self, parent: int) -> None:
+        """In the child: drop what is the zygote's, and die with it."""
+        os.setsid()
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(EXEC_FAILED)
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for end in (self._control, self._wake, self._wakeup):
+            end.close()
+
+    def _reap(self) -> None:
+        """Report the workers that have ended; nothing of theirs outlives them."""
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+                if pid == 0:
+                    break
+                number = self._cases.pop(pid, None)
+                if number is not None:
+                    _kill_group(pid)
+                    self._send({"id": number, "status": status, "cpu_s": usage.ru_utime + usage.ru_stime})
+        if not self._cases:
+            _kill_children()  # orphans that left their worker's process group: now they are nobody's
+
+    def _send(self, message: Message) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its end is then read as well
+            self._control.sendall(encode(message))
+
+
+def _preload(modules: Sequence[str]) -> None:
+    """Import; one that fails is left to the case that needs it, which says why."""
+    for module in ("torch", *modules):
+        try:
+            importlib.import_module(module)
+        except BaseException as error:  # SystemExit too
+            sys.stderr.write(f"preload of {module}: {type(error).__name__}: {error}\n")
+
+
+def _become_worker(channel: int, output: int, afresh: bool) -> NoReturn:
+    if afresh:
+        os.set_inheritable(channel, True)
+        os.set_inheritable(output, True)
+        os.execv(sys.executable, command("harness.execution.isolation.worker", channel, output))
+    worker.main(channel, output)
+
+
+def _kill_group(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _kill_children() -> bool:
+    """Kill all descendants; whether there were any."""
+    children = psutil.Process().children(recursive=True)
+    for child in children:
+        _kill(child.pid)
+    return bool(children)
+
+
+def _threads() -> int:
+    """How many threads this process has; an import may have started some unseen by Python."""
+    return len(list(Path("/proc/self/task").iterdir())) if LINUX else threading.active_count()
+
+
+def _prctl(option: int, argument: int) -> None:
+    if LINUX:
+        ctypes.CDLL(None).prctl(option, argument, 0, 0, 0)

@@ -1,0 +1,246 @@
+"""Workloads of the contract ``control``, small enough that every text can be listed: brackets, and a verifier."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import ClassVar, Final
+
+import torch
+from torch import Tensor
+
+from harness.api import WARNING, CaseContext, Incorrect, Json, OpenCase, Outcome, Phase
+from harness.families.control.checks import DEVIATIONS, Truth, distance, worst
+from harness.families.control.contract import ControlTask, ControlTechnique, Population, Text
+from harness.families.control.settings import Settings, VerifierSettings
+from harness.judge.seeds import generator
+from harness.judge.settings import read_settings
+
+GATE_RUNS: Final = 60
+GATE_PARTICLES: Final = 10
+"""Populations that weights are tested on, and texts of each."""
+
+
+class ControlWorkload(ABC):
+    """Fulfils `harness.api.Workload`: a random model of order 1, drawn from the seed, and what its texts are to be."""
+
+    vocabulary: int
+    length: int
+    settings: ClassVar[type[Settings]] = Settings
+
+    @abstractmethod
+    def task(self, seed: int, settings: Settings) -> ControlTask:
+        """What is asked, of this seed."""
+
+    @abstractmethod
+    def values(self, seed: int, texts: Tensor) -> Tensor:
+        """1[allowed] g of whole texts ``(n, T)``: float64 ``(n,)``."""
+
+    def metrics(self, seed: int, runs: Sequence[Population]) -> Mapping[str, float]:  # noqa: ARG002
+        """What is particular to the workload."""
+        return {}
+
+    def check_settings(self, settings: Mapping[str, Json]) -> None:
+        """Raise UsageError for values that make no sense."""
+        read_settings(self.settings, settings)
+
+    def prepare(self, context: CaseContext) -> None:
+        """There is nothing to prepare, whatever the workload."""
+        del context
+
+    def evaluate(self, technique: ControlTechnique, context: CaseContext) -> Outcome:
+        """Generate populations and hold them against the truth. Raises Incorrect where the gate does."""
+        settings = read_settings(self.settings, context.settings)
+        truth = self.truth(context.seed)
+        with context.phase("check"):
+            notes = gate(technique, context.seed)
+        task = self.task(context.seed, settings)
+        draw = generator(context.seed, "control draws")
+        with context.phase("generate"):
+            runs = [technique.generate(task, draw) for _ in range(settings.populations)]
+        tokens = settings.populations * settings.particles * self.length
+        # who weighs nothing estimates nothing, which is wrong by all of it
+        estimates = [one.evidence if technique.weighted else 0.0 for one in runs]
+        evidence = torch.tensor(estimates, dtype=torch.float64) / truth.evidence
+        return Outcome(
+            metrics={
+                "posterior_distance": 100 * distance(runs, truth),
+                "evidence_bias": 100 * abs(float(evidence.mean()) - 1),
+                "evidence_error": 100 * float((evidence - 1).square().mean().sqrt()),
+                "constraint_evaluations": task.asked["constraint"] / tokens,
+                "verifier_evaluations": task.asked["verifier"] / tokens,
+                **self.metrics(context.seed, runs),
+            },
+            notes=notes,
+        )
+
+    def open(self, technique: ControlTechnique, context: CaseContext) -> OpenCase:
+        """One population, new draws every time."""
+        settings = read_settings(self.settings, context.settings)
+        task = self.task(context.seed, settings)
+        draw = generator(context.seed, "control draws")
+        run = Phase(run=lambda: technique.generate(task, draw), samples=settings.particles * self.length)
+        return OpenCase(phases={"infer": run})
+
+    def check(self, technique: ControlTechnique, context: CaseContext) -> None:
+        """The weights, where the technique says that they are right."""
+        read_settings(self.settings, context.settings)
+        gate(technique, context.seed)
+
+    def truth(self, seed: int) -> Truth:
+        """By listing all ``V ** T`` texts."""
+        size = self.vocabulary
+        texts = torch.cartesian_prod(*[torch.arange(size)] * self.length)
+        chances = model(seed, size)
+        before = torch.cat([torch.zeros(len(texts), 1, dtype=torch.long), texts[:, :-1]], 1)
+        mass = chances[before, texts].prod(1) * self.values(seed, texts)
+        evidence = float(mass.sum())
+        marginals = torch.stack(
+            [torch.zeros(size, dtype=torch.float64).index_add_(0, column, mass) for column in texts.unbind(1)]
+        )
+        return Truth(evidence=evidence, marginals=marginals / evidence)
+
+
+def gate(technique: ControlTechnique, seed: int) -> list[str]:
+    """Raise Incorrect where weights that are said to be right are not; a note of what was found.
+
+    On brackets with a verifier that is nowhere sure of itself, whatever the workload: weights there are bounded, so
+    that their means are close to normal.
+    """
+    if not isinstance(technique, ControlTechnique):
+        raise Incorrect("the technique lacks a member of the contract control")
+    judge = _Gate()
+    task, draw = (
+        judge.task(seed, Settings(particles=GATE_PARTICLES, populations=GATE_RUNS)),
+        generator(seed, "control gate"),
+    )
+    runs = [technique.generate(task, draw) for _ in range(GATE_RUNS)]
+    for one in runs:
+        if len(one.texts) != task.particles or len(one.weights) != task.particles:
+            raise Incorrect(f"it gave {len(one.texts)} texts where {task.particles} were asked for")
+    off, what = worst(runs, judge.truth(seed))
+    if not technique.weighted:
+        return [f"{WARNING}its samples are not distributed as what is wanted, by design"]
+    if off > DEVIATIONS:
+        raise Incorrect(f"the mean weight of {what} is off by {off:.1f} standard errors; {DEVIATIONS:g} are allowed")
+    return [f"gate: mean weights are off by at most {off:.1f} standard errors"]
+
+
+def model(seed: int, size: int) -> Tensor:
+    """Probabilities of the next token after each, float64 ``(V, V)``; a text begins as if after token 0."""
+    draw = generator(seed, "control model")
+    return (1.5 * torch.randn(size, size, generator=draw, dtype=torch.float64)).softmax(-1)
+
+
+class Brackets(ControlWorkload):
+    """Texts of six tokens in which brackets (tokens 0 and 1) are balanced; four letters may stand anywhere.
+
+    Few texts of the model are: asking of every token whether it may follow is the price of masking.
+    """
+
+    vocabulary, length = 6, 6
+
+    def task(self, seed: int, settings: Settings) -> ControlTask:
+        """A token may follow where the brackets can still be balanced."""
+        chances = model(seed, self.vocabulary).tolist()
+
+        def allowed(text: Text, token: int) -> bool:
+            depth = sum((one == 0) - (one == 1) for one in (*text, token))
+            return 0 <= depth <= self.length - len(text) - 1
+
+        return ControlTask(
+            vocabulary=self.vocabulary,
+            length=self.length,
+            particles=settings.particles,
+            _chances=lambda text: chances[text[-1] if text else 0],
+            _allowed=allowed,
+            _score=lambda _: 1.0,
+        )
+
+    def values(self, seed: int, texts: Tensor) -> Tensor:  # noqa: ARG002
+        """1 where balanced."""
+        depths = ((texts == 0).long() - (texts == 1).long()).cumsum(1)
+        return ((depths >= 0).all(1) & (depths[:, -1] == 0)).double()
+
+
+class _Gate(Brackets):
+    """Brackets, and a verifier with mild and noisy opinions on token 2."""
+
+    length = 5
+
+    def task(self, seed: int, settings: Settings) -> ControlTask:
+        """What is allowed, and what is liked."""
+
+        def score(text: Text) -> float:
+            noise = 0.3 * _normal(seed, text) if len(text) < self.length else 0.0
+            return math.exp(noise - 0.4 * sum(one == 2 for one in text))
+
+        return replace(super().task(seed, settings), _score=score)
+
+    def values(self, seed: int, texts: Tensor) -> Tensor:
+        """Balanced, times what is liked of whole texts."""
+        return super().values(seed, texts) * (-0.4 * (texts == 2).sum(1)).double().exp()
+
+
+class Verifier(ControlWorkload):
+    """Find a hidden text of eight tokens, of four, with a verifier that is sure of itself and, early on, perhaps wrong.
+
+    It scores exp(-SURE * differences), times noise that a beginning always gets and a whole text never does: the more
+    of it, the less is what it likes early what is right in the end.
+    """
+
+    vocabulary, length = 4, 8
+
+    settings = VerifierSettings
+
+    SURE: Final = 1.5
+
+    def task(self, seed: int, settings: Settings) -> ControlTask:
+        """Nothing is forbidden."""
+        assert isinstance(settings, VerifierSettings)
+        chances = model(seed, self.vocabulary).tolist()
+        hidden = self.hidden(seed).tolist()
+
+        def score(text: Text) -> float:
+            differences = sum(one != other for one, other in zip(text, hidden, strict=False))
+            noise = settings.noise * _normal(seed, text) if len(text) < self.length else 0.0
+            return math.exp(noise - self.SURE * differences)
+
+        return ControlTask(
+            vocabulary=self.vocabulary,
+            length=self.length,
+            particles=settings.particles,
+            _chances=lambda text: chances[text[-1] if text else 0],
+            _allowed=lambda _, __: True,
+            _score=score,
+        )
+
+    def hidden(self, seed: int) -> Tensor:
+        """The text that is looked for, ``(T,)``."""
+        return torch.randint(self.vocabulary, (self.length,), generator=generator(seed, "control hidden"))
+
+    def values(self, seed: int, texts: Tensor) -> Tensor:
+        """The score of whole texts, which is free of noise."""
+        return (-self.SURE * (texts != self.hidden(seed)).sum(1)).double().exp()
+
+    def metrics(self, seed: int, runs: Sequence[Population]) -> Mapping[str, float]:
+        """How good the best text of a population is, and how many are different."""
+        hidden = self.hidden(seed).tolist()
+        best = [
+            max(sum(one == other for one, other in zip(text, hidden, strict=True)) for text in run.texts)
+            for run in runs
+        ]
+        return {
+            "best_match": 100 * sum(best) / (len(runs) * self.length),
+            "distinct": 100 * sum(len(set(run.texts)) / len(run.texts) for run in runs) / len(runs),
+        }
+
+
+def _normal(seed: int, text: Text) -> float:
+    """A normal number that a text always gets (Box and Muller)."""
+    digest = hashlib.sha256(f"{seed} {text}".encode()).digest()
+    first, second = ((int.from_bytes(digest[at : at + 8], "big") + 1) / 2**64 for at in (0, 8))
+    return math.sqrt(-2 * math.log(min(first, 1.0))) * math.cos(2 * math.pi * second)

@@ -1,0 +1,98 @@
+"""The texts of the contract ``decode``: Python's documentation and library, as numbers of characters, and prompts.
+
+The last tenth of each kind is held out: prompts and the loss of a model come from there, what it is trained on from
+the rest. The texts change with the release of Python, and so does their digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sysconfig
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from harness.api import Json
+from harness.families.decode.settings import CATEGORIES, MIXED
+from harness.judge.cache import key_of, load_or_make, sources_of
+from harness.judge.datasets import releases
+from harness.judge.texts import ALPHABET, documentation, encoded
+
+MODULES: Final = ("argparse", "ast", "calendar", "configparser", "csv", "dataclasses", "difflib", "inspect", "tarfile")
+"""Modules of the standard library whose source is read."""
+
+HELD_OUT: Final = 0.1
+
+_PIECES: Final = (16, 40)
+"""Fewest and most characters of what is repeated."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Texts:
+    """Characters by their number in `ALPHABET`, int64, of what is trained on and what is held out, by category."""
+
+    train: Mapping[str, Tensor]
+    held_out: Mapping[str, Tensor]
+
+    @property
+    def sha256(self) -> str:
+        """Of all characters, one byte each."""
+        digest = hashlib.sha256()
+        for part in (self.train, self.held_out):
+            for name in sorted(part):
+                digest.update(part[name].to(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+
+def texts(cache: Path) -> Texts:
+    """The texts, from the cache or read now. Raises OSError where the folder cannot be written."""
+    facts: dict[str, Json] = {
+        "libraries": releases("python"),
+        "sources": sources_of(__name__),
+    }
+
+    def read() -> dict[str, Tensor]:
+        return {"prose": encoded(documentation()), "code": encoded(_sources())}
+
+    found = load_or_make(cache, f"data-decode-{key_of(facts)}", read)
+    cut = {name: round((1 - HELD_OUT) * len(one)) for name, one in found.items()}
+    return Texts(
+        train={name: one[: cut[name]].long() for name, one in found.items()},
+        held_out={name: one[cut[name] :].long() for name, one in found.items()},
+    )
+
+
+def repetitive(passage: Tensor, length: int, draw: torch.Generator) -> Tensor:
+    """``length`` characters: the beginning of a passage, again and again."""
+    low, high = _PIECES
+    piece = passage[: int(torch.randint(low, high + 1, (), generator=draw))]
+    return piece.repeat(-(-length // len(piece)))[:length]
+
+
+def prompts(found: Texts, category: str, count: int, length: int, draw: torch.Generator) -> list[list[int]]:
+    """Prompts of ``length`` characters from held-out text, of one of `CATEGORIES` or, if ``mixed``, of each in turn."""
+    wanted = CATEGORIES if category == MIXED else (category,)
+    return [_prompt(found, wanted[number % len(wanted)], length, draw) for number in range(count)]
+
+
+def _prompt(found: Texts, category: str, length: int, draw: torch.Generator) -> list[int]:
+    text = found.held_out["code" if category == "code" else "prose"]
+    begin = int(torch.randint(0, len(text) - max(length, _PIECES[1]), (), generator=draw))
+    passage = text[begin : begin + max(length, _PIECES[1])]
+    one = repetitive(passage, length, draw) if category == "repetitive" else passage[:length]
+    tokens: list[int] = one.tolist()
+    return tokens
+
+
+def _sources() -> str:
+    folder = Path(sysconfig.get_path("stdlib"))
+    return "\n".join((folder / f"{name}.py").read_text(encoding="utf-8") for name in MODULES)
+
+
+def written(tokens: Sequence[int]) -> str:
+    """The characters of numbers."""
+    return "".join(ALPHABET[token] for token in tokens)

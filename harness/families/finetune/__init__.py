@@ -1,0 +1,69 @@
+"""The family ``finetune``: from a pretrained model to one adapted to a new task, with few parameters that train."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from harness.api import Contract, WorkloadSpec, hookimpl
+from harness.families import suites_of
+from harness.families.finetune.settings import Settings
+from harness.judge.metrics import SIZES
+from harness.judge.settings import defaults_of
+
+HARNESS_API = 1
+
+_METRICS: Final = ("accuracy", "loss", "train_accuracy", "val_accuracy", "val_loss", *SIZES)
+_PHASES: Final = {"train": "a training step", "infer": "an inference batch"}
+_SMALL: Final = {"steps": 4}
+
+
+@hookimpl
+def register_contracts() -> Sequence[Contract]:
+    """Declare what a technique of this family must be."""
+    return [
+        Contract(
+            id="finetune",
+            protocol="harness.families.finetune.contract:FinetuneTechnique",
+            summary="which parameters of a pretrained model train, in which groups, and how the result merges back",
+            phases=_PHASES,
+        )
+    ]
+
+
+@hookimpl
+def register_workloads() -> Sequence[WorkloadSpec]:
+    """Declare the problems of this family."""
+    return [
+        WorkloadSpec(
+            id="digits-mlp",
+            contract="finetune",
+            target="harness.families.finetune.workloads.digits_mlp:DigitsMlp",
+            summary="a multilayer perceptron pretrained on the digits 0-4, adapted to 5-9 with 300 images",
+            version=1,
+            metrics=_METRICS,
+            phases=tuple(_PHASES),
+            settings=defaults_of(Settings),
+            small=_SMALL,
+            preload=("torch._dynamo",),
+        ),
+        WorkloadSpec(
+            id="digits-split",
+            contract="finetune",
+            target="harness.families.finetune.workloads.digits_split:DigitsSplit",
+            summary="a small vision transformer pretrained on the digits 0-4, adapted to 5-9 with 300 images",
+            version=1,
+            metrics=_METRICS,
+            phases=tuple(_PHASES),
+            settings=defaults_of(Settings, steps=80, batch_size=16),  # half the cost of 100 of 32, the same picture
+            small=_SMALL,
+            preload=("torch._dynamo",),
+        ),
+    ]
+
+
+@hookimpl
+def register_suites() -> Sequence[Path]:
+    """Declare the suites of this family."""
+    return suites_of("finetune")

@@ -1,0 +1,70 @@
+"""The invariants of the contract ``finetune``, each raising `harness.api.Incorrect` with what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from harness.api import Incorrect
+
+TOLERANCE: Final = 1e-4
+"""Largest difference of logits that rounding may make, relative to the largest logit; float32 needs 5e-6 of it."""
+
+Values = Sequence[tuple[str, nn.Parameter, Tensor]]
+"""Parameters by name, each with a copy of its values at some time."""
+
+
+def require_start(base: Tensor, adapted: Tensor) -> None:
+    """The adapted model computes what the base model did."""
+    _require_close(base, adapted, "the adapted model differs from the base model before the first step")
+
+
+def require_merge(adapted: Tensor, merged: Tensor) -> None:
+    """The merged model computes what the adapted model did."""
+    _require_close(adapted, merged, "the merged model differs from the adapted one")
+
+
+def require_head(model: nn.Module, head: Values) -> None:
+    """The head's parameters are still the model's, train, and have the values that the judge gave them."""
+    present = {id(parameter) for parameter in model.parameters()}
+    for name, parameter, before in head:
+        if id(parameter) not in present:
+            raise Incorrect(f"the head's parameter {name} is no longer part of the model")
+        if not parameter.requires_grad:
+            raise Incorrect(f"the head's parameter {name} no longer trains")
+        if not torch.equal(parameter, before):
+            change = (parameter - before).abs().max().item()
+            raise Incorrect(f"the head's parameter {name} was changed by up to {change:.3g} while adapting")
+
+
+def frozen(model: nn.Module) -> Values:
+    """The parameters that are not to train, with their values."""
+    return snapshot({name: one for name, one in model.named_parameters() if not one.requires_grad})
+
+
+def snapshot(parameters: Mapping[str, nn.Parameter]) -> Values:
+    """Parameters with copies of their values."""
+    return [(name, parameter, parameter.detach().clone()) for name, parameter in parameters.items()]
+
+
+def require_unchanged(values: Values, steps: int) -> None:
+    """Frozen parameters have the bits they had."""
+    changed = [
+        (name, (one - before).abs().max().item()) for name, one, before in values if not torch.equal(one, before)
+    ]
+    if changed:
+        name, change = changed[0]
+        raise Incorrect(
+            f"{len(changed)} of {len(values)} frozen parameters changed in {steps} steps; {name} by up to {change:.3g}"
+        )
+
+
+def _require_close(expected: Tensor, actual: Tensor, what: str) -> None:
+    if expected.shape != actual.shape:
+        raise Incorrect(f"{what}: logits of shape {tuple(actual.shape)}, not {tuple(expected.shape)}")
+    error = ((actual - expected).abs().max() / expected.abs().max()).item()
+    if not error <= TOLERANCE:
+        raise Incorrect(f"{what}: logits by up to {error:.2e} of the largest; {TOLERANCE:.0e} is allowed")

@@ -1,0 +1,330 @@
+"""Fine-tuning on handwritten digits: from a base model of 0-4 to 5-9, whatever the architecture."""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from harness.api import CaseContext, Json, OpenCase, Outcome, Phase
+from harness.families.finetune import checks
+from harness.families.finetune.contract import FinetuneTask, FinetuneTechnique
+from harness.families.finetune.settings import Settings
+from harness.judge import training
+from harness.judge.architectures import Architecture
+from harness.judge.checks import require_groups
+from harness.judge.datasets import split
+from harness.judge.digits import scaled
+from harness.judge.pretraining import CLASSES, base
+from harness.judge.seeds import generator, global_seed
+from harness.judge.settings import read_settings
+from harness.judge.training import Batch, batch_order
+
+LOWEST: Final = 5
+HIGHEST: Final = 9
+"""The digits of the task."""
+
+HEAD_DEVIATION: Final = 0.02
+CHECKED_STEPS: Final = 3
+TEST_BATCH: Final = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """Inputs of the model by name, ``(n, ...)``, and int64 ``labels`` ``(n,)``, on the case's device."""
+
+    inputs: Mapping[str, Tensor]
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def at(self, indices: Tensor) -> Images:
+        """The images at these indices; of a matrix of indices, batch by batch."""
+        return Images(inputs={name: value[indices] for name, value in self.inputs.items()}, labels=self.labels[indices])
+
+    def batches(self) -> Iterator[Batch]:
+        """The entries of the first axis, one after the other."""
+        for index in range(len(self)):
+            yield {**{name: value[index] for name, value in self.inputs.items()}, "labels": self.labels[index]}
+
+    def batch(self) -> Batch:
+        """All in one."""
+        return {**self.inputs, "labels": self.labels}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """What a technique is handed in a case, and what it is not: the images for validation and test."""
+
+    model: nn.Module
+    head: Mapping[str, nn.Parameter]
+    task: FinetuneTask
+    settings: Settings
+    train: Images
+    validation: Images
+    test: Images
+    order: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapted:
+    """A model that a technique has adapted, and the optimiser of all that trains."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+
+
+class DigitsWorkload(Architecture):
+    """The protocol, for one architecture; fulfils `harness.api.Workload`.
+
+    The seed settles the split, the head's start and the order of batches, for every technique alike: each is drawn
+    from a generator of its own. The base model is the same for all seeds.
+    """
+
+    def check_settings(self, settings: Mapping[str, Json]) -> None:
+        """Raise UsageError for values that make no sense."""
+        read_settings(Settings, settings)
+
+    def prepare(self, context: CaseContext) -> None:
+        """Train the base model if the cache lacks it."""
+        base(self, context.cache)
+
+    def evaluate(self, technique: FinetuneTechnique, context: CaseContext) -> Outcome:
+        """Adapt, train, test. Raises FloatingPointError at the first loss that is not finite."""
+        with global_seed(context.seed, context.device):
+            problem, adapted = self._adapt(technique, context)
+            with context.phase("train"):
+                losses = training.fit(
+                    adapted.model,
+                    adapted.optimizer,
+                    problem.train.at(problem.order).batches(),
+                    steps=problem.settings.steps,
+                    loss=problem.task.loss,
+                    max_grad_norm=problem.settings.max_grad_norm,
+                )
+            with context.phase("test"):
+                quality = self._quality(adapted.model, problem)
+        return Outcome(
+            metrics={**quality, **_size(adapted.model, problem.head.values())},
+            series={"train_loss": [float(f"{value:.6g}") for value in losses]},
+        )
+
+    def open(self, technique: FinetuneTechnique, context: CaseContext) -> OpenCase:
+        """A training step and an inference batch, both on the same ``batch_size`` images.
+
+        Inference is that of the merged model. It is made at the first call of ``infer``: in place if ``train`` has
+        been let go of by then, else from a copy, as both may be called in turns.
+        """
+        with global_seed(context.seed, context.device):
+            problem, adapted = self._adapt(technique, context)
+        batch = problem.train.at(problem.order[0]).batch()
+        train = _Training(adapted, problem, batch)
+        infer = _Serving(technique, train, lambda served: self.forward(served, batch))
+        samples = problem.settings.batch_size
+        return OpenCase(phases={"train": Phase(run=train, samples=samples), "infer": Phase(run=infer, samples=samples)})
+
+    def check(self, technique: FinetuneTechnique, context: CaseContext) -> None:
+        """Adapt, take a few steps, merge; raise `harness.api.Incorrect` at the first broken invariant."""
+        with global_seed(context.seed, context.device):
+            problem = self._problem(context)
+            batch = problem.train.at(problem.order[0]).batch()
+            at_base = self._logits(problem.model, batch)
+            head = checks.snapshot(problem.head)
+            model = technique.adapt(problem.model, problem.task)
+            checks.require_head(model, head)
+            if technique.exact_at_start:
+                checks.require_start(at_base, self._logits(model, batch))
+            optimizer = _optimizer(technique, model, problem)
+            frozen = checks.frozen(model)
+            model.train()
+            for one in problem.train.at(problem.order[:CHECKED_STEPS]).batches():
+                training.step(
+                    model, optimizer, one, loss=problem.task.loss, max_grad_norm=problem.settings.max_grad_norm
+                )
+            checks.require_unchanged(frozen, min(CHECKED_STEPS, len(problem.order)))
+            trained = self._logits(model, batch)
+            checks.require_merge(trained, self._logits(technique.merge(copy.deepcopy(model)), batch))
+
+    def _adapt(self, technique: FinetuneTechnique, context: CaseContext) -> tuple[Problem, Adapted]:
+        with context.phase("load"):
+            problem = self._problem(context)
+        with context.phase("init"):
+            model = technique.adapt(problem.model, problem.task)
+        return problem, Adapted(model=model, optimizer=_optimizer(technique, model, problem))
+
+    def _problem(self, context: CaseContext) -> Problem:
+        settings = read_settings(Settings, context.settings)
+        found = base(self, context.cache)
+        digits = found.digits.select(LOWEST, HIGHEST)
+        model = self.build(CLASSES)
+        model.load_state_dict(found.state)
+        self._renew_head(model, generator(context.seed, "head"))
+        images = Images(
+            inputs={name: value.to(context.device) for name, value in self.inputs(scaled(digits.pixels)).items()},
+            labels=(digits.labels.long() - LOWEST).to(context.device),
+        )
+        parts = split(
+            len(images),
+            generator(context.seed, "split"),
+            train=settings.train_images,
+            validation=settings.validation_images,
+        )
+        train = images.at(parts.train)
+        model.to(context.device)
+        return Problem(
+            model=model,
+            head={name: one for name, one in model.named_parameters() if one.requires_grad},
+            task=self._task(model, train, settings, context),
+            settings=settings,
+            train=train,
+            validation=images.at(parts.validation),
+            test=images.at(parts.test),
+            order=batch_order(
+                len(train),
+                generator(context.seed, "order"),
+                steps=settings.steps,
+                batch_size=settings.batch_size,
+            ),
+        )
+
+    def _renew_head(self, model: nn.Module, draw: torch.Generator) -> None:
+        """Freeze the backbone and give the task a head of its own, small and random."""
+        model.requires_grad_(False)
+        for name in self.anatomy(model).head:
+            for parameter in model.get_submodule(name).parameters():
+                parameter.requires_grad_(True)
+                with torch.no_grad():
+                    if parameter.ndim > 1:
+                        parameter.normal_(0, HEAD_DEVIATION, generator=draw)
+                    else:
+                        parameter.zero_()
+
+    def _task(self, model: nn.Module, train: Images, settings: Settings, context: CaseContext) -> FinetuneTask:
+        anatomy = self.anatomy(model)
+        size = min(settings.batch_size, len(train))
+        order = torch.randperm(len(train), generator=generator(context.seed, "calibration"))
+        order = order[: len(train) // size * size].view(-1, size)
+        return FinetuneTask(
+            linears=anatomy.linears,
+            norms=anatomy.norms,
+            blocks=anatomy.blocks,
+            head=anatomy.head,
+            feedforward=anatomy.feedforward,
+            classes=CLASSES,
+            calibration=lambda: train.at(order).batches(),
+            forward=self.forward,
+            loss=training.cross_entropy(self.forward),
+            generator=generator(context.seed, "technique"),
+        )
+
+    def _logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        with _evaluating(model), torch.no_grad():
+            return self.forward(model, batch)
+
+    def _quality(self, model: nn.Module, problem: Problem) -> dict[str, float]:
+        """Losses and accuracies of train, validation and test images, in batches that stay in the cache."""
+        parts = {"train": problem.train, "val": problem.validation, "test": problem.test}
+        inputs = {name: torch.cat([part.inputs[name] for part in parts.values()]) for name in problem.train.inputs}
+        sizes = [len(part) for part in parts.values()]
+        logits = torch.cat(
+            [
+                self._logits(model, {name: value[start : start + TEST_BATCH] for name, value in inputs.items()})
+                for start in range(0, sum(sizes), TEST_BATCH)
+            ]
+        ).split_with_sizes(sizes)
+        losses = {}
+        accuracies = {}
+        for (name, part), some in zip(parts.items(), logits, strict=True):
+            losses[name] = functional.cross_entropy(some, part.labels).item()
+            accuracies[name] = 100 * int((some.argmax(1) == part.labels).sum()) / len(part)
+        return {
+            "accuracy": accuracies["test"],
+            "loss": losses["test"],
+            "train_accuracy": accuracies["train"],
+            "val_accuracy": accuracies["val"],
+            "val_loss": losses["val"],
+        }
+
+
+class _Training:
+    """A full optimiser step on one batch, at rates of zero.
+
+    Every kernel runs as it would, but the thousandth step is like the first: nothing diverges, and no gradient
+    shrinks to denormal numbers, which are slow.
+    """
+
+    def __init__(self, adapted: Adapted, problem: Problem, batch: Batch) -> None:
+        self.model = adapted.model.train()
+        self._optimizer = adapted.optimizer
+        self._batch = batch
+        self._loss = problem.task.loss
+        self._max_grad_norm = problem.settings.max_grad_norm
+        for group in self._optimizer.param_groups:
+            group["lr"] = 0.0
+
+    def __call__(self) -> None:
+        training.step(self.model, self._optimizer, self._batch, loss=self._loss, max_grad_norm=self._max_grad_norm)
+
+
+class _Serving:
+    """A forward pass of the merged model."""
+
+    def __init__(self, technique: FinetuneTechnique, train: _Training, forward: Callable[[nn.Module], Tensor]) -> None:
+        self._technique = technique
+        self._forward = forward
+        self._train = weakref.ref(train)
+        self._model = train.model
+        self._merged = False
+
+    def __call__(self) -> Tensor:
+        if not self._merged:
+            self._merge()
+        with torch.inference_mode():
+            return self._forward(self._model)
+
+    def _merge(self) -> None:
+        if self._train() is not None:
+            self._model = copy.deepcopy(self._model)
+        self._model.zero_grad(set_to_none=True)
+        self._model = self._technique.merge(self._model).eval().requires_grad_(False)
+        self._merged = True
+
+
+def _optimizer(technique: FinetuneTechnique, model: nn.Module, problem: Problem) -> torch.optim.Optimizer:
+    """Of the head and of the technique's groups; raises Incorrect where these are not just what trains."""
+    settings = problem.settings
+    groups = [{**group, "params": list(group["params"])} for group in technique.parameter_groups(model, settings.lr)]
+    require_groups(model, list(problem.head.values()), groups)
+    head = {"params": list(problem.head.values()), "lr": settings.head_lr}
+    return training.adamw([head, *groups], settings.weight_decay)
+
+
+def _size(model: nn.Module, head: Iterable[nn.Parameter]) -> dict[str, float]:
+    """Parameters, each counted once, and the bytes of those that train."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    count = sum(parameter.numel() for parameter in trained)
+    return {
+        "trainable_parameters": count,
+        "adapter_parameters": count - sum(parameter.numel() for parameter in head),
+        "total_parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "checkpoint_bytes": sum(parameter.numel() * parameter.element_size() for parameter in trained),
+    }
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, for a while."""
+    before = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(before)

@@ -1,0 +1,10 @@
+"""Workload ``digits-mlp``: a multilayer perceptron that knows the digits 0-4 learns 5-9. The fast one: torch only."""
+
+from __future__ import annotations
+
+from harness.families.finetune.protocol import DigitsWorkload
+from harness.judge.architectures import DigitsPerceptron
+
+
+class DigitsMlp(DigitsPerceptron, DigitsWorkload):
+    """64-128-128-128 with ReLU, and a head of five classes."""

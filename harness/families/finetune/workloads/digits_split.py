@@ -1,0 +1,63 @@
+"""Workload ``digits-split``: a vision transformer of the library ``transformers`` that knows 0-4 learns 5-9."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+import transformers
+from torch import Tensor, nn
+from transformers import ViTConfig, ViTForImageClassification
+
+from harness.families.finetune.protocol import DigitsWorkload
+from harness.judge.architectures import Anatomy
+from harness.judge.training import Batch
+
+_ATTENTION_OUTPUTS: Final = ("o_proj", "attention.output.dense")
+"""How releases of transformers name the linear that ends an attention."""
+
+
+class DigitsSplit(DigitsWorkload):
+    """Two layers of width 64 on sixteen patches of 2 x 2 pixels, and a head of five classes."""
+
+    name = "digits-split"
+    config: ClassVar = {
+        "image_size": 8,
+        "patch_size": 2,
+        "num_channels": 1,
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 128,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "attn_implementation": "sdpa",
+    }
+    libraries: ClassVar = {"transformers": transformers.__version__}
+
+    def build(self, classes: int) -> nn.Module:
+        """The transformer, at random."""
+        model: nn.Module = ViTForImageClassification(ViTConfig(**self.config, num_labels=classes))
+        return model
+
+    def anatomy(self, model: nn.Module) -> Anatomy:
+        """Every linear but the head may be adapted; adapters may follow attentions and feed-forwards."""
+        linears = {name: one for name, one in model.named_modules() if isinstance(one, nn.Linear)}
+        del linears["classifier"]
+        width = self.config["intermediate_size"]
+        feedforward = [name for name, linear in linears.items() if linear.in_features == width]
+        return Anatomy(
+            linears=list(linears),
+            norms=[name for name, one in model.named_modules() if isinstance(one, nn.LayerNorm)],
+            blocks=[name for name in linears if name.endswith(_ATTENTION_OUTPUTS) or name in feedforward],
+            head=("classifier",),
+            feedforward=feedforward,
+        )
+
+    def inputs(self, images: Tensor) -> dict[str, Tensor]:
+        """Pixels with a channel."""
+        return {"pixel_values": images.unsqueeze(1)}
+
+    def forward(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Logits ``(batch, classes)``."""
+        logits: Tensor = model(pixel_values=batch["pixel_values"]).logits
+        return logits

@@ -1,0 +1,110 @@
+"""The family ``quantize``: weights in few bits, by error, bytes, and how near products come to the machine's limits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from harness.api import Contract, Metric, WorkloadSpec, hookimpl
+from harness.families import suites_of
+from harness.families.quantize.settings import Settings
+from harness.judge.metrics import higher, lower
+from harness.judge.settings import defaults_of
+
+HARNESS_API = 1
+
+_PHASES: Final = {
+    "linear1": "a product with 1 input",
+    "linear8": "a product with 8 inputs",
+    "linear64": "a product with 64 inputs",
+    "quantize": "packing a part of a matrix",
+    "dequantize": "unpacking a part of a matrix",
+}
+
+_WORKLOADS: Final = (
+    WorkloadSpec(
+        id="weights",
+        contract="quantize",
+        target="harness.families.quantize.workloads:Weights",
+        summary="random and trained weights in few bits: error, bytes, and how near the limits of the machine",
+        version=1,
+        metrics=(
+            "weight_error",
+            "weight_error_laplace",
+            "weight_error_t4",
+            "weight_error_outliers",
+            "weight_error_trained",
+            "output_error",
+            "accuracy",
+            "accuracy_drop",
+            "bits_stored",
+            "bits_live",
+        ),
+        phases=tuple(_PHASES),
+        settings=defaults_of(Settings),
+        small={
+            "rows": 64,
+            "columns": 128,
+            "packed_rows": 16,
+            "sample_rows": 16,
+            "sample_columns": 128,
+            "anchored_rows": 2048,
+        },
+        stacks=True,
+        preload=(),
+    ),
+)
+
+_METRICS: Final = (
+    lower("weight_error", "", "root mean square error on N(0, 1)"),
+    lower("weight_error_laplace", "", "the same on Laplace weights of variance 1"),
+    lower("weight_error_t4", "", "the same on weights of Student's t with 4 degrees of freedom, of variance 1"),
+    lower("weight_error_outliers", "", "the same on normal weights, one in 1000 20 times as large, of variance 1"),
+    lower("weight_error_trained", "", "error of a trained model's weights, relative to their norm"),
+    lower("bits_stored", "bit", "bits a weight takes in a file, scales included"),
+    lower("bits_live", "bit", "bits a weight takes in memory while in use"),
+    higher("quantize_rate", "GB/s", "float32 weights read and packed bytes written", "time"),
+    higher("dequantize_rate", "GB/s", "packed bytes read and float32 weights written", "time"),
+    higher("quantize_share", "%", "the same of the rate of copying", "time"),
+    higher("dequantize_share", "%", "the same of the rate of copying", "time"),
+    higher("linear1_rate", "GB/s", "packed bytes read in a product with 1 input, on one thread", "time"),
+    higher("linear1_share", "%", "the same of the rate of reading", "time"),
+    higher("linear1_all_rate", "GB/s", "packed bytes read in a product with 1 input, on all threads", "time"),
+    higher("linear1_all_share", "%", "the same of the rate of reading on all threads", "time"),
+    higher("linear8_rate", "GFLOP/s", "operations of a product with 8 inputs", "time"),
+    higher("linear8_share", "%", "the same of the rate of the faster of float32 and bfloat16 products", "time"),
+    higher("linear64_rate", "GFLOP/s", "operations of a product with 64 inputs", "time"),
+    higher("linear64_share", "%", "the same of the rate of the faster of float32 and bfloat16 products", "time"),
+)
+
+
+@hookimpl
+def register_contracts() -> Sequence[Contract]:
+    """Declare what a technique of this family must be."""
+    return [
+        Contract(
+            id="quantize",
+            protocol="harness.families.quantize.contract:QuantizeTechnique",
+            summary="how weights are packed into few bits, unpacked, and multiplied",
+            phases=_PHASES,
+        )
+    ]
+
+
+@hookimpl
+def register_workloads() -> Sequence[WorkloadSpec]:
+    """Declare the problems of this family."""
+    return _WORKLOADS
+
+
+@hookimpl
+def register_metrics() -> Sequence[Metric]:
+    """Declare what this family measures beyond the metrics that are shared."""
+    return _METRICS
+
+
+@hookimpl
+def register_suites() -> Sequence[Path]:
+    """Declare the suites of this family."""
+    return suites_of("quantize")

@@ -1,0 +1,183 @@
+"""The correctness gate of the contract ``quantize``: what a technique gives, against the definition in float64.
+
+Each failure raises `harness.api.Incorrect` with the shape, the size of the error, and code that shows it without this
+project. What a technique does not take is no failure: it is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from harness.api import Incorrect, NotApplicable
+from harness.families.quantize import reports, schemes
+from harness.families.quantize.contract import QuantizeTechnique
+from harness.families.quantize.products import DTYPES, require_module, require_products, shown
+from harness.families.quantize.reports import Given
+
+SHAPES: Final = ((64, 64), (256, 64), (8, 1024), (4, 192), (6, 200), (5, 7), (1, 1), (37,), (0, 64))
+"""Square, tall, wide; a row of an odd number of blocks, of no whole number of them, of odd length; 1-D and empty."""
+
+LINEAR_SHAPES: Final = ((64, 64), (256, 64), (8, 1024), (4, 192), (6, 200), (5, 7))
+ESSENTIAL: Final = (256, 64)
+"""The shape that every technique takes, in float32."""
+
+BLOCKS: Final = (32, 64, 128, 256)
+
+LEARNED: Final = 1.03
+"""A learned codebook may make this many times the error of NF4's."""
+
+NORMAL: Final = "torch.randn({shape}, generator=torch.Generator().manual_seed(0))"
+HOSTILE: Final = {
+    "zeros": "torch.zeros(64, 256)",
+    "denormal numbers": f"{NORMAL.format(shape='64, 256')} * 1e-40",
+    "one outlier": f"{NORMAL.format(shape='64, 256')}.index_fill(1, torch.tensor([70]), 1e4)",
+    "one value": "torch.full((64, 256), 0.3)",
+    "a NaN": f"{NORMAL.format(shape='64, 256')}.put(torch.tensor([70]), torch.tensor([float('nan')]))",
+    "an infinity": f"{NORMAL.format(shape='64, 256')}.put(torch.tensor([70]), torch.tensor([float('inf')]))",
+}
+"""Weights that break what was written for nice ones, as code, so that a report can repeat it."""
+
+
+def require_correct(technique: QuantizeTechnique) -> tuple[str, ...]:
+    """Hold a technique to its definition; returns what it does not take or does not see, for the reader."""
+    _require_protocol(technique)
+    told = _Told()
+    for given in _weights():
+        told.where_taken(given.what, partial(_require_values, technique, given))
+    for what, code in HOSTILE.items():
+        given = Given(what=what, code=code)
+        told.where_taken(what, partial(_require_poison_stays, technique, given, told.notes))
+    if technique.scheme.kind == "learned":
+        _require_fit(technique)
+    for shape in LINEAR_SHAPES:
+        given = _normal(shape, torch.float32)
+        told.where_taken(given.what, partial(require_products, technique, given))
+    for dtype in DTYPES[1:]:
+        given = _normal(ESSENTIAL, dtype)
+        told.where_taken(given.what, partial(require_products, technique, given))
+    for block in BLOCKS:
+        if block != technique.scheme.block and (other := technique.sized(block)) is not None:
+            _require_block(other, block, told)
+    require_module(technique)
+    if technique.computes_in is not None:
+        told.notes.append(f"multiplies in {technique.computes_in}, whatever the input")
+    return told.all()
+
+
+def _require_block(technique: QuantizeTechnique, block: int, told: _Told) -> None:
+    """Values and products in blocks of another length: rows of whole blocks, and of no whole number of them."""
+    for shape in ((256, 256), (6, 200)):
+        given = _normal(shape, torch.float32)
+        what = f"{shape} in blocks of {block}"
+        told.where_taken(what, partial(_require_values, technique, given))
+        told.where_taken(what, partial(require_products, technique, given))
+
+
+class _Told:
+    """What is worth telling of a technique: notes, and what it does not take, by its reason."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self._untaken: dict[str, list[str]] = {}
+
+    def where_taken(self, what: str, check: Callable[[], object]) -> None:
+        """Check it, unless the technique does not take ``what``; `ESSENTIAL` it has to."""
+        try:
+            check()
+        except NotApplicable as error:
+            if what == shown(ESSENTIAL, torch.float32):
+                raise
+            untaken = self._untaken.setdefault(str(error), [])
+            if what not in untaken:
+                untaken.append(what)
+
+    def all(self) -> tuple[str, ...]:
+        """One note a reason."""
+        untaken = [f"does not take {'; '.join(what)}: {reason}" for reason, what in self._untaken.items()]
+        return (*self.notes, *untaken)
+
+
+def _weights() -> Iterator[Given]:
+    for shape in SHAPES:
+        for dtype in DTYPES:
+            yield _normal(shape, dtype)
+
+
+def _normal(shape: tuple[int, ...], dtype: torch.dtype) -> Given:
+    code = NORMAL.format(shape=shape)
+    return Given(what=shown(shape, dtype), code=code if dtype == torch.float32 else f"{code}.to({dtype})")
+
+
+def _require_protocol(technique: object) -> None:
+    members = [name for name in vars(QuantizeTechnique) if not name.startswith("_")]
+    missing = sorted(name for name in {*members, *QuantizeTechnique.__annotations__} if not hasattr(technique, name))
+    if missing:
+        raise Incorrect(f"the technique lacks {', '.join(missing)} of the contract quantize")
+
+
+def _require_values(technique: QuantizeTechnique, given: Given) -> Tensor:
+    """Dequantised values are the definition's, or as near to the weight; returns them."""
+    weight = given.made()
+    before = weight.clone()
+    packed = technique.quantize(weight)
+    found = technique.dequantize(packed)
+    if found.shape != weight.shape or found.dtype != weight.dtype:
+        text = f"dequantise gives {shown(tuple(found.shape), found.dtype)} for a weight of {given.what}"
+        raise reports.wrong(technique, text, given, reports.SHAPE)
+    if not torch.equal(weight.view(torch.uint8) if weight.ndim else weight, before.view(torch.uint8)):
+        text = f"quantise changes the weight it is given, of {given.what}"
+        raise reports.wrong(technique, text, given, reports.CHANGED.format(weight=given.code))
+    if technique.scheme.kind != "learned":
+        _require_near(technique, given, weight, found)
+    return found
+
+
+def _require_near(technique: QuantizeTechnique, given: Given, weight: Tensor, found: Tensor) -> None:
+    defined = schemes.define(technique.scheme, weight)
+    # a value is kept in the weight's dtype, and of two levels as near one may be larger; the smallest floats lie apart
+    kept = (defined.values.abs() + weight.double().abs().nan_to_num(0, 0, 0)) * torch.finfo(weight.dtype).eps
+    differ = defined.differ + kept + torch.finfo(weight.dtype).tiny
+    exact, value = weight.double(), found.double()
+    off = (value - defined.values).abs() - differ
+    worse = (value - exact).abs() - (defined.values - exact).abs() - differ  # where two levels are as near, both do
+    wrong = defined.sound & ~((off <= 0) | (worse <= 0))
+    if not wrong.any():
+        return
+    at = int(torch.where(wrong, off.nan_to_num(nan=torch.inf), -torch.inf).flatten().argmax())
+    values = [float(one.flatten()[at]) for one in (found, defined.values, differ)]
+    text = (
+        f"{technique.scheme.id} of {given.what}: {int(wrong.sum())} of {weight.numel()} values differ from the "
+        f"definition, the worst by {abs(values[0] - values[1]):.3g} ({values[2]:.1g} is allowed)"
+    )
+    raise reports.wrong(technique, text, given, reports.VALUE.format(at=at, expected=values[1]))
+
+
+def _require_poison_stays(technique: QuantizeTechnique, given: Given, notes: list[str]) -> None:
+    """Blocks without NaN or infinity are what they are without their neighbour; noted if the poison is not seen."""
+    found = _require_values(technique, given)
+    sound = schemes.define(technique.scheme, given.made()).sound
+    if not sound.all() and found[~sound].isfinite().all():
+        notes.append(f"swallows {given.what}: its block comes out finite")
+
+
+def _require_fit(technique: QuantizeTechnique) -> None:
+    """A learned codebook makes about as little error as NF4's, and uses no more levels than it may."""
+    given = _normal((256, 256), torch.float32)
+    weight = given.made()
+    found = technique.dequantize(technique.quantize(weight))
+    exact = weight.double()
+    standard = schemes.define(schemes.nf4(technique.scheme.block), weight).values
+    error, allowed = ((one - exact).square().mean().sqrt().item() for one in (found.double(), standard))
+    if error > LEARNED * allowed:
+        text = f"{technique.scheme.id} of {given.what}: RMS error {error:.4f}, where NF4 makes {allowed:.4f}"
+        raise reports.wrong(technique, text, given, reports.RMS.format(allowed=allowed))
+    most = max(len(block.unique()) for block in schemes.in_blocks(found, technique.scheme.block))
+    if most > 2**technique.scheme.bits:
+        text = f"{technique.scheme.id}: a block has {most} different values; {technique.scheme.bits} bits"
+        body = reports.LEVELS.format(block=technique.scheme.block, most=2**technique.scheme.bits)
+        raise reports.wrong(technique, text, given, body)

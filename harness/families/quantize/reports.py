@@ -1,0 +1,128 @@
+"""Code that shows what is wrong with a quantiser without this project: the second half of a report.
+
+It is the technique's own script, the weight as code that makes it, and a few lines that print the error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from harness.api import Incorrect
+from harness.families.quantize.contract import QuantizeTechnique
+
+_HEAD: Final = "# shows it without this project\nimport torch\n"
+
+_WEIGHT: Final = """
+weight = {weight}
+shape, dtype = tuple(weight.shape), weight.dtype
+packed = quantize(weight)
+"""
+
+VALUE: Final = (
+    "print(dequantize(packed, shape, dtype).flatten()[{at}].item(), 'where the definition has', {expected!r})"
+)
+SHAPE: Final = "found = dequantize(packed, shape, dtype)\nprint(tuple(found.shape), found.dtype, 'for', shape, dtype)"
+CHANGED: Final = "print((weight != {weight}).sum().item(), 'of', weight.numel(), 'weights were changed by quantising')"
+RMS: Final = (
+    "error = (dequantize(packed, shape, dtype).double() - weight.double()).square().mean().sqrt()\n"
+    "print('off by', error.item(), 'where NF4 is off by', {allowed!r})"
+)
+LEVELS: Final = (
+    "blocks = dequantize(packed, shape, dtype).reshape(-1, {block})\n"
+    "print(max(len(block.unique()) for block in blocks), 'different values in a block, where there may be', {most})"
+)
+
+PRODUCT_SHAPE: Final = (
+    "x = {x}\n"
+    "found = linear(x, packed, shape, dtype)\n"
+    "print(tuple(found.shape), found.dtype, 'for', (len(x), shape[0]), x.dtype)"
+)
+PRODUCT: Final = """\
+x = {x}
+exact = dequantize(packed, shape, dtype).double()
+expected = x.double() @ exact.T
+size = torch.maximum(expected.norm(dim=1), x.double().norm(dim=1) * exact.norm() / shape[1] ** 0.5)
+{poison}found = linear(x, packed, shape, dtype).double()
+error = (found - expected).norm(dim=1) / size
+print('off by', error[{inputs}].max().item(), 'of the exact product, where', {allowed!r}, 'is allowed')
+"""
+POISON: Final = "x[1, 0] = torch.nan\n"
+SWALLOWED: Final = (
+    "x = {x}\n"
+    f"{POISON}"
+    "found = linear(x, packed, shape, dtype)[1]\n"
+    "print(found.isfinite().sum().item(), 'of', len(found), 'outputs of the input with a NaN are finite')"
+)
+
+_MODULE: Final = """
+class Linear(torch.nn.Module):
+    def __init__(self, weight, bias):
+        super().__init__()
+        self.shape, self.dtype = tuple(weight.shape), weight.dtype
+        self.names = []
+        for name, tensor in quantize(weight).items():
+            self.names.append(name)
+            self.register_buffer('weight_' + name, tensor)
+        self.register_buffer('bias', bias)
+
+    def packed(self):
+        return {{name: self.get_buffer('weight_' + name) for name in self.names}}
+
+    def forward(self, x):
+        product = linear(x.reshape(-1, x.shape[-1]), self.packed(), self.shape, self.dtype)
+        return (product + self.bias.to(product.dtype)).reshape(*x.shape[:-1], -1)
+
+first, second = (Linear(weight, bias).eval() for weight, bias in ({layers}))
+x = {x}
+found = first(x)
+"""
+MODULE_PRODUCT: Final = """\
+expected = x.double() @ dequantize(first.packed(), first.shape, first.dtype).double().T + first.bias.double()
+error = (found.double() - expected).norm(dim=-1) / expected.norm(dim=-1)
+print('off by', error.max().item(), 'of the exact output, where', {allowed!r}, 'is allowed')
+"""
+MODULE_AGAIN: Final = "print('off by', (first(x) - found).abs().max().item(), 'when it is asked again')"
+MODULE_LOADED: Final = """\
+second.load_state_dict({name: value.clone() for name, value in first.state_dict().items()})
+print('off by', (second(x) - found).abs().max().item(), 'in a module that loaded the state_dict')
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """A tensor: what it is called in a report, and the code that makes it."""
+
+    what: str
+    code: str
+
+    def made(self) -> Tensor:
+        """The tensor, contiguous, for the caller to change."""
+        return self._made.clone()
+
+    @cached_property
+    def _made(self) -> Tensor:
+        made: Tensor = eval(self.code, {"torch": torch})  # the judge's own constants
+        return made.contiguous()
+
+
+def wrong(technique: QuantizeTechnique, text: str, weight: Given, body: str) -> Incorrect:
+    """What is wrong, and what shows it: ``body`` sees ``weight``, its ``shape`` and ``dtype``, and ``packed``."""
+    return _incorrect(technique, text, _WEIGHT.format(weight=weight.code) + body)
+
+
+def wrong_module(technique: QuantizeTechnique, text: str, layers: str, x: Given, body: str) -> Incorrect:
+    """The same of a module. ``body`` sees modules ``first`` and ``second``, made of ``layers``: code of two pairs of
+
+    weight and bias; ``x``, and what ``first`` has ``found`` of it.
+    """
+    return _incorrect(technique, text, _MODULE.format(layers=layers, x=x.code) + body)
+
+
+def _incorrect(technique: QuantizeTechnique, text: str, code: str) -> Incorrect:
+    script = technique.script.strip()
+    return Incorrect(f"{text}\n\n{_HEAD}{script}\n{code}" if script else text)

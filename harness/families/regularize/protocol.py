@@ -1,0 +1,236 @@
+"""The protocol of the contract ``regularize``, for any data and model: train, predict, say what came of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import ClassVar, Final
+
+import torch
+from torch import nn
+
+from harness.api import WARNING, CaseContext, Json, OpenCase, Outcome, Phase
+from harness.families.regularize import checks
+from harness.families.regularize.contract import RegularizeTask, RegularizeTechnique
+from harness.families.regularize.data import Examples, Parts, divided, flipped
+from harness.families.regularize.models import Slotted
+from harness.families.regularize.settings import Settings
+from harness.families.regularize.stacking import fit_stacked
+from harness.families.regularize.stacking_checks import GlobalGenerators
+from harness.families.regularize.training import Problem, Stepper, Trained, fit, predict, quality, seed_of, start
+from harness.judge.datasets import Dataset, cached
+from harness.judge.seeds import generator, global_seed
+from harness.judge.settings import read_settings
+
+OVERFIT_GAP: Final = 2.0
+"""Points of accuracy between training and test below which a model has learned nothing by heart."""
+
+
+class RegularizeWorkload(ABC):
+    """Fulfils `harness.api.Workload` for one data set and one model.
+
+    The seed settles the split, the wrong labels, the model's start and the order of batches, for every technique
+    alike: each is drawn from a generator of its own, and torch's global one is left to the technique.
+    """
+
+    name: ClassVar[str]
+    classes: ClassVar[int]
+
+    @abstractmethod
+    def read(self) -> Dataset:
+        """The data set, from the library it ships with; what `dataset` keeps in the cache."""
+
+    @abstractmethod
+    def libraries(self) -> Mapping[str, str]:
+        """Versions of what the data set comes with."""
+
+    @abstractmethod
+    def examples(self, dataset: Dataset) -> Examples:
+        """All of the data set as the model takes it."""
+
+    @abstractmethod
+    def build(self) -> Slotted:
+        """The model at random, drawn from torch's global generator."""
+
+    def parts(self, dataset: Dataset, settings: Settings, draw: torch.Generator) -> Parts:
+        """A random split; a workload whose examples belong together draws passages instead."""
+        return divided(
+            self.examples(dataset), draw, train=settings.train_examples, validation=settings.validation_examples
+        )
+
+    def check_settings(self, settings: Mapping[str, Json]) -> None:
+        """Raise UsageError for values that make no sense."""
+        read_settings(Settings, settings)
+
+    def prepare(self, context: CaseContext) -> None:
+        """Read the data set if the cache lacks it."""
+        self.dataset(context.cache)
+
+    def evaluate(self, technique: RegularizeTechnique, context: CaseContext) -> Outcome:
+        """Train, predict, test. Raises FloatingPointError at an epoch whose loss is not finite."""
+        with global_seed(context.seed, context.device):
+            with context.phase("load"):
+                problem = self.problem(context)
+            with context.phase("init"):
+                trained = start(technique, problem)
+            with context.phase("train"):
+                fit(technique, trained, problem)
+            with context.phase("test"):
+                metrics = quality(technique, trained.model, problem)
+        return _outcome(technique, trained, problem, metrics)
+
+    def evaluate_stacked(
+        self, techniques: Sequence[RegularizeTechnique], contexts: Sequence[CaseContext]
+    ) -> list[Outcome]:
+        """What `evaluate` would find for each, trained together; all contexts differ in the seed only.
+
+        Raises `harness.api.CannotStack` where that cannot be without changing a number.
+        """
+        first = contexts[0]
+        generators = GlobalGenerators(first.device)
+        with first.phase("load"):
+            problems = [self._seeded_problem(context) for context in contexts]
+        trained = []
+        for technique, problem, context in zip(techniques, problems, contexts, strict=True):
+            with global_seed(context.seed, context.device), first.phase("init"):
+                trained.append(start(technique, problem))
+        with first.phase("train"):
+            notes = fit_stacked(techniques, trained, problems)
+        outcomes = []
+        for technique, one, problem in zip(techniques, trained, problems, strict=True):
+            with first.phase("test"):
+                metrics = quality(technique, one.model, problem)
+            outcomes.append(_outcome(technique, one, problem, metrics, notes))
+        generators.require_untouched()
+        return outcomes
+
+    def _seeded_problem(self, context: CaseContext) -> Problem:
+        with global_seed(context.seed, context.device):
+            return self.problem(context)
+
+    def open(self, technique: RegularizeTechnique, context: CaseContext) -> OpenCase:
+        """A training step, and the prediction of one batch, both on the same ``batch_size`` examples."""
+        with global_seed(context.seed, context.device):
+            problem = self.problem(context)
+            with context.phase("init"):
+                trained = start(technique, problem)
+        batch = problem.parts.train.at(torch.arange(min(problem.settings.batch_size, len(problem.parts.train))))
+        return OpenCase(
+            phases={
+                "train": Phase(run=_Training(technique, trained, batch, problem.task.steps), samples=len(batch)),
+                "infer": Phase(run=lambda: predict(technique, trained.model, batch, context.seed), samples=len(batch)),
+            }
+        )
+
+    def check(self, technique: RegularizeTechnique, context: CaseContext) -> None:
+        """Hold the technique to the contract, on this workload's own model and data."""
+        checks.require_protocol(technique)
+        with global_seed(context.seed, context.device):
+            problem = self.problem(context)
+            places = problem.model.places().names()  # type: ignore[operator]  # a Slotted
+            before = checks.modules_at(problem.model, places)
+            neutral = technique.neutral()
+            trained = start(technique, problem)
+            fit(technique, trained, problem, steps=checks.STEPS)
+            checks.require_prediction(technique, trained, problem)
+            entered = checks.entered(trained.model, before, problem.parts.train.inputs[: checks.EXAMPLES])
+            for name, module, arguments in entered:
+                checks.require_dead_where_dropped(name, module, arguments)
+                if technique.mean_preserving:
+                    checks.require_mean(name, module, arguments)
+            if neutral is not None:
+                checks.require_neutral(neutral, self.problem(context), self.problem(context))
+
+    def dataset(self, cache: Path) -> Dataset:
+        """The data set, from the cache where it lies there."""
+        return cached(cache, self.name, self.read, self.libraries())
+
+    def problem(self, context: CaseContext) -> Problem:
+        """The data, the model's start and the task of a case. Raises UsageError for settings that make no sense."""
+        settings = read_settings(Settings, context.settings)
+        dataset = self.dataset(context.cache)
+        parts = self.parts(dataset, settings, generator(context.seed, "split"))
+        labels = flipped(parts.train.targets, settings.flipped, self.classes, generator(context.seed, "labels"))
+        parts = Parts(
+            train=Examples(inputs=parts.train.inputs, targets=labels).to(context.device),
+            validation=parts.validation.to(context.device),
+            test=parts.test.to(context.device),
+        )
+        torch.manual_seed(seed_of(context.seed, "model"))
+        model = self.build().to(context.device)
+        return Problem(
+            model=model,
+            task=self._task(model, parts, settings, context.seed),
+            parts=parts,
+            settings=settings,
+            seed=context.seed,
+            notes=(f"data: {len(dataset.targets)} examples, SHA-256 {dataset.sha256}",),
+        )
+
+    def _task(self, model: nn.Module, parts: Parts, settings: Settings, seed: int) -> RegularizeTask:
+        assert isinstance(model, Slotted)
+        count = len(parts.train)
+        return RegularizeTask(
+            **asdict(model.places()),
+            classes=self.classes,
+            examples=count,
+            batch_size=settings.batch_size,
+            epochs=settings.epochs,
+            steps=settings.epochs * -(-count // settings.batch_size),
+            generator=generator(seed, "technique"),
+        )
+
+
+class _Training:
+    """A training step on one batch, at rates of zero so that the thousandth is like the first.
+
+    Steps are counted round and round, as schedules of a technique go by their number.
+    """
+
+    def __init__(self, technique: RegularizeTechnique, trained: Trained, batch: Examples, steps: int) -> None:
+        for group in trained.optimizer.param_groups:
+            group["lr"] = 0.0
+        self._model = trained.model
+        self._stepper = Stepper(technique, trained)
+        self._batch = batch
+        self._steps = steps
+        self._number = 0
+
+    def __call__(self) -> None:
+        if not self._model.training:
+            self._model.train()
+        self._stepper(self._batch.inputs, self._batch.targets, self._number % self._steps)
+        self._number += 1
+
+
+def _outcome(
+    technique: RegularizeTechnique,
+    trained: Trained,
+    problem: Problem,
+    metrics: Mapping[str, float],
+    notes: Sequence[str] = (),
+) -> Outcome:
+    return Outcome(
+        metrics=metrics,
+        series=_series(technique, trained),
+        notes=(*problem.notes, *_warnings(technique, metrics), *notes),
+    )
+
+
+def _series(technique: RegularizeTechnique, trained: Trained) -> dict[str, Sequence[float]]:
+    """Losses by epoch, and what the technique has to show, under a name of its own."""
+    series = {"train_loss": trained.losses, **({"val_loss": trained.validation} if trained.validation else {})}
+    series.update({f"technique_{name}": [float(value) for value in curve] for name, curve in technique.curves.items()})
+    return {name: [float(f"{value:.6g}") for value in curve] for name, curve in series.items()}
+
+
+def _warnings(technique: RegularizeTechnique, metrics: Mapping[str, float]) -> tuple[str, ...]:
+    """What the reader of these numbers should know: that nothing was done, and whether anything could have been."""
+    if technique.acted:
+        return ()
+    gap = metrics["train_accuracy"] - metrics["accuracy"]
+    if gap >= OVERFIT_GAP:
+        return ("the technique did nothing here",)
+    return ("the technique did nothing here", f"{WARNING}the model does not overfit: a regulariser has nothing to gain")

@@ -1,0 +1,169 @@
+"""How the judge of ``regularize`` trains, with a technique's word at every point of a step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from harness.families.regularize.contract import RegularizeTask, RegularizeTechnique
+from harness.families.regularize.data import Examples, Parts
+from harness.families.regularize.settings import Settings
+from harness.judge import training
+from harness.judge.checks import require_groups
+from harness.judge.seeds import generator, global_seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """A model at its start with the data of a seed; a technique is handed ``model`` and ``task`` only."""
+
+    model: nn.Module
+    task: RegularizeTask
+    parts: Parts
+    settings: Settings
+    seed: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(kw_only=True)
+class Trained:
+    """A model under training. ``losses`` are the mean ones of each epoch, ``validation`` those asked for."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    losses: list[float] = field(default_factory=list)
+    validation: list[float] = field(default_factory=list)
+
+
+def forward(model: nn.Module, inputs: Tensor) -> Tensor:
+    """Logits ``(n, classes)``: all models of the judge take their inputs as they are."""
+    logits: Tensor = model(inputs)
+    return logits
+
+
+def seed_of(seed: int, purpose: str) -> int:
+    """A seed for torch's global generator, one a purpose."""
+    return generator(seed, purpose).initial_seed()
+
+
+def start(technique: RegularizeTechnique, problem: Problem) -> Trained:
+    """The model with the technique attached, in training mode, and its optimiser.
+
+    From here on torch's global generator is the technique's. Raises Incorrect where its parameter groups are not
+    just what trains.
+    """
+    torch.manual_seed(seed_of(problem.seed, "technique"))
+    model = technique.attach(problem.model, problem.task).train()
+    groups = technique.parameter_groups(model, problem.settings.lr)
+    groups = [{**group, "params": list(group["params"])} for group in groups]
+    require_groups(model, [], groups)
+    return Trained(model=model, optimizer=training.adamw(groups, weight_decay=0.0))
+
+
+class Stepper:
+    """One optimiser step after the other."""
+
+    def __init__(self, technique: RegularizeTechnique, trained: Trained) -> None:
+        self._technique = technique
+        self._model = trained.model
+        self._optimizer = trained.optimizer
+        self._parameters = [one for group in trained.optimizer.param_groups for one in group["params"]]
+
+    def __call__(self, inputs: Tensor, targets: Tensor, number: int) -> Tensor:
+        """Step number ``number`` (from 0) on a batch; returns the loss before it, still to be read."""
+        technique, model = self._technique, self._model
+        for parameter in self._parameters:
+            parameter.grad = None
+        inputs, targets = technique.batch(inputs, targets)
+        loss = technique.loss(model, inputs, targets, forward)
+        loss.backward()  # type: ignore[no-untyped-call]
+        technique.before_update(model, number)
+        self._optimizer.step()
+        technique.after_update(model, number)
+        return loss.detach()
+
+
+def fit(technique: RegularizeTechnique, trained: Trained, problem: Problem, *, steps: int | None = None) -> None:
+    """Train for all epochs, or until the technique has seen enough, or for ``steps``.
+
+    Raises FloatingPointError after the first epoch with a loss that is not finite.
+    """
+    order = generator(problem.seed, "order")
+    stepper = Stepper(technique, trained)
+    data = problem.parts.train
+    number = 0
+    for epoch in range(problem.settings.epochs):
+        indices = torch.randperm(len(data), generator=order).to(data.targets.device)
+        losses = []
+        for batch in torch.split(indices, problem.settings.batch_size):
+            if number == steps:
+                break
+            losses.append(stepper(data.inputs[batch], data.targets[batch], number))
+            number += 1
+        if losses:
+            trained.losses.append(epoch_mean(losses, epoch))
+        if number == steps or (technique.validates and _observed(technique, trained, problem, epoch)):
+            break
+    with torch.no_grad():
+        technique.finish(trained.model)
+
+
+def epoch_mean(losses: list[Tensor], epoch: int) -> float:
+    """The mean of an epoch's losses; raises FloatingPointError where it is not finite."""
+    value = torch.stack(losses).mean().item()
+    if not math.isfinite(value):
+        raise FloatingPointError(f"training loss is {value} in epoch {epoch + 1}")
+    return value
+
+
+def _observed(technique: RegularizeTechnique, trained: Trained, problem: Problem, epoch: int) -> bool:
+    """Show the technique the loss on validation examples; whether it wants to end."""
+    validation = problem.parts.validation
+    found = predict(technique, trained.model, validation, problem.seed)
+    trained.validation.append(functional.nll_loss(found, validation.targets).item())
+    enough = technique.observe(trained.model.eval(), epoch, trained.validation[-1])
+    trained.model.train()
+    return enough
+
+
+def predict(technique: RegularizeTechnique, model: nn.Module, examples: Examples, seed: int) -> Tensor:
+    """Log-probabilities ``(n, classes)``; what is drawn for them moves nothing else. Leaves the model as it is."""
+    before = model.training
+    model.eval()
+    try:
+        with global_seed(seed_of(seed, "prediction"), str(examples.inputs.device)), torch.no_grad():
+            return technique.predict(model, examples.inputs, forward)
+    finally:
+        model.train(before)
+
+
+def quality(technique: RegularizeTechnique, model: nn.Module, problem: Problem) -> dict[str, float]:
+    """Losses and accuracies on training, validation and test examples, predicted together.
+
+    Training accuracy is against the labels trained on, wrong ones included.
+    """
+    parts = {"train": problem.parts.train, "val": problem.parts.validation, "test": problem.parts.test}
+    together = Examples(
+        inputs=torch.cat([part.inputs for part in parts.values()]),
+        targets=torch.cat([part.targets for part in parts.values()]),
+    )
+    found = predict(technique, model, together, problem.seed)
+    loss, accuracy = {}, {}
+    begin = 0
+    for name, part in parts.items():
+        some = found[begin : begin + len(part)]
+        begin += len(part)
+        loss[name] = functional.nll_loss(some, part.targets).item()
+        accuracy[name] = 100 * int((some.argmax(1) == part.targets).sum()) / len(part)
+    return {
+        "accuracy": accuracy["test"],
+        "loss": loss["test"],
+        "train_accuracy": accuracy["train"],
+        "train_loss": loss["train"],
+        "val_accuracy": accuracy["val"],
+        "val_loss": loss["val"],
+    }

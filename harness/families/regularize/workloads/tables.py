@@ -1,0 +1,43 @@
+"""Workload ``cancer`` of ``regularize``: thirty measurements of cell nuclei, where little is to be gained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from harness.families.regularize.data import Examples, Parts, standardised
+from harness.families.regularize.models import Mlp, Slotted
+from harness.families.regularize.protocol import RegularizeWorkload
+from harness.families.regularize.settings import Settings
+from harness.judge.datasets import Dataset, releases
+
+
+class Cancer(RegularizeWorkload):
+    """The 569 cases that scikit-learn ships (UCI, Wolberg et al. 1995), standardised, and an MLP 30-64-64-2."""
+
+    name = "cancer"
+    classes = 2
+
+    def read(self) -> Dataset:
+        """scikit-learn's copy."""
+        from sklearn.datasets import load_breast_cancer
+
+        features, labels = load_breast_cancer(return_X_y=True)
+        return Dataset(inputs=torch.from_numpy(features).float(), targets=torch.from_numpy(labels).to(torch.uint8))
+
+    def libraries(self) -> Mapping[str, str]:
+        """Its release."""
+        return releases("scikit-learn")
+
+    def examples(self, dataset: Dataset) -> Examples:
+        """As they are."""
+        return Examples(inputs=dataset.inputs, targets=dataset.targets.long())
+
+    def parts(self, dataset: Dataset, settings: Settings, draw: torch.Generator) -> Parts:
+        """A random split, standardised by what the training examples tell."""
+        return standardised(super().parts(dataset, settings, draw))
+
+    def build(self) -> Slotted:
+        """Two hidden layers."""
+        return Mlp([30, 64, 64], self.classes)

@@ -1,0 +1,198 @@
+"""The invariants of the contract ``route``, each raising `harness.api.Incorrect` with what was found."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from harness.api import Incorrect
+from harness.families.route.contract import Everything, Layout, Router, RouteTechnique, Routing, Soft, Sparse, Tokens
+from harness.families.route.experts import RoutedLayer, grouped
+from harness.families.route.models import Batch, RoutedModel
+from harness.families.route.training import Problem, Trained, fit, losses_of, start, step, testing
+
+STEPS: Final = 8
+"""Training steps before a technique is looked at."""
+
+ROUNDING: Final = 1e-5
+"""Error of a sum of float32 weights that is no difference."""
+
+CLOSE: Final = 1e-4
+"""Largest difference of outputs that the order of sums may make, relative to the largest output."""
+
+
+def check(technique: RouteTechnique, problem: Problem) -> Trained:
+    """Hold a technique to the contract on the first steps of a training; returns where that got to."""
+    require_protocol(technique)
+    trained = start(technique, problem)
+    batch = problem.data.validation[0]
+    for steps in (0, STEPS):  # at first as well, since no step can be done with what is ill-formed
+        fit(trained, problem, steps=steps)
+        for training in (True, False):
+            for _, tokens, routing in routings(trained.model, batch, problem.seed, training=training):
+                require_weights(routing, len(tokens), technique.weights)
+    require_steps_of_its_own(trained, problem.data.train())
+    require_gradient(technique, trained, problem.data.train())
+    require_stillness(trained.model, batch, problem.seed)
+    if technique.equivariant:
+        for layer, tokens, _ in routings(trained.model, batch, problem.seed, training=False):
+            require_equivariance(layer.eval(), tokens)
+    return trained
+
+
+def require_protocol(technique: object) -> None:
+    """It has every member of the contract, and bounds of weights that are in order."""
+    members = [name for name in vars(RouteTechnique) if not name.startswith("_")]
+    members += RouteTechnique.__annotations__
+    missing = sorted({name for name in members if not hasattr(technique, name)})
+    if missing:
+        raise Incorrect(f"the technique lacks {', '.join(missing)} of the contract route")
+    assert isinstance(technique, RouteTechnique)
+    low, high = technique.weights
+    if not 0 <= low <= high:
+        raise Incorrect(f"weights {technique.weights}: expected the least and the most that they sum to")
+
+
+def routings(
+    model: RoutedModel, batch: Batch, seed: int, *, training: bool
+) -> list[tuple[RoutedLayer, Tokens, Routing]]:
+    """Each layer with what it is handed for a batch and the routing it then gives, in that mode of its router.
+
+    Raises Incorrect for one that is ill-formed, before anything is done with it.
+    """
+    found: list[tuple[RoutedLayer, Tokens, Routing]] = []
+    layers = {layer.router: layer for layer in model.routed()}
+
+    def note(router: torch.nn.Module, arguments: tuple[Tokens], routing: Routing) -> None:
+        layer = layers[router]  # type: ignore[index]  # hooks are told of modules in general
+        require_routing(routing, arguments[0], layer.layout)
+        found.append((layer, arguments[0], routing))
+
+    hooks = [router.register_forward_hook(note) for router in layers]
+    try:
+        with testing(model, seed):
+            for router in layers:
+                router.train(training)
+            model(batch, [])
+            model.eval()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def require_routing(routing: Routing, tokens: Tokens, layout: Layout) -> None:
+    """It names tokens and experts that exist, no pair twice, and no expert gets more than its capacity."""
+    match routing:
+        case Sparse():
+            _require_assignments(routing, len(tokens), layout.experts)
+        case Soft():
+            expected = (len(tokens), layout.experts)
+            for name, shares in (("dispatch", routing.dispatch), ("combine", routing.combine)):
+                if tuple(shares.shape[:2]) != expected or shares.shape != routing.dispatch.shape:
+                    raise Incorrect(f"{name} has shape {tuple(shares.shape)}; expected {expected} and slots")
+                _require_shares(name, shares)
+        case Everything():
+            if layout.experts != 1:
+                raise Incorrect(f"everything goes to the only expert, but the layout has {layout.experts}")
+        case _:
+            raise Incorrect(f"the router gives a {type(routing).__name__}; expected Sparse, Soft or Everything")
+    if routing.loss is not None and (routing.loss.dim() or not bool(routing.loss.isfinite())):
+        raise Incorrect(f"the auxiliary loss is {routing.loss.tolist()}; expected a finite scalar")
+
+
+def _require_assignments(routing: Sparse, tokens: int, experts: int) -> None:
+    for name, values, count in (("token", routing.token, tokens), ("expert", routing.expert, experts)):
+        if values.dtype != torch.int64 or values.shape != routing.weight.shape or values.dim() != 1:
+            raise Incorrect(f"{name} is {values.dtype} {tuple(values.shape)}; expected int64, one an assignment")
+        if len(values) and not (int(values.min()) >= 0 and int(values.max()) < count):
+            raise Incorrect(f"{name} goes from {int(values.min())} to {int(values.max())}; there are {count}")
+    _require_shares("weight", routing.weight)
+    pairs = routing.token * experts + routing.expert
+    if len(torch.unique(pairs)) < len(pairs):
+        raise Incorrect("a token is sent to the same expert twice")
+    if routing.capacity is not None and routing.capacity < 1:
+        raise Incorrect(f"capacity {routing.capacity}: expected 1 or more")
+    groups = grouped(routing, experts)
+    most = int(torch.bincount(groups.slot // max(groups.rows, 1), minlength=experts).max())
+    if routing.capacity is not None and most > routing.capacity:
+        raise Incorrect(f"an expert was given {most} tokens; its capacity is {routing.capacity}")
+
+
+def _require_shares(name: str, shares: Tensor) -> None:
+    if not bool((shares.isfinite() & (shares >= 0)).all()):
+        raise Incorrect(f"{name} has values that are negative or not finite")
+
+
+def require_weights(routing: Routing, tokens: int, bounds: tuple[float, float]) -> None:
+    """The weights of every token sum to what the technique declares."""
+    if isinstance(routing, Everything):
+        return
+    if isinstance(routing, Soft):
+        sums = routing.combine.flatten(1).sum(1)
+    else:
+        sums = routing.weight.new_zeros(tokens).index_add(0, routing.token, routing.weight)
+    low, high = float(sums.min()), float(sums.max())
+    if not (bounds[0] - ROUNDING <= low and high <= bounds[1] + ROUNDING):
+        raise Incorrect(f"the weights of a token sum to {low:.6g} to {high:.6g}; declared are {bounds}")
+
+
+def require_gradient(technique: RouteTechnique, trained: Trained, batch: Batch) -> None:
+    """The task's loss, without the auxiliary ones, has a gradient for the routers exactly if it is declared."""
+    trained.optimizer.zero_grad(set_to_none=True)
+    task_loss, _ = losses_of(trained.model, batch, [])
+    task_loss.backward()  # type: ignore[no-untyped-call]
+    routers = {id(layer.router): layer.router for layer in trained.model.routed()}
+    reached = [
+        any(one.grad is not None and bool((one.grad != 0).any()) for one in router.parameters())
+        for router in routers.values()
+    ]
+    trained.optimizer.zero_grad(set_to_none=True)
+    if technique.learned and not all(reached):
+        raise Incorrect("no gradient of the task's loss reaches the router, which is declared to learn from it")
+    if not technique.learned and any(reached):
+        raise Incorrect("a gradient of the task's loss reaches the router, which is declared not to learn from it")
+
+
+def require_steps_of_its_own(trained: Trained, batch: Batch) -> None:
+    """The update after a step changes nothing but the router."""
+    _, trace = step(trained, batch)
+    routers = {id(value) for layer in trained.model.routed() for value in _state(layer.router)}
+    others = [value for value in _state(trained.model) if id(value) not in routers]
+    before = [value.clone() for value in others]
+    with torch.no_grad():
+        for layer, passage in zip(trained.model.routed(), trace, strict=True):
+            layer.router.after_step(passage.load)
+    if not all(torch.equal(value, old) for value, old in zip(others, before, strict=True)):
+        raise Incorrect("the update after a step changes what is not the router's")
+
+
+def require_stillness(model: RoutedModel, batch: Batch, seed: int) -> None:
+    """A prediction is the same when asked again, and changes no parameter and no buffer."""
+    before = [value.clone() for value in _state(model)]
+    found = []
+    for _ in range(2):
+        with testing(model, seed):
+            found.append(model(batch, []))
+    if not all(torch.equal(value, old) for value, old in zip(_state(model), before, strict=True)):
+        raise Incorrect("predicting changes the model: test traffic must not count")
+    if not torch.equal(*found):
+        raise Incorrect("predicting gives another answer when asked again")
+
+
+def require_equivariance(layer: RoutedLayer, tokens: Tokens) -> None:
+    """At test, permuted tokens have the same outputs, permuted."""
+    draw = torch.Generator().manual_seed(0)
+    order = torch.randperm(len(tokens), generator=draw).to(tokens.ids.device)
+    with torch.no_grad():
+        expected = layer(tokens, [])[order]
+        found = layer(tokens.at(order), [])
+    gap = (found - expected).abs().max().item()
+    if not gap <= CLOSE * max(1.0, expected.abs().max().item()):
+        raise Incorrect(f"permuting the tokens changes an output by {gap:.3g}, against what is declared")
+
+
+def _state(module: torch.nn.Module | Router) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]

@@ -1,0 +1,226 @@
+"""The protocol of the contract ``route``, for any data and model: train, predict, say how evenly tokens were spread."""
+
+from __future__ import annotations
+
+import statistics
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar, Final
+
+import torch
+from torch import Tensor
+
+from harness.api import CaseContext, Json, OpenCase, Outcome, Phase
+from harness.families.route import checks as route_checks
+from harness.families.route.contract import Everything, RouteTask, RouteTechnique, Tokens
+from harness.families.route.experts import Passage, RoutedLayer
+from harness.families.route.models import Batch, RoutedModel
+from harness.families.route.settings import Settings
+from harness.families.route.training import (
+    Data,
+    Problem,
+    Trained,
+    balance,
+    curves,
+    features_of,
+    fit,
+    parameters,
+    quality,
+    relief,
+    seed_of,
+    start,
+    step,
+    testing,
+)
+from harness.judge.seeds import generator, global_seed
+from harness.judge.settings import read_settings
+
+ROUTING: Final = "routing_"
+"""How the probe of a phase's routing is called, before the phase's name."""
+
+
+class RouteWorkload(ABC):
+    """Fulfils `harness.api.Workload` for one kind of data and one model.
+
+    The seed settles data, the model's start and the order of batches for every technique alike: each is drawn from a
+    generator of its own, and torch's global one is left to the technique.
+    """
+
+    vocabulary: ClassVar[int]
+
+    @abstractmethod
+    def data(self, settings: Settings, seed: int, cache: Path, device: str) -> tuple[Data, tuple[str, ...]]:
+        """The batches of a seed, and notes on where they come from."""
+
+    @abstractmethod
+    def build(self) -> RoutedModel:
+        """The model at random, drawn from torch's global generator, without its routed layers."""
+
+    def check_settings(self, settings: Mapping[str, Json]) -> None:
+        """Raise UsageError for values that make no sense."""
+        read_settings(Settings, settings)
+
+    def prepare(self, context: CaseContext) -> None:  # noqa: B027  nothing to do is an answer
+        """Make what all cases share; nothing where data are drawn anew."""
+
+    def gate(self, technique: RouteTechnique, model: RoutedModel, batch: Batch, seed: int) -> None:  # noqa: B027
+        """Raise Incorrect or NotApplicable for what cannot be scored on these data; everything can where none is."""
+
+    def remarks(self, model: RoutedModel, batch: Batch, seed: int) -> Sequence[str]:
+        """What a reader of a trained model's numbers should know."""
+        del model, batch, seed
+        return ()
+
+    def evaluate(self, technique: RouteTechnique, context: CaseContext) -> Outcome:
+        """Train, predict, test. Raises FloatingPointError where a training loss is not finite."""
+        with global_seed(context.seed, context.device):
+            with context.phase("load"):
+                problem = self.problem(context)
+            with context.phase("init"):
+                trained = start(technique, problem)
+            data, model, seed = problem.data, trained.model, problem.seed
+            with context.phase("check"):
+                if not technique.causal:  # what will be refused need not be trained
+                    self.gate(technique, model, data.validation[0], seed)
+                removed = relief(model, data.validation[0], seed)
+            with context.phase("train"):
+                fit(trained, problem)
+            with context.phase("test"):
+                self.gate(technique, model, data.validation[0], seed)
+                remarks = self.remarks(model, data.validation[0], seed)
+                validation = quality(model, data.validation, seed)
+                test = quality(model, data.test, seed)
+        return Outcome(
+            metrics={
+                "accuracy": test.accuracy,
+                "loss": test.loss,
+                "val_accuracy": validation.accuracy,
+                "val_loss": validation.loss,
+                **balance(test),
+                "relief": removed,
+                **parameters(model, test),
+            },
+            series=curves(trained),
+            notes=(*problem.notes, *remarks),
+        )
+
+    def open(self, technique: RouteTechnique, context: CaseContext) -> OpenCase:
+        """A training step and the prediction of one batch; as probes the part of each that is routing."""
+        with global_seed(context.seed, context.device):
+            problem = self.problem(context)
+            with context.phase("init"):
+                trained = start(technique, problem)
+        for group in trained.optimizer.param_groups:
+            group["lr"] = 0.0  # so that the thousandth step is like the first
+        batch = problem.data.train()
+        phases = {
+            "train": Phase(run=_Training(trained, batch), samples=len(batch)),
+            "infer": Phase(run=_Inference(trained.model, batch, problem.seed), samples=len(batch)),
+        }
+        return OpenCase(
+            phases=phases,
+            probes={
+                f"{ROUTING}{name}": Phase(run=_Routing(trained.model, batch, name), samples=len(batch))
+                for name in phases
+            },
+            figures=_routing_shares,
+        )
+
+    def check(self, technique: RouteTechnique, context: CaseContext) -> None:
+        """Hold the technique to the contract, on this workload's own model and data."""
+        with global_seed(context.seed, context.device):
+            problem = self.problem(context)
+            trained = route_checks.check(technique, problem)
+            self.gate(technique, trained.model, problem.data.validation[0], problem.seed)
+
+    def problem(self, context: CaseContext) -> Problem:
+        """The data, the model's start and the task of a case. Raises UsageError for settings that make no sense."""
+        settings = read_settings(Settings, context.settings)
+        data, notes = self.data(settings, context.seed, context.cache, context.device)
+        torch.manual_seed(seed_of(context.seed, "model"))
+        model = self.build().to(context.device)
+        task = RouteTask(
+            width=model.width,
+            vocabulary=self.vocabulary,
+            layers=model.layers,
+            experts=settings.experts,
+            hidden=settings.hidden,
+            active=settings.active,
+            tokens=settings.batch_size,
+            generator=generator(context.seed, "technique"),
+        )
+        return Problem(model=model, task=task, data=data, settings=settings, seed=context.seed, notes=notes)
+
+
+class _Training:
+    """A training step on one batch."""
+
+    def __init__(self, trained: Trained, batch: Batch) -> None:
+        self._trained = trained
+        self._batch = batch
+
+    def __call__(self) -> None:
+        if not self._trained.model.training:
+            self._trained.model.train()
+        step(self._trained, self._batch)
+
+
+class _Inference:
+    """The prediction of one batch."""
+
+    def __init__(self, model: RoutedModel, batch: Batch, seed: int) -> None:
+        self._model = model
+        self._batch = batch
+        self._seed = seed
+
+    def __call__(self) -> Tensor:
+        with testing(self._model, self._seed):
+            logits: Tensor = self._model(self._batch, [])
+        return logits
+
+
+class _Routing:
+    """What a step or a prediction does beside the model and its experts, which hand back what they are given.
+
+    That is the routers, the dispatch to a buffer grouped by expert, the weighted sum of what comes back, auxiliary
+    losses, updates, and in training the gradients of all that.
+    """
+
+    def __init__(self, model: RoutedModel, batch: Batch, phase: str) -> None:
+        self._training = phase == "train"
+        with torch.no_grad():
+            self._routed = [
+                (layer, tokens)
+                for layer, tokens in zip(model.routed(), features_of(model, batch), strict=True)
+                if not isinstance(layer.router(tokens), Everything)
+            ]
+
+    def __call__(self) -> None:
+        with torch.set_grad_enabled(self._training):
+            for layer, tokens in self._routed:
+                layer.router.train(self._training)
+                self._pass(layer, tokens)
+
+    def _pass(self, layer: RoutedLayer, tokens: Tokens) -> None:
+        trace: list[Passage] = []
+        features = tokens.features.detach().requires_grad_(self._training)
+        output = layer(Tokens(features=features, ids=tokens.ids), trace, compute=torch.mul)
+        if not self._training:
+            return
+        loss = output.sum() if trace[0].loss is None else output.sum() + trace[0].loss
+        loss.backward()
+        layer.router.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            layer.router.after_step(trace[0].load)
+
+
+def _routing_shares(seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Routing's share of a training step and of a prediction, per cent: medians over rounds."""
+    return {
+        f"{name}_routing_share": 100
+        * statistics.median(
+            routing / whole for routing, whole in zip(seconds[f"{ROUTING}{name}"], seconds[name], strict=True)
+        )
+        for name in ("train", "infer")
+    }

@@ -1,0 +1,91 @@
+"""The family ``softmax``: the softmax of rows in the cache and out of it, by error and by passes over memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from harness.api import Contract, Metric, WorkloadSpec, hookimpl
+from harness.families import suites_of
+from harness.families.softmax.settings import Settings
+from harness.judge.metrics import higher, lower
+from harness.judge.settings import defaults_of
+
+HARNESS_API = 1
+
+_PHASES: Final = {
+    "long_row": "a row four times as large as the last-level cache",
+    "cold_rows": "rows that are read from memory, each of which fits into the cache",
+    "cached_row": "a row that stays in the cache",
+}
+
+_WORKLOADS: Final = (
+    WorkloadSpec(
+        id="rows",
+        contract="softmax",
+        target="harness.families.softmax.workloads:Rows",
+        summary="softmax of float32 rows, in the cache and out of it: error, and how near the limits of memory",
+        version=1,
+        metrics=("relative_error", "relative_error_wide", "relative_error_long", "relative_error_uneven", "sum_error"),
+        phases=tuple(_PHASES),
+        settings=defaults_of(Settings),
+        small={"rows": 8, "sample_rows": 4, "long_columns": 1 << 12, "times_cache": 1},
+        stacks=True,
+        preload=(),
+    ),
+)
+
+_METRICS: Final = (
+    lower(
+        "relative_error", "eps", "largest error of a probability relative to it, in 2^-23, of 4096 normal numbers a row"
+    ),
+    lower("relative_error_wide", "eps", "the same, numbers of standard deviation 20"),
+    lower("relative_error_long", "eps", "the same, of a row of two million normal numbers"),
+    lower(
+        "relative_error_uneven",
+        "eps",
+        "the same, of as long a row where one number is e^18 times as probable as the others",
+    ),
+    lower("sum_error", "eps", "largest difference of a row's sum from 1"),
+    higher("long_row_rate", "GB/s", "what the technique's passes move, on a row that fits into no cache", "time"),
+    higher(
+        "long_row_share",
+        "%",
+        "time that its passes take at the rates of reading and copying, of the time taken",
+        "time",
+    ),
+    higher("cold_rows_rate", "GB/s", "numbers read and probabilities written, of rows that are cold", "time"),
+    higher("cold_rows_share", "%", "the same of the rate of copying", "time"),
+)
+
+
+@hookimpl
+def register_contracts() -> Sequence[Contract]:
+    """Declare what a technique of this family must be."""
+    return [
+        Contract(
+            id="softmax",
+            protocol="harness.families.softmax.contract:SoftmaxTechnique",
+            summary="the softmax of rows of float32, with a stated number of passes over memory",
+            phases=_PHASES,
+        )
+    ]
+
+
+@hookimpl
+def register_workloads() -> Sequence[WorkloadSpec]:
+    """Declare the problems of this family."""
+    return _WORKLOADS
+
+
+@hookimpl
+def register_metrics() -> Sequence[Metric]:
+    """Declare what this family measures beyond the metrics that are shared."""
+    return _METRICS
+
+
+@hookimpl
+def register_suites() -> Sequence[Path]:
+    """Declare the suites of this family."""
+    return suites_of("softmax")

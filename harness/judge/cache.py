@@ -1,0 +1,141 @@
+"""The cache of trained base models: each is trained once, named by all that made it, and safe for two at once."""
+
+from __future__ import annotations
+
+import ast
+import fcntl
+import hashlib
+import importlib.util
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from harness.api import BASE_MODELS, Json
+
+API: Final = "harness.api"
+"""What declares and computes nothing, so that cached content does not depend on it."""
+
+Tensors = Mapping[str, Tensor]
+"""The content of a cached file: CPU tensors by name."""
+
+
+def key_of(facts: Mapping[str, Json]) -> str:
+    """The name that content made from these facts goes by: equal facts, equal names."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def sources_of(*modules: str) -> str:
+    """Return the SHA-256 of the sources of these modules and of every module of their packages that they import.
+
+    Imports are followed from module to module through the text of the sources, within the top-level packages of
+    ``modules``; `harness.api` is left out, since declarations compute nothing. So what a cached model or data set is
+    made by cannot be listed incompletely. Raises ModuleNotFoundError for a module that has no source.
+    """
+    tops = {name.partition(".")[0] for name in modules}
+    waiting, found = list(modules), dict[str, bytes]()
+    while waiting:
+        name = waiting.pop()
+        if name in found or name.partition(".")[0] not in tops or name.startswith(API):
+            continue
+        source = _source(name)
+        if source is None:
+            if name in modules:
+                raise ModuleNotFoundError(f"module {name!r} has no source", name=name)
+            continue  # an attribute of a module, not a module
+        found[name] = source
+        waiting += _imported(name, source)
+    total = hashlib.sha256()
+    for name in sorted(found):
+        total.update(f"{name}\0{len(found[name])}\0".encode())
+        total.update(found[name])
+    return total.hexdigest()
+
+
+@lru_cache(maxsize=None)
+def _source(name: str) -> bytes | None:
+    try:
+        spec = importlib.util.find_spec(name)
+    except ModuleNotFoundError:
+        return None
+    return Path(spec.origin).read_bytes() if spec and spec.origin and spec.has_location else None
+
+
+def _imported(name: str, source: bytes) -> Iterator[str]:
+    """Yield the names that a module imports, each of which may be a module or an attribute of one."""
+    package = name if _is_package(name) else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                base = ".".join(filter(None, [*package.split(".")[: len(package.split(".")) - node.level + 1], base]))
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _is_package(name: str) -> bool:
+    spec = importlib.util.find_spec(name)
+    return bool(spec and spec.submodule_search_locations is not None)
+
+
+def load_or_make(cache: Path, name: str, make: Callable[[], dict[str, Tensor]]) -> Tensors:
+    """The tensors cached under ``name``, made by ``make`` and stored where they are missing or damaged.
+
+    Of two processes that miss at once, one makes and the other waits and reads. A file appears whole or not at
+    all. Raises OSError where the folder cannot be written.
+    """
+    path = cache / BASE_MODELS / f"{name}.safetensors"
+    if (found := _read(path)) is not None:
+        return found
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(cache / f"{BASE_MODELS}.lock"):
+        if (found := _read(path)) is not None:
+            return found
+        made = make()
+        _write(path, made)
+        return made
+
+
+def _read(path: Path) -> Tensors | None:
+    """The tensors of a file, or None where it is missing or not what was written."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
+            expected = (file.metadata() or {}).get("sha256")
+    except (FileNotFoundError, SafetensorError):
+        return None
+    return tensors if _digest(tensors) == expected else None
+
+
+def _write(path: Path, tensors: dict[str, Tensor]) -> None:
+    draft = path.with_suffix(".part")
+    save_file(tensors, draft, metadata={"sha256": _digest(tensors)})
+    with draft.open("rb") as file:
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+def _digest(tensors: Tensors) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        array = tensors[name].numpy()
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock, which the system also releases when the process dies."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

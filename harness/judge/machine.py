@@ -1,0 +1,174 @@
+"""What the machine can do, measured beside the contestants: reading, copying, multiplying; and cold weights."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Final, Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from harness.api import Phase
+from harness.measure.processors import everywhere
+
+T = TypeVar("T")
+
+COLD: Final = 4
+"""What is rotated is this many times as large as the last-level cache."""
+
+USUAL_CACHE: Final = 32 << 20
+MOST_COPIED: Final = 1 << 30
+"""Bytes of copies at most, should a machine report the cache of a whole rack."""
+
+FIRST_CALLS: Final = 3
+"""Calls of a rotation before it makes copies: a lane that calls no more is not after times but after memory."""
+
+PRODUCTS: Final = {"matmul": (torch.float32, 384), "matmul_bf16": (torch.bfloat16, 160)}
+"""Dtypes and orders of the square matrices whose products, made in the cache, are the limit of multiplication.
+
+bfloat16 is the fast one where the processor multiplies it, and slow elsewhere: a small product tells.
+"""
+
+
+LARGER: Final = 16
+"""Times as large are the matrices whose products are the limit of a GPU."""
+
+
+@lru_cache
+def cache_bytes(device: str = "cpu") -> int:
+    """Bytes of the last-level cache as Linux or the GPU's driver reports it, else a usual size."""
+    if device != "cpu":
+        return int(torch.cuda.get_device_properties(device).L2_cache_size) or USUAL_CACHE
+    sizes = []
+    for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
+        text = path.read_text().strip()
+        if text.endswith("K"):
+            sizes.append(int(text[:-1]) << 10)
+    return max(sizes, default=USUAL_CACHE)
+
+
+class Rotation(Generic[T]):
+    """Equal things in turns, so many that each is out of the cache when its turn comes again.
+
+    Copies are made when they are needed: not in the first calls.
+    """
+
+    def __init__(self, first: T, size: int, copy: Callable[[T], T], device: str = "cpu") -> None:
+        wanted = min(COLD * cache_bytes(device), MOST_COPIED)
+        self._count = max(2, -(-wanted // max(size, 1)))
+        self._copy = copy
+        self._items = [first]
+        self._turn = 0
+        self._next = self.shared()
+
+    def __call__(self) -> T:
+        """The next one."""
+        return self._next()
+
+    def shared(self) -> Callable[[], T]:
+        """What gives the next one to a further user of the same copies, whose first calls are counted apart."""
+        calls = itertools.count()
+        return lambda: self._items[0] if next(calls) < FIRST_CALLS else self._cold()
+
+    def _cold(self) -> T:
+        if len(self._items) == 1:
+            self._items += [self._copy(self._items[0]) for _ in range(self._count - 1)]
+        self._turn += 1
+        return self._items[self._turn % len(self._items)]
+
+
+def rotated_tensor(tensor: Tensor) -> Rotation[Tensor]:
+    """A tensor and its copies."""
+    return Rotation(tensor, tensor.numel() * tensor.element_size(), torch.clone, str(tensor.device))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Probes of a machine, and the rates that follow from their seconds."""
+
+    probes: Mapping[str, Phase]
+    read_bytes: int
+    copied_bytes: int
+    orders: Mapping[str, int]
+
+    def rates(self, seconds: Mapping[str, float]) -> dict[str, float]:
+        """GB/s of reading and copying (read and written alike counted), GFLOP/s of the better product."""
+        return {
+            "read_rate": self.read_bytes / seconds["read"] / 1e9,
+            "read_all_rate": self.read_bytes / seconds["read_all"] / 1e9,
+            "copy_rate": self.copied_bytes / seconds["copy"] / 1e9,
+            "matmul_rate": max(2 * order**3 / seconds[name] for name, order in self.orders.items()) / 1e9,
+        }
+
+
+def limits(device: str = "cpu") -> Limits:
+    """Reading one cold buffer, on one thread and on all; copying one; products of float32 and bfloat16 matrices.
+
+    Buffers and matrices are made when a probe is first run: peaks of memory are then without them.
+    """
+    words = min(COLD * cache_bytes(device), MOST_COPIED) // 8
+    orders = {name: order * (1 if device == "cpu" else LARGER) for name, (_, order) in PRODUCTS.items()}
+
+    def read() -> float:
+        return float(_words(words, device).sum())
+
+    def read_all() -> float:
+        with all_threads():
+            return read()
+
+    probes: dict[str, Callable[[], object]] = {
+        "read": read,
+        "read_all": read_all,
+        "copy": lambda: _words(words // 2, device).copy_(_words(words, device)[: words // 2]),
+        **{name: partial(_multiply, dtype, orders[name], device) for name, (dtype, _) in PRODUCTS.items()},
+    }
+    return Limits(
+        probes={name: Phase(run=run, samples=1) for name, run in probes.items()},
+        read_bytes=8 * words,
+        copied_bytes=16 * (words // 2),
+        orders=orders,
+    )
+
+
+@lru_cache
+def _words(count: int, device: str) -> Tensor:
+    return torch.ones(count, dtype=torch.int64, device=device)
+
+
+@lru_cache
+def _matrices(dtype: torch.dtype, order: int, device: str) -> Tensor:
+    return torch.randn(2, order, order, generator=torch.Generator().manual_seed(0)).to(device, dtype)
+
+
+def _multiply(dtype: torch.dtype, order: int, device: str) -> Tensor:
+    first, second = _matrices(dtype, order, device)
+    product: Tensor = first @ second
+    return product
+
+
+@contextmanager
+def all_threads() -> Iterator[None]:
+    """Let torch use as many threads as there are processors, for a while, though a timed case stays on one."""
+    with everywhere() as count, threads(count):
+        yield
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Let torch use so many threads, for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def median(values: Sequence[float]) -> float:
+    """The middle value."""
+    return sorted(values)[len(values) // 2]

@@ -1,0 +1,64 @@
+"""A family's settings: declared once as a dataclass, from which their defaults, ranges and reading follow.
+
+.. code-block:: python
+
+    @dataclass(frozen=True, kw_only=True)
+    class Settings:
+        steps: int = setting(100, "optimiser steps of a training", above=0)
+        lr: float = setting(1e-2, "peak learning rate", above=0)
+
+``WorkloadSpec(settings=defaults_of(Settings, steps=80), ...)`` declares them, ``read_settings(Settings, context.settings)``
+reads those of a case. This module imports no torch, so that a family can declare its settings without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import field, fields
+from typing import Any, TypeVar
+
+from harness.api import Defaults, Json, Knob, UsageError, nearest
+
+S = TypeVar("S")
+
+_KINDS = {"int": "whole number", "float": "number", "str": "text"}
+
+
+def setting(default: Any, about: str, *, choices: Sequence[Json] = (), **bounds: float) -> Any:
+    """Return the dataclass field of a setting: its default, a line about it, and the values that it may have.
+
+    ``bounds`` are ``least``, ``most`` (both may be equalled), ``above`` and ``below`` (neither may).
+    """
+    return field(default=default, metadata={"about": about, "choices": choices, **bounds})
+
+
+def knobs_of(settings: Any, **defaults: Json) -> tuple[Knob, ...]:
+    """Return how each field of a settings class is declared, with ``defaults`` in place of the class's own.
+
+    Raises ValueError for a default that no field has or that is out of its range.
+    """
+    declared: dict[str, Any] = {one.name: one for one in fields(settings)}
+    if unknown := next((name for name in defaults if name not in declared), None):
+        raise ValueError(f"{settings.__qualname__} has no setting {unknown!r}{nearest(unknown, declared)}")
+    return tuple(
+        Knob(name=name, kind=_KINDS[str(one.type)], default=defaults.get(name, one.default), **one.metadata)
+        for name, one in declared.items()
+    )
+
+
+def defaults_of(settings: Any, **defaults: Json) -> Defaults:
+    """Return the settings of a `WorkloadSpec`: a settings class, with the workload's own ``defaults``."""
+    return Defaults(knobs_of(settings, **defaults))
+
+
+def read_settings(settings: type[S], values: Mapping[str, Json]) -> S:
+    """Return the settings of a case; raise UsageError with a line for every value that is missing or out of range."""
+    missing = object()
+    problems = []
+    for knob in knobs_of(settings):
+        value: Any = values.get(knob.name, missing)
+        found = f"setting {knob.name} is missing: expected {knob.expected}" if value is missing else knob.problem(value)
+        problems += [found] if found else []
+    if problems:
+        raise UsageError(*problems)
+    return settings(**{one.name: values[one.name] for one in fields(settings)})  # type: ignore[arg-type]

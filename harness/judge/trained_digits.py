@@ -1,0 +1,91 @@
+"""A perceptron trained on the digits 5 to 9, for judges that need a trained model with a known accuracy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from harness.judge import training
+from harness.judge.architectures import DigitsPerceptron
+from harness.judge.cache import key_of, load_or_make, sources_of
+from harness.judge.datasets import split
+from harness.judge.digits import scaled
+from harness.judge.pretraining import CLASSES, base
+from harness.judge.seeds import generator, global_seed
+from harness.judge.training import batch_order
+
+TRAIN: Final = 300
+VALIDATION: Final = 200
+STEPS: Final = 100
+BATCH: Final = 32
+RATE: Final = 4e-3
+"""How the digits are learnt: about what the suite of fine-tuning found best for training all parameters."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedDigits:
+    """A perceptron that tells the digits 5 to 9, its linear layers' names, and images it has not seen.
+
+    ``inputs`` float32 ``(n, 64)``, ``labels`` int64 ``(n,)``.
+    """
+
+    model: nn.Module
+    linears: tuple[str, ...]
+    inputs: Tensor
+    labels: Tensor
+
+    def weights(self) -> list[Tensor]:
+        """Of its linear layers."""
+        return [self.model.get_parameter(f"{name}.weight").detach().contiguous() for name in self.linears]
+
+    def logits(self, model: nn.Module | None = None) -> Tensor:
+        """What a model (its own by default) gives for the images, ``(n, classes)``."""
+        with torch.no_grad():
+            found: Tensor = (model or self.model)(self.inputs)
+        return found
+
+    def accuracy(self, logits: Tensor) -> float:
+        """Per cent of the images."""
+        return 100 * int((logits.argmax(1) == self.labels).sum()) / len(self.labels)
+
+
+def trained_digits(seed: int, cache: Path) -> TrainedDigits:
+    """The perceptron of the workload ``digits-mlp``, all of it trained on 300 images of a seed; from the cache, or
+
+    trained now (half a second). In float64, so that it is the same on every machine.
+    """
+    architecture = DigitsPerceptron()
+    found = base(architecture, cache)
+    digits = found.digits.select(5, 9)
+    inputs = architecture.inputs(scaled(digits.pixels))["features"]
+    labels = digits.labels.long() - 5
+    parts = split(len(labels), generator(seed, "split"), train=TRAIN, validation=VALIDATION)
+
+    def make() -> dict[str, Tensor]:
+        with global_seed(seed):
+            model = architecture.build(CLASSES).double()
+            model.load_state_dict({name: one.double() for name, one in found.state.items()})
+            order = batch_order(TRAIN, generator(seed, "order"), steps=STEPS, batch_size=BATCH)
+            batches = (
+                {"features": inputs[parts.train][one].double(), "labels": labels[parts.train][one]} for one in order
+            )
+            optimizer = training.adamw([{"params": list(model.parameters()), "lr": RATE}], 0.01)
+            loss = training.cross_entropy(architecture.forward)
+            training.fit(model, optimizer, batches, steps=STEPS, loss=loss, max_grad_norm=1.0)
+        return {name: value.float() for name, value in model.state_dict().items()}
+
+    key = key_of({"base": found.key, "seed": seed, "sources": sources_of(__name__)})
+    state = load_or_make(cache, f"trained-digits-{key}", make)
+    model = architecture.build(CLASSES)
+    model.load_state_dict(state)
+    anatomy = architecture.anatomy(model)
+    return TrainedDigits(
+        model=model.eval().requires_grad_(False),
+        linears=(*anatomy.linears, *anatomy.head),
+        inputs=inputs[parts.test],
+        labels=labels[parts.test],
+    )

@@ -1,1 +1,0 @@
-"""The judge: contracts, workloads, data and metrics."""
