@@ -13,7 +13,7 @@ import torch
 from harness.api import CaseContext, Incorrect, UsageError
 from harness.families.control.checks import Truth, distance, worst
 from harness.families.control.contract import Population
-from harness.families.control.settings import Settings
+from harness.families.control.settings import VerifierSettings
 from harness.families.control.workloads import Brackets, Verifier, model
 from tests.declared import specs
 
@@ -129,5 +129,5 @@ def test_wrong_texts_are_caught_where_the_total_is_right():
 def test_settings_that_make_no_sense_are_refused():
     with pytest.raises(UsageError, match="particles"):
         Brackets().check(Exact(), context(particles=1))
-    with pytest.raises(UsageError, match="noise -1"):
+    with pytest.raises(UsageError, match="noise = -1"):
         Verifier().check(Exact(), context(noise=-1))
