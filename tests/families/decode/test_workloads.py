@@ -16,6 +16,7 @@ from harness.families.decode.data import CATEGORIES, prompts, texts, written
 from harness.families.decode.models import Shape, TextModel
 from harness.families.decode.training import Trained
 from harness.families.decode.workloads import DecodeText, Problem, Settings, repetition, text_loss
+from harness.judge.settings import read_settings
 from harness.testing.smoke import Bench
 from tests.declared import metrics, specs
 from tests.mutants.mutant_decoders import Speculating
@@ -147,7 +148,7 @@ def test_prompts_are_held_out_text_of_their_category(cache) -> None:
 
 def problem_of(model, given, tokens):
     trained = Trained(model=model, loss=0.0, sha256="")
-    settings = Settings.read({**SPEC.settings, **SMALL, "tokens": tokens})
+    settings = read_settings(Settings, {**SPEC.settings, **SMALL, "tokens": tokens})
     return Problem(settings=settings, models=None, target=trained, reference=trained, prompts=given)
 
 

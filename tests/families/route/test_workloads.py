@@ -16,6 +16,7 @@ from harness.families.route.settings import Settings
 from harness.families.route.training import fit, quality, relief, start
 from harness.families.route.workloads.clusters import CLUSTERS, WORDS, Clusters, mixture
 from harness.families.route.workloads.text import CONTEXT, CharLm
+from harness.judge.settings import read_settings
 from tests.declared import metrics, specs
 from tests.families.conftest import Context
 from tests.families.route.routers import Linear, Plain, top2
@@ -37,7 +38,7 @@ def test_targets_lead_to_the_class(kind: str) -> None:
 
 
 def test_the_declared_settings_are_the_protocol(kind: str) -> None:
-    assert vars(Settings.read(SPECS[kind].settings)) == SPECS[kind].settings
+    assert vars(read_settings(Settings, SPECS[kind].settings)) == SPECS[kind].settings
 
 
 def test_the_declared_metrics_are_emitted_exactly_and_repeat(kind: str, context: Context) -> None:
@@ -122,7 +123,7 @@ class TestClusters:
 
 class TestText:
     def test_targets_are_the_characters_that_follow(self, context: Context) -> None:
-        data, _ = CharLm().data(Settings.read(SPECS["charlm-moe"].settings), 0, context().cache, "cpu")
+        data, _ = CharLm().data(read_settings(Settings, SPECS["charlm-moe"].settings), 0, context().cache, "cpu")
         for batch in (data.train(), data.validation[0], data.test[-1]):
             assert batch.inputs.shape == (16, CONTEXT)
             targets = batch.targets.view_as(batch.inputs)
@@ -130,7 +131,7 @@ class TestText:
             assert torch.equal(batch.ids, batch.inputs.flatten())
 
     def test_no_sequence_is_in_two_parts(self, context: Context) -> None:
-        data, _ = CharLm().data(Settings.read(SPECS["charlm-moe"].settings), 0, context().cache, "cpu")
+        data, _ = CharLm().data(read_settings(Settings, SPECS["charlm-moe"].settings), 0, context().cache, "cpu")
         rows = [{tuple(row) for one in part for row in one.inputs.tolist()} for part in (data.validation, data.test)]
         training = {tuple(row) for _ in range(100) for row in data.train().inputs.tolist()}
         repeated = len(rows[0] & rows[1])  # rules of dashes and blanks recur in the text itself
