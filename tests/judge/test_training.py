@@ -43,8 +43,8 @@ class TestSettings:
         with pytest.raises(UsageError) as caught:
             read_settings(Settings, {**GOOD, "steps": 0.5, "lr": 0})
         assert caught.value.problems == (
-            "setting steps = 0.5: expected a whole number",
-            "setting lr = 0: expected more than zero",
+            "setting steps = 0.5: expected a whole number, more than 0",
+            "setting lr = 0: expected a number, more than 0",
         )
 
 

@@ -50,13 +50,13 @@ def test_every_accuracy_metric_comes_from_a_workload() -> None:
 
 def test_the_host_offers_them() -> None:
     host = load_host(entry_points=False)
-    assert {f"core/{spec.id}" for spec in specs().values()} == set(host.workloads)
+    assert {f"{spec.contract}/{spec.id}" for spec in specs().values()} == set(host.workloads)
     assert {metric.id for metric in metrics().values()} <= set(host.metrics)
 
 
 def test_importing_computes_nothing_and_the_declaration_imports_no_torch() -> None:
     code = (
-        "import sys, harness.workloads.declared\n"
+        "import sys, harness.families.finetune\n"
         "assert not {'torch', 'numpy', 'sklearn'} & set(sys.modules)\n"
         "import harness.families.finetune.workloads.digits_mlp\n"
         "assert not {'sklearn', 'transformers', 'peft'} & set(sys.modules)\n"

@@ -169,10 +169,10 @@ def test_a_loss_that_is_not_finite_ends_the_training(problem: Problem) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("epochs", 0, "more than zero"),
+        ("epochs", 0, "more than 0"),
         ("epochs", 1.5, "a whole number"),
         ("lr", "fast", "a number"),
-        ("flipped", 1.0, "from 0 to less than 1"),
+        ("flipped", 1.0, "at least 0, less than 1"),
         ("batch_size", None, "a whole number"),
     ],
 )

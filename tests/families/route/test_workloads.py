@@ -17,7 +17,7 @@ from harness.families.route.training import fit, quality, relief, start
 from harness.families.route.workloads.clusters import CLUSTERS, WORDS, Clusters, mixture
 from harness.families.route.workloads.text import CONTEXT, CharLm
 from harness.judge.settings import read_settings
-from tests.declared import metrics, specs
+from tests.declared import declared_here, specs
 from tests.families.conftest import Context
 from tests.families.route.routers import Linear, Plain, top2
 
@@ -64,7 +64,7 @@ def test_the_trial_has_the_declared_phases_and_gives_the_declared_shares(kind: s
     seconds = {"train": [4.0, 2.0], "infer": [1.0, 1.0], "routing_train": [1.0, 1.0], "routing_infer": [0.5, 0.3]}
     shares = trial.figures(seconds)
     assert shares == pytest.approx({"train_routing_share": 37.5, "infer_routing_share": 40.0})
-    assert set(shares) == {metric.id for metric in metrics().values() if metric.lane == "time"}
+    assert set(shares) == declared_here("route", "time")
 
 
 def test_timing_leaves_the_weights_as_they_are(kind: str, context: Context) -> None:
@@ -79,7 +79,7 @@ def test_timing_leaves_the_weights_as_they_are(kind: str, context: Context) -> N
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"steps": 0}, "steps = 0: expected more than zero"),
+        ({"steps": 0}, "steps = 0: expected a whole number, more than 0"),
         ({"lr": "fast"}, "lr = 'fast': expected a number"),
         ({"experts": 2.5}, "experts = 2.5: expected a whole number"),
         ({"active": 9}, "active = 9: expected at most the 8 experts"),
