@@ -226,6 +226,7 @@ class PluginConformance:
                 workload=workload.spec,
                 settings=self._settings(workload.spec),
                 cache=folder,
+                protocol=host.contracts[spec.contract].spec.protocol,
             )
             if not (refusal := bench.refusal()):
                 return bench
