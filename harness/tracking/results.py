@@ -51,7 +51,8 @@ def write_asv(
     """Add runs to the asv results directory ``folder``, made where there is none; return the files of results.
 
     ``metrics`` and ``contracts`` are those of the loaded plugins; ``dates`` give each commit's time in seconds since
-    1970, without which the run's own counts. A later run of the same commit and machine takes an earlier one's place, series by series.
+    1970, without which the run's own counts. A later run of the same commit and machine takes an earlier one's place,
+    series by series.
 
     Raises `UsageError` for a run whose commit is not known, and for a folder that can't be written.
     """
