@@ -14,8 +14,10 @@ WIDTH: Final = 80
 
 def show_contract(contract: Contract, reference: Reference, workloads: Mapping[str, WorkloadSpec]) -> str:
     """Return what a technique of a contract must have, what it is handed, and how its cost is measured."""
-    lines = [f"{contract.id}: {contract.summary}", "", *_class(reference.protocol), ""]
-    lines += [f"A technique's target returns an object like this ({reference.module}); it need not inherit."]
+    lines = [*_wrapped(f"{contract.id}: {contract.summary}", ""), "", *_class(reference.protocol), ""]
+    lines += _wrapped(
+        f"A technique's target returns an object like this ({reference.module}); it need not inherit.", ""
+    )
     if reference.handed:
         lines += ["", "What it is handed, and what it answers with:"]
         for described in reference.handed:
@@ -24,7 +26,7 @@ def show_contract(contract: Contract, reference: Reference, workloads: Mapping[s
     for phase, call in contract.phases.items():
         names = ", ".join(metric.id for metric in phase_metrics(phase, call))
         lines += [f"  {phase}: {call}", *_wrapped(names, "    ")]
-    lines += ["", f"Workloads: {', '.join(workloads) or 'none'}"]
+    lines += ["", "Workloads:", *_wrapped(", ".join(workloads) or "none", "  ")]
     lines += ["Hold a technique to it: class TestIt(harness.testing.PluginConformance): plugin = 'NAME'"]
     return "\n".join(lines)
 
