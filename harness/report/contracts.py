@@ -27,7 +27,8 @@ def show_contract(contract: Contract, reference: Reference, workloads: Mapping[s
         names = ", ".join(metric.id for metric in phase_metrics(phase, call))
         lines += [f"  {phase}: {call}", *_wrapped(names, "    ")]
     lines += ["", "Workloads:", *_wrapped(", ".join(workloads) or "none", "  ")]
-    lines += ["Hold a technique to it: class TestIt(harness.testing.PluginConformance): plugin = 'NAME'"]
+    lines += ["", "Hold a technique to it by a test:", "  class TestConformance(harness.testing.PluginConformance):"]
+    lines += ['      plugin = "NAME"']
     return "\n".join(lines)
 
 
