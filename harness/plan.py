@@ -61,7 +61,7 @@ HOST_CODE: Final = "harness"
 
 
 def part(kind: str, name: str) -> str:
-    """Return under which name an `Identity` has a technique or a workload: its kind and its id without pinned values."""
+    """Return the name of a technique or a workload in an `Identity`: its kind and its id without pinned values."""
     return f"{kind} {base_of(name)}"
 
 

@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final, cast
 
 from harness.api import DISTRIBUTION, Json
@@ -87,14 +88,17 @@ def _read_plugin(
     plugin = PluginCode(record.module, record.distribution, targets, suites)
     package = host.module_of(record.name)
     code.states[package] = code_state(plugin.sources, plugin.distribution, plugin.checkout)
+    versions = cache(lambda *requires: required_versions(requires, without=without))
     own = str(code.states[package]["digest"])  # type: ignore[index, call-overload]  # a state is a mapping
     brought = [*dependencies(plugin.distribution), *plugin.foreign]
     without = [plugin.distribution.name] if plugin.distribution is not None else []
+    families_of = cache(lambda module: _families(plugin.imports(module)))
+    digest_of_family = cache(lambda family: module_sources(family).digest)
     for kind, entry in entries:
-        imported = {family: module_sources(family).digest for family in _families(plugin.imports(entry.spec.target))}
+        imported = {family: digest_of_family(family) for family in families_of(entry.spec.target.partition(":")[0])}
         facts = json.dumps({"own": own, **imported}, sort_keys=True)
         code.digests[part(kind, entry.id)] = hashlib.sha256(facts.encode()).hexdigest()
-        code.versions[part(kind, entry.id)] = required_versions([*brought, *entry.spec.requires], without=without)
+        code.versions[part(kind, entry.id)] = versions(*brought, *entry.spec.requires)
 
 
 def _entries(host: Host, record: PluginRecord) -> Iterable[tuple[str, RegisteredTechnique | RegisteredWorkload]]:

@@ -93,9 +93,7 @@ class PluginCode:
     of a module names. ``leave_out`` are files that do not count: suites, whose content is in a key as it is.
     """
 
-    def __init__(
-        self, module: str, distribution: str, targets: Iterable[str], leave_out: Iterable[Path] = ()
-    ) -> None:
+    def __init__(self, module: str, distribution: str, targets: Iterable[str], leave_out: Iterable[Path] = ()) -> None:
         self._names = tuple(dict.fromkeys([module, *(target.partition(":")[0] for target in targets)]))
         self._tops = {
             top.name: top

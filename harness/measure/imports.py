@@ -7,7 +7,7 @@ import importlib.util
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Final
@@ -73,7 +73,7 @@ def read(name: str, file: Path) -> Text:
     return _read(name, file, state.st_size, state.st_mtime_ns)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _read(name: str, file: Path, _size: int, _mtime_ns: int) -> Text:
     try:
         tree = ast.parse(file.read_bytes())

@@ -9,7 +9,7 @@ import time
 import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -69,7 +69,20 @@ SOURCES: Final = OBJECTS | {
 """Suffixes of sources: what of a project's folder counts although git does not know it (yet)."""
 
 _DEVELOPERS: Final = frozenset(
-    {"ruff", "mypy", "pytest", "coverage", "black", "isort", "pyright", "pylint", "tox", "nox", "towncrier", "codespell"}
+    {
+        "ruff",
+        "mypy",
+        "pytest",
+        "coverage",
+        "black",
+        "isort",
+        "pyright",
+        "pylint",
+        "tox",
+        "nox",
+        "towncrier",
+        "codespell",
+    }
 )
 """Tables of pyproject.toml that decide nothing about what is built."""
 
@@ -122,7 +135,7 @@ def file_digest(path: Path) -> str:
         return ""
 
 
-@lru_cache(maxsize=None)
+@cache
 def _hash_once(path: Path, _size: int, _mtime_ns: int) -> str:
     return _hash(path)
 
