@@ -100,10 +100,12 @@ def _imported(node: ast.AST, package: str) -> Iterator[str]:
             base = ".".join(filter(None, [*parts[: len(parts) - node.level + 1], base]))
         yield base
         yield from (f"{base}.{alias.name}" for alias in node.names)
-    elif isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) < _LONGEST:
-        target = node.value.partition(":")[0]  # import_module("a.b"), or a target "a.b:Name"
-        if all(part.isidentifier() for part in target.split(".")):
-            yield target
+    elif isinstance(node, ast.Call) and _name_of(node.func) in ("import_module", "__import__", "find_spec"):
+        yield from (arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str))
+
+
+def _name_of(function: ast.expr) -> str:
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 
 
 def _pattern(node: ast.AST) -> str:

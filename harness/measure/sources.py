@@ -196,36 +196,45 @@ def _is_left_out(name: str) -> bool:
     return name in LEFT_OUT or name.endswith(_LEFT_OUT_SUFFIXES)
 
 
-def host_sources(root: Path = HOST) -> Sources:
+def host_sources() -> Sources:
     """Return the files of `COMPUTING`."""
     files: list[Entry] = []
     for name in COMPUTING:
-        path = root / name
+        path = HOST / name
         files += below(path, name) if path.is_dir() else [(name, path)]
-    return Sources(files=tuple(files), folder=root, parts=COMPUTING)
+    return Sources(files=tuple(files), folder=HOST, parts=COMPUTING)
 
 
-def module_sources(name: str, root: Path = HOST) -> Sources:
+def module_sources(name: str) -> Sources:
     """Return the files of a module or package of the host by its full name: those of one family."""
     inner = name.partition(".")[2].replace(".", "/")
-    folder = root / inner
+    folder = HOST / inner
     files = below(folder, inner) if folder.is_dir() else [(f"{inner}.py", folder.with_suffix(".py"))]
-    return Sources(files=tuple(files), folder=root, parts=(inner,))
+    return Sources(files=tuple(files), folder=HOST, parts=(inner,))
 
 
 def project_files(folder: Path, checkout: git.Checkout | None) -> Iterator[Entry]:
     """Yield the files of a project's folder that may decide what it builds and computes.
 
-    These are the files that git tracks, and the untracked `SOURCES`, without tests, documents and what is for readers;
-    projects within it, environments and stores are left out. Of what git ignores only compiled objects count.
+    These are the files that git tracks, all files in packages, and the untracked `SOURCES`, without tests, documents
+    and what is for readers; projects within it, environments and stores are left out. Of what git ignores outside of
+    packages only compiled objects count.
     """
-    for parent, folders, files in os.walk(folder):
+    packages: set[Path] = set()
+    seen: set[Path] = set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
         here = Path(parent)
+        if here.resolve() in seen:
+            folders.clear()
+            continue
+        seen.add(here.resolve())
+        if "__init__.py" in files or here.parent in packages:
+            packages.add(here)
         at_root = here == folder
         folders[:] = sorted(name for name in folders if _is_part(here / name, checkout, at_root=at_root))
         for name in sorted(files):
             path = here / name
-            if not _is_left_out(name) and not _is_for_readers(name) and _counts(path, checkout):
+            if not _is_left_out(name) and not _is_for_readers(name) and (here in packages or _counts(path, checkout)):
                 yield path.relative_to(folder).as_posix(), path
 
 
