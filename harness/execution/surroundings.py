@@ -11,8 +11,8 @@ from functools import cache
 from typing import Any, Final, cast
 
 from harness.api import DISTRIBUTION, Json
-from harness.execution.case import THREADS
 from harness.discovery import PluginRecord
+from harness.execution.case import THREADS
 from harness.host import Host, RegisteredTechnique, RegisteredWorkload
 from harness.measure import git
 from harness.measure.distributions import HOST_PACKAGE, PluginCode, dependencies, in_site, required_versions

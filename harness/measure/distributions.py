@@ -206,8 +206,8 @@ def dependencies(distribution: Distribution | None) -> list[str]:
 def required_versions(requires: Iterable[str], *, without: Iterable[str] = ()) -> Mapping[str, Json]:
     """Return the installed versions of what pip requirements name here, their extras included.
 
-    ``without`` names distributions whose code is digested. To the version of an editable installation, which says little
-    of its code, a digest of the project's folder is added. A distribution that is not installed is left out.
+    ``without`` names distributions whose code is digested. To the version of an editable installation, which says
+    little of its code, a digest of the project's folder is added. A distribution that is not installed is left out.
     """
     from packaging.requirements import InvalidRequirement, Requirement
 

@@ -122,7 +122,7 @@ def digest_of(files: Iterable[Entry]) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, of a pyproject.toml that of what it says about the build; empty of one that is gone.
+    """Return the SHA-256 of a file (of a pyproject.toml: of what it says about the build); empty of one that is gone.
 
     Each file is read once in a process, until its size or its time of modification changes.
     """
