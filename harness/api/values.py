@@ -20,6 +20,8 @@ class Knob:
 
     ``kind`` is ``"whole number"``, ``"number"`` or ``"text"``. ``least`` and ``most`` are bounds that a value may
     equal, ``above`` and ``below`` bounds that it may not. ``choices``, where there are any, are all that is taken.
+    ``file`` says that a text is the path of a file (or folder) whose content decides the result: the content is part of
+    a case's key, the path is not, and one that does not exist is refused before the run. An empty text names no file.
     """
 
     name: str
@@ -31,8 +33,11 @@ class Knob:
     above: float | None = None
     below: float | None = None
     choices: Sequence[Json] = ()
+    file: bool = False
 
     def __post_init__(self) -> None:
+        if self.file and self.kind != "text":
+            raise ValueError(f"setting {self.name} names a file, so it must be a text, not a {self.kind}")
         if problem := self.problem(self.default):
             raise ValueError(f"the default is out of its own range: {problem}")
 
@@ -41,7 +46,8 @@ class Knob:
         """Return the values that are taken, in words: ``a whole number, more than 0``."""
         if self.choices:
             return f"one of {', '.join(map(repr, self.choices))}"
-        kind = {"whole number": "a whole number", "number": "a number", "text": "a text"}[self.kind]
+        kinds = {"whole number": "a whole number", "number": "a number", "text": "a path" if self.file else "a text"}
+        kind = kinds[self.kind]
         bounds = (
             ("at least", self.least),
             ("more than", self.above),
