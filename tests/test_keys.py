@@ -20,8 +20,10 @@ from harness.host import Host, load_host
 from harness.measure import sources
 from harness.measure.distributions import PluginCode, required_versions
 from harness.plan import Plan, Selection
+from harness.revisions.commits import Repository, clean_environment, install
 from harness.suite import read_suite
 from tests.conftest import ROOT, Harness
+from tests.execution.repositories import Folder
 
 TOYS = Path(__file__).parent / "toy"
 
@@ -110,7 +112,7 @@ PAINT_FILES = {
 }
 
 PROJECT_FILES = {
-    "pyproject.toml": '[build-system]\nrequires = ["hatchling"]\n[project]\nname = "harness-paint"\ndescription = "a"\n',
+    "pyproject.toml": '[build-system]\nrequires = ["hatchling"]\n[project]\nname = "paint"\ndescription = "a"\n',
     "build_kernel.py": 'FLAGS = ("-O3",)\n',
     "cmake/flags.cmake": "x",
     ".gitignore": "*.so\n__pycache__/\n",
@@ -301,7 +303,7 @@ def test_the_content_of_a_file_that_a_setting_names_counts_and_its_path_does_not
     assert before == place.key(params={"model": str(second)})
     first.write_text("two")
     assert place.key(params={"model": str(first)}) != before
-    with pytest.raises(UsageError, match="setting model = '/nowhere/x.pt': there is no such file"):
+    with pytest.raises(UsageError, match=r"setting model = '/nowhere/x\.pt': there is no such file"):
         place.key(params={"model": "/nowhere/x.pt"})
 
 
@@ -445,3 +447,82 @@ def test_a_resume_after_an_edit_of_the_second_module_runs_all_again(harness: Har
     codes = [{row["code"] for row in half} for half in (stored[:count], stored[count:])]
     assert [len(each) for each in codes] == [1, 1]
     assert codes[0] != codes[1]
+
+
+BIAS = {
+    "pyproject.toml": """
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+[project]
+name = "harness-bias"
+version = "0.1.0"
+[project.entry-points."harness.plugins"]
+bias = "harness_bias"
+[tool.hatch.build.targets.wheel]
+include = ["harness_bias.py", "harness_bias_late.py"]
+[tool.hatch.build.targets.wheel.hooks.custom]
+path = "build_kernel.py"
+""",
+    "build_kernel.py": """
+from pathlib import Path
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+FLAGS = "-O3"
+
+class CustomBuildHook(BuildHookInterface):
+    def initialize(self, version, build_data):
+        path = Path(self.root, "built.bin")
+        path.write_text(FLAGS)
+        build_data["force_include"][str(path)] = "harness_bias_built.bin"
+""",
+    "harness_bias.py": """
+from harness.api import Technique, hookimpl
+HARNESS_API = 1
+
+@hookimpl
+def register_techniques():
+    return [Technique(id="late", contract="finetune", target="harness_bias_late:Late", summary="biases")]
+""",
+    "harness_bias_late.py": "class Late: ...\n",
+    "README.md": "x",
+}
+
+CODE_OF_A_CASE = """
+from harness.execution.surroundings import surroundings
+from harness.host import load_host
+from harness.plan import Plan, Selection
+from harness.suite import read_suite
+host = load_host()
+plan = Plan(read_suite("peft", host), host, Selection(techniques=("bias/late",)), surroundings(host).identity)
+found = next(contestant for contestant in plan.contestants if contestant.technique == "bias/late")
+print(plan.case(found, {}, 0).code)
+"""
+
+
+@pytest.mark.slow
+def test_installed_commits_have_the_same_code_only_if_what_was_installed_is_the_same(tmp_path: Path) -> None:
+    """The gate times what is of two codes: a second module and a flag of the build are seen, a README is not."""
+    repository = Folder(path=tmp_path / "bias")
+    commits = {}
+    for name, edit in {
+        "first": {},
+        "readme": {"README.md": "y"},
+        "module": {"harness_bias_late.py": "class Late: x = 1\n"},
+        "build": {
+            "harness_bias_late.py": "class Late: ...\n",
+            "build_kernel.py": BIAS["build_kernel.py"].replace("3", "0"),
+        },
+    }.items():
+        write(repository.path, {**(BIAS if name == "first" else {}), **edit})
+        commits[name] = repository.commit(name)
+    codes = {}
+    for name, commit_ in commits.items():
+        revision = Repository(repository.path).find(commit_)
+        assert revision is not None
+        installed = install(Repository(repository.path), revision, tmp_path / "cache")
+        command = [str(installed.python), "-P", "-c", CODE_OF_A_CASE]
+        done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        codes[name] = done.stdout.strip()
+    assert codes["first"] == codes["readme"]
+    assert len({codes["first"], codes["module"], codes["build"]}) == 3
