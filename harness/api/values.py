@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.api._errors import UsageError
+from harness.api._errors import Incorrect, UsageError
 from harness.api._records import Json
 
 
@@ -130,6 +130,26 @@ def resolve(target: str) -> Any:
     """
     module, _, name = target.partition(":")
     return operator.attrgetter(name)(importlib.import_module(module))
+
+
+def require_members(technique: object, protocol: type, contract: str) -> None:
+    """Raise Incorrect where an object lacks a member of a contract's protocol, or has a value in place of a method.
+
+    Members are the methods and annotated attributes of the protocol and of the protocols that it extends.
+    """
+    bases = [base for base in protocol.__mro__ if getattr(base, "_is_protocol", False)]
+    names = {name for base in bases for name in (*vars(base), *vars(base).get("__annotations__", {}))}
+    methods = {name for name in names if callable(getattr(protocol, name, None))}
+    wrong = sorted(
+        name
+        for name in names
+        if not name.startswith("_")
+        and (not hasattr(technique, name) or (name in methods and not callable(getattr(technique, name))))
+    )
+    if wrong:
+        raise Incorrect(
+            f"the technique lacks {', '.join(wrong)} of the contract {contract}; see: harness show contract {contract}"
+        )
 
 
 def plain(values: Mapping[str, Json]) -> dict[str, Json]:

@@ -45,6 +45,7 @@ def make_executor(host: Host, plan: Plan, resources: Resources, device: str) -> 
         preload=_modules(host, plan),
         rounds=plan.suite.rounds,
         device=device,
+        protocol=host.contracts[plan.suite.contract].spec.protocol,
     )
     return cast(Executor, getattr(importlib.import_module(module), name)(options))
 
