@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 import torch
@@ -12,6 +13,46 @@ from harness_nf4 import kernel
 
 HERE = Path(__file__).parent
 EMULATION = HERE / "avx512_emulated.h"
+
+
+class RequireProduct(Protocol):
+    """Raise AssertionError unless a product is that of float64, but for rounding in float32 and for ``beside``."""
+
+    def __call__(
+        self,
+        found: torch.Tensor,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        *,
+        roundings: int | None = None,
+        beside: torch.Tensor | float = 0.0,
+    ) -> None: ...
+
+
+@pytest.fixture(scope="session")
+def require_product() -> RequireProduct:
+    """Return the check of ``x @ weight.T``: sums in whatever order, fused or not, on whatever processor.
+
+    A sum of n products each of whose terms is rounded k times, one way or another, is off by k u / (1 - k u) times the
+    sum of the terms' sizes at most, u = 2^-24 (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1).
+    k is n where the order is unknown: one product and n - 1 additions. ``roundings`` is k where it is known.
+    """
+
+    def check(
+        found: torch.Tensor,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        *,
+        roundings: int | None = None,
+        beside: torch.Tensor | float = 0.0,
+    ) -> None:
+        x, weight = x.detach().double(), weight.detach().double()
+        k = 2.0**-24 * (x.shape[1] if roundings is None else roundings)
+        allowed = k / (1 - k) * (x.abs() @ weight.abs().T) + beside
+        off = (found.detach().double() - x @ weight.T).abs()
+        assert (off <= allowed).all(), f"{(off / allowed).nan_to_num(0).max():.3g} of what rounding explains"
+
+    return check
 
 
 @pytest.fixture(autouse=True, scope="session")
