@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import shlex
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.tools import load_tool
 
 TUTORIAL = ROOT / "docs/writing-a-plugin.md"
 
@@ -31,13 +31,9 @@ def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_generated_pages_are_current() -> None:
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs/generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    generate = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generate)
+    generate = load_tool("generate")
     for name, write in generate.PAGES.items():
-        assert (ROOT / "docs" / name).read_text(encoding="utf-8") == write(), f"run: python docs/generate.py ({name})"
+        assert (ROOT / "docs" / name).read_text(encoding="utf-8") == write(), f"run: python tools/generate.py ({name})"
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Writes the parts of the documentation that are read off the code: the commands' help, the hooks, the catalogue.
 
-Run ``python docs/generate.py`` after a change; a test fails while a page differs from what this writes.
+Run ``python tools/generate.py`` after a change; a test fails while a page differs from what this writes.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from harness.api import PROJECT
 from harness.cli import cli
 from harness.host import load_host
 
-FOLDER = Path(__file__).parent
-NOTE = "<!-- Written by docs/generate.py; edit the code it is read from. -->\n"
+FOLDER = Path(__file__).parents[1] / "docs"
+NOTE = "<!-- Written by tools/generate.py; edit the code it is read from. -->\n"
 
 
 def commands() -> str:
