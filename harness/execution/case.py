@@ -303,9 +303,10 @@ def resolve(target: str) -> Any:
 
 
 def _case_frames(error: BaseException) -> TracebackType | None:
-    """The traceback from where it leaves this package, whose own frames tell a reader nothing."""
+    """Return the traceback from where it leaves `harness.execution`, whose own frames tell a reader nothing."""
     frame = error.__traceback__
-    while frame is not None and Path(frame.tb_frame.f_code.co_filename).parent == Path(__file__).parent:
+    room = Path(__file__).parent
+    while frame is not None and Path(frame.tb_frame.f_code.co_filename).is_relative_to(room):
         frame = frame.tb_next
     return frame or error.__traceback__
 

@@ -18,7 +18,8 @@ import torch
 
 from harness import hookspecs
 from harness.api import API_VERSION, PROJECT, Incorrect, Json, Reply, Technique, WorkloadSpec, nearest
-from harness.host import Host, PluginRecord, load_host
+from harness.discovery import PluginRecord
+from harness.host import Host, load_host
 from harness.plan import install_hint, missing_requirements
 from harness.testing.smoke import Bench, live_tensors, newer_objects
 

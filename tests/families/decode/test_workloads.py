@@ -16,8 +16,9 @@ from harness.families.decode.data import CATEGORIES, prompts, texts, written
 from harness.families.decode.models import Shape, TextModel
 from harness.families.decode.training import Trained
 from harness.families.decode.workloads import DecodeText, Problem, Settings, repetition, text_loss
+from harness.judge.settings import read_settings
 from harness.testing.smoke import Bench
-from tests.declared import metrics, specs
+from tests.declared import declared_here, specs
 from tests.mutants.mutant_decoders import Speculating
 
 SPEC = specs()["decode-text"]
@@ -101,7 +102,7 @@ def test_rounds_and_times_of_a_trial(context) -> None:
         trial.phases["infer"].run()
         trial.probes["plain"].run()
     figures = trial.figures({"infer": [0.2, 0.2], "plain": [0.1, 0.1]})
-    assert set(figures) == TIME == {one.id for one in metrics().values() if one.lane == "time"}
+    assert set(figures) == TIME == declared_here("decode", "time")
     assert figures["speedup"] == pytest.approx(0.5)
     assert all(math.isfinite(one) and one > 0 for one in figures.values())
 
@@ -114,7 +115,7 @@ def test_settings_and_categories_that_make_no_sense_are_refused(context) -> None
         ({"prompts": 0}, "prompts"),
         ({"timed_tokens": 250}, "at most 256"),
         ({"prompt_tokens": 250}, "at most 256"),
-        ({"category": "verse"}, "category = 'verse': expected mixed, prose, code or repetitive"),
+        ({"category": "verse"}, "category = 'verse': expected one of 'mixed', 'prose', 'code', 'repetitive'"),
     ):
         with pytest.raises(UsageError, match=text):
             DecodeText().problem(Speculating(), context("decode-text", **{**SMALL, **wrong}))
@@ -147,7 +148,7 @@ def test_prompts_are_held_out_text_of_their_category(cache) -> None:
 
 def problem_of(model, given, tokens):
     trained = Trained(model=model, loss=0.0, sha256="")
-    settings = Settings.read({**SPEC.settings, **SMALL, "tokens": tokens})
+    settings = read_settings(Settings, {**SPEC.settings, **SMALL, "tokens": tokens})
     return Problem(settings=settings, models=None, target=trained, reference=trained, prompts=given)
 
 
