@@ -17,11 +17,11 @@ PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 # The selection of `make quick`: what a user reads (suites, plans, verdicts, tables, pages, results), what holds the code in
 # order, and what each plugin declares. Chosen by path, so that it is the same on every machine.
 QUICK := tests/analysis tests/report tests/results tests/judge tests/test_architecture.py tests/test_cli.py tests/test_docs.py \
-	tests/test_host.py tests/test_pins.py tests/test_plan.py \
+	tests/test_host.py tests/test_news.py tests/test_pins.py tests/test_plan.py \
 	tests/test_suite.py $(wildcard plugins/*/tests/test_declaration.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup peft test quick check clean
+.PHONY: help setup peft test quick check news clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ quick: $(READY) ## run a fixed selection of fast tests, in less than 90 seconds 
 
 check: $(READY) ## run ruff and mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+news: $(READY) ## show what the news fragments in changelog/ become
+	$(BIN)/python -m towncrier build --draft --version next
 
 clean: ## remove the environment, the stored runs and the caches
 	rm -rf $(VENV) .harness .pytest_cache .mypy_cache .ruff_cache

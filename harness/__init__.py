@@ -1,3 +1,3 @@
 """A plugin-based benchmarking harness for deep-learning techniques."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
