@@ -57,7 +57,7 @@ def entry_point_candidates() -> list[Candidate]:
     seen: dict[tuple[str, str, str], Candidate] = {}
     for point in metadata.entry_points(group=ENTRY_POINT_GROUP):
         owner = point.dist.name if point.dist else ""
-        version = point.dist.version if point.dist else ""
+        version = (point.dist.version or "") if point.dist else ""
         # one distribution that is on the path twice (a checkout and its install) is one plugin
         seen[point.name, point.value, owner] = Candidate(
             name=point.name, module=point.module, distribution=owner, version=version, load=point.load

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from harness.api import LANES, Form
+from harness.builtin import register_metrics
+from harness.host import load_host
+from harness.judge.metrics import METRICS
 from tests.conftest import ROOT
 
 # A room may import itself and the rooms named here. cli and the package itself may import all.
@@ -25,11 +31,11 @@ ALLOWED = {
     "host": {"api", "discovery", "hookspecs"},
     "pins": {"api", "host"},
     "suite": {"api", "host", "pins"},
-    "plan": {"api", "host", "pins", "suite"},
+    "plan": {"api", "host", "measure", "pins", "suite"},
     "results": {"api"},
     "analysis": {"api", "results"},
     "report": {"api", "results", "analysis"},
-    "execution": {"api", "host", "pins", "suite", "plan", "measure", "results", "analysis"},
+    "execution": {"api", "discovery", "host", "pins", "suite", "plan", "measure", "results", "analysis"},
     "revisions": {"api", "host", "pins", "suite", "plan", "measure", "results", "analysis", "execution"},
     "tracking": {"api", "host", "measure", "pins", "plan", "suite", "results", "analysis", "report"},
     "testing": {"api", "discovery", "hookspecs", "host", "plan", "execution", "measure", "judge"},
@@ -40,6 +46,11 @@ ROOMS_OF_A_FAMILY = {"__init__", "settings", "contract", "checks", "workloads"}
 WITHOUT_SETTINGS = {"quantize_activations"}  # its workloads have none
 MOST_LINES = 400
 HEAVY = {"torch", "numpy", "scipy", "transformers", "peft", "sklearn", "rich", "hypothesis", "pytest"}
+OWN_WORDS = {*LANES, *get_args(Form), "none", "head"}
+"""Words of the host that a metric or a technique happens to be called, too: lanes, forms, no correction, a commit."""
+
+QUOTED = re.compile(r"""['"`]([a-z0-9_/.+-]+)['"`]""")
+WORD = re.compile(r"[a-z0-9_/.+-]*[a-z0-9]")
 HARNESS = ROOT / "harness"
 
 
@@ -171,14 +182,72 @@ def test_only_the_worker_side_imports_torch() -> None:
             assert not {name for name in imports(path) if name.split(".")[0] == "torch"}, path
 
 
-def test_the_host_names_no_technique() -> None:
-    from harness.host import load_host
+def names_of_plugins() -> dict[str, str]:
+    """Return what the host must not name, with its kind: all that families, the judge and the plugins declare."""
+    host = load_host()
+    own_metrics = {metric.id for metric in register_metrics()} - {metric.id for metric in METRICS}
+    names = {**dict.fromkeys(host.metrics.keys() - own_metrics, "metric"), **dict.fromkeys(FAMILIES, "family")}
+    for name, contract in host.contracts.items():
+        names |= {**dict.fromkeys(contract.spec.phases, "phase"), **dict.fromkeys((name, contract.plugin), "contract")}
+    for full in host.techniques:
+        names |= {full: "technique", full.rpartition("/")[2]: "technique"}
+    return {name: kind for name, kind in names.items() if name not in OWN_WORDS}
 
-    names = {full for full in load_host().techniques}
-    assert names
-    for path in SOURCES:
-        text = path.read_text(encoding="utf-8")
-        assert not [full for full in names if f'"{full}"' in text], path
+
+def literals(source: str) -> Iterator[ast.Constant]:
+    """Return the strings of a module that it computes with: all but docstrings and those below an attribute."""
+    tree = ast.parse(source)
+    told = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told:
+            yield node
+
+
+def named_in(source: str, names: dict[str, str]) -> list[str]:
+    """Return the names that a module's strings are, quote, or hold where a name is no plain word of English."""
+    found = []
+    for node in literals(source):
+        words = {node.value, *QUOTED.findall(node.value)}
+        words |= {word for word in WORD.findall(node.value) if "_" in word or "/" in word}
+        found += [f"line {node.lineno}: {names[word]} {word}" for word in sorted(words & names.keys())]
+    return found
+
+
+def test_the_host_names_nothing_of_a_family_or_a_technique() -> None:
+    names = names_of_plugins()
+    assert {"contract", "family", "metric", "phase", "technique"} == {*names.values()}
+    found = {
+        str(path.relative_to(ROOT)): lines
+        for path in SOURCES
+        if room_of(path) not in {"families", "judge"} and (lines := named_in(path.read_text(encoding="utf-8"), names))
+    }
+    assert not found
+
+
+@pytest.mark.parametrize(
+    ("planted", "kind"),
+    [
+        ('COSTS = ("adapter_parameters",)', "metric"),
+        ('peak = metrics["train_tensor_peak"]', "metric"),
+        ("raise ValueError(f\"{name}: expected a name like 'loss'\")", "metric"),
+        ('print(f"{count} of trainable_parameters")', "metric"),
+        ('def told(phase="infer"): ...', "phase"),
+        ('words = {"linear64": "a product"}', "phase"),
+        ('if contract == "finetune": ...', "contract"),
+        ('folder = "quantize_activations"', "family"),
+        ('baseline = "lora/full"', "technique"),
+        ('HELP = "for example lora/pissa on digits"', "technique"),
+        ('match name:\n    case "pissa": ...', "technique"),
+    ],
+)
+def test_a_name_of_a_plugin_in_the_host_would_be_found(planted: str, kind: str) -> None:
+    (found,) = named_in(f'"""A module."""\n{planted}\n', names_of_plugins())
+    assert f" {kind} " in found
+
+
+def test_a_docstring_may_use_a_name_as_an_example() -> None:
+    source = '"""Like ``"infer"``."""\nX = 1\n"""As "lora/lora"."""\ndef f():\n    """Return "loss"."""\n'
+    assert not named_in(source, names_of_plugins())
 
 
 @pytest.mark.parametrize(

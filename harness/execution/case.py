@@ -26,6 +26,7 @@ from harness.api import (
     Reply,
     Status,
     Unavailable,
+    require_members,
 )
 from harness.execution.isolation.messages import Act, Job, Message, Task
 from harness.measure import clock, memory
@@ -238,7 +239,11 @@ class _Stage:
             torch.manual_seed(seed)
 
     def technique(self) -> object:
-        return resolve(self.job.case.technique_target)(**self.job.case.params)
+        case = self.job.case
+        technique: object = resolve(case.technique_target)(**case.params)
+        if self.job.protocol:
+            require_members(technique, resolve(self.job.protocol), case.contract)
+        return technique
 
     def build(self) -> OpenCase:
         self.seed()

@@ -41,12 +41,12 @@ class PluginConformance:
             plugin = "my-lora"
 
     ``plugin`` is the name of the entry point, so the plugin has to be installed (``pip install -e .``). A technique
-    is tried on the first workload of its contract that accepts it, with ``settings`` in place of that workload's own
-    where it has them: few steps, as nothing is learnt here. Base models are kept in pytest's cache folder.
+    is tried on the first workload of its contract that accepts it, in the small form that the workload declares, and
+    with ``settings`` in place of that where the workload has them. Base models are kept in pytest's cache folder.
     """
 
     plugin: ClassVar[str]
-    settings: ClassVar[Mapping[str, Json]] = {"steps": 4, "epochs": 1}
+    settings: ClassVar[Mapping[str, Json]] = {}
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Make a test of each technique the plugin declares."""
@@ -226,6 +226,7 @@ class PluginConformance:
                 workload=workload.spec,
                 settings=self._settings(workload.spec),
                 cache=folder,
+                protocol=host.contracts[spec.contract].spec.protocol,
             )
             if not (refusal := bench.refusal()):
                 return bench
@@ -233,7 +234,8 @@ class PluginConformance:
         return _fail(f"{technique} can run on no workload of its contract", *refusals)
 
     def _settings(self, workload: WorkloadSpec) -> dict[str, Json]:
-        return {name: self.settings.get(name, value) for name, value in workload.settings.items()}
+        own = {name: value for name, value in self.settings.items() if name in workload.settings}
+        return {**workload.settings, **workload.small, **own}
 
 
 def cache_folder(config: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:

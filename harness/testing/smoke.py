@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import pkgutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +26,8 @@ from harness.api import (
     Unit,
     Workload,
     WorkloadSpec,
+    require_members,
+    resolve,
 )
 from harness.execution.executors.inline import InlineExecutor
 from harness.measure.clock import PhaseClock
@@ -39,7 +40,9 @@ NAME: Final = "conformance"
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """A technique, by its full id, on a workload with these settings; ``cache`` is the folder of base models."""
+    """A technique, by its full id, on a workload with these settings.
+
+    ``cache`` is the folder of base models, ``protocol`` names the class that the technique has to fulfil."""
 
     technique: str
     spec: Technique
@@ -47,10 +50,12 @@ class Bench:
     workload: WorkloadSpec
     settings: Mapping[str, Json]
     cache: Path
+    protocol: str
 
     def build(self, **overrides: Json) -> object:
         """The technique as the worker builds it, some params replaced."""
-        return pkgutil.resolve_name(self.spec.target)(**{**self.spec.params, **overrides})
+        built: object = resolve(self.spec.target)(**{**self.spec.params, **overrides})
+        return built
 
     def unavailable(self) -> str:
         """Why the technique cannot run here, in its library's or the machine's words; empty where it can."""
@@ -64,14 +69,16 @@ class Bench:
 
     def check(self) -> None:
         """Let the judge check the technique; raises what it raises, Incorrect and NotApplicable among it."""
-        judge: Workload = pkgutil.resolve_name(self.workload.target)()
+        judge: Workload = resolve(self.workload.target)()
         context = CaseContext(
             seed=SEED, device=DEVICE, settings=self.settings, cache=self.cache, phase=PhaseClock(DEVICE)
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(SEED)
             judge.prepare(context)
-            judge.check(self.build(), context)
+            technique = self.build()
+            require_members(technique, resolve(self.protocol), self.spec.contract)
+            judge.check(technique, context)
 
     def refusal(self) -> str:
         """Why the technique has nothing to act on here; empty where it has, or breaks in some other way."""
@@ -92,6 +99,7 @@ class Bench:
             preload=(),
             rounds=1,
             device=DEVICE,
+            protocol=self.protocol,
         )
         executor = InlineExecutor(options)
         executor.submit(Unit(cases=(self._case(),)))

@@ -57,7 +57,15 @@ def bench(cache, kind, **settings):
         id="one", contract="decode", target=f"tests.mutants.mutant_decoders:{kind}", summary="a decoder of the tests"
     )
     values = {**SPEC.settings, **SMALL, **settings}
-    return Bench(technique="tests/one", spec=spec, workload_id=SPEC.id, workload=SPEC, settings=values, cache=cache)
+    return Bench(
+        technique="tests/one",
+        spec=spec,
+        workload_id=SPEC.id,
+        workload=SPEC,
+        settings=values,
+        cache=cache,
+        protocol="harness.families.decode.contract:DecodeTechnique",
+    )
 
 
 def test_a_right_rule_has_numbers_and_a_wrong_one_none(cache) -> None:
@@ -119,11 +127,6 @@ def test_settings_and_categories_that_make_no_sense_are_refused(context) -> None
     ):
         with pytest.raises(UsageError, match=text):
             DecodeText().problem(Speculating(), context("decode-text", **{**SMALL, **wrong}))
-
-
-def test_a_technique_has_to_have_all_of_the_contract(context) -> None:
-    with pytest.raises(Incorrect, match="lacks a member of the contract decode"):
-        DecodeText().problem(object(), context("decode-text"))
 
 
 def test_other_devices_are_left_alone(context) -> None:
