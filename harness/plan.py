@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from harness.api import LANES, Case, Json, Lane, Skip, Stage, Suite, UsageError, nearest
+from harness.api import LANES, Case, Json, Lane, Skip, Stage, Suite, Technique, UsageError, WorkloadSpec
+from harness.entrants import Entrant, check_known, chosen, id_of, is_pinned, technique_of, together, workload_of
 from harness.host import Host, matches
 from harness.measure.sources import content_digest
-from harness.pins import base_of, check_values, is_pinned, resolve_pinned, values_of
 from harness.suite import select_techniques
 
 Tuned = Mapping[str, Json]
@@ -37,10 +37,20 @@ class Selection:
 class Contestant:
     """A technique on a workload: the trials its tuning has, or why it is not started."""
 
-    workload: str
-    technique: str
+    problem: Entrant[WorkloadSpec]
+    entrant: Entrant[Technique]
     trials: tuple[Tuned, ...]
     skip: Skip | None = None
+
+    @property
+    def workload(self) -> str:
+        """The workload's name, with the values that it pins."""
+        return self.problem.name
+
+    @property
+    def technique(self) -> str:
+        """The technique's name, with the values that it pins."""
+        return self.entrant.name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,14 +72,15 @@ HOST_CODE: Final = "harness"
 
 def part(kind: str, name: str) -> str:
     """Return the name of a technique or a workload in an `Identity`: its kind and its id without pinned values."""
-    return f"{kind} {base_of(name)}"
+    return f"{kind} {id_of(name)}"
 
 
 class Plan:
     """The contestants of a run and the cases each needs; what follows from tuning is made when it is known."""
 
     def __init__(self, suite: Suite, host: Host, selection: Selection, identity: Identity) -> None:
-        self.suite = _narrowed(suite, host, selection)
+        entry = _narrowed(suite, host, selection)
+        self.suite, self._techniques, self._workloads = entry.suite, entry.techniques, entry.workloads
         self._host = host
         self._selection = selection
         self._identity = identity
@@ -145,20 +156,19 @@ class Plan:
         self, contestant: Contestant, tuned: Tuned, seed: int, *, lane: Lane = "accuracy", stage: Stage = "final"
     ) -> Case:
         """One case, with its key."""
-        technique = self._host.techniques[base_of(contestant.technique)]
-        workload = self._host.workloads[base_of(contestant.workload)]
-        fixed = {**self.suite.settings, **self._fixed(contestant.technique), **tuned}
-        settings = fixed | values_of(contestant.workload)
+        technique, workload = contestant.entrant, contestant.problem
+        fixed = {**self.suite.settings, **self._fixed(technique), **tuned}
+        settings = {**fixed, **workload.pinned}
         own = technique.spec.params
         case = Case(
             key="",
             suite=self.suite.id,
             suite_version=self.suite.version,
             contract=self.suite.contract,
-            workload=contestant.workload,
+            workload=workload.name,
             workload_version=workload.spec.version,
             workload_target=workload.spec.target,
-            technique=contestant.technique,
+            technique=technique.name,
             technique_target=technique.spec.target,
             plugin_version=self._host.version_of(technique.plugin),
             params={key: fixed.get(key, value) for key, value in own.items()},
@@ -192,8 +202,8 @@ class Plan:
         Raises UsageError with a line for each file that is not there.
         """
         declared = {
-            "params": (case.params, self._host.techniques[base_of(case.technique)].spec.params),
-            "settings": (case.settings, self._host.workloads[base_of(case.workload)].spec.settings),
+            "params": (case.params, self._host.techniques[id_of(case.technique)].spec.params),
+            "settings": (case.settings, self._host.workloads[id_of(case.workload)].spec.settings),
         }
         found: dict[tuple[str, str], str] = {}
         problems: list[str] = []
@@ -210,29 +220,30 @@ class Plan:
         return found
 
     def _contestants(self) -> Iterable[Contestant]:
-        for workload in self.suite.workloads:
-            for technique in select_techniques(self.suite, self._host):
-                fixed = self._fixed(technique) | values_of(workload)
+        for workload in self._workloads:
+            for technique in self._techniques:
+                fixed = {**self._fixed(technique), **workload.pinned}
                 trials = self._trials(workload, technique, fixed)
                 yield Contestant(
-                    workload=workload,
-                    technique=technique,
+                    problem=workload,
+                    entrant=technique,
                     trials=trials,
                     skip=self._unavailable(technique, workload) or self._unequal(trials, fixed),
                 )
 
-    def _fixed(self, technique: str) -> dict[str, Json]:
+    def _fixed(self, technique: Entrant[Technique]) -> dict[str, Json]:
         """What the user and the name of the technique fix, so that it is not tuned."""
-        return {**self._selection.params, **values_of(technique)}
+        return {**self._selection.params, **technique.pinned}
 
-    def _trials(self, workload: str, technique: str, fixed: Mapping[str, Json]) -> tuple[Tuned, ...]:
+    def _trials(
+        self, workload: Entrant[WorkloadSpec], technique: Entrant[Technique], fixed: Mapping[str, Json]
+    ) -> tuple[Tuned, ...]:
         """The technique's own space or else the suite's grid, without what is fixed, thinned to equal size.
 
         Where the grid varies nothing that the technique or the workload has, there is one trial.
         """
-        spec = self._host.techniques[base_of(technique)].spec
-        known = {*spec.params, *self._host.workloads[base_of(workload)].spec.settings}
-        space = spec.space or self.suite.tuning
+        known = {*technique.spec.params, *workload.spec.settings}
+        space = technique.spec.space or self.suite.tuning
         if not self.suite.tuning or not known & {*space}:
             return ({},)
         return _thin(_grid(space, fixed), len(_grid(self.suite.tuning, fixed)))
@@ -243,11 +254,8 @@ class Plan:
             return None
         return Skip(reason=f"its space has {len(trials)} trials where every technique of the suite gets {budget}")
 
-    def _unavailable(self, technique: str, workload: str) -> Skip | None:
-        missing = [
-            *missing_requirements(self._host.techniques[base_of(technique)].spec.requires),
-            *missing_requirements(self._host.workloads[base_of(workload)].spec.requires),
-        ]
+    def _unavailable(self, technique: Entrant[Technique], workload: Entrant[WorkloadSpec]) -> Skip | None:
+        missing = missing_requirements([*technique.spec.requires, *workload.spec.requires])
         if not missing:
             return None
         return Skip(reason=install_hint(missing), status="unavailable")
@@ -289,68 +297,51 @@ def missing_requirements(requires: Iterable[str]) -> list[str]:
     return missing
 
 
-def _narrowed(suite: Suite, host: Host, selection: Selection) -> Suite:
-    """The suite with the user's globs, seeds and fixed parameters; raises UsageError for what matches nothing."""
+@dataclass(frozen=True, kw_only=True)
+class _Entry:
+    """A suite as a user narrowed it, with its techniques (the baseline first) and workloads."""
+
+    suite: Suite
+    techniques: tuple[Entrant[Technique], ...]
+    workloads: tuple[Entrant[WorkloadSpec], ...]
+
+
+def _narrowed(suite: Suite, host: Host, selection: Selection) -> _Entry:
+    """Return the suite with the user's globs, seeds and parameters; raise UsageError for what matches nothing."""
     problems: list[str] = []
     if suite.tuning and "accuracy" not in selection.lanes:
         problems.append("--lane: what is tuned is chosen by its quality: add --lane accuracy, or take --track")
-    all_techniques = select_techniques(suite, host)
-    asked = {
-        kind: _pinned(getattr(selection, kind), kind, suite, host, problems) for kind in ("techniques", "workloads")
-    }
-    chosen = _matching(asked["techniques"], all_techniques, "technique", problems)
-    workloads = _matching(asked["workloads"], suite.workloads, "workload", problems)
-    known = {key: value for name in all_techniques for key, value in host.techniques[base_of(name)].spec.params.items()}
-    for name in suite.workloads:
-        known |= host.workloads[base_of(name)].spec.settings
+    techniques = [technique_of(name, host) for name in select_techniques(suite, host)]
+    workloads = [workload_of(name, host) for name in suite.workloads]
+    known = together([*(one.spec.params for one in techniques), *(one.spec.settings for one in workloads)])
+    entering, on = techniques, workloads
     try:
-        check_values(selection.params, known, "--param")
+        entering = chosen(selection.techniques, "techniques", techniques, host, suite.contract)
+    except UsageError as error:
+        problems.extend(error.problems)
+    try:
+        on = chosen(selection.workloads, "workloads", workloads, host, suite.contract)
+    except UsageError as error:
+        problems.extend(error.problems)
+    try:
+        check_known(selection.params, known, "--param")
     except UsageError as error:
         problems.extend(error.problems)
     if problems:
         raise UsageError(*problems)
     seeds = selection.seeds or suite.seeds
-    return replace(
-        suite,
-        techniques=tuple(dict.fromkeys([suite.baseline, *chosen])),
-        workloads=tuple(workloads),
-        seeds=seeds,
-        tuning_seeds=min(suite.tuning_seeds, len(seeds)),
+    baseline, others = techniques[0], {one.name: one for one in entering if one.name != suite.baseline}
+    return _Entry(
+        suite=replace(
+            suite,
+            techniques=(suite.baseline, *others),
+            workloads=tuple(one.name for one in on),
+            seeds=seeds,
+            tuning_seeds=min(suite.tuning_seeds, len(seeds)),
+        ),
+        techniques=(baseline, *(others[name] for name in sorted(others))),
+        workloads=tuple(on),
     )
-
-
-def _matching(patterns: Sequence[str], names: Sequence[str], what: str, problems: list[str]) -> list[str]:
-    if not patterns:
-        return list(names)
-    chosen: dict[str, None] = {}
-    for pattern in patterns:
-        if is_pinned(pattern):
-            chosen[pattern] = None
-            continue
-        found = [name for name in names if matches(pattern, name)]
-        if not found:
-            problems.append(f"--{what} {pattern!r} matches no {what} of the suite{nearest(pattern, names)}")
-        chosen.update(dict.fromkeys(found))
-    return [*(name for name in names if name in chosen), *(name for name in chosen if name not in names)]
-
-
-def _pinned(patterns: Sequence[str], kind: str, suite: Suite, host: Host, problems: list[str]) -> list[str]:
-    """The patterns, those that pin values with their full names and held against the suite's contract."""
-    names = []
-    for pattern in patterns:
-        if is_pinned(pattern):
-            try:
-                name = resolve_pinned(kind, pattern, host)
-            except UsageError as error:
-                problems.extend(error.problems)
-                continue
-            contract = getattr(host, kind)[base_of(name)].spec.contract
-            if contract != suite.contract:
-                problems.append(f"{name} has contract {contract!r}; suite {suite.id!r} is of {suite.contract!r}")
-            names.append(name)
-        else:
-            names.append(pattern)
-    return names
 
 
 def _fixed(key: str, value: Json, fixed: Mapping[str, Json], own: Mapping[str, Json]) -> Json:

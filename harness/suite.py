@@ -9,8 +9,8 @@ from types import MappingProxyType
 from typing import Any
 
 from harness.api import Claim, ClaimKind, Form, Suite, UsageError, check_id, nearest
+from harness.entrants import Kind, id_of, is_pinned, resolve
 from harness.host import Host, matches
-from harness.pins import base_of, is_pinned, resolve_pinned
 
 WITHOUT = "!"
 """Begins a glob of techniques that are to be left out of what other globs choose."""
@@ -225,15 +225,20 @@ class _Reader:
                 self._problems.add(key, f"{value!r}: expected {expected}")
 
     def _check_names_that_are_there(self) -> None:
-        for key, kind in (("workloads", "workloads"), ("techniques", "techniques"), ("baseline", "techniques")):
+        kinds: tuple[tuple[str, Kind], ...] = (
+            ("workloads", "workloads"),
+            ("techniques", "techniques"),
+            ("baseline", "techniques"),
+        )
+        for key, kind in kinds:
             value = self._data.get(key)
             for name in value if isinstance(value, list) else [value]:
                 if isinstance(name, str) and not _is_glob(name):
                     self._name(kind, key, name)
 
-    def _name(self, kind: str, key: str, name: str) -> str:
+    def _name(self, kind: Kind, key: str, name: str) -> str:
         try:
-            return resolve_pinned(kind, name, self._host)
+            return resolve(kind, name, self._host).name
         except UsageError as error:
             self._problems.add(key, str(error))
             return name
@@ -246,7 +251,7 @@ class _Reader:
             return
         for kind, names in (("workloads", workloads), ("techniques", techniques)):
             for name in names:
-                entry = getattr(self._host, kind).get(base_of(name))
+                entry = getattr(self._host, kind).get(id_of(name))
                 if entry and entry.spec.contract != contract:
                     self._problems.add(kind, f"{name} has contract {entry.spec.contract!r}; expected {contract!r}")
 
@@ -277,7 +282,7 @@ class _Reader:
 
     def _check_tuning(self, workloads: Iterable[str]) -> None:
         known = self._host.workloads
-        specs = [known[base_of(name)].spec for name in workloads if base_of(name) in known]
+        specs = [known[id_of(name)].spec for name in workloads if id_of(name) in known]
         settings = {key for spec in specs for key in spec.settings}
         techniques = [entry.spec for entry in self._host.techniques.values()]
         params = {key for spec in techniques if spec.contract == self._data["contract"] for key in spec.params}

@@ -264,7 +264,7 @@ def _form(options: RunOptions) -> Form:
 
 
 def _selection(options: RunOptions) -> Selection:
-    from harness.pins import read_values
+    from harness.entrants import read_values
     from harness.plan import Selection
     from harness.suite import parse_seeds
 

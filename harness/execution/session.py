@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, cast
 from harness.api import Executor, ExecutorOptions, Json, Lane, Limits, RunInfo, Suite
 from harness.execution.runner import Progress, Runner, Session
 from harness.host import Host
-from harness.pins import base_of
 from harness.plan import Plan, Selection
 
 if TYPE_CHECKING:
@@ -52,8 +51,8 @@ def make_executor(host: Host, plan: Plan, resources: Resources, device: str) -> 
 
 def _modules(host: Host, plan: Plan) -> list[str]:
     """The modules that the run's cases import, so that a worker's parent can import them once."""
-    workloads = [host.workloads[base_of(one.workload)].spec for one in plan.contestants]
-    techniques = [host.techniques[base_of(one.technique)].spec for one in plan.contestants if not one.skip]
+    workloads = [one.problem.spec for one in plan.contestants]
+    techniques = [one.entrant.spec for one in plan.contestants if not one.skip]
     targets = [spec.target for spec in workloads] + [spec.target for spec in techniques]
     preload = [module for spec in workloads for module in spec.preload]
     return list(dict.fromkeys([*(target.partition(":")[0] for target in targets), *preload]))

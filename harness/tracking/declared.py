@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.api import ENTRY_POINT_GROUP, UsageError
+from harness.entrants import id_of
 from harness.host import load_host, warn
-from harness.pins import base_of
 
 if TYPE_CHECKING:
     from harness.host import Host
@@ -72,7 +72,7 @@ def followed_suites(host: Host) -> list[Followed]:
             continue
         quality = host.metrics[plan.suite.quality]
         calls = host.contracts[plan.suite.contract].spec.phases
-        stepped = (host.workloads[base_of(name)].spec.phases for name in plan.suite.workloads)
+        stepped = (host.workloads[id_of(name)].spec.phases for name in plan.suite.workloads)
         found.append(
             Followed(
                 suite=plan.suite.id,

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.api import UsageError
+from harness.entrants import id_of, is_pinned, pinned_in, resolve
 from harness.host import Host, load_host
-from harness.pins import base_of, is_pinned, resolve_pinned, values_of
 from harness.plan import Plan, Selection
 from harness.suite import read_suite
 from tests.test_plan import IDENTITY
@@ -34,14 +34,38 @@ def plan_of(host: Host, **selected) -> Plan:
 def test_what_is_written_into_a_name_is_read_from_it(values: dict) -> None:
     name = "lora/lora:" + ",".join(f"{key}={json.dumps(value)}" for key, value in values.items())
     assert is_pinned(name)
-    assert base_of(name) == "lora/lora"
-    assert values_of(name) == values
-    assert values_of(base_of(name)) == {}
+    assert id_of(name) == "lora/lora"
+    assert pinned_in(name) == values
+    assert pinned_in(id_of(name)) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("tops=[3,2]", {"tops": [3, 2]}),
+        ("tops=[3,2],depth=4", {"tops": [3, 2], "depth": 4}),
+        ('name="a,b",k={"x":[1,2]}', {"name": "a,b", "k": {"x": [1, 2]}}),
+    ],
+)
+def test_a_list_is_one_value(text: str, values: dict) -> None:
+    assert pinned_in(f"toy/good:{text}") == values
+
+
+@pytest.mark.parametrize("text", ["1e999", "-1e999", "Infinity", "NaN"])
+def test_a_number_that_is_not_finite_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="expected a finite number"):
+        pinned_in(f"toy/good:shift={text}")
+
+
+def test_a_setting_out_of_its_range_is_refused_before_anything_runs() -> None:
+    host = load_host(entry_points=False)
+    with pytest.raises(UsageError, match="lr = -1: expected a number, more than 0"):
+        resolve("workloads", "digits-mlp:lr=-1", host)
 
 
 def test_a_short_name_is_made_full_and_keeps_what_it_pins(host: Host) -> None:
-    assert resolve_pinned("techniques", "good:shift=2", host) == "toy/good:shift=2"
-    assert resolve_pinned("workloads", "formula:sleep_s=0.5", host) == "toy/formula:sleep_s=0.5"
+    assert resolve("techniques", "good:shift=2", host).name == "toy/good:shift=2"
+    assert resolve("workloads", "formula:sleep_s=0.5", host).name == "toy/formula:sleep_s=0.5"
 
 
 @pytest.mark.parametrize(
@@ -56,7 +80,7 @@ def test_a_short_name_is_made_full_and_keeps_what_it_pins(host: Host) -> None:
 )
 def test_a_wrong_pin_says_what_is_wrong(host: Host, kind: str, name: str, text: str) -> None:
     with pytest.raises(UsageError, match=text):
-        resolve_pinned(kind, name, host)
+        resolve(kind, name, host)
 
 
 def test_a_pinned_technique_runs_untuned_beside_the_tuned_one_with_its_values(host: Host) -> None:
@@ -87,7 +111,7 @@ def test_a_pinned_workload_is_a_problem_of_its_own(host: Host) -> None:
 def test_a_pinned_technique_of_another_contract_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(TOYS)
     everything = load_host(["harness_toy"])
-    with pytest.raises(UsageError, match="suite 'toys' is of 'toy'"):
+    with pytest.raises(UsageError, match="expected 'toy', that of the suite"):
         Plan(read_suite("toys", everything), everything, Selection(techniques=("lora/lora:rank=2",)), IDENTITY)
 
 
