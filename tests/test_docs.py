@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -94,3 +95,16 @@ def test_every_hook_is_called_by_a_test_and_documented() -> None:
     for hook in hooks:
         assert f"def {hook}(" in tests, f"no test implements {hook}"
         assert f"## `{hook}`" in documented
+
+
+TERMS = {"lane", "stage", "form", "phase", "probe", "block", "turn", "round", "unit", "job", "case", "row", "claim"}
+
+
+def test_the_glossary_explains_the_terms_with_the_values_that_they_have() -> None:
+    from harness.api import LANES, STATUSES, Form, Stage
+
+    page = (ROOT / "docs/glossary.md").read_text(encoding="utf-8")
+    terms = dict(re.findall(r"^\| \*\*([a-z ]+)\*\* \| (.*) \|$", page, re.MULTILINE))
+    assert terms.keys() >= TERMS
+    for term, values in (("lane", LANES), ("status", STATUSES), ("form", get_args(Form)), ("stage", get_args(Stage))):
+        assert set(re.findall(r"`([a-z]+)`", terms[term])) == set(values)
