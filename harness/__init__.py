@@ -1,3 +1,114 @@
-"""A plugin-based benchmarking harness for deep-learning techniques."""
+"""A plugin-based benchmarking harness for deep-learning techniques.
+
+.. code-block:: python
+
+    import harness
+
+    view = harness.run("peft", techniques=["lora/*pissa*"], seeds=[0, 1, 2])
+    for table in view.workloads:
+        for summary in table.techniques:
+            print(summary.technique, summary.quality and summary.quality.estimate)
+    harness.load("last")  # the same from the store, without running anything
+
+Importing this package imports neither torch nor numpy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness.analysis.view import RunView
+    from harness.api import Form, Json, Lane, Limits
+
+__all__ = ["load", "run"]
 
 __version__ = "0.2.0"
+
+
+def run(
+    suite: str,
+    *,
+    techniques: Sequence[str] = (),
+    workloads: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    params: Mapping[str, Json] | None = None,
+    lanes: Sequence[Lane] = (),
+    form: Form = "full",
+    device: str = "cpu",
+    executor: str = "local",
+    jobs: int | None = None,
+    limits: Limits | None = None,
+    plugins: Sequence[str] = (),
+    store: Path | str | None = None,
+    cache: Path | str | None = None,
+) -> RunView:
+    """Run a suite as ``harness run`` does, and return what there is to say about the run.
+
+    Args:
+        suite: the suite's id, short name or file.
+        techniques: globs or names; all of the suite where there are none. The baseline always runs.
+        workloads: globs or names; all of the suite where there are none.
+        seeds: the seeds, in place of the suite's.
+        params: parameters and settings that are fixed, and so not tuned.
+        lanes: "accuracy", "memory" and "time"; all where there are none.
+        form: "full", "quick" or "track".
+        device: "cpu", "cuda" or "mps".
+        executor: what runs the cases; "inline" runs them in this process, without isolation.
+        jobs: cases side by side; one a core where None.
+        limits: hard limits of one case; five minutes where None.
+        plugins: modules of plugins that are not installed.
+        store: the folder of the results; ``.harness`` in the current folder where None.
+        cache: the folder of trained base models; the user's cache folder where None.
+
+    Raises:
+        harness.api.UsageError: for whatever makes no sense; nothing is run or written then.
+    """
+    from harness.api import LANES, Limits
+    from harness.execution.session import TIME_LIMIT_S, Resources, Silent, begin, cores
+    from harness.host import load_host
+    from harness.plan import Selection
+    from harness.results.store import Store, default_cache_path, default_store_path
+    from harness.suite import read_suite
+
+    host = load_host(plugins)
+    selection = Selection(
+        techniques=tuple(techniques),
+        workloads=tuple(workloads),
+        seeds=tuple(seeds),
+        params=params or {},
+        lanes=tuple(lanes) or LANES,
+        device=device,
+    )
+    resources = Resources(
+        executor=executor,
+        jobs=jobs or cores(),
+        limits=limits or Limits(time_s=TIME_LIMIT_S),
+        cache=Path(cache) if cache else default_cache_path(),
+    )
+    session = begin(host, read_suite(suite, host, form=form), selection, resources)
+    folder = Store(default_store_path(Path(store) if store else None))
+    with session.start(folder, selection, resources) as writer:
+        info = session.carry_out(writer, Silent())
+    return load(info.id, plugins=plugins, store=store)
+
+
+def load(run: str = "last", *, plugins: Sequence[str] = (), store: Path | str | None = None) -> RunView:
+    """Return what there is to say about a stored run: its tables, comparisons, claims and rows.
+
+    Args:
+        run: the run's id, its beginning or ending, or "last".
+        plugins: modules of plugins that are not installed and whose metrics the run has.
+        store: the folder of the results; ``.harness`` in the current folder where None.
+
+    Raises:
+        harness.api.UsageError: where there is no such run, or no loaded plugin declares a metric of its suite.
+    """
+    from harness.analysis.view import RunView
+    from harness.host import load_host
+    from harness.results.store import Store, default_store_path
+
+    stored = Store(default_store_path(Path(store) if store else None)).read(run)
+    return RunView.build(stored.info, stored.rows, load_host(plugins).metrics)

@@ -178,11 +178,15 @@ class Plan:
             lane=lane,
             device=self._selection.device,
             stage=stage,
-            code=_digest({name: self._identity.code.get(name, "") for name in (HOST_CODE, *_parts(contestant))}),
+            code=_digest(self._code_of(contestant)),
             form=self.suite.form,
             stacked=lane == "accuracy" and self._selection.stack and workload.spec.stacks,
         )
         return replace(case, key=self._key(case))
+
+    def _code_of(self, contestant: Contestant) -> dict[str, str]:
+        technique, workload = (self._identity.code.get(name, "") for name in _parts(contestant))
+        return {"host": self._identity.code.get(HOST_CODE, ""), "technique": technique, "workload": workload}
 
     def _key(self, case: Case) -> str:
         facts = {name: value for name, value in asdict(case).items() if name not in ("key", "stage", "form", "tuned")}

@@ -20,108 +20,13 @@ from harness.host import Host, load_host
 from harness.measure import sources
 from harness.measure.distributions import PluginCode, required_versions
 from harness.plan import Plan, Selection
+from harness.revisions.commits import Repository, clean_environment, install
 from harness.suite import read_suite
 from tests.conftest import ROOT, Harness
+from tests.execution.repositories import Folder
+from tests.painted import BIAS, CANVAS_FILES, CODE_OF_A_CASE, OTHER_FILES, PAINT_FILES, PROJECT_FILES
 
 TOYS = Path(__file__).parent / "toy"
-
-PAINT = """
-from harness.api import Technique, hookimpl
-HARNESS_API = 1
-
-@hookimpl
-def register_techniques():
-    return [Technique(id="late", contract="canvas", target="harness_paint_late:Late", summary="a technique",
-                      requires=["needed[fast]>=1; python_version > '3'", "absent; python_version < '3'"])]
-"""
-
-LATE = """
-import json
-from pathlib import Path
-import harness_paint_helper
-from harness_paint_kit.deep import value
-LEVELS = json.loads(Path(__file__).with_name("levels.json").read_text())
-EXTRA = [Path(__file__).parent / f"extra-{number}.bin" for number in range(2)]
-"""
-
-CANVAS = """from __future__ import annotations
-from dataclasses import dataclass
-from pathlib import Path
-from harness.api import Contract, Technique, Metric, WorkloadSpec, hookimpl
-from harness.judge.settings import defaults_of, setting
-HARNESS_API = 1
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    steps: int = setting(1, "steps", above=0)
-    model: str = setting("", "a trained model", file=True)
-
-@hookimpl
-def register_contracts():
-    return [Contract(id="canvas", protocol="harness_canvas:Settings", summary="tests", phases={"train": "a step"})]
-
-@hookimpl
-def register_techniques():
-    return [Technique(id="base", contract="canvas", target="harness_canvas:Settings", summary="the baseline")]
-
-@hookimpl
-def register_workloads():
-    return [WorkloadSpec(id="wide", contract="canvas", target="harness_canvas_judge:Wide", summary="a workload",
-                         version=1, metrics=("canvas_score",), phases=("train",), settings=defaults_of(Settings),
-                         requires=["measured"])]
-
-@hookimpl
-def register_metrics():
-    return [Metric(id="canvas_score", unit="points", higher_is_better=True, summary="a score", lane="accuracy")]
-
-@hookimpl
-def register_suites():
-    return [Path(__file__).with_name("canvas.toml")]
-"""
-
-SUITE = """
-title = "Canvas"
-version = 1
-contract = "canvas"
-baseline = "canvas/base"
-workloads = ["wide"]
-techniques = ["canvas/base", "paint/late"]
-seeds = 1
-metrics = ["canvas_score"]
-select = "canvas_score"
-"""
-
-PAINT_FILES = {
-    "harness_paint.py": PAINT,
-    "harness_paint_late.py": LATE,
-    "harness_paint_helper.py": "a = 1\n",
-    "levels.json": "0",
-    "extra-0.bin": "x",
-    "harness_paint_kit/__init__.py": "",
-    "harness_paint_kit/deep/__init__.py": "value = 1\n",
-    "harness_paint_kit/table.npy": "x",
-    "harness_paint_kit/native.so": "x",
-    "harness_paint_kit/kernel.h": "x",
-    "harness_paint_kit/kernel.cu": "x",
-    "harness_paint_kit/settings.toml": "x = 1",
-    "harness_paint_kit/weights.safetensors": "x",
-    "harness_paint_kit/run.sh": "x",
-    "harness_paint_kit/tests/inside.txt": "x",
-}
-
-PROJECT_FILES = {
-    "pyproject.toml": '[build-system]\nrequires = ["hatchling"]\n[project]\nname = "harness-paint"\ndescription = "a"\n',
-    "build_kernel.py": 'FLAGS = ("-O3",)\n',
-    "cmake/flags.cmake": "x",
-    ".gitignore": "*.so\n__pycache__/\n",
-    "README.md": "x",
-    "tests/test_paint.py": "x",
-    "docs/page.md": "x",
-    "CHANGELOG.txt": "x",
-}
-
-CANVAS_FILES = {"harness_canvas.py": CANVAS, "harness_canvas_judge.py": "class Wide: ...\n", "canvas.toml": SUITE}
-OTHER_FILES = {"harness_other.py": "HARNESS_API = 1\n", "harness_other_kit/__init__.py": "x = 1\n"}
 
 
 def write(folder: Path, files: Mapping[str, str]) -> None:
@@ -301,7 +206,7 @@ def test_the_content_of_a_file_that_a_setting_names_counts_and_its_path_does_not
     assert before == place.key(params={"model": str(second)})
     first.write_text("two")
     assert place.key(params={"model": str(first)}) != before
-    with pytest.raises(UsageError, match="setting model = '/nowhere/x.pt': there is no such file"):
+    with pytest.raises(UsageError, match=r"setting model = '/nowhere/x\.pt': there is no such file"):
         place.key(params={"model": "/nowhere/x.pt"})
 
 
@@ -445,3 +350,32 @@ def test_a_resume_after_an_edit_of_the_second_module_runs_all_again(harness: Har
     codes = [{row["code"] for row in half} for half in (stored[:count], stored[count:])]
     assert [len(each) for each in codes] == [1, 1]
     assert codes[0] != codes[1]
+
+
+@pytest.mark.slow
+def test_installed_commits_have_the_same_code_only_if_what_was_installed_is_the_same(tmp_path: Path) -> None:
+    """The gate times what is of two codes: a second module and a flag of the build are seen, a README is not."""
+    repository = Folder(path=tmp_path / "bias")
+    commits = {}
+    for name, edit in {
+        "first": {},
+        "readme": {"README.md": "y"},
+        "module": {"harness_bias_late.py": "class Late: x = 1\n"},
+        "build": {
+            "harness_bias_late.py": "class Late: ...\n",
+            "build_kernel.py": BIAS["build_kernel.py"].replace("3", "0"),
+        },
+    }.items():
+        write(repository.path, {**(BIAS if name == "first" else {}), **edit})
+        commits[name] = repository.commit(name)
+    codes = {}
+    for name, commit_ in commits.items():
+        revision = Repository(repository.path).find(commit_)
+        assert revision is not None
+        installed = install(Repository(repository.path), revision, tmp_path / "cache")
+        command = [str(installed.python), "-P", "-c", CODE_OF_A_CASE]
+        done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        codes[name] = done.stdout.strip()
+    assert codes["first"] == codes["readme"]
+    assert len({codes["first"], codes["module"], codes["build"]}) == 3

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,16 +131,6 @@ def json_option(command: F) -> F:
 def print_json(value: object) -> None:
     """Print ``value`` as indented JSON."""
     click.echo(json.dumps(value, indent=2, default=list))
-
-
-def cache_folder() -> Path:
-    """Where trained base models are kept: HARNESS_CACHE, or the user's cache folder."""
-    chosen = os.environ.get("HARNESS_CACHE")
-    if chosen:
-        return Path(chosen)
-    from platformdirs import user_cache_path
-
-    return user_cache_path("technique-harness", appauthor=False)
 
 
 def complete_from(kind: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:

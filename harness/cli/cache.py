@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from harness.api import BASE_MODELS
-from harness.cli.app import cache_folder, json_option, print_json
+from harness.cli.app import json_option, print_json
 
 
 @click.group()
@@ -20,8 +20,9 @@ def cache() -> None:
 def show(as_json: bool) -> None:
     """Show where the cache is and what lies in it."""
     from harness.report.units import size
+    from harness.results.store import default_cache_path
 
-    folder = cache_folder()
+    folder = default_cache_path()
     files = [(path, path.stat().st_size) for path in _files(folder)]
     if as_json:
         found = [{"name": str(path.relative_to(folder)), "bytes": length} for path, length in files]
@@ -36,7 +37,9 @@ def show(as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def clear(yes: bool) -> None:
     """Remove the cached base models; the next run trains them again."""
-    folder = cache_folder()
+    from harness.results.store import default_cache_path
+
+    folder = default_cache_path()
     files = _files(folder)
     if not files:
         click.echo(f"{folder}: nothing to clear")

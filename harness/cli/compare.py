@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.app import cache_folder, complete_from, current, plugin_options, store_option
+from harness.cli.app import complete_from, current, plugin_options, store_option
 
 if TYPE_CHECKING:
     from harness.report.changes import Told
@@ -147,6 +147,7 @@ def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> Told:
 def _of_revisions(options: CompareOptions) -> Told:
     from harness.analysis.changes import Changes, fails, find_changes
     from harness.report.changes import Told
+    from harness.results.store import default_cache_path
     from harness.revisions.measure import Wanted, measure
     from harness.revisions.rounds import BASE, HEAD, RELEASE
 
@@ -162,7 +163,7 @@ def _of_revisions(options: CompareOptions) -> Told:
     notes = [f"not compared with the release {revisions[name].label}: {cause}" for name, cause in why.items()]
     suites = tuple(_suite(name, repository) for name in options.suite)
     wanted = Wanted(suites=suites, techniques=options.technique, rounds=options.rounds or ROUNDS)
-    measured = measure(sides, wanted, cache_folder(), _say)
+    measured = measure(sides, wanted, default_cache_path(), _say)
     found = find_changes(measured.pairings, measured.metrics)
     return Told(
         base=base.label,
@@ -180,6 +181,7 @@ def _installed(repository: Repository, revisions: dict[str, Revision]) -> tuple[
     Raises UsageError for a base that can't be compared, and for a head that is too old.
     """
     from harness.api import UsageError
+    from harness.results.store import default_cache_path
     from harness.revisions.commits import install
     from harness.revisions.measure import start_failure, too_old
     from harness.revisions.rounds import BASE, RELEASE
@@ -188,7 +190,7 @@ def _installed(repository: Repository, revisions: dict[str, Revision]) -> tuple[
     why: dict[str, str] = {}
     for name, revision in revisions.items():
         _say(f"installing {revision.label}")
-        installed = install(repository, revision, cache_folder())
+        installed = install(repository, revision, default_cache_path())
         broken = start_failure(installed)
         old = "" if broken else too_old(installed)
         if (broken and name == BASE) or (old and name != RELEASE):

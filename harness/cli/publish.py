@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from harness.cli.app import cache_folder, current, plugin_options
+from harness.cli.app import current, plugin_options
 
 
 @click.command()
@@ -25,7 +25,7 @@ def publish(output: Path | None, store: Path | None) -> None:
     The site loads nothing from elsewhere. Its scripts are fetched with npm the first time, then kept.
     """
     from harness.api import UsageError
-    from harness.results.store import Store
+    from harness.results.store import Store, default_cache_path
     from harness.tracking.asv import find_project, require_asv, run_asv
     from harness.tracking.offline import make_offline
     from harness.tracking.pages import add_runs
@@ -37,7 +37,7 @@ def publish(output: Path | None, store: Path | None) -> None:
         raise UsageError(f"nothing was tracked in {project} yet, so there is nothing to publish; first: harness track")
     _check_replaceable(site)
     run_asv(project, ["publish", "--no-pull", "--html-dir", str(site)], quiet=True)
-    make_offline(site, cache_folder())
+    make_offline(site, default_cache_path())
     pages = add_runs(project, site, current().host.metrics, Store(store.absolute()) if store else None)
     click.echo(f"{site}: the series over commits, and {pages} page{'' if pages == 1 else 's'} of runs")
     click.echo(f"look at it: python -m http.server --bind 127.0.0.1 --directory {site}")

@@ -13,23 +13,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.api import LANES
-from harness.cli.app import App, cache_folder, complete_from, current, plugin_options, store_option
+from harness.cli.app import App, complete_from, current, plugin_options, store_option
 from harness.cli.output import check_format, show_view
 
 if TYPE_CHECKING:
-    from harness.api import Executor, Form, Json, Lane
-    from harness.execution.session import Resources
+    from harness.api import Form, Json, Lane
+    from harness.execution.session import Resources, Session
     from harness.host import Host
-    from harness.plan import Plan, Selection
+    from harness.plan import Selection
     from harness.results.store import RunWriter, Store
-
-INTERRUPTED = 130
 
 LAST = "last"
 """What ``--resume`` without a run means."""
-
-TIME_LIMIT_S = 300.0
-"""The default hard limit of one case: far above what a suite's cases take, so that it ends only what hangs."""
 
 _UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
@@ -103,7 +98,7 @@ class _Bytes(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
 )  # fmt: skip
 @click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Cases side by side.  [default: one a core]")
 @click.option(
-    "--time-limit", type=click.FloatRange(min=0, min_open=True), default=TIME_LIMIT_S, show_default=True, metavar="S",
+    "--time-limit", type=click.FloatRange(min=0, min_open=True), default=300.0, show_default=True, metavar="S",
     help="Seconds after which a case is ended.",
 )  # fmt: skip
 @click.option("--memory-limit", type=_Bytes(), metavar="BYTES", help="Memory a case may take, like 2GiB.")
@@ -139,41 +134,23 @@ def execute(app: App, options: RunOptions) -> int:
 
 
 def _fresh(host: Host, options: RunOptions, store: Store) -> int:
-    from harness.execution.session import make_executor, planned_rows, plugin_list, selection_json
-    from harness.execution.surroundings import surroundings
-    from harness.plan import Plan
+    from harness.execution.session import begin
     from harness.suite import read_suite
 
     assert options.suite is not None
     suite = read_suite(options.suite, host, form=_form(options))
-    selection = _selection(options)
-    around = surroundings(host, suite.contract)
-    plan = Plan(suite, host, selection, around.identity)
-    if plan.fixed_by_user:
-        from harness.execution.preflight import check_values
-
-        check_values(plan.case(one, one.trials[0], plan.seeds[0]) for one in plan.contestants if not one.skip)
-    resources = _resources(options)
-    executor = make_executor(host, plan, resources, options.device)
+    selection, resources = _selection(options), _resources(options)
+    session = begin(host, suite, selection, resources)
     if not options.quiet or options.dry_run:
-        _announce(plan, store, resources.jobs, full=options.dry_run)
+        _announce(session, store, resources.jobs, full=options.dry_run)
     if options.dry_run:
         return 0
-    writer = store.create_run(
-        suite=plan.suite,
-        selection=selection_json(selection, resources),
-        plugins=plugin_list(host),
-        environment=around.environment,
-        planned=planned_rows(plan),
-    )
-    return _finish(host, options, _Prepared(plan=plan, writer=writer, executor=executor))
+    return _finish(session, options, session.start(store, selection, resources))
 
 
 def _resume(host: Host, options: RunOptions, store: Store) -> int:
     from harness.api import UsageError
-    from harness.execution.session import make_executor, resumed_selection
-    from harness.execution.surroundings import surroundings
-    from harness.plan import Plan
+    from harness.execution.session import resume
 
     given = [
         name for name in ("technique", "workload", "seeds", "param", "lane", "quick", "track") if getattr(options, name)
@@ -182,37 +159,25 @@ def _resume(host: Host, options: RunOptions, store: Store) -> int:
         raise UsageError(f"--resume finishes a run as it was begun: leave out --{', --'.join(given)}")
     assert options.resume is not None
     with store.open_run(options.resume) as writer:
-        suite, selection = resumed_selection(writer.info)
+        suite = writer.info.suite
         if options.suite not in (None, suite.id, suite.source):
             raise UsageError(f"run {writer.info.id} is of suite {suite.id!r}, not {options.suite!r}: leave --suite out")
-        plan = Plan(suite, host, selection, surroundings(host, suite.contract).identity)
-        executor = make_executor(host, plan, _resources(options), selection.device)
-        return _finish(host, options, _Prepared(plan=plan, writer=writer, executor=executor))
+        return _finish(resume(host, writer.info, _resources(options)), options, writer)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Prepared:
-    """All that a run needs before its first case."""
-
-    plan: Plan
-    writer: RunWriter
-    executor: Executor
-
-
-def _finish(host: Host, options: RunOptions, prepared: _Prepared) -> int:
+def _finish(session: Session, options: RunOptions, writer: RunWriter) -> int:
     """Run what is missing, print the table of what there is, and say how to go on."""
     from harness.analysis.view import RunView
     from harness.cli.progress import make_progress
-    from harness.execution.session import carry_out
+    from harness.execution.session import INTERRUPTED
     from harness.results.store import Store
 
-    writer = prepared.writer
     signal.signal(signal.SIGTERM, _interrupt)
     with writer, make_progress(quiet=options.quiet, verbose=bool(current().verbose)) as progress:
-        info = carry_out(prepared.plan, host, prepared.executor, writer, progress)
+        info = session.carry_out(writer, progress)
     stored = Store(info.folder.parent.parent).read(info.id)
-    view = RunView.build(stored.info, stored.rows, host.metrics)
-    click.echo(show_view(view, options.format, host))
+    view = RunView.build(stored.info, stored.rows, session.host.metrics)
+    click.echo(show_view(view, options.format, session.host))
     if info.exit_code == INTERRUPTED:
         click.echo(f"harness: interrupted; finish it with: harness run --resume {info.id}", err=True)
     return info.exit_code or 0
@@ -223,16 +188,16 @@ def _interrupt(_number: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _announce(plan: Plan, store: Store, jobs: int, *, full: bool) -> None:
+def _announce(session: Session, store: Store, jobs: int, *, full: bool) -> None:
     """Say how many cases there will be and, where earlier runs tell, how long they take."""
     from harness.execution.estimate import estimate
-    from harness.execution.session import planned_rows
     from harness.report.units import duration
 
+    plan = session.plan
     for note in plan.notes:
         click.echo(f"harness: {note}", err=True)
     seconds = estimate(plan, store, jobs)
-    size = f"{planned_rows(plan)} cases: {len(plan.contestants)} contestants, {len(plan.seeds)} seeds"
+    size = f"{session.planned_rows} cases: {len(plan.contestants)} contestants, {len(plan.seeds)} seeds"
     about = f", about {duration(seconds)}" if seconds else ""
     click.echo(f"{plan.suite.title} ({plan.suite.id}): {size}{about}", err=not full)
     if not full:
@@ -282,12 +247,13 @@ def _selection(options: RunOptions) -> Selection:
 def _resources(options: RunOptions) -> Resources:
     from harness.api import Limits
     from harness.execution.session import Resources, cores
+    from harness.results.store import default_cache_path
 
     return Resources(
         executor=options.executor,
         jobs=options.jobs or cores(),
         limits=Limits(time_s=options.time_limit, memory_bytes=options.memory_limit),
-        cache=cache_folder(),
+        cache=default_cache_path(),
     )
 
 

@@ -39,7 +39,7 @@ class Progress(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Session:
+class Destination:
     """Where a run's rows go: its id and environment, the durable ``record``, and the rows it has already."""
 
     run: str
@@ -68,11 +68,13 @@ class _State:
 class Runner:
     """Runs a plan: first the seed-determined lanes side by side, then the timed blocks alone."""
 
-    def __init__(self, plan: Plan, host: Host, executor: Executor, session: Session, progress: Progress) -> None:
+    def __init__(
+        self, plan: Plan, host: Host, executor: Executor, destination: Destination, progress: Progress
+    ) -> None:
         self._plan = plan
         self._host = host
         self._executor = executor
-        self._session = session
+        self._destination = destination
         self._progress = progress
         self._states = [_State(contestant=one, planned=plan.size(one)) for one in plan.contestants]
         self._owner: dict[str, _State] = {}
@@ -110,7 +112,7 @@ class Runner:
         for workload in self._plan.suite.workloads:
             states = [state for state in self._states if state.contestant.workload == workload and not state.over]
             cases = [self._plan.first_case(state.contestant) for state in states]
-            if not states or all(case.key in self._session.stored for case in cases):
+            if not states or all(case.key in self._destination.stored for case in cases):
                 continue
             self._executor.submit(Unit(cases=(cases[0],), prepare=True))
             replies = self._wait_for_one()
@@ -178,11 +180,11 @@ class Runner:
 
     def _settle(self, case: Case) -> bool:
         """Whether the case needs no process: its row is stored already, or a plugin says not to run it."""
-        stored = self._session.stored.get(case.key)
+        stored = self._destination.stored.get(case.key)
         if stored is not None:
             self._take(stored)
             return True
-        answers = self._host.notify("check_case", case=case, environment=self._session.environment)
+        answers = self._host.notify("check_case", case=case, environment=self._destination.environment)
         if answers:
             self._finish(case, _skipped(answers[0][1]))
             return True
@@ -194,13 +196,13 @@ class Runner:
 
     def _finish(self, case: Case, reply: Reply) -> None:
         row = Row(
-            run=self._session.run,
+            run=self._destination.run,
             case=case,
             reply=reply,
             started=self._started.pop(case.key, "") or _now(),
-            environment=self._session.environment,
+            environment=self._destination.environment,
         )
-        self._session.record(row)
+        self._destination.record(row)
         self._host.notify("case_finished", row=row)
         self._take(row)
 

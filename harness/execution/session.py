@@ -1,4 +1,4 @@
-"""One invocation of a run: its environment and plan, the executor it uses, the store it writes to."""
+"""Begins, resumes and carries out runs: what the command line and ``harness.run`` are made of."""
 
 from __future__ import annotations
 
@@ -7,15 +7,24 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
-from harness.api import Executor, ExecutorOptions, Json, Lane, Limits, RunInfo, Suite
-from harness.execution.runner import Progress, Runner, Session
+from harness.api import Case, Executor, ExecutorOptions, Json, Lane, Limits, Row, RunInfo, Suite
+from harness.execution.preflight import check_values
+from harness.execution.runner import Destination, Progress, Runner
+from harness.execution.surroundings import Surroundings, surroundings
 from harness.host import Host
 from harness.plan import Plan, Selection
 
 if TYPE_CHECKING:
-    from harness.results.store import RunWriter
+    from harness.results.store import RunWriter, Store
+
+
+INTERRUPTED: Final = 130
+"""The exit code of a run that was interrupted and can be resumed."""
+
+TIME_LIMIT_S: Final = 300.0
+"""The default hard limit of one case: far above what a suite's cases take, so that it ends only what hangs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,28 +67,89 @@ def _modules(host: Host, plan: Plan) -> list[str]:
     return list(dict.fromkeys([*(target.partition(":")[0] for target in targets), *preload]))
 
 
-def carry_out(plan: Plan, host: Host, executor: Executor, writer: RunWriter, progress: Progress) -> RunInfo:
-    """Run what is missing, tell the observers, and close the run with its exit code. Ctrl-C ends it with 130."""
-    session = Session(
-        run=writer.info.id,
-        environment=writer.info.environment,
-        record=writer.append,
-        stored={row.case.key: row for row in writer.rows if row.reply.status != "lost"},
-    )
-    runner = Runner(plan, host, executor, session, progress)
-    host.notify("run_started", run=writer.info)
-    try:
-        runner.run()
-        code = 1 if any(row.failed for row in runner.rows) else 0
-    except KeyboardInterrupt:
-        code = 130
-    info = writer.finish(code)
-    host.notify("run_finished", run=info)
-    return info
+class Silent:
+    """Tells nobody how a run goes. Fulfils `Progress`."""
+
+    def planned(self, rows: int) -> None:
+        """Do nothing."""
+
+    def finished(self, row: Row) -> None:
+        """Do nothing."""
+
+    def running(self, cases: Sequence[tuple[Case, str]]) -> None:
+        """Do nothing."""
+
+
+class Session:
+    """A run that is planned: ``start`` gives it a folder in a store, ``carry_out`` runs what is missing."""
+
+    def __init__(self, host: Host, plan: Plan, executor: Executor, around: Surroundings) -> None:
+        self.host = host
+        self.plan = plan
+        self._executor = executor
+        self._around = around
+
+    @property
+    def planned_rows(self) -> int:
+        """How many rows the run leaves if nothing fails."""
+        return sum(self.plan.size(contestant) for contestant in self.plan.contestants)
+
+    def start(self, store: Store, selection: Selection, resources: Resources) -> RunWriter:
+        """Return the writer of a new run in the store."""
+        return store.create_run(
+            suite=self.plan.suite,
+            selection=selection_json(selection, resources),
+            plugins=plugin_list(self.host),
+            environment=self._around.environment,
+            planned=self.planned_rows,
+        )
+
+    def carry_out(self, writer: RunWriter, progress: Progress) -> RunInfo:
+        """Run what is missing, tell the observers, and close the run with its exit code. Ctrl-C ends it with 130."""
+        destination = Destination(
+            run=writer.info.id,
+            environment=self._around.environment,
+            record=writer.append,
+            stored={row.case.key: row for row in writer.rows if row.reply.status != "lost"},
+        )
+        runner = Runner(self.plan, self.host, self._executor, destination, progress)
+        self.host.notify("run_started", run=writer.info)
+        try:
+            runner.run()
+            code = 1 if any(row.failed for row in runner.rows) else 0
+        except KeyboardInterrupt:
+            code = INTERRUPTED
+        info = writer.finish(code)
+        self.host.notify("run_finished", run=info)
+        return info
+
+
+def begin(host: Host, suite: Suite, selection: Selection, resources: Resources) -> Session:
+    """Return a planned run of a suite; raise UsageError for whatever makes no sense, before anything is written.
+
+    Where the user fixed values, techniques and workloads are asked whether these make sense, in a process of its own.
+    """
+    around = surroundings(host, suite.contract)
+    plan = Plan(suite, host, selection, around.identity)
+    if plan.fixed_by_user:
+        check_values(
+            plan.case(contestant, contestant.trials[0], plan.seeds[0])
+            for contestant in plan.contestants
+            if not contestant.skip
+        )
+    return Session(host, plan, make_executor(host, plan, resources, selection.device), around)
+
+
+def resume(host: Host, info: RunInfo, resources: Resources) -> Session:
+    """Return a stored run planned anew, as it was begun; its stored rows are those of the writer that goes on."""
+    suite, selection = resumed_selection(info)
+    around = surroundings(host, suite.contract)
+    plan = Plan(suite, host, selection, around.identity)
+    return Session(host, plan, make_executor(host, plan, resources, selection.device), around)
 
 
 def selection_json(selection: Selection, resources: Resources) -> dict[str, Json]:
-    """What the user chose, as kept in ``run.json`` for a resume."""
+    """Return what the user chose, as kept in ``run.json`` for a resume."""
     return {
         "techniques": list(selection.techniques),
         "workloads": list(selection.workloads),
@@ -96,7 +166,7 @@ def selection_json(selection: Selection, resources: Resources) -> dict[str, Json
 
 
 def plugin_list(host: Host) -> list[Mapping[str, Json]]:
-    """The plugins of a run, active and broken, as kept in ``run.json``."""
+    """Return the plugins of a run, active and broken, as kept in ``run.json``."""
     return [
         {
             "name": record.name,
@@ -107,11 +177,6 @@ def plugin_list(host: Host) -> list[Mapping[str, Json]]:
         }
         for record in host.plugins
     ]
-
-
-def planned_rows(plan: Plan) -> int:
-    """How many rows the run leaves if nothing fails."""
-    return sum(plan.size(one) for one in plan.contestants)
 
 
 def resumed_selection(info: RunInfo) -> tuple[Suite, Selection]:

@@ -29,6 +29,15 @@ def default_store_path(option: str | os.PathLike[str] | None = None) -> Path:
     return Path(option or os.environ.get("HARNESS_STORE") or ".harness").expanduser().absolute()
 
 
+def default_cache_path() -> Path:
+    """Return the folder of trained base models: ``HARNESS_CACHE``, or the user's cache folder."""
+    if chosen := os.environ.get("HARNESS_CACHE"):
+        return Path(chosen)
+    from platformdirs import user_cache_path
+
+    return user_cache_path("technique-harness", appauthor=False)
+
+
 def latest(rows: Iterable[Row]) -> tuple[Row, ...]:
     """One row a key: where a case was run again, the last one counts."""
     by_key: dict[str, Row] = {}

@@ -293,8 +293,8 @@ def _link_third_party(draft: Path, sites: Sequence[Path], own: set[str]) -> None
             if _normalised(one.name) in own:
                 hidden |= {info.name, *(file.parts[0] for file in one.files or ())}
         for entry in sorted(site.iterdir()):
-            if entry.name in hidden or os.path.lexists(shadow / entry.name):
-                continue
+            if entry.name in hidden or any(os.path.lexists(folder / entry.name) for folder in (shadow, packages)):
+                continue  # of what two sites have, the first is imported
             if entry.suffix == ".pth":
                 (packages / entry.name).write_text(_absolute_paths(entry), encoding="utf-8")
             else:

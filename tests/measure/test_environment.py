@@ -57,8 +57,8 @@ def test_reading_the_environment_imports_nothing_heavy():
     assert done.stdout == "[]\n"
 
 
-def state_of(folder, name="shiny"):
-    """The state of a plugin's code that lies in a folder of the import path."""
+def state_of(name="shiny"):
+    """The state of the code of a plugin on the import path."""
     code = PluginCode(name, "", [])
     return env.code_state(code.sources, code.distribution, code.checkout)
 
@@ -77,36 +77,36 @@ def head_of(folder):
 @pytest.mark.usefixtures("on_path")
 def test_code_in_a_checkout_has_its_commit_wherever_one_stands_and_git_is_led(package, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    state = state_of(package)
+    state = state_of()
     assert {**state, "digest": ""} == {"commit": head_of(package), "dirty": False, "version": None, "digest": ""}
 
 
 @pytest.mark.usefixtures("on_path")
 def test_code_is_dirty_when_its_own_files_differ(package):
     (package.parent / "notes.txt").write_text("unrelated")
-    assert state_of(package)["dirty"] is False
+    assert state_of()["dirty"] is False
     for name in ("new.py", "levels.json"):
         (package / name).write_text("")
-        assert state_of(package)["dirty"] is True
+        assert state_of()["dirty"] is True
         (package / name).unlink()
     (package / "__init__.py").write_text("value = 2\n")
-    assert state_of(package)["dirty"] is True
+    assert state_of()["dirty"] is True
     (package / "__init__.py").write_text("value = 1\n")
     (package / "kernel.cpp").unlink()
-    assert state_of(package)["dirty"] is True
+    assert state_of()["dirty"] is True
 
 
 @pytest.mark.usefixtures("on_path")
 def test_a_package_is_read_without_being_imported(package):
     (package / "__init__.py").write_text("raise SystemExit")
-    assert state_of(package)["digest"]
+    assert state_of()["digest"]
     assert "shiny" not in sys.modules
 
 
 def test_code_outside_any_checkout_has_only_its_digest(tmp_path, monkeypatch):
     (tmp_path / "lonely.py").write_text("")
     monkeypatch.syspath_prepend(str(tmp_path))
-    state = state_of(tmp_path, "lonely")
+    state = state_of("lonely")
     assert state.pop("digest")
     assert state == {"commit": None, "dirty": None, "version": None}
 
@@ -116,7 +116,7 @@ def test_an_installed_package_does_not_take_the_commit_of_the_checkout_its_envir
     installed.mkdir(parents=True)
     (installed / "__init__.py").write_text("")
     monkeypatch.syspath_prepend(str(installed.parent))
-    assert state_of(installed, "glowing")["commit"] is None
+    assert state_of("glowing")["commit"] is None
 
 
 def test_an_installation_from_version_control_has_the_commit_that_pip_noted(tmp_path, monkeypatch):
