@@ -1,4 +1,4 @@
-# The two commands of the README. Both set the environment up first; a second call finds it ready.
+# The two commands of the README are `make peft` and `make test`. Each sets the environment up first; a second call finds it ready.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,24 +8,46 @@ export OMP_NUM_THREADS = 1
 # The tests start hundreds of interpreters: each would compile the project anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: peft test check setup clean
+# What pytest selects: all tests by default. ARGS="tests/analysis -k holm" runs those instead.
+ARGS ?=
+# The tests of a file share what is costly to make, so one worker takes them all.
+PYTEST := $(BIN)/python -m pytest --benchmark-disable
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
-setup: $(READY)
+# The selection of `make quick`: what a user reads (suites, plans, verdicts, tables, pages, results), what holds the code in
+# order, and what each plugin declares. Chosen by path, so that it is the same on every machine.
+QUICK := tests/analysis tests/judge tests/report tests/results tests/test_architecture.py tests/test_cli.py \
+	tests/test_contracts.py tests/test_docs.py tests/test_entrants.py tests/test_host.py tests/test_house_rules.py \
+	tests/test_news.py tests/test_plan.py tests/test_rooms.py tests/test_suite.py tests/test_suite_page.py tests/test_tests_workflow.py \
+	$(wildcard plugins/*/tests/test_declaration.py)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup peft test quick check news clean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY) ## set the environment up in .venv
 
 $(READY): requirements.txt $(PROJECTS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt
 	touch $(READY)
 
-peft: $(READY)
+peft: $(READY) ## run the suite peft: a table in about three minutes
 	$(BIN)/harness run --suite peft
 
-# The tests of a file share what is costly to make, so one worker takes them all.
-test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --benchmark-disable
+test: $(READY) ## run the tests; ARGS="tests/analysis -k holm" runs those instead of all
+	$(PYTEST) $(PARALLEL) $(ARGS)
 
-check: $(READY)
+quick: $(READY) ## run a fixed selection of fast tests, in less than 90 seconds on two cores
+	$(PYTEST) $(PARALLEL) -m "not slow" $(QUICK)
+
+check: $(READY) ## run ruff and mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-clean:
+news: $(READY) ## show what the news fragments in changelog/ become
+	$(BIN)/python -m towncrier build --draft --version next
+
+clean: ## remove the environment, the stored runs and the caches
 	rm -rf $(VENV) .harness .pytest_cache .mypy_cache .ruff_cache

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import re
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -14,19 +12,14 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
+from tests.tools import load_tool
 
 PAGE = ROOT / "docs/statistics.md"
 
 
 @pytest.fixture(scope="module")
 def calibration() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("calibration", ROOT / "docs/calibration.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses look up their annotations
-    spec.loader.exec_module(module)
-    return module
+    return load_tool("calibration")
 
 
 @pytest.fixture(scope="module")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.tools import load_tool
 
 TUTORIAL = ROOT / "docs/writing-a-plugin.md"
 
@@ -31,13 +32,9 @@ def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_generated_pages_are_current() -> None:
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs/generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    generate = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generate)
+    generate = load_tool("generate")
     for name, write in generate.PAGES.items():
-        assert (ROOT / "docs" / name).read_text(encoding="utf-8") == write(), f"run: python docs/generate.py ({name})"
+        assert (ROOT / "docs" / name).read_text(encoding="utf-8") == write(), f"run: python tools/generate.py ({name})"
 
 
 @pytest.fixture
@@ -98,3 +95,16 @@ def test_every_hook_is_called_by_a_test_and_documented() -> None:
     for hook in hooks:
         assert f"def {hook}(" in tests, f"no test implements {hook}"
         assert f"## `{hook}`" in documented
+
+
+TERMS = {"lane", "stage", "form", "phase", "probe", "block", "turn", "round", "unit", "job", "case", "row", "claim"}
+
+
+def test_the_glossary_explains_the_terms_with_the_values_that_they_have() -> None:
+    from harness.api import LANES, STATUSES, Form, Stage
+
+    page = (ROOT / "docs/glossary.md").read_text(encoding="utf-8")
+    terms = dict(re.findall(r"^\| \*\*([a-z ]+)\*\* \| (.*) \|$", page, re.MULTILINE))
+    assert terms.keys() >= TERMS
+    for term, values in (("lane", LANES), ("status", STATUSES), ("form", get_args(Form)), ("stage", get_args(Stage))):
+        assert set(re.findall(r"`([a-z]+)`", terms[term])) == set(values)

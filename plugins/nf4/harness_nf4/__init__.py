@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.api import Json, Technique, hookimpl
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 HARNESS_API = 1
 

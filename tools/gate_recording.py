@@ -1,6 +1,6 @@
-"""Records the noise of this machine for docs/gate_simulation.py: one commit compared with itself.
+"""Records the noise of this machine for tools/gate_simulation.py: one commit compared with itself.
 
-Run ``python docs/gate_recording.py`` in a clean checkout; it takes about half an hour for the suite ``peft``, and
+Run ``python tools/gate_recording.py`` in a clean checkout; it takes about half an hour for the suite ``peft``, and
 writes ``tests/data/gate_noise.json``: for every technique on every workload the log ratios of times, round by round,
 of three separate processes of the same commit that took turns; the operating system's peaks of several runs; and the
 quality on many seeds.

@@ -1,7 +1,7 @@
 """How often the verdicts err where there is nothing to find: a simulation over stored vectors of many seeds.
 
-``python docs/calibration.py`` prints the table of docs/statistics.md from ``tests/data/dropout_accuracy.json``;
-``python docs/calibration.py --record RUN`` writes that file from a stored run with many seeds and nothing tuned:
+``python tools/calibration.py`` prints the table of docs/statistics.md from ``tests/data/dropout_accuracy.json``;
+``python tools/calibration.py --record RUN`` writes that file from a stored run with many seeds and nothing tuned:
 ``harness run --suite dropout --track --seeds 40 --lane accuracy``.
 """
 

@@ -1,9 +1,9 @@
 """Simulates how often the gate errs, on noise that was recorded from runs of this project.
 
-Run ``python docs/gate_simulation.py``; it takes a few minutes and writes the figures into ``docs/gate.md``. A trial
+Run ``python tools/gate_simulation.py``; it takes a few minutes and writes the figures into ``docs/gate.md``. A trial
 is a whole comparison of the suite with a base and a release, judged by the code that ``harness compare`` uses.
 Rounds are drawn in blocks from ``tests/data/gate_noise.json``, in which three sides of the very same commit were
-timed (``docs/gate_recording.py``), so that all that lies between two processes is in them. Quality is that of two
+timed (``tools/gate_recording.py``), so that all that lies between two processes is in them. Quality is that of two
 disjoint sets of recorded seeds: as if every technique drew other random numbers since the base.
 """
 

@@ -1,6 +1,6 @@
 """Writes docs/peft.svg: the terminal's table of the last stored run of the suite, as a terminal shows it.
 
-Run ``harness run --suite peft`` first, then ``python docs/screenshot.py``.
+Run ``harness run --suite peft`` first, then ``python tools/screenshot.py``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from harness.host import load_host
 from harness.report import render
 from harness.results.store import Store, default_store_path
 
+FILE = Path(__file__).parents[1] / "docs/peft.svg"
 WIDTH = 140
 
 
@@ -28,7 +29,7 @@ def main() -> None:
     console.print(Text.from_ansi(render(view, "table", color=True, width=WIDTH)))
     image = console.export_svg(title=f"harness run --suite {stored.info.suite.id}")
     image = re.sub(r"@font-face \{.*?\}", "", image, flags=re.DOTALL)  # a page shown offline cannot fetch a font
-    Path(__file__).with_name("peft.svg").write_text(image, encoding="utf-8")
+    FILE.write_text(image, encoding="utf-8")
 
 
 if __name__ == "__main__":

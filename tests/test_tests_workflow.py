@@ -1,0 +1,69 @@
+"""The hosted CI tests on the Pythons that are promised, with the command of a checkout, and may write nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from typing import Any
+
+import pytest
+import yaml
+from packaging.specifiers import SpecifierSet
+
+from tests.conftest import ROOT
+
+WORKFLOW = ROOT / ".github/workflows/tests.yml"
+
+
+@pytest.fixture(scope="module")
+def workflow() -> dict[Any, Any]:
+    return yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def job(workflow: dict[Any, Any]) -> dict[str, Any]:
+    (found,) = workflow["jobs"].values()
+    return found
+
+
+def test_it_runs_on_every_pull_request_and_on_pushes_to_main(workflow: dict[Any, Any]) -> None:
+    triggers = workflow[True]  # YAML reads the key 'on' as true
+    assert triggers == {"push": {"branches": ["main"]}, "pull_request": None}
+
+
+def test_it_runs_the_command_of_a_checkout_and_nothing_else(job: dict[str, Any]) -> None:
+    assert [step["run"] for step in job["steps"] if "run" in step] == [".ci/run"]
+    script = ROOT / ".ci/run"
+    assert os.access(script, os.X_OK)
+    lines = script.read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line.startswith("make ")] == ["make test", "make check"]
+
+
+def test_it_uses_the_oldest_and_the_newest_python_that_the_project_promises(job: dict[str, Any]) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    promised = SpecifierSet(project["requires-python"])
+    versions = [f"3.{minor}" for minor in range(8, 40) if f"3.{minor}" in promised]
+    assert job["strategy"]["matrix"]["python"] == [versions[0], versions[-1]]
+    classifiers = {f"Programming Language :: Python :: {version}" for version in versions}
+    assert classifiers <= set(project["classifiers"])
+
+
+def test_the_job_may_read_the_code_and_nothing_else(workflow: dict[Any, Any], job: dict[str, Any]) -> None:
+    assert workflow["permissions"] == {}
+    assert job["permissions"] == {"contents": "read"}
+    checkout = next(step for step in job["steps"] if "checkout" in step.get("uses", ""))
+    assert checkout["with"]["persist-credentials"] is False
+
+
+def test_packages_are_cached_by_what_is_pinned(job: dict[str, Any]) -> None:
+    (setup,) = (step["with"] for step in job["steps"] if "setup-python" in step.get("uses", ""))
+    assert setup["cache"] == "pip"
+    assert setup["cache-dependency-path"] == "requirements.txt"
+    assert setup["python-version"] == "${{ matrix.python }}"
+
+
+def test_actions_are_pinned_by_major_version(job: dict[str, Any]) -> None:
+    actions = [step["uses"] for step in job["steps"] if "uses" in step]
+    assert actions
+    assert all(re.fullmatch(r"actions/[a-z-]+@v\d+", action) for action in actions)

@@ -1,0 +1,179 @@
+"""Writes the parts of the documentation that are read off the code: commands, hooks, catalogue, picture of the rooms.
+
+Run ``python tools/generate.py`` after a change; a test fails while a page differs from what this writes.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import click
+
+from harness import hookspecs
+from harness.api import PROJECT
+from harness.cli import cli
+from harness.host import load_host
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "docs"
+PACKAGE = ROOT / PROJECT
+NOTE = "<!-- Written by tools/generate.py; edit the code it is read from. -->\n"
+
+
+def commands() -> str:
+    """The help of every command."""
+    parts = [f"# Commands\n\n{NOTE}"]
+    for path, command in _walk((PROJECT,), cli):
+        context = click.Context(command, info_name=" ".join(path), terminal_width=100)
+        parts.append(f"## `{' '.join(path)}`\n\n```text\n{command.get_help(context)}\n```\n")
+    return "\n".join(parts)
+
+
+def _walk(path: tuple[str, ...], command: click.Command) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            assert child is not None
+            yield from _walk((*path, name), child)
+
+
+def hooks() -> str:
+    """The signature and docstring of every hook, in the order of the module."""
+    parts = [f"# Hooks\n\n{NOTE}", inspect.getdoc(hookspecs) or "", ""]
+    found = [value for value in vars(hookspecs).values() if hasattr(value, f"{PROJECT}_spec")]
+    for hook in sorted(found, key=lambda one: inspect.getsourcelines(one)[1]):
+        first = " (the first answer counts)" if getattr(hook, f"{PROJECT}_spec")["firstresult"] else ""
+        signature = str(inspect.signature(hook)).replace("'", "")
+        parts.append(f"## `{hook.__name__}`{first}\n\n```python\ndef {hook.__name__}{signature}\n```\n")
+        parts.append(f"{inspect.getdoc(hook)}\n")
+    return "\n".join(parts)
+
+
+def catalogue() -> str:
+    """The techniques, workloads and metrics that ship."""
+    host = load_host()
+    parts = [f"# Techniques, workloads and metrics\n\n{NOTE}"]
+    parts.append("## Techniques\n\n| technique | contract | what it does | reference |\n|---|---|---|---|")
+    parts += [
+        f"| `{full}` | {entry.spec.contract} | {entry.spec.summary} | {entry.spec.reference} |"
+        for full, entry in sorted(host.techniques.items())
+    ]
+    parts.append("\n## Workloads\n\n| workload | contract | what it is | settings |\n|---|---|---|---|")
+    for full, entry in sorted(host.workloads.items()):
+        settings = ", ".join(f"`{key}` {value}" for key, value in entry.spec.settings.items())
+        parts.append(f"| `{full}` | {entry.spec.contract} | {entry.spec.summary} | {settings} |")
+    parts.append("\n## Metrics\n\n| metric | unit | better | lane | what it is |\n|---|---|---|---|---|")
+    for name, metric in sorted(host.metrics.items()):
+        better = "higher" if metric.higher_is_better else "lower"
+        parts.append(f"| `{name}` | {metric.unit} | {better} | {metric.lane} | {metric.summary} |")
+    return "\n".join(parts) + "\n"
+
+
+# ---------------------------------------------------------------------------------------- the picture of the rooms
+
+BEGIN, END = "<!-- rooms, written by tools/generate.py -->\n", "<!-- end of rooms -->\n"
+
+Graph = Mapping[str, frozenset[str]]
+"""The rooms that each room imports."""
+
+
+def architecture() -> str:
+    """Return docs/architecture.md with the rooms as they are now between its markers."""
+    before, begin, rest = (FOLDER / "architecture.md").read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise SystemExit(f"docs/architecture.md: expected the lines {BEGIN.strip()} and {END.strip()}")
+    return f"{before}{BEGIN}\n{picture(room_imports(PACKAGE), _purposes(PACKAGE))}\n{END}{after}"
+
+
+def room_imports(package: Path) -> Graph:
+    """Return which of a package's top-level modules and subpackages import which, inside functions too.
+
+    The package's own ``__init__`` and ``__main__`` are no rooms.
+    """
+    rooms = _rooms(package)
+    found: dict[str, set[str]] = {room: set() for room in rooms}
+    for path in sorted(package.rglob("*.py")):
+        room = path.relative_to(package).parts[0].removesuffix(".py")
+        if room in rooms:
+            found[room] |= {name for name in _imported(path, package.name) if name in rooms} - {room}
+    return {room: frozenset(others) for room, others in found.items()}
+
+
+def _rooms(package: Path) -> set[str]:
+    modules = {path.stem for path in package.glob("*.py")} - {"__init__", "__main__"}
+    return modules | {path.parent.name for path in package.glob("*/__init__.py")}
+
+
+def _imported(path: Path, package: str) -> Iterator[str]:
+    """Yield the first part below the package of each name that a file imports absolutely."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == package and len(parts) > 1:
+                yield parts[1]
+
+
+def reached(graph: Graph, start: str) -> frozenset[str]:
+    """Return the rooms to which imports lead from a room, itself only where there is a circle."""
+    found: set[str] = set()
+    waiting = list(graph[start])
+    while waiting:
+        room = waiting.pop()
+        if room not in found:
+            found.add(room)
+            waiting += graph[room]
+    return frozenset(found)
+
+
+def arrows(graph: Graph) -> list[tuple[str, str]]:
+    """Return the imports that do not follow from others: the transitive reduction; of a circle, all of it."""
+    lower = {room: reached(graph, room) for room in graph}
+
+    def follows(room: str, other: str) -> bool:
+        between = graph[room] - {other}
+        return any(other in lower[step] and step not in lower[other] and room not in lower[step] for step in between)
+
+    return [(room, other) for room in sorted(graph) for other in sorted(graph[room]) if not follows(room, other)]
+
+
+def picture(graph: Graph, purposes: Mapping[str, str]) -> str:
+    """Return the rooms as a diagram in Mermaid's language, and as a table with all imports."""
+    lines = ["```mermaid", "flowchart TD"]
+    lines += [f"    {room}" for room in sorted(graph)]
+    lines += [f"    {room} --> {other}" for room, other in arrows(graph)]
+    lines += ["```", "", "| room | what it is for | what it imports |", "|---|---|---|"]
+    for room in sorted(graph, key=lambda room: (len(reached(graph, room)), room)):
+        imports = ", ".join(f"`{other}`" for other in sorted(graph[room])) or "nothing of the project"
+        lines.append(f"| `{room}` | {purposes[room] or '—'} | {imports} |")
+    return "\n".join(lines) + "\n"
+
+
+def _purposes(package: Path) -> dict[str, str]:
+    """Return the first paragraph of each room's docstring, empty where it has none."""
+    found = {}
+    for room in _rooms(package):
+        folder = package / room / "__init__.py"
+        path = folder if folder.is_file() else package / f"{room}.py"
+        text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        paragraph = " ".join(text.partition("\n\n")[0].split())
+        found[room] = paragraph.replace("``", "`").replace("|", "\\|")
+    return found
+
+
+PAGES = {"commands.md": commands, "hooks.md": hooks, "catalogue.md": catalogue, "architecture.md": architecture}
+
+
+if __name__ == "__main__":
+    for name, write in PAGES.items():
+        (FOLDER / name).write_text(write(), encoding="utf-8")
