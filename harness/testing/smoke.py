@@ -42,7 +42,8 @@ NAME: Final = "conformance"
 class Bench:
     """A technique, by its full id, on a workload with these settings.
 
-    ``cache`` is the folder of base models, ``protocol`` names the class that the technique has to fulfil."""
+    ``cache`` is the folder of base models, ``protocol`` names the class that the technique has to fulfil.
+    """
 
     technique: str
     spec: Technique
