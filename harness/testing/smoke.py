@@ -21,6 +21,7 @@ from harness.api import (
     Json,
     Limits,
     NotApplicable,
+    OpenCase,
     Reply,
     Technique,
     Unavailable,
@@ -47,6 +48,7 @@ class Bench:
     workload: WorkloadSpec
     settings: Mapping[str, Json]
     cache: Path
+    seed: int = SEED
 
     def build(self, **overrides: Json) -> object:
         """The technique as the worker builds it, some params replaced."""
@@ -64,14 +66,31 @@ class Bench:
 
     def check(self) -> None:
         """Let the judge check the technique; raises what it raises, Incorrect and NotApplicable among it."""
+        with self._prepared() as (judge, context):
+            judge.check(self.build(), context)
+
+    def open(self) -> OpenCase:
+        """Let the judge build the case that the memory and time lanes step through."""
+        with self._prepared() as (judge, context):
+            case: OpenCase = judge.open(self.build(), context)
+            return case
+
+    def prepare(self) -> None:
+        """Let the judge make what its cases share."""
+        with self._prepared():
+            pass
+
+    @contextmanager
+    def _prepared(self) -> Iterator[tuple[Workload, CaseContext]]:
+        """Give the judge, ready for a case, and the context of that case; the global seed is the case's."""
         judge: Workload = pkgutil.resolve_name(self.workload.target)()
         context = CaseContext(
-            seed=SEED, device=DEVICE, settings=self.settings, cache=self.cache, phase=PhaseClock(DEVICE)
+            seed=self.seed, device=DEVICE, settings=self.settings, cache=self.cache, phase=PhaseClock(DEVICE)
         )
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(SEED)
+            torch.manual_seed(self.seed)
             judge.prepare(context)
-            judge.check(self.build(), context)
+            yield judge, context
 
     def refusal(self) -> str:
         """Why the technique has nothing to act on here; empty where it has, or breaks in some other way."""
@@ -113,7 +132,7 @@ class Bench:
             params=self.spec.params,
             settings=self.settings,
             tuned={},
-            seed=SEED,
+            seed=self.seed,
             lane="accuracy",
             device=DEVICE,
             stage="final",
