@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
-import pkgutil
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from importlib import metadata
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Generic, Literal, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import pluggy
 
@@ -22,7 +18,6 @@ from harness import hookspecs
 from harness.api import (
     API_VERSION,
     DISTRIBUTION,
-    ENTRY_POINT_GROUP,
     PROJECT,
     Contract,
     ExecutorSpec,
@@ -35,6 +30,15 @@ from harness.api import (
     nearest,
     phase_metrics,
 )
+from harness.api.values import plain
+from harness.discovery import (
+    Candidate,
+    PluginRecord,
+    entry_point_candidates,
+    family_candidates,
+    module_candidate,
+    record_of,
+)
 
 CORE = "core"
 """The plugin name of what ships with the host."""
@@ -43,22 +47,6 @@ DISABLE = "no:"
 """``-p no:NAME`` disables a plugin, as in pytest."""
 
 SpecT = TypeVar("SpecT", Technique, Contract, WorkloadSpec, Metric, Reporter, ExecutorSpec, Path)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PluginRecord:
-    """One plugin as found: where from, and whether it works; ``cause`` is the first error, one line.
-
-    Of one that works it is what the plugin says of itself as ``HARNESS_NOTE``: what it has to do without.
-    """
-
-    name: str
-    module: str
-    distribution: str
-    version: str
-    status: Literal["ok", "broken", "disabled"]
-    cause: str = ""
-    detail: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,15 +64,6 @@ RegisteredWorkload = Registered[WorkloadSpec]
 
 class BrokenPlugin(Exception):
     """A plugin cannot be used; the text says why, in one line."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Candidate:
-    name: str
-    module: str
-    distribution: str
-    version: str
-    load: Callable[[], object]
 
 
 @dataclass(kw_only=True)
@@ -155,7 +134,7 @@ class Host:
         """The plugins that could not be used."""
         return [record for record in self.plugins if record.status == "broken"]
 
-    def load(self, candidate: _Candidate) -> None:
+    def load(self, candidate: Candidate) -> None:
         """Load one plugin, or record why it is broken; never raises for the plugin's own faults."""
         module: object = None
         try:
@@ -172,7 +151,7 @@ class Host:
             return
         for name in vars(self.declared):
             getattr(self.declared, name).update(getattr(declared, name))
-        self.plugins.append(_record(candidate, "ok", str(getattr(module, "HARNESS_NOTE", ""))))
+        self.plugins.append(record_of(candidate, "ok", str(getattr(module, "HARNESS_NOTE", ""))))
 
     def settle(self) -> None:
         """Refuse the plugins whose declarations name what no plugin declares, until those left fit together.
@@ -234,13 +213,13 @@ class Host:
             f"{nearest(entry.spec.contract, self.contracts)}{broken}"
         )
 
-    def add_broken(self, candidate: _Candidate, cause: str, detail: str = "") -> None:
+    def add_broken(self, candidate: Candidate, cause: str, detail: str = "") -> None:
         """Record a plugin that cannot be used."""
-        self.plugins.append(_record(candidate, "broken", cause, detail))
+        self.plugins.append(record_of(candidate, "broken", cause, detail))
 
-    def add_disabled(self, candidate: _Candidate) -> None:
+    def add_disabled(self, candidate: Candidate) -> None:
         """Record a plugin that the user switched off."""
-        self.plugins.append(_record(candidate, "disabled", f"disabled by -p {DISABLE}{candidate.name}"))
+        self.plugins.append(record_of(candidate, "disabled", f"disabled by -p {DISABLE}{candidate.name}"))
 
     def _register(self, name: str, module: object) -> Declared:
         version = getattr(module, "HARNESS_API", None)
@@ -363,15 +342,13 @@ def load_host(enable: Sequence[str] = (), disable: Sequence[str] = (), *, entry_
     ``Host.broken``. A module in ``enable`` that does not exist is broken like any other.
     """
     host = Host()
-    host.load(_module_candidate(CORE, "harness.builtin", DISTRIBUTION))
-    families = _family_candidates()
+    host.load(module_candidate(CORE, "harness.builtin", DISTRIBUTION))
+    families = family_candidates()
     built_in = {candidate.name for candidate in families}
-    found = [*families, *(_entry_point_candidates() if entry_points else [])]
+    found = [*families, *(entry_point_candidates() if entry_points else [])]
     for module in enable:
-        found.append(
-            _module_candidate(module.rpartition(".")[2].removeprefix("harness_").replace("_", "-"), module, "")
-        )
-    by_name: dict[str, list[_Candidate]] = {}
+        found.append(module_candidate(module.rpartition(".")[2].removeprefix("harness_").replace("_", "-"), module, ""))
+    by_name: dict[str, list[Candidate]] = {}
     for candidate in found:
         by_name.setdefault(candidate.name, []).append(candidate)
     for name in sorted(by_name):
@@ -391,59 +368,6 @@ def load_host(enable: Sequence[str] = (), disable: Sequence[str] = (), *, entry_
     return host
 
 
-def _family_candidates() -> list[_Candidate]:
-    """Return the packages of `harness.families`, none of them imported yet."""
-    folder = str(Path(__file__).parent / "families")
-    return [
-        _module_candidate(package.name.replace("_", "-"), f"harness.families.{package.name}", DISTRIBUTION)
-        for package in pkgutil.iter_modules([folder])
-        if package.ispkg
-    ]
-
-
-def _entry_point_candidates() -> list[_Candidate]:
-    seen: dict[tuple[str, str, str], _Candidate] = {}
-    for point in metadata.entry_points(group=ENTRY_POINT_GROUP):
-        owner = point.dist.name if point.dist else ""
-        version = point.dist.version if point.dist else ""
-        # one distribution that is on the path twice (a checkout and its install) is one plugin
-        seen[point.name, point.value, owner] = _Candidate(
-            name=point.name, module=point.module, distribution=owner, version=version, load=point.load
-        )
-    return list(seen.values())
-
-
-def _module_candidate(name: str, module: str, distribution: str) -> _Candidate:
-    def load() -> ModuleType:
-        if "" not in sys.path and str(Path.cwd()) not in sys.path:
-            sys.path.insert(0, str(Path.cwd()))  # an uninstalled plugin lies in the folder one stands in
-        return importlib.import_module(module)
-
-    return _Candidate(name=name, module=module, distribution=distribution, version=_version(distribution), load=load)
-
-
-def _version(distribution: str) -> str:
-    """Return the installed version of a distribution; an empty text for a checkout that is not installed."""
-    try:
-        return metadata.version(distribution) if distribution else ""
-    except metadata.PackageNotFoundError:
-        return ""
-
-
-def _record(
-    candidate: _Candidate, status: Literal["ok", "broken", "disabled"], cause: str = "", detail: str = ""
-) -> PluginRecord:
-    return PluginRecord(
-        name=candidate.name,
-        module=candidate.module,
-        distribution=candidate.distribution,
-        version=candidate.version,
-        status=status,
-        cause=cause,
-        detail=detail,
-    )
-
-
 def _sequence(answer: object, hook: str) -> Sequence[Any]:
     if isinstance(answer, Sequence) and not isinstance(answer, str):
         return answer
@@ -457,16 +381,8 @@ def _check_json(item: object, name: str) -> None:
             text = json.dumps(value, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise BrokenPlugin(f"{attribute} of {name!r} cannot be written as JSON: {error}") from error
-        if json.loads(text) != _plain(value):
+        if value is not None and json.loads(text) != plain(value):
             raise BrokenPlugin(f"{attribute} of {name!r} change in a JSON round trip; use strings as keys")
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
-    return value
 
 
 def _name_of(module: object) -> str:

@@ -7,9 +7,12 @@ import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Final
 
 from harness.api import LANES, Case, Json, Lane, Skip, Stage, Suite, UsageError, nearest
 from harness.host import Host, matches
+from harness.measure.sources import content_digest
 from harness.pins import base_of, check_values, is_pinned, resolve_pinned, values_of
 from harness.suite import select_techniques
 
@@ -42,10 +45,24 @@ class Contestant:
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """What besides the case itself can change a result: digests of sources by package, versions of libraries."""
+    """What besides the case itself can change a result: digests of what computes, versions of libraries.
+
+    ``code`` has the digest of the host's code under `HOST_CODE`, and that of each technique and workload under its
+    `part`; ``requirements`` has the versions of what each requires. ``packages`` count for every case.
+    """
 
     code: Mapping[str, str]
     packages: Mapping[str, Json]
+    requirements: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
+
+
+HOST_CODE: Final = "harness"
+"""Under which an `Identity` has the digest of what of the host computes."""
+
+
+def part(kind: str, name: str) -> str:
+    """Return the name of a technique or a workload in an `Identity`: its kind and its id without pinned values."""
+    return f"{kind} {base_of(name)}"
 
 
 class Plan:
@@ -57,7 +74,20 @@ class Plan:
         self._selection = selection
         self._identity = identity
         self.contestants = tuple(self._contestants())
+        self._check_files()
         self.notes = tuple(self._notes())
+
+    def _check_files(self) -> None:
+        """Raise UsageError with a line for each file that a contestant's values name and that is not there."""
+        problems: dict[str, None] = {}
+        for contestant in (contestant for contestant in self.contestants if not contestant.skip):
+            for tuned in contestant.trials:
+                try:
+                    self.case(contestant, tuned, self.seeds[0])
+                except UsageError as error:
+                    problems.update(dict.fromkeys(error.problems))
+        if problems:
+            raise UsageError(*problems)
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -120,8 +150,6 @@ class Plan:
         fixed = {**self.suite.settings, **self._fixed(contestant.technique), **tuned}
         settings = fixed | values_of(contestant.workload)
         own = technique.spec.params
-        package = self._host.module_of(technique.plugin)
-        judge = self._host.module_of(workload.plugin)
         case = Case(
             key="",
             suite=self.suite.id,
@@ -140,7 +168,7 @@ class Plan:
             lane=lane,
             device=self._selection.device,
             stage=stage,
-            code=_digest({name: self._identity.code.get(name, "") for name in ("harness", package, judge)}),
+            code=_digest({name: self._identity.code.get(name, "") for name in (HOST_CODE, *_parts(contestant))}),
             form=self.suite.form,
             stacked=lane == "accuracy" and self._selection.stack and workload.spec.stacks,
         )
@@ -149,7 +177,37 @@ class Plan:
     def _key(self, case: Case) -> str:
         facts = {name: value for name, value in asdict(case).items() if name not in ("key", "stage", "form", "tuned")}
         rounds = self.suite.rounds if case.lane == "time" else None
-        return _digest({**facts, "packages": self._identity.packages, "rounds": rounds})
+        packages = dict(self._identity.packages)
+        for name in _parts(case):
+            packages |= self._identity.requirements.get(name, {})
+        files = self._files_of(case)
+        for kind in ("params", "settings"):
+            facts[kind] = {name: value for name, value in facts[kind].items() if (kind, name) not in files}
+        contents = {f"{kind} {name}": digest for (kind, name), digest in files.items()}
+        return _digest({**facts, "packages": packages, "rounds": rounds, "files": contents})
+
+    def _files_of(self, case: Case) -> dict[tuple[str, str], str]:
+        """Return the digests of the files that parameters and settings name: in place of a path, its content counts.
+
+        Raises UsageError with a line for each file that is not there.
+        """
+        declared = {
+            "params": (case.params, self._host.techniques[base_of(case.technique)].spec.params),
+            "settings": (case.settings, self._host.workloads[base_of(case.workload)].spec.settings),
+        }
+        found: dict[tuple[str, str], str] = {}
+        problems: list[str] = []
+        for kind, (values, spec) in declared.items():
+            for name in (knob.name for knob in getattr(spec, "knobs", ()) if knob.file and values[knob.name]):
+                path = Path(str(values[name])).expanduser()
+                try:
+                    found[kind, name] = content_digest(path)
+                except OSError as error:
+                    cause = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror
+                    problems.append(f"setting {name} = {str(path)!r}: {cause}; expected a path, from {Path.cwd()}")
+        if problems:
+            raise UsageError(*problems)
+        return found
 
     def _contestants(self) -> Iterable[Contestant]:
         for workload in self.suite.workloads:
@@ -198,6 +256,10 @@ class Plan:
         chosen = self._selection.techniques
         if chosen and not any(matches(pattern, self.suite.baseline) for pattern in chosen):
             yield f"{self.suite.baseline} runs too: it is the baseline everything is compared with"
+
+
+def _parts(named: Contestant | Case) -> tuple[str, str]:
+    return part("technique", named.technique), part("workload", named.workload)
 
 
 def install_hint(missing: Sequence[str]) -> str:

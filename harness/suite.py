@@ -27,6 +27,7 @@ _REQUIRED = {
 }
 _OPTIONAL = {
     "select": str,
+    "costs": list,
     "tuning_seeds": int,
     "rounds": int,
     "tuning": dict,
@@ -164,7 +165,9 @@ class _Reader:
         self._check_contract(workloads, [baseline])
         metrics = tuple(data["metrics"])
         select = data.get("select", f"val_{metrics[0]}")
+        costs = self._costs()
         self._metrics([*((name, "metrics") for name in metrics), (select, "select")])
+        self._metrics((name, "costs") for name in costs)
         self._check_tuning(workloads)
         return Suite(
             id=path.stem,
@@ -185,6 +188,7 @@ class _Reader:
             rounds=data.get("rounds", DEFAULT_ROUNDS),
             form=form,
             source=str(path),
+            costs=costs,
         )
 
     def _check_shape(self, path: Path) -> None:
@@ -196,10 +200,7 @@ class _Reader:
                     self._problems.add(key, f"missing; expected {_WORDS[kind]}")
             elif not _is(self._data[key], kind):
                 self._problems.add(key, f"{self._data[key]!r}: expected {_WORDS[kind]}")
-        for key in ("workloads", "techniques", "metrics"):
-            value = self._data.get(key)
-            if isinstance(value, list) and (not value or not all(isinstance(one, str) for one in value)):
-                self._problems.add(key, f"{value!r}: expected a list of at least one string")
+        self._check_lists()
         for key in ("version", "tuning_seeds", "rounds"):
             value = self._data.get(key)
             if isinstance(value, int) and value < 1:
@@ -213,6 +214,15 @@ class _Reader:
                 _seeds(self._data["seeds"])
             except ValueError as error:
                 self._problems.add("seeds", str(error))
+
+    def _check_lists(self) -> None:
+        for key, may_be_empty in (("workloads", False), ("techniques", False), ("metrics", False), ("costs", True)):
+            value = self._data.get(key)
+            if not isinstance(value, list) or (value and all(isinstance(name, str) for name in value)):
+                continue
+            if value or not may_be_empty:
+                expected = "a list of strings" if may_be_empty else "a list of at least one string"
+                self._problems.add(key, f"{value!r}: expected {expected}")
 
     def _check_names_that_are_there(self) -> None:
         for key, kind in (("workloads", "workloads"), ("techniques", "techniques"), ("baseline", "techniques")):
@@ -252,6 +262,13 @@ class _Reader:
                     self._problems.add("techniques", f"{name!r} matches no technique of this contract")
                 names.append(name)
         return tuple(names)
+
+    def _costs(self) -> tuple[str, ...]:
+        """Return the costs that the file names, in their absence the live tensors of the contract's first phase."""
+        if "costs" in self._data:
+            return tuple(self._data["costs"])
+        contract = self._host.contracts.get(self._data["contract"])
+        return tuple(f"{phase}_tensor_peak" for phase in contract.spec.phases)[:1] if contract else ()
 
     def _metrics(self, names: Iterable[tuple[str, str]]) -> None:
         for name, key in names:

@@ -40,9 +40,6 @@ STEADY = 0.1
 
 FAILED = ("error", "incorrect", "oom", "timeout", "crash", "lost")
 
-PHASES = {"train": ("a training step", "training"), "infer": ("an inference batch", "inference")}
-"""What a person calls one call of a phase, and the phase; others are called by their names."""
-
 BASELINES = "of the baseline's"
 """The unit of a time relative to that of the baseline, which took turns with it: seconds drift with the machine."""
 
@@ -72,7 +69,13 @@ def declared() -> dict[str, Any]:
 
 
 def _sources() -> Iterator[Path]:
-    for pattern in ("harness/**/*.py", "plugins/**/*.py", "plugins/*/*.toml", "suites/*.toml", "tests/benchmarks/*.py"):
+    for pattern in (
+        "harness/**/*.py",
+        "plugins/**/*.py",
+        "plugins/*/*.toml",
+        "suites/**/*.toml",
+        "tests/benchmarks/*.py",
+    ):
         yield from sorted(ROOT.glob(pattern))
 
 
@@ -295,15 +298,18 @@ def quality_of(suite: dict[str, Any]) -> dict[str, Any]:
     return {"id": own, "series": f"inverse_{own}", "unit": f"1/({unit})" if unit else "", "form": "inverse"}
 
 
-def measured_of(phases: list[str]) -> list[Series]:
-    """The series that are followed beside the quality, for a suite whose workloads have these phases."""
-    called = {phase: PHASES.get(phase, (phase, phase)) for phase in phases}
+def measured_of(phases: dict[str, str], sizes: dict[str, str]) -> list[Series]:
+    """Return the series that are followed beside the quality.
+
+    ``phases`` gives the words for one call of each phase that the suite's workloads step; ``sizes`` the units of those
+    of its costs that the seed settles.
+    """
     return [
-        *((f"{phase}_time", "seconds", one) for phase, (one, _) in called.items()),
-        *((f"{phase}_ratio", BASELINES, f"{one}, relative") for phase, (one, _) in called.items()),
-        *((f"{phase}_tensor_peak", "bytes", f"live tensors, {name}") for phase, (_, name) in called.items()),
-        *((f"{phase}_process_peak", "bytes", f"process memory, {called[phase][1]}") for phase in phases[:1]),
-        ("trainable_parameters", "parameters", "trainable parameters"),
+        *((f"{phase}_time", "seconds", call) for phase, call in phases.items()),
+        *((f"{phase}_ratio", BASELINES, f"{call}, relative") for phase, call in phases.items()),
+        *((f"{phase}_tensor_peak", "bytes", f"live tensors, {call}") for phase, call in phases.items()),
+        *((f"{phase}_process_peak", "bytes", f"process memory, {call}") for phase, call in [*phases.items()][:1]),
+        *((name, unit, name.replace("_", " ")) for name, unit in sizes.items()),
     ]
 
 
@@ -311,7 +317,7 @@ def technique_families(suite: dict[str, Any]) -> Iterator[type]:
     """A class for each technique of a suite."""
     quality = quality_of(suite)
     own = (quality["series"], quality["unit"], quality["series"])
-    others = [one for one in measured_of(suite["phases"]) if one[0] != own[0]]
+    others = [one for one in measured_of(suite["phases"], suite["sizes"]) if one[0] != own[0]]
     for technique in suite["techniques"]:
 
         def make(technique: str = technique) -> dict[str, Any]:

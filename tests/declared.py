@@ -23,3 +23,9 @@ def specs(contract: str = "") -> dict[str, WorkloadSpec]:
 def metrics() -> dict[str, Metric]:
     """Return the metrics of the built-in families by id."""
     return host().metrics
+
+
+def declared_here(family: str, lane: str) -> set[str]:
+    """Return the metrics of a lane that one family declares itself."""
+    entries = host().declared.metrics.values()
+    return {entry.spec.id for entry in entries if entry.plugin == family and entry.spec.lane == lane}

@@ -78,9 +78,12 @@ def test_the_readme_s_commands_run(tmp_path: Path) -> None:
         assert done.stdout.strip()
 
 
-@pytest.mark.parametrize("page", sorted(path.name for path in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]))
+PAGES = sorted(path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_links_between_pages_lead_somewhere(page: str) -> None:
-    path = next(one for one in (ROOT / page, ROOT / "docs" / page) if one.exists())
+    path = ROOT / page
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
         assert (path.parent / target).exists(), f"{page} links to {target}"
 

@@ -7,14 +7,20 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from asv.results import iter_results
 
+from harness.host import load_host
+from harness.results.store import Store
+from harness.tracking.results import write_asv
 from tests.conftest import ROOT
 
 EXAMPLE = ROOT / "examples/harness-retrieve"
 LIMIT_S = 400
+COMMIT = "1234567890" * 4
 
 
 def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -87,20 +93,26 @@ def test_a_run_has_a_page(folder: Path) -> None:
 def test_two_runs_compare_as_the_same(folder: Path) -> None:
     first, second = _runs(folder)
     found = json.loads(harness("compare", first, second, "--format", "json", cwd=folder))
-    accuracy = [change for change in _changes(found) if change["metric"] in ("recall_at_10", "index_bytes")]
+    accuracy = [change for change in found["changes"] if change["metric"] in ("recall_at_10", "index_bytes")]
     assert accuracy
     assert {change["verdict"] for change in accuracy} == {"same"}
 
 
 @pytest.mark.slow
-def test_a_tracked_run_gives_series_of_asv(folder: Path) -> None:
-    from asv.results import iter_results
-
-    place = folder / "results"
-    harness("export", "asv", *_runs(folder)[:1], "--output", str(place), cwd=folder)
-    names = {name for results in iter_results(str(place)) for name in results.get_all_result_keys()}
-    assert any("retrieve" in name and "recall_at_10" in name for name in names), names
-    assert any("search_time" in name for name in names), names
+def test_a_tracked_run_gives_series_of_asv(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commit is given here: a checkout that is being worked on has none, and a run of it is refused."""
+    monkeypatch.syspath_prepend(EXAMPLE)
+    host = load_host(["harness_retrieve"])
+    stored = Store(folder / ".harness").read("last")
+    code = {"code": {"harness": {"commit": COMMIT, "dirty": False}}}
+    run = replace(stored, info=replace(stored.info, environment={**stored.info.environment, **code}))
+    contracts = {name: entry.spec for name, entry in host.contracts.items()}
+    write_asv([run], host.metrics, contracts, tmp_path, {COMMIT: 1})
+    names = {name for results in iter_results(str(tmp_path)) for name in results.get_all_result_keys()}
+    for technique in ("exact", "8_bit", "inverted_lists", "random_projections"):
+        for metric in ("search_tensor_peak", "index_tensor_peak", "error"):
+            assert f"benchmarks.retrieve_retrieve_{technique}.track_{metric}" in names
+    assert any("search" in name and "time" in name for name in names), sorted(names)
 
 
 @pytest.mark.slow
@@ -117,5 +129,6 @@ def test_the_family_passes_its_own_tests(tmp_path: Path) -> None:
 
 
 def _runs(folder: Path) -> list[str]:
-    """The ids of the stored runs, the first one first."""
-    return [path.parent.name for path in sorted((folder / ".harness").rglob("run.json"), key=lambda one: one.stat().st_ctime)]
+    """Return the ids of the stored runs, the first one first."""
+    files = sorted((folder / ".harness/runs").glob("*/run.json"), key=lambda path: path.parent.stat().st_mtime)
+    return [path.parent.name for path in files]

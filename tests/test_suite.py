@@ -60,6 +60,13 @@ def test_quick_overrides_and_is_labelled(host: Host) -> None:
     assert quick.tuning_seeds == 1
 
 
+def test_costs_are_those_named_or_the_live_tensors_of_the_first_phase(host: Host, tmp_path: Path) -> None:
+    assert read_suite("toys", host).costs == ("train_tensor_peak",)
+    named = write(tmp_path, ("rounds = 5", 'costs = ["toy_val_score", "infer_time"]'))
+    assert read_suite(named, host).costs == ("toy_val_score", "infer_time")
+    assert read_suite(write(tmp_path, ("rounds = 5", "costs = []")), host).costs == ()
+
+
 def test_all_errors_come_at_once_with_file_key_and_nearest_name(host: Host, tmp_path: Path) -> None:
     path = write(
         tmp_path,
@@ -87,6 +94,9 @@ def test_all_errors_come_at_once_with_file_key_and_nearest_name(host: Host, tmp_
     ("old", "new", "key", "text"),
     [
         ('"toy_score"]', '"toy_scor"]', "metrics", "did you mean 'toy_score'"),
+        ("rounds = 5", 'costs = ["train_tensor_peek"]', "costs", "did you mean 'train_tensor_peak'"),
+        ("rounds = 5", "costs = [1]", "costs", "a list of strings"),
+        ("rounds = 5", 'costs = "train_time"', "costs", "a list"),
         ('select = "toy_val_score"', 'select = "nothing"', "select", "unknown metric"),
         ("lr = [0.1", "rl = [0.1", "tuning.rl", "did you mean 'lr'"),
         ("lr = [0.1, 0.2, 0.3]", "lr = []", "tuning.lr", "at least one value"),

@@ -30,7 +30,8 @@ FEWEST_SEEDS: Final = 3
 """The same difference on so many seeds is no accident: the code computes something else."""
 
 _PROCESS: Final = "_process_peak"
-_COUNTS: Final = ("", "B")
+_COUNTS: Final = ("", "B", "parameters", "count")
+"""The units, or none, of counts and bytes."""
 
 Kind = Literal["status", "quality", "exact", "process", "time"]
 

@@ -30,9 +30,10 @@ def unlike(base: StoredRun, head: StoredRun) -> tuple[str, ...]:
     own = _own_packages(one) | _own_packages(other)
     packages = [_others(info, own) for info in (one, other)]
     lines += [_line(name, *packages) for name in dict.fromkeys([*packages[0], *packages[1]])]
+    lines += _requirements(base, head, own)
     lines += [_line(name, one.selection, other.selection) for name in _CHOICES]
     lines += _workloads(base, head)
-    return tuple(line for line in lines if line)
+    return tuple(dict.fromkeys(line for line in lines if line))
 
 
 def code_of(info: RunInfo) -> dict[str, str]:
@@ -65,6 +66,17 @@ def _own_packages(info: RunInfo) -> set[str]:
 def _others(info: RunInfo, own: set[str]) -> dict[str, Any]:
     packages = _mapping(info.environment.get("packages"))
     return {name: version for name, version in packages.items() if name not in own}
+
+
+def _requirements(base: StoredRun, head: StoredRun, own: set[str]) -> Iterable[str]:
+    """Yield a line for each library that a technique or workload of both runs requires, in two versions."""
+    ran = [
+        {part for row in run.rows for part in (f"technique {row.case.technique}", f"workload {row.case.workload}")}
+        for run in (base, head)
+    ]
+    for part in sorted({name.partition(":")[0] for name in ran[0] & ran[1]}):
+        one, other = (_mapping(_mapping(run.info.environment.get("requirements")).get(part)) for run in (base, head))
+        yield from (_line(name, one, other) for name in one if name in other and name not in own)
 
 
 def _workloads(base: StoredRun, head: StoredRun) -> Iterable[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Self
+from typing import Self
 
 from harness.analysis.claims import ClaimResult, judge_claims, rule_of
 from harness.analysis.compare import Rule, compare_family
@@ -13,15 +13,13 @@ from harness.analysis.summary import TechniqueSummary, summarise, withheld
 from harness.api import Metric, Row, RunInfo, Suite, UsageError
 from harness.results.store import latest
 
-COSTS: Final = ("adapter_parameters", "trainable_parameters", "train_tensor_peak")
-"""What quality is weighed against on the Pareto front: the first of these that there is."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class WorkloadView:
     """One table: the techniques on a workload, best first, those without a quality last.
 
-    ``cost`` is the metric of the Pareto front, None where there is none; ``rule`` made the verdicts.
+    ``cost`` is the metric of the Pareto front: the first of the suite's costs that there is, or None. ``rule`` made the
+    verdicts.
     """
 
     workload: str
@@ -122,7 +120,7 @@ def _workload(
     rule = rule_of(quality, suite)
     summaries = {name: summarise(rows, suite, metrics[suite.select]) for name, rows in groups.items()}
     summaries = _compared(summaries, suite, rule)
-    cost = next((one for one in COSTS if any(one in summary.figures for summary in summaries.values())), None)
+    cost = next((name for name in suite.costs if any(name in one.figures for one in summaries.values())), None)
     front = _pareto(summaries.values(), cost, quality) if cost else set()
     ranked = sorted(summaries.values(), key=lambda one: _rank(one, quality))
     return WorkloadView(

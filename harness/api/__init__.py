@@ -59,7 +59,7 @@ from harness.api._workload import (
     StackingWorkload,
     Workload,
 )
-from harness.api.values import Defaults, Knob, nearest, number, one_of, resolve, whole_number
+from harness.api.values import Defaults, Knob, nearest, number, one_of, require_members, resolve, whole_number
 
 __all__ = [
     "API_VERSION",
@@ -116,6 +116,7 @@ __all__ = [
     "number",
     "one_of",
     "phase_metrics",
+    "require_members",
     "resolve",
     "whole_number",
 ]

@@ -20,7 +20,11 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutorOptions:
-    """What an executor is made with: worker slots, limits, the cache folder, modules worth importing once."""
+    """What an executor is made with: worker slots, limits, the cache folder, modules worth importing once.
+
+    ``protocol`` names the class ``package.module:Name`` that every technique of the run has to fulfil; executors hand
+    it on to their workers. It is empty where nothing is checked.
+    """
 
     jobs: int
     limits: Limits
@@ -28,6 +32,7 @@ class ExecutorOptions:
     preload: Sequence[str]
     rounds: int
     device: str
+    protocol: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,7 +64,8 @@ class Suite:
 
     ``select`` is the validation metric that chooses among the ``tuning`` grid, over the first ``tuning_seeds``
     seeds. ``margins`` are the smallest differences that matter, in the metric's unit; ``metrics[0]`` is the quality
-    metric that sorts the table.
+    metric that sorts the table. ``costs`` are the metrics that quality is weighed against, the narrowest first: the
+    first that a run has is the axis of the Pareto front. A run stored before there were any has none.
     """
 
     id: str
@@ -85,6 +86,7 @@ class Suite:
     rounds: int
     form: Form
     source: str
+    costs: tuple[str, ...] = ()
 
     @property
     def quality(self) -> str:

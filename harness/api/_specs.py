@@ -39,7 +39,7 @@ BUILD_PHASE: Final = "build"
 def check_id(value: str, what: str) -> str:
     """Return ``value`` if it is a well-formed id; raise ValueError naming the rule otherwise."""
     if not isinstance(value, str) or not _ID.fullmatch(value):
-        raise ValueError(f"{what} id {value!r}: expected lower-case words joined by '-', '.' or '+', like 'init-a'")
+        raise ValueError(f"{what} id {value!r}: expected lower-case words joined by '-', '.' or '+', like 'two-words'")
     return value
 
 
@@ -95,7 +95,7 @@ class Contract:
         _check_target(self.protocol, f"contract {self.id!r}")
         for phase in self.phases:
             if not _METRIC_ID.fullmatch(phase):
-                raise ValueError(f"contract {self.id!r}: phase {phase!r}: expected snake_case, like 'train'")
+                raise ValueError(f"contract {self.id!r}: phase {phase!r}: expected snake_case, like 'encode_row'")
             if phase == BUILD_PHASE:
                 raise ValueError(f"contract {self.id!r}: phase {phase!r} is the host's: every case is built")
 
@@ -174,7 +174,7 @@ class Metric:
 
     def __post_init__(self) -> None:
         if not _METRIC_ID.fullmatch(self.id):
-            raise ValueError(f"metric id {self.id!r}: expected snake_case, like 'train_throughput'")
+            raise ValueError(f"metric id {self.id!r}: expected snake_case, like 'peak_bytes'")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.api._errors import UsageError
+from harness.api._errors import Incorrect, UsageError
 from harness.api._records import Json
 
 
@@ -20,6 +20,8 @@ class Knob:
 
     ``kind`` is ``"whole number"``, ``"number"`` or ``"text"``. ``least`` and ``most`` are bounds that a value may
     equal, ``above`` and ``below`` bounds that it may not. ``choices``, where there are any, are all that is taken.
+    ``file`` says that a text is the path of a file (or folder) whose content decides the result: the content is part of
+    a case's key, the path is not, and one that does not exist is refused before the run. An empty text names no file.
     """
 
     name: str
@@ -31,8 +33,11 @@ class Knob:
     above: float | None = None
     below: float | None = None
     choices: Sequence[Json] = ()
+    file: bool = False
 
     def __post_init__(self) -> None:
+        if self.file and self.kind != "text":
+            raise ValueError(f"setting {self.name} names a file, so it must be a text, not a {self.kind}")
         if problem := self.problem(self.default):
             raise ValueError(f"the default is out of its own range: {problem}")
 
@@ -41,7 +46,8 @@ class Knob:
         """Return the values that are taken, in words: ``a whole number, more than 0``."""
         if self.choices:
             return f"one of {', '.join(map(repr, self.choices))}"
-        kind = {"whole number": "a whole number", "number": "a number", "text": "a text"}[self.kind]
+        kinds = {"whole number": "a whole number", "number": "a number", "text": "a path" if self.file else "a text"}
+        kind = kinds[self.kind]
         bounds = (
             ("at least", self.least),
             ("more than", self.above),
@@ -124,6 +130,26 @@ def resolve(target: str) -> Any:
     """
     module, _, name = target.partition(":")
     return operator.attrgetter(name)(importlib.import_module(module))
+
+
+def require_members(technique: object, protocol: type, contract: str) -> None:
+    """Raise Incorrect where an object lacks a member of a contract's protocol, or has a value in place of a method.
+
+    Members are the methods and annotated attributes of the protocol and of the protocols that it extends.
+    """
+    bases = [base for base in protocol.__mro__ if getattr(base, "_is_protocol", False)]
+    names = {name for base in bases for name in (*vars(base), *vars(base).get("__annotations__", {}))}
+    methods = {name for name in names if callable(getattr(protocol, name, None))}
+    wrong = sorted(
+        name
+        for name in names
+        if not name.startswith("_")
+        and (not hasattr(technique, name) or (name in methods and not callable(getattr(technique, name))))
+    )
+    if wrong:
+        raise Incorrect(
+            f"the technique lacks {', '.join(wrong)} of the contract {contract}; see: harness show contract {contract}"
+        )
 
 
 def plain(values: Mapping[str, Json]) -> dict[str, Json]:

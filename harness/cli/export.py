@@ -52,7 +52,9 @@ def _export_asv(runs: list[StoredRun], folder: Path | None) -> None:
     if folder is None:
         raise UsageError("asv reads a folder of results", "name one: --output .asv/results")
     commits = {commit_of(run.info) for run in runs}
-    for file in write_asv(runs, current().host.metrics, folder, _dates(commits)):
+    host = current().host
+    contracts = {name: entry.spec for name, entry in host.contracts.items()}
+    for file in write_asv(runs, host.metrics, contracts, folder, _dates(commits)):
         click.echo(file)
 
 

@@ -14,23 +14,25 @@ if TYPE_CHECKING:
 
 
 @click.command("list")
-@click.argument("what", type=click.Choice(["suites", "techniques", "workloads", "metrics"]))
+@click.argument("what", type=click.Choice(["suites", "techniques", "contracts", "workloads", "metrics"]))
 @plugin_options
 @json_option
 def list_(what: str, as_json: bool) -> None:
-    """List suites, techniques, workloads or metrics, and whether each can run here."""
+    """List suites, techniques, contracts, workloads or metrics, and whether each can run here."""
     host = current().host
-    entries = _suites(host) if what == "suites" else _metrics(host) if what == "metrics" else _specs(host, what)
+    listing = {"suites": _suites, "metrics": _metrics, "contracts": _contracts}
+    entries = listing[what](host) if what in listing else _specs(host, what)
     if as_json:
         print_json(entries)
         return
     from tabulate import tabulate
 
-    headers = ["id", *(["unit"] if what == "metrics" else ["contract"]), "summary", ""]
+    second = {"metrics": "unit", "contracts": "plugin"}.get(what, "contract")
+    headers = ["id", second, "summary", ""]
     rows = [
         [
             entry["id"],
-            entry["unit"] if what == "metrics" else entry["contract"],
+            entry[second],
             entry["summary"],
             "" if entry["available"] else entry["reason"],
         ]
@@ -69,15 +71,31 @@ def _missing(requires: Sequence[str]) -> str:
     return install_hint(missing) if missing else ""
 
 
-def _metrics(host: Host) -> list[dict[str, Any]]:
+def _contracts(host: Host) -> list[dict[str, Any]]:
+    def count(kind: str, contract: str) -> int:
+        return sum(entry.spec.contract == contract for entry in getattr(host, kind).values())
+
     return [
         {
             **_entry(name, entry.plugin, None, entry.spec.summary, ""),
-            "unit": entry.spec.unit,
-            "higher_is_better": entry.spec.higher_is_better,
-            "lane": entry.spec.lane,
+            "phases": dict(entry.spec.phases),
+            "techniques": count("techniques", name),
+            "workloads": count("workloads", name),
         }
-        for name, entry in sorted(host.declared.metrics.items())
+        for name, entry in sorted(host.contracts.items())
+    ]
+
+
+def _metrics(host: Host) -> list[dict[str, Any]]:
+    owners = host.declared.metrics
+    return [
+        {
+            **_entry(name, owners[name].plugin if name in owners else "", None, metric.summary, ""),
+            "unit": metric.unit,
+            "higher_is_better": metric.higher_is_better,
+            "lane": metric.lane,
+        }
+        for name, metric in sorted(host.metrics.items())
     ]
 
 

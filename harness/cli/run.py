@@ -139,14 +139,15 @@ def execute(app: App, options: RunOptions) -> int:
 
 
 def _fresh(host: Host, options: RunOptions, store: Store) -> int:
-    from harness.execution.session import make_executor, planned_rows, plugin_list, selection_json, surroundings
+    from harness.execution.session import make_executor, planned_rows, plugin_list, selection_json
+    from harness.execution.surroundings import surroundings
     from harness.plan import Plan
     from harness.suite import read_suite
 
     assert options.suite is not None
     suite = read_suite(options.suite, host, form=_form(options))
     selection = _selection(options)
-    around = surroundings(host)
+    around = surroundings(host, suite.contract)
     plan = Plan(suite, host, selection, around.identity)
     if plan.fixed_by_user:
         from harness.execution.preflight import check_values
@@ -170,7 +171,8 @@ def _fresh(host: Host, options: RunOptions, store: Store) -> int:
 
 def _resume(host: Host, options: RunOptions, store: Store) -> int:
     from harness.api import UsageError
-    from harness.execution.session import make_executor, resumed_selection, surroundings
+    from harness.execution.session import make_executor, resumed_selection
+    from harness.execution.surroundings import surroundings
     from harness.plan import Plan
 
     given = [
@@ -183,7 +185,7 @@ def _resume(host: Host, options: RunOptions, store: Store) -> int:
         suite, selection = resumed_selection(writer.info)
         if options.suite not in (None, suite.id, suite.source):
             raise UsageError(f"run {writer.info.id} is of suite {suite.id!r}, not {options.suite!r}: leave --suite out")
-        plan = Plan(suite, host, selection, surroundings(host).identity)
+        plan = Plan(suite, host, selection, surroundings(host, suite.contract).identity)
         executor = make_executor(host, plan, _resources(options), selection.device)
         return _finish(host, options, _Prepared(plan=plan, writer=writer, executor=executor))
 

@@ -1,4 +1,4 @@
-"""``harness show``: a technique as declared; a run, a row or a tuning sweep as stored."""
+"""``harness show``: a technique, contract or workload as declared; a run, a row or a tuning sweep as stored."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def show() -> None:
-    """Show a technique as declared, or a run, a row or a tuning sweep as stored."""
+    """Show a technique, contract or workload as declared, or a run, a row or a tuning sweep as stored."""
 
 
 @show.command()
@@ -50,6 +50,42 @@ def technique(name: str, as_json: bool) -> None:
     for label, text in facts.items():
         if text:
             click.echo(f"  {label:<11} {text}")
+
+
+@show.command()
+@click.argument("name", shell_complete=complete_from("contracts"))
+@plugin_options
+@json_option
+def contract(name: str, as_json: bool) -> None:
+    """Show what a technique of the contract NAME must have, what it is handed, and which phases are measured."""
+    from harness.report.contracts import contract_json, show_contract
+    from harness.report.reference import reference_of
+
+    host = current().host
+    spec = host.contracts[host.resolve("contracts", name)].spec
+    workloads = {full: entry.spec for full, entry in sorted(host.workloads.items()) if entry.spec.contract == spec.id}
+    reference = reference_of(spec.protocol)
+    if as_json:
+        print_json(contract_json(spec, reference, workloads))
+        return
+    click.echo(show_contract(spec, reference, workloads))
+
+
+@show.command()
+@click.argument("name", shell_complete=complete_from("workloads"))
+@plugin_options
+@json_option
+def workload(name: str, as_json: bool) -> None:
+    """Show what the workload NAME is: its settings with their ranges, its metrics and phases."""
+    from harness.report.contracts import setting_lines, show_workload
+
+    host = current().host
+    full = host.resolve("workloads", name)
+    entry = host.workloads[full]
+    if as_json:
+        print_json({**asdict(entry.spec), "settings": setting_lines(entry.spec), "id": full, "plugin": entry.plugin})
+        return
+    click.echo(show_workload(full, entry.spec, host.metrics))
 
 
 @show.command()

@@ -26,6 +26,7 @@ from harness.api import (
     Reply,
     Status,
     Unavailable,
+    require_members,
 )
 from harness.execution.isolation.messages import Act, Job, Message, Task
 from harness.measure import clock, memory
@@ -238,7 +239,11 @@ class _Stage:
             torch.manual_seed(seed)
 
     def technique(self) -> object:
-        return resolve(self.job.case.technique_target)(**self.job.case.params)
+        case = self.job.case
+        technique: object = resolve(case.technique_target)(**case.params)
+        if self.job.protocol:
+            require_members(technique, resolve(self.job.protocol), case.contract)
+        return technique
 
     def build(self) -> OpenCase:
         self.seed()
@@ -303,9 +308,10 @@ def resolve(target: str) -> Any:
 
 
 def _case_frames(error: BaseException) -> TracebackType | None:
-    """The traceback from where it leaves this package, whose own frames tell a reader nothing."""
+    """Return the traceback from where it leaves `harness.execution`, whose own frames tell a reader nothing."""
     frame = error.__traceback__
-    while frame is not None and Path(frame.tb_frame.f_code.co_filename).parent == Path(__file__).parent:
+    room = Path(__file__).parent
+    while frame is not None and Path(frame.tb_frame.f_code.co_filename).is_relative_to(room):
         frame = frame.tb_next
     return frame or error.__traceback__
 

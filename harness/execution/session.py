@@ -7,21 +7,16 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
-from harness.api import DISTRIBUTION, Executor, ExecutorOptions, Json, Lane, Limits, RunInfo, Suite
-from harness.execution.case import THREADS
+from harness.api import Executor, ExecutorOptions, Json, Lane, Limits, RunInfo, Suite
 from harness.execution.runner import Progress, Runner, Session
 from harness.host import Host
-from harness.measure.environment import code_state, environment
 from harness.pins import base_of
-from harness.plan import Identity, Plan, Selection
+from harness.plan import Plan, Selection
 
 if TYPE_CHECKING:
     from harness.results.store import RunWriter
-
-RESULT_PACKAGES = ("python", "torch", "numpy", "scipy", "transformers", "peft", "scikit-learn")
-"""The versions that can change a result, and so are part of a case's key."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,38 +29,9 @@ class Resources:
     cache: Path
 
 
-@dataclass(frozen=True, kw_only=True)
-class Surroundings:
-    """Where a run happens: the environment that goes into every row, and the part of it that keys a case."""
-
-    environment: Mapping[str, Json]
-    identity: Identity
-
-
 def cores() -> int:
     """The cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def surroundings(host: Host) -> Surroundings:
-    """Read the machine, the versions and the state of the code of every plugin that declares something to run."""
-    owners = {entry.plugin for entry in host.techniques.values()} | {one.plugin for one in host.workloads.values()}
-    packages = {host.module_of(record.name): record.distribution for record in host.plugins if record.name in owners}
-    code = {name: code_state(name, owner or None) for name, owner in {"harness": DISTRIBUTION, **packages}.items()}
-    facts = dict(environment())
-    facts["code"] = cast(Json, code)
-    facts["case_threads"] = THREADS
-    facts.update(dict(host.notify("environment_info")))
-    versions = {name: value for name, value in _versions(facts).items() if name in RESULT_PACKAGES}
-    identity = Identity(
-        code={package: str(state["digest"]) for package, state in code.items()},
-        packages={**versions, "cpu": facts.get("cpu"), "gpu": facts.get("gpu")},
-    )
-    return Surroundings(environment=facts, identity=identity)
-
-
-def _versions(facts: Mapping[str, Any]) -> dict[str, Any]:
-    return {"python": facts.get("python"), **facts.get("packages", {})}
 
 
 def make_executor(host: Host, plan: Plan, resources: Resources, device: str) -> Executor:
@@ -79,6 +45,7 @@ def make_executor(host: Host, plan: Plan, resources: Resources, device: str) -> 
         preload=_modules(host, plan),
         rounds=plan.suite.rounds,
         device=device,
+        protocol=host.contracts[plan.suite.contract].spec.protocol,
     )
     return cast(Executor, getattr(importlib.import_module(module), name)(options))
 

@@ -24,12 +24,13 @@ S = TypeVar("S")
 _KINDS = {"int": "whole number", "float": "number", "str": "text"}
 
 
-def setting(default: Any, about: str, *, choices: Sequence[Json] = (), **bounds: float) -> Any:
+def setting(default: Any, about: str, *, choices: Sequence[Json] = (), file: bool = False, **bounds: float) -> Any:
     """Return the dataclass field of a setting: its default, a line about it, and the values that it may have.
 
-    ``bounds`` are ``least``, ``most`` (both may be equalled), ``above`` and ``below`` (neither may).
+    ``bounds`` are ``least``, ``most`` (both may be equalled), ``above`` and ``below`` (neither may). ``file`` says that
+    a text is the path of a file whose content decides the result, and so is part of a case's key.
     """
-    return field(default=default, metadata={"about": about, "choices": choices, **bounds})
+    return field(default=default, metadata={"about": about, "choices": choices, "file": file, **bounds})
 
 
 def knobs_of(settings: Any, **defaults: Json) -> tuple[Knob, ...]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
-import importlib.util
 import json
 import os
 import platform
@@ -15,6 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from harness.api import DISTRIBUTION, Json
+from harness.measure import git
+from harness.measure.distributions import version_of
+from harness.measure.sources import Sources, is_dirty
 
 PACKAGES: Final = (DISTRIBUTION, "torch", "numpy", "scipy", "scikit-learn", "transformers", "peft", "safetensors")
 """Distributions whose version can change a number."""
@@ -23,9 +24,6 @@ FLAGS: Final = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "fm
 """Processor features that choose which kernels run."""
 
 THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TORCH_NUM_THREADS")
-
-SOURCES: Final = frozenset({".py", ".pyx", ".c", ".cpp", ".cu", ".cuh", ".h", ".hpp"})
-"""Suffixes of the files that make up the code's digest."""
 
 _PATIENCE_S: Final = 10.0
 
@@ -56,73 +54,38 @@ def versions(distributions: Iterable[str]) -> dict[str, Json]:
     found: dict[str, Json] = {}
     for name in distributions:
         try:
-            found[name] = importlib.metadata.version(name)
+            version = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
+        if version:
+            found[name] = version
     return found
 
 
-def code_state(package: str | Path, distribution: str | None = None) -> dict[str, Json]:
-    """Which code is under test: ``{commit, dirty, version, digest}`` of an importable package, a folder or a file.
+def code_state(
+    sources: Sources, distribution: importlib.metadata.Distribution | None, checkout: git.Checkout | None
+) -> dict[str, Json]:
+    """Return which code is under test: ``{commit, dirty, version, digest}`` of files that compute.
 
-    ``commit`` and ``dirty`` are those of the git checkout the code lies in (dirty: the package's own files differ
-    from it), or of the commit pip installed it from; None where neither is known. ``digest`` is the sha256 of all
-    its sources. ``distribution`` names the one that installed it. Raises ModuleNotFoundError for an unknown name.
+    ``commit`` and ``dirty`` are those of the git checkout the files lie in (dirty: one of them differs from it), or of
+    the commit that pip installed the distribution from; None where neither is known. ``digest`` is the SHA-256 of all.
     """
-    path = package if isinstance(package, Path) else _locate(package)
     state: dict[str, Json] = {"commit": None, "dirty": None}
-    state.update(_installed_from(distribution) if _in_site_packages(path) else _checkout(path))
-    state["version"] = versions([distribution]).get(distribution) if distribution else None
-    state["digest"] = digest(path)
-    return state
+    if checkout is not None:
+        state = {"commit": checkout.commit, "dirty": is_dirty(sources, checkout)}
+    elif distribution is not None:
+        state.update(_installed_from(distribution))
+    version = version_of(distribution) if distribution is not None else ""
+    return {**state, "version": version or None, "digest": sources.digest}
 
 
-def digest(path: Path) -> str:
-    """The sha256 over the sources below a folder, or of one file: names relative to it and contents, sorted."""
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.suffix in SOURCES)
-    total = hashlib.sha256()
-    for file in files:
-        content = file.read_bytes()
-        name = file.relative_to(path).as_posix() if file != path else file.name
-        total.update(f"{name}\0{len(content)}\0".encode())
-        total.update(content)
-    return total.hexdigest()
-
-
-def _locate(package: str) -> Path:
-    spec = importlib.util.find_spec(package)
-    if spec is None:
-        raise ModuleNotFoundError(f"No module named {package!r}", name=package)
-    if spec.submodule_search_locations:
-        return Path(next(iter(spec.submodule_search_locations)))
-    if spec.origin is None:
-        raise ModuleNotFoundError(f"module {package!r} has no file", name=package)
-    return Path(spec.origin)
-
-
-def _in_site_packages(path: Path) -> bool:
-    """Whether the code was copied there by an installer; a virtual environment may lie inside a checkout."""
-    return not {"site-packages", "dist-packages"}.isdisjoint(path.resolve().parts)
-
-
-def _checkout(path: Path) -> dict[str, Json]:
-    folder = path if path.is_dir() else path.parent
-    commit = _output("git", "-C", str(folder), "rev-parse", "HEAD")
-    if commit is None:
-        return {}
-    changes = _output("git", "-C", str(folder), "status", "--porcelain", "--", str(path.resolve()))
-    return {"commit": commit, "dirty": None if changes is None else bool(changes)}
-
-
-def _installed_from(distribution: str | None) -> dict[str, Json]:
-    """The commit in the direct_url.json that pip leaves for an installation from version control (PEP 610)."""
-    if distribution is None:
-        return {}
+def _installed_from(distribution: importlib.metadata.Distribution) -> dict[str, Json]:
+    """Return the commit in the direct_url.json that pip leaves for an installation from version control (PEP 610)."""
     try:
-        text = importlib.metadata.distribution(distribution).read_text("direct_url.json")
-    except importlib.metadata.PackageNotFoundError:
+        facts = json.loads(distribution.read_text("direct_url.json") or "{}")
+    except ValueError:
         return {}
-    commit = json.loads(text or "{}").get("vcs_info", {}).get("commit_id")
+    commit = facts.get("vcs_info", {}).get("commit_id")
     return {"commit": commit, "dirty": False} if commit else {}
 
 

@@ -35,19 +35,23 @@ if TYPE_CHECKING:
 _LABELLED: Final = 8
 """So many techniques are all named in a scatter; of more only the baseline and those on the Pareto front."""
 
-MEMORY: Final = "train_tensor_peak"
-
 
 def charts(view: RunView, workload: WorkloadView) -> list[Chart]:
     """All charts that there is something for, in the order in which they are asked for."""
-    quality = (
-        _differences(view, workload),
-        _against_cost(view, workload, workload.cost),
-        _against_speed(view, workload),
-    )
-    memory = None if workload.cost == MEMORY else _against_cost(view, workload, MEMORY)
-    rest = (_speed(workload), memory, *training(workload), *responses(view, workload), *inside(workload))
-    return [one for one in (*quality, *rest) if one is not None]
+    first, *others = [_against_cost(view, workload, cost) for cost in _costs(view, workload)] or [None]
+    quality = (_differences(view, workload), first, _against_speed(view, workload))
+    rest = (_speed(workload), *others, *training(workload), *responses(view, workload), *inside(workload))
+    return [chart for chart in (*quality, *rest) if chart is not None]
+
+
+def _costs(view: RunView, workload: WorkloadView) -> list[str]:
+    """Return the first of the suite's costs in each lane: two sizes of one model would make the same chart twice."""
+    present = {name for summary in workload.techniques for name in summary.figures}
+    by_lane: dict[str, str] = {}
+    for name in view.info.suite.costs:
+        if name in present and name in view.metrics:
+            by_lane.setdefault(view.metrics[name].lane, name)
+    return list(by_lane.values())
 
 
 def _differences(view: RunView, workload: WorkloadView) -> Chart | None:
@@ -137,10 +141,10 @@ def _estimates(
     ]
 
 
-def _against_cost(view: RunView, workload: WorkloadView, cost: str | None) -> Chart | None:
+def _against_cost(view: RunView, workload: WorkloadView, cost: str) -> Chart | None:
     """Quality against a cost, with the Pareto front where it is of that cost."""
     shown = [one for one in workload.techniques if one.quality and cost in one.figures]
-    if cost is None or len({one.figures[cost].estimate.value for one in shown}) < 2:
+    if len({one.figures[cost].estimate.value for one in shown}) < 2:
         return None
     metric = view.metrics[cost]
     scale, unit = (units.MIB, "MiB") if metric.unit == "B" else (1, metric.unit)
@@ -329,7 +333,8 @@ def _scaled(title: str, values: Mapping[str, float]) -> tuple[dict[str, Any], di
 
 
 def _titled(name: str, unit: str) -> str:
-    return f"{name}, {unit}" if unit else name
+    """Return a name with its unit, where the name does not end with it ("trainable parameters")."""
+    return f"{name}, {unit}" if unit and not name.endswith(unit) else name
 
 
 def _words(metric: str) -> str:

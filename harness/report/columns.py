@@ -18,13 +18,7 @@ NOTHING: Final = "-"
 
 _BYTES: Final = ("bytes", "B")
 _COUNTS: Final = ("parameters", "count")
-_ENDINGS: Final = {
-    "_tensor_peak": "",
-    "_process_peak": " process",
-    "_throughput": "",
-    "_parameters": "",
-    "_accuracy": " acc.",
-}
+_ENDINGS: Final = {"_tensor_peak": "", "_process_peak": " process", "_throughput": ""}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,12 +62,16 @@ def quality_columns(view: RunView, workload: WorkloadView) -> list[Column]:
 def measured_columns(view: RunView, workload: WorkloadView) -> list[Column]:
     """What else is known of every technique, the most asked for first.
 
-    Parameters, the cost of the first phase, the suite's other metrics, the cost of the other phases.
+    The widest of the suite's costs that the seed settles, what the first phase takes, the suite's other metrics, what
+    the other phases take.
     """
-    costs = [(f"{phase}_tensor_peak", f"{phase}_throughput") for phase in phases_of(workload)]
-    wanted = ["trainable_parameters", *(costs[0] if costs else ()), *view.info.suite.metrics[1:]]
-    wanted += [name for pair in costs[1:] for name in pair]
     present = {name for one in workload.techniques for name in one.figures}
+    suite = view.info.suite
+    known = [view.metrics[name] for name in suite.costs if name in present and name in view.metrics]
+    sizes = [metric.id for metric in known if metric.lane == "accuracy"]
+    taken = [(f"{phase}_tensor_peak", f"{phase}_throughput") for phase in phases_of(workload)]
+    wanted = [*sizes[-1:], *(taken[0] if taken else ()), *suite.metrics[1:]]
+    wanted += [name for pair in taken[1:] for name in pair]
     return [
         metric_column(view.metrics[name], workload)
         for name in dict.fromkeys(wanted)
@@ -104,9 +102,9 @@ def metric_column(metric: Metric, workload: WorkloadView) -> Column:
         return Column(title=f"{title}/s", unit="", cell=lambda one: _throughput(one, metric.id, phase))
     if metric.unit in _BYTES:
         return Column(title=title, unit="MiB", cell=lambda one: _plain(one, metric.id, units.mebibytes))
-    if metric.unit in _COUNTS or (not metric.unit and metric.id.endswith("_parameters")):
-        unit = metric.unit or "parameters"
-        return Column(title=title, unit=unit, cell=lambda one: _plain(one, metric.id, units.count))
+    if metric.unit in _COUNTS:
+        title = title.removesuffix(f"_{metric.unit}")  # the unit stands below the title
+        return Column(title=title, unit=metric.unit, cell=lambda one: _plain(one, metric.id, units.count))
     if metric.unit == "s":
         return Column(title=title.replace("_", " "), unit="", cell=lambda one: _plain(one, metric.id, units.duration))
     estimates = [one.figures[metric.id].estimate for one in workload.techniques if metric.id in one.figures]

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Final
 
 from harness.api import UsageError
+from harness.measure import git
 
 WORKING_TREE: Final = "."
 """The name of the revision that is the files as they lie there."""
@@ -94,8 +95,8 @@ class Installed:
 
 
 def clean_environment() -> dict[str, str]:
-    """The environment variables without those that would lead a Python to packages of elsewhere."""
-    return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    """Return the environment variables without those that lead a Python, or git, elsewhere."""
+    return {name: value for name, value in git.environment().items() if name not in ("PYTHONPATH", "PYTHONHOME")}
 
 
 class Repository:
@@ -110,7 +111,11 @@ class Repository:
         if shutil.which("git") is None:
             return None
         done = subprocess.run(
-            ["git", "-C", str(place), "rev-parse", "--show-toplevel"], capture_output=True, text=True, check=False
+            ["git", "-C", str(place), "rev-parse", "--show-toplevel"],
+            env=git.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
         )
         return cls(Path(done.stdout.rstrip("\n"))) if done.returncode == 0 else None
 
@@ -142,7 +147,10 @@ class Repository:
                 shutil.copy2(self.folder / name, target, follow_symlinks=False)
             return
         done = subprocess.run(
-            ["git", "-C", str(self.folder), "archive", "--format=tar", revision.commit], capture_output=True, check=True
+            ["git", "-C", str(self.folder), "archive", "--format=tar", revision.commit],
+            env=git.environment(),
+            capture_output=True,
+            check=True,
         )
         with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
             archive.extractall(folder, filter="data")
@@ -165,7 +173,13 @@ class Repository:
         return total.hexdigest()
 
     def _ask(self, *command: str) -> str | None:
-        done = subprocess.run(["git", "-C", str(self.folder), *command], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["git", "-C", str(self.folder), *command],
+            env=git.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         return done.stdout.rstrip("\n") if done.returncode == 0 else None
 
 

@@ -156,6 +156,7 @@ class PluginConformance(Declares):
                 workload=workload.spec,
                 settings={**workload.spec.settings, **workload.spec.small},
                 cache=folder,
+                protocol=host.contracts[spec.contract].spec.protocol,
             )
             if not (refusal := bench.refusal()):
                 return bench

@@ -17,7 +17,8 @@ import torch
 
 from harness import hookspecs
 from harness.api import API_VERSION, PROJECT, nearest
-from harness.host import Host, PluginRecord, load_host
+from harness.discovery import PluginRecord
+from harness.host import Host, load_host
 
 HOOKS: Final = tuple(name for name in vars(hookspecs) if hasattr(getattr(hookspecs, name), f"{PROJECT}_spec"))
 DECLARING: Final = tuple(name for name in HOOKS if name.startswith("register_") and name != "register_commands")

@@ -277,6 +277,7 @@ class FamilyConformance(Declares):
             workload=workload,
             settings={**workload.settings, **workload.small},
             cache=folder,
+            protocol=host.contracts[workload.contract].spec.protocol,
         )
 
 

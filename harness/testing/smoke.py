@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import pkgutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +27,8 @@ from harness.api import (
     Unit,
     Workload,
     WorkloadSpec,
+    require_members,
+    resolve,
 )
 from harness.execution.executors.inline import InlineExecutor
 from harness.measure.clock import PhaseClock
@@ -40,7 +41,10 @@ NAME: Final = "conformance"
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """A technique, by its full id, on a workload with these settings; ``cache`` is the folder of base models."""
+    """A technique, by its full id, on a workload with these settings.
+
+    ``cache`` is the folder of base models, ``protocol`` names the class that the technique has to fulfil.
+    """
 
     technique: str
     spec: Technique
@@ -48,11 +52,13 @@ class Bench:
     workload: WorkloadSpec
     settings: Mapping[str, Json]
     cache: Path
+    protocol: str
     seed: int = SEED
 
     def build(self, **overrides: Json) -> object:
         """The technique as the worker builds it, some params replaced."""
-        return pkgutil.resolve_name(self.spec.target)(**{**self.spec.params, **overrides})
+        built: object = resolve(self.spec.target)(**{**self.spec.params, **overrides})
+        return built
 
     def unavailable(self) -> str:
         """Why the technique cannot run here, in its library's or the machine's words; empty where it can."""
@@ -67,12 +73,12 @@ class Bench:
     def check(self) -> None:
         """Let the judge check the technique; raises what it raises, Incorrect and NotApplicable among it."""
         with self._prepared() as (judge, context):
-            judge.check(self.build(), context)
+            judge.check(self._built(), context)
 
     def open(self) -> OpenCase:
         """Let the judge build the case that the memory and time lanes step through."""
         with self._prepared() as (judge, context):
-            case: OpenCase = judge.open(self.build(), context)
+            case: OpenCase = judge.open(self._built(), context)
             return case
 
     def prepare(self) -> None:
@@ -80,10 +86,16 @@ class Bench:
         with self._prepared():
             pass
 
+    def _built(self) -> object:
+        """Return the technique; raise Incorrect where it lacks a member of its contract, as the worker does."""
+        technique = self.build()
+        require_members(technique, resolve(self.protocol), self.spec.contract)
+        return technique
+
     @contextmanager
     def _prepared(self) -> Iterator[tuple[Workload, CaseContext]]:
         """Give the judge, ready for a case, and the context of that case; the global seed is the case's."""
-        judge: Workload = pkgutil.resolve_name(self.workload.target)()
+        judge: Workload = resolve(self.workload.target)()
         context = CaseContext(
             seed=self.seed, device=DEVICE, settings=self.settings, cache=self.cache, phase=PhaseClock(DEVICE)
         )
@@ -111,6 +123,7 @@ class Bench:
             preload=(),
             rounds=1,
             device=DEVICE,
+            protocol=self.protocol,
         )
         executor = InlineExecutor(options)
         executor.submit(Unit(cases=(self._case(),)))

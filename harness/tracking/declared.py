@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import tomllib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Followed:
-    """A suite that is followed: ``quality`` is its first metric, ``phases`` are those that its workloads step."""
+    """A suite that is followed: ``quality`` is its first metric.
+
+    ``phases`` are those that its workloads step, with the words for one call; ``sizes`` the units of those of its costs
+    that the seed settles.
+    """
 
     suite: str
     version: int
@@ -32,7 +37,8 @@ class Followed:
     quality: str
     unit: str
     higher_is_better: bool
-    phases: tuple[str, ...]
+    phases: Mapping[str, str]
+    sizes: Mapping[str, str]
 
 
 def plugin_modules(root: Path) -> dict[str, Path]:
@@ -53,6 +59,7 @@ def followed_suites(host: Host) -> list[Followed]:
     """The suites with a [track] table, in the order of their names; one that can't be read is named and left out."""
     from harness.plan import Identity, Plan, Selection
     from harness.suite import has_form, read_suite
+    from harness.tracking.results import sizes_of
 
     found = []
     for full in sorted(host.declared.suites):
@@ -64,6 +71,7 @@ def followed_suites(host: Host) -> list[Followed]:
             warn(f"suite {full} is not followed: {error.problems[0]}")
             continue
         quality = host.metrics[plan.suite.quality]
+        calls = host.contracts[plan.suite.contract].spec.phases
         stepped = (host.workloads[base_of(name)].spec.phases for name in plan.suite.workloads)
         found.append(
             Followed(
@@ -74,7 +82,8 @@ def followed_suites(host: Host) -> list[Followed]:
                 quality=quality.id,
                 unit=quality.unit,
                 higher_is_better=quality.higher_is_better,
-                phases=tuple(dict.fromkeys(phase for phases in stepped for phase in phases)),
+                phases={phase: calls[phase] for phases in stepped for phase in phases},
+                sizes=sizes_of(plan.suite, host.metrics),
             )
         )
     return found

@@ -12,15 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from harness.api import FAILED, Metric, Row, RunInfo, UsageError
+from harness.api import FAILED, Contract, Metric, Row, RunInfo, Suite, UsageError
 from harness.measure.clock import median_interval
 from harness.results.store import StoredRun
-
-PHASES: Final[Mapping[str, tuple[str, str]]] = {
-    "train": ("a training step", "training"),
-    "infer": ("an inference batch", "inference"),
-}
-"""What a person calls one call of a phase, and the phase. As suites/benchmarks.py has them; a test holds both."""
 
 BASELINES: Final = "of the baseline's"
 """The unit of a time relative to that of the baseline, which took turns with it."""
@@ -48,12 +42,17 @@ class _Series:
 
 
 def write_asv(
-    runs: Sequence[StoredRun], metrics: Mapping[str, Metric], folder: Path, dates: Mapping[str, int]
+    runs: Sequence[StoredRun],
+    metrics: Mapping[str, Metric],
+    contracts: Mapping[str, Contract],
+    folder: Path,
+    dates: Mapping[str, int],
 ) -> list[Path]:
     """Add runs to the asv results directory ``folder``, made where there is none; return the files of results.
 
-    ``metrics`` are those of the loaded plugins; ``dates`` give each commit's time in seconds since 1970, without which
-    the run's own counts. A later run of the same commit and machine takes an earlier one's place, series by series.
+    ``metrics`` and ``contracts`` are those of the loaded plugins; ``dates`` give each commit's time in seconds since
+    1970, without which the run's own counts. A later run of the same commit and machine takes an earlier one's place,
+    series by series.
 
     Raises `UsageError` for a run whose commit is not known, and for a folder that can't be written.
     """
@@ -61,7 +60,7 @@ def write_asv(
     try:
         written = []
         for run, commit in zip(runs, commits, strict=True):
-            series = list(_series(run, metrics))
+            series = list(_series(run, metrics, contracts))
             machine = _machine(run.info)
             (folder / machine["machine"]).mkdir(parents=True, exist_ok=True)
             _write(folder / machine["machine"] / "machine.json", {**machine, "version": _MACHINE_VERSION})
@@ -96,17 +95,20 @@ def commit_of(info: RunInfo) -> str:
 # ----------------------------------------------------------------------------------------- series of a run
 
 
-def _series(run: StoredRun, metrics: Mapping[str, Metric]) -> Iterator[_Series]:
+def _series(run: StoredRun, metrics: Mapping[str, Metric], contracts: Mapping[str, Contract]) -> Iterator[_Series]:
     suite = run.info.suite
     quality = metrics.get(suite.quality)
     if quality is None:
         raise UsageError(f"run {run.info.id}: no loaded plugin declares its metric {suite.quality!r}")
     own = _quality_series(quality)
+    calls = contracts[suite.contract].phases if suite.contract in contracts else {}
+    sizes = sizes_of(suite, metrics)
     form = () if suite.form == "track" else (suite.form,)
     titled = " ".join([suite.id, *(f"({word})" for word in form)])
     for technique in dict.fromkeys(row.case.technique for row in run.rows):
         rows = [row for row in run.rows if row.case.technique == technique]
-        kinds = {**series_of(_phases(rows)), own[0]: (own[1], own[0])}
+        phases = {phase: calls.get(phase, phase) for phase in _phases(rows)}
+        kinds = {**series_of(phases, sizes), own[0]: (own[1], own[0])}
         for name, (unit, text) in kinds.items():
             samples = tuple(_samples(rows, workload, name, quality, own[0]) for workload in suite.workloads)
             if any(found is None or found for found in samples):
@@ -120,16 +122,24 @@ def _series(run: StoredRun, metrics: Mapping[str, Metric]) -> Iterator[_Series]:
                 yield _Series(benchmark=benchmark, samples=samples)
 
 
-def series_of(phases: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """The series beside the quality, by name: unit, and what a person reads. ``phases`` are those that were stepped."""
-    called = {phase: PHASES.get(phase, (phase, phase)) for phase in phases}
+def series_of(phases: Mapping[str, str], sizes: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Return the series beside the quality, by name: unit, and what a person reads.
+
+    ``phases`` gives the words for one call of each phase that was stepped; ``sizes`` are the units of what `sizes_of`
+    finds.
+    """
     return {
-        **{f"{phase}_time": ("seconds", one) for phase, (one, _) in called.items()},
-        **{f"{phase}_ratio": (BASELINES, f"{one}, relative") for phase, (one, _) in called.items()},
-        **{f"{phase}_tensor_peak": ("bytes", f"live tensors, {name}") for phase, (_, name) in called.items()},
-        **{f"{phase}_process_peak": ("bytes", f"process memory, {called[phase][1]}") for phase in phases[:1]},
-        "trainable_parameters": ("parameters", "trainable parameters"),
+        **{f"{phase}_time": ("seconds", call) for phase, call in phases.items()},
+        **{f"{phase}_ratio": (BASELINES, f"{call}, relative") for phase, call in phases.items()},
+        **{f"{phase}_tensor_peak": ("bytes", f"live tensors, {call}") for phase, call in phases.items()},
+        **{f"{phase}_process_peak": ("bytes", f"process memory, {call}") for phase, call in [*phases.items()][:1]},
+        **{name: (unit, name.replace("_", " ")) for name, unit in sizes.items()},
     }
+
+
+def sizes_of(suite: Suite, metrics: Mapping[str, Metric]) -> dict[str, str]:
+    """Return the unit of each of a suite's costs that the seed settles, as the number of parameters is."""
+    return {name: metrics[name].unit for name in suite.costs if name in metrics and metrics[name].lane == "accuracy"}
 
 
 def _phases(rows: Iterable[Row]) -> list[str]:

@@ -54,6 +54,18 @@ def test_each_thing_besides_the_code_under_test_is_told(change, line, run) -> No
     assert unlike(run(), run(**change)) == (line,)
 
 
+def test_another_version_of_what_a_technique_that_ran_requires_is_told_and_of_another_s_not(run, builders) -> None:
+    rows = [builders.make_row()]
+    name = f"technique {rows[0].case.technique}"
+    first, second = (
+        run(rows=rows, environment={"requirements": {name: {"lib": version}, "technique toy/absent": {"far": version}}})
+        for version in ("1", "2")
+    )
+    assert unlike(first, second) == ("lib: 1 and 2",)
+    added = run(rows=rows, environment={"requirements": {name: {"lib": "1", "more": "1"}}})
+    assert unlike(first, added) == ()
+
+
 def test_another_version_of_a_workload_is_told(run, builders) -> None:
     rows = [[builders.make_row(workload_version=version)] for version in (1, 2)]
     assert unlike(run(rows=rows[0]), run(rows=rows[1])) == ("workload core/alpha: version 1 and 2",)

@@ -12,7 +12,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from harness.api import CaseContext, Limits, Row
 from harness.cli.progress import make_progress
-from harness.execution.session import Resources, carry_out, make_executor, planned_rows, surroundings
+from harness.execution.session import Resources, carry_out, make_executor, planned_rows
+from harness.execution.surroundings import surroundings
 from harness.host import Host, load_host
 from harness.plan import Plan, Selection
 from harness.results.store import Store

@@ -11,6 +11,7 @@ from torch import Tensor
 from harness.families.finetune.protocol import DigitsWorkload
 from harness.families.finetune.workloads.digits_mlp import DigitsMlp
 from harness.judge import pretraining
+from harness.judge.cache import key_of
 from harness.judge.digits import Digits, read_digits, scaled
 from harness.judge.pretraining import Pretraining, base, facts, pretrain
 
@@ -95,10 +96,10 @@ class Newer(DigitsMlp):
 def test_another_model_or_library_or_protocol_has_another_name(
     mlp: DigitsWorkload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = [pretraining.base_models.key_of(facts(one)) for one in (mlp, mlp, Wider(), Newer())]
+    names = [key_of(facts(one)) for one in (mlp, mlp, Wider(), Newer())]
     monkeypatch.setattr(pretraining, "PRETRAINING", replace(pretraining.PRETRAINING, lr=1e-3))
-    names.append(pretraining.base_models.key_of(facts(mlp)))
+    names.append(key_of(facts(mlp)))
     monkeypatch.setattr(torch, "__version__", "99.0")
-    names.append(pretraining.base_models.key_of(facts(mlp)))
+    names.append(key_of(facts(mlp)))
     assert names[0] == names[1]
     assert len(set(names)) == 5

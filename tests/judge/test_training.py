@@ -14,6 +14,7 @@ from harness.api import UsageError
 from harness.families.finetune.settings import Settings
 from harness.judge import training
 from harness.judge.seeds import generator, global_seed
+from harness.judge.settings import read_settings
 from harness.judge.training import batch_order
 
 GOOD = {
@@ -30,20 +31,20 @@ GOOD = {
 
 class TestSettings:
     def test_are_read_as_they_are(self) -> None:
-        assert Settings.read(GOOD).batch_size == 4
+        assert read_settings(Settings, GOOD).batch_size == 4
 
     @pytest.mark.parametrize("name", sorted(GOOD))
     @pytest.mark.parametrize("value", [None, "1", True, -1, math.nan, math.inf])
     def test_refuse_what_makes_no_sense(self, name: str, value: object) -> None:
         with pytest.raises(UsageError, match=f"setting {name} = "):
-            Settings.read({**GOOD, name: value})
+            read_settings(Settings, {**GOOD, name: value})
 
     def test_name_all_that_is_wrong_at_once(self) -> None:
         with pytest.raises(UsageError) as caught:
-            Settings.read({**GOOD, "steps": 0.5, "lr": 0})
+            read_settings(Settings, {**GOOD, "steps": 0.5, "lr": 0})
         assert caught.value.problems == (
-            "setting steps = 0.5: expected a whole number",
-            "setting lr = 0: expected more than zero",
+            "setting steps = 0.5: expected a whole number, more than 0",
+            "setting lr = 0: expected a number, more than 0",
         )
 
 

@@ -13,6 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.measure import environment as env
+from harness.measure.distributions import PluginCode
+from harness.measure.git import environment
+from harness.measure.sources import below, digest_of
 
 
 def git(folder, *arguments):
@@ -45,71 +48,94 @@ def test_the_environment_is_json_and_names_what_matters_but_not_the_host():
 
 
 def test_reading_the_environment_imports_nothing_heavy():
-    code = "import sys; from harness.measure.environment import *; environment(); code_state('harness')"
+    code = (
+        "import sys; from harness.host import load_host; from harness.execution.surroundings import surroundings;"
+        "surroundings(load_host())"
+    )
     heavy = "print(sorted({'torch', 'numpy', 'psutil', 'scipy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", f"{code}; {heavy}"], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
 
-def test_code_in_a_checkout_has_its_commit_wherever_one_stands(package, tmp_path, monkeypatch):
+def state_of(folder, name="shiny"):
+    """The state of a plugin's code that lies in a folder of the import path."""
+    code = PluginCode(name, "", [])
+    return env.code_state(code.sources, code.distribution, code.checkout)
+
+
+@pytest.fixture
+def on_path(package, monkeypatch):
+    monkeypatch.syspath_prepend(str(package.parent))
+    monkeypatch.setenv("GIT_DIR", str(package.parent.parent / "elsewhere"))
+
+
+def head_of(folder):
+    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.mark.usefixtures("on_path")
+def test_code_in_a_checkout_has_its_commit_wherever_one_stands_and_git_is_led(package, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    state = env.code_state(package)
-    head = subprocess.run(
-        ["git", "-C", str(package), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    assert state == {"commit": head, "dirty": False, "version": None, "digest": env.digest(package)}
+    state = state_of(package)
+    assert {**state, "digest": ""} == {"commit": head_of(package), "dirty": False, "version": None, "digest": ""}
 
 
+@pytest.mark.usefixtures("on_path")
 def test_code_is_dirty_when_its_own_files_differ(package):
     (package.parent / "notes.txt").write_text("unrelated")
-    assert env.code_state(package)["dirty"] is False
-    (package / "new.py").write_text("")
-    assert env.code_state(package)["dirty"] is True
-    (package / "new.py").unlink()
+    assert state_of(package)["dirty"] is False
+    for name in ("new.py", "levels.json"):
+        (package / name).write_text("")
+        assert state_of(package)["dirty"] is True
+        (package / name).unlink()
     (package / "__init__.py").write_text("value = 2\n")
-    assert env.code_state(package)["dirty"] is True
+    assert state_of(package)["dirty"] is True
+    (package / "__init__.py").write_text("value = 1\n")
+    (package / "kernel.cpp").unlink()
+    assert state_of(package)["dirty"] is True
 
 
-def test_a_package_is_found_by_name_without_being_imported(package, monkeypatch):
+@pytest.mark.usefixtures("on_path")
+def test_a_package_is_read_without_being_imported(package):
     (package / "__init__.py").write_text("raise SystemExit")
-    monkeypatch.syspath_prepend(str(package.parent))
-    assert env.code_state("shiny")["digest"] == env.digest(package)
+    assert state_of(package)["digest"]
     assert "shiny" not in sys.modules
-    with pytest.raises(ModuleNotFoundError, match="shinier"):
-        env.code_state("shinier")
 
 
-def test_code_outside_any_checkout_has_only_its_digest(tmp_path):
-    (tmp_path / "one.py").write_text("")
-    assert env.code_state(tmp_path / "one.py") == {
-        "commit": None,
-        "dirty": None,
-        "version": None,
-        "digest": env.digest(tmp_path / "one.py"),
-    }
+def test_code_outside_any_checkout_has_only_its_digest(tmp_path, monkeypatch):
+    (tmp_path / "lonely.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    state = state_of(tmp_path, "lonely")
+    assert state.pop("digest")
+    assert state == {"commit": None, "dirty": None, "version": None}
 
 
-def test_an_installed_package_does_not_take_the_commit_of_the_checkout_its_environment_lies_in(package):
-    installed = package.parent / "venv" / "site-packages" / "other"
+def test_an_installed_package_does_not_take_the_commit_of_the_checkout_its_environment_lies_in(package, monkeypatch):
+    installed = package.parent / "venv" / "site-packages" / "glowing"
     installed.mkdir(parents=True)
     (installed / "__init__.py").write_text("")
-    assert env.code_state(installed)["commit"] is None
+    monkeypatch.syspath_prepend(str(installed.parent))
+    assert state_of(installed, "glowing")["commit"] is None
 
 
 def test_an_installation_from_version_control_has_the_commit_that_pip_noted(tmp_path, monkeypatch):
     site = tmp_path / "site-packages"
     info = site / "gleam-1.5.dist-info"
     (site / "gleam").mkdir(parents=True)
+    (site / "gleam" / "__init__.py").write_text("")
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: gleam\nVersion: 1.5\n")
+    (info / "RECORD").write_text("gleam/__init__.py,,\n")
     url = {"url": "https://example.org/gleam", "vcs_info": {"vcs": "git", "commit_id": "c0ffee"}}
     (info / "direct_url.json").write_text(json.dumps(url))
     monkeypatch.syspath_prepend(str(site))
-    state = env.code_state(site / "gleam", "gleam")
+    code = PluginCode("gleam", "gleam", [])
+    state = env.code_state(code.sources, code.distribution, code.checkout)
     assert (state["commit"], state["dirty"], state["version"]) == ("c0ffee", False, "1.5")
 
 
-sources = st.dictionaries(st.sampled_from(["a.py", "b.py", "c/d.py", "c/e.cpp"]), st.binary(max_size=8), min_size=1)
+sources = st.dictionaries(st.sampled_from(["a.py", "b.npy", "c/d.so", "c/e.cpp"]), st.binary(max_size=8), min_size=1)
 
 
 @given(sources, sources)
@@ -121,7 +147,8 @@ def test_the_digest_tells_sources_apart_and_nothing_else(tmp_path_factory, first
             path = folder / name
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(content)
-        (folder / "README").write_text(str(folder))
-        digests.append(env.digest(folder))
+        (folder / "__pycache__").mkdir()
+        (folder / "__pycache__" / "a.cpython-311.pyc").write_text(str(folder))
+        digests.append(digest_of(below(folder)))
     assert digests[0] == digests[2]
     assert (digests[0] == digests[1]) == (first == second)

@@ -103,6 +103,31 @@ def test_a_cost_of_nothing_has_a_place_on_a_logarithmic_axis(builders) -> None:
     assert labels[1000.0] == "1k"
 
 
+def test_each_lane_of_the_suite_s_costs_has_a_chart_of_its_first(builders) -> None:
+    rows = [
+        row
+        for name, size in (("toys/base", 10.0), ("toys/a", 20.0))
+        for row in (
+            *builders.scored(
+                name, [80.0, 81.0], metrics={"adapter_parameters": size, "trainable_parameters": size + 650}
+            ),
+            builders.make_row(technique=name, lane="memory", metrics={"train_tensor_peak": 2**20 * size}),
+        )
+    ]
+
+    def drawn_with(*costs: str) -> list[str]:
+        view = RunView.build(builders.make_run(builders.make_suite(costs=costs)), rows, builders.METRICS)
+        return [chart.title for chart in charts(view, view.workloads[0]) if chart.title.startswith("Accuracy and")]
+
+    sizes = ("adapter_parameters", "trainable_parameters")
+    assert drawn_with(*sizes, "train_tensor_peak") == [
+        "Accuracy and adapter parameters",
+        "Accuracy and train tensor peak",
+    ]
+    assert drawn_with("infer_tensor_peak", *sizes[::-1]) == ["Accuracy and trainable parameters"]
+    assert drawn_with() == []
+
+
 def test_speed_is_the_view_s_ratios_and_the_baseline_stands_at_one(drawn, full_view: RunView) -> None:
     ratio = only(full_view, "toys/a").ratios["train"]
     assert named(drawn["Speed"], "train")["x"] == [pytest.approx(ratio.value)]

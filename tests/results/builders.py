@@ -16,8 +16,8 @@ METRICS = {
         Metric(id="accuracy", unit="%", higher_is_better=True, summary="right answers", lane="accuracy"),
         Metric(id="loss", unit="nats", higher_is_better=False, summary="cross-entropy", lane="accuracy"),
         Metric(id="val_loss", unit="nats", higher_is_better=False, summary="on validation", lane="accuracy"),
-        Metric(id="adapter_parameters", unit="", higher_is_better=False, summary="a", lane="accuracy"),
-        Metric(id="trainable_parameters", unit="", higher_is_better=False, summary="t", lane="accuracy"),
+        Metric(id="adapter_parameters", unit="parameters", higher_is_better=False, summary="a", lane="accuracy"),
+        Metric(id="trainable_parameters", unit="parameters", higher_is_better=False, summary="t", lane="accuracy"),
         Metric(id="checkpoint_bytes", unit="B", higher_is_better=False, summary="c", lane="accuracy"),
         Metric(id="train_tensor_peak", unit="B", higher_is_better=False, summary="peak", lane="memory"),
         Metric(id="infer_tensor_peak", unit="B", higher_is_better=False, summary="peak", lane="memory"),
@@ -49,6 +49,7 @@ def make_suite(**changes: Any) -> Suite:
         "rounds": 20,
         "form": "full",
         "source": "toy.toml",
+        "costs": ("adapter_parameters", "trainable_parameters", "train_tensor_peak"),
     }
     return Suite(**{**given, **changes})
 

@@ -123,6 +123,12 @@ def test_a_run_reads_back_with_its_suite_claims_and_new_folder(builders, tmp_pat
     assert read == replace(info, folder=tmp_path)
 
 
+def test_a_run_stored_before_suites_had_costs_is_read_and_has_none(builders, tmp_path) -> None:
+    stored = json.loads(json.dumps(run_to_json(builders.make_run())))
+    assert stored["suite"].pop("costs")
+    assert run_from_json(stored, tmp_path, "here").suite.costs == ()
+
+
 @pytest.mark.parametrize(("quick", "form"), [(True, "quick"), (False, "full")])
 def test_what_the_first_schema_wrote_is_read_still(builders, tmp_path, quick: bool, form: str) -> None:
     def as_first(stored: dict) -> dict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.api import Metric, Technique, WorkloadSpec, hookimpl
+from harness.api import Contract, Metric, Technique, WorkloadSpec, hookimpl
 
 HARNESS_API = 1
 
@@ -55,6 +55,19 @@ def register_techniques() -> Sequence[Technique]:
 
 
 @hookimpl
+def register_contracts() -> Sequence[Contract]:
+    """What a toy is."""
+    return [
+        Contract(
+            id="toy",
+            protocol="toy_targets:ToyTechnique",
+            summary="something that has a shift",
+            phases={"train": "a toy's step", "infer": "a toy's batch"},
+        )
+    ]
+
+
+@hookimpl
 def register_workloads() -> Sequence[WorkloadSpec]:
     """A workload whose quality is a formula of the seed and the learning rate."""
     return [
@@ -65,8 +78,8 @@ def register_workloads() -> Sequence[WorkloadSpec]:
             summary="quality by formula",
             version=1,
             metrics=("toy_score", "toy_val_score"),
+            phases=("train", "infer"),
             settings={"lr": 0.1, "sleep_s": 0.0},
-            preload=(),
         )
         for name, target in (("formula", "Formula"), ("unprepared", "Unprepared"))
     ]

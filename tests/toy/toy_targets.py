@@ -8,10 +8,21 @@ import random
 import signal
 import time
 from collections.abc import Mapping
+from typing import Protocol
 
 import torch
 
 from harness.api import CaseContext, Incorrect, NotApplicable, OpenCase, Outcome, Phase, UsageError
+
+
+class ToyTechnique(Protocol):
+    """Has a shift."""
+
+    behaviour: str
+    shift: float
+
+    def apply(self) -> float:
+        """The shift."""
 
 
 class Toy:

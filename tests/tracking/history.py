@@ -187,7 +187,7 @@ SUITE = """
     """
 
 DECLARING = """
-from harness.api import Technique, WorkloadSpec, hookimpl
+from harness.api import Contract, Technique, WorkloadSpec, hookimpl
 
 HARNESS_API = 1
 __version__ = "1"
@@ -204,6 +204,18 @@ def register_techniques():
 JUDGE = """
 
 @hookimpl
+def register_contracts():
+    return [
+        Contract(
+            id="toy",
+            protocol="harness_toy.targets:ToyTechnique",
+            summary="a toy",
+            phases={"train": "a toy's step", "infer": "a toy's batch"},
+        )
+    ]
+
+
+@hookimpl
 def register_workloads():
     return [
         WorkloadSpec(
@@ -213,8 +225,8 @@ def register_workloads():
             summary="a bench for toys",
             version=1,
             metrics=("accuracy", "val_accuracy", "trainable_parameters"),
+            phases=("train", "infer"),
             settings={"lr": 0.1},
-            preload=(),
         )
     ]
 """
@@ -222,6 +234,7 @@ def register_workloads():
 TARGETS = """
 import random
 import sys
+from typing import Protocol
 
 import torch
 
@@ -252,6 +265,12 @@ for name in ("harness.measure.clock", "callers_clock"):
     if name in sys.modules:
         sys.modules[name].time = CLOCK
         sys.modules[name]._interruptions = lambda: 0
+
+
+class ToyTechnique(Protocol):
+    accuracy: float
+    mebibytes: int
+    train_ms: float
 
 
 class Toy:

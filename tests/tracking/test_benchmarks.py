@@ -27,9 +27,10 @@ SUITE: dict[str, Any] = {
     "quality": "accuracy",
     "unit": "%",
     "higher_is_better": True,
-    "phases": ["train", "infer"],
+    "phases": {"train": "a training step", "infer": "an inference batch"},
+    "sizes": {"trainable_parameters": "parameters"},
 }
-NAMES = [name for name, _, _ in benchmarks.measured_of(SUITE["phases"])]
+NAMES = [name for name, _, _ in benchmarks.measured_of(SUITE["phases"], SUITE["sizes"])]
 QUALITY = benchmarks.quality_of(SUITE)
 
 
@@ -60,7 +61,7 @@ def test_a_quality_of_which_more_is_better_and_that_is_no_share_becomes_its_inve
 
 
 def test_every_phase_of_the_workloads_has_its_time_and_its_memory() -> None:
-    names = [name for name, _, _ in benchmarks.measured_of(["quantize", "infer"])]
+    names = [name for name, _, _ in benchmarks.measured_of({"quantize": "packing", "infer": "an inference batch"}, {})]
     assert {"quantize_time", "infer_time", "quantize_tensor_peak", "infer_tensor_peak"} <= {*names}
     rows = [row("time", metrics={"quantize_time": 0.2}, samples={"quantize": [0.19, 0.2]})]
     assert benchmarks.values_of(rows, QUALITY, names)["toy/a"]["quantize_time"] == [0.19, 0.2]
@@ -235,11 +236,14 @@ def test_the_working_tree_declares_its_tracked_suites_and_the_host_s_benchmarks(
     found = benchmarks.declared()
     by_name = {one["suite"]: one for one in found["suites"]}
     tracked = {
-        path.stem for path in (Path(__file__).parents[2] / "suites").glob("*.toml") if "[track]" in path.read_text()
+        path.stem for path in (Path(__file__).parents[2] / "suites").glob("*/*.toml") if "[track]" in path.read_text()
     }
     assert {"peft", "dropout"} <= set(by_name) == tracked
     assert "lora/pissa" in by_name["peft"]["techniques"]
-    assert "core/digits-mlp" in by_name["peft"]["workloads"]
+    assert "finetune/digits-mlp" in by_name["peft"]["workloads"]
+    assert by_name["peft"]["phases"] == {"train": "a training step", "infer": "an inference batch"}
+    assert by_name["peft"]["sizes"] == dict.fromkeys(("adapter_parameters", "trainable_parameters"), "parameters")
+    assert by_name["dropout"]["sizes"] == {}
     assert "test_a_command_starts[--help]" in found["host"]
     monkeypatch.setattr(benchmarks, "_start", lambda *_, **__: pytest.fail("asked twice"))
     assert benchmarks.declared() == found

@@ -12,14 +12,19 @@ import pytest
 from asv.benchmarks import Benchmarks
 from asv.results import Results, iter_results
 
-from harness.api import Row, UsageError
+from harness.api import Contract, Row, UsageError
 from harness.results.schema import row_to_json
 from harness.results.store import Store, StoredRun
-from harness.tracking.results import series_of, write_asv
+from harness.tracking.results import series_of, sizes_of, write_asv
 from tests.conftest import ROOT, Harness
 from tests.results.builders import METRICS, make_row, make_run, make_suite, scored, timed
 
 COMMIT = "1234567890" * 4
+CONTRACTS = {
+    "toy": Contract(
+        id="toy", protocol="toys:Toy", summary="a toy", phases={"train": "a training step", "infer": "an answer"}
+    )
+}
 SUITE = make_suite(form="track", workloads=("core/alpha", "core/beta"), version=3)
 
 
@@ -61,7 +66,7 @@ def values(folder: Path, name: str, commit: str = COMMIT) -> list[float | None]:
 
 
 def test_asv_reads_every_series_with_its_samples(tmp_path: Path) -> None:
-    write_asv([run_of(rows_of())], METRICS, tmp_path, {COMMIT: 1000})
+    write_asv([run_of(rows_of())], METRICS, CONTRACTS, tmp_path, {COMMIT: 1000})
     prefix = "benchmarks.toy_toys_a.track_"
     expected = {"error": 9.0, "train_time": 0.2, "train_tensor_peak": 4096.0, "infer_tensor_peak": 1024.0}
     assert {name: values(tmp_path, prefix + name) for name in expected} == {
@@ -78,7 +83,7 @@ def test_asv_reads_every_series_with_its_samples(tmp_path: Path) -> None:
 
 def test_a_workload_that_a_technique_skips_is_not_applicable(tmp_path: Path) -> None:
     skipped = make_row(technique="toys/a", workload="core/beta", status="skipped", reason="nothing to act on")
-    write_asv([run_of([*scored("toys/a", [90.0]), skipped])], METRICS, tmp_path, {})
+    write_asv([run_of([*scored("toys/a", [90.0]), skipped])], METRICS, CONTRACTS, tmp_path, {})
     error, beta = values(tmp_path, "benchmarks.toy_toys_a.track_error")
     assert error == 10.0
     assert beta is not None
@@ -87,7 +92,7 @@ def test_a_workload_that_a_technique_skips_is_not_applicable(tmp_path: Path) -> 
 
 def test_a_technique_with_a_failed_seed_has_no_error(tmp_path: Path) -> None:
     rows = [*scored("toys/a", [90.0, 91.0]), make_row(technique="toys/a", seed=2, status="crash", reason="SIGSEGV")]
-    write_asv([run_of(rows)], METRICS, tmp_path, {})
+    write_asv([run_of(rows)], METRICS, CONTRACTS, tmp_path, {})
     assert values(tmp_path, "benchmarks.toy_toys_a.track_error")[0] is None
 
 
@@ -96,8 +101,8 @@ def test_runs_are_added_to_what_is_there(tmp_path: Path) -> None:
         scored("toys/b", [70.0], workload="core/beta"),
         suite=make_suite(form="track", workloads=("core/beta",), version=3),
     )
-    write_asv([run_of(rows_of())], METRICS, tmp_path, {})
-    write_asv([later, run_of(scored("toys/a", [50.0]), commit="f" * 40)], METRICS, tmp_path, {})
+    write_asv([run_of(rows_of())], METRICS, CONTRACTS, tmp_path, {})
+    write_asv([later, run_of(scored("toys/a", [50.0]), commit="f" * 40)], METRICS, CONTRACTS, tmp_path, {})
     assert set(read(tmp_path)) == {COMMIT, "f" * 40}
     assert values(tmp_path, "benchmarks.toy_toys_a.track_error")[0] == 9.0
     assert values(tmp_path, "benchmarks.toy_toys_a.track_error", "f" * 40)[0] == 50.0
@@ -105,7 +110,7 @@ def test_runs_are_added_to_what_is_there(tmp_path: Path) -> None:
 
 
 def test_a_full_run_is_no_point_of_the_tracked_series(tmp_path: Path) -> None:
-    write_asv([run_of(rows_of(), suite=make_suite())], METRICS, tmp_path, {})
+    write_asv([run_of(rows_of(), suite=make_suite())], METRICS, CONTRACTS, tmp_path, {})
     assert "benchmarks.toy_full_toys_a.track_error" in Benchmarks.load(Configuration(tmp_path))
     assert "benchmarks.toy_toys_a.track_error" not in Benchmarks.load(Configuration(tmp_path))
 
@@ -113,7 +118,7 @@ def test_a_full_run_is_no_point_of_the_tracked_series(tmp_path: Path) -> None:
 def test_a_gpu_is_a_machine_of_its_own(tmp_path: Path) -> None:
     run = run_of(rows_of(), selection={"device": "cuda"})
     run.info.environment["gpu"] = [{"name": "NVIDIA H200"}]  # type: ignore[index]
-    files = write_asv([run, run_of(rows_of())], METRICS, tmp_path, {})
+    files = write_asv([run, run_of(rows_of())], METRICS, CONTRACTS, tmp_path, {})
     assert [file.parent.name for file in files] == ["NVIDIA_H200", "A_Chip"]
     assert {one.params["device"] for one in iter_results(str(tmp_path))} == {"cuda", "cpu"}
 
@@ -123,7 +128,7 @@ def test_a_gpu_is_a_machine_of_its_own(tmp_path: Path) -> None:
 )
 def test_a_run_of_no_commit_is_refused(changes: dict[str, Any], reason: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=reason):
-        write_asv([run_of(rows_of()), run_of(rows_of(), **changes)], METRICS, tmp_path / "results", {})
+        write_asv([run_of(rows_of()), run_of(rows_of(), **changes)], METRICS, CONTRACTS, tmp_path / "results", {})
     assert not (tmp_path / "results").exists()
 
 
@@ -143,20 +148,23 @@ def benchmarks() -> Any:
 
 
 def test_the_series_are_those_that_asv_measures(benchmarks: Any, tmp_path: Path) -> None:
-    phases = ["train", "infer", "verify"]
-    assert {name: (unit, text) for name, unit, text in benchmarks.measured_of(phases)} == series_of(phases)
+    phases, sizes = dict(CONTRACTS["toy"].phases), sizes_of(SUITE, METRICS)
+    assert sizes == dict.fromkeys(("adapter_parameters", "trainable_parameters"), "parameters")
+    assert {name: (unit, text) for name, unit, text in benchmarks.measured_of(phases, sizes)} == series_of(
+        phases, sizes
+    )
     suite = {
         "suite": SUITE.id, "version": SUITE.version, "techniques": ["toys/a"], "workloads": list(SUITE.workloads),
-        "quality": "accuracy", "unit": "%", "higher_is_better": True, "phases": ["train", "infer"],
+        "quality": "accuracy", "unit": "%", "higher_is_better": True, "phases": phases, "sizes": sizes,
     }  # fmt: skip
     (family,) = benchmarks.technique_families(suite)
     instance = family()
-    write_asv([run_of(rows_of())], METRICS, tmp_path, {})
+    write_asv([run_of(rows_of())], METRICS, CONTRACTS, tmp_path, {})
     listed = Benchmarks.load(Configuration(tmp_path))
     measured = benchmarks.values_of(
         [row_to_json(row) for row in rows_of()],
         benchmarks.quality_of(suite),
-        [name for name, _, _ in benchmarks.measured_of(suite["phases"])],
+        [name for name, _, _ in benchmarks.measured_of(phases, sizes)],
     )
     assert len(listed) > 4
     for name, one in listed.items():

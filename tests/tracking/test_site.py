@@ -63,7 +63,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Folder:
         commit = folder.commit(f"commit <{number}>")
         accuracy = [90.0, 90.2, 89.8] if number < 4 else [80.0, 80.2, 79.8]
         rows = [*scored("toys/base", [85.0] * 3), *scored("toys/a", accuracy)]
-        write_asv([run_of(rows, commit=commit)], METRICS, folder.path / ".asv/results", {commit: 10**9 + number})
+        write_asv([run_of(rows, commit=commit)], METRICS, {}, folder.path / ".asv/results", {commit: 10**9 + number})
         store = Store(folder.path / ".asv/store" / commit)
         for technique in ("toys/base", "toys/a"):
             run = store.create_run(

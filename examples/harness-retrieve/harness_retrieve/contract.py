@@ -17,7 +17,7 @@ class RetrieveTechnique(Protocol):
 
     @property
     def bytes(self) -> int:
-        """Bytes of all that the built index keeps for its searches: at least those of its tensors."""
+        """Return the bytes of all that the index keeps, at least those of its tensors; 0 before it is built."""
 
     def build(self, vectors: Tensor, generator: torch.Generator) -> None:
         """Index ``vectors``, float32 ``(n, d)``, in place of what was indexed before.

@@ -11,6 +11,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from harness.api import Json
 from harness.judge.cache import key_of, load_or_make, sources_of
 from harness.judge.datasets import releases
 from harness.judge.texts import documentation
@@ -26,7 +27,7 @@ def passages(cache: Path, dimensions: int) -> Tensor:
 
     The name of the cached file holds all that makes it: the release of Python, the dimensions, the sources.
     """
-    facts = {
+    facts: dict[str, Json] = {
         "dimensions": dimensions,
         "libraries": releases("python"),
         "sources": sources_of(__name__, "harness.judge.texts"),

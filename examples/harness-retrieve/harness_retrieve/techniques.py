@@ -136,4 +136,5 @@ class EightBit(Index):
 
     def rounded(self) -> Tensor:
         """Return the vectors as the index has them."""
-        return self._codes * self._step + self._low
+        rounded: Tensor = self._codes * self._step + self._low
+        return rounded

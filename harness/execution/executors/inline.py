@@ -107,7 +107,13 @@ class InlineExecutor:
         return lanes.guarded(lambda: contestant.take(act), contestant.phases, passing=(KeyboardInterrupt,))
 
     def _job(self, case: Case, task: Task) -> Job:
-        return Job(case=case, task=task, cache=self._options.cache, limits=self._options.limits)
+        return Job(
+            case=case,
+            task=task,
+            cache=self._options.cache,
+            limits=self._options.limits,
+            protocol=self._options.protocol,
+        )
 
 
 def _clocked(act: Callable[[], Reply]) -> Reply:

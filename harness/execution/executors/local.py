@@ -273,7 +273,15 @@ class LocalExecutor:
     def _start(self, case: Case, task: Task, others: Sequence[Case] = (), *, processor: int | None = None) -> Worker:
         limits = multiplied(self._options.limits, 1 + len(others))
         cache = self._options.cache
-        job = Job(case=case, task=task, cache=cache, limits=limits, others=tuple(others), processor=processor)
+        job = Job(
+            case=case,
+            task=task,
+            cache=cache,
+            limits=limits,
+            others=tuple(others),
+            processor=processor,
+            protocol=self._options.protocol,
+        )
         worker, theirs = Worker.create(next(self._numbers), job)
         self._workers[worker.number] = worker
         self._selector.register(worker.channel, selectors.EVENT_READ, worker)

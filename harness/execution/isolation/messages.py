@@ -35,6 +35,8 @@ class Job:
     """Other seeds and trials of the same case, to be evaluated together with it."""
     processor: int | None = None
     """The only one that the worker is to use; any where it is None."""
+    protocol: str = ""
+    """Where the protocol of the contract lies, ``package.module:Name``; not checked where it is empty."""
 
     def message(self) -> Message:
         """The job as JSON."""
@@ -45,6 +47,7 @@ class Job:
             "limits": vars(self.limits),
             "others": [vars(case) for case in self.others],
             "processor": self.processor,
+            "protocol": self.protocol,
         }
 
     @classmethod
@@ -57,6 +60,7 @@ class Job:
             limits=Limits(**message["limits"]),
             others=tuple(Case(**case) for case in message["others"]),
             processor=message["processor"],
+            protocol=message["protocol"],
         )
 
 

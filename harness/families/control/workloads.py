@@ -110,8 +110,6 @@ def gate(technique: ControlTechnique, seed: int) -> list[str]:
     On brackets with a verifier that is nowhere sure of itself, whatever the workload: weights there are bounded, so
     that their means are close to normal.
     """
-    if not isinstance(technique, ControlTechnique):
-        raise Incorrect("the technique lacks a member of the contract control")
     judge = _Gate()
     task, draw = (
         judge.task(seed, Settings(particles=GATE_PARTICLES, populations=GATE_RUNS)),

@@ -119,8 +119,6 @@ class DecodeText:
 
     def problem(self, technique: DecodeTechnique, context: CaseContext) -> Problem:
         """Models and prompts of a case. Raises UsageError for settings that make no sense."""
-        if not isinstance(technique, DecodeTechnique):
-            raise Incorrect("the technique lacks a member of the contract decode")
         if context.device != "cpu":
             raise NotApplicable("texts are read one character at a time, for which a processor is the faster device")
         settings = read_settings(Settings, context.settings)

@@ -13,7 +13,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from harness.api import Incorrect, NotApplicable
+from harness.api import NotApplicable
 from harness.families.quantize import reports, schemes
 from harness.families.quantize.contract import QuantizeTechnique
 from harness.families.quantize.products import DTYPES, require_module, require_products, shown
@@ -45,7 +45,6 @@ HOSTILE: Final = {
 
 def require_correct(technique: QuantizeTechnique) -> tuple[str, ...]:
     """Hold a technique to its definition; returns what it does not take or does not see, for the reader."""
-    _require_protocol(technique)
     told = _Told()
     for given in _weights():
         told.where_taken(given.what, partial(_require_values, technique, given))
@@ -111,13 +110,6 @@ def _weights() -> Iterator[Given]:
 def _normal(shape: tuple[int, ...], dtype: torch.dtype) -> Given:
     code = NORMAL.format(shape=shape)
     return Given(what=shown(shape, dtype), code=code if dtype == torch.float32 else f"{code}.to({dtype})")
-
-
-def _require_protocol(technique: object) -> None:
-    members = [name for name in vars(QuantizeTechnique) if not name.startswith("_")]
-    missing = sorted(name for name in {*members, *QuantizeTechnique.__annotations__} if not hasattr(technique, name))
-    if missing:
-        raise Incorrect(f"the technique lacks {', '.join(missing)} of the contract quantize")
 
 
 def _require_values(technique: QuantizeTechnique, given: Given) -> Tensor:

@@ -76,15 +76,6 @@ class Nothing:
         return regularize.predict_once(model, inputs, forward)
 
 
-def require_protocol(technique: object) -> None:
-    """It has every member of the contract."""
-    members = [name for name in vars(RegularizeTechnique) if not name.startswith("_")]
-    members += RegularizeTechnique.__annotations__
-    missing = sorted({name for name in members if not hasattr(technique, name)})
-    if missing:
-        raise Incorrect(f"the technique lacks {', '.join(missing)} of the contract regularize")
-
-
 def require_neutral(neutral: RegularizeTechnique, problem: Problem, same: Problem) -> None:
     """At rate 0 it trains bit for bit as if there were none; ``same`` is the problem made again.
 

@@ -126,7 +126,6 @@ class RegularizeWorkload(ABC):
 
     def check(self, technique: RegularizeTechnique, context: CaseContext) -> None:
         """Hold the technique to the contract, on this workload's own model and data."""
-        checks.require_protocol(technique)
         with global_seed(context.seed, context.device):
             problem = self.problem(context)
             places = problem.model.places().names()  # type: ignore[operator]  # a Slotted

@@ -67,7 +67,7 @@ _METRICS: Final = (
     lower("dropped_tokens", "%", "share of test tokens that reach no expert, in the worst layer"),
     lower("dropped_assignments", "%", "share of assignments past an expert's capacity, in the worst layer"),
     higher("relief", "%", "share of the overload that a router's updates remove while scores are frozen"),
-    lower("active_parameters", "", "parameters that compute on an average token, layer by layer"),
+    lower("active_parameters", "parameters", "parameters that compute on an average token, layer by layer"),
     lower("train_routing_share", "%", "routing's share of the time of a training step", "time"),
     lower("infer_routing_share", "%", "routing's share of the time of an inference batch", "time"),
 )

@@ -47,7 +47,7 @@ def context(seed=0, **settings):
     return CaseContext(
         seed=seed,
         device="cpu",
-        settings={"particles": 10, "populations": 5, **settings},
+        settings={"particles": 10, "populations": 5, "noise": 0.0, **settings},
         cache=None,
         phase=lambda _: nullcontext(),
     )

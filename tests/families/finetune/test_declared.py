@@ -10,6 +10,7 @@ import pytest
 from harness.families.finetune.protocol import DigitsWorkload
 from harness.families.finetune.settings import Settings
 from harness.host import load_host
+from harness.judge.settings import read_settings
 from tests.declared import metrics, specs
 from tests.families.conftest import Context
 from tests.families.finetune.conftest import CLASSES
@@ -38,7 +39,7 @@ def test_targets_lead_to_the_class(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(SPECS))
 def test_the_default_settings_are_the_protocol(name: str) -> None:
-    assert vars(Settings.read(SPECS[name].settings)) == SPECS[name].settings
+    assert vars(read_settings(Settings, SPECS[name].settings)) == SPECS[name].settings
 
 
 def test_every_accuracy_metric_comes_from_a_workload() -> None:
@@ -49,13 +50,13 @@ def test_every_accuracy_metric_comes_from_a_workload() -> None:
 
 def test_the_host_offers_them() -> None:
     host = load_host(entry_points=False)
-    assert {f"core/{spec.id}" for spec in specs().values()} == set(host.workloads)
+    assert {f"{spec.contract}/{spec.id}" for spec in specs().values()} == set(host.workloads)
     assert {metric.id for metric in metrics().values()} <= set(host.metrics)
 
 
 def test_importing_computes_nothing_and_the_declaration_imports_no_torch() -> None:
     code = (
-        "import sys, harness.workloads.declared\n"
+        "import sys, harness.families.finetune\n"
         "assert not {'torch', 'numpy', 'sklearn'} & set(sys.modules)\n"
         "import harness.families.finetune.workloads.digits_mlp\n"
         "assert not {'sklearn', 'transformers', 'peft'} & set(sys.modules)\n"

@@ -146,11 +146,3 @@ class Refusing(Right):
 def test_what_takes_no_plain_matrix_is_not_applicable() -> None:
     with pytest.raises(NotApplicable, match="nothing will do"):
         require_correct(Refusing())
-
-
-def test_a_technique_that_lacks_a_member_is_told_which() -> None:
-    class Half:
-        scheme = Right().scheme
-
-    with pytest.raises(Incorrect, match="lacks computes_in, dequantize, linear, quantize, script, sized"):
-        require_correct(Half())  # type: ignore[arg-type]

@@ -15,6 +15,7 @@ from scipy import stats
 from harness.api import CaseContext, Incorrect, UsageError
 from harness.families.quantize.contract import QuantizedLinear, live_bytes, stored_bytes
 from harness.families.quantize.data import DISTRIBUTIONS, even_normal
+from harness.families.quantize.rotation import rotated
 from harness.families.quantize.workloads import Weights
 from harness.judge import machine
 from harness.judge.trained_digits import trained_digits
@@ -154,7 +155,7 @@ class TestTiming:
     def test_weights_take_turns_past_four_times_the_cache(self, monkeypatch: Any) -> None:
         monkeypatch.setattr(machine, "cache_bytes", lambda *_: 1 << 16)
         first = Right().quantize(torch.ones(64, 128))
-        rotation = machine.rotated(first)
+        rotation = rotated(first)
         early = [rotation() for _ in range(machine.FIRST_CALLS)]
         assert all(one is first for one in early)
         turns = [rotation() for _ in range(200)]
@@ -179,7 +180,7 @@ class TestTiming:
 
 @pytest.mark.parametrize(
     ("setting", "value", "problem"),
-    [("rows", 0, "at least 1"), ("columns", 1.5, "whole number"), ("activations", "int8", "bfloat16")],
+    [("rows", 0, "more than 0"), ("columns", 1.5, "whole number"), ("activations", "int8", "bfloat16")],
 )
 def test_settings_that_make_no_sense_are_told(context: Context, setting: str, value: Any, problem: str) -> None:
     with pytest.raises(UsageError, match=problem):

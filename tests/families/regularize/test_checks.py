@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.api import Incorrect
-from harness.families.regularize.checks import Nothing, entered, modules_at, require_protocol
+from harness.families.regularize.checks import Nothing, entered, modules_at
 from harness.families.regularize.contract import Carry, RegularizeTask, StepSlot
 from harness.families.regularize.workloads.digits import DigitsConv, DigitsMlp, DigitsRnn
 from tests.families.conftest import Context
@@ -36,11 +36,6 @@ def test_honest_techniques_pass(honest: type[Nothing], context: Context) -> None
 def test_a_broken_rule_is_found_and_named(mutant: type[Nothing], message: str, context: Context) -> None:
     with pytest.raises(Incorrect, match=message):
         DigitsMlp().check(mutant(), context("digits-noisy"))
-
-
-def test_what_lacks_a_part_of_the_contract_is_told_which() -> None:
-    with pytest.raises(Incorrect, match="lacks acted, after_update, attach"):
-        require_protocol(object())
 
 
 class LastParameterLeftOut(Nothing):

@@ -16,6 +16,7 @@ from harness.families.regularize.settings import Settings
 from harness.families.regularize.training import Problem, fit, predict, quality, seed_of, start
 from harness.families.regularize.workloads.digits import DigitsMlp
 from harness.judge.seeds import generator
+from harness.judge.settings import read_settings
 from tests.families.conftest import SETTINGS, Context
 from tests.families.regularize.regularizers import Drop
 
@@ -168,20 +169,20 @@ def test_a_loss_that_is_not_finite_ends_the_training(problem: Problem) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("epochs", 0, "more than zero"),
+        ("epochs", 0, "more than 0"),
         ("epochs", 1.5, "a whole number"),
         ("lr", "fast", "a number"),
-        ("flipped", 1.0, "from 0 to less than 1"),
+        ("flipped", 1.0, "at least 0, less than 1"),
         ("batch_size", None, "a whole number"),
     ],
 )
 def test_settings_that_make_no_sense_are_named(key: str, value: object, expected: str) -> None:
     with pytest.raises(UsageError, match=f"setting {key} = .*{expected}"):
-        Settings.read({**SETTINGS["digits-noisy"], key: value})  # type: ignore[dict-item]
+        read_settings(Settings, {**SETTINGS["digits-noisy"], key: value})  # type: ignore[dict-item]
 
 
 def test_settings_are_those_declared() -> None:
-    assert vars(Settings.read(SETTINGS["digits-noisy"])) == SETTINGS["digits-noisy"]
+    assert vars(read_settings(Settings, SETTINGS["digits-noisy"])) == SETTINGS["digits-noisy"]
 
 
 def test_steps_may_be_fewer_than_an_epoch(problem: Problem) -> None:

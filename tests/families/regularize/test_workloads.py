@@ -14,6 +14,7 @@ from harness.api import Json
 from harness.families.regularize.checks import Nothing
 from harness.families.regularize.settings import Settings
 from harness.families.regularize.workloads.digits import DigitsMlp
+from harness.judge.settings import read_settings
 from tests.declared import specs
 from tests.families.conftest import Context
 from tests.families.regularize.regularizers import Drop
@@ -62,7 +63,7 @@ def test_every_workload_holds_techniques_to_the_contract(name: str, context: Con
 
 @each_workload
 def test_default_settings_are_the_protocol(name: str) -> None:
-    assert vars(Settings.read(SPECS[name].settings)) == SPECS[name].settings
+    assert vars(read_settings(Settings, SPECS[name].settings)) == SPECS[name].settings
 
 
 @each_workload

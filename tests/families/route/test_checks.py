@@ -153,13 +153,6 @@ def test_soft_shares_must_have_a_place_for_each_token_and_expert(context: Contex
         check(Plain(rule), context)
 
 
-def test_a_technique_that_lacks_a_member_is_told_which(context: Context) -> None:
-    technique = Plain()
-    del technique.causal
-    with pytest.raises(Incorrect, match="lacks causal"):
-        check(technique, context)
-
-
 def test_bounds_of_weights_have_to_be_in_order(context: Context) -> None:
     with pytest.raises(Incorrect, match="the least and the most"):
         check(Plain(weights=(1.0, 0.5)), context)

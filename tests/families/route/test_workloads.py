@@ -16,7 +16,8 @@ from harness.families.route.settings import Settings
 from harness.families.route.training import fit, quality, relief, start
 from harness.families.route.workloads.clusters import CLUSTERS, WORDS, Clusters, mixture
 from harness.families.route.workloads.text import CONTEXT, CharLm
-from tests.declared import metrics, specs
+from harness.judge.settings import read_settings
+from tests.declared import declared_here, specs
 from tests.families.conftest import Context
 from tests.families.route.routers import Linear, Plain, top2
 
@@ -37,7 +38,7 @@ def test_targets_lead_to_the_class(kind: str) -> None:
 
 
 def test_the_declared_settings_are_the_protocol(kind: str) -> None:
-    assert vars(Settings.read(SPECS[kind].settings)) == SPECS[kind].settings
+    assert vars(read_settings(Settings, SPECS[kind].settings)) == SPECS[kind].settings
 
 
 def test_the_declared_metrics_are_emitted_exactly_and_repeat(kind: str, context: Context) -> None:
@@ -63,7 +64,7 @@ def test_the_trial_has_the_declared_phases_and_gives_the_declared_shares(kind: s
     seconds = {"train": [4.0, 2.0], "infer": [1.0, 1.0], "routing_train": [1.0, 1.0], "routing_infer": [0.5, 0.3]}
     shares = trial.figures(seconds)
     assert shares == pytest.approx({"train_routing_share": 37.5, "infer_routing_share": 40.0})
-    assert set(shares) == {metric.id for metric in metrics().values() if metric.lane == "time"}
+    assert set(shares) == declared_here("route", "time")
 
 
 def test_timing_leaves_the_weights_as_they_are(kind: str, context: Context) -> None:
@@ -78,7 +79,7 @@ def test_timing_leaves_the_weights_as_they_are(kind: str, context: Context) -> N
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"steps": 0}, "steps = 0: expected more than zero"),
+        ({"steps": 0}, "steps = 0: expected a whole number, more than 0"),
         ({"lr": "fast"}, "lr = 'fast': expected a number"),
         ({"experts": 2.5}, "experts = 2.5: expected a whole number"),
         ({"active": 9}, "active = 9: expected at most the 8 experts"),
@@ -122,7 +123,7 @@ class TestClusters:
 
 class TestText:
     def test_targets_are_the_characters_that_follow(self, context: Context) -> None:
-        data, _ = CharLm().data(Settings.read(SPECS["charlm-moe"].settings), 0, context().cache, "cpu")
+        data, _ = CharLm().data(read_settings(Settings, SPECS["charlm-moe"].settings), 0, context().cache, "cpu")
         for batch in (data.train(), data.validation[0], data.test[-1]):
             assert batch.inputs.shape == (16, CONTEXT)
             targets = batch.targets.view_as(batch.inputs)
@@ -130,7 +131,7 @@ class TestText:
             assert torch.equal(batch.ids, batch.inputs.flatten())
 
     def test_no_sequence_is_in_two_parts(self, context: Context) -> None:
-        data, _ = CharLm().data(Settings.read(SPECS["charlm-moe"].settings), 0, context().cache, "cpu")
+        data, _ = CharLm().data(read_settings(Settings, SPECS["charlm-moe"].settings), 0, context().cache, "cpu")
         rows = [{tuple(row) for one in part for row in one.inputs.tolist()} for part in (data.validation, data.test)]
         training = {tuple(row) for _ in range(100) for row in data.train().inputs.tolist()}
         repeated = len(rows[0] & rows[1])  # rules of dashes and blanks recur in the text itself

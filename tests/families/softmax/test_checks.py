@@ -67,14 +67,6 @@ def test_a_report_holds_code_that_says_what_is_expected_without_this_project() -
     assert 0 < value < 1
 
 
-def test_a_technique_that_lacks_a_member_is_told_which() -> None:
-    class Half:
-        passes = Right.passes
-
-    with pytest.raises(Incorrect, match="lacks softmax of the contract softmax"):
-        require_correct(Half())  # type: ignore[arg-type]
-
-
 @settings(deadline=None, max_examples=60)
 @given(
     seed=st.integers(0, 2**31),

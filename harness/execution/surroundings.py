@@ -1,0 +1,131 @@
+"""Says where a run happens: the environment that goes into every row, and the part of it that keys a case."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final, cast
+
+from harness.api import DISTRIBUTION, Json
+from harness.discovery import PluginRecord
+from harness.execution.case import THREADS
+from harness.host import Host, RegisteredTechnique, RegisteredWorkload
+from harness.measure import git
+from harness.measure.distributions import HOST_PACKAGE, PluginCode, dependencies, in_site, required_versions
+from harness.measure.environment import code_state, environment
+from harness.measure.sources import FAMILIES, HOST, Sources, host_sources, module_sources
+from harness.plan import HOST_CODE, Identity, part
+
+RESULT_PACKAGES: Final = ("python", "torch", "numpy", "scipy", "transformers", "peft", "scikit-learn")
+"""The versions that are part of every case's key; those that a technique or a workload requires come on top."""
+
+_FAMILY: Final = f"{HOST_PACKAGE}.{FAMILIES}."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """Where a run happens: the environment that goes into every row, and the part of it that keys a case."""
+
+    environment: Mapping[str, Json]
+    identity: Identity
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Code:
+    """What computes: digests and versions by `part`, and the state of the code of each package under test."""
+
+    digests: dict[str, str]
+    versions: dict[str, Mapping[str, Json]]
+    states: dict[str, Json]
+
+
+def surroundings(host: Host, contract: str | None = None) -> Surroundings:
+    """Read the machine, the versions, and the code of what may run: all techniques and workloads, or a contract's."""
+    code = _read_code(host, contract)
+    facts = dict(environment())
+    facts["code"] = code.states
+    facts["requirements"] = {name: dict(versions) for name, versions in code.versions.items() if versions}
+    facts["case_threads"] = THREADS
+    facts.update(dict(host.notify("environment_info")))
+    everywhere = {"python": facts.get("python"), **cast("Mapping[str, Json]", facts.get("packages", {}))}
+    versions = {name: value for name, value in everywhere.items() if name in RESULT_PACKAGES}
+    identity = Identity(
+        code=code.digests,
+        packages={**versions, "cpu": facts.get("cpu"), "gpu": facts.get("gpu")},
+        requirements=code.versions,
+    )
+    return Surroundings(environment=facts, identity=identity)
+
+
+def _read_code(host: Host, contract: str | None) -> _Code:
+    families: dict[str, Sources] = {}
+    code = _Code(digests={HOST_CODE: host_sources().digest}, versions={}, states={HOST_PACKAGE: None})
+    for record in host.plugins:
+        entries = [(kind, entry) for kind, entry in _entries(host, record) if contract in (None, entry.spec.contract)]
+        if not entries:
+            continue
+        if record.module.startswith(f"{HOST_PACKAGE}."):
+            families[record.module] = module_sources(record.module)
+            digest = families[record.module].digest
+            for kind, entry in entries:
+                code.digests[part(kind, entry.id)] = digest
+                code.versions[part(kind, entry.id)] = required_versions(entry.spec.requires)
+        else:
+            _read_plugin(host, record, entries, code)
+    code.states[HOST_PACKAGE] = _host_state(families.values())
+    return code
+
+
+def _read_plugin(
+    host: Host, record: PluginRecord, entries: list[tuple[str, RegisteredTechnique | RegisteredWorkload]], code: _Code
+) -> None:
+    """Add a plugin from outside of the host: its own code, and for each entry the families that its module imports."""
+    targets = [entry.spec.target for _, entry in _entries(host, record)]
+    suites = [suite.spec for suite in host.declared.suites.values() if suite.plugin == record.name]
+    plugin = PluginCode(record.module, record.distribution, targets, suites)
+    package = host.module_of(record.name)
+    code.states[package] = code_state(plugin.sources, plugin.distribution, plugin.checkout)
+    versions = cache(lambda *requires: required_versions(requires, without=without))
+    own = str(code.states[package]["digest"])  # type: ignore[index, call-overload]  # a state is a mapping
+    brought = [*dependencies(plugin.distribution), *plugin.foreign]
+    without = [plugin.distribution.name] if plugin.distribution is not None else []
+    families_of = cache(lambda module: _families(plugin.imports(module)))
+    digest_of_family = cache(lambda family: module_sources(family).digest)
+    for kind, entry in entries:
+        imported = {family: digest_of_family(family) for family in families_of(entry.spec.target.partition(":")[0])}
+        facts = json.dumps({"own": own, **imported}, sort_keys=True)
+        code.digests[part(kind, entry.id)] = hashlib.sha256(facts.encode()).hexdigest()
+        code.versions[part(kind, entry.id)] = versions(*brought, *entry.spec.requires)
+
+
+def _entries(host: Host, record: PluginRecord) -> Iterable[tuple[str, RegisteredTechnique | RegisteredWorkload]]:
+    """Yield what a plugin declares to be run, with its kind."""
+    for technique in host.techniques.values():
+        if technique.plugin == record.name:
+            yield "technique", technique
+    for workload in host.workloads.values():
+        if workload.plugin == record.name:
+            yield "workload", workload
+
+
+def _families(names: Iterable[str]) -> list[str]:
+    """Return the packages of the built-in families that some of these names lie in."""
+    found = {name.removeprefix(_FAMILY).partition(".")[0] for name in names if name.startswith(_FAMILY)}
+    return sorted(f"{_FAMILY}{family}" for family in found if (HOST / FAMILIES / family).is_dir())
+
+
+def _host_state(families: Iterable[Sources]) -> dict[str, Json]:
+    """Return the state of the host's code: what computes in it, and the families that may run."""
+    computing = host_sources()
+    every = [computing, *families]
+    parts = (*computing.parts, *(name for family in every[1:] for name in family.parts))
+    sources = Sources(files=tuple(entry for one in every for entry in one.files), folder=HOST, parts=parts)
+    try:
+        distribution: Any = importlib.metadata.distribution(DISTRIBUTION)
+    except importlib.metadata.PackageNotFoundError:
+        distribution = None
+    return code_state(sources, distribution, None if in_site(HOST) else git.checkout(HOST))

@@ -1,0 +1,110 @@
+"""Asks git about the folder that code lies in, whatever repository the environment variables point to."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+LEADING: Final = frozenset(
+    {
+        "GIT_DIR",
+        "GIT_WORK_TREE",
+        "GIT_IMPLICIT_WORK_TREE",
+        "GIT_COMMON_DIR",
+        "GIT_INDEX_FILE",
+        "GIT_OBJECT_DIRECTORY",
+        "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+        "GIT_GRAFT_FILE",
+        "GIT_SHALLOW_FILE",
+        "GIT_REPLACE_REF_BASE",
+        "GIT_NO_REPLACE_OBJECTS",
+        "GIT_NAMESPACE",
+        "GIT_PREFIX",
+        "GIT_LITERAL_PATHSPECS",
+        "GIT_GLOB_PATHSPECS",
+        "GIT_NOGLOB_PATHSPECS",
+        "GIT_ICASE_PATHSPECS",
+    }
+)
+"""Variables that lead git to another repository, or make it read paths otherwise.
+
+Those that configure git (``GIT_CONFIG_*``, by which a folder is declared safe) are kept.
+"""
+
+_PATIENCE_S: Final = 10.0
+
+
+def environment() -> dict[str, str]:
+    """Return the environment variables without those of `LEADING`."""
+    return {name: value for name, value in os.environ.items() if name not in LEADING}
+
+
+def ask(folder: Path, *arguments: str) -> str | None:
+    """Return what a git command prints in a folder; None where git is missing, fails or does not answer."""
+    if shutil.which("git") is None:
+        return None
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            timeout=_PATIENCE_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkout:
+    """A folder of a git working tree: its commit, and the files below it that differ from the commit.
+
+    ``ignored`` may hold folders, all of whose content is ignored. All paths are absolute and resolved.
+    """
+
+    commit: str
+    changed: frozenset[Path]
+    deleted: frozenset[Path]
+    untracked: frozenset[Path]
+    ignored: frozenset[Path]
+
+
+def checkout(folder: Path) -> Checkout | None:
+    """Return the state of a folder; None where it lies in no working tree, or in one without a commit."""
+    answer = ask(folder, "rev-parse", "--show-toplevel", "HEAD")
+    if answer is None or len(answer.splitlines()) != 2:
+        return None
+    top, commit = answer.splitlines()
+    status = ask(folder, "status", "--porcelain=v1", "-z", "--untracked-files=all", "--ignored=matching", "--", ".")
+    if status is None:
+        return None
+    kinds: dict[str, set[Path]] = {kind: set() for kind in ("changed", "deleted", "untracked", "ignored")}
+    for code, name in _reports(status):
+        path = Path(top, name).resolve()
+        if code in ("??", "!!"):
+            kinds["untracked" if code == "??" else "ignored"].add(path)
+        else:
+            kinds["deleted" if "D" in code else "changed"].add(path)
+    return Checkout(commit=commit, **{kind: frozenset(paths) for kind, paths in kinds.items()})
+
+
+def _reports(status: str) -> Iterator[tuple[str, str]]:
+    """Yield the two letters and the path of each report; a renamed file is a changed and a deleted one."""
+    parts = iter(status.split("\0"))
+    for part in parts:
+        if not part:
+            continue
+        code, name = part[:2], part[3:]
+        if code[0] in "RC":
+            yield "M ", name
+            yield ("D " if code[0] == "R" else "M "), next(parts)
+        else:
+            yield code, name

@@ -1,0 +1,278 @@
+"""Lists the files that compute a result, and digests them: names that do not depend on where they lie, and contents."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+import tomllib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from harness.measure import git
+
+HOST: Final = Path(__file__).resolve().parents[1]
+"""The host's package."""
+
+COMPUTING: Final = (
+    "api",
+    "judge",
+    "measure",
+    "execution/case.py",
+    "execution/block.py",
+    "execution/units.py",
+    "execution/isolation/messages.py",
+    "execution/isolation/forkserver.py",
+    "execution/isolation/worker.py",
+)
+"""What of the host computes a case, by path in its package; a family's package and the technique's come on top.
+
+The child's side of execution is what a worker runs: the fork server that imports, the worker, the job's messages, and
+what is done with a case. `block` and `units` run beside the workers, but make the figures of a reply: the order of
+turns, medians, shares of seconds. Executors decide where and when a case runs and not what it is (``--executor`` is in
+no key either); the runner's ends of the channels, the plan, the store, analysis, report and commands compute nothing.
+"""
+
+FAMILIES: Final = "families"
+"""The folder of the host's package that holds the built-in families."""
+
+LEFT_OUT: Final = frozenset(
+    {
+        "__pycache__", ".git", ".hg", ".svn", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".hypothesis", ".harness",
+        ".asv", ".benchmarks", ".ipynb_checkpoints", ".tox", ".nox", ".venv", ".idea", ".vscode", "node_modules",
+        ".DS_Store", ".coverage", ".gitignore", ".gitattributes", ".gitkeep",
+    }
+)  # fmt: skip
+"""Names of files and folders that no code reads: caches, version control, editors."""
+
+_LEFT_OUT_SUFFIXES: Final = (".pyc", ".pyo", ".egg-info", ".dist-info", "~", ".swp", ".part")
+
+_NOT_COMPUTING: Final = frozenset({"test", "tests", "doc", "docs", ".github", ".ci", "changelog"})
+"""Folders in the root of a project that its packages do not use."""
+
+_WORDS: Final = ("README", "LICENSE", "LICENCE", "CHANGELOG", "CHANGES", "NEWS", "NOTICE", "AUTHORS", "CITATION",
+                 "CONTRIBUTING", "CODE_OF_CONDUCT", "SECURITY")  # fmt: skip
+"""How the names of files begin that are for readers."""
+
+OBJECTS: Final = frozenset({".so", ".pyd", ".dylib", ".dll", ".cubin", ".ptx", ".fatbin", ".hsaco", ".spv"})
+"""Suffixes of compiled objects, which git is usually told to ignore."""
+
+SOURCES: Final = OBJECTS | {
+    ".py", ".pyi", ".pyx", ".pxd", ".pxi", ".c", ".cc", ".cpp", ".cxx", ".cu", ".cuh", ".h", ".hh", ".hpp", ".hxx",
+    ".inc", ".s", ".S", ".asm", ".rs", ".cl", ".metal", ".triton", ".zig", ".f", ".f90", ".sh", ".cmake", ".build",
+    ".toml", ".cfg", ".in", ".mk",
+}  # fmt: skip
+"""Suffixes of sources: what of a project's folder counts although git does not know it (yet)."""
+
+_DEVELOPERS: Final = frozenset(
+    {
+        "ruff",
+        "mypy",
+        "pytest",
+        "coverage",
+        "black",
+        "isort",
+        "pyright",
+        "pylint",
+        "tox",
+        "nox",
+        "towncrier",
+        "codespell",
+    }
+)
+"""Tables of pyproject.toml that decide nothing about what is built."""
+
+_SETTLED_NS: Final = 2_000_000_000
+"""The age from which a file's time of modification tells whether it has changed: clocks of file systems are coarse."""
+
+Entry = tuple[str, Path]
+"""A file: its name, which does not depend on where it lies, and its path."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """Files that compute, in no particular order; the folder about which git is asked, and what of it counts.
+
+    ``folder`` is None where the files lie in no checkout; ``parts`` are paths in it, none of which means all.
+    """
+
+    files: tuple[Entry, ...]
+    folder: Path | None = None
+    parts: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """Return the SHA-256 over names and contents."""
+        return digest_of(self.files)
+
+
+# ------------------------------------------------------------------------------------------------- digests
+
+
+def digest_of(files: Iterable[Entry]) -> str:
+    """Return the SHA-256 over the names and contents of files, whatever their order."""
+    total = hashlib.sha256()
+    for name, content in sorted((name, file_digest(path)) for name, path in files):
+        total.update(f"{name}\0{content}\0".encode("utf-8", "surrogateescape"))
+    return total.hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file (of a pyproject.toml: of what it says about the build); empty of one that is gone.
+
+    Each file is read once in a process, until its size or its time of modification changes.
+    """
+    try:
+        state = path.stat()
+        if time.time_ns() - state.st_mtime_ns < _SETTLED_NS:
+            return _hash(path)
+        return _hash_once(path, state.st_size, state.st_mtime_ns)
+    except FileNotFoundError:
+        return ""
+
+
+@cache
+def _hash_once(path: Path, _size: int, _mtime_ns: int) -> str:
+    return _hash(path)
+
+
+def _hash(path: Path) -> str:
+    if path.name == "pyproject.toml":
+        return hashlib.sha256(_build_parts(path.read_bytes())).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _build_parts(content: bytes) -> bytes:
+    """Return what of a pyproject.toml can change what is built; all of one that cannot be read."""
+    try:
+        tables = tomllib.loads(content.decode())
+    except ValueError:
+        return content
+    tools = {name: table for name, table in tables.get("tool", {}).items() if name not in _DEVELOPERS}
+    parts = {"build-system": tables.get("build-system"), "tool": tools}
+    return json.dumps(parts, sort_keys=True, default=str).encode()
+
+
+def content_digest(path: Path) -> str:
+    """Return the SHA-256 of a user's file, or of all files below a folder. Raises OSError where there is none."""
+    if path.is_dir():
+        return digest_of(below(path))
+    state = path.stat()
+    return _hash_once(path.absolute(), state.st_size, state.st_mtime_ns)
+
+
+# -------------------------------------------------------------------------------------------------- lists
+
+
+def below(folder: Path, name: str = "") -> Iterator[Entry]:
+    """Yield all files below a folder but those of `LEFT_OUT`; a linked folder is followed once.
+
+    The files' names begin with ``name`` in place of the folder's path.
+    """
+    yield from _below(folder, name, set())
+
+
+def _below(folder: Path, name: str, seen: set[Path]) -> Iterator[Entry]:
+    real = folder.resolve()
+    if real in seen:
+        return
+    seen.add(real)
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if _is_left_out(entry.name):
+            continue
+        inner = f"{name}/{entry.name}" if name else entry.name
+        if entry.is_dir():
+            yield from _below(Path(entry.path), inner, seen)
+        elif entry.is_file():
+            yield inner, Path(entry.path)
+
+
+def _is_left_out(name: str) -> bool:
+    return name in LEFT_OUT or name.endswith(_LEFT_OUT_SUFFIXES)
+
+
+def host_sources() -> Sources:
+    """Return the files of `COMPUTING`."""
+    files: list[Entry] = []
+    for name in COMPUTING:
+        path = HOST / name
+        files += below(path, name) if path.is_dir() else [(name, path)]
+    return Sources(files=tuple(files), folder=HOST, parts=COMPUTING)
+
+
+def module_sources(name: str) -> Sources:
+    """Return the files of a module or package of the host by its full name: those of one family."""
+    inner = name.partition(".")[2].replace(".", "/")
+    folder = HOST / inner
+    files = below(folder, inner) if folder.is_dir() else [(f"{inner}.py", folder.with_suffix(".py"))]
+    return Sources(files=tuple(files), folder=HOST, parts=(inner,))
+
+
+def project_files(folder: Path, checkout: git.Checkout | None) -> Iterator[Entry]:
+    """Yield the files of a project's folder that may decide what it builds and computes.
+
+    These are the files that git tracks, all files in packages, and the untracked `SOURCES`, without tests, documents
+    and what is for readers; projects within it, environments and stores are left out. Of what git ignores outside of
+    packages only compiled objects count.
+    """
+    packages: set[Path] = set()
+    seen: set[Path] = set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        here = Path(parent)
+        if here.resolve() in seen:
+            folders.clear()
+            continue
+        seen.add(here.resolve())
+        if "__init__.py" in files or here.parent in packages:
+            packages.add(here)
+        at_root = here == folder
+        folders[:] = sorted(name for name in folders if _is_part(here / name, checkout, at_root=at_root))
+        for name in sorted(files):
+            path = here / name
+            if not _is_left_out(name) and not _is_for_readers(name) and (here in packages or _counts(path, checkout)):
+                yield path.relative_to(folder).as_posix(), path
+
+
+def _is_part(folder: Path, checkout: git.Checkout | None, *, at_root: bool) -> bool:
+    """Return whether a folder of a project belongs to what it builds."""
+    if _is_left_out(folder.name) or (at_root and folder.name in _NOT_COMPUTING):
+        return False
+    if any((folder / name).is_file() for name in ("pyproject.toml", "setup.py", "pyvenv.cfg")):
+        return False
+    if any(folder.glob("runs/*/run.json")):
+        return False  # a store
+    return checkout is None or folder.resolve() not in checkout.ignored
+
+
+def _is_for_readers(name: str) -> bool:
+    return name.upper().startswith(_WORDS) or name.endswith((".md", ".rst"))
+
+
+def _counts(path: Path, checkout: git.Checkout | None) -> bool:
+    if checkout is None:
+        return path.suffix in SOURCES
+    real = path.resolve()
+    if real in checkout.ignored:
+        return path.suffix in OBJECTS
+    return path.suffix in SOURCES or real not in checkout.untracked
+
+
+def is_dirty(sources: Sources, checkout: git.Checkout) -> bool:
+    """Return whether one of the files differs from the commit, or one that would count is gone."""
+    changed = checkout.changed | checkout.untracked
+    if any(path.resolve() in changed for _, path in sources.files):
+        return True
+    real = sources.folder.resolve() if sources.folder else None
+    for path in checkout.deleted:
+        if real is None or not path.is_relative_to(real):
+            continue
+        name = path.relative_to(real)
+        within = not sources.parts or any(name.is_relative_to(part) for part in sources.parts)
+        if within and name.parts[0] not in _NOT_COMPUTING and not _is_for_readers(name.name):
+            return True
+    return False

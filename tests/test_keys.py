@@ -1,0 +1,447 @@
+"""A key holds what computes, all of it and nothing else: each kind of file is edited, and the key looked at."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from harness.api import UsageError
+from harness.execution import surroundings as around
+from harness.host import Host, load_host
+from harness.measure import sources
+from harness.measure.distributions import PluginCode, required_versions
+from harness.plan import Plan, Selection
+from harness.suite import read_suite
+from tests.conftest import ROOT, Harness
+
+TOYS = Path(__file__).parent / "toy"
+
+PAINT = """
+from harness.api import Technique, hookimpl
+HARNESS_API = 1
+
+@hookimpl
+def register_techniques():
+    return [Technique(id="late", contract="canvas", target="harness_paint_late:Late", summary="a technique",
+                      requires=["needed[fast]>=1; python_version > '3'", "absent; python_version < '3'"])]
+"""
+
+LATE = """
+import json
+from pathlib import Path
+import harness_paint_helper
+from harness_paint_kit.deep import value
+LEVELS = json.loads(Path(__file__).with_name("levels.json").read_text())
+EXTRA = [Path(__file__).parent / f"extra-{number}.bin" for number in range(2)]
+"""
+
+CANVAS = """from __future__ import annotations
+from dataclasses import dataclass
+from pathlib import Path
+from harness.api import Contract, Technique, Metric, WorkloadSpec, hookimpl
+from harness.judge.settings import defaults_of, setting
+HARNESS_API = 1
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    steps: int = setting(1, "steps", above=0)
+    model: str = setting("", "a trained model", file=True)
+
+@hookimpl
+def register_contracts():
+    return [Contract(id="canvas", protocol="harness_canvas:Settings", summary="tests", phases={"train": "a step"})]
+
+@hookimpl
+def register_techniques():
+    return [Technique(id="base", contract="canvas", target="harness_canvas:Settings", summary="the baseline")]
+
+@hookimpl
+def register_workloads():
+    return [WorkloadSpec(id="wide", contract="canvas", target="harness_canvas_judge:Wide", summary="a workload",
+                         version=1, metrics=("canvas_score",), phases=("train",), settings=defaults_of(Settings),
+                         requires=["measured"])]
+
+@hookimpl
+def register_metrics():
+    return [Metric(id="canvas_score", unit="points", higher_is_better=True, summary="a score", lane="accuracy")]
+
+@hookimpl
+def register_suites():
+    return [Path(__file__).with_name("canvas.toml")]
+"""
+
+SUITE = """
+title = "Canvas"
+version = 1
+contract = "canvas"
+baseline = "canvas/base"
+workloads = ["wide"]
+techniques = ["canvas/base", "paint/late"]
+seeds = 1
+metrics = ["canvas_score"]
+select = "canvas_score"
+"""
+
+PAINT_FILES = {
+    "harness_paint.py": PAINT,
+    "harness_paint_late.py": LATE,
+    "harness_paint_helper.py": "a = 1\n",
+    "levels.json": "0",
+    "extra-0.bin": "x",
+    "harness_paint_kit/__init__.py": "",
+    "harness_paint_kit/deep/__init__.py": "value = 1\n",
+    "harness_paint_kit/table.npy": "x",
+    "harness_paint_kit/native.so": "x",
+    "harness_paint_kit/kernel.h": "x",
+    "harness_paint_kit/kernel.cu": "x",
+    "harness_paint_kit/settings.toml": "x = 1",
+    "harness_paint_kit/weights.safetensors": "x",
+    "harness_paint_kit/run.sh": "x",
+    "harness_paint_kit/tests/inside.txt": "x",
+}
+
+PROJECT_FILES = {
+    "pyproject.toml": '[build-system]\nrequires = ["hatchling"]\n[project]\nname = "harness-paint"\ndescription = "a"\n',
+    "build_kernel.py": 'FLAGS = ("-O3",)\n',
+    "cmake/flags.cmake": "x",
+    ".gitignore": "*.so\n__pycache__/\n",
+    "README.md": "x",
+    "tests/test_paint.py": "x",
+    "docs/page.md": "x",
+    "CHANGELOG.txt": "x",
+}
+
+CANVAS_FILES = {"harness_canvas.py": CANVAS, "harness_canvas_judge.py": "class Wide: ...\n", "canvas.toml": SUITE}
+OTHER_FILES = {"harness_other.py": "HARNESS_API = 1\n", "harness_other_kit/__init__.py": "x = 1\n"}
+
+
+def write(folder: Path, files: Mapping[str, str]) -> None:
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def metadata(site: Path, name: str, *, version: str = "1.0", **files: str) -> None:
+    """Leave what an installer leaves of a distribution; ``files`` are those of its metadata besides METADATA."""
+    requires = files.pop("requires", "")
+    text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{requires}"
+    info = site / f"{name.replace('-', '_')}-1.0.dist-info"
+    write(info, {"METADATA": text, **{key.replace("__", "."): value for key, value in files.items()}})
+
+
+def commit(folder: Path) -> None:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
+    for command in (["init"], ["add", "."], ["commit", "-m", "one"]):
+        subprocess.run(["git", "-C", str(folder), *identity, *command], check=True, capture_output=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A plugin in one of the forms that one can have, and how its case's key is read."""
+
+    form: str
+    folder: Path
+    """Where its modules lie."""
+    site: Path
+    key: Callable[..., str]
+
+    def edit(self, name: str, *, folder: Path | None = None) -> tuple[str, str, str]:
+        """Return the key before an edit of a file, with it, and after it was taken back."""
+        path = (folder or self.folder) / name
+        before = self.key()
+        there = path.exists()
+        text = path.read_text() if there else ""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{text}\n# edited\n")
+        edited = self.key()
+        path.write_text(text) if there else path.unlink()
+        return before, edited, self.key()
+
+
+def read_key(host: Host, params: Mapping[str, str] | None = None, technique: str = "paint/late") -> str:
+    suite = read_suite("canvas", host)
+    plan = Plan(suite, host, Selection(params=params or {}), around.surroundings(host, suite.contract).identity)
+    contestant = next(contestant for contestant in plan.contestants if contestant.technique == technique)
+    return plan.case(contestant, {}, 0).key
+
+
+@pytest.fixture(params=["editable", "installed", "module"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """A plugin that is installed in one of three ways, beside the judge and another plugin."""
+    site = tmp_path / "venv" / "site-packages"
+    form = request.param
+    folder = {"editable": tmp_path / "paint", "installed": site, "module": tmp_path / "scripts"}[form]
+    write(folder, PAINT_FILES)
+    kernels = tmp_path / "shared"
+    write(kernels, {"linked.cu": "x"})
+    modules = ["harness_canvas", "harness_other"]
+    if form == "installed":
+        record = "".join(f"{name},,\n" for name in (*PAINT_FILES, "../../bin/paint"))
+        points = "[harness.plugins]\npaint = harness_paint\n"
+        metadata(site, "harness-paint", RECORD=record, entry_points__txt=points)
+    else:
+        (folder / "harness_paint_kit" / "linked").symlink_to(kernels)
+        (folder / "harness_paint_kit" / "again").symlink_to(folder / "harness_paint_kit")
+    if form == "editable":
+        write(folder, PROJECT_FILES)
+        commit(folder)
+        url = json.dumps({"url": folder.as_uri(), "dir_info": {"editable": True}})
+        points = "[harness.plugins]\npaint = harness_paint\n"
+        record = "_editable_impl_paint.pth,,\n"
+        metadata(site, "harness-paint", RECORD=record, entry_points__txt=points, direct_url__json=url)
+    if form == "module":
+        modules.append("harness_paint")
+        write(folder, OTHER_FILES)
+    else:
+        write(tmp_path / "other", OTHER_FILES)
+        monkeypatch.syspath_prepend(tmp_path / "other")
+    write(tmp_path / "canvas", CANVAS_FILES)
+    metadata(site, "needed", requires='Requires-Dist: faster; extra == "fast"\nRequires-Dist: slower\n')
+    for name in ("faster", "slower", "measured", "unrelated"):
+        metadata(site, name)
+    for path in (site, folder, tmp_path / "canvas"):
+        monkeypatch.syspath_prepend(path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    host = load_host(modules)
+    assert not [record.cause for record in host.broken]
+    yield Place(form=form, folder=folder, site=site, key=partial(read_key, host))
+    for name in [name for name in sys.modules if name.startswith(("harness_paint", "harness_canvas", "harness_other"))]:
+        del sys.modules[name]
+    importlib.invalidate_caches()
+
+
+def test_an_edit_of_any_file_that_a_plugin_brings_changes_the_key(place: Place) -> None:
+    for name in PAINT_FILES:
+        before, edited, after = place.edit(name)
+        assert edited != before, name
+        assert after == before, name
+    if place.form == "editable":
+        for name in ("build_kernel.py", "cmake/flags.cmake", "harness_paint_kit/new.bin", "new_module.py"):
+            before, edited, after = place.edit(name)
+            assert edited != before == after, name
+    if place.form != "installed":
+        before, edited, after = place.edit("linked.cu", folder=place.folder.parent / "shared")
+        assert edited != before == after
+
+
+def test_an_edit_of_what_does_not_compute_changes_no_key(place: Place) -> None:
+    names = [
+        "README.md", "tests/test_paint.py", "docs/page.md", "CHANGELOG.txt", "output.log",
+        "harness_paint_kit/__pycache__/deep.cpython-311.pyc", ".harness/runs/a/run.json", "store/runs/a/run.json",
+    ]  # fmt: skip
+    for name in names:
+        before, edited, after = place.edit(name)
+        assert edited == before == after, name
+    elsewhere = place.folder if place.form == "module" else place.folder.parent / "other"
+    for name in OTHER_FILES:
+        folder = elsewhere if (elsewhere / name).exists() else place.site.parent.parent / "other"
+        before, edited, after = place.edit(name, folder=folder)
+        assert edited == before == after, name
+
+
+def test_an_edit_of_a_project_s_description_changes_no_key_and_one_of_its_build_does(place: Place) -> None:
+    if place.form != "editable":
+        return
+    project = place.folder / "pyproject.toml"
+    before = place.key()
+    text = project.read_text()
+    project.write_text(text.replace('"a"', '"b"') + "\n[tool.ruff]\nline-length = 80\n")
+    assert place.key() == before
+    project.write_text(text + '\n[tool.hatch.build]\nartifacts = ["x"]\n')
+    assert place.key() != before
+
+
+def test_an_edit_of_the_judge_changes_the_keys_of_all_and_one_of_a_suite_s_title_none(place: Place) -> None:
+    folder = place.site.parent.parent / "canvas"
+    bases = place.key(technique="canvas/base")
+    for name in ("harness_canvas.py", "harness_canvas_judge.py"):
+        before, edited, after = place.edit(name, folder=folder)
+        assert edited != before == after
+    before, edited, after = place.edit("canvas.toml", folder=folder)
+    assert edited == before == after
+    (place.folder / "harness_paint_late.py").write_text("edited = 1\n")
+    assert place.key(technique="canvas/base") == bases
+    assert place.key() != before
+
+
+def test_a_library_that_is_required_counts_by_its_version_and_another_does_not(place: Place) -> None:
+    before = place.key()
+    for name in ("needed", "faster", "measured", "slower", "unrelated"):
+        requires = 'Requires-Dist: faster; extra == "fast"\nRequires-Dist: slower\n' if name == "needed" else ""
+        metadata(place.site, name, version="2.0", requires=requires)
+        assert (place.key() != before) == (name in ("needed", "faster", "measured")), name
+        metadata(place.site, name, requires=requires)
+        assert place.key() == before
+
+
+def test_a_technique_s_libraries_do_not_count_for_another(place: Place) -> None:
+    before = place.key(technique="canvas/base")
+    metadata(place.site, "needed", version="2.0")
+    assert place.key(technique="canvas/base") == before
+    metadata(place.site, "measured", version="2.0")
+    assert place.key(technique="canvas/base") != before
+
+
+def test_the_content_of_a_file_that_a_setting_names_counts_and_its_path_does_not(place: Place, tmp_path: Path) -> None:
+    first, second = tmp_path / "first.pt", tmp_path / "second.pt"
+    first.write_text("one")
+    second.write_text("one")
+    before = place.key(params={"model": str(first)})
+    assert before != place.key()
+    assert before == place.key(params={"model": str(second)})
+    first.write_text("two")
+    assert place.key(params={"model": str(first)}) != before
+    with pytest.raises(UsageError, match="setting model = '/nowhere/x.pt': there is no such file"):
+        place.key(params={"model": "/nowhere/x.pt"})
+
+
+# ------------------------------------------------------------------------------------------ path and place
+
+
+def digest(*targets: str, module: str) -> str:
+    return PluginCode(module, "", targets).sources.digest
+
+
+@pytest.mark.parametrize("order", [("left", "right"), ("right", "left")])
+def test_all_portions_of_a_namespace_count_in_any_order_of_the_path_and_in_any_place(
+    order: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for number, sides in enumerate((("left", "right"), order)):
+        place = tmp_path / f"place-{number}"
+        write(place, {"left/house/lora_a.py": "a = 1\n", "right/house/lora_b.py": "class Toy: ...\n"})
+        with monkeypatch.context() as patch:
+            for side in sides:
+                patch.syspath_prepend(place / side)
+            found.append(digest("house.lora_b:Toy", module="house.lora_a"))
+            write(place, {"right/house/lora_b.py": "class Toy: x = 1\n"})
+            assert digest("house.lora_b:Toy", module="house.lora_a") != found[-1]
+    assert found[0] == found[1]
+
+
+def test_of_two_installations_the_imported_one_is_the_plugin_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "right", {"harness_glaze.py": "a = 1\n"})
+    metadata(tmp_path / "left", "harness-glaze", version="0.0.9")
+    metadata(tmp_path / "right", "harness-glaze", version="0.1.0", RECORD="harness_glaze.py,,\n")
+    monkeypatch.syspath_prepend(tmp_path / "right")
+    monkeypatch.syspath_prepend(tmp_path / "left")
+    found = PluginCode("harness_glaze", "harness-glaze", []).distribution
+    assert found is not None
+    assert found.version == "0.1.0"
+
+
+def test_a_distribution_without_a_version_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "bare-1.0.dist-info", {"METADATA": "Metadata-Version: 2.1\nName: bare\n"})
+    monkeypatch.syspath_prepend(tmp_path)
+    assert required_versions(["bare"]) == {"bare": ""}
+
+
+# ------------------------------------------------------------------------------------------------ the host
+
+
+@pytest.fixture
+def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the host's package, which keys are made from."""
+    folder = tmp_path / "harness"
+    shutil.copytree(ROOT / "harness", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(sources, "HOST", folder)
+    monkeypatch.setattr(around, "HOST", folder)
+    return folder
+
+
+def test_of_the_host_only_what_computes_a_case_is_in_its_key(copied: Path) -> None:
+    host = load_host()
+
+    def key(technique: str, workload: str) -> str:
+        contract = host.techniques[technique].spec.contract
+        suite = next(
+            full for full, entry in host.declared.suites.items() if workload in read_suite(full, host).workloads
+        )
+        identity = around.surroundings(host, contract).identity
+        plan = Plan(read_suite(suite, host), host, Selection(techniques=(technique,)), identity)
+        found = next(one for one in plan.contestants if (one.technique, one.workload) == (technique, workload))
+        return plan.case(found, found.trials[0], 0).key
+
+    def keys() -> tuple[str, str]:
+        return key("lora/lora", "finetune/digits-mlp"), key("nf4/kernel", "quantize/weights")
+
+    before = keys()
+    both, first, second, none = (True, True), (True, False), (False, True), (False, False)
+    edits = {
+        "api/values.py": both,
+        "judge/seeds.py": both,
+        "judge/table.json": both,
+        "measure/clock.py": both,
+        "measure/new.py": both,
+        "execution/isolation/worker.py": both,
+        "execution/isolation/forkserver.py": both,
+        "execution/case.py": both,
+        "execution/block.py": both,
+        "families/finetune/contract.py": first,
+        "families/finetune/table.bin": first,
+        "families/quantize/schemes.py": second,
+        "families/softmax/checks.py": none,
+        "report/charts.py": none,
+        "analysis/intervals.py": none,
+        "cli/run.py": none,
+        "tracking/site.py": none,
+        "results/store.py": none,
+        "revisions/measure.py": none,
+        "testing/conformance.py": none,
+        "plan.py": none,
+    }
+    for name, expected in edits.items():
+        path = copied / name
+        text = path.read_text() if path.exists() else None
+        path.write_text(f"{text or ''}\n# edited\n")
+        found = keys()
+        assert (found[0] != before[0], found[1] != before[1]) == expected, name
+        path.unlink() if text is None else path.write_text(text)
+
+
+def test_every_module_of_the_host_that_a_worker_imports_counts() -> None:
+    code = "import sys, harness.execution.isolation.forkserver; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = [name for name in done.stdout.split() if name.startswith("harness.")]
+    counted = {name.removesuffix(".py").replace("/", ".").removesuffix(".__init__") for name, _ in
+               sources.host_sources().files}  # fmt: skip
+    empty = {"execution", "execution.isolation"}
+    assert "harness.execution.isolation.worker" in loaded
+    assert {name.removeprefix("harness.") for name in loaded} <= counted | empty
+    for name in empty:
+        assert len((ROOT / "harness" / name.replace(".", "/") / "__init__.py").read_text().splitlines()) <= 1
+
+
+# ---------------------------------------------------------------------------------------------- whole runs
+
+
+def test_a_resume_after_an_edit_of_the_second_module_runs_all_again(harness: Harness, tmp_path: Path) -> None:
+    toys = tmp_path / "toys"
+    shutil.copytree(TOYS, toys, ignore=shutil.ignore_patterns("__pycache__"))
+    plugin = ("-p", "harness_toy", "--no-plugins")
+    where = {"PYTHONPATH": str(toys)}
+    chosen = ("--lane", "accuracy", "--param", "lr=0.2", "--seeds", "2")
+    assert harness("run", *plugin, "--suite", "toys", *chosen, "--quiet", **where).returncode == 0
+    rows = next((tmp_path / "cwd/.harness/runs").iterdir()) / "rows.jsonl"
+    count = len(rows.read_text().splitlines())
+    assert harness("run", *plugin, "--resume", "--quiet", **where).returncode == 0
+    assert len(rows.read_text().splitlines()) == count
+    targets = toys / "toy_targets.py"
+    targets.write_text(targets.read_text().replace("return self.shift", "return self.shift + 5.0"))
+    done = harness("run", *plugin, "--resume", "--quiet", **where)
+    assert done.returncode == 0, done.stderr
+    stored = [json.loads(line) for line in rows.read_text().splitlines()]
+    assert len(stored) == 2 * count
+    codes = [{row["code"] for row in half} for half in (stored[:count], stored[count:])]
+    assert [len(each) for each in codes] == [1, 1]
+    assert codes[0] != codes[1]
