@@ -6,6 +6,7 @@ import importlib.util
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ import pytest
 from tests.conftest import ROOT
 
 TUTORIAL = ROOT / "docs/writing-a-plugin.md"
+FAMILY = ROOT / "docs/writing-a-family.md"
+EXAMPLE = ROOT / "examples/harness-retrieve"
 
 
 def commands_of(page: Path) -> list[str]:
@@ -66,6 +69,35 @@ def test_the_tutorial_s_plugin_conforms_and_its_commands_run(tutorial: Path) -> 
         done = run(command, tutorial)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
         assert "bias/late" in done.stdout
+
+
+def excerpts() -> list[tuple[str, str]]:
+    """Return the blocks of code of the page on families: the file of the example that each is from, and its text."""
+    return re.findall(r"```\w+ file=(\S+)\n(.*?)```", FAMILY.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_page_on_families_has_the_example_s_own_code() -> None:
+    assert len(excerpts()) >= 10
+    for name, text in excerpts():
+        code = (EXAMPLE / name).read_text(encoding="utf-8")
+        assert text in code, f"docs/writing-a-family.md has other code than {name}:\n{text}"
+
+
+def test_the_page_on_families_names_every_file_of_the_example() -> None:
+    page = FAMILY.read_text(encoding="utf-8")
+    for path in [*EXAMPLE.glob("harness_retrieve/**/*.py"), *EXAMPLE.glob("harness_retrieve/suites/*.toml")]:
+        assert path.name in page, f"docs/writing-a-family.md does not say what {path.name} is for"
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_on_families_run(tmp_path: Path) -> None:
+    shutil.copytree(EXAMPLE, tmp_path / "example")
+    commands = commands_of(FAMILY)
+    assert commands
+    for command in commands:
+        done = run(command, tmp_path / "example")
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        assert "retrieve" in done.stdout
 
 
 @pytest.mark.slow

@@ -24,13 +24,14 @@ UNIT: Final = torch.finfo(torch.float32).eps / 2
 def nearest(vectors: Tensor, queries: Tensor, k: int) -> Tensor:
     """Return the distances to the ``k`` nearest vectors in float64, ``(q, k)``, ascending: differences, then a sort."""
     distances = torch.cdist(queries.double(), vectors.double(), compute_mode="donot_use_mm_for_euclid_dist")
-    ascending: Tensor = distances.sort(dim=1).values
-    return ascending[:, :k]
+    smallest: Tensor = distances.sort(dim=1).values[:, :k]
+    return smallest
 
 
 def distances_of(vectors: Tensor, queries: Tensor, found: Tensor) -> Tensor:
     """Return the distances in float64 from each query to the vectors found for it, ``(q, k)``."""
-    return (queries.double()[:, None] - vectors.double()[found]).norm(dim=2)
+    differences = queries.double()[:, None] - vectors.double()[found]
+    return torch.linalg.vector_norm(differences, dim=2)
 
 
 def allowed_error(vectors: Tensor, queries: Tensor) -> Tensor:
