@@ -110,7 +110,13 @@ def test_the_readme_s_commands_run(tmp_path: Path) -> None:
         assert done.stdout.strip()
 
 
-PAGES = sorted(path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in [
+        *ROOT.glob("*.md"),
+        *(page for room in ("docs", "examples", "harness") for page in (ROOT / room).rglob("*.md")),
+    ]
+)
 
 
 @pytest.mark.parametrize("page", PAGES)

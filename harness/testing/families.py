@@ -48,8 +48,8 @@ class FamilyConformance(Declares):
     .. code-block:: python
 
         class TestFamily(harness.testing.FamilyConformance):
-            plugin = "retrieve"
-            technique = "retrieve/exact"
+            plugin = "my-family"
+            technique = "my-family/exact"
             faults = {"my_package.faults:Wrong": "words of the reason"}
 
     ``technique`` is the full id of an installed technique, or a target ``package.module:attribute``. ``faults`` map

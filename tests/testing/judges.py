@@ -76,7 +76,7 @@ class OpensOther(Sound):
         return OpenCase(phases={"halve": Phase(run=lambda: technique.double(1), samples=1)})
 
 
-def _figures(rounds: Mapping[str, Sequence[float]]) -> dict[str, float]:
+def _figures(_: Mapping[str, Sequence[float]]) -> dict[str, float]:
     return {"kit_rate": 1.0}
 
 
@@ -113,6 +113,16 @@ class MakesOther(Sound):
 
     def made(self) -> dict[str, torch.Tensor]:
         return {"table": torch.tensor([*os.urandom(8)])}
+
+
+class Incomplete:
+    """Lacks all methods of a workload but two."""
+
+    def check_settings(self, settings: Mapping[str, Json]) -> None:
+        read_settings(Settings, settings)
+
+    def prepare(self, context: CaseContext) -> None:
+        pass
 
 
 class Refuses(Sound):

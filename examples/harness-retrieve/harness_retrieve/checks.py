@@ -31,7 +31,8 @@ def nearest(vectors: Tensor, queries: Tensor, k: int) -> Tensor:
 def distances_of(vectors: Tensor, queries: Tensor, found: Tensor) -> Tensor:
     """Return the distances in float64 from each query to the vectors found for it, ``(q, k)``."""
     differences = queries.double()[:, None] - vectors.double()[found]
-    return torch.linalg.vector_norm(differences, dim=2)
+    lengths: Tensor = torch.linalg.vector_norm(differences, dim=2)
+    return lengths
 
 
 def allowed_error(vectors: Tensor, queries: Tensor) -> Tensor:
