@@ -104,7 +104,10 @@ def test_two_runs_compare_as_the_same(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_a_tracked_run_gives_series_of_asv(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The commit is given here: a checkout that is being worked on has none, and a run of it is refused."""
+    """The commit is given here: a checkout that is being worked on has none, and a run of it is refused.
+
+    Series of time are left out of the assertion: a point is written only where the machine was steady enough.
+    """
     monkeypatch.syspath_prepend(EXAMPLE)
     host = load_host(["harness_retrieve"])
     stored = Store(folder / ".harness").read("last")
@@ -114,9 +117,8 @@ def test_a_tracked_run_gives_series_of_asv(folder: Path, tmp_path: Path, monkeyp
     write_asv([run], host.metrics, contracts, tmp_path, {COMMIT: 1})
     names = {name for results in iter_results(str(tmp_path)) for name in results.get_all_result_keys()}
     for technique in ("exact", "8_bit", "inverted_lists", "random_projections"):
-        for metric in ("search_tensor_peak", "index_tensor_peak", "error"):
+        for metric in ("search_tensor_peak", "index_tensor_peak", "index_bytes", "error"):
             assert f"benchmarks.retrieve_retrieve_{technique}.track_{metric}" in names
-    assert any("search" in name and "time" in name for name in names), sorted(names)
 
 
 @pytest.mark.slow
