@@ -65,6 +65,7 @@ def run(
 
     Raises:
         harness.api.UsageError: for whatever makes no sense; nothing is run or written then.
+
     """
     from harness.api import LANES, Limits
     from harness.execution.session import TIME_LIMIT_S, Resources, Silent, begin, cores
@@ -105,6 +106,7 @@ def load(run: str = "last", *, plugins: Sequence[str] = (), store: Path | str | 
 
     Raises:
         harness.api.UsageError: where there is no such run, or no loaded plugin declares a metric of its suite.
+
     """
     from harness.analysis.view import RunView
     from harness.host import load_host

@@ -66,7 +66,7 @@ def entry_point_candidates() -> list[Candidate]:
 
 
 def module_candidate(name: str, module: str, distribution: str) -> Candidate:
-    """Return the plugin of a module, which may lie in the current folder; ``distribution`` is empty where none has it."""
+    """Return the plugin of a module, which may lie in the current folder; ``distribution`` may be empty."""
 
     def load() -> ModuleType:
         if "" not in sys.path and str(Path.cwd()) not in sys.path:

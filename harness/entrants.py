@@ -64,7 +64,7 @@ def _resolved(kind: Kind, name: str, host: Host) -> Entrant[Any]:
     full = host.resolve(kind, id_of(name))
     entry = getattr(host, kind)[full]
     pinned = pinned_in(name)
-    check_known(pinned, _known(kind, entry.spec, host), f"{name!r}")
+    check_known(pinned, _known(entry.spec, host), f"{name!r}")
     return Entrant(id=full, name=full + name[len(id_of(name)) :], plugin=entry.plugin, spec=entry.spec, pinned=pinned)
 
 
@@ -103,7 +103,7 @@ def check_known(values: Mapping[str, Json], known: Mapping[str, Json], where: st
         raise UsageError(*problems)
 
 
-def _known(kind: Kind, spec: Technique | WorkloadSpec, host: Host) -> Mapping[str, Json]:
+def _known(spec: Technique | WorkloadSpec, host: Host) -> Mapping[str, Json]:
     """Return what a name may pin; a technique's may be its workloads' settings too: its learning rate, say."""
     if isinstance(spec, WorkloadSpec):
         return spec.settings

@@ -184,7 +184,7 @@ class Host:
             if full in derived:
                 phase, owner = derived[full]
                 return metric.plugin, (
-                    f"declares metric {full!r}, which follows from the phase {phase!r} of contract {owner!r}: leave it out"
+                    f"declares metric {full!r}, which follows from phase {phase!r} of contract {owner!r}: leave it out"
                 )
         for technique in self.techniques.values():
             if technique.spec.contract not in self.contracts:
@@ -334,6 +334,11 @@ def warn(line: str) -> None:
     sys.stderr.write(f"harness: {line}\n")
 
 
+def _name_of_module(module: str) -> str:
+    """Return the name that a plugin has where a user names its module: ``harness_my_lora`` is ``my-lora``."""
+    return module.rpartition(".")[2].removeprefix("harness_").replace("_", "-")
+
+
 def load_host(enable: Sequence[str] = (), disable: Sequence[str] = (), *, entry_points: bool = True) -> Host:
     """Load the host's own plugin, the built-in families, the installed plugins and the modules in ``enable``.
 
@@ -346,8 +351,7 @@ def load_host(enable: Sequence[str] = (), disable: Sequence[str] = (), *, entry_
     families = family_candidates()
     built_in = {candidate.name for candidate in families}
     found = [*families, *(entry_point_candidates() if entry_points else [])]
-    for module in enable:
-        found.append(module_candidate(module.rpartition(".")[2].removeprefix("harness_").replace("_", "-"), module, ""))
+    found.extend(module_candidate(_name_of_module(module), module, "") for module in enable)
     by_name: dict[str, list[Candidate]] = {}
     for candidate in found:
         by_name.setdefault(candidate.name, []).append(candidate)

@@ -38,7 +38,7 @@ ALLOWED = {
     "execution": {"api", "discovery", "host", "entrants", "suite", "plan", "measure", "results", "analysis"},
     "revisions": {"api", "host", "entrants", "suite", "plan", "measure", "results", "analysis", "execution"},
     "tracking": {"api", "host", "measure", "entrants", "plan", "suite", "results", "analysis", "report"},
-    "testing": {"api", "discovery", "hookspecs", "host", "plan", "execution", "measure", "judge"},
+    "testing": {"api", "discovery", "hookspecs", "host", "plan", "suite", "execution", "measure", "judge"},
 }
 TORCH_ROOMS = {"families", "judge", "measure", "execution", "revisions", "testing"}
 FREE_OF_TORCH = ("families/__init__.py", "families/*/__init__.py", "families/*/settings.py", "judge/settings.py")

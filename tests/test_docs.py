@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,8 @@ from tests.conftest import ROOT
 from tests.tools import load_tool
 
 TUTORIAL = ROOT / "docs/writing-a-plugin.md"
+FAMILY = ROOT / "docs/writing-a-family.md"
+EXAMPLE = ROOT / "examples/harness-retrieve"
 
 
 def commands_of(page: Path) -> list[str]:
@@ -65,6 +68,35 @@ def test_the_tutorial_s_plugin_conforms_and_its_commands_run(tutorial: Path) -> 
         assert "bias/late" in done.stdout
 
 
+def excerpts() -> list[tuple[str, str]]:
+    """Return the blocks of code of the page on families: the file of the example that each is from, and its text."""
+    return re.findall(r"```\w+ file=(\S+)\n(.*?)```", FAMILY.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_page_on_families_has_the_example_s_own_code() -> None:
+    assert len(excerpts()) >= 10
+    for name, text in excerpts():
+        code = (EXAMPLE / name).read_text(encoding="utf-8")
+        assert text in code, f"docs/writing-a-family.md has other code than {name}:\n{text}"
+
+
+def test_the_page_on_families_names_every_file_of_the_example() -> None:
+    page = FAMILY.read_text(encoding="utf-8")
+    for path in [*EXAMPLE.glob("harness_retrieve/**/*.py"), *EXAMPLE.glob("harness_retrieve/suites/*.toml")]:
+        assert path.name in page, f"docs/writing-a-family.md does not say what {path.name} is for"
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_on_families_run(tmp_path: Path) -> None:
+    shutil.copytree(EXAMPLE, tmp_path / "example")
+    commands = commands_of(FAMILY)
+    assert commands
+    for command in commands:
+        done = run(command, tmp_path / "example")
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        assert "retrieve" in done.stdout
+
+
 @pytest.mark.slow
 def test_the_readme_s_commands_run(tmp_path: Path) -> None:
     commands = commands_of(ROOT / "README.md")
@@ -75,7 +107,13 @@ def test_the_readme_s_commands_run(tmp_path: Path) -> None:
         assert done.stdout.strip()
 
 
-PAGES = sorted(path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in [
+        *ROOT.glob("*.md"),
+        *(page for room in ("docs", "examples", "harness") for page in (ROOT / room).rglob("*.md")),
+    ]
+)
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -22,6 +22,9 @@ MOST_LINES = 400
 GENERATED: frozenset[str] = frozenset()
 """Modules that a program wrote, which may be longer."""
 
+OUTSIDE_MAKE = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+"""The environment without what make hands on, so that these tests say the same within ``make test``."""
+
 PLUGINS = sorted(path.parent for path in (ROOT / "plugins").glob("*/pyproject.toml"))
 
 
@@ -112,24 +115,17 @@ def test_the_quick_selection_names_files_that_exist() -> None:
     assert not [name for name in names if not list(ROOT.glob(name))]
 
 
-def make(*arguments: str) -> str:
-    """Return what make prints, as it does where no other make has called it."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
-    done = subprocess.run(
-        ["make", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
-    )  # fmt: skip
-    return done.stdout
-
-
 def test_every_target_of_the_makefile_is_listed_by_make_help() -> None:
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
     (targets,) = re.findall(r"^\.PHONY: (.*)$", text, re.MULTILINE)
-    assert [line.split()[1] for line in make("help").splitlines()] == targets.split()
+    done = subprocess.run(["make", "help"], cwd=ROOT, env=OUTSIDE_MAKE, capture_output=True, text=True, check=True)
+    assert [line.split()[1] for line in done.stdout.splitlines()] == targets.split()
 
 
 def test_a_selection_takes_the_place_of_all_tests() -> None:
-    printed = make("--dry-run", "test", "ARGS=tests/analysis -k holm", "READY=Makefile")
-    assert printed.rstrip().endswith(" tests/analysis -k holm")
+    arguments = ["make", "--dry-run", "test", "ARGS=tests/analysis -k holm", "READY=Makefile"]
+    done = subprocess.run(arguments, cwd=ROOT, env=OUTSIDE_MAKE, capture_output=True, text=True, check=True)
+    assert done.stdout.rstrip().endswith(" tests/analysis -k holm")
 
 
 def test_mypy_runs_before_a_push_and_not_on_every_commit() -> None:

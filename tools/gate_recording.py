@@ -19,9 +19,8 @@ from pathlib import Path
 
 from harness.analysis.times import round_of
 from harness.api import Lane
-from harness.cli.app import cache_folder
 from harness.measure.environment import environment
-from harness.results.store import Store, StoredRun
+from harness.results.store import Store, StoredRun, default_cache_path
 from harness.revisions.commits import Installed, Repository, install
 from harness.revisions.measure import timed_cases
 from harness.revisions.rounds import BASE, HEAD, RELEASE, Contest, measure_round
@@ -44,7 +43,7 @@ def main() -> None:
     repository = Repository(ROOT)
     head = repository.find("HEAD")
     assert head is not None
-    installed = install(repository, head, cache_folder())
+    installed = install(repository, head, default_cache_path())
     say("quality")
     quality = lanes(installed, "accuracy", "--seeds", str(SEEDS))
     say("peaks of memory")
@@ -86,7 +85,7 @@ def times(installed: Installed, run: StoredRun, rounds: int) -> Iterator[dict[st
     order = random.Random(0)
     for number in range(rounds):
         say(f"times, round {number + 1} of {rounds}")
-        measured = measure_round(contests, dict.fromkeys(sides, installed.python), cache_folder(), order)
+        measured = measure_round(contests, dict.fromkeys(sides, installed.python), default_cache_path(), order)
         for contest, turns in zip(contests, measured, strict=True):
             assert not turns.failed, turns.failed
             for phase, head in turns.samples[HEAD].items():

@@ -101,7 +101,7 @@ class Contract:
 
 
 def phase_metrics(phase: str, call: str) -> tuple[Metric, ...]:
-    """Return the metrics of a phase, of which ``call`` says what one call is: time, throughput and two peaks of memory."""
+    """Return the metrics of a phase: time, throughput and two peaks of memory. ``call`` says what one call is."""
     return (
         Metric(id=f"{phase}_time", unit="s", higher_is_better=False, lane="time", summary=f"median of {call}"),
         Metric(

@@ -50,7 +50,7 @@ def make_executor(host: Host, plan: Plan, resources: Resources, device: str) -> 
         jobs=resources.jobs,
         limits=resources.limits,
         cache=resources.cache,
-        preload=_modules(host, plan),
+        preload=_modules(plan),
         rounds=plan.suite.rounds,
         device=device,
         protocol=host.contracts[plan.suite.contract].spec.protocol,
@@ -58,7 +58,7 @@ def make_executor(host: Host, plan: Plan, resources: Resources, device: str) -> 
     return cast(Executor, getattr(importlib.import_module(module), name)(options))
 
 
-def _modules(host: Host, plan: Plan) -> list[str]:
+def _modules(plan: Plan) -> list[str]:
     """The modules that the run's cases import, so that a worker's parent can import them once."""
     workloads = [one.problem.spec for one in plan.contestants]
     techniques = [one.entrant.spec for one in plan.contestants if not one.skip]

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -59,7 +59,7 @@ def sources_of(*modules: str) -> str:
     return total.hexdigest()
 
 
-@lru_cache(maxsize=None)
+@cache
 def _source(name: str) -> bytes | None:
     try:
         spec = importlib.util.find_spec(name)

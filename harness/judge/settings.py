@@ -7,7 +7,7 @@
         steps: int = setting(100, "optimiser steps of a training", above=0)
         lr: float = setting(1e-2, "peak learning rate", above=0)
 
-``WorkloadSpec(settings=defaults_of(Settings, steps=80), ...)`` declares them, ``read_settings(Settings, context.settings)``
+``WorkloadSpec(settings=defaults_of(Settings, steps=80), ...)`` declares them; ``read_settings(Settings, values)``
 reads those of a case. This module imports no torch, so that a family can declare its settings without it.
 """
 

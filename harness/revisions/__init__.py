@@ -1,0 +1,1 @@
+"""Two commits compared: installed, measured in turns, and stepped round by round."""

@@ -1,5 +1,7 @@
-"""What plugin authors test their plugins with."""
+"""What authors of plugins and of families test them with."""
 
-from harness.testing.conformance import PluginConformance, cache_folder
+from harness.testing.conformance import PluginConformance
+from harness.testing.declaring import cache_folder
+from harness.testing.families import FamilyConformance
 
-__all__ = ["PluginConformance", "cache_folder"]
+__all__ = ["FamilyConformance", "PluginConformance", "cache_folder"]

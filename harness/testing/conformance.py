@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
-from types import ModuleType
-from typing import ClassVar, Final, NoReturn
+from typing import Final
 
 import pytest
-import torch
 
-from harness import hookspecs
-from harness.api import API_VERSION, PROJECT, Incorrect, Json, Reply, Technique, WorkloadSpec, nearest
-from harness.discovery import PluginRecord
-from harness.host import Host, load_host
+from harness.api import Incorrect, Reply, Technique, nearest
+from harness.host import Host
 from harness.plan import install_hint, missing_requirements
+from harness.testing.declaring import Declares, cache_folder, fail, installed, one_thread
 from harness.testing.smoke import Bench, live_tensors, newer_objects
-
-HOOKS: Final = tuple(name for name in vars(hookspecs) if hasattr(getattr(hookspecs, name), f"{PROJECT}_spec"))
-DECLARING: Final = tuple(name for name in HOOKS if name.startswith("register_") and name != "register_commands")
-
-IMPORT_SECONDS: Final = 60
 
 _BENCHES: Final = pytest.StashKey[dict[str, Bench]]()
 """By technique, for the whole session: finding the workload costs a check."""
 
 
-class PluginConformance:
+class PluginConformance(Declares):
     """Inherit, name the plugin, and pytest does the rest: one test a technique and property.
 
     .. code-block:: python
@@ -41,34 +28,15 @@ class PluginConformance:
             plugin = "my-lora"
 
     ``plugin`` is the name of the entry point, so the plugin has to be installed (``pip install -e .``). A technique
-    is tried on the first workload of its contract that accepts it, in the small form that the workload declares, and
-    with ``settings`` in place of that where the workload has them. Base models are kept in pytest's cache folder.
+    is tried on the first workload of its contract that accepts it, in that workload's small form
+    (`harness.api.WorkloadSpec.small`): nothing is learnt here. Base models are kept in pytest's cache folder.
     """
-
-    plugin: ClassVar[str]
-    settings: ClassVar[Mapping[str, Json]] = {}
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Make a test of each technique the plugin declares."""
         if "technique" in metafunc.fixturenames:
-            mine = [full for full, one in _installed().techniques.items() if one.plugin == self.plugin]
+            mine = [full for full, one in installed().techniques.items() if one.plugin == self.plugin]
             metafunc.parametrize("technique", mine, ids=[full.rpartition("/")[2] for full in mine])
-
-    @pytest.fixture
-    def host(self) -> Host:
-        """All installed plugins."""
-        return _installed()
-
-    @pytest.fixture
-    def record(self, host: Host) -> PluginRecord:
-        """The plugin, as it was found."""
-        found = {record.name: record for record in host.plugins}
-        if self.plugin not in found:
-            _fail(
-                f"no plugin {self.plugin!r} is installed{nearest(self.plugin, found)}; run pip install -e . "
-                "in its folder, with an entry point of that name in the group harness.plugins"
-            )
-        return found[self.plugin]
 
     @pytest.fixture
     def spec(self, host: Host, technique: str) -> Technique:
@@ -89,7 +57,7 @@ class PluginConformance:
     ) -> Iterator[Bench]:
         """The technique on the first workload that accepts it; its test is skipped where it cannot run here."""
         found = request.config.stash.setdefault(_BENCHES, {})
-        with _one_thread():
+        with one_thread():
             if technique not in found:
                 folder = cache_folder(request.config, tmp_path_factory)
                 found[technique] = self._first_that_accepts(host, spec, technique, folder)
@@ -97,59 +65,21 @@ class PluginConformance:
                 pytest.skip(reason)
             yield found[technique]
 
-    def test_loads(self, record: PluginRecord) -> None:
-        """The host finds the plugin, and every hook is well-formed: named as specified, its arguments too."""
-        if record.status != "ok":
-            _fail(f"plugin {record.name!r} is {record.status}: {record.cause}", record.detail)
-
-    def test_states_the_interface_it_speaks(self, record: PluginRecord) -> None:
-        """``HARNESS_API`` is that of this host."""
-        version = getattr(_module(record), "HARNESS_API", None)
-        if version != API_VERSION:
-            _fail(f"{record.module} has HARNESS_API = {version!r}; this host speaks {API_VERSION}")
-
-    def test_marks_its_hooks(self, record: PluginRecord) -> None:
-        """No function is named like a hook and lacks the mark: it would never be called."""
-        module = _module(record)
-        unmarked = [name for name in HOOKS if hasattr(module, name) and not _is_marked(getattr(module, name))]
-        if unmarked:
-            _fail(f"{record.module} does not mark {', '.join(unmarked)}: put @harness.api.hookimpl above it")
-
-    def test_declares_without_torch(self, record: PluginRecord) -> None:
-        """Importing the plugin and asking for what it declares leaves torch out; every command would wait for it."""
-        code = (
-            "import importlib, sys\n"
-            f"module = importlib.import_module({record.module!r})\n"
-            f"for name in {DECLARING!r}:\n"
-            "    getattr(module, name, list)()\n"
-            "print('torch' in sys.modules)\n"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, timeout=IMPORT_SECONDS, check=False
-        )
-        if done.returncode:
-            _fail(f"{record.module} cannot be imported on its own", done.stderr)
-        if done.stdout.split()[-1] == "True":
-            _fail(
-                f"{record.module} imports torch when it is imported or declares; "
-                "move what needs torch to another module and name that in the targets"
-            )
-
     def test_describes_itself(self, spec: Technique, host: Host) -> None:
         """Params and space survive JSON, the summary is one line, and what the space varies exists."""
         if not spec.summary.strip() or "\n" in spec.summary:
-            _fail(f"summary {spec.summary!r}: expected one line that says what the technique does")
+            fail(f"summary {spec.summary!r}: expected one line that says what the technique does")
         for what, value in (("params", spec.params), ("space", spec.space)):
             if json.loads(json.dumps(value)) != _plain(value):
-                _fail(f"{what} {value!r} change in a JSON round trip")
+                fail(f"{what} {value!r} change in a JSON round trip")
         settings = {
             name for one in host.workloads.values() if one.spec.contract == spec.contract for name in one.spec.settings
         }
         for name, values in spec.space.items():
             if name not in {*spec.params, *settings}:
-                _fail(f"space varies {name!r}, which is no param and no setting of the contract's workloads")
+                fail(f"space varies {name!r}, which is no param and no setting of the contract's workloads")
             if not values or len({json.dumps(value) for value in values}) < len(values):
-                _fail(f"space of {name!r} {list(values)!r}: expected values, each once")
+                fail(f"space of {name!r} {list(values)!r}: expected values, each once")
 
     def test_can_be_built(self, spec: Technique, bench: Bench) -> None:
         """The target leads to something that takes the declared params, and every value of the space."""
@@ -165,16 +95,16 @@ class PluginConformance:
         try:
             bench.check()
         except Incorrect as error:
-            _fail(f"{bench.technique} on {bench.workload_id} breaks the contract {bench.spec.contract!r}: {error}")
+            fail(f"{bench.technique} on {bench.workload_id} breaks the contract {bench.spec.contract!r}: {error}")
 
     def test_emits_the_declared_metrics(self, bench: Bench) -> None:
         """A short case on the CPU ends well: exactly the workload's metrics, all of them finite numbers."""
         reply = bench.run()
         if reply.status != "ok":
-            _fail(f"{bench.technique} on {bench.workload_id} ended as {reply.status}: {reply.reason}", reply.detail)
+            fail(f"{bench.technique} on {bench.workload_id} ended as {reply.status}: {reply.reason}", reply.detail)
         found, declared = set(reply.metrics), set(bench.workload.metrics)
         if found != declared:
-            _fail(
+            fail(
                 f"{bench.workload_id} emits {sorted(found - declared)} without declaring them, "
                 f"and declares {sorted(declared - found)} without emitting them"
             )
@@ -191,7 +121,7 @@ class PluginConformance:
             f"{name}: another curve" for name in first.series if first.series[name] != second.series.get(name)
         ]
         if differing:
-            _fail(
+            fail(
                 f"{bench.technique} gives other numbers for the same seed; draw only from the generator it is handed",
                 *differing,
             )
@@ -204,7 +134,7 @@ class PluginConformance:
             _completed(bench)
             left = sorted((live_tensors() - before).elements())
         if left:
-            _fail(
+            fail(
                 f"{len(left)} tensors of {bench.technique} outlive its case; keep none in a module, a class or a cache",
                 *left,
             )
@@ -213,7 +143,7 @@ class PluginConformance:
         workloads = [one for one in host.workloads.values() if one.spec.contract == spec.contract]
         if not workloads:
             known = sorted({one.spec.contract for one in host.workloads.values()})
-            _fail(f"contract {spec.contract!r} of {technique}: no workload has it{nearest(spec.contract, known)}")
+            fail(f"contract {spec.contract!r} of {technique}: no workload has it{nearest(spec.contract, known)}")
         refusals = []
         for workload in workloads:
             if missing := missing_requirements(workload.spec.requires):
@@ -224,40 +154,14 @@ class PluginConformance:
                 spec=spec,
                 workload_id=workload.id,
                 workload=workload.spec,
-                settings=self._settings(workload.spec),
+                settings={**workload.spec.settings, **workload.spec.small},
                 cache=folder,
                 protocol=host.contracts[spec.contract].spec.protocol,
             )
             if not (refusal := bench.refusal()):
                 return bench
             refusals.append(f"{workload.id}: {refusal}")
-        return _fail(f"{technique} can run on no workload of its contract", *refusals)
-
-    def _settings(self, workload: WorkloadSpec) -> dict[str, Json]:
-        own = {name: value for name, value in self.settings.items() if name in workload.settings}
-        return {**workload.settings, **workload.small, **own}
-
-
-def cache_folder(config: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for base models that outlives the session, unless pytest's cache is switched off."""
-    kept: pytest.Cache | None = getattr(config, "cache", None)
-    return kept.mkdir("harness") if kept else tmp_path_factory.mktemp("harness")
-
-
-@cache
-def _installed() -> Host:
-    return load_host()
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """As in the worker, so that sums have one order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+        return fail(f"{technique} can run on no workload of its contract", *refusals)
 
 
 def _completed(bench: Bench) -> Reply:
@@ -268,17 +172,6 @@ def _completed(bench: Bench) -> Reply:
     return reply
 
 
-def _module(record: PluginRecord) -> ModuleType:
-    try:
-        return importlib.import_module(record.module)
-    except BaseException as error:  # a plugin may raise anything while it is imported, SystemExit too
-        _fail(f"{record.module} cannot be imported: {type(error).__name__}: {error}")
-
-
-def _is_marked(function: object) -> bool:
-    return hasattr(function, f"{PROJECT}_impl")
-
-
 def _plain(value: object) -> object:
     """The value as JSON gives it back where nothing is lost: mappings are dicts, sequences lists."""
     if isinstance(value, Mapping):
@@ -286,7 +179,3 @@ def _plain(value: object) -> object:
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
     return value
-
-
-def _fail(*lines: str) -> NoReturn:
-    pytest.fail("\n".join(line for line in lines if line), pytrace=False)

@@ -20,6 +20,7 @@ from harness.api import (
     Json,
     Limits,
     NotApplicable,
+    OpenCase,
     Reply,
     Technique,
     Unavailable,
@@ -42,7 +43,8 @@ NAME: Final = "conformance"
 class Bench:
     """A technique, by its full id, on a workload with these settings.
 
-    ``cache`` is the folder of base models, ``protocol`` names the class that the technique has to fulfil."""
+    ``cache`` is the folder of base models, ``protocol`` names the class that the technique has to fulfil.
+    """
 
     technique: str
     spec: Technique
@@ -51,6 +53,7 @@ class Bench:
     settings: Mapping[str, Json]
     cache: Path
     protocol: str
+    seed: int = SEED
 
     def build(self, **overrides: Json) -> object:
         """The technique as the worker builds it, some params replaced."""
@@ -69,16 +72,37 @@ class Bench:
 
     def check(self) -> None:
         """Let the judge check the technique; raises what it raises, Incorrect and NotApplicable among it."""
+        with self._prepared() as (judge, context):
+            judge.check(self._built(), context)
+
+    def open(self) -> OpenCase:
+        """Let the judge build the case that the memory and time lanes step through."""
+        with self._prepared() as (judge, context):
+            case: OpenCase = judge.open(self._built(), context)
+            return case
+
+    def prepare(self) -> None:
+        """Let the judge make what its cases share."""
+        with self._prepared():
+            pass
+
+    def _built(self) -> object:
+        """Return the technique; raise Incorrect where it lacks a member of its contract, as the worker does."""
+        technique = self.build()
+        require_members(technique, resolve(self.protocol), self.spec.contract)
+        return technique
+
+    @contextmanager
+    def _prepared(self) -> Iterator[tuple[Workload, CaseContext]]:
+        """Give the judge, ready for a case, and the context of that case; the global seed is the case's."""
         judge: Workload = resolve(self.workload.target)()
         context = CaseContext(
-            seed=SEED, device=DEVICE, settings=self.settings, cache=self.cache, phase=PhaseClock(DEVICE)
+            seed=self.seed, device=DEVICE, settings=self.settings, cache=self.cache, phase=PhaseClock(DEVICE)
         )
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(SEED)
+            torch.manual_seed(self.seed)
             judge.prepare(context)
-            technique = self.build()
-            require_members(technique, resolve(self.protocol), self.spec.contract)
-            judge.check(technique, context)
+            yield judge, context
 
     def refusal(self) -> str:
         """Why the technique has nothing to act on here; empty where it has, or breaks in some other way."""
@@ -121,7 +145,7 @@ class Bench:
             params=self.spec.params,
             settings=self.settings,
             tuned={},
-            seed=SEED,
+            seed=self.seed,
             lane="accuracy",
             device=DEVICE,
             stage="final",

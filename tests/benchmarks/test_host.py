@@ -11,11 +11,9 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from harness.api import CaseContext, Limits, Row
-from harness.cli.progress import make_progress
-from harness.execution.session import Resources, carry_out, make_executor, planned_rows
-from harness.execution.surroundings import surroundings
+from harness.execution.session import Resources, Silent, begin
 from harness.host import Host, load_host
-from harness.plan import Plan, Selection
+from harness.plan import Selection
 from harness.results.store import Store
 from harness.suite import read_suite
 
@@ -53,16 +51,13 @@ def test_the_host_s_own_share_of_a_run(
 
     sleep_s = 0.25 if benchmark.enabled else 0.02  # where nothing is measured there is nothing to wait for
     resources = Resources(executor="inline", jobs=1, limits=Limits(time_s=60), cache=tmp_path)
-    around = surroundings(host)
 
     def run() -> tuple[float, list[Row]]:
         start = time.perf_counter()
-        plan = Plan(read_suite("toys", host), host, Selection(params={"sleep_s": sleep_s}), around.identity)
-        writer = Store(tmp_path / "store").create_run(
-            suite=plan.suite, selection={}, plugins=[], environment=around.environment, planned=planned_rows(plan)
-        )
-        executor = make_executor(host, plan, resources, "cpu")
-        info = carry_out(plan, host, executor, writer, make_progress(quiet=True))
+        selection = Selection(params={"sleep_s": sleep_s})
+        session = begin(host, read_suite("toys", host), selection, resources)
+        writer = session.start(Store(tmp_path / "store"), selection, resources)
+        info = session.carry_out(writer, Silent())
         wall = time.perf_counter() - start
         return wall, list(Store(tmp_path / "store").read(info.id).rows)
 

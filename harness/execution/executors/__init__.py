@@ -1,0 +1,1 @@
+"""Executors: where and how the units of a run are carried out."""

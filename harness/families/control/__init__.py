@@ -34,7 +34,7 @@ _WORKLOADS: Final = (
         metrics=_EMITTED,
         phases=tuple(_PHASES),
         settings=defaults_of(Settings),
-        small={"particles": 4, "populations": 4},
+        small={"particles": 5, "populations": 4},
         preload=(),
     ),
     WorkloadSpec(
@@ -46,7 +46,7 @@ _WORKLOADS: Final = (
         metrics=(*_EMITTED, "best_match", "distinct"),
         phases=tuple(_PHASES),
         settings=defaults_of(VerifierSettings, populations=100),
-        small={"particles": 4, "populations": 4},
+        small={"particles": 5, "populations": 4},
         preload=(),
     ),
 )

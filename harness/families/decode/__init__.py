@@ -37,7 +37,14 @@ _WORKLOADS: Final = (
         ),
         phases=tuple(_PHASES),
         settings=defaults_of(Settings),
-        small={"prompts": 3, "tokens": 16, "draws": 100, "timed_prompts": 1, "timed_tokens": 8},
+        small={
+            "prompts": 2,
+            "prompt_tokens": 16,
+            "tokens": 12,
+            "timed_prompts": 1,
+            "timed_tokens": 12,
+            "draws": 30,
+        },
         preload=("torch._dynamo",),
     ),
 )

@@ -58,7 +58,7 @@ class TableModel:
 
 
 class TableSession:
-    """Fulfils `harness.families.decode.contract.Session` by looking up; there is no cache to fill, but tokens to remember.
+    """Fulfils `harness.families.decode.contract.Session` by looking up. It has tokens to remember and no cache.
 
     What is handed out is a copy: who reads logits may write into them, as transformers does with a temperature.
     """

@@ -1,4 +1,4 @@
-"""The family ``quantize-activations``: linear layers whose inputs are rounded too, in models with and without outliers."""
+"""The family ``quantize-activations``: linear layers whose inputs are rounded too, with and without outliers."""
 
 from __future__ import annotations
 

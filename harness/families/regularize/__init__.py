@@ -37,7 +37,7 @@ def _regularize(
         version=1,
         metrics=_EMITTED,
         settings=defaults_of(Settings, **settings),
-        small={"epochs": 2},
+        small={"epochs": 1},
         phases=tuple(_PHASES),
         preload=("torch._dynamo",),
         requires=requires,

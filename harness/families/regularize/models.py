@@ -14,7 +14,7 @@ from harness.families.regularize.contract import Recurrent, Residual
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
-    """Dotted names of a model's slots and layers, as `harness.families.regularize.contract.RegularizeTask` explains them."""
+    """Dotted names of a model's slots and layers; `harness.families.regularize.contract` explains them."""
 
     inputs: Sequence[str] = ()
     preactivations: Sequence[str] = ()

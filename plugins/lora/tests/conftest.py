@@ -179,6 +179,7 @@ def effective() -> Callable[[nn.Module, int], Tensor]:
 
     def weight(module: nn.Module, inputs: int) -> Tensor:
         with torch.no_grad():
-            return (module(torch.eye(inputs)) - module(torch.zeros(1, inputs))).T.double()
+            unit = torch.eye(inputs, dtype=next(module.parameters()).dtype)
+            return (module(unit) - module(torch.zeros_like(unit[:1]))).T.double()
 
     return weight

@@ -3,14 +3,56 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 import torch
 from harness_nf4 import kernel
 
 HERE = Path(__file__).parent
+EMULATION = HERE / "avx512_emulated.h"
+
+
+class RequireProduct(Protocol):
+    """Raise AssertionError unless a product is that of float64, but for rounding in float32 and for ``beside``."""
+
+    def __call__(
+        self,
+        found: torch.Tensor,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        *,
+        roundings: int | None = None,
+        beside: torch.Tensor | float = 0.0,
+    ) -> None: ...
+
+
+@pytest.fixture(scope="session")
+def require_product() -> RequireProduct:
+    """Return the check of ``x @ weight.T``: sums in whatever order, fused or not, on whatever processor.
+
+    A sum of n products each of whose terms is rounded k times, one way or another, is off by k u / (1 - k u) times the
+    sum of the terms' sizes at most, u = 2^-24 (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1).
+    k is n where the order is unknown: one product and n - 1 additions. ``roundings`` is k where it is known.
+    """
+
+    def check(
+        found: torch.Tensor,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        *,
+        roundings: int | None = None,
+        beside: torch.Tensor | float = 0.0,
+    ) -> None:
+        x, weight = x.detach().double(), weight.detach().double()
+        k = 2.0**-24 * (x.shape[1] if roundings is None else roundings)
+        allowed = k / (1 - k) * (x.abs() @ weight.abs().T) + beside
+        off = (found.detach().double() - x @ weight.T).abs()
+        assert (off <= allowed).all(), f"{(off / allowed).nan_to_num(0).max():.3g} of what rounding explains"
+
+    return check
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -18,20 +60,40 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture(scope="session")
-def emulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The library with AVX-512 in plain C++, so that its path can be tested on any x86 processor."""
+def compile_emulated(header: Path, target: Path, *flags: str) -> None:
+    """Compile the library with AVX-512 in plain C++ as ``header`` says it; skip the test where there is no compiler."""
     sys.path.insert(0, str(HERE.parent))
     try:
         import build_kernel
     finally:
         sys.path.remove(str(HERE.parent))
-    target = tmp_path_factory.mktemp("emulated") / "libkernel.so"
-    header = HERE / "avx512_emulated.h"
-    problem = build_kernel.build(target, "-mavx2", "-mfma", f'-DHARNESS_EMULATED_AVX512="{header}"')
+    problem = build_kernel.build(target, *flags, "-mavx2", "-mfma", f'-DHARNESS_EMULATED_AVX512="{header}"')
     if problem:
         pytest.skip(problem)
+
+
+@pytest.fixture(scope="session")
+def emulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library with AVX-512 in plain C++, so that its path can be tested on any x86 processor."""
+    target = tmp_path_factory.mktemp("emulated") / "libkernel.so"
+    compile_emulated(EMULATION, target)
     return target
+
+
+@pytest.fixture(scope="session")
+def compile_faulty(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
+    """Return the library whose emulated AVX-512 has ``wrong`` where it should have ``right``."""
+
+    def compiled(right: str, wrong: str) -> Path:
+        folder = tmp_path_factory.mktemp("faulty")
+        text = EMULATION.read_text(encoding="utf-8")
+        assert text.count(right) == 1, f"the header has {right!r} {text.count(right)} times"
+        header, target = folder / "faulty.h", folder / "libkernel.so"
+        header.write_text(text.replace(right, wrong), encoding="utf-8")
+        compile_emulated(header, target, "-O1")  # sooner made than run
+        return target
+
+    return compiled
 
 
 @pytest.fixture(params=["portable", "avx2", "avx512", "avx512 emulated"])

@@ -7,7 +7,7 @@ from harness.families.decode.contract import Decoder, Models, Sampling
 
 
 class Technique:
-    """The common part of `harness.families.decode.contract.DecodeTechnique`: all of the target's heads, exact samples."""
+    """The common part of a `DecodeTechnique`: it keeps all of the target's heads, and its samples are exact."""
 
     kv_heads: int = 4
     longest: int = 0

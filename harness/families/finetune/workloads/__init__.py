@@ -1,0 +1,1 @@
+"""The workloads of ``finetune``, a module each, since they need different libraries."""

@@ -1,0 +1,1 @@
+"""The workloads of ``regularize``, a module for each kind of data."""

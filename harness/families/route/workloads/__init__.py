@@ -1,0 +1,1 @@
+"""The workloads of ``route``, a module each."""

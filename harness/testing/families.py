@@ -1,0 +1,350 @@
+"""The tests that every family of techniques has to pass, as a class to inherit from in the family's own tests."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar, Final, get_args
+
+import pytest
+
+from harness.api import (
+    Contract,
+    Defaults,
+    Form,
+    HarnessError,
+    Incorrect,
+    Json,
+    Knob,
+    NotApplicable,
+    Reply,
+    Suite,
+    Technique,
+    UsageError,
+    WorkloadSpec,
+    resolve,
+)
+from harness.host import Host, Registered, SpecT
+from harness.plan import install_hint, missing_requirements
+from harness.suite import has_form, read_suite
+from harness.testing.declaring import Declares, cache_folder, fail, installed, one_thread
+from harness.testing.making import cached_content, cached_files, cached_names, edited
+from harness.testing.smoke import Bench
+
+METHODS: Final = ("prepare", "evaluate", "open", "check")
+"""What the worker calls of a workload; see `harness.api.Workload`."""
+
+OTHER_SEEDS: Final = (1, 2, 3)
+"""Seeds of which at least one has to give other numbers than the first: a coarse metric may agree once by chance."""
+
+UNKNOWN: Final = "no-such-setting"
+
+
+class FamilyConformance(Declares):
+    """Inherit, name the plugin, a technique that keeps the contract and ones that break it: pytest does the rest.
+
+    .. code-block:: python
+
+        class TestFamily(harness.testing.FamilyConformance):
+            plugin = "my-family"
+            technique = "my-family/exact"
+            faults = {"my_package.faults:Wrong": "words of the reason"}
+
+    ``technique`` is the full id of an installed technique, or a target ``package.module:attribute``. ``faults`` map
+    the target of each technique with a planted fault to a part of the reason with which the gate has to refuse it;
+    they are tried on the family's first workload that can run here. Every workload runs in its small form.
+    """
+
+    technique: ClassVar[str]
+    faults: ClassVar[Mapping[str, str]] = {}
+    remakes: ClassVar[bool] = True
+    """Whether cached content is made once more in an empty folder and compared; False where that takes long."""
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Make a test of each contract, workload, suite and planted fault of the family."""
+        host = installed()
+        declared: dict[str, Mapping[str, object]] = {
+            "contract_id": _of(host.contracts, self.plugin),
+            "workload_id": _of(host.workloads, self.plugin),
+            "suite_id": _of(host.declared.suites, self.plugin),
+            "fault": dict.fromkeys(self.faults),
+        }
+        for argument, names in declared.items():
+            if argument in metafunc.fixturenames:
+                metafunc.parametrize(argument, list(names), ids=[name.rpartition("/")[2] for name in names])
+
+    @pytest.fixture
+    def contract(self, host: Host, contract_id: str) -> Contract:
+        """The declaration of one contract of the family."""
+        return host.contracts[contract_id].spec
+
+    @pytest.fixture
+    def workload(self, host: Host, workload_id: str) -> WorkloadSpec:
+        """The declaration of one workload; its test is skipped where the workload's requirements are not installed."""
+        spec = host.workloads[workload_id].spec
+        if missing := missing_requirements(spec.requires):
+            pytest.skip(install_hint(missing))
+        return spec
+
+    @pytest.fixture
+    def folder(self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """The folder that holds what workloads make once, from session to session."""
+        return cache_folder(request.config, tmp_path_factory)
+
+    @pytest.fixture
+    def bench(self, host: Host, workload: WorkloadSpec, workload_id: str, folder: Path) -> Iterator[Bench]:
+        """The technique that keeps the contract, on one workload in its small form."""
+        with one_thread():
+            yield self._bench(host, self.technique, workload_id, workload, folder)
+
+    def test_has_a_contract_and_workloads(self, host: Host) -> None:
+        """The family owns a contract, and each of them has a workload."""
+        contracts = _of(host.contracts, self.plugin)
+        if not contracts:
+            fail(f"plugin {self.plugin!r} declares no contract: implement the hook register_contracts")
+        served = {entry.spec.contract for entry in host.workloads.values()}
+        if idle := sorted(contracts.keys() - served):
+            fail(f"no workload has the contract {', '.join(idle)}: declare one by the hook register_workloads")
+
+    def test_the_contract_names_a_protocol(self, contract: Contract) -> None:
+        """What the contract says that a technique must be can be imported, and is a `typing.Protocol`."""
+        try:
+            found = resolve(contract.protocol)
+        except (ImportError, AttributeError) as error:
+            fail(f"contract {contract.id!r}: {contract.protocol} cannot be imported: {error}")
+        if not getattr(found, "_is_protocol", False):
+            fail(f"contract {contract.id!r}: {contract.protocol} is {found!r}; expected a class of typing.Protocol")
+
+    def test_the_judge_has_its_methods(self, workload: WorkloadSpec) -> None:
+        """The target is made without arguments and has the methods of `harness.api.Workload`."""
+        judge = resolve(workload.target)()
+        if missing := [name for name in METHODS if not callable(getattr(judge, name, None))]:
+            fail(f"{workload.target} lacks {', '.join(missing)} of harness.api.Workload")
+
+    def test_the_small_form_exists_and_is_valid(self, workload: WorkloadSpec) -> None:
+        """What the small form sets are settings of the workload, with values that the judge accepts."""
+        if unknown := sorted(workload.small.keys() - workload.settings.keys()):
+            fail(f"the small form of {workload.id!r} sets {', '.join(unknown)}, which the workload does not have")
+        for form, values in (("full", {}), ("small", workload.small)):
+            try:
+                _check_settings(workload, {**workload.settings, **values})
+            except UsageError as error:
+                fail(f"workload {workload.id!r} refuses its own {form} settings", str(error))
+
+    def test_wrong_settings_are_refused_by_name(self, workload: WorkloadSpec) -> None:
+        """A value that is missing, out of range or of a wrong kind raises UsageError with the setting's name."""
+        if not workload.settings:
+            return
+        if not isinstance(workload.settings, Defaults):
+            fail(f"the settings of {workload.id!r} have no ranges: make them by harness.judge.settings.defaults_of")
+        for knob in workload.settings.knobs:
+            absent = {name: value for name, value in workload.settings.items() if name != knob.name}
+            for wrong in (absent, *({**workload.settings, knob.name: value} for value in values_refused(knob))):
+                _require_refused(workload, wrong, knob.name)
+
+    def test_an_unknown_setting_is_refused_by_name(
+        self, workload: WorkloadSpec, workload_id: str, host: Host, tmp_path: Path
+    ) -> None:
+        """A suite that sets what no workload of it has is refused with the name."""
+        file = tmp_path / "unknown.toml"
+        file.write_text(
+            f'title = "unknown"\nversion = 1\ncontract = "{workload.contract}"\nbaseline = "none"\n'
+            f'workloads = ["{workload_id}"]\ntechniques = ["*"]\nseeds = 1\nmetrics = ["{workload.metrics[0]}"]\n'
+            f"[settings]\n{UNKNOWN} = 1\n"
+        )
+        with pytest.raises(UsageError) as caught:
+            read_suite(str(file), host)
+        if f"settings.{UNKNOWN}" not in str(caught.value):
+            fail(f"the setting {UNKNOWN!r} of {workload_id} is not refused by name", str(caught.value))
+
+    def test_the_gate_passes_what_keeps_the_contract(self, bench: Bench) -> None:
+        """The technique that keeps the contract passes the gate of each workload that it applies to."""
+        try:
+            bench.check()
+        except NotApplicable as reason:
+            pytest.skip(str(reason))
+        except Incorrect as error:
+            fail(f"the gate of {bench.workload_id} refuses {bench.technique}, which keeps the contract: {error}")
+
+    def test_the_gate_catches_a_planted_fault(self, fault: str, host: Host, folder: Path) -> None:
+        """A technique with a fault is `Incorrect`, for the reason that was planted."""
+        workload_id, workload = self._first_workload(host)
+        with one_thread():
+            bench = self._bench(host, fault, workload_id, workload, folder)
+            try:
+                bench.check()
+            except Incorrect as error:
+                if self.faults[fault] not in str(error):
+                    fail(f"{fault} is refused for another reason than {self.faults[fault]!r}: {error}")
+                return
+        fail(f"the gate of {workload_id} lets {fault} pass; expected Incorrect with {self.faults[fault]!r}")
+
+    def test_emits_the_declared_metrics(self, bench: Bench) -> None:
+        """A small case ends well, with exactly the metrics that the workload declares, all of them finite."""
+        reply = completed(bench)
+        found, declared = set(reply.metrics), set(bench.workload.metrics)
+        if found != declared:
+            fail(
+                f"{bench.workload_id} emits {sorted(found - declared)} without declaring them, "
+                f"and declares {sorted(declared - found)} without emitting them"
+            )
+        if bad := [name for name, value in reply.metrics.items() if not math.isfinite(value)]:
+            fail(f"{bench.workload_id} emits {', '.join(bad)} as no finite number")
+
+    def test_opens_the_declared_phases(self, bench: Bench, host: Host) -> None:
+        """An opened case has exactly the declared phases, which run, and figures that are declared metrics of time."""
+        case = bench.open()
+        if tuple(case.phases) != tuple(bench.workload.phases):
+            fail(f"{bench.workload_id} opens {list(case.phases)}; declared are {list(bench.workload.phases)}, in order")
+        for name, phase in {**case.phases, **case.probes}.items():
+            if phase.samples < 1:
+                fail(f"{name} of {bench.workload_id} has {phase.samples} samples a call; expected at least 1")
+            phase.run()
+        if case.figures is None:
+            return
+        figures = case.figures({name: [0.01, 0.02] for name in (*case.phases, *case.probes)})
+        timed = {name for name, metric in host.metrics.items() if metric.lane == "time"}
+        if unknown := sorted(figures.keys() - timed):
+            fail(f"{bench.workload_id} figures {', '.join(unknown)}: declare a metric of the lane 'time' for each")
+
+    def test_follows_the_seed(self, bench: Bench) -> None:
+        """The same seed gives the same numbers, to the last bit, and another seed gives others."""
+        first, again = completed(bench), completed(bench)
+        if _numbers(first) != _numbers(again):
+            fail(f"{bench.workload_id} gives other numbers for the same seed: draw from harness.judge.seeds.generator")
+        others = (completed(replace(bench, seed=seed)) for seed in OTHER_SEEDS)
+        if all(_numbers(other) == _numbers(first) for other in others):
+            fail(f"{bench.workload_id} gives the same numbers for every seed: nothing is drawn from the case's seed")
+
+    def test_a_second_preparation_makes_nothing_anew(self, bench: Bench) -> None:
+        """Preparing again leaves the cache as it is, and in an empty folder comes to the same content."""
+        bench.prepare()
+        before = cached_files(bench.cache)
+        bench.prepare()
+        after = cached_files(bench.cache)  # other tests may add files of their own meanwhile
+        if any(after.get(name) != file for name, file in before.items()):
+            fail(f"{bench.workload_id} changes the cache when it is prepared again: make content by load_or_make")
+
+    def test_cached_content_can_be_made_again(self, bench: Bench, tmp_path: Path) -> None:
+        """What is kept in the cache depends on its name alone: made twice, it is the same to the last bit."""
+        names = cached_names(bench, tmp_path / "names")
+        if not names or not self.remakes:
+            return
+        bench.prepare()
+        replace(bench, cache=tmp_path / "anew").prepare()
+        anew = cached_content(tmp_path / "anew", [*cached_files(tmp_path / "anew")])
+        kept = cached_content(bench.cache, [*anew])
+        if differing := [name for name, digest in anew.items() if kept.get(name, digest) != digest]:
+            fail(f"{bench.workload_id} makes {', '.join(differing)} anew with other content under the same name")
+
+    def test_an_edit_renames_cached_content(self, bench: Bench, tmp_path: Path) -> None:
+        """The name of cached content changes with each source module that makes it."""
+        names = cached_names(bench, tmp_path / "names")
+        sources: list[str] = []
+        with edited("", sources):
+            cached_names(bench, tmp_path / "sources")
+        if names and not sources:
+            fail(f"{bench.workload_id} caches {', '.join(names)}, whatever made it: name it by sources_of(...)")
+        for module in dict.fromkeys(sources):
+            with edited(module):
+                if cached_names(bench, tmp_path / module) == names:
+                    fail(f"an edit of {module} leaves the names {', '.join(names)} of cached content as they are")
+
+    def test_the_suite_can_be_read(self, suite_id: str, host: Host) -> None:
+        """Every form of the suite is well-formed, and all that it names exists."""
+        for form in get_args(Form):
+            if not has_form(suite_id, host, form):
+                continue
+            try:
+                suite = read_suite(suite_id, host, form=form)
+            except HarnessError as error:
+                fail(f"the {form} form of suite {suite_id!r} cannot be read", str(error))
+            _require_resolved(suite, host)
+
+    def _first_workload(self, host: Host) -> tuple[str, WorkloadSpec]:
+        for workload_id, entry in _of(host.workloads, self.plugin).items():
+            if not missing_requirements(entry.requires):
+                return workload_id, entry
+        return pytest.skip("no workload of the family can run here")
+
+    def _bench(self, host: Host, technique: str, workload_id: str, workload: WorkloadSpec, folder: Path) -> Bench:
+        return Bench(
+            technique=technique,
+            spec=_technique(host, technique, workload.contract),
+            workload_id=workload_id,
+            workload=workload,
+            settings={**workload.settings, **workload.small},
+            cache=folder,
+            protocol=host.contracts[workload.contract].spec.protocol,
+        )
+
+
+def values_refused(knob: Knob) -> list[Json]:
+    """Return values that a setting must not take: of a wrong kind, and beyond each of its bounds."""
+    wrong: list[Json] = [None, [knob.default], True]
+    if knob.kind == "text":
+        return [*wrong, 1, *(["no such choice"] if knob.choices else [])]
+    wrong += ["a text", math.nan, math.inf]
+    if knob.kind == "whole number":
+        wrong.append(0.5 + (knob.least or 0))
+    wrong += [bound - 1 for bound in (knob.least,) if bound is not None]
+    wrong += [bound + 1 for bound in (knob.most,) if bound is not None]
+    wrong += [bound for bound in (knob.above, knob.below) if bound is not None]
+    return wrong
+
+
+def completed(bench: Bench) -> Reply:
+    """Return the reply of a case that ended well; skip or fail the test with the reason otherwise."""
+    reply = bench.run()
+    if reply.status in ("skipped", "unavailable"):
+        pytest.skip(reply.reason)
+    if reply.status != "ok":
+        fail(f"{bench.technique} on {bench.workload_id} ended as {reply.status}: {reply.reason}", reply.detail)
+    return reply
+
+
+def _technique(host: Host, name: str, contract: str) -> Technique:
+    """Return an installed technique by its full id, or one made of a target."""
+    if "/" in name:
+        return host.techniques[host.resolve("techniques", name)].spec
+    return Technique(id="planted", contract=contract, target=name, summary="of a family's tests")
+
+
+def _of(declared: Mapping[str, Registered[SpecT]], plugin: str) -> dict[str, SpecT]:
+    """Return what a plugin declared of one kind, by full id."""
+    return {full: entry.spec for full, entry in declared.items() if entry.plugin == plugin}
+
+
+def _numbers(reply: Reply) -> tuple[object, object]:
+    return dict(reply.metrics), {name: list(values) for name, values in reply.series.items()}
+
+
+def _check_settings(workload: WorkloadSpec, values: Mapping[str, Json]) -> None:
+    judge = resolve(workload.target)()
+    if workload.settings and not hasattr(judge, "check_settings"):
+        fail(f"{workload.target} lacks check_settings: read them there by harness.judge.settings.read_settings")
+    if workload.settings:
+        judge.check_settings(values)
+
+
+def _require_refused(workload: WorkloadSpec, values: Mapping[str, Json], name: str) -> None:
+    given = f"{name} = {values[name]!r}" if name in values else f"no {name}"
+    try:
+        _check_settings(workload, values)
+    except UsageError as error:
+        if name not in str(error):
+            fail(f"{workload.id!r} with {given} is refused without the setting's name", str(error))
+        return
+    except Exception as error:
+        raise AssertionError(f"{workload.id!r} with {given}: expected UsageError, not {error!r}") from error
+    fail(f"workload {workload.id!r} takes {given}; expected UsageError")
+
+
+def _require_resolved(suite: Suite, host: Host) -> None:
+    costs: tuple[str, ...] = getattr(suite, "costs", ())
+    if suite.contract not in host.contracts:
+        fail(f"suite {suite.id!r} has contract {suite.contract!r}, which no plugin declares")
+    if unknown := [name for name in (*suite.metrics, *suite.margins, *costs) if name not in host.metrics]:
+        fail(f"suite {suite.id!r} names {', '.join(unknown)}, which is no metric")
