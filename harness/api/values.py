@@ -93,15 +93,21 @@ def whole_number(name: str, value: object, *, least: int = 1, most: int | None =
 
 
 def number(
-    name: str, value: object, *, least: float = -math.inf, below: float = math.inf, above: float = -math.inf
+    name: str,
+    value: object,
+    *,
+    least: float = -math.inf,
+    most: float = math.inf,
+    above: float = -math.inf,
+    below: float = math.inf,
 ) -> float:
-    """Return ``value`` as a float if it is finite, at least ``least``, above ``above`` and below ``below``.
+    """Return ``value`` as a float if it is finite and within its bounds; raise UsageError otherwise.
 
-    Raises UsageError otherwise.
+    ``least`` and ``most`` are bounds that the value may equal, ``above`` and ``below`` bounds that it may not.
     """
     right = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not right or not (least <= value < below and value > above):  # type: ignore[operator]  # checked just before
-        bounds = (("at least", least), ("more than", above), ("less than", below))
+    if not right or not (least <= value <= most and above < value < below):  # type: ignore[operator]  # just checked
+        bounds = (("at least", least), ("more than", above), ("at most", most), ("less than", below))
         words = [f"{text} {bound:g}" for text, bound in bounds if math.isfinite(bound)]
         raise UsageError(f"{name} = {value!r}: expected {', '.join(['a finite number', *words])}")
     return float(value)  # type: ignore[arg-type]  # checked above

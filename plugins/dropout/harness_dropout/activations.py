@@ -8,9 +8,9 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from harness.api import NotApplicable
+from harness.api import NotApplicable, number
 from harness.families.regularize.contract import RegularizeTask, RegularizeTechnique
-from harness_dropout.base import drop_rate, number_within
+from harness_dropout.base import drop_rate, limit
 from harness_dropout.noise import Layered, Noise, normal
 
 _SELU_ALPHA: Final = 1.6732632423543772848170429916717
@@ -67,7 +67,7 @@ class Dropout(Layered):
     def __init__(self, rate: float = 0.5, input_ratio: float = 0.4) -> None:
         super().__init__()
         self.rate = drop_rate("rate", rate)
-        self.input_ratio = number_within("input_ratio", input_ratio, 0.0, 1.0)
+        self.input_ratio = number("input_ratio", input_ratio, least=0, most=1)
 
     def neutral(self) -> RegularizeTechnique | None:
         """At rate 0."""
@@ -151,8 +151,8 @@ class Standout(Layered):
 
     def __init__(self, alpha: float = 1.0, beta: float = 0.0) -> None:
         super().__init__()
-        self.alpha = number_within("alpha", alpha, -math.inf, math.inf)
-        self.beta = number_within("beta", beta, -math.inf, math.inf)
+        self.alpha = number("alpha", alpha)
+        self.beta = limit("beta", beta)
 
     def neutral(self) -> RegularizeTechnique | None:
         """With a keep probability of one."""
@@ -217,7 +217,7 @@ class ImportanceWeighted(Dropout):
 
     def __init__(self, rate: float = 0.5, spread: float = 0.9, input_ratio: float = 0.4) -> None:
         super().__init__(rate, input_ratio)
-        self.spread = number_within("spread", spread, 0.0, 1.0, open_end=True)
+        self.spread = number("spread", spread, least=0, below=1)
 
     def attach(self, model: nn.Module, task: RegularizeTask) -> nn.Module:
         """Put a layer into each slot, one that weighs units where they are the last dimension."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
-from harness.api import NotApplicable, UsageError
+from harness.api import NotApplicable, number
 from harness.families.regularize.contract import (
     Forward,
     RegularizeTask,
@@ -76,25 +77,17 @@ class Regularizer:
         return predict_once(model, inputs, forward)
 
 
-def number_within(name: str, value: float, low: float, high: float, *, open_end: bool = False) -> float:
-    """Return the value if it lies in [low, high], or [low, high) with ``open_end``; raise UsageError otherwise."""
-    inside = isinstance(value, int | float) and not isinstance(value, bool)
-    if inside and low <= value and (value < high if open_end else value <= high):
-        return value
-    closing = ")" if open_end else "]"
-    raise UsageError(f"{name} {value!r}: expected a number in [{low:g}, {high:g}{closing}")
-
-
 def drop_rate(name: str, value: float) -> float:
-    """Return the value if it is a probability of dropping below 1; raise UsageError otherwise."""
-    return number_within(name, value, 0.0, 1.0, open_end=True)
+    """Return ``value`` if it is a probability of dropping, below 1; raise UsageError otherwise."""
+    return number(name, value, least=0, below=1)
 
 
-def whole_number(name: str, value: int, low: int) -> int:
-    """Return the value if it is an integer of at least ``low``; raise UsageError otherwise."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise UsageError(f"{name} {value!r}: expected a whole number of at least {low}")
-    return value
+def limit(name: str, value: float, *, least: float = -math.inf) -> float:
+    """Return ``value`` if it is infinity, which limits nothing, or a number of at least ``least``.
+
+    Raises UsageError otherwise.
+    """
+    return value if value == math.inf else number(name, value, least=least)
 
 
 def named_linears(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Linear]:

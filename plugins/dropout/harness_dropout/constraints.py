@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.api import NotApplicable
+from harness.api import NotApplicable, whole_number
 from harness.families.regularize.contract import RegularizeTask, RegularizeTechnique
 from harness_dropout.activations import Dropout
-from harness_dropout.base import Regularizer, number_within, whole_number
+from harness_dropout.base import Regularizer, limit
 from harness_dropout.noise import Layered
 
 
@@ -56,7 +56,7 @@ class MaxNorm(Regularizer):
 
     def __init__(self, bound: float = 1.0) -> None:
         super().__init__()
-        self.bound = number_within("bound", bound, 0.0, math.inf)
+        self.bound = limit("bound", bound, least=0)
         self._norms = NormBound(bound)
 
     @property
@@ -88,7 +88,7 @@ class DropoutMaxNorm(Dropout):
 
     def __init__(self, rate: float = 0.5, bound: float = 1.0, input_ratio: float = 0.4) -> None:
         super().__init__(rate, input_ratio)
-        self.bound = number_within("bound", bound, 0.0, math.inf)
+        self.bound = limit("bound", bound, least=0)
         self._norms = NormBound(bound)
 
     @property
@@ -146,7 +146,7 @@ class GhostBatchNorm(Layered):
 
     def __init__(self, size: int = 10) -> None:
         super().__init__()
-        self.size = whole_number("size", size, 2)
+        self.size = whole_number("size", size, least=2)
 
     def attach(self, model: nn.Module, task: RegularizeTask) -> nn.Module:
         """Put a norm into each slot before an activation."""
@@ -176,7 +176,7 @@ class EarlyStopping(Regularizer):
 
     def __init__(self, patience: int = 4) -> None:
         super().__init__()
-        self.patience = whole_number("patience", patience, 1)
+        self.patience = whole_number("patience", patience)
         self._best = math.inf
         self._best_epoch = -1
         self._state: dict[str, Any] = {}

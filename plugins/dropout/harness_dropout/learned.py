@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from harness.api import number
 from harness.families.regularize.contract import Forward, RegularizeTask
-from harness_dropout.base import named_linears, number_within
+from harness_dropout.base import named_linears
 from harness_dropout.noise import Layered, Noise, normal
 
 
@@ -80,8 +81,8 @@ class Variational(_Learned):
 
     def __init__(self, rate: float = 0.3, kl: float = 0.1) -> None:
         super().__init__()
-        self.rate = number_within("rate", rate, 1e-6, 0.5)
-        self.kl = number_within("kl", kl, 0.0, math.inf, open_end=True)
+        self.rate = number("rate", rate, least=1e-6, most=0.5)
+        self.kl = number("kl", kl, least=0)
 
     def attach(self, model: nn.Module, task: RegularizeTask) -> nn.Module:
         """Replace every linear, that of the output included."""
@@ -148,11 +149,11 @@ class Concrete(_Learned):
         self, rate: float = 0.2, length: float = 0.1, kl: float = 1.0, temperature: float = 0.1, speed: float = 10.0
     ) -> None:
         super().__init__()
-        self.rate = number_within("rate", rate, 1e-6, 1 - 1e-6)
-        self.length = number_within("length", length, 0.0, math.inf, open_end=True)
-        self.kl = number_within("kl", kl, 0.0, math.inf, open_end=True)
-        self.temperature = number_within("temperature", temperature, 1e-3, math.inf, open_end=True)
-        self.speed = number_within("speed", speed, 0.0, math.inf, open_end=True)
+        self.rate = number("rate", rate, least=1e-6, most=1 - 1e-6)
+        self.length = number("length", length, least=0)
+        self.kl = number("kl", kl, least=0)
+        self.temperature = number("temperature", temperature, least=1e-3)
+        self.speed = number("speed", speed, least=0)
 
     def attach(self, model: nn.Module, task: RegularizeTask) -> nn.Module:
         """Wrap every linear, that of the output included."""

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from harness.api import NotApplicable
+from harness.api import NotApplicable, whole_number
 from harness.families.regularize.contract import RegularizeTask, RegularizeTechnique
-from harness_dropout.base import drop_rate, whole_number
+from harness_dropout.base import drop_rate
 from harness_dropout.noise import Layered, Noise
 
 
@@ -86,7 +86,7 @@ class DropBlock(_OnMaps):
 
     def __init__(self, rate: float = 0.1, block: int = 7) -> None:
         super().__init__(rate)
-        self.block = whole_number("block", block, 1)
+        self.block = whole_number("block", block)
         self._steps = 1
 
     def neutral(self) -> RegularizeTechnique | None:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from harness.api import number, whole_number
 from harness.families.regularize.contract import Forward, RegularizeTask, RegularizeTechnique, predict_once
 from harness_dropout.activations import Dropout
-from harness_dropout.base import number_within, whole_number
 
 
 def symmetric_divergence(first: Tensor, second: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ class RDrop(Dropout):
 
     def __init__(self, alpha: float = 1.0, rate: float = 0.5, input_ratio: float = 0.4) -> None:
         super().__init__(rate, input_ratio)
-        self.alpha = number_within("alpha", alpha, 0.0, math.inf, open_end=True)
+        self.alpha = number("alpha", alpha, least=0)
 
     def neutral(self) -> RegularizeTechnique | None:
         """None: without dropout the passes are equal, and the loss still counts twice."""
@@ -50,7 +50,7 @@ class MonteCarlo(Dropout):
 
     def __init__(self, rate: float = 0.5, passes: int = 50, input_ratio: float = 0.4) -> None:
         super().__init__(rate, input_ratio)
-        self.passes = whole_number("passes", passes, 1)
+        self.passes = whole_number("passes", passes)
         self._draw = torch.Generator()
 
     def attach(self, model: nn.Module, task: RegularizeTask) -> nn.Module:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from harness.api import NotApplicable
+from harness.api import NotApplicable, number
 from harness.families.regularize.contract import Forward, RegularizeTask, RegularizeTechnique, all_parameters
-from harness_dropout.base import Regularizer, number_within, weights
+from harness_dropout.base import Regularizer, weights
 
 
 class _Strength(Regularizer):
@@ -20,7 +20,7 @@ class _Strength(Regularizer):
 
     def __init__(self, strength: float, high: float = math.inf) -> None:
         super().__init__()
-        self.strength = number_within("strength", strength, 0.0, high, open_end=True)
+        self.strength = number("strength", strength, least=0, below=high)
 
     @property
     def acted(self) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from harness.api import NotApplicable
+from harness.api import NotApplicable, number
 from harness.families.regularize.contract import RegularizeTask, RegularizeTechnique
-from harness_dropout.base import drop_rate, number_within
+from harness_dropout.base import drop_rate
 from harness_dropout.noise import Layered, Noise
 
 
@@ -96,7 +96,7 @@ class Zoneout(_Recurrent):
 
     def __init__(self, rate: float = 0.5, hidden_ratio: float = 0.1) -> None:
         super().__init__(rate)
-        self.hidden_ratio = number_within("hidden_ratio", hidden_ratio, 0.0, 1.0)
+        self.hidden_ratio = number("hidden_ratio", hidden_ratio, least=0, most=1)
 
     def enter(self, model: nn.Module, name: str, draw: torch.Generator) -> None:
         """Carry both states over with their own rate."""

@@ -6,9 +6,9 @@ import math
 
 from torch import nn
 
+from harness.api import number
 from harness.families.regularize.contract import RegularizeTask, RegularizeTechnique
 from harness_dropout.activations import Dropout
-from harness_dropout.base import number_within
 
 
 class Scheduled(Dropout):
@@ -50,7 +50,7 @@ class Early(Scheduled):
 
     def __init__(self, rate: float = 0.5, input_ratio: float = 0.4, part: float = 0.5) -> None:
         super().__init__(rate, input_ratio)
-        self.part = number_within("part", part, 0.0, 1.0)
+        self.part = number("part", part, least=0, most=1)
 
     def share(self, progress: float) -> float:
         """Falling to 0 at ``part``."""
@@ -62,7 +62,7 @@ class Late(Scheduled):
 
     def __init__(self, rate: float = 0.5, input_ratio: float = 0.4, part: float = 0.25) -> None:
         super().__init__(rate, input_ratio)
-        self.part = number_within("part", part, 0.0, 1.0)
+        self.part = number("part", part, least=0, most=1)
 
     def share(self, progress: float) -> float:
         """0 before ``part``, then 1."""
@@ -77,7 +77,7 @@ class Curriculum(Scheduled):
 
     def __init__(self, rate: float = 0.5, input_ratio: float = 0.4, gamma: float = 10.0) -> None:
         super().__init__(rate, input_ratio)
-        self.gamma = number_within("gamma", gamma, 0.0, math.inf)
+        self.gamma = number("gamma", gamma, least=0)
 
     def share(self, progress: float) -> float:
         """Rising from 0 towards 1."""

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from harness.api import UsageError
+from harness.api import number, one_of, whole_number
 from harness.families.regularize.contract import RegularizeTask, RegularizeTechnique
-from harness_dropout.base import drop_rate, named_linears, number_within, whole_number
+from harness_dropout.base import drop_rate, named_linears
 from harness_dropout.noise import Layered, Noise
 
 _INFERENCES: Final = ("moments", "mean")
@@ -73,10 +73,8 @@ class DropConnect(Layered):
     def __init__(self, rate: float = 0.5, masks: int = 5, inference: str = "moments") -> None:
         super().__init__()
         self.rate = drop_rate("rate", rate)
-        self.masks = whole_number("masks", masks, 0)
-        if inference not in _INFERENCES:
-            raise UsageError(f"inference {inference!r}: expected {' or '.join(_INFERENCES)}")
-        self.inference = inference
+        self.masks = whole_number("masks", masks, least=0)
+        self.inference = one_of("inference", inference, _INFERENCES)
         self.mean_preserving = inference == "mean"
 
     def neutral(self) -> RegularizeTechnique | None:
@@ -123,12 +121,9 @@ class WeightCompander(Layered):
 
     def __init__(self, headroom: float = 1.5, slope: float = 1.0) -> None:
         super().__init__()
-        if number_within("headroom", headroom, 1.0, math.inf, open_end=True) == 1:
-            raise UsageError("headroom 1: expected more, or the largest weight would start at infinity")
-        if number_within("slope", slope, 0.0, math.inf, open_end=True) == 0:
-            raise UsageError("slope 0: expected more, or the weights could not move")
-        self.headroom = headroom
-        self.slope = slope
+        # at a headroom of 1 the largest weight would start at infinity, at a slope of 0 no weight could move
+        self.headroom = number("headroom", headroom, above=1)
+        self.slope = number("slope", slope, above=0)
 
     def attach(self, model: nn.Module, task: RegularizeTask) -> nn.Module:
         """Replace every linear, that of the output included."""

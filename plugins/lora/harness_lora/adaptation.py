@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from harness.api import NotApplicable, UsageError
+from harness.api import NotApplicable
 from harness.families.finetune.contract import FinetuneTask
 
 
@@ -71,27 +70,6 @@ def linears(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Linear]:
     if not found:
         raise NotApplicable("the model has no linear layer to adapt")
     return found
-
-
-def whole(name: str, value: int) -> int:
-    """Return the value of a parameter of that name; raise UsageError where it is no positive integer."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise UsageError(f"{name} {value!r}: expected a positive integer, like 4")
-    return value
-
-
-def at_least(least: float, name: str, value: float) -> float:
-    """Return the value of a parameter of that name; raise UsageError where it is less or no finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < math.inf:
-        raise UsageError(f"{name} {value!r}: expected a number of at least {least:g}")
-    return value
-
-
-def positive(name: str, value: float) -> float:
-    """Return the value of a parameter of that name; raise UsageError where it is no positive, finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise UsageError(f"{name} {value!r}: expected a positive number")
-    return value
 
 
 def require_full_rank(modules: dict[str, nn.Linear], rank: int) -> None:

@@ -9,10 +9,10 @@ import torch
 from peft import EvaConfig, LoraConfig, get_eva_state_dict
 from torch import Tensor, nn
 
-from harness.api import NotApplicable
+from harness.api import NotApplicable, number
 from harness.families.finetune.contract import FinetuneTask
 from harness.judge.training import Batch
-from harness_lora.adaptation import at_least, linears
+from harness_lora.adaptation import linears
 from harness_lora.injection import exactly, tuner_layers
 from harness_lora.lora import Lora, factors
 
@@ -30,7 +30,7 @@ class Eva(Lora):
 
     def __init__(self, *, rank: int, alpha: float, rho: float) -> None:
         super().__init__(rank=rank, alpha=alpha)
-        self.rho = at_least(1, "rho", rho)
+        self.rho = number("rho", rho, least=1)
 
     def insert(self, model: nn.Module, task: FinetuneTask) -> None:
         """Find the directions, give every layer its rank and inject LoRA of these ranks."""

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from harness.api import NotApplicable
+from harness.api import NotApplicable, whole_number
 from harness.families.finetune.contract import FinetuneTask
-from harness_lora.adaptation import Adaptation, whole
+from harness_lora.adaptation import Adaptation
 
 NAME = "houlsby"
 """The child of a block that its adapter becomes."""
@@ -43,7 +43,7 @@ class Houlsby(Adaptation):
 
     def __init__(self, *, bottleneck: int) -> None:
         super().__init__()
-        self.bottleneck = whole("bottleneck", bottleneck)
+        self.bottleneck = whole_number("bottleneck", bottleneck)
 
     def insert(self, model: nn.Module, task: FinetuneTask) -> None:
         """Let an adapter follow every block; NotApplicable where the task names none."""

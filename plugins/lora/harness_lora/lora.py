@@ -11,9 +11,9 @@ from peft import LoraConfig
 from peft.tuners.lora import Linear as LoraLinear
 from torch import nn
 
-from harness.api import UsageError
+from harness.api import UsageError, number, whole_number
 from harness.families.finetune.contract import FinetuneTask
-from harness_lora.adaptation import linears, positive, require_full_rank, whole
+from harness_lora.adaptation import linears, require_full_rank
 from harness_lora.injection import ADAPTER, Injected, exactly, inject, tuner_layers
 
 Start = Callable[[LoraLinear, torch.Generator], None]
@@ -37,8 +37,8 @@ class Lora(Injected):
         by_svd: bool = False,
     ) -> None:
         super().__init__()
-        self.rank = whole("rank", rank)
-        self.alpha = positive("alpha", alpha)
+        self.rank = whole_number("rank", rank)
+        self.alpha = number("alpha", alpha, above=0)
         self._options = dict(options or {})
         self._start = start
         self._by_svd = by_svd
@@ -104,7 +104,7 @@ def orthogonal(*, rank: int, alpha: float) -> Lora:
 
     A lies in the span of the odd rows of a random orthogonal r x r matrix, B in that of the even ones.
     """
-    if whole("rank", rank) % 2:
+    if whole_number("rank", rank) % 2:
         raise UsageError(f"rank {rank}: orthogonal initialisation needs an even rank, like {rank + 1}")
     return Lora(rank=rank, alpha=alpha, options={"init_lora_weights": "orthogonal"})
 
@@ -154,7 +154,7 @@ class LoraPlus(Lora):
 
     def __init__(self, *, rank: int, alpha: float, ratio: float) -> None:
         super().__init__(rank=rank, alpha=alpha)
-        self.ratio = positive("ratio", ratio)
+        self.ratio = number("ratio", ratio, above=0)
 
     def parameter_groups(self, model: nn.Module, lr: float) -> list[dict[str, Any]]:
         """Two groups: A at ``lr``, B at ``ratio * lr``."""

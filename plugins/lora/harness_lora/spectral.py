@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from harness.api import number, whole_number
 from harness.families.finetune.contract import FinetuneTask
-from harness_lora.adaptation import Adaptation, linears, positive, whole
+from harness_lora.adaptation import Adaptation, linears
 
 
 class Rescaled(nn.Module):
@@ -56,7 +57,7 @@ class Spectral(Adaptation):
 
     def __init__(self, *, rank: int) -> None:
         super().__init__()
-        self.rank = whole("rank", rank)
+        self.rank = whole_number("rank", rank)
 
     @abstractmethod
     def rescale(self, linear: nn.Linear) -> Rescaled:
@@ -98,7 +99,7 @@ class LoLDU(Spectral):
 
     def __init__(self, *, rank: int, alpha: float) -> None:
         super().__init__(rank=rank)
-        self.alpha = positive("alpha", alpha)
+        self.alpha = number("alpha", alpha, above=0)
 
     def rescale(self, linear: nn.Linear) -> Rescaled:
         """The first r pivots of the weight."""

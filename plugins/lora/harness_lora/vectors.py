@@ -8,9 +8,9 @@ import torch
 from peft import IA3Config, MissConfig, VeraConfig
 from torch import nn
 
-from harness.api import NotApplicable
+from harness.api import NotApplicable, number, whole_number
 from harness.families.finetune.contract import FinetuneTask
-from harness_lora.adaptation import linears, positive, whole
+from harness_lora.adaptation import linears
 from harness_lora.injection import Injected, exactly, inject
 
 KEYS_AND_VALUES: Final = frozenset({"k", "v", "k_proj", "v_proj", "key", "value", "key_proj", "value_proj"})
@@ -40,8 +40,8 @@ class Vera(Injected):
 
     def __init__(self, *, rank: int, d_initial: float) -> None:
         super().__init__()
-        self.rank = whole("rank", rank)
-        self.d_initial = positive("d_initial", d_initial)
+        self.rank = whole_number("rank", rank)
+        self.d_initial = number("d_initial", d_initial, above=0)
 
     def insert(self, model: nn.Module, task: FinetuneTask) -> None:
         """Put the vectors beside every linear of the backbone."""
@@ -62,7 +62,7 @@ class Miss(Injected):
 
     def __init__(self, *, rank: int) -> None:
         super().__init__()
-        self.rank = whole("rank", rank)
+        self.rank = whole_number("rank", rank)
 
     def insert(self, model: nn.Module, task: FinetuneTask) -> None:
         """Put the shared block beside every linear of the backbone."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from harness.api import whole_number
 from harness.families.route.contract import Layout, Router, RouteTask, Sparse, Tokens
 from harness_moe.base import Gate, Technique, assignments, capacity
 
@@ -19,7 +20,7 @@ class ExpertChoice(Technique):
     causal = False
 
     def __init__(self, k: int = 2) -> None:
-        self.k = k
+        self.k = whole_number("k", k)
 
     def router(self, task: RouteTask, layout: Layout) -> Router:
         """Scores, read by column."""
@@ -50,7 +51,7 @@ class Sinkhorn(Technique):
     weights = (0.0, 1.0)
 
     def __init__(self, iterations: int = 8) -> None:
-        self.iterations = iterations
+        self.iterations = whole_number("iterations", iterations)
 
     def router(self, task: RouteTask, layout: Layout) -> Router:
         """One that balances a batch."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from harness.api import whole_number
 from harness.families.route.contract import Layout, Router, RouteTask, Sparse
 
 
@@ -22,9 +23,7 @@ class Technique:
 
     def layout(self, task: RouteTask) -> Layout:
         """As many experts as the task has, of a width at which ``k`` cost what the task allows for a token."""
-        if self.k > task.experts:
-            raise ValueError(f"k {self.k}: there are only {task.experts} experts")
-        return task.at_equal_cost(self.k)
+        return task.at_equal_cost(whole_number("k", self.k, most=task.experts))
 
 
 class Gate(Router):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.api import NotApplicable
+from harness.api import NotApplicable, number, whole_number
 from harness.families.route.contract import Layout, Router, RouteTask, Sparse, Tokens
 from harness_moe.base import Gate, Technique, assignments, balance_loss, capacity, shares
 
@@ -20,8 +20,8 @@ class Switch(Technique):
     equivariant = False
 
     def __init__(self, capacity: float = 1.25, alpha: float = 0.01) -> None:
-        self.capacity = capacity
-        self.alpha = alpha
+        self.capacity = number("capacity", capacity, above=0)
+        self.alpha = number("alpha", alpha, least=0)
 
     def router(self, task: RouteTask, layout: Layout) -> Router:
         """Top-1."""
@@ -58,8 +58,8 @@ class GShard(Technique):
     k = 2
 
     def __init__(self, capacity: float = 1.25, alpha: float = 0.01) -> None:
-        self.capacity = capacity
-        self.alpha = alpha
+        self.capacity = number("capacity", capacity, above=0)
+        self.alpha = number("alpha", alpha, least=0)
 
     def router(self, task: RouteTask, layout: Layout) -> Router:
         """Top-2."""
@@ -105,12 +105,10 @@ class WideNet(Technique):
     equivariant = False
 
     def __init__(self, experts: int = 4, k: int = 2, capacity: float = 1.2, alpha: float = 0.01) -> None:
-        if not 1 <= k <= experts:
-            raise ValueError(f"k {k}: expected 1 to {experts}, the number of experts")
-        self.experts = experts
-        self.k = k
-        self.capacity = capacity
-        self.alpha = alpha
+        self.experts = whole_number("experts", experts)
+        self.k = whole_number("k", k, most=self.experts)
+        self.capacity = number("capacity", capacity, above=0)
+        self.alpha = number("alpha", alpha, least=0)
 
     def layout(self, task: RouteTask) -> Layout:
         """Shared. Raises NotApplicable where the model has a single routed layer."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from harness.api import whole_number
 from harness.families.route.contract import Layout, Router, RouteTask, Sparse, Tokens
 from harness_moe.base import Technique, assignments
 
@@ -15,7 +16,7 @@ class Hash(Technique):
     learned = False
 
     def __init__(self, k: int = 2) -> None:
-        self.k = k
+        self.k = whole_number("k", k)
 
     def router(self, task: RouteTask, layout: Layout) -> Router:
         """A table, drawn at random."""
@@ -44,7 +45,7 @@ class Random(Technique):
     equivariant = False
 
     def __init__(self, k: int = 2) -> None:
-        self.k = k
+        self.k = whole_number("k", k)
 
     def router(self, task: RouteTask, layout: Layout) -> Router:  # noqa: ARG002
         """One that draws."""

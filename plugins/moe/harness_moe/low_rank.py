@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.api import number, whole_number
 from harness.families.route.contract import Layout, Router, RouteTask, Sparse, Tokens
 from harness_moe.base import Gate, Technique, assignments, balance_loss, shares
 
@@ -16,9 +17,9 @@ class MoLE(Technique):
     weights = (0.0, 1.0)
 
     def __init__(self, experts: int = 3, rank: int = 8, alpha: float = 0.01) -> None:
-        self.experts = experts
-        self.rank = rank
-        self.alpha = alpha
+        self.experts = whole_number("experts", experts)
+        self.rank = whole_number("rank", rank)
+        self.alpha = number("alpha", alpha, least=0)
 
     def layout(self, task: RouteTask) -> Layout:
         """Low-rank changes of a network as wide as the dense one of equal cost."""

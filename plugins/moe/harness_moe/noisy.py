@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from harness.api import number, whole_number
 from harness.families.route.contract import Layout, Router, RouteTask, Sparse, Tokens
 from harness_moe.base import Gate, Technique, assignments
 
@@ -18,14 +19,13 @@ class NoisyTopK(Technique):
     """
 
     def __init__(self, k: int = 2, importance: float = 0.1, load: float = 0.1) -> None:
-        self.k = k
-        self.importance = importance
-        self.load = load
+        self.k = whole_number("k", k)
+        self.importance = number("importance", importance, least=0)
+        self.load = number("load", load, least=0)
 
     def layout(self, task: RouteTask) -> Layout:
         """At least one expert must be left over, as the estimate of loads compares with the next best."""
-        if self.k >= task.experts:
-            raise ValueError(f"k {self.k}: expected fewer than the {task.experts} experts")
+        whole_number("k", self.k, most=task.experts - 1)
         return super().layout(task)
 
     def router(self, task: RouteTask, layout: Layout) -> Router:

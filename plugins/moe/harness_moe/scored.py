@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from harness.api import number, one_of, whole_number
 from harness.families.route.contract import Layout, Router, RouteTask, Sparse, Tokens
 from harness_moe.base import Gate, Technique, assignments, balance_loss, shares, z_loss
 
@@ -20,13 +21,11 @@ class Scored(Technique):
     """
 
     def __init__(self, k: int = 2, score: str = "softmax", u: float = 0.0, alpha: float = 0.0, z: float = 0.0) -> None:
-        if score not in SCORES:
-            raise ValueError(f"score {score!r}: expected {' or '.join(SCORES)}")
-        self.k = k
-        self.score = score
-        self.u = u
-        self.alpha = alpha
-        self.z = z
+        self.k = whole_number("k", k)
+        self.score: str = one_of("score", score, SCORES)
+        self.u = number("u", u, least=0)
+        self.alpha = number("alpha", alpha, least=0)
+        self.z = number("z", z, least=0)
 
     def router(self, task: RouteTask, layout: Layout) -> Router:
         """One with a bias of its own."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from harness.api import whole_number
 from harness.families.route import contract as route
 from harness.families.route.contract import Layout, Router, RouteTask, Tokens
 from harness_moe.base import Technique
@@ -20,7 +21,7 @@ class Soft(Technique):
     causal = False
 
     def __init__(self, slots: int = 16) -> None:
-        self.slots = slots
+        self.slots = whole_number("slots", slots)
 
     def layout(self, task: RouteTask) -> Layout:
         """The task's own experts."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from harness.api import UsageError
+from harness.api import number, one_of, whole_number
 
 PER: Final = ("tensor", "input")
 
@@ -60,14 +60,10 @@ class Rounded:
     """
 
     def __init__(self, *, bits: int = 8, weight_bits: int = 8, per: str = "tensor", strength: float = 0.0) -> None:
-        if per not in PER:
-            raise UsageError(f"per {per!r}: expected one of {', '.join(PER)}")
-        for name, value in (("bits", bits), ("weight_bits", weight_bits)):
-            if not 2 <= value <= 16:
-                raise UsageError(f"{name} {value}: expected 2 to 16")
-        if not 0 <= strength <= 1:
-            raise UsageError(f"strength {strength}: expected 0 to 1")
-        self._bits, self._weight_bits, self._per, self._strength = bits, weight_bits, per, strength
+        self._bits = whole_number("bits", bits, least=2, most=16)
+        self._weight_bits = whole_number("weight_bits", weight_bits, least=2, most=16)
+        self._per: str = one_of("per", per, PER)
+        self._strength = number("strength", strength, least=0, most=1)
 
     def layer(self, linear: nn.Linear, inputs: Tensor) -> nn.Module:
         """A layer of integers."""

@@ -10,11 +10,11 @@ import torch
 from bitsandbytes import functional, matmul_4bit
 from torch import Tensor
 
-from harness.api import NotApplicable, UsageError
+from harness.api import NotApplicable, one_of
 from harness.families.quantize import schemes
 from harness.families.quantize.contract import Packed
 from harness_nf4 import scripts
-from harness_nf4.reference import Technique, require_running
+from harness_nf4.reference import Technique, check_block, require_running
 
 
 class BitsAndBytes(Technique):
@@ -22,9 +22,9 @@ class BitsAndBytes(Technique):
 
     def __init__(self, *, levels: str, block: int = 64, double: bool = False) -> None:
         makes = {"nf4": schemes.nf4, "fp4": schemes.fp4}
-        if levels not in makes:
-            raise UsageError(f"levels {levels!r}: expected one of {', '.join(makes)}")
-        self.scheme = makes[levels](block, double=double)
+        make = makes[one_of("levels", levels, list(makes))]
+        check_block(block)
+        self.scheme = make(block, double=double)
         self._levels = levels
         self.script = scripts.bitsandbytes(levels=levels, block=block, double=double)
         require_running(self)

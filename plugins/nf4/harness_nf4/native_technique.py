@@ -8,7 +8,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from harness.api import UsageError
+from harness.api import one_of
 from harness.families.quantize.contract import Packed
 from harness.families.quantize.schemes import DOUBLE_GROUP
 from harness_nf4 import kernel, reference, scripts
@@ -26,9 +26,7 @@ class Kernel(Blocks):
 
     def __init__(self, *, levels: str, block: int = 64, double: bool = False, precision: str = "auto") -> None:
         super().__init__(levels=levels, block=block, double=double)
-        if precision not in PRECISIONS:
-            raise UsageError(f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
-        self._precision = precision
+        self._precision: str = one_of("precision", precision, PRECISIONS)
         self._available = kernel.available()
         self.script = (
             scripts.kernel(levels=self.codebook.levels, block=block, double=double, precision=precision)

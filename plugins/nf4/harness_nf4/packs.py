@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from harness.api import NotApplicable, UsageError
+from harness.api import NotApplicable, one_of
 from harness.families.quantize.contract import Packed
 from harness.families.quantize.schemes import Scheme
 from harness_nf4 import reference, scripts
@@ -27,8 +27,7 @@ class Int4Pack(Technique):
     """torch's packed INT4 product: groups of columns, a scale and a zero point each, in bfloat16 or float32."""
 
     def __init__(self, *, block: int = 64, scales: str = "bfloat16") -> None:
-        if block not in INT4_GROUPS:
-            raise UsageError(f"block {block}: expected one of {', '.join(map(str, INT4_GROUPS))}")
+        one_of("block", block, INT4_GROUPS)
         kept: torch.dtype = getattr(torch, scales)
         # a value is code * scale + zero: both in the scales' dtype
         self.scheme = Scheme(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from harness.api import Unavailable, UsageError
+from harness.api import Unavailable, UsageError, one_of, whole_number
 from harness.families.quantize import schemes
 from harness.families.quantize.contract import Packed
 from harness.families.quantize.schemes import Scheme
@@ -127,10 +127,8 @@ class Blocks(Coded):
     """
 
     def __init__(self, *, levels: str, block: int = 64, double: bool = False) -> None:
-        if levels not in LEVELS:
-            raise UsageError(f"levels {levels!r}: expected one of {', '.join(LEVELS)}")
+        known = LEVELS[one_of("levels", levels, list(LEVELS))]
         check_block(block)
-        known = LEVELS[levels]
         self._name = levels
         self.codebook = packing.Codebook(
             levels=tuple(all_levels(levels)), bits=known.bits, block=block, double=double, even=levels.startswith("int")
@@ -155,9 +153,7 @@ class FourBits(Blocks):
 
     def __init__(self, *, levels: str, block: int = 64, double: bool = False) -> None:
         super().__init__(levels=levels, block=block, double=double)
-        if self.scheme.bits != 4:
-            known = ", ".join(name for name, one in LEVELS.items() if one.bits == 4)
-            raise UsageError(f"levels {levels!r}: expected one of {known}, which have 4 bits")
+        one_of("levels", levels, [name for name, codebook in LEVELS.items() if codebook.bits == 4])
 
 
 class KMeans(Coded):
@@ -178,8 +174,7 @@ class Affine(Coded):
     """Equidistant values from a block's least to its greatest: codes, the least, and the step, or both in 8 bits."""
 
     def __init__(self, *, bits: int = 4, block: int = 64, double: bool = False) -> None:
-        if bits not in (4, 8):
-            raise UsageError(f"bits {bits}: expected 4 or 8")
+        one_of("bits", bits, (4, 8))
         check_block(block)
         coder = packing.Affine(bits=bits, block=block, double=double)
         super().__init__(coder, Scheme(id=f"INT{bits} affine", kind="affine", bits=bits, block=block, double=double))
@@ -213,10 +208,17 @@ def require_running(technique: Technique) -> None:
         technique.linear(torch.ones(1, 256), technique.quantize(torch.ones(64, 256)))
 
 
+MOST: Final = 2**16
+"""The longest block: longer ones only waste memory."""
+
+
 def check_block(block: int) -> None:
-    """Raise UsageError for a length that blocks of two codes a byte cannot have."""
-    if block < 2 or block % 2:
-        raise UsageError(f"block {block}: expected an even number of at least 2")
+    """Raise UsageError for a length that blocks of two codes a byte cannot have, or that is more than `MOST`.
+
+    Weights are padded to whole blocks, so that a length far beyond a weight's would fill the memory with zeros.
+    """
+    if whole_number("block", block, least=2, most=MOST) % 2:
+        raise UsageError(f"block = {block!r}: expected an even number")
 
 
 def packed_scales(absmax: Tensor) -> dict[str, Tensor]:

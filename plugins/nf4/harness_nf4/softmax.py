@@ -10,7 +10,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from harness.api import Unavailable, UsageError
+from harness.api import Unavailable, one_of
 from harness.families.softmax.contract import Passes
 from harness_nf4 import kernel
 
@@ -35,9 +35,8 @@ class Softmax:
     """
 
     def __init__(self, *, algorithm: str, path: str = "auto") -> None:
-        for what, value, known in (("algorithm", algorithm, ALGORITHMS), ("path", path, ("auto", *kernel.PATHS))):
-            if value not in known:
-                raise UsageError(f"{what} {value!r}: expected one of {', '.join(known)}")
+        one_of("algorithm", algorithm, list(ALGORITHMS))
+        one_of("path", path, ("auto", *kernel.PATHS))
         if not kernel.available():
             raise Unavailable("the plugin was installed without its C++ kernel, for want of a compiler")
         supported = kernel.supported_paths()

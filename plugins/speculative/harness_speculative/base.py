@@ -1,8 +1,7 @@
-"""What every technique of this plugin shares, and how parameters are checked."""
+"""What every technique of this plugin shares."""
 
 from __future__ import annotations
 
-from harness.api import UsageError
 from harness.families.decode.contract import Decoder, Models, Sampling
 
 
@@ -20,10 +19,3 @@ class Technique:
     def open(self, models: Models, sampling: Sampling) -> Decoder:
         """The decoder."""
         raise NotImplementedError
-
-
-def whole_number(name: str, value: int, low: int) -> int:
-    """Return the value if it is an integer of at least ``low``; raise UsageError otherwise."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise UsageError(f"{name} {value!r}: expected a whole number of at least {low}")
-    return value

@@ -8,9 +8,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from harness.api import NotApplicable, UsageError
+from harness.api import NotApplicable, one_of, whole_number
 from harness.families.decode.contract import Decoder, Models, Sampling, Session, Trace
-from harness_speculative.base import Technique, whole_number
+from harness_speculative.base import Technique
 from harness_speculative.rules import accept, accept_certain
 
 
@@ -56,7 +56,7 @@ class Chain(Technique):
     """The loop of rounds; who inherits says who proposes."""
 
     def __init__(self, gamma: int) -> None:
-        self.gamma = whole_number("gamma", gamma, 1)
+        self.gamma = whole_number("gamma", gamma)
         self.longest = self.gamma
 
     def proposer(self, target: Session, models: Models, sampling: Sampling) -> Proposer:
@@ -150,8 +150,7 @@ class Draft(Chain):
 
     def require(self, models: Models) -> None:
         """The judge has this draft."""
-        if self.draft not in models.drafts:
-            raise UsageError(f"draft {self.draft!r}: expected {' or '.join(models.drafts)}")
+        one_of("draft", self.draft, list(models.drafts))
 
     def proposer(self, target: Session, models: Models, sampling: Sampling) -> Proposer:
         """A session of the draft for the text."""
@@ -163,7 +162,7 @@ class Adaptive(Draft):
 
     def __init__(self, gamma: int, longest: int, draft: str) -> None:
         super().__init__(gamma, draft)
-        self.longest = whole_number("longest", longest, gamma)
+        self.longest = whole_number("longest", longest, least=gamma)
 
     def pace(self) -> Pace:
         """One that learns, from the start for every text."""
@@ -241,7 +240,7 @@ class Lookup(Chain):
 
     def __init__(self, gamma: int, ngram: int) -> None:
         super().__init__(gamma)
-        self.ngram = whole_number("ngram", ngram, 1)
+        self.ngram = whole_number("ngram", ngram)
 
     def proposer(self, target: Session, models: Models, sampling: Sampling) -> Proposer:  # noqa: ARG002
         """An index of the text's n-grams, made as it grows."""

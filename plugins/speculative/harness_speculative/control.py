@@ -6,7 +6,7 @@ from typing import Protocol
 
 import torch
 
-from harness.api import UsageError
+from harness.api import one_of
 from harness.families.control.contract import ControlTask, Population, Text
 from harness.families.decode.contract import pick
 
@@ -94,6 +94,4 @@ _PROPOSALS: dict[str, Proposal] = {"masked": masked, "unmasked": unmasked, "adap
 
 def proposal_named(name: str) -> Proposal:
     """The way to draw tokens that a parameter names. Raises UsageError where there is none."""
-    if name not in _PROPOSALS:
-        raise UsageError(f"proposal {name!r}: expected {', '.join(_PROPOSALS)}")
-    return _PROPOSALS[name]
+    return _PROPOSALS[one_of("proposal", name, list(_PROPOSALS))]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from harness.api import UsageError
+from harness.api import number, one_of
 from harness.families.control.contract import ControlTask, Population, Text
 from harness_speculative.control import extended, proposal_named
 
@@ -33,7 +33,7 @@ class ParticleFilter:
 
     def __init__(self, proposal: str, threshold: float) -> None:
         self.proposal = proposal_named(proposal)
-        self.threshold = share_named("threshold", threshold)
+        self.threshold = number("threshold", threshold, least=0, most=1)
 
     def chances(self, task: ControlTask, particles: Sequence[Particle], draw: torch.Generator) -> list[float]:  # noqa: ARG002
         """What each particle is chosen in proportion to, above 0 where its weight is: here, the weight."""
@@ -71,10 +71,8 @@ class EntropicFilter(ParticleFilter):
 
     def __init__(self, proposal: str, threshold: float, early: float, look_ahead: bool = False) -> None:
         super().__init__(proposal, threshold)
-        self.early = share_named("early", early)
-        if not isinstance(look_ahead, bool):
-            raise UsageError(f"look_ahead {look_ahead!r}: expected true or false")
-        self.look_ahead = look_ahead
+        self.early = number("early", early, least=0, most=1)
+        self.look_ahead: bool = one_of("look_ahead", look_ahead, (False, True))
 
     def chances(self, task: ControlTask, particles: Sequence[Particle], draw: torch.Generator) -> list[float]:
         """The weights, modulated and annealed."""
@@ -136,10 +134,3 @@ def systematic(shares: Sequence[float], draw: torch.Generator) -> list[int]:
         chosen.append(index)
         point += 1 / count
     return chosen
-
-
-def share_named(name: str, value: float) -> float:
-    """Return the value if it lies between 0 and 1; raise UsageError otherwise."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise UsageError(f"{name} {value!r}: expected a number between 0 and 1")
-    return value

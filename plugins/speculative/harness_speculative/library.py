@@ -11,9 +11,9 @@ from transformers import GenerationConfig, GenerationMixin, PretrainedConfig, Pr
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from harness.api import UsageError
+from harness.api import one_of, whole_number
 from harness.families.decode.contract import Decoder, LanguageModel, Models, Sampling, Session, Trace
-from harness_speculative.base import Technique, whole_number
+from harness_speculative.base import Technique
 
 
 class SessionCache(Cache):  # type: ignore[misc]  # transformers is not typed
@@ -122,13 +122,12 @@ class Assisted(Generate):
     """A smaller model drafts ``gamma`` tokens a round; its settings are those of its own generation config."""
 
     def __init__(self, gamma: int, draft: str) -> None:
-        self.gamma = self.longest = whole_number("gamma", gamma, 1)
+        self.gamma = self.longest = whole_number("gamma", gamma)
         self.draft = draft
 
     def assistance(self, models: Models) -> Callable[[], dict[str, Any]]:
         """The assistant, with a constant number of tokens and no threshold of confidence that would end a draft."""
-        if self.draft not in models.drafts:
-            raise UsageError(f"draft {self.draft!r}: expected {' or '.join(models.drafts)}")
+        one_of("draft", self.draft, list(models.drafts))
         constant = GenerationConfig(
             num_assistant_tokens=self.gamma,
             num_assistant_tokens_schedule="constant",
@@ -142,8 +141,8 @@ class Lookup(Generate):
     """Prompt lookup by transformers."""
 
     def __init__(self, gamma: int, ngram: int) -> None:
-        self.gamma = self.longest = whole_number("gamma", gamma, 1)
-        self.ngram = whole_number("ngram", ngram, 1)
+        self.gamma = self.longest = whole_number("gamma", gamma)
+        self.ngram = whole_number("ngram", ngram)
 
     def assistance(self, models: Models) -> Callable[[], dict[str, Any]]:  # noqa: ARG002
         """How many tokens to look up, and by what."""

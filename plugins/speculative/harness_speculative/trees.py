@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.api import NotApplicable, UsageError
+from harness.api import NotApplicable, UsageError, number, whole_number
 from harness.families.decode.contract import Decoder, Models, Sampling, Trace
-from harness_speculative.base import Technique, whole_number
+from harness_speculative.base import Technique
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class Medusa(Technique):
     def __init__(self, tops: Sequence[int]) -> None:
         if not tops:
             raise UsageError("tops []: expected a list of how many tokens each head proposes, like [2, 1]")
-        self.tops = [whole_number("tops", one, 1) for one in tops]
+        self.tops = [whole_number("tops", top) for top in tops]
         self.longest = len(self.tops)
 
     def path(self, tree: Tree, found: Tensor, sampling: Sampling, generator: torch.Generator) -> tuple[list[int], int]:
@@ -102,11 +102,8 @@ class MedusaTypical(Medusa):
 
     def __init__(self, tops: Sequence[int], epsilon: float, delta: float) -> None:
         super().__init__(tops)
-        for name, value in (("epsilon", epsilon), ("delta", delta)):
-            if not isinstance(value, int | float) or not 0 < value <= 1:
-                raise UsageError(f"{name} {value!r}: expected a number above 0 and up to 1")
-        self.epsilon = epsilon
-        self.delta = delta
+        self.epsilon = number("epsilon", epsilon, above=0, most=1)
+        self.delta = number("delta", delta, above=0, most=1)
 
     def exact(self, sampling: Sampling) -> bool:
         """Only where nothing is sampled."""

@@ -1,0 +1,67 @@
+"""Values that a technique refuses: by name, before anything runs, with what was expected."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from harness.api import UsageError, number, one_of, resolve, whole_number
+from harness.families.route.contract import RouteTask
+from harness.host import load_host
+
+REFUSED = [
+    ("lora/lora", {"rank": 0}, "rank = 0"),
+    ("lora/lora", {"alpha": float("inf")}, "alpha = inf"),
+    ("lora/houlsby", {"bottleneck": 1.5}, "bottleneck = 1.5"),
+    ("dropout/dropout", {"rate": 2}, "rate = 2"),
+    ("dropout/dropout", {"rate": True}, "rate = True"),
+    ("moe/hash", {"k": 0}, "k = 0"),
+    ("moe/top-k", {"k": 0}, "k = 0"),
+    ("moe/top-k", {"k": -1}, "k = -1"),
+    ("moe/switch", {"capacity": 0}, "capacity = 0"),
+    ("moe/switch", {"capacity": -1}, "capacity = -1"),
+    ("moe/switch", {"capacity": float("inf")}, "capacity = inf"),
+    ("moe/expert-choice", {"k": 0}, "k = 0"),
+    ("moe/soft", {"slots": 0}, "slots = 0"),
+    ("moe/mole", {"rank": 0}, "rank = 0"),
+    ("moe/sinkhorn", {"iterations": 0}, "iterations = 0"),
+    ("nf4/nf4", {"block": 10**9}, "block = 1000000000"),
+    ("nf4/nf4", {"block": 63}, "block = 63"),
+    ("nf4/kernel", {"block": 10**9}, "block = 1000000000"),
+    ("speculative/draft", {"gamma": 0}, "gamma = 0"),
+]
+
+
+@pytest.mark.parametrize(("technique", "params", "words"), REFUSED, ids=lambda value: str(value))
+def test_a_value_without_sense_is_refused_where_the_technique_is_built(
+    technique: str, params: dict, words: str
+) -> None:
+    spec = load_host().techniques[technique].spec
+    with pytest.raises(UsageError, match=words):
+        resolve(spec.target)(**{**spec.params, **params})
+
+
+def test_more_experts_than_there_are_are_refused_where_their_number_is_known() -> None:
+    spec = load_host().techniques["moe/top-k"].spec
+    task = RouteTask(
+        width=8, experts=4, hidden=8, active=2, layers=1, vocabulary=0, tokens=4, generator=torch.Generator()
+    )
+    with pytest.raises(UsageError, match="k = 99: expected a whole number from 1 to 4"):
+        resolve(spec.target)(k=99).layout(task)
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.0, "1", True, None])
+def test_a_whole_number_is_one(value: object) -> None:
+    with pytest.raises(UsageError, match="expected a whole number of at least 1"):
+        whole_number("k", value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "1", True, None, -0.1, 1.1])
+def test_a_number_is_finite_and_in_its_range(value: object) -> None:
+    with pytest.raises(UsageError, match=r"rate = .*: expected a finite number, at least 0, at most 1"):
+        number("rate", value, least=0, most=1)
+
+
+def test_one_of_several_names_the_nearest() -> None:
+    with pytest.raises(UsageError, match="expected one of 'fast', 'slow'; did you mean 'fast'"):
+        one_of("pace", "fasst", ["fast", "slow"])
