@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from harness.api import Case, Reply
-from harness.execution.isolation.messages import Act, Message
+from harness.execution.job import Act, Message
 from harness.measure.clock import median_interval
 
 NEIGHBOURS: Final = 4

@@ -9,7 +9,8 @@ import pytest
 
 from harness.api import Limits, Reply
 from harness.execution.isolation import handle as process
-from harness.execution.isolation.messages import PHASE_BYTES, Job, encode, encode_reply
+from harness.execution.isolation.messages import PHASE_BYTES, encode, encode_reply
+from harness.execution.job import Job
 
 from .conftest import eventually, gone, make_case
 

@@ -1,7 +1,7 @@
 """Runs each case in a process of its own on this machine, and survives whatever the case does.
 
 One loop waits for workers' messages, for their ends and for their deadlines; it never spins and never blocks on a
-case. A unit is a small script that is resumed whenever the worker it waits for has answered or ended.
+case. A unit's script is resumed whenever the worker it waits for has answered or ended.
 """
 
 from __future__ import annotations
@@ -10,32 +10,33 @@ import contextlib
 import itertools
 import selectors
 import time
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from harness.api import Case, ExecutorOptions, Reply, Unit
-from harness.execution import block
-from harness.execution import case as lanes
 from harness.execution.isolation.client import Launch, Launcher, LauncherLost
 from harness.execution.isolation.handle import Worker, memory_use
-from harness.execution.isolation.messages import Job, Message, Task
-from harness.execution.units import evaluated_alone, multiplied, share_out
+from harness.execution.job import Job, Message
+from harness.execution.units import Done, Script, Turn, script_of
 from harness.measure.memory import LINUX
 from harness.measure.processors import quietest
 
 WATCH_S: Final = 0.25
 """How often memory is looked at, where it is limited."""
 
-Script = Generator[Worker, Message | Reply, list[Reply]]
-
 
 @dataclass(eq=False, kw_only=True)
 class _Running:
-    """A unit under way, and the worker that has to answer before it goes on."""
+    """A unit under way, its contestants by number, and the worker that has to answer before it goes on.
+
+    All contestants of a timed block stay on one processor: left alone they settle on different ones, and whatever else
+    runs on one of those slows down some of them and not the others.
+    """
 
     unit: Unit
     script: Script
+    processor: int | None
+    contestants: dict[int, Worker] = field(default_factory=dict)
     waits_for: Worker | None = None
 
 
@@ -56,18 +57,9 @@ class LocalExecutor:
 
     def submit(self, unit: Unit) -> None:
         """Start a unit; never blocks on its result."""
-        case = unit.cases[0]
-        if unit.prepare:
-            script = self._single(case, "prepare")
-        elif case.lane == "time":
-            script = self._timed(unit.cases)
-        elif len(unit.cases) > 1:
-            script = self._stacked(unit.cases)
-        elif case.lane == "memory" and not case.device.startswith("cuda"):
-            script = self._memory(case)
-        else:
-            script = self._single(case, "evaluate" if case.lane == "accuracy" else "tensor_peak")
-        running = _Running(unit=unit, script=script)
+        timed = unit.cases[0].lane == "time" and not unit.prepare
+        processor = quietest() if timed and unit.cases[0].device == "cpu" else None
+        running = _Running(unit=unit, script=script_of(unit, self._options), processor=processor)
         self._units.append(running)
         self._resume(running, None)
 
@@ -103,74 +95,40 @@ class LocalExecutor:
 
     # ---------------------------------------------------------------------------------------- scripts
 
-    def _single(self, case: Case, task: Task) -> Script:
-        reply = yield self._start(case, task)
-        assert isinstance(reply, Reply)
-        return [reply]
-
-    def _stacked(self, cases: Sequence[Case]) -> Script:
-        """One worker for all seeds; where that does not end well, one for each, so that a seed costs only itself."""
-        worker = self._start(cases[0], "stack", cases[1:])
-        reply = yield worker
-        assert isinstance(reply, Reply)
-        if reply.status == "ok":
-            return share_out(worker.stacked, reply)
-        replies = []
-        for case in cases:
-            [alone] = yield from self._single(case, "evaluate")
-            replies.append(evaluated_alone(alone, reply))
-        return replies
-
-    def _memory(self, case: Case) -> Script:
-        """Two workers, one after the other: a profiler would be part of what the system sees of the process."""
-        replies: list[Reply] = []
-        for task in lanes.PEAK_TASKS:
-            [reply] = yield from self._single(case, task)
-            replies.append(reply)
-            if reply.status != "ok":
-                break
-        return [lanes.merge_peaks(replies)]
-
-    def _timed(self, cases: Sequence[Case]) -> Script:
-        """One worker a contestant, all alive until the block ends, each computing only in its turn.
-
-        All stay on one processor: left alone they settle on different ones, and whatever else runs on one of those
-        slows down some of them and not the others.
-        """
-        workers: dict[int, Worker] = {}
-        processor = quietest() if cases[0].device == "cpu" else None
-        turns = block.run(cases, self._options.rounds)
-        turn = next(turns)
-        while True:
-            if turn.act == "open":
-                workers[turn.contestant] = self._start(cases[turn.contestant], "contest", processor=processor)
-            worker = workers[turn.contestant]
-            worker.ask({"turn": turn.act})
-            answer = yield worker
-            try:
-                turn = turns.send(answer)
-            except StopIteration as end:
-                return list(end.value)
-
-    def _resume(self, running: _Running, answer: Message | Reply | None) -> None:
+    def _resume(self, running: _Running, worker: Worker | None, answer: Message | Reply | None = None) -> None:
         """Let a unit's script go on until it waits for something that has not come yet."""
         while True:
             try:
-                worker = next(running.script) if answer is None else running.script.send(answer)
+                if worker is None or answer is None:
+                    request = next(running.script)
+                elif isinstance(answer, Reply) and worker.job.task != "contest":
+                    request = running.script.send(Done(reply=answer, together=worker.stacked))
+                else:
+                    request = running.script.send(answer)
             except StopIteration as end:
                 self._units.remove(running)
                 self._finished.append((running.unit, end.value))
                 return
+            worker = self._turn_of(running, request) if isinstance(request, Turn) else self._start(request)
             answer = worker.end  # a contestant may have died while others had their turns
             if answer is None:
                 running.waits_for = worker
                 return
 
+    def _turn_of(self, running: _Running, turn: Turn) -> Worker:
+        """Ask a contestant for its next act; one that opens is started, and lives until the block ends."""
+        if turn.act == "open":
+            worker = self._start(replace(turn.job, processor=running.processor))
+            running.contestants[turn.contestant] = worker
+        worker = running.contestants[turn.contestant]
+        worker.ask({"turn": turn.act})
+        return worker
+
     def _deliver(self, worker: Worker, answer: Message | Reply) -> None:
         for running in self._units:
             if running.waits_for is worker:
                 running.waits_for = None
-                self._resume(running, answer)
+                self._resume(running, worker, answer)
                 return
 
     # ------------------------------------------------------------------------------------------- loop
@@ -270,18 +228,7 @@ class LocalExecutor:
 
     # ---------------------------------------------------------------------------------------- workers
 
-    def _start(self, case: Case, task: Task, others: Sequence[Case] = (), *, processor: int | None = None) -> Worker:
-        limits = multiplied(self._options.limits, 1 + len(others))
-        cache = self._options.cache
-        job = Job(
-            case=case,
-            task=task,
-            cache=cache,
-            limits=limits,
-            others=tuple(others),
-            processor=processor,
-            protocol=self._options.protocol,
-        )
+    def _start(self, job: Job) -> Worker:
         worker, theirs = Worker.create(next(self._numbers), job)
         self._workers[worker.number] = worker
         self._selector.register(worker.channel, selectors.EVENT_READ, worker)

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import IO, Final
 
 from harness.execution.isolation.forkserver import command
-from harness.execution.isolation.messages import Lines, Message, encode
+from harness.execution.isolation.messages import Lines, encode
+from harness.execution.job import Message
 
 ONE_THREAD: Final[Mapping[str, str]] = {
     "OMP_NUM_THREADS": "1",

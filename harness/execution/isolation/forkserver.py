@@ -24,7 +24,8 @@ from typing import Final, NoReturn
 import psutil
 
 from harness.execution.isolation import worker
-from harness.execution.isolation.messages import Lines, Message, encode
+from harness.execution.isolation.messages import Lines, encode
+from harness.execution.job import Message
 from harness.measure.memory import LINUX
 
 _PR_SET_PDEATHSIG: Final = 1

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import IO, Final
 
 from harness.api import FAILED, Reply
-from harness.execution.isolation.messages import PHASE_BYTES, Job, Lines, Message, encode, read_reply
+from harness.execution.isolation.messages import PHASE_BYTES, Lines, encode, read_reply
+from harness.execution.job import Job, Message
 from harness.measure.memory import LINUX, resident_bytes
 
 TAIL_BYTES: Final = 4096

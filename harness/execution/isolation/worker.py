@@ -15,7 +15,8 @@ from typing import Final, NoReturn
 
 from harness.api import WARNING, Reply
 from harness.execution import case as lanes
-from harness.execution.isolation.messages import PHASE_BYTES, Job, Lines, Message, encode, encode_reply, encode_stacked
+from harness.execution.isolation.messages import PHASE_BYTES, Lines, encode, encode_reply, encode_stacked
+from harness.execution.job import Job, Message
 from harness.measure.clock import PhaseClock
 from harness.measure.memory import LINUX, data_bytes, give_back_at_once, keep_what_is_freed, resident_bytes
 from harness.measure.processors import stay_on
