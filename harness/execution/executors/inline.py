@@ -6,14 +6,15 @@ import gc
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from harness.api import Case, ExecutorOptions, Reply, Unit
+from harness.api import Case, ExecutorOptions, Json, Reply, Unit
 from harness.execution.case import Contestant, guarded, load, perform, stack
 from harness.execution.job import Job, Message
 from harness.execution.units import Answer, Done, Turn, script_of
 from harness.measure.clock import PhaseClock
+from harness.measure.memory import available_bytes
 
 _PASSING = (KeyboardInterrupt,)
 
@@ -51,6 +52,14 @@ class InlineExecutor:
     def running(self) -> list[tuple[Case, str]]:
         """Return the case that is next."""
         return [(unit.cases[0], "next") for unit in self._queue]
+
+    def free_memory(self) -> int:
+        """Return the free memory of this machine in bytes."""
+        return available_bytes()
+
+    def environment(self, unit: Unit) -> Mapping[str, Json]:  # noqa: ARG002
+        """Return nothing: this machine is the driver's."""
+        return {}
 
     def close(self) -> None:
         """Forget what is queued."""

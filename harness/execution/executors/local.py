@@ -10,15 +10,16 @@ import contextlib
 import itertools
 import selectors
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from harness.api import Case, ExecutorOptions, Reply, Unit
+from harness.api import Case, ExecutorOptions, Json, Reply, Unit
 from harness.execution.isolation.client import Launch, Launcher, LauncherLost
 from harness.execution.isolation.handle import Worker, memory_use
 from harness.execution.job import Job, Message
 from harness.execution.units import Done, Script, Turn, script_of
-from harness.measure.memory import LINUX
+from harness.measure.memory import LINUX, available_bytes
 from harness.measure.processors import quietest
 
 WATCH_S: Final = 0.25
@@ -78,6 +79,14 @@ class LocalExecutor:
         """Cases under way and the phase each is in; of a timed block the one whose turn it is."""
         workers = (running.waits_for for running in self._units)
         return [(worker.job.case, worker.phase) for worker in workers if worker is not None]
+
+    def free_memory(self) -> int:
+        """Return the free memory of this machine in bytes."""
+        return available_bytes()
+
+    def environment(self, unit: Unit) -> Mapping[str, Json]:  # noqa: ARG002
+        """Return nothing: this machine is the driver's."""
+        return {}
 
     def close(self) -> None:
         """End everything that still runs, with all its descendants; idempotent."""
