@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from harness.api import DISTRIBUTION, Executor, ExecutorOptions, Json, Lane, Limits, RunInfo, Suite
+from harness.api import DISTRIBUTION, Executor, ExecutorOptions, Json, Lane, Limits, RunInfo, Suite, resolve
 from harness.execution.case import THREADS
 from harness.execution.runner import Progress, Runner, Session
 from harness.host import Host
@@ -71,7 +70,6 @@ def _versions(facts: Mapping[str, Any]) -> dict[str, Any]:
 def make_executor(host: Host, plan: Plan, resources: Resources, device: str) -> Executor:
     """The executor of that id, ready to take units. Raises UsageError for an unknown one."""
     spec = host.declared.executors[host.resolve("executors", resources.executor)].spec
-    module, _, name = spec.target.partition(":")
     options = ExecutorOptions(
         jobs=resources.jobs,
         limits=resources.limits,
@@ -81,7 +79,7 @@ def make_executor(host: Host, plan: Plan, resources: Resources, device: str) -> 
         device=device,
         protocol=host.contracts[plan.suite.contract].spec.protocol,
     )
-    return cast(Executor, getattr(importlib.import_module(module), name)(options))
+    return cast(Executor, resolve(spec.target)(options))
 
 
 def _modules(host: Host, plan: Plan) -> list[str]:

@@ -12,7 +12,7 @@ from harness.api import Case, Executor, ExecutorOptions, Limits, Reply, Row, Uni
 from harness.execution.executors.inline import InlineExecutor
 from harness.execution.executors.local import LocalExecutor
 from tests.execution.conftest import MIB, make_case
-from tests.execution.test_groups import ENVIRONMENT, Recorder, runner_of
+from tests.execution.test_runner import ENVIRONMENT, Recorder, runner_of
 
 
 def case_of(workload: str, seed: int, lane: str = "accuracy") -> Case:

@@ -1,0 +1,1 @@
+"""Executors that come with the host: processes of this machine, and the calling process."""

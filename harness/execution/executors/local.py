@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from harness.api import Case, ExecutorOptions, Json, Reply, Unit
-from harness.execution.isolation.client import Launch, Launcher, LauncherLost
-from harness.execution.isolation.handle import Worker, memory_use
+from harness.execution.isolation.client import Client, ForkServerLost, Start
+from harness.execution.isolation.handle import Handle, memory_use
 from harness.execution.job import Job, Message
 from harness.execution.units import Done, Script, Turn, script_of
 from harness.measure.memory import LINUX, available_bytes
@@ -37,8 +37,8 @@ class _Running:
     unit: Unit
     script: Script
     processor: int | None
-    contestants: dict[int, Worker] = field(default_factory=dict)
-    waits_for: Worker | None = None
+    contestants: dict[int, Handle] = field(default_factory=dict)
+    waits_for: Handle | None = None
 
 
 class LocalExecutor:
@@ -49,8 +49,8 @@ class LocalExecutor:
         self.stacks = True
         self._options = options
         self._selector = selectors.DefaultSelector()
-        self._launcher: Launcher | None = None
-        self._workers: dict[int, Worker] = {}
+        self._client: Client | None = None
+        self._workers: dict[int, Handle] = {}
         self._units: list[_Running] = []
         self._finished: list[tuple[Unit, list[Reply]]] = []
         self._numbers = itertools.count()
@@ -90,10 +90,10 @@ class LocalExecutor:
 
     def close(self) -> None:
         """End everything that still runs, with all its descendants; idempotent."""
-        if self._launcher is not None:
-            self._selector.unregister(self._launcher.control)
-            self._launcher.close()
-            self._launcher = None
+        if self._client is not None:
+            self._selector.unregister(self._client.control)
+            self._client.close()
+            self._client = None
         for worker in self._workers.values():
             with contextlib.suppress(KeyError):
                 self._selector.unregister(worker.channel)
@@ -104,7 +104,7 @@ class LocalExecutor:
 
     # ---------------------------------------------------------------------------------------- scripts
 
-    def _resume(self, running: _Running, worker: Worker | None, answer: Message | Reply | None = None) -> None:
+    def _resume(self, running: _Running, worker: Handle | None, answer: Message | Reply | None = None) -> None:
         """Let a unit's script go on until it waits for something that has not come yet."""
         while True:
             try:
@@ -124,7 +124,7 @@ class LocalExecutor:
                 running.waits_for = worker
                 return
 
-    def _turn_of(self, running: _Running, turn: Turn) -> Worker:
+    def _turn_of(self, running: _Running, turn: Turn) -> Handle:
         """Ask a contestant for its next act; one that opens is started, and lives until the block ends."""
         if turn.act == "open":
             worker = self._start(replace(turn.job, processor=running.processor))
@@ -133,7 +133,7 @@ class LocalExecutor:
         worker.ask({"turn": turn.act})
         return worker
 
-    def _deliver(self, worker: Worker, answer: Message | Reply) -> None:
+    def _deliver(self, worker: Handle, answer: Message | Reply) -> None:
         for running in self._units:
             if running.waits_for is worker:
                 running.waits_for = None
@@ -145,13 +145,13 @@ class LocalExecutor:
     def _turn(self, timeout_s: float | None) -> None:
         """Wait for the next event, or until something is due, and deal with it."""
         for key, _ in self._selector.select(self._patience(timeout_s)):
-            if isinstance(key.data, Launcher):
+            if isinstance(key.data, Client):
                 self._hear(key.data)
             elif key.data.number in self._workers:
                 self._read(key.data)
         now = time.monotonic()
-        if self._launcher is not None and self._launcher.due is not None and now >= self._launcher.due:
-            self._launcher.kill_imports()
+        if self._client is not None and self._client.due is not None and now >= self._client.due:
+            self._client.kill_imports()
         for worker in self._workers.values():
             if worker.overdue(now):
                 limit = worker.job.limits.time_s
@@ -165,23 +165,23 @@ class LocalExecutor:
         due = [worker.deadline - now for worker in self._workers.values() if worker.deadline is not None]
         if any(worker.baseline is not None for worker in self._workers.values()):
             due.append(self._watched + WATCH_S - now)
-        if self._launcher is not None and self._launcher.due is not None:
-            due.append(self._launcher.due - now)
+        if self._client is not None and self._client.due is not None:
+            due.append(self._client.due - now)
         if timeout_s is not None:
             due.append(timeout_s)
         return max(0.0, min(due)) if due else None
 
-    def _hear(self, launcher: Launcher) -> None:
+    def _hear(self, client: Client) -> None:
         """Take note of workers that were started or have ended."""
-        control = launcher.control
+        control = client.control
         try:
-            reports = launcher.news()
-        except LauncherLost as error:
+            reports = client.news()
+        except ForkServerLost as error:
             self._lose(str(error))
             return
-        if launcher.control is not control:
+        if client.control is not control:
             self._selector.unregister(control)
-            self._selector.register(launcher.control, selectors.EVENT_READ, launcher)
+            self._selector.register(client.control, selectors.EVENT_READ, client)
         for report in reports:
             worker = self._workers[report["id"]]
             if "pid" in report:
@@ -192,7 +192,7 @@ class LocalExecutor:
                 self._read(worker)
                 self._retire(worker, worker.verdict(report["status"], report["cpu_s"]))
 
-    def _read(self, worker: Worker) -> None:
+    def _read(self, worker: Handle) -> None:
         """Take what a worker has sent."""
         for answer in worker.receive():
             self._deliver(worker, answer)
@@ -200,7 +200,7 @@ class LocalExecutor:
             with contextlib.suppress(KeyError):
                 self._selector.unregister(worker.channel)
 
-    def _retire(self, worker: Worker, reply: Reply) -> None:
+    def _retire(self, worker: Handle, reply: Reply) -> None:
         """A worker is gone: let go of it and tell the unit that waits for it."""
         del self._workers[worker.number]
         with contextlib.suppress(KeyError):
@@ -209,18 +209,18 @@ class LocalExecutor:
         worker.end = reply
         self._deliver(worker, reply)
 
-    def _end(self, worker: Worker, why: Reply) -> None:
+    def _end(self, worker: Handle, why: Reply) -> None:
         """Have a worker killed; its end is reported as any other."""
-        worker.condemn(why)
-        if self._launcher is not None:
-            self._launcher.kill(worker.number)
+        worker.mark_for_kill(why)
+        if self._client is not None:
+            self._client.kill(worker.number)
 
     def _lose(self, why: str) -> None:
         """The fork server is gone, and the kernel has taken its workers with it; the next case starts another."""
-        assert self._launcher is not None
-        self._selector.unregister(self._launcher.control)
-        self._launcher.close()
-        self._launcher = None
+        assert self._client is not None
+        self._selector.unregister(self._client.control)
+        self._client.close()
+        self._client = None
         for worker in list(self._workers.values()):
             worker.kill_descendants()
             self._retire(worker, Reply(status="lost", reason=why))
@@ -237,17 +237,17 @@ class LocalExecutor:
 
     # ---------------------------------------------------------------------------------------- workers
 
-    def _start(self, job: Job) -> Worker:
-        worker, theirs = Worker.create(next(self._numbers), job)
+    def _start(self, job: Job) -> Handle:
+        worker, theirs = Handle.create(next(self._numbers), job)
         self._workers[worker.number] = worker
         self._selector.register(worker.channel, selectors.EVENT_READ, worker)
-        self._served().launch(Launch(id=worker.number, channel=theirs, output=worker.output))
+        self._served().start(Start(id=worker.number, channel=theirs, output=worker.output))
         return worker
 
-    def _served(self) -> Launcher:
+    def _served(self) -> Client:
         """The fork server, started when first needed."""
-        if self._launcher is None:
+        if self._client is None:
             afresh = not LINUX or self._options.device != "cpu"
-            self._launcher = Launcher(afresh=afresh, preload=self._options.preload)
-            self._selector.register(self._launcher.control, selectors.EVENT_READ, self._launcher)
-        return self._launcher
+            self._client = Client(afresh=afresh, preload=self._options.preload)
+            self._selector.register(self._client.control, selectors.EVENT_READ, self._client)
+        return self._client

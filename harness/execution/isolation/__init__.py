@@ -1,0 +1,1 @@
+"""Worker processes: the fork server, its client, the handle of a worker, and the worker itself."""
