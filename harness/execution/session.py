@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from harness.api import DISTRIBUTION, Executor, ExecutorOptions, Json, Lane, Limits, RunInfo, Suite, resolve
 from harness.execution.case import THREADS
+from harness.execution.executors import fulfilled
 from harness.execution.runner import Progress, Runner, Session
 from harness.host import Host
 from harness.measure.environment import code_state, environment
@@ -79,7 +80,7 @@ def make_executor(host: Host, plan: Plan, resources: Resources, device: str) -> 
         device=device,
         protocol=host.contracts[plan.suite.contract].spec.protocol,
     )
-    return cast(Executor, resolve(spec.target)(options))
+    return fulfilled(resolve(spec.target)(options), resources.executor)
 
 
 def _modules(host: Host, plan: Plan) -> list[str]:

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.api import Case, Executor, ExecutorOptions, Limits, Reply, Row, Unit, WorkloadSpec
+from harness.api import Case, Executor, ExecutorOptions, Limits, Reply, Row, Unit, UsageError, WorkloadSpec
+from harness.execution.executors import fulfilled
 from harness.execution.executors.inline import InlineExecutor
 from harness.execution.executors.local import LocalExecutor
 from tests.execution.conftest import MIB, make_case
@@ -132,3 +133,11 @@ def test_the_executors_of_this_machine_answer_for_this_machine(make, tmp_path) -
         assert environment == {}
     finally:
         executor.close()
+
+
+def test_an_executor_that_lacks_a_member_is_refused_by_name() -> None:
+    executor = Recorder(1)
+    assert fulfilled(executor, "mine") is executor
+    old = SimpleNamespace(**dict.fromkeys(("submit", "wait", "running", "close", "slots", "stacks")))
+    with pytest.raises(UsageError, match=r"^executor 'mine' lacks environment, free_memory of harness\.api\.Executor"):
+        fulfilled(old, "mine")
