@@ -297,11 +297,13 @@ class Host:
         known: dict[str, Any] = getattr(self.declared, kind)
         if name in known:
             return name
-        matches = [full for full in known if full.rpartition("/")[2] == name]
-        if len(matches) == 1:
-            return matches[0]
-        if matches:
-            raise UsageError(f"{kind[:-1]} {name!r} is offered by several plugins: say {' or '.join(sorted(matches))}")
+        candidates = [full for full in known if full.rpartition("/")[2] == name]
+        if len(candidates) == 1:
+            return candidates[0]
+        if candidates:
+            raise UsageError(
+                f"{kind[:-1]} {name!r} is offered by several plugins: say {' or '.join(sorted(candidates))}"
+            )
         raise UsageError(self.unknown(kind[:-1], name, known))
 
     def unknown(self, what: str, name: str, known: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from typing import Final
 
 from torch import Tensor
 
-from harness.families.decode.contract import LanguageModel, Models, Session
+from harness.families.decode.contract import DecodingSession, LanguageModel, Models
 
 TARGET: Final = "target"
 
@@ -74,7 +74,7 @@ class Watched:
         """As the model's."""
         return self._model.exits
 
-    def open(self) -> Session:
+    def open(self) -> DecodingSession:
         """A session of the model that is watched."""
         return _WatchedSession(self._model.open(), self._name == TARGET, self._watch.log)
 
@@ -98,7 +98,7 @@ class Watch:
 class _WatchedSession:
     """A session that is timed. The first read of each counts as reading the prompt."""
 
-    def __init__(self, session: Session, target: bool, log: Log) -> None:
+    def __init__(self, session: DecodingSession, target: bool, log: Log) -> None:
         self._session = session
         self._target = target
         self._log = log
@@ -228,7 +228,7 @@ def rounds_of(proposals: Sequence[tuple[int, int]], overlaps: Sequence[float]) -
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pace:
+class Speed:
     """Seconds of some passes over the same prompts: in all, and what was logged of each text, pass after pass."""
 
     total: float
@@ -251,7 +251,7 @@ class Pace:
         return seconds / sum(log.steps for log in self.logs)
 
 
-def speed_figures(own: Pace, base: Pace, rounds: Rounds) -> Mapping[str, float]:
+def speed_figures(own: Speed, base: Speed, rounds: Rounds) -> Mapping[str, float]:
     """The speed-up over plain decoding, prompt against same prompt, and what theory makes of it.
 
     With c the time to draft a token and v that to verify a round, in target steps: S = tau / (g c + v), Leviathan

@@ -65,7 +65,7 @@ def _nucleus(found: Tensor, mass: float) -> Tensor:
     return kept / kept.sum(-1, keepdim=True)
 
 
-class Session(Protocol):
+class DecodingSession(Protocol):
     """A model in the middle of a text, with its cache of keys and values.
 
     A read takes tokens that follow those read before. Logits are float32; those of a token are for what follows it.
@@ -123,7 +123,7 @@ class LanguageModel(Protocol):
     def exits(self) -> bool:
         """Whether there is an early exit."""
 
-    def open(self) -> Session:
+    def open(self) -> DecodingSession:
         """A session that has read nothing."""
 
 

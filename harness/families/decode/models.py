@@ -179,7 +179,7 @@ def _extra_logits(x: Tensor, mix: Tensor, out: Tensor) -> Tensor:
 
 
 class TextSession:
-    """Fulfils `harness.families.decode.contract.Session`: a `TextModel` that reads as the text grows.
+    """Fulfils `harness.families.decode.contract.DecodingSession`: a `TextModel` that reads as the text grows.
 
     Keys and values lie in one buffer a layer that is made once, so that a step copies nothing but its own.
     """

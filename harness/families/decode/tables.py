@@ -58,9 +58,10 @@ class TableModel:
 
 
 class TableSession:
-    """Fulfils `harness.families.decode.contract.Session` by looking up. It has tokens to remember and no cache.
+    """Fulfils `harness.families.decode.contract.DecodingSession` by looking up.
 
-    What is handed out is a copy: who reads logits may write into them, as transformers does with a temperature.
+    There is no cache to fill, but tokens to remember. What is handed out is a copy: who reads logits may write into
+    them, as transformers does with a temperature.
     """
 
     bytes_per_token = 0

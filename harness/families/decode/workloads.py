@@ -14,7 +14,7 @@ from torch import Tensor
 from harness.api import WARNING, CaseContext, Incorrect, Json, NotApplicable, OpenCase, Outcome, Phase
 from harness.families.decode import training as decode_training
 from harness.families.decode.checks import Verdict, examine, require_greedy, require_greedy_on_tables
-from harness.families.decode.clocks import Log, Pace, Rounds, Watch, rounds_of, speed_figures
+from harness.families.decode.clocks import Log, Rounds, Speed, Watch, rounds_of, speed_figures
 from harness.families.decode.contract import Decoder, DecodeTechnique, Models, Sampling, Trace, plain
 from harness.families.decode.data import prompts, texts
 from harness.families.decode.settings import Settings
@@ -218,10 +218,10 @@ class _Passes:
     def overlaps(self, last: int) -> list[float]:
         return [value for single in self._passes[-last:] for trace in single.traces for value in trace.overlaps()]
 
-    def pace(self, seconds: Sequence[float]) -> Pace:
+    def pace(self, seconds: Sequence[float]) -> Speed:
         """Of as many of the last passes as there are times."""
         last = self._passes[-len(seconds) :]
-        return Pace(total=sum(seconds), logs=[log for one in last for log in one.logs], prompts=len(self._prompts))
+        return Speed(total=sum(seconds), logs=[log for one in last for log in one.logs], prompts=len(self._prompts))
 
 
 def text_loss(problem: Problem, found: Sequence[Sequence[int]]) -> float:

@@ -207,7 +207,7 @@ class _Figures:
     Bytes ``moved`` in packing and in unpacking, ``read`` in a product; ``operations`` of one with one input.
     """
 
-    limits: machine.Limits
+    limits: machine.MachineLimits
     moved: int
     read: int
     operations: int

@@ -96,7 +96,7 @@ class OutlierChannels(Activations):
         )
 
 
-class Residual(Activations):
+class ResidualActivations(Activations):
     """A residual network for all ten digits, trained the way that ``recipe`` says."""
 
     recipe: ClassVar[str]
@@ -114,13 +114,13 @@ class Residual(Activations):
         )
 
 
-class ResidualAdam(Residual):
+class ResidualAdam(ResidualActivations):
     """AdamW, and norms with a gain for every channel: what is usual."""
 
     recipe = "adam"
 
 
-class ResidualMuon(Residual):
+class ResidualMuon(ResidualActivations):
     """Muon, and norms with one gain for all channels: what is to keep outliers away (arXiv:2506.19697)."""
 
     recipe = "muon"
