@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from harness.api import Case, Executor, Json, Reply, Row, Unit
-from harness.execution.runner import MOST_STACKED, Runner, Session
+from harness.execution.runner import MOST_STACKED, Destination, Runner
 from tests.execution.conftest import make_case
 
 
@@ -63,7 +63,7 @@ def runner_of(
     names = {case.workload for case in cases}
     specs = {name: SimpleNamespace(spec=SimpleNamespace(processes=processes.get(name, 1))) for name in names}
     host = SimpleNamespace(notify=lambda *_, **__: [], workloads=specs)
-    session = Session(run="r", environment=ENVIRONMENT, record=lambda _: None, stored=stored or {})
+    session = Destination(run="r", environment=ENVIRONMENT, record=lambda _: None, stored=stored or {})
     progress = SimpleNamespace(planned=lambda _: None, finished=lambda _: None, running=lambda _: None)
     plan = SimpleNamespace(contestants=())
     runner = Runner(plan, host, executor, session, progress)  # type: ignore[arg-type]
