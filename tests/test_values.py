@@ -28,7 +28,14 @@ REFUSED = [
     ("nf4/nf4", {"block": 10**9}, "block = 1000000000"),
     ("nf4/nf4", {"block": 63}, "block = 63"),
     ("nf4/kernel", {"block": 10**9}, "block = 1000000000"),
+    ("nf4/nf4", {"double": "yes"}, "double = 'yes': expected one of False, True"),
+    ("nf4/bf16", {"dtype": "bfloat"}, "dtype = 'bfloat'.*did you mean 'bfloat16'"),
+    ("nf4/int4pack", {"scales": "float64"}, "scales = 'float64'"),
     ("speculative/draft", {"gamma": 0}, "gamma = 0"),
+    ("speculative/gqa", {"kv_heads": 0}, "kv_heads = 0"),
+    ("speculative/masking-unweighted", {"weigh": 1}, "weigh = 1: expected one of False, True"),
+    ("speculative/medusa", {"tops": 3}, "tops = 3: expected a list"),
+    ("speculative/medusa", {"tops": []}, "tops = .*: expected a list"),
 ]
 
 

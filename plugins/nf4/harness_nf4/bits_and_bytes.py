@@ -23,7 +23,7 @@ class BitsAndBytes(Technique):
     def __init__(self, *, levels: str, block: int = 64, double: bool = False) -> None:
         makes = {"nf4": schemes.nf4, "fp4": schemes.fp4}
         make = makes[one_of("levels", levels, list(makes))]
-        check_block(block)
+        check_block(block, double=double)
         self.scheme = make(block, double=double)
         self._levels = levels
         self.script = scripts.bitsandbytes(levels=levels, block=block, double=double)

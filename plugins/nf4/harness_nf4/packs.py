@@ -28,7 +28,7 @@ class Int4Pack(Technique):
 
     def __init__(self, *, block: int = 64, scales: str = "bfloat16") -> None:
         one_of("block", block, INT4_GROUPS)
-        kept: torch.dtype = getattr(torch, scales)
+        kept: torch.dtype = getattr(torch, one_of("scales", scales, ("bfloat16", "float32")))
         # a value is code * scale + zero: both in the scales' dtype
         self.scheme = Scheme(
             id="int4pack", kind="affine", bits=4, block=block, slack=2 * torch.finfo(kept).eps, scale_dtype=kept

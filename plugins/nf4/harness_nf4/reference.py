@@ -79,11 +79,15 @@ class Technique:
         return functional.linear(x.float(), weight).to(x.dtype)
 
 
+DTYPES: Final = ("float32", "bfloat16", "float16")
+"""What a weight that is not quantised can be kept in."""
+
+
 class Plain(Technique):
     """No quantisation: a weight kept and multiplied with in a float dtype."""
 
     def __init__(self, *, dtype: str) -> None:
-        kept: torch.dtype = getattr(torch, dtype)
+        kept: torch.dtype = getattr(torch, one_of("dtype", dtype, DTYPES))
         bits = torch.finfo(kept).bits
         self.scheme = Scheme(id=dtype, kind="cast", bits=bits, dtype=kept)
         self.computes_in = kept if bits < 32 else None
@@ -128,7 +132,7 @@ class Blocks(Coded):
 
     def __init__(self, *, levels: str, block: int = 64, double: bool = False) -> None:
         known = LEVELS[one_of("levels", levels, list(LEVELS))]
-        check_block(block)
+        check_block(block, double=double)
         self._name = levels
         self.codebook = packing.Codebook(
             levels=tuple(all_levels(levels)), bits=known.bits, block=block, double=double, even=levels.startswith("int")
@@ -160,7 +164,7 @@ class KMeans(Coded):
     """A codebook of 16 levels that k-means fits to the weight's own scaled values, kept beside them."""
 
     def __init__(self, *, block: int = 64, double: bool = False) -> None:
-        check_block(block)
+        check_block(block, double=double)
         coder = packing.KMeans(start=schemes.nf4_levels(), block=block, double=double)
         super().__init__(coder, Scheme(id="k-means", kind="learned", bits=4, block=block, double=double))
         self.script = scripts.coder(coder)
@@ -175,7 +179,7 @@ class Affine(Coded):
 
     def __init__(self, *, bits: int = 4, block: int = 64, double: bool = False) -> None:
         one_of("bits", bits, (4, 8))
-        check_block(block)
+        check_block(block, double=double)
         coder = packing.Affine(bits=bits, block=block, double=double)
         super().__init__(coder, Scheme(id=f"INT{bits} affine", kind="affine", bits=bits, block=block, double=double))
         self.script = scripts.coder(coder)
@@ -212,13 +216,14 @@ MOST: Final = 2**16
 """The longest block: longer ones only waste memory."""
 
 
-def check_block(block: int) -> None:
+def check_block(block: int, *, double: bool = False) -> None:
     """Raise UsageError for a length that blocks of two codes a byte cannot have, or that is more than `MOST`.
 
     Weights are padded to whole blocks, so that a length far beyond a weight's would fill the memory with zeros.
     """
     if whole_number("block", block, least=2, most=MOST) % 2:
         raise UsageError(f"block = {block!r}: expected an even number")
+    one_of("double", double, (False, True))
 
 
 def packed_scales(absmax: Tensor) -> dict[str, Tensor]:

@@ -16,13 +16,14 @@ from harness.api import NotApplicable
 from harness.families.quantize import schemes
 from harness.families.quantize.contract import Packed
 from harness_nf4 import scripts
-from harness_nf4.reference import Technique, require_running
+from harness_nf4.reference import Technique, check_block, require_running
 
 
 class TorchAo(Technique):
     """NF4 of torchao, whose scales are always quantised."""
 
     def __init__(self, *, block: int = 64) -> None:
+        check_block(block)
         self.scheme = replace(schemes.nf4(block, double=True), scale_dtype=torch.bfloat16)
         self.script = scripts.torchao(block=block)
         require_running(self)

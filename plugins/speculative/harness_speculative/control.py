@@ -67,7 +67,7 @@ class Independent:
 
     def __init__(self, proposal: str, weigh: bool = True) -> None:
         self.proposal = proposal_named(proposal)
-        self.weighted = weigh
+        self.weighted: bool = one_of("weigh", weigh, (False, True))
 
     def generate(self, task: ControlTask, generator: torch.Generator) -> Population:
         """One text after the other."""

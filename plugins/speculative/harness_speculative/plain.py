@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from harness.api import whole_number
 from harness.families.decode.contract import Decoder, Models, Sampling, Trace, plain
 from harness_speculative.base import Technique
 
@@ -17,7 +18,7 @@ class Autoregressive(Technique):
     """
 
     def __init__(self, kv_heads: int = 4) -> None:
-        self.kv_heads = kv_heads
+        self.kv_heads = whole_number("kv_heads", kv_heads)
 
     def open(self, models: Models, sampling: Sampling) -> Decoder:
         """The judge's own plain decoding."""

@@ -51,8 +51,8 @@ class Medusa(Technique):
     """
 
     def __init__(self, tops: Sequence[int]) -> None:
-        if not tops:
-            raise UsageError("tops []: expected a list of how many tokens each head proposes, like [2, 1]")
+        if not isinstance(tops, list | tuple) or not tops:
+            raise UsageError(f"tops = {tops!r}: expected a list of how many tokens each head proposes, like [2, 1]")
         self.tops = [whole_number("tops", top) for top in tops]
         self.longest = len(self.tops)
 
