@@ -119,10 +119,11 @@ class RegularizeWorkload(ABC):
                 trained = start(technique, problem)
         batch = problem.parts.train.at(torch.arange(min(problem.settings.batch_size, len(problem.parts.train))))
         stepper = Stepper(technique, trained)
+        steps = problem.task.steps  # not the problem, which holds all examples
 
         def step(examples: Examples, number: int) -> None:
             # counted round and round, as schedules of a technique go by the number of a step
-            stepper(examples.inputs, examples.targets, number % problem.task.steps)
+            stepper(examples.inputs, examples.targets, number % steps)
 
         return OpenCase(
             phases={
