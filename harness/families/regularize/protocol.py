@@ -20,6 +20,7 @@ from harness.families.regularize.settings import Settings
 from harness.families.regularize.stacking import fit_stacked
 from harness.families.regularize.stacking_checks import GlobalGenerators
 from harness.families.regularize.training import Problem, Stepper, Trained, fit, predict, quality, start
+from harness.judge.cache import sources_of
 from harness.judge.datasets import Dataset, cached
 from harness.judge.seeds import generator, global_seed, seed_of
 from harness.judge.settings import read_settings
@@ -38,6 +39,11 @@ class RegularizeWorkload(ABC):
 
     name: ClassVar[str]
     classes: ClassVar[int]
+
+    def __init_subclass__(cls) -> None:
+        """Ask for the digest of the subclass's sources once, when it is imported."""
+        super().__init_subclass__()
+        sources_of(cls.__module__)
 
     @abstractmethod
     def read(self) -> Dataset:
