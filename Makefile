@@ -18,8 +18,8 @@ PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 # order, and what each plugin declares. Chosen by path, so that it is the same on every machine.
 QUICK := tests/analysis tests/judge tests/report tests/results tests/test_architecture.py tests/test_cli.py \
 	tests/test_contracts.py tests/test_docs.py tests/test_entrants.py tests/test_host.py tests/test_house_rules.py \
-	tests/test_news.py tests/test_plan.py tests/test_rooms.py tests/test_suite.py tests/test_suite_page.py tests/test_tests_workflow.py \
-	$(wildcard plugins/*/tests/test_declaration.py)
+	tests/test_news.py tests/test_plan.py tests/test_rooms.py tests/test_suite.py tests/test_suite_page.py \
+	tests/test_tests_workflow.py $(wildcard plugins/*/tests/test_declaration.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup peft test quick check news clean

@@ -76,6 +76,11 @@ def module_candidate(name: str, module: str, distribution: str) -> Candidate:
     return Candidate(name=name, module=module, distribution=distribution, version=_version(distribution), load=load)
 
 
+def named_candidate(module: str) -> Candidate:
+    """Return the plugin of a module that a user names: ``harness_my_lora`` is the plugin ``my-lora``."""
+    return module_candidate(module.rpartition(".")[2].removeprefix("harness_").replace("_", "-"), module, "")
+
+
 def _version(distribution: str) -> str:
     """Return the installed version of a distribution; an empty text for a checkout that is not installed."""
     try:

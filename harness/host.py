@@ -37,6 +37,7 @@ from harness.discovery import (
     entry_point_candidates,
     family_candidates,
     module_candidate,
+    named_candidate,
     record_of,
 )
 
@@ -297,11 +298,13 @@ class Host:
         known: dict[str, Any] = getattr(self.declared, kind)
         if name in known:
             return name
-        matches = [full for full in known if full.rpartition("/")[2] == name]
-        if len(matches) == 1:
-            return matches[0]
-        if matches:
-            raise UsageError(f"{kind[:-1]} {name!r} is offered by several plugins: say {' or '.join(sorted(matches))}")
+        candidates = [full for full in known if full.rpartition("/")[2] == name]
+        if len(candidates) == 1:
+            return candidates[0]
+        if candidates:
+            raise UsageError(
+                f"{kind[:-1]} {name!r} is offered by several plugins: say {' or '.join(sorted(candidates))}"
+            )
         raise UsageError(self.unknown(kind[:-1], name, known))
 
     def unknown(self, what: str, name: str, known: Iterable[str]) -> str:
@@ -334,11 +337,6 @@ def warn(line: str) -> None:
     sys.stderr.write(f"harness: {line}\n")
 
 
-def _name_of_module(module: str) -> str:
-    """Return the name that a plugin has where a user names its module: ``harness_my_lora`` is ``my-lora``."""
-    return module.rpartition(".")[2].removeprefix("harness_").replace("_", "-")
-
-
 def load_host(enable: Sequence[str] = (), disable: Sequence[str] = (), *, entry_points: bool = True) -> Host:
     """Load the host's own plugin, the built-in families, the installed plugins and the modules in ``enable``.
 
@@ -351,7 +349,7 @@ def load_host(enable: Sequence[str] = (), disable: Sequence[str] = (), *, entry_
     families = family_candidates()
     built_in = {candidate.name for candidate in families}
     found = [*families, *(entry_point_candidates() if entry_points else [])]
-    found.extend(module_candidate(_name_of_module(module), module, "") for module in enable)
+    found.extend(named_candidate(module) for module in enable)
     by_name: dict[str, list[Candidate]] = {}
     for candidate in found:
         by_name.setdefault(candidate.name, []).append(candidate)

@@ -46,7 +46,7 @@ def test_at_most_one_run_in_twenty_has_a_false_verdict(calibration: ModuleType, 
 def test_the_simulation_is_of_runs_without_a_difference_and_as_noisy_as_the_stored_ones(
     calibration: ModuleType, vectors: dict
 ) -> None:
-    techniques = vectors["core/digits-noisy"]
+    techniques = vectors["regularize/digits-noisy"]
     families = calibration.null_families(techniques, 10, np.random.default_rng(3))
     drawn = [next(families) for _ in range(500)]
     for name in ("dropout/dropout", "dropout/weight-decay"):
@@ -61,7 +61,7 @@ def test_a_planted_difference_is_found_so_the_verdicts_are_not_merely_silent(
 ) -> None:
     from harness.analysis.compare import Rule, compare_family
 
-    families = calibration.null_families(vectors["core/digits-noisy"], 10, np.random.default_rng(5))
+    families = calibration.null_families(vectors["regularize/digits-noisy"], 10, np.random.default_rng(5))
     found = []
     for _ in range(50):
         own, base = next(families)
@@ -73,7 +73,7 @@ def test_a_planted_difference_is_found_so_the_verdicts_are_not_merely_silent(
 @pytest.mark.slow
 def test_the_page_shows_what_the_simulation_prints(calibration: ModuleType, vectors: dict) -> None:
     page = PAGE.read_text(encoding="utf-8")
-    one = calibration.error_rates(vectors["core/digits-noisy"], 5, margin=1.0)
+    one = calibration.error_rates(vectors["regularize/digits-noisy"], 5, margin=1.0)
     row = next(line for line in page.splitlines() if line.startswith("| digits-noisy | 5 | 1 |"))
     family, comparison = re.findall(r"([\d.]+) %", row)
     assert float(family) == pytest.approx(100 * one.family, abs=0.05)

@@ -6,13 +6,16 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Harness
+from harness import __version__
+from tests.conftest import ROOT, Harness
 
 KINDS = ("suites", "techniques", "workloads", "metrics")
 
@@ -48,7 +51,15 @@ def test_a_technique_is_shown_with_its_paper_and_parameters(harness: Harness) ->
         (["show", "row", "last/lora/eva"], "no runs"),
         (["export", "cvs"], "csv"),
         (["export", "csv"], "no runs"),
-        (["run", "--no-such-option"], "No such option"),
+        (["run", "--no-such-option"], "no option '--no-such-option'"),
+        (["run", "--sed", "3"], "no option '--sed'; did you mean '--seeds'?"),
+        (["run", "--store"], "option '--store' requires an argument"),
+        (["run", "--lane", "speed"], "'speed' is not one of 'accuracy', 'memory', 'time'; see: harness run --help"),
+        (["run", "--jobs", "many"], "invalid value for '--jobs'"),
+        (["show", "rwo"], "no such command 'rwo'; did you mean 'row'?"),
+        (["show", "technique"], "missing argument 'NAME'; see: harness show technique --help"),
+        (["plugins", "more"], "unexpected extra argument (more); see: harness plugins --help"),
+        (["track", "--bogus"], "no option '--bogus'"),
         (["--strict-plugins", "-p", "no_such_module", "list", "suites"], "no_such_module"),
     ],
     ids=lambda one: " ".join(one) if isinstance(one, list) else "",
@@ -58,6 +69,45 @@ def test_a_mistake_is_one_clear_line_and_exit_code_2(arguments: list[str], text:
     assert done.returncode == 2, done.stdout
     assert text in done.stderr
     assert "Traceback" not in done.stderr
+    assert all(line.startswith("harness: ") for line in done.stderr.splitlines()), done.stderr
+    assert any(line.startswith("harness: error: ") for line in done.stderr.splitlines())
+
+
+@pytest.fixture(scope="module")
+def uninstalled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment with everything that is installed here but this project and its plugins, found by PYTHONPATH."""
+    libraries = tmp_path_factory.mktemp("libraries")
+    ours = re.compile(r"technique_harness|harness|__editable__|_editable_impl")
+    for folder in {Path(str(dist.locate_file(""))).resolve() for dist in metadata.distributions()} - {ROOT}:
+        for entry in folder.iterdir():
+            if not ours.match(entry.name) and not (libraries / entry.name).exists():
+                (libraries / entry.name).symlink_to(entry)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "HARNESS"))}
+    return {**kept, "PYTHONPATH": os.pathsep.join([str(ROOT), str(libraries)])}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--help"], "Usage: harness"),
+        (["--version"], f"harness, version {__version__}"),
+        (["--strict-plugins", "plugins"], "finetune"),
+        (["--strict-plugins", "list", "suites"], "peft"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_checkout_that_is_not_installed_answers(
+    arguments: list[str], text: str, uninstalled: dict[str, str], tmp_path: Path
+) -> None:
+    # without the module site nothing but PYTHONPATH is looked through
+    command = [sys.executable, "-S", "-m", "harness", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False, env=uninstalled)
+    assert done.returncode == 0, done.stderr
+    assert text in done.stdout
+    assert not done.stderr
+    asked = "from importlib import metadata; metadata.version('technique-harness')"
+    found = subprocess.run([sys.executable, "-S", "-c", asked], capture_output=True, check=False, env=uninstalled)
+    assert b"PackageNotFoundError" in found.stderr
 
 
 def test_a_reader_that_leaves_early_sees_no_traceback(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from harness.analysis.claims import rule_of
 from harness.analysis.compare import Comparison, Rule, Sides, Verdict, compare_each
 from harness.analysis.intervals import Estimate, ratio_interval
 from harness.analysis.summary import TechniqueSummary, summarise
-from harness.analysis.times import TIME_MARGIN, Pace, judge_times
+from harness.analysis.times import TIME_MARGIN, TimeVerdict, judge_times
 from harness.api import Metric, Row
 from harness.results.store import StoredRun
 
@@ -323,7 +323,7 @@ def _times(sides: Sequence[_Sides]) -> Iterable[Change]:
                 yield replace(one.change(place, "time", "time", "same", "identical code"), margin=TIME_MARGIN)
 
 
-def _timed(change: Change, pace: Pace) -> Change:
+def _timed(change: Change, pace: TimeVerdict) -> Change:
     return replace(change, difference=_less_one(pace.ratio), relative=True, margin=TIME_MARGIN, p_holm=pace.p_holm)
 
 

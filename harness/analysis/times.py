@@ -42,7 +42,7 @@ class Round:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pace:
+class TimeVerdict:
     """What became of a time: ``ratio`` is head over reference, with its 95 % interval over ``n`` rounds."""
 
     verdict: Verdict
@@ -71,7 +71,7 @@ def round_of(head: Sequence[Turn], reference: Sequence[Turn]) -> Round | None:
 
 def judge_times(
     rounds: Mapping[Name, Sequence[float]], *, families: int = 1, looks: int = len(LOOKS), margin: float = TIME_MARGIN
-) -> dict[Name, Pace]:
+) -> dict[Name, TimeVerdict]:
     """One verdict for each list of log ratios, one a round; head is ``worse`` where it takes longer.
 
     ``better`` and ``worse`` need a 95 % interval without 1, a p below .05 and a ratio at least the margin away from 1;
@@ -103,18 +103,18 @@ def early_looks(rounds: int) -> frozenset[int]:
     return frozenset(int(rounds * share) for share in LOOKS if share < 1)
 
 
-def _judged(ratios: Sequence[float], p_holm: float | None, margin: float) -> Pace:
+def _judged(ratios: Sequence[float], p_holm: float | None, margin: float) -> TimeVerdict:
     n = len(ratios)
     if not ratios:
-        return Pace(verdict="undecided", reason="not timed", ratio=None, n=0)
+        return TimeVerdict(verdict="undecided", reason="not timed", ratio=None, n=0)
     logs = mean_interval(ratios)
     low, high = (None if bound is None else math.exp(bound) for bound in (logs.low, logs.high))
     ratio = Estimate(value=math.exp(logs.value), low=low, high=high, n=n)
     if p_holm is None or low is None or high is None:
-        return Pace(verdict="undecided", reason=f"{n} rounds are too few", ratio=ratio, n=n)
+        return TimeVerdict(verdict="undecided", reason=f"{n} rounds are too few", ratio=ratio, n=n)
     if 1 - margin < low and high < 1 + margin:
-        return Pace(verdict="same", reason="", ratio=ratio, n=n, p_holm=p_holm)
+        return TimeVerdict(verdict="same", reason="", ratio=ratio, n=n, p_holm=p_holm)
     large = not 1 - margin < ratio.value < 1 + margin
     if large and p_holm < ALPHA and (low > 1 or high < 1):
-        return Pace(verdict="worse" if ratio.value > 1 else "better", reason="", ratio=ratio, n=n, p_holm=p_holm)
-    return Pace(verdict="undecided", reason="more rounds needed", ratio=ratio, n=n, p_holm=p_holm)
+        return TimeVerdict(verdict="worse" if ratio.value > 1 else "better", reason="", ratio=ratio, n=n, p_holm=p_holm)
+    return TimeVerdict(verdict="undecided", reason="more rounds needed", ratio=ratio, n=n, p_holm=p_holm)

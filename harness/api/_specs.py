@@ -140,7 +140,8 @@ class WorkloadSpec:
     ``version`` is raised by hand whenever numbers of before and after must not be compared. ``stacks`` says that the
     workload fulfils `StackingWorkload`: it evaluates several seeds of a technique together. ``preload`` names modules
     that a case would import only while it runs, and so count in its time and memory, as the first step of an optimiser
-    does ``torch._dynamo`` (two seconds, 70 MB): they are imported once, before any case.
+    does ``torch._dynamo`` (two seconds, 70 MB): they are imported once, before any case. ``processes`` is how many
+    processes of a case compute at the same time, its own among them: it takes that many slots of the executor.
     """
 
     id: str
@@ -155,11 +156,16 @@ class WorkloadSpec:
     requires: Sequence[str] = ()
     stacks: bool = False
     preload: Sequence[str] = ()
+    processes: int = 1
 
     def __post_init__(self) -> None:
         check_id(self.id, "workload")
         check_id(self.contract, "contract")
         _check_target(self.target, f"workload {self.id!r}")
+        if not isinstance(self.processes, int) or isinstance(self.processes, bool) or self.processes < 1:
+            raise ValueError(
+                f"workload {self.id!r}: processes = {self.processes!r}: expected a whole number, at least 1"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

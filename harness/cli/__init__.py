@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import click
 
 from harness import __version__
+from harness.api import HarnessError, nearest, resolve
 from harness.cli.app import plugin_options
 
 _COMMANDS = {
@@ -46,8 +46,7 @@ class _Commands(click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         """Import a built-in command, or look among the plugins'."""
         if name in _COMMANDS:
-            module, _, attribute = _COMMANDS[name].partition(":")
-            command: click.Command = getattr(importlib.import_module(module), attribute)
+            command: click.Command = resolve(_COMMANDS[name])
             return command
         self._ask_plugins(context)
         return self.commands.get(name)
@@ -58,10 +57,8 @@ class _Commands(click.Group):
         """Say the nearest command where there is none of that name."""
         name = args[0]
         if not name.startswith("-") and self.get_command(context, name) is None:
-            from harness.api import nearest
-
             hint = nearest(name, self.list_commands(context)) or "; harness --help lists them"
-            raise click.UsageError(f"no command {name!r}{hint}", context)
+            raise click.UsageError(f"no command {name!r}{hint}")
         return super().resolve_command(context, args)
 
 
@@ -85,9 +82,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     except click.exceptions.Abort:
         code = 130
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         code = error.exit_code
+    except click.ClickException as error:
+        _print([_usage_line(error)])
+        code = HarnessError.exit_code
     except KeyboardInterrupt:
         code = 130
     except Exception as error:
@@ -97,10 +97,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _explain(error: Exception) -> int:
     """Print an error meant for a person, one line a problem; anything else is a bug of ours and keeps its traceback."""
-    from harness.api import HarnessError
-
     if not isinstance(error, HarnessError):
         raise error
-    for line in str(error).splitlines():
-        click.echo(f"harness: error: {line}", err=True)
+    _print(str(error).splitlines())
     return error.exit_code
+
+
+def _usage_line(error: click.ClickException) -> str:
+    """Return what click found wrong, in our words: what was wrong, the nearest right name, and where to read on."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if isinstance(error, click.NoSuchOption) and context is not None:
+        options = [name for option in context.command.get_params(context) for name in option.opts if name[:1] == "-"]
+        close = nearest(error.option_name, options) if error.option_name.startswith("--") else ""
+        line = f"no option {error.option_name!r}{close}"
+    else:
+        text = " ".join(error.format_message().split())
+        close = "did you mean" if "Did you mean" in text else ""
+        line = text[:1].lower() + text[1:].replace(". Did you mean", "; did you mean").rstrip(".")
+    return line if close or context is None else f"{line}; see: {context.command_path} --help"
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        click.echo(f"harness: error: {line}", err=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import shutil
 import sys
 from typing import TYPE_CHECKING
+
+from harness.api import resolve
 
 if TYPE_CHECKING:
     from harness.analysis.view import RunView
@@ -26,7 +27,6 @@ def show_view(view: RunView, name: str, host: Host) -> str:
 
     reporter = host.declared.reporters.get(name)
     if reporter is not None:
-        module, _, attribute = reporter.spec.target.partition(":")
-        return str(getattr(importlib.import_module(module), attribute)(view))
+        return str(resolve(reporter.spec.target)(view))
     width = shutil.get_terminal_size((120, 24)).columns
     return render(view, name, color=sys.stdout.isatty(), width=width)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from harness.api import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,8 +35,7 @@ class _Track(click.Group):
         """Import a command."""
         if cmd_name not in _COMMANDS:
             return None
-        module, _, attribute = _COMMANDS[cmd_name].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute)
+        command: click.Command = resolve(_COMMANDS[cmd_name])
         return command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from harness.api import Case, Reply
-from harness.execution.isolation.messages import Act, Message
-from harness.measure.clock import median_interval
+from harness.execution.job import Act, Message
+from harness.measure.clock import order_interval
 
 NEIGHBOURS: Final = 4
 """So many contestants have their turn between two of the baseline's, with the mean of which each is compared.
@@ -129,7 +129,7 @@ def _settled(contestants: Sequence[_Contestant], running: Sequence[int], rounds:
 
 
 def _narrow(seconds: Sequence[float]) -> bool:
-    low, high = median_interval(seconds)
+    low, high = order_interval(seconds)
     return high - low <= NARROW * statistics.median(seconds)
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
-import importlib
 import math
-import operator
 import random
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -27,17 +25,15 @@ from harness.api import (
     Status,
     Unavailable,
     require_members,
+    resolve,
 )
-from harness.execution.isolation.messages import Act, Job, Message, Task
+from harness.execution.job import Act, Job, Message
 from harness.measure import clock, memory
 
 Result = TypeVar("Result")
 
 THREADS: Final = 1
 """Threads that compute in a case: more on busy cores cost small models ten times their time and more."""
-
-PEAK_TASKS: Final[tuple[Task, ...]] = ("process_peak", "tensor_peak")
-"""The passes of the memory lane, each in a fresh process: a profiler would be part of what the system sees."""
 
 OPENINGS: Final = 3
 """How often a contestant is built, to sample what its initialisation costs; the last one built is then timed."""
@@ -175,18 +171,6 @@ class Contestant:
         return _finite(figures, self.phases.seconds)
 
 
-def merge_peaks(passes: Sequence[Reply]) -> Reply:
-    """One memory reply of its passes, or the failed one; seconds by phase are of the first, unprofiled one."""
-    failed = next((reply for reply in passes if reply.status != "ok"), None)
-    return replace(
-        failed or passes[0],
-        metrics={} if failed else {name: value for reply in passes for name, value in reply.metrics.items()},
-        notes=[note for reply in passes for note in reply.notes],
-        wall_s=sum(reply.wall_s for reply in passes),
-        cpu_s=sum(reply.cpu_s for reply in passes),
-    )
-
-
 def guarded(
     act: Callable[[], Result], phases: clock.PhaseClock, passing: tuple[type[BaseException], ...] = ()
 ) -> Result | Reply:
@@ -299,12 +283,6 @@ def _peaks(stage: _Stage) -> Reply:
     else:
         metrics, notes = memory.process_peaks(stage.build, stage.phases)
     return Reply(status="ok", metrics=metrics, phases=stage.phases.seconds, notes=notes)
-
-
-def resolve(target: str) -> Any:
-    """What a target ``package.module:attribute`` names, imported now."""
-    module, _, name = target.partition(":")
-    return operator.attrgetter(name)(importlib.import_module(module))
 
 
 def _case_frames(error: BaseException) -> TracebackType | None:

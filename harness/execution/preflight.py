@@ -12,8 +12,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from harness.api import Case, UsageError
-from harness.execution.case import resolve
+from harness.api import Case, UsageError, resolve
 from harness.execution.isolation.forkserver import command
 
 LIMIT_S: Final = 120.0

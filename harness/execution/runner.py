@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 from harness.analysis.tuning import select_best
 from harness.api import Case, Executor, Json, Reply, Row, Skip, Unit
+from harness.entrants import id_of
 from harness.host import Host
 from harness.plan import Contestant, Plan, Tuned
 
@@ -114,20 +115,28 @@ class Runner:
             cases = [self._plan.first_case(state.contestant) for state in states]
             if not states or all(case.key in self._destination.stored for case in cases):
                 continue
-            self._executor.submit(Unit(cases=(cases[0],), prepare=True))
-            replies = self._wait_for_one()
+            replies, environment = self._alone(Unit(cases=(cases[0],), prepare=True))
             if replies[0].status == "ok":
                 continue
             for state, case in zip(states, cases, strict=True):
                 self._owner[case.key] = state
                 self._end(state)
-                self._finish(case, replace(replies[0], reason=f"preparing {workload}: {replies[0].reason}"))
+                self._finish(
+                    case, replace(replies[0], reason=f"preparing {workload}: {replies[0].reason}"), environment
+                )
 
-    def _wait_for_one(self) -> list[Reply]:
+    def _alone(self, unit: Unit) -> tuple[list[Reply], Mapping[str, Json]]:
+        """Have nothing but this unit done; its replies, and the environment that they come from."""
+        self._executor.submit(unit)
         while True:
             self._progress.running(self._executor.running())
-            for _, replies in self._executor.wait(TICK_S):
-                return replies
+            for done, replies in self._executor.wait(TICK_S):
+                return replies, self._environment_of(done)
+
+    def _environment_of(self, unit: Unit) -> Mapping[str, Json]:
+        """Return the environment of a finished unit's rows: the run's, with what is different where the unit ran."""
+        differs = self._executor.environment(unit)
+        return {**self._destination.environment, **differs} if differs else self._destination.environment
 
     def _ask(self, state: _State, cases: list[Case], *, first: bool = False) -> None:
         """Queue what is not stored and not refused; cases that follow from a result go before fresh ones."""
@@ -144,31 +153,49 @@ class Runner:
         return cases
 
     def _drain(self) -> None:
-        running = 0
-        while self._queue or running:
-            while self._queue and running < self._executor.slots:
-                case = self._queue.popleft()
-                if self._settle(case):
-                    continue
-                cases = (case, *self._companions(case, self._executor.slots - running))
-                for one in cases:
-                    self._start(one)
-                self._executor.submit(Unit(cases=cases))
-                running += 1
+        taken = 0
+        while self._queue or taken:
+            taken += self._fill(taken)
             self._progress.running(self._executor.running())
-            if not running:
+            if not taken:
                 continue
             for unit, replies in self._executor.wait(TICK_S):
-                running -= 1
+                taken -= unit.processes
+                environment = self._environment_of(unit)
                 for case, reply in zip(unit.cases, replies, strict=True):
-                    self._finish(case, reply)
+                    self._finish(case, reply, environment)
+
+    def _fill(self, taken: int) -> int:
+        """Submit units in their order while the next one fits into the slots that are left; how many they take.
+
+        One that needs more slots than there are waits until it has them all to itself.
+        """
+        before = taken
+        while self._queue and taken < self._executor.slots:
+            case = self._queue[0]
+            processes = self._processes(case)
+            if taken and taken + processes > self._executor.slots:
+                break
+            self._queue.popleft()
+            if self._settle(case):
+                continue
+            free = max(1, (self._executor.slots - taken) // processes)
+            cases = (case, *self._companions(case, free))
+            for member in cases:
+                self._start(member)
+            self._executor.submit(Unit(cases=cases, processes=processes))
+            taken += processes
+        return taken - before
+
+    def _processes(self, case: Case) -> int:
+        return self._host.workloads[id_of(case.workload)].spec.processes
 
     def _companions(self, case: Case, free: int) -> list[Case]:
         """Other seeds and trials of the case, out of the queue, to be evaluated with it where that may be.
 
-        So many that each of the ``free`` slots has something to do, as two workers gain more than sharing one.
+        So many that each of the ``free`` places has something to do, as two workers gain more than sharing one.
         """
-        if not (case.stacked and getattr(self._executor, "stacks", False)):
+        if not (case.stacked and self._executor.stacks):
             return []
         alike = [one for one in self._queue if _alike(one, case)]
         spare = max(1, free - (len(self._queue) - len(alike)))
@@ -194,13 +221,14 @@ class Runner:
         self._started[case.key] = _now()
         self._host.notify("case_started", case=case)
 
-    def _finish(self, case: Case, reply: Reply) -> None:
+    def _finish(self, case: Case, reply: Reply, environment: Mapping[str, Json] | None = None) -> None:
+        """Write down and pass on a row, whose environment is the run's where none is given."""
         row = Row(
             run=self._destination.run,
             case=case,
             reply=reply,
             started=self._started.pop(case.key, "") or _now(),
-            environment=self._destination.environment,
+            environment=self._destination.environment if environment is None else environment,
         )
         self._destination.record(row)
         self._host.notify("case_finished", row=row)
@@ -275,8 +303,6 @@ class Runner:
 
     def _blocks(self, cases: list[Case], states: Iterable[_State]) -> Iterable[list[Case]]:
         """Split what is timed together so that all of a block, alive at once, takes half of the free memory."""
-        import psutil
-
         peaks = [
             row.reply.metrics.get(name, 0.0)
             for state in states
@@ -286,7 +312,7 @@ class Runner:
             if name.endswith("_process_peak")
         ]
         largest = max(peaks, default=0.0)
-        size = max(1, int(psutil.virtual_memory().available / 2 / largest) - 1) if largest else len(cases)
+        size = max(1, int(self._executor.free_memory() / 2 / largest) - 1) if largest else len(cases)
         for start in range(0, len(cases), max(size, 1)):
             yield cases[start : start + size]
 
@@ -295,11 +321,11 @@ class Runner:
         for case in cases:
             if case.key in wanted:
                 self._start(case)
-        self._executor.submit(Unit(cases=tuple(cases)))
-        for case, reply in zip(cases, self._wait_for_one(), strict=True):
+        replies, environment = self._alone(Unit(cases=tuple(cases), processes=self._processes(cases[0])))
+        for case, reply in zip(cases, replies, strict=True):
             if case.key in wanted:
                 wanted.discard(case.key)
-                self._finish(case, reply if paired else _unpaired(reply))
+                self._finish(case, reply if paired else _unpaired(reply), environment)
 
 
 def _alike(one: Case, other: Case) -> bool:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
-from harness.api import Case, Executor, ExecutorOptions, Json, Lane, Limits, Row, RunInfo, Suite
+from harness.api import Case, Executor, ExecutorOptions, Json, Lane, Limits, Row, RunInfo, Suite, resolve
+from harness.execution.executors import fulfilled
 from harness.execution.preflight import check_values
 from harness.execution.runner import Destination, Progress, Runner
 from harness.execution.surroundings import Surroundings, surroundings
@@ -45,7 +45,6 @@ def cores() -> int:
 def make_executor(host: Host, plan: Plan, resources: Resources, device: str) -> Executor:
     """The executor of that id, ready to take units. Raises UsageError for an unknown one."""
     spec = host.declared.executors[host.resolve("executors", resources.executor)].spec
-    module, _, name = spec.target.partition(":")
     options = ExecutorOptions(
         jobs=resources.jobs,
         limits=resources.limits,
@@ -55,7 +54,7 @@ def make_executor(host: Host, plan: Plan, resources: Resources, device: str) -> 
         device=device,
         protocol=host.contracts[plan.suite.contract].spec.protocol,
     )
-    return cast(Executor, getattr(importlib.import_module(module), name)(options))
+    return fulfilled(resolve(spec.target)(options), resources.executor)
 
 
 def _modules(plan: Plan) -> list[str]:

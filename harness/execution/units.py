@@ -1,25 +1,140 @@
-"""What executors have in common where they evaluate several seeds of a case together."""
+"""What a unit asks for, lane by lane, and how the answers become its replies: the one table that executors read.
+
+A unit is a script. It yields what is to be done next, a whole job or a turn of a contestant, is sent what came of it,
+and returns a reply for each of the unit's cases. Where and how a job is carried out is the executor's affair.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
 
-from harness.api import Limits, Reply
+from harness.api import Case, ExecutorOptions, Limits, Reply, Unit
+from harness.execution import block
+from harness.execution.job import Act, Job, Message, Task
+
+PEAK_TASKS: Final[tuple[Task, ...]] = ("process_peak", "tensor_peak")
+"""The passes of the memory lane, each in a fresh process: a profiler would be part of what the system sees."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """The next act of a contestant of a timed block, whose job begins with the act ``open``.
+
+    Answered by a message, or by the reply that ends the contestant.
+    """
+
+    contestant: int
+    job: Job
+    act: Act
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """How a whole job ended: its reply, and where it evaluated several cases ``together`` a reply for each."""
+
+    reply: Reply
+    together: Sequence[Reply] = ()
+
+
+Answer = Done | Message | Reply
+Script = Generator[Job | Turn, Answer, list[Reply]]
+
+
+def script_of(unit: Unit, options: ExecutorOptions) -> Script:
+    """Return the script of a unit; a ``Job`` that it yields is answered by `Done`, a `Turn` by what a turn gives."""
+    case = unit.cases[0]
+    if unit.prepare:
+        return _passes(case, ("prepare",), options)
+    if case.lane == "time":
+        return _turns(unit.cases, options)
+    if len(unit.cases) > 1:
+        return _together(unit.cases, options)
+    if case.lane == "accuracy":
+        return _passes(case, ("evaluate",), options)
+    return _passes(case, ("tensor_peak",) if case.device.startswith("cuda") else PEAK_TASKS, options)
+
+
+def _passes(case: Case, tasks: Sequence[Task], options: ExecutorOptions) -> Script:
+    """Do one task after the other until one fails; their replies are merged into one."""
+    replies: list[Reply] = []
+    for task in tasks:
+        replies.append((yield from _done(_job(case, task, options))).reply)
+        if replies[-1].status != "ok":
+            break
+    return [merged(replies)]
+
+
+def _together(cases: Sequence[Case], options: ExecutorOptions) -> Script:
+    """Evaluate all in one job; where that does not end well, each in one of its own, so that it costs only itself."""
+    done = yield from _done(_job(cases[0], "stack", options, cases[1:]))
+    if done.reply.status == "ok":
+        return share_out(done.together, done.reply)
+    replies: list[Reply] = []
+    for case in cases:
+        alone = yield from _done(_job(case, "evaluate", options))
+        replies.append(evaluated_alone(alone.reply, done.reply))
+    return replies
+
+
+def _turns(cases: Sequence[Case], options: ExecutorOptions) -> Script:
+    """Let the contestants of a timed block take turns, all alive until the block ends."""
+    jobs = [_job(case, "contest", options) for case in cases]
+    turns = block.run(cases, options.rounds)
+    turn = next(turns)
+    while True:
+        answer = yield Turn(contestant=turn.contestant, job=jobs[turn.contestant], act=turn.act)
+        assert not isinstance(answer, Done)
+        try:
+            turn = turns.send(answer)
+        except StopIteration as end:
+            return list(end.value)
+
+
+def _done(job: Job) -> Generator[Job, Answer, Done]:
+    answer = yield job
+    assert isinstance(answer, Done)
+    return answer
+
+
+def _job(case: Case, task: Task, options: ExecutorOptions, others: Sequence[Case] = ()) -> Job:
+    return Job(
+        case=case,
+        task=task,
+        cache=options.cache,
+        limits=multiplied(options.limits, 1 + len(others)),
+        others=tuple(others),
+        protocol=options.protocol,
+    )
 
 
 def multiplied(limits: Limits, cases: int) -> Limits:
-    """The limits of one case, for so many at once."""
+    """Return the limits of one case, for so many at once."""
     memory = None if limits.memory_bytes is None else limits.memory_bytes * cases
     return Limits(time_s=limits.time_s * cases, memory_bytes=memory)
 
 
+def merged(passes: Sequence[Reply]) -> Reply:
+    """Return one reply of several passes, or the failed one; seconds by phase are those of the first pass."""
+    if len(passes) == 1:
+        return passes[0]
+    failed = next((reply for reply in passes if reply.status != "ok"), None)
+    return replace(
+        failed or passes[0],
+        metrics={} if failed else {name: value for reply in passes for name, value in reply.metrics.items()},
+        notes=[note for reply in passes for note in reply.notes],
+        wall_s=sum(reply.wall_s for reply in passes),
+        cpu_s=sum(reply.cpu_s for reply in passes),
+    )
+
+
 def share_out(replies: Sequence[Reply], together: Reply) -> list[Reply]:
-    """Each reply with its share of the seconds that all took ``together``."""
+    """Return each reply with its share of the seconds that all took ``together``."""
     wall, cpu = together.wall_s / len(replies), together.cpu_s / len(replies)
     return [replace(reply, wall_s=wall, cpu_s=cpu, load=together.load) for reply in replies]
 
 
 def evaluated_alone(reply: Reply, together: Reply) -> Reply:
-    """The reply of a seed on its own, with the reason why it was not evaluated with the others."""
+    """Return the reply of a case on its own, with the reason why it was not evaluated with the others."""
     return replace(reply, notes=(*reply.notes, f"evaluated alone: {together.reason or together.status}"))

@@ -88,7 +88,7 @@ def rotated_tensor(tensor: Tensor) -> Rotation[Tensor]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class MachineLimits:
     """Probes of a machine, and the rates that follow from their seconds."""
 
     probes: Mapping[str, Phase]
@@ -106,7 +106,7 @@ class Limits:
         }
 
 
-def limits(device: str = "cpu") -> Limits:
+def limits(device: str = "cpu") -> MachineLimits:
     """Reading one cold buffer, on one thread and on all; copying one; products of float32 and bfloat16 matrices.
 
     Buffers and matrices are made when a probe is first run: peaks of memory are then without them.
@@ -127,7 +127,7 @@ def limits(device: str = "cpu") -> Limits:
         "copy": lambda: _words(words // 2, device).copy_(_words(words, device)[: words // 2]),
         **{name: partial(_multiply, dtype, orders[name], device) for name, (dtype, _) in PRODUCTS.items()},
     }
-    return Limits(
+    return MachineLimits(
         probes={name: Phase(run=run, samples=1) for name, run in probes.items()},
         read_bytes=8 * words,
         copied_bytes=16 * (words // 2),

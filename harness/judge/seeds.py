@@ -22,3 +22,8 @@ def global_seed(seed: int, device: str = "cpu") -> Iterator[None]:
     with torch.random.fork_rng(accelerators, device_type=device.partition(":")[0] if accelerators else "cuda"):
         torch.manual_seed(seed)
         yield
+
+
+def seed_of(seed: int, purpose: str) -> int:
+    """Return the seed of torch's global generator for one purpose of a case's seed."""
+    return generator(seed, purpose).initial_seed()

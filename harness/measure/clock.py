@@ -116,7 +116,7 @@ def calibrate(run: Callable[[], object], *, device: str, at_least_s: float = SAM
             confirmed = True  # a single sample may have been long because something else ran
 
 
-def median_interval(samples: Sequence[float]) -> tuple[float, float]:
+def order_interval(samples: Sequence[float]) -> tuple[float, float]:
     """The order statistics that enclose the median in about 95 % of cases; a stopping rule, not a result."""
     ordered = sorted(samples)
     rank = max(0, math.floor(len(ordered) / 2 - 0.98 * math.sqrt(len(ordered))))

@@ -133,6 +133,13 @@ def require_peaks(device: str) -> None:
         raise NotApplicable(f"the allocator of {device} keeps no peak")
 
 
+def available_bytes() -> int:
+    """Return the bytes of this machine's memory that new processes may take before anything is swapped out."""
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
 def resident_bytes(pid: int | None = None) -> int:
     """Bytes of private and shared anonymous memory of a process (its own by default), code and files excluded.
 

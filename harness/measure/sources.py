@@ -25,6 +25,7 @@ COMPUTING: Final = (
     "execution/case.py",
     "execution/block.py",
     "execution/units.py",
+    "execution/job.py",
     "execution/isolation/messages.py",
     "execution/isolation/forkserver.py",
     "execution/isolation/worker.py",

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.api import Json, Row, UsageError
+from harness.api import Json, Row, UsageError, nearest
 from harness.report import units
 from harness.report.notes import of_form, run_label, short
 
@@ -37,9 +36,7 @@ def find_rows(rows: Iterable[Row], text: str) -> list[Row]:
     techniques = sorted({row.case.technique for row in rows})
     workloads = sorted({row.case.workload for row in rows})
     wrong, known = (workload, workloads) if named else (name, techniques)
-    shorts = {short(one): one for one in known} | {one: one for one in known}
-    close = get_close_matches(wrong, shorts, n=1)
-    hint = f"; did you mean {shorts[close[0]]!r}?" if close else ""
+    hint = nearest(wrong, known)
     raise UsageError(
         f"row {text!r}: no {'workload' if named else 'technique or key'} {wrong!r} in this run{hint}",
         f"there are {', '.join(known)}" if known else "the run has no rows",
@@ -132,8 +129,7 @@ def show_tuning(view: RunView, technique: str = "") -> str:
     """
     known = {one.technique for workload in view.workloads for one in workload.techniques}
     if technique and technique not in known | {short(one) for one in known}:
-        close = get_close_matches(technique, known, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        hint = nearest(technique, sorted(known))
         raise UsageError(f"technique {technique!r} is not in run {view.info.id}{hint}")
     blocks = []
     for workload in view.workloads:

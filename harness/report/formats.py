@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from harness.api import UsageError
+from harness.api import UsageError, nearest
 
 if TYPE_CHECKING:
     from harness.analysis.view import RunView
@@ -25,8 +24,7 @@ def check(name: str, also: Sequence[str] = ()) -> None:
     known = [*formats(), *also]
     if name in known:
         return
-    close = get_close_matches(name, known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    hint = nearest(name, known)
     raise UsageError(f"format {name!r}: expected table, json or one of tabulate's{hint}", f"known: {', '.join(known)}")
 
 

@@ -7,11 +7,10 @@ import io
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
-from harness.api import DISTRIBUTION, Row, UsageError
+from harness.api import DISTRIBUTION, Row, UsageError, nearest
 from harness.results.schema import encode, row_to_json
 
 _STRINGS: Final = ("run", "suite", "workload", "technique", "stage", "lane", "tuned", "params", "settings", "key")
@@ -78,8 +77,7 @@ def export(rows: Iterable[Row], format_: str, path: Path | None = None) -> str |
     Raises `UsageError` for an unknown format, for parquet without a path, and where the path can't be written.
     """
     if format_ not in EXPORTS:
-        close = get_close_matches(format_, EXPORTS, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        hint = nearest(format_, EXPORTS)
         raise UsageError(f"export format {format_!r}: expected one of {', '.join(EXPORTS)}{hint}")
     if format_ == "parquet" and path is None:
         raise UsageError("parquet is binary and needs a file", "name one: --output results.parquet")

@@ -137,7 +137,7 @@ def _settled(turns: Turns) -> bool:
     for name, phases in turns.samples.items():
         for phase in phases.keys() & head.keys() if name != HEAD else ():
             pairs = zip(head[phase], phases[phase], strict=True)
-            low, high = clock.median_interval([math.log(own / other) for (own, _), (other, _) in pairs])
+            low, high = clock.order_interval([math.log(own / other) for (own, _), (other, _) in pairs])
             if high - low > SETTLED:
                 return False
     return True
@@ -258,14 +258,14 @@ class _Stepping:
             data = self._control.recv(1 << 16) if ready else b""
             if not data:
                 self._end()
-                raise _Failed(self._last_words() if ready else f"no answer in {limit_s:g} s")
+                raise _Failed(self._last_output() if ready else f"no answer in {limit_s:g} s")
             self._rest += data
         line, _, rest = self._rest.partition(b"\n")
         self._rest = bytearray(rest)
         answer: Mapping[str, Any] = json.loads(line)
         return answer
 
-    def _last_words(self) -> str:
+    def _last_output(self) -> str:
         self._log.seek(0)
         last = self._log.read().decode(errors="replace").strip().splitlines()[-1:]
         return ": ".join(["its process ended", *last])

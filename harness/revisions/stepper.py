@@ -157,6 +157,7 @@ def _seed(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+# Not `harness.api.resolve`: the api imported here is that of an old commit, which may not have it.
 def _resolve(target: str) -> Any:
     module, _, name = target.partition(":")
     return getattr(importlib.import_module(module), name)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.api import FAILED, Contract, Metric, Row, RunInfo, Suite, UsageError
-from harness.measure.clock import median_interval
+from harness.measure.clock import order_interval
 from harness.results.store import StoredRun
 
 BASELINES: Final = "of the baseline's"
@@ -194,7 +194,7 @@ def _samples(rows: Iterable[Row], workload: str, name: str, quality: Metric, own
 def _times(rounds: Sequence[float], baselines: Sequence[float]) -> dict[str, Sequence[float]]:
     """Seconds, and their ratios to the baseline's of the same rounds; none where the machine was too busy to tell."""
     ratios = [own / other for own, other in zip(rounds, baselines, strict=bool(baselines))]
-    low, high = median_interval(ratios or rounds)
+    low, high = order_interval(ratios or rounds)
     middle = statistics.median(ratios or rounds)
     told = middle - low <= STEADY * middle and high - middle <= STEADY * middle
     return {"time": rounds if told else (), "ratio": ratios if told else ()}

@@ -125,7 +125,7 @@ def test_a_lost_fork_server_loses_only_its_cases(tmp_path):
             [worker] = server.children()
             server.kill()
             [(_, [reply])] = executor.wait(10)
-            assert (reply.status, reply.reason) == ("lost", "the process that starts workers ended (SIGKILL)")
+            assert (reply.status, reply.reason) == ("lost", "the fork server ended (SIGKILL)")
             assert gone(worker.pid)
 
 

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.api import Limits, Reply
-from harness.execution.isolation.messages import Job, Lines, encode, encode_reply, read_reply
+from harness.execution.isolation.messages import Lines, encode, encode_reply, read_reply
+from harness.execution.job import Job
 
 from .conftest import make_case
 

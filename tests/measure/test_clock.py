@@ -86,7 +86,7 @@ def test_a_phase_that_fails_is_timed_and_left():
 def test_the_interval_of_the_median_covers_it_about_95_times_in_100(n):
     from scipy.stats import binom
 
-    low, high = clock.median_interval(range(n))
+    low, high = clock.order_interval(range(n))
     assert low + high == n - 1
     coverage = 1 - 2 * binom.cdf(low, n, 0.5)
     assert 0.92 <= coverage <= 0.985
@@ -94,5 +94,5 @@ def test_the_interval_of_the_median_covers_it_about_95_times_in_100(n):
 
 @given(st.lists(st.floats(0, 1e3), min_size=1))
 def test_the_interval_encloses_the_median(samples):
-    low, high = clock.median_interval(samples)
+    low, high = clock.order_interval(samples)
     assert low <= sorted(samples)[len(samples) // 2] <= high

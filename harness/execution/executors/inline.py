@@ -6,15 +6,27 @@ import gc
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
-from harness.api import Case, ExecutorOptions, Reply, Unit
-from harness.execution import block
-from harness.execution import case as lanes
-from harness.execution.isolation.messages import Act, Job, Message, Task
-from harness.execution.units import evaluated_alone, share_out
+from harness.api import Case, ExecutorOptions, Json, Reply, Unit
+from harness.execution.case import Contestant, guarded, load, perform, stack
+from harness.execution.job import Job, Message
+from harness.execution.units import Answer, Done, Turn, script_of
 from harness.measure.clock import PhaseClock
+from harness.measure.memory import available_bytes
+
+_PASSING = (KeyboardInterrupt,)
+
+
+@dataclass(kw_only=True)
+class _Timed:
+    """A contestant of a timed block, and the seconds that its turns took."""
+
+    contestant: Contestant
+    load: float = field(default_factory=lambda: os.getloadavg()[0])
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
 
 
 class InlineExecutor:
@@ -35,89 +47,74 @@ class InlineExecutor:
         if not self._queue:
             return []
         unit = self._queue.popleft()
-        case = unit.cases[0]
-        if unit.prepare:
-            return [(unit, [self._single(case, "prepare")])]
-        if case.lane == "time":
-            return [(unit, self._timed(unit.cases))]
-        if len(unit.cases) > 1:
-            return [(unit, self._stacked(unit.cases))]
-        if case.lane == "accuracy":
-            return [(unit, [self._single(case, "evaluate")])]
-        tasks: tuple[Task, ...] = ("tensor_peak",) if case.device.startswith("cuda") else lanes.PEAK_TASKS
-        return [(unit, [lanes.merge_peaks([self._single(case, task) for task in tasks])])]
+        return [(unit, self._carry_out(unit))]
 
     def running(self) -> list[tuple[Case, str]]:
-        """The case that is next."""
+        """Return the case that is next."""
         return [(unit.cases[0], "next") for unit in self._queue]
+
+    def free_memory(self) -> int:
+        """Return the free memory of this machine in bytes."""
+        return available_bytes()
+
+    def environment(self, unit: Unit) -> Mapping[str, Json]:  # noqa: ARG002
+        """Return nothing: this machine is the driver's."""
+        return {}
 
     def close(self) -> None:
         """Forget what is queued."""
         self._queue.clear()
 
-    def _single(self, case: Case, task: Task) -> Reply:
-        job = self._job(case, task)
-        phases = PhaseClock(case.device)
-
-        def perform() -> Reply:
-            lanes.load(job)
-            return lanes.perform(job, phases)
-
-        return _clocked(lambda: lanes.guarded(perform, phases, passing=(KeyboardInterrupt,)))
-
-    def _stacked(self, cases: Sequence[Case]) -> list[Reply]:
-        """All seeds together, or else one after the other."""
-        job = replace(self._job(cases[0], "stack"), others=tuple(cases[1:]))
-        phases = PhaseClock(cases[0].device)
-        found: list[Reply] = []
-
-        def perform() -> Reply:
-            lanes.load(job)
-            found.extend(lanes.stack(job, phases))
-            return Reply(status="ok")
-
-        together = _clocked(lambda: lanes.guarded(perform, phases, passing=(KeyboardInterrupt,)))
-        if together.status == "ok":
-            return share_out(found, together)
-        return [evaluated_alone(self._single(case, "evaluate"), together) for case in cases]
-
-    def _timed(self, cases: Sequence[Case]) -> list[Reply]:
-        contestants = [lanes.Contestant(self._job(case, "contest"), PhaseClock(case.device)) for case in cases]
-        spent = [(0.0, 0.0)] * len(cases)
-        load = os.getloadavg()[0]
-        turns = block.run(cases, self._options.rounds)
+    def _carry_out(self, unit: Unit) -> list[Reply]:
+        """Do what the unit's script asks for, until it returns the replies."""
+        script = script_of(unit, self._options)
+        contestants: dict[int, _Timed] = {}
         try:
-            turn = next(turns)
+            request = next(script)
             while True:
-                i = turn.contestant
-                wall, cpu = time.perf_counter(), time.process_time()
-                answer = self._answer(contestants[i], turn.act)
-                spent[i] = spent[i][0] + time.perf_counter() - wall, spent[i][1] + time.process_time() - cpu
-                turn = turns.send(answer)
+                answer: Answer = _take(request, contestants) if isinstance(request, Turn) else _do(request)
+                request = script.send(answer)
         except StopIteration as end:
-            return [
-                replace(reply, wall_s=wall, cpu_s=cpu, load=load)
-                for reply, (wall, cpu) in zip(end.value, spent, strict=True)
-            ]
+            return list(end.value)
         finally:
-            gc.enable()
-            gc.unfreeze()
+            if contestants:
+                gc.enable()
+                gc.unfreeze()
 
-    def _answer(self, contestant: lanes.Contestant, act: Act) -> Message | Reply:
-        return lanes.guarded(lambda: contestant.take(act), contestant.phases, passing=(KeyboardInterrupt,))
 
-    def _job(self, case: Case, task: Task) -> Job:
-        return Job(
-            case=case,
-            task=task,
-            cache=self._options.cache,
-            limits=self._options.limits,
-            protocol=self._options.protocol,
-        )
+def _do(job: Job) -> Done:
+    """Do a whole job, and clock it."""
+    phases = PhaseClock(job.case.device)
+    together: list[Reply] = []
+
+    def act() -> Reply:
+        load(job)
+        if job.task != "stack":
+            return perform(job, phases)
+        together.extend(stack(job, phases))
+        return Reply(status="ok")
+
+    reply = _clocked(lambda: guarded(act, phases, passing=_PASSING))
+    return Done(reply=reply, together=together)
+
+
+def _take(turn: Turn, contestants: dict[int, _Timed]) -> Message | Reply:
+    """Let a contestant have its turn; the reply that ends it holds the seconds of all its turns."""
+    if turn.act == "open":
+        made = Contestant(turn.job, PhaseClock(turn.job.case.device))
+        contestants[turn.contestant] = _Timed(contestant=made)
+    timed = contestants[turn.contestant]
+    wall, cpu = time.perf_counter(), time.process_time()
+    answer = guarded(lambda: timed.contestant.take(turn.act), timed.contestant.phases, passing=_PASSING)
+    timed.wall_s += time.perf_counter() - wall
+    timed.cpu_s += time.process_time() - cpu
+    if isinstance(answer, Reply):
+        return replace(answer, wall_s=timed.wall_s, cpu_s=timed.cpu_s, load=timed.load)
+    return answer
 
 
 def _clocked(act: Callable[[], Reply]) -> Reply:
-    """What ``act`` replies, with the time that it took."""
-    load = os.getloadavg()[0]
+    """Return what ``act`` replies, with the time that it took."""
+    load_before = os.getloadavg()[0]
     wall, cpu = time.perf_counter(), time.process_time()
-    return replace(act(), wall_s=time.perf_counter() - wall, cpu_s=time.process_time() - cpu, load=load)
+    return replace(act(), wall_s=time.perf_counter() - wall, cpu_s=time.process_time() - cpu, load=load_before)

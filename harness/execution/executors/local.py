@@ -1,7 +1,7 @@
 """Runs each case in a process of its own on this machine, and survives whatever the case does.
 
 One loop waits for workers' messages, for their ends and for their deadlines; it never spins and never blocks on a
-case. A unit is a small script that is resumed whenever the worker it waits for has answered or ended.
+case. A unit's script is resumed whenever the worker it waits for has answered or ended.
 """
 
 from __future__ import annotations
@@ -10,33 +10,35 @@ import contextlib
 import itertools
 import selectors
 import time
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from harness.api import Case, ExecutorOptions, Reply, Unit
-from harness.execution import block
-from harness.execution import case as lanes
-from harness.execution.isolation.client import Launch, Launcher, LauncherLost
-from harness.execution.isolation.handle import Worker, memory_use
-from harness.execution.isolation.messages import Job, Message, Task
-from harness.execution.units import evaluated_alone, multiplied, share_out
-from harness.measure.memory import LINUX
+from harness.api import Case, ExecutorOptions, Json, Reply, Unit
+from harness.execution.isolation.client import Client, ForkServerLost, Start
+from harness.execution.isolation.handle import Handle, memory_use
+from harness.execution.job import Job, Message
+from harness.execution.units import Done, Script, Turn, script_of
+from harness.measure.memory import LINUX, available_bytes
 from harness.measure.processors import quietest
 
 WATCH_S: Final = 0.25
 """How often memory is looked at, where it is limited."""
 
-Script = Generator[Worker, Message | Reply, list[Reply]]
-
 
 @dataclass(eq=False, kw_only=True)
 class _Running:
-    """A unit under way, and the worker that has to answer before it goes on."""
+    """A unit under way, its contestants by number, and the worker that has to answer before it goes on.
+
+    All contestants of a timed block stay on one processor: left alone they settle on different ones, and whatever else
+    runs on one of those slows down some of them and not the others.
+    """
 
     unit: Unit
     script: Script
-    waits_for: Worker | None = None
+    processor: int | None
+    contestants: dict[int, Handle] = field(default_factory=dict)
+    waits_for: Handle | None = None
 
 
 class LocalExecutor:
@@ -47,8 +49,8 @@ class LocalExecutor:
         self.stacks = True
         self._options = options
         self._selector = selectors.DefaultSelector()
-        self._launcher: Launcher | None = None
-        self._workers: dict[int, Worker] = {}
+        self._client: Client | None = None
+        self._workers: dict[int, Handle] = {}
         self._units: list[_Running] = []
         self._finished: list[tuple[Unit, list[Reply]]] = []
         self._numbers = itertools.count()
@@ -56,18 +58,9 @@ class LocalExecutor:
 
     def submit(self, unit: Unit) -> None:
         """Start a unit; never blocks on its result."""
-        case = unit.cases[0]
-        if unit.prepare:
-            script = self._single(case, "prepare")
-        elif case.lane == "time":
-            script = self._timed(unit.cases)
-        elif len(unit.cases) > 1:
-            script = self._stacked(unit.cases)
-        elif case.lane == "memory" and not case.device.startswith("cuda"):
-            script = self._memory(case)
-        else:
-            script = self._single(case, "evaluate" if case.lane == "accuracy" else "tensor_peak")
-        running = _Running(unit=unit, script=script)
+        timed = unit.cases[0].lane == "time" and not unit.prepare
+        processor = quietest() if timed and unit.cases[0].device == "cpu" else None
+        running = _Running(unit=unit, script=script_of(unit, self._options), processor=processor)
         self._units.append(running)
         self._resume(running, None)
 
@@ -87,12 +80,20 @@ class LocalExecutor:
         workers = (running.waits_for for running in self._units)
         return [(worker.job.case, worker.phase) for worker in workers if worker is not None]
 
+    def free_memory(self) -> int:
+        """Return the free memory of this machine in bytes."""
+        return available_bytes()
+
+    def environment(self, unit: Unit) -> Mapping[str, Json]:  # noqa: ARG002
+        """Return nothing: this machine is the driver's."""
+        return {}
+
     def close(self) -> None:
         """End everything that still runs, with all its descendants; idempotent."""
-        if self._launcher is not None:
-            self._selector.unregister(self._launcher.control)
-            self._launcher.close()
-            self._launcher = None
+        if self._client is not None:
+            self._selector.unregister(self._client.control)
+            self._client.close()
+            self._client = None
         for worker in self._workers.values():
             with contextlib.suppress(KeyError):
                 self._selector.unregister(worker.channel)
@@ -103,74 +104,40 @@ class LocalExecutor:
 
     # ---------------------------------------------------------------------------------------- scripts
 
-    def _single(self, case: Case, task: Task) -> Script:
-        reply = yield self._start(case, task)
-        assert isinstance(reply, Reply)
-        return [reply]
-
-    def _stacked(self, cases: Sequence[Case]) -> Script:
-        """One worker for all seeds; where that does not end well, one for each, so that a seed costs only itself."""
-        worker = self._start(cases[0], "stack", cases[1:])
-        reply = yield worker
-        assert isinstance(reply, Reply)
-        if reply.status == "ok":
-            return share_out(worker.stacked, reply)
-        replies = []
-        for case in cases:
-            [alone] = yield from self._single(case, "evaluate")
-            replies.append(evaluated_alone(alone, reply))
-        return replies
-
-    def _memory(self, case: Case) -> Script:
-        """Two workers, one after the other: a profiler would be part of what the system sees of the process."""
-        replies: list[Reply] = []
-        for task in lanes.PEAK_TASKS:
-            [reply] = yield from self._single(case, task)
-            replies.append(reply)
-            if reply.status != "ok":
-                break
-        return [lanes.merge_peaks(replies)]
-
-    def _timed(self, cases: Sequence[Case]) -> Script:
-        """One worker a contestant, all alive until the block ends, each computing only in its turn.
-
-        All stay on one processor: left alone they settle on different ones, and whatever else runs on one of those
-        slows down some of them and not the others.
-        """
-        workers: dict[int, Worker] = {}
-        processor = quietest() if cases[0].device == "cpu" else None
-        turns = block.run(cases, self._options.rounds)
-        turn = next(turns)
-        while True:
-            if turn.act == "open":
-                workers[turn.contestant] = self._start(cases[turn.contestant], "contest", processor=processor)
-            worker = workers[turn.contestant]
-            worker.ask({"turn": turn.act})
-            answer = yield worker
-            try:
-                turn = turns.send(answer)
-            except StopIteration as end:
-                return list(end.value)
-
-    def _resume(self, running: _Running, answer: Message | Reply | None) -> None:
+    def _resume(self, running: _Running, worker: Handle | None, answer: Message | Reply | None = None) -> None:
         """Let a unit's script go on until it waits for something that has not come yet."""
         while True:
             try:
-                worker = next(running.script) if answer is None else running.script.send(answer)
+                if worker is None or answer is None:
+                    request = next(running.script)
+                elif isinstance(answer, Reply) and worker.job.task != "contest":
+                    request = running.script.send(Done(reply=answer, together=worker.stacked))
+                else:
+                    request = running.script.send(answer)
             except StopIteration as end:
                 self._units.remove(running)
                 self._finished.append((running.unit, end.value))
                 return
+            worker = self._turn_of(running, request) if isinstance(request, Turn) else self._start(request)
             answer = worker.end  # a contestant may have died while others had their turns
             if answer is None:
                 running.waits_for = worker
                 return
 
-    def _deliver(self, worker: Worker, answer: Message | Reply) -> None:
+    def _turn_of(self, running: _Running, turn: Turn) -> Handle:
+        """Ask a contestant for its next act; one that opens is started, and lives until the block ends."""
+        if turn.act == "open":
+            worker = self._start(replace(turn.job, processor=running.processor))
+            running.contestants[turn.contestant] = worker
+        worker = running.contestants[turn.contestant]
+        worker.ask({"turn": turn.act})
+        return worker
+
+    def _deliver(self, worker: Handle, answer: Message | Reply) -> None:
         for running in self._units:
             if running.waits_for is worker:
                 running.waits_for = None
-                self._resume(running, answer)
+                self._resume(running, worker, answer)
                 return
 
     # ------------------------------------------------------------------------------------------- loop
@@ -178,13 +145,13 @@ class LocalExecutor:
     def _turn(self, timeout_s: float | None) -> None:
         """Wait for the next event, or until something is due, and deal with it."""
         for key, _ in self._selector.select(self._patience(timeout_s)):
-            if isinstance(key.data, Launcher):
+            if isinstance(key.data, Client):
                 self._hear(key.data)
             elif key.data.number in self._workers:
                 self._read(key.data)
         now = time.monotonic()
-        if self._launcher is not None and self._launcher.due is not None and now >= self._launcher.due:
-            self._launcher.kill_imports()
+        if self._client is not None and self._client.due is not None and now >= self._client.due:
+            self._client.kill_imports()
         for worker in self._workers.values():
             if worker.overdue(now):
                 limit = worker.job.limits.time_s
@@ -198,23 +165,23 @@ class LocalExecutor:
         due = [worker.deadline - now for worker in self._workers.values() if worker.deadline is not None]
         if any(worker.baseline is not None for worker in self._workers.values()):
             due.append(self._watched + WATCH_S - now)
-        if self._launcher is not None and self._launcher.due is not None:
-            due.append(self._launcher.due - now)
+        if self._client is not None and self._client.due is not None:
+            due.append(self._client.due - now)
         if timeout_s is not None:
             due.append(timeout_s)
         return max(0.0, min(due)) if due else None
 
-    def _hear(self, launcher: Launcher) -> None:
+    def _hear(self, client: Client) -> None:
         """Take note of workers that were started or have ended."""
-        control = launcher.control
+        control = client.control
         try:
-            reports = launcher.news()
-        except LauncherLost as error:
+            reports = client.news()
+        except ForkServerLost as error:
             self._lose(str(error))
             return
-        if launcher.control is not control:
+        if client.control is not control:
             self._selector.unregister(control)
-            self._selector.register(launcher.control, selectors.EVENT_READ, launcher)
+            self._selector.register(client.control, selectors.EVENT_READ, client)
         for report in reports:
             worker = self._workers[report["id"]]
             if "pid" in report:
@@ -225,7 +192,7 @@ class LocalExecutor:
                 self._read(worker)
                 self._retire(worker, worker.verdict(report["status"], report["cpu_s"]))
 
-    def _read(self, worker: Worker) -> None:
+    def _read(self, worker: Handle) -> None:
         """Take what a worker has sent."""
         for answer in worker.receive():
             self._deliver(worker, answer)
@@ -233,7 +200,7 @@ class LocalExecutor:
             with contextlib.suppress(KeyError):
                 self._selector.unregister(worker.channel)
 
-    def _retire(self, worker: Worker, reply: Reply) -> None:
+    def _retire(self, worker: Handle, reply: Reply) -> None:
         """A worker is gone: let go of it and tell the unit that waits for it."""
         del self._workers[worker.number]
         with contextlib.suppress(KeyError):
@@ -242,18 +209,18 @@ class LocalExecutor:
         worker.end = reply
         self._deliver(worker, reply)
 
-    def _end(self, worker: Worker, why: Reply) -> None:
+    def _end(self, worker: Handle, why: Reply) -> None:
         """Have a worker killed; its end is reported as any other."""
-        worker.condemn(why)
-        if self._launcher is not None:
-            self._launcher.kill(worker.number)
+        worker.mark_for_kill(why)
+        if self._client is not None:
+            self._client.kill(worker.number)
 
     def _lose(self, why: str) -> None:
         """The fork server is gone, and the kernel has taken its workers with it; the next case starts another."""
-        assert self._launcher is not None
-        self._selector.unregister(self._launcher.control)
-        self._launcher.close()
-        self._launcher = None
+        assert self._client is not None
+        self._selector.unregister(self._client.control)
+        self._client.close()
+        self._client = None
         for worker in list(self._workers.values()):
             worker.kill_descendants()
             self._retire(worker, Reply(status="lost", reason=why))
@@ -270,28 +237,17 @@ class LocalExecutor:
 
     # ---------------------------------------------------------------------------------------- workers
 
-    def _start(self, case: Case, task: Task, others: Sequence[Case] = (), *, processor: int | None = None) -> Worker:
-        limits = multiplied(self._options.limits, 1 + len(others))
-        cache = self._options.cache
-        job = Job(
-            case=case,
-            task=task,
-            cache=cache,
-            limits=limits,
-            others=tuple(others),
-            processor=processor,
-            protocol=self._options.protocol,
-        )
-        worker, theirs = Worker.create(next(self._numbers), job)
+    def _start(self, job: Job) -> Handle:
+        worker, theirs = Handle.create(next(self._numbers), job)
         self._workers[worker.number] = worker
         self._selector.register(worker.channel, selectors.EVENT_READ, worker)
-        self._served().launch(Launch(id=worker.number, channel=theirs, output=worker.output))
+        self._served().start(Start(id=worker.number, channel=theirs, output=worker.output))
         return worker
 
-    def _served(self) -> Launcher:
+    def _served(self) -> Client:
         """The fork server, started when first needed."""
-        if self._launcher is None:
+        if self._client is None:
             afresh = not LINUX or self._options.device != "cpu"
-            self._launcher = Launcher(afresh=afresh, preload=self._options.preload)
-            self._selector.register(self._launcher.control, selectors.EVENT_READ, self._launcher)
-        return self._launcher
+            self._client = Client(afresh=afresh, preload=self._options.preload)
+            self._selector.register(self._client.control, selectors.EVENT_READ, self._client)
+        return self._client

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import IO, Final
 
 from harness.execution.isolation.forkserver import command
-from harness.execution.isolation.messages import Lines, Message, encode
+from harness.execution.isolation.messages import Lines, encode
+from harness.execution.job import Message
 
 ONE_THREAD: Final[Mapping[str, str]] = {
     "OMP_NUM_THREADS": "1",
@@ -31,7 +32,7 @@ CLOSE_S: Final = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Launch:
+class Start:
     """A worker that is to be started: its id, its end of the channel (closed once passed on), its output file."""
 
     id: int
@@ -39,17 +40,20 @@ class Launch:
     output: IO[bytes]
 
 
-class LauncherLost(Exception):
+class ForkServerLost(Exception):
     """The fork server ended on its own; the text is what it last said."""
 
 
-class Launcher:
-    """One fork server. ``afresh`` gives each worker an interpreter of its own, where a device forbids a fork."""
+class Client:
+    """The client of one fork server, which it starts and ends.
+
+    ``afresh`` gives each worker an interpreter of its own, where a device forbids a fork.
+    """
 
     def __init__(self, *, afresh: bool, preload: Sequence[str]) -> None:
         self._afresh = afresh
-        self._waiting: list[Launch] = []
-        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the launcher
+        self._waiting: list[Start] = []
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the client
         self.control: socket.socket
         """Readable when there is news, or the end; another one after imports had to be tried again."""
         self._lines = Lines()
@@ -60,7 +64,7 @@ class Launcher:
         """When its imports must be done (monotonic clock); None once they are."""
         return None if self._ready else self._started + START_S
 
-    def launch(self, request: Launch) -> None:
+    def start(self, request: Start) -> None:
         """Start a worker as soon as the imports are done."""
         self._waiting.append(request)
         if self._ready:
@@ -73,8 +77,8 @@ class Launcher:
     def news(self) -> list[Message]:
         """What was reported: ``{id, pid}``, ``{id, status, cpu_s}`` or ``{id, refused}``; blocks where nothing was.
 
-        Imports that kill the process are tried once more without the modules the user's suite adds: the cases that
-        need them will then say what is wrong. Raises LauncherLost where the process ended otherwise.
+        Imports that kill the server are tried once more without the modules the user's suite adds: the cases that
+        need them will then say what is wrong. Raises ForkServerLost where the server ended otherwise.
         """
         try:
             data = self.control.recv(1 << 16)
@@ -94,7 +98,7 @@ class Launcher:
 
     def kill_imports(self) -> None:
         """End a fork server whose imports hang; `news` then tells."""
-        self._process.kill()
+        self._server.kill()
 
     def close(self) -> None:
         """End the fork server with all its workers and their descendants."""
@@ -103,12 +107,12 @@ class Launcher:
         self._waiting.clear()
         self.control.close()
         if not self._ready:
-            self._process.kill()  # it has no workers yet, and reads nothing while it imports
+            self._server.kill()  # it has no workers yet, and reads nothing while it imports
         try:
-            self._process.wait(CLOSE_S)
+            self._server.wait(CLOSE_S)
         except subprocess.TimeoutExpired:
-            self._process.kill()  # its workers die with it
-            self._process.wait()
+            self._server.kill()  # its workers die with it
+            self._server.wait()
         self._log.close()
 
     def _spawn(self, preload: Sequence[str]) -> None:
@@ -118,7 +122,7 @@ class Launcher:
         self._lines = Lines()
         self.control, theirs = socket.socketpair()
         with theirs:
-            self._process = subprocess.Popen(
+            self._server = subprocess.Popen(
                 command("harness.execution.isolation.forkserver", theirs.fileno()),
                 pass_fds=[theirs.fileno()],
                 env={**os.environ, **ONE_THREAD},
@@ -136,24 +140,24 @@ class Launcher:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # `news` reads of its end
                 socket.send_fds(
                     self.control,
-                    [encode({"launch": request.id})],
+                    [encode({"start": request.id})],
                     [request.channel.fileno(), request.output.fileno()],
                 )
             request.channel.close()
 
     def _recover(self) -> None:
-        self._process.wait()
+        self._server.wait()
         if self._ready or not self._preload:
-            raise LauncherLost(self._epitaph())
+            raise ForkServerLost(self._exit_message())
         self.control.close()
         self._spawn(())
 
-    def _epitaph(self) -> str:
+    def _exit_message(self) -> str:
         self._log.seek(0)
         last = self._log.read().decode(errors="replace").strip().splitlines()[-1:]
-        code = self._process.returncode
+        code = self._server.returncode
         how = signal.Signals(-code).name if code < 0 else f"status {code}"
-        return ": ".join([f"the process that starts workers ended ({how})", *last])
+        return ": ".join([f"the fork server ended ({how})", *last])
 
     def _send(self, data: bytes) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):

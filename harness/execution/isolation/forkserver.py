@@ -24,7 +24,8 @@ from typing import Final, NoReturn
 import psutil
 
 from harness.execution.isolation import worker
-from harness.execution.isolation.messages import Lines, Message, encode
+from harness.execution.isolation.messages import Lines, encode
+from harness.execution.job import Message
 from harness.measure.memory import LINUX
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -42,15 +43,15 @@ def command(module: str, *arguments: int) -> list[str]:
 
 def main(control: int) -> NoReturn:
     """Serve the runner at the other end of the socket ``control`` until it closes."""
-    zygote = _Zygote(socket.socket(fileno=control))
-    zygote.start()
-    zygote.serve()
-    zygote.end_all()
+    server = _ForkServer(socket.socket(fileno=control))
+    server.start()
+    server.serve()
+    server.end_all()
     sys.stderr.flush()
     os._exit(0)
 
 
-class _Zygote:
+class _ForkServer:
     """The loop between the runner's requests and the deaths of workers."""
 
     def __init__(self, control: socket.socket) -> None:
@@ -116,8 +117,8 @@ class _Zygote:
             return False
         self._descriptors += descriptors
         for message in self._lines.feed(data):
-            if "launch" in message:
-                self._launch(message["launch"], selector)
+            if "start" in message:
+                self._fork(message["start"], selector)
             else:
                 for pid, number in self._cases.items():
                     if number == message["kill"]:
@@ -125,7 +126,7 @@ class _Zygote:
                         _kill(pid)  # it may not lead its group yet
         return bool(data)
 
-    def _launch(self, number: int, selector: selectors.BaseSelector) -> None:
+    def _fork(self, number: int, selector: selectors.BaseSelector) -> None:
         channel, output = self._descriptors.popleft(), self._descriptors.popleft()
         parent = os.getpid()
         try:
@@ -147,7 +148,7 @@ class _Zygote:
             os.close(output)
 
     def _leave(self, parent: int) -> None:
-        """In the child: drop what is the zygote's, and die with it."""
+        """In the child: drop what is the fork server's, and die with it."""
         os.setsid()
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:

@@ -1,4 +1,4 @@
-"""The runner's record of one worker process: what it was asked, what it said, when it is due, how it ended."""
+"""The runner's handle of one worker process: what it was asked, what it said, when it is due, how it ended."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import IO, Final
 
 from harness.api import FAILED, Reply
-from harness.execution.isolation.messages import PHASE_BYTES, Job, Lines, Message, encode, read_reply
+from harness.execution.isolation.messages import PHASE_BYTES, Lines, encode, read_reply
+from harness.execution.job import Job, Message
 from harness.measure.memory import LINUX, resident_bytes
 
 TAIL_BYTES: Final = 4096
@@ -22,7 +23,7 @@ TAIL_BYTES: Final = 4096
 
 
 @dataclass(eq=False, kw_only=True)
-class Worker:
+class Handle:
     """One worker process, from the runner's side."""
 
     number: int
@@ -41,13 +42,13 @@ class Worker:
     _used_s: float = field(default=0.0, init=False)
     _lines: Lines = field(default_factory=Lines, init=False)
     _reply: Reply | None = field(default=None, init=False)
-    _condemned: Reply | None = field(default=None, init=False)
+    _killed_for: Reply | None = field(default=None, init=False)
 
     @classmethod
-    def create(cls, number: int, job: Job) -> tuple[Worker, socket.socket]:
-        """A worker that has its job waiting for it, and the end of the channel that its process inherits."""
+    def create(cls, number: int, job: Job) -> tuple[Handle, socket.socket]:
+        """Return a worker's handle, its job waiting in the channel, and the end of that which its process inherits."""
         ours, theirs = socket.socketpair()
-        output = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # closed with the worker
+        output = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # closed with the handle
         output.write(b"start".ljust(PHASE_BYTES, b"\0"))  # the process goes on writing behind it
         ours.sendall(encode(job.message()))
         return cls(number=number, job=job, channel=ours, output=output), theirs
@@ -101,9 +102,9 @@ class Worker:
         """Whether its time is up."""
         return self.deadline is not None and now >= self.deadline
 
-    def condemn(self, why: Reply) -> None:
+    def mark_for_kill(self, why: Reply) -> None:
         """Note why it is about to be killed; it is judged no more."""
-        self._condemned = why
+        self._killed_for = why
         self.deadline = self.baseline = None
 
     def kill_descendants(self) -> None:
@@ -115,7 +116,7 @@ class Worker:
     def verdict(self, status: int, cpu_s: float) -> Reply:
         """What became of the case, from its wait status and what it had said; a failed one shows its output."""
         self._pause()
-        reply = self._reply or self._condemned or self._death(status)
+        reply = self._reply or self._killed_for or self._death(status)
         if reply.status in FAILED and (tail := self._tail()):
             reply = replace(reply, detail="\n".join(filter(None, [reply.detail.rstrip(), "Output:", tail])))
         return replace(reply, wall_s=self._used_s, cpu_s=cpu_s, load=self.load)

@@ -14,8 +14,9 @@ from dataclasses import replace
 from typing import Final, NoReturn
 
 from harness.api import WARNING, Reply
-from harness.execution import case as lanes
-from harness.execution.isolation.messages import PHASE_BYTES, Job, Lines, Message, encode, encode_reply, encode_stacked
+from harness.execution.case import Contestant, guarded, load, perform, stack
+from harness.execution.isolation.messages import PHASE_BYTES, Lines, encode, encode_reply, encode_stacked
+from harness.execution.job import Job, Message
 from harness.measure.clock import PhaseClock
 from harness.measure.memory import LINUX, data_bytes, give_back_at_once, keep_what_is_freed, resident_bytes
 from harness.measure.processors import stay_on
@@ -85,7 +86,7 @@ class _Worker:
     def run(self) -> None:
         self._backstop()
         self._note("import")
-        loaded = lanes.guarded(self._load, self._phases)
+        loaded = guarded(self._load, self._phases)
         if loaded is not None:
             self._reply(loaded)
         elif self._job.task == "contest":
@@ -93,10 +94,10 @@ class _Worker:
         elif self._job.task == "stack":
             self._stack()
         else:
-            self._reply(lanes.guarded(lambda: lanes.perform(self._job, self._phases), self._phases))
+            self._reply(guarded(lambda: perform(self._job, self._phases), self._phases))
 
     def _stack(self) -> None:
-        replies = lanes.guarded(lambda: lanes.stack(self._job, self._phases), self._phases)
+        replies = guarded(lambda: stack(self._job, self._phases), self._phases)
         if isinstance(replies, Reply):
             self._reply(replies)
             return
@@ -108,10 +109,10 @@ class _Worker:
         """Open, then take turns as the runner asks; waiting costs nothing but the memory."""
         if self._job.processor is not None:
             stay_on(self._job.processor)
-        contestant = lanes.Contestant(self._job, self._phases)
+        contestant = Contestant(self._job, self._phases)
         while (message := self._channel.receive()) is not None:
             self._backstop()
-            answer = lanes.guarded(functools.partial(contestant.take, message["turn"]), self._phases)
+            answer = guarded(functools.partial(contestant.take, message["turn"]), self._phases)
             if isinstance(answer, Reply):
                 self._reply(answer)
                 return
@@ -142,7 +143,7 @@ class _Worker:
         import torch  # noqa: F401  # in a fresh interpreter it takes more than a limit may allow
 
         self._limit_memory()
-        lanes.load(self._job)
+        load(self._job)
         self._imported = len(sys.modules)
         self._limit_memory()
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from torch import Tensor
 
-from harness.families.decode.contract import LanguageModel, Models, Session
+from harness.families.decode.contract import DecodingSession, LanguageModel, Models
 
 TARGET: Final = "target"
 
@@ -75,7 +75,7 @@ class Watched:
         """The same as the wrapped model's."""
         return self._model.exits
 
-    def open(self) -> Session:
+    def open(self) -> DecodingSession:
         """Return a timed session of the wrapped model."""
         return _WatchedSession(self._model.open(), self._name == TARGET, self._watch.log)
 
@@ -99,7 +99,7 @@ class Watch:
 class _WatchedSession:
     """A timed session, whose first read counts as reading the prompt."""
 
-    def __init__(self, session: Session, target: bool, log: Log) -> None:
+    def __init__(self, session: DecodingSession, target: bool, log: Log) -> None:
         self._session = session
         self._target = target
         self._log = log
@@ -231,7 +231,7 @@ def rounds_of(proposals: Sequence[tuple[int, int]], overlaps: Sequence[float]) -
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pace:
+class Speed:
     """Seconds of several passes over the same prompts: in total, and the log of each text, pass after pass."""
 
     total: float
@@ -254,7 +254,7 @@ class Pace:
         return seconds / sum(log.steps for log in self.logs)
 
 
-def speed_figures(own: Pace, base: Pace, rounds: Rounds) -> Mapping[str, float]:
+def speed_figures(own: Speed, base: Speed, rounds: Rounds) -> Mapping[str, float]:
     """Return the speed-up over plain decoding of the same prompts, and the speed-up expected in theory.
 
     With c the time to draft a token and v that to verify a round, in target steps: S = tau / (g c + v), Leviathan

@@ -78,7 +78,7 @@ def _nucleus(probabilities: Tensor, mass: float) -> Tensor:
     return kept / kept.sum(-1, keepdim=True)
 
 
-class Session(Protocol):
+class DecodingSession(Protocol):
     """A model part of the way through a text, with its cache of keys and values.
 
     A read takes tokens that follow those read before. Logits are float32 on the CPU, may be written into, and those of
@@ -140,9 +140,9 @@ class LanguageModel(Protocol):
 
     @property
     def exits(self) -> bool:
-        """Whether there is an early exit, which `Session.exit` needs."""
+        """Whether there is an early exit, which `DecodingSession.exit` needs."""
 
-    def open(self) -> Session:
+    def open(self) -> DecodingSession:
         """Return a session that has read nothing; a decoder opens new ones for each text."""
 
 

@@ -180,7 +180,7 @@ def _extra_logits(x: Tensor, mix: Tensor, out: Tensor) -> Tensor:
 
 
 class TextSession:
-    """A `harness.families.decode.contract.Session` of a `TextModel`.
+    """A `harness.families.decode.contract.DecodingSession` of a `TextModel`.
 
     Keys and values lie in one buffer that is allocated once, so that a step copies only its own.
     """

@@ -58,7 +58,7 @@ class TableModel:
 
 
 class TableSession:
-    """A `harness.families.decode.contract.Session` by table look-up, without a cache of keys and values.
+    """A `harness.families.decode.contract.DecodingSession` by table look-up, without a cache of keys and values.
 
     Logits are returned as copies, because callers may write into them, as transformers does with a temperature.
     """

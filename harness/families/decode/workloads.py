@@ -14,7 +14,7 @@ from torch import Tensor
 from harness.api import WARNING, CaseContext, Incorrect, Json, NotApplicable, OpenCase, Outcome, Phase
 from harness.families.decode import training as decode_training
 from harness.families.decode.checks import Verdict, examine, require_greedy, require_greedy_on_tables
-from harness.families.decode.clocks import Log, Pace, Rounds, Watch, rounds_of, speed_figures
+from harness.families.decode.clocks import Log, Rounds, Speed, Watch, rounds_of, speed_figures
 from harness.families.decode.contract import Decoder, DecodeTechnique, Models, Sampling, Trace, plain
 from harness.families.decode.data import prompts, texts
 from harness.families.decode.settings import Settings
@@ -224,10 +224,10 @@ class _Passes:
         """Return the chances of acceptance that were traced in the ``last`` passes."""
         return [chance for recorded in self._passes[-last:] for trace in recorded.traces for chance in trace.overlaps()]
 
-    def pace(self, seconds: Sequence[float]) -> Pace:
+    def pace(self, seconds: Sequence[float]) -> Speed:
         """Return the pace of the last passes, as many as there are ``seconds``."""
         last = self._passes[-len(seconds) :]
-        return Pace(
+        return Speed(
             total=sum(seconds), logs=[log for recorded in last for log in recorded.logs], prompts=len(self._prompts)
         )
 

@@ -23,9 +23,10 @@ from harness.judge.checks import require_groups
 from harness.judge.datasets import split
 from harness.judge.digits import scaled
 from harness.judge.pretraining import CLASSES, base
+from harness.judge.quality import quality
 from harness.judge.seeds import generator, global_seed
 from harness.judge.settings import read_settings
-from harness.judge.training import Batch, batch_order
+from harness.judge.training import Batch, RepeatedStep, batch_order
 
 LOWEST: Final = 5
 HIGHEST: Final = 9
@@ -111,9 +112,9 @@ class DigitsWorkload(Architecture):
                     max_grad_norm=problem.settings.max_grad_norm,
                 )
             with context.phase("test"):
-                quality = self._quality(adapted.model, problem)
+                measured = self._quality(adapted.model, problem)
         return Outcome(
-            metrics={**quality, **_size(adapted.model, problem.head.values())},
+            metrics={**measured, **_size(adapted.model, problem.head.values())},
             series={"train_loss": [float(f"{value:.6g}") for value in losses]},
         )
 
@@ -126,7 +127,17 @@ class DigitsWorkload(Architecture):
         with global_seed(context.seed, context.device):
             problem, adapted = self._adapt(technique, context)
         batch = problem.train.at(problem.order[0]).batch()
-        train = _Training(adapted, problem, batch)
+
+        def step(images: Batch, _: int) -> None:
+            training.step(
+                adapted.model,
+                adapted.optimizer,
+                images,
+                loss=problem.task.loss,
+                max_grad_norm=problem.settings.max_grad_norm,
+            )
+
+        train = RepeatedStep(adapted.model, adapted.optimizer, batch, step)
         infer = _Serving(technique, train, lambda served: self.forward(served, batch))
         samples = problem.settings.batch_size
         return OpenCase(phases={"train": Phase(run=train, samples=samples), "infer": Phase(run=infer, samples=samples)})
@@ -240,44 +251,18 @@ class DigitsWorkload(Architecture):
                 for start in range(0, sum(sizes), TEST_BATCH)
             ]
         ).split_with_sizes(sizes)
-        losses = {}
-        accuracies = {}
-        for (name, part), some in zip(parts.items(), logits, strict=True):
-            losses[name] = functional.cross_entropy(some, part.labels).item()
-            accuracies[name] = 100 * int((some.argmax(1) == part.labels).sum()) / len(part)
-        return {
-            "accuracy": accuracies["test"],
-            "loss": losses["test"],
-            "train_accuracy": accuracies["train"],
-            "val_accuracy": accuracies["val"],
-            "val_loss": losses["val"],
-        }
-
-
-class _Training:
-    """A full optimiser step on one batch, at rates of zero.
-
-    Every kernel runs as it would, but the thousandth step is like the first: nothing diverges, and no gradient
-    shrinks to denormal numbers, which are slow.
-    """
-
-    def __init__(self, adapted: Adapted, problem: Problem, batch: Batch) -> None:
-        self.model = adapted.model.train()
-        self._optimizer = adapted.optimizer
-        self._batch = batch
-        self._loss = problem.task.loss
-        self._max_grad_norm = problem.settings.max_grad_norm
-        for group in self._optimizer.param_groups:
-            group["lr"] = 0.0
-
-    def __call__(self) -> None:
-        training.step(self.model, self._optimizer, self._batch, loss=self._loss, max_grad_norm=self._max_grad_norm)
+        targets = {name: part.labels for name, part in parts.items()}
+        found = quality(dict(zip(parts, logits, strict=True)), targets, functional.cross_entropy)
+        del found["train_loss"]  # the curve over training says more
+        return found
 
 
 class _Serving:
     """A forward pass of the merged model."""
 
-    def __init__(self, technique: FinetuneTechnique, train: _Training, forward: Callable[[nn.Module], Tensor]) -> None:
+    def __init__(
+        self, technique: FinetuneTechnique, train: RepeatedStep[Batch], forward: Callable[[nn.Module], Tensor]
+    ) -> None:
         self._technique = technique
         self._forward = forward
         self._train = weakref.ref(train)

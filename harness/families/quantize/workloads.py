@@ -208,7 +208,7 @@ class _Figures:
     operations of a product with one input.
     """
 
-    limits: machine.Limits
+    limits: machine.MachineLimits
     moved: int
     read: int
     operations: int

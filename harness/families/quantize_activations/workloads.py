@@ -96,7 +96,7 @@ class OutlierChannels(Activations):
         )
 
 
-class Residual(Activations):
+class ResidualActivations(Activations):
     """A residual network for all ten digits, trained by ``recipe``: "adam" or "muon"."""
 
     recipe: ClassVar[str]
@@ -114,13 +114,13 @@ class Residual(Activations):
         )
 
 
-class ResidualAdam(Residual):
+class ResidualAdam(ResidualActivations):
     """The usual training: AdamW, and normalisation layers with a gain for every channel."""
 
     recipe = "adam"
 
 
-class ResidualMuon(Residual):
+class ResidualMuon(ResidualActivations):
     """Training that avoids outliers: Muon, and normalisation layers with one gain (arXiv:2506.19697)."""
 
     recipe = "muon"

@@ -19,10 +19,11 @@ from harness.families.regularize.models import Slotted
 from harness.families.regularize.settings import Settings
 from harness.families.regularize.stacking import fit_stacked
 from harness.families.regularize.stacking_checks import GlobalGenerators
-from harness.families.regularize.training import Problem, Stepper, Trained, fit, predict, quality, seed_of, start
+from harness.families.regularize.training import Problem, Stepper, Trained, fit, predict, quality, start
 from harness.judge.datasets import Dataset, cached
-from harness.judge.seeds import generator, global_seed
+from harness.judge.seeds import generator, global_seed, seed_of
 from harness.judge.settings import read_settings
+from harness.judge.training import RepeatedStep
 
 OVERFIT_GAP: Final = 2.0
 """Points of accuracy between training and test below which a model has learned nothing by heart."""
@@ -117,9 +118,15 @@ class RegularizeWorkload(ABC):
             with context.phase("init"):
                 trained = start(technique, problem)
         batch = problem.parts.train.at(torch.arange(min(problem.settings.batch_size, len(problem.parts.train))))
+        stepper = Stepper(technique, trained)
+
+        def step(examples: Examples, number: int) -> None:
+            # counted round and round, as schedules of a technique go by the number of a step
+            stepper(examples.inputs, examples.targets, number % problem.task.steps)
+
         return OpenCase(
             phases={
-                "train": Phase(run=_Training(technique, trained, batch, problem.task.steps), samples=len(batch)),
+                "train": Phase(run=RepeatedStep(trained.model, trained.optimizer, batch, step), samples=len(batch)),
                 "infer": Phase(run=lambda: predict(technique, trained.model, batch, context.seed), samples=len(batch)),
             }
         )
@@ -180,28 +187,6 @@ class RegularizeWorkload(ABC):
             steps=settings.epochs * -(-count // settings.batch_size),
             generator=generator(seed, "technique"),
         )
-
-
-class _Training:
-    """A training step on one batch, at rates of zero so that the thousandth is like the first.
-
-    Steps are counted round and round, as schedules of a technique go by their number.
-    """
-
-    def __init__(self, technique: RegularizeTechnique, trained: Trained, batch: Examples, steps: int) -> None:
-        for group in trained.optimizer.param_groups:
-            group["lr"] = 0.0
-        self._model = trained.model
-        self._stepper = Stepper(technique, trained)
-        self._batch = batch
-        self._steps = steps
-        self._number = 0
-
-    def __call__(self) -> None:
-        if not self._model.training:
-            self._model.train()
-        self._stepper(self._batch.inputs, self._batch.targets, self._number % self._steps)
-        self._number += 1
 
 
 def _outcome(

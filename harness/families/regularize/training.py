@@ -14,7 +14,8 @@ from harness.families.regularize.data import Examples, Parts
 from harness.families.regularize.settings import Settings
 from harness.judge import training
 from harness.judge.checks import require_groups
-from harness.judge.seeds import generator, global_seed
+from harness.judge.quality import quality as judge_quality
+from harness.judge.seeds import generator, global_seed, seed_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +44,6 @@ def forward(model: nn.Module, inputs: Tensor) -> Tensor:
     """Logits ``(n, classes)``: all models of the judge take their inputs as they are."""
     logits: Tensor = model(inputs)
     return logits
-
-
-def seed_of(seed: int, purpose: str) -> int:
-    """A seed for torch's global generator, one a purpose."""
-    return generator(seed, purpose).initial_seed()
 
 
 def start(technique: RegularizeTechnique, problem: Problem) -> Trained:
@@ -151,19 +147,7 @@ def quality(technique: RegularizeTechnique, model: nn.Module, problem: Problem) 
         inputs=torch.cat([part.inputs for part in parts.values()]),
         targets=torch.cat([part.targets for part in parts.values()]),
     )
-    found = predict(technique, model, together, problem.seed)
-    loss, accuracy = {}, {}
-    begin = 0
-    for name, part in parts.items():
-        some = found[begin : begin + len(part)]
-        begin += len(part)
-        loss[name] = functional.nll_loss(some, part.targets).item()
-        accuracy[name] = 100 * int((some.argmax(1) == part.targets).sum()) / len(part)
-    return {
-        "accuracy": accuracy["test"],
-        "loss": loss["test"],
-        "train_accuracy": accuracy["train"],
-        "train_loss": loss["train"],
-        "val_accuracy": accuracy["val"],
-        "val_loss": loss["val"],
-    }
+    sizes = [len(part) for part in parts.values()]
+    found = predict(technique, model, together, problem.seed).split_with_sizes(sizes)
+    targets = {name: part.targets for name, part in parts.items()}
+    return judge_quality(dict(zip(parts, found, strict=True)), targets, functional.nll_loss)

@@ -20,7 +20,6 @@ from harness.families.route.settings import Settings
 from harness.families.route.training import (
     Data,
     Problem,
-    Trained,
     balance,
     curves,
     features_of,
@@ -28,13 +27,13 @@ from harness.families.route.training import (
     parameters,
     quality,
     relief,
-    seed_of,
     start,
     step,
     testing,
 )
-from harness.judge.seeds import generator, global_seed
+from harness.judge.seeds import generator, global_seed, seed_of
 from harness.judge.settings import read_settings
+from harness.judge.training import RepeatedStep
 
 ROUTING: Final = "routing_"
 """How the probe of a phase's routing is called, before the phase's name."""
@@ -111,11 +110,12 @@ class RouteWorkload(ABC):
             problem = self.problem(context)
             with context.phase("init"):
                 trained = start(technique, problem)
-        for group in trained.optimizer.param_groups:
-            group["lr"] = 0.0  # so that the thousandth step is like the first
         batch = problem.data.train()
         phases = {
-            "train": Phase(run=_Training(trained, batch), samples=len(batch)),
+            "train": Phase(
+                run=RepeatedStep(trained.model, trained.optimizer, batch, lambda tokens, _: step(trained, tokens)),
+                samples=len(batch),
+            ),
             "infer": Phase(run=_Inference(trained.model, batch, problem.seed), samples=len(batch)),
         }
         return OpenCase(
@@ -151,19 +151,6 @@ class RouteWorkload(ABC):
             generator=generator(context.seed, "technique"),
         )
         return Problem(model=model, task=task, data=data, settings=settings, seed=context.seed, notes=notes)
-
-
-class _Training:
-    """A training step on one batch."""
-
-    def __init__(self, trained: Trained, batch: Batch) -> None:
-        self._trained = trained
-        self._batch = batch
-
-    def __call__(self) -> None:
-        if not self._trained.model.training:
-            self._trained.model.train()
-        step(self._trained, self._batch)
 
 
 class _Inference:

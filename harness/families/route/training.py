@@ -19,7 +19,7 @@ from harness.families.route.experts import Passage, RoutedLayer, make_experts
 from harness.families.route.models import Batch, RoutedModel
 from harness.families.route.settings import Settings
 from harness.judge import training
-from harness.judge.seeds import generator, global_seed
+from harness.judge.seeds import global_seed, seed_of
 
 UPDATES: Final = 100
 """Updates of a router with frozen scores, to see how much of an overload they remove."""
@@ -57,11 +57,6 @@ class Trained:
     optimizer: torch.optim.Optimizer
     losses: list[Tensor] = field(default_factory=list)
     loads: list[list[Tensor]] = field(default_factory=list)
-
-
-def seed_of(seed: int, purpose: str) -> int:
-    """A seed for torch's global generator, one a purpose."""
-    return generator(seed, purpose).initial_seed()
 
 
 def start(technique: RouteTechnique, problem: Problem) -> Trained:

@@ -99,7 +99,7 @@ class TestDropConnect:
         torch.testing.assert_close(found, made.bias.relu()[None])
 
     def test_an_unknown_inference_is_a_usage_error(self, build) -> None:
-        with pytest.raises(UsageError, match="inference 'best'"):
+        with pytest.raises(UsageError, match="inference = 'best'"):
             build("dropconnect", inference="best")
 
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from harness.api import UsageError
 from harness.families.route.balance import max_violation
 
 EXPERTS = 4
@@ -132,5 +133,5 @@ class TestNoisyTopK:
         assert min(losses.values()) > 0
 
     def test_it_needs_an_expert_to_spare(self, build) -> None:
-        with pytest.raises(ValueError, match="fewer than"):
+        with pytest.raises(UsageError, match=f"k = {EXPERTS}: expected a whole number from 1 to {EXPERTS - 1}"):
             build("noisy-top-k", k=EXPERTS)

@@ -11,6 +11,7 @@ from harness_moe.base import balance_loss, shares, z_loss
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.api import UsageError
 from harness.families.route.balance import max_violation
 from harness.families.route.contract import Tokens
 
@@ -206,12 +207,12 @@ def test_there_is_no_auxiliary_loss_at_test(build, tokens, name) -> None:
 
 
 def test_an_unknown_score_is_refused(build) -> None:
-    with pytest.raises(ValueError, match="'tanh': expected softmax or sigmoid"):
+    with pytest.raises(UsageError, match="score = 'tanh': expected one of 'softmax', 'sigmoid'"):
         build("top-k", score="tanh")
 
 
 def test_more_choices_than_experts_are_refused(build) -> None:
-    with pytest.raises(ValueError, match=f"only {EXPERTS} experts"):
+    with pytest.raises(UsageError, match=f"k = {EXPERTS + 1}: expected a whole number from 1 to {EXPERTS}"):
         build("top-k", k=EXPERTS + 1)
 
 

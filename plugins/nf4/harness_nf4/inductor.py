@@ -126,4 +126,6 @@ def place_cache() -> None:
 
     if os.environ.get(CACHE, default_cache_dir()) == default_cache_dir():
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        os.environ[CACHE] = str(cache / "harness-nf4" / "inductor")
+        # what is compiled is for one width of vectors: a home that unlike processors share needs a folder for each
+        width = torch.backends.cpu.get_cpu_capability().lower().replace(" ", "-")
+        os.environ[CACHE] = str(cache / "harness-nf4" / f"inductor-{width}")

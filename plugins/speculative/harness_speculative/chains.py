@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.api import NotApplicable, one_of, whole_number
-from harness.families.decode.contract import Decoder, Models, Sampling, Session, Trace
+from harness.families.decode.contract import Decoder, DecodingSession, Models, Sampling, Trace
 from harness_speculative.base import Technique
 from harness_speculative.rules import accept, accept_certain
 
@@ -59,7 +59,7 @@ class Chain(Technique):
         self.gamma = whole_number("gamma", gamma)
         self.longest = self.gamma
 
-    def proposer(self, target: Session, models: Models, sampling: Sampling) -> Proposer:
+    def proposer(self, target: DecodingSession, models: Models, sampling: Sampling) -> Proposer:
         """Who proposes for one text."""
         raise NotImplementedError
 
@@ -104,7 +104,7 @@ class Chain(Technique):
 class _Reading:
     """Proposals are verified by a pass of the target over all of them."""
 
-    def __init__(self, target: Session) -> None:
+    def __init__(self, target: DecodingSession) -> None:
         self._target = target
 
     def verify(self, token: int, proposed: Sequence[int]) -> Tensor:
@@ -117,7 +117,7 @@ class _Reading:
 class _DraftProposer(_Reading):
     """Tokens drawn one after the other from a smaller model, which reads along."""
 
-    def __init__(self, target: Session, draft: Session, sampling: Sampling) -> None:
+    def __init__(self, target: DecodingSession, draft: DecodingSession, sampling: Sampling) -> None:
         super().__init__(target)
         self._draft = draft
         self._sampling = sampling
@@ -152,7 +152,7 @@ class Draft(Chain):
         """The judge has this draft."""
         one_of("draft", self.draft, list(models.drafts))
 
-    def proposer(self, target: Session, models: Models, sampling: Sampling) -> Proposer:
+    def proposer(self, target: DecodingSession, models: Models, sampling: Sampling) -> Proposer:
         """A session of the draft for the text."""
         return _DraftProposer(target, models.drafts[self.draft].open(), sampling)
 
@@ -172,7 +172,7 @@ class Adaptive(Draft):
 class _ExitProposer:
     """The target's first layers draw; what they computed is not computed again."""
 
-    def __init__(self, target: Session, sampling: Sampling) -> None:
+    def __init__(self, target: DecodingSession, sampling: Sampling) -> None:
         self._target = target
         self._sampling = sampling
 
@@ -205,7 +205,7 @@ class EarlyExit(Chain):
         if not models.target.exits:
             raise NotApplicable("the target has no early exit")
 
-    def proposer(self, target: Session, models: Models, sampling: Sampling) -> Proposer:  # noqa: ARG002
+    def proposer(self, target: DecodingSession, models: Models, sampling: Sampling) -> Proposer:  # noqa: ARG002
         """The target itself."""
         return _ExitProposer(target, sampling)
 
@@ -213,7 +213,7 @@ class EarlyExit(Chain):
 class _LookupProposer(_Reading):
     """The tokens that followed the last n-gram where it last stood before, the longest n-gram first."""
 
-    def __init__(self, target: Session, ngram: int) -> None:
+    def __init__(self, target: DecodingSession, ngram: int) -> None:
         super().__init__(target)
         self._ngram = ngram
         self._seen: dict[tuple[int, ...], int] = {}
@@ -242,6 +242,6 @@ class Lookup(Chain):
         super().__init__(gamma)
         self.ngram = whole_number("ngram", ngram)
 
-    def proposer(self, target: Session, models: Models, sampling: Sampling) -> Proposer:  # noqa: ARG002
+    def proposer(self, target: DecodingSession, models: Models, sampling: Sampling) -> Proposer:  # noqa: ARG002
         """An index of the text's n-grams, made as it grows."""
         return _LookupProposer(target, self.ngram)

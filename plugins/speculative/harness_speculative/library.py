@@ -12,14 +12,14 @@ from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from harness.api import one_of, whole_number
-from harness.families.decode.contract import Decoder, LanguageModel, Models, Sampling, Session, Trace
+from harness.families.decode.contract import Decoder, DecodingSession, LanguageModel, Models, Sampling, Trace
 from harness_speculative.base import Technique
 
 
 class SessionCache(Cache):  # type: ignore[misc]  # transformers is not typed
     """A judge's session where transformers expects its cache of keys and values."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: DecodingSession) -> None:
         super().__init__(layers=[])
         self.session = session
 

@@ -91,7 +91,7 @@ def test_what_is_looked_up_followed_the_longest_n_gram_where_it_last_stood(text,
 
 
 def test_an_unknown_draft_and_a_gamma_of_nothing_are_refused(build, text_models):
-    with pytest.raises(UsageError, match="draft 'huge': expected tiny or small"):
+    with pytest.raises(UsageError, match="draft = 'huge': expected one of 'tiny', 'small'"):
         build("draft", draft="huge").open(text_models, Sampling())
     for wrong in (0, 1.5, True):
         with pytest.raises(UsageError, match="gamma"):

@@ -139,5 +139,5 @@ def test_the_judge_catches_weights_that_are_off(tmp_path, build):
 
 
 def test_what_makes_no_sense_is_refused(build):
-    with pytest.raises(UsageError, match="proposal 'magic'"):
+    with pytest.raises(UsageError, match="proposal = 'magic'"):
         build("awrs", proposal="magic")

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.families.decode.clocks import Log, Pace, Rounds, Watch, expected_tokens, rounds_of, speed_figures
+from harness.families.decode.clocks import Log, Rounds, Speed, Watch, expected_tokens, rounds_of, speed_figures
 from harness.families.decode.contract import Models, Sampling, Trace, plain
 from harness.families.decode.models import Shape, TextModel
 from harness.families.decode.tables import tables
@@ -73,7 +73,7 @@ def test_plain_rounds_have_no_proposals():
 
 def pace(total, prompt, draft, target, steps):
     log = Log(whole_s=total, prompt_s=prompt, draft_s=draft, target_s=target, steps=steps)
-    return Pace(total=total, logs=[log], prompts=1)
+    return Speed(total=total, logs=[log], prompts=1)
 
 
 def test_a_decoder_that_spends_no_time_between_models_reaches_what_theory_says():
@@ -108,7 +108,7 @@ def test_bytes_are_those_held_when_a_read_begins():
 def test_each_prompt_is_paired_with_itself_over_all_passes():
     rounds = Rounds(proposals=[(0, 0)], alpha=0.0)
     paces = [
-        Pace(total=sum(whole), logs=[Log(whole_s=one, target_s=one, steps=1) for one in whole], prompts=2)
+        Speed(total=sum(whole), logs=[Log(whole_s=one, target_s=one, steps=1) for one in whole], prompts=2)
         for whole in ([1.0, 4.0, 2.0, 2.0], [2.0, 2.0, 4.0, 1.0])  # two passes over two prompts
     ]
     assert [pace.by_prompt for pace in paces] == [[3.0, 6.0], [6.0, 3.0]]

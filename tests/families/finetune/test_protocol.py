@@ -280,7 +280,7 @@ class TestTrial:
         before = [parameter.detach().clone() for parameter in train.model.parameters()]
         for _ in range(3):
             train()
-        assert {int(state["step"]) for state in train._optimizer.state.values()} == {3}
+        assert {int(state["step"]) for state in train.optimizer.state.values()} == {3}
         assert all(one.grad is not None for one in train.model.parameters() if one.requires_grad)
         assert all(torch.equal(*pair) for pair in zip(before, train.model.parameters(), strict=True))
 
@@ -291,7 +291,7 @@ class TestTrial:
         trial = workload.open(technique(), context(name))
         train, infer = trial.phases["train"].run, trial.phases["infer"].run
         with torch.no_grad():
-            expected = workload.forward(train.model.eval(), train._batch)
+            expected = workload.forward(train.model.eval(), train.batch)
         logits = infer()
         torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
         assert logits.is_inference()
@@ -311,7 +311,7 @@ class TestTrial:
         phases = dict(mlp.open(Honest(), context()).phases)
         phases["train"].run()
         weights = [weakref.ref(one) for one in phases["train"].run.model.parameters()]
-        optimizer = weakref.ref(phases["train"].run._optimizer)
+        optimizer = weakref.ref(phases["train"].run.optimizer)
         del phases["train"]
         gc.collect()
         assert optimizer() is None

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from harness.api import Incorrect
 from harness.families.quantize_activations.workloads import (
     OutlierChannels,
-    Residual,
+    ResidualActivations,
     ResidualAdam,
     ResidualMuon,
     kurtosis,
@@ -62,7 +62,7 @@ def test_rounding_costs_more_where_outliers_are(context: Context) -> None:
 
 @pytest.mark.parametrize(("workload", "gains"), [(ResidualAdam, 64), (ResidualMuon, 1)])
 def test_residual_networks_learn_the_digits_with_the_norms_of_their_recipe(
-    workload: type[Residual], gains: int, context: Context
+    workload: type[ResidualActivations], gains: int, context: Context
 ) -> None:
     subject = workload().subject(0, context("residual-adam").cache)
     logits = subject.model(subject.inputs)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
-from harness.api import Case, Executor, Reply, Row, Unit
-from harness.execution.runner import MOST_STACKED, Runner, Session
+from harness.api import Case, Executor, Json, Reply, Row, Unit
+from harness.execution.runner import MOST_STACKED, Destination, Runner
 from tests.execution.conftest import make_case
 
 
@@ -19,13 +20,16 @@ class Recorder(Executor):
     def __init__(self, slots: int, *, stacks: bool = True) -> None:
         self.slots = slots
         self.stacks = stacks
+        self.memory = 0
+        self.away = False
         self.seen: list[Unit] = []
         self._open: list[Unit] = []
 
     def submit(self, unit: Unit) -> None:
         self._open.append(unit)
         self.seen.append(unit)
-        assert len(self._open) <= self.slots
+        taken = sum(open_.processes for open_ in self._open)
+        assert taken <= self.slots or len(self._open) == 1
 
     def wait(self, timeout_s: float | None = None) -> list[tuple[Unit, list[Reply]]]:
         done, self._open = self._open, []
@@ -33,6 +37,12 @@ class Recorder(Executor):
 
     def running(self) -> list[tuple[Case, str]]:
         return []
+
+    def free_memory(self) -> int:
+        return self.memory
+
+    def environment(self, unit: Unit) -> Mapping[str, Json]:
+        return {"hostname": f"node{self.seen.index(unit)}", "cpu": "other"} if self.away else {}
 
     def close(self) -> None:
         pass
@@ -43,18 +53,30 @@ def case_of(technique: str, seed: int, rate: float = 0.5, *, stacked: bool = Tru
     return replace(case, technique=technique, tuned={"rate": rate}, key=f"{technique}{seed}{rate}", stacked=stacked)
 
 
-def units(cases: list[Case], slots: int, *, stacks: bool = True, stored: dict[str, Row] | None = None) -> list[Unit]:
-    """What is submitted of these cases, in order."""
-    executor = Recorder(slots, stacks=stacks)
-    host = SimpleNamespace(notify=lambda *_, **__: [])
-    session = Session(run="r", environment={}, record=lambda _: None, stored=stored or {})
+ENVIRONMENT: Mapping[str, Json] = {"hostname": "driver", "cpu": "this", "os": "Linux"}
+
+
+def runner_of(
+    cases: list[Case], executor: Executor, stored: dict[str, Row] | None = None, processes: Mapping[str, int] = {}
+) -> Runner:
+    """A runner with these cases in its queue; ``processes`` of a workload's cases are 1 where nothing else is said."""
+    names = {case.workload for case in cases}
+    specs = {name: SimpleNamespace(spec=SimpleNamespace(processes=processes.get(name, 1))) for name in names}
+    host = SimpleNamespace(notify=lambda *_, **__: [], workloads=specs)
+    session = Destination(run="r", environment=ENVIRONMENT, record=lambda _: None, stored=stored or {})
     progress = SimpleNamespace(planned=lambda _: None, finished=lambda _: None, running=lambda _: None)
     plan = SimpleNamespace(contestants=())
     runner = Runner(plan, host, executor, session, progress)  # type: ignore[arg-type]
     runner._queue = deque(cases)
     state = SimpleNamespace(rows=[], waiting={"more to come"}, over=True)
     runner._owner = {case.key: state for case in cases}  # type: ignore[misc]
-    runner._drain()
+    return runner
+
+
+def units(cases: list[Case], slots: int, *, stacks: bool = True, stored: dict[str, Row] | None = None) -> list[Unit]:
+    """What is submitted of these cases, in order."""
+    executor = Recorder(slots, stacks=stacks)
+    runner_of(cases, executor, stored)._drain()
     assert sorted(case.key for unit in executor.seen for case in unit.cases) == sorted(
         case.key for case in cases if case.key not in (stored or {})
     )

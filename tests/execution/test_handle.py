@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from harness.api import Limits, Reply
-from harness.execution.isolation import handle as process
-from harness.execution.isolation.messages import PHASE_BYTES, Job, encode, encode_reply
+from harness.execution.isolation import handle
+from harness.execution.isolation.messages import PHASE_BYTES, encode, encode_reply
+from harness.execution.job import Job
 
 from .conftest import eventually, gone, make_case
 
@@ -18,7 +19,7 @@ from .conftest import eventually, gone, make_case
 def ends():
     """A worker without a process, and what it would be given."""
     job = Job(case=make_case("Technique"), task="evaluate", cache=Path("/c"), limits=Limits(time_s=0.05))
-    worker, theirs = process.Worker.create(1, job)
+    worker, theirs = handle.Handle.create(1, job)
     yield worker, theirs
     worker.close()
     theirs.close()
@@ -43,7 +44,7 @@ def test_the_alarm_is_a_timeout_once_the_time_is_up(ends):
 def test_a_kill_while_the_kernel_was_short_of_memory_is_oom(ends, monkeypatch):
     worker, _ = ends
     assert worker.verdict(signal.SIGKILL, 0.0).reason == "SIGKILL in start"
-    monkeypatch.setattr(process, "_oom_kills", lambda: worker.kills + 1)
+    monkeypatch.setattr(handle, "_oom_kills", lambda: worker.kills + 1)
     assert worker.verdict(signal.SIGKILL, 0.0).status == "oom"
     assert worker.verdict(signal.SIGTERM, 0.0).status == "crash"
 
@@ -56,7 +57,7 @@ def test_a_reply_that_came_counts_whatever_the_process_did_after(ends):
     worker, theirs = ends
     theirs.sendall(encode({"baseline": 5}) + encode_reply(Reply(status="ok", metrics={"score": 1.0}))[:-9])
     assert worker.receive() == []
-    worker.condemn(Reply(status="timeout", reason="too late"))
+    worker.mark_for_kill(Reply(status="timeout", reason="too late"))
     assert worker.verdict(0, 0.0).status == "timeout"  # half a reply is none
     theirs.sendall(encode_reply(Reply(status="ok", metrics={"score": 1.0}))[-9:])
     theirs.close()
@@ -69,15 +70,15 @@ def test_a_reply_that_came_counts_whatever_the_process_did_after(ends):
 def test_only_the_end_of_a_long_output_is_kept(ends):
     worker, _ = ends
     worker.output.write(b"x" * 10_000 + b"the end")
-    worker.condemn(Reply(status="timeout", reason="", detail="why"))
+    worker.mark_for_kill(Reply(status="timeout", reason="", detail="why"))
     detail = worker.verdict(signal.SIGKILL, 0.0).detail
     assert detail.startswith("why\nOutput:\nxxx")
     assert detail.endswith("the end")
-    assert len(detail) == len("why\nOutput:\n") + process.TAIL_BYTES
+    assert len(detail) == len("why\nOutput:\n") + handle.TAIL_BYTES
     assert worker.output.tell() == PHASE_BYTES + 10_007
 
 
 def test_the_memory_of_a_process_counts_from_its_baseline():
-    assert process.memory_use(1, 1 << 60) == 0
+    assert handle.memory_use(1, 1 << 60) == 0
     assert gone(2**22 + 1)
-    assert process.memory_use(2**22 + 1, 0) == 0
+    assert handle.memory_use(2**22 + 1, 0) == 0
