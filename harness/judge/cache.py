@@ -36,9 +36,23 @@ def sources_of(*modules: str) -> str:
     """Return the SHA-256 of the sources of these modules and of every module of their packages that they import.
 
     Imports are followed from module to module through the text of the sources, within the top-level packages of
-    ``modules``; `harness.api` is left out, since declarations compute nothing. The key of a
-    cached model or data set is therefore complete. Raises ModuleNotFoundError for a module that has no source.
+    ``modules``; `harness.api` is left out, since declarations compute nothing. The key of a cached model or data set is
+    therefore complete. Raises ModuleNotFoundError for a module that has no source.
+
+    The first call for the same modules takes tens of milliseconds. A module that calls it at import keeps the answer in
+    the process that cases are forked from.
     """
+    if modules not in _digests:
+        _digests[modules] = _digest_of_sources(modules)
+    return _digests[modules]
+
+
+_digests: dict[tuple[str, ...], str] = {}
+"""The answers of `sources_of` in this process or the one that it was forked from."""
+
+
+def _digest_of_sources(modules: tuple[str, ...]) -> str:
+    """Compute the answer of `sources_of`."""
     tops = {name.partition(".")[0] for name in modules}
     waiting, sources = list(modules), dict[str, bytes]()
     while waiting:
