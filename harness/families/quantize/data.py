@@ -45,7 +45,7 @@ def _student(shape: Sequence[int], draw: torch.Generator) -> Tensor:
 
 
 def _outliers(shape: Sequence[int], draw: torch.Generator) -> Tensor:
-    """Return normal values, one in a thousand 20 times as large, over the standard deviation of the mixture."""
+    """Return normal values, 1 in 1000 enlarged 20 times, over the standard deviation of the mixture."""
     values = torch.randn(*shape, generator=draw)
     large = torch.rand(*shape, generator=draw) < OUTLIER_SHARE
     variance = 1 + OUTLIER_SHARE * (OUTLIER_FACTOR**2 - 1)
