@@ -19,7 +19,8 @@ def quality(outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], loss: 
         loss: the mean loss of a part's outputs.
 
     Returns:
-        ``accuracy`` in per cent and ``loss`` in nats of the test part; those of the others under ``PART_accuracy``, ``PART_loss``.
+        ``accuracy`` in per cent and ``loss`` in nats of the test part; those of the others under
+        ``train_accuracy``, ``train_loss``, ``val_accuracy`` and ``val_loss``.
 
     """
     measured: dict[str, float] = {}
