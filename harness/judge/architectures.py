@@ -36,7 +36,7 @@ class Architecture(ABC):
     libraries: ClassVar[Mapping[str, str]] = {}
 
     def __init_subclass__(cls) -> None:
-        """Ask for the digest of the subclass's sources once, when it is imported."""
+        """Compute the digest of the subclass's sources once, at import."""
         super().__init_subclass__()
         sources_of(cls.__module__)
 
