@@ -11,8 +11,8 @@ from torch import Tensor, nn
 class ActivationTechnique(Protocol):
     """A way to replace linear layers by layers that round weights and inputs.
 
-    The judge replaces every ``nn.Linear`` of a trained model, and calls both methods under ``torch.no_grad`` once a
-    layer, in the order of depth. The judge raises `harness.api.Incorrect` where an invariant is broken.
+    The judge replaces every ``nn.Linear`` of a trained model, in order of depth, and may call both methods more than
+    once for a layer. No gradients are needed. The judge raises `harness.api.Incorrect` where an invariant is broken.
     """
 
     def layer(self, linear: nn.Linear, inputs: Tensor) -> nn.Module:

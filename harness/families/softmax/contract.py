@@ -40,11 +40,13 @@ class SoftmaxTechnique(Protocol):
         """Write the softmax of each row of ``x`` to ``out``.
 
         Both are contiguous float32 ``(rows, n)`` tensors on the CPU without overlap; either axis may have length 0, and
-        neither tensor need begin at an aligned address. The gate requires that
+        neither tensor need begin at an aligned address.
 
-        - each probability is within 1e-5 of the exact one, relative to it, and each row sums to 1 within 1e-5;
-        - a row with NaN or +infinity, or of -infinity alone, becomes NaN throughout, and -infinity beside finite
-          numbers becomes 0, as in ``torch.softmax``;
-        - a constant added to a row changes no probability by more than 1e-5 of it;
-        - ``x`` and the memory around ``out`` stay as they are, and a second call gives the same bits.
+        The gate requires each probability to be within 1e-5 of the exact one, relative to it, and each row to sum to 1
+        within 1e-5. A constant added to a row may change no probability by more than 1e-5 of it.
+
+        A row with NaN or +infinity, or of -infinity alone, becomes NaN throughout, and -infinity beside finite numbers
+        becomes 0, as in ``torch.softmax``.
+
+        ``x`` and the memory around ``out`` must stay unchanged, and a second call must give the same result.
         """
