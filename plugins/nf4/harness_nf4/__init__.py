@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from harness.api import Json, Technique, hookimpl
@@ -21,83 +22,85 @@ HARNESS_NOTE = (
 _QLORA = "arXiv:2305.14314"
 
 
-def _technique(
-    id: str,  # noqa: A002  the word of harness.api.Technique
-    target: str,
-    summary: str,
-    reference: str = "",
-    params: Mapping[str, Json] | None = None,
-    requires: Sequence[str] = (),
-) -> Technique:
-    return Technique(
-        id=id,
-        contract="quantize",
-        target=f"harness_nf4.{target}",
-        summary=summary,
-        reference=reference,
-        params=params or {},
-        requires=requires,
-    )
+_technique = partial(Technique, contract="quantize")
 
 
 def _blocks(id_: str, summary: str, reference: str, *, double: bool = False, levels: str = "") -> Technique:
     params: dict[str, Json] = {"levels": levels or id_, "block": 64, "double": double}
-    return _technique(id_, "reference:Eager", summary, reference, params)
+    return _technique(
+        id=id_,
+        target="harness_nf4.reference:Eager",
+        summary=summary,
+        reference=reference,
+        params=params,
+    )
 
 
 def _kernel(id_: str, levels: str, summary: str, *, double: bool = False) -> Technique:
     params: dict[str, Json] = {"levels": levels, "block": 64, "double": double, "precision": "auto"}
-    return _technique(id_, "native_technique:Kernel", summary, _QLORA, params)
+    return _technique(
+        id=id_,
+        target="harness_nf4.native_technique:Kernel",
+        summary=summary,
+        reference=_QLORA,
+        params=params,
+    )
 
 
-@hookimpl
-def register_techniques() -> Sequence[Technique]:
-    """Every technique of the plugin."""
-    return [*_plain(), *_schemes(), *_generated(), *_kernels(), *_peers(), *_activations(), *_softmax()]
+_PLAIN = (
+    _technique(
+        id="fp32",
+        target="harness_nf4.reference:Plain",
+        summary="weights in float32",
+        params={"dtype": "float32"},
+    ),
+    _technique(
+        id="bf16",
+        target="harness_nf4.reference:Plain",
+        summary="weights in bfloat16: the baseline",
+        params={"dtype": "bfloat16"},
+    ),
+)
 
 
-def _plain() -> list[Technique]:
-    return [
-        _technique("fp32", "reference:Plain", "weights in float32", params={"dtype": "float32"}),
-        _technique("bf16", "reference:Plain", "weights in bfloat16: the baseline", params={"dtype": "bfloat16"}),
-    ]
-
-
-def _schemes() -> list[Technique]:
-    double = "arXiv:2305.14314"
-    return [
-        _blocks("nf4", "NF4: levels at quantiles of the normal distribution", _QLORA),
-        _blocks("nf4-double", "NF4, its scales in 8 bits", double, double=True, levels="nf4"),
-        _blocks("fp4", "FP4: a sign, two bits of exponent, one of mantissa", _QLORA),
-        _blocks("fp4-double", "FP4, its scales in 8 bits", double, double=True, levels="fp4"),
-        _blocks("int4", "15 integers around 0", "arXiv:1712.05877"),
-        _blocks("int8", "255 integers around 0", "arXiv:1712.05877"),
-        _technique("int8-row", "reference:Rows", "255 integers around 0, one scale a row", "arXiv:2208.07339"),
-        _technique(
-            "int4-affine",
-            "reference:Affine",
-            "16 equidistant values from a block's least to its greatest",
-            "arXiv:1712.05877",
-            {"bits": 4, "block": 64, "double": False},
-        ),
-        _technique(
-            "int8-affine",
-            "reference:Affine",
-            "256 equidistant values from a block's least to its greatest",
-            "arXiv:1712.05877",
-            {"bits": 8, "block": 64, "double": False},
-        ),
-        _technique(
-            "k-means",
-            "reference:KMeans",
-            "16 levels that k-means fits to the weight",
-            "arXiv:1510.00149",
-            {"block": 64, "double": False},
-        ),
-        _blocks("fp8-e4m3", "8-bit floats: 4 bits of exponent, 3 of mantissa", "arXiv:2209.05433"),
-        _blocks("fp8-e5m2", "8-bit floats: 5 bits of exponent, 2 of mantissa", "arXiv:2209.05433"),
-        _blocks("denseshift", "powers of two of either sign, and no zero", "arXiv:2208.09708"),
-    ]
+_SCHEMES = (
+    _blocks("nf4", "NF4: levels at quantiles of the normal distribution", _QLORA),
+    _blocks("nf4-double", "NF4, its scales in 8 bits", _QLORA, double=True, levels="nf4"),
+    _blocks("fp4", "FP4: a sign, two bits of exponent, one of mantissa", _QLORA),
+    _blocks("fp4-double", "FP4, its scales in 8 bits", _QLORA, double=True, levels="fp4"),
+    _blocks("int4", "15 integers around 0", "arXiv:1712.05877"),
+    _blocks("int8", "255 integers around 0", "arXiv:1712.05877"),
+    _technique(
+        id="int8-row",
+        target="harness_nf4.reference:Rows",
+        summary="255 integers around 0, one scale a row",
+        reference="arXiv:2208.07339",
+    ),
+    _technique(
+        id="int4-affine",
+        target="harness_nf4.reference:Affine",
+        summary="16 equidistant values from a block's least to its greatest",
+        reference="arXiv:1712.05877",
+        params={"bits": 4, "block": 64, "double": False},
+    ),
+    _technique(
+        id="int8-affine",
+        target="harness_nf4.reference:Affine",
+        summary="256 equidistant values from a block's least to its greatest",
+        reference="arXiv:1712.05877",
+        params={"bits": 8, "block": 64, "double": False},
+    ),
+    _technique(
+        id="k-means",
+        target="harness_nf4.reference:KMeans",
+        summary="16 levels that k-means fits to the weight",
+        reference="arXiv:1510.00149",
+        params={"block": 64, "double": False},
+    ),
+    _blocks("fp8-e4m3", "8-bit floats: 4 bits of exponent, 3 of mantissa", "arXiv:2209.05433"),
+    _blocks("fp8-e5m2", "8-bit floats: 5 bits of exponent, 2 of mantissa", "arXiv:2209.05433"),
+    _blocks("denseshift", "powers of two of either sign, and no zero", "arXiv:2208.09708"),
+)
 
 
 def _kernels() -> list[Technique]:
@@ -108,45 +111,68 @@ def _kernels() -> list[Technique]:
     ]
 
 
-def _generated() -> list[Technique]:
-    params: dict[str, Json] = {"levels": "nf4", "block": 64, "double": False}
-    triton = ["triton>=3.2"]
-    return [
-        _technique("compiled", "compiled:Compiled", "NF4 in plain torch under torch.compile", _QLORA, params),
-        _technique("triton", "triton_technique:Triton", "NF4 in Triton, for GPUs", _QLORA, params, triton),
-    ]
+_NF4: dict[str, Json] = {"levels": "nf4", "block": 64, "double": False}
+_NEEDS_TRITON = ["triton>=3.2"]
+
+_GENERATED = (
+    _technique(
+        id="compiled",
+        target="harness_nf4.compiled:Compiled",
+        summary="NF4 in plain torch under torch.compile",
+        reference=_QLORA,
+        params=_NF4,
+    ),
+    _technique(
+        id="triton",
+        target="harness_nf4.triton_technique:Triton",
+        summary="NF4 in Triton, for GPUs",
+        reference=_QLORA,
+        params=_NF4,
+        requires=_NEEDS_TRITON,
+    ),
+)
 
 
-def _peers() -> list[Technique]:
-    bitsandbytes, torchao = ["bitsandbytes>=0.45"], ["torchao>=0.18"]
-    return [
-        _technique(
-            "bitsandbytes",
-            "bits_and_bytes:BitsAndBytes",
-            "NF4 of bitsandbytes",
-            _QLORA,
-            {"levels": "nf4", "block": 64, "double": False},
-            bitsandbytes,
-        ),
-        _technique(
-            "bitsandbytes-fp4",
-            "bits_and_bytes:BitsAndBytes",
-            "FP4 of bitsandbytes",
-            _QLORA,
-            {"levels": "fp4", "block": 64, "double": False},
-            bitsandbytes,
-        ),
-        _technique(
-            "torchao", "torch_ao:TorchAo", "NF4 of torchao, its scales in 8 bits", _QLORA, {"block": 64}, torchao
-        ),
-        _technique(
-            "int4pack",
-            "packs:Int4Pack",
-            "torch's packed INT4 product, a scale and a zero point a group",
-            params={"block": 64, "scales": "bfloat16"},
-        ),
-        _technique("int8pack", "packs:Int8Pack", "torch's product with INT8 weights, one scale a row"),
-    ]
+_NEEDS_BITSANDBYTES = ["bitsandbytes>=0.45"]
+_NEEDS_TORCHAO = ["torchao>=0.18"]
+
+_PEERS = (
+    _technique(
+        id="bitsandbytes",
+        target="harness_nf4.bits_and_bytes:BitsAndBytes",
+        summary="NF4 of bitsandbytes",
+        reference=_QLORA,
+        params={"levels": "nf4", "block": 64, "double": False},
+        requires=_NEEDS_BITSANDBYTES,
+    ),
+    _technique(
+        id="bitsandbytes-fp4",
+        target="harness_nf4.bits_and_bytes:BitsAndBytes",
+        summary="FP4 of bitsandbytes",
+        reference=_QLORA,
+        params={"levels": "fp4", "block": 64, "double": False},
+        requires=_NEEDS_BITSANDBYTES,
+    ),
+    _technique(
+        id="torchao",
+        target="harness_nf4.torch_ao:TorchAo",
+        summary="NF4 of torchao, its scales in 8 bits",
+        reference=_QLORA,
+        params={"block": 64},
+        requires=_NEEDS_TORCHAO,
+    ),
+    _technique(
+        id="int4pack",
+        target="harness_nf4.packs:Int4Pack",
+        summary="torch's packed INT4 product, a scale and a zero point a group",
+        params={"block": 64, "scales": "bfloat16"},
+    ),
+    _technique(
+        id="int8pack",
+        target="harness_nf4.packs:Int8Pack",
+        summary="torch's product with INT8 weights, one scale a row",
+    ),
+)
 
 
 def _activations() -> list[Technique]:
@@ -200,3 +226,9 @@ def _softmax() -> list[Technique]:
             summary="torch's softmax, which takes four passes",
         ),
     ]
+
+
+@hookimpl
+def register_techniques() -> Sequence[Technique]:
+    """Every technique of the plugin."""
+    return [*_PLAIN, *_SCHEMES, *_GENERATED, *_kernels(), *_PEERS, *_activations(), *_softmax()]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 from harness.api import Json, Technique, hookimpl
 
@@ -18,121 +19,120 @@ _AWRS = "arXiv:2504.05410"
 _ASSISTED = "https://huggingface.co/blog/assisted-generation"
 
 
-def _technique(
-    id: str,  # noqa: A002  the word of harness.api.Technique
-    target: str,
-    summary: str,
-    reference: str = "",
-    params: Mapping[str, Json] | None = None,
-    requires: Sequence[str] = (),
-) -> Technique:
-    return Technique(
-        id=id,
-        contract="decode",
-        target=f"harness_speculative.{target}",
-        summary=summary,
-        reference=reference,
-        params=params or {},
-        requires=requires,
-    )
+_technique = partial(Technique, contract="decode")
 
 
-@hookimpl
-def register_techniques() -> Sequence[Technique]:
-    """Declare every technique of the plugin."""
-    return [*_plain(), *_chains(), *_trees(), *_library(), *_controlled()]
+_PLAIN = (
+    _technique(
+        id="autoregressive",
+        target="harness_speculative.plain:Autoregressive",
+        summary="one token a pass, with a cache: the baseline",
+    ),
+    _technique(
+        id="no-cache",
+        target="harness_speculative.plain:WithoutCache",
+        summary="the whole text is read anew for every token",
+    ),
+    _technique(
+        id="gqa",
+        target="harness_speculative.plain:Autoregressive",
+        summary="two heads of queries share keys and values",
+        reference=_GQA,
+        params={"kv_heads": 2},
+    ),
+    _technique(
+        id="mqa",
+        target="harness_speculative.plain:Autoregressive",
+        summary="all heads of queries share keys and values",
+        reference="arXiv:1911.02150",
+        params={"kv_heads": 1},
+    ),
+)
 
 
-def _plain() -> list[Technique]:
-    return [
-        _technique("autoregressive", "plain:Autoregressive", "one token a pass, with a cache: the baseline"),
-        _technique("no-cache", "plain:WithoutCache", "the whole text is read anew for every token"),
-        _technique("gqa", "plain:Autoregressive", "two heads of queries share keys and values", _GQA, {"kv_heads": 2}),
-        _technique(
-            "mqa",
-            "plain:Autoregressive",
-            "all heads of queries share keys and values",
-            "arXiv:1911.02150",
-            {"kv_heads": 1},
-        ),
-    ]
+_CHAINS = (
+    _technique(
+        id="draft",
+        target="harness_speculative.chains:Draft",
+        summary="a draft of n-grams proposes, the target verifies",
+        reference=_LEVIATHAN,
+        params={"gamma": 4, "draft": "tiny"},
+    ),
+    _technique(
+        id="draft-layer",
+        target="harness_speculative.chains:Draft",
+        summary="the same with a draft of one layer",
+        reference="arXiv:2302.01318",
+        params={"gamma": 4, "draft": "small"},
+    ),
+    _technique(
+        id="adaptive",
+        target="harness_speculative.chains:Adaptive",
+        summary="drafts of n-grams, two longer when all was accepted, else one shorter",
+        reference=_ASSISTED,
+        params={"gamma": 4, "longest": 8, "draft": "tiny"},
+    ),
+    _technique(
+        id="early-exit",
+        target="harness_speculative.chains:EarlyExit",
+        summary="the target's own first layer proposes; the cache is shared",
+        reference="arXiv:2404.16710",
+        params={"gamma": 4},
+    ),
+    _technique(
+        id="lookup",
+        target="harness_speculative.chains:Lookup",
+        summary="what followed the last n-gram before is proposed",
+        reference=_LOOKUP,
+        params={"gamma": 4, "ngram": 3},
+    ),
+)
 
 
-def _chains() -> list[Technique]:
-    return [
-        _technique(
-            "draft",
-            "chains:Draft",
-            "a draft of n-grams proposes, the target verifies",
-            _LEVIATHAN,
-            {"gamma": 4, "draft": "tiny"},
-        ),
-        _technique(
-            "draft-layer",
-            "chains:Draft",
-            "the same with a draft of one layer",
-            "arXiv:2302.01318",
-            {"gamma": 4, "draft": "small"},
-        ),
-        _technique(
-            "adaptive",
-            "chains:Adaptive",
-            "drafts of n-grams, two longer when all was accepted, else one shorter",
-            _ASSISTED,
-            {"gamma": 4, "longest": 8, "draft": "tiny"},
-        ),
-        _technique(
-            "early-exit",
-            "chains:EarlyExit",
-            "the target's own first layer proposes; the cache is shared",
-            "arXiv:2404.16710",
-            {"gamma": 4},
-        ),
-        _technique(
-            "lookup",
-            "chains:Lookup",
-            "what followed the last n-gram before is proposed",
-            _LOOKUP,
-            {"gamma": 4, "ngram": 3},
-        ),
-    ]
+_TREES = (
+    _technique(
+        id="medusa",
+        target="harness_speculative.trees:Medusa",
+        summary="extra heads propose a tree; tokens drawn from the target choose the path",
+        reference=_MEDUSA,
+        params={"tops": [2, 2, 1]},
+    ),
+    _technique(
+        id="medusa-typical",
+        target="harness_speculative.trees:MedusaTypical",
+        summary="the same tree; what the target finds typical is accepted",
+        reference=_MEDUSA,
+        params={"tops": [2, 2, 1], "epsilon": 0.3, "delta": 0.09},
+    ),
+)
 
 
-def _trees() -> list[Technique]:
-    return [
-        _technique(
-            "medusa",
-            "trees:Medusa",
-            "extra heads propose a tree; tokens drawn from the target choose the path",
-            _MEDUSA,
-            {"tops": [2, 2, 1]},
-        ),
-        _technique(
-            "medusa-typical",
-            "trees:MedusaTypical",
-            "the same tree; what the target finds typical is accepted",
-            _MEDUSA,
-            {"tops": [2, 2, 1], "epsilon": 0.3, "delta": 0.09},
-        ),
-    ]
+_NEEDS_TRANSFORMERS = ["transformers>=5"]
 
-
-def _library() -> list[Technique]:
-    needs = ["transformers>=5"]
-    return [
-        _technique("hf-generate", "library:Generate", "transformers' generate", requires=needs),
-        _technique(
-            "hf-assisted",
-            "library:Assisted",
-            "transformers' assisted generation with the draft of n-grams",
-            _ASSISTED,
-            {"gamma": 4, "draft": "tiny"},
-            needs,
-        ),
-        _technique(
-            "hf-lookup", "library:Lookup", "transformers' prompt lookup", _LOOKUP, {"gamma": 4, "ngram": 3}, needs
-        ),
-    ]
+_LIBRARY = (
+    _technique(
+        id="hf-generate",
+        target="harness_speculative.library:Generate",
+        summary="transformers' generate",
+        requires=_NEEDS_TRANSFORMERS,
+    ),
+    _technique(
+        id="hf-assisted",
+        target="harness_speculative.library:Assisted",
+        summary="transformers' assisted generation with the draft of n-grams",
+        reference=_ASSISTED,
+        params={"gamma": 4, "draft": "tiny"},
+        requires=_NEEDS_TRANSFORMERS,
+    ),
+    _technique(
+        id="hf-lookup",
+        target="harness_speculative.library:Lookup",
+        summary="transformers' prompt lookup",
+        reference=_LOOKUP,
+        params={"gamma": 4, "ngram": 3},
+        requires=_NEEDS_TRANSFORMERS,
+    ),
+)
 
 
 def _controlled() -> list[Technique]:
@@ -194,3 +194,9 @@ def _controlled() -> list[Technique]:
             ),
         )
     ]
+
+
+@hookimpl
+def register_techniques() -> Sequence[Technique]:
+    """Declare every technique of the plugin."""
+    return [*_PLAIN, *_CHAINS, *_TREES, *_LIBRARY, *_controlled()]
