@@ -28,7 +28,7 @@ def _regularize(
     settings: Mapping[str, Json],
     requires: Sequence[str] = (),
 ) -> WorkloadSpec:
-    """A workload of ``regularize``; ``settings`` are those that differ from digits with clean labels."""
+    """Return a workload of ``regularize``; ``settings`` are those that differ from digits with clean labels."""
     return WorkloadSpec(
         id=id_,
         contract="regularize",

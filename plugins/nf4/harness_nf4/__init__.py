@@ -17,7 +17,7 @@ HARNESS_NOTE = (
     if (Path(__file__).parent / "native" / "libkernel.so").is_file()
     else "without its C++ kernel, for want of a compiler at installation: the reference runs instead"
 )
-"""What ``harness plugins`` says of it."""
+"""The note on this plugin in the list of ``harness plugins``."""
 
 _QLORA = "arXiv:2305.14314"
 
@@ -230,5 +230,5 @@ def _softmax() -> list[Technique]:
 
 @hookimpl
 def register_techniques() -> Sequence[Technique]:
-    """Every technique of the plugin."""
+    """Declare every technique of the plugin."""
     return [*_PLAIN, *_SCHEMES, *_GENERATED, *_kernels(), *_PEERS, *_activations(), *_softmax()]

@@ -1,4 +1,4 @@
-"""Linear layers with rounded inputs: per tensor, per input, and after smoothing (SmoothQuant)."""
+"""Linear layers with quantised inputs: per tensor, per input, and after smoothing (SmoothQuant)."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ PER: Final = ("tensor", "input")
 
 
 def rounded(values: Tensor, scale: Tensor, bits: int) -> Tensor:
-    """Values as integers of so many bits times the scale; what lies beyond them is cut."""
+    """Return values rounded to ``scale`` times integers of ``bits`` bits, clipped to the largest integer."""
     largest = 2 ** (bits - 1) - 1
-    found: Tensor = (values / scale).round().clamp(-largest, largest) * scale
-    return found
+    products: Tensor = (values / scale).round().clamp(-largest, largest) * scale
+    return products
 
 
 def scale_of(values: Tensor, bits: int, *, by_row: bool) -> Tensor:
-    """What the largest integer stands for: the largest value, of all or of each row."""
+    """Return the scale at which the largest integer stands for the largest value, of all values or of each row."""
     size = values.abs().amax(-1, keepdim=True) if by_row else values.abs().amax()
     scale: Tensor = size.clamp_min(torch.finfo(values.dtype).tiny) / (2 ** (bits - 1) - 1)
     return scale
 
 
 class Layer(nn.Module):
-    """``linear`` with another weight, of inputs divided by ``smoothing`` and rounded to ``bits``, if that is set.
+    """A linear layer with another weight whose inputs are divided by ``smoothing`` and, if ``bits`` is set, rounded.
 
-    ``scale`` is that of all inputs, found beforehand; None where each input has its own.
+    ``scale`` is the scale of all inputs, from the calibration; None where each input has its own scale.
     """
 
     bits: int | None = None
@@ -43,7 +43,7 @@ class Layer(nn.Module):
         self.register_buffer("scale", scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        """From ``(..., in)`` to ``(..., out)``."""
+        """Return the outputs ``(..., out)`` of inputs ``(..., in)``."""
         smooth = x / self.get_buffer("smoothing")
         if self.bits is not None:
             scale = scale_of(smooth, self.bits, by_row=True) if self.scale is None else self.get_buffer("scale")
@@ -53,10 +53,11 @@ class Layer(nn.Module):
 
 
 class Rounded:
-    """Integers for inputs and weights (W8A8 and fewer bits).
+    """Integer quantisation of inputs and weights (W8A8 and fewer bits).
 
-    ``per``: one scale for all inputs, from the calibration, or one for each. ``strength`` (alpha of SmoothQuant,
-    arXiv:2211.10438) moves that part of the inputs' size by channel into the weights; 0 moves nothing.
+    ``per`` is ``tensor``, one scale for all inputs, from the calibration, or ``input``, one scale for each input.
+    ``strength`` (alpha of SmoothQuant, arXiv:2211.10438) is the part of the inputs' size by channel that moves into
+    the weights; 0 moves nothing.
     """
 
     def __init__(self, *, bits: int = 8, weight_bits: int = 8, per: str = "tensor", strength: float = 0.0) -> None:
@@ -66,7 +67,7 @@ class Rounded:
         self._strength = number("strength", strength, least=0, most=1)
 
     def layer(self, linear: nn.Linear, inputs: Tensor) -> nn.Module:
-        """A layer of integers."""
+        """Return the layer with quantised weight and inputs."""
         smoothing = self._smoothing(linear, inputs)
         scale = scale_of(inputs / smoothing, self._bits, by_row=False) if self._per == "tensor" else None
         weight = linear.weight.detach() * smoothing
@@ -76,12 +77,12 @@ class Rounded:
         return layer
 
     def unrounded(self, linear: nn.Linear, inputs: Tensor) -> nn.Module:
-        """Smoothed, and nothing else."""
+        """Return the layer with smoothed inputs and weight, without rounding."""
         smoothing = self._smoothing(linear, inputs)
         return Layer(linear, linear.weight.detach() * smoothing, smoothing)
 
     def _smoothing(self, linear: nn.Linear, inputs: Tensor) -> Tensor:
-        """``max|x_j| ** a / max|w_j| ** (1 - a)`` by channel (equation 4); 1 where a channel is 0 or nothing moves."""
+        """Return ``max|x_j| ** a / max|w_j| ** (1 - a)`` by channel (equation 4); 1 where a channel or ``a`` is 0."""
         sizes = inputs.abs().amax(0), linear.weight.detach().abs().amax(0)
         if self._strength == 0:
             return torch.ones_like(sizes[0])
@@ -90,12 +91,12 @@ class Rounded:
 
 
 class Unquantized:
-    """The linear layer as it is: the baseline."""
+    """The baseline: a linear layer without quantisation."""
 
     def layer(self, linear: nn.Linear, inputs: Tensor) -> nn.Module:  # noqa: ARG002
-        """The layer."""
+        """Return the linear layer unchanged."""
         return linear
 
     def unrounded(self, linear: nn.Linear, inputs: Tensor) -> nn.Module:  # noqa: ARG002
-        """The layer."""
+        """Return the linear layer unchanged."""
         return linear

@@ -1,4 +1,4 @@
-"""NF4 and FP4 of bitsandbytes, behind the contract."""
+"""NF4 and FP4 of bitsandbytes as techniques."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class BitsAndBytes(Technique):
         require_running(self)
 
     def sized(self, block: int) -> Technique | None:
-        """The same at another block, if the library has it."""
+        """Return the technique with another block length; None where the library has no such blocks."""
         if block < 64:
             return None
         return BitsAndBytes(levels=self._levels, block=block, double=self.scheme.double)
 
     def quantize(self, weight: Tensor) -> Packed:
-        """What the library packs, and what its state is made of."""
+        """Return the codes that the library packs, and the tensors of its state."""
         if not weight.numel():
             raise NotApplicable("the library refuses an empty weight")
         codes, state = functional.quantize_4bit(
@@ -52,19 +52,19 @@ class BitsAndBytes(Technique):
         )
 
     def dequantize(self, packed: Packed) -> Tensor:
-        """What the library unpacks."""
+        """Return the weight that the library unpacks."""
         with _as_written(packed.shape):
-            found: Tensor = functional.dequantize_4bit(packed.tensors["codes"], self._state(packed))
-        return found
+            weight: Tensor = functional.dequantize_4bit(packed.tensors["codes"], self._state(packed))
+        return weight
 
     def linear(self, x: Tensor, packed: Packed) -> Tensor:
-        """The library's product."""
+        """Return the library's product of ``x`` and the packed weight."""
         with _as_written(packed.shape):
-            found: Tensor = matmul_4bit(x, packed.tensors["codes"].t(), self._state(packed, x.dtype))
-        return found
+            product: Tensor = matmul_4bit(x, packed.tensors["codes"].t(), self._state(packed, x.dtype))
+        return product
 
     def _state(self, packed: Packed, dtype: torch.dtype | None = None) -> Any:
-        """The library's own record of a packed weight, of the tensors that make it up."""
+        """Return the library's record of a packed weight, made from the packed tensors."""
         tensors = packed.tensors
         nested = None
         if self.scheme.double:
@@ -80,7 +80,10 @@ class BitsAndBytes(Technique):
 
 
 def _as_written(shape: Sequence[int]) -> AbstractContextManager[object]:
-    """Rows of odd length, which its own kernel does not take, the library compiles code for: half a minute, once."""
+    """Return a context without compilation for rows of odd length.
+
+    The library's own kernel does not take odd rows; the library would compile code for them, for half a minute.
+    """
     return torch.compiler.set_stance("force_eager") if shape[-1] % 2 else nullcontext()
 
 

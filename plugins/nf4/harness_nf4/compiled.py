@@ -1,4 +1,4 @@
-"""The reference as torch.compile makes it: the same layout, loops of inductor's."""
+"""The reference compiled by torch.compile: the same layout, with the loops of inductor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from harness_nf4.reference import FourBits
 
 
 class Compiled(FourBits):
-    """A codebook of 4 bits, compiled when it is built: where no compiler works it is unavailable, in torch's words."""
+    """A codebook of 4 bits that is compiled when built.
+
+    Raises Unavailable, with torch's message, where no compiler works.
+    """
 
     def __init__(self, *, levels: str, block: int = 64, double: bool = False) -> None:
         super().__init__(levels=levels, block=block, double=double)
@@ -19,13 +22,13 @@ class Compiled(FourBits):
         reference.require_running(self)
 
     def quantize(self, weight: Tensor) -> Packed:
-        """Round to the nearest level: the definition's codes."""
+        """Round each scaled value to the nearest level; the codes are those of the reference."""
         return Packed(tensors=self._compiled.quantize(weight), shape=tuple(weight.shape), dtype=weight.dtype)
 
     def dequantize(self, packed: Packed) -> Tensor:
-        """Look the codes up."""
+        """Return the weight that the packed tensors hold."""
         return self._compiled.dequantize(packed.tensors, packed.shape, packed.dtype)
 
     def linear(self, x: Tensor, packed: Packed) -> Tensor:
-        """The product with the packed weight."""
+        """Return the product of ``x`` and the packed weight."""
         return self._compiled.linear(x, packed.tensors, packed.shape)

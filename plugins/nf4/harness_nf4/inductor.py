@@ -1,7 +1,7 @@
-"""The reference's arithmetic as functions that torch.compile makes loops of: packing, unpacking, one input's product.
+"""The reference's arithmetic as functions for torch.compile: packing, unpacking, and the product of one input.
 
-Sizes are symbols to the compiler, so that code is compiled once for all weights. What it compiled is kept beside the
-C++ kernel, in ``harness-nf4`` of the user's cache. Nothing of the harness is needed here.
+Sizes are symbolic, so that code is compiled once for all weights. The compiled code is kept in ``harness-nf4`` of the
+user's cache. This module needs nothing of the harness.
 """
 
 from __future__ import annotations
@@ -20,50 +20,53 @@ from torch.nn import functional
 from harness_nf4 import packing
 
 CACHE: Final = "TORCHINDUCTOR_CACHE_DIR"
-"""Where a user may want the compiler's cache to be; so it is said in the environment."""
+"""The environment variable of the compiler's cache, which a user may set."""
 
 _Function = Callable[..., tuple[Tensor, ...]]
 
 OPTIONS: Final[dict[str, str | int | bool | Callable[..., object]]] = {"cpp.dynamic_threads": True}
-"""A thread more or less is no reason to compile again."""
+"""Options of the compiler: another number of threads must not cause another compilation."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compiled:
     """A codebook of 4 bits whose loops are compiled, in the codebook's own layout.
 
-    Sizes of 1 would be compiled for apart, so weights of one block are left to the codebook.
+    The compiler specialises sizes of 1, so weights of a single block are left to the codebook.
     """
 
     codebook: packing.Codebook
 
     @cached_property
     def bounds(self) -> Tensor:
-        """Where the nearest of the ascending levels changes, float64."""
+        """The bounds between the ascending levels, at which the nearest level changes, float64."""
         levels = self.codebook.table[self.codebook.codes.long()].double()
         bounds: Tensor = (levels[1:] + levels[:-1]) / 2
         return bounds
 
     def quantize(self, weight: Tensor) -> dict[str, Tensor]:
-        """Round to the nearest level, in float64."""
+        """Round each scaled value to the nearest level, in float64."""
         blocks = packing.in_blocks(weight.float(), self.codebook.block)
         if len(blocks) < 2:
             return self.codebook.quantize(weight)
-        found, absmax = _run(_quantize, blocks, self.bounds, self.codebook.codes)
+        packed, absmax = _run(_quantize, blocks, self.bounds, self.codebook.codes)
         kept = packing.kept_scales(absmax, "absmax", double=self.codebook.double)
-        return {"codes": found.reshape(-1)[: (weight.numel() + 1) // 2].clone(), **kept}
+        return {"codes": packed.reshape(-1)[: (weight.numel() + 1) // 2].clone(), **kept}
 
     def dequantize(self, tensors: Mapping[str, Tensor], shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-        """Look the codes up."""
+        """Return the weight that the packed tensors hold."""
         absmax = packing.read_scales(tensors, "absmax")
         if len(absmax) < 2:
             return self.codebook.dequantize(tensors, shape, dtype)
         codes = packing.in_blocks(tensors["codes"], self.codebook.block // 2)
-        (found,) = _run(_dequantize, codes, absmax, self.codebook.table)
-        return packing.out_of_blocks(found, shape).to(dtype)
+        (values,) = _run(_dequantize, codes, absmax, self.codebook.table)
+        return packing.out_of_blocks(values, shape).to(dtype)
 
     def linear(self, x: Tensor, tensors: Mapping[str, Tensor], shape: Sequence[int]) -> Tensor:
-        """Products in float32. One input's are made without writing the weight to memory, gradients apart."""
+        """Return the product of ``x`` and the packed weight, computed in float32.
+
+        For a single input without gradient, the dequantised weight is never written to memory.
+        """
         block = self.codebook.block
         rows, count = shape[0], shape[1] // block
         wants_gradient = x.requires_grad and torch.is_grad_enabled()
@@ -71,39 +74,40 @@ class Compiled:
             return functional.linear(x.float(), self.dequantize(tensors, shape, torch.float32)).to(x.dtype)
         halves = x.float().view(count, block // 2, 2).permute(2, 0, 1).contiguous()
         codes = tensors["codes"].view(rows, count, block // 2)
-        # a view of a single group of scales would be compiled for apart too
+        # the compiler would specialise a view of a single group of scales too
         absmax = packing.read_scales(tensors, "absmax").clone().view(rows, count)
-        (found,) = _run(_multiply, halves, codes, absmax, self.codebook.table)
-        return found[None].to(x.dtype)
+        (products,) = _run(_multiply, halves, codes, absmax, self.codebook.table)
+        return products[None].to(x.dtype)
 
 
 def _quantize(blocks: Tensor, bounds: Tensor, codes: Tensor) -> tuple[Tensor, ...]:
-    """Codes uint8 ``(blocks, length / 2)``, two a byte, and absmax float32 ``(blocks,)``."""
+    """Return codes uint8 ``(blocks, length / 2)``, two to a byte, and absmax float32 ``(blocks,)``."""
     absmax = blocks.abs().amax(-1, keepdim=True)
     usable = absmax.isfinite() & (absmax > 0)
     scaled = torch.where(usable, blocks.double() / absmax.double(), 0.0)
     places = (scaled[..., None] > bounds).sum(-1)
-    found = codes[places].view(len(blocks), -1, 2)
-    return found[..., 0] << 4 | found[..., 1], absmax[:, 0]
+    pairs = codes[places].view(len(blocks), -1, 2)
+    return pairs[..., 0] << 4 | pairs[..., 1], absmax[:, 0]
 
 
 def _dequantize(codes: Tensor, absmax: Tensor, levels: Tensor) -> tuple[Tensor, ...]:
-    """Float32 ``(blocks, length)`` of codes uint8 ``(blocks, length / 2)``."""
-    found = torch.stack([levels[(codes >> 4).int()], levels[(codes & 15).int()]], -1)
-    return (found.flatten(1) * absmax[:, None],)
+    """Return the weights float32 ``(blocks, length)`` of codes uint8 ``(blocks, length / 2)``."""
+    scaled = torch.stack([levels[(codes >> 4).int()], levels[(codes & 15).int()]], -1)
+    return (scaled.flatten(1) * absmax[:, None],)
 
 
 def _multiply(x: Tensor, codes: Tensor, absmax: Tensor, levels: Tensor) -> tuple[Tensor, ...]:
-    """``x`` float32 ``(2, blocks, length / 2)``, even places and odd, times each row: float32 ``(rows,)``.
+    """Return the products of one input with each row, float32 ``(rows,)``.
 
-    ``codes`` uint8 ``(rows, blocks, length / 2)``, ``absmax`` float32 ``(rows, blocks)``.
+    ``x`` float32 ``(2, blocks, length / 2)`` has the input's even columns, then its odd ones; ``codes`` are uint8
+    ``(rows, blocks, length / 2)`` and ``absmax`` float32 ``(rows, blocks)``.
     """
     products = levels[(codes >> 4).int()] * x[0] + levels[(codes & 15).int()] * x[1]
     return ((products.sum(-1) * absmax).sum(-1),)
 
 
 def _run(function: _Function, *arguments: Tensor) -> tuple[Tensor, ...]:
-    with torch.no_grad():  # with gradients it would be compiled once more
+    with torch.no_grad():  # with gradients the function would be compiled once more
         return _compiled(function)(*arguments)
 
 
@@ -112,20 +116,21 @@ def _compiled(function: _Function) -> _Function:
     import torch._inductor.config
 
     place_cache()
-    torch._inductor.config.compile_threads = 1  # helpers of the compiler would outlive it
+    torch._inductor.config.compile_threads = 1  # the compiler's helper processes would outlive this one
     made: _Function = torch.compile(function, dynamic=True, fullgraph=True, options=OPTIONS)
     return made
 
 
 def place_cache() -> None:
-    """Keep what is compiled in the user's cache, unless the environment says where it is to be.
+    """Keep compiled code in the user's cache, unless the environment names another folder.
 
-    torch's default, a folder for temporary files, is in the environment too: torch puts it there when it is imported.
+    When torch is imported, it sets the variable to its default, a folder for temporary files; that value counts as
+    unset.
     """
     from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
     if os.environ.get(CACHE, default_cache_dir()) == default_cache_dir():
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        # what is compiled is for one width of vectors: a home that unlike processors share needs a folder for each
+        # compiled code is for one width of vectors: processors that share a home need a folder for each width
         width = torch.backends.cpu.get_cpu_capability().lower().replace(" ", "-")
         os.environ[CACHE] = str(cache / "harness-nf4" / f"inductor-{width}")

@@ -1,7 +1,7 @@
-"""The C++ kernel: four-bit codebooks packed, unpacked and multiplied with, through ctypes.
+"""The C++ kernel, called through ctypes: it packs, unpacks and multiplies with codebooks of 4 bits.
 
-Products come in two precisions: float32 throughout, or 16-bit fixed point, which is finer than bfloat16. The path
-(AVX-512, AVX2, portable) is the best that the processor has, or `use_path`'s.
+Products have two precisions: float32 throughout, or 16-bit fixed point, which is finer than bfloat16. The path
+(AVX-512, AVX2, portable) is the fastest that the processor supports, or the one that `use_path` sets.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ LIBRARY: Final = Path(__file__).parent / "native" / "libkernel.so"
 PATHS: Final = ("portable", "avx2", "avx512")
 
 PIECE: Final = 64
-"""Columns and blocks are multiples of this where products are to be made without unpacking the weight."""
+"""The number of columns and the block length must be multiples of this for products without unpacking."""
 
 _TILE: Final = 1 << 20
-"""Weights unpacked at a time where they are."""
+"""Weights unpacked at a time, where products need unpacking."""
 
 _path: int | None = None
 
@@ -50,9 +50,9 @@ class _Rounding(ctypes.Structure):
 
 
 class Codebook:
-    """Up to 16 levels by code, the largest in size 1. Codes need not be in the order of their levels.
+    """A codebook of up to 16 levels by code, of which the largest in absolute value is 1; levels need not ascend.
 
-    Where a level has two codes, as 0 in FP4, the first is used.
+    Where a level has two codes, as 0 has in FP4, the first code is used.
     """
 
     def __init__(self, levels: Sequence[float]) -> None:
@@ -69,9 +69,10 @@ class Codebook:
         self._rounding.zero = names[sum(bound < 0 for bound in bounds)]
 
     def quantize(self, weight: Tensor, block: int) -> tuple[Tensor, Tensor]:
-        """Codes uint8 ``((n + 1) // 2,)``, the first of two in the high half, and absmax float32 ``(blocks,)``.
+        """Return codes uint8 ``((n + 1) // 2,)``, the first of two in the high half, and absmax float32 ``(blocks,)``.
 
-        ``weight`` is float32 and contiguous, ``block`` even. A block with NaN or infinity has that as its absmax.
+        ``weight`` must be float32 and contiguous. The absmax of a block with NaN or infinity is NaN or infinity.
+        Raises ValueError where ``block`` is not even.
         """
         if block < 2 or block % 2:
             raise ValueError(f"block {block}: expected an even number")
@@ -85,7 +86,7 @@ class Codebook:
         return codes, absmax
 
     def weights(self, matrix: Matrix) -> _Weights:
-        """A matrix as the library takes it; the tensors must outlive it."""
+        """Return a matrix as the library takes it; the matrix's tensors must outlive the returned structure."""
         small = matrix.small_absmax
         scale = matrix.group_scale
         return _Weights(
@@ -104,9 +105,9 @@ class Codebook:
 
 @dataclass(frozen=True, kw_only=True)
 class Matrix:
-    """A packed matrix. Absmax is float32 by block; or int8, ``mean + small_absmax * group_scale`` in groups of
+    """A packed matrix with float32 ``absmax`` for each block, or with an absmax in 8 bits.
 
-    ``group`` blocks.
+    In 8 bits, absmax is ``mean + small_absmax * group_scale``, with one ``group_scale`` for ``group`` blocks.
     """
 
     codebook: Codebook
@@ -122,18 +123,18 @@ class Matrix:
 
     @property
     def whole(self) -> bool:
-        """Whether products can be made without unpacking: rows begin with a block."""
+        """Whether products can be computed without unpacking: each row begins with a block."""
         return self.columns > 0 and self.columns % PIECE == 0 and self.block % PIECE == 0
 
     def dequantize(self) -> Tensor:
-        """All weights, float32 ``(rows, columns)``."""
+        """Return all weights, float32 ``(rows, columns)``."""
         return self._unpacked(0, self.rows)
 
     def multiply(self, x: Tensor, *, exact: bool) -> Tensor:
-        """``x`` float32 ``(n, columns)`` times the transposed matrix, float32 ``(n, rows)``.
+        """Return ``x`` float32 ``(n, columns)`` times the transposed matrix, float32 ``(n, rows)``.
 
-        ``exact``: in float32, else in 16-bit fixed point; activations that do not fit that (not finite, or a piece of
-        64 below 1e-30) are multiplied in float32 all the same.
+        Products are computed in float32 if ``exact``, else in 16-bit fixed point. Inputs that fixed point cannot
+        represent (values that are not finite, or 64 neighbours all below 1e-30) are multiplied in float32.
         """
         x = x.contiguous()
         if self.whole and len(x) and not exact:
@@ -162,7 +163,7 @@ class Matrix:
         return out
 
     def _unpacked(self, begin: int, end: int) -> Tensor:
-        """Rows as float32."""
+        """Return the rows from ``begin`` to ``end`` as float32."""
         out = torch.empty(end - begin, self.columns)
         weights = self.codebook.weights(self)
         _library().harness_dequantize(
@@ -173,21 +174,21 @@ class Matrix:
 
 
 def available() -> bool:
-    """Whether the library was built when the plugin was installed."""
+    """Return whether the library was built when the plugin was installed."""
     return LIBRARY.is_file()
 
 
 def supported_paths() -> tuple[str, ...]:
-    """The paths that this processor can take, the slowest first."""
+    """Return the paths that this processor supports, the slowest first."""
     return tuple(name for number, name in enumerate(PATHS) if _library().harness_supported(number))
 
 
 @contextmanager
 def use_path(name: str) -> Iterator[None]:
-    """Take this path for a while; raises ValueError where the processor cannot."""
+    """Use this path inside the block; raise ValueError where the processor does not support it."""
     global _path
     if name not in supported_paths():
-        raise ValueError(f"path {name!r}: this processor takes {', '.join(supported_paths())}")
+        raise ValueError(f"path {name!r}: this processor supports {', '.join(supported_paths())}")
     before, _path = _path, PATHS.index(name)
     try:
         yield
@@ -225,13 +226,13 @@ def _loaded(path: Path) -> ctypes.CDLL:
 
 
 def _pool() -> int | None:
-    """The address of ``GOMP_parallel`` of the OpenMP runtime that torch uses; None where it uses none of that kind.
+    """Return the address of ``GOMP_parallel`` in the OpenMP runtime that torch uses; None where torch uses none.
 
-    Threads of another runtime would compete with torch's for the processors.
+    The threads of a second runtime would compete with torch's threads for the processors.
     """
     folder = Path(torch.__file__).parent
-    found = [*(folder / "lib").glob("lib*omp*.so*"), *(folder.parent / "torch.libs").glob("lib*omp*.so*")]
-    for path in found:
+    libraries = [*(folder / "lib").glob("lib*omp*.so*"), *(folder.parent / "torch.libs").glob("lib*omp*.so*")]
+    for path in libraries:
         runtime = ctypes.CDLL(str(path))
         if hasattr(runtime, "GOMP_parallel"):
             return ctypes.cast(runtime.GOMP_parallel, ctypes.c_void_p).value

@@ -1,4 +1,4 @@
-"""The C++ kernel as a technique: the reference's codes and scales, bit for bit, and its own products."""
+"""The C++ kernel as a technique: the reference's codes and scales, bit for bit, and the kernel's own products."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ PRECISIONS: Final = ("auto", "exact", "fixed")
 
 
 class Kernel(Blocks):
-    """NF4 or FP4 through the C++ kernel, in the standard layout.
+    """NF4 or FP4 through the C++ kernel, in the reference's layout.
 
-    ``precision``: products in float32 (``exact``), in 16-bit fixed point (``fixed``), or the first for float32 inputs
-    and the second for others (``auto``). Without the library the reference is what runs.
+    ``precision`` is that of products: float32 (``exact``), 16-bit fixed point (``fixed``), or float32 for float32
+    inputs and fixed point for other inputs (``auto``). Without the compiled library, the reference runs instead.
     """
 
     def __init__(self, *, levels: str, block: int = 64, double: bool = False, precision: str = "auto") -> None:
@@ -35,14 +35,14 @@ class Kernel(Blocks):
         )
         self._codebook = kernel.Codebook(reference.all_levels(levels))
         if precision == "fixed":
-            self.computes_in = torch.bfloat16  # finer in truth, but not as fine as float32
+            self.computes_in = torch.bfloat16  # fixed point is finer than bfloat16 and coarser than float32
 
     def sized(self, block: int) -> Blocks | None:
-        """The same at another block."""
+        """Return the technique with another block length."""
         return Kernel(levels=self._name, block=block, double=self.scheme.double, precision=self._precision)
 
     def quantize(self, weight: Tensor) -> Packed:
-        """Round to the nearest level: the definition's codes."""
+        """Round each scaled value to the nearest level; the codes are those of the reference."""
         if not self._runs_on(weight):
             return super().quantize(weight)
         codes, absmax = self._codebook.quantize(weight.float().contiguous(), self.scheme.block)
@@ -50,14 +50,14 @@ class Kernel(Blocks):
         return Packed(tensors={"codes": codes, **scales}, shape=tuple(weight.shape), dtype=weight.dtype)
 
     def dequantize(self, packed: Packed) -> Tensor:
-        """Look the codes up."""
+        """Return the weight that the packed tensors hold."""
         if not self._runs_on(packed.tensors["codes"]):
             return super().dequantize(packed)
         rows = replace(packed, shape=(1, torch.Size(packed.shape).numel()))
         return self._matrix(rows).dequantize().view(packed.shape).to(packed.dtype)
 
     def linear(self, x: Tensor, packed: Packed) -> Tensor:
-        """The product with the packed weight; gradients reach ``x``."""
+        """Return the product of ``x`` and the packed weight; gradients reach ``x``."""
         if not (self._runs_on(x) and self._runs_on(packed.tensors["codes"])):
             return super().linear(x, packed)
         if not (x.requires_grad and torch.is_grad_enabled()):
@@ -66,7 +66,7 @@ class Kernel(Blocks):
         return product
 
     def multiply(self, x: Tensor, packed: Packed) -> Tensor:
-        """The product, in x's dtype, without gradients."""
+        """Return the product in the dtype of ``x``, without gradients."""
         exact = self._precision == "exact" or (self._precision == "auto" and x.dtype == torch.float32)
         return self._matrix(packed).multiply(x.float(), exact=exact).to(x.dtype)
 
@@ -89,7 +89,7 @@ class Kernel(Blocks):
 
 
 class _Product(torch.autograd.Function):
-    """The product as autograd sees it: linear in ``x``, whose gradient is that with the dequantised weight."""
+    """The product for autograd: linear in ``x``, with a gradient that is computed from the dequantised weight."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, technique: Kernel, packed: Packed) -> Tensor:

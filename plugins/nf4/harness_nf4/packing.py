@@ -1,6 +1,6 @@
-"""Codes and scales in plain torch: how each scheme packs a weight, and how what it packed is read.
+"""Codes and scales in plain torch: how each scheme packs a weight and unpacks it.
 
-Nothing of the harness is needed here, so that a report of a wrong result can load this file alone.
+This module needs nothing of the harness, so that a report of a wrong result can load the file alone.
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ from torch.nn import functional
 
 DOUBLE_STEPS: Final = 127
 DOUBLE_GROUP: Final = 256
-"""Doubly quantised scales are so many steps to either side of their mean, in groups of so many."""
+"""Steps of a doubly quantised scale to either side of the mean, and the scales of a group with one step size."""
 
 ROW: Final = 0
-"""As a block's length: a block is a row."""
+"""The block length that stands for whole rows."""
 
 _PIECE: Final = 1 << 20
-"""Weights looked at together, so that float64 copies of a large matrix need not be held."""
+"""Weights rounded at a time, so that no float64 copy of a large matrix is held."""
 
 FIT_VALUES: Final = 1 << 16
 FIT_STEPS: Final = 25
-"""Of the weight, what k-means looks at, and how often it moves its centres."""
+"""Values of the weight that k-means is fitted to, about, and its iterations."""
 
 
 class Coder(Protocol):
     """A way to pack weights of any shape and float dtype."""
 
     def quantize(self, weight: Tensor) -> dict[str, Tensor]:
-        """Tensors by name."""
+        """Return the tensors that hold the packed weight, by name."""
 
     def dequantize(self, tensors: Mapping[str, Tensor], shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-        """The weight that the tensors hold."""
+        """Return the weight that the tensors hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Codebook:
-    """Codes of the nearest levels, and a scale a block: absmax float32, or itself in 8 bits where ``double``.
+    """A codebook: codes of the nearest levels, and a scale for each block, absmax in float32 or 8 bits (``double``).
 
-    ``levels`` by code, at most ``2 ** bits``; of two codes for a level the first is used. ``even``: they are the
-    integers from ``-n`` to ``n``, over n, and need no search.
+    ``levels`` are ordered by code, at most ``2 ** bits`` of them; of two codes with the same level, the first is
+    used. ``even`` says that the levels are the integers from ``-n`` to ``n`` divided by ``n``, which need no search.
     """
 
     levels: tuple[float, ...]
@@ -56,30 +56,30 @@ class Codebook:
 
     @cached_property
     def table(self) -> Tensor:
-        """Levels by code, float32 ``(2 ** bits,)``; codes that have none are 0."""
+        """The levels by code, float32 ``(2 ** bits,)``; 0 for codes without a level."""
         return functional.pad(torch.tensor(self.levels, dtype=torch.float32), (0, 2**self.bits - len(self.levels)))
 
     @cached_property
     def codes(self) -> Tensor:
-        """Codes in the ascending order of their levels, uint8."""
+        """The codes in the ascending order of their levels, uint8."""
         first = {level: code for code, level in reversed(list(enumerate(self.levels)))}
         return torch.tensor([first[level] for level in sorted(first)], dtype=torch.uint8)
 
     def quantize(self, weight: Tensor) -> dict[str, Tensor]:
-        """Round to the nearest level, in float64."""
+        """Round each scaled value to the nearest level, in float64."""
         codes = self.codes.to(weight.device)
         place = integers(self.bits) if self.even else among(self.table.to(weight.device)[codes.long()])
         places, absmax = rounded(weight, self.block, place)
         return {"codes": packed_codes(codes[places], self.bits), **kept_scales(absmax, "absmax", double=self.double)}
 
     def dequantize(self, tensors: Mapping[str, Tensor], shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-        """Look the codes up."""
+        """Look up the level of each code and multiply it by the block's scale."""
         return looked_up(tensors, self.table, self, shape).to(dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
 class KMeans:
-    """A codebook of 16 levels that k-means fits to the weight's own scaled values, kept beside them."""
+    """A codebook of 16 levels that k-means fits to the weight's scaled values; the levels are stored with the codes."""
 
     start: tuple[float, ...]
     block: int
@@ -87,23 +87,23 @@ class KMeans:
     bits: int = 4
 
     def quantize(self, weight: Tensor) -> dict[str, Tensor]:
-        """Fit the levels from ``start`` on, then round to the nearest."""
+        """Fit the levels, starting at ``start``, then round each scaled value to the nearest level."""
         levels = fitted(weight, self.block, self.start)
         places, absmax = rounded(weight, self.block, among(levels))
         scales = kept_scales(absmax, "absmax", double=self.double)
         return {"codes": packed_codes(places.to(torch.uint8), self.bits), **scales, "levels": levels}
 
     def dequantize(self, tensors: Mapping[str, Tensor], shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-        """Look the codes up."""
+        """Look up the level of each code and multiply it by the block's scale."""
         return looked_up(tensors, tensors["levels"], self, shape).to(dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Affine:
-    """Equidistant values from a block's least to its greatest: codes, the least, and the step.
+    """Affine quantisation: equidistant values from a block's minimum to its maximum, stored as codes, minimum and step.
 
-    Where ``double``, the least and the step of a block are kept in 8 bits alike, and codes are those that come
-    nearest with the least and the step as they are kept.
+    Where ``double``, minimum and step are stored in 8 bits too, and the codes are chosen for the stored minimum and
+    step.
     """
 
     bits: int
@@ -111,7 +111,7 @@ class Affine:
     double: bool = False
 
     def quantize(self, weight: Tensor) -> dict[str, Tensor]:
-        """Round to the nearest value, in float64."""
+        """Round each value to the nearest of its block's values, in float64."""
         blocks = in_blocks(weight, self.block).double()
         low, high = blocks.amin(-1, keepdim=True), blocks.amax(-1, keepdim=True)
         step = (high - low) / (2**self.bits - 1)
@@ -126,7 +126,7 @@ class Affine:
         return {"codes": packed_codes(out_of_blocks(codes, (weight.numel(),)), self.bits), **kept}
 
     def dequantize(self, tensors: Mapping[str, Tensor], shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-        """``low + code * step``."""
+        """Return ``low + code * step``."""
         codes = in_blocks(unpacked_codes(tensors["codes"], math.prod(shape), self.bits), self.block)
         low, step = (read_scales(tensors, name)[:, None] for name in ("low", "step"))
         return out_of_blocks(low + codes * step, shape).to(dtype)
@@ -134,10 +134,10 @@ class Affine:
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """INT8 with one scale a row."""
+    """INT8 with one scale for each row."""
 
     def quantize(self, weight: Tensor) -> dict[str, Tensor]:
-        """Round to the nearest integer; where two are as near, to the lower."""
+        """Round each scaled value to the nearest integer, and ties to the lower integer."""
         rows = in_blocks(weight, ROW).double()
         absmax = rows.abs().amax(-1, keepdim=True) if rows.numel() else rows.new_zeros(len(rows), 1)
         places = torch.where(absmax > 0, rows / absmax * 127, 0.0)
@@ -145,7 +145,7 @@ class Rows:
         return {"codes": codes, "scale": (absmax[:, 0] / 127).float()}
 
     def dequantize(self, tensors: Mapping[str, Tensor], shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-        """Codes times scales."""
+        """Return the codes times the scales of their rows."""
         return (tensors["codes"].float() * tensors["scale"][:, None]).reshape(tuple(shape)).to(dtype)
 
 
@@ -157,7 +157,7 @@ class _Blocks(Protocol):
 
 
 def in_blocks(weight: Tensor, block: int) -> Tensor:
-    """``(blocks, length)``: rows, or pieces of the flattened tensor, the last filled up with the zeros it lacks."""
+    """Return ``(blocks, length)``: the rows, or pieces of the flattened tensor, the last padded with zeros."""
     if block == ROW:
         return weight.reshape(-1, weight.shape[-1] if weight.ndim else 1) if weight.numel() else weight.reshape(0, 1)
     flat = weight.reshape(-1)
@@ -165,27 +165,28 @@ def in_blocks(weight: Tensor, block: int) -> Tensor:
 
 
 def out_of_blocks(blocks: Tensor, shape: Sequence[int]) -> Tensor:
-    """The tensor that was divided into blocks."""
+    """Return the tensor of this shape that `in_blocks` divided into blocks."""
     return blocks.reshape(-1)[: math.prod(shape)].view(tuple(shape))
 
 
 def among(levels: Tensor) -> Callable[[Tensor], Tensor]:
-    """What tells the place of the nearest of ascending levels, and of two as near the lower, for float64 values."""
+    """Return a function from float64 values to the index of the nearest of the ascending levels, the lower at a tie."""
     table = levels.double()
     bounds = (table[1:] + table[:-1]) / 2
     return lambda values: torch.bucketize(values, bounds)
 
 
 def integers(bits: int) -> Callable[[Tensor], Tensor]:
-    """The same for the integers from ``-n`` to ``n`` over ``n = 2 ** (bits - 1) - 1``, which need no search."""
+    """Return the function of `among` for the levels ``-n / n`` to ``n / n``, ``n = 2 ** (bits - 1) - 1``: no search."""
     largest = 2 ** (bits - 1) - 1
     return lambda values: (torch.ceil(values * largest - 0.5) + largest).long()
 
 
 def rounded(weight: Tensor, block: int, place: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """Places of the nearest levels, int64 ``(n,)``, and absmax float32 ``(blocks,)``.
+    """Return the indices of the nearest levels, int64 ``(n,)``, and the absmax of blocks, float32 ``(blocks,)``.
 
-    In a block that holds NaN or infinity, absmax is that, and every place that of the level nearest to 0.
+    ``place`` maps scaled values to indices of levels. In a block with NaN or infinity, absmax is NaN or infinity, and
+    every index is that of the level nearest to 0.
     """
     places, scales = [], []
     for piece in _pieces(weight.reshape(-1), block):
@@ -201,9 +202,9 @@ def rounded(weight: Tensor, block: int, place: Callable[[Tensor], Tensor]) -> tu
 
 
 def fitted(weight: Tensor, block: int, start: Sequence[float]) -> Tensor:
-    """Ascending levels, float32, that Lloyd's algorithm fits to a part of the weight, from those of ``start`` on.
+    """Return ascending levels, float32, that Lloyd's algorithm fits to a part of the weight, starting at ``start``.
 
-    A value counts by the square of its block's scale, as its error does.
+    Each value is weighted by the square of its block's scale, as the square of its error is.
     """
     levels = torch.tensor(start, dtype=torch.float64, device=weight.device)
     blocks = in_blocks(weight.reshape(-1), block)
@@ -221,7 +222,7 @@ def fitted(weight: Tensor, block: int, start: Sequence[float]) -> Tensor:
 
 
 def packed_codes(codes: Tensor, bits: int) -> Tensor:
-    """Codes uint8 ``(n,)`` as they are kept: of 4 bits, two a byte, the first in the high half."""
+    """Return codes uint8 ``(n,)`` as they are stored: two codes of 4 bits to a byte, the first in the high half."""
     if bits == 8:
         return codes.contiguous()
     pairs = functional.pad(codes, (0, len(codes) % 2)).view(-1, 2)
@@ -229,16 +230,17 @@ def packed_codes(codes: Tensor, bits: int) -> Tensor:
 
 
 def unpacked_codes(packed: Tensor, count: int, bits: int) -> Tensor:
-    """The first ``count`` codes, uint8."""
+    """Return the first ``count`` codes, uint8."""
     if bits == 8:
         return packed[:count]
     return torch.stack([packed >> 4, packed & 15], 1).reshape(-1)[:count]
 
 
 def kept_scales(scales: Tensor, name: str, *, double: bool) -> dict[str, Tensor]:
-    """Scales float32 as they are; ``double``: in 8 bits, differences from their mean (arXiv:2305.14314, section 3).
+    """Return the tensors that store float32 scales, by name.
 
-    A step is a 127th of the largest difference of 256.
+    Where ``double``, the differences of the scales from their mean are stored in 8 bits (arXiv:2305.14314, section
+    3); a step is a 127th of the largest difference in a group of 256.
     """
     if not double:
         return {name: scales}
@@ -254,7 +256,7 @@ def kept_scales(scales: Tensor, name: str, *, double: bool) -> dict[str, Tensor]
 
 
 def read_scales(tensors: Mapping[str, Tensor], name: str) -> Tensor:
-    """Scales float32 ``(blocks,)``, however they are kept."""
+    """Return the scales that `kept_scales` stored, float32 ``(blocks,)``."""
     if f"{name}_scale" not in tensors:
         return tensors[name]
     groups = in_blocks(tensors[name].float(), DOUBLE_GROUP)
@@ -262,16 +264,16 @@ def read_scales(tensors: Mapping[str, Tensor], name: str) -> Tensor:
 
 
 def looked_up(tensors: Mapping[str, Tensor], levels: Tensor, blocks: _Blocks, shape: Sequence[int]) -> Tensor:
-    """The weight of codes, levels by code, and scales; float32."""
+    """Return the float32 weight of stored codes and scales, given the levels by code."""
     codes = tensors["codes"].int()
     table = levels.to(codes.device)
-    if blocks.bits == 4:  # a byte is two codes, looked up together
+    if blocks.bits == 4:  # the two codes of a byte are looked up together
         first, second = torch.meshgrid(table, table, indexing="ij")
-        found = functional.embedding(codes, torch.stack([first, second], -1).view(-1, 2))
+        scaled = functional.embedding(codes, torch.stack([first, second], -1).view(-1, 2))
     else:
-        found = table[codes]
+        scaled = table[codes]
     absmax = read_scales(tensors, "absmax")
-    values = in_blocks(found.reshape(-1)[: math.prod(shape)], blocks.block) * absmax[:, None]
+    values = in_blocks(scaled.reshape(-1)[: math.prod(shape)], blocks.block) * absmax[:, None]
     return out_of_blocks(values, shape)
 
 

@@ -1,4 +1,4 @@
-"""Products with packed weights that torch itself has for processors, behind the contract."""
+"""Torch's own products with packed weights on processors, as techniques."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from harness_nf4.reference import Technique
 
 INT4_GROUPS: Final = (32, 64, 128, 256)
 ROWS: Final = 16
-"""Of which torch takes multiples; a weight is filled up with zeros."""
+"""The number of rows must be a multiple of this for torch; a weight is padded with rows of zeros."""
 
 INNER_TILES: Final = 1
-"""What torch's packing for processors asks for and does not use."""
+"""An argument that torch's packing for processors requires and does not use."""
 
 
 class Int4Pack(Technique):
-    """torch's packed INT4 product: groups of columns, a scale and a zero point each, in bfloat16 or float32."""
+    """Torch's packed INT4 product: groups of columns, each with a scale and a zero point in bfloat16 or float32."""
 
     def __init__(self, *, block: int = 64, scales: str = "bfloat16") -> None:
         one_of("block", block, INT4_GROUPS)
@@ -39,11 +39,11 @@ class Int4Pack(Technique):
         reference.require_running(self)
 
     def sized(self, block: int) -> Technique | None:
-        """The same with other groups."""
+        """Return the technique with another group size."""
         return Int4Pack(block=block, scales=str(self._kept).removeprefix("torch."))
 
     def quantize(self, weight: Tensor) -> Packed:
-        """Codes of 0 to 15 around the middle, 8, packed by torch for this processor."""
+        """Return codes from 0 to 15, of which 8 stands for the zero point, packed by torch for this processor."""
         if weight.ndim != 2 or not weight.numel() or weight.shape[1] % self.scheme.block:
             raise NotApplicable(f"torch takes multiples of {self.scheme.block} columns")
         filled = functional.pad(weight.float(), (0, 0, 0, -len(weight) % ROWS))
@@ -58,31 +58,31 @@ class Int4Pack(Technique):
         return Packed(tensors={"codes": packed, "scales": both}, shape=tuple(weight.shape), dtype=weight.dtype)
 
     def dequantize(self, packed: Packed) -> Tensor:
-        """The product with the identity: torch packs in an order of its own, and reads it only so."""
+        """Return the product with the identity, as only torch's product reads torch's own order of codes."""
         rows, columns = packed.shape
         block = self.scheme.block
         out = torch.empty(rows, columns, dtype=packed.dtype)
         for group, scales in enumerate(packed.tensors["scales"]):
-            # other groups are multiplied by 0, which a NaN among them would survive
+            # the scales of other groups are set to 0: multiplied by 0, a NaN among them would remain NaN
             alone = torch.zeros_like(packed.tensors["scales"])
             alone[group] = scales
-            one = torch.zeros(block, columns, dtype=self._kept)
-            one[:, group * block : (group + 1) * block].fill_diagonal_(1)
-            found = torch._weight_int4pack_mm_for_cpu(one, packed.tensors["codes"], block, alone)
-            out[:, group * block : (group + 1) * block] = found.T[:rows].to(packed.dtype)
+            identity = torch.zeros(block, columns, dtype=self._kept)
+            identity[:, group * block : (group + 1) * block].fill_diagonal_(1)
+            columns_of_group = torch._weight_int4pack_mm_for_cpu(identity, packed.tensors["codes"], block, alone)
+            out[:, group * block : (group + 1) * block] = columns_of_group.T[:rows].to(packed.dtype)
         return out
 
     def linear(self, x: Tensor, packed: Packed) -> Tensor:
-        """Torch's product."""
+        """Return torch's product of ``x`` and the packed weight."""
         tensors = packed.tensors
-        found = torch._weight_int4pack_mm_for_cpu(
+        product = torch._weight_int4pack_mm_for_cpu(
             x.to(self._kept), tensors["codes"], self.scheme.block, tensors["scales"]
         )
-        return found[:, : packed.shape[0]].to(x.dtype)
+        return product[:, : packed.shape[0]].to(x.dtype)
 
 
 class Int8Pack(reference.Rows):
-    """torch's product with INT8 weights of one scale a row."""
+    """Torch's product with INT8 weights, with one scale for each row."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class Int8Pack(reference.Rows):
         reference.require_running(self)
 
     def linear(self, x: Tensor, packed: Packed) -> Tensor:
-        """Torch's product, which wants the scales in the inputs' dtype."""
+        """Return torch's product, which takes the scales in the dtype of ``x``."""
         if packed.tensors["codes"].shape[1] % 16 or packed.tensors["codes"].shape[0] % 4:
             return super().linear(x, packed)
         return torch._weight_int8pack_mm(x, packed.tensors["codes"], packed.tensors["scale"].to(x.dtype))

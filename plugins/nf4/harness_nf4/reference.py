@@ -1,4 +1,4 @@
-"""Quantisation in plain torch, as the definitions say it: what every faster implementation is compared with."""
+"""Quantisation in plain torch, as defined: the reference that every faster implementation is compared with."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from harness.families.quantize.schemes import Scheme
 from harness_nf4 import packing, scripts
 
 FP4_CODES: Final = tuple(sign * size / 12 for sign in (1, -1) for size in (0.0, 0.0625, 8.0, 12.0, 4.0, 6.0, 2.0, 3.0))
-"""FP4's values by code, as bitsandbytes has them: a sign, and a size that is not in order."""
+"""The values of FP4 by code, in the order of bitsandbytes: a sign bit, then sizes that are not in order."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Levels:
-    """A codebook: what it is called, the bits of a code, its levels ascending, and those by code if not the same."""
+    """A codebook: its name, the bits of a code, the levels ascending, and the levels by code if that order differs."""
 
     name: str
     bits: int
@@ -32,13 +32,13 @@ class _Levels:
 
 
 def _fp8(name: str, exponent: int) -> _Levels:
-    """An 8-bit float over its largest value: the sign, the exponent and the mantissa are the code's bits.
+    """Return the codebook of an 8-bit float divided by its largest value; a code is the float's bits.
 
-    Codes that are no number stand for 0 here, which has a code of its own.
+    The codes of NaN and infinity have the level 0, which has a code of its own.
     """
     levels = schemes.fp8_levels(exponent)
     sizes = [level for level in levels if level >= 0]
-    by_code = [size for sign in (1, -1) for size in [*(sign * one for one in sizes), *[0.0] * (128 - len(sizes))]]
+    by_code = [level for sign in (1, -1) for level in [*(sign * size for size in sizes), *[0.0] * (128 - len(sizes))]]
     return _Levels(name=name, bits=8, levels=levels, by_code=by_code)
 
 
@@ -51,18 +51,18 @@ LEVELS: Final[Mapping[str, _Levels]] = {
     "fp8-e4m3": _fp8("FP8 E4M3", 4),
     "fp8-e5m2": _fp8("FP8 E5M2", 5),
 }
-"""Codebooks by name."""
+"""The codebooks by name."""
 
 
 class Technique:
-    """What the techniques of this plugin have in common."""
+    """The base class of this plugin's techniques for the contract ``quantize``."""
 
     computes_in: torch.dtype | None = None
     scheme: Scheme
     script = ""
 
-    def sized(self, block: int) -> Technique | None:  # noqa: ARG002  what has blocks overrides it
-        """None: there are no blocks to choose the length of."""
+    def sized(self, block: int) -> Technique | None:  # noqa: ARG002  techniques with blocks override it
+        """Return None, as the technique has no blocks."""
         return None
 
     def quantize(self, weight: Tensor) -> Packed:
@@ -70,21 +70,21 @@ class Technique:
         raise NotImplementedError
 
     def dequantize(self, packed: Packed) -> Tensor:
-        """The weight."""
+        """Return the weight that the packed tensors hold."""
         raise NotImplementedError
 
     def linear(self, x: Tensor, packed: Packed) -> Tensor:
-        """The product with the dequantised weight, made in float32."""
+        """Return the product of ``x`` and the dequantised weight, computed in float32."""
         weight = self.dequantize(replace(packed, dtype=torch.float32))
         return functional.linear(x.float(), weight).to(x.dtype)
 
 
 DTYPES: Final = ("float32", "bfloat16", "float16")
-"""What a weight that is not quantised can be kept in."""
+"""The dtypes in which a weight that is not quantised can be stored."""
 
 
 class Plain(Technique):
-    """No quantisation: a weight kept and multiplied with in a float dtype."""
+    """No quantisation: the weight is stored and multiplied in a float dtype."""
 
     def __init__(self, *, dtype: str) -> None:
         kept: torch.dtype = getattr(torch, one_of("dtype", dtype, DTYPES))
@@ -95,21 +95,21 @@ class Plain(Technique):
         self._dtype = kept
 
     def quantize(self, weight: Tensor) -> Packed:
-        """Cast it."""
+        """Cast the weight to the technique's dtype."""
         kept = weight.to(self._dtype, copy=True)
         return Packed(tensors={"weight": kept}, shape=tuple(weight.shape), dtype=weight.dtype)
 
     def dequantize(self, packed: Packed) -> Tensor:
-        """Cast it back."""
+        """Cast the weight back to its own dtype."""
         return packed.tensors["weight"].to(packed.dtype)
 
     def linear(self, x: Tensor, packed: Packed) -> Tensor:
-        """One matrix product."""
+        """Return the product of ``x`` and the weight, computed in the technique's dtype."""
         return functional.linear(x.to(self._dtype), packed.tensors["weight"]).to(x.dtype)
 
 
 class Coded(Technique):
-    """What packs as a coder of `packing` does."""
+    """A technique that packs with a coder of `packing`."""
 
     def __init__(self, coder: packing.Coder, scheme: Scheme) -> None:
         self.scheme = scheme
@@ -120,14 +120,14 @@ class Coded(Technique):
         return Packed(tensors=self._coder.quantize(weight), shape=tuple(weight.shape), dtype=weight.dtype)
 
     def dequantize(self, packed: Packed) -> Tensor:
-        """The weight."""
+        """Return the weight that the packed tensors hold."""
         return self._coder.dequantize(packed.tensors, packed.shape, packed.dtype)
 
 
 class Blocks(Coded):
-    """Codes of the nearest levels and a scale a block: absmax float32, or itself in 8 bits where ``double``.
+    """A codebook with blocks: codes of the nearest levels, and absmax of each block in float32 or 8 bits (``double``).
 
-    Of the implementations that share this layout the plain one is `Eager`.
+    `Eager` is the plain one of the implementations that share this layout.
     """
 
     def __init__(self, *, levels: str, block: int = 64, double: bool = False) -> None:
@@ -140,12 +140,12 @@ class Blocks(Coded):
         super().__init__(self.codebook, schemes.codebook(known.name, known.levels, known.bits, block, double=double))
 
     def sized(self, block: int) -> Technique | None:
-        """The same at another block."""
+        """Return the technique with another block length."""
         return type(self)(levels=self._name, block=block, double=self.scheme.double)
 
 
 class Eager(Blocks):
-    """The definition of such a codebook in plain torch."""
+    """A codebook with blocks, in plain torch."""
 
     def __init__(self, *, levels: str, block: int = 64, double: bool = False) -> None:
         super().__init__(levels=levels, block=block, double=double)
@@ -153,7 +153,7 @@ class Eager(Blocks):
 
 
 class FourBits(Blocks):
-    """A codebook of 4 bits, for implementations that read two codes a byte."""
+    """A codebook of 4 bits, for implementations that read two codes from a byte."""
 
     def __init__(self, *, levels: str, block: int = 64, double: bool = False) -> None:
         super().__init__(levels=levels, block=block, double=double)
@@ -161,7 +161,7 @@ class FourBits(Blocks):
 
 
 class KMeans(Coded):
-    """A codebook of 16 levels that k-means fits to the weight's own scaled values, kept beside them."""
+    """A codebook of 16 levels that k-means fits to the weight's scaled values; the levels are stored with the codes."""
 
     def __init__(self, *, block: int = 64, double: bool = False) -> None:
         check_block(block, double=double)
@@ -170,12 +170,12 @@ class KMeans(Coded):
         self.script = scripts.coder(coder)
 
     def sized(self, block: int) -> Technique | None:
-        """The same at another block."""
+        """Return the technique with another block length."""
         return KMeans(block=block, double=self.scheme.double)
 
 
 class Affine(Coded):
-    """Equidistant values from a block's least to its greatest: codes, the least, and the step, or both in 8 bits."""
+    """Affine quantisation, of equidistant values from a block's minimum to its maximum; see `packing.Affine`."""
 
     def __init__(self, *, bits: int = 4, block: int = 64, double: bool = False) -> None:
         one_of("bits", bits, (4, 8))
@@ -185,12 +185,12 @@ class Affine(Coded):
         self.script = scripts.coder(coder)
 
     def sized(self, block: int) -> Technique | None:
-        """The same at another block."""
+        """Return the technique with another block length."""
         return Affine(bits=self.scheme.bits, block=block, double=self.scheme.double)
 
 
 class Rows(Coded):
-    """INT8 with one scale a row, of which there are too few to be worth quantising themselves."""
+    """INT8 with one scale for each row; the scales are too few to be worth quantising."""
 
     def __init__(self) -> None:
         super().__init__(packing.Rows(), schemes.codebook("INT8 by row", schemes.integer_levels(8), 8, schemes.ROW))
@@ -199,7 +199,7 @@ class Rows(Coded):
 
 @contextmanager
 def in_its_own_words() -> Iterator[None]:
-    """Say that a library cannot run here, and why, where what is enclosed breaks."""
+    """Raise Unavailable, with the library's message, where the enclosed code fails."""
     try:
         yield
     except (AttributeError, ImportError, NotImplementedError, OSError, RuntimeError) as error:
@@ -207,19 +207,20 @@ def in_its_own_words() -> Iterator[None]:
 
 
 def require_running(technique: Technique) -> None:
-    """Raise Unavailable where a technique cannot pack and multiply with the plainest of weights."""
+    """Raise Unavailable where a technique cannot pack a weight of ones and multiply with it."""
     with in_its_own_words():
         technique.linear(torch.ones(1, 256), technique.quantize(torch.ones(64, 256)))
 
 
 MOST: Final = 2**16
-"""The longest block: longer ones only waste memory."""
+"""The longest block that is accepted; longer blocks only waste memory."""
 
 
 def check_block(block: int, *, double: bool = False) -> None:
-    """Raise UsageError for a length that blocks of two codes a byte cannot have, or that is more than `MOST`.
+    """Raise UsageError for an odd block length, one beyond `MOST`, or a ``double`` that is no bool.
 
-    Weights are padded to whole blocks, so that a length far beyond a weight's would fill the memory with zeros.
+    Two codes of 4 bits share a byte. Weights are padded to whole blocks, so that a block much longer than a weight
+    would fill the memory with zeros.
     """
     if whole_number("block", block, least=2, most=MOST) % 2:
         raise UsageError(f"block = {block!r}: expected an even number")
@@ -227,10 +228,10 @@ def check_block(block: int, *, double: bool = False) -> None:
 
 
 def packed_scales(absmax: Tensor) -> dict[str, Tensor]:
-    """Scales of a codebook in 8 bits, by name."""
+    """Return the tensors that store a codebook's scales in 8 bits, by name."""
     return packing.kept_scales(absmax, "absmax", double=True)
 
 
 def all_levels(name: str) -> Sequence[float]:
-    """Levels of a codebook by code."""
+    """Return the levels of a codebook by code."""
     return LEVELS[name].by_code or LEVELS[name].levels

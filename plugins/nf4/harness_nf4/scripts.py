@@ -1,8 +1,8 @@
-"""Scripts for reports of errors: what a technique does as three functions, without the harness.
+"""Scripts that reproduce a technique in three functions, for error reports, without the harness.
 
-``quantize(weight)`` gives tensors by name, ``dequantize(packed, shape, dtype)`` the weight of this shape and dtype,
-``linear(x, packed, shape, dtype)`` the product with it. What is of this plugin is loaded from its own file, which needs
-torch alone.
+``quantize(weight)`` returns tensors by name, ``dequantize(packed, shape, dtype)`` the weight of this shape and dtype,
+and ``linear(x, packed, shape, dtype)`` the product of ``x`` and the weight. The scripts load modules of this plugin
+that need torch alone.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def quantize(weight):
     scale = ((high - low) / 15).clamp_min(torch.finfo({kept}).smallest_normal).to({kept})
     zero = (low + 8 * scale.float()).to({kept})
     codes = ((groups - zero.float()) / scale.float() + 8).round().nan_to_num(0).clamp(0, 15).to(torch.int32)
-    both = torch.stack([one.view(len(filled), -1) for one in (scale, zero)], 2).transpose(0, 1).contiguous()
+    both = torch.stack([values.view(len(filled), -1) for values in (scale, zero)], 2).transpose(0, 1).contiguous()
     return {{'codes': torch._convert_weight_to_int4pack_for_cpu(codes.view(filled.shape), 1), 'scales': both}}
 
 def dequantize(packed, shape, dtype):  # group by group, by products with parts of the identity
@@ -182,53 +182,53 @@ def linear(x, packed, shape, dtype):
 
 
 def plain(dtype: torch.dtype) -> str:
-    """A weight kept in a float dtype."""
+    """Return the script of a weight that is stored in a float dtype."""
     return _PLAIN.format(dtype=dtype)
 
 
 def coder(of: object) -> str:
-    """A coder of `packing`."""
+    """Return the script of a coder of `packing`."""
     return f"{_loading('packing')}\n\ncoder = packing.{of!r}\n{_CODE}{_MULTIPLY}"
 
 
 def inductor(codebook: object) -> str:
-    """A codebook of `packing` through `inductor`."""
+    """Return the script of a codebook of `packing` that runs through `inductor`."""
     return f"{_loading('inductor', 'packing')}\n{_INDUCTOR.format(codebook=codebook, quantize=_CODE)}"
 
 
 def kernel(*, levels: tuple[float, ...], block: int, double: bool, precision: str) -> str:
-    """The C++ kernel, as `kernel.Matrix` calls it."""
+    """Return the script of the C++ kernel, which `kernel.Matrix` calls."""
     exact = {"auto": "x.dtype == torch.float32", "exact": "True", "fixed": "False"}[precision]
     return f"{_loading('kernel', 'packing')}\n" + _KERNEL.format(levels=levels, block=block, double=double, exact=exact)
 
 
 def triton(codebook: object) -> str:
-    """A codebook of `packing` through `triton_kernels`."""
+    """Return the script of a codebook of `packing` that runs through `triton_kernels`."""
     return f"{_loading('packing', 'triton_kernels')}\n{_TRITON.format(codebook=codebook)}"
 
 
 def int4pack(*, block: int, kept: torch.dtype) -> str:
-    """Torch's packed INT4 product."""
+    """Return the script of torch's packed INT4 product."""
     return _INT4PACK.format(block=block, kept=kept)
 
 
 def int8pack() -> str:
-    """Torch's product with INT8 weights."""
+    """Return the script of torch's product with INT8 weights."""
     return _INT8PACK
 
 
 def bitsandbytes(*, levels: str, block: int, double: bool) -> str:
-    """A 4-bit codebook of bitsandbytes."""
+    """Return the script of a codebook of bitsandbytes."""
     return _BITSANDBYTES.format(levels=levels, block=block, double=double)
 
 
 def torchao(*, block: int) -> str:
-    """NF4 of torchao."""
+    """Return the script of torchao's NF4."""
     return _TORCHAO.format(block=block)
 
 
 def _loading(*names: str) -> str:
-    """Modules of this package without what the package itself imports, which is the harness."""
+    """Return code that imports modules of this package without its ``__init__``, which imports the harness."""
     return (
         "import sys, types\n"
         "package = sys.modules['harness_nf4'] = types.ModuleType('harness_nf4')\n"

@@ -1,4 +1,4 @@
-"""Softmax: the C++ kernel's four ways of passing over a row, and torch's own."""
+"""Softmax: four algorithms of the C++ kernel, which differ in their passes over a row, and torch's own."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ ALGORITHMS: Final = {
     "two-pass": Passes(reading=1, copying=1),
     "online": Passes(reading=1, copying=1),
 }
-"""By name, in the order of the library's numbers.
+"""The passes of each algorithm by name, in the order of the library's numbers.
 
-Three passes find the largest number, sum exponentials, and write results: computed again, or what the second pass
-stored, scaled. Two passes (arXiv:2001.04438) sum exponentials as pairs of mantissa and exponent, which need no largest
-number; or (online, arXiv:1805.02867) find it on the way, and correct the sum where it rises.
+An algorithm of three passes finds the maximum, sums exponentials, and writes results, for which it computes the
+exponentials again or scales those that the second pass stored. ``two-pass`` (arXiv:2001.04438) sums exponentials as
+pairs of mantissa and exponent, which needs no maximum; ``online`` (arXiv:1805.02867) finds the maximum in the pass
+that sums, and rescales the sum whenever the maximum rises.
 """
 
 
 class Softmax:
-    """One of `ALGORITHMS` in C++. ``path`` is the best of the processor's (``auto``) or one of `kernel.PATHS`.
+    """One of `ALGORITHMS` in C++; ``path`` is one of `kernel.PATHS`, or ``auto`` for the processor's fastest.
 
-    Raises `harness.api.Unavailable` where the library was not built, or the processor does not take the path.
+    Raises `harness.api.Unavailable` where the library was not built, or the processor does not support the path.
     """
 
     def __init__(self, *, algorithm: str, path: str = "auto") -> None:
@@ -41,20 +42,20 @@ class Softmax:
             raise Unavailable("the plugin was installed without its C++ kernel, for want of a compiler")
         supported = kernel.supported_paths()
         if path not in ("auto", *supported):
-            raise Unavailable(f"this processor has no {path}; it takes {', '.join(supported)}")
+            raise Unavailable(f"this processor has no {path}; it supports {', '.join(supported)}")
         self.passes = ALGORITHMS[algorithm]
         self._algorithm = list(ALGORITHMS).index(algorithm)
         self._path = kernel.PATHS.index(supported[-1] if path == "auto" else path)
         self._run = _library(kernel.LIBRARY).harness_softmax
 
     def softmax(self, x: Tensor, out: Tensor) -> None:
-        """Write the softmax of each row of ``x`` to ``out``: both float32 ``(rows, n)``, contiguous and apart."""
+        """Write the softmax of each row of ``x`` to ``out``, both float32 ``(rows, n)``, contiguous and disjoint."""
         rows, columns = x.shape
         self._run(self._path, self._algorithm, x.data_ptr(), rows, columns, out.data_ptr())
 
 
 class TorchSoftmax:
-    """torch's. On a processor it takes four passes: the largest, exponentials stored, their sum, and scaling them."""
+    """Torch's softmax, which takes four passes: maximum, stored exponentials, their sum, and scaling."""
 
     passes = Passes(reading=2, copying=2)
 

@@ -1,4 +1,4 @@
-"""NF4 of torchao, behind the contract."""
+"""NF4 of torchao as a technique."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ class TorchAo(Technique):
         require_running(self)
 
     def sized(self, block: int) -> Technique | None:
-        """The same at another block."""
+        """Return the technique with another block length."""
         return TorchAo(block=block)
 
     def quantize(self, weight: Tensor) -> Packed:
-        """The tensors of the library's own."""
+        """Return the tensors of the library's packed weight."""
         group = self.scheme.block * schemes.DOUBLE_GROUP
         if weight.ndim != 2 or not weight.numel() or weight.numel() % self.scheme.block:
             raise NotApplicable(f"the library takes matrices of whole blocks of {self.scheme.block}")
-        # the library takes whole groups of blocks: what is missing is the weight once more
+        # the library takes whole groups of blocks: the weight is repeated until they are full
         times = -(-weight.numel() // group) * group // weight.numel() + 1
         filled = weight.reshape(-1).repeat(times)[: -(-weight.numel() // group) * group]
         packed = to_nf4(filled, self.scheme.block, schemes.DOUBLE_GROUP)
@@ -47,16 +47,16 @@ class TorchAo(Technique):
         )
 
     def dequantize(self, packed: Packed) -> Tensor:
-        """What the library unpacks."""
-        found: Tensor = self._tensor(packed).get_original_weight()
-        return found.reshape(-1)[: math.prod(packed.shape)].view(packed.shape)
+        """Return the weight that the library unpacks."""
+        weight: Tensor = self._tensor(packed).get_original_weight()
+        return weight.reshape(-1)[: math.prod(packed.shape)].view(packed.shape)
 
     def linear(self, x: Tensor, packed: Packed) -> Tensor:
-        """The library's product, which unpacks the weight first."""
+        """Return the product of ``x`` and the unpacked weight, as the library computes it."""
         return functional.linear(x, self.dequantize(packed).to(x.dtype))
 
     def _tensor(self, packed: Packed) -> Any:
-        """The library's own of the tensors that make it up."""
+        """Return the library's tensor, made from the packed tensors."""
         block = self.scheme.block
         count = 2 * packed.tensors["quantized_data"].numel()
         meta = SubclassTensorArgs(torch.Size([count]), (1,), 0, packed.dtype, torch.device("cpu"), False)

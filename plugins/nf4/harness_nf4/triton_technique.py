@@ -1,4 +1,4 @@
-"""Triton's kernels as a technique: the reference's codes and scales, unpacked and multiplied with on a GPU."""
+"""The Triton kernels as a technique: the reference's codes and scales, unpacked and multiplied on a GPU."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from harness_nf4.reference import FourBits
 
 
 class Triton(FourBits):
-    """A codebook of 4 bits in the standard layout, packed by the reference.
+    """A codebook of 4 bits in the reference's layout, packed by the reference.
 
-    Needs a GPU, or Triton's interpreter (``TRITON_INTERPRET=1``), which is slow and for tests.
+    The technique needs a GPU, or Triton's interpreter (``TRITON_INTERPRET=1``), which is slow and meant for tests.
     """
 
     def __init__(self, *, levels: str, block: int = 64, double: bool = False) -> None:
@@ -28,19 +28,22 @@ class Triton(FourBits):
             triton_kernels.dequantize(codes, absmax, self.codebook.table.to(device), 2, block)
 
     def quantize(self, weight: Tensor) -> Packed:
-        """Round to the nearest level, where the weight is."""
+        """Round each scaled value to the nearest level, on the weight's device."""
         if weight.device.type == "cpu" and triton_kernels.runs_compiled():
             raise Unavailable("Triton's kernels run on a GPU: harness run --device cuda")
         return super().quantize(weight)
 
     def dequantize(self, packed: Packed) -> Tensor:
-        """Look the codes up."""
+        """Return the weight that the packed tensors hold."""
         codes, absmax, levels = self._tensors(packed)
         values = triton_kernels.dequantize(codes, absmax, levels, math.prod(packed.shape), self.scheme.block)
         return values.view(packed.shape).to(packed.dtype)
 
     def linear(self, x: Tensor, packed: Packed) -> Tensor:
-        """The product, of which no weight is written to memory; gradients reach ``x`` through an unpacked one."""
+        """Return the product of ``x`` and the packed weight.
+
+        Without gradients the unpacked weight is never written to memory; with gradients it is, and they reach ``x``.
+        """
         if x.requires_grad and torch.is_grad_enabled():
             return super().linear(x, packed)
         return triton_kernels.multiply(x, *self._tensors(packed), packed.shape[0], self.scheme.block)
