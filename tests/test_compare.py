@@ -113,7 +113,7 @@ def test_comparing_stored_runs_imports_no_torch(two_runs: list[Path], tmp_path: 
         (["one", "two"], "one and two are not both stored runs, and this folder is in no git repository"),
         (["one", "two", "--format", "tabel"], "tabel"),
         (["one", "two", "--rounds", "2"], "2 is not in the range"),
-        ([], "Missing argument 'BASE'"),
+        ([], "missing argument 'BASE'"),
     ],
     ids=" ".join,
 )
