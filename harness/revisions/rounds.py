@@ -251,21 +251,21 @@ class _Stepping:
             self._control.sendall(json.dumps(message, default=dict).encode() + b"\n")
 
     def _hear(self, limit_s: float) -> Mapping[str, Any]:
-        """The next line. Raises _Failed, with the process ended, where none comes in time or ever."""
+        """Return the next message. Raises _Failed and ends the process if none arrives within ``limit_s`` seconds."""
         deadline = time.monotonic() + limit_s
         while b"\n" not in self._rest:
             ready, _, _ = select.select([self._control], [], [], max(0.0, deadline - time.monotonic()))
             data = self._control.recv(1 << 16) if ready else b""
             if not data:
                 self._end()
-                raise _Failed(self._last_words() if ready else f"no answer in {limit_s:g} s")
+                raise _Failed(self._exit_message() if ready else f"no answer in {limit_s:g} s")
             self._rest += data
         line, _, rest = self._rest.partition(b"\n")
         self._rest = bytearray(rest)
         answer: Mapping[str, Any] = json.loads(line)
         return answer
 
-    def _last_words(self) -> str:
+    def _exit_message(self) -> str:
         self._log.seek(0)
         last = self._log.read().decode(errors="replace").strip().splitlines()[-1:]
         return ": ".join(["its process ended", *last])
