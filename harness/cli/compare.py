@@ -12,7 +12,7 @@ import click
 from harness.cli.app import complete_from, current, plugin_options, store_option
 
 if TYPE_CHECKING:
-    from harness.report.changes import Told
+    from harness.report.changes import ChangeReport
     from harness.results.store import Store, StoredRun
     from harness.revisions.commits import Installed, Repository, Revision
 
@@ -69,16 +69,16 @@ def compare(context: click.Context, /, **options: Any) -> None:
 
 def execute(options: CompareOptions) -> int:
     """Do what ``harness compare`` does and return its exit code."""
-    from harness.report.changes import tell
+    from harness.report.changes import render_changes
     from harness.results.store import Store, default_store_path
 
     store = Store(default_store_path(options.store))
     runs = _runs(options, store)
-    told = _of_runs(options, *runs) if runs else _of_revisions(options)
-    click.echo(tell(told, options.format, color=sys.stdout.isatty()))
+    report = _of_runs(options, *runs) if runs else _of_revisions(options)
+    click.echo(render_changes(report, options.format, color=sys.stdout.isatty()))
     if not options.gate:
         return 0
-    return {"worse": 1, "refused": 2}.get(told.outcome, 0)
+    return {"worse": 1, "refused": 2}.get(report.outcome, 0)
 
 
 def _runs(options: CompareOptions, store: Store) -> tuple[StoredRun, StoredRun] | None:
@@ -111,11 +111,11 @@ def _repository() -> Repository | None:
 # --------------------------------------------------------------------------------------------- stored runs
 
 
-def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> Told:
+def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> ChangeReport:
     from harness.analysis.changes import Pairing, find_changes
     from harness.analysis.unlike import code_of, unlike
     from harness.api import UsageError
-    from harness.report.changes import Told
+    from harness.report.changes import ChangeReport
     from harness.revisions.measure import narrowed
 
     given = [name for name in ("suite", "release", "rounds") if getattr(options, name)]
@@ -131,7 +131,7 @@ def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> Told:
         for name in codes[0]
         if name in codes[1] and codes[0][name] != codes[1][name]
     ]
-    return Told(
+    return ChangeReport(
         base=f"run {base.info.id}",
         head=f"run {head.info.id}",
         release="",
@@ -144,9 +144,9 @@ def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> Told:
 # ------------------------------------------------------------------------------------------------- commits
 
 
-def _of_revisions(options: CompareOptions) -> Told:
+def _of_revisions(options: CompareOptions) -> ChangeReport:
     from harness.analysis.changes import Changes, fails, find_changes
-    from harness.report.changes import Told
+    from harness.report.changes import ChangeReport
     from harness.results.store import default_cache_path
     from harness.revisions.measure import Wanted, measure
     from harness.revisions.rounds import BASE, HEAD, RELEASE
@@ -159,13 +159,13 @@ def _of_revisions(options: CompareOptions) -> Told:
     sides, why = _installed(repository, revisions)
     if HEAD in why:
         changes = Changes(changes=(fails("harness", why[HEAD]),), listed=())
-        return Told(base=base.label, head=head.label, release="", changes=changes)
+        return ChangeReport(base=base.label, head=head.label, release="", changes=changes)
     notes = [f"not compared with the release {revisions[name].label}: {cause}" for name, cause in why.items()]
     suites = tuple(_suite(name, repository) for name in options.suite)
     wanted = Wanted(suites=suites, techniques=options.technique, rounds=options.rounds or ROUNDS)
     measured = measure(sides, wanted, default_cache_path(), _say)
     found = find_changes(measured.pairings, measured.metrics)
-    return Told(
+    return ChangeReport(
         base=base.label,
         head=head.label,
         release=revisions[RELEASE].label if RELEASE in sides else "",
