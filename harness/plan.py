@@ -213,19 +213,19 @@ class Plan:
             "params": (case.params, self._host.techniques[id_of(case.technique)].spec.params),
             "settings": (case.settings, self._host.workloads[id_of(case.workload)].spec.settings),
         }
-        found: dict[tuple[str, str], str] = {}
+        digests: dict[tuple[str, str], str] = {}
         problems: list[str] = []
         for kind, (values, spec) in declared.items():
             for name in (knob.name for knob in getattr(spec, "knobs", ()) if knob.file and values[knob.name]):
                 path = Path(str(values[name])).expanduser()
                 try:
-                    found[kind, name] = content_digest(path)
+                    digests[kind, name] = content_digest(path)
                 except OSError as error:
                     cause = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror
                     problems.append(f"setting {name} = {str(path)!r}: {cause}; expected a path, from {Path.cwd()}")
         if problems:
             raise UsageError(*problems)
-        return found
+        return digests
 
     def _contestants(self) -> Iterable[Contestant]:
         for workload in self._workloads:
