@@ -152,7 +152,11 @@ def _write(folder: Folder, state: State) -> None:
     plain = {"train_ms": State.train_ms}
     victim = {"accuracy": state.accuracy, "mebibytes": state.mebibytes, "train_ms": state.train_ms}
     techniques = {"base": plain, "victim": victim, "creep": {"train_ms": state.creep_ms}}
-    folder.plugin("toy", {"__init__.py": declaring(techniques, judge=True), "targets.py": TARGETS, "toy.toml": SUITE}, "plugins/toy/")
+    folder.plugin(
+        "toy",
+        {"__init__.py": declaring(techniques, judge=True), "targets.py": TARGETS, "toy.toml": SUITE},
+        "plugins/toy/",
+    )
     if state.late:
         folder.plugin("late", {"__init__.py": declaring({"late": plain})}, "plugins/late/")
 
