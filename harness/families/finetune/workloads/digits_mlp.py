@@ -7,4 +7,4 @@ from harness.judge.architectures import DigitsPerceptron
 
 
 class DigitsMlp(DigitsPerceptron, DigitsWorkload):
-    """64-128-128-128 with ReLU, and a head of five classes."""
+    """The perceptron 64-128-128-128 with ReLU, and a head of five classes."""
