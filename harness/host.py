@@ -69,7 +69,7 @@ class BrokenPlugin(Exception):
 
 @dataclass(kw_only=True)
 class Declared:
-    """What plugins declare, by full id (contracts, metrics, reporters and executors are global: by their own)."""
+    """The declarations of plugins by full id; ids of contracts, metrics, reporters and executors are global."""
 
     techniques: dict[str, Registered[Technique]] = field(default_factory=dict)
     contracts: dict[str, Registered[Contract]] = field(default_factory=dict)
@@ -93,7 +93,7 @@ _DECLARING: tuple[tuple[str, str, type, bool], ...] = (
 
 
 class Host:
-    """The loaded plugins. Knows no technique: only what was declared, by whom, and how to find it by name."""
+    """The loaded plugins, with the declarations of each and the look-up of declarations by name."""
 
     def __init__(self) -> None:
         self._manager = pluggy.PluginManager(PROJECT)
@@ -136,7 +136,7 @@ class Host:
         return [record for record in self.plugins if record.status == "broken"]
 
     def load(self, candidate: Candidate) -> None:
-        """Load one plugin, or record why it is broken; never raises for the plugin's own faults."""
+        """Load one plugin, or record why the plugin is broken; an exception of the plugin is never passed on."""
         module: object = None
         try:
             module = candidate.load()
@@ -155,9 +155,9 @@ class Host:
         self.plugins.append(record_of(candidate, "ok", str(getattr(module, "HARNESS_NOTE", ""))))
 
     def settle(self) -> None:
-        """Refuse the plugins whose declarations name what no plugin declares, until those left fit together.
+        """Mark as broken the plugins whose declarations name what no plugin declares, until all names resolve.
 
-        A plugin that is refused takes its declarations with it, on which others may have relied.
+        The declarations of such a plugin are removed, so that plugins which relied on these are marked too.
         """
         while problem := self._first_misfit():
             plugin, cause = problem
@@ -174,7 +174,7 @@ class Host:
             ]
 
     def _first_misfit(self) -> tuple[str, str] | None:
-        """Return a plugin whose declarations do not fit the others', and why; None where all fit."""
+        """Return a plugin whose declarations name what no plugin declares, and the cause; None where there is none."""
         derived = {
             metric.id: (phase, name)
             for name, contract in self.contracts.items()
@@ -242,11 +242,11 @@ class Host:
                 raise BrokenPlugin(f"implements an unknown hook {name!r}{nearest(name, known)}")
 
     def _declare(self, plugin: str, module: object) -> Declared:
-        found = Declared()
+        declared = Declared()
         others = [other for other in self._manager.get_plugins() if other is not module]
         for hook, kind, item_type, is_global in _DECLARING:
             answers = self._manager.subset_hook_caller(hook, others)()
-            target: dict[str, Any] = getattr(found, kind)
+            target: dict[str, Any] = getattr(declared, kind)
             for item in (item for answer in answers for item in _sequence(answer, hook)):
                 if not isinstance(item, item_type):
                     raise BrokenPlugin(f"{hook} returned {item!r}; expected {item_type.__name__} objects")
@@ -259,10 +259,10 @@ class Host:
                     raise BrokenPlugin(f"declares {kind[:-1]} {short!r}, which plugin {owner!r} declares already")
                 _check_json(item, short)
                 target[full] = Registered(id=full, plugin=plugin, spec=item)
-        return found
+        return declared
 
     def notify(self, hook: str, **arguments: object) -> list[Any]:
-        """Call an observing or planning hook plugin by plugin; one that raises is reported once and dropped."""
+        """Call a hook plugin by plugin; return pairs of plugin name and result. A plugin that raises is dropped."""
         answers: list[Any] = []
         caller = getattr(self._manager.hook, hook)
         for plugin in [impl.plugin for impl in caller.get_hookimpls()]:
@@ -278,22 +278,23 @@ class Host:
                 self._dropped.add(name)
                 warn(f"plugin {name!r} failed in {hook} and is left out from here on: {_one_line(error)}")
                 continue
-            answers.extend((name, one) for one in (answer if isinstance(answer, list) else [answer]) if one is not None)
+            results = answer if isinstance(answer, list) else [answer]
+            answers.extend((name, result) for result in results if result is not None)
         return answers
 
     def version_of(self, plugin: str) -> str:
-        """The version of the distribution a plugin came from; empty when it came from none."""
+        """Return the version of a plugin's distribution; an empty text where the plugin has none."""
         return next((record.version for record in self.plugins if record.name == plugin), "")
 
     def module_of(self, plugin: str) -> str:
-        """The top-level package of a plugin, whose sources compute its results."""
+        """Return the top-level package of a plugin, whose sources compute the plugin's results."""
         return next(record.module.partition(".")[0] for record in self.plugins if record.name == plugin)
 
     def resolve(self, kind: str, name: str) -> str:
-        """Return the full id that ``name`` means among ``kind`` ('techniques', 'workloads', 'suites', ...).
+        """Return the full id of ``name`` among ``kind`` ('techniques', 'workloads', 'suites', ...).
 
-        A short name works where it is unique. Raises UsageError with the candidates or the nearest name, or
-        with the first cause where the name belongs to a plugin that failed.
+        A short name works where it is unique. Raises UsageError with the candidates, the nearest name, or the cause of
+        the failure of the plugin that the name belongs to.
         """
         known: dict[str, Any] = getattr(self.declared, kind)
         if name in known:
@@ -308,7 +309,7 @@ class Host:
         raise UsageError(self.unknown(kind[:-1], name, known))
 
     def unknown(self, what: str, name: str, known: Iterable[str]) -> str:
-        """The one line for a name that is not there, with the nearest right one and what may be the cause."""
+        """Return the error line for an unknown name, with the nearest known name and the likely cause."""
         plugin = name.partition("/")[0]
         for record in self.plugins:
             if "/" in name and record.name == plugin and record.status != "ok":
@@ -322,36 +323,35 @@ class Host:
         return line
 
     def matching(self, kind: str, pattern: str) -> list[str]:
-        """Full ids among ``kind`` that a glob matches, by full id or by short name, sorted."""
+        """Return the full ids among ``kind`` that a glob matches, by full id or by short name, sorted."""
         known: dict[str, Any] = getattr(self.declared, kind)
         return sorted(full for full in known if matches(pattern, full))
 
 
 def matches(pattern: str, full: str) -> bool:
-    """Whether a glob means this id: by its full id, or by its short name where the pattern has no '/'."""
+    """Return whether a glob matches an id: the full id, or the short name where the pattern has no '/'."""
     return fnmatchcase(full, pattern) or ("/" not in pattern and fnmatchcase(full.rpartition("/")[2], pattern))
 
 
 def warn(line: str) -> None:
-    """One line on standard error."""
+    """Write one line to standard error."""
     sys.stderr.write(f"harness: {line}\n")
 
 
 def load_host(enable: Sequence[str] = (), disable: Sequence[str] = (), *, entry_points: bool = True) -> Host:
     """Load the host's own plugin, the built-in families, the installed plugins and the modules in ``enable``.
 
-    ``entry_points`` says whether installed plugins are looked for.
-    ``disable`` names plugins to leave out. Plugins are loaded sorted by name, each on its own; what fails is in
-    ``Host.broken``. A module in ``enable`` that does not exist is broken like any other.
+    ``entry_points`` says whether installed plugins are looked for, ``disable`` which plugins are left out. Plugins are
+    loaded one by one, sorted by name; those that fail, or do not exist, are in ``Host.broken``.
     """
     host = Host()
     host.load(module_candidate(CORE, "harness.builtin", DISTRIBUTION))
     families = family_candidates()
     built_in = {candidate.name for candidate in families}
-    found = [*families, *(entry_point_candidates() if entry_points else [])]
-    found.extend(named_candidate(module) for module in enable)
+    candidates = [*families, *(entry_point_candidates() if entry_points else [])]
+    candidates.extend(named_candidate(module) for module in enable)
     by_name: dict[str, list[Candidate]] = {}
-    for candidate in found:
+    for candidate in candidates:
         by_name.setdefault(candidate.name, []).append(candidate)
     for name in sorted(by_name):
         same = by_name[name]

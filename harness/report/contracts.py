@@ -1,4 +1,4 @@
-"""A contract and a workload as pages of text: all that an author of a technique has to know of them."""
+"""A contract and a workload as pages of text for the author of a technique."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WIDTH: Final = 80
 
 
 def show_contract(contract: Contract, reference: Reference, workloads: Mapping[str, WorkloadSpec]) -> str:
-    """Return what a technique of a contract must have, what it is handed, and how its cost is measured."""
+    """Return the interface of a contract's techniques, their arguments, and how cost is measured, as text."""
     lines = [*_wrapped(f"{contract.id}: {contract.summary}", ""), "", *_class(reference.protocol), ""]
     lines += _wrapped(
         f"A technique's target returns an object like this ({reference.module}); it need not inherit.", ""
@@ -33,7 +33,7 @@ def show_contract(contract: Contract, reference: Reference, workloads: Mapping[s
 
 
 def contract_json(contract: Contract, reference: Reference, workloads: Iterable[str]) -> dict[str, Any]:
-    """Return the same as JSON."""
+    """Return the interface of a contract's techniques, their arguments and the phases, as JSON."""
     return {
         "id": contract.id,
         "summary": contract.summary,
@@ -46,7 +46,7 @@ def contract_json(contract: Contract, reference: Reference, workloads: Iterable[
 
 
 def show_workload(name: str, spec: WorkloadSpec, metrics: Mapping[str, Metric]) -> str:
-    """Return what a workload is, what it measures, and each of its settings with range and default."""
+    """Return a workload's summary, metrics, and settings with range and default, as text."""
     lines = [f"{name}: {spec.summary}", f"  contract    {spec.contract}", f"  version     {spec.version}"]
     lines += [f"  target      {spec.target}", f"  phases      {', '.join([BUILD_PHASE, *spec.phases])}"]
     if spec.requires:
@@ -65,7 +65,7 @@ def show_workload(name: str, spec: WorkloadSpec, metrics: Mapping[str, Metric]) 
 
 
 def setting_lines(spec: WorkloadSpec) -> list[dict[str, Any]]:
-    """Return each setting's name, default, range and line; range and line are empty where they are not declared."""
+    """Return each setting's name, default, range and description; undeclared ones are empty texts."""
     if isinstance(spec.settings, Defaults):
         return [
             {"name": knob.name, "default": knob.default, "expected": knob.expected, "about": knob.about}
@@ -82,7 +82,7 @@ def _class(described: Described) -> list[str]:
 
 
 def _members_json(described: Described) -> list[dict[str, str]]:
-    return [{"name": one.name, "signature": one.signature, "text": one.text} for one in described.members]
+    return [{"name": member.name, "signature": member.signature, "text": member.text} for member in described.members]
 
 
 def _paragraphs(text: str, indent: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a contract asks of its techniques, read from the sources of its protocol without importing them."""
+"""The interface of a contract's techniques, read from the protocol's source without importing the source."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Member:
 
 @dataclass(frozen=True, kw_only=True)
 class Described:
-    """A class of a contract's module: its name, what it is, and its members in the order of the source."""
+    """A class of a contract's module: its name, docstring, and members in the order of the source."""
 
     name: str
     text: str
@@ -43,9 +43,9 @@ class Reference:
 
 
 def reference_of(target: str) -> Reference:
-    """Return what the protocol ``package.module:Name`` asks.
+    """Return the description of the protocol ``package.module:Name``.
 
-    Only the packages above the module are imported. Raises UsageError where there is no such source or class.
+    Only the module's parent packages are imported. Raises UsageError where the source or the class does not exist.
     """
     module, _, name = target.partition(":")
     try:
@@ -67,7 +67,7 @@ def reference_of(target: str) -> Reference:
 
 
 def _named_by(name: str, classes: dict[str, ast.ClassDef]) -> list[str]:
-    """Return the classes that a class names, and those that these name in turn, in the order of the source."""
+    """Return the classes that a class refers to, directly or indirectly, in the order of the source."""
     reached, waiting = {name}, [name]
     while waiting:
         node = classes[waiting.pop()]
@@ -88,7 +88,7 @@ def _texts(node: ast.ClassDef) -> Iterator[str]:
 
 def _described(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> Described:
     inherited = [classes[base.id] for base in node.bases if isinstance(base, ast.Name) and base.id in classes]
-    members = {member.name: member for one in inherited for member in _described(one, classes).members}
+    members = {member.name: member for base in inherited for member in _described(base, classes).members}
     members |= {member.name: member for member in _members(node)}
     return Described(name=node.name, text=_docstring(node), members=tuple(members.values()))
 
@@ -127,7 +127,7 @@ def _docstring(node: ast.ClassDef | ast.FunctionDef) -> str:
 
 
 def _text_below(body: list[ast.stmt], place: int) -> str:
-    """Return the string that stands below an attribute, which is how it is explained."""
+    """Return the string below an attribute, which is the attribute's docstring."""
     if place + 1 < len(body):
         below = body[place + 1]
         if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant) and isinstance(below.value.value, str):
