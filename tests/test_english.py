@@ -19,13 +19,19 @@ CONVERTED: Final[tuple[str, ...]] = (
     "harness/cli",
     "harness/discovery.py",
     "harness/entrants.py",
-    "harness/families/__init__.py",
+    "harness/families",
     "harness/hookspecs.py",
     "harness/host.py",
+    "harness/judge",
     "harness/plan.py",
     "harness/report",
     "harness/suite.py",
     "harness/testing",
+    "plugins/dropout/harness_dropout",
+    "plugins/lora/harness_lora",
+    "plugins/moe/harness_moe",
+    "plugins/nf4/harness_nf4",
+    "plugins/speculative/harness_speculative",
 )
 """The folders and modules that are held to the rules."""
 
@@ -40,15 +46,20 @@ Until Up We What Whatever When Where Wherever Whether Which While Who Whose Why 
 NOT_VERBS: Final = frozenset(_EXCLUDED.split())
 """Articles, pronouns, prepositions, adverbs, conjunctions and auxiliaries: no imperative sentence begins with these."""
 
-VERBS: Final = frozenset({"Bring", "Embed", "Exceed", "Feed", "Need", "Proceed", "Seed", "Speed", "Spread"})
-"""Imperatives that end like a participle."""
+_ENDING_ALIKE: Final = """
+Access Address Bias Bring Bypass Compress Cross Discuss Dismiss Embed Exceed Express Feed Focus Guess Miss Need Pass
+Press Proceed Process Ring Seed Speed String Suppress Toss
+"""
+
+VERBS: Final = frozenset(_ENDING_ALIKE.split())
+"""Imperatives that end like a participle, a plural or a verb in the third person."""
 
 
 def is_imperative(word: str) -> bool:
     """Return whether a word may begin an imperative sentence: capitalised, and of no class that excludes it."""
     if not (word.isalpha() and word[0].isupper() and word[1:].islower()) or word in NOT_VERBS:
         return False
-    return word in VERBS or not word.endswith(("ing", "ed"))
+    return word in VERBS or not word.endswith(("ing", "ed", "s"))
 
 
 def is_held(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
@@ -119,6 +130,8 @@ def test_converted_places_are_sorted_and_within_the_packages() -> None:
         "As in the worker.",
         "Averaging over seeds.",
         "Named values.",
+        "Returns the sum.",
+        "Logits of a batch.",
         "return the sum.",
         "``x`` of y.",
         "'90.1': a mean.",
@@ -140,6 +153,7 @@ def test_a_docstring_without_a_verb_is_found(docstring: str, head: str) -> None:
     [
         'def work():\n    """Return the sum."""\n',
         'def work():\n    """Seed the generator."""\n',
+        'def work():\n    """Pass the batch on."""\n',
         'def work():\n    """Check, then return, the sum."""\n',
         "def work():\n    pass\n",
         'class Work:\n    """What is done."""\n    @property\n    def size(self):\n        """The size."""\n',
