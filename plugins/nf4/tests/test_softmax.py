@@ -297,7 +297,7 @@ def test_torch_s_own_passes_the_gate() -> None:
 
 def test_a_path_that_the_processor_lacks_is_unavailable(monkeypatch) -> None:
     monkeypatch.setattr(kernel, "supported_paths", lambda: ("portable", "avx2"))
-    with pytest.raises(Unavailable, match="has no avx512; it takes portable, avx2"):
+    with pytest.raises(Unavailable, match="has no avx512; it supports portable, avx2"):
         Softmax(algorithm="two-pass", path="avx512")
 
 
@@ -309,5 +309,5 @@ def test_without_its_library_it_is_unavailable(monkeypatch, tmp_path) -> None:
 
 @pytest.mark.parametrize(("name", "value"), [("algorithm", "one-pass"), ("path", "neon")])
 def test_a_name_that_is_not_known_is_told_with_those_that_are(name, value) -> None:
-    with pytest.raises(UsageError, match=f"{name} '{value}': expected one of .*, "):
+    with pytest.raises(UsageError, match=f"{name} = '{value}': expected one of .*, "):
         Softmax(**{"algorithm": "two-pass", name: value})
