@@ -129,7 +129,8 @@ def execute(app: App, options: RunOptions) -> int:
     if options.suite is None:
         from harness.api import UsageError
 
-        raise UsageError(f"--suite is missing; there are {', '.join(sorted(app.host.declared.suites)) or 'none'}")
+        names = sorted({full.rpartition("/")[2] for full in app.host.declared.suites})
+        raise UsageError(f"--suite is missing: take one of {', '.join(names) or 'none'} (see: harness list suites)")
     return _fresh(app.host, options, store)
 
 

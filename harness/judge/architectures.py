@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from harness.judge.cache import sources_of
 from harness.judge.training import Batch
 
 
@@ -30,6 +31,11 @@ class Architecture(ABC):
     name: ClassVar[str]
     config: ClassVar[Mapping[str, Any]]
     libraries: ClassVar[Mapping[str, str]] = {}
+
+    def __init_subclass__(cls) -> None:
+        """Ask for the digest of the subclass's sources once, when it is imported."""
+        super().__init_subclass__()
+        sources_of(cls.__module__)
 
     @abstractmethod
     def build(self, classes: int) -> nn.Module:

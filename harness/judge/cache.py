@@ -38,7 +38,20 @@ def sources_of(*modules: str) -> str:
     Imports are followed from module to module through the text of the sources, within the top-level packages of
     ``modules``; `harness.api` is left out, since declarations compute nothing. So what a cached model or data set is
     made by cannot be listed incompletely. Raises ModuleNotFoundError for a module that has no source.
+
+    The first call for the same modules takes tens of milliseconds. A module that asks at import leaves the answer in
+    the process that cases are forked from.
     """
+    if modules not in _digests:
+        _digests[modules] = _digest_of_sources(modules)
+    return _digests[modules]
+
+
+_digests: dict[tuple[str, ...], str] = {}
+"""What `sources_of` has answered in this process or the one that it was forked from."""
+
+
+def _digest_of_sources(modules: tuple[str, ...]) -> str:
     tops = {name.partition(".")[0] for name in modules}
     waiting, found = list(modules), dict[str, bytes]()
     while waiting:

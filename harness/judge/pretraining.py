@@ -78,7 +78,7 @@ def facts(architecture: Architecture) -> dict[str, Json]:
         "pretraining": asdict(PRETRAINING),
         "data": DIGITS_SHA256,
         "libraries": {"torch": torch.__version__, **architecture.libraries},
-        "sources": sources_of(__name__, type(architecture).__module__),
+        "sources": [sources_of(__name__), sources_of(type(architecture).__module__)],
     }
 
 
@@ -132,3 +132,6 @@ def _double_precision() -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
+
+
+sources_of(__name__)  # at import, so that no case has to wait for it

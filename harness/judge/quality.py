@@ -23,7 +23,8 @@ def quality(outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], loss: 
 
     """
     measured: dict[str, float] = {}
-    for part, found in outputs.items():
+    for part in sorted(outputs, key=lambda part: part != "test"):
+        found = outputs[part]
         prefix = "" if part == "test" else f"{part}_"
         right = int((found.argmax(1) == targets[part]).sum())
         measured[f"{prefix}accuracy"] = 100 * right / len(targets[part])

@@ -9,6 +9,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from harness.judge.cache import sources_of
 from harness.judge.datasets import Dataset, cached, releases
 
 ALPHABET: Final = "\n" + "".join(map(chr, range(32, 127)))
@@ -41,3 +42,6 @@ def read_topics() -> Dataset:
     """Return what `topics` does, read anew."""
     codes = encoded(documentation())
     return Dataset(inputs=codes[:-1].clone(), targets=codes[1:].clone())
+
+
+sources_of(__name__)  # at import, so that no case has to wait for it

@@ -89,3 +89,6 @@ def trained_digits(seed: int, cache: Path) -> TrainedDigits:
         inputs=inputs[parts.test],
         labels=labels[parts.test],
     )
+
+
+sources_of(__name__)  # at import, so that no case has to wait for it

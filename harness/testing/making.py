@@ -62,4 +62,5 @@ def edited(module: str, seen: list[str] | None = None) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cache, "_source", source)
+        patch.setattr(cache, "_digests", {})
         yield

@@ -39,7 +39,6 @@ FAULTY = """
             technique("small", "Takes", params={"size": 1}, space={"size": [1, 2, 4]}),
             technique("varies-nothing", space={"temperature": [1, 2]}),
             technique("varies-once", space={"lr": [0.1, 0.1]}),
-            technique("stranger", contract="finetun"),
             technique("no-device", "Elsewhere"),
             technique("elsewhere", requires=["surely-not-installed>=2"]),
         ]
@@ -55,6 +54,10 @@ PLUGINS = {
         "from harness.api import hookimpl\nHARNESS_API = 1\n@hookimpl\ndef case_started(casse):\n    pass\n"
     ),
     "raising": "raise SystemExit('no')\n",
+    "stranger": (
+        "from harness.api import Technique, hookimpl\nHARNESS_API = 1\n@hookimpl\ndef register_techniques():\n"
+        "    return [Technique(id='new', contract='finetun', target='made:New', summary='of no family')]\n"
+    ),
 }
 NAMES = [*PLUGINS, "absent"]
 
@@ -83,7 +86,6 @@ TECHNIQUES = {
     "small": {"test_can_be_built"},
     "varies-nothing": {"test_describes_itself"},
     "varies-once": {"test_describes_itself"},
-    "stranger": ON_A_WORKLOAD,
     "no-device": set(),
     "elsewhere": set(),
 }
@@ -96,6 +98,7 @@ FAILING = {
     "outdated": {"test_loads", "test_states_the_interface_it_speaks"},
     "ill-formed": {"test_loads"},
     "raising": OF_THE_PLUGIN,
+    "stranger": {"test_loads"},
     "absent": OF_THE_PLUGIN,
 }
 
@@ -111,10 +114,10 @@ MESSAGES = {
     "test_frees_its_memory[hoards]": "Parameter (128, 64) torch.float32",
     "test_keeps_the_invariants_of_its_contract[vandal]": "frozen parameters changed in 3 steps",
     "test_keeps_the_invariants_of_its_contract[liar]": "differs from the base model before the first step",
-    "test_can_be_built[refuses]": "core/digits-mlp: nothing here is as it should be",
+    "test_can_be_built[refuses]": "finetune/digits-mlp: nothing here is as it should be",
     "test_can_be_built[misspelled]": "has no attribute 'Honets'",
     "test_can_be_built[small]": "does not take {'size': 4}: size 4 is too large",
-    "test_can_be_built[stranger]": "no workload has it; did you mean 'finetune'?",
+    "test_loads of stranger": "contract 'finetun', which no plugin declares; did you mean 'finetune'?",
     "test_describes_itself[varies-nothing]": "space varies 'temperature', which is no param and no setting",
     "test_describes_itself[varies-once]": "expected values, each once",
     "test_describes_itself[elsewhere]": 'needs surely-not-installed>=2: pip install "surely-not-installed>=2"',

@@ -96,3 +96,6 @@ def _sources() -> str:
 def written(tokens: Sequence[int]) -> str:
     """The characters of numbers."""
     return "".join(ALPHABET[token] for token in tokens)
+
+
+sources_of(__name__)  # at import, so that no case has to wait for it

@@ -230,3 +230,6 @@ def _loss(model: TextModel, windows: Tensor, training: Training) -> Tensor:
             further = functional.cross_entropy(one[:, :-ahead].flatten(0, 1), targets[:, ahead:].flatten())
             loss = loss + training.extra_weight * further
     return loss
+
+
+sources_of(__name__)  # at import, so that no case has to wait for it

@@ -128,16 +128,16 @@ class DigitsWorkload(Architecture):
             problem, adapted = self._adapt(technique, context)
         batch = problem.train.at(problem.order[0]).batch()
 
-        def step(images: Batch, _: int) -> None:
-            training.step(
-                adapted.model,
-                adapted.optimizer,
-                images,
-                loss=problem.task.loss,
-                max_grad_norm=problem.settings.max_grad_norm,
-            )
+        model, optimizer = adapted.model, adapted.optimizer
+        loss, max_grad_norm = (
+            problem.task.loss,
+            problem.settings.max_grad_norm,
+        )  # not the problem, which holds all images
 
-        train = RepeatedStep(adapted.model, adapted.optimizer, batch, step)
+        def step(images: Batch, _: int) -> None:
+            training.step(model, optimizer, images, loss=loss, max_grad_norm=max_grad_norm)
+
+        train = RepeatedStep(model, optimizer, batch, step)
         infer = _Serving(technique, train, lambda served: self.forward(served, batch))
         samples = problem.settings.batch_size
         return OpenCase(phases={"train": Phase(run=train, samples=samples), "infer": Phase(run=infer, samples=samples)})

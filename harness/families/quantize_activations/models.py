@@ -120,3 +120,6 @@ def _fit(model: Network, train: Images, recipe: str, seed: int) -> None:
         functional.cross_entropy(model(train.inputs[batch]), train.labels[batch]).backward()  # type: ignore[no-untyped-call]
         for one in (*optimizers, *schedules):
             one.step()
+
+
+sources_of(__name__)  # at import, so that no case has to wait for it

@@ -20,6 +20,7 @@ from harness.families.regularize.settings import Settings
 from harness.families.regularize.stacking import fit_stacked
 from harness.families.regularize.stacking_checks import GlobalGenerators
 from harness.families.regularize.training import Problem, Stepper, Trained, fit, predict, quality, start
+from harness.judge.cache import sources_of
 from harness.judge.datasets import Dataset, cached
 from harness.judge.seeds import generator, global_seed, seed_of
 from harness.judge.settings import read_settings
@@ -38,6 +39,11 @@ class RegularizeWorkload(ABC):
 
     name: ClassVar[str]
     classes: ClassVar[int]
+
+    def __init_subclass__(cls) -> None:
+        """Ask for the digest of the subclass's sources once, when it is imported."""
+        super().__init_subclass__()
+        sources_of(cls.__module__)
 
     @abstractmethod
     def read(self) -> Dataset:
@@ -119,10 +125,11 @@ class RegularizeWorkload(ABC):
                 trained = start(technique, problem)
         batch = problem.parts.train.at(torch.arange(min(problem.settings.batch_size, len(problem.parts.train))))
         stepper = Stepper(technique, trained)
+        steps = problem.task.steps  # not the problem, which holds all examples
 
         def step(examples: Examples, number: int) -> None:
             # counted round and round, as schedules of a technique go by the number of a step
-            stepper(examples.inputs, examples.targets, number % problem.task.steps)
+            stepper(examples.inputs, examples.targets, number % steps)
 
         return OpenCase(
             phases={
