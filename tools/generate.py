@@ -1,4 +1,4 @@
-"""Writes the parts of the documentation that are read off the code: commands, hooks, catalogue, picture of the rooms.
+"""Writes the parts of the documentation that are read off the code: commands, hooks, catalogue, contracts, rooms.
 
 Run ``python tools/generate.py`` after a change; a test fails while a page differs from what this writes.
 """
@@ -16,6 +16,8 @@ from harness import hookspecs
 from harness.api import PROJECT
 from harness.cli import cli
 from harness.host import load_host
+from harness.report.contracts import show_contract
+from harness.report.reference import reference_of
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs"
@@ -72,6 +74,18 @@ def catalogue() -> str:
         better = "higher" if metric.higher_is_better else "lower"
         parts.append(f"| `{name}` | {metric.unit} | {better} | {metric.lane} | {metric.summary} |")
     return "\n".join(parts) + "\n"
+
+
+def contracts() -> str:
+    """Return what `harness show contract` prints of each contract that ships."""
+    host = load_host(entry_points=False)
+    title = "What a technique of each contract must have, as `harness show contract ID` prints it."
+    parts = [f"# Contracts\n\n{NOTE}\n{title}\n"]
+    for name, entry in sorted(host.contracts.items()):
+        own = {full: found.spec for full, found in sorted(host.workloads.items()) if found.spec.contract == name}
+        text = show_contract(entry.spec, reference_of(entry.spec.protocol), own)
+        parts.append(f"## `{name}`\n\n```text\n{text}\n```\n")
+    return "\n".join(parts)
 
 
 # ---------------------------------------------------------------------------------------- the picture of the rooms
@@ -171,7 +185,13 @@ def _purposes(package: Path) -> dict[str, str]:
     return found
 
 
-PAGES = {"commands.md": commands, "hooks.md": hooks, "catalogue.md": catalogue, "architecture.md": architecture}
+PAGES = {
+    "commands.md": commands,
+    "hooks.md": hooks,
+    "catalogue.md": catalogue,
+    "contracts.md": contracts,
+    "architecture.md": architecture,
+}
 
 
 if __name__ == "__main__":
