@@ -1,1 +1,1 @@
-"""What judges of all families share: settings, seeds, data, training, metrics and the cache of trained models."""
+"""Shared tools of all families: settings, seeds, data, training, metrics and the cache of trained models."""

@@ -1,4 +1,4 @@
-"""The judge's models: what each has to say of itself, and those that no library has."""
+"""The models of the workloads on images: the interface of an architecture, and a perceptron."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.judge.training import Batch
 
 @dataclass(frozen=True, kw_only=True)
 class Anatomy:
-    """Dotted names of a model's parts, as `harness.families.finetune.contract.FinetuneTask` explains them."""
+    """The dotted names of a model's parts, as `harness.families.finetune.contract.FinetuneTask` defines them."""
 
     linears: Sequence[str]
     norms: Sequence[str]
@@ -26,49 +26,52 @@ class Anatomy:
 
 
 class Architecture(ABC):
-    """A model for images, and how to feed it. ``config`` holds all that shapes it, ``libraries`` whose code it is."""
+    """A model for images and its inputs.
+
+    ``config`` holds every value that determines the model, ``libraries`` the versions of those that implement it.
+    """
 
     name: ClassVar[str]
     config: ClassVar[Mapping[str, Any]]
     libraries: ClassVar[Mapping[str, str]] = {}
 
     def __init_subclass__(cls) -> None:
-        """Ask for the digest of the subclass's sources once, when it is imported."""
+        """Compute the digest of the subclass's sources once, at import."""
         super().__init_subclass__()
         sources_of(cls.__module__)
 
     @abstractmethod
     def build(self, classes: int) -> nn.Module:
-        """A model at random, drawn from torch's global generator, in training mode."""
+        """Return a randomly initialised model, drawn from torch's global generator, in training mode."""
 
     @abstractmethod
     def anatomy(self, model: nn.Module) -> Anatomy:
-        """The names of the model's parts."""
+        """Return the names of the model's parts."""
 
     @abstractmethod
     def inputs(self, images: Tensor) -> dict[str, Tensor]:
-        """What the model takes for ``images``, float32 ``(n, height, width)`` from -1 to 1."""
+        """Return the model's inputs by name for ``images``, float32 ``(n, height, width)`` from -1 to 1."""
 
     @abstractmethod
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Logits ``(batch, classes)``."""
+        """Return the logits ``(batch, classes)`` of a batch."""
 
 
 class Dense(nn.Module):
-    """relu(W x + b): a linear layer and what makes it one of many."""
+    """A hidden layer, relu(W x + b)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.linear = nn.Linear(inputs, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """From ``(..., inputs)`` to ``(..., outputs)``."""
+        """Return outputs ``(..., outputs)`` of ``x`` ``(..., inputs)``."""
         hidden: Tensor = self.linear(x).relu()
         return hidden
 
 
 class Perceptron(nn.Module):
-    """Dense layers of these widths, the first being that of the input, and a linear head."""
+    """A perceptron: dense layers of these widths, the first being that of the input, and a linear head."""
 
     def __init__(self, widths: Sequence[int], classes: int) -> None:
         super().__init__()
@@ -76,14 +79,14 @@ class Perceptron(nn.Module):
         self.head = nn.Linear(widths[-1], classes)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Logits ``(batch, classes)`` of ``features`` ``(batch, widths[0])``."""
+        """Return the logits ``(batch, classes)`` of ``features`` ``(batch, widths[0])``."""
         for layer in self.layers:
             features = layer(features)
         logits: Tensor = self.head(features)
         return logits
 
     def anatomy(self) -> Anatomy:
-        """Its parts; the first layer sees pixels, so only what follows it has inner activations to scale."""
+        """Return the names of the parts; ``feedforward`` leaves out the first layer, whose inputs are pixels."""
         blocks = [f"layers.{index}" for index in range(len(self.layers))]
         linears = [f"{block}.linear" for block in blocks]
         return Anatomy(linears=linears, norms=(), blocks=blocks, head=("head",), feedforward=linears[1:])
@@ -96,19 +99,19 @@ class DigitsPerceptron(Architecture):
     config: ClassVar = {"widths": [64, 128, 128, 128]}
 
     def build(self, classes: int) -> nn.Module:
-        """The perceptron, at random."""
+        """Return the perceptron, randomly initialised."""
         return Perceptron(self.config["widths"], classes)
 
     def anatomy(self, model: nn.Module) -> Anatomy:
-        """Every layer but the head may be adapted; there are no norms."""
+        """Return the names of the parts: every layer but the head may be adapted, and there are no norms."""
         assert isinstance(model, Perceptron)
         return model.anatomy()
 
     def inputs(self, images: Tensor) -> dict[str, Tensor]:
-        """Pixels in a row."""
+        """Return the pixels as ``features``, float32 ``(n, 64)``."""
         return {"features": images.flatten(1)}
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Logits ``(batch, classes)``."""
+        """Return the logits ``(batch, classes)`` of a batch."""
         logits: Tensor = model(batch["features"])
         return logits

@@ -1,4 +1,4 @@
-"""The cache of trained base models: each is trained once, named by all that made it, and safe for two at once."""
+"""The cache of trained models and data sets, whose keys cover all inputs; safe for concurrent processes."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from torch import Tensor
 from harness.api import BASE_MODELS, Json
 
 API: Final = "harness.api"
-"""What declares and computes nothing, so that cached content does not depend on it."""
+"""The package of declarations, which computes nothing, so that cached content does not depend on it."""
 
 Tensors = Mapping[str, Tensor]
 """The content of a cached file: CPU tensors by name."""
 
 
 def key_of(facts: Mapping[str, Json]) -> str:
-    """The name that content made from these facts goes by: equal facts, equal names."""
+    """Return the key of content made from these facts, 16 hexadecimal digits: equal facts give equal keys."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -36,10 +36,10 @@ def sources_of(*modules: str) -> str:
     """Return the SHA-256 of the sources of these modules and of every module of their packages that they import.
 
     Imports are followed from module to module through the text of the sources, within the top-level packages of
-    ``modules``; `harness.api` is left out, since declarations compute nothing. So what a cached model or data set is
-    made by cannot be listed incompletely. Raises ModuleNotFoundError for a module that has no source.
+    ``modules``; `harness.api` is left out, since declarations compute nothing. The key of a cached model or data set is
+    therefore complete. Raises ModuleNotFoundError for a module that has no source.
 
-    The first call for the same modules takes tens of milliseconds. A module that asks at import leaves the answer in
+    The first call for the same modules takes tens of milliseconds. A module that calls it at import keeps the answer in
     the process that cases are forked from.
     """
     if modules not in _digests:
@@ -48,27 +48,28 @@ def sources_of(*modules: str) -> str:
 
 
 _digests: dict[tuple[str, ...], str] = {}
-"""What `sources_of` has answered in this process or the one that it was forked from."""
+"""The answers of `sources_of` in this process or the one that it was forked from."""
 
 
 def _digest_of_sources(modules: tuple[str, ...]) -> str:
+    """Compute the answer of `sources_of`."""
     tops = {name.partition(".")[0] for name in modules}
-    waiting, found = list(modules), dict[str, bytes]()
+    waiting, sources = list(modules), dict[str, bytes]()
     while waiting:
         name = waiting.pop()
-        if name in found or name.partition(".")[0] not in tops or name.startswith(API):
+        if name in sources or name.partition(".")[0] not in tops or name.startswith(API):
             continue
         source = _source(name)
         if source is None:
             if name in modules:
                 raise ModuleNotFoundError(f"module {name!r} has no source", name=name)
             continue  # an attribute of a module, not a module
-        found[name] = source
+        sources[name] = source
         waiting += _imported(name, source)
     total = hashlib.sha256()
-    for name in sorted(found):
-        total.update(f"{name}\0{len(found[name])}\0".encode())
-        total.update(found[name])
+    for name in sorted(sources):
+        total.update(f"{name}\0{len(sources[name])}\0".encode())
+        total.update(sources[name])
     return total.hexdigest()
 
 
@@ -101,10 +102,10 @@ def _is_package(name: str) -> bool:
 
 
 def load_or_make(cache: Path, name: str, make: Callable[[], dict[str, Tensor]]) -> Tensors:
-    """The tensors cached under ``name``, made by ``make`` and stored where they are missing or damaged.
+    """Return the tensors cached under ``name``; make and store them where they are missing or damaged.
 
-    Of two processes that miss at once, one makes and the other waits and reads. A file appears whole or not at
-    all. Raises OSError where the folder cannot be written.
+    Of two processes that miss at once, one calls ``make`` and the other waits and reads. Files are replaced atomically.
+    Raises OSError where the folder cannot be written.
     """
     path = cache / BASE_MODELS / f"{name}.safetensors"
     if (found := _read(path)) is not None:
@@ -119,7 +120,7 @@ def load_or_make(cache: Path, name: str, make: Callable[[], dict[str, Tensor]]) 
 
 
 def _read(path: Path) -> Tensors | None:
-    """The tensors of a file, or None where it is missing or not what was written."""
+    """Return the tensors of a file, or None where the file is missing or damaged."""
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
@@ -148,7 +149,7 @@ def _digest(tensors: Tensors) -> str:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock, which the system also releases when the process dies."""
+    """Hold an exclusive lock, which the system releases when the process dies."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

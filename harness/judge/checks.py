@@ -1,4 +1,4 @@
-"""Invariants of any optimiser: its parameter groups hold what trains, and nothing else."""
+"""The invariant of an optimiser's parameter groups: they list the trainable parameters and nothing else."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from torch import nn
 from harness.api import Incorrect
 
 Group = dict[str, Any]
+"""A parameter group: ``params``, an iterable of parameters, and options of the optimiser."""
 
 
 def require_groups(model: nn.Module, head: Sequence[nn.Parameter], groups: Sequence[Group]) -> None:
-    """The groups hold every trainable parameter of the model but the head's, once, and nothing else."""
+    """Require the groups to list every trainable parameter of the model but the head's once, and nothing else.
+
+    Raises Incorrect at the first parameter that is missing, foreign, frozen or listed twice.
+    """
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     judges = {id(parameter) for parameter in head}
     listed: set[int] = set()
@@ -28,7 +32,11 @@ def require_groups(model: nn.Module, head: Sequence[nn.Parameter], groups: Seque
         if not parameter.requires_grad:
             raise Incorrect(f"a parameter group lists {name}, which does not require a gradient")
         listed.add(id(parameter))
-    missing = [names[id(one)] for one in model.parameters() if one.requires_grad and id(one) not in judges | listed]
+    missing = [
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and id(parameter) not in judges | listed
+    ]
     if missing:
         raise Incorrect(
             f"the parameter groups leave out {len(missing)} trainable parameters, the first is {missing[0]}"

@@ -1,4 +1,4 @@
-"""Data sets of the judge: how they are cached by all that made them, and how they are split."""
+"""Data sets: their cache, whose keys cover code and libraries, and their random splits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harness.judge.cache import key_of, load_or_make, sources_of
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Which images serve for what: int64 indices, no image twice, all used."""
+    """A division of images into three parts: int64 indices, each image in exactly one part."""
 
     train: Tensor
     validation: Tensor
@@ -26,9 +26,9 @@ class Split:
 
 
 def split(count: int, generator: torch.Generator, *, train: int, validation: int) -> Split:
-    """Divide ``count`` images at random; what is neither for training nor for validation is for the test.
+    """Return a random division of ``count`` images, drawn from ``generator``; the rest is for the test.
 
-    Raises UsageError where nothing is left to test on.
+    Raises UsageError where no image is left for the test.
     """
     if train + validation >= count:
         raise UsageError(
@@ -41,14 +41,14 @@ def split(count: int, generator: torch.Generator, *, train: int, validation: int
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A data set as it was found: ``inputs`` ``(n, ...)`` of any dtype and integer ``targets`` ``(n,)``."""
+    """A data set as its library provides it: ``inputs`` ``(n, ...)`` of any dtype and integer ``targets`` ``(n,)``."""
 
     inputs: Tensor
     targets: Tensor
 
     @property
     def sha256(self) -> str:
-        """Of the bytes of the inputs and then of the targets: the same data, the same text."""
+        """The SHA-256 of the bytes of the inputs followed by those of the targets."""
         digest = hashlib.sha256()
         for tensor in (self.inputs, self.targets):
             digest.update(tensor.contiguous().numpy().data)
@@ -56,9 +56,10 @@ class Dataset:
 
 
 def cached(cache: Path, name: str, make: Callable[[], Dataset], libraries: Mapping[str, str]) -> Dataset:
-    """The data set as the cache has it, or made now: reading it from a library takes longer than training on it.
+    """Return a data set from the cache, or make it now and store it.
 
-    ``libraries`` are those it comes with, by distribution; a new release is read anew.
+    Reading a data set from a library can take longer than training on it. ``libraries`` are the versions of those that
+    provide the data, by distribution: a new release is read anew. Raises OSError where the cache cannot be written.
     """
     facts: dict[str, Json] = {
         "name": name,
@@ -70,10 +71,10 @@ def cached(cache: Path, name: str, make: Callable[[], Dataset], libraries: Mappi
         made = make()
         return {"inputs": made.inputs.contiguous(), "targets": made.targets.contiguous()}
 
-    found = load_or_make(cache, f"data-{name}-{key_of(facts)}", tensors)
-    return Dataset(inputs=found["inputs"], targets=found["targets"])
+    stored = load_or_make(cache, f"data-{name}-{key_of(facts)}", tensors)
+    return Dataset(inputs=stored["inputs"], targets=stored["targets"])
 
 
 def releases(*distributions: str) -> dict[str, str]:
-    """The installed versions of these distributions; ``python`` is the interpreter with its standard library."""
+    """Return the installed versions of these distributions; ``python`` is the interpreter with its standard library."""
     return {name: platform.python_version() if name == "python" else version(name) for name in distributions}

@@ -1,4 +1,4 @@
-"""The data of the judge's workloads: real, small, shipped with the libraries, and identified by their content."""
+"""Scikit-learn's handwritten digits, identified by their content."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import Tensor
 from harness.api import HarnessError
 
 DIGITS_SHA256: Final = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
-"""Of the pixels and labels of scikit-learn's digits, one byte each. Other data would be another workload."""
+"""The SHA-256 of the pixels and labels, one byte each. Other data would make another workload."""
 
 LEVELS: Final = 16
-"""The digits' pixels are integers from 0 to this."""
+"""The largest value of a pixel."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,18 +26,21 @@ class Digits:
     labels: Tensor
 
     def select(self, low: int, high: int) -> Digits:
-        """The images of the digits from ``low`` to ``high``, both included."""
+        """Return the images of the digits from ``low`` to ``high``, both included."""
         wanted = (self.labels >= low) & (self.labels <= high)
         return Digits(pixels=self.pixels[wanted], labels=self.labels[wanted])
 
 
 def read_digits() -> Digits:
-    """The 1797 digits that scikit-learn ships (UCI, Alpaydin and Kaynak 1998); raises HarnessError if they changed."""
+    """Return the 1797 digits of scikit-learn (UCI, Alpaydin and Kaynak 1998).
+
+    Raises HarnessError where their SHA-256 is not `DIGITS_SHA256`.
+    """
     from sklearn.datasets import load_digits
 
-    found = load_digits()
-    pixels = torch.from_numpy(found.images).to(torch.uint8)
-    labels = torch.from_numpy(found.target).to(torch.uint8)
+    bundle = load_digits()
+    pixels = torch.from_numpy(bundle.images).to(torch.uint8)
+    labels = torch.from_numpy(bundle.target).to(torch.uint8)
     digest = hashlib.sha256(pixels.numpy().tobytes() + labels.numpy().tobytes()).hexdigest()
     if digest != DIGITS_SHA256:
         raise HarnessError(
@@ -48,5 +51,5 @@ def read_digits() -> Digits:
 
 
 def scaled(pixels: Tensor) -> Tensor:
-    """Pixels as the models see them: float32 of the same shape, from -1 to 1."""
+    """Return pixels as the models' inputs: float32 of the same shape, from -1 to 1."""
     return pixels.float() / LEVELS * 2 - 1

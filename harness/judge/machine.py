@@ -1,4 +1,4 @@
-"""What the machine can do, measured beside the contestants: reading, copying, multiplying; and cold weights."""
+"""Limits of the machine, measured beside the techniques (reading, copying, multiplying), and cold weights."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from harness.measure.processors import everywhere
 T = TypeVar("T")
 
 COLD: Final = 4
-"""What is rotated is this many times as large as the last-level cache."""
+"""Size of all rotated copies together, in sizes of the last-level cache."""
 
 USUAL_CACHE: Final = 32 << 20
 MOST_COPIED: Final = 1 << 30
 """Bytes of copies at most, should a machine report the cache of a whole rack."""
 
 FIRST_CALLS: Final = 3
-"""Calls of a rotation before it makes copies: a lane that calls no more is not after times but after memory."""
+"""Calls of a rotation before it makes copies: a lane that measures memory and not time makes no more calls."""
 
 PRODUCTS: Final = {"matmul": (torch.float32, 384), "matmul_bf16": (torch.bfloat16, 160)}
 """Dtypes and orders of the square matrices whose products, made in the cache, are the limit of multiplication.
 
-bfloat16 is the fast one where the processor multiplies it, and slow elsewhere: a small product tells.
+bfloat16 is faster where the processor has instructions for it, and slow elsewhere, hence the small order.
 """
 
 
 LARGER: Final = 16
-"""Times as large are the matrices whose products are the limit of a GPU."""
+"""Factor of the orders of the matrices on a GPU."""
 
 
 @lru_cache
 def cache_bytes(device: str = "cpu") -> int:
-    """Bytes of the last-level cache as Linux or the GPU's driver reports it, else a usual size."""
+    """Return the bytes of the last-level cache as Linux or the GPU's driver reports it, else `USUAL_CACHE`."""
     if device != "cpu":
         return int(torch.cuda.get_device_properties(device).L2_cache_size) or USUAL_CACHE
     sizes = []
@@ -53,9 +53,9 @@ def cache_bytes(device: str = "cpu") -> int:
 
 
 class Rotation(Generic[T]):
-    """Equal things in turns, so many that each is out of the cache when its turn comes again.
+    """A rotation over copies of an item, so many that each is out of the cache when its turn comes again.
 
-    Copies are made when they are needed: not in the first calls.
+    ``size`` is the item's bytes. Copies are made after the first `FIRST_CALLS` calls.
     """
 
     def __init__(self, first: T, size: int, copy: Callable[[T], T], device: str = "cpu") -> None:
@@ -67,11 +67,11 @@ class Rotation(Generic[T]):
         self._next = self.shared()
 
     def __call__(self) -> T:
-        """The next one."""
+        """Return the next copy."""
         return self._next()
 
     def shared(self) -> Callable[[], T]:
-        """What gives the next one to a further user of the same copies, whose first calls are counted apart."""
+        """Return a function that returns the next copy, for another user with first calls of its own."""
         calls = itertools.count()
         return lambda: self._items[0] if next(calls) < FIRST_CALLS else self._cold()
 
@@ -83,13 +83,13 @@ class Rotation(Generic[T]):
 
 
 def rotated_tensor(tensor: Tensor) -> Rotation[Tensor]:
-    """A tensor and its copies."""
+    """Return a rotation over a tensor and its copies."""
     return Rotation(tensor, tensor.numel() * tensor.element_size(), torch.clone, str(tensor.device))
 
 
 @dataclass(frozen=True, kw_only=True)
 class MachineLimits:
-    """Probes of a machine, and the rates that follow from their seconds."""
+    """Probes of a machine, and the numbers that turn their seconds into rates."""
 
     probes: Mapping[str, Phase]
     read_bytes: int
@@ -97,7 +97,7 @@ class MachineLimits:
     orders: Mapping[str, int]
 
     def rates(self, seconds: Mapping[str, float]) -> dict[str, float]:
-        """GB/s of reading and copying (read and written alike counted), GFLOP/s of the better product."""
+        """Return GB/s of reading and of copying (bytes read and written), and GFLOP/s of the faster product."""
         return {
             "read_rate": self.read_bytes / seconds["read"] / 1e9,
             "read_all_rate": self.read_bytes / seconds["read_all"] / 1e9,
@@ -107,9 +107,9 @@ class MachineLimits:
 
 
 def limits(device: str = "cpu") -> MachineLimits:
-    """Reading one cold buffer, on one thread and on all; copying one; products of float32 and bfloat16 matrices.
+    """Return probes of reading a cold buffer on one thread and on all, of copying, and of matrix products.
 
-    Buffers and matrices are made when a probe is first run: peaks of memory are then without them.
+    Buffers and matrices are allocated when a probe first runs, so that peaks of memory do not include them.
     """
     words = min(COLD * cache_bytes(device), MOST_COPIED) // 8
     orders = {name: order * (1 if device == "cpu" else LARGER) for name, (_, order) in PRODUCTS.items()}
@@ -153,14 +153,14 @@ def _multiply(dtype: torch.dtype, order: int, device: str) -> Tensor:
 
 @contextmanager
 def all_threads() -> Iterator[None]:
-    """Let torch use as many threads as there are processors, for a while, though a timed case stays on one."""
+    """Let torch use as many threads as there are processors within the context, although a timed case uses one."""
     with everywhere() as count, threads(count):
         yield
 
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Let torch use so many threads, for a while."""
+    """Let torch use ``count`` threads within the context."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -170,5 +170,5 @@ def threads(count: int) -> Iterator[None]:
 
 
 def median(values: Sequence[float]) -> float:
-    """The middle value."""
+    """Return the middle value, of an even number the upper one."""
     return sorted(values)[len(values) // 2]

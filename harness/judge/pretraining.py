@@ -1,4 +1,4 @@
-"""Trains the base models that techniques adapt: on the digits 0-4 only, with one seed for all."""
+"""Training of the base models that techniques adapt: on the digits 0-4 only, with one seed for all cases."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from harness.judge.seeds import generator, global_seed
 from harness.judge.training import Batch, batch_order
 
 CLASSES: Final = 5
-"""Of the base model, and of the task that it is adapted to."""
+"""Classes of the base model, and of the task that it is adapted to."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pretraining:
-    """The protocol of the base models."""
+    """The training protocol of the base models, on the digits from ``lowest`` to ``highest``."""
 
     lowest: int = 0
     highest: int = 4
@@ -41,9 +41,9 @@ PRETRAINING: Final = Pretraining()
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """A trained base model: its parameters by name, and the images it comes with (those it has not seen included).
+    """A trained base model: its parameters by name, and all images, those not trained on included.
 
-    ``key`` identifies everything that made the model.
+    ``key`` identifies everything that determines the model.
     """
 
     key: str
@@ -85,8 +85,8 @@ def facts(architecture: Architecture) -> dict[str, Json]:
 def pretrain(architecture: Architecture, digits: Digits) -> dict[str, Tensor]:
     """Train a model from scratch on the lower digits and return its parameters by name, float32 on the CPU.
 
-    Training is chaotic: what one processor rounds otherwise than another is soon a different model. So it runs in
-    float64, where this stays below what float32 resolves.
+    Training amplifies the differences in rounding between processors. It therefore runs in float64, where they stay
+    below the resolution of float32.
     """
     seen = digits.select(PRETRAINING.lowest, PRETRAINING.highest)
     inputs = architecture.inputs(scaled(seen.pixels).double())
@@ -114,7 +114,7 @@ def pretrain(architecture: Architecture, digits: Digits) -> dict[str, Tensor]:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Sums in the same order on every machine, however many processors it has."""
+    """Use one thread, so that sums are computed in the same order on every machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -125,7 +125,7 @@ def _one_thread() -> Iterator[None]:
 
 @contextmanager
 def _double_precision() -> Iterator[None]:
-    """Make what is made in float64, so that random starts are drawn in it too."""
+    """Make float64 the default dtype, so that initial values are drawn in it too."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:

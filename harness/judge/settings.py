@@ -38,12 +38,12 @@ def knobs_of(settings: Any, **defaults: Json) -> tuple[Knob, ...]:
 
     Raises ValueError for a default that no field has or that is out of its range.
     """
-    declared: dict[str, Any] = {one.name: one for one in fields(settings)}
+    declared: dict[str, Any] = {entry.name: entry for entry in fields(settings)}
     if unknown := next((name for name in defaults if name not in declared), None):
         raise ValueError(f"{settings.__qualname__} has no setting {unknown!r}{nearest(unknown, declared)}")
     return tuple(
-        Knob(name=name, kind=_KINDS[str(one.type)], default=defaults.get(name, one.default), **one.metadata)
-        for name, one in declared.items()
+        Knob(name=name, kind=_KINDS[str(entry.type)], default=defaults.get(name, entry.default), **entry.metadata)
+        for name, entry in declared.items()
     )
 
 
@@ -58,8 +58,9 @@ def read_settings(settings: type[S], values: Mapping[str, Json]) -> S:
     problems = []
     for knob in knobs_of(settings):
         value: Any = values.get(knob.name, missing)
-        found = f"setting {knob.name} is missing: expected {knob.expected}" if value is missing else knob.problem(value)
-        problems += [found] if found else []
+        absent = f"setting {knob.name} is missing: expected {knob.expected}"
+        problem = absent if value is missing else knob.problem(value)
+        problems += [problem] if problem else []
     if problems:
         raise UsageError(*problems)
-    return settings(**{one.name: values[one.name] for one in fields(settings)})  # type: ignore[arg-type]
+    return settings(**{entry.name: values[entry.name] for entry in fields(settings)})  # type: ignore[arg-type]

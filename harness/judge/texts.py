@@ -1,4 +1,4 @@
-"""Text that every installation of Python has: the topics of its documentation, character by character."""
+"""The topics of Python's documentation, which every installation has, as numbers of characters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.judge.cache import sources_of
 from harness.judge.datasets import Dataset, cached, releases
 
 ALPHABET: Final = "\n" + "".join(map(chr, range(32, 127)))
-"""The characters told apart; all others count as a blank."""
+"""The characters that are distinguished; all others count as a blank."""
 
 NUMBERS: Final[Mapping[str, int]] = {character: number for number, character in enumerate(ALPHABET)}
 
@@ -39,7 +39,7 @@ def topics(cache: Path) -> Dataset:
 
 
 def read_topics() -> Dataset:
-    """Return what `topics` does, read anew."""
+    """Return the data set of `topics`, read anew."""
     codes = encoded(documentation())
     return Dataset(inputs=codes[:-1].clone(), targets=codes[1:].clone())
 

@@ -1,4 +1,4 @@
-"""A perceptron trained on the digits 5 to 9, for judges that need a trained model with a known accuracy."""
+"""A perceptron trained on the digits 5 to 9, for workloads that need a trained model with a known accuracy."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ VALIDATION: Final = 200
 STEPS: Final = 100
 BATCH: Final = 32
 RATE: Final = 4e-3
-"""How the digits are learnt: about what the suite of fine-tuning found best for training all parameters."""
+"""The learning rate, about the best that the suite of fine-tuning finds for training all parameters."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedDigits:
-    """A perceptron that tells the digits 5 to 9, its linear layers' names, and images it has not seen.
+    """A trained classifier of the digits 5 to 9, the names of its linear layers, and held-out images.
 
     ``inputs`` float32 ``(n, 64)``, ``labels`` int64 ``(n,)``.
     """
@@ -39,28 +39,29 @@ class TrainedDigits:
     labels: Tensor
 
     def weights(self) -> list[Tensor]:
-        """Of its linear layers."""
+        """Return the weights ``(out, in)`` of the linear layers, contiguous and detached."""
         return [self.model.get_parameter(f"{name}.weight").detach().contiguous() for name in self.linears]
 
     def logits(self, model: nn.Module | None = None) -> Tensor:
-        """What a model (its own by default) gives for the images, ``(n, classes)``."""
+        """Return the logits ``(n, classes)`` of a model (the trained one by default) for the images."""
         with torch.no_grad():
-            found: Tensor = (model or self.model)(self.inputs)
-        return found
+            logits: Tensor = (model or self.model)(self.inputs)
+        return logits
 
     def accuracy(self, logits: Tensor) -> float:
-        """Per cent of the images."""
+        """Return the accuracy of logits ``(n, classes)``, in per cent."""
         return 100 * int((logits.argmax(1) == self.labels).sum()) / len(self.labels)
 
 
 def trained_digits(seed: int, cache: Path) -> TrainedDigits:
-    """The perceptron of the workload ``digits-mlp``, all of it trained on 300 images of a seed; from the cache, or
+    """Return the perceptron of the workload ``digits-mlp``, all of it trained on 300 images of a seed.
 
-    trained now (half a second). In float64, so that it is the same on every machine.
+    It comes from the cache or is trained now (half a second), in float64 so that it is the same on every machine.
+    Raises OSError where the cache cannot be written.
     """
     architecture = DigitsPerceptron()
-    found = base(architecture, cache)
-    digits = found.digits.select(5, 9)
+    pretrained = base(architecture, cache)
+    digits = pretrained.digits.select(5, 9)
     inputs = architecture.inputs(scaled(digits.pixels))["features"]
     labels = digits.labels.long() - 5
     parts = split(len(labels), generator(seed, "split"), train=TRAIN, validation=VALIDATION)
@@ -68,17 +69,18 @@ def trained_digits(seed: int, cache: Path) -> TrainedDigits:
     def make() -> dict[str, Tensor]:
         with global_seed(seed):
             model = architecture.build(CLASSES).double()
-            model.load_state_dict({name: one.double() for name, one in found.state.items()})
+            model.load_state_dict({name: value.double() for name, value in pretrained.state.items()})
             order = batch_order(TRAIN, generator(seed, "order"), steps=STEPS, batch_size=BATCH)
             batches = (
-                {"features": inputs[parts.train][one].double(), "labels": labels[parts.train][one]} for one in order
+                {"features": inputs[parts.train][indices].double(), "labels": labels[parts.train][indices]}
+                for indices in order
             )
             optimizer = training.adamw([{"params": list(model.parameters()), "lr": RATE}], 0.01)
             loss = training.cross_entropy(architecture.forward)
             training.fit(model, optimizer, batches, steps=STEPS, loss=loss, max_grad_norm=1.0)
         return {name: value.float() for name, value in model.state_dict().items()}
 
-    key = key_of({"base": found.key, "seed": seed, "sources": sources_of(__name__)})
+    key = key_of({"base": pretrained.key, "seed": seed, "sources": sources_of(__name__)})
     state = load_or_make(cache, f"trained-digits-{key}", make)
     model = architecture.build(CLASSES)
     model.load_state_dict(state)

@@ -1,4 +1,4 @@
-"""How the judge trains: the settings, where randomness comes from, the order of batches, the optimiser's loop."""
+"""Training: the order of batches, the loss, the optimiser, its loop, and a step that can be timed."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch.nn import functional
 
 
 def batch_order(count: int, draw: torch.Generator, *, steps: int, batch_size: int) -> Tensor:
-    """Indices below ``count``, int64 ``(steps, batch_size)``: one random permutation after the other."""
+    """Return indices below ``count``, int64 ``(steps, batch_size)``: consecutive random permutations."""
     needed = steps * batch_size
     epochs = [torch.randperm(count, generator=draw) for _ in range(math.ceil(needed / count))]
     return torch.cat(epochs)[:needed].view(steps, batch_size)
 
 
 def cross_entropy(forward: Callable[[nn.Module, Batch], Tensor]) -> Callable[[nn.Module, Batch], Tensor]:
-    """The mean cross-entropy, in nats, of a batch's logits and its ``labels``."""
+    """Return a loss function: the mean cross-entropy in nats of a batch's logits and its ``labels``."""
 
     def loss(model: nn.Module, batch: Batch) -> Tensor:
         return functional.cross_entropy(forward(model, batch), batch["labels"])
@@ -28,7 +28,7 @@ def cross_entropy(forward: Callable[[nn.Module, Batch], Tensor]) -> Callable[[nn
 
 
 def adamw(groups: list[dict[str, Any]], weight_decay: float) -> torch.optim.AdamW:
-    """AdamW in one fused kernel, which is two milliseconds a step faster than a loop on a small model."""
+    """Return AdamW with a fused kernel, which saves two milliseconds a step on a small model."""
     return torch.optim.AdamW(groups, weight_decay=weight_decay, fused=True)
 
 
@@ -40,7 +40,10 @@ def step(
     loss: Callable[[nn.Module, Batch], Tensor],
     max_grad_norm: float,
 ) -> Tensor:
-    """One full optimiser step; returns the loss before it, a scalar that still has to be read."""
+    """Take one optimiser step and return the loss before it, a detached scalar on the model's device.
+
+    Gradients are clipped to a norm of ``max_grad_norm``, where that is finite.
+    """
     optimizer.zero_grad(set_to_none=True)
     value = loss(model, batch)
     value.backward()  # type: ignore[no-untyped-call]
@@ -60,9 +63,10 @@ def fit(
     loss: Callable[[nn.Module, Batch], Tensor],
     max_grad_norm: float = math.inf,
 ) -> list[float]:
-    """Train over the batches, each group's rate rising to its own and falling on one cosine cycle of ``steps``.
+    """Train over the batches and return the loss of every step, in nats.
 
-    Returns the loss of every step, in nats. Raises FloatingPointError at the first that is not finite.
+    The rate of each group follows one cycle of ``steps``: warm-up to the group's own rate, then cosine decay. Raises
+    FloatingPointError at the first loss that is not finite.
     """
     rates = [group["lr"] for group in optimizer.param_groups]
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps, cycle_momentum=False)
@@ -84,10 +88,10 @@ Batch = Mapping[str, Tensor]
 
 
 class RepeatedStep(Generic[BatchT]):
-    """A training step on one batch that is timed: each call steps the model, in training mode and at rates of zero.
+    """A timed training step: each call trains on one batch, in training mode and at a learning rate of zero.
 
-    Every kernel runs as it would, but the thousandth step is like the first: nothing diverges, and no gradient
-    shrinks to denormal numbers, which are slow. ``step`` is told the batch and the number of the call, from 0.
+    Every kernel runs as usual, but all steps are alike: nothing diverges, and no gradient shrinks to denormal numbers,
+    which are slow. ``step`` is called with the batch and the number of the call, from 0.
     """
 
     def __init__(
@@ -106,7 +110,7 @@ class RepeatedStep(Generic[BatchT]):
             group["lr"] = 0.0
 
     def __call__(self) -> None:
-        """Step once."""
+        """Take one step."""
         if not self.model.training:
             self.model.train()
         self._step(self.batch, self._number)

@@ -21,11 +21,11 @@ from harness.judge.settings import read_settings
 
 GATE_RUNS: Final = 60
 GATE_PARTICLES: Final = 10
-"""Populations that weights are tested on, and texts of each."""
+"""Populations that the gate tests weights on, and texts of each."""
 
 
 class ControlWorkload(ABC):
-    """Fulfils `harness.api.Workload`: a random model of order 1, drawn from the seed, and what its texts are to be."""
+    """A `harness.api.Workload`: a random model of order 1, drawn from the seed, and a target distribution of texts."""
 
     vocabulary: int
     length: int
@@ -33,26 +33,26 @@ class ControlWorkload(ABC):
 
     @abstractmethod
     def task(self, seed: int, settings: Settings) -> ControlTask:
-        """What is asked, of this seed."""
+        """Return the task of a seed."""
 
     @abstractmethod
     def values(self, seed: int, texts: Tensor) -> Tensor:
-        """1[allowed] g of whole texts ``(n, T)``: float64 ``(n,)``."""
+        """Return 1[allowed] g of complete texts ``(n, T)``, float64 ``(n,)``."""
 
     def metrics(self, seed: int, runs: Sequence[Population]) -> Mapping[str, float]:  # noqa: ARG002
-        """What is particular to the workload."""
+        """Return the metrics that only this workload has."""
         return {}
 
     def check_settings(self, settings: Mapping[str, Json]) -> None:
-        """Raise UsageError for values that make no sense."""
+        """Raise UsageError for settings that are unknown or out of range."""
         read_settings(self.settings, settings)
 
     def prepare(self, context: CaseContext) -> None:
-        """There is nothing to prepare, whatever the workload."""
+        """Do nothing: no data are shared between cases."""
         del context
 
     def evaluate(self, technique: ControlTechnique, context: CaseContext) -> Outcome:
-        """Generate populations and hold them against the truth. Raises Incorrect where the gate does."""
+        """Run the gate, then compare populations with the exact distribution. Raises Incorrect where the gate fails."""
         settings = read_settings(self.settings, context.settings)
         truth = self.truth(context.seed)
         with context.phase("check"):
@@ -62,8 +62,8 @@ class ControlWorkload(ABC):
         with context.phase("generate"):
             runs = [technique.generate(task, draw) for _ in range(settings.populations)]
         tokens = settings.populations * settings.particles * self.length
-        # who weighs nothing estimates nothing, which is wrong by all of it
-        estimates = [one.evidence if technique.weighted else 0.0 for one in runs]
+        # without right weights there is no estimate, which counts as an error of 100 %
+        estimates = [population.evidence if technique.weighted else 0.0 for population in runs]
         evidence = torch.tensor(estimates, dtype=torch.float64) / truth.evidence
         return Outcome(
             metrics={
@@ -78,7 +78,7 @@ class ControlWorkload(ABC):
         )
 
     def open(self, technique: ControlTechnique, context: CaseContext) -> OpenCase:
-        """One population, new draws every time."""
+        """Prepare the generation of one population, with new draws in each call."""
         settings = read_settings(self.settings, context.settings)
         task = self.task(context.seed, settings)
         draw = generator(context.seed, "control draws")
@@ -86,12 +86,12 @@ class ControlWorkload(ABC):
         return OpenCase(phases={"infer": run})
 
     def check(self, technique: ControlTechnique, context: CaseContext) -> None:
-        """The weights, where the technique says that they are right."""
+        """Run the gate. Raises Incorrect where weights that are declared right are not."""
         read_settings(self.settings, context.settings)
         gate(technique, context.seed)
 
     def truth(self, seed: int) -> Truth:
-        """By listing all ``V ** T`` texts."""
+        """Return the exact distribution, by enumerating all ``V ** T`` texts."""
         size = self.vocabulary
         texts = torch.cartesian_prod(*[torch.arange(size)] * self.length)
         chances = model(seed, size)
@@ -105,10 +105,10 @@ class ControlWorkload(ABC):
 
 
 def gate(technique: ControlTechnique, seed: int) -> list[str]:
-    """Raise Incorrect where weights that are said to be right are not; a note of what was found.
+    """Raise Incorrect where weights that are declared right are not; return a note on the result.
 
-    On brackets with a verifier that is nowhere sure of itself, whatever the workload: weights there are bounded, so
-    that their means are close to normal.
+    The test uses brackets with a mild verifier, whatever the workload: its weights are bounded, so that their means are
+    close to normal.
     """
     judge = _Gate()
     task, draw = (
@@ -116,9 +116,12 @@ def gate(technique: ControlTechnique, seed: int) -> list[str]:
         generator(seed, "control gate"),
     )
     runs = [technique.generate(task, draw) for _ in range(GATE_RUNS)]
-    for one in runs:
-        if len(one.texts) != task.particles or len(one.weights) != task.particles:
-            raise Incorrect(f"it gave {len(one.texts)} texts where {task.particles} were asked for")
+    for population in runs:
+        if len(population.texts) != task.particles or len(population.weights) != task.particles:
+            raise Incorrect(
+                f"the technique gave {len(population.texts)} texts and {len(population.weights)} weights where "
+                f"{task.particles} were asked for"
+            )
     off, what = worst(runs, judge.truth(seed))
     if not technique.weighted:
         return [f"{WARNING}its samples are not distributed as what is wanted, by design"]
@@ -128,7 +131,7 @@ def gate(technique: ControlTechnique, seed: int) -> list[str]:
 
 
 def model(seed: int, size: int) -> Tensor:
-    """Probabilities of the next token after each, float64 ``(V, V)``; a text begins as if after token 0."""
+    """Return the probabilities of the next token after each, float64 ``(V, V)``; a text begins as if after token 0."""
     draw = generator(seed, "control model")
     return (1.5 * torch.randn(size, size, generator=draw, dtype=torch.float64)).softmax(-1)
 
@@ -136,17 +139,17 @@ def model(seed: int, size: int) -> Tensor:
 class Brackets(ControlWorkload):
     """Texts of six tokens in which brackets (tokens 0 and 1) are balanced; four letters may stand anywhere.
 
-    Few texts of the model are: asking of every token whether it may follow is the price of masking.
+    Few texts of the model are balanced, and masking costs a query of the constraint for every token.
     """
 
     vocabulary, length = 6, 6
 
     def task(self, seed: int, settings: Settings) -> ControlTask:
-        """A token may follow where the brackets can still be balanced."""
+        """Return the task, which allows a token where the brackets can still be balanced."""
         chances = model(seed, self.vocabulary).tolist()
 
         def allowed(text: Text, token: int) -> bool:
-            depth = sum((one == 0) - (one == 1) for one in (*text, token))
+            depth = sum((member == 0) - (member == 1) for member in (*text, token))
             return 0 <= depth <= self.length - len(text) - 1
 
         return ControlTask(
@@ -159,35 +162,35 @@ class Brackets(ControlWorkload):
         )
 
     def values(self, seed: int, texts: Tensor) -> Tensor:  # noqa: ARG002
-        """1 where balanced."""
+        """Return 1 for balanced texts, else 0."""
         depths = ((texts == 0).long() - (texts == 1).long()).cumsum(1)
         return ((depths >= 0).all(1) & (depths[:, -1] == 0)).double()
 
 
 class _Gate(Brackets):
-    """Brackets, and a verifier with mild and noisy opinions on token 2."""
+    """Brackets, and a verifier that mildly and noisily disfavours token 2."""
 
     length = 5
 
     def task(self, seed: int, settings: Settings) -> ControlTask:
-        """What is allowed, and what is liked."""
+        """Return the task of `Brackets` with the verifier's score."""
 
         def score(text: Text) -> float:
             noise = 0.3 * _normal(seed, text) if len(text) < self.length else 0.0
-            return math.exp(noise - 0.4 * sum(one == 2 for one in text))
+            return math.exp(noise - 0.4 * sum(token == 2 for token in text))
 
         return replace(super().task(seed, settings), _score=score)
 
     def values(self, seed: int, texts: Tensor) -> Tensor:
-        """Balanced, times what is liked of whole texts."""
+        """Return 1 for balanced texts, else 0, times the score of complete texts."""
         return super().values(seed, texts) * (-0.4 * (texts == 2).sum(1)).double().exp()
 
 
 class Verifier(ControlWorkload):
-    """Find a hidden text of eight tokens, of four, with a verifier that is sure of itself and, early on, perhaps wrong.
+    """A hidden text of eight tokens, of a vocabulary of four, and a verifier that may be wrong about prefixes.
 
-    It scores exp(-SURE * differences), times noise that a beginning always gets and a whole text never does: the more
-    of it, the less is what it likes early what is right in the end.
+    The verifier scores exp(-SURE * differences). The score of a prefix is multiplied by noise, the same for the same
+    prefix; that of a complete text is exact. The more noise, the less a prefix's score predicts the final one.
     """
 
     vocabulary, length = 4, 8
@@ -197,13 +200,13 @@ class Verifier(ControlWorkload):
     SURE: Final = 1.5
 
     def task(self, seed: int, settings: Settings) -> ControlTask:
-        """Nothing is forbidden."""
+        """Return the task, which allows every token."""
         assert isinstance(settings, VerifierSettings)
         chances = model(seed, self.vocabulary).tolist()
         hidden = self.hidden(seed).tolist()
 
         def score(text: Text) -> float:
-            differences = sum(one != other for one, other in zip(text, hidden, strict=False))
+            differences = sum(token != wanted for token, wanted in zip(text, hidden, strict=False))
             noise = settings.noise * _normal(seed, text) if len(text) < self.length else 0.0
             return math.exp(noise - self.SURE * differences)
 
@@ -217,18 +220,18 @@ class Verifier(ControlWorkload):
         )
 
     def hidden(self, seed: int) -> Tensor:
-        """The text that is looked for, ``(T,)``."""
+        """Return the hidden text, int64 ``(T,)``."""
         return torch.randint(self.vocabulary, (self.length,), generator=generator(seed, "control hidden"))
 
     def values(self, seed: int, texts: Tensor) -> Tensor:
-        """The score of whole texts, which is free of noise."""
+        """Return the score of complete texts, which has no noise."""
         return (-self.SURE * (texts != self.hidden(seed)).sum(1)).double().exp()
 
     def metrics(self, seed: int, runs: Sequence[Population]) -> Mapping[str, float]:
-        """How good the best text of a population is, and how many are different."""
+        """Return the matching tokens of a population's best text and its share of distinct texts, in per cent."""
         hidden = self.hidden(seed).tolist()
         best = [
-            max(sum(one == other for one, other in zip(text, hidden, strict=True)) for text in run.texts)
+            max(sum(token == wanted for token, wanted in zip(text, hidden, strict=True)) for text in run.texts)
             for run in runs
         ]
         return {
@@ -238,7 +241,7 @@ class Verifier(ControlWorkload):
 
 
 def _normal(seed: int, text: Text) -> float:
-    """A normal number that a text always gets (Box and Muller)."""
+    """Return a normal number that depends on seed and text only (Box and Muller)."""
     digest = hashlib.sha256(f"{seed} {text}".encode()).digest()
     first, second = ((int.from_bytes(digest[at : at + 8], "big") + 1) / 2**64 for at in (0, 8))
     return math.sqrt(-2 * math.log(min(first, 1.0))) * math.cos(2 * math.pi * second)

@@ -1,7 +1,7 @@
-"""The exactness gate of the contract ``decode``: is the text that comes out the target's own?
+"""The exactness gate of the contract ``decode``: does the decoded text have the target's distribution?
 
-Greedy text must be that of plain decoding, token by token. Sampled text is drawn thousands of times from models small
-enough to know every probability of, and held against them.
+Greedy text must equal that of plain decoding, token by token. Sampled text is drawn thousands of times from models
+whose every probability is known, and tested against these.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from harness.families.decode.tables import VOCABULARY, TableModel, probabilities
 from harness.judge.seeds import generator
 
 ALPHA: Final = 1e-5
-"""Chance that a decoder which is right is called wrong, over all tests of one gate together."""
+"""Chance that a correct decoder is rejected, over all tests of one gate together."""
 
 TIE: Final = 1e-4
-"""Nats between two logits below which rounding decides which of them is the larger one."""
+"""Difference of two logits, in nats, below which rounding decides which is larger."""
 
 APART: Final = {"near": 0.7, "far": 2.5}
-"""Two pairs of target and draft, by how far their logits are apart: one where most proposals are accepted, so that
-whole rounds are, and one where most are rejected."""
+"""Two pairs of target and draft, by the distance of their logits: most proposals are accepted with one, so that whole
+rounds are, and rejected with the other."""
 
 PROMPT: Final = 12
-"""Tokens of the gate's prompt: enough for an n-gram to occur again."""
+"""Tokens of the gate's prompt: enough for an n-gram to recur."""
 
 _FEWEST: Final = 5.0
-"""Expected draws of a cell below which it is pooled with its like, as the chi-square distribution needs."""
+"""Expected draws of a cell below which rare cells are pooled, as the chi-square distribution requires."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What the gate found: the smallest p of its tests, corrected for how many there were, and the total variation.
+    """The result of the gate: the smallest p of its tests, with Bonferroni's correction, and the total variation.
 
-    ``distance`` is between the joint distribution of the first tokens as drawn and as it should be, over the pooled
-    cells; that of a decoder which is right is not 0 but what so many draws give, ``expected``.
+    ``distance`` is the total variation, in per cent, between the joint distribution of the first tokens as drawn and
+    the target's, over the pooled cells. ``expected`` is that of a correct decoder with as many draws.
     """
 
     p: float
@@ -52,12 +52,12 @@ class Verdict:
 
     @property
     def exact(self) -> bool:
-        """Whether nothing speaks against it."""
+        """Whether no test rejects the decoder."""
         return self.p >= ALPHA
 
 
 def require_greedy(technique: DecodeTechnique, models: Models, prompts: Sequence[Sequence[int]], count: int) -> str:
-    """The greedy text of every prompt is that of plain decoding; a note where rounding had to decide, or nothing.
+    """Require the greedy text of plain decoding for every prompt; return a note on ties of rounding, or "".
 
     Raises Incorrect with the gap between the two logits at the first token that differs.
     """
@@ -66,9 +66,9 @@ def require_greedy(technique: DecodeTechnique, models: Models, prompts: Sequence
     draw = torch.Generator().manual_seed(0)
     ties = 0
     for prompt in prompts:
-        found, expected = (list(one(prompt, count, draw, Trace())) for one in (decode, reference))
+        found, expected = (list(decoder(prompt, count, draw, Trace())) for decoder in (decode, reference))
         if len(found) != count:
-            raise Incorrect(f"it gave {len(found)} tokens where {count} were asked for")
+            raise Incorrect(f"the decoder gave {len(found)} tokens where {count} were asked for")
         at = next((i for i in range(count) if found[i] != expected[i]), None)
         if at is None:
             continue
@@ -80,13 +80,16 @@ def require_greedy(technique: DecodeTechnique, models: Models, prompts: Sequence
                 f"{expected[at]}, whose logit is {gap:.3g} higher"
             )
         ties += 1
-    return f"greedy text: {ties} of {len(prompts)} prompts part from plain decoding at a tie of rounding" * bool(ties)
+    return (
+        f"greedy text: {ties} of {len(prompts)} prompts differ from plain decoding after a tie within rounding"
+        * bool(ties)
+    )
 
 
 def require_greedy_on_tables(technique: DecodeTechnique, *, prompts: int, count: int, seed: int) -> None:
-    """`require_greedy` on the two small models, whose drafts are wrong more often than those of trained ones are.
+    """Apply `require_greedy` to the two small models, whose drafts are wrong more often than trained drafts.
 
-    Trained models can agree for so long that a rule which is too lenient has nothing to be caught by.
+    Trained models can agree for so long that an acceptance rule which is too lenient is never exercised.
     """
     for name, apart in APART.items():
         models = tables(generator(seed, f"gate {name}"), apart=apart)
@@ -95,11 +98,11 @@ def require_greedy_on_tables(technique: DecodeTechnique, *, prompts: int, count:
 
 
 def examine(technique: DecodeTechnique, sampling: Sampling, *, draws: int, seed: int) -> Verdict:
-    """Draw texts of a few tokens ``draws`` times from each of two small models, and test them.
+    """Draw ``draws`` short texts from each of two small models and test their distribution.
 
-    Texts are longer than the longest round by two tokens: a wrong token after a round that was wholly accepted is
-    invisible in shorter ones. Tested are the joint distribution, with cells pooled that are too rare, and at each
-    position how tokens follow upon the one before; all by chi-square, with Bonferroni's correction.
+    Texts are longer than the longest round by two tokens: shorter ones would hide a wrong token after a round that was
+    accepted as a whole. The joint distribution, with rare cells pooled, and at each position the transition from the
+    token before are tested by chi-square, with Bonferroni's correction.
     """
     length = technique.longest + 2
     values: list[float] = []
@@ -124,10 +127,11 @@ def examine(technique: DecodeTechnique, sampling: Sampling, *, draws: int, seed:
 
 
 def joint(texts: Tensor, prompt: Sequence[int], table: Tensor) -> tuple[Tensor, Tensor]:
-    """Counts of texts ``(n, L)`` as drawn and as expected, over cells: a text each, or texts that begin alike.
+    """Return observed and expected counts of texts ``(n, L)`` by cell, float64 ``(cells,)`` each.
 
-    A beginning is told apart by its next token where that is expected `_FEWEST` times; the rarer next tokens of one
-    beginning are a cell together. Cells that are still too rare are one, with the smallest of the others if need be.
+    A cell is one text or all texts with one prefix. A prefix is split by its next token where that is expected
+    `_FEWEST` times; its rarer next tokens share a cell. Cells that are still too rare are merged, with the smallest of
+    the others if need be.
     """
     cells: list[tuple[float, float]] = []
     pending = [(texts, (prompt[-2], prompt[-1]), float(len(texts)), 0)]
@@ -154,7 +158,7 @@ def joint(texts: Tensor, prompt: Sequence[int], table: Tensor) -> tuple[Tensor, 
 
 
 def follow(texts: Tensor, prompt: Sequence[int], table: Tensor, position: int) -> float:
-    """The p of how tokens at a position follow upon the one before, given what stands before that in each text."""
+    """Return the p of the transitions from the token before a position, given the token before that in each text."""
     size = len(table)
     whole = torch.cat([torch.tensor([list(prompt[-2:])]).expand(len(texts), 2), texts], 1)
     earlier, before, token = whole[:, position : position + 3].unbind(1)
@@ -163,7 +167,7 @@ def follow(texts: Tensor, prompt: Sequence[int], table: Tensor, position: int) -
     statistic, freedom = 0.0, 0
     for counts, masses in zip(observed, expected, strict=True):
         rare = masses < _FEWEST
-        pooled = [torch.cat([one[~rare], one[rare].sum()[None]]) for one in (counts, masses)]
+        pooled = [torch.cat([row[~rare], row[rare].sum()[None]]) for row in (counts, masses)]
         solid = pooled[1] >= _FEWEST
         if int(solid.sum()) >= 2:
             statistic += float(((pooled[0] - pooled[1]).square() / pooled[1])[solid].sum())
@@ -172,25 +176,25 @@ def follow(texts: Tensor, prompt: Sequence[int], table: Tensor, position: int) -
 
 
 def _impossible(texts: Tensor, prompt: Sequence[int], table: Tensor) -> float:
-    """0 where a text holds a token that cannot follow, else 1: chi-square knows nothing of what is never expected."""
+    """Return the p of tokens of probability 0: 0 where a text has one, else 1. Chi-square ignores empty cells."""
     whole = torch.cat([torch.tensor([list(prompt[-2:])]).expand(len(texts), 2), texts], 1)
     return float(bool((table[whole[:, :-2], whole[:, 1:-1], whole[:, 2:]] > 0).all()))
 
 
 def _p_value(observed: Tensor, expected: Tensor) -> float:
-    """Of Pearson's chi-square test; 1 where there is but one cell."""
+    """Return the p of Pearson's chi-square test, 1 where there is only one cell."""
     freedom = len(expected) - 1
     statistic = ((observed - expected).square() / expected).sum()
     return float(chi2.sf(float(statistic), freedom)) if freedom else 1.0
 
 
 def _distance(observed: Tensor, expected: Tensor) -> tuple[float, float]:
-    """The total variation between drawn and true shares, and what sampling alone gives on average.
+    """Return the total variation between drawn and true shares, and its mean for a correct decoder.
 
     A cell's share has the deviation sqrt(p (1 - p) / n), whose mean distance is that times sqrt(2 / pi).
     """
     n = expected.sum()
-    found = 0.5 * ((observed - expected).abs() / n).sum()
+    distance = 0.5 * ((observed - expected).abs() / n).sum()
     shares = expected / n
     chance = 0.5 * (shares * (1 - shares) / n).sqrt().sum() * math.sqrt(2 / math.pi)
-    return float(found), float(chance)
+    return float(distance), float(chance)

@@ -1,7 +1,7 @@
-"""Looks over a decoder's shoulder: which model read how much when, and what that says of rounds and of speed.
+"""Instrumented models that record what a decoder reads and when, and the rounds and speeds that follow.
 
-Models are handed out wrapped, so that what is reported of rounds, acceptance and parts of the time does not come from
-the technique but from what it asked the models to do.
+Decoders are given wrapped models, so that rounds, acceptance and the parts of the time are measured from the models'
+calls and not reported by the technique.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ TARGET: Final = "target"
 
 @dataclass(kw_only=True)
 class Log:
-    """What happened while one text was decoded. Seconds are those spent inside models; ``whole_s`` knows all of them.
+    """The record of one decoded text. Seconds are those spent inside models; ``whole_s`` is the time of the whole text.
 
-    ``rounds`` holds, for each read of the target that gave logits, the place of the first of them and how many there
-    were along the deepest path; a read of the prompt that gives the first token only is none. ``steps`` counts those
-    whose time is not that of a prompt. ``held`` is by session what its cache held, at most, when a read began.
+    ``rounds`` holds, for each read of the target that gave logits, the position of the first of them and their number
+    along the deepest path; a read of the prompt that gives the first token only is no round. ``steps`` counts the
+    rounds whose time is not counted as the prompt's. ``held`` is, by session, the most bytes in its cache when a read
+    began.
     """
 
     whole_s: float = 0.0
@@ -37,22 +38,22 @@ class Log:
     held: dict[int, int] = field(default_factory=dict)
 
     def proposals(self, end: int) -> list[tuple[int, int]]:
-        """Proposed and accepted tokens of each round, of a text that ended at ``end`` tokens, the prompt's included.
+        """Return proposed and accepted tokens of each round of a text that ended at ``end`` tokens, prompt included.
 
-        A round at place s gives logits of one token that is part of the text and of those proposed to follow it.
-        Where the next one is at place s', all between are accepted.
+        A round at position s gives logits of one token of the text and of those proposed to follow it. Where the next
+        round is at s', the tokens between are accepted.
         """
         ends = [start for start, _ in self.rounds[1:]] + [end - 1]
         return [(keep - 1, after - start - 1) for (start, keep), after in zip(self.rounds, ends, strict=True)]
 
     @property
     def cache_bytes(self) -> int:
-        """Of all sessions together."""
+        """Bytes of the caches of all sessions together."""
         return sum(self.held.values())
 
 
 class Watched:
-    """A model whose sessions write into the log that is current; `harness.families.decode.contract.LanguageModel`."""
+    """A `harness.families.decode.contract.LanguageModel` whose sessions write into the current log."""
 
     def __init__(self, model: LanguageModel, name: str, watch: Watch) -> None:
         self._model = model
@@ -61,42 +62,42 @@ class Watched:
 
     @property
     def vocabulary(self) -> int:
-        """As the model's."""
+        """The same as the wrapped model's."""
         return self._model.vocabulary
 
     @property
     def extra_heads(self) -> int:
-        """As the model's."""
+        """The same as the wrapped model's."""
         return self._model.extra_heads
 
     @property
     def exits(self) -> bool:
-        """As the model's."""
+        """The same as the wrapped model's."""
         return self._model.exits
 
     def open(self) -> DecodingSession:
-        """A session of the model that is watched."""
+        """Return a timed session of the wrapped model."""
         return _WatchedSession(self._model.open(), self._name == TARGET, self._watch.log)
 
 
 class Watch:
-    """Models to hand out, and the log of the text that is being decoded; `start` begins another."""
+    """Wrapped models for a decoder, and the log of the current text; `start` begins a new log."""
 
     def __init__(self, models: Models) -> None:
         self.log = Log()
         self.models = Models(
             target=Watched(models.target, TARGET, self),
-            drafts={name: Watched(one, name, self) for name, one in models.drafts.items()},
+            drafts={name: Watched(draft, name, self) for name, draft in models.drafts.items()},
         )
 
     def start(self) -> Log:
-        """A new log, for the sessions that are opened from now on."""
+        """Return a new log, for the sessions that are opened from now on."""
         self.log = Log()
         return self.log
 
 
 class _WatchedSession:
-    """A session that is timed. The first read of each counts as reading the prompt."""
+    """A timed session, whose first read counts as reading the prompt."""
 
     def __init__(self, session: DecodingSession, target: bool, log: Log) -> None:
         self._session = session
@@ -183,41 +184,43 @@ class _WatchedSession:
 
 
 def expected_tokens(alpha: float, proposed: int) -> float:
-    """Tokens that a round of ``proposed`` gives, each accepted with chance ``alpha``: (1 - a^(g+1)) / (1 - a).
+    """Return the expected tokens of a round of ``proposed``, each accepted with chance ``alpha``.
 
-    Leviathan et al., arXiv:2211.17192, equation 1; g + 1 where alpha is 1.
+    (1 - a^(g+1)) / (1 - a), or g + 1 where alpha is 1:
+
+    Leviathan et al., arXiv:2211.17192, equation 1.
     """
     return float(proposed + 1) if alpha >= 1 else (1 - alpha ** (proposed + 1)) / (1 - alpha)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rounds:
-    """What the rounds of some texts amount to. ``alpha`` is the mean chance of acceptance at the positions reached."""
+    """Proposed and accepted tokens of all rounds, and ``alpha``, the mean chance of acceptance where one was tested."""
 
     proposals: Sequence[tuple[int, int]]
     alpha: float
 
     @property
     def tau(self) -> float:
-        """Tokens a round: 1 + accepted / rounds."""
+        """Mean tokens a round: 1 + accepted / rounds."""
         return 1 + sum(accepted for _, accepted in self.proposals) / len(self.proposals)
 
     @property
     def expected(self) -> float:
-        """`tau` as `expected_tokens` has it, each round with as many proposals as it had."""
+        """The `tau` expected of the rounds' numbers of proposals, by `expected_tokens`."""
         return sum(expected_tokens(self.alpha, proposed) for proposed, _ in self.proposals) / len(self.proposals)
 
     @property
     def acceptance(self) -> float:
-        """Accepted of all that were proposed, in per cent; 0 where nothing was."""
+        """Accepted tokens in per cent of those proposed; 0 where none was proposed."""
         proposed = sum(proposed for proposed, _ in self.proposals)
         return 100 * sum(accepted for _, accepted in self.proposals) / proposed if proposed else 0.0
 
 
 def rounds_of(proposals: Sequence[tuple[int, int]], overlaps: Sequence[float]) -> Rounds:
-    """Rounds with their alpha: from the probabilities where a decoder told them, else from what was accepted.
+    """Return rounds with their alpha: the mean of ``overlaps`` where a decoder traced them, else the share accepted.
 
-    The share accepted of the positions reached has the same mean, and a larger spread.
+    The share of accepted tokens at the positions reached has the same mean, and a larger variance.
     """
     reached = sum(min(accepted + 1, proposed) for proposed, accepted in proposals)
     if overlaps:
@@ -229,7 +232,7 @@ def rounds_of(proposals: Sequence[tuple[int, int]], overlaps: Sequence[float]) -
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    """Seconds of some passes over the same prompts: in all, and what was logged of each text, pass after pass."""
+    """Seconds of several passes over the same prompts: in total, and the log of each text, pass after pass."""
 
     total: float
     logs: Sequence[Log]
@@ -237,26 +240,26 @@ class Speed:
 
     @property
     def loop(self) -> float:
-        """Seconds without the reading of prompts."""
+        """Seconds in total, the reading of prompts excluded."""
         return self.total - sum(log.prompt_s for log in self.logs)
 
     @property
     def by_prompt(self) -> list[float]:
         """Seconds of all texts of each prompt."""
-        return [math.fsum(log.whole_s for log in self.logs[one :: self.prompts]) for one in range(self.prompts)]
+        return [math.fsum(log.whole_s for log in self.logs[prompt :: self.prompts]) for prompt in range(self.prompts)]
 
     def per_round(self, kind: str) -> float:
-        """Seconds in target or draft a round, where it is not the reading of the prompt."""
+        """Return the seconds a round of ``kind``, "target_s" or "draft_s", the reading of prompts excluded."""
         seconds = math.fsum(getattr(log, kind) for log in self.logs)
         return seconds / sum(log.steps for log in self.logs)
 
 
 def speed_figures(own: Speed, base: Speed, rounds: Rounds) -> Mapping[str, float]:
-    """The speed-up over plain decoding, prompt against same prompt, and what theory makes of it.
+    """Return the speed-up over plain decoding of the same prompts, and the speed-up expected in theory.
 
     With c the time to draft a token and v that to verify a round, in target steps: S = tau / (g c + v), Leviathan
-    et al., theorem 3.8, which has v = 1. Reading the prompt, which no technique speeds up, is in the speed-up, and
-    in neither side of the fraction.
+    et al., theorem 3.8, which has v = 1. Reading the prompt, which no technique speeds up, counts in the
+    speed-up, and in neither side of the fraction.
     """
     step = base.per_round("target_s")
     proposed = sum(count for count, _ in rounds.proposals) / len(rounds.proposals)

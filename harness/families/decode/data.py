@@ -1,7 +1,7 @@
-"""The texts of the contract ``decode``: Python's documentation and library, as numbers of characters, and prompts.
+"""The texts of the contract ``decode``: Python's documentation and library as numbers of characters, and prompts.
 
-The last tenth of each kind is held out: prompts and the loss of a model come from there, what it is trained on from
-the rest. The texts change with the release of Python, and so does their digest.
+The last tenth of each kind is held out, for prompts and the loss of a model; the models are trained on the rest. The
+texts change with the release of Python, and so does their digest.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ MODULES: Final = ("argparse", "ast", "calendar", "configparser", "csv", "datacla
 HELD_OUT: Final = 0.1
 
 _PIECES: Final = (16, 40)
-"""Fewest and most characters of what is repeated."""
+"""Fewest and most characters of a repeated piece."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Texts:
-    """Characters by their number in `ALPHABET`, int64, of what is trained on and what is held out, by category."""
+    """Texts as numbers of characters in `ALPHABET`, int64 ``(n,)`` by category, for training and held out."""
 
     train: Mapping[str, Tensor]
     held_out: Mapping[str, Tensor]
 
     @property
     def sha256(self) -> str:
-        """Of all characters, one byte each."""
+        """The SHA-256 of all characters, one byte each."""
         digest = hashlib.sha256()
         for part in (self.train, self.held_out):
             for name in sorted(part):
@@ -49,7 +49,7 @@ class Texts:
 
 
 def texts(cache: Path) -> Texts:
-    """The texts, from the cache or read now. Raises OSError where the folder cannot be written."""
+    """Return the texts, from the cache or read now. Raises OSError where the cache cannot be written."""
     facts: dict[str, Json] = {
         "libraries": releases("python"),
         "sources": sources_of(__name__),
@@ -58,23 +58,23 @@ def texts(cache: Path) -> Texts:
     def read() -> dict[str, Tensor]:
         return {"prose": encoded(documentation()), "code": encoded(_sources())}
 
-    found = load_or_make(cache, f"data-decode-{key_of(facts)}", read)
-    cut = {name: round((1 - HELD_OUT) * len(one)) for name, one in found.items()}
+    whole = load_or_make(cache, f"data-decode-{key_of(facts)}", read)
+    cut = {name: round((1 - HELD_OUT) * len(text)) for name, text in whole.items()}
     return Texts(
-        train={name: one[: cut[name]].long() for name, one in found.items()},
-        held_out={name: one[cut[name] :].long() for name, one in found.items()},
+        train={name: text[: cut[name]].long() for name, text in whole.items()},
+        held_out={name: text[cut[name] :].long() for name, text in whole.items()},
     )
 
 
 def repetitive(passage: Tensor, length: int, draw: torch.Generator) -> Tensor:
-    """``length`` characters: the beginning of a passage, again and again."""
+    """Return ``length`` characters: the beginning of a passage, repeated."""
     low, high = _PIECES
     piece = passage[: int(torch.randint(low, high + 1, (), generator=draw))]
     return piece.repeat(-(-length // len(piece)))[:length]
 
 
 def prompts(found: Texts, category: str, count: int, length: int, draw: torch.Generator) -> list[list[int]]:
-    """Prompts of ``length`` characters from held-out text, of one of `CATEGORIES` or, if ``mixed``, of each in turn."""
+    """Return prompts of ``length`` held-out characters, of one of `CATEGORIES` or, if ``mixed``, of each in turn."""
     wanted = CATEGORIES if category == MIXED else (category,)
     return [_prompt(found, wanted[number % len(wanted)], length, draw) for number in range(count)]
 
@@ -83,8 +83,8 @@ def _prompt(found: Texts, category: str, length: int, draw: torch.Generator) -> 
     text = found.held_out["code" if category == "code" else "prose"]
     begin = int(torch.randint(0, len(text) - max(length, _PIECES[1]), (), generator=draw))
     passage = text[begin : begin + max(length, _PIECES[1])]
-    one = repetitive(passage, length, draw) if category == "repetitive" else passage[:length]
-    tokens: list[int] = one.tolist()
+    prompt = repetitive(passage, length, draw) if category == "repetitive" else passage[:length]
+    tokens: list[int] = prompt.tolist()
     return tokens
 
 
@@ -94,7 +94,7 @@ def _sources() -> str:
 
 
 def written(tokens: Sequence[int]) -> str:
-    """The characters of numbers."""
+    """Return the text of these numbers of characters."""
     return "".join(ALPHABET[token] for token in tokens)
 
 

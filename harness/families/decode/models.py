@@ -1,7 +1,7 @@
-"""The text models of the contract ``decode``: small transformers on characters, trained whole and read token by token.
+"""The text models of the contract ``decode``: small transformers on characters.
 
-Characters are embedded together with hashes of the two and three that end there, which takes the place of most of what
-a model this small would need long training for.
+Characters are embedded together with hashes of the pairs and triples that end at them, which spares a model this small
+long training.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from harness.families.decode.settings import CONTEXT
 
 PAIRS: Final = 8192
 TRIPLES: Final = 16384
-"""Rows that hashes of two and of three characters lead to."""
+"""Rows of the embedding for hashes of two and of three characters."""
 
 _PAST: Final = 2
-"""Characters before a character that its embedding knows of."""
+"""Characters before a character that its embedding depends on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,22 +41,22 @@ class Shape:
 
     @property
     def head_width(self) -> int:
-        """Numbers of one head."""
+        """Width of one head."""
         return self.width // self.heads
 
     @property
     def queries(self) -> int:
-        """Numbers of all queries of a token."""
+        """Width of all heads of queries together."""
         return self.heads * self.head_width
 
     @property
     def groups(self) -> int:
-        """Heads of queries that share one of keys and values."""
+        """Heads of queries that share one head of keys and values."""
         return self.heads // self.kv_heads
 
 
 class Layer(nn.Module):
-    """Attention and a feed-forward network of four times the width, each behind a normalisation, without biases."""
+    """Attention and a feed-forward network of four times the width, each after a normalisation, without biases."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -67,14 +67,14 @@ class Layer(nn.Module):
         self.down = nn.Linear(4 * width, width, bias=False)
 
     def matrices(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The weights as a reading session multiplies by them."""
+        """Return the weights in the orientation in which a session multiplies by them."""
         return self.inputs.weight, self.outputs.weight.mT, self.up.weight, self.down.weight.mT
 
 
 class TextModel(nn.Module):
-    """A causal language model over characters; fulfils `harness.families.decode.contract.LanguageModel`.
+    """A causal language model over characters, a `harness.families.decode.contract.LanguageModel`.
 
-    Without layers it is a table of n-grams: an embedding, a normalisation and a linear layer.
+    A model without layers is a table of n-grams: an embedding, a normalisation and a linear layer.
     """
 
     def __init__(self, shape: Shape) -> None:
@@ -92,12 +92,12 @@ class TextModel(nn.Module):
 
     @property
     def vocabulary(self) -> int:
-        """How many characters there are."""
+        """The number of different characters."""
         return self.shape.vocabulary
 
     @property
     def extra_heads(self) -> int:
-        """How many Medusa heads there are."""
+        """The number of Medusa heads."""
         return self.shape.extra_heads
 
     @property
@@ -106,9 +106,10 @@ class TextModel(nn.Module):
         return self.shape.exit_layer > 0
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """From int64 characters ``(B, T)`` to logits ``(B, T, V)``, those of the exit, and of the heads (B, T, K, V).
+        """Return logits ``(B, T, V)``, those of the exit ``(B, T, V)`` and of the heads ``(B, T, K, V)``.
 
-        The exit's are None where there is none, and the heads', whose gradient ends before the layers, likewise.
+        ``tokens`` are int64 characters ``(B, T)``. The logits of an exit or of heads that the model lacks are None. No
+        gradient of the heads reaches the layers.
         """
         x = self.grams[gram_rows(tokens, self.vocabulary)].sum(-2) + self.places[: tokens.shape[1]]
         early = None
@@ -125,7 +126,7 @@ class TextModel(nn.Module):
         return x @ self.head.mT, early, extra
 
     def open(self) -> TextSession:
-        """A session that has read nothing."""
+        """Return a session that has read nothing."""
         return TextSession(self)
 
     def _attended(self, layer: Layer, x: Tensor) -> Tensor:
@@ -141,17 +142,17 @@ class TextModel(nn.Module):
 
 
 def normal(x: Tensor) -> Tensor:
-    """Each row at mean 0 and deviation 1: a layer norm without gain and bias, which the next matrix can hold."""
+    """Normalise each row to mean 0 and deviation 1, without the gain and bias that the next matrix can absorb."""
     return functional.layer_norm(x, x.shape[-1:])
 
 
 def active(x: Tensor) -> Tensor:
-    """The squared rectifier (So et al., arXiv:2109.08668)."""
+    """Return the squared ReLU of ``x`` (So et al., arXiv:2109.08668)."""
     return functional.relu(x).square()
 
 
 def gram_rows(tokens: Tensor, vocabulary: int) -> Tensor:
-    """Rows of the embedding for characters ``(..., T)``: itself, the pair and the triple it ends, ``(..., T, 3)``."""
+    """Return the rows of the embedding ``(..., T, 3)``: of each character, and of the pair and triple it ends."""
     before = functional.pad(tokens, (1, 0))[..., :-1]
     earlier = functional.pad(tokens, (2, 0))[..., :-2]
     pairs = before * vocabulary + tokens
@@ -163,14 +164,14 @@ def _buckets(pair: Tensor, triple: Tensor, vocabulary: int) -> tuple[Tensor, Ten
 
 
 def _gram_row(earlier: int, before: int, token: int, vocabulary: int) -> list[int]:
-    """`gram_rows` of one character."""
+    """Return the `gram_rows` of one character."""
     pair = before * vocabulary + token
     triple = earlier * vocabulary**2 + pair
     return [token, vocabulary + pair % PAIRS, vocabulary + PAIRS + triple % TRIPLES]
 
 
 def _extra_logits(x: Tensor, mix: Tensor, out: Tensor) -> Tensor:
-    """Medusa's heads on hidden states ``(..., d)``: x + silu(W x), then a linear layer; ``(..., K, V)``.
+    """Return the logits ``(..., K, V)`` of Medusa's heads: x + silu(W x) of states ``(..., d)``, then a linear layer.
 
     Cai et al., arXiv:2401.10774, section 2.1.
     """
@@ -179,19 +180,21 @@ def _extra_logits(x: Tensor, mix: Tensor, out: Tensor) -> Tensor:
 
 
 class TextSession:
-    """Fulfils `harness.families.decode.contract.DecodingSession`: a `TextModel` that reads as the text grows.
+    """A `harness.families.decode.contract.DecodingSession` of a `TextModel`.
 
-    Keys and values lie in one buffer a layer that is made once, so that a step copies nothing but its own.
+    Keys and values lie in one buffer that is allocated once, so that a step copies only its own.
     """
 
     def __init__(self, model: TextModel) -> None:
         shape = model.shape
         self._model = model
         self._shape = shape
-        self._weights = [one.matrices() for one in model.layers if isinstance(one, Layer)]
+        self._weights = [layer.matrices() for layer in model.layers if isinstance(layer, Layer)]
         cache = torch.empty(shape.layers, 1, 2 * shape.kv_heads, CONTEXT, shape.head_width, device=model.grams.device)
         self._cache = cache
-        self._keys_values = [(one, one[:, : shape.kv_heads], one[:, shape.kv_heads :]) for one in cache.unbind(0)]
+        self._keys_values = [
+            (layer, layer[:, : shape.kv_heads], layer[:, shape.kv_heads :]) for layer in cache.unbind(0)
+        ]
         self._causal = torch.full((CONTEXT, CONTEXT), -torch.inf, device=cache.device).triu_(1)
         self._tokens = [0] * _PAST
         self._hidden = cache.new_empty(0, shape.width)
@@ -200,17 +203,17 @@ class TextSession:
 
     @property
     def length(self) -> int:
-        """Tokens read."""
+        """The number of tokens read."""
         return len(self._tokens) - _PAST
 
     @property
     def bytes_per_token(self) -> int:
-        """Of keys and values in all layers, float32."""
+        """The bytes of a token's keys and values in all layers, float32."""
         shape = self._shape
         return 4 * shape.layers * 2 * shape.kv_heads * shape.head_width
 
     def read(self, tokens: Sequence[int], keep: int) -> Tensor:
-        """Through all layers at once; only the last ``keep`` meet the head."""
+        """Read tokens through all layers at once; only the last ``keep`` pass the head."""
         start, count = self.length, len(tokens)
         x = self._embedded(tokens)
         mask = self._causal[start : start + count, : start + count] if count > 1 else None
@@ -218,25 +221,25 @@ class TextSession:
         return self._hidden @ self._model.head.mT
 
     def rollback(self, length: int) -> None:
-        """The buffers stay as they are: what lies behind the end is overwritten by the next read."""
+        """Shorten the text; the buffers stay as they are, and the next read overwrites what lies past the end."""
         del self._tokens[length + _PAST :]
         self._waiting = []
         self._tree = []
 
     def read_tree(self, tokens: Sequence[int], parents: Sequence[int]) -> Tensor:
-        """Each node attends to what was read, to its ancestors and itself, at the place its depth gives it."""
+        """Read a tree: each node attends to the text, its ancestors and itself, at the position of its depth."""
         start, count, size = self.length, len(tokens), self.vocabulary
         lines: list[list[int]] = []
         rows: list[list[int]] = []
         past = self._tokens[-_PAST:]
         for node, (token, parent) in enumerate(zip(tokens, parents, strict=True)):
             lines.append([*(lines[parent] if parent >= 0 else []), node])
-            earlier, before = [*past, *(tokens[one] for one in lines[node][:-1])][-_PAST:]
+            earlier, before = [*past, *(tokens[ancestor] for ancestor in lines[node][:-1])][-_PAST:]
             rows.append(_gram_row(earlier, before, token, size))
         mask = torch.full((count, start + count), -torch.inf)
         mask[:, :start] = 0.0
         for node, line in enumerate(lines):
-            mask[node, [start + one for one in line]] = 0.0
+            mask[node, [start + ancestor for ancestor in line]] = 0.0
         places = [start + len(line) - 1 for line in lines]
         x = self._model.grams[torch.tensor(rows)].sum(1) + self._model.places[places]
         self._tree = list(tokens)
@@ -244,16 +247,16 @@ class TextSession:
         return self._hidden @ self._model.head.mT
 
     def keep(self, path: Sequence[int]) -> None:
-        """Move the path's keys and values together, in all layers at once."""
+        """Move the path's keys and values to the end of the text, in all layers at once."""
         start = self.length
         if list(path) != list(range(len(path))):
-            found = self._cache[:, :, :, [start + node for node in path]]
-            self._cache[:, :, :, start : start + len(path)] = found
+            kept = self._cache[:, :, :, [start + node for node in path]]
+            self._cache[:, :, :, start : start + len(path)] = kept
         self._tokens += [self._tree[node] for node in path]
         self._tree = []
 
     def heads(self, index: int) -> Tensor:
-        """Medusa's heads on a hidden state of the last read."""
+        """Return the logits of Medusa's heads on a hidden state of the last read."""
         model = self._model
         assert model.extra_mix is not None
         assert model.extra_out is not None
@@ -262,7 +265,7 @@ class TextSession:
         return torch.bmm(mixed.unsqueeze(1), model.extra_out).squeeze(1)
 
     def exit(self, token: int, *, logits: bool = True) -> Tensor:
-        """Keys and values of the first layers are those that `resolve` and later reads go on with."""
+        """Read a token through the layers below the exit, whose keys and values `resolve` and later reads use."""
         assert self._model.exit_head is not None
         start = self.length
         x = self._through(self._embedded([token]), 0, self._shape.exit_layer, start, None)
@@ -270,7 +273,7 @@ class TextSession:
         return (normal(x) @ self._model.exit_head.mT)[0] if logits else x[0, :0]
 
     def resolve(self) -> Tensor:
-        """The layers above the exit, for all that waits."""
+        """Pass all waiting tokens through the layers above the exit."""
         x = torch.cat(self._waiting)
         start = self.length - len(x)
         mask = self._causal[start : self.length, : self.length] if len(x) > 1 else None
@@ -280,11 +283,11 @@ class TextSession:
 
     @property
     def vocabulary(self) -> int:
-        """How many characters there are."""
+        """The number of different characters."""
         return self._shape.vocabulary
 
     def _embedded(self, tokens: Sequence[int]) -> Tensor:
-        """Embeddings ``(n, d)`` of tokens that follow those read, which now count them in."""
+        """Append tokens to those read and return their embeddings ``(n, d)``."""
         start, line, size = self.length, self._tokens, self.vocabulary
         if start + len(tokens) > CONTEXT:
             raise ValueError(f"{start + len(tokens)} tokens: the model reads at most {CONTEXT}")
@@ -295,7 +298,7 @@ class TextSession:
         return self._model.grams[torch.tensor(rows)].sum(1) + self._model.places[start : start + len(tokens)]
 
     def _through(self, x: Tensor, first: int, last: int, start: int, mask: Tensor | None) -> Tensor:
-        """Layers ``first`` to ``last`` on ``x`` ``(n, d)``, whose keys and values go to ``start`` of the cache."""
+        """Apply layers ``first`` to ``last`` to ``x`` ``(n, d)``; its keys and values go to ``start`` of the cache."""
         shape = self._shape
         count = len(x)
         end = start + count
@@ -306,7 +309,7 @@ class TextSession:
             cache, keys, values = self._keys_values[depth]
             mixed = functional.linear(normal(x), inputs).view(1, count, -1, shape.head_width).transpose(1, 2)
             cache[:, :, start:end] = mixed[:, shape.heads :]
-            # groups of queries that share keys and values are further queries of one head: nothing is repeated
+            # groups of queries that share keys and values are treated as further queries of one head, without copies
             queries = mixed[:, : shape.heads].reshape(1, shape.kv_heads, shape.groups * count, shape.head_width)
             found = functional.scaled_dot_product_attention(queries, keys[:, :, :end], values[:, :, :end], mask)
             found = found.reshape(shape.heads, count, shape.head_width).transpose(0, 1).reshape(count, shape.queries)

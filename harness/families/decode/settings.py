@@ -9,10 +9,10 @@ from harness.api import UsageError
 from harness.judge.settings import setting
 
 CONTEXT: Final = 256
-"""Tokens that the judge's models read at most."""
+"""The most tokens that the judge's models read."""
 
 CATEGORIES: Final = ("prose", "code", "repetitive")
-"""Kinds of prompt. A repetitive one is a piece of prose of one or two dozen characters, again and again."""
+"""Kinds of prompt. A repetitive one is a piece of prose of 16 to 40 characters, repeated."""
 
 MIXED: Final = "mixed"
 """The category that takes prompts of each kind in turn."""

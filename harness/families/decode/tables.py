@@ -16,12 +16,12 @@ VOCABULARY: Final = 5
 EXTRA_HEADS: Final = 3
 
 SHARPNESS: Final = 1.5
-"""Deviation of the logits: the text then has about one nat a token, so that long prefixes are not all rare."""
+"""Standard deviation of the logits, with about one nat a token, so that not all long prefixes are rare."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableModel:
-    """Fulfils `harness.families.decode.contract.LanguageModel`.
+    """A `harness.families.decode.contract.LanguageModel` of order 2, given by tables.
 
     ``logits`` ``(V, V, V)`` are for the token after the two that index them, ``exit_logits`` those of its early exit,
     and ``head_logits`` ``(K, V, V, V)`` those of its extra heads. Missing tokens before a text count as 0.
@@ -34,34 +34,33 @@ class TableModel:
 
     @property
     def vocabulary(self) -> int:
-        """How many tokens there are."""
+        """The number of different tokens."""
         return len(self.logits)
 
     @property
     def extra_heads(self) -> int:
-        """How many extra heads there are."""
+        """The number of extra heads."""
         return len(self.head_logits)
 
     @cached_property
     def rows(self) -> Sequence[Tensor]:
-        """The logits ``(1, V)`` after each two tokens: many short texts are drawn, and indexing would be half of it."""
+        """The logits ``(1, V)`` after each pair of tokens, split once: indexing takes half the time of a short text."""
         return self.logits.view(-1, 1, self.vocabulary).unbind(0)
 
     @cached_property
     def exit_rows(self) -> Sequence[Tensor]:
-        """Those of the exit, ``(V,)``."""
+        """The logits ``(V,)`` of the early exit after each pair of tokens."""
         return self.exit_logits.view(-1, self.vocabulary).unbind(0)
 
     def open(self) -> TableSession:
-        """A session that has read nothing."""
+        """Return a session that has read nothing."""
         return TableSession(self)
 
 
 class TableSession:
-    """Fulfils `harness.families.decode.contract.DecodingSession` by looking up.
+    """A `harness.families.decode.contract.DecodingSession` by table look-up, without a cache of keys and values.
 
-    There is no cache to fill, but tokens to remember. What is handed out is a copy: who reads logits may write into
-    them, as transformers does with a temperature.
+    Logits are returned as copies, because callers may write into them, as transformers does with a temperature.
     """
 
     bytes_per_token = 0
@@ -77,23 +76,23 @@ class TableSession:
 
     @property
     def length(self) -> int:
-        """Tokens read."""
+        """The number of tokens read."""
         return len(self._tokens)
 
     def read(self, tokens: Sequence[int], keep: int) -> Tensor:
-        """Append and look up."""
+        """Append the tokens and return the logits of the last ``keep``."""
         rows = [self._append(token) for token in tokens]
         self._last = rows[len(rows) - keep :]
         return self._looked_up()
 
     def rollback(self, length: int) -> None:
-        """Drop tokens; a tree that was read and not kept is dropped too."""
+        """Discard later tokens, a tree that was not kept, and what waits."""
         del self._tokens[length:]
         self._tree = []
         self._waiting = []
 
     def read_tree(self, tokens: Sequence[int], parents: Sequence[int]) -> Tensor:
-        """Look each node up after its own ancestors."""
+        """Return the logits of each node after its own ancestors."""
         before = self._tokens[-1] if self._tokens else 0
         rows = []
         for token, parent in zip(tokens, parents, strict=True):
@@ -107,18 +106,18 @@ class TableSession:
         self._tree = []
 
     def heads(self, index: int) -> Tensor:
-        """The extra heads' tables at a position of the last read."""
+        """Return the extra heads' logits at a position of the last read."""
         before, token = divmod(self._last[index], self._size)
         return self._model.head_logits[:, before, token].clone()
 
     def exit(self, token: int, *, logits: bool = True) -> Tensor:
-        """Append, look up the exit's table, remember the row for `resolve`."""
+        """Append the token, keep its row for `resolve`, and return the exit's logits."""
         row = self._append(token)
         self._waiting.append(row)
         return self._model.exit_rows[row].clone() if logits else self._model.exit_rows[row][:0]
 
     def resolve(self) -> Tensor:
-        """The model's own rows of all that waits."""
+        """Return the model's own logits of all waiting tokens."""
         self._last, self._waiting = self._waiting, []
         return self._looked_up()
 
@@ -126,17 +125,17 @@ class TableSession:
         rows = self._model.rows
         if len(self._last) == 1:
             return rows[self._last[0]].clone()
-        return torch.cat([rows[one] for one in self._last]) if self._last else rows[0][:0]
+        return torch.cat([rows[row] for row in self._last]) if self._last else rows[0][:0]
 
     def _append(self, token: int) -> int:
-        """The number of the row that the token leads to."""
+        """Append a token and return the number of its row."""
         before = self._tokens[-1] if self._tokens else 0
         self._tokens.append(token)
         return before * self._size + token
 
 
 def tables(draw: torch.Generator, *, apart: float) -> Models:
-    """A target, its exit and heads, and drafts whose logits differ from the target's by ``apart`` deviations."""
+    """Return a target with exit and heads, and drafts whose logits differ from the target's by ``apart`` deviations."""
 
     def random(*shape: int) -> Tensor:
         return torch.randn(*shape, VOCABULARY, VOCABULARY, VOCABULARY, generator=draw)
@@ -152,5 +151,5 @@ def tables(draw: torch.Generator, *, apart: float) -> Models:
 
 
 def probabilities(model: TableModel, sampling: Sampling) -> Tensor:
-    """The model's probabilities of the next token after each two, ``(V, V, V)`` in float64."""
+    """Return the probabilities of the next token after each pair of tokens, float64 ``(V, V, V)``."""
     return sampling.probabilities(model.logits).double()

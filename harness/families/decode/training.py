@@ -1,4 +1,4 @@
-"""Trains the text models of the contract ``decode``, once: the judge's target, its variants and its drafts."""
+"""Training of the text models of the contract ``decode``: the target, its variants and the drafts."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from harness.judge.texts import ALPHABET
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """How a model is trained: ``steps`` of ``batch`` windows, rates that rise for a tenth of them and then fall to 0.
+    """The training protocol of a model: ``steps`` of ``batch`` windows, with linear warm-up (a tenth) and decay to 0.
 
-    Matrices learn by Muon at ``matrix_lr``, all else by AdamW at ``lr``. A share of the windows is ``code``, another
-    is ``repetitive``. The losses of exit and extra heads weigh as stated.
+    Matrices are trained by Muon at ``matrix_lr``, all else by AdamW at ``lr``. ``code`` and ``repetitive`` are shares
+    of the windows; ``exit_weight`` and ``extra_weight`` are the weights of the losses of exit and extra heads.
     """
 
     steps: int
@@ -47,12 +47,12 @@ DRAFTS: Final = {
     "small": Shape(vocabulary=len(ALPHABET), width=64, layers=1),
 }
 KV_HEADS: Final = (4, 2, 1)
-"""Of the target's variants: as many as queries (MHA), half of them (GQA), one (MQA)."""
+"""Heads of keys and values of the target's variants: as many as queries (MHA), half as many (GQA), one (MQA)."""
 
 TARGET_TRAINING: Final = Training(steps=75)
 DRAFT_TRAINING: Final = Training(steps=120)
 UPTRAINING: Final = Training(steps=12, matrix_lr=0.01, lr=0.003, seed=1)
-"""Of a variant, after its keys and values were averaged from the target's (Ainslie et al., arXiv:2305.13245)."""
+"""Training of a variant, after its keys and values were averaged from the target's (arXiv:2305.13245)."""
 
 _WINDOWS: Final = 64
 """Held-out windows of each category that the loss of a model is measured on."""
@@ -60,7 +60,7 @@ _WINDOWS: Final = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """A model ready to read, its mean held-out loss in nats a character, and the digest of its numbers."""
+    """A trained model, its mean held-out loss in nats a character, and the SHA-256 of its parameters."""
 
     model: TextModel
     loss: float
@@ -68,9 +68,9 @@ class Trained:
 
 
 def target(kv_heads: int, cache: Path, found: Texts) -> Trained:
-    """The target with this many heads of keys and values, from the cache or trained now (half a minute).
+    """Return the target with this many heads of keys and values, from the cache or trained now (half a minute).
 
-    Raises UsageError for a number of heads that there is no target of.
+    Raises UsageError for a number of heads that is not in `KV_HEADS`.
     """
     if kv_heads not in KV_HEADS:
         raise UsageError(f"kv_heads {kv_heads!r}: expected {', '.join(map(str, KV_HEADS[:-1]))} or {KV_HEADS[-1]}")
@@ -82,7 +82,7 @@ def target(kv_heads: int, cache: Path, found: Texts) -> Trained:
 
 
 def draft(name: str, cache: Path, found: Texts) -> Trained:
-    """A draft by its name in `DRAFTS`, from the cache or trained now (seconds)."""
+    """Return a draft by its name in `DRAFTS`, from the cache or trained now (seconds)."""
     return _cached(name, DRAFTS[name], DRAFT_TRAINING, found, cache, None)
 
 
@@ -103,10 +103,10 @@ def _cached(name: str, shape: Shape, training: Training, found: Texts, cache: Pa
                 model.load_state_dict(averaged(parent.model, shape))
             fit(model, training, found)
             loss = held_out_loss(model, found)
-        return {"loss": torch.tensor(loss), **{f"model.{key}": one for key, one in model.state_dict().items()}}
+        return {"loss": torch.tensor(loss), **{f"model.{key}": value for key, value in model.state_dict().items()}}
 
     tensors = load_or_make(cache, f"decode-{name}-{key_of(facts)}", make)
-    state = {key.removeprefix("model."): one for key, one in tensors.items() if key.startswith("model.")}
+    state = {key.removeprefix("model."): value for key, value in tensors.items() if key.startswith("model.")}
     with torch.device("meta"):
         model = TextModel(shape)
     model.load_state_dict(state, assign=True)
@@ -115,7 +115,7 @@ def _cached(name: str, shape: Shape, training: Training, found: Texts, cache: Pa
 
 
 def averaged(model: TextModel, shape: Shape) -> Mapping[str, Tensor]:
-    """The parameters of a model with fewer heads of keys and values: each the mean of the heads it stands for."""
+    """Return the parameters of a model with fewer heads of keys and values, each the mean of those it replaces."""
     state = dict(model.state_dict())
     whole = model.shape
     for depth in range(shape.layers):
@@ -127,9 +127,12 @@ def averaged(model: TextModel, shape: Shape) -> Mapping[str, Tensor]:
 
 
 def fit(model: TextModel, training: Training, found: Texts) -> list[float]:
-    """Train on windows of the whole context; the loss of each step. Raises FloatingPointError if one is not finite."""
-    others = [one for name, one in model.named_parameters() if not name.startswith("layers.")]
-    layers = [[one for _, one in layer.named_parameters()] for layer in model.layers]
+    """Train on windows of the whole context and return the loss of each step, in nats.
+
+    Raises FloatingPointError at the first loss that is not finite.
+    """
+    others = [parameter for name, parameter in model.named_parameters() if not name.startswith("layers.")]
+    layers = [[matrix for _, matrix in layer.named_parameters()] for layer in model.layers]
     muon = Muon([list(alike) for alike in zip(*layers, strict=True)])
     adam = torch.optim.AdamW(others, lr=training.lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
     losses = []
@@ -149,10 +152,10 @@ def fit(model: TextModel, training: Training, found: Texts) -> list[float]:
 
 
 class Muon:
-    """Steps of equal length in all directions of a matrix: the momentum's singular values are all brought near 1.
+    """The optimiser Muon: steps along the momentum with all singular values brought near 1.
 
-    Jordan et al., https://kellerjordan.github.io/posts/muon. In float32, and matrices of the same shape at once, as
-    torch's own works in bfloat16 one by one, which takes a processor ten times as long.
+    Jordan et al., https://kellerjordan.github.io/posts/muon. Computes in float32, on all matrices of one shape at
+    once; torch's own computes in bfloat16, one by one, which takes a processor ten times as long.
     """
 
     MOMENTUM: Final = 0.95
@@ -161,21 +164,21 @@ class Muon:
 
     def __init__(self, alike: Sequence[Sequence[nn.Parameter]]) -> None:
         self._alike = alike
-        self._momenta = [torch.zeros(len(some), *some[0].shape) for some in alike]
+        self._momenta = [torch.zeros(len(matrices), *matrices[0].shape) for matrices in alike]
 
     def step(self, lr: float) -> None:
-        """By the gradients in place, with Nesterov's momentum; tall matrices take longer steps."""
-        for some, momentum in zip(self._alike, self._momenta, strict=True):
-            gradients = torch.stack([one.grad for one in some if one.grad is not None])
+        """Update the parameters from their gradients, with Nesterov's momentum; tall matrices take longer steps."""
+        for matrices, momentum in zip(self._alike, self._momenta, strict=True):
+            gradients = torch.stack([matrix.grad for matrix in matrices if matrix.grad is not None])
             momentum.lerp_(gradients, 1 - self.MOMENTUM)
             update = orthogonal(gradients.lerp(momentum, self.MOMENTUM), self.COEFFICIENTS, self.ITERATIONS)
             rows, columns = update.shape[1:]
-            for one, change in zip(some, update, strict=True):
-                one.data.add_(change, alpha=-lr * max(1.0, rows / columns) ** 0.5)
+            for matrix, change in zip(matrices, update, strict=True):
+                matrix.data.add_(change, alpha=-lr * max(1.0, rows / columns) ** 0.5)
 
 
 def orthogonal(matrices: Tensor, coefficients: tuple[float, float, float], iterations: int) -> Tensor:
-    """Matrices ``(n, r, c)`` with all singular values near 1, by Newton and Schulz's iteration of a quintic."""
+    """Bring all singular values of matrices ``(n, r, c)`` near 1, by a quintic Newton-Schulz iteration."""
     x: Tensor = matrices.mT if matrices.shape[1] > matrices.shape[2] else matrices
     x = x / x.flatten(1).norm(dim=1).clamp(min=1e-7)[:, None, None]
     first, third, fifth = coefficients
@@ -186,7 +189,7 @@ def orthogonal(matrices: Tensor, coefficients: tuple[float, float, float], itera
 
 
 def held_out_loss(model: TextModel, found: Texts) -> float:
-    """Mean cross-entropy in nats over the same held-out windows for every model, prose and code in equal parts."""
+    """Return the mean cross-entropy in nats over held-out windows, prose and code in equal parts."""
     totals = []
     with torch.inference_mode():
         for name in sorted(found.held_out):
@@ -198,13 +201,13 @@ def held_out_loss(model: TextModel, found: Texts) -> float:
 
 
 def _share(number: int, steps: int) -> float:
-    """Of the rates, at a step from 0: rising, then falling, on straight lines."""
+    """Return the share of the peak rate at a step (from 0): linear warm-up, then linear decay."""
     warm = max(1, steps // 10)
     return min((number + 1) / warm, (steps - number) / max(1, steps - warm))
 
 
 def _windows(training: Training, found: Texts) -> Iterator[Tensor]:
-    """Batches ``(batch, CONTEXT + 1)`` of characters, from a generator of their own."""
+    """Yield batches ``(batch, CONTEXT + 1)`` of characters, drawn from a separate generator."""
     draw = generator(training.seed, "decode windows")
     for _ in range(training.steps):
         kinds = torch.rand(training.batch, generator=draw).tolist()
@@ -219,15 +222,15 @@ def _window(kind: float, training: Training, found: Texts, draw: torch.Generator
 
 
 def _loss(model: TextModel, windows: Tensor, training: Training) -> Tensor:
-    """Cross-entropy of what follows; of the exit and of the heads, which look further ahead, added at their weights."""
+    """Return the cross-entropy of the next token, plus the weighted losses of the exit and of the heads."""
     tokens, targets = windows[:, :-1], windows[:, 1:]
     logits, early, extra = model(tokens)
     loss: Tensor = functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
     if early is not None:
         loss = loss + training.exit_weight * functional.cross_entropy(early.flatten(0, 1), targets.flatten())
     if extra is not None:
-        for ahead, one in enumerate(extra.unbind(2), start=1):
-            further = functional.cross_entropy(one[:, :-ahead].flatten(0, 1), targets[:, ahead:].flatten())
+        for ahead, head in enumerate(extra.unbind(2), start=1):
+            further = functional.cross_entropy(head[:, :-ahead].flatten(0, 1), targets[:, ahead:].flatten())
             loss = loss + training.extra_weight * further
     return loss
 

@@ -1,4 +1,4 @@
-"""Continue texts of characters with a trained transformer: the workload of the contract ``decode``."""
+"""The workload of the contract ``decode``: texts of characters continued by a trained transformer."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ GREEDY_TOKENS: Final = 32
 GREEDY_PROMPTS: Final = 3
 
 GREEDY_TABLES: Final = 20
-"""Texts on which the same is done with each of the gate's small models."""
+"""Texts on which greedy text is compared with each of the gate's small models."""
 
 SLOW: Final = 10
-"""By how much fewer texts the gate draws of a technique that is slow by itself."""
+"""Factor by which the gate draws fewer texts of a technique that declares itself slow."""
 
 REPEATED: Final = 8
-"""Characters in a row that make a repetition where they occurred before."""
+"""Length in characters of a run that counts as a repetition where it occurred before."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """What a case works on; ``reference`` is the target with all heads of keys and values, which judges every text."""
+    """The models and prompts of a case; ``reference``, the target with all heads, scores the texts."""
 
     settings: Settings
     models: Models
@@ -49,10 +49,10 @@ class Problem:
 
 
 class DecodeText:
-    """Fulfils `harness.api.Workload`. The seed draws the prompts, the texts and the gate's models and draws."""
+    """A `harness.api.Workload` whose seed determines prompts, texts, and the gate's models and draws."""
 
     def check_settings(self, settings: Mapping[str, Json]) -> None:
-        """Raise UsageError for values that make no sense."""
+        """Raise UsageError for settings that are unknown or out of range."""
         read_settings(Settings, settings)
 
     def prepare(self, context: CaseContext) -> None:
@@ -64,7 +64,7 @@ class DecodeText:
             decode_training.draft(name, context.cache, found)
 
     def evaluate(self, technique: DecodeTechnique, context: CaseContext) -> Outcome:
-        """Decode every prompt, look at the rounds and at the texts. Raises Incorrect where the gate does."""
+        """Run the gate, decode every prompt, and measure rounds and texts. Raises Incorrect where the gate fails."""
         with context.phase("load"):
             problem = self.problem(technique, context)
         with context.phase("check"):
@@ -90,37 +90,40 @@ class DecodeText:
         return Outcome(metrics=metrics, notes=(*notes, f"target: SHA-256 {problem.target.sha256[:16]}"))
 
     def open(self, technique: DecodeTechnique, context: CaseContext) -> OpenCase:
-        """Decode a few prompts, a new text every time; beside it plain decoding of the same prompts."""
+        """Prepare the decoding of a few prompts, with new draws in each call, and plain decoding as a baseline."""
         problem = self.problem(technique, context)
         settings = problem.settings
         watch, base = Watch(problem.models), Watch(problem.models)
         with context.phase("init"), torch.inference_mode():
             decode = technique.open(watch.models, sampling_of(settings))
-        some = problem.prompts[: settings.timed_prompts]
-        own = _Passes(decode, watch, some, settings.timed_tokens)
-        other = _Passes(plain(base.models.target, sampling_of(settings)), base, some, settings.timed_tokens)
+        timed = problem.prompts[: settings.timed_prompts]
+        own = _Passes(decode, watch, timed, settings.timed_tokens)
+        baseline = _Passes(plain(base.models.target, sampling_of(settings)), base, timed, settings.timed_tokens)
 
         def figures(seconds: Mapping[str, Sequence[float]]) -> Mapping[str, float]:
-            """Of the rounds that were measured, put together: what came before them was warming up."""
+            """Return the figures of all measured rounds together, warm-up excluded."""
             count = len(seconds["infer"])
             rounds = rounds_of(own.proposals(count), own.overlaps(count))
-            return speed_figures(own.pace(seconds["infer"]), other.pace(seconds["plain"]), rounds)
+            return speed_figures(own.pace(seconds["infer"]), baseline.pace(seconds["plain"]), rounds)
 
-        samples = len(some) * settings.timed_tokens
+        samples = len(timed) * settings.timed_tokens
         return OpenCase(
             phases={"infer": Phase(run=own, samples=samples)},
-            probes={"plain": Phase(run=other, samples=samples)},
+            probes={"plain": Phase(run=baseline, samples=samples)},
             figures=figures,
         )
 
     def check(self, technique: DecodeTechnique, context: CaseContext) -> None:
-        """The exactness gate."""
+        """Run the exactness gate. Raises Incorrect where it fails."""
         gate(technique, self.problem(technique, context), context.seed)
 
     def problem(self, technique: DecodeTechnique, context: CaseContext) -> Problem:
-        """Models and prompts of a case. Raises UsageError for settings that make no sense."""
+        """Return the models and prompts of a case.
+
+        Raises UsageError for invalid settings, NotApplicable on a device other than the CPU.
+        """
         if context.device != "cpu":
-            raise NotApplicable("texts are read one character at a time, for which a processor is the faster device")
+            raise NotApplicable("texts are read one character at a time, for which the CPU is the faster device")
         settings = read_settings(Settings, context.settings)
         found = texts(context.cache)
         reference = decode_training.target(decode_training.TARGET.kv_heads, context.cache, found)
@@ -138,15 +141,15 @@ def sampling_of(settings: Settings) -> Sampling:
 
 
 def gate(technique: DecodeTechnique, problem: Problem, seed: int) -> tuple[Verdict, list[str]]:
-    """Hold a technique to what it claims: greedy text is plain decoding's, sampled text is distributed as the target's.
+    """Check that greedy text is plain decoding's and sampled text has the target's distribution; return notes too.
 
-    Raises Incorrect. One that says itself that its samples are not the target's is only measured, and a note says so.
+    Raises Incorrect where a claim fails. A technique that is not ``exact`` is only measured, and a note says so.
     """
     sampling = sampling_of(problem.settings)
     with torch.inference_mode():
-        some = problem.prompts[:GREEDY_PROMPTS]
+        checked = problem.prompts[:GREEDY_PROMPTS]
         count = min(GREEDY_TOKENS, problem.settings.tokens)
-        notes = [require_greedy(technique, problem.models, some, count)]
+        notes = [require_greedy(technique, problem.models, checked, count)]
         fewer = SLOW if technique.slow else 1
         require_greedy_on_tables(technique, prompts=GREEDY_TABLES // fewer, count=GREEDY_TOKENS, seed=seed)
         draws = max(1, problem.settings.draws // fewer)
@@ -165,42 +168,42 @@ def gate(technique: DecodeTechnique, problem: Problem, seed: int) -> tuple[Verdi
 
 @dataclass(frozen=True, kw_only=True)
 class Pass:
-    """One decoding of some prompts: texts, what was logged of each, and the traces, not yet evaluated."""
+    """One decoding of several prompts: the texts, their logs, and their traces, not yet evaluated."""
 
     texts: Sequence[list[int]]
     logs: Sequence[Log]
     traces: Sequence[Trace]
 
     def rounds(self, problem: Problem) -> Rounds:
-        """The rounds of all texts."""
+        """Return the rounds of all texts."""
         proposals = [
-            one
+            proposal
             for prompt, text, log in zip(problem.prompts, self.texts, self.logs, strict=False)
-            for one in log.proposals(len(prompt) + len(text))
+            for proposal in log.proposals(len(prompt) + len(text))
         ]
         return rounds_of(proposals, [value for trace in self.traces for value in trace.overlaps()])
 
 
-def one_pass(decode: Decoder, start: Callable[[], Log], some: Sequence[Sequence[int]], count: int, seed: int) -> Pass:
-    """Decode prompts one after the other, each from a generator of its own that the seed settles."""
-    logs, traces, found = [], [], []
-    for number, prompt in enumerate(some):
+def one_pass(decode: Decoder, start: Callable[[], Log], given: Sequence[Sequence[int]], count: int, seed: int) -> Pass:
+    """Decode prompts one after the other, each with a generator of its own, seeded from ``seed`` and its number."""
+    logs, traces, decoded = [], [], []
+    for number, prompt in enumerate(given):
         draw = torch.Generator().manual_seed(1000 * seed + number)
         logs.append(start())
         traces.append(Trace())
         began = time.perf_counter()
-        found.append(decode(prompt, count, draw, traces[-1]))
+        decoded.append(decode(prompt, count, draw, traces[-1]))
         logs[-1].whole_s = time.perf_counter() - began
-    return Pass(texts=found, logs=logs, traces=traces)
+    return Pass(texts=decoded, logs=logs, traces=traces)
 
 
 class _Passes:
-    """What is timed: a pass over the same prompts with new draws in each call. Remembers them all."""
+    """A timed callable: each call is a pass over the same prompts with new draws, and is recorded."""
 
-    def __init__(self, decode: Decoder, watch: Watch, some: Sequence[Sequence[int]], count: int) -> None:
+    def __init__(self, decode: Decoder, watch: Watch, given: Sequence[Sequence[int]], count: int) -> None:
         self._decode = decode
         self._watch = watch
-        self._prompts = some
+        self._prompts = given
         self._count = count
         self._passes: list[Pass] = []
 
@@ -211,21 +214,26 @@ class _Passes:
             )
 
     def proposals(self, last: int) -> list[tuple[int, int]]:
-        """Of the rounds of the ``last`` passes."""
+        """Return proposed and accepted tokens of each round of the ``last`` passes."""
         length = len(self._prompts[0]) + self._count
-        return [one for single in self._passes[-last:] for log in single.logs for one in log.proposals(length)]
+        return [
+            proposal for recorded in self._passes[-last:] for log in recorded.logs for proposal in log.proposals(length)
+        ]
 
     def overlaps(self, last: int) -> list[float]:
-        return [value for single in self._passes[-last:] for trace in single.traces for value in trace.overlaps()]
+        """Return the chances of acceptance that were traced in the ``last`` passes."""
+        return [chance for recorded in self._passes[-last:] for trace in recorded.traces for chance in trace.overlaps()]
 
     def pace(self, seconds: Sequence[float]) -> Speed:
-        """Of as many of the last passes as there are times."""
+        """Return the pace of the last passes, as many as there are ``seconds``."""
         last = self._passes[-len(seconds) :]
-        return Speed(total=sum(seconds), logs=[log for one in last for log in one.logs], prompts=len(self._prompts))
+        return Speed(
+            total=sum(seconds), logs=[log for recorded in last for log in recorded.logs], prompts=len(self._prompts)
+        )
 
 
 def text_loss(problem: Problem, found: Sequence[Sequence[int]]) -> float:
-    """Mean surprise in nats of the reference model at the characters of the texts, at temperature 1."""
+    """Return the reference model's mean cross-entropy in nats on the texts, at temperature 1."""
     model = problem.reference.model
     with torch.inference_mode():
         whole = torch.tensor([[*prompt, *text] for prompt, text in zip(problem.prompts, found, strict=False)])
@@ -235,7 +243,7 @@ def text_loss(problem: Problem, found: Sequence[Sequence[int]]) -> float:
 
 
 def repetition(given: Sequence[Sequence[int]], found: Sequence[Sequence[int]]) -> float:
-    """Share, in per cent, of the characters that end a run of `REPEATED` that stood in the same text before."""
+    """Return the share, in per cent, of characters that end a run of `REPEATED` seen before in the same text."""
     again = total = 0
     for prompt, text in zip(given, found, strict=False):
         whole = [*prompt, *text]

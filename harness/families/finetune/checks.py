@@ -18,17 +18,17 @@ Values = Sequence[tuple[str, nn.Parameter, Tensor]]
 
 
 def require_start(base: Tensor, adapted: Tensor) -> None:
-    """The adapted model computes what the base model did."""
+    """Raise Incorrect where the adapted model's logits differ from the base model's before the first step."""
     _require_close(base, adapted, "the adapted model differs from the base model before the first step")
 
 
 def require_merge(adapted: Tensor, merged: Tensor) -> None:
-    """The merged model computes what the adapted model did."""
+    """Raise Incorrect where the merged model's logits differ from the adapted model's."""
     _require_close(adapted, merged, "the merged model differs from the adapted one")
 
 
 def require_head(model: nn.Module, head: Values) -> None:
-    """The head's parameters are still the model's, train, and have the values that the judge gave them."""
+    """Raise Incorrect unless the head's parameters are part of the model, trainable and unchanged."""
     present = {id(parameter) for parameter in model.parameters()}
     for name, parameter, before in head:
         if id(parameter) not in present:
@@ -41,19 +41,21 @@ def require_head(model: nn.Module, head: Values) -> None:
 
 
 def frozen(model: nn.Module) -> Values:
-    """The parameters that are not to train, with their values."""
-    return snapshot({name: one for name, one in model.named_parameters() if not one.requires_grad})
+    """Return the parameters that do not require a gradient, with copies of their values."""
+    return snapshot({name: parameter for name, parameter in model.named_parameters() if not parameter.requires_grad})
 
 
 def snapshot(parameters: Mapping[str, nn.Parameter]) -> Values:
-    """Parameters with copies of their values."""
+    """Return parameters with copies of their values."""
     return [(name, parameter, parameter.detach().clone()) for name, parameter in parameters.items()]
 
 
 def require_unchanged(values: Values, steps: int) -> None:
-    """Frozen parameters have the bits they had."""
+    """Raise Incorrect where a frozen parameter has changed in ``steps`` training steps."""
     changed = [
-        (name, (one - before).abs().max().item()) for name, one, before in values if not torch.equal(one, before)
+        (name, (parameter - before).abs().max().item())
+        for name, parameter, before in values
+        if not torch.equal(parameter, before)
     ]
     if changed:
         name, change = changed[0]

@@ -1,7 +1,7 @@
 """The contract ``finetune``: from a pretrained model to an adapted one.
 
 The judge owns the base model, the data, the optimiser, the schedule and the head of the task; a technique says
-which other parameters train, in which groups, what changes in the forward pass, and how it merges back.
+which other parameters train, in which groups, what changes in the forward pass, and how the adapted model is merged.
 """
 
 from __future__ import annotations
@@ -18,46 +18,78 @@ from harness.judge.training import Batch
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneTask:
-    """What a technique may know of the task. It never sees validation or test data.
+    """What a technique may know of the task; validation and test data are withheld.
 
-    ``linears`` are the dotted names of the ``nn.Linear`` modules of the backbone that may be adapted, ``norms``
-    those of its normalisation layers, ``blocks`` those of the sub-layers whose output (a tensor of shape
-    ``(..., width)``) an adapter may follow. ``head`` names the modules of the task head: the judge sets
-    ``requires_grad`` on them before ``adapt`` and trains them at a fixed rate of its own; leave them alone.
-    ``feedforward`` are the names, among ``linears``, of the position-wise feed-forward linears that IA3 scales.
-    ``calibration()`` iterates over training batches, the same for every technique; each is ``Batch``.
-    ``forward(model, batch)`` gives logits of shape ``(batch, classes)``; ``loss(model, batch)`` the mean
-    cross-entropy. ``generator`` (CPU) is seeded from the case: draw from it and nothing else.
+    Modules are given by their dotted names, for ``model.get_submodule`` and ``model.set_submodule``. A ``Batch`` is a
+    mapping from names to tensors: the model's inputs ``(batch, ...)`` and ``labels``, int64 ``(batch,)``.
     """
 
     linears: Sequence[str]
+    """The ``nn.Linear`` modules of the backbone that may be adapted."""
+
     norms: Sequence[str]
+    """The normalisation layers of the backbone; empty where the model has none."""
+
     blocks: Sequence[str]
+    """The sub-layers after whose output, a tensor ``(..., width)``, an adapter may be inserted."""
+
     head: Sequence[str]
+    """The modules of the task's head.
+
+    The judge sets ``requires_grad`` on their parameters before `FinetuneTechnique.adapt` and trains them at a rate of
+    its own. A technique must neither change, freeze nor remove them.
+    """
+
     feedforward: Sequence[str]
+    """The position-wise feed-forward modules among ``linears``, whose inputs IA3 scales."""
+
     classes: int
+    """Number of classes."""
+
     calibration: Callable[[], Iterator[Batch]]
+    """Return an iterator over training batches, the same ones in every call and for every technique."""
+
     forward: Callable[[nn.Module, Batch], Tensor]
+    """Return the logits ``(batch, classes)`` of a model for a batch."""
+
     loss: Callable[[nn.Module, Batch], Tensor]
+    """Return the mean cross-entropy of a model for a batch in nats, a scalar to differentiate."""
+
     generator: torch.Generator
+    """A generator on the CPU, seeded from the case: the only source of randomness that a technique may draw from."""
 
 
 @runtime_checkable
 class FinetuneTechnique(Protocol):
-    """What a technique of this contract builds."""
+    """A method of parameter-efficient or full fine-tuning.
+
+    The gate adapts the model, takes three training steps and merges. It raises `harness.api.Incorrect` where an
+    invariant below is broken; logits are equal where they differ by at most 1e-4 of the largest.
+    """
 
     exact_at_start: bool
-    """Whether the adapted model computes the base model's function before the first step."""
+    """Whether the adapted model computes the base model's function before the first step; the gate compares logits."""
 
     def adapt(self, model: nn.Module, task: FinetuneTask) -> nn.Module:
-        """Adapt the model (in place or wrapped) and return it.
+        """Adapt the model, in place or wrapped, and return it.
 
-        The model arrives with ``requires_grad`` false on everything but the head. Set it on what trains. Raise
-        `harness.api.NotApplicable` where the model has nothing to act on (no norm layers, odd sizes).
+        The model arrives on the case's device with ``requires_grad`` false on everything but the head; set
+        ``requires_grad`` on every other parameter that is to train. The gate requires that the head's parameters stay
+        part of the model, trainable and unchanged, and that parameters left frozen keep their bits while training.
+        Raises `harness.api.NotApplicable` where the model has nothing to act on (no normalisation layers, odd sizes).
         """
 
     def parameter_groups(self, model: nn.Module, lr: float) -> list[dict[str, Any]]:
-        """Optimiser groups (``params``, ``lr`` and other AdamW options) of all that trains, the head excepted."""
+        """Return AdamW's parameter groups for everything that trains, the head excepted.
+
+        ``lr`` is the peak learning rate of the case. A group is a dictionary with ``params``, ``lr`` and, if wanted,
+        other options of ``torch.optim.AdamW``; ``weight_decay`` is the case's where a group states none. The gate
+        requires that the groups list each trainable parameter of ``model`` outside the head exactly once, and no other
+        tensor.
+        """
 
     def merge(self, model: nn.Module) -> nn.Module:
-        """Return the adapted model in the form it would be served in: adapters folded into weights where possible."""
+        """Return the trained model in the form in which it is served, adapters folded into the weights where possible.
+
+        May change the model in place. The gate requires the logits of the adapted model in evaluation mode.
+        """

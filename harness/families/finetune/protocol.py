@@ -39,7 +39,7 @@ TEST_BATCH: Final = 128
 
 @dataclass(frozen=True, kw_only=True)
 class Images:
-    """Inputs of the model by name, ``(n, ...)``, and int64 ``labels`` ``(n,)``, on the case's device."""
+    """Images: inputs of the model by name, ``(n, ...)``, and int64 ``labels`` ``(n,)``, on the case's device."""
 
     inputs: Mapping[str, Tensor]
     labels: Tensor
@@ -48,22 +48,22 @@ class Images:
         return len(self.labels)
 
     def at(self, indices: Tensor) -> Images:
-        """The images at these indices; of a matrix of indices, batch by batch."""
+        """Return the images at ``indices``; a matrix of indices adds an axis of batches in front."""
         return Images(inputs={name: value[indices] for name, value in self.inputs.items()}, labels=self.labels[indices])
 
     def batches(self) -> Iterator[Batch]:
-        """The entries of the first axis, one after the other."""
+        """Yield the entries of the first axis as batches."""
         for index in range(len(self)):
             yield {**{name: value[index] for name, value in self.inputs.items()}, "labels": self.labels[index]}
 
     def batch(self) -> Batch:
-        """All in one."""
+        """Return all images as one batch."""
         return {**self.inputs, "labels": self.labels}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """What a technique is handed in a case, and what it is not: the images for validation and test."""
+    """The model, task and data of a case; images for validation and test are withheld from the technique."""
 
     model: nn.Module
     head: Mapping[str, nn.Parameter]
@@ -84,14 +84,14 @@ class Adapted:
 
 
 class DigitsWorkload(Architecture):
-    """The protocol, for one architecture; fulfils `harness.api.Workload`.
+    """A `harness.api.Workload`: the protocol for one architecture.
 
-    The seed settles the split, the head's start and the order of batches, for every technique alike: each is drawn
+    The seed determines the split, the head's start and the order of batches, for every technique alike: each is drawn
     from a generator of its own. The base model is the same for all seeds.
     """
 
     def check_settings(self, settings: Mapping[str, Json]) -> None:
-        """Raise UsageError for values that make no sense."""
+        """Raise UsageError for settings that are unknown or out of range."""
         read_settings(Settings, settings)
 
     def prepare(self, context: CaseContext) -> None:
@@ -99,7 +99,7 @@ class DigitsWorkload(Architecture):
         base(self, context.cache)
 
     def evaluate(self, technique: FinetuneTechnique, context: CaseContext) -> Outcome:
-        """Adapt, train, test. Raises FloatingPointError at the first loss that is not finite."""
+        """Adapt, train and test. Raises FloatingPointError at the first loss that is not finite."""
         with global_seed(context.seed, context.device):
             problem, adapted = self._adapt(technique, context)
             with context.phase("train"):
@@ -119,10 +119,10 @@ class DigitsWorkload(Architecture):
         )
 
     def open(self, technique: FinetuneTechnique, context: CaseContext) -> OpenCase:
-        """A training step and an inference batch, both on the same ``batch_size`` images.
+        """Prepare a training step and an inference batch, both on the same ``batch_size`` images.
 
-        Inference is that of the merged model. It is made at the first call of ``infer``: in place if ``train`` has
-        been let go of by then, else from a copy, as both may be called in turns.
+        Inference uses the merged model. The first call of ``infer`` merges: in place if ``train`` has been released by
+        then, else in a copy, as both may be called in turns.
         """
         with global_seed(context.seed, context.device):
             problem, adapted = self._adapt(technique, context)
@@ -143,7 +143,7 @@ class DigitsWorkload(Architecture):
         return OpenCase(phases={"train": Phase(run=train, samples=samples), "infer": Phase(run=infer, samples=samples)})
 
     def check(self, technique: FinetuneTechnique, context: CaseContext) -> None:
-        """Adapt, take a few steps, merge; raise `harness.api.Incorrect` at the first broken invariant."""
+        """Adapt, take a few steps and merge. Raises `harness.api.Incorrect` at the first broken invariant."""
         with global_seed(context.seed, context.device):
             problem = self._problem(context)
             batch = problem.train.at(problem.order[0]).batch()
@@ -156,9 +156,9 @@ class DigitsWorkload(Architecture):
             optimizer = _optimizer(technique, model, problem)
             frozen = checks.frozen(model)
             model.train()
-            for one in problem.train.at(problem.order[:CHECKED_STEPS]).batches():
+            for images in problem.train.at(problem.order[:CHECKED_STEPS]).batches():
                 training.step(
-                    model, optimizer, one, loss=problem.task.loss, max_grad_norm=problem.settings.max_grad_norm
+                    model, optimizer, images, loss=problem.task.loss, max_grad_norm=problem.settings.max_grad_norm
                 )
             checks.require_unchanged(frozen, min(CHECKED_STEPS, len(problem.order)))
             trained = self._logits(model, batch)
@@ -173,10 +173,10 @@ class DigitsWorkload(Architecture):
 
     def _problem(self, context: CaseContext) -> Problem:
         settings = read_settings(Settings, context.settings)
-        found = base(self, context.cache)
-        digits = found.digits.select(LOWEST, HIGHEST)
+        pretrained = base(self, context.cache)
+        digits = pretrained.digits.select(LOWEST, HIGHEST)
         model = self.build(CLASSES)
-        model.load_state_dict(found.state)
+        model.load_state_dict(pretrained.state)
         self._renew_head(model, generator(context.seed, "head"))
         images = Images(
             inputs={name: value.to(context.device) for name, value in self.inputs(scaled(digits.pixels)).items()},
@@ -192,7 +192,7 @@ class DigitsWorkload(Architecture):
         model.to(context.device)
         return Problem(
             model=model,
-            head={name: one for name, one in model.named_parameters() if one.requires_grad},
+            head={name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad},
             task=self._task(model, train, settings, context),
             settings=settings,
             train=train,
@@ -207,7 +207,7 @@ class DigitsWorkload(Architecture):
         )
 
     def _renew_head(self, model: nn.Module, draw: torch.Generator) -> None:
-        """Freeze the backbone and give the task a head of its own, small and random."""
+        """Freeze the backbone and initialise a new head with small random weights."""
         model.requires_grad_(False)
         for name in self.anatomy(model).head:
             for parameter in model.get_submodule(name).parameters():
@@ -241,7 +241,7 @@ class DigitsWorkload(Architecture):
             return self.forward(model, batch)
 
     def _quality(self, model: nn.Module, problem: Problem) -> dict[str, float]:
-        """Losses and accuracies of train, validation and test images, in batches that stay in the cache."""
+        """Return losses and accuracies on train, validation and test images, in batches that fit into the cache."""
         parts = {"train": problem.train, "val": problem.validation, "test": problem.test}
         inputs = {name: torch.cat([part.inputs[name] for part in parts.values()]) for name in problem.train.inputs}
         sizes = [len(part) for part in parts.values()]
@@ -252,13 +252,13 @@ class DigitsWorkload(Architecture):
             ]
         ).split_with_sizes(sizes)
         targets = {name: part.labels for name, part in parts.items()}
-        found = quality(dict(zip(parts, logits, strict=True)), targets, functional.cross_entropy)
-        del found["train_loss"]  # the curve over training says more
-        return found
+        measured = quality(dict(zip(parts, logits, strict=True)), targets, functional.cross_entropy)
+        del measured["train_loss"]  # the series of training losses says more
+        return measured
 
 
 class _Serving:
-    """A forward pass of the merged model."""
+    """A timed forward pass of the merged model, which the first call merges."""
 
     def __init__(
         self, technique: FinetuneTechnique, train: RepeatedStep[Batch], forward: Callable[[nn.Module], Tensor]
@@ -284,7 +284,7 @@ class _Serving:
 
 
 def _optimizer(technique: FinetuneTechnique, model: nn.Module, problem: Problem) -> torch.optim.Optimizer:
-    """Of the head and of the technique's groups; raises Incorrect where these are not just what trains."""
+    """Return the optimiser of head and technique. Raises Incorrect where the groups are not just what trains."""
     settings = problem.settings
     groups = [{**group, "params": list(group["params"])} for group in technique.parameter_groups(model, settings.lr)]
     require_groups(model, list(problem.head.values()), groups)
@@ -293,7 +293,7 @@ def _optimizer(technique: FinetuneTechnique, model: nn.Module, problem: Problem)
 
 
 def _size(model: nn.Module, head: Iterable[nn.Parameter]) -> dict[str, float]:
-    """Parameters, each counted once, and the bytes of those that train."""
+    """Return the numbers of parameters, each counted once, and the bytes of the trainable ones."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     count = sum(parameter.numel() for parameter in trained)
     return {
@@ -306,7 +306,7 @@ def _size(model: nn.Module, head: Iterable[nn.Parameter]) -> dict[str, float]:
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, for a while."""
+    """Keep the model in evaluation mode within the context."""
     before = model.training
     model.eval()
     try:

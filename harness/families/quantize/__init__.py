@@ -60,7 +60,7 @@ _METRICS: Final = (
     lower("weight_error", "", "root mean square error on N(0, 1)"),
     lower("weight_error_laplace", "", "the same on Laplace weights of variance 1"),
     lower("weight_error_t4", "", "the same on weights of Student's t with 4 degrees of freedom, of variance 1"),
-    lower("weight_error_outliers", "", "the same on normal weights, one in 1000 20 times as large, of variance 1"),
+    lower("weight_error_outliers", "", "the same on normal weights with 1 in 1000 20 times as large, of variance 1"),
     lower("weight_error_trained", "", "error of a trained model's weights, relative to their norm"),
     lower("bits_stored", "bit", "bits a weight takes in a file, scales included"),
     lower("bits_live", "bit", "bits a weight takes in memory while in use"),

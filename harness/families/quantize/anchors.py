@@ -1,4 +1,4 @@
-"""The error that a codebook makes on normal weights, by integration: what a measurement must reproduce."""
+"""The error of a codebook on normal weights by numerical integration, as a reference for the measured error."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import Tensor
 from harness.families.quantize.schemes import ROW, Scheme
 
 POINTS: Final = 4000
-"""Of the quadrature over a block's largest absolute value; twice as many move no digit that is told."""
+"""Points of the quadrature over a block's largest absolute value; twice as many change no digit that is shown."""
 
 
 def anchor(scheme: Scheme) -> float | None:
-    """The root mean square error of a codebook scheme on N(0, 1); None where no closed form is known."""
+    """Return the root mean square error of a codebook scheme on N(0, 1), or None where no closed form is known."""
     if scheme.kind != "codebook" or scheme.block == ROW or scheme.double:
         return None
     return _codebook_error(scheme.levels, scheme.block)
@@ -24,7 +24,7 @@ def anchor(scheme: Scheme) -> float | None:
 
 @lru_cache
 def _codebook_error(levels: tuple[float, ...], block: int) -> float:
-    """The error of the nearest of ``levels`` (-1 and 1 among them) times the largest of ``block`` absolute values.
+    """Return the error of the nearest of ``levels`` (-1 and 1 included) times the largest of ``block`` absolute values.
 
     Of a block with largest value m, one value is m or -m and exact, the others are normal within (-m, m); m has the
     distribution function (2 Phi(m) - 1) ** block.
@@ -40,7 +40,7 @@ def _codebook_error(levels: tuple[float, ...], block: int) -> float:
 
 
 def _moment(x: Tensor, centre: Tensor) -> Tensor:
-    """An antiderivative of ``(x - centre)^2`` times the normal density."""
+    """Return an antiderivative of ``(x - centre)^2`` times the normal density."""
     density = torch.exp(-x.square() / 2) / math.sqrt(2 * math.pi)
     moment: Tensor = (1 + centre.square()) * torch.special.ndtr(x) - (x - 2 * centre) * density
     return moment

@@ -1,7 +1,7 @@
-"""The correctness gate of the contract ``quantize``: what a technique gives, against the definition in float64.
+"""The correctness gate of the contract ``quantize``: a technique's values against the definition in float64.
 
 Each failure raises `harness.api.Incorrect` with the shape, the size of the error, and code that shows it without this
-project. What a technique does not take is no failure: it is told.
+project. An input that a technique does not support is no failure but a note.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ESSENTIAL: Final = (256, 64)
 BLOCKS: Final = (32, 64, 128, 256)
 
 LEARNED: Final = 1.03
-"""A learned codebook may make this many times the error of NF4's."""
+"""Largest RMS error of a learned codebook, relative to that of NF4."""
 
 NORMAL: Final = "torch.randn({shape}, generator=torch.Generator().manual_seed(0))"
 HOSTILE: Final = {
@@ -40,65 +40,68 @@ HOSTILE: Final = {
     "a NaN": f"{NORMAL.format(shape='64, 256')}.put(torch.tensor([70]), torch.tensor([float('nan')]))",
     "an infinity": f"{NORMAL.format(shape='64, 256')}.put(torch.tensor([70]), torch.tensor([float('inf')]))",
 }
-"""Weights that break what was written for nice ones, as code, so that a report can repeat it."""
+"""Difficult weights as code, so that a report can reproduce them."""
 
 
 def require_correct(technique: QuantizeTechnique) -> tuple[str, ...]:
-    """Hold a technique to its definition; returns what it does not take or does not see, for the reader."""
-    told = _Told()
+    """Check a technique against its definition and return notes on what it does not support or does not propagate.
+
+    Raises Incorrect at the first failure, NotApplicable where not even `ESSENTIAL` is supported.
+    """
+    findings = _Findings()
     for given in _weights():
-        told.where_taken(given.what, partial(_require_values, technique, given))
+        findings.check_where_supported(given.what, partial(_require_values, technique, given))
     for what, code in HOSTILE.items():
         given = Given(what=what, code=code)
-        told.where_taken(what, partial(_require_poison_stays, technique, given, told.notes))
+        findings.check_where_supported(what, partial(_require_poison_stays, technique, given, findings.notes))
     if technique.scheme.kind == "learned":
         _require_fit(technique)
     for shape in LINEAR_SHAPES:
         given = _normal(shape, torch.float32)
-        told.where_taken(given.what, partial(require_products, technique, given))
+        findings.check_where_supported(given.what, partial(require_products, technique, given))
     for dtype in DTYPES[1:]:
         given = _normal(ESSENTIAL, dtype)
-        told.where_taken(given.what, partial(require_products, technique, given))
+        findings.check_where_supported(given.what, partial(require_products, technique, given))
     for block in BLOCKS:
-        if block != technique.scheme.block and (other := technique.sized(block)) is not None:
-            _require_block(other, block, told)
+        if block != technique.scheme.block and (resized := technique.sized(block)) is not None:
+            _require_block(resized, block, findings)
     require_module(technique)
     if technique.computes_in is not None:
-        told.notes.append(f"multiplies in {technique.computes_in}, whatever the input")
-    return told.all()
+        findings.notes.append(f"multiplies in {technique.computes_in}, whatever the input")
+    return findings.lines()
 
 
-def _require_block(technique: QuantizeTechnique, block: int, told: _Told) -> None:
-    """Values and products in blocks of another length: rows of whole blocks, and of no whole number of them."""
+def _require_block(technique: QuantizeTechnique, block: int, findings: _Findings) -> None:
+    """Check values and products in blocks of another length, on rows of a whole number of blocks and of none."""
     for shape in ((256, 256), (6, 200)):
         given = _normal(shape, torch.float32)
         what = f"{shape} in blocks of {block}"
-        told.where_taken(what, partial(_require_values, technique, given))
-        told.where_taken(what, partial(require_products, technique, given))
+        findings.check_where_supported(what, partial(_require_values, technique, given))
+        findings.check_where_supported(what, partial(require_products, technique, given))
 
 
-class _Told:
-    """What is worth telling of a technique: notes, and what it does not take, by its reason."""
+class _Findings:
+    """Notes on a technique, and the inputs that it does not support, by the reason that it gives."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
-        self._untaken: dict[str, list[str]] = {}
+        self._unsupported: dict[str, list[str]] = {}
 
-    def where_taken(self, what: str, check: Callable[[], object]) -> None:
-        """Check it, unless the technique does not take ``what``; `ESSENTIAL` it has to."""
+    def check_where_supported(self, what: str, check: Callable[[], object]) -> None:
+        """Run a check, and record ``what`` as unsupported where it raises NotApplicable; `ESSENTIAL` raises again."""
         try:
             check()
         except NotApplicable as error:
             if what == shown(ESSENTIAL, torch.float32):
                 raise
-            untaken = self._untaken.setdefault(str(error), [])
-            if what not in untaken:
-                untaken.append(what)
+            unsupported = self._unsupported.setdefault(str(error), [])
+            if what not in unsupported:
+                unsupported.append(what)
 
-    def all(self) -> tuple[str, ...]:
-        """One note a reason."""
-        untaken = [f"does not take {'; '.join(what)}: {reason}" for reason, what in self._untaken.items()]
-        return (*self.notes, *untaken)
+    def lines(self) -> tuple[str, ...]:
+        """Return all notes, one for each reason."""
+        unsupported = [f"does not take {'; '.join(what)}: {reason}" for reason, what in self._unsupported.items()]
+        return (*self.notes, *unsupported)
 
 
 def _weights() -> Iterator[Given]:
@@ -113,7 +116,7 @@ def _normal(shape: tuple[int, ...], dtype: torch.dtype) -> Given:
 
 
 def _require_values(technique: QuantizeTechnique, given: Given) -> Tensor:
-    """Dequantised values are the definition's, or as near to the weight; returns them."""
+    """Return the dequantised values; raise Incorrect where they are neither the definition's nor as near."""
     weight = given.made()
     before = weight.clone()
     packed = technique.quantize(weight)
@@ -131,17 +134,18 @@ def _require_values(technique: QuantizeTechnique, given: Given) -> Tensor:
 
 def _require_near(technique: QuantizeTechnique, given: Given, weight: Tensor, found: Tensor) -> None:
     defined = schemes.define(technique.scheme, weight)
-    # a value is kept in the weight's dtype, and of two levels as near one may be larger; the smallest floats lie apart
+    # rounding to the weight's dtype, for either of two levels that are as near, and the spacing of the smallest floats
     kept = (defined.values.abs() + weight.double().abs().nan_to_num(0, 0, 0)) * torch.finfo(weight.dtype).eps
     differ = defined.differ + kept + torch.finfo(weight.dtype).tiny
     exact, value = weight.double(), found.double()
     off = (value - defined.values).abs() - differ
-    worse = (value - exact).abs() - (defined.values - exact).abs() - differ  # where two levels are as near, both do
+    # of two levels that are as near to the weight, either is right
+    worse = (value - exact).abs() - (defined.values - exact).abs() - differ
     wrong = defined.sound & ~((off <= 0) | (worse <= 0))
     if not wrong.any():
         return
     at = int(torch.where(wrong, off.nan_to_num(nan=torch.inf), -torch.inf).flatten().argmax())
-    values = [float(one.flatten()[at]) for one in (found, defined.values, differ)]
+    values = [float(tensor.flatten()[at]) for tensor in (found, defined.values, differ)]
     text = (
         f"{technique.scheme.id} of {given.what}: {int(wrong.sum())} of {weight.numel()} values differ from the "
         f"definition, the worst by {abs(values[0] - values[1]):.3g} ({values[2]:.1g} is allowed)"
@@ -150,7 +154,7 @@ def _require_near(technique: QuantizeTechnique, given: Given, weight: Tensor, fo
 
 
 def _require_poison_stays(technique: QuantizeTechnique, given: Given, notes: list[str]) -> None:
-    """Blocks without NaN or infinity are what they are without their neighbour; noted if the poison is not seen."""
+    """Raise Incorrect where NaN or infinity changes another block; add a note where its own block comes out finite."""
     found = _require_values(technique, given)
     sound = schemes.define(technique.scheme, given.made()).sound
     if not sound.all() and found[~sound].isfinite().all():
@@ -158,13 +162,13 @@ def _require_poison_stays(technique: QuantizeTechnique, given: Given, notes: lis
 
 
 def _require_fit(technique: QuantizeTechnique) -> None:
-    """A learned codebook makes about as little error as NF4's, and uses no more levels than it may."""
+    """Raise Incorrect where a learned codebook is much less exact than NF4's, or has too many levels."""
     given = _normal((256, 256), torch.float32)
     weight = given.made()
     found = technique.dequantize(technique.quantize(weight))
     exact = weight.double()
     standard = schemes.define(schemes.nf4(technique.scheme.block), weight).values
-    error, allowed = ((one - exact).square().mean().sqrt().item() for one in (found.double(), standard))
+    error, allowed = ((values - exact).square().mean().sqrt().item() for values in (found.double(), standard))
     if error > LEARNED * allowed:
         text = f"{technique.scheme.id} of {given.what}: RMS error {error:.4f}, where NF4 makes {allowed:.4f}"
         raise reports.wrong(technique, text, given, reports.RMS.format(allowed=allowed))

@@ -1,8 +1,8 @@
 """The contract ``quantize``: weights in few bits, and the product with them.
 
-A technique packs a weight once, and unpacks it or multiplies with it as often as it is asked to. What it packed is
-nothing but tensors, so that the judge can count their bytes, keep them as a module's buffers, write them to a file
-and read them back.
+A technique packs a weight once, and unpacks it or multiplies with it as often as required. A packed weight consists of
+tensors only, so that the judge can count their bytes, keep them as a module's buffers, write them to a file and read
+them back.
 """
 
 from __future__ import annotations
@@ -19,46 +19,80 @@ from harness.families.quantize.schemes import Scheme
 
 @dataclass(frozen=True, kw_only=True)
 class Packed:
-    """A weight as a technique keeps it: tensors by name, and the shape and dtype that it had."""
+    """A packed weight: the tensors that represent it, and the shape and dtype that it had."""
 
     tensors: Mapping[str, Tensor]
+    """The tensors by name, on the technique's device. Names are identifiers: a module keeps them as buffers.
+
+    Everything that belongs to this weight lies here: `dequantize` and `linear` work from copies of these tensors too.
+    """
+
     shape: tuple[int, ...]
+    """The shape of the weight before it was packed."""
+
     dtype: torch.dtype
+    """The dtype of the weight before it was packed: float32, bfloat16 or float16."""
 
 
 @runtime_checkable
 class QuantizeTechnique(Protocol):
-    """What a technique of this contract builds.
+    """An implementation of a quantisation scheme for weights.
 
-    ``scheme`` is the definition that it claims to follow. ``computes_in`` is the dtype that its product is made in
-    whatever the input's, None where that is the input's. ``script`` is for reports of errors: Python that does what the
-    technique does without this project, given ``torch``. It defines ``quantize(weight)``, which gives tensors by name,
-    ``dequantize(packed, shape, dtype)`` and ``linear(x, packed, shape, dtype)``, of the weight's shape and dtype; where
-    it is empty reports show nothing.
+    The gate compares the technique with the scheme's definition in float64, on weights of all three dtypes and on
+    difficult values (zeros, denormal numbers, an outlier, NaN, infinity). It raises `harness.api.Incorrect` with a
+    script that reproduces the failure. A method raises `harness.api.NotApplicable` for a shape or dtype that the
+    technique does not support, which becomes a note; float32 ``(256, 64)`` has to be supported.
     """
 
     scheme: Scheme
+    """The definition that the technique claims to follow, a `harness.families.quantize.schemes.Scheme`.
+
+    Built by ``schemes.nf4``, ``schemes.fp4``, ``schemes.codebook(id, levels, bits, block)`` or ``schemes.Scheme``, with
+    ``kind`` (codebook, affine, learned or cast), ``bits``, ``block`` (numbers of a block of the flattened weight, 0 for
+    a row), ``levels``, ``scale_dtype``, ``double`` and ``slack``. Dequantised values have to be those of
+    the definition, or as near to the weight, up to the rounding that the scheme allows. Those of a ``learned`` codebook
+    have to make at most 1.03 times the RMS error of NF4, with at most ``2 ** bits`` values a block.
+    """
+
     computes_in: torch.dtype | None
+    """The dtype that `linear` multiplies in whatever the input's dtype; None where it is the input's dtype."""
+
     script: str
+    """Python code for error reports that does what the technique does without this project, given ``torch``.
+
+    It defines ``quantize(weight)``, which returns tensors by name, ``dequantize(packed, shape, dtype)`` and
+    ``linear(x, packed, shape, dtype)``, with the weight's shape and dtype. Where it is empty, reports show no code.
+    """
 
     def quantize(self, weight: Tensor) -> Packed:
-        """Pack a weight ``(out, in)`` of float32, bfloat16 or float16, contiguous; of any other shape too.
+        """Pack a contiguous weight ``(out, in)``, or of any other shape, of float32, bfloat16 or float16.
 
-        Raises `harness.api.NotApplicable` where the technique does not take the shape or the dtype.
+        The gate requires that ``weight`` is left unchanged, and that a NaN or an infinity affects its own block only.
+        Raises `harness.api.NotApplicable` where the technique does not support the shape or the dtype.
         """
 
     def dequantize(self, packed: Packed) -> Tensor:
-        """The weight in its shape and dtype."""
+        """Return the weight in the shape and dtype that it was packed from."""
 
     def sized(self, block: int) -> QuantizeTechnique | None:
-        """The same technique with blocks of this length, None where its blocks are what they are."""
+        """Return the same technique with blocks of ``block`` numbers, or None where the block length is fixed.
+
+        The gate and the measurement ask for blocks of 32, 64, 128 and 256.
+        """
 
     def linear(self, x: Tensor, packed: Packed) -> Tensor:
-        """``x`` ``(n, in)`` of float32, bfloat16 or float16, times the transposed weight: ``(n, out)`` in x's dtype."""
+        """Return the product of ``x`` ``(n, in)`` and the transposed weight: ``(n, out)``, in the dtype of ``x``.
+
+        ``x`` is float32, bfloat16 or float16, whatever the weight's dtype. The gate requires, for 1, 3 and 64 inputs,
+        the product with the dequantised weight up to an error of 1e-5 (float32), 6e-3 (bfloat16) or 2e-3 (float16) of
+        an output's norm, for the coarsest dtype of input, weight and ``computes_in``; that a NaN in one input makes its
+        own output NaN and no other; and the same bits in every call, also after a ``state_dict`` round trip.
+        Raises `harness.api.NotApplicable` where the technique does not support the shape or the dtype.
+        """
 
 
 class OnDevice:
-    """A technique whose weights lie on a device, for a judge whose own tensors lie in memory."""
+    """A technique whose packed weights lie on a device, for a judge whose own tensors lie on the CPU."""
 
     def __init__(self, technique: QuantizeTechnique, device: str) -> None:
         self._technique = technique
@@ -68,25 +102,25 @@ class OnDevice:
         self.script = technique.script
 
     def quantize(self, weight: Tensor) -> Packed:
-        """On the device."""
+        """Pack the weight on the device."""
         return self._technique.quantize(weight.to(self._device))
 
     def dequantize(self, packed: Packed) -> Tensor:
-        """In memory."""
+        """Return the weight on the CPU."""
         return self._technique.dequantize(packed).cpu()
 
     def sized(self, block: int) -> QuantizeTechnique | None:
-        """The same at another block."""
-        other = self._technique.sized(block)
-        return None if other is None else OnDevice(other, self._device)
+        """Return the same technique with blocks of ``block`` numbers, or None where the block length is fixed."""
+        resized = self._technique.sized(block)
+        return None if resized is None else OnDevice(resized, self._device)
 
     def linear(self, x: Tensor, packed: Packed) -> Tensor:
-        """From memory to memory."""
+        """Return the product on the CPU of an ``x`` on the CPU."""
         return self._technique.linear(x.to(self._device), packed).cpu()
 
 
 class QuantizedLinear(nn.Module):
-    """A linear layer whose weight a technique has packed: its tensors are buffers, so ``state_dict`` holds them."""
+    """A linear layer with a packed weight, whose tensors are buffers, so that ``state_dict`` holds them."""
 
     def __init__(self, technique: QuantizeTechnique, packed: Packed, bias: Tensor | None = None) -> None:
         super().__init__()
@@ -100,11 +134,11 @@ class QuantizedLinear(nn.Module):
 
     @property
     def packed(self) -> Packed:
-        """The weight as the buffers hold it now."""
+        """The packed weight with the tensors that the buffers hold now."""
         return replace(self._packed, tensors={name: self.get_buffer(f"weight_{name}") for name in self._names})
 
     def forward(self, x: Tensor) -> Tensor:
-        """From ``(..., in)`` to ``(..., out)``."""
+        """Return the outputs ``(..., out)`` of inputs ``(..., in)``, in their dtype."""
         product = self._technique.linear(x.reshape(-1, x.shape[-1]), self.packed)
         if self.bias is not None:
             product = product + self.bias.to(product.dtype)
@@ -112,12 +146,12 @@ class QuantizedLinear(nn.Module):
 
 
 def stored_bytes(packed: Packed) -> int:
-    """What a checkpoint of the weight takes: bytes of all its tensors."""
+    """Return the bytes of a checkpoint of the weight: those of all its tensors."""
     return sum(tensor.numel() * tensor.element_size() for tensor in packed.tensors.values())
 
 
 def live_bytes(technique: QuantizeTechnique, packed: Packed) -> int:
-    """What the weight takes in memory while in use: what is stored, and what the technique keeps beside it."""
+    """Return the bytes of memory that a weight in use takes: its tensors, and those that the technique itself keeps."""
     storages = {
         tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
         for tensor in _tensors([vars(technique), *packed.tensors.values()])
@@ -126,7 +160,7 @@ def live_bytes(technique: QuantizeTechnique, packed: Packed) -> int:
 
 
 def quantized_(model: nn.Module, names: Iterable[str], technique: QuantizeTechnique) -> nn.Module:
-    """The model with the ``nn.Linear`` modules of these names quantised, in place."""
+    """Quantise the ``nn.Linear`` modules of these names in place, and return the model."""
     for name in names:
         linear = model.get_submodule(name)
         assert isinstance(linear, nn.Linear)
@@ -137,16 +171,16 @@ def quantized_(model: nn.Module, names: Iterable[str], technique: QuantizeTechni
 
 
 def _tensors(roots: Iterable[object]) -> Iterable[Tensor]:
-    """All tensors that can be reached from here through containers and attributes, modules and classes excepted."""
+    """Yield the tensors reachable through containers and attributes; modules, callables and classes are passed over."""
     waiting, seen = list(roots), set()
     while waiting:
-        one = waiting.pop()
-        if id(one) in seen:
+        value = waiting.pop()
+        if id(value) in seen:
             continue
-        seen.add(id(one))
-        if isinstance(one, Tensor):
-            yield one
-        elif isinstance(one, dict | list | tuple | set):
-            waiting.extend(one.values() if isinstance(one, dict) else one)
-        elif hasattr(one, "__dict__") and not isinstance(one, type) and not callable(one):
-            waiting.extend(vars(one).values())
+        seen.add(id(value))
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, dict | list | tuple | set):
+            waiting.extend(value.values() if isinstance(value, dict) else value)
+        elif hasattr(value, "__dict__") and not isinstance(value, type) and not callable(value):
+            waiting.extend(vars(value).values())

@@ -1,4 +1,4 @@
-"""What the judge of ``quantize`` quantises: random weights of four distributions, and a model that it has trained."""
+"""The random weights of the family ``quantize``, of four distributions."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def _normal(shape: Sequence[int], draw: torch.Generator) -> Tensor:
 
 
 def even_normal(shape: Sequence[int], draw: torch.Generator) -> Tensor:
-    """Normal values, one of each of as many equally likely ranges, in random order: a sample's mean error is then
+    """Return stratified normal values, float32: one from each of as many equally likely ranges, in random order.
 
-    several times as near to the distribution's as independent values would have it.
+    The mean error of such a sample is several times nearer to the distribution's than that of independent values.
     """
     count = math.prod(shape)
     shares = torch.randperm(count, generator=draw) + torch.rand(count, generator=draw, dtype=torch.float64)
@@ -38,14 +38,14 @@ def _laplace(shape: Sequence[int], draw: torch.Generator) -> Tensor:
 
 
 def _student(shape: Sequence[int], draw: torch.Generator) -> Tensor:
-    """T with 4 degrees of freedom over its standard deviation."""
+    """Return Student's t with 4 degrees of freedom, over its standard deviation."""
     chi = torch.randn(STUDENT_DEGREES, *shape, generator=draw).square().sum(0)
     variance = STUDENT_DEGREES / (STUDENT_DEGREES - 2)
     return torch.randn(*shape, generator=draw) / torch.sqrt(chi / STUDENT_DEGREES) / math.sqrt(variance)
 
 
 def _outliers(shape: Sequence[int], draw: torch.Generator) -> Tensor:
-    """Normal, one in a thousand 20 times as large, over the standard deviation of all."""
+    """Return normal values, 1 in 1000 enlarged 20 times, over the standard deviation of the mixture."""
     values = torch.randn(*shape, generator=draw)
     large = torch.rand(*shape, generator=draw) < OUTLIER_SHARE
     variance = 1 + OUTLIER_SHARE * (OUTLIER_FACTOR**2 - 1)

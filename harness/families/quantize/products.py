@@ -1,4 +1,4 @@
-"""The part of the correctness gate that is about products: of packed weights, and of modules that hold them."""
+"""The products of the correctness gate: those of packed weights, and of modules that hold packed weights."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ DTYPES: Final = (torch.float32, torch.bfloat16, torch.float16)
 BATCHES: Final = (1, 3, 64)
 
 TOLERANCE: Final = {torch.float32: 1e-5, torch.bfloat16: 6e-3, torch.float16: 2e-3}
-"""Error of a product relative to the exact one of the dequantised weight, in the norm of an output: rounding of the
-dtype that it is made in, of weights and outputs."""
+"""Largest error of a product, relative to the norm of the exact product with the dequantised weight.
+
+It comes from rounding weights, products and outputs to the dtype."""
 
 _RANDOM: Final = "torch.randn({shape}, generator=torch.Generator().manual_seed({seed}))"
 _LAYERS: Final = tuple(
@@ -26,14 +27,14 @@ _LAYERS: Final = tuple(
 
 
 def shown(shape: tuple[int, ...], dtype: torch.dtype) -> str:
-    """A tensor in the words of a report."""
+    """Return the shape and dtype of a tensor as a report shows them."""
     return f"shape {shape}, {dtype}"
 
 
 def require_products(technique: QuantizeTechnique, given: Given) -> None:
-    """Products are those of the dequantised weight; a NaN in an input stays in its own output.
+    """Require the products of the dequantised weight, and that a NaN in an input stays in its own output.
 
-    Raises `harness.api.NotApplicable` where the technique does not take the weight.
+    Raises Incorrect where a product is wrong, `harness.api.NotApplicable` where the weight is not supported.
     """
     weight = given.made()
     packed = technique.quantize(weight)
@@ -57,7 +58,7 @@ def require_products(technique: QuantizeTechnique, given: Given) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Product:
-    """What a product should be, and what is allowed: the ``size`` of an error is relative to."""
+    """An exact product, with the ``size`` that errors are relative to and the relative error ``allowed``."""
 
     technique: QuantizeTechnique
     given: Given
@@ -68,9 +69,9 @@ class _Product:
 
     @classmethod
     def of(cls, technique: QuantizeTechnique, given: Given, x: Given, exact: Tensor) -> _Product:
-        """Of a dequantised weight in float64.
+        """Return the product of inputs ``x`` and a dequantised weight ``exact``, in float64.
 
-        An output's size is at least what it usually is: of a few outputs, all may happen to be small.
+        An output's size is at least its expected size: a few outputs may all happen to be small.
         """
         inputs = x.made()
         expected = inputs.double() @ exact.T
@@ -85,12 +86,12 @@ class _Product:
         )
 
     def require_close(self, found: Tensor) -> None:
-        """All inputs' outputs."""
+        """Raise Incorrect where the outputs of any input are off."""
         error = (found.double() - self.expected).norm(dim=1) / self.size
         self._require(error, self.x.what, poison="", inputs=":")
 
     def require_contained(self, found: Tensor) -> None:
-        """Of three inputs, the second one is poisoned: its output too, and no other."""
+        """Raise Incorrect unless the NaN in the second of three inputs is in its own output and in no other."""
         error = (found.double() - self.expected).norm(dim=1) / self.size
         self._require(error[::2], f"the two sound ones of {self.x.what}", poison=reports.POISON, inputs="::2")
         if found[1].isfinite().any():
@@ -107,7 +108,7 @@ class _Product:
 
 
 def require_module(technique: QuantizeTechnique) -> None:
-    """In a module: what it gives stays through an evaluation forward and a state_dict round trip."""
+    """Require of a module exact outputs, the same in a second forward pass and after a state_dict round trip."""
     for dtype in DTYPES:
         code = _RANDOM.format(shape="2, 3, 64", seed=9)
         x = Given(what=f"inputs of {dtype}", code=code if dtype == torch.float32 else f"{code}.to({dtype})")
@@ -119,7 +120,7 @@ def _require_module(technique: QuantizeTechnique, given: Given) -> None:
     layers = ", ".join(f"({weight}, {bias})" for weight, bias in _LAYERS)
     first, second = (
         QuantizedLinear(technique, technique.quantize(weight.made()), bias.made()).eval()
-        for weight, bias in ((Given(what="", code=one) for one in layer) for layer in _LAYERS)
+        for weight, bias in ((Given(what="", code=code) for code in layer) for layer in _LAYERS)
     )
     x = given.made()
     found = first(x)
@@ -142,5 +143,5 @@ def _require_module(technique: QuantizeTechnique, given: Given) -> None:
 
 
 def _allowed(technique: QuantizeTechnique, *dtypes: torch.dtype) -> float:
-    made_in = () if technique.computes_in is None else (technique.computes_in,)
-    return max(TOLERANCE[dtype] for dtype in (*dtypes, *made_in))
+    computed_in = () if technique.computes_in is None else (technique.computes_in,)
+    return max(TOLERANCE[dtype] for dtype in (*dtypes, *computed_in))

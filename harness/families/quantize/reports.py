@@ -1,6 +1,6 @@
-"""Code that shows what is wrong with a quantiser without this project: the second half of a report.
+"""Code that reproduces a failure of a quantiser without this project: the second half of a report.
 
-It is the technique's own script, the weight as code that makes it, and a few lines that print the error.
+It consists of the technique's own script, code that creates the weight, and a few lines that print the error.
 """
 
 from __future__ import annotations
@@ -95,13 +95,13 @@ print('off by', (second(x) - found).abs().max().item(), 'in a module that loaded
 
 @dataclass(frozen=True, kw_only=True)
 class Given:
-    """A tensor: what it is called in a report, and the code that makes it."""
+    """A tensor: its description in a report, and the code that creates it."""
 
     what: str
     code: str
 
     def made(self) -> Tensor:
-        """The tensor, contiguous, for the caller to change."""
+        """Return a contiguous copy of the tensor, which the caller may change."""
         return self._made.clone()
 
     @cached_property
@@ -111,14 +111,15 @@ class Given:
 
 
 def wrong(technique: QuantizeTechnique, text: str, weight: Given, body: str) -> Incorrect:
-    """What is wrong, and what shows it: ``body`` sees ``weight``, its ``shape`` and ``dtype``, and ``packed``."""
+    """Return the error with a script, whose ``body`` uses ``weight``, its ``shape`` and ``dtype``, and ``packed``."""
     return _incorrect(technique, text, _WEIGHT.format(weight=weight.code) + body)
 
 
 def wrong_module(technique: QuantizeTechnique, text: str, layers: str, x: Given, body: str) -> Incorrect:
-    """The same of a module. ``body`` sees modules ``first`` and ``second``, made of ``layers``: code of two pairs of
+    """Return the error with a script about modules.
 
-    weight and bias; ``x``, and what ``first`` has ``found`` of it.
+    ``layers`` is the code of two pairs of weight and bias. ``body`` uses the modules ``first`` and ``second`` made of
+    them, the inputs ``x``, and ``found``, the output of ``first``.
     """
     return _incorrect(technique, text, _MODULE.format(layers=layers, x=x.code) + body)
 

@@ -1,4 +1,4 @@
-"""Packed weights in turns, so that each is out of the cache when it is read again."""
+"""Copies of a packed weight used in rotation, so that each is out of the cache when it is read again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from harness.judge.machine import Rotation
 
 
 def rotated(packed: Packed) -> Rotation[Packed]:
-    """A packed weight and its copies."""
+    """Return a rotation over a packed weight and its copies."""
     device = next(iter(packed.tensors.values())).device
     return Rotation(packed, stored_bytes(packed), _copied, str(device))
 

@@ -1,7 +1,7 @@
-"""What each scheme of quantisation is, in float64: the values a weight may come out as, and by how much it may differ.
+"""The definitions of the quantisation schemes in float64: the exact values of a weight, and the error allowed.
 
 Every scheme divides a weight into blocks (of the flattened tensor, or one a row), scales each, and rounds to the
-nearest of some levels; of two that are as near, to the lower.
+nearest level; of two that are as near, to the lower.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 ROW: Final = 0
-"""As a block's length: a block is a row."""
+"""The block length that stands for a row."""
 
 ROUNDING: Final = 2e-6
-"""By how much of a block's scale float32 arithmetic may move a value."""
+"""Error of float32 arithmetic allowed in a value, relative to the block's scale."""
 
 DOUBLE_STEPS: Final = 127
 """A doubly quantised scale may be off by this part of the largest deviation from the mean in its group."""
@@ -37,15 +37,15 @@ Kind = Literal["codebook", "affine", "learned", "cast"]
 
 @dataclass(frozen=True, kw_only=True)
 class Scheme:
-    """A scheme.
+    """The definition of a quantisation scheme, by its ``kind``.
 
     ``codebook``: nearest of ``levels`` (ascending, the largest in size is 1) times the block's largest absolute value.
     ``affine``: nearest of ``2 ** bits`` equidistant values from the block's least to its greatest.
-    ``learned``: a codebook of ``2 ** bits`` levels that is fitted to the weight. ``cast``: nothing but a dtype.
+    ``learned``: a codebook of ``2 ** bits`` levels that is fitted to the weight. ``cast``: a cast to ``dtype``.
 
-    ``scale_dtype`` is what scales are kept in. ``double``: scales, and the least values of ``affine``, are quantised
-    themselves, as 8-bit differences from their mean in groups of `DOUBLE_GROUP`. ``slack`` is a part of a block's scale
-    that values may differ by besides.
+    ``scale_dtype`` is the dtype of stored scales. ``double``: scales, and the least values of ``affine``, are quantised
+    themselves, as 8-bit differences from their mean in groups of `DOUBLE_GROUP`. ``slack`` is an additional error
+    allowed in values, relative to the block's scale.
     """
 
     id: str
@@ -61,9 +61,10 @@ class Scheme:
 
 @dataclass(frozen=True, kw_only=True)
 class Defined:
-    """What a definition gives for a weight, float64 in its shape: the ``values``, by how much a value may ``differ``,
+    """The definition applied to a weight, in tensors of the weight's shape.
 
-    and where the weight is ``sound``: in blocks without NaN or infinity.
+    ``values`` (float64) are exact, ``differ`` (float64) is the error allowed in each, and ``sound`` (bool) is true in
+    blocks without NaN or infinity.
     """
 
     values: Tensor
@@ -72,7 +73,7 @@ class Defined:
 
 
 def nf4_levels() -> tuple[float, ...]:
-    """The NF4 table as its paper prints it and every implementation has it (arXiv:2305.14314, appendix E).
+    """Return the 16 levels of NF4 as its paper prints them (arXiv:2305.14314, appendix E), ascending.
 
     8 positive and 7 negative normal quantiles and 0, over the largest; the quantiles' ends are at
     (31/32 + 29/30) / 2. The formula in float64 gives the same within 2e-7.
@@ -82,16 +83,16 @@ def nf4_levels() -> tuple[float, ...]:
 
 @lru_cache
 def fp4_levels() -> tuple[float, ...]:
-    """The values of bitsandbytes' FP4: sign, two bits of exponent, one of mantissa, over the largest (12)."""
+    """Return the levels of bitsandbytes' FP4: sign, two bits of exponent, one of mantissa, over the largest (12)."""
     sizes = (0.0, 0.0625, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
     return _float32(sorted({*sizes, *(-size for size in sizes)}), 12.0)
 
 
 @lru_cache
 def fp8_levels(exponent: int) -> tuple[float, ...]:
-    """The values of an 8-bit float with so many bits of exponent, 4 or 5, over the largest (arXiv:2209.05433, table 1).
+    """Return the levels of an 8-bit float with 4 or 5 bits of exponent, over the largest (arXiv:2209.05433, table 1).
 
-    E4M3 has no infinity and one NaN: its largest value is 448. E5M2 is as IEEE 754 would have it: 57344.
+    E4M3 has no infinity and one NaN, and its largest value is 448. E5M2 follows IEEE 754; its largest is 57344.
     """
     mantissa = 7 - exponent
     bias = 2 ** (exponent - 1) - 1
@@ -104,34 +105,34 @@ def fp8_levels(exponent: int) -> tuple[float, ...]:
 
 
 def integer_levels(bits: int) -> tuple[float, ...]:
-    """Integers from ``-(2 ** (bits - 1) - 1)`` to as many above zero, over the largest."""
+    """Return the integers from ``-(2 ** (bits - 1) - 1)`` to ``2 ** (bits - 1) - 1``, over the largest."""
     largest = 2 ** (bits - 1) - 1
     return tuple(step / largest for step in range(-largest, largest + 1))
 
 
 def shift_levels(bits: int) -> tuple[float, ...]:
-    """Powers of two of either sign and no zero, the largest 1 (DenseShift, arXiv:2208.09708): no code is spent on 0."""
+    """Return powers of two of either sign up to 1, without zero (DenseShift, arXiv:2208.09708)."""
     sizes = [2.0**-step for step in range(2 ** (bits - 1))]
     return tuple(sorted([*sizes, *(-size for size in sizes)]))
 
 
 def codebook(id_: str, levels: Sequence[float], bits: int, block: int = 64, *, double: bool = False) -> Scheme:
-    """A scheme with these levels."""
+    """Return a codebook scheme with these levels, ascending, whose largest absolute value is 1."""
     return Scheme(id=id_, kind="codebook", bits=bits, block=block, levels=tuple(levels), double=double)
 
 
 def nf4(block: int = 64, *, double: bool = False) -> Scheme:
-    """NF4 of QLoRA."""
+    """Return the scheme NF4 of QLoRA."""
     return codebook("NF4", nf4_levels(), 4, block, double=double)
 
 
 def fp4(block: int = 64, *, double: bool = False) -> Scheme:
-    """FP4 as in bitsandbytes."""
+    """Return the scheme FP4 of bitsandbytes."""
     return codebook("FP4", fp4_levels(), 4, block, double=double)
 
 
 def define(scheme: Scheme, weight: Tensor) -> Defined:
-    """The scheme's values of a weight, whatever its float dtype. A learned codebook's may be anything."""
+    """Apply a scheme to a weight of any float dtype; a learned codebook allows any values."""
     exact = weight.double()
     if scheme.kind == "cast":
         values = weight.to(scheme.dtype).double()
@@ -163,13 +164,13 @@ def define(scheme: Scheme, weight: Tensor) -> Defined:
 
 
 def nearest(normalised: Tensor, levels: Sequence[float]) -> Tensor:
-    """The nearest of ascending levels, float64; the lower of two as near."""
+    """Return the nearest of ascending levels, float64; of two that are as near, the lower."""
     table = torch.tensor(levels, dtype=torch.float64)
     return table[torch.bucketize(normalised, (table[1:] + table[:-1]) / 2)]
 
 
 def in_blocks(weight: Tensor, block: int) -> Tensor:
-    """``(blocks, length)``: rows, or pieces of the flattened tensor, the last filled up with the zeros it lacks."""
+    """Return the blocks ``(blocks, length)``: rows, or pieces of the flattened tensor, the last padded with zeros."""
     if block == ROW:
         return weight.reshape(-1, weight.shape[-1] if weight.ndim else 1) if weight.numel() else weight.reshape(0, 1)
     flat = weight.reshape(-1)
@@ -177,12 +178,12 @@ def in_blocks(weight: Tensor, block: int) -> Tensor:
 
 
 def out_of_blocks(blocks: Tensor, shape: Sequence[int]) -> Tensor:
-    """The tensor that was divided into blocks."""
+    """Return the tensor of this shape that `in_blocks` divided, without padding."""
     return blocks.reshape(-1)[: math.prod(shape)].view(*shape)
 
 
 def _double_error(scale: Tensor, scheme: Scheme) -> Tensor:
-    """By how much a doubly quantised scale, or least value, may be off; a level of at most 1 passes it on."""
+    """Return the error allowed in doubly quantised scales or least values; levels of at most 1 do not enlarge it."""
     if not scheme.double:
         return torch.zeros_like(scale)
     groups = in_blocks((scale - scale.mean()).abs().flatten(), DOUBLE_GROUP)

@@ -19,5 +19,5 @@ class Settings:
     packed_rows: int = setting(128, "rows of that matrix whose packing and unpacking is timed", above=0)
     sample_rows: int = setting(512, "rows of the random weights whose errors are measured", above=0)
     sample_columns: int = setting(1024, "columns of the random weights whose errors are measured", above=0)
-    anchored_rows: int = setting(2048, "rows of the normal weights whose error is held against integration", above=0)
+    anchored_rows: int = setting(2048, "rows of the normal weights whose error is compared with integration", above=0)
     activations: str = setting("bfloat16", "dtype of the inputs", choices=("float32", "bfloat16", "float16"))

@@ -1,4 +1,4 @@
-"""Workload ``weights``: how much error a quantiser makes, how many bytes it takes, how near the limits it runs."""
+"""The workload ``weights``: a quantiser's error, its bytes, and its speed relative to the machine's limits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from harness.judge.trained_digits import trained_digits
 
 BATCHES: Final = (1, 8, 64)
 CLOSE: Final = 2e-4
-"""By how much the error on normal weights may miss what integration gives."""
+"""Largest difference between the error on normal weights and that of numerical integration."""
 
 ANCHORED_BLOCKS: Final = (32, 64, 128, 256)
 ANCHORED_COLUMNS: Final = 1024
@@ -34,10 +34,10 @@ ACTIVATIONS: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "flo
 
 
 class Weights:
-    """Fulfils `harness.api.StackingWorkload`: seeds share nothing but the gate, which is passed once."""
+    """A `harness.api.StackingWorkload`: stacked seeds share nothing but the gate, which runs once."""
 
     def check_settings(self, settings: Mapping[str, Json]) -> None:
-        """Raise UsageError for values that make no sense."""
+        """Raise UsageError for settings that are unknown or out of range."""
         read_settings(Settings, settings)
 
     def prepare(self, context: CaseContext) -> None:
@@ -45,17 +45,17 @@ class Weights:
         trained_digits(context.seed, context.cache)
 
     def check(self, technique: QuantizeTechnique, context: CaseContext) -> None:
-        """The correctness gate, the same on every seed."""
+        """Run the correctness gate, the same on every seed. Raises Incorrect at the first failure."""
         require_correct(_judged(technique, context))
 
     def evaluate(self, technique: QuantizeTechnique, context: CaseContext) -> Outcome:
-        """Error and size, of a technique that has passed the gate."""
+        """Run the gate, then measure errors and sizes. Raises Incorrect where the gate fails."""
         return self.evaluate_stacked([technique], [context])[0]
 
     def evaluate_stacked(
         self, techniques: Sequence[QuantizeTechnique], contexts: Sequence[CaseContext]
     ) -> list[Outcome]:
-        """What `evaluate` finds for each: nothing of one seed depends on another."""
+        """Return the outcome of `evaluate` for each technique and context; no seed depends on another."""
         with contexts[0].phase("check"):
             judged = _judged(techniques[0], contexts[0])
             rows = read_settings(Settings, contexts[0].settings).anchored_rows
@@ -67,7 +67,7 @@ class Weights:
         return outcomes
 
     def open(self, technique: QuantizeTechnique, context: CaseContext) -> OpenCase:
-        """Packing, unpacking, and products with 1, 8 and 64 inputs, all with cold weights; the machine's limits."""
+        """Prepare packing, unpacking, products with 1, 8 and 64 inputs on cold weights, and the machine's limits."""
         settings = read_settings(Settings, context.settings)
         shape = settings.rows, settings.columns
         matrix = torch.randn(*shape, generator=generator(context.seed, "matrix")) / math.sqrt(settings.columns)
@@ -78,7 +78,7 @@ class Weights:
 
 
 def _judged(technique: QuantizeTechnique, context: CaseContext) -> QuantizeTechnique:
-    """The technique as the judge asks it, whose own tensors stay in memory."""
+    """Return the technique as the judge uses it, with the judge's tensors on the CPU."""
     return technique if context.device == "cpu" else OnDevice(technique, context.device)
 
 
@@ -108,7 +108,7 @@ def _measured(built: QuantizeTechnique, context: CaseContext, notes: Sequence[st
 
 
 def _anchored(technique: QuantizeTechnique, rows: int) -> list[str]:
-    """Whether errors on normal weights, in blocks of several lengths, are what integration gives; on no seed."""
+    """Return notes on whether errors on normal weights, by block length, agree with integration; on one fixed seed."""
     close: list[str] = []
     off: list[str] = []
     weight = even_normal((rows, ANCHORED_COLUMNS), generator(0, "anchors"))
@@ -117,8 +117,8 @@ def _anchored(technique: QuantizeTechnique, rows: int) -> list[str]:
         if sized is None or (expected := anchor(sized.scheme)) is None:
             continue
         error = _rms(sized.dequantize(sized.quantize(weight)) - weight)
-        told = close if abs(error - expected) <= CLOSE else off
-        told.append(f"{error:.5f} in blocks of {block}" + ("" if told is close else f", not {expected:.5f}"))
+        group = close if abs(error - expected) <= CLOSE else off
+        group.append(f"{error:.5f} in blocks of {block}" + ("" if group is close else f", not {expected:.5f}"))
     note = f"error on normal weights, to {CLOSE:.0e} what integration gives"
     notes = [f"{note}: {'; '.join(close)}"] if close else []
     return [
@@ -128,12 +128,12 @@ def _anchored(technique: QuantizeTechnique, rows: int) -> list[str]:
 
 
 def _on_digits(technique: QuantizeTechnique, context: CaseContext) -> dict[str, float]:
-    """Errors of a trained model's weights and outputs, relative to their own size, and what it costs in accuracy."""
+    """Return relative errors of a trained model's weights and outputs, and the accuracy lost by quantising."""
     trained = trained_digits(context.seed, context.cache)
     weights = trained.weights()
-    differences = [technique.dequantize(technique.quantize(one)) - one for one in weights]
-    error = math.sqrt(sum(float(one.square().sum()) for one in differences))
-    size = math.sqrt(sum(float(one.square().sum()) for one in weights))
+    differences = [technique.dequantize(technique.quantize(weight)) - weight for weight in weights]
+    error = math.sqrt(sum(float(difference.square().sum()) for difference in differences))
+    size = math.sqrt(sum(float(weight.square().sum()) for weight in weights))
     exact = trained.logits()
     found = trained.logits(quantized_(copy.deepcopy(trained.model), trained.linears, technique))
     accuracy = trained.accuracy(found)
@@ -150,7 +150,7 @@ def _rms(difference: Tensor) -> float:
 
 
 def _timed(technique: QuantizeTechnique, matrix: Tensor, packed: Packed, settings: Settings) -> OpenCase:
-    """What is timed of a technique on a matrix. Each phase holds what it needs and no more, for peaks of memory."""
+    """Return the timed phases and probes, each of which holds only the tensors it needs, for its peak of memory."""
     part = matrix[: settings.packed_rows].clone()
     packed_part = technique.quantize(part)
     limits = machine.limits(str(matrix.device))
@@ -179,7 +179,7 @@ def _dequantizing(technique: QuantizeTechnique, packed: Packed) -> Callable[[], 
 def _products(
     technique: QuantizeTechnique, packed: Packed, matrix: Tensor, settings: Settings
 ) -> Mapping[int, Callable[[], float]]:
-    """By the number of inputs; all take turns with the same copies of the weight."""
+    """Return the timed products by the number of inputs; all rotate over the same copies of the weight."""
     dtype = ACTIVATIONS[settings.activations]
     draw = torch.Generator().manual_seed(0)
     rotation = rotated(packed)
@@ -202,9 +202,10 @@ def _with_all_threads(run: Callable[[], float]) -> Callable[[], float]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Figures:
-    """Rates, and what part they are of the machine's own of the same rounds.
+    """Rates, and their shares of the machine's own rates in the same rounds.
 
-    Bytes ``moved`` in packing and in unpacking, ``read`` in a product; ``operations`` of one with one input.
+    ``moved`` counts bytes of packing and of unpacking, ``read`` those of a product, ``operations`` the floating-point
+    operations of a product with one input.
     """
 
     limits: machine.MachineLimits
@@ -213,7 +214,7 @@ class _Figures:
     operations: int
 
     def __call__(self, rounds: Mapping[str, Sequence[float]]) -> dict[str, float]:
-        """The figures of seconds by round."""
+        """Return rates and shares from the seconds of each round, by phase."""
         seconds = {name: machine.median(values) for name, values in rounds.items()}
         limit = self.limits.rates(seconds)
         rates = {name: self.moved / seconds[name] / 1e9 for name in ("quantize", "dequantize")}

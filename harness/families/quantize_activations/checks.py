@@ -1,4 +1,4 @@
-"""The gate of ``quantize-activations``: without rounding a layer is unchanged, and with it the result repeats."""
+"""The gate of ``quantize-activations``: layers are exact without rounding, and deterministic with it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ from harness.api import Incorrect
 from harness.families.quantize_activations.contract import ActivationTechnique
 
 EXACT: Final = 1e-5
+"""Largest error of a layer without rounding, relative to the norm of its output."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """A trained model, its linear layers by name in the order of depth, calibration inputs, test inputs and labels."""
+    """A trained model, the names of its linear layers in order of depth, calibration inputs, test inputs and labels.
+
+    Inputs are float32 ``(n, ...)``, labels int64 ``(n,)``.
+    """
 
     model: nn.Module
     linears: Sequence[str]
@@ -26,8 +30,8 @@ class Subject:
     labels: Tensor
 
 
-def _inputs_of(subject: Subject, examples: Tensor) -> Mapping[str, Tensor]:
-    """What each linear layer sees."""
+def inputs_of(subject: Subject, examples: Tensor) -> Mapping[str, Tensor]:
+    """Return the inputs ``(n, in)`` of each linear layer by its name, for a batch of examples."""
     seen: dict[str, Tensor] = {}
     hooks = [
         subject.model.get_submodule(name).register_forward_pre_hook(
@@ -42,8 +46,9 @@ def _inputs_of(subject: Subject, examples: Tensor) -> Mapping[str, Tensor]:
     return seen
 
 
-def _check(technique: ActivationTechnique, subject: Subject) -> None:
-    seen = _inputs_of(subject, subject.calibration)
+def require_correct(technique: ActivationTechnique, subject: Subject) -> None:
+    """Raise Incorrect where a layer is not exact without rounding, not deterministic, or changes the original."""
+    seen = inputs_of(subject, subject.calibration)
     with torch.no_grad():
         for name in subject.linears:
             linear = subject.model.get_submodule(name)
@@ -57,9 +62,9 @@ def _check(technique: ActivationTechnique, subject: Subject) -> None:
                 )
             layer = technique.layer(linear, seen[name])
             if not torch.equal(layer(seen[name]), layer(seen[name])):
-                raise Incorrect(f"{name} gives another output when it is asked again")
+                raise Incorrect(f"{name} gives another output for the same inputs in a second call")
             if not torch.equal(linear.weight, before):
-                raise Incorrect(f"the layer that {name} is made of was changed")
+                raise Incorrect(f"the weight of the original layer {name} was changed")
 
 
 def _relative(found: Tensor, exact: Tensor) -> float:

@@ -1,4 +1,4 @@
-"""The contract ``quantize-activations``: linear layers whose inputs are rounded too."""
+"""The contract ``quantize-activations``: linear layers that round their inputs as well as their weights."""
 
 from __future__ import annotations
 
@@ -9,10 +9,24 @@ from torch import Tensor, nn
 
 @runtime_checkable
 class ActivationTechnique(Protocol):
-    """What a technique of this contract builds."""
+    """A way to replace linear layers by layers that round weights and inputs.
+
+    The judge replaces every ``nn.Linear`` of a trained model, in order of depth, and may call both methods more than
+    once for a layer. No gradients are needed. The judge raises `harness.api.Incorrect` where an invariant is broken.
+    """
 
     def layer(self, linear: nn.Linear, inputs: Tensor) -> nn.Module:
-        """What takes the place of a linear layer that sees ``inputs`` ``(n, in)`` in the calibration examples."""
+        """Return the module that takes the place of ``linear``.
+
+        ``linear`` has a weight ``(out, in)`` and mostly a bias ``(out,)``; ``inputs`` ``(n, in)``, of the weight's
+        dtype, are what it sees in the calibration examples (64, none of which is a test example). The module maps
+        ``(n, in)`` to ``(n, out)`` for any ``n``. The gate requires that it gives the same bits for the same inputs,
+        and that ``linear.weight`` is left unchanged: a technique that rescales weights works on a copy.
+        """
 
     def unrounded(self, linear: nn.Linear, inputs: Tensor) -> nn.Module:
-        """The same without rounding: it computes what ``linear`` does."""
+        """Return the module that `layer` gives, with every rounding left out.
+
+        The arguments are those of `layer`. The gate requires that its outputs for ``inputs`` differ from those of
+        ``linear`` by at most 1e-5 of their norm: scaling, rotating or splitting alone must not change the function.
+        """

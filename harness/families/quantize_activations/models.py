@@ -1,6 +1,7 @@
-"""Two residual networks for the digits: trained the usual way, and so as to have no outliers.
+"""Two residual networks for the digits: one trained as usual, one trained to have no outliers.
 
-The second follows Outlier-Safe Pre-Training (arXiv:2506.19697): Muon for the matrices, and norms of one gain.
+The second follows Outlier-Safe Pre-Training (arXiv:2506.19697): Muon for the matrices, and normalisation layers with
+one gain.
 """
 
 from __future__ import annotations
@@ -34,21 +35,21 @@ MUON_RATE: Final = 0.02
 
 @dataclass(frozen=True, kw_only=True)
 class Images:
-    """Inputs float32 ``(n, 64)`` and labels int64 ``(n,)``."""
+    """Images: inputs float32 ``(n, 64)`` and labels int64 ``(n,)``."""
 
     inputs: Tensor
     labels: Tensor
 
 
 class Norm(nn.Module):
-    """x over its root mean square, times a gain: one for every channel, or one for all."""
+    """RMS normalisation, times one gain for every channel or one for all."""
 
     def __init__(self, gains: int) -> None:
         super().__init__()
         self.gain = nn.Parameter(torch.ones(gains))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Of any shape ``(..., width)``."""
+        """Return the normalised tensor, ``(..., width)`` like ``x``."""
         normed: Tensor = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6) * self.gain
         return normed
 
@@ -66,7 +67,7 @@ class Network(nn.Module):
         self.head = nn.Linear(WIDTH, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits ``(n, classes)``."""
+        """Return the logits ``(n, classes)`` of inputs ``(n, 64)``."""
         x = self.embed(x)
         for norm, up, down in zip(self.norms, self.ups, self.downs, strict=True):
             x = x + down(up(norm(x)).relu())
@@ -75,7 +76,7 @@ class Network(nn.Module):
 
 
 def trained_residual(seed: int, cache: Path, recipe: str) -> tuple[Network, Images]:
-    """The network of a seed and a recipe, from the cache or trained now (a second), and images it has not seen."""
+    """Return the network of a seed and a recipe, from the cache or trained now (a second), and held-out images."""
     digits = read_digits()
     inputs, labels = scaled(digits.pixels).flatten(1), digits.labels.long()
     parts = split(len(labels), generator(seed, "split"), train=TRAIN, validation=VALIDATION)
@@ -109,17 +110,17 @@ def _fit(model: Network, train: Images, recipe: str, seed: int) -> None:
     matrices = [
         layer.get_parameter("weight") for layer in (*model.ups, *model.downs) if recipe == "muon"
     ]  # Muon is for hidden matrices: embedding, head, biases and gains stay with AdamW
-    others = [one for one in model.parameters() if not any(one is matrix for matrix in matrices)]
+    others = [parameter for parameter in model.parameters() if not any(parameter is matrix for matrix in matrices)]
     optimizers: list[Any] = [torch.optim.AdamW(others, lr=RATES[recipe], weight_decay=0.01)]
     if matrices:
         optimizers.append(torch.optim.Muon(matrices, lr=MUON_RATE, weight_decay=0.01))
-    schedules = [torch.optim.lr_scheduler.CosineAnnealingLR(one, STEPS) for one in optimizers]
+    schedules = [torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS) for optimizer in optimizers]
     for batch in batch_order(len(train.labels), generator(seed, "order"), steps=STEPS, batch_size=BATCH):
-        for one in optimizers:
-            one.zero_grad()
+        for optimizer in optimizers:
+            optimizer.zero_grad()
         functional.cross_entropy(model(train.inputs[batch]), train.labels[batch]).backward()  # type: ignore[no-untyped-call]
-        for one in (*optimizers, *schedules):
-            one.step()
+        for stepped in (*optimizers, *schedules):
+            stepped.step()
 
 
 sources_of(__name__)  # at import, so that no case has to wait for it

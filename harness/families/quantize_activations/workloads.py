@@ -1,4 +1,4 @@
-"""The contract ``quantize-activations``: linear layers whose inputs are rounded too; models with outliers for it."""
+"""The workloads of the contract ``quantize-activations``: models with and without outliers."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ import torch
 from torch import Tensor, nn
 
 from harness.api import CaseContext, OpenCase, Outcome, Phase
-from harness.families.quantize_activations.checks import Subject, _check, _inputs_of
+from harness.families.quantize_activations.checks import Subject, inputs_of, require_correct
 from harness.families.quantize_activations.contract import ActivationTechnique
 from harness.families.quantize_activations.models import trained_residual
 from harness.judge.trained_digits import trained_digits
 
 CALIBRATION: Final = 64
-"""Examples that a technique may look at; they are not those of the test."""
+"""Examples that a technique may use for calibration; none is a test example."""
 
 OUTLIER_CHANNELS: Final = 3
 OUTLIER_FACTOR: Final = 100.0
-"""Channels of a hidden layer that are made so many times as large, and the next layer's weights as much smaller."""
+"""Hidden channels that are enlarged, and the factor, by which the next layer's weights are divided."""
 
 BATCH: Final = 64
 
 
 class Activations:
-    """Fulfils `harness.api.Workload`: every linear layer but none else is replaced, and the model tested."""
+    """A `harness.api.Workload` that replaces every linear layer of a trained model, and tests the model."""
 
     def subject(self, seed: int, cache: Path) -> Subject:
-        """The model of a seed."""
+        """Return the trained model of a seed with its data, from the cache or trained now."""
         raise NotImplementedError
 
     def prepare(self, context: CaseContext) -> None:
@@ -39,12 +39,12 @@ class Activations:
         self.subject(context.seed, context.cache)
 
     def evaluate(self, technique: ActivationTechnique, context: CaseContext) -> Outcome:
-        """Accuracy and error of the logits, and the kurtosis of what had to be rounded."""
+        """Run the gate, then measure accuracy, error of logits and kurtosis. Raises Incorrect where the gate fails."""
         subject = self.subject(context.seed, context.cache)
-        _check(technique, subject)
+        require_correct(technique, subject)
         with torch.no_grad():
             exact = subject.model(subject.inputs)
-            seen = _inputs_of(subject, subject.inputs)
+            seen = inputs_of(subject, subject.inputs)
             weights = [subject.model.get_parameter(f"{name}.weight") for name in subject.linears]
             found = _replaced(technique, subject)(subject.inputs)
         accuracy, before = (
@@ -55,13 +55,13 @@ class Activations:
                 "accuracy": accuracy,
                 "accuracy_drop": before - accuracy,
                 "output_error": float((found - exact).norm() / exact.norm()),
-                "activation_kurtosis": _mean([kurtosis(one) for one in seen.values()]),
-                "weight_kurtosis": _mean([kurtosis(one) for one in weights]),
+                "activation_kurtosis": _mean([kurtosis(values) for values in seen.values()]),
+                "weight_kurtosis": _mean([kurtosis(weight) for weight in weights]),
             }
         )
 
     def open(self, technique: ActivationTechnique, context: CaseContext) -> OpenCase:
-        """Inference with a batch of 64."""
+        """Prepare the inference of a batch of 64."""
         subject = self.subject(context.seed, context.cache)
         with context.phase("init"):
             model = _replaced(technique, subject)
@@ -75,15 +75,15 @@ class Activations:
         return OpenCase(phases={"infer": Phase(run=infer, samples=len(inputs))})
 
     def check(self, technique: ActivationTechnique, context: CaseContext) -> None:
-        """Without rounding every layer is what it was; with it, it gives the same twice."""
-        _check(technique, self.subject(context.seed, context.cache))
+        """Run the gate. Raises Incorrect at the first failure."""
+        require_correct(technique, self.subject(context.seed, context.cache))
 
 
 class OutlierChannels(Activations):
-    """The digits' perceptron with a few hidden channels a hundred times as large, which changes nothing it computes."""
+    """The digits' perceptron with a few hidden channels a hundred times as large; its function is unchanged."""
 
     def subject(self, seed: int, cache: Path) -> Subject:
-        """The trained perceptron, rescaled."""
+        """Return the trained perceptron, rescaled."""
         trained = trained_digits(seed, cache)
         for name, following in zip(trained.linears, trained.linears[1:], strict=False):
             enlarge(trained.model.get_submodule(name), trained.model.get_submodule(following), seed)
@@ -97,12 +97,12 @@ class OutlierChannels(Activations):
 
 
 class ResidualActivations(Activations):
-    """A residual network for all ten digits, trained the way that ``recipe`` says."""
+    """A residual network for all ten digits, trained by ``recipe``: "adam" or "muon"."""
 
     recipe: ClassVar[str]
 
     def subject(self, seed: int, cache: Path) -> Subject:
-        """The trained network."""
+        """Return the trained network with its data."""
         model, data = trained_residual(seed, cache, self.recipe)
         names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
         return Subject(
@@ -115,21 +115,21 @@ class ResidualActivations(Activations):
 
 
 class ResidualAdam(ResidualActivations):
-    """AdamW, and norms with a gain for every channel: what is usual."""
+    """The usual training: AdamW, and normalisation layers with a gain for every channel."""
 
     recipe = "adam"
 
 
 class ResidualMuon(ResidualActivations):
-    """Muon, and norms with one gain for all channels: what is to keep outliers away (arXiv:2506.19697)."""
+    """Training that avoids outliers: Muon, and normalisation layers with one gain (arXiv:2506.19697)."""
 
     recipe = "muon"
 
 
 def enlarge(first: nn.Module, second: nn.Module, seed: int) -> None:
-    """Make some outputs of a linear layer larger, and the weights that read them as much smaller, in place.
+    """Enlarge some outputs of a linear layer and divide the weights that read them by the same factor, in place.
 
-    ReLU between the two lets positive factors through.
+    The function is unchanged, since ReLU between the two layers commutes with positive factors.
     """
     assert isinstance(first, nn.Linear)
     assert isinstance(second, nn.Linear)
@@ -140,7 +140,7 @@ def enlarge(first: nn.Module, second: nn.Module, seed: int) -> None:
 
 
 def kurtosis(values: Tensor) -> float:
-    """The fourth moment over the square of the second, about the mean: 3 for normal values, more with outliers."""
+    """Return the fourth central moment over the square of the second: 3 for normal values, more with outliers."""
     centred = values.detach().double().flatten()
     centred = centred - centred.mean()
     return float(centred.pow(4).mean() / centred.square().mean().square())
@@ -151,8 +151,8 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _replaced(technique: ActivationTechnique, subject: Subject) -> nn.Module:
-    """The model with its linear layers replaced, calibrated on what the original saw."""
-    seen = _inputs_of(subject, subject.calibration)
+    """Return a copy of the model with its linear layers replaced, calibrated on the original's inputs."""
+    seen = inputs_of(subject, subject.calibration)
     model = copy.deepcopy(subject.model)
     for name in subject.linears:
         linear = model.get_submodule(name)

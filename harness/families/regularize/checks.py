@@ -14,20 +14,20 @@ from harness.families.regularize.contract import Forward, RegularizeTask, Regula
 from harness.families.regularize.training import Problem, Trained, fit, predict, start
 
 STEPS: Final = 8
-"""Training steps before a technique is looked at."""
+"""Training steps before a technique is checked."""
 
 EXAMPLES: Final = 32
 PASSES: Final = 300
-"""Training outputs of a module whose mean is held against its evaluation output, on this many examples."""
+"""Examples, and training outputs of a module whose mean is compared with its evaluation output."""
 
 DEVIATIONS: Final = 4
 """Standard errors by which that mean may differ."""
 
 ROUNDING: Final = 1e-5
-"""Relative error of float32 sums that is no difference."""
+"""Relative error of float32 sums that is allowed."""
 
 Entered = tuple[str, nn.Module, tuple[Any, ...]]
-"""A module that a technique has put somewhere, the name of the place, and arguments it was called with."""
+"""The name of a place, the module that a technique has put there, and the arguments of a call of the module."""
 
 
 class Nothing:
@@ -39,55 +39,55 @@ class Nothing:
     curves: Mapping[str, Sequence[float]] = {}
 
     def neutral(self) -> Nothing:
-        """Itself, so to speak."""
+        """Return another technique that does nothing."""
         return Nothing()
 
     def attach(self, model: nn.Module, task: RegularizeTask) -> nn.Module:  # noqa: ARG002
-        """Leave it."""
+        """Return the model as it is."""
         return model
 
     def parameter_groups(self, model: nn.Module, lr: float) -> list[dict[str, Any]]:
-        """All in one."""
+        """Return all parameters in one group."""
         return regularize.all_parameters(model, lr)
 
     def batch(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """As it came."""
+        """Return the batch as it is."""
         return inputs, targets
 
     def loss(self, model: nn.Module, inputs: Tensor, targets: Tensor, forward: Forward) -> Tensor:
-        """Cross-entropy."""
+        """Return the cross-entropy."""
         return regularize.cross_entropy(model, inputs, targets, forward)
 
     def before_update(self, model: nn.Module, step: int) -> None:
-        """Leave the gradient."""
+        """Leave the gradients unchanged."""
 
     def after_update(self, model: nn.Module, step: int) -> None:
-        """Leave the weights."""
+        """Leave the weights unchanged."""
 
     def observe(self, model: nn.Module, epoch: int, validation_loss: float) -> bool:  # noqa: ARG002
-        """Go on."""
+        """Return false: training goes on."""
         return False
 
     def finish(self, model: nn.Module) -> None:
-        """Leave the model."""
+        """Leave the model unchanged."""
 
     def predict(self, model: nn.Module, inputs: Tensor, forward: Forward) -> Tensor:
-        """One forward."""
+        """Return the prediction of one forward pass."""
         return regularize.predict_once(model, inputs, forward)
 
 
 def require_neutral(neutral: RegularizeTechnique, problem: Problem, same: Problem) -> None:
-    """At rate 0 it trains bit for bit as if there were none; ``same`` is the problem made again.
+    """Raise Incorrect unless the neutral setting trains bit for bit as no technique; ``same`` is a second problem.
 
     Predictions may differ by the rounding of a mean over passes.
     """
     reference: RegularizeTechnique = Nothing()
-    found = []
-    for technique, one in ((reference, problem), (neutral, same)):
-        trained = start(technique, one)
-        fit(technique, trained, one, steps=STEPS)
-        found.append((trained.losses, predict(technique, trained.model, one.parts.test, one.seed)))
-    (losses, prediction), (neutral_losses, neutral_prediction) = found
+    results = []
+    for technique, case in ((reference, problem), (neutral, same)):
+        trained = start(technique, case)
+        fit(technique, trained, case, steps=STEPS)
+        results.append((trained.losses, predict(technique, trained.model, case.parts.test, case.seed)))
+    (losses, prediction), (neutral_losses, neutral_prediction) = results
     if losses != neutral_losses:
         difference = max(abs(a - b) for a, b in zip(losses, neutral_losses, strict=True))
         raise Incorrect(f"its neutral setting is not the identity: the training loss differs by {difference:.3g}")
@@ -97,7 +97,7 @@ def require_neutral(neutral: RegularizeTechnique, problem: Problem, same: Proble
 
 
 def require_prediction(technique: RegularizeTechnique, trained: Trained, problem: Problem) -> None:
-    """Log-probabilities of the right shape, the same every time, and nothing changed by asking for them."""
+    """Raise Incorrect unless ``predict`` gives log-probabilities, the same twice, and leaves the model unchanged."""
     test = problem.parts.test
     before = {name: value.clone() for name, value in trained.model.state_dict().items()}
     found = predict(technique, trained.model, test, problem.seed)
@@ -115,7 +115,7 @@ def require_prediction(technique: RegularizeTechnique, trained: Trained, problem
 
 
 def modules_at(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:
-    """The modules at these places and, as slots may lie inside, all below them."""
+    """Return the modules at these places and, because slots may lie inside, all modules below, by name."""
     return {
         f"{name}.{below}".rstrip("."): module
         for name in names
@@ -124,14 +124,14 @@ def modules_at(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:
 
 
 def entered(model: nn.Module, before: Mapping[str, nn.Module], inputs: Tensor) -> Iterator[Entered]:
-    """What a technique has put in the places ``before``, with the arguments of a training forward's first call."""
+    """Return the modules that replaced those of ``before``, with the arguments of a training forward's first call."""
     present = dict(model.named_modules(remove_duplicate=False))
     replaced = {name: present[name] for name in before if name in present and present[name] is not before[name]}
     calls: dict[str, tuple[Any, ...]] = {}
 
     def note(name: str) -> Any:
         def hook(_: nn.Module, arguments: tuple[Any, ...]) -> None:
-            calls.setdefault(name, tuple(_detached(one) for one in arguments))
+            calls.setdefault(name, tuple(_detached(argument) for argument in arguments))
 
         return hook
 
@@ -145,7 +145,7 @@ def entered(model: nn.Module, before: Mapping[str, nn.Module], inputs: Tensor) -
 
 
 def require_mean(name: str, module: nn.Module, arguments: tuple[Any, ...]) -> None:
-    """The mean of its training outputs is its evaluation output, within the standard errors of two projections."""
+    """Raise Incorrect where the mean training output is not the evaluation output, by two projections of it."""
     with torch.no_grad():
         expected = module.eval()(*arguments).double()
         module.train()
@@ -164,7 +164,7 @@ def require_mean(name: str, module: nn.Module, arguments: tuple[Any, ...]) -> No
 
 
 def require_dead_where_dropped(name: str, module: nn.Module, arguments: tuple[Any, ...]) -> None:
-    """Where a slot puts a zero for something, no gradient comes back."""
+    """Raise Incorrect where a gradient reaches an input that a slot has replaced by zero."""
     entering = arguments[0]
     if isinstance(module, nn.Linear | nn.Conv2d) or not entering.is_floating_point():
         return

@@ -16,114 +16,161 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 Forward = Callable[[nn.Module, Tensor], Tensor]
-"""Logits ``(n, classes)`` of a model for a batch's inputs, in the model's current mode."""
+"""Return the logits ``(n, classes)`` of a model for a batch's inputs, in the model's current mode."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RegularizeTask:
-    """What a technique may know of the task, and the dotted names of the places of the model where it may enter.
+    """What a technique may know of the task, and the dotted names of the places of the model where it may act.
 
-    Slots are modules that do nothing, to be replaced through ``model.set_submodule(name, module)``. All but the
-    last kind are ``nn.Identity`` and see tensors ``(batch, ..., width)``:
-
-    - ``inputs``: before the first layer, on what enters it (features; embedded tokens where ``inputs`` are integers)
-    - ``preactivations``: between a hidden layer and its activation, where norms go
-    - ``hidden``: after each hidden activation
-    - ``maps``: those of ``hidden`` that see feature maps ``(batch, channels, height, width)``
-    - ``branches``: names of `Residual` modules, in order of depth
-    - ``recurrent``: names of `Recurrent` modules, whose slots `StepSlot` and `Carry` know the time step
-
-    ``activations`` are the names of the ``nn.ReLU`` modules, one for each of ``preactivations``. ``linears`` are the
-    names of the ``nn.Linear`` modules that end in a hidden activation, in order of depth, and ``output`` that of the
-    linear that gives the logits: both may be replaced by a module of the same forward signature. A place that the
-    model lacks is an empty tuple; raise `harness.api.NotApplicable` where there is nothing to act on.
-
-    ``examples`` counts training examples, ``batch_size`` those of a batch (the last of an epoch may be smaller),
-    ``epochs`` and ``steps`` (in all) tell how long training goes on, ``classes`` how many there are. ``generator`` is
-    on the CPU, seeded from the case and the technique's own. torch's global generator is the technique's own as well:
-    the judge seeds it from the case before ``attach`` and before every prediction, and draws nothing from it.
+    Slots are modules that return their input, to be replaced through ``model.set_submodule(name, module)``; most are
+    ``nn.Identity`` and see tensors ``(batch, ..., width)``. A place that the model lacks is an empty tuple; raise
+    `harness.api.NotApplicable` where there is nothing to act on. torch's global generator is the technique's own: the
+    judge seeds it from the case before ``attach`` and before every prediction, and draws nothing from it.
     """
 
     inputs: Sequence[str]
+    """Slots before the first layer, on what enters it: features, or embedded tokens where the inputs are integers."""
+
     preactivations: Sequence[str]
+    """Slots between a hidden layer and its activation, where normalisation layers go."""
+
     hidden: Sequence[str]
+    """Slots after each hidden activation."""
+
     maps: Sequence[str]
+    """Those of ``hidden`` that see feature maps ``(batch, channels, height, width)``."""
+
     activations: Sequence[str]
+    """The ``nn.ReLU`` modules, one for each of ``preactivations``, in the same order."""
+
     linears: Sequence[str]
+    """The ``nn.Linear`` modules that end in a hidden activation, in order of depth.
+
+    Each may be replaced by a module with the same forward signature.
+    """
+
     output: str
+    """The ``nn.Linear`` that gives the logits; may be replaced by a module with the same forward signature."""
+
     branches: Sequence[str]
+    """`Residual` modules, ``x + slot(body(x))``, in order of depth; their ``slot`` or the whole may be replaced."""
+
     recurrent: Sequence[str]
+    """`Recurrent` modules: an ``nn.LSTMCell`` named ``cell``, applied step by step, with four slots.
+
+    ``on_input`` and ``on_state`` are `StepSlot` modules, called with ``(x, step)`` on tensors ``(batch, width)``;
+    ``carry_hidden`` and ``carry_cell`` are `Carry` modules, called with ``(previous, new, step)``. ``step`` counts from
+    0 in every sequence.
+    """
+
     classes: int
+    """Number of classes."""
+
     examples: int
+    """Number of training examples."""
+
     batch_size: int
+    """Examples of a batch; the last batch of an epoch may be smaller."""
+
     epochs: int
+    """Passes over the training examples."""
+
     steps: int
+    """Optimiser steps of the whole training."""
+
     generator: torch.Generator
+    """A generator on the CPU, seeded from the case, for the technique alone."""
 
 
 @runtime_checkable
 class RegularizeTechnique(Protocol):
-    """What a technique of this contract builds. One object serves one training.
+    """A method of regularisation. One object serves one training; a step calls the methods in the order below.
 
-    ``mean_preserving``: whether, at every place where it replaced a module, the mean of the training output equals
-    the evaluation output. ``validates``: whether it wants the loss on validation examples after every epoch.
+    The gate trains for eight steps on the workload's own model. It raises `harness.api.Incorrect` where an invariant is
+    broken: beside those below, where a module at a slot turns a nonzero input into a zero (drops it), no gradient may
+    reach that input. ``forward`` is a function of model and inputs that returns logits ``(n, classes)``.
     """
 
     mean_preserving: bool
+    """Whether the mean of the training output equals the evaluation output at every place where a module was replaced.
+
+    Where true, the gate compares the mean of 300 passes with the evaluation output, within 4 standard errors.
+    """
+
     validates: bool
+    """Whether `observe` is called with the loss on validation examples after every epoch."""
 
     @property
     def acted(self) -> bool:
-        """Whether anything it does has had an effect, such as a value dropped or clipped; read after training."""
+        """Whether the technique has had any effect, such as a value dropped or clipped; read after training."""
 
     @property
     def curves(self) -> Mapping[str, Sequence[float]]:
-        """What it learned or counted, for the reader, by name; read after training."""
+        """What the technique learned or counted, by name, for the report; read after training."""
 
     def neutral(self) -> RegularizeTechnique | None:
-        """A new technique of this kind at rate or strength 0, which must train bit for bit as if there were none.
+        """Return a new technique of this kind at rate or strength 0, or None where no setting is the identity.
 
-        None where no setting is the identity.
+        The gate requires that its training losses are bit for bit those without a technique, and its predicted
+        log-probabilities the same within 1e-5.
         """
 
     def attach(self, model: nn.Module, task: RegularizeTask) -> nn.Module:
-        """Enter the freshly initialised model (in place or wrapped) and return it."""
+        """Modify the freshly initialised model, in place or wrapped, and return it.
+
+        Raises `harness.api.NotApplicable` where the model has no place to act on.
+        """
 
     def parameter_groups(self, model: nn.Module, lr: float) -> list[dict[str, Any]]:
-        """AdamW's groups of all trainable parameters, each once; ``weight_decay`` is 0 where a group states none."""
+        """Return AdamW's parameter groups: dictionaries with ``params``, ``lr`` and other options of AdamW.
+
+        ``weight_decay`` is 0 where a group states none. The gate requires that the groups list each parameter of
+        ``model`` that requires a gradient exactly once, and no other tensor. See `all_parameters`.
+        """
 
     def batch(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """The batch to train on. ``targets`` are int64 classes ``(n,)``; probabilities ``(n, classes)`` may go out.
+        """Return the inputs and targets to train on.
 
-        ``n`` is the length of the batch, times that of its sequences where each position has a class. Inputs may
-        be integers (tokens), which cannot be mixed: raise `harness.api.NotApplicable`.
+        ``inputs`` are float32 ``(batch, ...)`` or int64 tokens ``(batch, time)``; ``targets`` are int64 classes
+        ``(n,)``, and class probabilities ``(n, classes)`` may be returned. ``n`` is the length of the batch, times that
+        of its sequences where each position has a class. Raises `harness.api.NotApplicable` where inputs are integers
+        and the technique would mix them.
         """
 
     def loss(self, model: nn.Module, inputs: Tensor, targets: Tensor, forward: Forward) -> Tensor:
-        """The scalar to minimise, of what ``batch`` returned; `cross_entropy` of one forward where there is no more."""
+        """Return the scalar to minimise for what `batch` returned, with a gradient.
+
+        `cross_entropy` of one forward pass is the loss without a technique. The model is in training mode.
+        """
 
     def before_update(self, model: nn.Module, step: int) -> None:
-        """Called with the gradients in place, before the optimiser's step number ``step`` (from 0)."""
+        """Change the gradients, if need be: called after the backward pass, before optimiser step ``step`` (from 0)."""
 
     def after_update(self, model: nn.Module, step: int) -> None:
-        """Called after the optimiser's step number ``step`` (from 0): constraints on weights, schedules of rates."""
+        """Constrain weights or advance schedules, if need be: called after optimiser step ``step`` (from 0)."""
 
     def observe(self, model: nn.Module, epoch: int, validation_loss: float) -> bool:
-        """Called after each epoch (from 0) if ``validates``, model in evaluation mode; true ends the training."""
+        """Return whether training ends: called after each epoch (from 0) if ``validates``.
+
+        ``validation_loss`` is the mean negative log-likelihood in nats; the model is in evaluation mode.
+        """
 
     def finish(self, model: nn.Module) -> None:
-        """Called once after the last step, under ``no_grad``: restore the best weights, fold a scale into them."""
+        """Restore the best weights or fold scales into them: called once after training, under ``torch.no_grad``."""
 
     def predict(self, model: nn.Module, inputs: Tensor, forward: Forward) -> Tensor:
-        """Log-probabilities ``(n, classes)``, under ``no_grad``; `predict_once` where there is nothing to average.
+        """Return log-probabilities ``(n, classes)``, under ``torch.no_grad``.
 
-        The same answer every time: what is drawn at test time comes from torch's global generator, or from one
-        seeded anew in each call. The model is in evaluation mode, and is left so.
+        `predict_once` is the prediction of one forward pass. The model is in evaluation mode and has to be left in it,
+        with parameters and buffers unchanged. The gate requires that probabilities sum to 1, and the same bits in a
+        second call: draw from torch's global generator, which the judge seeds before every call, or from a generator
+        seeded anew in each.
         """
 
 
 class Residual(nn.Module):
-    """``x + slot(body(x))``, of one shape. ``slot`` is an ``nn.Identity``; the whole may be replaced as well."""
+    """A residual branch ``x + slot(body(x))``. ``slot`` is an ``nn.Identity``; the whole may be replaced as well."""
 
     def __init__(self, body: nn.Module) -> None:
         super().__init__()
@@ -131,7 +178,7 @@ class Residual(nn.Module):
         self.slot: nn.Module = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """From any shape to the same."""
+        """Return a tensor of the shape of ``x``, any shape that ``body`` takes and gives."""
         added: Tensor = x + self.slot(self.body(x))
         return added
 
@@ -140,20 +187,20 @@ class StepSlot(nn.Module):
     """A slot inside a recurrence: ``step`` counts from 0 in every sequence, so 0 is when to draw a new mask."""
 
     def forward(self, x: Tensor, step: int) -> Tensor:  # noqa: ARG002  what replaces it uses it
-        """From ``(batch, width)`` to the same."""
+        """Return ``x`` ``(batch, width)`` as it is; what replaces the slot returns the same shape."""
         return x
 
 
 class Carry(nn.Module):
-    """The slot where a recurrent state is handed on; zoneout keeps some of ``previous`` here."""
+    """The slot between two steps of a recurrent state; zoneout keeps part of ``previous`` here."""
 
     def forward(self, previous: Tensor, new: Tensor, step: int) -> Tensor:  # noqa: ARG002
-        """The state to go on with, from two of shape ``(batch, width)``."""
+        """Return the state of the next step, ``(batch, width)`` like the previous and the new state: ``new``."""
         return new
 
 
 class Recurrent(nn.Module):
-    """An LSTM of one layer over ``(batch, time, inputs)``, step by step, that gives the hidden states.
+    """An LSTM of one layer over ``(batch, time, inputs)``, computed step by step, that returns the hidden states.
 
     Slots: ``on_input`` sees x_t and ``on_state`` h_(t-1) before they enter the ``cell`` (an ``nn.LSTMCell``);
     ``carry_hidden`` and ``carry_cell`` see the states of before and after it.
@@ -168,7 +215,7 @@ class Recurrent(nn.Module):
         self.carry_cell: nn.Module = Carry()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Hidden states ``(batch, time, width)``; the first step starts from zeros."""
+        """Return the hidden states ``(batch, time, width)``; the first step starts from zeros."""
         hidden = cell = x.new_zeros(x.shape[0], self.cell.hidden_size)
         states = []
         for step, entering in enumerate(x.unbind(1)):
@@ -180,15 +227,15 @@ class Recurrent(nn.Module):
 
 
 def cross_entropy(model: nn.Module, inputs: Tensor, targets: Tensor, forward: Forward) -> Tensor:
-    """Mean cross-entropy of one forward in nats, a scalar; targets are classes or probabilities."""
+    """Return the mean cross-entropy of one forward pass in nats; targets are classes or probabilities."""
     return functional.cross_entropy(forward(model, inputs), targets)
 
 
 def predict_once(model: nn.Module, inputs: Tensor, forward: Forward) -> Tensor:
-    """Log-probabilities ``(n, classes)`` of one forward."""
+    """Return the log-probabilities ``(n, classes)`` of one forward pass."""
     return forward(model, inputs).log_softmax(-1)
 
 
 def all_parameters(model: nn.Module, lr: float) -> list[dict[str, Any]]:
-    """One group of all that trains, without weight decay."""
-    return [{"params": [one for one in model.parameters() if one.requires_grad], "lr": lr}]
+    """Return one group of all parameters that require a gradient, without weight decay."""
+    return [{"params": [parameter for parameter in model.parameters() if parameter.requires_grad], "lr": lr}]

@@ -1,4 +1,4 @@
-"""The data of the contract ``regularize``: what it is made of, how it is split, whose labels are flipped."""
+"""The data of the contract ``regularize``: examples, their splits, flipped labels and standardised features."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.judge.datasets import split
 
 @dataclass(frozen=True, kw_only=True)
 class Examples:
-    """What a model takes: ``inputs`` float32 or int64 ``(n, ...)``, and int64 ``targets`` ``(n,)``."""
+    """Examples: ``inputs`` float32 or int64 ``(n, ...)``, and int64 ``targets`` ``(n,)``."""
 
     inputs: Tensor
     targets: Tensor
@@ -21,17 +21,17 @@ class Examples:
         return len(self.targets)
 
     def at(self, indices: Tensor) -> Examples:
-        """Those at these indices."""
+        """Return the examples at ``indices``."""
         return Examples(inputs=self.inputs[indices], targets=self.targets[indices])
 
     def to(self, device: str) -> Examples:
-        """On a device."""
+        """Return the examples on a device."""
         return Examples(inputs=self.inputs.to(device), targets=self.targets.to(device))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """Examples to train on, to choose by and to test on; none is in two."""
+    """Disjoint examples for training, validation and test."""
 
     train: Examples
     validation: Examples
@@ -39,13 +39,13 @@ class Parts:
 
 
 def divided(examples: Examples, draw: torch.Generator, *, train: int, validation: int) -> Parts:
-    """At random; the rest is for the test. Raises UsageError where there is none."""
+    """Return a random division; the rest is for the test. Raises UsageError where nothing is left."""
     found = split(len(examples), draw, train=train, validation=validation)
     return Parts(train=examples.at(found.train), validation=examples.at(found.validation), test=examples.at(found.test))
 
 
 def flipped(targets: Tensor, share: float, classes: int, draw: torch.Generator) -> Tensor:
-    """The targets with ``share`` of them, rounded to a whole number, moved to another class, all equally likely."""
+    """Return the targets with ``share`` of them, rounded to a whole number, moved to another class at random."""
     count = round(share * len(targets))
     chosen = torch.randperm(len(targets), generator=draw)[:count]
     wrong = targets.clone()
@@ -54,7 +54,7 @@ def flipped(targets: Tensor, share: float, classes: int, draw: torch.Generator) 
 
 
 def standardised(parts: Parts) -> Parts:
-    """Every feature at mean 0 and deviation 1 over the training examples; a constant one is only centred."""
+    """Return features of mean 0 and deviation 1 over the training examples; a constant one is only centred."""
     mean = parts.train.inputs.mean(0)
     deviation = parts.train.inputs.std(0, correction=0)
     deviation = torch.where(deviation > 0, deviation, torch.ones_like(deviation))

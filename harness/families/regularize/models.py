@@ -27,17 +27,17 @@ class Places:
     recurrent: Sequence[str] = ()
 
     def names(self) -> tuple[str, ...]:
-        """All of them."""
+        """Return the names of all places."""
         several = (self.inputs, self.preactivations, self.hidden, self.activations, self.linears)
         return (*(name for names in several for name in names), self.output, *self.branches, *self.recurrent)
 
 
 class Slotted(nn.Module):
-    """A classifier that knows its slots."""
+    """A classifier with named slots."""
 
     @abstractmethod
     def places(self) -> Places:
-        """Where they are."""
+        """Return the names of its places."""
 
 
 class Hidden(nn.Module):
@@ -51,13 +51,13 @@ class Hidden(nn.Module):
         self.after: nn.Module = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """What the layer makes of it, activated."""
+        """Return the activated output of the layer."""
         hidden: Tensor = self.after(self.activation(self.before(self.layer(x))))
         return hidden
 
 
 def _hidden_places(names: Sequence[str]) -> dict[str, Sequence[str]]:
-    """The places inside `Hidden` modules of these names."""
+    """Return the places inside `Hidden` modules of these names."""
     return {
         "preactivations": [f"{name}.before" for name in names],
         "activations": [f"{name}.activation" for name in names],
@@ -66,7 +66,7 @@ def _hidden_places(names: Sequence[str]) -> dict[str, Sequence[str]]:
 
 
 class Mlp(Slotted):
-    """Hidden linear layers of these widths, the first being that of the input, and a linear output."""
+    """A perceptron: hidden layers of these widths, the first being that of the input, and a linear output."""
 
     def __init__(self, widths: Sequence[int], classes: int) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class Mlp(Slotted):
         self.output: nn.Module = nn.Linear(widths[-1], classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits ``(batch, classes)`` of ``(batch, widths[0])``."""
+        """Return the logits ``(batch, classes)`` of ``x`` ``(batch, widths[0])``."""
         x = self.entry(x)
         for layer in self.layers:
             x = layer(x)
@@ -83,7 +83,7 @@ class Mlp(Slotted):
         return logits
 
     def places(self) -> Places:
-        """A slot at the entry and two in every layer."""
+        """Return a slot at the entry and two in every layer."""
         names = [f"layers.{index}" for index in range(len(self.layers))]
         return Places(
             inputs=("entry",),
@@ -94,7 +94,7 @@ class Mlp(Slotted):
 
 
 class CharacterMlp(Slotted):
-    """Predicts the next character of a window of ``context`` (Bengio et al. 2003): embeddings side by side, an MLP."""
+    """A model of the next character after ``context`` others (Bengio et al. 2003): concatenated embeddings, an MLP."""
 
     def __init__(self, characters: int, context: int, *, embedding: int, widths: Sequence[int]) -> None:
         super().__init__()
@@ -102,12 +102,12 @@ class CharacterMlp(Slotted):
         self.body = Mlp([context * embedding, *widths], characters)
 
     def forward(self, windows: Tensor) -> Tensor:
-        """Logits ``(batch, characters)`` of int64 ``(batch, context)``."""
+        """Return the logits ``(batch, characters)`` of windows, int64 ``(batch, context)``."""
         logits: Tensor = self.body(self.embedding(windows).flatten(-2))
         return logits
 
     def places(self) -> Places:
-        """Those of the MLP, whose entry sees the embeddings."""
+        """Return the places of the MLP, whose entry sees the embeddings."""
         inner = self.body.places()
         return Places(
             inputs=_inside("body", inner.inputs),
@@ -135,7 +135,7 @@ class ConvNet(Slotted):
         self.output: nn.Module = nn.Linear(width, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits ``(batch, classes)`` of ``(batch, 1, size, size)``."""
+        """Return the logits ``(batch, classes)`` of images ``(batch, 1, size, size)``."""
         maps: Tensor = self.stem(self.entry(images))
         for block in self.blocks:
             maps = block(maps)
@@ -143,7 +143,7 @@ class ConvNet(Slotted):
         return logits
 
     def places(self) -> Places:
-        """Slots after the stem, in and behind the blocks, and in the hidden layer on top."""
+        """Return slots after the stem, in and after the blocks, and in the hidden layer on top."""
         inner = [f"blocks.{index}.body.0" for index in range(len(self.blocks))]
         return Places(
             inputs=("entry",),
@@ -156,7 +156,7 @@ class ConvNet(Slotted):
 
 
 class SequenceClassifier(Slotted):
-    """An LSTM that reads a sequence and gives its class from the last hidden state."""
+    """An LSTM that classifies a sequence from the last hidden state."""
 
     def __init__(self, inputs: int, width: int, classes: int) -> None:
         super().__init__()
@@ -166,12 +166,12 @@ class SequenceClassifier(Slotted):
         self.output: nn.Module = nn.Linear(width, classes)
 
     def forward(self, sequences: Tensor) -> Tensor:
-        """Logits ``(batch, classes)`` of ``(batch, time, inputs)``."""
+        """Return the logits ``(batch, classes)`` of sequences ``(batch, time, inputs)``."""
         logits: Tensor = self.output(self.last(self.recurrent(self.entry(sequences))[:, -1]))
         return logits
 
     def places(self) -> Places:
-        """A slot at the entry and at the last state, beside those inside the recurrence."""
+        """Return slots at the entry and at the last state, beside those inside the recurrence."""
         return Places(inputs=("entry",), hidden=("last",), output="output", recurrent=("recurrent",))
 
 

@@ -1,4 +1,4 @@
-"""The protocol of the contract ``regularize``, for any data and model: train, predict, say what came of it."""
+"""The protocol of the contract ``regularize``, for any data and model: train, predict, measure."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from harness.judge.settings import read_settings
 from harness.judge.training import RepeatedStep
 
 OVERFIT_GAP: Final = 2.0
-"""Points of accuracy between training and test below which a model has learned nothing by heart."""
+"""Difference of training and test accuracy, in points, below which a model counts as not overfitted."""
 
 
 class RegularizeWorkload(ABC):
-    """Fulfils `harness.api.Workload` for one data set and one model.
+    """A `harness.api.Workload` for one data set and one model.
 
-    The seed settles the split, the wrong labels, the model's start and the order of batches, for every technique
+    The seed determines the split, the wrong labels, the model's start and the order of batches, for every technique
     alike: each is drawn from a generator of its own, and torch's global one is left to the technique.
     """
 
@@ -41,34 +41,34 @@ class RegularizeWorkload(ABC):
     classes: ClassVar[int]
 
     def __init_subclass__(cls) -> None:
-        """Ask for the digest of the subclass's sources once, when it is imported."""
+        """Compute the digest of the subclass's sources once, at import."""
         super().__init_subclass__()
         sources_of(cls.__module__)
 
     @abstractmethod
     def read(self) -> Dataset:
-        """The data set, from the library it ships with; what `dataset` keeps in the cache."""
+        """Return the data set, read from the library that provides it."""
 
     @abstractmethod
     def libraries(self) -> Mapping[str, str]:
-        """Versions of what the data set comes with."""
+        """Return the versions of the libraries that provide the data set."""
 
     @abstractmethod
     def examples(self, dataset: Dataset) -> Examples:
-        """All of the data set as the model takes it."""
+        """Return the whole data set in the shape and dtype of the model's inputs."""
 
     @abstractmethod
     def build(self) -> Slotted:
-        """The model at random, drawn from torch's global generator."""
+        """Return a randomly initialised model, drawn from torch's global generator."""
 
     def parts(self, dataset: Dataset, settings: Settings, draw: torch.Generator) -> Parts:
-        """A random split; a workload whose examples belong together draws passages instead."""
+        """Return a random split; workloads whose examples are connected override it."""
         return divided(
             self.examples(dataset), draw, train=settings.train_examples, validation=settings.validation_examples
         )
 
     def check_settings(self, settings: Mapping[str, Json]) -> None:
-        """Raise UsageError for values that make no sense."""
+        """Raise UsageError for settings that are unknown or out of range."""
         read_settings(Settings, settings)
 
     def prepare(self, context: CaseContext) -> None:
@@ -76,7 +76,7 @@ class RegularizeWorkload(ABC):
         self.dataset(context.cache)
 
     def evaluate(self, technique: RegularizeTechnique, context: CaseContext) -> Outcome:
-        """Train, predict, test. Raises FloatingPointError at an epoch whose loss is not finite."""
+        """Train, predict and measure. Raises FloatingPointError at an epoch whose loss is not finite."""
         with global_seed(context.seed, context.device):
             with context.phase("load"):
                 problem = self.problem(context)
@@ -91,9 +91,9 @@ class RegularizeWorkload(ABC):
     def evaluate_stacked(
         self, techniques: Sequence[RegularizeTechnique], contexts: Sequence[CaseContext]
     ) -> list[Outcome]:
-        """What `evaluate` would find for each, trained together; all contexts differ in the seed only.
+        """Return the outcome of `evaluate` for each, trained together.
 
-        Raises `harness.api.CannotStack` where that cannot be without changing a number.
+        Raises `harness.api.CannotStack` where stacking would change a number.
         """
         first = contexts[0]
         generators = GlobalGenerators(first.device)
@@ -106,10 +106,10 @@ class RegularizeWorkload(ABC):
         with first.phase("train"):
             notes = fit_stacked(techniques, trained, problems)
         outcomes = []
-        for technique, one, problem in zip(techniques, trained, problems, strict=True):
+        for technique, model_state, problem in zip(techniques, trained, problems, strict=True):
             with first.phase("test"):
-                metrics = quality(technique, one.model, problem)
-            outcomes.append(_outcome(technique, one, problem, metrics, notes))
+                metrics = quality(technique, model_state.model, problem)
+            outcomes.append(_outcome(technique, model_state, problem, metrics, notes))
         generators.require_untouched()
         return outcomes
 
@@ -118,7 +118,7 @@ class RegularizeWorkload(ABC):
             return self.problem(context)
 
     def open(self, technique: RegularizeTechnique, context: CaseContext) -> OpenCase:
-        """A training step, and the prediction of one batch, both on the same ``batch_size`` examples."""
+        """Prepare a training step and the prediction of one batch, both on the same ``batch_size`` examples."""
         with global_seed(context.seed, context.device):
             problem = self.problem(context)
             with context.phase("init"):
@@ -139,7 +139,7 @@ class RegularizeWorkload(ABC):
         )
 
     def check(self, technique: RegularizeTechnique, context: CaseContext) -> None:
-        """Hold the technique to the contract, on this workload's own model and data."""
+        """Check the contract's invariants on this workload's model and data. Raises Incorrect at the first failure."""
         with global_seed(context.seed, context.device):
             problem = self.problem(context)
             places = problem.model.places().names()  # type: ignore[operator]  # a Slotted
@@ -157,11 +157,11 @@ class RegularizeWorkload(ABC):
                 checks.require_neutral(neutral, self.problem(context), self.problem(context))
 
     def dataset(self, cache: Path) -> Dataset:
-        """The data set, from the cache where it lies there."""
+        """Return the data set, from the cache or read now."""
         return cached(cache, self.name, self.read, self.libraries())
 
     def problem(self, context: CaseContext) -> Problem:
-        """The data, the model's start and the task of a case. Raises UsageError for settings that make no sense."""
+        """Return the data, the initialised model and the task of a case. Raises UsageError for invalid settings."""
         settings = read_settings(Settings, context.settings)
         dataset = self.dataset(context.cache)
         parts = self.parts(dataset, settings, generator(context.seed, "split"))
@@ -211,14 +211,14 @@ def _outcome(
 
 
 def _series(technique: RegularizeTechnique, trained: Trained) -> dict[str, Sequence[float]]:
-    """Losses by epoch, and what the technique has to show, under a name of its own."""
+    """Return losses by epoch and the technique's curves, prefixed by ``technique_``."""
     series = {"train_loss": trained.losses, **({"val_loss": trained.validation} if trained.validation else {})}
     series.update({f"technique_{name}": [float(value) for value in curve] for name, curve in technique.curves.items()})
     return {name: [float(f"{value:.6g}") for value in curve] for name, curve in series.items()}
 
 
 def _warnings(technique: RegularizeTechnique, metrics: Mapping[str, float]) -> tuple[str, ...]:
-    """What the reader of these numbers should know: that nothing was done, and whether anything could have been."""
+    """Return warnings: that the technique did nothing, and that the model does not overfit."""
     if technique.acted:
         return ()
     gap = metrics["train_accuracy"] - metrics["accuracy"]

@@ -44,13 +44,13 @@ class BatchedLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """From ``(seeds, n, in)`` with weights ``(seeds, out, in)`` and biases ``(seeds, out)``."""
+        """Return outputs ``(seeds, n, out)`` of ``x`` ``(seeds, n, in)`` with weights ``(seeds, out, in)``."""
         ctx.save_for_backward(x, weight)
         return torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
-        """The gradients of all three; none of inputs that need none."""
+        """Return the gradients of all three arguments, None for inputs that need none."""
         x, weight = ctx.saved_tensors
         (gradient,) = gradients
         inputs = torch.bmm(gradient, weight) if ctx.needs_input_grad[0] else None
@@ -58,7 +58,7 @@ class BatchedLinear(torch.autograd.Function):
 
 
 class StackedLinear(nn.Module):
-    """The linear layers of all seeds; their own parameters become views of the batched ones."""
+    """The linear layers of all seeds, whose own parameters become views of the batched ones."""
 
     def __init__(self, layers: Sequence[nn.Linear]) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class StackedLinear(nn.Module):
         self._checked: set[int] = set()
 
     def forward(self, x: Tensor) -> Tensor:
-        """From ``(seeds, n, in)`` to ``(seeds, n, out)``; the first of each n is held against the layers alone."""
+        """Return ``(seeds, n, out)`` of ``(seeds, n, in)``; the first call of each n is checked against the layers."""
         weight, bias = (leaf.batched for leaf in self.leaves)
         if x.shape[1] not in self._checked:
             self.rounded |= require_equal_products(_batched_linear, x, weight, bias)
@@ -82,27 +82,27 @@ def _batched_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return result
 
 
-class EachItsOwn(nn.Module):
-    """A module of each seed, applied to that seed's part; held in a plain list, as they belong to their models."""
+class PerSeed(nn.Module):
+    """One module a seed, applied to that seed's part; kept in a plain list, since they belong to their models."""
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
         super().__init__()
         self.own = list(modules)
 
     def forward(self, x: Tensor) -> Tensor:
-        """From ``(seeds, ...)`` to the same, or what the modules make of it."""
+        """Return the stacked outputs of the modules for ``x`` ``(seeds, ...)``."""
         return torch.stack([module(part) for module, part in zip(self.own, x.unbind(0), strict=True)])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Leaf:
-    """A parameter of all seeds: one tensor to compute with, and each model's own view of it."""
+    """A parameter of all seeds: one tensor to compute with, and each model's view of it."""
 
     batched: Tensor
     views: Sequence[Tensor]
 
     def hand_out(self) -> None:
-        """Give each view its part of the gradient, beside what the technique's own loss has left there."""
+        """Add to each view its part of the gradient, beside that of the technique's own loss."""
         assert self.batched.grad is not None
         for view, gradient in zip(self.views, self.batched.grad.unbind(0), strict=True):
             view.grad = gradient if view.grad is None else view.grad + gradient
@@ -117,7 +117,10 @@ def _together(parameters: Sequence[Tensor]) -> Leaf:
 
 
 def stacked(models: Sequence[nn.Module]) -> nn.Module:
-    """One module that computes ``(seeds, n, ...)`` as each of the models computes its ``(n, ...)``."""
+    """Return one module that computes ``(seeds, n, ...)`` as each of the models computes its ``(n, ...)``.
+
+    Raises CannotStack for a container with tensors of its own.
+    """
     first = models[0]
     kind = type(first)
     plain = all(type(model) is kind and not altered(model) for model in models)
@@ -133,11 +136,11 @@ def stacked(models: Sequence[nn.Module]) -> nn.Module:
             name: stacked([model.get_submodule(name) for model in models]) for name, _ in first.named_children()
         }
         return together
-    return EachItsOwn(models)
+    return PerSeed(models)
 
 
 def _alike(layers: Sequence[nn.Module]) -> bool:
-    """Whether they are linear layers of one shape, all of which trains and nobody watches."""
+    """Return whether all are trainable linear layers of one shape, without hooks on their parameters."""
     shapes = set()
     for layer in layers:
         if not isinstance(layer, nn.Linear) or layer.bias is None:
@@ -149,10 +152,10 @@ def _alike(layers: Sequence[nn.Module]) -> bool:
 
 
 class _Given:
-    """What a technique's loss calls for the logits: hands out those that were computed for all seeds together.
+    """The ``forward`` that a technique's loss calls, which returns logits computed for all seeds together.
 
-    The technique must ask once, of the model and inputs that it was given, and must not have drawn anything between:
-    alone, its slots draw when it asks.
+    The loss must call it once, with the model and inputs that it was given, and must not draw before: without stacking,
+    its slots draw during the call. Raises CannotStack otherwise.
     """
 
     def __init__(self, model: nn.Module, inputs: Tensor, logits: Tensor, drawn: Callable[[], bool]) -> None:
@@ -172,19 +175,19 @@ class _Given:
         return logits
 
     def require_asked(self) -> None:
-        """A loss that needs no logits would alone draw nothing in the slots."""
+        """Raise CannotStack where the loss did not call it: without stacking, the slots would then draw nothing."""
         if self._logits is not None:
             raise CannotStack("its loss does not pass through the model")
 
 
 class StackedStepper:
-    """One optimiser step of all seeds after the other."""
+    """The optimiser steps of all seeds together."""
 
     def __init__(
         self, techniques: Sequence[RegularizeTechnique], trained: Sequence[Trained], draws: Sequence[torch.Generator]
     ) -> None:
         self._techniques = techniques
-        self._models = [one.model for one in trained]
+        self._models = [training_state.model for training_state in trained]
         self._draws = draws
         self._together = stacked(self._models)
         self._layers = [module for module in self._together.modules() if isinstance(module, StackedLinear)]
@@ -192,25 +195,25 @@ class StackedStepper:
         if not self._leaves:
             raise CannotStack("no layer could be computed together")
         self.structure = Structure(self._models)
-        groups = _merged([one.optimizer for one in trained])
+        groups = _merged([training_state.optimizer for training_state in trained])
         self._optimizer = training.adamw(groups, weight_decay=0.0)
         self._parameters = [parameter for group in groups for parameter in group["params"]]
 
     @property
     def rounded(self) -> bool:
-        """Whether products differ from those of each seed alone by rounding, as they may on an accelerator."""
+        """Whether products differ by rounding from those of each seed alone, as they may on an accelerator."""
         return any(layer.rounded for layer in self._layers)
 
     def __call__(self, batches: Sequence[tuple[Tensor, Tensor]], number: int) -> list[Tensor]:
-        """Step number ``number`` on each seed's batch; returns the losses before it, still to be read."""
+        """Take step ``number`` (from 0) on each seed's batch and return the losses before it, detached scalars."""
         for parameter in self._parameters:
             parameter.grad = None
         batches = [technique.batch(*batch) for technique, batch in zip(self._techniques, batches, strict=True)]
-        inputs = [one for one, _ in batches]
-        if len({(one.shape, one.dtype) for one in inputs}) > 1:
+        inputs = [features for features, _ in batches]
+        if len({(features.shape, features.dtype) for features in inputs}) > 1:
             raise CannotStack("its batches differ in shape")
         logits = self._together(torch.stack(inputs)).unbind(0)
-        losses = [self._loss(index, batch, one) for index, (batch, one) in enumerate(zip(batches, logits, strict=True))]
+        losses = [self._loss(index, batch, own) for index, (batch, own) in enumerate(zip(batches, logits, strict=True))]
         if number == 0:
             for index, loss in enumerate(losses):
                 require_one_way(loss, [leaf.views[index] for leaf in self._leaves])
@@ -236,11 +239,11 @@ class StackedStepper:
 
 
 def _merged(optimizers: Sequence[torch.optim.Optimizer]) -> list[dict[str, Any]]:
-    """The parameter groups of all seeds, those of the same settings as one; each tensor is still updated on its own."""
+    """Return the parameter groups of all seeds, those with equal options merged."""
     merged: list[dict[str, Any]] = []
     for group in (group for optimizer in optimizers for group in optimizer.param_groups):
         settings = {key: value for key, value in group.items() if key != "params"}
-        same = [one for one in merged if all(one[key] == value for key, value in settings.items())]
+        same = [candidate for candidate in merged if all(candidate[key] == value for key, value in settings.items())]
         if not same:
             same = [{**settings, "params": []}]
             merged += same
@@ -251,9 +254,9 @@ def _merged(optimizers: Sequence[torch.optim.Optimizer]) -> list[dict[str, Any]]
 def fit_stacked(
     techniques: Sequence[RegularizeTechnique], trained: Sequence[Trained], problems: Sequence[Problem]
 ) -> tuple[str, ...]:
-    """Train all seeds as `harness.families.regularize.training.fit` trains each of them; returns notes on it.
+    """Train all seeds as `harness.families.regularize.training.fit` trains each of them; return notes.
 
-    Raises CannotStack where that cannot be, or where a seed's loss is not finite, which is a matter of that seed alone.
+    Raises CannotStack where the numbers would differ, or where a seed's loss is not finite, which is that seed's alone.
     """
     if any(technique.validates for technique in techniques):
         raise CannotStack("it looks at validation examples after every epoch, and may end one seed before another")
@@ -265,25 +268,26 @@ def fit_stacked(
     for epoch in range(settings.epochs):
         losses: list[list[Tensor]] = [[] for _ in problems]
         for indices in zip(
-            *(_batches(*one, settings.batch_size) for one in zip(problems, orders, strict=True)), strict=True
+            *(_batches(problem, order, settings.batch_size) for problem, order in zip(problems, orders, strict=True)),
+            strict=True,
         ):
             batches = [
-                (problem.parts.train.inputs[some], problem.parts.train.targets[some])
-                for problem, some in zip(problems, indices, strict=True)
+                (problem.parts.train.inputs[chosen], problem.parts.train.targets[chosen])
+                for problem, chosen in zip(problems, indices, strict=True)
             ]
             for own, loss in zip(losses, stepper(batches, number), strict=True):
                 own.append(loss)
             number += 1
         stepper.structure.require_unchanged()
         generators.require_untouched()
-        for one, own in zip(trained, losses, strict=True):
+        for state, own in zip(trained, losses, strict=True):
             try:
-                one.losses.append(epoch_mean(own, epoch))
+                state.losses.append(epoch_mean(own, epoch))
             except FloatingPointError as error:
                 raise CannotStack(str(error)) from error
     with torch.no_grad():
-        for technique, one in zip(techniques, trained, strict=True):
-            technique.finish(one.model)
+        for technique, state in zip(techniques, trained, strict=True):
+            technique.finish(state.model)
     return (ROUNDED,) if stepper.rounded else ()
 
 

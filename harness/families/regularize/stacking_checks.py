@@ -26,7 +26,7 @@ class GlobalGenerators:
         self._before = self._states()
 
     def require_untouched(self) -> None:
-        """Nothing has been drawn since."""
+        """Raise CannotStack where anything has been drawn since."""
         for name, before, now in zip(("torch", "random", "numpy"), self._before, self._states(), strict=True):
             if before != now:
                 raise CannotStack(f"it draws from {name}'s global generator")
@@ -36,42 +36,48 @@ class GlobalGenerators:
         if self._device.startswith("cuda"):
             streams.append(torch.cuda.get_rng_state(self._device))
         legacy = np.random.get_state(legacy=False)
-        return [one.numpy().tobytes() for one in streams], random.getstate(), repr(legacy)
+        return [stream.numpy().tobytes() for stream in streams], random.getstate(), repr(legacy)
 
 
 class Structure:
-    """Which modules and parameters the models had when they were put together: later ones would be passed over."""
+    """The modules and parameters of the models when they were stacked, since later ones would be ignored."""
 
     def __init__(self, models: Sequence[nn.Module]) -> None:
         self._models = models
         self._before = self._found()
 
     def require_unchanged(self) -> None:
-        """The same objects, hooks, memory, and the same that trains."""
+        """Raise CannotStack where objects, hooks, memory or trainability have changed."""
         if self._found() != self._before:
             raise CannotStack("it changes the model's modules or parameters while it trains")
 
     def _found(self) -> object:
         modules = [(module, altered(module)) for model in self._models for module in model.modules()]
-        parameters = [one for model in self._models for one in model.parameters()]
-        return modules, [(id(one), one.data_ptr(), one.requires_grad, hooked(one)) for one in parameters]
+        parameters = [parameter for model in self._models for parameter in model.parameters()]
+        return modules, [
+            (id(parameter), parameter.data_ptr(), parameter.requires_grad, hooked(parameter))
+            for parameter in parameters
+        ]
 
 
 def altered(module: nn.Module) -> bool:
-    """Whether calling it does more than its class says."""
+    """Return whether a module has hooks or a ``forward`` of its own, beside that of its class."""
     hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
     return any(hooks) or "forward" in vars(module)
 
 
 def hooked(parameter: Tensor) -> bool:
-    """Whether something is called when its gradient comes."""
+    """Return whether a parameter has hooks on its gradient."""
     hooks = (parameter._backward_hooks, getattr(parameter, "_post_accumulate_grad_hooks", None))
     return any(hooks)
 
 
 def require_one_way(loss: Tensor, parameters: Iterable[Tensor]) -> None:
-    """Beside the logits, a loss reaches each of these once at most: a sum of three gradients depends on their order."""
-    wanted = {id(one) for one in parameters}
+    """Raise CannotStack where a loss reaches a parameter more than once beside the logits.
+
+    The sum of three gradients depends on their order.
+    """
+    wanted = {id(parameter) for parameter in parameters}
     ways: Counter[int] = Counter()
     seen, waiting = set(), [loss.grad_fn]
     while waiting:
@@ -82,24 +88,25 @@ def require_one_way(loss: Tensor, parameters: Iterable[Tensor]) -> None:
             elif after is not None and after not in seen:
                 seen.add(after)
                 waiting.append(after)
-    if any(count > 1 for one, count in ways.items() if one in wanted):
+    if any(count > 1 for identity, count in ways.items() if identity in wanted):
         raise CannotStack("its loss reaches a weight in more than one way")
 
 
 def require_equal_products(
     batched: Callable[[Tensor, Tensor, Tensor], Tensor], x: Tensor, weight: Tensor, bias: Tensor
 ) -> bool:
-    """A batched linear layer gives what each seed's own gives, in float32 bit for bit, forwards and backwards.
+    """Require of a batched linear layer the products of each seed's own, bit for bit, forwards and backwards.
 
     ``x`` is ``(seeds, n, in)``, ``weight`` ``(seeds, out, in)`` and ``bias`` ``(seeds, out)``. On an accelerator,
-    whose libraries choose an algorithm by the number of products, rounding may differ; returns whether it does.
+    whose libraries choose an algorithm by the number of products, rounding may differ; return whether it does. Raises
+    CannotStack where products differ otherwise.
     """
     together = _products(batched, x, weight, bias, gradient=None)
     alone = [
         _products(functional.linear, *(part.clone() for part in parts), gradient=together[0][index].clone())
         for index, parts in enumerate(zip(x, weight, bias, strict=True))
     ]
-    difference = max(_difference(one, torch.stack(own)) for one, *own in zip(together, *alone, strict=True))
+    difference = max(_difference(batch, torch.stack(own)) for batch, *own in zip(together, *alone, strict=True))
     if difference > (0.0 if x.device.type == "cpu" else ROUNDING):
         raise CannotStack(f"products of {x.shape[1]} examples differ by {difference:.1e} when batched on this machine")
     return difference > 0
@@ -108,12 +115,12 @@ def require_equal_products(
 def _products(
     linear: Callable[[Tensor, Tensor, Tensor], Tensor], *given: Tensor, gradient: Tensor | None
 ) -> list[Tensor]:
-    """The outputs and the gradients of inputs, weights and biases, as if the outputs were the gradient that comes."""
-    leaves = [one.detach().requires_grad_() for one in given]
+    """Return outputs and gradients of inputs, weights and biases; ``gradient`` is that of the outputs."""
+    leaves = [tensor.detach().requires_grad_() for tensor in given]
     with torch.enable_grad():
         out = linear(leaves[0], leaves[1], leaves[2])
-    found = torch.autograd.grad(out, leaves, out.detach() if gradient is None else gradient)
-    return [out.detach(), *found]
+    gradients = torch.autograd.grad(out, leaves, out.detach() if gradient is None else gradient)
+    return [out.detach(), *gradients]
 
 
 def _difference(found: Tensor, expected: Tensor) -> float:

@@ -1,4 +1,4 @@
-"""How the judge of ``regularize`` trains, with a technique's word at every point of a step."""
+"""The training loop of ``regularize``, which calls the technique at every point of a step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from harness.judge.seeds import generator, global_seed, seed_of
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """A model at its start with the data of a seed; a technique is handed ``model`` and ``task`` only."""
+    """An initialised model with the data of a seed; a technique is given ``model`` and ``task`` only."""
 
     model: nn.Module
     task: RegularizeTask
@@ -32,7 +32,7 @@ class Problem:
 
 @dataclass(kw_only=True)
 class Trained:
-    """A model under training. ``losses`` are the mean ones of each epoch, ``validation`` those asked for."""
+    """A model in training, with the mean training losses and, where measured, validation losses by epoch."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -41,13 +41,13 @@ class Trained:
 
 
 def forward(model: nn.Module, inputs: Tensor) -> Tensor:
-    """Logits ``(n, classes)``: all models of the judge take their inputs as they are."""
+    """Return the logits ``(n, classes)`` of a model for inputs ``(batch, ...)``."""
     logits: Tensor = model(inputs)
     return logits
 
 
 def start(technique: RegularizeTechnique, problem: Problem) -> Trained:
-    """The model with the technique attached, in training mode, and its optimiser.
+    """Return the model with the technique attached, in training mode, and its optimiser.
 
     From here on torch's global generator is the technique's. Raises Incorrect where its parameter groups are not
     just what trains.
@@ -61,16 +61,16 @@ def start(technique: RegularizeTechnique, problem: Problem) -> Trained:
 
 
 class Stepper:
-    """One optimiser step after the other."""
+    """The optimiser steps of one training."""
 
     def __init__(self, technique: RegularizeTechnique, trained: Trained) -> None:
         self._technique = technique
         self._model = trained.model
         self._optimizer = trained.optimizer
-        self._parameters = [one for group in trained.optimizer.param_groups for one in group["params"]]
+        self._parameters = [parameter for group in trained.optimizer.param_groups for parameter in group["params"]]
 
     def __call__(self, inputs: Tensor, targets: Tensor, number: int) -> Tensor:
-        """Step number ``number`` (from 0) on a batch; returns the loss before it, still to be read."""
+        """Take step ``number`` (from 0) on a batch and return the loss before it, a detached scalar."""
         technique, model = self._technique, self._model
         for parameter in self._parameters:
             parameter.grad = None
@@ -84,7 +84,7 @@ class Stepper:
 
 
 def fit(technique: RegularizeTechnique, trained: Trained, problem: Problem, *, steps: int | None = None) -> None:
-    """Train for all epochs, or until the technique has seen enough, or for ``steps``.
+    """Train for all epochs, until the technique stops training, or for ``steps``.
 
     Raises FloatingPointError after the first epoch with a loss that is not finite.
     """
@@ -109,7 +109,7 @@ def fit(technique: RegularizeTechnique, trained: Trained, problem: Problem, *, s
 
 
 def epoch_mean(losses: list[Tensor], epoch: int) -> float:
-    """The mean of an epoch's losses; raises FloatingPointError where it is not finite."""
+    """Return the mean of an epoch's losses. Raises FloatingPointError where it is not finite."""
     value = torch.stack(losses).mean().item()
     if not math.isfinite(value):
         raise FloatingPointError(f"training loss is {value} in epoch {epoch + 1}")
@@ -117,7 +117,7 @@ def epoch_mean(losses: list[Tensor], epoch: int) -> float:
 
 
 def _observed(technique: RegularizeTechnique, trained: Trained, problem: Problem, epoch: int) -> bool:
-    """Show the technique the loss on validation examples; whether it wants to end."""
+    """Pass the validation loss to the technique and return whether training ends."""
     validation = problem.parts.validation
     found = predict(technique, trained.model, validation, problem.seed)
     trained.validation.append(functional.nll_loss(found, validation.targets).item())
@@ -127,7 +127,7 @@ def _observed(technique: RegularizeTechnique, trained: Trained, problem: Problem
 
 
 def predict(technique: RegularizeTechnique, model: nn.Module, examples: Examples, seed: int) -> Tensor:
-    """Log-probabilities ``(n, classes)``; what is drawn for them moves nothing else. Leaves the model as it is."""
+    """Return log-probabilities ``(n, classes)``, with fixed random draws, and restore mode and generators."""
     before = model.training
     model.eval()
     try:
@@ -138,7 +138,7 @@ def predict(technique: RegularizeTechnique, model: nn.Module, examples: Examples
 
 
 def quality(technique: RegularizeTechnique, model: nn.Module, problem: Problem) -> dict[str, float]:
-    """Losses and accuracies on training, validation and test examples, predicted together.
+    """Return losses and accuracies on training, validation and test examples, predicted together.
 
     Training accuracy is against the labels trained on, wrong ones included.
     """

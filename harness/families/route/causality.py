@@ -1,4 +1,4 @@
-"""Whether a language model sees the future: does what it says change with characters that come later?"""
+"""The causality check of a language model: predictions must not depend on later characters."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from harness.families.route.training import testing
 from harness.judge.seeds import generator
 
 TRIALS: Final = 8
-"""Times that what follows some place of a sequence is replaced at random."""
+"""Trials, each of which replaces the characters after a random place of a sequence."""
 
 TOLERANCE: Final = 1e-4
 """Largest difference of logits that rounding may make, relative to the largest logit."""
 
 
 def leak(model: RoutedModel, batch: Batch, vocabulary: int, seed: int) -> float:
-    """How far random characters from some place on change what is predicted before it.
+    """Return the largest relative change of a logit when later characters of its sequence are replaced at random.
 
-    The largest change of a logit, relative to the largest logit. Each of `TRIALS` reads a sequence of the batch alone,
-    so that its own tokens compete for the experts. What is drawn while predicting is the same every time.
+    The change is relative to the largest logit. Each of `TRIALS` reads one sequence of the batch alone, so that only
+    its own tokens compete for the experts. Random draws of a prediction are the same every time.
     """
     draw = generator(seed, "causality")
     sequences, length = batch.inputs.shape
@@ -34,13 +34,13 @@ def leak(model: RoutedModel, batch: Batch, vocabulary: int, seed: int) -> float:
         inputs = batch.inputs[trial % sequences].unsqueeze(0)
         changed = inputs.clone()
         changed[0, place:] = torch.randint(vocabulary, (length - place,), generator=draw).to(inputs.device)
-        expected, found = (_logits(model, one, seed)[0, :place] for one in (inputs, changed))
+        expected, found = (_logits(model, characters, seed)[0, :place] for characters in (inputs, changed))
         worst = max(worst, _gap(found, expected))
     return worst
 
 
 def sway(model: RoutedModel, batch: Batch, vocabulary: int, seed: int) -> float:
-    """How far half of a batch's sequences, replaced at random, change what is predicted for the other half."""
+    """Return the largest relative change of a logit when the other half of its batch is replaced at random."""
     draw = generator(seed, "sway")
     half = len(batch.inputs) // 2
     expected = _logits(model, batch.inputs, seed)
@@ -54,9 +54,9 @@ def sway(model: RoutedModel, batch: Batch, vocabulary: int, seed: int) -> float:
 
 
 def require_causality(technique: RouteTechnique, model: RoutedModel, batch: Batch, vocabulary: int, seed: int) -> None:
-    """Raise NotApplicable where the future leaks and the technique says so, Incorrect where it does not say so.
+    """Raise Incorrect where later characters leak into a technique declared causal, NotApplicable into any other.
 
-    A language model that sees what it has to predict has a loss that means nothing, so it gets none.
+    The loss of a language model that sees the characters it predicts is meaningless.
     """
     found = leak(model, batch, vocabulary, seed)
     if found <= TOLERANCE:
@@ -70,7 +70,7 @@ def require_causality(technique: RouteTechnique, model: RoutedModel, batch: Batc
 
 
 def _logits(model: RoutedModel, inputs: Tensor, seed: int) -> Tensor:
-    """Logits ``(sequences, length, vocabulary)``; targets are not looked at."""
+    """Return logits ``(sequences, length, vocabulary)``; targets are not used."""
     with testing(model, seed):
         logits: Tensor = model(Batch(inputs=inputs, ids=inputs.flatten(), targets=inputs.flatten()), [])
     return logits.view(*inputs.shape, -1)

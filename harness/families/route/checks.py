@@ -14,17 +14,20 @@ from harness.families.route.models import Batch, RoutedModel
 from harness.families.route.training import Problem, Trained, fit, losses_of, start, step, testing
 
 STEPS: Final = 8
-"""Training steps before a technique is looked at."""
+"""Training steps before a technique is checked."""
 
 ROUNDING: Final = 1e-5
-"""Error of a sum of float32 weights that is no difference."""
+"""Error of a sum of float32 weights that is allowed."""
 
 CLOSE: Final = 1e-4
 """Largest difference of outputs that the order of sums may make, relative to the largest output."""
 
 
 def check(technique: RouteTechnique, problem: Problem) -> Trained:
-    """Hold a technique to the contract on the first steps of a training; returns where that got to."""
+    """Check the contract on the first steps of a training and return the trained model.
+
+    Raises Incorrect at the first broken invariant.
+    """
     require_bounds(technique)
     trained = start(technique, problem)
     batch = problem.data.validation[0]
@@ -52,15 +55,15 @@ def require_bounds(technique: RouteTechnique) -> None:
 def routings(
     model: RoutedModel, batch: Batch, seed: int, *, training: bool
 ) -> list[tuple[RoutedLayer, Tokens, Routing]]:
-    """Each layer with what it is handed for a batch and the routing it then gives, in that mode of its router.
+    """Return each layer with its tokens and routing for a batch, with routers in training or evaluation mode.
 
-    Raises Incorrect for one that is ill-formed, before anything is done with it.
+    Raises Incorrect for an ill-formed routing, before it is used.
     """
     found: list[tuple[RoutedLayer, Tokens, Routing]] = []
     layers = {layer.router: layer for layer in model.routed()}
 
     def note(router: torch.nn.Module, arguments: tuple[Tokens], routing: Routing) -> None:
-        layer = layers[router]  # type: ignore[index]  # hooks are told of modules in general
+        layer = layers[router]  # type: ignore[index]  # hooks are typed for any module
         require_routing(routing, arguments[0], layer.layout)
         found.append((layer, arguments[0], routing))
 
@@ -78,7 +81,7 @@ def routings(
 
 
 def require_routing(routing: Routing, tokens: Tokens, layout: Layout) -> None:
-    """It names tokens and experts that exist, no pair twice, and no expert gets more than its capacity."""
+    """Raise Incorrect where a routing is ill-formed: unknown tokens or experts, repeated pairs, exceeded capacity."""
     match routing:
         case Sparse():
             _require_assignments(routing, len(tokens), layout.experts)
@@ -121,7 +124,7 @@ def _require_shares(name: str, shares: Tensor) -> None:
 
 
 def require_weights(routing: Routing, tokens: int, bounds: tuple[float, float]) -> None:
-    """The weights of every token sum to what the technique declares."""
+    """Raise Incorrect where the weights of a token sum to other values than the technique declares."""
     if isinstance(routing, Everything):
         return
     if isinstance(routing, Soft):
@@ -134,13 +137,13 @@ def require_weights(routing: Routing, tokens: int, bounds: tuple[float, float]) 
 
 
 def require_gradient(technique: RouteTechnique, trained: Trained, batch: Batch) -> None:
-    """The task's loss, without the auxiliary ones, has a gradient for the routers exactly if it is declared."""
+    """Raise Incorrect unless the task's loss has a gradient for the routers exactly where ``learned`` is declared."""
     trained.optimizer.zero_grad(set_to_none=True)
     task_loss, _ = losses_of(trained.model, batch, [])
     task_loss.backward()  # type: ignore[no-untyped-call]
     routers = {id(layer.router): layer.router for layer in trained.model.routed()}
     reached = [
-        any(one.grad is not None and bool((one.grad != 0).any()) for one in router.parameters())
+        any(parameter.grad is not None and bool((parameter.grad != 0).any()) for parameter in router.parameters())
         for router in routers.values()
     ]
     trained.optimizer.zero_grad(set_to_none=True)
@@ -151,7 +154,7 @@ def require_gradient(technique: RouteTechnique, trained: Trained, batch: Batch) 
 
 
 def require_steps_of_its_own(trained: Trained, batch: Batch) -> None:
-    """The update after a step changes nothing but the router."""
+    """Raise Incorrect where the update after a step changes anything but the router."""
     _, trace = step(trained, batch)
     routers = {id(value) for layer in trained.model.routed() for value in _state(layer.router)}
     others = [value for value in _state(trained.model) if id(value) not in routers]
@@ -164,7 +167,7 @@ def require_steps_of_its_own(trained: Trained, batch: Batch) -> None:
 
 
 def require_stillness(model: RoutedModel, batch: Batch, seed: int) -> None:
-    """A prediction is the same when asked again, and changes no parameter and no buffer."""
+    """Raise Incorrect unless a prediction repeats and changes no parameter and no buffer."""
     before = [value.clone() for value in _state(model)]
     found = []
     for _ in range(2):
@@ -177,7 +180,7 @@ def require_stillness(model: RoutedModel, batch: Batch, seed: int) -> None:
 
 
 def require_equivariance(layer: RoutedLayer, tokens: Tokens) -> None:
-    """At test, permuted tokens have the same outputs, permuted."""
+    """Raise Incorrect unless permuted tokens have the same outputs, permuted, in evaluation mode."""
     draw = torch.Generator().manual_seed(0)
     order = torch.randperm(len(tokens), generator=draw).to(tokens.ids.device)
     with torch.no_grad():

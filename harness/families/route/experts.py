@@ -1,4 +1,4 @@
-"""Experts, and the dispatch of tokens to them: grouped by expert, in one buffer for all, without a loop."""
+"""Experts, and the dispatch of tokens to them in one buffer, grouped by expert and without a loop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Weighted = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Passage:
-    """What came of one batch in one layer, for training and for the metrics.
+    """The record of one batch in one layer, for training and for the metrics.
 
     ``load`` float ``(experts,)``: assignments to each expert (for soft routing the tokens' shares in its slots).
     ``rows`` counts what the experts computed on, empty rows of the buffer left out; ``lost`` the assignments dropped,
@@ -34,7 +34,7 @@ class Passage:
 
 @dataclass(frozen=True, kw_only=True)
 class Groups:
-    """Assignments that have found a place: row ``slot`` of the buffer ``(experts * rows, width)`` holds ``token``.
+    """Assignments within capacity: row ``slot`` of the buffer ``(experts * rows, width)`` holds ``token``.
 
     All int64 of one length; ``weight`` belongs to them. ``load`` counts assignments by expert, dropped ones too.
     """
@@ -47,7 +47,7 @@ class Groups:
 
 
 def grouped(routing: Sparse, experts: int) -> Groups:
-    """Sort assignments by expert, keeping their order, and drop what is past an expert's capacity."""
+    """Group assignments by expert in their order, and drop those past an expert's capacity."""
     order = torch.argsort(routing.expert, stable=True)
     expert = routing.expert[order]
     load = torch.bincount(routing.expert, minlength=experts)
@@ -67,7 +67,7 @@ def grouped(routing: Sparse, experts: int) -> Groups:
 
 
 class FeedForwards(nn.Module):
-    """Networks ``relu(x W1 + b1) W2 + b2``, one an expert, started like ``nn.Linear``."""
+    """Networks ``relu(x W1 + b1) W2 + b2``, one an expert, initialised like ``nn.Linear``."""
 
     def __init__(self, layout: Layout, width: int) -> None:
         super().__init__()
@@ -78,17 +78,17 @@ class FeedForwards(nn.Module):
         self.outer_bias = nn.Parameter(_uniform(count, 1, width, fan_in=hidden))
 
     def forward(self, inputs: Tensor, weights: Tensor) -> Tensor:
-        """Weighted outputs ``(experts, rows, width)`` of inputs of that shape."""
+        """Return the weighted outputs ``(experts, rows, width)`` of inputs of that shape."""
         return self.plain(inputs) * weights
 
     def plain(self, inputs: Tensor) -> Tensor:
-        """Outputs ``(experts, rows, width)`` as they are."""
+        """Return the outputs ``(experts, rows, width)`` without weights."""
         hidden = torch.baddbmm(self.inner_bias, inputs, self.inner).relu_()
         return torch.baddbmm(self.outer_bias, hidden, self.outer)
 
     def active_parameters(self, passed: float) -> float:
-        """Those of ``passed`` experts."""
-        return passed * sum(one.numel() for one in self.parameters()) / len(self.inner)
+        """Return the parameters of ``passed`` experts."""
+        return passed * sum(parameter.numel() for parameter in self.parameters()) / len(self.inner)
 
 
 class LowRankChanges(nn.Module):
@@ -108,25 +108,26 @@ class LowRankChanges(nn.Module):
         self.outer_b = nn.Parameter(torch.zeros(count, rank, width))
 
     def forward(self, inputs: Tensor, weights: Tensor) -> Tensor:
-        """Outputs ``(experts, rows, width)`` of inputs of that shape, the changes weighted."""
+        """Return the outputs ``(experts, rows, width)`` of inputs of that shape, with weighted changes."""
         base = self.base
         hidden = inputs @ base.inner + base.inner_bias + weights * (inputs @ self.inner_a @ self.inner_b)
         hidden = hidden.relu()
         return hidden @ base.outer + base.outer_bias + weights * (hidden @ self.outer_a @ self.outer_b)
 
     def active_parameters(self, passed: float) -> float:
-        """The network's own, and the changes of ``passed`` experts."""
-        own = sum(one.numel() for one in self.base.parameters())
-        return own + passed * (sum(one.numel() for one in self.parameters()) - own) / len(self.inner_a)
+        """Return the parameters of the network and of the changes of ``passed`` experts."""
+        own = sum(parameter.numel() for parameter in self.base.parameters())
+        total = sum(parameter.numel() for parameter in self.parameters())
+        return own + passed * (total - own) / len(self.inner_a)
 
 
 def make_experts(layout: Layout, width: int) -> FeedForwards | LowRankChanges:
-    """The experts of a layout, drawn from torch's global generator."""
+    """Return the experts of a layout, drawn from torch's global generator."""
     return LowRankChanges(layout, width) if layout.rank else FeedForwards(layout, width)
 
 
 class RoutedLayer(nn.Module):
-    """A feed-forward layer whose experts a router chooses among; tokens that are dropped come out as 0."""
+    """A feed-forward layer with a router and experts; the output of a dropped token is 0."""
 
     def __init__(self, experts: FeedForwards | LowRankChanges, router: Router, layout: Layout) -> None:
         super().__init__()
@@ -135,9 +136,9 @@ class RoutedLayer(nn.Module):
         self.layout = layout
 
     def forward(self, tokens: Tokens, trace: list[Passage], compute: Weighted | None = None) -> Tensor:
-        """Outputs ``(tokens, width)``; what happened is appended to ``trace``.
+        """Return outputs ``(tokens, width)`` and append the passage to ``trace``.
 
-        ``compute`` takes the place of the experts, for what asks about the routing alone.
+        ``compute`` replaces the experts where the cost of routing alone is measured.
         """
         routing: Routing = self.router(tokens)
         compute = compute or self.experts
@@ -208,6 +209,6 @@ def _everything(routing: Everything, tokens: Tokens, compute: Weighted) -> tuple
 
 
 def _uniform(*shape: int, fan_in: int) -> Tensor:
-    """As ``nn.Linear`` starts its weights and biases: uniform within 1 / sqrt(fan_in)."""
+    """Return values as ``nn.Linear`` initialises its weights: uniform within 1 / sqrt(fan_in)."""
     bound: float = fan_in**-0.5
     return torch.empty(shape).uniform_(-bound, bound)

@@ -16,12 +16,12 @@ from harness.families.route.experts import Passage, RoutedLayer
 HEADS: Final = 2
 
 NEAR: Final = 4
-"""Characters that are embedded together, the last of them the one that stands there."""
+"""Characters that are embedded together: the current one and those before it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Tokens to learn from: ``inputs`` as the model takes them, int64 ``ids`` and ``targets``, one a token.
+    """A batch of tokens: ``inputs`` as the model takes them, int64 ``ids`` and ``targets``, one a token.
 
     Where tokens form sequences, ``inputs`` is ``(sequences, length)`` and ids and targets are those rows in order.
     """
@@ -34,12 +34,12 @@ class Batch:
         return len(self.targets)
 
     def to(self, device: str) -> Batch:
-        """On a device."""
+        """Return the batch on a device."""
         return Batch(inputs=self.inputs.to(device), ids=self.ids.to(device), targets=self.targets.to(device))
 
 
 class RoutedModel(nn.Module):
-    """A model with routed layers; ``width`` is that of their features, ``layers`` how many there are."""
+    """A model with ``layers`` routed layers, whose features have ``width``."""
 
     def __init__(self, width: int, layers: int) -> None:
         super().__init__()
@@ -48,19 +48,19 @@ class RoutedModel(nn.Module):
 
     @abstractmethod
     def fill(self, layers: list[RoutedLayer]) -> None:
-        """Put the routed layers in their places: one a layer, or a single one, which all layers then share."""
+        """Insert the routed layers: one a layer, or a single one, which all layers share."""
 
     @abstractmethod
     def routed(self) -> list[RoutedLayer]:
-        """The routed layers in the order in which tokens pass them; a shared one is listed at every pass."""
+        """Return the routed layers in the order in which tokens pass them; a shared one is listed at every pass."""
 
     @abstractmethod
     def forward(self, batch: Batch, trace: list[Passage]) -> Tensor:
-        """Logits ``(tokens, classes)``; each routed layer appends to ``trace``."""
+        """Return logits ``(tokens, classes)``; each routed layer appends its passage to ``trace``."""
 
 
 class ClusterNet(RoutedModel):
-    """``x = inputs W + b``, ``x + routed(x)``, and a linear head."""
+    """A classifier: ``x = inputs W + b``, ``x + routed(x)``, and a linear head."""
 
     def __init__(self, inputs: int, width: int, classes: int) -> None:
         super().__init__(width, layers=1)
@@ -69,16 +69,16 @@ class ClusterNet(RoutedModel):
         self.layer: nn.Module = nn.Identity()
 
     def fill(self, layers: list[RoutedLayer]) -> None:
-        """The only one."""
+        """Insert the only routed layer."""
         (self.layer,) = layers
 
     def routed(self) -> list[RoutedLayer]:
-        """The only one."""
+        """Return the only routed layer."""
         assert isinstance(self.layer, RoutedLayer)
         return [self.layer]
 
     def forward(self, batch: Batch, trace: list[Passage]) -> Tensor:
-        """Logits ``(tokens, classes)`` of inputs ``(tokens, features)``."""
+        """Return logits ``(tokens, classes)`` of inputs ``(tokens, features)``."""
         x = self.embed(batch.inputs)
         logits: Tensor = self.head(x + self.layer(Tokens(features=x, ids=batch.ids), trace))
         return logits
@@ -93,7 +93,7 @@ class Attention(nn.Module):
         self.leave = nn.Linear(width, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """To the same shape."""
+        """Return the attended features, in the shape of ``x``."""
         split = self.enter(x).unflatten(-1, (3, HEADS, -1))
         query, key, value = split.permute(2, 0, 3, 1, 4)
         mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
@@ -102,10 +102,9 @@ class Attention(nn.Module):
 
 
 class NearCharacters(nn.Module):
-    """Embeds a character with the `NEAR` - 1 before it: a sum of embeddings, one table a distance.
+    """An embedding of a character and the `NEAR` - 1 before it: a sum of embeddings, one table a distance.
 
-    What these tell together is for the layers behind it to find out, which spares a small model the steps it would take
-    to learn to look back.
+    It spares a small model the steps that its attention would take to learn to look back.
     """
 
     def __init__(self, vocabulary: int, width: int) -> None:
@@ -116,7 +115,7 @@ class NearCharacters(nn.Module):
         self.register_buffer("first", torch.arange(NEAR) * (vocabulary + 1), persistent=False)
 
     def forward(self, characters: Tensor) -> Tensor:
-        """Features ``(sequences, length, width)`` of int64 ``(sequences, length)``."""
+        """Return features ``(sequences, length, width)`` of int64 ``(sequences, length)``."""
         near = functional.pad(characters, (NEAR - 1, 0), value=self.nothing).unfold(1, NEAR, 1) + self.first
         features: Tensor = self.tables(near.flatten(0, 1))
         return features.view(*characters.shape, -1)
@@ -137,19 +136,19 @@ class CharTransformer(RoutedModel):
         self.head = nn.Linear(width, vocabulary)
 
     def fill(self, layers: list[RoutedLayer]) -> None:
-        """One a block; where there is a single one for several blocks, they share their attention as well."""
+        """Insert one routed layer a block; blocks that share a single one share their attention as well."""
         self.feeds = nn.ModuleList(layers)
         if len(layers) < self.layers:
             self.attentions = self.attentions[:1]
 
     def routed(self) -> list[RoutedLayer]:
-        """By block."""
-        found = [self.feeds[min(depth, len(self.feeds) - 1)] for depth in range(self.layers)]
-        assert all(isinstance(one, RoutedLayer) for one in found)
-        return found  # type: ignore[return-value]  # just asserted
+        """Return the routed layers by block."""
+        layers = [self.feeds[min(depth, len(self.feeds) - 1)] for depth in range(self.layers)]
+        assert all(isinstance(layer, RoutedLayer) for layer in layers)
+        return layers  # type: ignore[return-value]  # just asserted
 
     def forward(self, batch: Batch, trace: list[Passage]) -> Tensor:
-        """Logits ``(tokens, vocabulary)`` of the character after each of inputs ``(sequences, length)``."""
+        """Return logits ``(tokens, vocabulary)`` of the character after each of inputs ``(sequences, length)``."""
         x = self.characters(batch.inputs) + self.positions[: batch.inputs.shape[1]]
         for depth, layer in enumerate(self.routed()):
             attention = self.attentions[min(depth, len(self.attentions) - 1)]

@@ -1,4 +1,4 @@
-"""The protocol of the contract ``route``, for any data and model: train, predict, say how evenly tokens were spread."""
+"""The protocol of the contract ``route``, for any data and model: train, predict, measure the balance."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ from harness.judge.settings import read_settings
 from harness.judge.training import RepeatedStep
 
 ROUTING: Final = "routing_"
-"""How the probe of a phase's routing is called, before the phase's name."""
+"""Prefix of the name of a phase's routing probe."""
 
 
 class RouteWorkload(ABC):
-    """Fulfils `harness.api.Workload` for one kind of data and one model.
+    """A `harness.api.Workload` for one kind of data and one model.
 
-    The seed settles data, the model's start and the order of batches for every technique alike: each is drawn from a
+    The seed determines data, the model's start and the order of batches for every technique alike: each is drawn from a
     generator of its own, and torch's global one is left to the technique.
     """
 
@@ -50,29 +50,29 @@ class RouteWorkload(ABC):
 
     @abstractmethod
     def data(self, settings: Settings, seed: int, cache: Path, device: str) -> tuple[Data, tuple[str, ...]]:
-        """The batches of a seed, and notes on where they come from."""
+        """Return the batches of a seed, and notes on their source."""
 
     @abstractmethod
     def build(self) -> RoutedModel:
-        """The model at random, drawn from torch's global generator, without its routed layers."""
+        """Return a randomly initialised model without its routed layers, drawn from torch's global generator."""
 
     def check_settings(self, settings: Mapping[str, Json]) -> None:
-        """Raise UsageError for values that make no sense."""
+        """Raise UsageError for settings that are unknown or out of range."""
         read_settings(Settings, settings)
 
-    def prepare(self, context: CaseContext) -> None:  # noqa: B027  nothing to do is an answer
-        """Make what all cases share; nothing where data are drawn anew."""
+    def prepare(self, context: CaseContext) -> None:  # noqa: B027  the default does nothing
+        """Prepare data that all cases share; by default none."""
 
     def gate(self, technique: RouteTechnique, model: RoutedModel, batch: Batch, seed: int) -> None:  # noqa: B027
-        """Raise Incorrect or NotApplicable for what cannot be scored on these data; everything can where none is."""
+        """Raise Incorrect or NotApplicable where a model cannot be scored on these data; by default never."""
 
     def remarks(self, model: RoutedModel, batch: Batch, seed: int) -> Sequence[str]:
-        """What a reader of a trained model's numbers should know."""
+        """Return notes on a trained model for the report."""
         del model, batch, seed
         return ()
 
     def evaluate(self, technique: RouteTechnique, context: CaseContext) -> Outcome:
-        """Train, predict, test. Raises FloatingPointError where a training loss is not finite."""
+        """Train, predict and measure. Raises FloatingPointError where a training loss is not finite."""
         with global_seed(context.seed, context.device):
             with context.phase("load"):
                 problem = self.problem(context)
@@ -105,7 +105,7 @@ class RouteWorkload(ABC):
         )
 
     def open(self, technique: RouteTechnique, context: CaseContext) -> OpenCase:
-        """A training step and the prediction of one batch; as probes the part of each that is routing."""
+        """Prepare a training step and the prediction of one batch, with the routing of each as probes."""
         with global_seed(context.seed, context.device):
             problem = self.problem(context)
             with context.phase("init"):
@@ -128,14 +128,14 @@ class RouteWorkload(ABC):
         )
 
     def check(self, technique: RouteTechnique, context: CaseContext) -> None:
-        """Hold the technique to the contract, on this workload's own model and data."""
+        """Check the contract on this workload's model and data. Raises Incorrect at the first failure."""
         with global_seed(context.seed, context.device):
             problem = self.problem(context)
             trained = route_checks.check(technique, problem)
             self.gate(technique, trained.model, problem.data.validation[0], problem.seed)
 
     def problem(self, context: CaseContext) -> Problem:
-        """The data, the model's start and the task of a case. Raises UsageError for settings that make no sense."""
+        """Return the data, the initialised model and the task of a case. Raises UsageError for invalid settings."""
         settings = read_settings(Settings, context.settings)
         data, notes = self.data(settings, context.seed, context.cache, context.device)
         torch.manual_seed(seed_of(context.seed, "model"))
@@ -154,7 +154,7 @@ class RouteWorkload(ABC):
 
 
 class _Inference:
-    """The prediction of one batch."""
+    """A timed prediction of one batch."""
 
     def __init__(self, model: RoutedModel, batch: Batch, seed: int) -> None:
         self._model = model
@@ -168,9 +168,9 @@ class _Inference:
 
 
 class _Routing:
-    """What a step or a prediction does beside the model and its experts, which hand back what they are given.
+    """The timed routing of a step or a prediction, without the model, and with experts that return their inputs.
 
-    That is the routers, the dispatch to a buffer grouped by expert, the weighted sum of what comes back, auxiliary
+    It comprises the routers, the dispatch to a buffer grouped by expert, the weighted sum of what comes back, auxiliary
     losses, updates, and in training the gradients of all that.
     """
 
@@ -203,7 +203,7 @@ class _Routing:
 
 
 def _routing_shares(seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """Routing's share of a training step and of a prediction, per cent: medians over rounds."""
+    """Return the share of routing in a training step and in a prediction, per cent: medians over rounds."""
     return {
         f"{name}_routing_share": 100
         * statistics.median(

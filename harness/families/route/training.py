@@ -1,4 +1,4 @@
-"""How the judge of ``route`` trains a model with a technique's routers, and what it then asks of it."""
+"""Training of a model with a technique's routers, and the measurements of the trained model."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from harness.judge import training
 from harness.judge.seeds import global_seed, seed_of
 
 UPDATES: Final = 100
-"""Updates of a router with frozen scores, to see how much of an overload they remove."""
+"""Updates of a router with frozen scores, to measure how much of an overload they remove."""
 
 DIGITS: Final = 4
-"""Significant ones of a point of a curve."""
+"""Significant digits of a point of a curve."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """``train()`` draws the next batch; ``validation`` and ``test`` are batches of the same size. None overlap."""
+    """Disjoint data: ``train()`` draws the next batch; ``validation`` and ``test`` are batches of the same size."""
 
     train: Callable[[], Batch]
     validation: Sequence[Batch]
@@ -39,7 +39,7 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """A model without its routed layers, the data of a seed, and the task as the technique is told it."""
+    """A model without its routed layers, the data of a seed, and the task that the technique is given."""
 
     model: RoutedModel
     task: RouteTask
@@ -51,7 +51,7 @@ class Problem:
 
 @dataclass(kw_only=True)
 class Trained:
-    """A model under training, with what each step's batch did: the loss, and the load of every layer."""
+    """A model in training, with each step's loss and the load of every layer."""
 
     model: RoutedModel
     optimizer: torch.optim.Optimizer
@@ -60,9 +60,9 @@ class Trained:
 
 
 def start(technique: RouteTechnique, problem: Problem) -> Trained:
-    """The model with routed layers, at its start, and its optimiser (Adam).
+    """Return the initialised model with routed layers, and its optimiser (Adam).
 
-    Experts and routers are drawn from seeds of their own, so that what they share with others starts alike. From
+    Experts and routers are drawn from separate seeds, so that equal parts of techniques start equal. From
     here on torch's global generator is the technique's.
     """
     task = problem.task
@@ -72,16 +72,16 @@ def start(technique: RouteTechnique, problem: Problem) -> Trained:
     experts = [make_experts(layout, task.width) for _ in range(count)]
     torch.manual_seed(seed_of(problem.seed, "technique"))
     device = next(problem.model.parameters()).device
-    layers = [RoutedLayer(one, technique.router(task, layout), layout).to(device) for one in experts]
+    layers = [RoutedLayer(own, technique.router(task, layout), layout).to(device) for own in experts]
     problem.model.fill(layers)
     model = problem.model.train()
-    parameters = [one for one in model.parameters() if one.requires_grad]
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [{"params": parameters, "lr": problem.settings.lr}]
     return Trained(model=model, optimizer=training.adamw(groups, weight_decay=0.0))
 
 
 def losses_of(model: RoutedModel, batch: Batch, trace: list[Passage]) -> tuple[Tensor, Tensor]:
-    """The task's mean cross-entropy in nats, and that with the auxiliary losses of all layers: scalars."""
+    """Return the task's mean cross-entropy in nats, and its sum with the auxiliary losses of all layers: scalars."""
     task_loss = functional.cross_entropy(model(batch, trace), batch.targets)
     total = task_loss
     for passage in trace:
@@ -91,7 +91,7 @@ def losses_of(model: RoutedModel, batch: Batch, trace: list[Passage]) -> tuple[T
 
 
 def step(trained: Trained, batch: Batch) -> tuple[Tensor, list[Passage]]:
-    """One optimiser step, then each layer's update; the task's loss before it, still to be read, and what happened."""
+    """Take an optimiser step, then update the routers; return the task's loss before it and the passages."""
     trained.optimizer.zero_grad(set_to_none=True)
     trace: list[Passage] = []
     task_loss, total = losses_of(trained.model, batch, trace)
@@ -104,7 +104,7 @@ def step(trained: Trained, batch: Batch) -> tuple[Tensor, list[Passage]]:
 
 
 def fit(trained: Trained, problem: Problem, *, steps: int | None = None) -> None:
-    """Train for all steps of the protocol, or for the first ``steps``.
+    """Train for all steps of the protocol, or for the first ``steps``, with cosine decay of the rate.
 
     Raises FloatingPointError where the loss was not finite at some step.
     """
@@ -127,7 +127,7 @@ def fit(trained: Trained, problem: Problem, *, steps: int | None = None) -> None
 
 @contextmanager
 def testing(model: RoutedModel, seed: int) -> Iterator[None]:
-    """Evaluation mode without gradients; what is drawn inside is the same every time and moves nothing else."""
+    """Enter evaluation mode without gradients, with fixed random draws; restore mode and generators afterwards."""
     before = model.training
     device = str(next(model.parameters()).device)
     model.eval()
@@ -140,7 +140,7 @@ def testing(model: RoutedModel, seed: int) -> Iterator[None]:
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
-    """What came of predicting some batches: mean loss in nats, accuracy in per cent, passages by layer and batch."""
+    """Results of predicting several batches: mean loss in nats, accuracy in per cent, passages by layer."""
 
     loss: float
     accuracy: float
@@ -148,7 +148,7 @@ class Quality:
 
 
 def quality(model: RoutedModel, batches: Sequence[Batch], seed: int) -> Quality:
-    """Predict the batches one by one, as a router may look at all tokens of a batch together."""
+    """Predict the batches one by one, because a router may depend on all tokens of a batch."""
     loss, right, count = 0.0, 0, 0
     passages: list[list[Passage]] = []
     with testing(model, seed):
@@ -163,19 +163,21 @@ def quality(model: RoutedModel, batches: Sequence[Batch], seed: int) -> Quality:
 
 
 def balance(found: Quality) -> dict[str, float]:
-    """How evenly the tokens of each batch were spread, and how many were dropped: of the layer that is worst at it."""
+    """Return the measures of balance and the dropped shares in per cent, each of the layer where it is worst."""
     layers = []
     for passages in found.passages:
-        loads = torch.stack([one.load for one in passages])
-        tokens = sum(one.tokens for one in passages)
+        loads = torch.stack([passage.load for passage in passages])
+        tokens = sum(passage.tokens for passage in passages)
         layers.append(
             {
                 "max_violation": route_balance.max_violation(loads).mean().item(),
                 "global_max_violation": route_balance.max_violation(loads.sum(0)).item(),
                 "load_variation": route_balance.variation(loads).mean().item(),
                 "load_entropy": -route_balance.entropy(loads).mean().item(),
-                "dropped_tokens": 100 * sum(one.untouched() for one in passages) / tokens,
-                "dropped_assignments": 100 * sum(one.lost for one in passages) / sum(one.assigned for one in passages),
+                "dropped_tokens": 100 * sum(passage.untouched() for passage in passages) / tokens,
+                "dropped_assignments": 100
+                * sum(passage.lost for passage in passages)
+                / sum(passage.assigned for passage in passages),
             }
         )
     worst = {name: max(layer[name] for layer in layers) for name in layers[0]}
@@ -183,23 +185,23 @@ def balance(found: Quality) -> dict[str, float]:
 
 
 def parameters(model: RoutedModel, found: Quality) -> dict[str, float]:
-    """All parameters, and those that compute on an average token; a layer that is passed twice counts twice there."""
-    total = sum(one.numel() for one in model.parameters())
+    """Return all parameters, and those active for an average token, where a layer passed twice counts twice."""
+    total = sum(parameter.numel() for parameter in model.parameters())
     layers = {id(layer): layer for layer in model.routed()}
     elsewhere = total - sum(_of_experts(layer) for layer in layers.values())
     active = float(elsewhere)
     for layer, passages in zip(model.routed(), found.passages, strict=True):
-        passed = sum(one.rows for one in passages) / sum(one.tokens for one in passages)
+        passed = sum(passage.rows for passage in passages) / sum(passage.tokens for passage in passages)
         active += layer.experts.active_parameters(passed)
     return {"total_parameters": float(total), "active_parameters": active}
 
 
 def _of_experts(layer: RoutedLayer) -> int:
-    return sum(one.numel() for one in layer.experts.parameters())
+    return sum(parameter.numel() for parameter in layer.experts.parameters())
 
 
 def features_of(model: RoutedModel, batch: Batch) -> list[Tokens]:
-    """What each routed layer is handed for a batch, detached, in the model's current mode."""
+    """Return the tokens that each routed layer receives for a batch, detached, in the model's current mode."""
     seen: list[Tokens] = []
 
     def note(_: torch.nn.Module, arguments: tuple[Tokens]) -> None:
@@ -217,10 +219,9 @@ def features_of(model: RoutedModel, batch: Batch) -> list[Tokens]:
 
 
 def relief(model: RoutedModel, batch: Batch, seed: int) -> float:
-    """How much of the overload, in per cent, `UPDATES` of the routers alone remove while scores are frozen.
+    """Return the part of the overload, in per cent, that `UPDATES` of the routers remove while scores are frozen.
 
-    Of the layer where it is least. 0 for a router that updates no buffer of its own. Copies of the routers are
-    asked, so that nothing changes.
+    The least over layers; 0 for a router that updates no buffer. Copies of the routers are updated.
     """
     device = str(batch.targets.device)
     with torch.no_grad(), global_seed(seed_of(seed, "relief"), device):
@@ -243,7 +244,7 @@ def _relief(router: Router, tokens: Tokens, seed: int, experts: int) -> float:
 
 
 def _load(router: Router, tokens: Tokens, seed: int, experts: int) -> Tensor:
-    """Assignments to each expert; what the router draws is the same at every call."""
+    """Return the assignments to each expert, with the same random draws in every call."""
     torch.manual_seed(seed_of(seed, "relief"))
     routing = router(tokens)
     if not isinstance(routing, Sparse):
@@ -252,7 +253,7 @@ def _load(router: Router, tokens: Tokens, seed: int, experts: int) -> Tensor:
 
 
 def curves(trained: Trained) -> dict[str, list[float]]:
-    """The training loss, and by layer how evenly every step's batch was spread."""
+    """Return the training loss, and by layer the balance of every step's batch."""
     found = {"train_loss": torch.stack(trained.losses)}
     for layer, loads in enumerate(zip(*trained.loads, strict=True), start=1):
         stacked = torch.stack(loads)

@@ -1,6 +1,6 @@
-"""The correctness gate of the contract ``softmax``: what a technique gives, against the definition in float64.
+"""The correctness gate of the contract ``softmax``: a technique's outputs against the definition in float64.
 
-Each failure raises `harness.api.Incorrect` with the rows as code, and with what the definition has for them.
+Each failure raises `harness.api.Incorrect` with code that creates the rows, and with the expected value.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SHAPES: Final = (
     (1, 1), (3, 1), (2, 2), (5, 7), (2, 8), (4, 16), (3, 17), (2, 31), (2, 33), (1, 64), (3, 100), (2, 127), (3, 130),
     (2, 1000), (2, 4097), (1, 8191), (1, 16385), (1, 100_003), (0, 5), (3, 0),
 )  # fmt: skip
-"""One number, a few, all vectors' widths and what is next to them, more than is summed at a time; empty."""
+"""Rows of one number and of a few, of and around all vector widths, longer than a partial sum, and empty ones."""
 
 NORMAL: Final = "torch.randn({shape}, generator=torch.Generator().manual_seed(0))"
 _SOME: Final = NORMAL.format(shape="4, 130")
@@ -48,17 +48,17 @@ HOSTILE: Final = {
     "a NaN beside a huge number": f"{_SOME}.put(torch.tensor([150, 151]), torch.tensor([float('nan'), 1e30]))",
     "a NaN beside -infinity": f"{_SOME}.put(torch.tensor([150, 151]), torch.tensor([float('nan'), -float('inf')]))",
 }
-"""Rows that break what was written for nice ones, as code, so that a report can repeat it."""
+"""Difficult rows as code, so that a report can reproduce them."""
 
 TOLERANCE: Final = 1e-5
-"""Largest error of a probability, relative to it: rounding the difference of two numbers that are 100 apart costs
-4e-6, and careless sums of a million terms as much."""
+"""Largest relative error of a probability: rounding the difference of two numbers that are 100 apart costs 4e-6, and a
+plain sum of a million terms as much."""
 
 SHIFTS: Final = (-64.0, 512.0)
-"""Added to numbers of few digits, so that nothing is rounded: probabilities stay what they are."""
+"""Constants added to numbers of few digits, so that nothing is rounded and probabilities do not change."""
 
 MARGIN: Final = 63
-"""Floats before and after what a technique may write; odd, so that its rows begin at no round address."""
+"""Floats before and after the memory that a technique may write; odd, so that rows begin at unaligned addresses."""
 
 EPSILON: Final = torch.finfo(torch.float32).eps
 
@@ -67,7 +67,7 @@ _UNTOUCHED: Final = 7.0
 
 
 def defined(x: Tensor) -> Tensor:
-    """The softmax of rows ``(rows, n)`` in float64: exponentials of differences to the largest, over their sum."""
+    """Return the softmax of rows ``(rows, n)`` in float64, by exponentials of differences to the largest number."""
     numbers = x.double()
     if not numbers.numel():
         return numbers
@@ -76,16 +76,16 @@ def defined(x: Tensor) -> Tensor:
 
 
 def relative_error(found: Tensor, exact: Tensor) -> float:
-    """The largest error of a probability relative to it, in units of float32's epsilon.
+    """Return the largest relative error of a probability, in units of float32's epsilon.
 
-    What float32 holds in fewer digits is not counted.
+    Probabilities below float32's smallest normal number are not counted.
     """
-    usual = exact >= _TINY
-    return float(((found.double() - exact).abs() / exact)[usual].max()) / EPSILON
+    normal = exact >= _TINY
+    return float(((found.double() - exact).abs() / exact)[normal].max()) / EPSILON
 
 
 def require_correct(technique: SoftmaxTechnique) -> None:
-    """Hold a technique to the definition, on the grid of shapes and the hostile rows."""
+    """Raise Incorrect where a technique differs from the definition, on the grid of shapes and on difficult rows."""
     for shape in SHAPES:
         _require_values(technique, f"rows of shape {shape}", NORMAL.format(shape=shape))
     for what, code in HOSTILE.items():
@@ -94,7 +94,7 @@ def require_correct(technique: SoftmaxTechnique) -> None:
 
 
 def _require_values(technique: SoftmaxTechnique, what: str, code: str) -> None:
-    """Values are the definition's, the sum is 1, and nothing is written but the output."""
+    """Raise Incorrect unless values are the definition's, rows sum to 1, and only the output is written."""
     x: Tensor = eval(code, {"torch": torch})  # the judge's own constants
     found = _applied(technique, x, what)
     exact = defined(x)
@@ -130,7 +130,7 @@ def _script(code: str, at: int) -> str:
 
 
 def _applied(technique: SoftmaxTechnique, x: Tensor, what: str) -> Tensor:
-    """The softmax of ``x``, written between two margins that have to stay."""
+    """Return the technique's softmax of ``x``, written between two margins that must stay unchanged."""
     end = MARGIN + x.numel()
     memory = torch.full((2, end + MARGIN), _UNTOUCHED)
     given, out = memory[0, MARGIN:end].view(x.shape), memory[1, MARGIN:end].view(x.shape)
@@ -143,12 +143,12 @@ def _applied(technique: SoftmaxTechnique, x: Tensor, what: str) -> Tensor:
     again = torch.full_like(x, _UNTOUCHED)
     technique.softmax(given, again)
     if not torch.equal(out.nan_to_num(nan=1e9), again.nan_to_num(nan=1e9)):
-        raise Incorrect(f"softmax of {what} gives something else when it is asked again")
+        raise Incorrect(f"softmax of {what} gives another result in a second call")
     return out
 
 
 def _require_shift_invariance(technique: SoftmaxTechnique) -> None:
-    """Adding a number to all changes nothing but the last digits."""
+    """Raise Incorrect where adding a constant to all numbers changes a probability."""
     x = (256 * torch.randn(3, 1000, generator=torch.Generator().manual_seed(0))).round() / 256
     before = _applied(technique, x, "numbers of few digits").double()
     for shift in SHIFTS:

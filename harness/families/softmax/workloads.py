@@ -1,4 +1,4 @@
-"""The contract ``softmax``, and its workload: rows of float32 that stay in the cache, that are cold, that never fit."""
+"""The workload of the contract ``softmax``: rows of float32 in the cache, out of it, and larger than the cache."""
 
 from __future__ import annotations
 
@@ -21,47 +21,47 @@ from harness.judge.settings import read_settings
 
 
 class Rows:
-    """Fulfils `harness.api.StackingWorkload`: errors against float64, times of rows of three sizes."""
+    """A `harness.api.StackingWorkload`: errors against float64, and times of rows of three sizes."""
 
     def __init__(self) -> None:
         self._memory: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
     def check_settings(self, settings: Mapping[str, Json]) -> None:
-        """Raise UsageError for values that make no sense."""
+        """Raise UsageError for settings that are unknown or out of range."""
         read_settings(Settings, settings)
 
     def prepare(self, context: CaseContext) -> None:
-        """Nothing is shared."""
+        """Do nothing: no data are shared between cases."""
 
     def check(self, technique: SoftmaxTechnique, context: CaseContext) -> None:  # noqa: ARG002  the same on every seed
-        """The correctness gate."""
+        """Run the correctness gate. Raises Incorrect at the first failure."""
         require_correct(technique)
 
     def evaluate(self, technique: SoftmaxTechnique, context: CaseContext) -> Outcome:
-        """Errors, of a technique that has passed the gate."""
+        """Run the gate, then measure errors. Raises Incorrect where the gate fails, NotApplicable on a GPU."""
         return self.evaluate_stacked([technique], [context])[0]
 
     def evaluate_stacked(
         self, techniques: Sequence[SoftmaxTechnique], contexts: Sequence[CaseContext]
     ) -> list[Outcome]:
-        """What `evaluate` finds for each: seeds share nothing but the gate."""
+        """Return the outcome of `evaluate` for each technique and context; seeds share nothing but the gate."""
         _require_processor(contexts[0])
         with contexts[0].phase("check"):
             require_correct(techniques[0])
         with contexts[0].phase("measure"):
-            return [_measured(one, context) for one, context in zip(techniques, contexts, strict=True)]
+            return [_measured(technique, context) for technique, context in zip(techniques, contexts, strict=True)]
 
     def open(self, technique: SoftmaxTechnique, context: CaseContext) -> OpenCase:
-        """Rows in the cache, cold rows, and one that fits into none; reading and copying beside them."""
+        """Prepare rows in the cache, cold rows and a row larger than it, with reading and copying as probes."""
         _require_processor(context)
         settings = read_settings(Settings, context.settings)
         return _Timing(technique, settings, *self._long_row(settings, context.seed)).trial()
 
     def _long_row(self, settings: Settings, seed: int) -> tuple[Tensor, Tensor]:
-        """Input and output of a case, made once however often the case is opened."""
+        """Return input and output of a case, allocated once for all openings of the case."""
         size = min(settings.times_cache * machine.cache_bytes(), machine.MOST_COPIED) // 4
         size = max(size, settings.rows * settings.columns, settings.cached_columns)
-        size += size % 2  # it is read two numbers at a time
+        size += size % 2  # two numbers are read at a time
         if (size, seed) not in self._memory:
             drawn = torch.randn(1 << 20, generator=generator(seed, "long"))
             row, out = _in_huge_pages(size), _in_huge_pages(size)
@@ -71,9 +71,9 @@ class Rows:
 
 
 def _in_huge_pages(size: int) -> Tensor:
-    """Uninitialised float32, in huge pages where Linux grants them.
+    """Return uninitialised float32 ``(size,)``, in huge pages where Linux grants them.
 
-    How small pages lie differs from process to process, and with it what the same code takes, by a tenth.
+    The placement of small pages differs between processes, and changes the time of the same code by a tenth.
     """
     row = torch.empty(size)
     if sys.platform == "linux":
@@ -108,14 +108,14 @@ def _measured(technique: SoftmaxTechnique, context: CaseContext) -> Outcome:
 
 
 def _uneven(columns: int) -> Tensor:
-    """One large number before many small ones, whose exponentials float32 adds to 1 without effect."""
+    """Return one large number before many small ones, whose exponentials are lost where float32 adds them to 1."""
     row = torch.full((1, columns), -18.0)
     row[0, 0] = 0
     return row
 
 
 class _Timing:
-    """What is timed of a technique. Inputs and outputs are the judge's, so memory beyond them is the technique's."""
+    """The timed calls of a technique, on the judge's inputs and outputs; any further memory is the technique's own."""
 
     def __init__(self, technique: SoftmaxTechnique, settings: Settings, x: Tensor, out: Tensor) -> None:
         self._technique = technique
@@ -125,7 +125,7 @@ class _Timing:
         self._turn = 0
 
     def trial(self) -> OpenCase:
-        """Phases, probes and figures."""
+        """Return the phases, probes and figures of the case."""
         phases = {
             "long_row": Phase(run=self._long_row, samples=len(self._long)),
             "cold_rows": Phase(run=self._cold_rows, samples=self._settings.rows * self._settings.columns),
@@ -135,7 +135,7 @@ class _Timing:
         return OpenCase(phases=phases, probes=probes, figures=self._figures)
 
     def _read(self) -> float:
-        """The machine's limit of reading, on the same memory."""
+        """Read the same memory, as the machine's limit of reading."""
         return float(self._long.view(torch.int64).sum())
 
     def _copy(self) -> None:
@@ -148,15 +148,15 @@ class _Timing:
         self._technique.softmax(self._long[None], self._long_out[None])
 
     def _cold_rows(self) -> None:
-        """The next rows of the long one, which are out of the cache by the time it is their turn again."""
+        """Compute the next rows within the long row, which leave the cache before their next turn."""
         size = self._settings.rows * self._settings.columns
         begin = self._turn * size
         self._turn = (self._turn + 1) % (len(self._long) // size)
-        x, out = (one[begin : begin + size].view(-1, self._settings.columns) for one in (self._long, self._long_out))
+        x, out = (row[begin : begin + size].view(-1, self._settings.columns) for row in (self._long, self._long_out))
         self._technique.softmax(x, out)
 
     def _figures(self, rounds: Mapping[str, Sequence[float]]) -> dict[str, float]:
-        """GB/s, and what part they are of what the machine reads and copies in the same rounds."""
+        """Return rates in GB/s, and their shares in per cent of the machine's rates in the same rounds."""
         seconds = {name: machine.median(values) for name, values in rounds.items()}
         numbers, passes = len(self._long), self._technique.passes
         copy = 8 * numbers / seconds["copy"]

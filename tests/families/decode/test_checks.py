@@ -151,7 +151,7 @@ def test_a_tie_of_rounding_is_noted_and_is_no_mistake():
             return swapped
 
     note = require_greedy(Other(), found, [[0, 1, 2]], 4)
-    assert note == "greedy text: 1 of 1 prompts part from plain decoding at a tie of rounding"
+    assert note == "greedy text: 1 of 1 prompts differ from plain decoding after a tie within rounding"
 
 
 def test_the_gate_is_the_same_every_time():

@@ -16,7 +16,7 @@ from harness.api import CannotStack
 from harness.families.regularize.checks import Nothing
 from harness.families.regularize.contract import Forward, RegularizeTask
 from harness.families.regularize.models import ConvNet, Mlp
-from harness.families.regularize.stacking import BatchedLinear, EachItsOwn, StackedLinear, stacked
+from harness.families.regularize.stacking import BatchedLinear, PerSeed, StackedLinear, stacked
 from harness.families.regularize.stacking_checks import require_equal_products
 from harness.families.regularize.workloads.digits import DigitsConv, DigitsMlp
 from tests.declared import specs
@@ -248,9 +248,9 @@ def test_a_hooked_or_changed_module_is_applied_seed_by_seed() -> None:
     models = [Mlp([4, 6], 3) for _ in range(2)]
     assert isinstance(stacked(models).output, StackedLinear)
     models[1].output.register_forward_hook(lambda *_: None)
-    assert isinstance(stacked(models).output, EachItsOwn)
+    assert isinstance(stacked(models).output, PerSeed)
     whole = [ConvNet(8, 4, 3, blocks=1, width=8) for _ in range(2)]
-    assert isinstance(stacked(whole), EachItsOwn)
+    assert isinstance(stacked(whole), PerSeed)
 
 
 @given(st.integers(1, 4), st.integers(1, 33), st.integers(1, 33), st.integers(1, 20), st.integers(0, 99))

@@ -32,7 +32,7 @@ FAULTS = {
     softmaxes.InPlace: "changes its input",
     softmaxes.Overrunning: "writes beyond its output",
     softmaxes.Lazy: r"shape \(1, 1\): 7 where the definition has 1",
-    softmaxes.Changing: "gives something else when it is asked again",
+    softmaxes.Changing: "gives another result in a second call",
 }
 
 

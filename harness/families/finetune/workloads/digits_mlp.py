@@ -9,7 +9,7 @@ from harness.judge.architectures import DigitsPerceptron
 
 
 class DigitsMlp(DigitsPerceptron, DigitsWorkload):
-    """64-128-128-128 with ReLU, and a head of five classes."""
+    """The perceptron 64-128-128-128 with ReLU, and a head of five classes."""
 
 
 if TYPE_CHECKING:  # mypy compares every method with the protocol's

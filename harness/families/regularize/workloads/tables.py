@@ -21,26 +21,26 @@ class Cancer(RegularizeWorkload):
     classes = 2
 
     def read(self) -> Dataset:
-        """scikit-learn's copy."""
+        """Return scikit-learn's copy of the data set."""
         from sklearn.datasets import load_breast_cancer
 
         features, labels = load_breast_cancer(return_X_y=True)
         return Dataset(inputs=torch.from_numpy(features).float(), targets=torch.from_numpy(labels).to(torch.uint8))
 
     def libraries(self) -> Mapping[str, str]:
-        """Its release."""
+        """Return the release of scikit-learn."""
         return releases("scikit-learn")
 
     def examples(self, dataset: Dataset) -> Examples:
-        """As they are."""
+        """Return the measurements unchanged, float32 ``(n, 30)``."""
         return Examples(inputs=dataset.inputs, targets=dataset.targets.long())
 
     def parts(self, dataset: Dataset, settings: Settings, draw: torch.Generator) -> Parts:
-        """A random split, standardised by what the training examples tell."""
+        """Return a random split, standardised by the training examples."""
         return standardised(super().parts(dataset, settings, draw))
 
     def build(self) -> Slotted:
-        """Two hidden layers."""
+        """Return a perceptron with two hidden layers."""
         return Mlp([30, 64, 64], self.classes)
 
 

@@ -60,12 +60,12 @@ class PydocTopics(RegularizeWorkload):
         return topics(cache)
 
     def examples(self, dataset: Dataset) -> Examples:
-        """Windows of characters, and what follows each."""
+        """Return windows of characters ``(n, 10)``, and the character after each."""
         windows = dataset.inputs.unfold(0, CONTEXT, 1)
         return Examples(inputs=windows.long(), targets=dataset.targets[CONTEXT - 1 :].long())
 
     def parts(self, dataset: Dataset, settings: Settings, draw: torch.Generator) -> Parts:
-        """Whole blocks, none of whose windows reach into another; as many for the test as for validation."""
+        """Return parts of whole blocks without windows across them, as many for the test as for validation."""
         train, held_out = (
             math.ceil(count / PREDICTED) for count in (settings.train_examples, settings.validation_examples)
         )
@@ -79,8 +79,8 @@ class PydocTopics(RegularizeWorkload):
         begin = int(torch.randint(0, room + 1, (), generator=draw))
         order = torch.randperm(blocks, generator=draw)
         inputs, targets = (
-            one[begin : begin + blocks * length].view(blocks, length)[order]
-            for one in (dataset.inputs, dataset.targets)
+            tensor[begin : begin + blocks * length].view(blocks, length)[order]
+            for tensor in (dataset.inputs, dataset.targets)
         )
         found = Examples(inputs=inputs.unfold(1, CONTEXT, 1).long(), targets=targets[:, CONTEXT - 1 :].long())
         dealt = (slice(train), slice(train, train + held_out), slice(train + held_out, None))
@@ -92,7 +92,7 @@ class PydocTopics(RegularizeWorkload):
         )
 
     def build(self) -> Slotted:
-        """Embeddings of width 16 and one hidden layer of 128."""
+        """Return a model with embeddings of width 16 and one hidden layer of 128."""
         return CharacterMlp(self.classes, CONTEXT, embedding=16, widths=[128])
 
 
@@ -103,7 +103,7 @@ class Docstrings(RegularizeWorkload):
     classes = len(PACKAGES)
 
     def read(self) -> Dataset:
-        """Docstrings of modules, classes and functions; the packages' own names are left out of them."""
+        """Return the docstrings of modules, classes and functions, without the packages' names."""
         rows: list[Tensor] = []
         labels: list[int] = []
         for label, package in enumerate(PACKAGES):
@@ -113,21 +113,21 @@ class Docstrings(RegularizeWorkload):
         return Dataset(inputs=torch.stack(rows), targets=torch.tensor(labels, dtype=torch.uint8))
 
     def libraries(self) -> Mapping[str, str]:
-        """The release of Python, as the texts change with it."""
+        """Return the release of Python, as the texts change with it."""
         return releases("python")
 
     def examples(self, dataset: Dataset) -> Examples:
-        """Logarithms of counts, each text at Euclidean length 8, so that features are about as large as pixels."""
+        """Return logarithms of counts, scaled to Euclidean length 8, about the size of pixels."""
         logs = dataset.inputs.float().log1p()
         return Examples(inputs=8 * torch.nn.functional.normalize(logs, dim=1), targets=dataset.targets.long())
 
     def build(self) -> Slotted:
-        """Two hidden layers."""
+        """Return a perceptron with two hidden layers."""
         return Mlp([BUCKETS, 64, 64], self.classes)
 
 
 def docstrings(package: Path) -> Iterator[str]:
-    """Those of at least 20 characters in all modules of a package; its tests are left out."""
+    """Yield the docstrings of at least 20 characters in all modules of a package, without its tests."""
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     for path in sorted(package.rglob("*.py")):
         if {"test", "tests"} & set(path.relative_to(package).parts):
@@ -138,7 +138,7 @@ def docstrings(package: Path) -> Iterator[str]:
 
 
 def bag(text: str) -> Tensor:
-    """How often words and pairs of neighbouring words fall into each bucket: uint8 ``(BUCKETS,)``, at most 255."""
+    """Return the counts of words and adjacent pairs in each bucket, uint8 ``(BUCKETS,)``, at most 255."""
     words = [word for word in re.findall(r"[a-z]+", text.lower()) if word not in PACKAGES]
     terms = [*words, *(" ".join(pair) for pair in pairwise(words))]
     buckets = torch.tensor([zlib.crc32(term.encode()) % BUCKETS for term in terms], dtype=torch.long)

@@ -17,16 +17,16 @@ from harness.judge.seeds import generator
 
 CLUSTERS: Final = 16
 WORDS: Final = 4
-"""Words of a cluster; a token is one of them, each as likely. Routers that go by the word see no more of a token."""
+"""Words of a cluster, all equally likely; a token's id is its word."""
 
 SIGNS: Final = 8
-"""Features that tell the cluster, with noise."""
+"""Features that indicate the cluster, with noise."""
 
 NOISE: Final = 0.5
-"""Its standard deviation; the clusters' own places are standard normal."""
+"""Standard deviation of the noise; the clusters' places are standard normal."""
 
 CONTENT: Final = 12
-"""Features that the cluster's teacher looks at."""
+"""Features that the cluster's teacher uses."""
 
 CLASSES: Final = 6
 WIDTH: Final = 32
@@ -46,7 +46,7 @@ class Mixture:
     shares: Tensor
 
     def draw(self, count: int, draw: torch.Generator) -> Batch:
-        """Tokens: a cluster, a word of its, noisy signs, standard normal content, and the class its teacher says."""
+        """Return ``count`` tokens: cluster, word, noisy signs, standard normal content, and the teacher's class."""
         cluster = torch.multinomial(self.shares, count, replacement=True, generator=draw)
         word = torch.randint(WORDS, (count,), generator=draw)
         noise = torch.randn(count, SIGNS + CONTENT, generator=draw)
@@ -60,7 +60,7 @@ class Mixture:
 
 
 def mixture(draw: torch.Generator) -> Mixture:
-    """The clusters of a seed."""
+    """Return the clusters of a seed."""
     shares = 1 / torch.arange(1, CLUSTERS + 1)
     return Mixture(
         places=torch.randn(CLUSTERS, SIGNS, generator=draw),
@@ -70,27 +70,26 @@ def mixture(draw: torch.Generator) -> Mixture:
 
 
 class Clusters(RouteWorkload):
-    """Tell a token's class: which linear teacher is right depends on the cluster, which has to be inferred.
+    """Classification of tokens by linear teachers, one a cluster, where the cluster has to be inferred.
 
-    As a cluster is the work of one expert, routing has something to find. Nothing is learned by heart, as no token
-    comes twice.
+    Routing can assign clusters to experts. No token occurs twice, so that a model cannot overfit.
     """
 
     vocabulary = CLUSTERS * WORDS
 
     def data(self, settings: Settings, seed: int, cache: Path, device: str) -> tuple[Data, tuple[str, ...]]:
-        """Batches drawn when they are asked for; validation and test are the same for all."""
+        """Return training batches drawn on demand, and fixed ones for validation and test."""
         del cache
-        found = mixture(generator(seed, "clusters"))
+        clusters = mixture(generator(seed, "clusters"))
         order = generator(seed, "training tokens")
 
         def held_out(purpose: str) -> list[Batch]:
             draw = generator(seed, purpose)
-            return [found.draw(settings.batch_size, draw).to(device) for _ in range(HELD_OUT)]
+            return [clusters.draw(settings.batch_size, draw).to(device) for _ in range(HELD_OUT)]
 
         return (
             Data(
-                train=lambda: found.draw(settings.batch_size, order).to(device),
+                train=lambda: clusters.draw(settings.batch_size, order).to(device),
                 validation=held_out("validation tokens"),
                 test=held_out("test tokens"),
             ),
@@ -98,7 +97,7 @@ class Clusters(RouteWorkload):
         )
 
     def build(self) -> ClusterNet:
-        """One routed layer of width 32."""
+        """Return a model with one routed layer of width 32."""
         return ClusterNet(SIGNS + CONTENT, WIDTH, CLASSES)
 
 

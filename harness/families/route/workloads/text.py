@@ -24,7 +24,7 @@ CONTEXT: Final = 32
 """Characters of a sequence; each is predicted from those before it."""
 
 BLOCK: Final = 256
-"""Characters of text that are dealt out together: what is near in the text differs little in subject."""
+"""Characters of text that go to one part together, since adjacent text is similar."""
 
 WINDOWS: Final = (BLOCK - 1) // CONTEXT
 """Sequences that lie side by side in a block, each with the character that follows it."""
@@ -37,9 +37,9 @@ LAYERS: Final = 2
 
 
 class CharLm(RouteWorkload):
-    """Predict each character of short sequences; a token's id is the character.
+    """Prediction of each character of short sequences; a token's id is the character.
 
-    A seed deals the text's blocks out to training, validation and test. Sequences begin anywhere in a block.
+    A seed divides the text's blocks into training, validation and test. Sequences begin anywhere in a block.
     """
 
     vocabulary = len(ALPHABET)
@@ -49,7 +49,7 @@ class CharLm(RouteWorkload):
         topics(context.cache)
 
     def data(self, settings: Settings, seed: int, cache: Path, device: str) -> tuple[Data, tuple[str, ...]]:
-        """Batches of ``batch_size / 32`` sequences. Raises UsageError where that is no whole number, or too many."""
+        """Return batches of ``batch_size / 32`` sequences. Raises UsageError for sizes that the text does not allow."""
         text = topics(cache)
         blocks = _blocks(text)[torch.randperm(len(text.targets) // BLOCK, generator=generator(seed, "split"))]
         sequences, rest = divmod(settings.batch_size, CONTEXT)
@@ -76,34 +76,34 @@ class CharLm(RouteWorkload):
         return data, (f"data: {len(text.targets)} characters, SHA-256 {text.sha256}",)
 
     def build(self) -> CharTransformer:
-        """Two blocks of width 32."""
+        """Return a transformer of two blocks of width 32."""
         return CharTransformer(self.vocabulary, CONTEXT, width=WIDTH, layers=LAYERS)
 
     def gate(self, technique: RouteTechnique, model: RoutedModel, batch: Batch, seed: int) -> None:
-        """What leaks the future gets no score."""
+        """Raise Incorrect or NotApplicable where predictions depend on later characters."""
         require_causality(technique, model, batch, self.vocabulary, seed)
 
     def remarks(self, model: RoutedModel, batch: Batch, seed: int) -> Sequence[str]:
-        """Whether what it predicts depends on what else is in its batch."""
+        """Return a note where predictions depend on the other sequences of the batch."""
         if sway(model, batch, self.vocabulary, seed) > TOLERANCE:
             return ("a prediction depends on the other sequences of its batch",)
         return ()
 
 
 def _blocks(text: Dataset) -> Tensor:
-    """The text in rows, uint8 ``(n, BLOCK)``; the end that fills no row is left out."""
+    """Return the text in rows, uint8 ``(n, BLOCK)``, without an incomplete last row."""
     count = len(text.inputs) // BLOCK
     return text.inputs[: count * BLOCK].view(count, BLOCK)
 
 
 def _held_out(blocks: Tensor, sequences: int, device: str) -> list[Batch]:
-    """`HELD_OUT` batches of sequences that lie side by side."""
+    """Return `HELD_OUT` batches of adjacent sequences."""
     rows = blocks.unfold(1, CONTEXT + 1, CONTEXT).flatten(0, 1).long()
     return [_batch(rows[i * sequences : (i + 1) * sequences]).to(device) for i in range(HELD_OUT)]
 
 
 def _batch(rows: Tensor) -> Batch:
-    """From rows of one character more than a sequence has."""
+    """Return a batch from rows of one character more than a sequence has."""
     inputs = rows[:, :-1].contiguous()
     return Batch(inputs=inputs, ids=inputs.flatten(), targets=rows[:, 1:].flatten())
 
