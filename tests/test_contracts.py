@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 import json
-import re
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, Protocol
 
 import pytest
-from click.testing import CliRunner
 
 from harness import hookspecs
 from harness.api import (
     DISTRIBUTION,
     Contract,
-    Defaults,
     Incorrect,
     Metric,
     Technique,
@@ -27,10 +21,8 @@ from harness.api import (
     require_members,
     resolve,
 )
-from harness.cli import cli
 from harness.discovery import Candidate, family_candidates, module_candidate
 from harness.host import CORE, BrokenPlugin, Host, load_host
-from harness.report.contracts import setting_lines, show_workload
 from tests.conftest import Harness, Site
 from tests.declared import host as built_in
 
@@ -393,138 +385,3 @@ def test_every_contract_s_protocol_is_one_and_asks_for_something(name: str) -> N
     assert protocol._is_protocol
     with pytest.raises(Incorrect, match=f"of the contract {name}"):
         require_members(object(), protocol, name)
-
-
-def shown(*arguments: str) -> str:
-    done = CliRunner().invoke(cli, ["--no-plugins", *arguments])
-    assert done.exit_code == 0, done.output
-    return done.output
-
-
-def all_members(protocol: type) -> set[str]:
-    """Return the public members of a protocol, inherited ones too."""
-    return {
-        name
-        for base in protocol.__mro__
-        if getattr(base, "_is_protocol", False)
-        for name in (*vars(base), *inspect.get_annotations(base))
-        if not name.startswith("_")
-    }
-
-
-@pytest.mark.parametrize("name", CONTRACTS)
-def test_a_contract_is_shown_member_by_member(name: str) -> None:
-    text = shown("show", "contract", name)
-    found = json.loads(shown("show", "contract", name, "--json"))
-    spec = built_in().contracts[name].spec
-    protocol = resolve(spec.protocol)
-    assert {member["name"] for member in found["members"]} == all_members(protocol)
-    for member in found["members"]:
-        assert member["text"], f"{member['name']} is not explained"
-        assert member["signature"].split("(")[0] in text
-    assert max(map(len, text.splitlines())) <= 80
-    for phase, call in spec.phases.items():
-        assert f"  {phase}: {call}" in text
-        assert f"{phase}_tensor_peak" in text
-    own = {full for full, entry in built_in().workloads.items() if entry.spec.contract == name}
-    assert {*found["workloads"]} == own
-    assert all(workload in text for workload in own)
-
-
-@pytest.mark.parametrize("name", CONTRACTS)
-def test_everything_that_a_technique_is_handed_is_explained(name: str) -> None:
-    """Classes, their fields and methods, and names of types: an author needs no other page."""
-    found = json.loads(shown("show", "contract", name, "--json"))
-    for described in found["handed"]:
-        assert described["text"], f"{described['name']} is not explained"
-        for member in described["members"]:
-            assert member["text"], f"{described['name']}.{member['name']} is not explained"
-
-
-@pytest.mark.parametrize("name", CONTRACTS)
-def test_a_docstring_of_a_contract_begins_with_a_verb(name: str) -> None:
-    verbs = re.compile(
-        r"(Return|Raise|Write|Read|Draw|Adapt|Attach|Pack|Unpack|Multiply|Make|Keep|Forget|Resolve|Prepare|Record|"
-        r"Generate|Merge|Change|Compute|Observe|Finish|Predict|Replace|Build|Apply|Update|Pass|Decode|Choose|Count|Give)\b"
-    )
-    found = json.loads(shown("show", "contract", name, "--json"))
-    for member in [*found["members"], *(member for described in found["handed"] for member in described["members"])]:
-        if "(" in member["signature"].partition(":")[0]:
-            assert verbs.match(member["text"]), f"{member['name']}: {member['text'].splitlines()[0]}"
-
-
-@pytest.mark.parametrize("name", WORKLOADS)
-def test_a_workload_is_shown_with_the_range_of_every_setting(name: str) -> None:
-    text = shown("show", "workload", name)
-    assert max(map(len, text.splitlines())) <= 80
-    flat = " ".join(text.split())
-    spec = built_in().workloads[name].spec
-    assert isinstance(spec.settings, Defaults) or not spec.settings
-    for knob in getattr(spec.settings, "knobs", ()):
-        assert f"{knob.name} = {knob.default} ({knob.expected}) {knob.about}" in flat
-    for metric in spec.metrics:
-        unit = built_in().metrics[metric].unit
-        assert f"{metric} ({unit}, " in flat if unit else f"{metric} (" in flat
-    assert all(f"{phase}_time (s)" in flat for phase in spec.phases)
-    assert all(requirement in flat for requirement in spec.requires)
-
-
-@pytest.mark.parametrize("name", WORKLOADS)
-def test_a_workload_is_shown_as_json(name: str) -> None:
-    found = json.loads(shown("show", "workload", name, "--json"))
-    spec = built_in().workloads[name].spec
-    assert {setting["name"]: setting["default"] for setting in found["settings"]} == spec.settings
-    assert [metric["id"] for metric in found["metrics"]] == [*spec.metrics]
-    assert (found["contract"], found["version"], found["target"]) == (spec.contract, spec.version, spec.target)
-
-
-def test_settings_that_are_a_plain_mapping_are_shown_by_their_values() -> None:
-    spec = workload(settings={"steps": 3})
-    assert setting_lines(spec) == [{"name": "steps", "default": 3, "expected": "", "about": ""}]
-    assert "  steps = 3\n" in show_workload("made/bench", spec, built_in().metrics)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "line"),
-    [
-        (["contract", "finetun"], "unknown contract 'finetun'; did you mean 'finetune'?"),
-        (["workload", "digit-mlp"], "unknown workload 'digit-mlp'; did you mean 'finetune/digits-mlp'?"),
-    ],
-)
-def test_an_unknown_name_is_one_line_with_the_nearest_and_exit_code_2(
-    harness: Harness, arguments: list[str], line: str
-) -> None:
-    done = harness("--no-plugins", "show", *arguments)
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"harness: error: {line}\n")
-
-
-def test_contracts_are_listed_with_their_owner() -> None:
-    listed = json.loads(shown("list", "contracts", "--json"))
-    assert [entry["id"] for entry in listed] == CONTRACTS
-    assert all(entry["plugin"] == entry["id"] and entry["workloads"] for entry in listed)
-    text = shown("list", "contracts")
-    assert max(map(len, text.splitlines())) <= 80
-    flat = " ".join(text.split())
-    for entry in listed:
-        assert f"{entry['id']} {entry['plugin']} {entry['techniques']} {entry['workloads']} {entry['summary']}" in flat
-        assert f"phases: {', '.join(entry['phases'])}" in flat
-
-
-def test_showing_contracts_and_workloads_imports_no_torch() -> None:
-    """All of them in one process: it would take 80 processes of half a second otherwise."""
-    commands = [["list", "contracts"], ["list", "workloads"]]
-    for kind, names in (("contract", CONTRACTS), ("workload", WORKLOADS)):
-        commands += [["show", kind, name, *more] for name in names for more in ((), ("--json",))]
-    code = (
-        "import json, sys\nfrom harness.cli import main\n"
-        "for arguments in json.loads(sys.argv[1]):\n"
-        "    try: main(arguments)\n"
-        "    except SystemExit as end: assert not end.code, arguments\n"
-        "    heavy = {'torch', 'numpy', 'scipy', 'sklearn'} & set(sys.modules)\n"
-        "    assert not heavy, (arguments, heavy)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, json.dumps(commands)], check=False, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert "FinetuneTechnique" in done.stdout

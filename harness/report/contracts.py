@@ -49,7 +49,9 @@ def list_contracts(entries: Sequence[Mapping[str, Any]]) -> str:
 
 def show_contract(contract: Contract, reference: Reference, workloads: Mapping[str, WorkloadSpec]) -> str:
     """Return what a technique of a contract must have, what it is handed, and how its cost is measured."""
-    lines = [*_wrapped(f"{contract.id}: {contract.summary}", ""), "", *_class(reference.protocol), ""]
+    lines = [*_wrapped(f"{contract.id}: {contract.summary}", ""), ""]
+    lines += [*_paragraphs(reference.text, ""), ""] if reference.text else []
+    lines += [*_class(reference.protocol), ""]
     lines += _wrapped(
         f"The target of a technique returns an object that has all of these ({reference.module}); it need not inherit "
         "from the class.",
@@ -77,7 +79,7 @@ def contract_json(contract: Contract, reference: Reference, workloads: Iterable[
         "id": contract.id,
         "summary": contract.summary,
         "protocol": contract.protocol,
-        "text": reference.protocol.text,
+        "text": "\n\n".join(filter(None, [reference.text, reference.protocol.text])),
         "members": _members_json(reference.protocol),
         "handed": [
             {
@@ -171,7 +173,7 @@ def _errors() -> list[str]:
 
 
 def _members_json(described: Described) -> list[dict[str, str]]:
-    return [{"name": one.name, "signature": one.signature, "text": one.text} for one in described.members]
+    return [asdict(member) for member in described.members]
 
 
 def _paragraphs(text: str, indent: str) -> list[str]:

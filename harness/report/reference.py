@@ -41,9 +41,13 @@ class Described:
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """A protocol, and what its signatures and docstrings name of the same project, directly or through one another."""
+    """A protocol, and what its signatures and docstrings name of the same project, directly or through one another.
+
+    ``text`` is the docstring of the protocol's module, which introduces the contract.
+    """
 
     module: str
+    text: str
     protocol: Described
     handed: tuple[Described, ...]
 
@@ -63,6 +67,7 @@ def reference_of(target: str) -> Reference:
         raise UsageError(f"the protocol {target!r} cannot be read: {source.path} has no class {name!r}")
     return Reference(
         module=module,
+        text=ast.get_docstring(source.tree) or "",
         protocol=_described(name, node, source),
         handed=tuple(_described(other, *place) for other, place in _named_by(name, node, source).items()),
     )
@@ -145,10 +150,12 @@ def _names(node: Definition, source: _Source) -> Iterator[str]:
     else:
         yield from _names_in(*node.bases)
         for place, child in enumerate(node.body):
-            if isinstance(child, ast.FunctionDef) and not child.name.startswith("_"):
+            if isinstance(child, ast.FunctionDef) and _is_public(child.name):
                 yield from _names_in(child.args, child.returns)
                 yield from _NAME.findall(ast.get_docstring(child) or "")
-            elif isinstance(child, ast.AnnAssign) and not _is_private(child):
+            elif (
+                isinstance(child, ast.AnnAssign) and isinstance(child.target, ast.Name) and _is_public(child.target.id)
+            ):
                 yield from _names_in(child.annotation)
                 yield from _NAME.findall(_text_below(node.body, place))
 
@@ -184,29 +191,29 @@ def _all_members(node: ast.ClassDef, source: _Source) -> dict[str, Member]:
 
 def _members(node: ast.ClassDef) -> Iterator[Member]:
     for place, child in enumerate(node.body):
-        if isinstance(child, ast.FunctionDef) and not child.name.startswith("_"):
+        if isinstance(child, ast.FunctionDef) and _is_public(child.name):
             is_property = "property" in {ast.unparse(mark) for mark in child.decorator_list}
             returns = ast.unparse(child.returns) if child.returns else "object"
             signature = f"{child.name}: {returns}" if is_property else _call(child)
             yield Member(name=child.name, signature=signature, text=ast.get_docstring(child) or "")
-        elif isinstance(child, ast.AnnAssign) and isinstance(child.target, ast.Name) and not _is_private(child):
+        elif isinstance(child, ast.AnnAssign) and isinstance(child.target, ast.Name) and _is_public(child.target.id):
             is_shown = child.value is not None and not isinstance(child.value, ast.Call)
             default = f" = {ast.unparse(child.value)}" if is_shown and child.value else ""
             signature = f"{child.target.id}: {ast.unparse(child.annotation)}{default}"
             yield Member(name=child.target.id, signature=signature, text=_text_below(node.body, place))
 
 
-def _is_private(node: ast.AnnAssign) -> bool:
-    return not isinstance(node.target, ast.Name) or node.target.id.startswith("_")
+def _is_public(name: str) -> bool:
+    return not name.startswith("_") or name == "__call__"
 
 
 def _call(function: ast.FunctionDef) -> str:
     """Return a function's name, arguments and result as they are written, without ``self``."""
-    arguments = function.args
-    own = [argument for argument in arguments.args if argument.arg not in ("self", "cls")]
-    shown = ast.arguments(**{**dict(ast.iter_fields(arguments)), "args": own})
+    fields = dict(ast.iter_fields(function.args))
+    for kind in ("posonlyargs", "args"):
+        fields[kind] = [argument for argument in fields[kind] if argument.arg not in ("self", "cls")]
     result = f" -> {ast.unparse(function.returns)}" if function.returns else ""
-    return f"{function.name}({ast.unparse(shown)}){result}"
+    return f"{function.name}({ast.unparse(ast.arguments(**fields))}){result}"
 
 
 def _text_below(body: list[ast.stmt], place: int) -> str:
