@@ -27,7 +27,7 @@ RegisteredWorkload = Registered[WorkloadSpec]
 
 @dataclass(kw_only=True)
 class Declared:
-    """What plugins declare, by full id (contracts, metrics, reporters and executors are global: by their own)."""
+    """The declarations of plugins by full id; ids of contracts, metrics, reporters and executors are global."""
 
     techniques: dict[str, Registered[Technique]] = field(default_factory=dict)
     contracts: dict[str, Registered[Contract]] = field(default_factory=dict)

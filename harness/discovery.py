@@ -17,9 +17,9 @@ from harness.api import DISTRIBUTION, ENTRY_POINT_GROUP
 
 @dataclass(frozen=True, kw_only=True)
 class PluginRecord:
-    """One plugin as found: where from, and whether it works; ``cause`` is the first error, one line.
+    """One discovered plugin: its origin and status; ``cause`` is the first error, in one line.
 
-    For a plugin that works, ``cause`` is what the plugin says of itself as ``HARNESS_NOTE``: what it does without.
+    For a plugin that works, ``cause`` is the plugin's ``HARNESS_NOTE``, which says what is missing here.
     """
 
     name: str
@@ -33,7 +33,7 @@ class PluginRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A plugin that was found but not loaded: its name, module and distribution, and how it is imported."""
+    """A plugin that was found but not loaded: its name, module and distribution; ``load`` imports the plugin."""
 
     name: str
     module: str
@@ -70,7 +70,7 @@ def module_candidate(name: str, module: str, distribution: str) -> Candidate:
 
     def load() -> ModuleType:
         if "" not in sys.path and str(Path.cwd()) not in sys.path:
-            sys.path.insert(0, str(Path.cwd()))  # an uninstalled plugin lies in the folder one stands in
+            sys.path.insert(0, str(Path.cwd()))  # an uninstalled plugin lies in the current folder
         return importlib.import_module(module)
 
     return Candidate(name=name, module=module, distribution=distribution, version=_version(distribution), load=load)
@@ -92,7 +92,7 @@ def _version(distribution: str) -> str:
 def record_of(
     candidate: Candidate, status: Literal["ok", "broken", "disabled"], cause: str = "", detail: str = ""
 ) -> PluginRecord:
-    """Return what became of a candidate."""
+    """Return the record of a candidate with the status of the plugin."""
     return PluginRecord(
         name=candidate.name,
         module=candidate.module,

@@ -1,6 +1,6 @@
-"""Resolves names of techniques and workloads, once, into entrants: what was declared, and the values a name pins.
+"""Resolves names of techniques and workloads into entrants: the declaration, and the values that a name pins.
 
-``lora/lora:rank=8,alpha=16`` is a technique at values of one's own; ``digits-mlp:steps=20`` a workload.
+``lora/lora:rank=8,alpha=16`` names a technique with pinned parameters; ``digits-mlp:steps=20`` a workload.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from harness.api import Defaults, Json, Technique, UsageError, WorkloadSpec, nea
 from harness.host import Host, matches
 
 MARK = ":"
-"""Stands between the name of a technique or workload and the values that are pinned."""
+"""The separator between the name of a technique or workload and the pinned values."""
 
 Kind = Literal["techniques", "workloads"]
 
@@ -69,12 +69,15 @@ def _resolved(kind: Kind, name: str, host: Host) -> Entrant[Any]:
 
 
 def pinned_in(name: str) -> dict[str, Json]:
-    """Return the values that a name pins; raise UsageError where these read as no list of KEY=VALUE."""
+    """Return the values that a name pins; raise UsageError where the text is not a list of KEY=VALUE."""
     return read_values(_split(name.partition(MARK)[2]), f"{name!r}") if is_pinned(name) else {}
 
 
 def read_values(pairs: Iterable[str], where: str) -> dict[str, Json]:
-    """Read KEY=VALUE texts; a value is JSON where it reads as such, else a string. ``where`` begins the error."""
+    """Return the values of KEY=VALUE texts; a value that is not valid JSON is a string.
+
+    Raises UsageError, with ``where`` at the beginning, for a malformed text or a number that is not finite.
+    """
     values: dict[str, Json] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
@@ -104,24 +107,24 @@ def check_known(values: Mapping[str, Json], known: Mapping[str, Json], where: st
 
 
 def _known(spec: Technique | WorkloadSpec, host: Host) -> Mapping[str, Json]:
-    """Return what a name may pin; a technique's may be its workloads' settings too: its learning rate, say."""
+    """Return the values that a name may pin; a technique's name may pin its workloads' settings too (``lr``)."""
     if isinstance(spec, WorkloadSpec):
         return spec.settings
     specs = [entry.spec for entry in host.workloads.values() if entry.spec.contract == spec.contract]
-    return together([*(other.settings for other in specs), spec.params])
+    return together([*(workload.settings for workload in specs), spec.params])
 
 
 def together(values: Iterable[Mapping[str, Json]]) -> Mapping[str, Json]:
-    """Return several mappings as one, the later ones first, with the ranges of the settings that none overrides."""
+    """Return several mappings merged, later ones taking precedence, with the knobs of values that none overrides."""
     merged: dict[str, Json] = {}
     knobs: dict[str, Any] = {}
     for mapping in values:
         declared = {knob.name: knob for knob in getattr(mapping, "knobs", ())}
         merged |= mapping
         knobs = {name: knob for name, knob in knobs.items() if name not in mapping} | declared
-    found = Defaults(knobs.values())
-    found.update(merged)
-    return found
+    defaults = Defaults(knobs.values())
+    defaults.update(merged)
+    return defaults
 
 
 def _split(text: str) -> list[str]:
@@ -146,16 +149,16 @@ def _refuse_constant(text: str) -> Any:
     raise UsageError(f"{text} is not a value; expected a finite number")
 
 
-# ------------------------------------------------------------------------------------ which of a suite enter
+# ------------------------------------------------------------------------------------ selection
 
 
 def chosen(
     patterns: Sequence[str], kind: Kind, offered: Sequence[Entrant[SpecT]], host: Host, contract: str
 ) -> list[Entrant[SpecT]]:
-    """Return the entrants that a user's globs and names choose, those of the suite first; all where there are none.
+    """Return the entrants that a user's globs and names choose, those of the suite first; all without a pattern.
 
-    A name that pins values enters beside what is offered, if it is of ``contract``. Raises UsageError with a line for
-    each pattern that matches nothing.
+    A name that pins values is added to ``offered``, if the named entrant has ``contract``. Raises UsageError with a
+    line for each pattern that matches nothing.
     """
     if not patterns:
         return list(offered)
@@ -163,13 +166,13 @@ def chosen(
     taken: dict[str, Entrant[SpecT]] = {}
     for pattern in patterns:
         try:
-            found = [resolve(kind, pattern, host)] if is_pinned(pattern) else _matching(pattern, kind, offered)
+            entrants = [resolve(kind, pattern, host)] if is_pinned(pattern) else _matching(pattern, kind, offered)
             problems += [
-                f"{one.name} has contract {one.spec.contract!r}; expected {contract!r}, that of the suite"
-                for one in found
-                if one.spec.contract != contract
+                f"{entrant.name} has contract {entrant.spec.contract!r}; expected {contract!r}, that of the suite"
+                for entrant in entrants
+                if entrant.spec.contract != contract
             ]
-            taken |= {entrant.name: entrant for entrant in found}
+            taken |= {entrant.name: entrant for entrant in entrants}
         except UsageError as error:
             problems.extend(error.problems)
     if problems:
@@ -180,9 +183,9 @@ def chosen(
 
 
 def _matching(pattern: str, kind: Kind, offered: Sequence[Entrant[SpecT]]) -> list[Entrant[SpecT]]:
-    found = [entrant for entrant in offered if matches(pattern, entrant.name)]
-    if not found:
+    matching = [entrant for entrant in offered if matches(pattern, entrant.name)]
+    if not matching:
         what = kind.removesuffix("s")
         hint = nearest(pattern, [entrant.name for entrant in offered])
         raise UsageError(f"--{what} {pattern!r} matches no {what} of the suite{hint}")
-    return found
+    return matching

@@ -37,15 +37,15 @@ hookspec = pluggy.HookspecMarker(PROJECT)
 
 @hookspec
 def register_techniques() -> Sequence[Technique]:
-    """Declare techniques. Their ids are qualified with the plugin's name: ``pissa`` of ``lora`` is ``lora/pissa``."""
+    """Declare techniques. An id is qualified with the plugin's name: ``pissa`` of ``lora`` is ``lora/pissa``."""
     raise AssertionError("a specification is never called")
 
 
 @hookspec
 def register_contracts() -> Sequence[Contract]:
-    """Declare contracts: what techniques of a family must be, and the phases in which their cost is measured.
+    """Declare contracts: the interface of a family's techniques, and the phases in which cost is measured.
 
-    A contract has one owner. Its id is global: workloads and techniques of any plugin name it.
+    A contract has one owner and a global id, by which workloads and techniques of any plugin refer to the contract.
     """
     raise AssertionError("a specification is never called")
 
@@ -92,40 +92,43 @@ def register_commands(cli: click.Group) -> None:
 def modify_cases(cases: list[Case]) -> None:
     """Filter or reorder planned cases in place, before they start.
 
-    Called with the first cases of all techniques, and again with those that follow from a technique's tuning.
-    Keys are the host's: replace no case with an altered one.
+    The hook is called with the first cases of all techniques, and again with the cases that follow from a technique's
+    tuning. The host computes the keys: do not replace a case with an altered one.
     """
 
 
 @hookspec(firstresult=True)
 def check_case(case: Case, environment: Mapping[str, Json]) -> Skip | None:
-    """Say that a case cannot or should not run here, with a reason that becomes its row. The first answer counts."""
+    """Return a `Skip` with the reason why a case cannot or should not run here, or None.
+
+    The reason is stored in the row of the case. The first hook that returns a `Skip` decides.
+    """
 
 
-# Observing hooks run in the parent; one that raises is reported once, dropped, and never harms the run.
+# Observing hooks run in the parent; a hook that raises is reported once and not called again: the run goes on.
 
 
 @hookspec
 def run_started(run: RunInfo) -> None:
-    """A run has its folder and its plan; no case has started."""
+    """Observe the start of a run: its folder and plan exist, no case has started."""
 
 
 @hookspec
 def case_started(case: Case) -> None:
-    """A case was handed to the executor."""
+    """Observe that a case was handed to the executor."""
 
 
 @hookspec
 def case_finished(row: Row) -> None:
-    """A row is on disk."""
+    """Observe that the row of a case was written to disk."""
 
 
 @hookspec
 def run_finished(run: RunInfo) -> None:
-    """A run has ended, also when it was interrupted; ``run.exit_code`` says how."""
+    """Observe the end of a run, an interrupted run included; ``run.exit_code`` says how the run ended."""
 
 
 @hookspec
 def environment_info() -> Mapping[str, Json]:
-    """Add facts about the machine or the setting to the environment of every row, under the plugin's name."""
+    """Return facts about the machine or the setting; each row's environment has these under the plugin's name."""
     raise AssertionError("a specification is never called")

@@ -65,7 +65,7 @@ _DECLARING: tuple[tuple[str, str, type, bool], ...] = (
 
 
 class Host:
-    """The loaded plugins. Knows no technique: only what was declared, by whom, and how to find it by name."""
+    """The loaded plugins, with the declarations of each and the look-up of declarations by name."""
 
     def __init__(self) -> None:
         self._manager = pluggy.PluginManager(PROJECT)
@@ -100,7 +100,7 @@ class Host:
         return [record for record in self.plugins if record.status == "broken"]
 
     def load(self, candidate: Candidate) -> None:
-        """Load one plugin, or record why it is broken; never raises for the plugin's own faults."""
+        """Load one plugin, or record why the plugin is broken; an exception of the plugin is never passed on."""
         module: object = None
         try:
             module = candidate.load()
@@ -119,10 +119,10 @@ class Host:
         self.plugins.append(record_of(candidate, "ok", str(getattr(module, "HARNESS_NOTE", ""))))
 
     def settle(self) -> None:
-        """Refuse the plugins whose declarations name what no plugin declares, until those left fit together.
+        """Mark as broken the plugins whose declarations name what no plugin declares, until all names resolve.
 
-        A plugin that is refused takes its declarations with it, and so the plugins that rely on them. What relies on a
-        plugin that the user disabled is left out, and the rest of its own plugin stays.
+        The declarations of such a plugin are removed, so that plugins which relied on these are marked too. Techniques
+        and workloads that rely on a plugin that the user disabled are removed, and the rest of their plugin stays.
         """
         self._leave_out_disabled()
         order: dict[str, int] = {}
@@ -181,11 +181,11 @@ class Host:
                 raise BrokenPlugin(f"implements an unknown hook {name!r}{nearest(name, known)}")
 
     def _declare(self, plugin: str, module: object) -> Declared:
-        found = Declared()
+        declared = Declared()
         others = [other for other in self._manager.get_plugins() if other is not module]
         for hook, kind, item_type, is_global in _DECLARING:
             answers = self._manager.subset_hook_caller(hook, others)()
-            target: dict[str, Any] = getattr(found, kind)
+            target: dict[str, Any] = getattr(declared, kind)
             for item in (item for answer in answers for item in _sequence(answer, hook)):
                 if not isinstance(item, item_type):
                     raise BrokenPlugin(f"{hook} returned {item!r}; expected {item_type.__name__} objects")
@@ -198,10 +198,10 @@ class Host:
                     raise BrokenPlugin(f"declares {kind[:-1]} {short!r}, which plugin {owner!r} declares already")
                 _check_json(item, short)
                 target[full] = Registered(id=full, plugin=plugin, spec=item)
-        return found
+        return declared
 
     def notify(self, hook: str, **arguments: object) -> list[Any]:
-        """Call an observing or planning hook plugin by plugin; one that raises is reported once and dropped."""
+        """Call a hook plugin by plugin; return pairs of plugin name and result. A plugin that raises is dropped."""
         answers: list[Any] = []
         caller = getattr(self._manager.hook, hook)
         for plugin in [impl.plugin for impl in caller.get_hookimpls()]:
@@ -217,22 +217,23 @@ class Host:
                 self._dropped.add(name)
                 warn(f"plugin {name!r} failed in {hook} and is left out from here on: {_one_line(error)}")
                 continue
-            answers.extend((name, one) for one in (answer if isinstance(answer, list) else [answer]) if one is not None)
+            results = answer if isinstance(answer, list) else [answer]
+            answers.extend((name, result) for result in results if result is not None)
         return answers
 
     def version_of(self, plugin: str) -> str:
-        """The version of the distribution a plugin came from; empty when it came from none."""
+        """Return the version of a plugin's distribution; an empty text where the plugin has none."""
         return next((record.version for record in self.plugins if record.name == plugin), "")
 
     def module_of(self, plugin: str) -> str:
-        """The top-level package of a plugin, whose sources compute its results."""
+        """Return the top-level package of a plugin, whose sources compute the plugin's results."""
         return next(record.module.partition(".")[0] for record in self.plugins if record.name == plugin)
 
     def resolve(self, kind: str, name: str) -> str:
-        """Return the full id that ``name`` means among ``kind`` ('techniques', 'workloads', 'suites', ...).
+        """Return the full id of ``name`` among ``kind`` ('techniques', 'workloads', 'suites', ...).
 
-        A short name works where it is unique. Raises UsageError with the candidates or the nearest name, or
-        with the first cause where the name belongs to a plugin that failed.
+        A short name works where it is unique. Raises UsageError with the candidates, the nearest name, or the cause of
+        the failure of the plugin that the name belongs to.
         """
         known: dict[str, Any] = getattr(self.declared, kind)
         if name in known:
@@ -247,7 +248,7 @@ class Host:
         raise UsageError(self.unknown(kind[:-1], name, known))
 
     def unknown(self, what: str, name: str, known: Iterable[str]) -> str:
-        """The one line for a name that is not there, with the nearest right one and what may be the cause."""
+        """Return the error line for an unknown name, with the nearest known name and the likely cause."""
         plugin = name.partition("/")[0]
         for record in self.plugins:
             if "/" in name and record.name == plugin and record.status != "ok":
@@ -262,18 +263,18 @@ class Host:
         return line
 
     def matching(self, kind: str, pattern: str) -> list[str]:
-        """Full ids among ``kind`` that a glob matches, by full id or by short name, sorted."""
+        """Return the full ids among ``kind`` that a glob matches, by full id or by short name, sorted."""
         known: dict[str, Any] = getattr(self.declared, kind)
         return sorted(full for full in known if matches(pattern, full))
 
 
 def matches(pattern: str, full: str) -> bool:
-    """Whether a glob means this id: by its full id, or by its short name where the pattern has no '/'."""
+    """Return whether a glob matches an id: the full id, or the short name where the pattern has no '/'."""
     return fnmatchcase(full, pattern) or ("/" not in pattern and fnmatchcase(full.rpartition("/")[2], pattern))
 
 
 def warn(line: str) -> None:
-    """One line on standard error."""
+    """Write one line to standard error."""
     sys.stderr.write(f"harness: {line}\n")
 
 

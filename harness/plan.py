@@ -22,7 +22,10 @@ Tuned = Mapping[str, Json]
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """What the user chose on top of the suite: globs, seeds, fixed parameters, lanes, device, whether seeds share."""
+    """The user's choices for a run of a suite: globs, seeds, fixed parameters, lanes and device.
+
+    ``stack`` allows several seeds of a technique to be evaluated together.
+    """
 
     techniques: tuple[str, ...] = ()
     workloads: tuple[str, ...] = ()
@@ -35,7 +38,7 @@ class Selection:
 
 @dataclass(frozen=True, kw_only=True)
 class Contestant:
-    """A technique on a workload: the trials its tuning has, or why it is not started."""
+    """A technique on a workload, with the trials of its tuning, or the reason why the technique is not started."""
 
     problem: Entrant[WorkloadSpec]
     entrant: Entrant[Technique]
@@ -55,10 +58,11 @@ class Contestant:
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """What besides the case itself can change a result: digests of what computes, versions of libraries.
+    """The digests of source code and the versions of libraries that can change a result.
 
-    ``code`` has the digest of the host's code under `HOST_CODE`, and that of each technique and workload under its
-    `part`; ``requirements`` has the versions of what each requires. ``packages`` count for every case.
+    ``code`` maps `HOST_CODE` to the digest of the host's code, and the `part` of each technique and workload to the
+    digest of its package. ``requirements`` maps a `part` to the versions of the packages that the part requires.
+    ``packages`` are part of the key of every case.
     """
 
     code: Mapping[str, str]
@@ -67,7 +71,7 @@ class Identity:
 
 
 HOST_CODE: Final = "harness"
-"""Under which an `Identity` has the digest of what of the host computes."""
+"""The key in `Identity.code` of the digest of the host's code that computes results."""
 
 
 def part(kind: str, name: str) -> str:
@@ -76,7 +80,7 @@ def part(kind: str, name: str) -> str:
 
 
 class Plan:
-    """The contestants of a run and the cases each needs; what follows from tuning is made when it is known."""
+    """The contestants of a run and the cases of each; the cases after tuning are made once the trial is chosen."""
 
     def __init__(self, suite: Suite, host: Host, selection: Selection, identity: Identity) -> None:
         entry = _narrowed(suite, host, selection)
@@ -89,7 +93,7 @@ class Plan:
         self.notes = tuple(self._notes())
 
     def _check_files(self) -> None:
-        """Raise UsageError with a line for each file that a contestant's values name and that is not there."""
+        """Raise UsageError with a line for each file that a contestant's values name and that does not exist."""
         problems: dict[str, None] = {}
         for contestant in (contestant for contestant in self.contestants if not contestant.skip):
             for tuned in contestant.trials:
@@ -102,7 +106,7 @@ class Plan:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """All seeds of the run, the tuning ones first."""
+        """All seeds of the run, the seeds of the tuning first."""
         return self.suite.seeds
 
     @property
@@ -113,17 +117,17 @@ class Plan:
 
     @property
     def lanes(self) -> tuple[Lane, ...]:
-        """The lanes that were asked for."""
+        """The lanes that the user selected."""
         return self._selection.lanes
 
     def first_case(self, contestant: Contestant) -> Case:
-        """The case in whose name a contestant leaves a row that says why it was not started."""
+        """Return the case whose row records why the contestant was not started."""
         stage: Stage = "final" if len(contestant.trials) == 1 else "tuning"
         lane = next(lane for lane in LANES if lane in self.lanes)
         return self.case(contestant, contestant.trials[0], self.seeds[0], lane=lane, stage=stage)
 
     def trial_cases(self, contestant: Contestant) -> list[Case]:
-        """The cases to start with: every trial on the tuning seeds, or all seeds where nothing is tuned."""
+        """Return the first cases: every trial on the tuning seeds, or the only trial on all seeds."""
         if "accuracy" not in self.lanes:
             return []
         if len(contestant.trials) == 1:
@@ -132,7 +136,7 @@ class Plan:
         return [self.case(contestant, tuned, seed, stage="tuning") for seed in seeds for tuned in contestant.trials]
 
     def final_cases(self, contestant: Contestant, tuned: Tuned) -> list[Case]:
-        """What the chosen trial still needs: the remaining seeds, and its memory."""
+        """Return the cases of the chosen trial after tuning: the remaining seeds, and the memory case."""
         seeds = () if len(contestant.trials) == 1 else self.seeds[self.suite.tuning_seeds :]
         cases = [self.case(contestant, tuned, seed) for seed in seeds] if "accuracy" in self.lanes else []
         if "memory" in self.lanes:
@@ -140,11 +144,11 @@ class Plan:
         return cases
 
     def time_case(self, contestant: Contestant, tuned: Tuned) -> Case:
-        """The timing of the chosen trial, one for each contestant of a block."""
+        """Return the time case of the chosen trial; a timed block has one such case for each contestant."""
         return self.case(contestant, tuned, self.seeds[0], lane="time")
 
     def size(self, contestant: Contestant) -> int:
-        """How many rows the contestant will leave if nothing fails."""
+        """Return the number of rows that the contestant leaves if no case fails."""
         if contestant.skip:
             return 1
         trials = len(contestant.trials)
@@ -155,7 +159,7 @@ class Plan:
     def case(
         self, contestant: Contestant, tuned: Tuned, seed: int, *, lane: Lane = "accuracy", stage: Stage = "final"
     ) -> Case:
-        """One case, with its key."""
+        """Return one case, with its key."""
         technique, workload = contestant.entrant, contestant.problem
         fixed = {**self.suite.settings, **self._fixed(technique), **tuned}
         settings = {**fixed, **workload.pinned}
@@ -201,27 +205,27 @@ class Plan:
         return _digest({**facts, "packages": packages, "rounds": rounds, "files": contents})
 
     def _files_of(self, case: Case) -> dict[tuple[str, str], str]:
-        """Return the digests of the files that parameters and settings name: in place of a path, its content counts.
+        """Return the content digests of the files that parameters and settings name; a key has these, not the paths.
 
-        Raises UsageError with a line for each file that is not there.
+        Raises UsageError with a line for each file that does not exist.
         """
         declared = {
             "params": (case.params, self._host.techniques[id_of(case.technique)].spec.params),
             "settings": (case.settings, self._host.workloads[id_of(case.workload)].spec.settings),
         }
-        found: dict[tuple[str, str], str] = {}
+        digests: dict[tuple[str, str], str] = {}
         problems: list[str] = []
         for kind, (values, spec) in declared.items():
             for name in (knob.name for knob in getattr(spec, "knobs", ()) if knob.file and values[knob.name]):
                 path = Path(str(values[name])).expanduser()
                 try:
-                    found[kind, name] = content_digest(path)
+                    digests[kind, name] = content_digest(path)
                 except OSError as error:
                     cause = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror
                     problems.append(f"setting {name} = {str(path)!r}: {cause}; expected a path, from {Path.cwd()}")
         if problems:
             raise UsageError(*problems)
-        return found
+        return digests
 
     def _contestants(self) -> Iterable[Contestant]:
         for workload in self._workloads:
@@ -236,15 +240,15 @@ class Plan:
                 )
 
     def _fixed(self, technique: Entrant[Technique]) -> dict[str, Json]:
-        """What the user and the name of the technique fix, so that it is not tuned."""
+        """Return the values that the user or the name of the technique fixes; these are not tuned."""
         return {**self._selection.params, **technique.pinned}
 
     def _trials(
         self, workload: Entrant[WorkloadSpec], technique: Entrant[Technique], fixed: Mapping[str, Json]
     ) -> tuple[Tuned, ...]:
-        """The technique's own space or else the suite's grid, without what is fixed, thinned to equal size.
+        """Return the trials: the technique's own space or the suite's grid, without fixed values, thinned.
 
-        Where the grid varies nothing that the technique or the workload has, there is one trial.
+        One empty trial is returned where the grid varies no parameter of the technique and no setting of the workload.
         """
         known = {*technique.spec.params, *workload.spec.settings}
         space = technique.spec.space or self.suite.tuning
@@ -256,7 +260,9 @@ class Plan:
         budget = len(_grid(self.suite.tuning, fixed))
         if len(trials) >= budget or trials == ({},):
             return None
-        return Skip(reason=f"its space has {len(trials)} trials where every technique of the suite gets {budget}")
+        return Skip(
+            reason=f"the technique's space has {len(trials)} trials where every technique of the suite gets {budget}"
+        )
 
     def _unavailable(self, technique: Entrant[Technique], workload: Entrant[WorkloadSpec]) -> Skip | None:
         missing = missing_requirements([*technique.spec.requires, *workload.spec.requires])
@@ -267,7 +273,7 @@ class Plan:
     def _notes(self) -> Iterable[str]:
         chosen = self._selection.techniques
         if chosen and not any(matches(pattern, self.suite.baseline) for pattern in chosen):
-            yield f"{self.suite.baseline} runs too: it is the baseline everything is compared with"
+            yield f"{self.suite.baseline} runs too: every technique is compared with the baseline"
 
 
 def _parts(named: Contestant | Case) -> tuple[str, str]:
@@ -275,13 +281,13 @@ def _parts(named: Contestant | Case) -> tuple[str, str]:
 
 
 def install_hint(missing: Sequence[str]) -> str:
-    """What is not installed and the command that mends it."""
-    quoted = " ".join(f'"{one}"' if set(one) & set("<>= ;") else one for one in missing)
+    """Return a line that names the missing requirements and the command that installs them."""
+    quoted = " ".join(f'"{text}"' if set(text) & set("<>= ;") else text for text in missing)
     return f"needs {', '.join(missing)}: pip install {quoted}"
 
 
 def missing_requirements(requires: Iterable[str]) -> list[str]:
-    """Those of the pip requirements that this environment does not satisfy."""
+    """Return the pip requirements that the environment does not satisfy."""
     from importlib.metadata import PackageNotFoundError, version
 
     from packaging.requirements import Requirement
@@ -292,18 +298,18 @@ def missing_requirements(requires: Iterable[str]) -> list[str]:
         if wanted.marker is not None and not wanted.marker.evaluate():
             continue
         try:
-            found = version(wanted.name)
+            installed = version(wanted.name)
         except PackageNotFoundError:
             missing.append(text)
             continue
-        if not wanted.specifier.contains(found, prereleases=True):
+        if not wanted.specifier.contains(installed, prereleases=True):
             missing.append(text)
     return missing
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Entry:
-    """A suite as a user narrowed it, with its techniques (the baseline first) and workloads."""
+    """A suite as narrowed by the user's selection, with its techniques (the baseline first) and workloads."""
 
     suite: Suite
     techniques: tuple[Entrant[Technique], ...]
@@ -311,20 +317,21 @@ class _Entry:
 
 
 def _narrowed(suite: Suite, host: Host, selection: Selection) -> _Entry:
-    """Return the suite with the user's globs, seeds and parameters; raise UsageError for what matches nothing."""
+    """Return the suite narrowed by the user's globs and seeds; raise UsageError for unknown names and parameters."""
     problems: list[str] = []
     if suite.tuning and "accuracy" not in selection.lanes:
-        problems.append("--lane: what is tuned is chosen by its quality: add --lane accuracy, or take --track")
+        problems.append("--lane: tuning chooses a trial by its quality: add --lane accuracy, or take --track")
     techniques = [technique_of(name, host) for name in select_techniques(suite, host)]
     workloads = [workload_of(name, host) for name in suite.workloads]
-    known = together([*(one.spec.params for one in techniques), *(one.spec.settings for one in workloads)])
-    entering, on = techniques, workloads
+    params = [technique.spec.params for technique in techniques]
+    known = together([*params, *(workload.spec.settings for workload in workloads)])
+    chosen_techniques, chosen_workloads = techniques, workloads
     try:
-        entering = chosen(selection.techniques, "techniques", techniques, host, suite.contract)
+        chosen_techniques = chosen(selection.techniques, "techniques", techniques, host, suite.contract)
     except UsageError as error:
         problems.extend(error.problems)
     try:
-        on = chosen(selection.workloads, "workloads", workloads, host, suite.contract)
+        chosen_workloads = chosen(selection.workloads, "workloads", workloads, host, suite.contract)
     except UsageError as error:
         problems.extend(error.problems)
     try:
@@ -334,22 +341,23 @@ def _narrowed(suite: Suite, host: Host, selection: Selection) -> _Entry:
     if problems:
         raise UsageError(*problems)
     seeds = selection.seeds or suite.seeds
-    baseline, others = techniques[0], {one.name: one for one in entering if one.name != suite.baseline}
+    baseline = techniques[0]
+    others = {technique.name: technique for technique in chosen_techniques if technique.name != suite.baseline}
     return _Entry(
         suite=replace(
             suite,
             techniques=(suite.baseline, *others),
-            workloads=tuple(one.name for one in on),
+            workloads=tuple(workload.name for workload in chosen_workloads),
             seeds=seeds,
             tuning_seeds=min(suite.tuning_seeds, len(seeds)),
         ),
         techniques=(baseline, *(others[name] for name in sorted(others))),
-        workloads=tuple(on),
+        workloads=tuple(chosen_workloads),
     )
 
 
 def _fixed(key: str, value: Json, fixed: Mapping[str, Json], own: Mapping[str, Json]) -> Json:
-    """A setting's value; a parameter that the technique declares itself does not reach the protocol."""
+    """Return the value of a setting; a parameter of the technique itself keeps the protocol's default."""
     return value if key in own else fixed.get(key, value)
 
 
@@ -359,7 +367,7 @@ def _grid(space: Mapping[str, Sequence[Json]], fixed: Mapping[str, Json]) -> lis
 
 
 def _thin(trials: Sequence[Tuned], budget: int) -> tuple[Tuned, ...]:
-    """At most ``budget`` trials, evenly spaced, both ends kept."""
+    """Return at most ``budget`` evenly spaced trials, the first and the last included."""
     if len(trials) <= budget:
         return tuple(trials)
     if budget == 1:

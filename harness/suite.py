@@ -13,7 +13,7 @@ from harness.entrants import Kind, id_of, is_pinned, resolve
 from harness.host import Host, matches
 
 WITHOUT = "!"
-"""Begins a glob of techniques that are to be left out of what other globs choose."""
+"""The prefix of a glob whose techniques are excluded from those that other globs choose."""
 
 _REQUIRED = {
     "title": str,
@@ -66,7 +66,7 @@ _WORDS = {
 
 
 def find_suite(name: str, host: Host) -> Path:
-    """The file of a suite given by id, short name or path. Raises UsageError where there is none."""
+    """Return the file of a suite given by id, short name or path; raise UsageError where there is none."""
     if name.endswith(".toml") or ("/" in name and name not in host.declared.suites):
         path = Path(name)
         if path.is_file():
@@ -76,9 +76,9 @@ def find_suite(name: str, host: Host) -> Path:
 
 
 def read_suite(name: str, host: Host, *, form: Form = "full") -> Suite:
-    """Read and check a suite by id, short name or path; the table named as the ``form`` overrides the rest.
+    """Read and check a suite by id, short name or path; the table named like ``form`` overrides the other keys.
 
-    The form ``track`` is not tuned unless its table says so: every technique runs at its defaults.
+    The form ``track`` runs every technique at its defaults, unless the table ``[track]`` has a tuning grid.
 
     Raises UsageError with every problem found, each naming the file, the key, what was expected and the nearest
     right name.
@@ -89,7 +89,7 @@ def read_suite(name: str, host: Host, *, form: Form = "full") -> Suite:
     if form != "full":
         overrides = data.get(form)
         if not isinstance(overrides, dict):
-            raise UsageError(f"{path}: has no [{form}] table, so --{form} means nothing here; leave it out")
+            raise UsageError(f"{path}: has no [{form}] table, so --{form} has no effect; leave out --{form}")
         problems.keys(overrides, _OVERRIDES, f"{form}.")
         untuned: dict[str, Any] = {"tuning": {}} if form == "track" else {}
         data = {**data, **untuned, **{key: value for key, value in overrides.items() if key in _OVERRIDES}}
@@ -101,7 +101,7 @@ def read_suite(name: str, host: Host, *, form: Form = "full") -> Suite:
 
 
 def has_form(name: str, host: Host, form: Form) -> bool:
-    """Whether a suite has a table for this form. Raises UsageError where it cannot be read."""
+    """Return whether a suite has a table for a form; raise UsageError where the suite cannot be read."""
     return form == "full" or form in _parse(find_suite(name, host))
 
 
@@ -115,7 +115,7 @@ def _parse(path: Path) -> dict[str, Any]:
 
 
 class _Problems:
-    """Collects what is wrong with one file."""
+    """A collector of the errors in one suite file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -146,7 +146,7 @@ def _is(value: object, kind: Any) -> bool:
 
 
 class _Reader:
-    """Turns the table of one suite file into a `Suite`, adding to the problems as it goes."""
+    """A reader that turns the table of one suite file into a `Suite` and adds each error to the problems."""
 
     def __init__(self, data: Mapping[str, Any], host: Host, problems: _Problems) -> None:
         self._data = data
@@ -156,7 +156,7 @@ class _Reader:
     def read(self, path: Path, form: Form) -> Suite | None:
         self._check_shape(path)
         if self._problems:
-            # what follows reads values of the right types; names are checked all the same where they can be
+            # the code below needs values of the right types; names are checked wherever the types allow
             self._check_names_that_are_there()
             return None
         data = self._data
@@ -262,14 +262,14 @@ class _Reader:
                 names.append(self._name("techniques", "techniques", name))
                 self._check_contract((), names[-1:])
             else:
-                found = self._host.matching("techniques", name.removeprefix(WITHOUT))
-                if not any(self._host.techniques[one].spec.contract == self._data["contract"] for one in found):
+                matching = self._host.matching("techniques", name.removeprefix(WITHOUT))
+                if not any(self._host.techniques[full].spec.contract == self._data["contract"] for full in matching):
                     self._problems.add("techniques", f"{name!r} matches no technique of this contract")
                 names.append(name)
         return tuple(names)
 
     def _costs(self) -> tuple[str, ...]:
-        """Return the costs that the file names, in their absence the live tensors of the contract's first phase."""
+        """Return the cost metrics that the file names; by default the tensor peak of the contract's first phase."""
         if "costs" in self._data:
             return tuple(self._data["costs"])
         contract = self._host.contracts.get(self._data["contract"])
@@ -346,8 +346,8 @@ class _Reader:
         right = True
         for key, kind in {**kinds, **{key: kind for key, kind in extras.items() if key in table}}.items():
             if not _is(table.get(key), kind):
-                found = f"{table[key]!r}: " if key in table else "missing; "
-                self._problems.add(f"{where}.{key}", f"{found}expected {_WORDS[kind]}")
+                actual = f"{table[key]!r}: " if key in table else "missing; "
+                self._problems.add(f"{where}.{key}", f"{actual}expected {_WORDS[kind]}")
                 right = False
         return right
 
@@ -365,12 +365,15 @@ def _seeds(value: int | list[int]) -> tuple[int, ...]:
     if not seeds or not all(_is(seed, int) and seed >= 0 for seed in seeds):
         raise ValueError(f"{value!r}: expected a count of at least 1, or a list of whole numbers from 0")
     if len(set(seeds)) != len(seeds):
-        raise ValueError(f"{value!r}: a seed stands there twice")
+        raise ValueError(f"{value!r}: a seed is listed twice")
     return seeds
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """Read ``--seeds``: a count (``5`` means 0 to 4) or a list (``3,7,11``; ``3,`` is one seed). Raises UsageError."""
+    """Return the seeds of ``--seeds``: a count (``5`` means 0 to 4) or a list (``3,7,11``; ``3,`` is one seed).
+
+    Raises UsageError where the text is neither.
+    """
     try:
         if "," in text:
             return _seeds([int(part) for part in text.split(",") if part.strip()])
@@ -380,7 +383,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 
 def select_techniques(suite: Suite, host: Host) -> list[str]:
-    """The techniques of a suite, by full id and what it pins: the baseline first, the rest sorted, each once."""
+    """Return the names of a suite's techniques, pinned values included: the baseline first, the others sorted."""
     contract = suite.contract
     without = [pattern.removeprefix(WITHOUT) for pattern in suite.techniques if pattern.startswith(WITHOUT)]
     chosen = {

@@ -92,7 +92,7 @@ def test_unlike_runs_are_not_judged_and_the_gate_says_so(harness: Harness, two_r
 def test_options_of_commits_are_refused_for_stored_runs(harness: Harness, two_runs: list[Path]) -> None:
     done = harness("compare", *TOY_PLUGIN, *(folder.name for folder in two_runs), "--rounds", "5")
     assert done.returncode == 2
-    assert "--rounds is for commits" in done.stderr
+    assert "--rounds applies to commits only" in done.stderr
 
 
 def test_comparing_stored_runs_imports_no_torch(two_runs: list[Path], tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_comparing_stored_runs_imports_no_torch(two_runs: list[Path], tmp_path: 
         (["one", "two"], "one and two are not both stored runs, and this folder is in no git repository"),
         (["one", "two", "--format", "tabel"], "tabel"),
         (["one", "two", "--rounds", "2"], "2 is not in the range"),
-        ([], "Missing argument 'BASE'"),
+        ([], "missing argument 'BASE'"),
     ],
     ids=" ".join,
 )

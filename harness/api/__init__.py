@@ -1,4 +1,4 @@
-"""The one face of the project for plugins, judges, executors and observers; importing it is cheap.
+"""The public interface for plugins, judges, executors and observers; importing `harness.api` does not import torch.
 
 The names by audience:
 

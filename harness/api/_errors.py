@@ -3,7 +3,7 @@
 .. code-block:: text
 
     Exception
-    ├── HarnessError            an error for a person; exit code 2, no traceback
+    ├── HarnessError            an error for the user; exit code 2, no traceback
     │   └── UsageError          the command, a file, an option or a value was wrong (anyone may raise it)
     ├── NotApplicable           a technique or workload has nothing to act on here: the row is ``skipped``
     ├── Unavailable             a technique cannot run on this machine: the row is ``unavailable``
@@ -15,13 +15,13 @@ from __future__ import annotations
 
 
 class HarnessError(Exception):
-    """An error for a person: what was wrong, what was expected, what to do next. Exit code 2, no traceback."""
+    """An error for the user: what was wrong, what was expected, what to do next. Exit code 2, no traceback."""
 
     exit_code: int = 2
 
 
 class UsageError(HarnessError):
-    """The command, a file or an option was wrong; one line an error, all errors at once."""
+    """A wrong command, file, option or value; the message has one line for each of ``problems``."""
 
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
@@ -29,16 +29,16 @@ class UsageError(HarnessError):
 
 
 class NotApplicable(Exception):
-    """Raised by a technique or a workload that has nothing to act on here; the row is ``skipped`` with the text."""
+    """An error of a technique or workload that has nothing to act on here; the row is ``skipped`` with the text."""
 
 
 class Unavailable(Exception):
-    """Raised by a technique that cannot run here, in the library's or the machine's own words: ``unavailable``."""
+    """An error of a technique that cannot run on this machine; the row is ``unavailable`` with the text."""
 
 
 class CannotStack(Exception):
-    """Raised by a workload where seeds have to be evaluated one by one; that is then done, and the rows say why."""
+    """An error of a workload that cannot evaluate seeds together; the host evaluates each alone and notes why."""
 
 
 class Incorrect(Exception):
-    """Raised by the judge when an output is wrong; the row is ``incorrect`` and carries no time."""
+    """An error of the judge that found an output wrong; the row is ``incorrect`` and has no time."""

@@ -1,4 +1,4 @@
-"""The protocol of executors, and what they are handed."""
+"""The protocol of executors, and the arguments of executors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.api._records import Case, Json, Reply
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Hard limits of one case: wall seconds, and bytes of private memory above the worker's baseline."""
+    """The hard limits of one case: wall-clock seconds, and bytes of private memory above the worker's baseline."""
 
     time_s: float
     memory_bytes: int | None = None
@@ -20,10 +20,10 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutorOptions:
-    """What an executor is made with: worker slots, limits, the cache folder, modules worth importing once.
+    """The arguments of an executor: worker slots, limits, the cache folder, modules to import before any case.
 
-    ``protocol`` names the class ``package.module:Name`` that every technique of the run has to fulfil; executors hand
-    it on to their workers. It is empty where nothing is checked.
+    ``protocol`` names the class ``package.module:Name`` that every technique of the run has to fulfil; executors pass
+    ``protocol`` to their workers. An empty ``protocol`` means that no member is checked.
     """
 
     jobs: int
@@ -37,12 +37,13 @@ class ExecutorOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """What an executor is handed: one case of the accuracy or memory lane, or the contestants of one timed block.
+    """A unit of work of an executor: one case of the accuracy or memory lane, or the contestants of one timed block.
 
-    To an executor that ``stacks`` it may also be several seeds and trials of one contestant in the accuracy lane.
-    The cases of a time unit are interleaved and ``cases[0]`` is the baseline they are paired with. A ``prepare``
-    unit names a workload by one of its cases and only makes what its cases share. ``processes`` is the number of
-    slots that the unit takes, more than 1 where its workload declares a case of several processes.
+    For an executor that ``stacks``, a unit may also be several seeds and trials of one contestant in the accuracy lane.
+    The cases of a time unit are interleaved, and each is paired with the baseline ``cases[0]``. A ``prepare`` unit has
+    one case of a workload and only makes the content that the workload's cases share.
+    ``processes`` is the number of slots that the unit takes: more than 1 where its workload declares a case of several
+    processes.
     """
 
     cases: tuple[Case, ...]
@@ -51,7 +52,7 @@ class Unit:
 
 
 class Executor(Protocol):
-    """Runs units. Single-threaded from the caller's side: ``submit`` until ``slots`` are full, then ``wait``.
+    """A runner of units. The caller uses one thread: ``submit`` until ``slots`` units run, then ``wait``.
 
     ``slots`` is the number of processes that may compute side by side; a unit of more ``processes`` than there are
     slots is submitted on its own. ``stacks`` says whether the executor takes several seeds and trials of a contestant
@@ -62,13 +63,13 @@ class Executor(Protocol):
     stacks: bool
 
     def submit(self, unit: Unit) -> None:
-        """Start a unit; never blocks on its result."""
+        """Start a unit without waiting for its result."""
 
     def wait(self, timeout_s: float | None = None) -> list[tuple[Unit, list[Reply]]]:
-        """Block until at least one unit is finished (or the timeout) and return the finished ones."""
+        """Block until a unit finishes, at most ``timeout_s`` seconds; return the finished units and their replies."""
 
     def running(self) -> list[tuple[Case, str]]:
-        """Cases under way and the phase each is in."""
+        """Return the running cases and the current phase of each."""
 
     def free_memory(self) -> int:
         """Return the bytes that are free where the next timed block would run; the block takes half of them."""
@@ -81,4 +82,4 @@ class Executor(Protocol):
         """
 
     def close(self) -> None:
-        """End everything that still runs, with all its descendants; idempotent."""
+        """Terminate all running units and their descendant processes; idempotent."""

@@ -1,4 +1,4 @@
-"""Records of a run: what a suite asks for, the cases it makes, and the rows they leave."""
+"""Records of a run: suites, cases, replies and rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[st
 
 
 Lane = Literal["accuracy", "memory", "time"]
-"""Accuracy and memory are settled by the seed, so their cases run side by side; time needs a quiet machine."""
+"""A kind of measurement. Cases of accuracy and memory run concurrently; time needs a machine without other load."""
 
 
 LANES: Final[tuple[Lane, ...]] = get_args(Lane)
@@ -31,7 +31,7 @@ Stage = Literal["tuning", "final"]
 
 
 Form = Literal["full", "quick", "track"]
-"""How much of a suite a run takes: all of it, the short form for a first look, or the one tracked over commits."""
+"""The extent of a run: the full suite, the short form for a first look, or the form that is tracked over commits."""
 
 
 ClaimKind = Literal["better", "same", "gain"]
@@ -42,8 +42,8 @@ class Claim:
     """A paper's statement as a comparison on ``metric`` of two techniques, each at its best tuning.
 
     ``better``: ``better`` beats ``than``. ``same``: the two differ by less than the margin. ``gain``: ``better`` gains
-    more over ``than`` on ``workload`` than on ``less_on``. It holds on ``workload``, or on every one where that is
-    empty. ``margin``, in the metric's unit, takes the place of the suite's.
+    more over ``than`` on ``workload`` than on ``less_on``. The claim is tested on ``workload``, or on every workload
+    where that is empty. ``margin``, in the metric's unit, overrides the suite's margin.
     """
 
     id: str
@@ -60,12 +60,13 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """A checked suite file. ``techniques`` are globs, or ``!glob`` to leave out; ``workloads``, ``baseline`` full ids.
+    """A checked suite file.
 
+    ``techniques`` are globs, or ``!glob`` to exclude; ``workloads`` and ``baseline`` are full ids.
     ``select`` is the validation metric that chooses among the ``tuning`` grid, over the first ``tuning_seeds``
     seeds. ``margins`` are the smallest differences that matter, in the metric's unit; ``metrics[0]`` is the quality
-    metric that sorts the table. ``costs`` are the metrics that quality is weighed against, the narrowest first: the
-    first that a run has is the axis of the Pareto front. A run stored before there were any has none.
+    metric that sorts the table. ``costs`` are the cost metrics in order of preference: the first that a run has
+    is the axis of the Pareto front. Runs stored before the field existed have no costs.
     """
 
     id: str
@@ -96,11 +97,12 @@ class Suite:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One unit of execution. ``key`` hashes all that can change its result; ``stage`` is not part of it.
+    """One case. ``key`` hashes everything that can change the result of the case; ``stage`` is not part of the key.
 
-    ``stacked`` says that other seeds and trials may be evaluated with it (the notes of a row say whether they were).
-    ``params`` build the technique, ``settings`` steer the workload's protocol (the tuned learning rate is here
-    unless the technique declares it). ``code`` is the digest of the sources that compute the result.
+    ``stacked`` says that the case may be evaluated together with other seeds and trials (the notes of a row say whether
+    that happened). ``params`` are the technique's parameters, ``settings`` those of the workload's protocol (a tuned
+    learning rate is a setting unless the technique declares one). ``code`` is the digest of the sources that compute
+    the result.
     """
 
     key: str
@@ -127,7 +129,7 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Skip:
-    """A hook's answer that a case is not to be run, with the reason and whether it could be with an install."""
+    """A hook's decision not to run a case, with the reason; ``unavailable`` where something has to be installed."""
 
     reason: str
     status: Literal["unavailable", "skipped"] = "skipped"
@@ -135,10 +137,10 @@ class Skip:
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """What became of a case in its process. ``detail`` holds a traceback or the tail of the case's own output.
+    """The result of a case in its process. ``detail`` has a traceback or the end of the case's own output.
 
-    ``samples`` are raw measurements in the order taken (seconds per call for ``train``/``infer``; the baseline's of
-    the same rounds under ``baseline.train``); ``phases`` are seconds by phase name.
+    ``samples`` are raw measurements in the order taken (seconds per call for ``train``/``infer``; under
+    ``baseline.train`` the baseline's of the same rounds); ``phases`` are seconds by phase name.
     """
 
     status: Status
@@ -156,7 +158,7 @@ class Reply:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What a case left, as stored: the case, its reply, where and when. Written the moment it exists."""
+    """The stored result of a case: the case, its reply, the start time and the environment."""
 
     run: str
     case: Case
@@ -172,16 +174,16 @@ class Row:
 
     @property
     def failed(self) -> bool:
-        """Whether the case was started and did not end well."""
+        """Whether the case was started and failed."""
         return self.reply.status in FAILED
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunInfo:
-    """One invocation, as stored in ``run.json``: its suite and selection, where the results lie, what was loaded.
+    """One run, as stored in ``run.json``: its suite and selection, the folder of results, and the loaded plugins.
 
-    ``plugins`` are those active and those broken, each with version and first cause; ``planned`` counts the cases
-    of the plan, ``finished`` is empty until the run ended (it then holds the time and the exit code says how).
+    ``plugins`` are the active and the broken plugins, each with version and first cause; ``planned`` is the number of
+    planned cases; ``finished`` is the time at which the run ended, empty before.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""What plugins declare: frozen specs whose form is checked when they are made."""
+"""The declarations of plugins: frozen specs that are validated when they are made."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pluggy
 from harness.api._records import Json, Lane
 
 API_VERSION: Final = 1
-"""The plugin interface this host speaks; a plugin states the one it was written for as ``HARNESS_API``."""
+"""The version of the plugin interface; a plugin states the version that it was written for as ``HARNESS_API``."""
 
 PROJECT: Final = "harness"
 """The pluggy project name, and the prefix of the entry-point group."""
@@ -26,7 +26,7 @@ BASE_MODELS: Final = "base-models"
 """The folder of the cache in which trained base models lie."""
 
 hookimpl = pluggy.HookimplMarker(PROJECT)
-"""Marks a function of a plugin module as the implementation of the hook of the same name."""
+"""The decorator of a plugin's function that implements the hook of the same name."""
 
 
 _ID = re.compile(r"[a-z0-9]+([.+-][a-z0-9]+)*")
@@ -54,10 +54,10 @@ class Technique:
     """A method under test, as its plugin declares it.
 
     ``target`` names a callable ``'package.module:attribute'`` that takes ``params`` as keyword arguments and
-    returns an object that fulfils ``contract``; it is imported only in the process that runs a case. It raises
-    `UsageError` for a value that makes no sense: one that a user fixed is then refused before the run.
-    ``space`` maps a parameter, of the technique or of the workload's protocol, to the values tuning may try in
-    place of the suite's grid. ``requires`` lists pip requirements beyond those of the plugin itself.
+    returns an object that fulfils ``contract``; the target is imported only in the process that runs a case. The
+    target raises `UsageError` for an invalid value; a value that a user fixed is then refused before the run.
+    ``space`` maps a parameter, of the technique or of the workload's protocol, to the values that tuning tries
+    instead of the suite's grid. ``requires`` lists pip requirements beyond those of the plugin itself.
     """
 
     id: str
@@ -77,11 +77,11 @@ class Technique:
 
 @dataclass(frozen=True, kw_only=True)
 class Contract:
-    """What techniques of a family must be, as the family that owns the contract declares it.
+    """The interface of a family's techniques, as declared by the family that owns the contract.
 
     ``protocol`` names the `typing.Protocol` class ``'package.module:Name'`` that a technique's target must return an
-    instance of; the worker refuses one that lacks a member. ``phases`` maps the name of each phase in which cost may
-    be measured to the words for one of its calls (``{"train": "a training step"}``); the host derives from each
+    instance of; the worker refuses an object that lacks a member. ``phases`` maps the name of each phase in which cost
+    may be measured to a description of one call (``{"train": "a training step"}``); the host derives from each
     phase the metrics of `phase_metrics`. Raises ValueError for an id, a target or a phase that is not well-formed.
     """
 
@@ -101,7 +101,10 @@ class Contract:
 
 
 def phase_metrics(phase: str, call: str) -> tuple[Metric, ...]:
-    """Return the metrics of a phase: time, throughput and two peaks of memory. ``call`` says what one call is."""
+    """Return the metrics of a phase: time (s), throughput (samples/s), and two memory peaks (bytes).
+
+    ``call`` describes one call of the phase.
+    """
     return (
         Metric(id=f"{phase}_time", unit="s", higher_is_better=False, lane="time", summary=f"median of {call}"),
         Metric(
@@ -130,18 +133,18 @@ def phase_metrics(phase: str, call: str) -> tuple[Metric, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkloadSpec:
-    """A standard problem, as the judge declares it.
+    """A standard problem, as declared by its family.
 
     ``target`` names a class without constructor arguments that fulfils `Workload`. ``settings`` are the
     protocol's defaults (steps, batch size, learning rate), best made by `harness.judge.settings.defaults_of`; suites
-    and tuning may override them and nothing else. ``small`` are settings at which a case takes about a second: the
-    conformance tests use them. ``metrics`` are what the accuracy lane emits, exactly; ``phases`` are those of the
-    contract that the memory and time lanes step through.
-    ``version`` is raised by hand whenever numbers of before and after must not be compared. ``stacks`` says that the
-    workload fulfils `StackingWorkload`: it evaluates several seeds of a technique together. ``preload`` names modules
-    that a case would import only while it runs, and so count in its time and memory, as the first step of an optimiser
-    does ``torch._dynamo`` (two seconds, 70 MB): they are imported once, before any case. ``processes`` is how many
-    processes of a case compute at the same time, its own among them: it takes that many slots of the executor.
+    and tuning may override these settings only. ``small`` are settings at which a case takes about a second; the
+    conformance tests use ``small``. ``metrics`` are exactly the metrics that the accuracy lane emits; ``phases`` are
+    the contract's phases that the memory and time lanes measure. ``version`` is raised by hand whenever results before
+    and after a change must not be compared. ``stacks`` says that the workload fulfils `StackingWorkload`: the workload
+    evaluates several seeds of a technique together. ``preload`` names modules
+    that a case would otherwise import while it is measured, as the first step of an optimiser imports ``torch._dynamo``
+    (two seconds, 70 MB); these modules are imported once, before any case. ``processes`` is the number of
+    processes of a case that compute at the same time, its own among them: a case takes as many slots of the executor.
     """
 
     id: str
@@ -185,7 +188,7 @@ class Metric:
 
 @dataclass(frozen=True, kw_only=True)
 class Reporter:
-    """An output format of ``harness run --format``; ``target`` takes a `harness.analysis.RunView`, returns text."""
+    """An output format of ``harness run --format``; ``target`` takes a `harness.analysis.RunView` and returns text."""
 
     id: str
     target: str

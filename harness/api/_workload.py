@@ -1,4 +1,4 @@
-"""What lies between the worker and a judge: the context of a case, its outcome, and the protocols of a workload."""
+"""The interface between the worker and a judge: the context of a case, its outcome, and the protocols of workloads."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any, Final, Protocol
 from harness.api._records import Json
 
 WARNING: Final = "warning: "
-"""How a note begins that every reader of the table should see; what follows it is the same on every seed."""
+"""The prefix of a note that is shown below the table; the text after the prefix must be the same on every seed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CaseContext:
-    """What the worker hands a workload: the seed, the device, the protocol's settings and a phase clock.
+    """The arguments of a workload's methods: the seed, the device, the protocol's settings and a phase clock.
 
-    ``phase('init')`` is a context manager that times what it encloses (device synchronised, seconds summed per
-    name, readable in ``phases``) and tells the parent where the case is, so that a timeout can say so.
+    ``phase('init')`` is a context manager that times its block (device synchronised, seconds summed per
+    name, readable in ``phases``) and reports the phase to the parent process, so that a timeout can name the phase.
     ``cache`` is the folder for trained base models.
     """
 
@@ -32,9 +32,9 @@ class CaseContext:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What an accuracy case found: one number a metric, curves over training, and notes for the reader.
+    """The results of an accuracy case: one number for each metric, curves over training, and notes for the reader.
 
-    A note that begins with `WARNING` stands below the table, with the number of seeds it was given on.
+    A note that begins with `WARNING` is shown below the table, with the number of seeds that gave the note.
     """
 
     metrics: Mapping[str, float]
@@ -52,13 +52,13 @@ class Phase:
 
 @dataclass(frozen=True, kw_only=True)
 class OpenCase:
-    """A technique built on a workload's model, ready to be stepped phase by phase, in order.
+    """A technique built on a workload's model, whose phases are run in order.
 
-    The memory lane lets go of each phase once it is measured: a later one may then free what only an earlier one used.
+    The memory lane releases each phase after its measurement, which frees what only that phase used.
 
-    ``probes`` are timed in the same rounds as the phases and compared with nobody: what the workload needs to know
-    beside them, such as the time of one part of a phase or a limit of the machine. ``figures`` is told the seconds a
-    call, round by round, of all phases and probes by name, and gives metrics of the time lane that follow from them.
+    ``probes`` are timed in the same rounds as the phases but not compared between techniques, such as the time of one
+    part of a phase or a limit of the machine. ``figures`` takes the seconds per call of all phases and probes, by name
+    and in order of rounds, and returns the metrics of the time lane that follow from these.
     """
 
     phases: Mapping[str, Phase]
@@ -71,35 +71,35 @@ class OpenCase:
 
 
 class Workload(Protocol):
-    """What the worker asks of a workload. ``technique`` is the built target, an object of the contract."""
+    """The methods of a workload that the worker calls. ``technique`` is the built target, an object of the contract."""
 
     def prepare(self, context: CaseContext) -> None:
-        """Make what every case shares (a pretrained base model), in the cache; idempotent, safe for two at once."""
+        """Make what all cases share (a pretrained base model) in the cache; idempotent, safe to run concurrently."""
 
     def evaluate(self, technique: Any, context: CaseContext) -> Outcome:
         """Run the whole protocol on held-out data and return the declared metrics."""
 
     def open(self, technique: Any, context: CaseContext) -> OpenCase:
-        """Build the model with the technique for the memory and time lanes; the init runs in ``phase('init')``."""
+        """Build the model with the technique for the memory and time lanes; initialise it in ``phase('init')``."""
 
     def check(self, technique: Any, context: CaseContext) -> None:
         """Raise `Incorrect` where the technique breaks an invariant of its contract."""
 
 
 class CheckingWorkload(Workload, Protocol):
-    """A workload that can say before a run that it makes no sense of a setting."""
+    """A workload that can refuse invalid settings before a run."""
 
     def check_settings(self, settings: Mapping[str, Json]) -> None:
-        """Raise `UsageError` with a line for every value that is wrong: what it is, and what was expected."""
+        """Raise `UsageError` with a line for every invalid setting: its value, and what was expected."""
 
 
 class StackingWorkload(Workload, Protocol):
     """A workload that can train several seeds and trials of one technique together, which is faster."""
 
     def evaluate_stacked(self, techniques: Sequence[Any], contexts: Sequence[CaseContext]) -> Sequence[Outcome]:
-        """What ``evaluate`` finds for each technique in its context, number by number.
+        """Return the outcome of ``evaluate`` for each technique in its context, with the same numbers.
 
         The contexts differ in the seed only, the techniques in the values of their parameters.
 
-        Raises `CannotStack` where that cannot be, and then leaves nothing behind.
+        Raises `CannotStack` where the cases cannot be evaluated together, without side effects.
         """

@@ -1,4 +1,4 @@
-"""Values that people give: which ones a technique's parameter or a workload's setting takes, and how one is refused."""
+"""Checks of the values that users give to techniques' parameters and workloads' settings, and look-ups of names."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Knob:
     """A setting as it is declared: its name, kind, default, range, and one line that says what it does.
 
     ``kind`` is ``"whole number"``, ``"number"`` or ``"text"``. ``least`` and ``most`` are bounds that a value may
-    equal, ``above`` and ``below`` bounds that it may not. ``choices``, where there are any, are all that is taken.
+    equal, ``above`` and ``below`` bounds that it may not. ``choices``, if any, are the only values allowed.
     ``file`` says that a text is the path of a file (or folder) whose content decides the result: the content is part of
-    a case's key, the path is not, and one that does not exist is refused before the run. An empty text names no file.
+    a case's key, the path is not, and a path that does not exist is refused before the run. An empty text is no path.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Knob:
 
     @property
     def expected(self) -> str:
-        """Return the values that are taken, in words: ``a whole number, more than 0``."""
+        """The allowed values, in words: ``a whole number, more than 0``."""
         if self.choices:
             return f"one of {', '.join(map(repr, self.choices))}"
         kinds = {"whole number": "a whole number", "number": "a number", "text": "a path" if self.file else "a text"}
@@ -58,7 +58,7 @@ class Knob:
         return ", ".join([kind, *(f"{words} {bound:g}" for words, bound in bounds if bound is not None)])
 
     def problem(self, value: Json) -> str:
-        """Return what is wrong with a value and what was expected, in one line; an empty text where it is right."""
+        """Return a line with the value and what was expected; an empty text where the value is allowed."""
         return "" if self._takes(value) else f"setting {self.name} = {value!r}: expected {self.expected}"
 
     def _takes(self, value: Json) -> bool:
@@ -115,7 +115,7 @@ def number(
 
 
 def one_of(name: str, value: object, choices: Sequence[object]) -> Any:
-    """Return ``value`` if it is among ``choices``; raise UsageError with the nearest one otherwise."""
+    """Return ``value`` if it is among ``choices``; raise UsageError with the nearest choice otherwise."""
     if not any(value == choice and type(value) is type(choice) for choice in choices):
         hint = nearest(str(value), map(str, choices)) if isinstance(value, str) else ""
         raise UsageError(f"{name} = {value!r}: expected one of {', '.join(map(repr, choices))}{hint}")
@@ -133,7 +133,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def resolve(target: str) -> Any:
     """Import and return what a target ``package.module:attribute`` names.
 
-    Raises ImportError or AttributeError where there is none.
+    Raises ImportError or AttributeError where the target does not exist.
     """
     module, _, name = target.partition(":")
     return operator.attrgetter(name)(importlib.import_module(module))

@@ -1,4 +1,4 @@
-"""The command line, one module a command; a command's module is imported when it is asked for."""
+"""The command line: one module for each command, imported when the command is used."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _COMMANDS = {
 
 
 class _Commands(click.Group):
-    """The built-in commands by name, and after them those that plugins add."""
+    """The built-in commands by name, followed by the commands of plugins."""
 
     _plugins_asked = False
 
@@ -39,12 +39,12 @@ class _Commands(click.Group):
             context.ensure_object(App).host.notify("register_commands", cli=self)
 
     def list_commands(self, context: click.Context) -> list[str]:
-        """Built-in commands in the order a newcomer needs them, then the plugins'."""
+        """Return the built-in commands in the order of first use, then the plugins' commands."""
         self._ask_plugins(context)
         return [*_COMMANDS, *sorted(set(self.commands) - set(_COMMANDS))]
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        """Import a built-in command, or look among the plugins'."""
+        """Return a built-in command, or a plugin's command of this name; None where there is none."""
         if name in _COMMANDS:
             command: click.Command = resolve(_COMMANDS[name])
             return command
@@ -54,7 +54,7 @@ class _Commands(click.Group):
     def resolve_command(
         self, context: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Say the nearest command where there is none of that name."""
+        """Return the command; raise a usage error with the nearest name for an unknown command."""
         name = args[0]
         if not name.startswith("-") and self.get_command(context, name) is None:
             hint = nearest(name, self.list_commands(context)) or "; harness --help lists them"
@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _explain(error: Exception) -> int:
-    """Print an error meant for a person, one line a problem; anything else is a bug of ours and keeps its traceback."""
+    """Print a `HarnessError`, one line for each problem; raise another error again, as it is a bug."""
     if not isinstance(error, HarnessError):
         raise error
     _print(str(error).splitlines())

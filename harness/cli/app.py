@@ -1,4 +1,4 @@
-"""What the commands share: the options that steer plugins, the loaded host, the store."""
+"""The shared parts of commands: the options for plugins, the loaded host, the store."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(kw_only=True)
 class App:
-    """The choices made on the command line about plugins, and the host they lead to."""
+    """The plugin options of the command line, and the host loaded with these options."""
 
     plugins: list[str] = field(default_factory=list)
     no_plugins: bool = False
@@ -29,7 +29,7 @@ class App:
 
     @property
     def host(self) -> Host:
-        """The loaded host. Says each broken plugin in one line; raises UsageError for them under --strict-plugins."""
+        """The loaded host. Each broken plugin is reported in one line; under --strict-plugins as UsageError."""
         if self._host is None:
             self._host = self._load()
         return self._host
@@ -53,7 +53,7 @@ class App:
 
 
 def current() -> App:
-    """The App of the running command line."""
+    """Return the App of the running command line."""
     return click.get_current_context().ensure_object(App)
 
 
@@ -76,7 +76,7 @@ _PLUGIN_OPTIONS = (
         expose_value=False,
         is_eager=True,
         callback=_remember,
-        help="Load the plugin module NAME though it is not installed, or leave out the plugin no:NAME.",
+        help="Load the module NAME as a plugin without installation, or disable a plugin with no:NAME.",
     ),
     click.option(
         "--no-plugins",
@@ -84,7 +84,7 @@ _PLUGIN_OPTIONS = (
         expose_value=False,
         is_eager=True,
         callback=_remember,
-        help="Load no installed plugin.",
+        help="Do not load installed plugins.",
     ),
     click.option(
         "--strict-plugins",
@@ -102,13 +102,13 @@ _PLUGIN_OPTIONS = (
         expose_value=False,
         is_eager=True,
         callback=_remember,
-        help="Say more: every case as it ends, the output of failed ones, tracebacks of broken plugins.",
+        help="Print each case as it ends, the output of failed cases, and tracebacks of broken plugins.",
     ),
 )
 
 
 def plugin_options(command: F) -> F:
-    """Add -p, --no-plugins, --strict-plugins and -v, which mean the same before and after a command's name."""
+    """Add -p, --no-plugins, --strict-plugins and -v, valid before and after a command's name."""
     return functools.reduce(lambda inner, option: option(inner), reversed(_PLUGIN_OPTIONS), command)
 
 
@@ -119,7 +119,7 @@ def store_option(command: F) -> F:
         type=click.Path(file_okay=False, path_type=Path),
         envvar="HARNESS_STORE",
         show_envvar=True,
-        help="Where runs are kept.  [default: .harness in this folder]",
+        help="The folder of stored runs.  [default: .harness in this folder]",
     )(command)
 
 
@@ -134,7 +134,7 @@ def print_json(value: object) -> None:
 
 
 def complete_from(kind: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
-    """A shell completion over what the plugins offer: 'suites', 'techniques' or 'workloads'."""
+    """Return a shell completion of the names of ``kind``: 'suites', 'techniques' or 'workloads'."""
 
     def complete(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
         names = getattr(context.ensure_object(App).host.declared, kind)

@@ -18,15 +18,15 @@ def cache() -> None:
 @cache.command()
 @json_option
 def show(as_json: bool) -> None:
-    """Show where the cache is and what lies in it."""
+    """Show the folder of the cache and its files."""
     from harness.report.units import size
     from harness.results.store import default_cache_path
 
     folder = default_cache_path()
     files = [(path, path.stat().st_size) for path in _files(folder)]
     if as_json:
-        found = [{"name": str(path.relative_to(folder)), "bytes": length} for path, length in files]
-        print_json({"folder": str(folder), "files": found})
+        entries = [{"name": str(path.relative_to(folder)), "bytes": length} for path, length in files]
+        print_json({"folder": str(folder), "files": entries})
         return
     click.echo(f"{folder}: {len(files)} files, {size(sum(length for _, length in files))}")
     for path, length in files:
@@ -34,7 +34,7 @@ def show(as_json: bool) -> None:
 
 
 @cache.command()
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def clear(yes: bool) -> None:
     """Remove the cached base models; the next run trains them again."""
     from harness.results.store import default_cache_path
@@ -52,5 +52,5 @@ def clear(yes: bool) -> None:
 
 
 def _files(folder: Path) -> list[Path]:
-    """The harness's own files: HARNESS_CACHE may name a folder that others use too."""
+    """Return the harness's own files, as HARNESS_CACHE may name a folder that other programs use too."""
     return sorted(path for path in (folder / BASE_MODELS).rglob("*") if path.is_file())

@@ -1,4 +1,4 @@
-"""``harness compare``: what two commits or two stored runs make better or worse, and a gate on it."""
+"""``harness compare``: the changes between two commits or two stored runs, and a gate on these."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 from harness.cli.app import complete_from, current, plugin_options, store_option
 
 if TYPE_CHECKING:
-    from harness.report.changes import Told
+    from harness.report.changes import ChangeReport
     from harness.results.store import Store, StoredRun
     from harness.revisions.commits import Installed, Repository, Revision
 
@@ -47,13 +47,13 @@ class CompareOptions:
     help="Compare only these techniques (and the baseline).",
 )  # fmt: skip
 @click.option(
-    "--release", metavar="TAG", help="Compare with this release too, or none.  [default: the last v* tag before HEAD]"
+    "--release", metavar="TAG", help="Also compare with this release, or none.  [default: the last v* tag before HEAD]"
 )
 @click.option(
     "--rounds", type=click.IntRange(min=3), metavar="N",
-    help=f"Rounds in which times are taken; a quarter or half of them where that decides.  [default: {ROUNDS}]",
+    help=f"Rounds of timing; a quarter or half of the rounds where these decide.  [default: {ROUNDS}]",
 )  # fmt: skip
-@click.option("--gate", is_flag=True, help="Leave with 1 if anything is worse, with 2 if it cannot be told.")
+@click.option("--gate", is_flag=True, help="Exit with 1 if anything is worse, with 2 if the comparison cannot decide.")
 @click.option("--format", type=click.Choice(["table", "markdown", "json"]), default="table", show_default=True)
 @store_option
 @plugin_options
@@ -61,28 +61,28 @@ class CompareOptions:
 def compare(context: click.Context, /, **options: Any) -> None:
     """Compare BASE with HEAD: two commits, tags or branches, or two stored runs.
 
-    HEAD is the working tree where it is left out. Commits are installed side by side; their times are taken in turns,
-    which stored runs cannot offer. With a release to compare with, a creep that no single commit shows is found too.
+    HEAD defaults to the working tree. Commits are installed side by side and timed in interleaved rounds, unlike stored
+    runs. The comparison with a release also finds slow drifts that no single commit shows.
     """
     context.exit(execute(CompareOptions(**options)))
 
 
 def execute(options: CompareOptions) -> int:
-    """Do what ``harness compare`` does and return its exit code."""
-    from harness.report.changes import tell
+    """Run ``harness compare`` and return the exit code."""
+    from harness.report.changes import render_changes
     from harness.results.store import Store, default_store_path
 
     store = Store(default_store_path(options.store))
     runs = _runs(options, store)
-    told = _of_runs(options, *runs) if runs else _of_revisions(options)
-    click.echo(tell(told, options.format, color=sys.stdout.isatty()))
+    report = _of_runs(options, *runs) if runs else _of_revisions(options)
+    click.echo(render_changes(report, options.format, color=sys.stdout.isatty()))
     if not options.gate:
         return 0
-    return {"worse": 1, "refused": 2}.get(told.outcome, 0)
+    return {"worse": 1, "refused": 2}.get(report.outcome, 0)
 
 
 def _runs(options: CompareOptions, store: Store) -> tuple[StoredRun, StoredRun] | None:
-    """The two stored runs that are meant, None where the names are those of commits."""
+    """Return the two stored runs of the options, or None where the names are names of commits."""
     from harness.api import UsageError
 
     ids = []
@@ -96,7 +96,7 @@ def _runs(options: CompareOptions, store: Store) -> tuple[StoredRun, StoredRun] 
     repository = _repository()
     if repository and all(repository.find(name) for name in (options.base, options.head)):
         raise UsageError(
-            f"{options.base} and {options.head} are stored runs and commits alike; write more of what you mean",
+            f"{options.base} and {options.head} are names of stored runs and of commits; give longer names",
             f"the runs are {ids[0]} and {ids[1]}",
         )
     return store.read(ids[0]), store.read(ids[1])
@@ -111,16 +111,16 @@ def _repository() -> Repository | None:
 # --------------------------------------------------------------------------------------------- stored runs
 
 
-def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> Told:
+def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> ChangeReport:
     from harness.analysis.changes import Pairing, find_changes
     from harness.analysis.unlike import code_of, unlike
     from harness.api import UsageError
-    from harness.report.changes import Told
+    from harness.report.changes import ChangeReport
     from harness.revisions.measure import narrowed
 
     given = [name for name in ("suite", "release", "rounds") if getattr(options, name)]
     if given:
-        raise UsageError(f"--{given[0]} is for commits: a stored run has its suite and its times already")
+        raise UsageError(f"--{given[0]} applies to commits only: a stored run has its suite and its times")
     lines = unlike(base, head)
     if options.technique:
         base, head = (narrowed(run, options.technique) for run in (base, head))
@@ -131,7 +131,7 @@ def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> Told:
         for name in codes[0]
         if name in codes[1] and codes[0][name] != codes[1][name]
     ]
-    return Told(
+    return ChangeReport(
         base=f"run {base.info.id}",
         head=f"run {head.info.id}",
         release="",
@@ -144,14 +144,14 @@ def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> Told:
 # ------------------------------------------------------------------------------------------------- commits
 
 
-def _of_revisions(options: CompareOptions) -> Told:
+def _of_revisions(options: CompareOptions) -> ChangeReport:
     from harness.analysis.changes import Changes, fails, find_changes
-    from harness.report.changes import Told
+    from harness.report.changes import ChangeReport
     from harness.results.store import default_cache_path
     from harness.revisions.measure import Wanted, measure
     from harness.revisions.rounds import BASE, HEAD, RELEASE
 
-    repository, base, head = _found(options)
+    repository, base, head = _find_revisions(options)
     revisions = {BASE: base, HEAD: head}
     release = _release(options, repository, head)
     if release is not None and release.commit != base.commit:
@@ -159,26 +159,26 @@ def _of_revisions(options: CompareOptions) -> Told:
     sides, why = _installed(repository, revisions)
     if HEAD in why:
         changes = Changes(changes=(fails("harness", why[HEAD]),), listed=())
-        return Told(base=base.label, head=head.label, release="", changes=changes)
+        return ChangeReport(base=base.label, head=head.label, release="", changes=changes)
     notes = [f"not compared with the release {revisions[name].label}: {cause}" for name, cause in why.items()]
     suites = tuple(_suite(name, repository) for name in options.suite)
     wanted = Wanted(suites=suites, techniques=options.technique, rounds=options.rounds or ROUNDS)
     measured = measure(sides, wanted, default_cache_path(), _say)
-    found = find_changes(measured.pairings, measured.metrics)
-    return Told(
+    detected = find_changes(measured.pairings, measured.metrics)
+    return ChangeReport(
         base=base.label,
         head=head.label,
         release=revisions[RELEASE].label if RELEASE in sides else "",
-        changes=replace(found, changes=(*measured.failures, *found.changes)),
+        changes=replace(detected, changes=(*measured.failures, *detected.changes)),
         refused=measured.refused,
         notes=[*notes, *measured.notes],
     )
 
 
 def _installed(repository: Repository, revisions: dict[str, Revision]) -> tuple[dict[str, Installed], dict[str, str]]:
-    """The environments of those that can be compared; why the release can't, or that the head's harness is broken.
+    """Return the environments of comparable revisions, and why the release or the head cannot be compared.
 
-    Raises UsageError for a base that can't be compared, and for a head that is too old.
+    Raises UsageError for a base that cannot be compared, and for a head that is too old.
     """
     from harness.api import UsageError
     from harness.results.store import default_cache_path
@@ -202,8 +202,8 @@ def _installed(repository: Repository, revisions: dict[str, Revision]) -> tuple[
     return sides, why
 
 
-def _found(options: CompareOptions) -> tuple[Repository, Revision, Revision]:
-    """The repository and its two revisions; raises UsageError for a name that is neither run nor revision."""
+def _find_revisions(options: CompareOptions) -> tuple[Repository, Revision, Revision]:
+    """Return the repository and its two revisions; raise UsageError for a name that is neither run nor revision."""
     from harness.api import UsageError
 
     repository = _repository()
@@ -212,28 +212,28 @@ def _found(options: CompareOptions) -> tuple[Repository, Revision, Revision]:
             f"{options.base} and {options.head} are not both stored runs, and this folder is in no git repository",
             "see the runs: harness runs; or go to a checkout to compare commits",
         )
-    found = []
+    revisions = []
     problems = []
     for name in (options.base, options.head):
         revision = repository.find(name)
         if revision is None:
             problems.append(f"{name!r} is no commit, tag or branch of {repository.folder}, nor are both stored runs")
         else:
-            found.append(revision)
+            revisions.append(revision)
     if problems:
         raise UsageError(*problems, "see the runs: harness runs; see the commits: git log --oneline")
-    return repository, found[0], found[1]
+    return repository, revisions[0], revisions[1]
 
 
 def _suite(name: str, repository: Repository) -> str:
-    """A suite's name, or where its file is in every commit: relative to the project."""
+    """Return a suite's name, or the path of its file relative to the project, which is valid in every commit."""
     if not name.endswith(".toml"):
         return name
     path = Path(name).resolve()
     if not path.is_relative_to(repository.folder.resolve()):
         from harness.api import UsageError
 
-        raise UsageError(f"--suite {name!r}: commits can't have it, as it is not in {repository.folder}")
+        raise UsageError(f"--suite {name!r}: the file is not in {repository.folder}, so no commit has it")
     return path.relative_to(repository.folder.resolve()).as_posix()
 
 
@@ -242,12 +242,12 @@ def _release(options: CompareOptions, repository: Repository, head: Revision) ->
         return None
     if options.release is None:
         return repository.release(head)
-    found = repository.find(options.release)
-    if found is None:
+    release = repository.find(options.release)
+    if release is None:
         from harness.api import UsageError
 
-        raise UsageError(f"--release {options.release!r}: no such tag or commit; or say --release {NO_RELEASE}")
-    return found
+        raise UsageError(f"--release {options.release!r}: no such tag or commit; or give --release {NO_RELEASE}")
+    return release
 
 
 def _say(line: str) -> None:

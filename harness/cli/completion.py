@@ -1,4 +1,4 @@
-"""``harness completion``: the script that teaches a shell to complete harness commands."""
+"""``harness completion``: the script with which a shell completes harness commands."""
 
 from __future__ import annotations
 

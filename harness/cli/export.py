@@ -28,19 +28,19 @@ ASV = "asv"
 def export(format_: str, runs: tuple[str, ...], output: Path | None, store: Path | None) -> None:
     """Write the rows of RUN (the last one) as csv, json or parquet: one line for each row and metric.
 
-    For asv, write one or more RUNs as a results directory, or add them to one: .asv/results is that of harness track.
+    For asv, write one or more RUNs to a new or existing results directory; harness track uses .asv/results.
     """
     from harness.api import UsageError
     from harness.results.export import export as write
     from harness.results.store import Store, default_store_path
 
-    found = Store(default_store_path(store))
+    stored = Store(default_store_path(store))
     if format_ == ASV:
-        _export_asv([found.read(run) for run in runs or ("last",)], output)
+        _export_asv([stored.read(run) for run in runs or ("last",)], output)
         return
     if len(runs) > 1:
-        raise UsageError(f"{format_} is written of one run, not of {len(runs)}; export one at a time")
-    text = write(found.read(runs[0] if runs else "last").rows, format_, output)
+        raise UsageError(f"{format_} takes one run, not {len(runs)}; export one run at a time")
+    text = write(stored.read(runs[0] if runs else "last").rows, format_, output)
     if text is not None:
         click.echo(text, nl=False)
 
@@ -50,7 +50,7 @@ def _export_asv(runs: list[StoredRun], folder: Path | None) -> None:
     from harness.tracking.results import commit_of, write_asv
 
     if folder is None:
-        raise UsageError("asv reads a folder of results", "name one: --output .asv/results")
+        raise UsageError("asv needs a folder of results", "give one: --output .asv/results")
     commits = {commit_of(run.info) for run in runs}
     host = current().host
     contracts = {name: entry.spec for name, entry in host.contracts.items()}
@@ -59,8 +59,8 @@ def _export_asv(runs: list[StoredRun], folder: Path | None) -> None:
 
 
 def _dates(commits: Iterable[str]) -> dict[str, int]:
-    """When each commit was made, in seconds since 1970; those that the repository here doesn't have are left out."""
-    found = {}
+    """Return the time of each commit, in seconds since 1970; commits that the repository lacks are left out."""
+    dates = {}
     for commit in commits:
         command = ["git", "show", "--no-patch", "--format=%ct", commit]
         try:
@@ -68,5 +68,5 @@ def _dates(commits: Iterable[str]) -> dict[str, int]:
         except FileNotFoundError:  # there is no git
             break
         if done.returncode == 0:
-            found[commit] = int(done.stdout.split()[-1])
-    return found
+            dates[commit] = int(done.stdout.split()[-1])
+    return dates

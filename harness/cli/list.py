@@ -1,4 +1,4 @@
-"""``harness list``: the suites, techniques, workloads and metrics there are, and whether each can run here."""
+"""``harness list``: suites, techniques, contracts, workloads and metrics, and whether each can run here."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ def _entry(name: str, plugin: str, contract: str | None, summary: str, reason: s
 def _specs(host: Host, what: str) -> list[dict[str, Any]]:
     entries = []
     for full, entry in sorted(getattr(host, what).items()):
-        found = _entry(full, entry.plugin, entry.spec.contract, entry.spec.summary, _missing(entry.spec.requires))
+        listed = _entry(full, entry.plugin, entry.spec.contract, entry.spec.summary, _missing(entry.spec.requires))
         if what == "techniques":
-            found["reference"] = entry.spec.reference
-        entries.append(found)
+            listed["reference"] = entry.spec.reference
+        entries.append(listed)
     return entries
 
 
@@ -116,6 +116,6 @@ def _suites(host: Host) -> list[dict[str, Any]]:
             more = f" (and {len(error.problems) - 1} more)" if len(error.problems) > 1 else ""
             entries.append(_entry(full, entry.plugin, None, "", error.problems[0] + more))
         else:
-            found = _entry(full, entry.plugin, suite.contract, suite.title, "")
-            entries.append({**found, "track": has_form(full, host, "track")})
+            listed = _entry(full, entry.plugin, suite.contract, suite.title, "")
+            entries.append({**listed, "track": has_form(full, host, "track")})
     return entries

@@ -1,4 +1,4 @@
-"""Prints a run's view in the format asked for: the built-in ones, or a plugin's reporter."""
+"""Renders a run's view in a built-in format, or with a plugin's reporter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def check_format(name: str, host: Host) -> None:
-    """Raise UsageError for an unknown format, before anything is run for it."""
+    """Raise UsageError for an unknown format."""
     from harness.report import check
 
     if name not in host.declared.reporters:
@@ -22,7 +22,7 @@ def check_format(name: str, host: Host) -> None:
 
 
 def show_view(view: RunView, name: str, host: Host) -> str:
-    """The text of a view in a format."""
+    """Return the text of a view in a format."""
     from harness.report import render
 
     reporter = host.declared.reporters.get(name)

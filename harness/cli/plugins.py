@@ -1,4 +1,4 @@
-"""``harness plugins``: what is installed, and what is wrong with what is not working."""
+"""``harness plugins``: the installed plugins, and the cause where a plugin is broken."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.cli.app import current, json_option, plugin_options, print_json
 @plugin_options
 @json_option
 def plugins(as_json: bool) -> None:
-    """Show the plugins, whether each works, and the first cause where one does not."""
+    """Show the plugins, the status of each, and the first cause where a plugin is broken."""
     host = current().host
     offered = {
         record.name: [full for full, entry in host.techniques.items() if entry.plugin == record.name]

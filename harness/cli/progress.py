@@ -1,4 +1,4 @@
-"""Shows how a run goes: a bar for a person, plain lines for a log, nothing when asked for quiet."""
+"""The progress displays of a run: a bar for a terminal, plain lines for a log, none with --quiet."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from harness.execution.runner import Progress
 
 SHOWN = 2
-"""How many cases under way are named beside the bar."""
+"""The number of running cases that are named beside the bar."""
 
 
 def make_progress(*, quiet: bool, verbose: bool = False) -> _Base:
-    """The display that fits: a log of every case, none, a Rich bar on a terminal, or lines."""
+    """Return the display: a log of every case, none, a Rich bar on a terminal, or lines."""
     if verbose:
         return _Log()
     if quiet:
@@ -27,14 +27,14 @@ def make_progress(*, quiet: bool, verbose: bool = False) -> _Base:
 
 
 def case_label(case: Case) -> str:
-    """A case in a few words: 'lora/pissa on digits-split, seed 3, lr 0.01'."""
+    """Return a short description of a case: 'lora/pissa on digits-split, seed 3, lr 0.01'."""
     tuned = "".join(f", {key} {value}" for key, value in case.tuned.items())
     what = f"seed {case.seed}" if case.lane == "accuracy" else case.lane
     return f"{case.technique} on {case.workload.rpartition('/')[2]}, {what}{tuned}"
 
 
 class _Base:
-    """Counts, and shows nothing."""
+    """A display that counts rows and shows nothing."""
 
     def __init__(self) -> None:
         self.total = 0
@@ -46,10 +46,10 @@ class _Base:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave the screen in order."""
+        """Restore the terminal."""
 
     def planned(self, rows: int) -> None:
-        """Take the size of the run."""
+        """Set the number of rows of the run."""
         self.total = rows
 
     def finished(self, row: Row) -> None:  # noqa: ARG002 - the displays that follow read it
@@ -57,11 +57,11 @@ class _Base:
         self.done += 1
 
     def running(self, cases: Sequence[tuple[Case, str]]) -> None:
-        """Say what is under way."""
+        """Show the running cases."""
 
 
 class _Lines(_Base):
-    """For a file or a CI log: one line for each failure, and one every tenth of the way."""
+    """A display for a file or a CI log: one line for each failure, and one for each tenth of the run."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class _Lines(_Base):
 
 
 class _Log(_Base):
-    """For who wants to know: every case as it ends, and the output of those that failed."""
+    """The display of --verbose: every case as it ends, and the output of failed cases."""
 
     def finished(self, row: Row) -> None:
         super().finished(row)
@@ -93,7 +93,7 @@ class _Log(_Base):
 
 
 class _Bar(_Base):
-    """For a terminal: a bar, the time left, and the cases under way with their phase."""
+    """A display for a terminal: a bar, the time left, and the running cases with their phase."""
 
     def __init__(self) -> None:
         super().__init__()

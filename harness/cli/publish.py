@@ -1,4 +1,4 @@
-"""``harness track publish``: the site of all that was tracked, which needs no network."""
+"""``harness track publish``: the site of all tracked results, which needs no network."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from harness.cli.app import current, plugin_options
 @click.command()
 @click.option(
     "-o", "--output", type=click.Path(file_okay=False, path_type=Path),
-    help="Write the site to this folder, in place of what is there.  [default: .asv/html]",
+    help="Write the site to this folder and replace its content.  [default: .asv/html]",
 )  # fmt: skip
 @click.option(
     "--store", type=click.Path(file_okay=False, path_type=Path), envvar="HARNESS_STORE", show_envvar=True,
-    help="Show the runs in this store, too, each at its commit.",
+    help="Also show the runs of this store, each at its commit.",
 )  # fmt: skip
 @plugin_options
 def publish(output: Path | None, store: Path | None) -> None:
     """Make the site of all results: each series over the commits, its regressions, and every run's report page.
 
-    The site loads nothing from elsewhere. Its scripts are fetched with npm the first time, then kept.
+    The site loads no other site. Its scripts are fetched once with npm and cached.
     """
     from harness.api import UsageError
     from harness.results.store import Store, default_cache_path
@@ -40,12 +40,12 @@ def publish(output: Path | None, store: Path | None) -> None:
     make_offline(site, default_cache_path())
     pages = add_runs(project, site, current().host.metrics, Store(store.absolute()) if store else None)
     click.echo(f"{site}: the series over commits, and {pages} page{'' if pages == 1 else 's'} of runs")
-    click.echo(f"look at it: python -m http.server --bind 127.0.0.1 --directory {site}")
+    click.echo(f"view the site: python -m http.server --bind 127.0.0.1 --directory {site}")
 
 
 def _check_replaceable(site: Path) -> None:
-    """Refuse to empty a folder that is no site: asv would remove whatever is in it."""
+    """Raise UsageError for a folder that is not a site, as asv would remove its files."""
     from harness.api import UsageError
 
     if site.is_dir() and any(site.iterdir()) and not (site / "regressions.json").is_file():
-        raise UsageError(f"--output {site}: is a folder with other things in it; expected a new one or an older site")
+        raise UsageError(f"--output {site}: the folder has other files; expected a new folder or an older site")

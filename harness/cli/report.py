@@ -9,16 +9,16 @@ import click
 from harness.cli.app import current, plugin_options, store_option
 
 FOLDER = "reports"
-"""Where pages lie in a store."""
+"""The folder of pages in a store."""
 
 
 @click.command()
 @click.argument("name", metavar="[RUN]", default="last")
 @click.option(
     "--output", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",
-    help="Where the page goes.  [default: reports, beside the runs]",
+    help="The folder of the page.  [default: reports, beside the runs]",
 )  # fmt: skip
-@click.option("--open", "open_", is_flag=True, help="Open it in the browser.")
+@click.option("--open", "open_", is_flag=True, help="Open the page in the browser.")
 @store_option
 @plugin_options
 def report(name: str, output: Path | None, open_: bool, store: Path | None) -> None:

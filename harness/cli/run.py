@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from harness.results.store import RunWriter, Store
 
 LAST = "last"
-"""What ``--resume`` without a run means."""
+"""The run of ``--resume`` without a value."""
 
 _UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
@@ -84,41 +84,45 @@ class _Bytes(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
     "--workload", multiple=True, metavar="GLOB", shell_complete=complete_from("workloads"),
     help="Run only these workloads.",
 )  # fmt: skip
-@click.option("--seeds", metavar="N|LIST", help="How many seeds, or which: 5, or 0,1,7.")
-@click.option("--param", multiple=True, metavar="K=V", help="Fix a parameter or a setting; it is then not tuned.")
+@click.option("--seeds", metavar="N|LIST", help="The number of seeds, or a list: 5, or 0,1,7.")
+@click.option("--param", multiple=True, metavar="K=V", help="Fix a parameter or setting, which is then not tuned.")
 @click.option("--device", type=click.Choice(["cpu", "cuda", "mps"]), default="cpu", show_default=True)
 @click.option(
     "--lane", multiple=True, type=click.Choice(LANES), help="Measure only quality, memory or time.  [default: all]"
 )
-@click.option("--quick", is_flag=True, help="The suite's short form, labelled as such.")
-@click.option("--track", is_flag=True, help="The form that is followed over commits: defaults, nothing tuned.")
+@click.option("--quick", is_flag=True, help="Run the suite's short form; the results are labelled as quick.")
+@click.option("--track", is_flag=True, help="Run the form that is tracked over commits: defaults, without tuning.")
 @click.option(
     "--stack/--no-stack", default=True,
-    help="Evaluate seeds of a technique together where the workload can: the same numbers, sooner.  [default: stack]",
+    help="Evaluate seeds of a technique together where the workload can: same numbers, less time.  [default: stack]",
 )  # fmt: skip
-@click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Cases side by side.  [default: one a core]")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), metavar="N", help="Cases run concurrently.  [default: one per core]"
+)
 @click.option(
     "--time-limit", type=click.FloatRange(min=0, min_open=True), default=300.0, show_default=True, metavar="S",
-    help="Seconds after which a case is ended.",
+    help="Seconds after which a case is terminated.",
 )  # fmt: skip
-@click.option("--memory-limit", type=_Bytes(), metavar="BYTES", help="Memory a case may take, like 2GiB.")
-@click.option("--executor", default="local", show_default=True, help="What runs the cases; inline is for a debugger.")
+@click.option("--memory-limit", type=_Bytes(), metavar="BYTES", help="Largest memory of a case, like 2GiB.")
 @click.option(
-    "--resume", is_flag=False, flag_value=LAST, metavar="[RUN]", help="Run what is missing of a run (the last one)."
+    "--executor", default="local", show_default=True, help="The executor of the cases; inline is for a debugger."
+)
+@click.option(
+    "--resume", is_flag=False, flag_value=LAST, metavar="[RUN]", help="Run the missing cases of a run (the last one)."
 )
 @store_option
 @click.option("--format", default="table", show_default=True, help="table, json, or any of tabulate's: github, latex…")
-@click.option("--dry-run", is_flag=True, help="Show what would run, and run nothing.")
+@click.option("--dry-run", is_flag=True, help="Show the planned cases without running any.")
 @click.option("--quiet", is_flag=True, help="No progress display.")
 @plugin_options
 @click.pass_context
 def run(context: click.Context, /, **options: Any) -> None:
-    """Run a suite: tune every technique equally, measure, and print one table a workload."""
+    """Run a suite: tune every technique equally, measure, and print one table per workload."""
     context.exit(execute(current(), RunOptions(**options)))
 
 
 def execute(app: App, options: RunOptions) -> int:
-    """Do what ``harness run`` does and return its exit code."""
+    """Run ``harness run`` and return the exit code."""
     from harness.results.store import Store, default_store_path
 
     check_format(options.format, app.host)
@@ -157,7 +161,7 @@ def _resume(host: Host, options: RunOptions, store: Store) -> int:
         name for name in ("technique", "workload", "seeds", "param", "lane", "quick", "track") if getattr(options, name)
     ]
     if given:
-        raise UsageError(f"--resume finishes a run as it was begun: leave out --{', --'.join(given)}")
+        raise UsageError(f"--resume continues a run with its own options: leave out --{', --'.join(given)}")
     assert options.resume is not None
     with store.open_run(options.resume) as writer:
         suite = writer.info.suite
@@ -167,7 +171,7 @@ def _resume(host: Host, options: RunOptions, store: Store) -> int:
 
 
 def _finish(session: Session, options: RunOptions, writer: RunWriter) -> int:
-    """Run what is missing, print the table of what there is, and say how to go on."""
+    """Run the missing cases, print the table, and name the command that resumes an interrupted run."""
     from harness.analysis.view import RunView
     from harness.cli.progress import make_progress
     from harness.execution.session import INTERRUPTED
@@ -185,12 +189,12 @@ def _finish(session: Session, options: RunOptions, writer: RunWriter) -> int:
 
 
 def _interrupt(_number: int, _frame: object) -> None:
-    """A run that is told to end (by a batch system, say) leaves as on Ctrl-C: rows kept, children ended."""
+    """Raise KeyboardInterrupt on SIGTERM (of a batch system), so that the run ends as on Ctrl-C."""
     raise KeyboardInterrupt
 
 
 def _announce(session: Session, store: Store, jobs: int, *, full: bool) -> None:
-    """Say how many cases there will be and, where earlier runs tell, how long they take."""
+    """Print the number of cases and, if earlier runs allow, an estimate of the duration."""
     from harness.execution.estimate import estimate
     from harness.report.units import duration
 
@@ -207,12 +211,12 @@ def _announce(session: Session, store: Store, jobs: int, *, full: bool) -> None:
 
     rows = [
         [
-            one.technique,
-            one.workload,
-            one.skip.reason if one.skip else "; ".join(_tuned(trial) for trial in one.trials),
-            plan.size(one),
+            contestant.technique,
+            contestant.workload,
+            contestant.skip.reason if contestant.skip else "; ".join(_tuned(trial) for trial in contestant.trials),
+            plan.size(contestant),
         ]
-        for one in plan.contestants
+        for contestant in plan.contestants
     ]
     click.echo(tabulate(rows, headers=["technique", "workload", "trials", "cases"], tablefmt="simple"))
 
@@ -259,7 +263,7 @@ def _resources(options: RunOptions) -> Resources:
 
 
 def _check_device(device: str) -> None:
-    """Fail before the plan, not in every case, where torch does not see the device; asked in a process of its own."""
+    """Raise UsageError where torch does not see the device; a child process imports torch."""
     if device == "cpu":
         return
     from harness.api import UsageError

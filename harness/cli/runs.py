@@ -22,11 +22,11 @@ def runs(store: Path | None, as_json: bool) -> None:
     from harness.results.store import Store, default_store_path
 
     place = Store(default_store_path(store))
-    found = Index(place).runs()
+    stored = Index(place).runs()
     if as_json:
-        print_json([asdict(run) for run in found])
+        print_json([asdict(run) for run in stored])
         return
-    if not found:
+    if not stored:
         click.echo(f"no runs in {place.path}; make one: harness run --suite peft --quick")
         return
     from tabulate import tabulate
@@ -40,6 +40,6 @@ def runs(store: Path | None, as_json: bool) -> None:
             run.failed or "",
             _ENDS.get(run.exit_code, "unfinished") if run.exit_code is not None else "unfinished",
         ]
-        for run in found
+        for run in stored
     ]
     click.echo(tabulate(rows, headers=["run", "suite", "started (UTC)", "rows", "failed", "end"], tablefmt="simple"))

@@ -25,7 +25,7 @@ def show() -> None:
 @plugin_options
 @json_option
 def technique(name: str, as_json: bool) -> None:
-    """Show what the technique NAME is: its paper, its parameters, what it needs."""
+    """Show the technique NAME: its paper, parameters and requirements."""
     from harness.plan import install_hint, missing_requirements
 
     host = current().host
@@ -57,7 +57,7 @@ def technique(name: str, as_json: bool) -> None:
 @plugin_options
 @json_option
 def contract(name: str, as_json: bool) -> None:
-    """Show what a technique of the contract NAME must have, what it is handed, and which phases are measured."""
+    """Show the contract NAME: the members of its techniques, their arguments, and the measured phases."""
     from harness.report.contracts import contract_json, show_contract
     from harness.report.reference import reference_of
 
@@ -76,7 +76,7 @@ def contract(name: str, as_json: bool) -> None:
 @plugin_options
 @json_option
 def workload(name: str, as_json: bool) -> None:
-    """Show what the workload NAME is: its settings with their ranges, its metrics and phases."""
+    """Show the workload NAME: its settings with ranges, metrics and phases."""
     from harness.report.contracts import show_workload, workload_json
 
     host = current().host
@@ -91,11 +91,11 @@ def workload(name: str, as_json: bool) -> None:
 @show.command()
 @click.argument("name", metavar="[RUN]", default="last")
 @click.option("--format", "format_", default="table", show_default=True, help="As for harness run.")
-@click.option("--details", is_flag=True, help="How it was begun and ended, on what machine and with which plugins.")
+@click.option("--details", is_flag=True, help="Show start, end, machine and plugins of the run.")
 @store_option
 @plugin_options
 def run(name: str, format_: str, details: bool, store: Path | None) -> None:
-    """Print the table of a stored run (the last one), or its circumstances."""
+    """Print the table of a stored run (the last one), or its details."""
     from harness.analysis.view import RunView
     from harness.report.detail import show_run
 
@@ -111,16 +111,16 @@ def run(name: str, format_: str, details: bool, store: Path | None) -> None:
 @store_option
 @json_option
 def row(name: str, store: Path | None, as_json: bool) -> None:
-    """Show the rows of a technique, every different failure in full; or the one row with a key."""
+    """Show the rows of a technique, each distinct failure in full; or the row with a key."""
     from harness.report.detail import find_rows, show_rows
     from harness.results.schema import row_to_json
 
     run_name, _, rest = name.partition("/")
-    found = find_rows(_read(run_name, store).rows, rest)
+    matching = find_rows(_read(run_name, store).rows, rest)
     if as_json:
-        print_json([row_to_json(one) for one in found])
+        print_json([row_to_json(match) for match in matching])
         return
-    click.echo(show_rows(found))
+    click.echo(show_rows(matching))
 
 
 @show.command()
@@ -129,7 +129,7 @@ def row(name: str, store: Path | None, as_json: bool) -> None:
 @store_option
 @plugin_options
 def tuning(name: str, technique_: str, store: Path | None) -> None:
-    """Show what each technique's tuning tried, what it chose, and whether that lies at the edge."""
+    """Show the tried and the chosen values of each technique's tuning, and choices at the edge."""
     from harness.analysis.view import RunView
     from harness.report.detail import show_tuning
 

@@ -21,25 +21,25 @@ _COMMANDS = {
 }
 
 _SETS = ("NEW", "ALL", "EXISTING", "TAGS")
-"""Sets of commits that asv knows by name."""
+"""The sets of commits that asv defines."""
 
 
 class _Track(click.Group):
-    """The commands on tracked commits; without a command's name the first one is meant."""
+    """The group of tracking commands; the first command is the default."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's names
-        """In the order in which they are used."""
+        """Return the commands in the order of use."""
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """Import a command."""
+        """Import and return a command; None where there is none of this name."""
         if cmd_name not in _COMMANDS:
             return None
         command: click.Command = resolve(_COMMANDS[cmd_name])
         return command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Take ``run`` where no command is named."""
+        """Parse the arguments, with ``run`` as the default command."""
         if not args or args[0] not in (*_COMMANDS, *ctx.help_option_names):
             args = [next(iter(_COMMANDS)), *args]
         return super().parse_args(ctx, args)
@@ -54,15 +54,15 @@ def track() -> None:
 
 
 @track.command(context_settings={"ignore_unknown_options": False})
-@click.option("--bench", multiple=True, metavar="REGEX", help="Measure only the series whose name this matches.")
+@click.option("--bench", multiple=True, metavar="REGEX", help="Measure only series whose name matches REGEX.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[RANGE] [-- ASV_OPTIONS]...")
 @click.pass_context
 def run(context: click.Context, /, bench: tuple[str, ...], arguments: tuple[str, ...]) -> None:
-    """Measure the commits of RANGE, then list what got worse and where.
+    """Measure the commits of RANGE, then list the regressions with their commits.
 
     RANGE is a commit, a tag, a range as git takes it (v0.1.0..HEAD), or NEW, ALL, EXISTING or TAGS.
-    By default it is the last commit. What was measured before is not measured again. What follows -- is
-    passed on to asv run.
+    The default is the last commit. Measured commits are not measured again. Options after -- are passed
+    to asv run.
     """
     from harness.tracking.asv import ensure_machine, find_project, find_regressions, require_asv, run_asv
 
@@ -72,7 +72,7 @@ def run(context: click.Context, /, bench: tuple[str, ...], arguments: tuple[str,
     commits = asv_range(project, arguments[0]) if given else "HEAD"
     rest = arguments[1:] if given else arguments
     ensure_machine(project)
-    _say_what_is_left_out(project)
+    _warn_of_uncommitted(project)
     selected = [part for regex in bench for part in ("--bench", regex)]
     code = run_asv(project, ["run", commits, "--show-stderr", "--skip-existing-successful", *selected, *rest])
     if code not in (0, MEASURED_BUT_FAILED):
@@ -86,9 +86,9 @@ MEASURED_BUT_FAILED = 2
 
 
 def asv_range(project: Path, text: str) -> str:
-    """What asv is to be told: it takes a single name for all commits up to it, a person means that one commit.
+    """Return the range for asv, which would take a single name for all commits up to the named commit.
 
-    Raises UsageError for what git does not know.
+    Raises UsageError for a range that git does not know.
     """
     if text in _SETS or text.startswith("HASHFILE:"):
         return text
@@ -105,10 +105,10 @@ def asv_range(project: Path, text: str) -> str:
     return commits
 
 
-def _say_what_is_left_out(project: Path) -> None:
+def _warn_of_uncommitted(project: Path) -> None:
     command = ["git", "-C", str(project), "status", "--porcelain", "--untracked-files=no"]
     if subprocess.run(command, capture_output=True, text=True, check=False).stdout:
-        click.echo("harness: what is not committed is not measured", err=True)
+        click.echo("harness: uncommitted changes are not measured", err=True)
 
 
 def _summarise(project: Path, regressions: Sequence[Regression]) -> None:
@@ -116,16 +116,16 @@ def _summarise(project: Path, regressions: Sequence[Regression]) -> None:
         click.echo("\nno regressions")
     else:
         click.echo(f"\n{len(regressions)} regression{'s' if len(regressions) > 1 else ''}:")
-        for one in regressions:
-            before, after = (_value(value, one.unit) for value in (one.before, one.after))
-            percent = f" ({100 * (one.after / one.before - 1):+.0f} %)" if one.before else ""
-            click.echo(f"  {one.series}, {one.key}: {before} -> {after}{percent}")
-            click.echo(f"      at {_subject(project, one.commit)}{' or before' if one.since else ''}")
-    timed = next((one.commit[:9] for one in regressions if one.unit == "seconds"), None)
+        for regression in regressions:
+            before, after = (_value(value, regression.unit) for value in (regression.before, regression.after))
+            percent = f" ({100 * (regression.after / regression.before - 1):+.0f} %)" if regression.before else ""
+            click.echo(f"  {regression.series}, {regression.key}: {before} -> {after}{percent}")
+            click.echo(f"      at {_subject(project, regression.commit)}{' or before' if regression.since else ''}")
+    timed = next((regression.commit[:9] for regression in regressions if regression.unit == "seconds"), None)
     if timed:
-        click.echo("The two times are of different hours, and the machine may have been busy; taken in turns:")
+        click.echo("The two times were measured at different hours, perhaps under load; to measure them in turns:")
         click.echo(f"  harness compare {timed}^ {timed}")
-    click.echo("A creep is too slow for this; harness compare --gate finds it")
+    click.echo("Slow drifts are not listed here; harness compare --gate finds them")
 
 
 def _value(value: float, unit: str) -> str:

@@ -1,4 +1,4 @@
-"""Tells what changed between two runs or commits: for a terminal, a pull request, or another program."""
+"""Renders the changes between two runs or commits for a terminal, a pull request or another program."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 FORMATS: Final = ("table", "markdown", "json")
 
 LONGEST: Final = 20
-"""So many lines of a kind are shown; the rest is counted, and stands in the JSON form."""
+"""The largest number of lines of a kind; the others are counted, and are in the JSON form."""
 
 _HEADINGS: Final = ("technique", "workload", "metric", "before", "now", "change", "since")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
-    """A comparison ready to be told: what was compared with what, what was found, and what could not be compared.
+class ChangeReport:
+    """The result of comparing ``base`` with ``head``: the changes, and what could not be compared.
 
-    ``release`` is empty where there was none to compare with. ``refused`` are reasons for which the gate gives no
-    answer.
+    ``release`` is empty where there was no release to compare with. ``refused`` are the reasons why the gate cannot
+    decide.
     """
 
     base: str
@@ -44,7 +44,7 @@ class Told:
             return "worse"
         if self.refused:
             return "refused"
-        for verdict in _TOLD:
+        for verdict in _MINOR:
             if self.changes.of(verdict):
                 return verdict
         return "same"
@@ -55,9 +55,9 @@ class Told:
         worse = self.changes.of("worse")
         if worse:
             parts = []
-            if since_base := [one for one in worse if not one.since_release]:
+            if since_base := [change for change in worse if not change.since_release]:
                 parts.append(f"{_count(since_base, 'change')} since {self.base}")
-            if since_release := [one for one in worse if one.since_release]:
+            if since_release := [change for change in worse if change.since_release]:
                 parts.append(f"{_count(since_release, 'change')} since the release {self.release}")
             return f"Worse: {' and '.join(parts)}, at {self.head}"
         if self.refused:
@@ -71,98 +71,100 @@ class Told:
 
     @property
     def counts(self) -> str:
-        """How many comparisons had which outcome."""
-        gated = [one for one in self.changes.changes if one.gated]
-        found = Counter(one.verdict for one in gated)
+        """The number of comparisons by outcome, in one line."""
+        gated = [change for change in self.changes.changes if change.gated]
+        verdicts = Counter(change.verdict for change in gated)
         parts = [
-            f"{found[verdict]} {verdict}" for verdict in ("worse", "better", "same", "undecided") if found[verdict]
+            f"{verdicts[verdict]} {verdict}"
+            for verdict in ("worse", "better", "same", "undecided")
+            if verdicts[verdict]
         ]
         against = f" with {self.base}" + (f" and with the release {self.release}" if self.release else "")
         return f"{_count(gated, 'comparison')}{against}: {', '.join(parts) or 'none'}"
 
 
-_TOLD: Final[tuple[Verdict, ...]] = ("better", "undecided")
+_MINOR: Final[tuple[Verdict, ...]] = ("better", "undecided")
 
 
-def tell(told: Told, format_: str, *, color: bool = False) -> str:
-    """The text of a comparison in one of `FORMATS`."""
+def render_changes(report: ChangeReport, format_: str, *, color: bool = False) -> str:
+    """Return the text of a comparison in one of `FORMATS`."""
     if format_ == "json":
         import json
 
-        return json.dumps(_plain(told), indent=2, allow_nan=False)
-    return _markdown(told) if format_ == "markdown" else _table(told, color=color)
+        return json.dumps(_plain(report), indent=2, allow_nan=False)
+    return _markdown(report) if format_ == "markdown" else _table(report, color=color)
 
 
 # ------------------------------------------------------------------------------------------------ terminal
 
 
-def _table(told: Told, *, color: bool) -> str:
+def _table(report: ChangeReport, *, color: bool) -> str:
     import click
     from tabulate import tabulate
 
     colours = {"worse": "red", "better": "green", "refused": "yellow"}
-    blocks = [click.style(told.headline, fg=colours.get(told.outcome), bold=True) if color else told.headline]
-    for title, rows in _tables(told):
+    blocks = [click.style(report.headline, fg=colours.get(report.outcome), bold=True) if color else report.headline]
+    for title, rows in _tables(report):
         blocks.append(f"{title}\n{tabulate(rows, headers=_HEADINGS, tablefmt='simple', disable_numparse=True)}")
-    blocks += ["\n".join(lines) for lines in (_listed(told.changes.listed), _remarks(told)) if lines]
-    return "\n\n".join([*blocks, told.counts])
+    blocks += ["\n".join(lines) for lines in (_listed(report.changes.listed), _remarks(report)) if lines]
+    return "\n\n".join([*blocks, report.counts])
 
 
 # ------------------------------------------------------------------------------------------------ markdown
 
 
-def _markdown(told: Told) -> str:
+def _markdown(report: ChangeReport) -> str:
     from tabulate import tabulate
 
-    parts = [f"**{told.headline}**"]
-    for title, rows in _tables(told):
+    parts = [f"**{report.headline}**"]
+    for title, rows in _tables(report):
         rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
         table = tabulate(rows, headers=_HEADINGS, tablefmt="github", disable_numparse=True)
         if title.startswith("worse"):
             parts.append(table)
         else:
             parts.append(f"<details><summary>{title}</summary>\n\n{table}\n\n</details>")
-    if listed := _listed(told.changes.listed):
+    if listed := _listed(report.changes.listed):
         lines = "\n".join(f"- {line}" for line in listed)
         parts.append(f"<details><summary>{len(listed)} new or removed</summary>\n\n{lines}\n\n</details>")
-    parts.append("\n".join(f"- {line}" for line in [told.counts, *_remarks(told)]))
+    parts.append("\n".join(f"- {line}" for line in [report.counts, *_remarks(report)]))
     return "\n\n".join(parts)
 
 
-# -------------------------------------------------------------------------------------------- what both tell
+# -------------------------------------------------------------------------------------------- shared parts
 
 
-def _tables(told: Told) -> list[tuple[str, list[list[str]]]]:
-    """Title and rows of what isn't the same: the worse, the better, the undecided, and what is shown only."""
-    found = []
-    for verdict in ("worse", *_TOLD):
-        changes = sorted(told.changes.of(verdict), key=_size, reverse=True)
+def _tables(report: ChangeReport) -> list[tuple[str, list[list[str]]]]:
+    """Return title and rows of the changes: worse, better, undecided, and those that are shown but not gated."""
+    tables = []
+    for verdict in ("worse", *_MINOR):
+        changes = sorted(report.changes.of(verdict), key=_size, reverse=True)
         if changes:
-            found.append((f"{verdict}: {len(changes)}", _rows(changes, told)))
-    shown = [one for one in told.changes.changes if not one.gated and one.difference is not None]
+            tables.append((f"{verdict}: {len(changes)}", _rows(changes, report)))
+    shown = [change for change in report.changes.changes if not change.gated and change.difference is not None]
     if shown:
         shown.sort(key=_size, reverse=True)
-        found.append((f"times, measured apart and so not judged: {len(shown)}", _rows(shown, told)))
-    return found
+        tables.append((f"times, measured apart and so not judged: {len(shown)}", _rows(shown, report)))
+    return tables
 
 
 def _size(change: Change) -> float:
-    """By how many of its margins a metric changed; what fails comes first."""
+    """Return the size of a change in margins of its metric; infinity for a failure."""
     if change.kind == "status":
         return float("inf")
     return abs(change.difference.value) / (change.margin or 1.0) if change.difference else 0.0
 
 
-def _rows(changes: Sequence[Change], told: Told) -> list[list[str]]:
-    rows = [_row(one, told) for one in changes[:LONGEST]]
+def _rows(changes: Sequence[Change], report: ChangeReport) -> list[list[str]]:
+    rows = [_row(change, report) for change in changes[:LONGEST]]
     if len(changes) > LONGEST:
         rows.append([f"... and {len(changes) - LONGEST} more", *[""] * (len(_HEADINGS) - 1)])
     return rows
 
 
-def _row(change: Change, told: Told) -> list[str]:
+def _row(change: Change, report: ChangeReport) -> list[str]:
     place = change.place
-    since = told.release if change.since_release else told.base
+    since = report.release if change.since_release else report.base
     if change.kind == "status":
         what = change.reason
         return [place.technique, short(place.workload), "", "", "", what, since]
@@ -182,29 +184,29 @@ def _value(value: float | None, change: Change) -> str:
 
 
 def _difference(change: Change) -> str:
-    """'+10.2 % [+8.1, +12.3]' of relative changes, '-5.1 [-6.0, -4.2] %' in the metric's unit of others."""
-    found = change.difference
-    if found is None:
+    """Return '+10.2 % [+8.1, +12.3]' for a relative change, '-5.1 points [-6.0, -4.2]' for another."""
+    estimate = change.difference
+    if estimate is None:
         return ""
     scale, unit = (100.0, " %") if change.relative else (1.0, " points" if change.unit == "%" else f" {change.unit}")
-    places = 1 if change.relative or change.unit == "%" else units.decimals([], [change.margin or found.value])
+    places = 1 if change.relative or change.unit == "%" else units.decimals([], [change.margin or estimate.value])
     bounds = ""
-    if found.low is not None and found.high is not None and found.low != found.high:
-        bounds = f" [{found.low * scale:+.{places}f}, {found.high * scale:+.{places}f}]"
-    return f"{found.value * scale:+.{places}f}{unit.rstrip()}{bounds}"
+    if estimate.low is not None and estimate.high is not None and estimate.low != estimate.high:
+        bounds = f" [{estimate.low * scale:+.{places}f}, {estimate.high * scale:+.{places}f}]"
+    return f"{estimate.value * scale:+.{places}f}{unit.rstrip()}{bounds}"
 
 
 def _listed(listed: Sequence[Listed]) -> list[str]:
     lines = []
-    for one in listed:
-        reason = f" ({one.reason})" if one.reason else ""
-        lines.append(f"{one.presence}: {one.place.technique} on {short(one.place.workload)}{reason}")
+    for entry in listed:
+        reason = f" ({entry.reason})" if entry.reason else ""
+        lines.append(f"{entry.presence}: {entry.place.technique} on {short(entry.place.workload)}{reason}")
     return lines
 
 
-def _remarks(told: Told) -> list[str]:
-    apart = [one for one in told.changes.changes if not one.gated and one.difference is None]
-    lines = [f"not comparable: {line}" for line in told.refused] + list(told.notes)
+def _remarks(report: ChangeReport) -> list[str]:
+    apart = [change for change in report.changes.changes if not change.gated and change.difference is None]
+    lines = [f"not comparable: {line}" for line in report.refused] + list(report.notes)
     if apart:
         lines.append(
             f"{_count(apart, 'time')} not comparable: measured apart; compare the commits to have them in turns"
@@ -216,18 +218,18 @@ def _count(things: Sequence[object], noun: str) -> str:
     return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
 
 
-def _plain(told: Told) -> Mapping[str, Any]:
-    """The JSON form: every comparison in full."""
+def _plain(report: ChangeReport) -> Mapping[str, Any]:
+    """Return the JSON form, with every comparison in full."""
     from harness.results.schema import encode
 
     return {
-        "outcome": told.outcome,
-        "headline": told.headline,
-        "base": told.base,
-        "head": told.head,
-        "release": told.release,
-        "changes": [encode(asdict(one)) for one in told.changes.changes],
-        "listed": [encode(asdict(one)) for one in told.changes.listed],
-        "refused": list(told.refused),
-        "notes": list(told.notes),
+        "outcome": report.outcome,
+        "headline": report.headline,
+        "base": report.base,
+        "head": report.head,
+        "release": report.release,
+        "changes": [encode(asdict(change)) for change in report.changes.changes],
+        "listed": [encode(asdict(entry)) for entry in report.changes.listed],
+        "refused": list(report.refused),
+        "notes": list(report.notes),
     }

@@ -1,4 +1,4 @@
-"""The charts of a workload's figures: differences to the baseline, what quality costs, speed."""
+"""The charts of a workload's results: differences to the baseline, quality against costs, and speed."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from harness.api import Metric
 
 _LABELLED: Final = 8
-"""So many techniques are all named in a scatter; of more only the baseline and those on the Pareto front."""
+"""Up to this number, all techniques are labelled; beyond, only the baseline and the Pareto front."""
 
 
 def charts(view: RunView, workload: WorkloadView) -> list[Chart]:
-    """All charts that there is something for, in the order in which they are asked for."""
+    """Return the charts of a workload for which there are data, in the order of the page."""
     first, *others = [_against_cost(view, workload, cost) for cost in _costs(view, workload)] or [None]
     quality = (_differences(view, workload), first, _against_speed(view, workload))
     rest = (_speed(workload), *others, *training(workload), *responses(view, workload), *inside(workload))
@@ -45,7 +45,7 @@ def charts(view: RunView, workload: WorkloadView) -> list[Chart]:
 
 
 def _costs(view: RunView, workload: WorkloadView) -> list[str]:
-    """Return the first of the suite's costs in each lane: two sizes of one model would make the same chart twice."""
+    """Return the first of the suite's costs in each lane; several sizes of one model would repeat a chart."""
     present = {name for summary in workload.techniques for name in summary.figures}
     by_lane: dict[str, str] = {}
     for name in view.info.suite.costs:
@@ -55,8 +55,8 @@ def _costs(view: RunView, workload: WorkloadView) -> list[str]:
 
 
 def _differences(view: RunView, workload: WorkloadView) -> Chart | None:
-    """Differences to the baseline over the band of what does not matter; the quality itself where there are none."""
-    shown = [one for one in workload.techniques if one.comparison and one.comparison.difference]
+    """Return the chart of differences to the baseline; the chart of quality where no technique has a difference."""
+    shown = [summary for summary in workload.techniques if summary.comparison and summary.comparison.difference]
     metric, baseline = view.quality, workload.baseline
     if not shown or baseline is None or baseline.quality is None:
         return _qualities(view, workload)
@@ -64,9 +64,13 @@ def _differences(view: RunView, workload: WorkloadView) -> Chart | None:
     better = "right" if metric.higher_is_better else "left"
     margin = workload.rule.margin
     unit = "points" if metric.unit == "%" else metric.unit
-    traces = _by_seed(view, workload, shown, lambda one, seed: _value(one, seed) - base[seed])
-    chosen = {one.technique: one.comparison.difference for one in shown if one.comparison and one.comparison.difference}
-    traces += _estimates(view, workload, shown, chosen)
+    traces = _by_seed(view, workload, shown, lambda summary, seed: _value(summary, seed) - base[seed])
+    differences = {
+        summary.technique: summary.comparison.difference
+        for summary in shown
+        if summary.comparison and summary.comparison.difference
+    }
+    traces += _estimates(view, workload, shown, differences)
     drawing = plot(
         traces,
         (axis(_titled(f"difference in {_words(metric.id)}", unit)), _names(workload, shown)),
@@ -80,12 +84,13 @@ def _differences(view: RunView, workload: WorkloadView) -> Chart | None:
 
 
 def _qualities(view: RunView, workload: WorkloadView) -> Chart | None:
-    shown = [one for one in workload.techniques if one.quality]
+    shown = [summary for summary in workload.techniques if summary.quality]
     if not shown:
         return None
     metric = view.quality
     traces = _by_seed(view, workload, shown, _value)
-    traces += _estimates(view, workload, shown, {one.technique: one.quality.estimate for one in shown if one.quality})
+    means = {summary.technique: summary.quality.estimate for summary in shown if summary.quality}
+    traces += _estimates(view, workload, shown, means)
     drawing = plot(
         traces,
         (axis(_titled(_words(metric.id), metric.unit)), _names(workload, shown)),
@@ -103,38 +108,37 @@ def _by_seed(
     shown: Sequence[TechniqueSummary],
     place: Callable[[TechniqueSummary, int], float],
 ) -> list[Trace]:
-    """A dot for each seed, just below the technique's line."""
+    """Return the trace with a dot for each seed, just below the technique's line."""
     names, metric = names_of(workload), view.quality
     base = workload.baseline.quality.values if workload.baseline and workload.baseline.quality else {}
-    x, y, said = [], [], []
-    for row, one in enumerate(shown):
-        for seed, value in one.quality.values.items() if one.quality else ():
-            if one.comparison and seed not in base:
+    x, y, hover = [], [], []
+    for row, summary in enumerate(shown):
+        for seed, value in summary.quality.values.items() if summary.quality else ():
+            if summary.comparison and seed not in base:
                 continue
-            x.append(place(one, seed))
+            x.append(place(summary, seed))
             y.append(row + 0.27)
-            against = f", the baseline {units.significant(base[seed], 4)}" if one.comparison else ""
-            said.append(
-                f"{names[one.technique]}, seed {seed}: {units.significant(value, 4)} {metric.unit}".rstrip() + against
-            )
+            against = f", the baseline {units.significant(base[seed], 4)}" if summary.comparison else ""
+            measured = f"{units.significant(value, 4)} {metric.unit}".rstrip()
+            hover.append(f"{names[summary.technique]}, seed {seed}: {measured}{against}")
     dot = {"color": GREY, "size": 4.5, "opacity": 0.65}
-    return [trace(x, y, "markers", marker=dot, hovertext=said, name="seeds")]
+    return [trace(x, y, "markers", marker=dot, hovertext=hover, name="seeds")]
 
 
 def _estimates(
     view: RunView, workload: WorkloadView, shown: Sequence[TechniqueSummary], estimates: dict[str, Estimate]
 ) -> list[Trace]:
-    """A mark with its interval for each technique, a trace for each verdict."""
-    rows = {one.technique: row for row, one in enumerate(shown)}
-    said = _said(view, workload)
+    """Return a trace for each verdict, with a mark and interval for each technique."""
+    rows = {summary.technique: row for row, summary in enumerate(shown)}
+    hover = _hover_texts(view, workload)
     return [
         trace(
-            [estimates[one.technique].value for one in group],
-            [rows[one.technique] for one in group],
+            [estimates[summary.technique].value for summary in group],
+            [rows[summary.technique] for summary in group],
             "markers",
-            error_x=bars([estimates[one.technique] for one in group], COLOURS[verdict]),
+            error_x=bars([estimates[summary.technique] for summary in group], COLOURS[verdict]),
             marker=marker(verdict),
-            hovertext=[said[one.technique] for one in group],
+            hovertext=[hover[summary.technique] for summary in group],
             name=verdict,
         )
         for verdict, group in by_verdict(shown).items()
@@ -142,13 +146,13 @@ def _estimates(
 
 
 def _against_cost(view: RunView, workload: WorkloadView, cost: str) -> Chart | None:
-    """Quality against a cost, with the Pareto front where it is of that cost."""
-    shown = [one for one in workload.techniques if one.quality and cost in one.figures]
-    if len({one.figures[cost].estimate.value for one in shown}) < 2:
+    """Return the chart of quality against a cost, with the Pareto front if the front is for that cost."""
+    shown = [summary for summary in workload.techniques if summary.quality and cost in summary.figures]
+    if len({summary.figures[cost].estimate.value for summary in shown}) < 2:
         return None
     metric = view.metrics[cost]
     scale, unit = (units.MIB, "MiB") if metric.unit == "B" else (1, metric.unit)
-    costs = {one.technique: one.figures[cost].estimate.value / scale for one in shown}
+    costs = {summary.technique: summary.figures[cost].estimate.value / scale for summary in shown}
     across, places = _scaled(_titled(_words(cost), unit), costs)
     traces = _scattered(view, workload, shown, places, {})
     note = "Cheaper is to the left."
@@ -165,10 +169,10 @@ def _against_cost(view: RunView, workload: WorkloadView, cost: str) -> Chart | N
 
 
 def _front(shown: Sequence[TechniqueSummary], places: Mapping[str, float]) -> Trace:
-    front = sorted((one for one in shown if one.pareto), key=lambda one: places[one.technique])
+    front = sorted((summary for summary in shown if summary.pareto), key=lambda summary: places[summary.technique])
     return trace(
-        [places[one.technique] for one in front],
-        [one.quality.estimate.value for one in front if one.quality],
+        [places[summary.technique] for summary in front],
+        [summary.quality.estimate.value for summary in front if summary.quality],
         "lines",
         line={"shape": "hv", "color": GREY, "width": 1.5, "dash": "dot"},
         name="Pareto front",
@@ -177,13 +181,17 @@ def _front(shown: Sequence[TechniqueSummary], places: Mapping[str, float]) -> Tr
 
 
 def _against_speed(view: RunView, workload: WorkloadView) -> Chart | None:
-    """Quality against the throughput of the first phase that was timed, relative to the baseline's."""
-    phase = next((name for name in phases_of(workload) if any(name in one.ratios for one in workload.techniques)), None)
-    shown = [one for one in workload.techniques if one.quality and (one.baseline or phase in one.ratios)]
+    """Return the chart of quality against the first timed phase's throughput, relative to the baseline's."""
+    timed = {name for summary in workload.techniques for name in summary.ratios}
+    phase = next((name for name in phases_of(workload) if name in timed), None)
+    shown = [
+        summary for summary in workload.techniques if summary.quality and (summary.baseline or phase in summary.ratios)
+    ]
     if phase is None or len(shown) < 2:
         return None
-    ratios = {one.technique: one.ratios[phase] for one in shown if phase in one.ratios}
-    places = {one.technique: ratios[one.technique].value if one.technique in ratios else 1.0 for one in shown}
+    ratios = {summary.technique: summary.ratios[phase] for summary in shown if phase in summary.ratios}
+    names = [summary.technique for summary in shown]
+    places = {name: ratios[name].value if name in ratios else 1.0 for name in names}
     drawing = plot(
         _scattered(view, workload, shown, places, ratios),
         (_ratio_axis("relative throughput", places.values()), _quality_axis(view)),
@@ -206,28 +214,30 @@ def _scattered(
     places: dict[str, float],
     spreads: dict[str, Estimate],
 ) -> list[Trace]:
-    """The quality of techniques at their places, with intervals; those that are asked for first by name."""
-    names, said = names_of(workload), _said(view, workload)
-    labelled = [one for one in shown if len(shown) <= _LABELLED or one.pareto or one.baseline]
+    """Return traces of quality at ``places``, with intervals; the most relevant techniques are labelled."""
+    names, hover = names_of(workload), _hover_texts(view, workload)
+    labelled = [summary for summary in shown if len(shown) <= _LABELLED or summary.pareto or summary.baseline]
     middle = (min(places.values()) + max(places.values())) / 2
-    beside = {one.technique: "top right" if places[one.technique] < middle else "top left" for one in labelled}
+    beside = {
+        summary.technique: "top right" if places[summary.technique] < middle else "top left" for summary in labelled
+    }
     traces = []
     for verdict, group in by_verdict(shown).items():
-        wide = [spreads[one.technique] for one in group if one.technique in spreads]
+        wide = [spreads[summary.technique] for summary in group if summary.technique in spreads]
         faint = f"{COLOURS[verdict]}66"
         traces.append(
             trace(
-                [places[one.technique] for one in group],
-                [one.quality.estimate.value for one in group if one.quality],
+                [places[summary.technique] for summary in group],
+                [summary.quality.estimate.value for summary in group if summary.quality],
                 "markers+text",
-                error_y=bars([one.quality.estimate for one in group if one.quality], faint),
+                error_y=bars([summary.quality.estimate for summary in group if summary.quality], faint),
                 **({"error_x": bars(wide, faint)} if len(wide) == len(group) else {}),
-                text=[names[one.technique] if one.technique in beside else "" for one in group],
-                textposition=[beside.get(one.technique, "top center") for one in group],
+                text=[names[summary.technique] if summary.technique in beside else "" for summary in group],
+                textposition=[beside.get(summary.technique, "top center") for summary in group],
                 textfont={"size": 11},
                 cliponaxis=False,
                 marker=marker(verdict),
-                hovertext=[said[one.technique] for one in group],
+                hovertext=[hover[summary.technique] for summary in group],
                 name=verdict,
             )
         )
@@ -235,16 +245,16 @@ def _scattered(
 
 
 def _speed(workload: WorkloadView) -> Chart | None:
-    """The throughput of each phase relative to the baseline's."""
-    shown = [one for one in workload.techniques if one.ratios]
+    """Return the chart of each phase's throughput relative to the baseline's."""
+    shown = [summary for summary in workload.techniques if summary.ratios]
     if not shown:
         return None
     names = names_of(workload)
-    phases = [name for name in phases_of(workload) if any(name in one.ratios for one in shown)]
+    phases = [name for name in phases_of(workload) if any(name in summary.ratios for summary in shown)]
     traces = []
     for number, phase in enumerate(phases):
         colour, symbol = SERIES[number % len(SERIES)]
-        having = [(row, one, one.ratios[phase]) for row, one in enumerate(shown) if phase in one.ratios]
+        having = [(row, summary, summary.ratios[phase]) for row, summary in enumerate(shown) if phase in summary.ratios]
         beside = min(0.3, 0.8 / len(phases)) * (number - (len(phases) - 1) / 2)
         traces.append(
             trace(
@@ -253,11 +263,11 @@ def _speed(workload: WorkloadView) -> Chart | None:
                 "markers",
                 error_x=bars([ratio for _, _, ratio in having], colour),
                 marker={"color": colour, "symbol": symbol, "size": 8},
-                hovertext=[f"{names[one.technique]}, {phase}: {_interval(ratio)}" for _, one, ratio in having],
+                hovertext=[f"{names[summary.technique]}, {phase}: {_interval(ratio)}" for _, summary, ratio in having],
                 name=phase,
             )
         )
-    drawn = [value for one in traces for value in one["x"]]
+    drawn = [value for ratios in traces for value in ratios["x"]]
     drawing = plot(
         traces,
         (_ratio_axis("relative throughput", drawn), _names(workload, shown)),
@@ -272,17 +282,17 @@ def _speed(workload: WorkloadView) -> Chart | None:
     return Chart(title="Speed", note=note, plots=(drawing,))
 
 
-def _said(view: RunView, workload: WorkloadView) -> dict[str, str]:
-    """What is said of each technique under the pointer: the table's own words."""
+def _hover_texts(view: RunView, workload: WorkloadView) -> dict[str, str]:
+    """Return the hover text of each technique: the cells of the table."""
     names, columns = names_of(workload), quality_columns(view, workload)
     return {
-        one.technique: "<br>".join(
+        summary.technique: "<br>".join(
             [
-                f"<b>{names[one.technique]}</b>: {verdict_cell(one)}",
-                *(f"{column.heading}: {text}" for column in columns if (text := column.cell(one)).strip("-")),
+                f"<b>{names[summary.technique]}</b>: {verdict_cell(summary)}",
+                *(f"{column.heading}: {text}" for column in columns if (text := column.cell(summary)).strip("-")),
             ]
         )
-        for one in workload.techniques
+        for summary in workload.techniques
     }
 
 
@@ -292,14 +302,14 @@ def _interval(ratio: Estimate) -> str:
     return f"{units.ratio(ratio.value)} [{units.ratio(ratio.low)}, {units.ratio(ratio.high)}]"
 
 
-def _value(one: TechniqueSummary, seed: int) -> float:
-    assert one.quality is not None
-    return one.quality.values[seed]
+def _value(summary: TechniqueSummary, seed: int) -> float:
+    assert summary.quality is not None
+    return summary.quality.values[seed]
 
 
 def _names(workload: WorkloadView, shown: Sequence[TechniqueSummary]) -> dict[str, Any]:
     names = names_of(workload)
-    return listed([names[one.technique] for one in shown])
+    return listed([names[summary.technique] for summary in shown])
 
 
 def _quality_axis(view: RunView) -> dict[str, Any]:
@@ -308,17 +318,17 @@ def _quality_axis(view: RunView) -> dict[str, Any]:
 
 
 def _ratio_axis(title: str, values: Collection[float]) -> dict[str, Any]:
-    """Twice as fast is as far to the right as half as fast to the left."""
+    """Return a logarithmic axis of ratios, on which twice and half as fast are equally far from one."""
     width = max(values) / min(values)
     marks = (1, 2, 5) if width > 12 else (1, 1.5, 2, 3, 5, 7) if width > 3 else (1, 1.2, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)
     ticks = [mark * scale for scale in (0.001, 0.01, 0.1, 1, 10, 100) for mark in marks]
-    return axis(title, type="log", tickmode="array", tickvals=ticks, ticktext=[f"x{one:g}" for one in ticks])
+    return axis(title, type="log", tickmode="array", tickvals=ticks, ticktext=[f"x{tick:g}" for tick in ticks])
 
 
 def _scaled(title: str, values: Mapping[str, float]) -> tuple[dict[str, Any], dict[str, float]]:
-    """An axis and the places of the values on it: logarithmic where they would lie on top of each other.
+    """Return an axis and the places of the values on the axis, logarithmic if the values differ by more than ten times.
 
-    A cost of nothing then has a place of its own at the left end.
+    On a logarithmic axis, the value zero has a place of its own at the left end.
     """
     positive = [value for value in values.values() if value > 0]
     if not positive or max(positive) <= 10 * min(positive):
@@ -333,7 +343,7 @@ def _scaled(title: str, values: Mapping[str, float]) -> tuple[dict[str, Any], di
 
 
 def _titled(name: str, unit: str) -> str:
-    """Return a name with its unit, where the name does not end with it ("trainable parameters")."""
+    """Return a name with its unit, unless the name ends with the unit ("trainable parameters")."""
     return f"{name}, {unit}" if unit and not name.endswith(unit) else name
 
 

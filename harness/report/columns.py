@@ -1,4 +1,4 @@
-"""The columns of the table: what each is called, its unit, and what a technique has in it."""
+"""The columns of the table: title, unit, and the cell of each technique."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ class Column:
 
 
 def quality_columns(view: RunView, workload: WorkloadView) -> list[Column]:
-    """The quality with its interval, and its difference to the baseline with its."""
+    """Return the columns of the quality and of its difference to the baseline, each with an interval."""
     metric = view.quality
     baseline = workload.baseline
-    estimates = [one.quality.estimate for one in workload.techniques if one.quality]
-    differences = [one.comparison.difference for one in workload.techniques if one.comparison]
-    places = _places(metric, [*estimates, *(one for one in differences if one)])
+    estimates = [summary.quality.estimate for summary in workload.techniques if summary.quality]
+    differences = [summary.comparison.difference for summary in workload.techniques if summary.comparison]
+    places = _places(metric, [*estimates, *filter(None, differences)])
     name = view.info.suite.baseline if baseline is None else baseline.technique
 
-    def quality(one: TechniqueSummary) -> str:
-        return with_interval(one.quality.estimate, places) if one.quality else NOTHING
+    def quality(summary: TechniqueSummary) -> str:
+        return with_interval(summary.quality.estimate, places) if summary.quality else NOTHING
 
-    def difference(one: TechniqueSummary) -> str:
-        found = one.comparison.difference if one.comparison else None
-        return with_interval(found, places, signed=True) if found else "" if one.baseline else NOTHING
+    def difference(summary: TechniqueSummary) -> str:
+        estimate = summary.comparison.difference if summary.comparison else None
+        return with_interval(estimate, places, signed=True) if estimate else "" if summary.baseline else NOTHING
 
     unit = "points" if metric.unit == "%" else metric.unit
     return [
@@ -60,18 +60,18 @@ def quality_columns(view: RunView, workload: WorkloadView) -> list[Column]:
 
 
 def measured_columns(view: RunView, workload: WorkloadView) -> list[Column]:
-    """What else is known of every technique, the most asked for first.
+    """Return the columns of the other measurements, the most relevant first.
 
-    The widest of the suite's costs that the seed settles, what the first phase takes, the suite's other metrics, what
-    the other phases take.
+    The order is: the last of the suite's costs from the accuracy lane, memory and throughput of the first phase, the
+    suite's other metrics, memory and throughput of the other phases.
     """
-    present = {name for one in workload.techniques for name in one.figures}
+    present = {name for summary in workload.techniques for name in summary.figures}
     suite = view.info.suite
     known = [view.metrics[name] for name in suite.costs if name in present and name in view.metrics]
     sizes = [metric.id for metric in known if metric.lane == "accuracy"]
-    taken = [(f"{phase}_tensor_peak", f"{phase}_throughput") for phase in phases_of(workload)]
-    wanted = [*sizes[-1:], *(taken[0] if taken else ()), *suite.metrics[1:]]
-    wanted += [name for pair in taken[1:] for name in pair]
+    per_phase = [(f"{phase}_tensor_peak", f"{phase}_throughput") for phase in phases_of(workload)]
+    wanted = [*sizes[-1:], *(per_phase[0] if per_phase else ()), *suite.metrics[1:]]
+    wanted += [name for pair in per_phase[1:] for name in pair]
     return [
         metric_column(view.metrics[name], workload)
         for name in dict.fromkeys(wanted)
@@ -80,64 +80,65 @@ def measured_columns(view: RunView, workload: WorkloadView) -> list[Column]:
 
 
 def phases_of(workload: WorkloadView) -> list[str]:
-    """The phases that were timed or whose memory was taken, in the order in which they were."""
-    names = [name for one in workload.techniques for name in one.figures]
-    found = [
+    """Return the phases whose time or memory was measured, in the order of measurement."""
+    names = [name for summary in workload.techniques for name in summary.figures]
+    phases = [
         name.removesuffix(ending)
         for ending in ("_throughput", "_tensor_peak")
         for name in names
         if name.endswith(ending)
     ]
-    return [phase for phase in dict.fromkeys(found) if phase != "build"]
+    return [phase for phase in dict.fromkeys(phases) if phase != "build"]
 
 
 def metric_column(metric: Metric, workload: WorkloadView) -> Column:
-    """A column of one metric, in the unit that people read it in."""
+    """Return the column of one metric, in a readable unit."""
     title = metric.id
     for ending, short in _ENDINGS.items():
         if title.endswith(ending):
             title = title.removesuffix(ending) + short
     if metric.unit == "samples/s":
         phase = metric.id.removesuffix("_throughput")
-        return Column(title=f"{title}/s", unit="", cell=lambda one: _throughput(one, metric.id, phase))
+        return Column(title=f"{title}/s", unit="", cell=lambda summary: _throughput(summary, metric.id, phase))
     if metric.unit in _BYTES:
-        return Column(title=title, unit="MiB", cell=lambda one: _plain(one, metric.id, units.mebibytes))
+        return Column(title=title, unit="MiB", cell=lambda summary: _plain(summary, metric.id, units.mebibytes))
     if metric.unit in _COUNTS:
         title = title.removesuffix(f"_{metric.unit}")  # the unit stands below the title
-        return Column(title=title, unit=metric.unit, cell=lambda one: _plain(one, metric.id, units.count))
+        return Column(title=title, unit=metric.unit, cell=lambda summary: _plain(summary, metric.id, units.count))
     if metric.unit == "s":
-        return Column(title=title.replace("_", " "), unit="", cell=lambda one: _plain(one, metric.id, units.duration))
-    estimates = [one.figures[metric.id].estimate for one in workload.techniques if metric.id in one.figures]
+        title = title.replace("_", " ")
+        return Column(title=title, unit="", cell=lambda summary: _plain(summary, metric.id, units.duration))
+    estimates = [summary.figures[metric.id].estimate for summary in workload.techniques if metric.id in summary.figures]
     places = _places(metric, estimates)
 
-    def cell(one: TechniqueSummary) -> str:
-        figure = one.figures.get(metric.id)
+    def cell(summary: TechniqueSummary) -> str:
+        figure = summary.figures.get(metric.id)
         return with_interval(figure.estimate, places) if figure else NOTHING
 
     return Column(title=title, unit=metric.unit, cell=cell)
 
 
 def tuned_column(workload: WorkloadView) -> Column | None:
-    """What tuning chose, where anything was tuned."""
-    if not any(one.tuning for one in workload.techniques):
+    """Return the column of the chosen trials; None where nothing was tuned."""
+    if not any(summary.tuning for summary in workload.techniques):
         return None
 
-    def cell(one: TechniqueSummary) -> str:
-        if one.tuning is None:
+    def cell(summary: TechniqueSummary) -> str:
+        if summary.tuning is None:
             return NOTHING
-        return ", ".join(f"{name} {value}" for name, value in one.tuning.tuned.items())
+        return ", ".join(f"{name} {value}" for name, value in summary.tuning.tuned.items())
 
     return Column(title="tuned", unit="", cell=cell, left=True)
 
 
-def verdict_cell(one: TechniqueSummary) -> str:
-    """The verdict; where it's undecided, about how many seeds would decide."""
-    needed = one.comparison.seeds_needed if one.comparison else None
-    return f"{one.verdict} n~{needed}" if one.verdict == "undecided" and needed else one.verdict
+def verdict_cell(summary: TechniqueSummary) -> str:
+    """Return the verdict; for an undecided one with the approximate number of seeds that would decide."""
+    needed = summary.comparison.seeds_needed if summary.comparison else None
+    return f"{summary.verdict} n~{needed}" if summary.verdict == "undecided" and needed else summary.verdict
 
 
 def with_interval(estimate: Estimate, places: int, *, signed: bool = False) -> str:
-    """'90.1 ±0.6': a symmetric interval as its half-width; '90.1 [89.0, 90.5]': another one by its bounds."""
+    """Return '90.1 ±0.6' for a symmetric interval, '90.1 [89.0, 90.5]' for another."""
     sign = "+" if signed and round(estimate.value, places) else ""
     value = f"{round(estimate.value, places) or 0.0:{sign}.{places}f}"
     if estimate.low is None or estimate.high is None or estimate.low == estimate.high:
@@ -151,21 +152,25 @@ def with_interval(estimate: Estimate, places: int, *, signed: bool = False) -> s
 def _places(metric: Metric, estimates: Sequence[Estimate]) -> int:
     if metric.unit == "%":
         return 1
-    halves = [(one.high - one.low) / 2 for one in estimates if one.low is not None and one.high is not None]
-    return units.decimals(halves, [one.value for one in estimates])
+    halves = [
+        (estimate.high - estimate.low) / 2
+        for estimate in estimates
+        if estimate.low is not None and estimate.high is not None
+    ]
+    return units.decimals(halves, [estimate.value for estimate in estimates])
 
 
-def _plain(one: TechniqueSummary, metric: str, formatted: Callable[[float], str]) -> str:
-    figure = one.figures.get(metric)
+def _plain(summary: TechniqueSummary, metric: str, formatted: Callable[[float], str]) -> str:
+    figure = summary.figures.get(metric)
     return formatted(figure.estimate.value) if figure else NOTHING
 
 
-def _throughput(one: TechniqueSummary, metric: str, phase: str) -> str:
-    """The paired ratio to the baseline's, marked where it is uncertain; the baseline's own, in samples a second."""
-    figure = one.figures.get(metric)
+def _throughput(summary: TechniqueSummary, metric: str, phase: str) -> str:
+    """Return the paired ratio to the baseline's, marked '~' if unstable; for the baseline, samples a second."""
+    figure = summary.figures.get(metric)
     if figure is None:
         return NOTHING
-    paired = one.ratios.get(phase)
+    paired = summary.ratios.get(phase)
     if paired is None:
         return units.rate(figure.estimate.value)
-    return ("~" if phase in one.unstable else "") + units.ratio(paired.value)
+    return ("~" if phase in summary.unstable else "") + units.ratio(paired.value)

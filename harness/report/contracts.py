@@ -1,4 +1,4 @@
-"""A contract and a workload as pages of text: all that an author of a technique has to know of them."""
+"""A contract and a workload as pages of text for the author of a technique."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def show_contract(contract: Contract, reference: Reference, workloads: Mapping[s
 
 
 def contract_json(contract: Contract, reference: Reference, workloads: Iterable[str]) -> dict[str, Any]:
-    """Return the same as JSON."""
+    """Return the interface of a contract's techniques, their arguments and the phases, as JSON."""
     return {
         "id": contract.id,
         "summary": contract.summary,
@@ -149,7 +149,7 @@ def workload_json(name: str, plugin: str, spec: WorkloadSpec, metrics: Mapping[s
 
 
 def setting_lines(spec: WorkloadSpec) -> list[dict[str, Any]]:
-    """Return each setting's name, default, range and line; range and line are empty where they are not declared."""
+    """Return each setting's name, default, range and description; undeclared ones are empty texts."""
     if isinstance(spec.settings, Defaults):
         return [
             {"name": knob.name, "default": knob.default, "expected": knob.expected, "about": knob.about}

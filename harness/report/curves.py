@@ -1,4 +1,4 @@
-"""The curves of a workload: how techniques respond to what was tuned, and how they train."""
+"""The curves of a workload: the response of techniques to tuning, and their training."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
     from harness.api import Json
 
 _POINTS: Final = 300
-"""A curve is drawn with no more than about so many."""
+"""The approximate largest number of points of a drawn curve."""
 
 _SMALL: Final = 190
 
 
 def responses(view: RunView, workload: WorkloadView) -> Iterator[Chart]:
-    """The response of each technique to what was tuned, a small drawing each."""
+    """Yield the chart of each technique's response to tuning, with a small drawing for each technique."""
     names = names_of(workload)
     plots = tuple(
-        _response(one, names[one.technique], one.tuning)
-        for one in workload.techniques
-        if one.tuning and len(one.tuning.points) > 1
+        _response(summary, names[summary.technique], summary.tuning)
+        for summary in workload.techniques
+        if summary.tuning and len(summary.tuning.points) > 1
     )
     if plots:
         select = view.info.suite.select
@@ -55,22 +55,24 @@ def responses(view: RunView, workload: WorkloadView) -> Iterator[Chart]:
         yield Chart(title="What tuning tried", note=note, plots=plots, small=True)
 
 
-def _response(one: TechniqueSummary, name: str, choice: TuningChoice) -> Plot:
-    """Along the parameter that most values were tried of; a line for each setting of the others."""
-    along = max(one.sweep[0].tuned, key=lambda key: len({_said(point.tuned.get(key)) for point in one.sweep}))
+def _response(summary: TechniqueSummary, name: str, choice: TuningChoice) -> Plot:
+    """Return the drawing along the parameter with most values, with a line for each setting of the others."""
+    along = max(
+        summary.sweep[0].tuned, key=lambda key: len({_value_text(point.tuned.get(key)) for point in summary.sweep})
+    )
     lines: dict[str, list[SweepPoint]] = {}
-    for point in one.sweep:
-        others = ", ".join(f"{key} {_said(value)}" for key, value in point.tuned.items() if key != along)
+    for point in summary.sweep:
+        others = ", ".join(f"{key} {_value_text(value)}" for key, value in point.tuned.items() if key != along)
         lines.setdefault(others, []).append(point)
     traces: list[Trace] = []
     for number, (others, points) in enumerate(lines.items()):
         colour, _ = SERIES[number % len(SERIES)]
         traces += _line(points, along, others, colour)
     ring = {"color": COLOURS["baseline"], "size": 13, "symbol": "circle-open", "line": {"width": 2.5}}
-    chosen = trace([_said(choice.tuned.get(along))], [choice.score], "markers", marker=ring, hovertext=["chosen"])
+    chosen = trace([_value_text(choice.tuned.get(along))], [choice.score], "markers", marker=ring, hovertext=["chosen"])
     edge = " ^" if choice.edge else ""
-    detail = ", ".join(f"{_words(key)} {_said(value)}" for key, value in choice.tuned.items()) + edge
-    tried = list(dict.fromkeys(_said(point.tuned.get(along)) for point in one.sweep))
+    detail = ", ".join(f"{_words(key)} {_value_text(value)}" for key, value in choice.tuned.items()) + edge
+    tried = list(dict.fromkeys(_value_text(point.tuned.get(along)) for point in summary.sweep))
     across = axis(
         html.escape(_words(along), quote=False), type="category", categoryarray=tried, categoryorder="array",
         range=[-0.3, len(tried) - 0.7],
@@ -85,36 +87,36 @@ def _response(one: TechniqueSummary, name: str, choice: TuningChoice) -> Plot:
 
 
 def _line(points: Sequence[SweepPoint], along: str, others: str, colour: str) -> list[Trace]:
-    found = [(point, point.mean) for point in points if point.mean is not None]
+    means = [(point, point.mean) for point in points if point.mean is not None]
     seeds = [(point, seed, score) for point in points for seed, score in point.scores.items() if score is not None]
     beside = html.escape(f" ({others})" if others else "", quote=False)
 
-    def said(point: SweepPoint, value: float) -> str:
-        return f"{html.escape(_said(point.tuned.get(along)), quote=False)}{beside}: {units.significant(value, 4)}"
+    def hover(point: SweepPoint, value: float) -> str:
+        return f"{html.escape(_value_text(point.tuned.get(along)), quote=False)}{beside}: {units.significant(value, 4)}"
 
     return [
         trace(
-            [_said(point.tuned.get(along)) for point, _, _ in seeds],
+            [_value_text(point.tuned.get(along)) for point, _, _ in seeds],
             [score for _, _, score in seeds],
             "markers",
             marker={"color": GREY, "size": 4, "opacity": 0.6},
-            hovertext=[f"seed {seed}, {said(point, score)}" for point, seed, score in seeds],
+            hovertext=[f"seed {seed}, {hover(point, score)}" for point, seed, score in seeds],
         ),
         trace(
-            [_said(point.tuned.get(along)) for point, _ in found],
-            [mean for _, mean in found],
+            [_value_text(point.tuned.get(along)) for point, _ in means],
+            [mean for _, mean in means],
             "lines+markers",
             line={"color": colour, "width": 2},
             marker={"color": colour, "size": 5},
             hovertext=[
-                said(point, mean) + (f", {point.failed} failed" if point.failed else "") for point, mean in found
+                hover(point, mean) + (f", {point.failed} failed" if point.failed else "") for point, mean in means
             ],
         ),
     ]
 
 
 def training(workload: WorkloadView) -> Iterator[Chart]:
-    """What several techniques recorded along training, together."""
+    """Yield a chart for each series that several techniques recorded along training."""
     for name, group in _recorded(workload).items():
         if _shared(name, group):
             note = (
@@ -126,13 +128,13 @@ def training(workload: WorkloadView) -> Iterator[Chart]:
 
 
 def inside(workload: WorkloadView) -> Iterator[Chart]:
-    """What techniques recorded that is their own, a small drawing each."""
+    """Yield the chart of series that only one technique recorded, with a small drawing for each."""
     names = names_of(workload)
     plots = tuple(
-        _alone(one, names[one.technique], name)
+        _alone(summary, names[summary.technique], name)
         for name, group in _recorded(workload).items()
         if not _shared(name, group)
-        for one in group
+        for summary in group
     )
     if plots:
         note = "What techniques record of themselves, by epoch or step: means over seeds."
@@ -140,12 +142,12 @@ def inside(workload: WorkloadView) -> Iterator[Chart]:
 
 
 def _recorded(workload: WorkloadView) -> dict[str, list[TechniqueSummary]]:
-    """By name of a series those that have it, where it is more than a number."""
+    """Return the techniques that recorded each series of more than one point, by the name of the series."""
     having: dict[str, list[TechniqueSummary]] = {}
-    for one in workload.techniques:
-        for name, by_seed in one.series.items():
+    for summary in workload.techniques:
+        for name, by_seed in summary.series.items():
             if len(_mean_curve(by_seed)) > 1:
-                having.setdefault(name, []).append(one)
+                having.setdefault(name, []).append(summary)
     return having
 
 
@@ -154,12 +156,12 @@ def _shared(name: str, group: Sequence[TechniqueSummary]) -> bool:
 
 
 def _together(workload: WorkloadView, name: str, group: Sequence[TechniqueSummary]) -> Plot:
-    """All techniques' curves, in the colours of their verdicts, the baseline's on top."""
+    """Return the drawing of all techniques' curves in the colours of their verdicts, the baseline's on top."""
     names = names_of(workload)
     traces = []
     for verdict, members in by_verdict(group).items():
-        for number, one in enumerate(members):
-            steps, curve = _thinned(_mean_curve(one.series[name]))
+        for number, summary in enumerate(members):
+            steps, curve = _thinned(_mean_curve(summary.series[name]))
             traces.append(
                 trace(
                     steps,
@@ -167,11 +169,11 @@ def _together(workload: WorkloadView, name: str, group: Sequence[TechniqueSummar
                     "lines",
                     line={
                         "color": COLOURS[verdict],
-                        "width": 3 if one.baseline else 1.2,
+                        "width": 3 if summary.baseline else 1.2,
                         "dash": "dot" if verdict == "worse" else "solid",
                     },
                     hovertext=[
-                        f"{names[one.technique]} at {step}: {units.significant(value, 4)}"
+                        f"{names[summary.technique]} at {step}: {units.significant(value, 4)}"
                         for step, value in zip(steps, curve, strict=True)
                     ],
                     name=verdict,
@@ -183,8 +185,8 @@ def _together(workload: WorkloadView, name: str, group: Sequence[TechniqueSummar
     return plot(traces, (axis("epoch or step"), axis(_words(name))), said, height=420)
 
 
-def _alone(one: TechniqueSummary, technique: str, name: str) -> Plot:
-    steps, curve = _thinned(_mean_curve(one.series[name]))
+def _alone(summary: TechniqueSummary, technique: str, name: str) -> Plot:
+    steps, curve = _thinned(_mean_curve(summary.series[name]))
     said = _words(name.removeprefix("technique_"))
     colour, _ = SERIES[0]
     drawn = trace(
@@ -196,19 +198,19 @@ def _alone(one: TechniqueSummary, technique: str, name: str) -> Plot:
 
 
 def _mean_curve(by_seed: Mapping[int, Sequence[float]]) -> list[float]:
-    """As far as every seed has it."""
+    """Return the mean over seeds, up to the length of the shortest curve."""
     return [fmean(values) for values in zip(*by_seed.values(), strict=False)] if by_seed else []
 
 
 def _thinned(curve: Sequence[float]) -> tuple[list[int], list[float]]:
-    """Every n-th point and the last, with their numbers from 1."""
+    """Return the numbers, from 1, and the values of every n-th point and of the last."""
     stride = math.ceil(len(curve) / _POINTS)
     steps = sorted({*range(0, len(curve), stride), len(curve) - 1})
     return [step + 1 for step in steps], [curve[step] for step in steps]
 
 
-def _said(value: Json) -> str:
-    """As the table's column has it."""
+def _value_text(value: Json) -> str:
+    """Return a value as in the table: a string as such, another value as JSON."""
     return value if isinstance(value, str) else json.dumps(value)
 
 

@@ -1,4 +1,4 @@
-"""The texts behind ``harness show``: rows in full, a run's circumstances, a tuning sweep."""
+"""The texts of ``harness show``: rows in full, a run's environment, a tuning sweep."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 _SHORTEST_KEY: Final = 6
 _MOST_TRIALS: Final = 8
-"""With more different trials than this the sweep is listed rather than laid out beside each other."""
+"""The largest number of different trials that are shown as columns; more trials are listed as rows."""
 
 
 def find_rows(rows: Iterable[Row], text: str) -> list[Row]:
-    """The rows that ``text`` names: a technique (``lora/eva`` or ``eva``), with ``@workload`` if wished, or a key.
+    """Return the rows of a technique (``lora/eva`` or ``eva``, optionally with ``@workload``), or with a key.
 
-    A key may be cut short to six digits. Raises `UsageError` where there are none.
+    A key may be shortened to six digits. Raises `UsageError` where no row matches.
     """
     rows = list(rows)
     name, _, workload = text.partition("@")
     by_key = [row for row in rows if len(name) >= _SHORTEST_KEY and row.case.key.startswith(name)]
     named = by_key or [row for row in rows if name in (row.case.technique, short(row.case.technique))]
-    found = [row for row in named if workload in ("", row.case.workload, short(row.case.workload))]
-    if found:
-        return found
+    matching = [row for row in named if workload in ("", row.case.workload, short(row.case.workload))]
+    if matching:
+        return matching
     techniques = sorted({row.case.technique for row in rows})
     workloads = sorted({row.case.workload for row in rows})
     wrong, known = (workload, workloads) if named else (name, techniques)
@@ -44,7 +44,7 @@ def find_rows(rows: Iterable[Row], text: str) -> list[Row]:
 
 
 def show_rows(rows: Sequence[Row]) -> str:
-    """One row in full; of several a list, failures first, and every different failure in full."""
+    """Return one row in full; for several rows, a list with failures first, and each distinct failure in full."""
     if len(rows) == 1:
         return show_row(rows[0])
     ordered = sorted(rows, key=lambda row: (not row.failed, row.case.workload, row.case.lane, row.case.seed))
@@ -59,7 +59,7 @@ def show_rows(rows: Sequence[Row]) -> str:
 
 
 def show_row(row: Row) -> str:
-    """All that is stored of a case but its raw samples: what became of it, its numbers, and where they come from."""
+    """Return everything stored of a case except raw samples: status, values, metrics and environment."""
     case, reply = row.case, row.reply
     facts: dict[str, object] = {
         "status": f"{reply.status}{': ' if reply.reason else ''}{reply.reason}",
@@ -86,7 +86,7 @@ def show_row(row: Row) -> str:
 
 
 def circumstances(view: RunView) -> dict[str, object]:
-    """How a run was begun and how it ended, and what it ran on, by name."""
+    """Return the facts of a run's start, end and environment, by name."""
     info = view.info
     end = {None: "unfinished", 0: "all cases ok", 1: "some cases failed", 130: "interrupted"}
     suite = f"{info.suite.id} v{info.suite.version}{of_form(info.suite.form)}: {info.suite.title}"
@@ -106,16 +106,17 @@ def circumstances(view: RunView) -> dict[str, object]:
 
 
 def show_run(view: RunView) -> str:
-    """How a run was begun and how it ended, what it ran on and with, and what failed in it."""
+    """Return the facts of a run's start, end and environment, its plugins and its failures, as text."""
     info = view.info
     parts = [_facts(circumstances(view))]
     if info.plugins:
-        parts.append("plugins\n" + _facts({str(one.get("name")): _plugin(one) for one in info.plugins}, indent="  "))
+        plugins = {str(plugin.get("name")): _plugin(plugin) for plugin in info.plugins}
+        parts.append("plugins\n" + _facts(plugins, indent="  "))
     failures = [
-        f"  {one.technique} on {short(workload.workload)}: {one.reason}"
+        f"  {summary.technique} on {short(workload.workload)}: {summary.reason}"
         for workload in view.workloads
-        for one in workload.techniques
-        if one.failures
+        for summary in workload.techniques
+        if summary.failures
     ]
     if failures:
         parts.append("\n".join(["failures", *failures, f"  details: harness show row {run_label(view)}/TECHNIQUE"]))
@@ -123,18 +124,20 @@ def show_run(view: RunView) -> str:
 
 
 def show_tuning(view: RunView, technique: str = "") -> str:
-    """The sweeps of all techniques side by side, or of one trial by trial. ``*`` marks the choice, ``^`` an edge.
+    """Return the sweeps of all techniques side by side, or of one technique trial by trial.
 
-    Raises `UsageError` where the technique isn't in the run.
+    ``*`` marks the chosen trial, ``^`` a choice at the edge. Raises `UsageError` where the technique is not in the run.
     """
-    known = {one.technique for workload in view.workloads for one in workload.techniques}
-    if technique and technique not in known | {short(one) for one in known}:
+    known = {summary.technique for workload in view.workloads for summary in workload.techniques}
+    if technique and technique not in known | {short(full) for full in known}:
         hint = nearest(technique, sorted(known))
         raise UsageError(f"technique {technique!r} is not in run {view.info.id}{hint}")
     blocks = []
     for workload in view.workloads:
         swept = [
-            one for one in workload.techniques if one.sweep and technique in ("", one.technique, short(one.technique))
+            summary
+            for summary in workload.techniques
+            if summary.sweep and technique in ("", summary.technique, short(summary.technique))
         ]
         if swept:
             blocks.append(_sweeps(view, workload, swept, listed=bool(technique)))
@@ -151,42 +154,42 @@ def _sweeps(view: RunView, workload: WorkloadView, swept: Sequence[TechniqueSumm
     direction = "higher" if view.metrics[suite.select].higher_is_better else "lower"
     seeds = f"{suite.tuning_seeds} seed{'s' if suite.tuning_seeds != 1 else ''}"
     title = f"{suite.id} · {short(workload.workload)} · {suite.select}, mean over {seeds} ({direction} is better)"
-    trials = {_inline(point.tuned) for one in swept for point in one.sweep}
+    trials = {_inline(point.tuned) for summary in swept for point in summary.sweep}
     table = _listed(swept) if listed or len(trials) > _MOST_TRIALS else _side_by_side(swept)
     return f"{title}\n{table}"
 
 
 def _side_by_side(swept: Sequence[TechniqueSummary]) -> str:
-    """One row a technique, one column a trial."""
-    points = {_inline(point.tuned): point.tuned for one in swept for point in one.sweep}
+    """Return a table with one row for each technique and one column for each trial."""
+    points = {_inline(point.tuned): point.tuned for summary in swept for point in summary.sweep}
     trials = sorted(points, key=lambda name: [_sortable(value) for value in points[name].values()])
     rows = []
-    for one in swept:
-        cells = {_inline(point.tuned): _cell(one, point) for point in one.sweep}
-        rows.append([one.technique, *(cells.get(trial, "") for trial in trials)])
+    for summary in swept:
+        cells = {_inline(point.tuned): _cell(summary, point) for point in summary.sweep}
+        rows.append([summary.technique, *(cells.get(trial, "") for trial in trials)])
     return _table(rows, ["technique", *trials])
 
 
 def _listed(swept: Sequence[TechniqueSummary]) -> str:
-    """One row a trial, with its value by seed."""
-    seeds = sorted({seed for one in swept for point in one.sweep for seed in point.scores})
+    """Return a table with one row for each trial, with the score of each seed."""
+    seeds = sorted({seed for summary in swept for point in summary.sweep for seed in point.scores})
     rows = [
         [
-            one.technique,
+            summary.technique,
             _inline(point.tuned),
             *(_score(point.scores.get(seed)) for seed in seeds),
-            _cell(one, point),
+            _cell(summary, point),
             "; ".join(point.reasons),
         ]
-        for one in swept
-        for point in one.sweep
+        for summary in swept
+        for point in summary.sweep
     ]
     return _table(rows, ["technique", "trial", *(f"seed {seed}" for seed in seeds), "mean", ""])
 
 
-def _cell(one: TechniqueSummary, point: SweepPoint) -> str:
-    chosen = one.tuning is not None and point.tuned == one.tuning.tuned
-    edge = chosen and one.tuning is not None and one.tuning.edge
+def _cell(summary: TechniqueSummary, point: SweepPoint) -> str:
+    chosen = summary.tuning is not None and point.tuned == summary.tuning.tuned
+    edge = chosen and summary.tuning is not None and summary.tuning.edge
     failed = f" ({point.failed} failed)" if point.failed and point.mean is not None else ""
     text = "failed" if point.mean is None and point.failed else _score(point.mean)
     return f"{text}{'*' if chosen else ''}{'^' if edge else ''}{failed}{' (unfinished)' if point.missing else ''}"
@@ -236,15 +239,15 @@ def _table(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
 
 
 def _facts(facts: Mapping[str, object], indent: str = "") -> str:
-    """Names and values below each other; what is empty is left out."""
+    """Return one line for each name and value; empty values are left out."""
     shown = {name: str(value) for name, value in facts.items() if str(value)}
     width = max(map(len, shown), default=0)
     return "\n".join(f"{indent}{name:<{width}}  {value}" for name, value in shown.items())
 
 
-def _plugin(one: Mapping[str, Json]) -> str:
-    cause = f": {one['cause']}" if one.get("cause") else ""
-    return f"{one.get('version') or '-'}  {one.get('status') or ''}{cause}"
+def _plugin(plugin: Mapping[str, Json]) -> str:
+    cause = f": {plugin['cause']}" if plugin.get("cause") else ""
+    return f"{plugin.get('version') or '-'}  {plugin.get('status') or ''}{cause}"
 
 
 def _inline(values: Mapping[str, Any]) -> str:

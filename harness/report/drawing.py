@@ -1,4 +1,4 @@
-"""What every chart is made of: Plotly's figures as plain JSON, in colours that light and dark pages share."""
+"""The elements of charts: Plotly's figures as plain JSON, in colours for light and dark pages."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ COLOURS: Final = {
     "undecided": "#808080",
     "baseline": "#B65C90",
 }
-"""By verdict, after a palette that people who see few colours can tell apart (Okabe and Ito).
+"""The colour of each verdict, after a palette for colour-blind readers (Okabe and Ito).
 
-All contrast with a white and with a dark page by at least 3:1."""
+All colours contrast with a white and with a dark page by at least 3:1."""
 
 SYMBOLS: Final = {
     "better": "triangle-up",
@@ -34,7 +34,7 @@ SYMBOLS: Final = {
     "undecided": "diamond-open",
     "baseline": "star",
 }
-"""The verdict once more, for who cannot; the table has the same shapes."""
+"""The symbol of each verdict, for readers who cannot distinguish the colours; the table has the same symbols."""
 
 SERIES: Final = (
     ("#3A8FC4", "circle"),
@@ -44,7 +44,7 @@ SERIES: Final = (
     ("#A67C00", "cross"),
     ("#7A78D8", "hexagram"),
 )
-"""Colours and marks of what has no verdict, such as phases."""
+"""Colours and symbols of series without a verdict, such as phases."""
 
 GREY: Final = "#808080"
 FAINT: Final = "rgba(128,128,128,0.25)"
@@ -54,9 +54,9 @@ Trace = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Plot:
-    """One drawing: ``json`` holds Plotly's data and layout, ``label`` is what a screen reader says of it.
+    """One drawing: ``json`` has Plotly's data and layout, ``label`` is the text for screen readers.
 
-    ``caption`` and ``detail`` stand above it where its chart has several.
+    ``caption`` and ``detail`` are shown above the drawing in a chart of several drawings.
     """
 
     label: str
@@ -68,7 +68,7 @@ class Plot:
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """One or many drawings below a title and a line that says how to read them; ``small`` ones stand side by side."""
+    """One or more drawings below a title and an explanatory note; ``small`` drawings are placed side by side."""
 
     title: str
     note: str
@@ -77,32 +77,33 @@ class Chart:
 
 
 def names_of(workload: WorkloadView) -> dict[str, str]:
-    """What a chart calls each technique: its id without the plugin, unless two would be called the same."""
-    shorts = [short(one.technique) for one in workload.techniques]
+    """Return the label of each technique: its id without the plugin, unless two labels would be the same."""
+    shorts = [short(summary.technique) for summary in workload.techniques]
     return {
-        one.technique: html.escape(name if shorts.count(name) == 1 else one.technique, quote=False)
-        for one, name in zip(workload.techniques, shorts, strict=True)
+        summary.technique: html.escape(name if shorts.count(name) == 1 else summary.technique, quote=False)
+        for summary, name in zip(workload.techniques, shorts, strict=True)
     }
 
 
 def by_verdict(techniques: Sequence[TechniqueSummary]) -> dict[str, list[TechniqueSummary]]:
-    """The techniques that have a quality, the verdicts in the order of the legend."""
-    groups = {name: [one for one in techniques if one.quality and one.verdict == name] for name in COLOURS}
+    """Return the techniques that have a quality by verdict, in the order of the legend."""
+    measured = [summary for summary in techniques if summary.quality]
+    groups = {name: [summary for summary in measured if summary.verdict == name] for name in COLOURS}
     return {name: group for name, group in groups.items() if group}
 
 
 def marker(verdict: str, size: float = 10) -> dict[str, Any]:
-    """A verdict's mark."""
+    """Return the marker of a verdict."""
     return {"color": COLOURS[verdict], "symbol": SYMBOLS[verdict], "size": size}
 
 
 def bars(estimates: Sequence[Estimate], colour: str) -> dict[str, Any]:
-    """The intervals; none where there is none."""
+    """Return the error bars of estimates; an estimate without an interval has a bar of length zero."""
     return {
         "type": "data",
         "symmetric": False,
-        "array": [0.0 if one.high is None else one.high - one.value for one in estimates],
-        "arrayminus": [0.0 if one.low is None else one.value - one.low for one in estimates],
+        "array": [0.0 if estimate.high is None else estimate.high - estimate.value for estimate in estimates],
+        "arrayminus": [0.0 if estimate.low is None else estimate.value - estimate.low for estimate in estimates],
         "thickness": 1.5,
         "width": 3,
         "color": colour,
@@ -110,18 +111,18 @@ def bars(estimates: Sequence[Estimate], colour: str) -> dict[str, Any]:
 
 
 def trace(x: Sequence[Any], y: Sequence[Any], mode: str, **rest: Any) -> Trace:
-    """A scatter trace; ``hovertext`` is all that is shown under the pointer."""
+    """Return a scatter trace that shows only ``hovertext`` under the pointer."""
     return {"type": "scatter", "x": list(x), "y": list(y), "mode": mode, "hoverinfo": "text", **rest}
 
 
 def axis(title: str = "", **rest: Any) -> dict[str, Any]:
-    """An axis without a frame, as wide as its labels need."""
+    """Return an axis without a frame, as wide as its labels need."""
     titled = {"title": {"text": title, "standoff": 8}} if title else {}
     return {"gridcolor": FAINT, "zeroline": False, "automargin": True, "ticks": "", **titled, **rest}
 
 
 def listed(names: Sequence[str]) -> dict[str, Any]:
-    """A vertical axis with a line for each name, the first at the top; line i is at height i."""
+    """Return a vertical axis with a line for each name, the first at the top; line i is at height i."""
     return axis(
         tickmode="array", tickvals=list(range(len(names))), ticktext=list(names), range=[len(names) - 0.4, -0.6],
         showgrid=True,
@@ -129,7 +130,7 @@ def listed(names: Sequence[str]) -> dict[str, Any]:
 
 
 def line(x: float) -> dict[str, Any]:
-    """A vertical line through the whole drawing."""
+    """Return a vertical line through the whole drawing."""
     return {
         "type": "line", "x0": x, "x1": x, "yref": "paper", "y0": 0, "y1": 1, "layer": "below",
         "line": {"color": GREY, "width": 1.5},
@@ -137,7 +138,7 @@ def line(x: float) -> dict[str, Any]:
 
 
 def band(low: float, high: float) -> dict[str, Any]:
-    """A vertical band through the whole drawing."""
+    """Return a vertical band through the whole drawing."""
     return {
         "type": "rect", "x0": low, "x1": high, "yref": "paper", "y0": 0, "y1": 1, "layer": "below",
         "fillcolor": FAINT, "line": {"width": 0},
@@ -148,7 +149,7 @@ def plot(
     traces: Sequence[Trace], axes: tuple[dict[str, Any], dict[str, Any]], label: str, *, height: int,
     shapes: Sequence[Mapping[str, Any]] = (), caption: tuple[str, str] = ("", ""),
 ) -> Plot:  # fmt: skip
-    """A drawing of ``traces`` on an x and a y axis; a caption is a name and a remark."""
+    """Return a drawing of ``traces`` on an x and a y axis; ``caption`` is a name and a remark."""
     small = bool(caption[0])
     layout = {
         "height": height,
@@ -165,6 +166,6 @@ def plot(
         "shapes": list(shapes),
     }
     text = json.dumps(encode({"data": list(traces), "layout": layout}), allow_nan=False, separators=(",", ":"))
-    for sign in "<>&":  # so that no text of it can end the script element that it stands in
+    for sign in "<>&":  # so that no text can end the script element around the JSON
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     return Plot(label=label, height=height, json=text, caption=html.unescape(caption[0]), detail=caption[1])

@@ -1,4 +1,4 @@
-"""Everything a view holds as JSON, for programs."""
+"""All results of a view as JSON, for programs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def view_to_json(view: RunView) -> dict[str, Json]:
-    """The run, and for every workload and technique all figures with interval and values by seed."""
+    """Return the run, and for every workload and technique all figures with interval and values by seed."""
     return {
         "run": run_to_json(view.info),
         "rows": view.rows,
@@ -27,7 +27,7 @@ def view_to_json(view: RunView) -> dict[str, Json]:
                 "workload": workload.workload,
                 "margin": workload.rule.margin,
                 "pareto_cost": workload.cost,
-                "techniques": [_technique(one) for one in workload.techniques],
+                "techniques": [_technique(summary) for summary in workload.techniques],
             }
             for workload in view.workloads
         ],
@@ -36,16 +36,16 @@ def view_to_json(view: RunView) -> dict[str, Json]:
     }
 
 
-def _technique(one: TechniqueSummary) -> Json:
-    flat = _plain(one)
+def _technique(summary: TechniqueSummary) -> Json:
+    flat = _plain(summary)
     assert isinstance(flat, dict)
-    return {**flat, "verdict": one.verdict, "reason": one.reason}
+    return {**flat, "verdict": summary.verdict, "reason": summary.reason}
 
 
 def _plain(value: Any) -> Json:
-    """Dataclasses as objects, all the way down."""
+    """Return a value with all nested dataclasses as JSON objects."""
     if is_dataclass(value):
-        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def formats() -> list[str]:
-    """The names that `render` knows."""
+    """Return the names of the formats that `render` knows."""
     from tabulate import tabulate_formats
 
     return ["table", "json", *tabulate_formats]
@@ -29,10 +29,10 @@ def check(name: str, also: Sequence[str] = ()) -> None:
 
 
 def render(view: RunView, format_: str, *, color: bool = False, width: int = 120) -> str:
-    """A run as text in one of `formats`; raises `UsageError` for another.
+    """Return a run as text in one of `formats`; raise `UsageError` for another format.
 
-    ``table`` is the terminal's, within ``width`` columns and with ANSI colours on request; ``json`` holds every figure
-    with its values by seed; the others are one plain table with all columns, to be pasted elsewhere.
+    ``table`` is for a terminal of ``width`` columns, with ANSI colours if ``color``; ``json`` has every figure with its
+    values by seed; the other formats are one plain table with all columns.
     """
     check(format_)
     if format_ == "table":

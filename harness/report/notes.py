@@ -1,4 +1,4 @@
-"""What stands around the tables: the heading, the legend, footnotes, claims and where to go next."""
+"""The texts around the tables: heading, legend, footnotes, claims and the next commands."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ _FORMS: Final[Mapping[str, str]] = {
 
 
 def short(identifier: str) -> str:
-    """``digits-split`` of ``core/digits-split``."""
+    """Return an id without its plugin: ``digits-split`` for ``core/digits-split``."""
     return identifier.partition("/")[2] or identifier
 
 
 def of_form(form: Form) -> str:
-    """`` (quick)`` where a run is not of the whole suite."""
+    """Return the form in brackets, ``" (quick)"``; an empty text for the full suite."""
     return "" if form == "full" else f" ({form})"
 
 
 def run_label(view: RunView) -> str:
-    """The ending of a run's id, enough to name it."""
+    """Return the last part of a run's id, which identifies the run in a store."""
     return view.info.id.rpartition("-")[2]
 
 
 def heading(view: RunView, workload: WorkloadView) -> str:
-    """Suite, workload, seeds, tuning, device, date and run, in one line."""
+    """Return suite, workload, seeds, tuning, device, date and run in one line."""
     info = view.info
-    lengths = [len(one.quality.values) for one in workload.techniques if one.quality]
+    lengths = [len(summary.quality.values) for summary in workload.techniques if summary.quality]
     seeds = max(lengths, default=0)
     parts = [
         f"{info.suite.id}{_FORMS.get(info.suite.form, '')}",
@@ -58,7 +58,7 @@ def heading(view: RunView, workload: WorkloadView) -> str:
 
 
 def footnotes(view: RunView, workload: WorkloadView) -> list[str]:
-    """What is particular about this table: edges of grids, failures, verdicts that need a word."""
+    """Return the footnotes of a table: choices at the edge of a grid, failures, verdicts to explain."""
     run = run_label(view)
     notes = []
     if edges := _edges(workload.techniques):
@@ -67,83 +67,83 @@ def footnotes(view: RunView, workload: WorkloadView) -> list[str]:
             f"harness show tuning {run}"
         )
     by_reason: dict[str, list[str]] = {}
-    for one in workload.techniques:
-        if one.failures:
-            by_reason.setdefault(one.reason, []).append(one.technique)
+    for summary in workload.techniques:
+        if summary.failures:
+            by_reason.setdefault(summary.reason, []).append(summary.technique)
     notes += [
         f"! {', '.join(names)}: {reason} · harness show row {run}/{names[0]}" for reason, names in by_reason.items()
     ]
-    notes += [f"{text}: {', '.join(names)}" for text, names in _worth_a_word(view, workload).items()]
+    notes += [f"{text}: {', '.join(names)}" for text, names in _explanations(view, workload).items()]
     return notes
 
 
-def _worth_a_word(view: RunView, workload: WorkloadView) -> dict[str, list[str]]:
-    """What a reader of the table would ask about, and the techniques it holds for."""
-    found: dict[str, list[str]] = {}
+def _explanations(view: RunView, workload: WorkloadView) -> dict[str, list[str]]:
+    """Return explanations of unusual results, and the techniques that each applies to."""
+    notes: dict[str, list[str]] = {}
     if workload.baseline is None or workload.baseline.quality is None:
-        found["nothing to compare with, for want of a result of the baseline"] = [view.info.suite.baseline]
-    most = max((len(one.quality.values) for one in workload.techniques if one.quality), default=0)
-    for one in workload.techniques:
-        for text, count in one.warnings.items():
-            found.setdefault(f"warning: {text} ({count} of {one.quality_cases} seeds)", []).append(one.technique)
-        if one.quality and len(one.quality.values) < most and not one.failed_seeds:
-            found.setdefault(f"only {len(one.quality.values)} of {most} seeds yet", []).append(one.technique)
-        comparison = one.comparison
+        notes["not compared, as the baseline has no result"] = [view.info.suite.baseline]
+    most = max((len(summary.quality.values) for summary in workload.techniques if summary.quality), default=0)
+    for summary in workload.techniques:
+        for text, count in summary.warnings.items():
+            warning = f"warning: {text} ({count} of {summary.quality_cases} seeds)"
+            notes.setdefault(warning, []).append(summary.technique)
+        if summary.quality and len(summary.quality.values) < most and not summary.failed_seeds:
+            notes.setdefault(f"only {len(summary.quality.values)} of {most} seeds yet", []).append(summary.technique)
+        comparison = summary.comparison
         if comparison is None:
             continue
         if comparison.reason == "identical":
-            found.setdefault("did nothing: identical to the baseline on every seed", []).append(one.technique)
+            notes.setdefault("did nothing: identical to the baseline on every seed", []).append(summary.technique)
         elif comparison.verdict == "undecided" and not comparison.seeds_needed:
-            found.setdefault(f"undecided, {comparison.reason}", []).append(one.technique)
-    return found
+            notes.setdefault(f"undecided, {comparison.reason}", []).append(summary.technique)
+    return notes
 
 
 def legend(view: RunView) -> list[str]:
-    """What the figures and marks in the tables mean; only what occurs in them."""
-    every = [one for workload in view.workloads for one in workload.techniques]
+    """Return the meaning of the figures and marks that occur in the tables."""
+    every = [summary for workload in view.workloads for summary in workload.techniques]
     lines = []
-    if any(one.quality and one.quality.estimate.n > 1 for one in every):
+    if any(summary.quality and summary.quality.estimate.n > 1 for summary in every):
         lines.append("± 95 % t interval over seeds; differences are paired by seed")
     lines += _verdict_notes(view, every)
     costs = sorted({workload.cost for workload in view.workloads if workload.cost})
-    if any(one.pareto for one in every) and costs:
+    if any(summary.pareto for summary in every) and costs:
         lines.append(f"* on the Pareto front of {view.quality.id} and {' or '.join(_words(cost) for cost in costs)}")
-    if any(one.ratios for one in every):
+    if any(summary.ratios for summary in every):
         lines.append("x samples a second relative to the baseline's, median of the ratios of interleaved rounds")
-    if any(one.unstable for one in every):
+    if any(summary.unstable for summary in every):
         lines.append("~ unstable: the interval of this ratio reaches further than 10 %")
     return lines
 
 
 def _verdict_notes(view: RunView, every: Iterable[TechniqueSummary]) -> list[str]:
-    comparisons = [one.comparison for one in every if one.comparison]
-    tested = [one for one in comparisons if one.decided_by in ("t", "permutation")]
+    comparisons = [summary.comparison for summary in every if summary.comparison]
+    tested = [comparison for comparison in comparisons if comparison.decided_by in ("t", "permutation")]
     lines = []
     if tested:
         margin = view.workloads[0].rule.margin
         unit = "points" if view.quality.unit == "%" else view.quality.unit
         sized = f"a margin of {units.amount(margin, unit)}, " if margin else ""
-        families = sorted({one.family for one in tested})
+        families = sorted({comparison.family for comparison in tested})
         many = " and ".join(str(family) for family in families)
         lines.append(f"verdicts: {sized}Holm's correction over {many} comparisons, {_decider(tested)}")
-    if any(one.verdict == "undecided" and one.seeds_needed for one in comparisons):
+    if any(comparison.verdict == "undecided" and comparison.seeds_needed for comparison in comparisons):
         lines.append("n~34: about 34 seeds would decide")
     return lines
 
 
 def _decider(tested: Iterable[Any]) -> str:
-    by_t = [one for one in tested if one.decided_by == "t"]
+    by_t = [comparison for comparison in tested if comparison.decided_by == "t"]
     if not by_t:
         return "exact paired permutation test"
-    n = max(one.n for one in by_t)
-    some = "" if len(by_t) == len(list(tested)) else "in part "
-    return (
-        f"{some}by the paired t test (with {n} seeds a permutation test cannot go below p = {permutation_floor(n):.3g})"
-    )
+    n = max(comparison.n for comparison in by_t)
+    extent = "" if len(by_t) == len(list(tested)) else "in part "
+    floor = f"{permutation_floor(n):.3g}"
+    return f"{extent}by the paired t test (with {n} seeds a permutation test cannot go below p = {floor})"
 
 
 def closing(view: RunView) -> list[str]:
-    """What holds for the run as a whole: quality over all workloads, claims, what is missing, what to type next."""
+    """Return the lines on the whole run: quality over all workloads, claims, missing cases, next commands."""
     run = run_label(view)
     lines = []
     if view.overall:
@@ -153,14 +153,14 @@ def closing(view: RunView) -> list[str]:
         lines.append(
             f"unfinished: {view.rows} of {view.info.planned} cases are done; go on: harness run --resume {view.info.id}"
         )
-    tuned = any(one.tuning for workload in view.workloads for one in workload.techniques)
+    tuned = any(summary.tuning for workload in view.workloads for summary in workload.techniques)
     commands = [f"harness show tuning {run}"] if tuned else []
     commands += [f"harness report {run} --open", f"harness export csv {run}"]
     return [*lines, f"next: {' · '.join(commands)}"]
 
 
 def claim_lines(view: RunView) -> list[str]:
-    """One line for each claim and workload that could be tested, one for the rest together."""
+    """Return one line for each tested claim and workload, and one line for all untested claims."""
     tested = [result for result in view.claims if result.tested]
     lines = [_claim(view, result) for result in tested]
     tested_ids = {result.claim.id for result in tested}
@@ -177,7 +177,7 @@ def _claim(view: RunView, result: ClaimResult) -> str:
 
 
 def claim_text(view: RunView, result: ClaimResult) -> str:
-    """What was compared and what came out, of a claim that could be tested."""
+    """Return the comparison and the result of a tested claim."""
     claim, comparison = result.claim, result.comparison
     assert comparison is not None
     what = f"{_words(claim.metric)} of {claim.better} - {claim.than}"
@@ -197,29 +197,29 @@ def _difference(estimate: Estimate, metric: Metric) -> str:
 
 
 def overall_line(view: RunView) -> str:
-    """The best techniques over all workloads."""
+    """Return a line with the best techniques over all workloads."""
     places = 1 if view.quality.unit == "%" else 3
     best = []
-    for one in view.overall[:5]:
-        text = f"{one.technique} {one.iqm.value:.{places}f}"
-        if one.difference is not None:
-            text += f" ({with_interval(one.difference, places, signed=True)})"
+    for entry in view.overall[:5]:
+        text = f"{entry.technique} {entry.iqm.value:.{places}f}"
+        if entry.difference is not None:
+            text += f" ({with_interval(entry.difference, places, signed=True)})"
         best.append(text)
     return f"interquartile mean of {view.quality.id} over {len(view.workloads)} workloads: {', '.join(best)}"
 
 
 def _edges(techniques: Iterable[TechniqueSummary]) -> str:
-    """'lr 0.02: lora/a, lora/b; lr 0.005: lora/c'."""
-    found: dict[str, list[str]] = {}
-    for one in techniques:
-        for name in one.tuning.edges if one.tuning else ():
-            assert one.tuning is not None
-            found.setdefault(f"{name} {one.tuning.tuned[name]}", []).append(one.technique)
-    return "; ".join(f"{value}: {', '.join(names)}" for value, names in found.items())
+    """Return 'lr 0.02: lora/a, lora/b; lr 0.005: lora/c' for the choices at the edge of a grid."""
+    by_value: dict[str, list[str]] = {}
+    for summary in techniques:
+        for name in summary.tuning.edges if summary.tuning else ():
+            assert summary.tuning is not None
+            by_value.setdefault(f"{name} {summary.tuning.tuned[name]}", []).append(summary.technique)
+    return "; ".join(f"{value}: {', '.join(names)}" for value, names in by_value.items())
 
 
 def _tuning(view: RunView, workload: WorkloadView) -> str:
-    choices = [one.tuning for one in workload.techniques if one.tuning]
+    choices = [summary.tuning for summary in workload.techniques if summary.tuning]
     if not choices:
         return "not tuned"
     names = sorted({name for choice in choices for name in choice.tuned})
@@ -229,7 +229,7 @@ def _tuning(view: RunView, workload: WorkloadView) -> str:
 
 
 def device_of(environment: Mapping[str, Any], workload: WorkloadView) -> str:
-    """What a table was measured on: 'cpu AVX2, 1 thread'."""
+    """Return the device of a table's measurements: 'cpu AVX2, 1 thread'."""
     device = workload.techniques[0].device
     if device == "cpu":
         flags = cast("Mapping[str, Any]", environment.get("cpu") or {}).get("flags", ())

@@ -33,14 +33,14 @@ SCRIPT: Final = "plotly.min.js"
 INDEX: Final = "index.html"
 
 _LISTS: Final = "<h1>Runs</h1>"
-"""What a list of runs is known by."""
+"""The heading by which a list of runs is recognised."""
 
 _HEAD: Final = re.compile(r'<title>(.*?)</title>\s*<meta name="description" content="(.*?)">', re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableRow:
-    """A technique's line: its cells as the terminal has them, and its marks."""
+    """The row of a technique: its cells as in the terminal, and its marks."""
 
     name: str
     cells: tuple[str, ...]
@@ -51,7 +51,7 @@ class TableRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """One workload: what is above, in and below its table, and its charts."""
+    """The section of one workload: heading, table, notes and charts."""
 
     name: str
     anchor: str
@@ -65,7 +65,7 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True)
 class FailedCases:
-    """Cases of a technique that ended the same way, and what the first of them left to read."""
+    """The cases of a technique that failed for the same reason, with the output of the first of these cases."""
 
     technique: str
     workload: str
@@ -77,10 +77,10 @@ class FailedCases:
 
 
 def write_page(view: RunView, folder: Path, rows: tuple[Row, ...] = (), *, name: str = "") -> Path:
-    """Write a run's page into a folder, with Plotly's JavaScript beside it; returns ``folder/<name or run id>.html``.
+    """Write a run's page and Plotly's JavaScript into a folder; return ``folder/<name or run id>.html``.
 
-    ``rows`` are the run's, for what failed cases left to read. The folder's index lists all pages in it. Raises
-    `harness.api.UsageError` where the folder can't be written to, or has an index that is not ours.
+    ``rows`` are the run's rows, for the output of failed cases. The folder's index lists all pages of the folder.
+    Raises `harness.api.UsageError` where the folder cannot be written to, or has an index that is not a list of runs.
     """
     index, path = folder / INDEX, folder / f"{name or view.info.id}.html"
     try:
@@ -101,8 +101,9 @@ def write_page(view: RunView, folder: Path, rows: tuple[Row, ...] = (), *, name:
 
 
 def render_page(view: RunView, rows: tuple[Row, ...] = ()) -> str:
-    """The page as HTML; it refers to `SCRIPT` beside it and to nothing else."""
+    """Return the page as HTML, which loads only `SCRIPT` from the same folder."""
     info = view.info
+    tested = {result.claim.id for result in view.claims if result.tested}
     text: str = _template("page.html").render(
         view=view,
         title=f"{info.suite.title} · run {run_label(view)}",
@@ -113,7 +114,7 @@ def render_page(view: RunView, rows: tuple[Row, ...] = ()) -> str:
         overall=overall_line(view) if view.overall else "",
         ranking=_ranking(view),
         claims=[_claim(view, result) for result in view.claims if result.tested],
-        untested=sorted({one.claim.id for one in view.claims} - {one.claim.id for one in view.claims if one.tested}),
+        untested=sorted({result.claim.id for result in view.claims} - tested),
         failed=_failures(view, rows),
         margins={name.replace("_", " "): f"{margin:g}" for name, margin in info.suite.margins.items()},
         facts=_provenance(view),
@@ -123,7 +124,7 @@ def render_page(view: RunView, rows: tuple[Row, ...] = ()) -> str:
 
 
 def _summary(view: RunView) -> dict[str, str]:
-    """What a reader wants to know of a run at a glance."""
+    """Return the main facts of a run, by name."""
     info = view.info
     seeds = len(info.suite.seeds)
     took = ""
@@ -145,22 +146,22 @@ def _summary(view: RunView) -> dict[str, str]:
 
 
 def _commits(code: Mapping[str, Mapping[str, Json]]) -> Iterable[str]:
-    """'ac05d0db (harness, harness_lora)', and whether what ran differs from the commit."""
+    """Return 'ac05d0db (harness, harness_lora)' for each commit, 'with changes' if the code differs from the commit."""
     packages: dict[str, list[str]] = {}
-    for name, one in code.items():
-        commit = str(one.get("commit") or "")[:10] or f"version {one.get('version') or 'unknown'}"
-        packages.setdefault(commit + (" with changes" if one.get("dirty") else ""), []).append(name)
+    for name, facts in code.items():
+        commit = str(facts.get("commit") or "")[:10] or f"version {facts.get('version') or 'unknown'}"
+        packages.setdefault(commit + (" with changes" if facts.get("dirty") else ""), []).append(name)
     return [f"{commit} ({', '.join(names)})" for commit, names in packages.items()]
 
 
 def _provenance(view: RunView) -> dict[str, str]:
-    """The run's circumstances, plugins, code and packages, by name."""
+    """Return the facts of the run, its plugins, code and packages, by name."""
     environment = view.info.environment
-    told = ("environment code", "environment packages", "folder")  # a folder says more of the machine than of the run
-    facts = {name: str(value) for name, value in circumstances(view).items() if name not in told}
-    for one in view.info.plugins:
-        said = (one.get(key) for key in ("distribution", "version", "status", "cause"))
-        facts[f"plugin {one.get('name')}"] = " · ".join(str(part) for part in said if part)
+    left_out = ("environment code", "environment packages", "folder")  # the folder depends on the machine, not the run
+    facts = {name: str(value) for name, value in circumstances(view).items() if name not in left_out}
+    for plugin in view.info.plugins:
+        details = (plugin.get(key) for key in ("distribution", "version", "status", "cause"))
+        facts[f"plugin {plugin.get('name')}"] = " · ".join(str(part) for part in details if part)
     for name, code in _objects(environment.get("code")).items():
         commit = f"commit {code.get('commit') or 'unknown'}{' with changes' if code.get('dirty') else ''}"
         digest = f"digest {code['digest']}" if code.get("digest") else ""
@@ -180,35 +181,35 @@ def _section(view: RunView, workload: WorkloadView, number: int) -> Section:
         columns=tuple((column.heading, column.left) for column in columns),
         rows=tuple(
             TableRow(
-                name=one.technique,
-                cells=tuple(column.cell(one) for column in columns),
-                verdict=one.verdict,
-                verdict_text=verdict_cell(one),
-                marks=_marks(one),
+                name=summary.technique,
+                cells=tuple(column.cell(summary) for column in columns),
+                verdict=summary.verdict,
+                verdict_text=verdict_cell(summary),
+                marks=_marks(summary),
             )
-            for one in workload.techniques
+            for summary in workload.techniques
         ),
-        counts=Counter(one.verdict for one in workload.techniques),
+        counts=Counter(summary.verdict for summary in workload.techniques),
         notes=tuple(footnotes(view, workload)),
         charts=tuple(charts(view, workload)),
     )
 
 
-def _marks(one: TechniqueSummary) -> str:
-    edge = one.tuning is not None and one.tuning.edge
-    return "".join(mark for mark, there in (("*", one.pareto), ("^", edge), ("!", bool(one.failures))) if there)
+def _marks(summary: TechniqueSummary) -> str:
+    edge = summary.tuning is not None and summary.tuning.edge
+    return "".join(mark for mark, there in (("*", summary.pareto), ("^", edge), ("!", bool(summary.failures))) if there)
 
 
 def _ranking(view: RunView) -> list[tuple[str, str, str]]:
-    """The interquartile mean of every technique's quality over all workloads, and the difference to the baseline's."""
+    """Return each technique's interquartile mean quality over all workloads and the difference to the baseline's."""
     places = 1 if view.quality.unit == "%" else 3
     return [
         (
-            one.technique,
-            with_interval(one.iqm, places),
-            with_interval(one.difference, places, signed=True) if one.difference else "",
+            entry.technique,
+            with_interval(entry.iqm, places),
+            with_interval(entry.difference, places, signed=True) if entry.difference else "",
         )
-        for one in view.overall
+        for entry in view.overall
     ]
 
 
@@ -226,7 +227,7 @@ def _claim(view: RunView, result: ClaimResult) -> dict[str, str]:
 
 
 def _address(source: str) -> str:
-    """Where a paper is to be read; empty where its source is no address."""
+    """Return the URL of a paper; an empty text where the source has none."""
     for start, place in (("arXiv:", "https://arxiv.org/abs/"), ("doi:", "https://doi.org/")):
         if source.lower().startswith(start.lower()):
             return place + source[len(start) :].strip()
@@ -234,7 +235,7 @@ def _address(source: str) -> str:
 
 
 def _failures(view: RunView, rows: Iterable[Row]) -> list[FailedCases]:
-    """Each way in which a technique failed on a workload, once."""
+    """Return the failed cases grouped by technique, workload, status and reason."""
     groups: dict[tuple[str, str, str, str], list[Row]] = {}
     for row in rows:
         if row.failed:
@@ -245,7 +246,7 @@ def _failures(view: RunView, rows: Iterable[Row]) -> list[FailedCases]:
             technique=technique,
             workload=short(workload),
             status=status,
-            reason=reason.removeprefix(status).lstrip(": ") or "no reason was left",
+            reason=reason.removeprefix(status).lstrip(": ") or "no reason was recorded",
             cases=tuple(_case(row) for row in group),
             detail=next((row.reply.detail.rstrip() for row in group if row.reply.detail), ""),
             command=f"harness show row {run_label(view)}/{technique}",
@@ -264,7 +265,7 @@ def _object(value: object) -> Mapping[str, Json]:
 
 
 def _objects(value: object) -> dict[str, Mapping[str, Json]]:
-    return {name: _object(one) for name, one in _object(value).items()}
+    return {name: _object(item) for name, item in _object(value).items()}
 
 
 def _template(name: str) -> Any:
@@ -281,7 +282,7 @@ def _template(name: str) -> Any:
 
 
 def _write_script(folder: Path) -> None:
-    """Plotly's JavaScript as the installed package has it, once a folder and version."""
+    """Write the installed Plotly's JavaScript, unless the folder has the same version."""
     from plotly.offline import get_plotlyjs
 
     path, text = folder / SCRIPT, get_plotlyjs()
@@ -290,14 +291,14 @@ def _write_script(folder: Path) -> None:
 
 
 def _write_index(folder: Path) -> None:
-    """List the pages of a folder, the newest first, by the titles they have."""
+    """Write the index of a folder's pages by title, the newest first."""
     pages = []
     for path in sorted(folder.glob("*.html"), reverse=True):
         if path.name == INDEX:
             continue
         with path.open(encoding="utf-8", errors="replace") as file:
-            found = _HEAD.search(file.read(4000))
-        if found:
-            title, description = map(html.unescape, found.groups())
+            head = _HEAD.search(file.read(4000))
+        if head:
+            title, description = map(html.unescape, head.groups())
             pages.append({"address": path.name, "title": title, "description": description})
     (folder / INDEX).write_text(_template(INDEX).render(pages=pages), encoding="utf-8")

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 def plain_table(view: RunView, format_: str) -> str:
-    """All techniques of all workloads in one table, with every column and no notes, which a markup would mangle."""
+    """Return one table of all techniques and workloads, with every column and without notes."""
     from tabulate import tabulate
 
     headers: list[str] = []
     rows: list[dict[str, str]] = []
     for workload in view.workloads:
-        for one in workload.techniques:
-            cells = _cells(view, workload, one)
+        for summary in workload.techniques:
+            cells = _cells(view, workload, summary)
             headers += [name for name in cells if name not in headers]
             rows.append(cells)
     left = ("technique", "verdict", "tuned", "status", "workload")
@@ -33,16 +33,16 @@ def plain_table(view: RunView, format_: str) -> str:
     )
 
 
-def _cells(view: RunView, workload: WorkloadView, one: TechniqueSummary) -> dict[str, str]:
-    """A technique's cells by heading; a form that is not the whole suite is named where no one can miss it."""
+def _cells(view: RunView, workload: WorkloadView, summary: TechniqueSummary) -> dict[str, str]:
+    """Return a technique's cells by heading; the first heading names a form that is not the full suite."""
     form = view.info.suite.form
     first = "technique" if form == "full" else f"technique ({form} run)"
     cells = {"workload": short(workload.workload)} if len(view.workloads) > 1 else {}
-    cells[first] = one.technique
+    cells[first] = summary.technique
     tuned = tuned_column(workload)
     columns = [*quality_columns(view, workload), *measured_columns(view, workload), *([tuned] if tuned else [])]
-    cells |= {column.heading: column.cell(one) for column in columns}
-    cells["verdict"] = verdict_cell(one)
-    cells["Pareto"] = "*" if one.pareto else ""
-    cells["status"] = one.reason or one.status
+    cells |= {column.heading: column.cell(summary) for column in columns}
+    cells["verdict"] = verdict_cell(summary)
+    cells["Pareto"] = "*" if summary.pareto else ""
+    cells["status"] = summary.reason or summary.status
     return cells

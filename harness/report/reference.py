@@ -1,4 +1,4 @@
-"""What a contract asks of its techniques, read from the sources of its protocol without importing them."""
+"""The interface of a contract's techniques, read from the protocol's source without importing the source."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ class Reference:
 
 
 def reference_of(target: str) -> Reference:
-    """Return what the protocol ``package.module:Name`` asks.
+    """Return the description of the protocol ``package.module:Name``.
 
-    Only the packages above the module are imported. Raises UsageError where there is no such source or class.
+    Only the module's parent packages are imported. Raises UsageError where the source or the class does not exist.
     """
     module, _, name = target.partition(":")
     try:
@@ -217,7 +217,7 @@ def _call(function: ast.FunctionDef) -> str:
 
 
 def _text_below(body: list[ast.stmt], place: int) -> str:
-    """Return the string that stands below an attribute, which is how it is explained."""
+    """Return the string below an attribute, which is the attribute's docstring."""
     if place + 1 < len(body):
         below = body[place + 1]
         if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant) and isinstance(below.value.value, str):

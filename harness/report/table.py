@@ -1,4 +1,4 @@
-"""The table of a run for a terminal, at the width it has."""
+"""The table of a run for a terminal of a given width."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _COLOURS: Final = {"better": "green", "worse": "red", "same": "cyan", "undecided
 
 
 def terminal_table(view: RunView, *, color: bool, width: int) -> str:
-    """All tables of a run with what explains them. Columns that don't fit are left out, and named."""
+    """Return all tables of a run with notes; columns that do not fit are left out, and named in a note."""
     if not view.workloads:
         return f"run {view.info.id} has no rows yet"
     blocks = [_block(view, workload, color=color, width=width) for workload in view.workloads]
@@ -28,7 +28,7 @@ def terminal_table(view: RunView, *, color: bool, width: int) -> str:
 
 
 def _block(view: RunView, workload: WorkloadView, *, color: bool, width: int) -> str:
-    """One workload: its heading, its table, its footnotes."""
+    """Return the heading, table and footnotes of one workload."""
     title = "\n".join(_wrapped([heading(view, workload)], width))
     shown, hidden = _fitting(view, workload, width)
     notes = footnotes(view, workload)
@@ -39,7 +39,7 @@ def _block(view: RunView, workload: WorkloadView, *, color: bool, width: int) ->
 
 
 def _fitting(view: RunView, workload: WorkloadView, width: int) -> tuple[list[Column], list[Column]]:
-    """As many columns as the width bears, the most asked for first; and those that are left out."""
+    """Return the columns that fit the width, the most relevant first, and the columns that do not."""
     needed = [_name_column(), *quality_columns(view, workload)]
     tuned = tuned_column(workload)
     optional = [*measured_columns(view, workload), *([tuned] if tuned else [])]
@@ -50,7 +50,7 @@ def _fitting(view: RunView, workload: WorkloadView, width: int) -> tuple[list[Co
 
 
 def _name_column() -> Column:
-    return Column(title="technique", unit="", cell=lambda one: _shortened(one.technique), left=True)
+    return Column(title="technique", unit="", cell=lambda summary: _shortened(summary.technique), left=True)
 
 
 def _laid_out(workload: WorkloadView, columns: Sequence[Column], *, color: bool) -> str:
@@ -61,8 +61,8 @@ def _laid_out(workload: WorkloadView, columns: Sequence[Column], *, color: bool)
         [*(column.unit for column in columns), "", ""],
     ]
     rows = [
-        [*(column.cell(one) for column in columns), _verdict(one, color=color), _marks(one)]
-        for one in workload.techniques
+        [*(column.cell(summary) for column in columns), _verdict(summary, color=color), _marks(summary)]
+        for summary in workload.techniques
     ]
     alignment = ["left" if column.left else "right" for column in columns]
     text = tabulate(
@@ -74,13 +74,13 @@ def _laid_out(workload: WorkloadView, columns: Sequence[Column], *, color: bool)
     return "\n".join(line.rstrip() for line in text.splitlines())
 
 
-def _verdict(one: TechniqueSummary, *, color: bool) -> str:
-    return _styled(verdict_cell(one), _COLOURS.get(one.verdict, "red"), color=color)
+def _verdict(summary: TechniqueSummary, *, color: bool) -> str:
+    return _styled(verdict_cell(summary), _COLOURS.get(summary.verdict, "red"), color=color)
 
 
-def _marks(one: TechniqueSummary) -> str:
-    edge = one.tuning is not None and one.tuning.edge
-    marks = (("*", one.pareto), ("^", edge), ("!", bool(one.failures)))
+def _marks(summary: TechniqueSummary) -> str:
+    edge = summary.tuning is not None and summary.tuning.edge
+    marks = (("*", summary.pareto), ("^", edge), ("!", bool(summary.failures)))
     return "".join(mark for mark, there in marks if there)
 
 
@@ -93,7 +93,7 @@ def _styled(text: str, style: str, *, color: bool) -> str:
 
 
 def _shortened(name: str) -> str:
-    """A name that leaves room for figures: its middle goes, for plugins differ at the front, variants at the end."""
+    """Return a long name without its middle: plugins differ at the beginning, variants at the end."""
     if len(name) <= LONGEST_NAME:
         return name
     half = (LONGEST_NAME - 1) // 2
@@ -101,7 +101,7 @@ def _shortened(name: str) -> str:
 
 
 def _wrapped(lines: Sequence[str], width: int) -> list[str]:
-    """Lines broken at spaces; what follows a break is indented, so that a new note is seen as one."""
+    """Return lines wrapped at spaces, with continuation lines indented."""
     return [
         part
         for line in lines

@@ -12,13 +12,13 @@ _DECIMAL = ("", "k", "M", "G", "T")
 
 
 def size(bytes_: float) -> str:
-    """Bytes in the binary unit that fits: '512 B', '1.9 MiB'."""
+    """Return bytes in the binary unit that fits: '512 B', '1.9 MiB'."""
     value, unit = _scaled(bytes_, 1024, _BINARY)
     return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
 
 
 def mebibytes(bytes_: float) -> str:
-    """Bytes as a number of MiB for a column of its own: '1.9', '0.03', '1250'; below a KiB '0.00'."""
+    """Return bytes as a number of MiB, for a column in MiB: '1.9', '0.03', '1250'; below a KiB '0.00'."""
     value = bytes_ / MIB
     if 0 < abs(value) < 1 / 1024:
         return "0.00"
@@ -28,13 +28,13 @@ def mebibytes(bytes_: float) -> str:
 
 
 def count(number: float) -> str:
-    """A count: '0', '950', '69.2k', '1.2M'."""
+    """Return a count as text: '0', '950', '69.2k', '1.2M'."""
     value, unit = _scaled(number, 1000, _DECIMAL)
     return f"{value:.1f}{unit}" if unit or not float(value).is_integer() else f"{value:.0f}"
 
 
 def rate(number: float) -> str:
-    """A rate in three digits or so: '5.12', '512', '5120', '51.2k'."""
+    """Return a rate with about three digits: '5.12', '512', '5120', '51.2k'."""
     if abs(number) >= 10_000:
         value, unit = _scaled(number, 1000, _DECIMAL)
         return f"{significant(value, 3)}{unit}"
@@ -42,7 +42,7 @@ def rate(number: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the units that fit: '3.2 ms', '4.5 s', '2 min 5 s', '3 h 20 min'."""
+    """Return seconds in the units that fit: '3.2 ms', '4.5 s', '2 min 5 s', '3 h 20 min'."""
     if not math.isfinite(seconds):
         return "-"
     for scale, unit in ((1e-6, "µs"), (1e-3, "ms")):
@@ -58,17 +58,17 @@ def duration(seconds: float) -> str:
 
 
 def ratio(value: float) -> str:
-    """A ratio to the baseline: 'x0.98', 'x12.5'."""
+    """Return a ratio to the baseline as text: 'x0.98', 'x12.5'."""
     return f"x{value:.2f}" if value < 9.995 else f"x{significant(value, 3)}"
 
 
 def amount(value: float, unit: str) -> str:
-    """A number with its unit, which may be none: '0.05 nats', '2 points', '1 point', '0.002'."""
+    """Return a number with its unit, which may be empty: '0.05 nats', '2 points', '1 point', '0.002'."""
     return f"{value:g} {'point' if (value, unit) == (1, 'points') else unit}".rstrip()
 
 
 def significant(value: float, digits: int) -> str:
-    """A number in so many significant digits, without an exponent where it's of a readable size."""
+    """Return a number with ``digits`` significant digits, without an exponent where its size is readable."""
     if value == 0 or not math.isfinite(value):
         return f"{value:.0f}"
     magnitude = math.floor(math.log10(abs(value)))
@@ -79,7 +79,7 @@ def significant(value: float, digits: int) -> str:
 
 
 def decimals(spreads: Iterable[float], values: Iterable[float]) -> int:
-    """How many decimals a column needs: two digits of its median spread, else three of its median value."""
+    """Return the decimals of a column: two digits of the median spread, or three of the median value."""
     for numbers, digits in ((spreads, 2), (values, 3)):
         sizes = sorted(abs(number) for number in numbers if math.isfinite(number) and number != 0)
         if sizes:
@@ -88,7 +88,7 @@ def decimals(spreads: Iterable[float], values: Iterable[float]) -> int:
 
 
 def _scaled(number: float, step: int, units: tuple[str, ...]) -> tuple[float, str]:
-    """The number in the largest unit that keeps it above one; what would be rounded up to the next unit is in that."""
+    """Return the number in the largest unit in which the rounded number is at least one."""
     value = float(number)
     for unit in units[:-1]:
         if abs(value) < step - 0.05:

@@ -1,4 +1,4 @@
-"""What authors of plugins and of families test them with."""
+"""The conformance tests for authors of plugins and families."""
 
 from harness.testing.conformance import PluginConformance
 from harness.testing.declaring import cache_folder

@@ -16,11 +16,11 @@ from harness.testing.declaring import Declares, cache_folder, fail, installed, o
 from harness.testing.smoke import Bench, live_tensors, newer_objects
 
 _BENCHES: Final = pytest.StashKey[dict[str, Bench]]()
-"""By technique, for the whole session: finding the workload costs a check."""
+"""The bench of each technique, kept for the session because finding the workload runs a check."""
 
 
 class PluginConformance(Declares):
-    """Inherit, name the plugin, and pytest does the rest: one test a technique and property.
+    """The conformance tests of a plugin's techniques, to inherit from: one test for each technique and property.
 
     .. code-block:: python
 
@@ -29,18 +29,18 @@ class PluginConformance(Declares):
 
     ``plugin`` is the name of the entry point, so the plugin has to be installed (``pip install -e .``). A technique
     is tried on the first workload of its contract that accepts it, in that workload's small form
-    (`harness.api.WorkloadSpec.small`): nothing is learnt here. Base models are kept in pytest's cache folder.
+    (`harness.api.WorkloadSpec.small`). Base models are kept in pytest's cache folder.
     """
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Make a test of each technique the plugin declares."""
+        """Parametrize the tests with the techniques of the plugin."""
         if "technique" in metafunc.fixturenames:
-            mine = [full for full, one in installed().techniques.items() if one.plugin == self.plugin]
+            mine = [full for full, entry in installed().techniques.items() if entry.plugin == self.plugin]
             metafunc.parametrize("technique", mine, ids=[full.rpartition("/")[2] for full in mine])
 
     @pytest.fixture
     def spec(self, host: Host, technique: str) -> Technique:
-        """The technique's declaration; its test is skipped where its requirements are not installed."""
+        """Return the technique's declaration; skip the test where a requirement is not installed."""
         spec = host.techniques[technique].spec
         if missing := missing_requirements(spec.requires):
             pytest.skip(install_hint(missing))
@@ -55,25 +55,28 @@ class PluginConformance(Declares):
         request: pytest.FixtureRequest,
         tmp_path_factory: pytest.TempPathFactory,
     ) -> Iterator[Bench]:
-        """The technique on the first workload that accepts it; its test is skipped where it cannot run here."""
-        found = request.config.stash.setdefault(_BENCHES, {})
+        """Yield the technique on the first workload that accepts it; skip the test where it cannot run here."""
+        benches = request.config.stash.setdefault(_BENCHES, {})
         with one_thread():
-            if technique not in found:
+            if technique not in benches:
                 folder = cache_folder(request.config, tmp_path_factory)
-                found[technique] = self._first_that_accepts(host, spec, technique, folder)
-            if reason := found[technique].unavailable():
+                benches[technique] = self._first_that_accepts(host, spec, technique, folder)
+            if reason := benches[technique].unavailable():
                 pytest.skip(reason)
-            yield found[technique]
+            yield benches[technique]
 
     def test_describes_itself(self, spec: Technique, host: Host) -> None:
-        """Params and space survive JSON, the summary is one line, and what the space varies exists."""
+        """Check that params and space survive JSON, the summary is one line, and the space varies existing names."""
         if not spec.summary.strip() or "\n" in spec.summary:
             fail(f"summary {spec.summary!r}: expected one line that says what the technique does")
         for what, value in (("params", spec.params), ("space", spec.space)):
             if json.loads(json.dumps(value)) != _plain(value):
                 fail(f"{what} {value!r} change in a JSON round trip")
         settings = {
-            name for one in host.workloads.values() if one.spec.contract == spec.contract for name in one.spec.settings
+            name
+            for entry in host.workloads.values()
+            if entry.spec.contract == spec.contract
+            for name in entry.spec.settings
         }
         for name, values in spec.space.items():
             if name not in {*spec.params, *settings}:
@@ -82,7 +85,7 @@ class PluginConformance(Declares):
                 fail(f"space of {name!r} {list(values)!r}: expected values, each once")
 
     def test_can_be_built(self, spec: Technique, bench: Bench) -> None:
-        """The target leads to something that takes the declared params, and every value of the space."""
+        """Check that the target takes the declared params and every value of the space."""
         trials = [{name: value} for name in spec.space if name in spec.params for value in spec.space[name]]
         for trial in ({}, *trials):
             try:
@@ -91,26 +94,26 @@ class PluginConformance(Declares):
                 raise AssertionError(f"{spec.target} does not take { ({**spec.params, **trial})!r}: {error}") from error
 
     def test_keeps_the_invariants_of_its_contract(self, bench: Bench) -> None:
-        """What `harness.api.Workload.check` asks: the gate before anything is timed."""
+        """Check the technique by `harness.api.Workload.check`, which precedes every measurement."""
         try:
             bench.check()
         except Incorrect as error:
             fail(f"{bench.technique} on {bench.workload_id} breaks the contract {bench.spec.contract!r}: {error}")
 
     def test_emits_the_declared_metrics(self, bench: Bench) -> None:
-        """A short case on the CPU ends well: exactly the workload's metrics, all of them finite numbers."""
+        """Check that a short case on the CPU emits exactly the workload's declared metrics."""
         reply = bench.run()
         if reply.status != "ok":
             fail(f"{bench.technique} on {bench.workload_id} ended as {reply.status}: {reply.reason}", reply.detail)
-        found, declared = set(reply.metrics), set(bench.workload.metrics)
-        if found != declared:
+        emitted, declared = set(reply.metrics), set(bench.workload.metrics)
+        if emitted != declared:
             fail(
-                f"{bench.workload_id} emits {sorted(found - declared)} without declaring them, "
-                f"and declares {sorted(declared - found)} without emitting them"
+                f"{bench.workload_id} emits {sorted(emitted - declared)} without declaring them, "
+                f"and declares {sorted(declared - emitted)} without emitting them"
             )
 
     def test_repeats_itself(self, bench: Bench) -> None:
-        """The same seed gives the same numbers, to the last bit."""
+        """Check that the same seed gives bitwise identical numbers."""
         first, second = _completed(bench), _completed(bench)
         differing = [
             f"{name}: {first.metrics[name]!r}, then {second.metrics.get(name)!r}"
@@ -127,9 +130,9 @@ class PluginConformance(Declares):
             )
 
     def test_frees_its_memory(self, bench: Bench) -> None:
-        """When a case is over, no tensor of it is left."""
+        """Check that no tensor of a case is alive after the case."""
         with newer_objects():
-            _completed(bench)  # what is made once and kept for all cases, such as a table, is there from here on
+            _completed(bench)  # creates what is kept for all cases, such as a table
             before = live_tensors()
             _completed(bench)
             left = sorted((live_tensors() - before).elements())
@@ -140,9 +143,9 @@ class PluginConformance(Declares):
             )
 
     def _first_that_accepts(self, host: Host, spec: Technique, technique: str, folder: Path) -> Bench:
-        workloads = [one for one in host.workloads.values() if one.spec.contract == spec.contract]
+        workloads = [entry for entry in host.workloads.values() if entry.spec.contract == spec.contract]
         if not workloads:
-            known = sorted({one.spec.contract for one in host.workloads.values()})
+            known = sorted({entry.spec.contract for entry in host.workloads.values()})
             fail(f"contract {spec.contract!r} of {technique}: no workload has it{nearest(spec.contract, known)}")
         refusals = []
         for workload in workloads:
@@ -165,7 +168,7 @@ class PluginConformance(Declares):
 
 
 def _completed(bench: Bench) -> Reply:
-    """A case that has numbers; what to say of one that has none is the matter of another test."""
+    """Return the reply of a case that ended well; skip the test otherwise, as another test reports the failure."""
     reply = bench.run()
     if reply.status != "ok":
         pytest.skip(f"the case ended as {reply.status}: see test_emits_the_declared_metrics")
@@ -173,9 +176,9 @@ def _completed(bench: Bench) -> Reply:
 
 
 def _plain(value: object) -> object:
-    """The value as JSON gives it back where nothing is lost: mappings are dicts, sequences lists."""
+    """Return a value as a lossless JSON round trip returns it, with dicts and lists."""
     if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in value.items()}
+        return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [_plain(item) for item in value]
     return value

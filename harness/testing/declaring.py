@@ -1,4 +1,4 @@
-"""What every plugin has to pass before anything that it declares is looked at, and what the kits for authors share."""
+"""The tests of every plugin's declaration, and the shared parts of the conformance tests."""
 
 from __future__ import annotations
 
@@ -33,40 +33,40 @@ class Declares:
 
     @pytest.fixture
     def host(self) -> Host:
-        """All installed plugins."""
+        """Return a host with all installed plugins."""
         return installed()
 
     @pytest.fixture
     def record(self, host: Host) -> PluginRecord:
-        """The plugin, as it was found."""
-        found = {record.name: record for record in host.plugins}
-        if self.plugin not in found:
+        """Return the record of the plugin; fail the test where the plugin is not installed."""
+        records = {record.name: record for record in host.plugins}
+        if self.plugin not in records:
             fail(
-                f"no plugin {self.plugin!r} is installed{nearest(self.plugin, found)}; run pip install -e . "
+                f"no plugin {self.plugin!r} is installed{nearest(self.plugin, records)}; run pip install -e . "
                 "in its folder, with an entry point of that name in the group harness.plugins"
             )
-        return found[self.plugin]
+        return records[self.plugin]
 
     def test_loads(self, record: PluginRecord) -> None:
-        """The host finds the plugin, and every hook is well-formed: named as specified, its arguments too."""
+        """Check that the host loads the plugin and that names and arguments of all hooks match the specification."""
         if record.status != "ok":
             fail(f"plugin {record.name!r} is {record.status}: {record.cause}", record.detail)
 
     def test_states_the_interface_it_speaks(self, record: PluginRecord) -> None:
-        """``HARNESS_API`` is that of this host."""
+        """Check that ``HARNESS_API`` is the version of this host."""
         version = getattr(module_of(record), "HARNESS_API", None)
         if version != API_VERSION:
             fail(f"{record.module} has HARNESS_API = {version!r}; this host speaks {API_VERSION}")
 
     def test_marks_its_hooks(self, record: PluginRecord) -> None:
-        """No function is named like a hook and lacks the mark: it would never be called."""
+        """Check that each function named like a hook has the mark, without which the host would not call it."""
         module = module_of(record)
         unmarked = [name for name in HOOKS if hasattr(module, name) and not _is_marked(getattr(module, name))]
         if unmarked:
             fail(f"{record.module} does not mark {', '.join(unmarked)}: put @harness.api.hookimpl above it")
 
     def test_declares_without_torch(self, record: PluginRecord) -> None:
-        """Importing the plugin and asking for what it declares leaves torch out; every command would wait for it."""
+        """Check that the plugin declares without importing torch, which would delay every command."""
         code = (
             "import importlib, sys\n"
             f"module = importlib.import_module({record.module!r})\n"
@@ -87,7 +87,7 @@ class Declares:
 
 
 def cache_folder(config: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for base models that outlives the session, unless pytest's cache is switched off."""
+    """Return a folder for base models that persists between sessions, unless pytest's cache is disabled."""
     kept: pytest.Cache | None = getattr(config, "cache", None)
     return kept.mkdir("harness") if kept else tmp_path_factory.mktemp("harness")
 
@@ -100,7 +100,7 @@ def installed() -> Host:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """As in the worker, so that sums have one order."""
+    """Limit torch to one thread, as in the worker, so that the order of sums is fixed."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -110,7 +110,7 @@ def one_thread() -> Iterator[None]:
 
 
 def module_of(record: PluginRecord) -> ModuleType:
-    """Import and return a plugin's module; fail the test with the reason where that cannot be."""
+    """Import and return a plugin's module; fail the test with the reason where the import fails."""
     try:
         return importlib.import_module(record.module)
     except BaseException as error:  # a plugin may raise anything while it is imported, SystemExit too
@@ -122,5 +122,5 @@ def _is_marked(function: object) -> bool:
 
 
 def fail(*lines: str) -> NoReturn:
-    """Fail the test with these lines and no traceback: the fault is the plugin's, not the kit's."""
+    """Fail the test with these lines and no traceback, as the fault is in the plugin."""
     pytest.fail("\n".join(line for line in lines if line), pytrace=False)

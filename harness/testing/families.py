@@ -35,16 +35,16 @@ from harness.testing.making import cached_content, cached_files, cached_names, e
 from harness.testing.smoke import Bench
 
 METHODS: Final = ("prepare", "evaluate", "open", "check")
-"""What the worker calls of a workload; see `harness.api.Workload`."""
+"""The methods of a workload that the worker calls; see `harness.api.Workload`."""
 
 OTHER_SEEDS: Final = (1, 2, 3)
-"""Seeds of which at least one has to give other numbers than the first: a coarse metric may agree once by chance."""
+"""Seeds of which at least one must give other numbers than the first; a coarse metric may agree by chance."""
 
 UNKNOWN: Final = "no-such-setting"
 
 
 class FamilyConformance(Declares):
-    """Inherit, name the plugin, a technique that keeps the contract and ones that break it: pytest does the rest.
+    """The conformance tests of a family, to inherit from.
 
     .. code-block:: python
 
@@ -55,7 +55,7 @@ class FamilyConformance(Declares):
 
     ``technique`` is the full id of an installed technique, or a target ``package.module:attribute``. ``faults`` map
     the target of each technique with a planted fault to a part of the reason with which the gate has to refuse it;
-    they are tried on the family's first workload that can run here. Every workload runs in its small form.
+    faults are tried on the family's first workload that can run here. Every workload runs in its small form.
     """
 
     technique: ClassVar[str]
@@ -64,7 +64,7 @@ class FamilyConformance(Declares):
     """Whether cached content is made once more in an empty folder and compared; False where that takes long."""
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Make a test of each contract, workload, suite and planted fault of the family."""
+        """Parametrize the tests with the contracts, workloads, suites and planted faults of the family."""
         host = installed()
         declared: dict[str, Mapping[str, object]] = {
             "contract_id": _of(host.contracts, self.plugin),
@@ -78,12 +78,12 @@ class FamilyConformance(Declares):
 
     @pytest.fixture
     def contract(self, host: Host, contract_id: str) -> Contract:
-        """The declaration of one contract of the family."""
+        """Return the declaration of one contract of the family."""
         return host.contracts[contract_id].spec
 
     @pytest.fixture
     def workload(self, host: Host, workload_id: str) -> WorkloadSpec:
-        """The declaration of one workload; its test is skipped where the workload's requirements are not installed."""
+        """Return the declaration of one workload; skip the test where a requirement is not installed."""
         spec = host.workloads[workload_id].spec
         if missing := missing_requirements(spec.requires):
             pytest.skip(install_hint(missing))
@@ -91,17 +91,17 @@ class FamilyConformance(Declares):
 
     @pytest.fixture
     def folder(self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        """The folder that holds what workloads make once, from session to session."""
+        """Return the folder of cached content, which persists between sessions."""
         return cache_folder(request.config, tmp_path_factory)
 
     @pytest.fixture
     def bench(self, host: Host, workload: WorkloadSpec, workload_id: str, folder: Path) -> Iterator[Bench]:
-        """The technique that keeps the contract, on one workload in its small form."""
+        """Yield the technique that keeps the contract, on one workload in its small form."""
         with one_thread():
             yield self._bench(host, self.technique, workload_id, workload, folder)
 
     def test_has_a_contract_and_workloads(self, host: Host) -> None:
-        """The family owns a contract, and each of them has a workload."""
+        """Check that the family owns a contract and that each contract has a workload."""
         contracts = _of(host.contracts, self.plugin)
         if not contracts:
             fail(f"plugin {self.plugin!r} declares no contract: implement the hook register_contracts")
@@ -110,22 +110,22 @@ class FamilyConformance(Declares):
             fail(f"no workload has the contract {', '.join(idle)}: declare one by the hook register_workloads")
 
     def test_the_contract_names_a_protocol(self, contract: Contract) -> None:
-        """What the contract says that a technique must be can be imported, and is a `typing.Protocol`."""
+        """Check that the contract's protocol can be imported and is a `typing.Protocol`."""
         try:
-            found = resolve(contract.protocol)
+            protocol = resolve(contract.protocol)
         except (ImportError, AttributeError) as error:
             fail(f"contract {contract.id!r}: {contract.protocol} cannot be imported: {error}")
-        if not getattr(found, "_is_protocol", False):
-            fail(f"contract {contract.id!r}: {contract.protocol} is {found!r}; expected a class of typing.Protocol")
+        if not getattr(protocol, "_is_protocol", False):
+            fail(f"contract {contract.id!r}: {contract.protocol} is {protocol!r}; expected a class of typing.Protocol")
 
     def test_the_judge_has_its_methods(self, workload: WorkloadSpec) -> None:
-        """The target is made without arguments and has the methods of `harness.api.Workload`."""
+        """Check that the target takes no arguments and has the methods of `harness.api.Workload`."""
         judge = resolve(workload.target)()
         if missing := [name for name in METHODS if not callable(getattr(judge, name, None))]:
             fail(f"{workload.target} lacks {', '.join(missing)} of harness.api.Workload")
 
     def test_the_small_form_exists_and_is_valid(self, workload: WorkloadSpec) -> None:
-        """What the small form sets are settings of the workload, with values that the judge accepts."""
+        """Check that the small form sets existing settings to values that the judge accepts."""
         if unknown := sorted(workload.small.keys() - workload.settings.keys()):
             fail(f"the small form of {workload.id!r} sets {', '.join(unknown)}, which the workload does not have")
         for form, values in (("full", {}), ("small", workload.small)):
@@ -135,7 +135,7 @@ class FamilyConformance(Declares):
                 fail(f"workload {workload.id!r} refuses its own {form} settings", str(error))
 
     def test_wrong_settings_are_refused_by_name(self, workload: WorkloadSpec) -> None:
-        """A value that is missing, out of range or of a wrong kind raises UsageError with the setting's name."""
+        """Check that a missing, out-of-range or wrongly typed value raises UsageError with the setting's name."""
         if not workload.settings:
             return
         if not isinstance(workload.settings, Defaults):
@@ -148,7 +148,7 @@ class FamilyConformance(Declares):
     def test_an_unknown_setting_is_refused_by_name(
         self, workload: WorkloadSpec, workload_id: str, host: Host, tmp_path: Path
     ) -> None:
-        """A suite that sets what no workload of it has is refused with the name."""
+        """Check that a suite with a setting that no workload has is refused with the setting's name."""
         file = tmp_path / "unknown.toml"
         file.write_text(
             f'title = "unknown"\nversion = 1\ncontract = "{workload.contract}"\nbaseline = "none"\n'
@@ -161,7 +161,7 @@ class FamilyConformance(Declares):
             fail(f"the setting {UNKNOWN!r} of {workload_id} is not refused by name", str(caught.value))
 
     def test_the_gate_passes_what_keeps_the_contract(self, bench: Bench) -> None:
-        """The technique that keeps the contract passes the gate of each workload that it applies to."""
+        """Check that the technique that keeps the contract passes the gate of each applicable workload."""
         try:
             bench.check()
         except NotApplicable as reason:
@@ -170,7 +170,7 @@ class FamilyConformance(Declares):
             fail(f"the gate of {bench.workload_id} refuses {bench.technique}, which keeps the contract: {error}")
 
     def test_the_gate_catches_a_planted_fault(self, fault: str, host: Host, folder: Path) -> None:
-        """A technique with a fault is `Incorrect`, for the reason that was planted."""
+        """Check that a technique with a planted fault is `Incorrect` for the reason given in ``faults``."""
         workload_id, workload = self._first_workload(host)
         with one_thread():
             bench = self._bench(host, fault, workload_id, workload, folder)
@@ -183,19 +183,19 @@ class FamilyConformance(Declares):
         fail(f"the gate of {workload_id} lets {fault} pass; expected Incorrect with {self.faults[fault]!r}")
 
     def test_emits_the_declared_metrics(self, bench: Bench) -> None:
-        """A small case ends well, with exactly the metrics that the workload declares, all of them finite."""
+        """Check that a small case emits exactly the declared metrics, all of them finite."""
         reply = completed(bench)
-        found, declared = set(reply.metrics), set(bench.workload.metrics)
-        if found != declared:
+        emitted, declared = set(reply.metrics), set(bench.workload.metrics)
+        if emitted != declared:
             fail(
-                f"{bench.workload_id} emits {sorted(found - declared)} without declaring them, "
-                f"and declares {sorted(declared - found)} without emitting them"
+                f"{bench.workload_id} emits {sorted(emitted - declared)} without declaring them, "
+                f"and declares {sorted(declared - emitted)} without emitting them"
             )
-        if bad := [name for name, value in reply.metrics.items() if not math.isfinite(value)]:
-            fail(f"{bench.workload_id} emits {', '.join(bad)} as no finite number")
+        if endless := [name for name, value in reply.metrics.items() if not math.isfinite(value)]:
+            fail(f"{bench.workload_id} emits values that are not finite: {', '.join(endless)}")
 
     def test_opens_the_declared_phases(self, bench: Bench, host: Host) -> None:
-        """An opened case has exactly the declared phases, which run, and figures that are declared metrics of time."""
+        """Check that an opened case has exactly the declared phases, which run, and figures that are time metrics."""
         case = bench.open()
         if tuple(case.phases) != tuple(bench.workload.phases):
             fail(f"{bench.workload_id} opens {list(case.phases)}; declared are {list(bench.workload.phases)}, in order")
@@ -211,7 +211,7 @@ class FamilyConformance(Declares):
             fail(f"{bench.workload_id} figures {', '.join(unknown)}: declare a metric of the lane 'time' for each")
 
     def test_follows_the_seed(self, bench: Bench) -> None:
-        """The same seed gives the same numbers, to the last bit, and another seed gives others."""
+        """Check that the same seed gives bitwise identical numbers, and another seed other numbers."""
         first, again = completed(bench), completed(bench)
         if _numbers(first) != _numbers(again):
             fail(f"{bench.workload_id} gives other numbers for the same seed: draw from harness.judge.seeds.generator")
@@ -220,7 +220,7 @@ class FamilyConformance(Declares):
             fail(f"{bench.workload_id} gives the same numbers for every seed: nothing is drawn from the case's seed")
 
     def test_a_second_preparation_makes_nothing_anew(self, bench: Bench) -> None:
-        """Preparing again leaves the cache as it is, and in an empty folder comes to the same content."""
+        """Check that a second preparation leaves the cache unchanged."""
         bench.prepare()
         before = cached_files(bench.cache)
         bench.prepare()
@@ -229,7 +229,7 @@ class FamilyConformance(Declares):
             fail(f"{bench.workload_id} changes the cache when it is prepared again: make content by load_or_make")
 
     def test_cached_content_can_be_made_again(self, bench: Bench, tmp_path: Path) -> None:
-        """What is kept in the cache depends on its name alone: made twice, it is the same to the last bit."""
+        """Check that cached content made again in an empty folder is bitwise identical."""
         names = cached_names(bench, tmp_path / "names")
         if not names or not self.remakes:
             return
@@ -241,7 +241,7 @@ class FamilyConformance(Declares):
             fail(f"{bench.workload_id} makes {', '.join(differing)} anew with other content under the same name")
 
     def test_an_edit_renames_cached_content(self, bench: Bench, tmp_path: Path) -> None:
-        """The name of cached content changes with each source module that makes it."""
+        """Check that the name of cached content changes with each source module that makes the content."""
         names = cached_names(bench, tmp_path / "names")
         sources: list[str] = []
         with edited("", sources):
@@ -254,7 +254,7 @@ class FamilyConformance(Declares):
                     fail(f"an edit of {module} leaves the names {', '.join(names)} of cached content as they are")
 
     def test_the_suite_can_be_read(self, suite_id: str, host: Host) -> None:
-        """Every form of the suite is well-formed, and all that it names exists."""
+        """Check that every form of the suite is well-formed and refers to existing names."""
         for form in get_args(Form):
             if not has_form(suite_id, host, form):
                 continue
@@ -283,7 +283,7 @@ class FamilyConformance(Declares):
 
 
 def values_refused(knob: Knob) -> list[Json]:
-    """Return values that a setting must not take: of a wrong kind, and beyond each of its bounds."""
+    """Return invalid values of a setting: of a wrong kind, and beyond each of its bounds."""
     wrong: list[Json] = [None, [knob.default], True]
     if knob.kind == "text":
         return [*wrong, 1, *(["no such choice"] if knob.choices else [])]
@@ -307,14 +307,14 @@ def completed(bench: Bench) -> Reply:
 
 
 def _technique(host: Host, name: str, contract: str) -> Technique:
-    """Return an installed technique by its full id, or one made of a target."""
+    """Return an installed technique by its full id, or a technique made from a target."""
     if "/" in name:
         return host.techniques[host.resolve("techniques", name)].spec
     return Technique(id="planted", contract=contract, target=name, summary="of a family's tests")
 
 
 def _of(declared: Mapping[str, Registered[SpecT]], plugin: str) -> dict[str, SpecT]:
-    """Return what a plugin declared of one kind, by full id."""
+    """Return a plugin's declarations of one kind, by full id."""
     return {full: entry.spec for full, entry in declared.items() if entry.plugin == plugin}
 
 

@@ -1,4 +1,4 @@
-"""What a judge keeps in the cache: names and content, and how a name follows the sources of what makes the content."""
+"""Names and content of a judge's cache, and the dependence of names on source modules."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ EDIT: Final = b"\n# edited\n"
 
 
 class _Named(Exception):
-    """Ends a preparation at the first name that it asks the cache for."""
+    """An exception that ends a preparation at its first look-up in the cache."""
 
 
 def cached_files(folder: Path) -> dict[str, int]:
-    """Return the inode of each file of cached content in a folder, by name: one that is written anew has another."""
+    """Return the inode of each file of cached content in a folder, by name; a rewritten file has a new inode."""
     return {path.name: path.stat().st_ino for path in (folder / BASE_MODELS).glob("*.safetensors")}
 
 
 def cached_content(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """Return the SHA-256 of those of the named files of cached content that a folder has, by name."""
+    """Return the SHA-256 of the named files of cached content that exist in a folder, by name."""
     paths = [folder / BASE_MODELS / name for name in names]
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file()}
 
 
 def cached_names(bench: Bench, folder: Path) -> list[str]:
-    """Return the first name that preparing a case asks the cache for, or none; nothing is made."""
+    """Return the first name that a preparation looks up in the cache, or none; no content is made."""
     names: list[str] = []
 
     def read(path: Path) -> dict[str, Tensor]:
@@ -51,14 +51,14 @@ def cached_names(bench: Bench, folder: Path) -> list[str]:
 
 @contextmanager
 def edited(module: str, seen: list[str] | None = None) -> Iterator[None]:
-    """Let `harness.judge.cache.sources_of` see one module with a line more; ``seen`` collects the modules it reads."""
+    """Add a line to one module as read by `harness.judge.cache.sources_of`; ``seen`` collects the modules read."""
     original = cache._source
 
     def source(name: str) -> bytes | None:
-        found = original(name)
-        if seen is not None and found is not None:
+        source_code = original(name)
+        if seen is not None and source_code is not None:
             seen.append(name)
-        return found + EDIT if name == module and found is not None else found
+        return source_code + EDIT if name == module and source_code is not None else source_code
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cache, "_source", source)

@@ -1,4 +1,4 @@
-"""Short cases in the test's own process, and the tensors they leave behind."""
+"""Short cases in the test's own process, and the tensors that remain alive after a case."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from harness.measure.clock import PhaseClock
 SEED: Final = 0
 DEVICE: Final = "cpu"
 NAME: Final = "conformance"
-"""Where a case says its suite."""
+"""The suite and key of the cases."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,12 +56,12 @@ class Bench:
     seed: int = SEED
 
     def build(self, **overrides: Json) -> object:
-        """The technique as the worker builds it, some params replaced."""
+        """Return the technique as the worker builds it, with some params replaced."""
         built: object = resolve(self.spec.target)(**{**self.spec.params, **overrides})
         return built
 
     def unavailable(self) -> str:
-        """Why the technique cannot run here, in its library's or the machine's words; empty where it can."""
+        """Return the reason why the technique cannot run on this machine; an empty text where it can."""
         try:
             self.build()
         except Unavailable as error:
@@ -71,18 +71,18 @@ class Bench:
         return ""
 
     def check(self) -> None:
-        """Let the judge check the technique; raises what it raises, Incorrect and NotApplicable among it."""
+        """Check the technique with the judge; the judge's exceptions (Incorrect, NotApplicable) propagate."""
         with self._prepared() as (judge, context):
             judge.check(self._built(), context)
 
     def open(self) -> OpenCase:
-        """Let the judge build the case that the memory and time lanes step through."""
+        """Return the open case of the memory and time lanes, built by the judge."""
         with self._prepared() as (judge, context):
             case: OpenCase = judge.open(self._built(), context)
             return case
 
     def prepare(self) -> None:
-        """Let the judge make what its cases share."""
+        """Make the content that the judge's cases share."""
         with self._prepared():
             pass
 
@@ -94,7 +94,7 @@ class Bench:
 
     @contextmanager
     def _prepared(self) -> Iterator[tuple[Workload, CaseContext]]:
-        """Give the judge, ready for a case, and the context of that case; the global seed is the case's."""
+        """Yield the prepared judge and the context of a case; the global seed is the case's seed."""
         judge: Workload = resolve(self.workload.target)()
         context = CaseContext(
             seed=self.seed, device=DEVICE, settings=self.settings, cache=self.cache, phase=PhaseClock(DEVICE)
@@ -105,17 +105,17 @@ class Bench:
             yield judge, context
 
     def refusal(self) -> str:
-        """Why the technique has nothing to act on here; empty where it has, or breaks in some other way."""
+        """Return the reason of NotApplicable; an empty text where the check passes or fails otherwise."""
         try:
             self.check()
         except NotApplicable as error:
             return str(error)
         except Exception:
-            return ""  # what is wrong is for the tests to say, each in its own words
+            return ""  # the tests report other failures
         return ""
 
     def run(self) -> Reply:
-        """The technique's case of the accuracy lane, from start to end."""
+        """Run the technique's case of the accuracy lane and return the reply."""
         options = ExecutorOptions(
             jobs=1,
             limits=Limits(time_s=float("inf")),
@@ -155,7 +155,7 @@ class Bench:
 
 @contextmanager
 def newer_objects() -> Iterator[None]:
-    """Hide from the garbage collector what there is already: collecting is then a matter of milliseconds."""
+    """Exclude existing objects from garbage collection, so that a collection takes milliseconds."""
     gc.freeze()
     try:
         yield
@@ -164,7 +164,7 @@ def newer_objects() -> Iterator[None]:
 
 
 def live_tensors() -> Counter[str]:
-    """How many tensors the garbage collector sees that are no garbage, by type, shape and dtype."""
+    """Return the number of live tensors that the garbage collector tracks, by type, shape and dtype."""
     gc.collect()
-    tensors = [one for one in gc.get_objects() if issubclass(type(one), Tensor)]
-    return Counter(f"{type(one).__name__} {tuple(one.shape)} {one.dtype}" for one in tensors)
+    tensors = [tensor for tensor in gc.get_objects() if issubclass(type(tensor), Tensor)]
+    return Counter(f"{type(tensor).__name__} {tuple(tensor.shape)} {tensor.dtype}" for tensor in tensors)

@@ -82,7 +82,7 @@ def run_asv(project: Path, arguments: Sequence[str], *, quiet: bool = False) -> 
 
 
 def asv_environment() -> dict[str, str]:
-    """The environment variables for asv: uv on the path, and what pip was told about where packages come from."""
+    """Return the environment variables for asv: uv on the path, and the package sources that pip is configured with."""
     scripts = str(Path(sys.executable).parent)
     path = os.pathsep.join([scripts, os.environ.get("PATH", os.defpath)])
     return {**uv_settings(_pip_settings()), **os.environ, "PATH": path}

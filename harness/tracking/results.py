@@ -196,8 +196,8 @@ def _times(rounds: Sequence[float], baselines: Sequence[float]) -> dict[str, Seq
     ratios = [own / other for own, other in zip(rounds, baselines, strict=bool(baselines))]
     low, high = order_interval(ratios or rounds)
     middle = statistics.median(ratios or rounds)
-    told = middle - low <= STEADY * middle and high - middle <= STEADY * middle
-    return {"time": rounds if told else (), "ratio": ratios if told else ()}
+    steady = middle - low <= STEADY * middle and high - middle <= STEADY * middle
+    return {"time": rounds if steady else (), "ratio": ratios if steady else ()}
 
 
 def _benchmark(name: str, title: str, unit: str, workloads: Sequence[str], version: str) -> dict[str, Any]:

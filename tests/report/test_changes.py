@@ -1,4 +1,4 @@
-"""How a comparison is told."""
+"""The rendering of a comparison."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from harness.analysis.changes import Change, Changes, Listed, Place
 from harness.analysis.intervals import Estimate
-from harness.report.changes import LONGEST, Told, tell
+from harness.report.changes import LONGEST, ChangeReport, render_changes
 
 PLACE = Place(suite="toy", workload="core/alpha", technique="toys/a")
 SLOW = Change(
@@ -52,10 +52,10 @@ CRASH = Change(place=PLACE, metric="", unit="", kind="status", verdict="worse", 
 APART = replace(SLOW, verdict="undecided", gated=False, reason="measured apart")
 
 
-def told(*changes: Change, **options) -> Told:
+def report_of(*changes: Change, **options) -> ChangeReport:
     listed = options.pop("listed", ())
     given = {"base": "main (1234567)", "head": "topic (89abcde)", "release": "v1"}
-    return Told(**{**given, **options}, changes=Changes(changes=changes, listed=listed))
+    return ChangeReport(**{**given, **options}, changes=Changes(changes=changes, listed=listed))
 
 
 @pytest.mark.parametrize(
@@ -73,13 +73,13 @@ def told(*changes: Change, **options) -> Told:
 )
 @pytest.mark.parametrize("format_", ["table", "markdown"])
 def test_the_first_line_says_the_outcome(changes, refused, outcome, line, format_) -> None:
-    one = told(*changes, refused=refused)
-    assert one.outcome == outcome
-    assert tell(one, format_).splitlines()[0].strip("*").startswith(line)
+    report = report_of(*changes, refused=refused)
+    assert report.outcome == outcome
+    assert render_changes(report, format_).splitlines()[0].strip("*").startswith(line)
 
 
 def test_a_change_is_told_with_its_interval_and_what_it_is_compared_with() -> None:
-    text = tell(told(SLOW, DROP), "table")
+    text = render_changes(report_of(SLOW, DROP), "table")
     assert "+10.2 % [+8.1, +12.3]" in text
     assert "-5.1 points [-6.0, -4.2]" in text
     rows = {line.split("  ")[0]: line for line in text.splitlines() if line.startswith("toys/a")}
@@ -89,7 +89,7 @@ def test_a_change_is_told_with_its_interval_and_what_it_is_compared_with() -> No
 
 
 def test_what_is_the_same_is_only_counted() -> None:
-    text = tell(told(*[SAME] * 40, MEMORY), "markdown")
+    text = render_changes(report_of(*[SAME] * 40, MEMORY), "markdown")
     assert "infer_tensor_peak" not in text
     assert "41 comparisons with main (1234567) and with the release v1: 1 better, 40 same" in text
     assert "2.0 MiB" in text
@@ -97,7 +97,7 @@ def test_what_is_the_same_is_only_counted() -> None:
 
 def test_a_summary_for_a_pull_request_shows_the_worse_and_folds_the_rest() -> None:
     listed = (Listed(place=PLACE, presence="new"),)
-    text = tell(told(SLOW, CRASH, MEMORY, replace(SLOW, verdict="undecided"), listed=listed), "markdown")
+    text = render_changes(report_of(SLOW, CRASH, MEMORY, replace(SLOW, verdict="undecided"), listed=listed), "markdown")
     shown = text.partition("<details>")[0]
     assert "train_time" in shown
     assert "crash: a\\|b" in shown
@@ -108,19 +108,19 @@ def test_a_summary_for_a_pull_request_shows_the_worse_and_folds_the_rest() -> No
 
 def test_what_fails_stands_first_and_the_largest_change_next() -> None:
     small = replace(SLOW, metric="infer_time", difference=Estimate(value=0.06, low=0.055, high=0.065, n=10))
-    text = tell(told(small, SLOW, CRASH), "table")
+    text = render_changes(report_of(small, SLOW, CRASH), "table")
     assert text.index("crash") < text.index("train_time") < text.index("infer_time")
 
 
 def test_a_long_list_is_cut_and_counted() -> None:
-    text = tell(told(*[SLOW] * (LONGEST + 7)), "markdown")
+    text = render_changes(report_of(*[SLOW] * (LONGEST + 7)), "markdown")
     assert text.count("train_time") == LONGEST
     assert "... and 7 more" in text
 
 
 def test_times_measured_apart_are_shown_as_such_and_judge_nothing() -> None:
     bare = replace(APART, difference=None)
-    text = tell(told(APART, bare), "table")
+    text = render_changes(report_of(APART, bare), "table")
     assert "times, measured apart and so not judged: 1" in text
     assert "1 time not comparable: measured apart" in text
     assert "0 comparisons" in text
@@ -128,7 +128,7 @@ def test_times_measured_apart_are_shown_as_such_and_judge_nothing() -> None:
 
 def test_json_has_every_comparison_and_no_infinity() -> None:
     endless = replace(MEMORY, difference=Estimate(value=math.inf, low=None, high=None, n=1))
-    found = json.loads(tell(told(SAME, endless, notes=("a note",), refused=("cpu",)), "json"))
+    found = json.loads(render_changes(report_of(SAME, endless, notes=("a note",), refused=("cpu",)), "json"))
     assert found["outcome"] == "refused"
     assert [one["verdict"] for one in found["changes"]] == ["same", "better"]
     assert found["changes"][1]["difference"]["value"] is None

@@ -180,7 +180,7 @@ def test_missing_baselines_identical_and_lonely_results_are_explained_together(b
     assert "undecided, one seed: toys/one, toys/two" in text
     assert "only 1 of 3 seeds yet: toys/one, toys/two" in text
     alone = render(view_of(builders, twin, builders.make_suite()), "table", width=200)
-    assert "nothing to compare with, for want of a result of the baseline: toys/base" in alone
+    assert "not compared, as the baseline has no result: toys/base" in alone
 
 
 def test_an_undecided_verdict_says_how_many_seeds_would_do(builders) -> None:

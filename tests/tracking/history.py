@@ -149,11 +149,14 @@ def _write_asv(path: Path) -> None:
 def _write(folder: Folder, state: State) -> None:
     broken = "" if state.starts else "raise RuntimeError('the ship is sunk')\n"
     (folder.path / "harness/hookspecs.py").write_text((ROOT / "harness/hookspecs.py").read_text() + broken)
-    folder.write("suites/toy.toml", SUITE)
     plain = {"train_ms": State.train_ms}
     victim = {"accuracy": state.accuracy, "mebibytes": state.mebibytes, "train_ms": state.train_ms}
     techniques = {"base": plain, "victim": victim, "creep": {"train_ms": state.creep_ms}}
-    folder.plugin("toy", {"__init__.py": declaring(techniques, judge=True), "targets.py": TARGETS}, "plugins/toy/")
+    folder.plugin(
+        "toy",
+        {"__init__.py": declaring(techniques, judge=True), "targets.py": TARGETS, "toy.toml": SUITE},
+        "plugins/toy/",
+    )
     if state.late:
         folder.plugin("late", {"__init__.py": declaring({"late": plain})}, "plugins/late/")
 
@@ -187,6 +190,8 @@ SUITE = """
     """
 
 DECLARING = """
+from pathlib import Path
+
 from harness.api import Contract, Technique, WorkloadSpec, hookimpl
 
 HARNESS_API = 1
@@ -202,6 +207,11 @@ def register_techniques():
 """
 
 JUDGE = """
+
+@hookimpl
+def register_suites():
+    return [Path(__file__).with_name("toy.toml")]
+
 
 @hookimpl
 def register_contracts():

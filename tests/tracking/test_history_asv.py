@@ -71,10 +71,10 @@ def test_the_regressions_are_those_that_were_planted_each_at_its_commit(tracked:
     )  # fmt: skip
     found = {(one.series, one.key, one.commit, one.since): one for one in read_regressions(tmp_path)}
     planted = {
-        ("a training step, relative", "slow down"): (1.15, 1.6),
+        ("a toy's step, relative", "slow down"): (1.15, 1.6),
         ("error", "drop the accuracy"): (1.9, 2.2),
-        ("live tensors, training", "raise the memory"): (1.5, 1.5),
-        ("process memory, training", "raise the memory"): (1.3, 1.6),
+        ("live tensors, a toy's step", "raise the memory"): (1.5, 1.5),
+        ("process memory, a toy's step", "raise the memory"): (1.3, 1.6),
     }
     expected = {(f"{VICTIM}: {what}", "toy/bench", tracked.history.commit(at), ""): rise
                 for (what, at), rise in planted.items()}  # fmt: skip
@@ -85,7 +85,7 @@ def test_the_regressions_are_those_that_were_planted_each_at_its_commit(tracked:
 
 def test_the_regressions_are_listed_in_the_terminal(tracked: Tracked) -> None:
     summary = tracked.done.stdout.partition("4 regressions:")[2]
-    for what, at in (("error", "drop the accuracy"), ("live tensors, training", "raise the memory")):
+    for what, at in (("error", "drop the accuracy"), ("live tensors, a toy's step", "raise the memory")):
         line = next(number for number, line in enumerate(summary.splitlines()) if f"{VICTIM}: {what}" in line)
         assert at in summary.splitlines()[line + 1]
     assert "16.0 MiB -> 24.0 MiB (+50 %)" in summary

@@ -38,7 +38,7 @@ _JMLR = "https://jmlr.org/papers/v15/srivastava14a.html"
 
 @hookimpl
 def register_techniques() -> Sequence[Technique]:
-    """Every technique of the plugin, each with four values of the parameter that matters most."""
+    """Declare every technique, each with four values of the parameter that matters most."""
     return [*_units(), *_parts(), *_recurrent(), *_schedules_and_passes(), *_rivals()]
 
 

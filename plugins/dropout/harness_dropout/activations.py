@@ -21,7 +21,7 @@ class DropoutLayer(Noise):
     """x m / q, as `torch.nn.Dropout`."""
 
     def disturb(self, x: Tensor) -> Tensor:
-        """Units dropped with probability p, the rest scaled by 1 / q."""
+        """Return ``x`` with units dropped with probability p and the rest scaled by 1 / q."""
         return x * self.mask(x).div_(1 - self.rate)
 
 
@@ -29,7 +29,7 @@ class SrivastavaLayer(Noise):
     """x m while training, x q in evaluation."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """From any shape to the same."""
+        """Return ``x``, of any shape, masked while training and scaled by q in evaluation."""
         if not self.rate:
             return x
         return x * (self.mask(x) if self.training else 1 - self.rate)
@@ -39,7 +39,7 @@ class GaussianLayer(Noise):
     """x (1 + sqrt(p / q) e) with e standard normal."""
 
     def disturb(self, x: Tensor) -> Tensor:
-        """Noise of the variance that dropout at the same rate has."""
+        """Return ``x`` times noise of the variance that dropout has at the same rate."""
         self.acted = True
         deviation = math.sqrt(self.rate / (1 - self.rate))
         return x * normal(x, self.draw).mul_(deviation).add_(1)
@@ -49,7 +49,7 @@ class AlphaLayer(Noise):
     """a (x m + alpha' (1 - m)) + b, which keeps mean 0 and variance 1; as `torch.nn.AlphaDropout`."""
 
     def disturb(self, x: Tensor) -> Tensor:
-        """Dropped units go to the floor of SELU, alpha'; then mean and variance are restored."""
+        """Return ``x`` with dropped units set to the floor of SELU, alpha', and mean and variance restored."""
         keep, floor = 1 - self.rate, -_SELU_ALPHA * _SELU_SCALE
         gain = 1 / math.sqrt(keep + floor**2 * keep * self.rate)
         mask = self.mask(x)
@@ -70,7 +70,7 @@ class Dropout(Layered):
         self.input_ratio = number("input_ratio", input_ratio, least=0, most=1)
 
     def neutral(self) -> RegularizeTechnique | None:
-        """At rate 0."""
+        """Return the technique at rate 0."""
         return type(self)(rate=0.0)
 
     def attach(self, model: nn.Module, task: RegularizeTask) -> nn.Module:
@@ -109,7 +109,7 @@ class Alpha(Layered):
         self.rate = drop_rate("rate", rate)
 
     def attach(self, model: nn.Module, task: RegularizeTask) -> nn.Module:
-        """Swap the activations, scale the weights before them and fill the slots after them."""
+        """Replace the activations by SELU, scale the weights before them and fill the slots after them."""
         if not task.activations:
             raise NotApplicable("the model has no activations that could become SELU")
         for name in task.activations:
@@ -133,7 +133,7 @@ class StandoutLayer(Noise):
         self.shift = shift
 
     def forward(self, x: Tensor) -> Tensor:
-        """From hidden activations of any shape to the same; the identity where all are sure to be kept."""
+        """Return hidden activations of the same shape; ``x`` itself where every unit is kept with certainty."""
         if not self.rate:
             return x
         keep = torch.sigmoid(self.scale * x.detach() + self.shift)
@@ -145,8 +145,8 @@ class StandoutLayer(Noise):
 class Standout(Layered):
     """Standout (Ba & Frey 2013, NeurIPS): the keep probability is sigmoid(alpha W x + beta), W the layer's own.
 
-    W x is read off after the rectifier: where the two differ the activation is zero, and so is its product with
-    any mask.
+    W x is taken after the rectifier: where the rectifier changes W x, the activation is zero, and so is its product
+    with any mask.
     """
 
     def __init__(self, alpha: float = 1.0, beta: float = 0.0) -> None:
@@ -155,7 +155,7 @@ class Standout(Layered):
         self.beta = limit("beta", beta)
 
     def neutral(self) -> RegularizeTechnique | None:
-        """With a keep probability of one."""
+        """Return the technique with a keep probability of 1."""
         return type(self)(alpha=self.alpha, beta=math.inf)
 
     def attach(self, model: nn.Module, task: RegularizeTask) -> nn.Module:
@@ -170,7 +170,7 @@ class Standout(Layered):
 class ImportanceLayer(Noise):
     """x m_j / q_j, where q_j grows with a unit's importance and averages to q over the units.
 
-    The importance is the moving average of the size of a times dL/da over the examples (and positions) of a batch.
+    The importance is the moving average of |a dL/da|, averaged over the examples (and positions) of a batch.
 
     ``d`` is a unit's distance from the mean importance, divided by the largest such distance; then
     q_j = q + spread min(p, q) d_j lies in (0, 1], averages to q, and equals q where all importances are equal.
@@ -184,7 +184,7 @@ class ImportanceLayer(Noise):
         self.importance: Tensor | None = None
 
     def keep(self, units: Tensor) -> Tensor:
-        """Keep probabilities ``(width,)`` of the units of ``x``, or the common one before anything is known."""
+        """Return keep probabilities ``(width,)`` of the units; all q before the first gradient was seen."""
         if self.importance is None:
             return units.new_full((units.shape[-1],), 1 - self.rate)
         distance = self.importance - self.importance.mean()
@@ -192,24 +192,24 @@ class ImportanceLayer(Noise):
         return 1 - self.rate + self.spread * min(self.rate, 1 - self.rate) * distance
 
     def disturb(self, x: Tensor) -> Tensor:
-        """Drop units by importance and listen to the gradient for the next time."""
+        """Return ``x`` with units dropped by importance, and register a hook that updates the importance."""
         keep = self.keep(x.detach())
         mask = self.mask(x, keep)
         if x.requires_grad:
             values = x.detach()
-            x.register_hook(lambda gradient: self._listen(values * gradient))  # type: ignore[no-untyped-call]
+            x.register_hook(lambda gradient: self._update(values * gradient))  # type: ignore[no-untyped-call]
         return x * mask.div_(keep)
 
-    def _listen(self, product: Tensor) -> None:
-        found = product.abs().flatten(0, -2).mean(0)
+    def _update(self, product: Tensor) -> None:
+        importance = product.abs().flatten(0, -2).mean(0)
         if self.importance is None:
-            self.importance = found
+            self.importance = importance
         else:
-            self.importance.lerp_(found, 1 - self.momentum)
+            self.importance.lerp_(importance, 1 - self.momentum)
 
 
 class ImportanceWeighted(Dropout):
-    """Dropout that spares the units that matter: q_j follows the size of a dL/da, the mean stays q.
+    """Dropout that drops important units less often: q_j follows |a dL/da|, its mean stays q.
 
     There is no canonical paper; the importance is the first-order one of pruning (Molchanov 2017, arXiv:1611.06440).
     Inputs, which have no gradient, and feature maps get plain dropout.
@@ -220,7 +220,7 @@ class ImportanceWeighted(Dropout):
         self.spread = number("spread", spread, least=0, below=1)
 
     def attach(self, model: nn.Module, task: RegularizeTask) -> nn.Module:
-        """Put a layer into each slot, one that weighs units where they are the last dimension."""
+        """Put a layer into each slot: an `ImportanceLayer` where units are the last dimension."""
         super().attach(model, task)
         for name in task.hidden:
             if name not in task.maps:

@@ -1,4 +1,4 @@
-"""What every technique of this plugin shares: the contract's methods, doing nothing until one is overridden."""
+"""The base class of this plugin's techniques, and checks of parameters and modules."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from harness.families.regularize.contract import (
 
 
 class Regularizer:
-    """The common part of `harness.families.regularize.contract.RegularizeTechnique`: as it stands, plain training."""
+    """The base class of techniques: plain training, until a method is overridden; fulfils `RegularizeTechnique`."""
 
     mean_preserving: bool = True
     validates: bool = False
@@ -31,59 +31,59 @@ class Regularizer:
 
     @property
     def acted(self) -> bool:
-        """Whether anything it does has had an effect."""
+        """Whether the technique has had an effect yet."""
         return self._acted
 
     @property
     def curves(self) -> Mapping[str, Sequence[float]]:
-        """What it learned or counted, by name."""
+        """Learned or counted values by name, a list each."""
         return self._curves
 
     def neutral(self) -> RegularizeTechnique | None:
-        """None: no setting of the technique is plain training."""
+        """Return None: no setting of the technique is plain training."""
         return None
 
     def attach(self, model: nn.Module, task: RegularizeTask) -> nn.Module:  # noqa: ARG002
-        """Return the model as it came."""
+        """Return the model unchanged."""
         return model
 
     def parameter_groups(self, model: nn.Module, lr: float) -> list[dict[str, Any]]:
-        """One group of all that trains, without weight decay."""
+        """Return one group of all parameters that train, without weight decay."""
         return all_parameters(model, lr)
 
     def batch(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """The batch as it came."""
+        """Return the batch unchanged."""
         return inputs, targets
 
     def loss(self, model: nn.Module, inputs: Tensor, targets: Tensor, forward: Forward) -> Tensor:
-        """Mean cross-entropy of one forward, in nats."""
+        """Return the mean cross-entropy of one forward pass, in nats."""
         return cross_entropy(model, inputs, targets, forward)
 
     def before_update(self, model: nn.Module, step: int) -> None:
-        """Leave the gradients alone."""
+        """Leave the gradients unchanged."""
 
     def after_update(self, model: nn.Module, step: int) -> None:
-        """Leave the weights alone."""
+        """Leave the weights unchanged."""
 
     def observe(self, model: nn.Module, epoch: int, validation_loss: float) -> bool:  # noqa: ARG002
-        """Never end the training."""
+        """Return False: training never ends early."""
         return False
 
     def finish(self, model: nn.Module) -> None:
-        """Leave the trained model as it is."""
+        """Leave the trained model unchanged."""
 
     def predict(self, model: nn.Module, inputs: Tensor, forward: Forward) -> Tensor:
-        """Log-probabilities of one forward."""
+        """Return the log-probabilities of one forward pass."""
         return predict_once(model, inputs, forward)
 
 
 def drop_rate(name: str, value: float) -> float:
-    """Return ``value`` if it is a probability of dropping, below 1; raise UsageError otherwise."""
+    """Return ``value`` if it is a drop rate in [0, 1). Raises UsageError otherwise."""
     return number(name, value, least=0, below=1)
 
 
 def limit(name: str, value: float, *, least: float = -math.inf) -> float:
-    """Return ``value`` if it is infinity, which limits nothing, or a number of at least ``least``.
+    """Return ``value`` if it is infinity (no limit) or a number of at least ``least``.
 
     Raises UsageError otherwise.
     """
@@ -91,18 +91,21 @@ def limit(name: str, value: float, *, least: float = -math.inf) -> float:
 
 
 def named_linears(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Linear]:
-    """The linear modules of these dotted names; raises NotApplicable where there are none."""
-    found: dict[str, nn.Linear] = {}
+    """Return the linear modules of these dotted names, by name.
+
+    Raises NotApplicable where a name is that of another kind of module, or where there are no names.
+    """
+    modules: dict[str, nn.Linear] = {}
     for name in names:
         module = model.get_submodule(name)
         if not isinstance(module, nn.Linear):
             raise NotApplicable(f"{name} is a {type(module).__name__}, not a Linear")
-        found[name] = module
-    if not found:
+        modules[name] = module
+    if not modules:
         raise NotApplicable("the model has no linear layer to act on")
-    return found
+    return modules
 
 
 def weights(model: nn.Module) -> list[nn.Parameter]:
-    """What penalties act on: all trained matrices and filters; biases and gains of norms are left out."""
-    return [one for one in model.parameters() if one.requires_grad and one.ndim >= 2]
+    """Return what penalties act on: all trained matrices and filters, without biases and gains of norms."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad and parameter.ndim >= 2]

@@ -1,4 +1,4 @@
-"""Techniques that leave out residual branches."""
+"""Techniques that drop residual branches."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from harness_dropout.noise import Layered, Noise
 
 
 class DropPathLayer(Noise):
-    """m f(x) / q with one m for each example."""
+    """m f(x) / q with an m for each example."""
 
     def disturb(self, x: Tensor) -> Tensor:
-        """From ``(batch, ...)`` to the same: the branch of an example is kept or dropped as a whole."""
+        """Return ``x`` ``(batch, ...)`` with the branch of each example kept or dropped as a whole."""
         return x * self.mask(x, shape=(x.shape[0], *[1] * (x.ndim - 1))).div_(1 - self.rate)
 
 
@@ -27,7 +27,7 @@ class LayerDropLayer(Noise):
         self.inner = inner
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` itself where the layer is left out."""
+        """Return the layer's output, or ``x`` itself where the layer is skipped."""
         if self.training and self.rate and not self.mask(x, shape=(1,)).item():
             return x
         computed: Tensor = self.inner(x)
@@ -42,7 +42,7 @@ class DropPath(Layered):
         self.rate = drop_rate("rate", rate)
 
     def neutral(self) -> RegularizeTechnique | None:
-        """At rate 0."""
+        """Return the technique at rate 0."""
         return type(self)(rate=0.0)
 
     def attach(self, model: nn.Module, task: RegularizeTask) -> nn.Module:
@@ -64,7 +64,7 @@ class LayerDrop(Layered):
         self.rate = drop_rate("rate", rate)
 
     def neutral(self) -> RegularizeTechnique | None:
-        """At rate 0."""
+        """Return the technique at rate 0."""
         return type(self)(rate=0.0)
 
     def attach(self, model: nn.Module, task: RegularizeTask) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Rivals of dropout that bound weights, normalise activations, or stop in time."""
+"""Rivals of dropout that bound weights, normalise activations, or stop training early."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class NormBound:
         self._epoch = 1
 
     def attach(self, model: nn.Module, task: RegularizeTask) -> None:
-        """Find the weights: those of all layers but embeddings; biases are left out."""
+        """Collect the weights of all layers but embeddings; raises NotApplicable where there are none."""
         self._epoch = math.ceil(task.steps / task.epochs)
         for module in model.modules():
             if not isinstance(module, nn.Embedding):
-                self._weights += [one for one in module.parameters(recurse=False) if one.ndim >= 2]
+                self._weights += [parameter for parameter in module.parameters(recurse=False) if parameter.ndim >= 2]
         if not self._weights:
             raise NotApplicable("the model has no weights to bound")
 
@@ -61,30 +61,30 @@ class MaxNorm(Regularizer):
 
     @property
     def acted(self) -> bool:
-        """Whether a unit was ever clipped."""
+        """Whether a unit's norm was clipped at least once."""
         return self._norms.clips > 0
 
     @property
     def curves(self) -> Mapping[str, Sequence[float]]:
-        """Units clipped, by epoch."""
+        """Numbers of clipped units, by epoch."""
         return {"clips": self._norms.per_epoch}
 
     def neutral(self) -> RegularizeTechnique | None:
-        """Without a bound."""
+        """Return the technique without a bound."""
         return type(self)(bound=math.inf)
 
     def attach(self, model: nn.Module, task: RegularizeTask) -> nn.Module:
-        """Find the weights."""
+        """Collect the weights."""
         self._norms.attach(model, task)
         return model
 
     def after_update(self, model: nn.Module, step: int) -> None:  # noqa: ARG002
-        """Clip."""
+        """Clip the norms."""
         self._norms.clip(step)
 
 
 class DropoutMaxNorm(Dropout):
-    """Dropout with max-norm (Srivastava 2014, section 5.1), the combination the paper reports its best numbers of."""
+    """Dropout with max-norm (Srivastava 2014, section 5.1), the combination with the paper's best results."""
 
     def __init__(self, rate: float = 0.5, bound: float = 1.0, input_ratio: float = 0.4) -> None:
         super().__init__(rate, input_ratio)
@@ -93,32 +93,32 @@ class DropoutMaxNorm(Dropout):
 
     @property
     def curves(self) -> Mapping[str, Sequence[float]]:
-        """Units clipped, by epoch."""
+        """Numbers of clipped units, by epoch."""
         return {"clips": self._norms.per_epoch}
 
     def neutral(self) -> RegularizeTechnique | None:
-        """At rate 0, without a bound."""
+        """Return the technique at rate 0 and without a bound."""
         return type(self)(rate=0.0, bound=math.inf)
 
     def attach(self, model: nn.Module, task: RegularizeTask) -> nn.Module:
-        """Fill the slots and find the weights."""
+        """Fill the slots and collect the weights."""
         self._norms.attach(model, task)
         return super().attach(model, task)
 
     def after_update(self, model: nn.Module, step: int) -> None:  # noqa: ARG002
-        """Clip."""
+        """Clip the norms."""
         self._norms.clip(step)
 
 
 class _AnyBatchNorm(nn.BatchNorm1d):
-    """Batch normalisation that takes maps as well; torch's function does."""
+    """Batch normalisation that accepts feature maps too, as torch's function does."""
 
     def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002  torch's name
         """Accept any shape ``(batch, width, ...)``."""
 
 
 class GhostNorm(nn.Module):
-    """Batch normalisation with the statistics of ``size`` examples at a time; running ones in evaluation."""
+    """Batch normalisation over ``size`` examples at a time; with running statistics in evaluation."""
 
     def __init__(self, width: int, size: int) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class GhostNorm(nn.Module):
         self.acted = False
 
     def forward(self, x: Tensor) -> Tensor:
-        """From ``(batch, ..., width)``, or maps ``(batch, width, height, width)``, to the same."""
+        """Return normalised ``x``: ``(batch, ..., units)``, or maps ``(batch, units, height, width)``."""
         last = x.ndim == 3
         turned = x.transpose(1, 2) if last else x
         train = self.training and len(x) > 1
@@ -159,18 +159,18 @@ class GhostBatchNorm(Layered):
 
 
 def preactivation_widths(model: nn.Module, slots: Sequence[str]) -> dict[str, int]:
-    """The width of each slot: the outputs of the layer registered last before it."""
-    found: dict[str, int] = {}
+    """Return the width of each slot: the number of outputs of the last layer registered before the slot."""
+    widths: dict[str, int] = {}
     width: int | None = None
     for name, module in model.named_modules():
         if name in slots and width is not None:
-            found[name] = width
+            widths[name] = width
         width = getattr(module, "out_features", getattr(module, "out_channels", width))
-    return found
+    return widths
 
 
 class EarlyStopping(Regularizer):
-    """Early stopping (Prechelt 1998): ends ``patience`` epochs after the best validation loss and goes back to it."""
+    """Early stopping (Prechelt 1998): stops ``patience`` epochs after the best epoch, and restores the best."""
 
     validates = True
 
@@ -183,16 +183,16 @@ class EarlyStopping(Regularizer):
 
     @property
     def acted(self) -> bool:
-        """Whether the model it went back to is not the last."""
+        """Whether the restored model differs from the last one."""
         return self._acted
 
     @property
     def curves(self) -> Mapping[str, Sequence[float]]:
-        """The epoch (from 0) whose weights were kept."""
+        """The epoch (from 0) whose weights are restored."""
         return {"best_epoch": [float(self._best_epoch)]} if self._state else {}
 
     def observe(self, model: nn.Module, epoch: int, validation_loss: float) -> bool:
-        """Keep the weights of the best epoch; stop where it lies too far back."""
+        """Keep the weights of the best epoch; return whether that epoch is ``patience`` epochs ago."""
         if validation_loss < self._best:
             self._best, self._best_epoch = validation_loss, epoch
             self._state = {name: value.clone() for name, value in model.state_dict().items()}

@@ -17,7 +17,7 @@ from harness_dropout.noise import Layered, Noise, normal
 
 
 class VariationalLinear(Noise):
-    """A sample of N(x W + b, alpha x^2 W^2) for each output and example, with one learned alpha <= 1 a layer."""
+    """A sample of N(x W + b, alpha x^2 W^2) for each output and example, with a learned alpha <= 1 for the layer."""
 
     _polynomial: Final = (1.16145124, -1.50204118, 0.58629921)
 
@@ -28,7 +28,7 @@ class VariationalLinear(Noise):
         self.log_alpha = nn.Parameter(linear.weight.new_tensor(math.log(rate / (1 - rate))))
 
     def forward(self, x: Tensor) -> Tensor:
-        """From ``(..., inputs)`` to ``(..., outputs)``; the mean in evaluation."""
+        """Return a sample ``(..., outputs)`` for ``x`` ``(..., inputs)``; the mean in evaluation."""
         mean = functional.linear(x, self.weight, self.bias)
         if not self.training:
             return mean
@@ -37,7 +37,7 @@ class VariationalLinear(Noise):
         return mean + (variance + torch.finfo(x.dtype).tiny).sqrt() * normal(mean, self.draw)
 
     def divergence(self) -> Tensor:
-        """KL of the layer's posterior from the log-uniform prior in nats, up to a constant: the paper's cubic."""
+        """Return KL(posterior || log-uniform prior) in nats, up to a constant, by the paper's cubic; a scalar."""
         alpha = self.log_alpha.exp()
         first, second, third = self._polynomial
         each = 0.5 * self.log_alpha + first * alpha + second * alpha**2 + third * alpha**3
@@ -45,7 +45,7 @@ class VariationalLinear(Noise):
 
 
 class _Learned(Layered):
-    """What both have in common: a divergence in the loss, spread over the examples, and curves of what they learn."""
+    """Base class: adds a divergence to the loss and records the learned values as curves."""
 
     kl: float
 
@@ -55,11 +55,11 @@ class _Learned(Layered):
         self._epoch = 1
 
     def loss(self, model: nn.Module, inputs: Tensor, targets: Tensor, forward: Forward) -> Tensor:
-        """Cross-entropy and the divergence's share of one example."""
+        """Return the cross-entropy plus ``kl`` times the divergence over the number of examples."""
         return super().loss(model, inputs, targets, forward) + self.kl / self._examples * self.divergence()
 
     def divergence(self) -> Tensor:
-        """Of the noise's distribution from its prior, in nats, up to a constant."""
+        """Return the divergence of the noise's distribution from its prior, in nats, up to a constant; a scalar."""
         raise NotImplementedError
 
     def _begin(self, task: RegularizeTask) -> None:
@@ -85,7 +85,7 @@ class Variational(_Learned):
         self.kl = number("kl", kl, least=0)
 
     def attach(self, model: nn.Module, task: RegularizeTask) -> nn.Module:
-        """Replace every linear, that of the output included."""
+        """Replace every linear layer, the output's included."""
         self._begin(task)
         for name, linear in named_linears(model, [*task.linears, task.output]).items():
             self.put(model, name, VariationalLinear(linear, self.rate, task.generator))
@@ -93,11 +93,11 @@ class Variational(_Learned):
         return model
 
     def divergence(self) -> Tensor:
-        """The sum over layers."""
+        """Return the sum over layers."""
         return torch.stack([layer.divergence() for layer in self._linears()]).sum()
 
     def after_update(self, model: nn.Module, step: int) -> None:  # noqa: ARG002
-        """Keep alpha at most 1, and note it once an epoch."""
+        """Clamp alpha to at most 1, and record it once an epoch."""
         with torch.no_grad():
             for layer in self._linears():
                 layer.log_alpha.clamp_(max=0.0)
@@ -117,19 +117,19 @@ class ConcreteLinear(Noise):
         self.logit = nn.Parameter(linear.weight.new_tensor(math.log(rate / (1 - rate))))
 
     def forward(self, x: Tensor) -> Tensor:
-        """From ``(..., inputs)`` to ``(..., outputs)``; the plain layer in evaluation."""
+        """Return the layer's output ``(..., outputs)``, on masked inputs while training."""
         out: Tensor = self.linear(self.disturb(x) if self.training else x)
         return out
 
     def disturb(self, x: Tensor) -> Tensor:
-        """Soft masks 1 - z with z = sigmoid((logit p + logit u) / t), u uniform."""
+        """Return x (1 - z) / (1 - p) with z = sigmoid((logit p + logit u) / t), u uniform."""
         self.acted = True
         uniform = torch.rand(x.shape, generator=self.draw).logit_(1e-7).to(x)
         dropped = torch.sigmoid((self.logit + uniform) / self.temperature)
         return x * (1 - dropped) / torch.sigmoid(-self.logit)
 
     def divergence(self, length: float) -> Tensor:
-        """length^2 |W|^2 / (2 (1 - p)) - K H(p), K the number of inputs: equation 4 of the paper, W being (1 - p) M."""
+        """Return length^2 |W|^2 / (2 (1 - p)) - K H(p), K inputs: the paper's equation 4, W = (1 - p) M."""
         rate = torch.sigmoid(self.logit)
         negative_entropy = rate * functional.logsigmoid(self.logit) + (1 - rate) * functional.logsigmoid(-self.logit)
         squares = self.linear.weight.square().sum()
@@ -156,7 +156,7 @@ class Concrete(_Learned):
         self.speed = number("speed", speed, least=0)
 
     def attach(self, model: nn.Module, task: RegularizeTask) -> nn.Module:
-        """Wrap every linear, that of the output included."""
+        """Wrap every linear layer, the output's included."""
         self._begin(task)
         for name, linear in named_linears(model, [*task.linears, task.output]).items():
             self.put(model, name, ConcreteLinear(linear, self.rate, self.temperature, task.generator))
@@ -164,18 +164,18 @@ class Concrete(_Learned):
         return model
 
     def parameter_groups(self, model: nn.Module, lr: float) -> list[dict[str, Any]]:
-        """The rates' logits apart from the rest."""
+        """Return two groups: the rates' logits at ``speed * lr``, all other parameters at ``lr``."""
         logits = [layer.logit for layer in self._linears()]
         own = {id(logit) for logit in logits}
-        rest = [one for one in model.parameters() if one.requires_grad and id(one) not in own]
+        rest = [p for p in model.parameters() if p.requires_grad and id(p) not in own]
         return [{"params": rest, "lr": lr}, {"params": logits, "lr": self.speed * lr}]
 
     def divergence(self) -> Tensor:
-        """The sum over layers."""
+        """Return the sum over layers."""
         return torch.stack([layer.divergence(self.length) for layer in self._linears()]).sum()
 
     def after_update(self, model: nn.Module, step: int) -> None:  # noqa: ARG002
-        """Note the rates once an epoch."""
+        """Record the rates once an epoch."""
         self._note(step, [layer.logit.detach().sigmoid() for layer in self._linears()])
 
     def _linears(self) -> list[ConcreteLinear]:

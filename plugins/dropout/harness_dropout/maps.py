@@ -13,10 +13,10 @@ from harness_dropout.noise import Layered, Noise
 
 
 class SpatialLayer(Noise):
-    """x m / q with one m for each example and channel, as `torch.nn.Dropout2d`."""
+    """x m / q with an m for each example and channel, as `torch.nn.Dropout2d`."""
 
     def disturb(self, x: Tensor) -> Tensor:
-        """From ``(batch, channels, height, width)`` to the same: a channel is kept or dropped as a whole."""
+        """Return ``x`` ``(batch, channels, height, width)`` with each channel kept or dropped as a whole."""
         return x * self.mask(x, shape=(*x.shape[:2], 1, 1)).div_(1 - self.rate)
 
 
@@ -28,7 +28,7 @@ class DropBlockLayer(Noise):
         self.block = block
 
     def disturb(self, x: Tensor) -> Tensor:
-        """From ``(batch, channels, height, width)`` to the same; a block larger than the map shrinks to its side."""
+        """Return ``x`` ``(batch, channels, height, width)`` with blocks of at most the map's side dropped."""
         height, width = x.shape[-2:]
         block = min(self.block, height, width)
         rows, columns = height - block + 1, width - block + 1
@@ -41,7 +41,7 @@ class DropBlockLayer(Noise):
 
 
 class _OnMaps(Layered):
-    """What both have in common: a rate, and slots that see feature maps."""
+    """Base class: a rate, and slots that see feature maps."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class _OnMaps(Layered):
         return model
 
     def layer(self, task: RegularizeTask) -> Noise:
-        """A layer of the technique."""
+        """Return a new layer of the technique."""
         raise NotImplementedError
 
 
@@ -67,19 +67,19 @@ class Spatial(_OnMaps):
         super().__init__(rate)
 
     def neutral(self) -> RegularizeTechnique | None:
-        """At rate 0."""
+        """Return the technique at rate 0."""
         return type(self)(rate=0.0)
 
     def layer(self, task: RegularizeTask) -> Noise:
-        """A layer at the technique's rate."""
+        """Return a layer at the technique's rate."""
         return SpatialLayer(self.rate, task.generator)
 
 
 class DropBlock(_OnMaps):
     """DropBlock (Ghiasi 2018, arXiv:1810.12890), its rate raised linearly from 0 over training.
 
-    gamma = p / k^2 . H W / ((H - k + 1)(W - k + 1)); what is kept is rescaled by the kept share of the whole batch,
-    so the mean is kept in the mean over units, not unit by unit: those of the border are dropped less often.
+    gamma = p / k^2 . H W / ((H - k + 1)(W - k + 1)); the kept units are divided by the kept share of the whole
+    batch, so the mean over all units is preserved, not that of each unit: units at the border are dropped less often.
     """
 
     mean_preserving = False
@@ -90,11 +90,11 @@ class DropBlock(_OnMaps):
         self._steps = 1
 
     def neutral(self) -> RegularizeTechnique | None:
-        """At rate 0."""
+        """Return the technique at rate 0."""
         return type(self)(rate=0.0, block=self.block)
 
     def layer(self, task: RegularizeTask) -> Noise:
-        """A layer that starts at rate 0."""
+        """Return a layer that starts at rate 0."""
         self._steps = task.steps
         return DropBlockLayer(0.0, self.block, task.generator)
 

@@ -12,9 +12,10 @@ from harness_dropout.base import Regularizer
 
 
 def kept(shape: Sequence[int], keep: float | Tensor, like: Tensor, draw: torch.Generator) -> Tensor:
-    """Ones with probability ``keep`` (a number, or a tensor that broadcasts to ``shape``) and zeros, as ``like``.
+    """Return ones with probability ``keep`` (a number, or a tensor that broadcasts to ``shape``), else zeros.
 
-    One call to ``rand``, compared in place: a quarter of the time that ``bernoulli_`` takes on a CPU.
+    Type and device are those of ``like``. A call to ``rand`` compared in place takes a quarter of the time of
+    ``bernoulli_`` on a CPU.
     """
     uniform = torch.rand(tuple(shape), generator=draw)
     if isinstance(keep, Tensor):
@@ -23,14 +24,14 @@ def kept(shape: Sequence[int], keep: float | Tensor, like: Tensor, draw: torch.G
 
 
 def normal(like: Tensor, draw: torch.Generator) -> Tensor:
-    """Standard normal noise of the shape, type and device of ``like``."""
+    """Return standard normal noise of the shape, type and device of ``like``."""
     return torch.randn(like.shape, generator=draw).to(like)
 
 
 class Noise(nn.Module):
-    """A slot's module that changes what passes while training; the identity at rate 0 and in evaluation.
+    """A module for a slot that disturbs its input while training; the identity at rate 0 and in evaluation.
 
-    ``rate`` may be moved between steps. ``acted`` tells whether it has changed a value yet.
+    ``rate`` may be changed between steps. ``acted`` tells whether the module has changed a value yet.
     """
 
     def __init__(self, rate: float, draw: torch.Generator) -> None:
@@ -40,19 +41,19 @@ class Noise(nn.Module):
         self.acted = False
 
     def forward(self, x: Tensor) -> Tensor:
-        """From any shape to the same."""
+        """Return ``x``, of any shape, disturbed while training at a rate above 0."""
         if self.training and self.rate:
             return self.disturb(x)
         return x
 
     def disturb(self, x: Tensor) -> Tensor:
-        """``x`` as it is while training at a rate above 0."""
+        """Return ``x`` disturbed, as used while training at a rate above 0."""
         raise NotImplementedError
 
     def mask(self, x: Tensor, keep: float | Tensor | None = None, shape: Sequence[int] | None = None) -> Tensor:
-        """Ones with probability ``keep`` (by default 1 - rate), else zeros, of ``shape`` (by default that of ``x``).
+        """Return ones with probability ``keep`` (default: 1 - rate), else zeros, of ``shape`` (default: that of ``x``).
 
-        Notes when the first value was dropped.
+        Sets ``acted`` once a value was dropped.
         """
         drawn = kept(x.shape if shape is None else shape, 1 - self.rate if keep is None else keep, x, self.draw)
         if not self.acted:
@@ -61,7 +62,7 @@ class Noise(nn.Module):
 
 
 class Layered(Regularizer):
-    """A technique that consists of layers, each of which tells whether it has acted."""
+    """Base class of techniques made of layers, each with an attribute ``acted``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,7 +70,7 @@ class Layered(Regularizer):
 
     @property
     def acted(self) -> bool:
-        """Whether one of the layers has changed a value."""
+        """Whether a layer has changed a value."""
         return any(bool(layer.acted) for layer in self.layers)
 
     def put(self, model: nn.Module, name: str, layer: nn.Module) -> None:

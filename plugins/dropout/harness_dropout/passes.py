@@ -15,10 +15,10 @@ from harness_dropout.activations import Dropout
 
 
 def symmetric_divergence(first: Tensor, second: Tensor) -> Tensor:
-    """(KL(1 || 2) + KL(2 || 1)) / 2 of two logits ``(n, classes)``, in nats, mean over n; a scalar."""
-    one, other = first.log_softmax(-1), second.log_softmax(-1)
-    forth = functional.kl_div(other, one, reduction="batchmean", log_target=True)
-    back = functional.kl_div(one, other, reduction="batchmean", log_target=True)
+    """Return (KL(1 || 2) + KL(2 || 1)) / 2 of two logits ``(n, classes)``, in nats, mean over n; a scalar."""
+    log_p, log_q = first.log_softmax(-1), second.log_softmax(-1)
+    forth = functional.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
+    back = functional.kl_div(log_p, log_q, reduction="batchmean", log_target=True)
     return (forth + back) / 2
 
 
@@ -33,11 +33,11 @@ class RDrop(Dropout):
         self.alpha = number("alpha", alpha, least=0)
 
     def neutral(self) -> RegularizeTechnique | None:
-        """None: without dropout the passes are equal, and the loss still counts twice."""
+        """Return None: without dropout the passes are equal, but the cross-entropy still counts twice."""
         return None
 
     def loss(self, model: nn.Module, inputs: Tensor, targets: Tensor, forward: Forward) -> Tensor:
-        """Both cross-entropies and the divergence of the passes."""
+        """Return the sum of both cross-entropies and ``alpha`` times the divergence of the passes."""
         first, second = forward(model, torch.cat([inputs, inputs])).chunk(2)
         entropies = functional.cross_entropy(first, targets) + functional.cross_entropy(second, targets)
         return entropies + self.alpha * symmetric_divergence(first, second)
@@ -54,12 +54,12 @@ class MonteCarlo(Dropout):
         self._draw = torch.Generator()
 
     def attach(self, model: nn.Module, task: RegularizeTask) -> nn.Module:
-        """Fill the slots, and keep the generator to draw again what was drawn at the last prediction."""
+        """Fill the slots, and keep the generator so that every prediction draws the same masks."""
         self._draw = task.generator
         return super().attach(model, task)
 
     def predict(self, model: nn.Module, inputs: Tensor, forward: Forward) -> Tensor:
-        """Log of the mean probabilities, with the same masks at every call; the training's draws go on undisturbed."""
+        """Return the log of the mean probabilities, with equal masks at every call; restore the generator's state."""
         if not self.rate:
             return predict_once(model, inputs, forward)
         before = self._draw.get_state()

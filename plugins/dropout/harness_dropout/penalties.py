@@ -16,7 +16,7 @@ from harness_dropout.base import Regularizer, weights
 
 
 class _Strength(Regularizer):
-    """What most rivals have in common: one strength, at 0 of which they do nothing."""
+    """Base class: a strength, at 0 of which the technique has no effect."""
 
     def __init__(self, strength: float, high: float = math.inf) -> None:
         super().__init__()
@@ -24,11 +24,11 @@ class _Strength(Regularizer):
 
     @property
     def acted(self) -> bool:
-        """Whether it has been asked at a strength above 0."""
+        """Whether the technique was applied at a strength above 0."""
         return self._acted
 
     def neutral(self) -> RegularizeTechnique | None:
-        """At strength 0."""
+        """Return the technique at strength 0."""
         return type(self)(0.0)
 
 
@@ -42,40 +42,40 @@ class WeightDecay(_Strength):
         super().__init__(strength)
 
     def parameter_groups(self, model: nn.Module, lr: float) -> list[dict[str, Any]]:
-        """Weights with decay, the rest without."""
+        """Return two groups: weights with decay, all other parameters without."""
         if not self.strength:
             return all_parameters(model, lr)
         decayed = weights(model)
         self._acted = bool(decayed)
-        own = {id(one) for one in decayed}
-        rest = [one for one in model.parameters() if one.requires_grad and id(one) not in own]
+        own = {id(weight) for weight in decayed}
+        rest = [p for p in model.parameters() if p.requires_grad and id(p) not in own]
         groups = [{"params": decayed, "lr": lr, "weight_decay": self.strength}, {"params": rest, "lr": lr}]
         return [group for group in groups if group["params"]]
 
 
 class L1(_Strength):
-    """The L1 penalty (Tibshirani 1996, JRSS B 58): strength times the sum of the sizes of all weights."""
+    """The L1 penalty (Tibshirani 1996, JRSS B 58): strength times the sum of the absolute values of all weights."""
 
     def __init__(self, strength: float = 1e-3) -> None:
         super().__init__(strength)
 
     def loss(self, model: nn.Module, inputs: Tensor, targets: Tensor, forward: Forward) -> Tensor:
-        """Cross-entropy and the penalty."""
+        """Return the cross-entropy plus the penalty."""
         entropy = super().loss(model, inputs, targets, forward)
         if not self.strength:
             return entropy
         self._acted = True
-        return entropy + self.strength * torch.stack([one.abs().sum() for one in weights(model)]).sum()
+        return entropy + self.strength * torch.stack([weight.abs().sum() for weight in weights(model)]).sum()
 
 
 class LabelSmoothing(_Strength):
-    """Label smoothing (Szegedy 2016, arXiv:1512.00567): targets are (1 - strength) of their own, the rest uniform."""
+    """Label smoothing (Szegedy 2016, arXiv:1512.00567): (1 - strength) of the target plus strength of the uniform."""
 
     def __init__(self, strength: float = 0.1) -> None:
         super().__init__(strength, 1.0)
 
     def loss(self, model: nn.Module, inputs: Tensor, targets: Tensor, forward: Forward) -> Tensor:
-        """Cross-entropy with smoothed targets."""
+        """Return the cross-entropy with smoothed targets."""
         self._acted = self.strength > 0
         return functional.cross_entropy(forward(model, inputs), targets, label_smoothing=self.strength)
 
@@ -87,7 +87,7 @@ class ConfidencePenalty(_Strength):
         super().__init__(strength)
 
     def loss(self, model: nn.Module, inputs: Tensor, targets: Tensor, forward: Forward) -> Tensor:
-        """Cross-entropy less the mean entropy of the predictions, in nats."""
+        """Return the cross-entropy minus ``strength`` times the mean entropy of the predictions, in nats."""
         if not self.strength:
             return super().loss(model, inputs, targets, forward)
         self._acted = True
@@ -107,12 +107,12 @@ class GradientNoise(_Strength):
         self._draw = torch.Generator()
 
     def attach(self, model: nn.Module, task: RegularizeTask) -> nn.Module:
-        """Take the generator along."""
+        """Keep the task's generator."""
         self._draw = task.generator
         return model
 
     def before_update(self, model: nn.Module, step: int) -> None:
-        """Add the noise."""
+        """Add noise to every gradient."""
         if not self.strength:
             return
         deviation = math.sqrt(self.strength / (1 + step) ** self.decay)
@@ -133,20 +133,23 @@ class Mixup(_Strength):
         self._beta = np.random.default_rng(0)
 
     def attach(self, model: nn.Module, task: RegularizeTask) -> nn.Module:
-        """Take the generator along; torch draws no Beta from one, so NumPy's is seeded from it."""
+        """Keep the task's generator, and seed NumPy's from it, as torch cannot draw Beta from a generator."""
         self._classes = task.classes
         self._draw = task.generator
         self._beta = np.random.default_rng(int(torch.randint(2**62, (), generator=task.generator)))
         return model
 
     def batch(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Each example mixed with another of the batch, all by the same weight; targets become probabilities."""
+        """Return each example mixed with another of the batch, all by the same weight, and targets as probabilities.
+
+        Raises NotApplicable where inputs are tokens, or sequences with a class for each position.
+        """
         if not inputs.is_floating_point():
-            raise NotApplicable("its inputs are tokens, which cannot be mixed")
+            raise NotApplicable("the inputs are tokens, which cannot be mixed")
         if not self.strength:
             return inputs, targets
         if len(inputs) != len(targets):
-            raise NotApplicable("its inputs are sequences with a class for each position")
+            raise NotApplicable("the inputs are sequences with a class for each position")
         self._acted = True
         share = float(self._beta.beta(self.strength, self.strength))
         partner = torch.randperm(len(inputs), generator=self._draw).to(inputs.device)

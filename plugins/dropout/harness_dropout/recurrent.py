@@ -20,7 +20,7 @@ class StepMask(Noise):
         self._scaled: Tensor | None = None
 
     def forward(self, x: Tensor, step: int) -> Tensor:  # type: ignore[override]
-        """From ``(batch, width)`` to the same, at time step ``step``; the identity in evaluation."""
+        """Return ``x`` ``(batch, width)`` masked for time step ``step``; ``x`` itself in evaluation."""
         if not (self.training and self.rate):
             return x
         if self.fresh or step == 0 or self._scaled is None:
@@ -32,7 +32,7 @@ class ZoneoutCarry(Noise):
     """z h_(t-1) + (1 - z) h_t with z ~ Bernoulli(p) for each unit; its expectation in evaluation."""
 
     def forward(self, previous: Tensor, new: Tensor, step: int) -> Tensor:  # type: ignore[override]  # noqa: ARG002
-        """The state to go on with, from two of shape ``(batch, width)``."""
+        """Return the next state from the previous and the new one, all ``(batch, width)``."""
         if not self.rate:
             return new
         if not self.training:
@@ -41,18 +41,18 @@ class ZoneoutCarry(Noise):
 
 
 class _Recurrent(Layered):
-    """What all have in common: a rate, and a model that recurs."""
+    """Base class: a rate, and a model with recurrent layers."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = drop_rate("rate", rate)
 
     def neutral(self) -> RegularizeTechnique | None:
-        """At rate 0."""
+        """Return the technique at rate 0."""
         return type(self)(rate=0.0)
 
     def attach(self, model: nn.Module, task: RegularizeTask) -> nn.Module:
-        """Enter each recurrent layer."""
+        """Fill the slots of each recurrent layer. Raises NotApplicable where there is none."""
         if not task.recurrent:
             raise NotApplicable("the model has no recurrent layers")
         for name in task.recurrent:
@@ -82,7 +82,7 @@ class RnnVariational(_Recurrent):
 
 
 class RnnFresh(RnnVariational):
-    """The control of `RnnVariational`: the same places and rate, a new mask at every time step."""
+    """The control of `RnnVariational`: the same slots and rate, a new mask at every time step."""
 
     fresh = True
 

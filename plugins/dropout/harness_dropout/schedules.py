@@ -20,26 +20,26 @@ class Scheduled(Dropout):
         self._full: list[float] = []
 
     def neutral(self) -> RegularizeTechnique | None:
-        """At rate 0."""
-        return type(self)(rate=0.0)  # type: ignore[call-arg]  # every schedule names its own defaults
+        """Return the technique at rate 0."""
+        return type(self)(rate=0.0)  # type: ignore[call-arg]  # every schedule has defaults of its own
 
     def attach(self, model: nn.Module, task: RegularizeTask) -> nn.Module:
         """Fill the slots and set the first step's rates."""
         super().attach(model, task)
         self._steps = task.steps
         self._full = [float(layer.rate) for layer in self.layers]
-        self._turn(0)
+        self._set_rates(0)
         return model
 
     def after_update(self, model: nn.Module, step: int) -> None:  # noqa: ARG002
         """Set the next step's rates."""
-        self._turn(step + 1)
+        self._set_rates(step + 1)
 
     def share(self, progress: float) -> float:
-        """The part of the rate, in 0..1, at this point of training."""
+        """Return the factor of the rate, in 0..1, at this progress."""
         raise NotImplementedError
 
-    def _turn(self, step: int) -> None:
+    def _set_rates(self, step: int) -> None:
         share = self.share(step / self._steps)
         for layer, full in zip(self.layers, self._full, strict=True):
             layer.rate = full * share
@@ -53,7 +53,7 @@ class Early(Scheduled):
         self.part = number("part", part, least=0, most=1)
 
     def share(self, progress: float) -> float:
-        """Falling to 0 at ``part``."""
+        """Return a factor that falls linearly to 0 at ``part``."""
         return max(0.0, 1 - progress / self.part) if self.part else 0.0
 
 
@@ -65,14 +65,14 @@ class Late(Scheduled):
         self.part = number("part", part, least=0, most=1)
 
     def share(self, progress: float) -> float:
-        """0 before ``part``, then 1."""
+        """Return 0 before ``part``, then 1."""
         return float(progress >= self.part)
 
 
 class Curriculum(Scheduled):
     """Curriculum dropout (Morerio 2017, arXiv:1703.06229): keep(t) = (1 - q) exp(-gamma t) + q.
 
-    t counts in shares of the training; the paper's gamma is 10 over the number of its steps.
+    t is the progress of the training, from 0 to 1; the paper's gamma is 10 over the number of its steps.
     """
 
     def __init__(self, rate: float = 0.5, input_ratio: float = 0.4, gamma: float = 10.0) -> None:
@@ -80,5 +80,5 @@ class Curriculum(Scheduled):
         self.gamma = number("gamma", gamma, least=0)
 
     def share(self, progress: float) -> float:
-        """Rising from 0 towards 1."""
+        """Return a factor that rises from 0 towards 1."""
         return 1 - math.exp(-self.gamma * progress)

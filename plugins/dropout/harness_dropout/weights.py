@@ -1,4 +1,4 @@
-"""Techniques that replace linear layers by ones whose weights are noisy or bounded."""
+"""Techniques that replace linear layers by layers of noisy or bounded weights."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _INFERENCES: Final = ("moments", "mean")
 
 
 class DropConnectLinear(Noise):
-    """(M o W) x / q + b with M ~ Bernoulli(q) for each weight, ``masks`` of them a batch (0: one an example).
+    """(M o W) x / q + b with M ~ Bernoulli(q) for each weight, ``masks`` masks a batch (0: a mask for each example).
 
     In evaluation either W x + b, or with ``moments`` the mean of a rectified normal of the mean and the variance
-    that the masks cause: what follows is a ReLU, which leaves it as it is.
+    that the masks cause: the ReLU that follows leaves this value unchanged.
     """
 
     def __init__(self, linear: nn.Linear, rate: float, masks: int, draw: torch.Generator, *, moments: bool) -> None:
@@ -32,7 +32,7 @@ class DropConnectLinear(Noise):
         self.moments = moments
 
     def forward(self, x: Tensor) -> Tensor:
-        """From ``(batch, ..., inputs)`` to ``(batch, ..., outputs)``."""
+        """Return the outputs ``(batch, ..., outputs)`` for ``x`` ``(batch, ..., inputs)``."""
         if not self.rate:
             return functional.linear(x, self.weight, self.bias)
         if self.training:
@@ -41,7 +41,7 @@ class DropConnectLinear(Noise):
         return self._rectified(x, mean) if self.moments else mean
 
     def disturb(self, x: Tensor) -> Tensor:
-        """The batch in ``masks`` groups of neighbours, each with a mask of its own."""
+        """Return the outputs of the batch, split into ``masks`` groups of neighbours with a mask each."""
         groups = min(self.masks or len(x), len(x))
         size = math.ceil(len(x) / groups)
         groups = math.ceil(len(x) / size)
@@ -63,7 +63,7 @@ class DropConnectLinear(Noise):
 
 
 class DropConnect(Layered):
-    """DropConnect (Wan 2013, ICML): weights are dropped, and inference matches the moments of what that causes.
+    """DropConnect (Wan 2013, ICML): weights are dropped, and inference matches the moments of the noisy output.
 
     The paper draws a mask for each example, and for the biases too; here each of ``masks`` groups of a batch
     has one (0: every example), and biases stay. ``inference`` is ``moments`` (the paper's normal approximation,
@@ -78,11 +78,11 @@ class DropConnect(Layered):
         self.mean_preserving = inference == "mean"
 
     def neutral(self) -> RegularizeTechnique | None:
-        """At rate 0."""
+        """Return the technique at rate 0."""
         return type(self)(rate=0.0, masks=self.masks, inference=self.inference)
 
     def attach(self, model: nn.Module, task: RegularizeTask) -> nn.Module:
-        """Replace the linears that end in an activation."""
+        """Replace the linear layers that an activation follows."""
         moments = self.inference == "moments"
         for name, linear in named_linears(model, task.linears).items():
             self.put(model, name, DropConnectLinear(linear, self.rate, self.masks, task.generator, moments=moments))
@@ -90,7 +90,7 @@ class DropConnect(Layered):
 
 
 class CompanderLinear(nn.Module):
-    """A linear layer with weights a arctan(v / b), where v is what trains."""
+    """A linear layer with weights a arctan(v / b), where v trains."""
 
     acted: Final = True
 
@@ -108,7 +108,7 @@ class CompanderLinear(nn.Module):
         return self.scale * torch.atan(self.latent / self.width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """From ``(..., inputs)`` to ``(..., outputs)``."""
+        """Return the outputs ``(..., outputs)`` for ``x`` ``(..., inputs)``."""
         return functional.linear(x, self.weight, self.bias)
 
 
@@ -126,7 +126,7 @@ class WeightCompander(Layered):
         self.slope = number("slope", slope, above=0)
 
     def attach(self, model: nn.Module, task: RegularizeTask) -> nn.Module:
-        """Replace every linear, that of the output included."""
+        """Replace every linear layer, the output's included."""
         for name, linear in named_linears(model, [*task.linears, task.output]).items():
             self.put(model, name, CompanderLinear(linear, self.headroom, self.slope))
         return model

@@ -1,4 +1,4 @@
-"""LoRA, its initialisations and its siblings, for the contract ``finetune``."""
+"""LoRA, its initialisations and its variants, for the contract ``finetune``."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ _RANK = {"rank": 4, "alpha": 4}
 
 @hookimpl
 def register_techniques() -> Sequence[Technique]:
-    """Every technique of the plugin; those of a sensible rate elsewhere than the suite's grid declare their own."""
-    return [*_subsets(), *_lora(), *_siblings()]
+    """Declare every technique; those that need other learning rates than the suite's declare their own grid."""
+    return [*_subsets(), *_lora(), *_variants()]
 
 
 def _subsets() -> list[Technique]:
@@ -88,7 +88,7 @@ def _lora() -> list[Technique]:
     ]
 
 
-def _siblings() -> list[Technique]:
+def _variants() -> list[Technique]:
     return [
         _technique(
             "ia3",

@@ -1,4 +1,4 @@
-"""What every technique of this plugin shares: who trains beside the head, and where random numbers come from."""
+"""The base class of this plugin's techniques, lookups of linear layers, and seeding of torch's generator."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from harness.families.finetune.contract import FinetuneTask
 
 
 class Adaptation(ABC):
-    """The common part of `harness.families.finetune.contract.FinetuneTechnique`.
+    """The base class of techniques; fulfils `harness.families.finetune.contract.FinetuneTechnique`.
 
-    Whatever requires a gradient after ``adapt``, the head excepted, trains in one group at the given rate.
+    Every parameter that requires a gradient after ``adapt``, the head's excepted, trains in one group at the given
+    rate.
     """
 
     exact_at_start: bool = True
@@ -27,9 +28,9 @@ class Adaptation(ABC):
 
     @abstractmethod
     def insert(self, model: nn.Module, task: FinetuneTask) -> None:
-        """Change the model in place and set ``requires_grad`` on what trains beside the head.
+        """Change the model in place and set ``requires_grad`` on the parameters that train beside the head's.
 
-        Raises `harness.api.NotApplicable` where the model has nothing to act on.
+        Raises `harness.api.NotApplicable` where the model has no part that the technique could adapt.
         """
 
     def adapt(self, model: nn.Module, task: FinetuneTask) -> nn.Module:
@@ -39,37 +40,40 @@ class Adaptation(ABC):
         return model
 
     def parameter_groups(self, model: nn.Module, lr: float) -> list[dict[str, Any]]:
-        """One group of all that trains beside the head; none where nothing does."""
+        """Return one group of all parameters that train beside the head's; an empty list where there are none."""
         parameters = [parameter for _, parameter in self.trained(model)]
         return [{"params": parameters, "lr": lr}] if parameters else []
 
     def merge(self, model: nn.Module) -> nn.Module:
-        """Return the model as it is: it already has the shape it is served in."""
+        """Return the model unchanged: nothing was added that could be folded into a weight."""
         return model
 
     def trained(self, model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-        """Names and parameters that train, the head's excepted."""
+        """Yield the name and the parameter of all that trains, the head's excepted."""
         for name, parameter in model.named_parameters():
             if parameter.requires_grad and not is_under(name, self._head):
                 yield name, parameter
 
 
 def is_under(name: str, modules: Sequence[str]) -> bool:
-    """Whether the dotted name lies in (or is) one of the modules."""
+    """Return whether the dotted name is one of the modules or lies in one of them."""
     return any(name == module or name.startswith(f"{module}.") for module in modules)
 
 
 def linears(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Linear]:
-    """The linear modules of these dotted names; raises NotApplicable where there are none."""
-    found: dict[str, nn.Linear] = {}
+    """Return the linear modules of these dotted names, by name.
+
+    Raises NotApplicable where a name is that of another kind of module, or where there are no names.
+    """
+    modules: dict[str, nn.Linear] = {}
     for name in names:
         module = model.get_submodule(name)
         if not isinstance(module, nn.Linear):
             raise NotApplicable(f"{name} is a {type(module).__name__}, not a Linear")
-        found[name] = module
-    if not found:
+        modules[name] = module
+    if not modules:
         raise NotApplicable("the model has no linear layer to adapt")
-    return found
+    return modules
 
 
 def require_full_rank(modules: dict[str, nn.Linear], rank: int) -> None:
@@ -81,7 +85,7 @@ def require_full_rank(modules: dict[str, nn.Linear], rank: int) -> None:
 
 @contextmanager
 def seeded(generator: torch.Generator) -> Iterator[None]:
-    """Let what draws from torch's global CPU generator draw from ``generator`` instead, and leave no trace."""
+    """Seed torch's global CPU generator from ``generator`` inside the block, and restore its state afterwards."""
     seed = int(torch.randint(2**62, (), generator=generator))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the accelerators too

@@ -1,4 +1,4 @@
-"""EVA: LoRA whose A is read off the data that flow into each layer, with ranks given where they explain most."""
+"""EVA: LoRA whose A comes from each layer's inputs, with ranks distributed by explained variance."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness_lora.injection import exactly, tuner_layers
 from harness_lora.lora import Lora, factors
 
 BATCHES = 16
-"""Calibration batches that are cycled until the components have converged; they end much earlier as a rule."""
+"""Calibration batches, which are repeated until the components have converged; convergence mostly needs fewer."""
 
 
 class Eva(Lora):
@@ -25,7 +25,7 @@ class Eva(Lora):
 
     A = the top right singular vectors of the layer's centred inputs, found by incremental SVD over calibration
     batches, so A A^T = I; B = 0. The r x layers ranks go to the components that explain the most variance, at most
-    ``rho`` r to a layer; a layer that gets none stays as it was. The scale alpha / r is that of the nominal rank.
+    ``rho`` r to a layer; a layer that gets none stays unchanged. The scale alpha / r is that of the nominal rank.
     """
 
     def __init__(self, *, rank: int, alpha: float, rho: float) -> None:
@@ -33,7 +33,10 @@ class Eva(Lora):
         self.rho = number("rho", rho, least=1)
 
     def insert(self, model: nn.Module, task: FinetuneTask) -> None:
-        """Find the directions, give every layer its rank and inject LoRA of these ranks."""
+        """Compute the directions and each layer's rank, and inject LoRA layers of these ranks.
+
+        Raises NotApplicable where a layer has too few inputs for the components, or a batch too few examples.
+        """
         targets = linears(model, task.linears)
         components = round(self.rank * self.rho)
         narrow = min(linear.in_features for linear in targets.values())
@@ -55,7 +58,10 @@ class Eva(Lora):
                 b.zero_()
 
     def _directions(self, model: nn.Module, task: FinetuneTask, pattern: str, rows: int) -> dict[str, Tensor]:
-        """The rows of A for each layer, as many as its rank (perhaps none); ``rows`` inputs are needed at once."""
+        """Return the rows of A by layer, as many as the layer's rank (possibly 0).
+
+        Raises NotApplicable where a batch gives a layer fewer than ``rows`` inputs.
+        """
         config = LoraConfig(
             r=self.rank,
             target_modules=pattern,
@@ -63,7 +69,7 @@ class Eva(Lora):
             eva_config=EvaConfig(rho=self.rho),
         )
         batches: list[Batch] = list(islice(task.calibration(), BATCHES))
-        whole = [batch for batch in batches if len(batch["labels"]) == len(batches[0]["labels"])]
+        equal = [batch for batch in batches if len(batch["labels"]) == len(batches[0]["labels"])]
 
         def inputs(layer_input: Any, _: object, name: str) -> Tensor:
             flat: Tensor = layer_input[0].reshape(-1, layer_input[0].shape[-1])
@@ -71,13 +77,13 @@ class Eva(Lora):
                 raise NotApplicable(f"EVA needs {rows} inputs a batch, {name} has {len(flat)}")
             return flat
 
-        found: dict[str, Tensor] = get_eva_state_dict(
+        directions: dict[str, Tensor] = get_eva_state_dict(
             model,
-            whole,
+            equal,
             peft_config=config,
             forward_fn=task.forward,
             prepare_model_inputs_fn=None,
             prepare_layer_inputs_fn=inputs,
             show_progress_bar=False,
         )
-        return found
+        return directions

@@ -13,11 +13,11 @@ from harness.families.finetune.contract import FinetuneTask
 from harness_lora.adaptation import Adaptation
 
 NAME = "houlsby"
-"""The child of a block that its adapter becomes."""
+"""The name under which an adapter is added to its block as a child."""
 
 
 class Bottleneck(nn.Module):
-    """x + U gelu(D x + d) + u: (..., width) to (..., width), with D ~ N(0, 1/width), U = 0 and no bias at first."""
+    """x + U gelu(D x + d) + u: (..., width) to (..., width), D ~ N(0, 1/width), U, d and u 0 at the start."""
 
     def __init__(self, width: int, bottleneck: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class Bottleneck(nn.Module):
         self.up_bias = nn.Parameter(torch.zeros(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The input and what the bottleneck adds."""
+        """Return the input plus the output of the bottleneck, ``(..., width)``."""
         inner = functional.gelu(functional.linear(x, self.down, self.down_bias))
         return x + functional.linear(inner, self.up, self.up_bias)
 
@@ -36,9 +36,8 @@ class Houlsby(Adaptation):
     """Houlsby adapters (Houlsby 2019, arXiv:1902.00751, section 2.1): h + U gelu(D h) after every sub-layer.
 
     As in the paper, the normalisation layers train too. 2 m d + d + m parameters an adapter of bottleneck m and width
-    d. U starts at 0 where the paper draws it with
-    deviation 0.01, so that the start is exact. The nonlinearity does not fold into a weight: ``merge`` returns the
-    model as it is.
+    d. U starts at 0, where the paper draws it with deviation 0.01, so that the adapted model starts as the base
+    model. The nonlinearity does not fold into a weight: ``merge`` returns the model unchanged.
     """
 
     def __init__(self, *, bottleneck: int) -> None:
@@ -46,7 +45,7 @@ class Houlsby(Adaptation):
         self.bottleneck = whole_number("bottleneck", bottleneck)
 
     def insert(self, model: nn.Module, task: FinetuneTask) -> None:
-        """Let an adapter follow every block; NotApplicable where the task names none."""
+        """Attach an adapter to every block and unfreeze the norms; raises NotApplicable where there is no block."""
         if not task.blocks:
             raise NotApplicable("the model has no sub-layers that an adapter may follow")
         for name, (width, device) in outputs(model, task).items():
@@ -56,22 +55,22 @@ class Houlsby(Adaptation):
 
 
 def attach(block: nn.Module, adapter: Bottleneck) -> None:
-    """Let the adapter follow the block without renaming anything in it."""
+    """Attach the adapter to the block's output without renaming any module in the block."""
     if isinstance(block, nn.Sequential):
-        block.append(adapter)  # its forward runs its children: the last one sees its output
+        block.append(adapter)  # its forward runs its children in order, so the last child sees the output
     else:
         block.add_module(NAME, adapter)
         block.register_forward_hook(follow)
 
 
 def follow(block: nn.Module, _: object, output: Tensor) -> Tensor:
-    """The forward hook of an adapted block."""
+    """Apply the block's adapter to the block's output; a forward hook."""
     adapted: Tensor = block.get_submodule(NAME)(output)
     return adapted
 
 
 def outputs(model: nn.Module, task: FinetuneTask) -> dict[str, tuple[int, torch.device]]:
-    """Width and device of every block's output, seen in one forward pass over a calibration batch."""
+    """Return width and device of every block's output, recorded in one forward pass over a calibration batch."""
     seen: dict[str, tuple[int, torch.device]] = {}
 
     def watch(name: str) -> Callable[[nn.Module, object, Tensor], None]:

@@ -1,4 +1,4 @@
-"""Putting peft's layers into a model, and folding them back, without renaming what the model had."""
+"""Injects peft's layers into a model and folds them back, without renaming the model's own modules."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from harness_lora.adaptation import Adaptation, seeded
 ADAPTER = "default"
 
 if find_spec("transformers.conversion_mapping"):
-    # The first injection into a model of transformers 5 compiles a table of its renamings, 0.1 s or more. Done at
-    # import, it is neither part of a technique's initialisation nor done again in every process of a run.
+    # The first injection into a model of transformers 5 compiles a table of its renamings, 0.1 s or more. Compiled
+    # at import, the table is neither part of a technique's initialisation nor compiled in every process of a run.
     import_module("transformers.conversion_mapping").get_checkpoint_conversion_mapping("vit")
 
 
@@ -38,14 +38,14 @@ class Injected(Adaptation):
 def inject(model: nn.Module, config: PeftConfig, generator: torch.Generator) -> None:
     """Replace the config's target modules by tuner layers, in place, initialised from ``generator``.
 
-    `peft.inject_adapter_in_model` keeps the model's names (a linear ``a.b`` becomes a tuner layer ``a.b`` whose
-    ``base_layer`` it is) but freezes the head, which is undone here.
+    `peft.inject_adapter_in_model` keeps the model's names (a linear ``a.b`` becomes the ``base_layer`` of a tuner
+    layer ``a.b``) but freezes the head; this function restores the head's ``requires_grad``.
     """
     before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     with seeded(generator):
         if isinstance(config, VeraConfig):
-            # its layers share two projections, for which peft refuses inject_adapter_in_model: the tuner object
-            # would be lost. The layers hold the projections themselves, so nothing is.
+            # VeRA's layers share two projections, so peft refuses inject_adapter_in_model, which would lose the tuner
+            # object that owns them. The layers hold references to the projections, so the object is not needed.
             VeraModel(model, config, ADAPTER)
         else:
             inject_adapter_in_model(config, model, adapter_name=ADAPTER)
@@ -54,12 +54,12 @@ def inject(model: nn.Module, config: PeftConfig, generator: torch.Generator) -> 
 
 
 def tuner_layers(model: nn.Module) -> Iterator[tuple[str, BaseTunerLayer]]:
-    """Names and tuner layers of an injected model, in the model's order."""
+    """Yield name and layer of each tuner layer of an injected model, in the model's order."""
     for name, module in model.named_modules():
         if isinstance(module, BaseTunerLayer):
             yield name, module
 
 
 def exactly(names: Iterable[str]) -> str:
-    """The pattern that matches these module names and no others (a list would match suffixes too)."""
+    """Return the pattern that matches these module names and no others (peft matches a list by suffix too)."""
     return "|".join(re.escape(name) for name in names)

@@ -1,4 +1,4 @@
-"""LoRA, W + s B A with s = alpha / r, and the initialisations that differ in nothing but A, B and the residual."""
+"""LoRA, W + s B A with s = alpha / r, and initialisations, which differ only in A, B and the frozen residual."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness_lora.adaptation import linears, require_full_rank
 from harness_lora.injection import ADAPTER, Injected, exactly, inject, tuner_layers
 
 Start = Callable[[LoraLinear, torch.Generator], None]
-"""Sets A (r x i), B (o x r) and, where the adapter starts with a part of it, the base weight of one layer."""
+"""Sets A (r x i) and B (o x r) of a layer and, where the adapter takes over a part of it, the base weight."""
 
 
 class Lora(Injected):
@@ -53,7 +53,7 @@ class Lora(Injected):
         self.inject(model, task, target_modules=exactly(targets))
 
     def inject(self, model: nn.Module, task: FinetuneTask, **options: Any) -> None:
-        """Inject peft's layers and start them."""
+        """Inject peft's layers and initialise them."""
         config = LoraConfig(r=self.rank, lora_alpha=self.alpha, **self._options, **options)
         inject(model, config, task.generator)
         if self._start is not None:
@@ -63,12 +63,12 @@ class Lora(Injected):
 
 
 def lora(*, rank: int, alpha: float) -> Lora:
-    """LoRA (Hu 2022, arXiv:2106.09685) as peft starts it: A uniform in +-1/sqrt(i), B = 0."""
+    """Return LoRA (Hu 2022, arXiv:2106.09685) as peft initialises it: A uniform in +-1/sqrt(i), B = 0."""
     return Lora(rank=rank, alpha=alpha)
 
 
 def init_a(*, rank: int, alpha: float) -> Lora:
-    """Init[A] (Hayou 2024, arXiv:2406.08447): A ~ N(0, 1/i), B = 0."""
+    """Return Init[A] (Hayou 2024, arXiv:2406.08447): A ~ N(0, 1/i), B = 0."""
 
     def start(layer: LoraLinear, generator: torch.Generator) -> None:
         a, b = factors(layer)
@@ -79,7 +79,7 @@ def init_a(*, rank: int, alpha: float) -> Lora:
 
 
 def init_b(*, rank: int, alpha: float) -> Lora:
-    """Init[B] (Hayou 2024, arXiv:2406.08447): A = 0, B ~ N(0, 1/r)."""
+    """Return Init[B] (Hayou 2024, arXiv:2406.08447): A = 0, B ~ N(0, 1/r)."""
 
     def start(layer: LoraLinear, generator: torch.Generator) -> None:
         a, b = factors(layer)
@@ -90,19 +90,20 @@ def init_b(*, rank: int, alpha: float) -> Lora:
 
 
 def rslora(*, rank: int, alpha: float) -> Lora:
-    """Rank-stabilised LoRA (Kalajdzievski 2023, arXiv:2312.03732): W + alpha / sqrt(r) B A."""
+    """Return rank-stabilised LoRA (Kalajdzievski 2023, arXiv:2312.03732): W + alpha / sqrt(r) B A."""
     return Lora(rank=rank, alpha=alpha, options={"use_rslora": True})
 
 
 def dora(*, rank: int, alpha: float) -> Lora:
-    """DoRA (Liu 2024, arXiv:2402.09353, equation 5): W' = m (W + s B A) / ||W + s B A||, row by row, m trained."""
+    """Return DoRA (Liu 2024, arXiv:2402.09353, equation 5): m (W + s B A) / ||W + s B A||, row by row, m trained."""
     return Lora(rank=rank, alpha=alpha, options={"use_dora": True})
 
 
 def orthogonal(*, rank: int, alpha: float) -> Lora:
-    """Orthogonal initialisation (datta0.github.io/posts/rethink-lora-init): B A = 0 with neither factor zero.
+    """Return LoRA with B A = 0 and neither factor zero (datta0.github.io/posts/rethink-lora-init).
 
     A lies in the span of the odd rows of a random orthogonal r x r matrix, B in that of the even ones.
+    Raises UsageError where the rank is odd.
     """
     if whole_number("rank", rank) % 2:
         raise UsageError(f"rank {rank}: orthogonal initialisation needs an even rank, like {rank + 1}")
@@ -110,12 +111,12 @@ def orthogonal(*, rank: int, alpha: float) -> Lora:
 
 
 def olora(*, rank: int, alpha: float) -> Lora:
-    """OLoRA (Büyükakyüz 2024, arXiv:2406.01775): W = QR, B = Q_r, A = R_r, W <- W - s B A."""
+    """Return OLoRA (Büyükakyüz 2024, arXiv:2406.01775): W = QR, B = Q_r, A = R_r, W <- W - s B A."""
     return Lora(rank=rank, alpha=alpha, options={"init_lora_weights": "olora"}, by_svd=True)
 
 
 def pissa(*, rank: int, alpha: float) -> Lora:
-    """PiSSA (Meng 2024, arXiv:2404.02948, equations 2-4): the top r singular triples start the adapter.
+    """Return PiSSA (Meng 2024, arXiv:2404.02948, equations 2-4): the top r singular triples start the adapter.
 
     B = U_r sqrt(S_r / s), A = sqrt(S_r / s) V_r^T, W <- W - s B A.
     """
@@ -123,7 +124,7 @@ def pissa(*, rank: int, alpha: float) -> Lora:
 
 
 def milora(*, rank: int, alpha: float) -> Lora:
-    """MiLoRA (Wang 2024, arXiv:2406.09044): as PiSSA, with the r smallest singular triples."""
+    """Return MiLoRA (Wang 2024, arXiv:2406.09044): as PiSSA, with the r smallest singular triples."""
 
     def start(layer: LoraLinear, generator: torch.Generator) -> None:  # noqa: ARG001  draws nothing
         a, b = factors(layer)
@@ -138,7 +139,7 @@ def milora(*, rank: int, alpha: float) -> Lora:
 
 
 def eva_control(*, rank: int, alpha: float) -> Lora:
-    """The control of EVA: A has orthonormal rows of random direction, B = 0, every layer keeps its rank."""
+    """Return the control of EVA: A has random orthonormal rows, B = 0, and every layer keeps the nominal rank."""
 
     def start(layer: LoraLinear, generator: torch.Generator) -> None:
         a, b = factors(layer)
@@ -157,17 +158,17 @@ class LoraPlus(Lora):
         self.ratio = number("ratio", ratio, above=0)
 
     def parameter_groups(self, model: nn.Module, lr: float) -> list[dict[str, Any]]:
-        """Two groups: A at ``lr``, B at ``ratio * lr``."""
+        """Return two groups: A at ``lr``, B at ``ratio * lr``."""
         a = [parameter for name, parameter in self.trained(model) if ".lora_A." in name]
         b = [parameter for name, parameter in self.trained(model) if ".lora_B." in name]
         return [{"params": a, "lr": lr}, {"params": b, "lr": self.ratio * lr}]
 
 
 def factors(layer: LoraLinear) -> tuple[nn.Parameter, nn.Parameter]:
-    """A (r x i) and B (o x r) of a layer."""
+    """Return A (r x i) and B (o x r) of a layer."""
     return layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
 
 
 def gaussian(like: torch.Tensor, variance: float, generator: torch.Generator) -> torch.Tensor:
-    """Normal numbers of mean 0 in the shape of ``like``, float32, on the CPU."""
+    """Return normal numbers of mean 0 and this variance in the shape of ``like``, float32, on the CPU."""
     return torch.randn(like.shape, generator=generator) * math.sqrt(variance)

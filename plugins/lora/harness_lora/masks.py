@@ -1,4 +1,4 @@
-"""Techniques that add nothing and choose which of the model's own parameters train."""
+"""Techniques that add no parameters and select which of the model's own train."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Full(Adaptation):
     """Full fine-tuning: every parameter trains."""
 
     def insert(self, model: nn.Module, task: FinetuneTask) -> None:
-        """Unfreeze everything."""
+        """Unfreeze every parameter of the backbone."""
         for name, parameter in model.named_parameters():
             if not is_under(name, task.head):
                 parameter.requires_grad_(True)
@@ -23,14 +23,14 @@ class Head(Adaptation):
     """Linear probing: the head of the task trains, at the judge's own rate, and nothing else."""
 
     def insert(self, model: nn.Module, task: FinetuneTask) -> None:
-        """Leave the model as the judge handed it over."""
+        """Leave the model unchanged: the judge has already unfrozen the head."""
 
 
 class BitFit(Adaptation):
     """BitFit (Ben Zaken 2022, arXiv:2106.10199): of every layer only the bias vectors train."""
 
     def insert(self, model: nn.Module, task: FinetuneTask) -> None:
-        """Unfreeze the biases of the backbone; NotApplicable where it has none."""
+        """Unfreeze the biases of the backbone. Raises NotApplicable where it has none."""
         biases = [
             parameter
             for name, parameter in model.named_parameters()
@@ -46,7 +46,7 @@ class Norm(Adaptation):
     """Norm tuning (Zhao 2024, arXiv:2312.11420): gain and bias of the normalisation layers train."""
 
     def insert(self, model: nn.Module, task: FinetuneTask) -> None:
-        """Unfreeze the normalisation layers; NotApplicable where there are none, or none with parameters."""
+        """Unfreeze the normalisation layers. Raises NotApplicable where none has parameters."""
         parameters = [p for name in task.norms for p in model.get_submodule(name).parameters()]
         if not parameters:
             raise NotApplicable("the model has no normalisation layers with parameters")

@@ -1,4 +1,4 @@
-"""Techniques that factor a weight, freeze the factors and train what scales them: SVFit and LoLDU."""
+"""Techniques that factor a weight, freeze the factors and train their scales: SVFit and LoLDU."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from harness_lora.adaptation import Adaptation, linears
 
 
 class Rescaled(nn.Module):
-    """A linear of weight R + c L diag(z) Q: L (o x r) and Q (r x i) frozen, z (r) trained, c trained or absent.
+    """A linear layer of weight R + c L diag(z) Q: L (o x r) and Q (r x i) frozen, z (r) trained, c trained or absent.
 
-    ``base_layer`` is the linear it stands for; its weight becomes the residual R, computed so that the whole is what
-    it was, whatever the factors are.
+    ``base_layer`` is the linear layer that this module replaces. Its weight becomes the residual R, so that the
+    effective weight starts equal to the original, whatever the factors are.
     """
 
     left: Tensor
@@ -34,26 +34,26 @@ class Rescaled(nn.Module):
             linear.weight.sub_((self.left * self.diagonal()) @ self.right)
 
     def diagonal(self) -> Tensor:
-        """What multiplies the columns of L: z, or c z."""
+        """Return the factors (r) of the columns of L: z, or c z."""
         return self.values if self.scale is None else self.scale * self.values
 
     def weight(self) -> Tensor:
-        """The weight in effect, o x i."""
+        """Return the effective weight, o x i."""
         return torch.addmm(self.base_layer.weight, self.left * self.diagonal(), self.right)
 
     def forward(self, x: Tensor) -> Tensor:
-        """As the linear: (..., i) to (..., o)."""
+        """Apply the effective weight and the bias: (..., i) to (..., o)."""
         return functional.linear(x, self.weight(), self.base_layer.bias)
 
     @torch.no_grad()
     def fold(self) -> nn.Linear:
-        """The linear with the weight in effect."""
+        """Return the original linear layer, its weight set to the effective one."""
         self.base_layer.weight.copy_(self.weight())
         return self.base_layer
 
 
 class Spectral(Adaptation):
-    """Replaces every linear of the backbone by its `Rescaled` form; layers with fewer than ``rank`` values use all."""
+    """Base class: every linear becomes a `Rescaled` one; layers with fewer than ``rank`` values use all of them."""
 
     def __init__(self, *, rank: int) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Spectral(Adaptation):
 
     @abstractmethod
     def rescale(self, linear: nn.Linear) -> Rescaled:
-        """The linear in factored form."""
+        """Return the linear layer in factored form."""
 
     def insert(self, model: nn.Module, task: FinetuneTask) -> None:
         """Factor every linear of the backbone."""
@@ -69,7 +69,7 @@ class Spectral(Adaptation):
             model.set_submodule(name, self.rescale(linear))
 
     def merge(self, model: nn.Module) -> nn.Module:
-        """Multiply the factors out, in place, and return the model of the original shape."""
+        """Multiply the factors out, in place, and return the model with its original modules."""
         for name, module in list(model.named_modules()):
             if isinstance(module, Rescaled):
                 model.set_submodule(name, module.fold())
@@ -83,7 +83,7 @@ class SVFit(Spectral):
     """
 
     def rescale(self, linear: nn.Linear) -> Rescaled:
-        """The r largest singular triples of the weight."""
+        """Return the layer factored by the r largest singular triples of its weight."""
         left, values, right = torch.linalg.svd(linear.weight.detach(), full_matrices=False)
         rank = min(self.rank, len(values))
         return Rescaled(linear, left[:, :rank], values[:rank], right[:rank], scale=None)
@@ -93,7 +93,7 @@ class LoLDU(Spectral):
     """LoLDU (Shi 2024, arXiv:2410.13618): W = P L D U, of which r entries of D and a scale train.
 
     P, L, U = lu(W), d = diag U, U <- U / d, then W = R + c P L_r diag(z) U_r with z = d_r and c = alpha / r, whose
-    residual R absorbs what the factors leave: r + 1 parameters a layer. A layer of fewer than r pivots uses them
+    residual R is the rest of W: r + 1 parameters a layer. A layer of fewer than r pivots uses them
     all.
     """
 
@@ -102,11 +102,11 @@ class LoLDU(Spectral):
         self.alpha = number("alpha", alpha, above=0)
 
     def rescale(self, linear: nn.Linear) -> Rescaled:
-        """The first r pivots of the weight."""
+        """Return the layer factored by the first r pivots of its weight."""
         permutation, lower, upper = torch.linalg.lu(linear.weight.detach())
         pivots = torch.diagonal(upper)
         rank = min(self.rank, len(pivots))
-        # a zero pivot has no unit row: that row stays as it is, and its factor starts at 0
+        # a zero pivot cannot be divided by: its row stays unscaled, and its factor starts at 0
         divisors = torch.where(pivots == 0, torch.ones_like(pivots), pivots)
         rows = upper[:rank] / divisors[:rank, None]
         left = (permutation @ lower)[:, :rank]

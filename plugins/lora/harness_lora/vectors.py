@@ -14,7 +14,7 @@ from harness_lora.adaptation import linears
 from harness_lora.injection import Injected, exactly, inject
 
 KEYS_AND_VALUES: Final = frozenset({"k", "v", "k_proj", "v_proj", "key", "value", "key_proj", "value_proj"})
-"""What transformers models call the linears that make the keys and values of an attention."""
+"""Names of the key and value projections of attentions in models of transformers."""
 
 
 class IA3(Injected):
@@ -44,7 +44,7 @@ class Vera(Injected):
         self.d_initial = number("d_initial", d_initial, above=0)
 
     def insert(self, model: nn.Module, task: FinetuneTask) -> None:
-        """Put the vectors beside every linear of the backbone."""
+        """Inject the vectors beside every linear layer of the backbone."""
         config = VeraConfig(
             r=self.rank,
             d_initial=self.d_initial,
@@ -65,7 +65,7 @@ class Miss(Injected):
         self.rank = whole_number("rank", rank)
 
     def insert(self, model: nn.Module, task: FinetuneTask) -> None:
-        """Put the shared block beside every linear of the backbone."""
+        """Inject the shared block beside every linear layer of the backbone."""
         targets = linears(model, task.linears)
         for name, linear in targets.items():
             self.check(name, linear)

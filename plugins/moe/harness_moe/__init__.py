@@ -37,7 +37,7 @@ _TOP_K: Mapping[str, Json] = {"k": 2, "score": "softmax", "u": 0.0, "alpha": 0.0
 
 @hookimpl
 def register_techniques() -> Sequence[Technique]:
-    """Every technique of the plugin; all but the two dense networks route."""
+    """Declare every technique: two dense networks and the routers."""
     return [*_dense(), *_scored(), *_with_capacity(), *_others()]
 
 
@@ -49,7 +49,7 @@ def _dense() -> list[Technique]:
 
 
 def _scored() -> list[Technique]:
-    """Top-k of a score, with what keeps it balanced."""
+    """Return the techniques that take the top k of a score, and their ways of balancing."""
     target = "scored:Scored"
     return [
         _technique("top-k", target, "the k best of a softmax, renormalised", _SHAZEER, **_TOP_K),

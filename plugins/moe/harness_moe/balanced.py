@@ -1,4 +1,4 @@
-"""Routing that is balanced by how it is made: experts choose tokens, or a plan with even columns is drawn up."""
+"""Routing that is balanced by construction: experts choose tokens, or a plan has columns of equal sums."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness_moe.base import Gate, Technique, assignments, capacity
 class ExpertChoice(Technique):
     """Each expert takes the ``k T / E`` tokens with its highest softmax scores, which are the weights.
 
-    A token may be taken by all experts or by none, and whether it is depends on the tokens that come after it.
+    A token may be taken by all experts or by none, depending also on the tokens that come after it.
     """
 
     weights = (0.0, 1.0)
@@ -23,7 +23,7 @@ class ExpertChoice(Technique):
         self.k = whole_number("k", k)
 
     def router(self, task: RouteTask, layout: Layout) -> Router:
-        """Scores, read by column."""
+        """Return a router in which experts choose tokens."""
         return ExpertChoiceRouter(self.k, task, layout)
 
 
@@ -35,7 +35,7 @@ class ExpertChoiceRouter(Gate):
         self._k = k
 
     def forward(self, tokens: Tokens) -> Sparse:
-        """As many tokens for every expert."""
+        """Assign the same number of tokens to every expert."""
         scores = self.gate(tokens.features).softmax(1)
         weight, token = scores.T.topk(capacity(1.0, len(tokens), self.experts, self._k))
         expert = torch.arange(self.experts, device=token.device).repeat_interleave(token.shape[1])
@@ -43,7 +43,7 @@ class ExpertChoiceRouter(Gate):
 
 
 class Sinkhorn(Technique):
-    """In training the best expert of a plan that `plan` balances, at test that of the logits; weight sigmoid(logit).
+    """The best expert by a balanced `plan` in training, by the logits at test; the weight is sigmoid(logit).
 
     The weight is that of BASE layers (arXiv:2103.16716), the plan that of S-BASE (arXiv:2202.01169, appendix B).
     """
@@ -54,7 +54,7 @@ class Sinkhorn(Technique):
         self.iterations = whole_number("iterations", iterations)
 
     def router(self, task: RouteTask, layout: Layout) -> Router:
-        """One that balances a batch."""
+        """Return a router that balances the assignments of a batch."""
         return SinkhornRouter(self.iterations, task, layout)
 
 
@@ -66,7 +66,7 @@ class SinkhornRouter(Gate):
         self._iterations = iterations
 
     def forward(self, tokens: Tokens) -> Sparse:
-        """One expert a token."""
+        """Assign every token to one expert."""
         logits = self.gate(tokens.features)
         scores = plan(logits.detach(), self._iterations) if self.training else logits
         expert = scores.argmax(1, keepdim=True)
@@ -74,7 +74,10 @@ class SinkhornRouter(Gate):
 
 
 def plan(logits: Tensor, iterations: int) -> Tensor:
-    """``exp(logits)`` scaled by rows and columns in turn: rows sum to 1, columns, at last, to tokens / experts."""
+    """Return ``exp(logits)`` ``(tokens, experts)`` with rows scaled to sums of 1 and columns to tokens / experts.
+
+    The scalings alternate ``iterations`` times; the columns' is the last.
+    """
     tokens, experts = logits.shape
     scaled = logits.log_softmax(1)
     even = torch.tensor(tokens / experts, dtype=logits.dtype, device=logits.device).log()

@@ -1,4 +1,4 @@
-"""What the techniques of this plugin have in common: a linear gate, top-k as assignments, and auxiliary losses."""
+"""What the techniques share: a linear gate, top-k as assignments, and auxiliary losses."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from harness.families.route.contract import Layout, Router, RouteTask, Sparse
 
 
 class Technique:
-    """Renormalised weights, a router that learns, and experts that cost what the task allows for.
+    """The base class of techniques: renormalised weights, a router that learns, and experts of equal cost.
 
-    A subclass says what differs; ``k`` experts see a token.
+    A subclass overrides what differs; ``k`` experts process a token.
     """
 
     weights: tuple[float, float] = (1.0, 1.0)
@@ -22,7 +22,10 @@ class Technique:
     k = 1
 
     def layout(self, task: RouteTask) -> Layout:
-        """As many experts as the task has, of a width at which ``k`` cost what the task allows for a token."""
+        """Return the task's number of experts, at the width where ``k`` of them cost what the task allows a token.
+
+        Raises UsageError where ``k`` exceeds the number of experts.
+        """
         return task.at_equal_cost(whole_number("k", self.k, most=task.experts))
 
 
@@ -36,7 +39,7 @@ class Gate(Router):
 
 
 def capacity(factor: float, tokens: int, experts: int, k: int = 1) -> int:
-    """``ceil(factor k tokens / experts)``, but for the rounding of that product; at most all tokens."""
+    """Return ``ceil(factor k tokens / experts)``, robust to rounding of the product, from 1 to ``tokens``."""
     exact = factor * k * tokens / experts
     nearest = round(exact)
     rounded = nearest if abs(exact - nearest) < 1e-9 * max(1.0, exact) else int(exact) + 1
@@ -44,9 +47,9 @@ def capacity(factor: float, tokens: int, experts: int, k: int = 1) -> int:
 
 
 def assignments(expert: Tensor, weight: Tensor, *, limit: int | None = None, loss: Tensor | None = None) -> Sparse:
-    """The choices of each token, both ``(tokens, k)``: all of a token go before those of the next.
+    """Return the choices of each token, both ``(tokens, k)``, as assignments in the order of the tokens.
 
-    So where experts have a ``limit``, a token never takes the place of one before it.
+    Where experts have a ``limit``, a token therefore never displaces an earlier token.
     """
     tokens, k = expert.shape
     token = torch.arange(tokens, device=expert.device).repeat_interleave(k)
@@ -54,13 +57,13 @@ def assignments(expert: Tensor, weight: Tensor, *, limit: int | None = None, los
 
 
 def shares(expert: Tensor, experts: int) -> Tensor:
-    """The share of all assignments that each expert has, float ``(experts,)``."""
+    """Return the share of all assignments that each expert has, float ``(experts,)``."""
     counts = torch.bincount(expert.flatten(), minlength=experts)
     return counts / expert.numel()
 
 
 def balance_loss(probabilities: Tensor, share: Tensor) -> Tensor:
-    """``E sum_i f_i P_i``: 1 at balance, E where one expert has everything (arXiv:2101.03961, equation 4).
+    """Return ``E sum_i f_i P_i``: 1 at balance, E where an expert has everything (arXiv:2101.03961, equation 4).
 
     ``probabilities`` ``(tokens, experts)`` are of all experts, ``share`` is f, of assignments before any is dropped.
     """
@@ -68,5 +71,5 @@ def balance_loss(probabilities: Tensor, share: Tensor) -> Tensor:
 
 
 def z_loss(logits: Tensor) -> Tensor:
-    """The mean squared log-sum-exp of the logits ``(tokens, experts)`` (arXiv:2202.08906, equation 5)."""
+    """Return the mean squared log-sum-exp of the logits ``(tokens, experts)`` (arXiv:2202.08906, equation 5)."""
     return logits.logsumexp(1).square().mean()

@@ -1,4 +1,4 @@
-"""Routing to experts that take only so many tokens."""
+"""Routing to experts of limited capacity."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness_moe.base import Gate, Technique, assignments, balance_loss, capacit
 class Switch(Technique):
     """The best expert of a softmax, weighted by its probability, while it has room: ``ceil(capacity T / E)`` tokens.
 
-    Tokens come in the order of their places. ``alpha`` weighs `balance_loss` (arXiv:2101.03961, section 2.2).
+    Tokens are served in the order of their positions. ``alpha`` weighs `balance_loss` (arXiv:2101.03961, section 2.2).
     """
 
     weights = (0.0, 1.0)
@@ -24,7 +24,7 @@ class Switch(Technique):
         self.alpha = number("alpha", alpha, least=0)
 
     def router(self, task: RouteTask, layout: Layout) -> Router:
-        """Top-1."""
+        """Return a top-1 router."""
         return SwitchRouter(self, task, layout)
 
 
@@ -36,7 +36,7 @@ class SwitchRouter(Gate):
         self._technique = technique
 
     def forward(self, tokens: Tokens) -> Sparse:
-        """First come, first served."""
+        """Assign every token to its best expert, in the order of the tokens."""
         probabilities = self.gate(tokens.features).softmax(1)
         weight, expert = probabilities.max(1, keepdim=True)
         loss = self._technique.alpha * balance_loss(probabilities, shares(expert, self.experts))
@@ -47,7 +47,7 @@ class SwitchRouter(Gate):
 class GShard(Technique):
     """The best expert, and the second with probability ``min(1, 2 g2)``, at test always; weights g1 / (g1 + g2).
 
-    All first choices go before all second ones, so that a later token can take an earlier one's second expert away;
+    All first choices go before all second ones, so a later token can displace an earlier token's second choice;
     an expert has room for ``2 capacity T / E`` tokens (arXiv:2006.16668, algorithm 1). The auxiliary loss counts
     first choices.
     """
@@ -62,7 +62,7 @@ class GShard(Technique):
         self.alpha = number("alpha", alpha, least=0)
 
     def router(self, task: RouteTask, layout: Layout) -> Router:
-        """Top-2."""
+        """Return a top-2 router."""
         return GShardRouter(self, task, layout)
 
 
@@ -74,7 +74,7 @@ class GShardRouter(Gate):
         self._technique = technique
 
     def forward(self, tokens: Tokens) -> Sparse:
-        """First choices, then those second ones that are sent."""
+        """Assign first choices, then the second choices that were drawn."""
         probabilities = self.gate(tokens.features).softmax(1)
         best, expert = probabilities.topk(2)
         weight = best / best.sum(1, keepdim=True)
@@ -97,7 +97,7 @@ class WideNet(Technique):
     """One router, one set of experts and one attention for all layers, each with norms of its own.
 
     A token goes to the ``k`` best of the softmax of noisy logits, deviation 1 / experts, while these have room for
-    ``capacity k T / E`` tokens, in the order of their places; the probabilities are the weights (arXiv:2107.11817,
+    ``capacity k T / E`` tokens, in the order of their positions; the probabilities are the weights (arXiv:2107.11817,
     section 2).
     """
 
@@ -111,13 +111,13 @@ class WideNet(Technique):
         self.alpha = number("alpha", alpha, least=0)
 
     def layout(self, task: RouteTask) -> Layout:
-        """Shared. Raises NotApplicable where the model has a single routed layer."""
+        """Return a layout shared by all layers. Raises NotApplicable where there is a single routed layer."""
         if task.layers < 2:
             raise NotApplicable("one routed layer: there is no depth to share it over")
         return Layout(experts=self.experts, hidden=task.at_equal_cost(self.k).hidden, shared=True)
 
     def router(self, task: RouteTask, layout: Layout) -> Router:
-        """The only one."""
+        """Return the router, which all layers share."""
         return WideNetRouter(self, task, layout)
 
 
@@ -129,7 +129,7 @@ class WideNetRouter(Gate):
         self._technique = technique
 
     def forward(self, tokens: Tokens) -> Sparse:
-        """The best of noisy logits."""
+        """Assign every token to the k best experts by noisy logits."""
         logits: Tensor = self.gate(tokens.features)
         if self.training:
             logits = logits + torch.randn_like(logits) / self.experts

@@ -7,30 +7,30 @@ from harness_moe.base import Technique
 
 
 class DenseActive(Technique):
-    """As many hidden units as the experts that a token passes have together."""
+    """A dense network with as many hidden units as the experts that process a token have together."""
 
     learned = False
 
     def layout(self, task: RouteTask) -> Layout:
-        """One network."""
+        """Return a layout of one network."""
         return Layout(experts=1, hidden=task.active * task.hidden)
 
     def router(self, task: RouteTask, layout: Layout) -> Router:  # noqa: ARG002
-        """None to speak of."""
+        """Return a router that sends every token to the only network."""
         return Direct()
 
 
 class DenseTotal(DenseActive):
-    """As many hidden units as all experts have together."""
+    """A dense network with as many hidden units as all experts have together."""
 
     def layout(self, task: RouteTask) -> Layout:
-        """One network."""
+        """Return a layout of one network."""
         return Layout(experts=1, hidden=task.experts * task.hidden)
 
 
 class Direct(Router):
-    """Leaves tokens where they are."""
+    """Sends every token to the only network."""
 
     def forward(self, tokens: Tokens) -> Everything:  # noqa: ARG002
-        """To the only expert."""
+        """Assign all tokens to the only network."""
         return Everything()

@@ -11,7 +11,7 @@ from harness_moe.base import Technique, assignments
 
 
 class Hash(Technique):
-    """``k`` different experts by the token's id, the same for ever, all with weight 1 / k (arXiv:2106.04426)."""
+    """``k`` different experts by the token's id, fixed throughout, all with weight 1 / k (arXiv:2106.04426)."""
 
     learned = False
 
@@ -19,13 +19,13 @@ class Hash(Technique):
         self.k = whole_number("k", k)
 
     def router(self, task: RouteTask, layout: Layout) -> Router:
-        """A table, drawn at random."""
+        """Return a router with a table drawn at random."""
         keys = torch.rand(task.vocabulary, layout.experts, generator=task.generator)
         return Table(keys.argsort(1)[:, : self.k].contiguous())
 
 
 class Table(Router):
-    """Looks a token's experts up; ``experts`` is int64 ``(vocabulary, k)``."""
+    """Looks up a token's experts by its id; ``experts`` is int64 ``(vocabulary, k)``."""
 
     experts: Tensor
 
@@ -34,12 +34,12 @@ class Table(Router):
         self.register_buffer("experts", experts)
 
     def forward(self, tokens: Tokens) -> Sparse:
-        """Features play no part."""
+        """Assign every token to the experts of its id; its features are ignored."""
         return _evenly(self.experts[tokens.ids], tokens)
 
 
 class Random(Technique):
-    """``k`` different experts, drawn for every token anew, at test too, all with weight 1 / k."""
+    """``k`` different experts, drawn anew for every token, at test too, all with weight 1 / k."""
 
     learned = False
     equivariant = False
@@ -48,7 +48,7 @@ class Random(Technique):
         self.k = whole_number("k", k)
 
     def router(self, task: RouteTask, layout: Layout) -> Router:  # noqa: ARG002
-        """One that draws."""
+        """Return a router that draws experts at random."""
         return Drawn(self.k, layout.experts)
 
 
@@ -61,7 +61,7 @@ class Drawn(Router):
         self._experts = experts
 
     def forward(self, tokens: Tokens) -> Sparse:
-        """Uniform."""
+        """Assign every token to experts drawn uniformly."""
         keys = torch.rand(len(tokens), self._experts, device=tokens.ids.device)
         return _evenly(keys.topk(self._k).indices, tokens)
 

@@ -8,10 +8,10 @@ from harness_moe.base import Gate, Technique, assignments, balance_loss, shares
 
 
 class MoLE(Technique):
-    """The best of ``experts`` changes of ``rank`` to one feed-forward network, weighted by its probability.
+    """The best of ``experts`` low-rank changes of a feed-forward network, weighted by its probability.
 
-    ``alpha`` weighs `balance_loss` (LLaVA-MoLE, arXiv:2401.16160). The network has the arithmetic that the task allows
-    and is trained along, as there is no pretrained one here.
+    ``alpha`` weighs `balance_loss` (LLaVA-MoLE, arXiv:2401.16160). The network costs what the task allows a token, and
+    trains too, as there is no pretrained network here.
     """
 
     weights = (0.0, 1.0)
@@ -22,11 +22,11 @@ class MoLE(Technique):
         self.alpha = number("alpha", alpha, least=0)
 
     def layout(self, task: RouteTask) -> Layout:
-        """Low-rank changes of a network as wide as the dense one of equal cost."""
+        """Return a layout of low-rank changes to a network as wide as the dense baseline."""
         return Layout(experts=self.experts, hidden=task.active * task.hidden, rank=self.rank)
 
     def router(self, task: RouteTask, layout: Layout) -> Router:
-        """Top-1, without a capacity."""
+        """Return a top-1 router without a capacity."""
         return MoLERouter(self.alpha, task, layout)
 
 
@@ -38,7 +38,7 @@ class MoLERouter(Gate):
         self._alpha = alpha
 
     def forward(self, tokens: Tokens) -> Sparse:
-        """The most likely one."""
+        """Assign every token to its most likely expert."""
         probabilities = self.gate(tokens.features).softmax(1)
         weight, expert = probabilities.max(1, keepdim=True)
         loss = self._alpha * balance_loss(probabilities, shares(expert, self.experts)) if self.training else None

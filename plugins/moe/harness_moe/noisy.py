@@ -24,12 +24,15 @@ class NoisyTopK(Technique):
         self.load = number("load", load, least=0)
 
     def layout(self, task: RouteTask) -> Layout:
-        """At least one expert must be left over, as the estimate of loads compares with the next best."""
+        """Return the layout of equal cost.
+
+        Raises UsageError where ``k`` is the number of experts: the estimate of loads needs a next best expert.
+        """
         whole_number("k", self.k, most=task.experts - 1)
         return super().layout(task)
 
     def router(self, task: RouteTask, layout: Layout) -> Router:
-        """One with noise of its own."""
+        """Return a router with learned noise."""
         return NoisyRouter(self, task, layout)
 
 
@@ -43,7 +46,7 @@ class NoisyRouter(Gate):
         nn.init.zeros_(self.noise.weight)
 
     def forward(self, tokens: Tokens) -> Sparse:
-        """The best of noisy logits."""
+        """Assign every token to the k best experts by noisy logits; without noise in evaluation."""
         logits = noisy = self.gate(tokens.features)
         if self.training:
             deviation = functional.softplus(self.noise(tokens.features))
@@ -59,7 +62,10 @@ class NoisyRouter(Gate):
 
 
 def chances(logits: Tensor, noisy: Tensor, deviation: Tensor, k: int) -> Tensor:
-    """How likely each expert is among the ``k`` best if only its own noise is drawn anew; all ``(tokens, experts)``."""
+    """Return the probability that an expert is among the ``k`` best if only its noise is redrawn.
+
+    All are ``(tokens, experts)``.
+    """
     ordered = noisy.topk(k + 1).values
     last_in, first_out = ordered[:, k - 1 : k], ordered[:, k:]
     to_beat = torch.where(noisy > first_out, first_out, last_in)
@@ -68,5 +74,5 @@ def chances(logits: Tensor, noisy: Tensor, deviation: Tensor, k: int) -> Tensor:
 
 
 def squared_variation(values: Tensor) -> Tensor:
-    """Variance over squared mean of ``(experts,)``."""
+    """Return the variance over the squared mean of ``(experts,)``; a scalar."""
     return values.var(correction=0) / values.mean().square()

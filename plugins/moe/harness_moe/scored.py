@@ -1,4 +1,4 @@
-"""Top-k of a score, and three ways to keep it in balance: a bias that follows the load, and two auxiliary losses."""
+"""Top-k of a score, balanced by a bias that follows the load or by auxiliary losses."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Scored(Technique):
         self.z = number("z", z, least=0)
 
     def router(self, task: RouteTask, layout: Layout) -> Router:
-        """One with a bias of its own."""
+        """Return a router with a bias for each expert."""
         return ScoredRouter(self, task, layout)
 
 
@@ -43,7 +43,7 @@ class ScoredRouter(Gate):
         self.register_buffer("bias", torch.zeros(layout.experts))
 
     def forward(self, tokens: Tokens) -> Sparse:
-        """The best of score and bias, weighted by the score alone."""
+        """Assign every token to the k best experts by score plus bias, weighted by the score alone."""
         logits = self.gate(tokens.features)
         scores = logits.softmax(1) if self._technique.score == "softmax" else logits.sigmoid()
         expert = (scores.detach() + self.bias).topk(self._technique.k).indices
@@ -51,18 +51,18 @@ class ScoredRouter(Gate):
         return assignments(expert, weight / weight.sum(1, keepdim=True), loss=self._loss(logits, scores, expert))
 
     def after_step(self, load: Tensor) -> None:
-        """Move every bias against its expert's load."""
+        """Move the bias of every expert by ``u`` towards the mean load."""
         if self._technique.u:
             self.bias += self._technique.u * torch.sign(load.mean() - load)
 
     def _loss(self, logits: Tensor, scores: Tensor, expert: Tensor) -> Tensor | None:
-        one = self._technique
-        if not self.training or not (one.alpha or one.z):
+        technique = self._technique
+        if not self.training or not (technique.alpha or technique.z):
             return None
         loss = logits.new_zeros(())
-        if one.alpha:
+        if technique.alpha:
             probabilities = scores / scores.sum(1, keepdim=True)
-            loss = loss + one.alpha * balance_loss(probabilities, shares(expert, self.experts))
-        if one.z:
-            loss = loss + one.z * z_loss(logits)
+            loss = loss + technique.alpha * balance_loss(probabilities, shares(expert, self.experts))
+        if technique.z:
+            loss = loss + technique.z * z_loss(logits)
         return loss

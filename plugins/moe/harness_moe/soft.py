@@ -1,4 +1,4 @@
-"""Soft mixture of experts: nothing is chosen, everything is mixed."""
+"""Soft mixture of experts: experts process mixtures of tokens, no token is assigned."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from harness_moe.base import Technique
 class Soft(Technique):
     """Slots are mixtures of tokens by a softmax over tokens, outputs mixtures of slots by a softmax over slots.
 
-    ``slots`` of each expert (arXiv:2308.00951, section 2.1). As all tokens of a batch are mixed, a token sees those
-    that come after it. The arithmetic of experts depends on the slots only, not on the tokens.
+    ``slots`` is the number of slots of each expert (arXiv:2308.00951, section 2.1). As all tokens of a batch are
+    mixed, a token sees later tokens. The arithmetic of experts depends on the slots only, not on the tokens.
     """
 
     causal = False
@@ -24,16 +24,16 @@ class Soft(Technique):
         self.slots = whole_number("slots", slots)
 
     def layout(self, task: RouteTask) -> Layout:
-        """The task's own experts."""
+        """Return the task's own experts."""
         return Layout(experts=task.experts, hidden=task.hidden)
 
     def router(self, task: RouteTask, layout: Layout) -> Router:
-        """One with parameters for every slot."""
+        """Return a router with parameters for every slot."""
         return SoftRouter(self.slots, task, layout)
 
 
 class SoftRouter(Router):
-    """Logits ``(tokens, experts * slots)``, read by column and by row."""
+    """Computes logits ``(tokens, experts * slots)``, normalised over tokens and over slots."""
 
     def __init__(self, slots: int, task: RouteTask, layout: Layout) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class SoftRouter(Router):
         self.slots = nn.Parameter(torch.randn(task.width, layout.experts * slots) * task.width**-0.5)
 
     def forward(self, tokens: Tokens) -> route.Soft:
-        """Both ways."""
+        """Return the dispatch and combine weights, each ``(tokens, experts, slots)``."""
         logits = tokens.features @ self.slots
         shape = (len(tokens), *self._shape)
         return route.Soft(dispatch=logits.softmax(0).view(shape), combine=logits.softmax(1).view(shape))

@@ -39,7 +39,7 @@ def _technique(
 
 @hookimpl
 def register_techniques() -> Sequence[Technique]:
-    """Every technique of the plugin."""
+    """Declare every technique of the plugin."""
     return [*_plain(), *_chains(), *_trees(), *_library(), *_controlled()]
 
 

@@ -1,4 +1,4 @@
-"""What every technique of this plugin shares."""
+"""The base class of this plugin's decoders."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from harness.families.decode.contract import Decoder, Models, Sampling
 
 
 class Technique:
-    """The common part of a `DecodeTechnique`: it keeps all of the target's heads, and its samples are exact."""
+    """The base class of techniques; the target keeps all its heads, and samples are exact."""
 
     kv_heads: int = 4
     longest: int = 0
     slow: bool = False
 
     def exact(self, sampling: Sampling) -> bool:  # noqa: ARG002
-        """Yes; who says no overrides this."""
+        """Return True: samples follow the target's distribution; inexact techniques override the method."""
         return True
 
     def open(self, models: Models, sampling: Sampling) -> Decoder:
-        """The decoder."""
+        """Return the decoder."""
         raise NotImplementedError

@@ -18,10 +18,10 @@ class Proposer(Protocol):
     """Proposes what may follow a text, and has the target read it."""
 
     def propose(self, text: Sequence[int], count: int, generator: torch.Generator) -> tuple[list[int], Tensor | None]:
-        """Up to ``count`` tokens after ``text``, and the probabilities each was drawn from; None where all are sure."""
+        """Return up to ``count`` tokens after ``text``, and the probabilities of each draw; None if deterministic."""
 
     def verify(self, token: int, proposed: Sequence[int]) -> Tensor:
-        """The target's logits ``(g + 1, V)`` after the text's last token and after each proposal."""
+        """Return the target's logits ``(g + 1, V)`` after the text's last token and after each proposal."""
 
     def rollback(self, length: int) -> None:
         """Forget all but the first ``length`` tokens of the text."""
@@ -34,7 +34,7 @@ class Pace:
         self.gamma = gamma
 
     def told(self, proposed: int, accepted: int) -> None:
-        """What came of a round."""
+        """Leave the length of rounds unchanged."""
 
 
 class AdaptivePace(Pace):
@@ -48,30 +48,30 @@ class AdaptivePace(Pace):
         self._longest = longest
 
     def told(self, proposed: int, accepted: int) -> None:
-        """Learn from the round."""
+        """Lengthen or shorten the next round."""
         self.gamma = min(self.gamma + 2, self._longest) if accepted == proposed else max(1, self.gamma - 1)
 
 
 class Chain(Technique):
-    """The loop of rounds; who inherits says who proposes."""
+    """The base class of chains: the loop of rounds; a subclass returns the proposer."""
 
     def __init__(self, gamma: int) -> None:
         self.gamma = whole_number("gamma", gamma)
         self.longest = self.gamma
 
     def proposer(self, target: DecodingSession, models: Models, sampling: Sampling) -> Proposer:
-        """Who proposes for one text."""
+        """Return the proposer for a text."""
         raise NotImplementedError
 
     def pace(self) -> Pace:
-        """How long the rounds of one text are."""
+        """Return the lengths of the rounds of a text."""
         return Pace(self.gamma)
 
     def require(self, models: Models) -> None:
         """Raise NotApplicable where the models lack what is needed."""
 
     def open(self, models: Models, sampling: Sampling) -> Decoder:
-        """Rounds of proposing, verifying, accepting and rolling back."""
+        """Return a decoder whose rounds propose, verify, accept and roll back."""
         self.require(models)
 
         def decode(prompt: Sequence[int], count: int, generator: torch.Generator, trace: Trace) -> list[int]:
@@ -90,7 +90,7 @@ class Chain(Technique):
                 if proposed:
                     reached = min(accepted + 1, len(proposed))
                     if draft is None:
-                        trace.listed(found[:reached], [[one] for one in proposed[:reached]])
+                        trace.listed(found[:reached], [[token] for token in proposed[:reached]])
                     else:
                         trace.sampled(found[:reached], draft[:reached])
                     pace.told(len(proposed), accepted)
@@ -149,11 +149,11 @@ class Draft(Chain):
         self.draft = draft
 
     def require(self, models: Models) -> None:
-        """The judge has this draft."""
+        """Raise UsageError where the judge has no draft of this name."""
         one_of("draft", self.draft, list(models.drafts))
 
     def proposer(self, target: DecodingSession, models: Models, sampling: Sampling) -> Proposer:
-        """A session of the draft for the text."""
+        """Return a proposer with a session of the draft."""
         return _DraftProposer(target, models.drafts[self.draft].open(), sampling)
 
 
@@ -165,7 +165,7 @@ class Adaptive(Draft):
         self.longest = whole_number("longest", longest, least=gamma)
 
     def pace(self) -> Pace:
-        """One that learns, from the start for every text."""
+        """Return an adaptive pace, new for every text."""
         return AdaptivePace(self.gamma, self.longest)
 
 
@@ -201,12 +201,12 @@ class EarlyExit(Chain):
     """
 
     def require(self, models: Models) -> None:
-        """The target was trained with an exit."""
+        """Raise NotApplicable where the target has no early exit."""
         if not models.target.exits:
             raise NotApplicable("the target has no early exit")
 
     def proposer(self, target: DecodingSession, models: Models, sampling: Sampling) -> Proposer:  # noqa: ARG002
-        """The target itself."""
+        """Return a proposer that uses the target itself."""
         return _ExitProposer(target, sampling)
 
 
@@ -243,5 +243,5 @@ class Lookup(Chain):
         self.ngram = whole_number("ngram", ngram)
 
     def proposer(self, target: DecodingSession, models: Models, sampling: Sampling) -> Proposer:  # noqa: ARG002
-        """An index of the text's n-grams, made as it grows."""
+        """Return a proposer that indexes the text's n-grams as the text grows."""
         return _LookupProposer(target, self.ngram)

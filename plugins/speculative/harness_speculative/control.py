@@ -11,20 +11,20 @@ from harness.families.control.contract import ControlTask, Population, Text
 from harness.families.decode.contract import pick
 
 Step = tuple[int, float]
-"""A token, and an estimate of the probability that the model leaves to what is allowed; 0 where nothing was found."""
+"""A token, and an estimate of the model's probability of all allowed tokens; 0 where none is allowed."""
 
 
 class Proposal(Protocol):
     """How the next token of a text is drawn."""
 
     def __call__(self, task: ControlTask, text: Text, draw: torch.Generator) -> Step:
-        """A token that is allowed, drawn from the model's distribution over those that are."""
+        """Draw an allowed token from the model's distribution over those that are."""
 
 
 def masked(task: ControlTask, text: Text, draw: torch.Generator) -> Step:
     """Ask of every token whether it is allowed; the estimate is exact."""
     chances = task.chances(text)
-    weights = [one if one > 0 and task.allowed(text, token) else 0.0 for token, one in enumerate(chances)]
+    weights = [chance if chance > 0 and task.allowed(text, token) else 0.0 for token, chance in enumerate(chances)]
     mass = sum(weights)
     return (pick(weights, draw), mass) if mass > 0 else (0, 0.0)
 
@@ -46,7 +46,9 @@ def adaptive_rejection(task: ControlTask, text: Text, draw: torch.Generator) -> 
     chances = task.chances(text)
     waits = torch.empty(len(chances), dtype=torch.float64).exponential_(generator=draw).tolist()
     # the largest of log p + Gumbel noise is the smallest of what an exponential variable takes at the rate p
-    order = sorted((token for token, one in enumerate(chances) if one > 0), key=lambda one: waits[one] / chances[one])
+    order = sorted(
+        (token for token, chance in enumerate(chances) if chance > 0), key=lambda token: waits[token] / chances[token]
+    )
     estimate, left = 1.0, 1.0
     for place, token in enumerate(order):
         chance = min(1.0, chances[token] / left)
@@ -70,7 +72,7 @@ class Independent:
         self.weighted = weigh
 
     def generate(self, task: ControlTask, generator: torch.Generator) -> Population:
-        """One text after the other."""
+        """Return a population of texts, generated sequentially."""
         texts, weights = [], []
         for _ in range(task.particles):
             text, weight = extended(task, (), self.proposal, generator)
@@ -84,7 +86,7 @@ class Independent:
 
 
 def extended(task: ControlTask, text: Text, proposal: Proposal, draw: torch.Generator) -> tuple[Text, float]:
-    """The text with one more token, and the estimate that came with it."""
+    """Return the text extended by a token, and the proposal's estimate."""
     token, factor = proposal(task, text, draw)
     return (*text, token), factor
 
@@ -93,5 +95,5 @@ _PROPOSALS: dict[str, Proposal] = {"masked": masked, "unmasked": unmasked, "adap
 
 
 def proposal_named(name: str) -> Proposal:
-    """The way to draw tokens that a parameter names. Raises UsageError where there is none."""
+    """Return the proposal of this name. Raises UsageError where there is none."""
     return _PROPOSALS[one_of("proposal", name, list(_PROPOSALS))]

@@ -14,7 +14,7 @@ from harness_speculative.control import extended, proposal_named
 
 @dataclass(frozen=True, kw_only=True)
 class Particle:
-    """A text that grows, its weight so far, and what the verifier thought of it last; 0 weight is a dead end."""
+    """A partial text, its weight so far and the verifier's last score; weight 0 is a dead end."""
 
     text: Text = ()
     weight: float = 1.0
@@ -36,26 +36,28 @@ class ParticleFilter:
         self.threshold = number("threshold", threshold, least=0, most=1)
 
     def chances(self, task: ControlTask, particles: Sequence[Particle], draw: torch.Generator) -> list[float]:  # noqa: ARG002
-        """What each particle is chosen in proportion to, above 0 where its weight is: here, the weight."""
-        return [one.weight for one in particles]
+        """Return the resampling weight of each particle, above 0 where its weight is: here, the weight."""
+        return [particle.weight for particle in particles]
 
     def generate(self, task: ControlTask, generator: torch.Generator) -> Population:
-        """Extend all, weigh all, choose among all."""
+        """Return the population after extending, weighting and resampling all particles for every token."""
         particles = [Particle()] * task.particles
         for place in range(task.length):
-            particles = [self.grown(task, one, generator) for one in particles]
-            left = effective([one.weight for one in particles])
+            particles = [self.grown(task, particle, generator) for particle in particles]
+            left = effective([particle.weight for particle in particles])
             if place + 1 < task.length and 0 < left < self.threshold * task.particles:
                 particles = resampled(particles, self.chances(task, particles, generator), generator)
-        return Population(texts=[one.text for one in particles], weights=[one.weight for one in particles])
+        return Population(
+            texts=[particle.text for particle in particles], weights=[particle.weight for particle in particles]
+        )
 
-    def grown(self, task: ControlTask, one: Particle, draw: torch.Generator) -> Particle:
-        """The particle with one more token; unchanged where it is at a dead end."""
-        if one.weight == 0:
-            return one
-        text, factor = extended(task, one.text, self.proposal, draw)
+    def grown(self, task: ControlTask, particle: Particle, draw: torch.Generator) -> Particle:
+        """Return the particle extended by a token; unchanged where the particle is at a dead end."""
+        if particle.weight == 0:
+            return particle
+        text, factor = extended(task, particle.text, self.proposal, draw)
         score = task.score(text) if factor > 0 else 0.0
-        return Particle(text=text, weight=one.weight * factor * score / one.score, score=score)
+        return Particle(text=text, weight=particle.weight * factor * score / particle.score, score=score)
 
 
 class EntropicFilter(ParticleFilter):
@@ -75,55 +77,58 @@ class EntropicFilter(ParticleFilter):
         self.look_ahead: bool = one_of("look_ahead", look_ahead, (False, True))
 
     def chances(self, task: ControlTask, particles: Sequence[Particle], draw: torch.Generator) -> list[float]:
-        """The weights, modulated and annealed."""
-        weights = [one.weight for one in particles]
+        """Return the weights, modulated and annealed."""
+        weights = [particle.weight for particle in particles]
         if self.look_ahead:
             weights = [weight * hope for weight, hope in zip(weights, self.hopes(task, particles, draw), strict=True)]
-        written = max(len(one.text) for one in particles)
+        written = max(len(particle.text) for particle in particles)
         power = 1 / self.temperature(effective(weights) / len(weights), written / task.length)
         top = max(weights)
         return [(weight / top) ** power if weight > 0 else 0.0 for weight in weights]
 
     def temperature(self, share: float, progress: float) -> float:
-        """Of the choice, at an effective number that is ``share`` of all, and with ``progress`` of the text written."""
+        """Return the resampling temperature at this effective share of all particles and progress of the text."""
         if share >= self.threshold or progress >= self.early:
             return 1.0
         return max(1.0, (1 - progress) / share)
 
     def hopes(self, task: ControlTask, particles: Sequence[Particle], draw: torch.Generator) -> list[float]:
-        """What each weight would be multiplied by with one more token, by a single draw.
+        """Return the factor of each weight after a further token, estimated by a single draw.
 
         A successor at a dead end counts as the worst of the others: no text that can go on is given up for one draw.
         """
-        successors = [self.grown(task, one, draw) for one in particles]
-        found = [
-            after.weight / one.weight if one.weight else 0.0 for one, after in zip(particles, successors, strict=True)
+        successors = [self.grown(task, particle, draw) for particle in particles]
+        factors = [
+            after.weight / before.weight if before.weight else 0.0
+            for before, after in zip(particles, successors, strict=True)
         ]
-        least = min((one for one in found if one > 0), default=1.0)
-        return [one or least for one in found]
+        least = min((factor for factor in factors if factor > 0), default=1.0)
+        return [factor or least for factor in factors]
 
 
 def resampled(particles: Sequence[Particle], chances: Sequence[float], draw: torch.Generator) -> list[Particle]:
-    """As many particles, each drawn in proportion to its chance and weighted by what makes up for that.
+    """Return as many particles, each drawn in proportion to its chance and reweighted to correct for the draw.
 
     Copies of a particle together weigh on average what it weighed, whatever the chances.
     """
     total = sum(chances)
-    shares = [one / total for one in chances]
+    shares = [chance / total for chance in chances]
     return [
-        replace(particles[one], weight=particles[one].weight / (len(particles) * shares[one]))
-        for one in systematic(shares, draw)
+        replace(particles[index], weight=particles[index].weight / (len(particles) * shares[index]))
+        for index in systematic(shares, draw)
     ]
 
 
 def effective(weights: Sequence[float]) -> float:
-    """How many texts of equal weight are worth as much: (sum w)^2 / sum w^2; 0 where all are 0."""
+    """Return the effective number of texts: (sum w)^2 / sum w^2; 0 where all are 0."""
     top = max(weights)
-    return sum(one / top for one in weights) ** 2 / sum((one / top) ** 2 for one in weights) if top > 0 else 0.0
+    if top <= 0:
+        return 0.0
+    return sum(weight / top for weight in weights) ** 2 / sum((weight / top) ** 2 for weight in weights)
 
 
 def systematic(shares: Sequence[float], draw: torch.Generator) -> list[int]:
-    """As many indices as there are shares, each ``n * share`` times up to one, by a single uniform number."""
+    """Return n indices for n shares, each ``n * share`` times within 1, by a single uniform number."""
     count = len(shares)
     point = float(torch.rand((), generator=draw, dtype=torch.float64)) / count
     chosen, reached, index = [], shares[0], 0

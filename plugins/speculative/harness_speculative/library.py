@@ -24,7 +24,7 @@ class SessionCache(Cache):  # type: ignore[misc]  # transformers is not typed
         self.session = session
 
     def get_seq_length(self, layer_idx: int = 0) -> int:  # noqa: ARG002
-        """Tokens read."""
+        """Return the number of tokens read."""
         return self.session.length
 
     def crop(self, tokens_to_remove: int) -> None:
@@ -32,11 +32,11 @@ class SessionCache(Cache):  # type: ignore[misc]  # transformers is not typed
         self.session.rollback(self.session.length + tokens_to_remove)
 
     def activate_past_recording(self) -> None:
-        """A session can always go back."""
+        """Do nothing: a session can always be rolled back."""
 
     @property
     def is_compileable(self) -> bool:
-        """No: it grows."""
+        """False: the cache grows."""
         return False
 
 
@@ -59,19 +59,19 @@ class Wrapped(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         logits_to_keep: int = 0,
         **_: Any,
     ) -> CausalLMOutputWithPast:
-        """Logits ``(1, m, V)`` of the last ``logits_to_keep`` of the new tokens; 0 keeps all."""
+        """Return logits ``(1, m, V)`` of the last ``logits_to_keep`` of the new tokens; 0 keeps all."""
         cache = SessionCache(self.begin()) if past_key_values is None else past_key_values
         tokens = input_ids[0].tolist()
         logits = cache.session.read(tokens, logits_to_keep or len(tokens))
         return CausalLMOutputWithPast(logits=logits[None], past_key_values=cache)
 
     def _supports_default_dynamic_cache(self) -> bool:
-        """No: `SessionCache` is handed in, or made by the first forward."""
+        """Return False: `SessionCache` is passed in, or made by the first forward."""
         return False
 
 
 def settings(sampling: Sampling, count: int, **more: Any) -> GenerationConfig:
-    """What generate is asked for. Greedy and sampled; ``top_k`` 0, as its default of 50 is another distribution."""
+    """Return the configuration of generate; ``top_k`` is set, as its default of 50 is another distribution."""
     drawn = (
         {}
         if sampling.greedy
@@ -94,11 +94,11 @@ class Generate(Technique):
     slow = True  # a call of generate takes milliseconds before it reads anything
 
     def assistance(self, models: Models) -> Callable[[], dict[str, Any]]:  # noqa: ARG002
-        """Further arguments of generate, made anew for each text."""
+        """Return a function that makes further arguments of generate for each text."""
         return dict
 
     def open(self, models: Models, sampling: Sampling) -> Decoder:
-        """A call of generate for each text, which draws from torch's global generator."""
+        """Return a decoder that calls generate for each text, which draws from torch's global generator."""
         model = Wrapped(models.target, settings(sampling, 1)).eval()
         assistance = self.assistance(models)
 
@@ -126,7 +126,7 @@ class Assisted(Generate):
         self.draft = draft
 
     def assistance(self, models: Models) -> Callable[[], dict[str, Any]]:
-        """The assistant, with a constant number of tokens and no threshold of confidence that would end a draft."""
+        """Return the assistant, with a constant number of tokens and no confidence threshold."""
         one_of("draft", self.draft, list(models.drafts))
         constant = GenerationConfig(
             num_assistant_tokens=self.gamma,
@@ -145,5 +145,5 @@ class Lookup(Generate):
         self.ngram = whole_number("ngram", ngram)
 
     def assistance(self, models: Models) -> Callable[[], dict[str, Any]]:  # noqa: ARG002
-        """How many tokens to look up, and by what."""
+        """Return the numbers of tokens to look up and to match."""
         return lambda: {"prompt_lookup_num_tokens": self.gamma, "max_matching_ngram_size": self.ngram}

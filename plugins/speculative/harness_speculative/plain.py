@@ -20,7 +20,7 @@ class Autoregressive(Technique):
         self.kv_heads = kv_heads
 
     def open(self, models: Models, sampling: Sampling) -> Decoder:
-        """The judge's own plain decoding."""
+        """Return the judge's own plain decoding."""
         return plain(models.target, sampling)
 
 
@@ -28,7 +28,7 @@ class WithoutCache(Technique):
     """Nothing is kept of what was read: the same tokens, at a cost that grows with the text."""
 
     def open(self, models: Models, sampling: Sampling) -> Decoder:
-        """Roll back to nothing before each read."""
+        """Return a decoder that empties the cache before each read."""
 
         def decode(prompt: Sequence[int], count: int, generator: torch.Generator, trace: Trace) -> list[int]:  # noqa: ARG001
             session = models.target.open()

@@ -11,7 +11,7 @@ from harness.families.decode.contract import Sampling
 
 
 def residual(target: Tensor, draft: Tensor) -> Tensor:
-    """What is drawn from once a proposal is rejected: (p - q)+, not yet divided by its sum; ``(..., V)``.
+    """Return the weights to draw from after a rejection: (p - q)+, not yet divided by its sum; ``(..., V)``.
 
     Its sum is the chance of a rejection. Leviathan et al., arXiv:2211.17192, section 2.3; Chen et al.,
     arXiv:2302.01318, algorithm 2.
@@ -22,7 +22,7 @@ def residual(target: Tensor, draft: Tensor) -> Tensor:
 def accept(
     target: Tensor, draft: Tensor, proposed: Sequence[int], sampling: Sampling, generator: torch.Generator
 ) -> tuple[int, int]:
-    """How many proposals are accepted, and the token that follows them.
+    """Return how many proposals are accepted, and the token that follows them.
 
     ``target`` ``(g + 1, V)`` and ``draft`` ``(g, V)`` are probabilities; proposal ``i`` was drawn from ``draft[i]``. It
     is accepted with chance min(1, p / q). The first that is not is replaced by a draw from the residual; where all
@@ -48,7 +48,7 @@ def _replacement(target: Tensor, draft: Tensor, sampling: Sampling, generator: t
 def accept_certain(
     target: Tensor, proposed: Sequence[int], sampling: Sampling, generator: torch.Generator
 ) -> tuple[int, int]:
-    """`accept` for proposals that nothing was left to chance in, where q is one-hot.
+    """Return the same as `accept` for deterministic proposals, whose q is one-hot.
 
     Then p / q is p of the proposal and the residual is p without it: the same as to draw from the target and to go on
     as long as that is what was proposed, which is how it is done here.

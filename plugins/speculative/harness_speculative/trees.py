@@ -23,7 +23,7 @@ class Tree:
 
 
 def grown(root: int, logits: Tensor, tops: Sequence[int]) -> Tree:
-    """The tree of the most likely tokens: each node of depth ``k`` has the ``tops[k]`` best of head ``k`` below it.
+    """Return a tree: each node of depth ``k`` has the ``tops[k]`` likeliest tokens of head ``k`` below it.
 
     ``logits`` ``(K, V)`` with K at least the length of ``tops``.
     """
@@ -56,23 +56,23 @@ class Medusa(Technique):
         self.tops = [whole_number("tops", top) for top in tops]
         self.longest = len(self.tops)
 
-    def path(self, tree: Tree, found: Tensor, sampling: Sampling, generator: torch.Generator) -> tuple[list[int], int]:
-        """The accepted nodes, from the root on, and the token that follows the last; ``found`` ``(n, V)``."""
+    def path(self, tree: Tree, target: Tensor, sampling: Sampling, generator: torch.Generator) -> tuple[list[int], int]:
+        """Return the accepted nodes from the root on, and the next token; ``target`` ``(n, V)`` are probabilities."""
         path = [0]
         while True:
-            token = sampling.draw(found[path[-1]], generator)
-            below = next((one for one in tree.children[path[-1]] if tree.tokens[one] == token), None)
+            token = sampling.draw(target[path[-1]], generator)
+            below = next((child for child in tree.children[path[-1]] if tree.tokens[child] == token), None)
             if below is None:
                 return path, token
             path.append(below)
 
-    def tell(self, trace: Trace, tree: Tree, found: Tensor, path: Sequence[int]) -> None:
-        """The chance that a token drawn is among those proposed, at each node that was reached and has any below."""
+    def record(self, trace: Trace, tree: Tree, target: Tensor, path: Sequence[int]) -> None:
+        """Record the chance that a drawn token is among those proposed, at each node reached that has children."""
         if asked := [node for node in path if tree.children[node]]:
-            trace.listed(found[asked], [[tree.tokens[one] for one in tree.children[node]] for node in asked])
+            trace.listed(target[asked], [[tree.tokens[child] for child in tree.children[node]] for node in asked])
 
     def open(self, models: Models, sampling: Sampling) -> Decoder:
-        """Rounds of growing a tree, reading it, choosing a path and keeping that."""
+        """Return a decoder whose rounds grow a tree, read it, choose a path and keep the path."""
         if models.target.extra_heads < self.longest:
             raise NotApplicable(f"the target has {models.target.extra_heads} extra heads, fewer than {self.longest}")
 
@@ -83,9 +83,9 @@ class Medusa(Technique):
             while len(text) < end:
                 tops = self.tops[: end - len(text) - 1]
                 tree = grown(text[-1], target.heads(last), tops)
-                found = sampling.probabilities(target.read_tree(tree.tokens, tree.parents))
-                path, token = self.path(tree, found, sampling, generator)
-                self.tell(trace, tree, found, path)
+                chances = sampling.probabilities(target.read_tree(tree.tokens, tree.parents))
+                path, token = self.path(tree, chances, sampling, generator)
+                self.record(trace, tree, chances, path)
                 target.keep(path)
                 last = path[-1]
                 text += [*(tree.tokens[node] for node in path[1:]), token]
@@ -106,23 +106,23 @@ class MedusaTypical(Medusa):
         self.delta = number("delta", delta, above=0, most=1)
 
     def exact(self, sampling: Sampling) -> bool:
-        """Only where nothing is sampled."""
+        """Return True where decoding is greedy."""
         return sampling.greedy
 
-    def path(self, tree: Tree, found: Tensor, sampling: Sampling, generator: torch.Generator) -> tuple[list[int], int]:
-        """The deepest node all of whose line is typical, the most likely proposals first."""
+    def path(self, tree: Tree, target: Tensor, sampling: Sampling, generator: torch.Generator) -> tuple[list[int], int]:
+        """Return the longest path of typical tokens, the most likely proposals first, and the next token."""
         if sampling.greedy:
-            return super().path(tree, found, sampling, generator)
-        entropy = -torch.special.xlogy(found, found).sum(-1)
+            return super().path(tree, target, sampling, generator)
+        entropy = -torch.special.xlogy(target, target).sum(-1)
         least = (self.delta * (-entropy).exp()).clamp(max=self.epsilon)
-        typical = (found > least[:, None]).tolist()
+        typical = (target > least[:, None]).tolist()
         lines: list[list[int]] = [[0]]
         for node in range(1, len(tree.tokens)):
             parent = tree.parents[node]
             fits = bool(lines[parent]) and typical[parent][tree.tokens[node]]
             lines.append([*lines[parent], node] if fits else [])
         path = max(lines, key=len)
-        return path, sampling.draw(found[path[-1]], generator)
+        return path, sampling.draw(target[path[-1]], generator)
 
-    def tell(self, trace: Trace, tree: Tree, found: Tensor, path: Sequence[int]) -> None:
-        """Nothing: what is typical is accepted for sure, so only counting says how often it is."""
+    def record(self, trace: Trace, tree: Tree, target: Tensor, path: Sequence[int]) -> None:
+        """Record nothing: typical tokens are accepted with certainty, so acceptance has no chance to record."""
