@@ -26,22 +26,20 @@ NOTE = "<!-- Written by tools/generate.py; edit the code it is read from. -->\n"
 
 
 def commands() -> str:
-    """The help of every command."""
-    parts = [f"# Commands\n\n{NOTE}"]
-    for path, command in _walk((PROJECT,), cli):
-        context = click.Context(command, info_name=" ".join(path), terminal_width=100)
-        parts.append(f"## `{' '.join(path)}`\n\n```text\n{command.get_help(context)}\n```\n")
-    return "\n".join(parts)
+    """Return the help of every command, as the program itself prints it."""
+    program = click.Context(cli, info_name=PROJECT, terminal_width=100, **cli.context_settings)
+    parts = [f"## `{each.command_path}`\n\n```text\n{each.get_help()}\n```\n" for each in _contexts(program)]
+    return "\n".join([f"# Commands\n\n{NOTE}", *parts])
 
 
-def _walk(path: tuple[str, ...], command: click.Command) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    yield path, command
-    if isinstance(command, click.Group):
-        context = click.Context(command)
-        for name in command.list_commands(context):
-            child = command.get_command(context, name)
+def _contexts(context: click.Context) -> Iterator[click.Context]:
+    """Yield the context of a command and those of its subcommands, which take options of help from it."""
+    yield context
+    if isinstance(context.command, click.Group):
+        for name in context.command.list_commands(context):
+            child = context.command.get_command(context, name)
             assert child is not None
-            yield from _walk((*path, name), child)
+            yield from _contexts(click.Context(child, info_name=name, parent=context))
 
 
 def hooks() -> str:
