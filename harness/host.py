@@ -63,6 +63,9 @@ _DECLARING: tuple[tuple[str, str, type, bool], ...] = (
     ("register_executors", "executors", ExecutorSpec, True),
 )
 
+_LISTED = ("suite", "technique", "contract", "workload", "metric")
+"""What `harness list` shows, in the singular."""
+
 
 class Host:
     """The loaded plugins, with the declarations of each and the look-up of declarations by name."""
@@ -254,9 +257,9 @@ class Host:
             if "/" in name and record.name == plugin and record.status != "ok":
                 return f"unknown {what} {name!r}: plugin {plugin!r} is {record.status}: {record.cause}"
         names = sorted(known)
-        line = f"unknown {what} {name!r}{nearest(name, names)}"
-        if not names:
-            line += f"; no plugin offers a {what}"
+        hint = f"; see: harness list {what}s" if what in _LISTED else f"; there are: {', '.join(names)}"
+        hint = hint if names else f"; no plugin offers any {what}"
+        line = f"unknown {what} {name!r}{nearest(name, names) or hint}"
         for status in ("broken", "disabled"):
             plugins = [record.name for record in self.plugins if record.status == status]
             line += f"; {status} plugins: {', '.join(plugins)} (see harness plugins)" if plugins else ""

@@ -113,6 +113,7 @@ def test_settings_that_are_a_plain_mapping_are_shown_by_their_values() -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
+        (["contract", "zzz"], "unknown contract 'zzz'; see: harness list contracts"),
         (["contract", "finetun"], "unknown contract 'finetun'; did you mean 'finetune'?"),
         (["workload", "digit-mlp"], "unknown workload 'digit-mlp'; did you mean 'finetune/digits-mlp'?"),
     ],
