@@ -7,10 +7,10 @@ import os
 import sys
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Literal, cast
 
 import pluggy
 
@@ -28,9 +28,9 @@ from harness.api import (
     WorkloadSpec,
     check_id,
     nearest,
-    phase_metrics,
 )
 from harness.api.values import plain
+from harness.declared import Declared, Registered, first_misfit
 from harness.discovery import (
     Candidate,
     PluginRecord,
@@ -47,37 +47,9 @@ CORE = "core"
 DISABLE = "no:"
 """``-p no:NAME`` disables a plugin, as in pytest."""
 
-SpecT = TypeVar("SpecT", Technique, Contract, WorkloadSpec, Metric, Reporter, ExecutorSpec, Path)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Registered(Generic[SpecT]):
-    """Something a plugin declared, under its full id ``plugin/id``."""
-
-    id: str
-    plugin: str
-    spec: SpecT
-
-
-RegisteredTechnique = Registered[Technique]
-RegisteredWorkload = Registered[WorkloadSpec]
-
 
 class BrokenPlugin(Exception):
     """A plugin cannot be used; the text says why, in one line."""
-
-
-@dataclass(kw_only=True)
-class Declared:
-    """The declarations of plugins by full id; ids of contracts, metrics, reporters and executors are global."""
-
-    techniques: dict[str, Registered[Technique]] = field(default_factory=dict)
-    contracts: dict[str, Registered[Contract]] = field(default_factory=dict)
-    workloads: dict[str, Registered[WorkloadSpec]] = field(default_factory=dict)
-    suites: dict[str, Registered[Path]] = field(default_factory=dict)
-    metrics: dict[str, Registered[Metric]] = field(default_factory=dict)
-    reporters: dict[str, Registered[Reporter]] = field(default_factory=dict)
-    executors: dict[str, Registered[ExecutorSpec]] = field(default_factory=dict)
 
 
 # hook, the field of Declared it fills, the type of its items, and whether ids are global
@@ -90,6 +62,9 @@ _DECLARING: tuple[tuple[str, str, type, bool], ...] = (
     ("register_reporters", "reporters", Reporter, True),
     ("register_executors", "executors", ExecutorSpec, True),
 )
+
+_LISTED = ("suite", "technique", "contract", "workload", "metric")
+"""What `harness list` shows, in the singular."""
 
 
 class Host:
@@ -120,15 +95,7 @@ class Host:
     @property
     def metrics(self) -> dict[str, Metric]:
         """Metrics by id: those that plugins declare, and those that follow from the phases of contracts."""
-        calls: dict[str, dict[str, None]] = {}
-        for entry in self.contracts.values():
-            for phase, call in entry.spec.phases.items():
-                calls.setdefault(phase, {})[call] = None
-        derived = [metric for phase, words in calls.items() for metric in phase_metrics(phase, ", or ".join(words))]
-        return {
-            **{name: entry.spec for name, entry in self.declared.metrics.items()},
-            **{metric.id: metric for metric in derived},
-        }
+        return self.declared.all_metrics()
 
     @property
     def broken(self) -> list[PluginRecord]:
@@ -157,62 +124,37 @@ class Host:
     def settle(self) -> None:
         """Mark as broken the plugins whose declarations name what no plugin declares, until all names resolve.
 
-        The declarations of such a plugin are removed, so that plugins which relied on these are marked too.
+        The declarations of such a plugin are removed, so that plugins which relied on these are marked too. Techniques
+        and workloads that rely on a plugin that the user disabled are removed, and the rest of their plugin stays.
         """
-        while problem := self._first_misfit():
-            plugin, cause = problem
+        self._leave_out_disabled()
+        order: dict[str, int] = {}
+        for place, record in enumerate(self.plugins):
+            order.setdefault(record.name, place)
+        lost = {record.name: record.name for record in self.broken if record.name not in self.declared.contracts}
+        while misfit := first_misfit(self.declared, order, lost):
             if os.environ.get("HARNESS_RAISE"):
-                raise BrokenPlugin(f"plugin {plugin!r} {cause}")
-            self._manager.unregister(name=plugin)
-            for kind in vars(self.declared):
-                known: dict[str, Registered[Any]] = getattr(self.declared, kind)
-                for full in [full for full, entry in known.items() if entry.plugin == plugin]:
-                    del known[full]
-            self.plugins = [
-                replace(record, status="broken", cause=cause) if record.name == plugin else record
-                for record in self.plugins
-            ]
+                raise BrokenPlugin(f"plugin {misfit.plugin!r} {misfit.cause}")
+            self._manager.unregister(name=misfit.plugin)
+            lost |= self.declared.take_out(misfit.plugin)
+            self._mend_record(misfit.plugin, status="broken", cause=misfit.cause)
 
-    def _first_misfit(self) -> tuple[str, str] | None:
-        """Return a plugin whose declarations name what no plugin declares, and the cause; None where there is none."""
-        derived = {
-            metric.id: (phase, name)
-            for name, contract in self.contracts.items()
-            for phase, call in contract.spec.phases.items()
-            for metric in phase_metrics(phase, call)
-        }
-        for full, metric in self.declared.metrics.items():
-            if full in derived:
-                phase, owner = derived[full]
-                return metric.plugin, (
-                    f"declares metric {full!r}, which follows from phase {phase!r} of contract {owner!r}: leave it out"
-                )
-        for technique in self.techniques.values():
-            if technique.spec.contract not in self.contracts:
-                return technique.plugin, self._no_contract("technique", technique)
-        metrics = self.metrics
-        for workload in self.workloads.values():
-            spec, what = workload.spec, f"declares workload {workload.spec.id!r} with"
-            if spec.contract not in self.contracts:
-                return workload.plugin, self._no_contract("workload", workload)
-            phases = self.contracts[spec.contract].spec.phases
-            for phase in spec.phases:
-                if phase not in phases:
-                    return workload.plugin, (
-                        f"{what} phase {phase!r}, which its contract {spec.contract!r} lacks"
-                        f"{nearest(phase, phases) or '; it has: ' + ', '.join(phases)}"
-                    )
-            for name in spec.metrics:
-                if name not in metrics:
-                    return workload.plugin, f"{what} metric {name!r}, which no plugin declares{nearest(name, metrics)}"
-        return None
+    def _leave_out_disabled(self) -> None:
+        """Leave out the techniques and workloads whose contract is named like a plugin that the user disabled."""
+        disabled = {record.name for record in self.plugins if record.status == "disabled"}
+        touched = self.declared.take_out_of_contracts(frozenset(disabled - self.declared.contracts.keys()))
+        for plugin, contracts in touched.items():
+            switches = ", ".join(f"-p {DISABLE}{contract}" for contract in contracts)
+            note = f"without what it offers for {', '.join(contracts)}: disabled by {switches}"
+            (record,) = (record for record in self.plugins if record.name == plugin and record.status == "ok")
+            self._mend_record(plugin, status="ok", cause="; ".join(filter(None, [record.cause, note])))
 
-    def _no_contract(self, what: str, entry: RegisteredTechnique | RegisteredWorkload) -> str:
-        broken = f"; broken plugins: {', '.join(record.name for record in self.broken)}" if self.broken else ""
-        return (
-            f"declares {what} {entry.spec.id!r} with contract {entry.spec.contract!r}, which no plugin declares"
-            f"{nearest(entry.spec.contract, self.contracts)}{broken}"
-        )
+    def _mend_record(self, plugin: str, *, status: Literal["ok", "broken"], cause: str) -> None:
+        """Write what became of a plugin that had been loaded."""
+        self.plugins = [
+            replace(record, status=status, cause=cause) if record.name == plugin and record.status == "ok" else record
+            for record in self.plugins
+        ]
 
     def add_broken(self, candidate: Candidate, cause: str, detail: str = "") -> None:
         """Record a plugin that cannot be used."""
@@ -315,11 +257,12 @@ class Host:
             if "/" in name and record.name == plugin and record.status != "ok":
                 return f"unknown {what} {name!r}: plugin {plugin!r} is {record.status}: {record.cause}"
         names = sorted(known)
-        line = f"unknown {what} {name!r}{nearest(name, names)}"
-        if not names:
-            line += f"; no plugin offers a {what}"
-        if self.broken:
-            line += f"; broken plugins: {', '.join(record.name for record in self.broken)} (see harness plugins)"
+        hint = f"; see: harness list {what}s" if what in _LISTED else f"; there are: {', '.join(names)}"
+        hint = hint if names else f"; no plugin offers any {what}"
+        line = f"unknown {what} {name!r}{nearest(name, names) or hint}"
+        for status in ("broken", "disabled"):
+            plugins = [record.name for record in self.plugins if record.status == status]
+            line += f"; {status} plugins: {', '.join(plugins)} (see harness plugins)" if plugins else ""
         return line
 
     def matching(self, kind: str, pattern: str) -> list[str]:
@@ -341,32 +284,33 @@ def warn(line: str) -> None:
 def load_host(enable: Sequence[str] = (), disable: Sequence[str] = (), *, entry_points: bool = True) -> Host:
     """Load the host's own plugin, the built-in families, the installed plugins and the modules in ``enable``.
 
-    ``entry_points`` says whether installed plugins are looked for, ``disable`` which plugins are left out. Plugins are
-    loaded one by one, sorted by name; those that fail, or do not exist, are in ``Host.broken``.
+    ``entry_points`` says whether installed plugins are looked for. ``disable`` names plugins to leave out.
+    The built-in families are loaded before all others, so that no other plugin takes a name that they declare; within
+    both groups plugins are loaded sorted by name, each on its own. What fails is in ``Host.broken``. A module in
+    ``enable`` that does not exist is broken like any other.
     """
     host = Host()
     host.load(module_candidate(CORE, "harness.builtin", DISTRIBUTION))
-    families = family_candidates()
-    built_in = {candidate.name for candidate in families}
-    candidates = [*families, *(entry_point_candidates() if entry_points else [])]
-    candidates.extend(named_candidate(module) for module in enable)
-    by_name: dict[str, list[Candidate]] = {}
-    for candidate in candidates:
-        by_name.setdefault(candidate.name, []).append(candidate)
-    for name in sorted(by_name):
-        same = by_name[name]
-        if name in disable:
-            host.add_disabled(same[0])
-        elif name in built_in or name == CORE:
-            host.load(same[0]) if name in built_in else None
-            for candidate in same[1:] if name in built_in else same:
+    families = {candidate.name: candidate for candidate in family_candidates()}
+    others: dict[str, list[Candidate]] = {}
+    for candidate in [*(entry_point_candidates() if entry_points else []), *map(named_candidate, enable)]:
+        others.setdefault(candidate.name, []).append(candidate)
+    for name in sorted(families):
+        host.add_disabled(families[name]) if name in disable else host.load(families[name])
+    for name in sorted(others):
+        same = others[name]
+        if name in families or name == CORE:
+            for candidate in same:
                 host.add_broken(candidate, f"the plugin name {name!r} is taken by the host itself; choose another one")
+        elif name in disable:
+            host.add_disabled(same[0])
         elif len(same) > 1:
             owners = [f"{candidate.distribution or 'the module'} ({candidate.module})" for candidate in same]
             host.add_broken(same[0], f"the plugin name {name!r} is claimed by {' and by '.join(owners)}; uninstall one")
         else:
             host.load(same[0])
     host.settle()
+    host.plugins.sort(key=lambda record: (record.name != CORE, record.name))
     return host
 
 

@@ -17,6 +17,7 @@ CONVERTED: Final[tuple[str, ...]] = (
     "harness/api",
     "harness/builtin.py",
     "harness/cli",
+    "harness/declared.py",
     "harness/discovery.py",
     "harness/entrants.py",
     "harness/families",

@@ -202,6 +202,14 @@ def test_an_unknown_name_gets_the_nearest_and_a_failed_plugin_s_cause(site: Site
         host.resolve("techniques", "import-error/any")
 
 
+def test_an_unknown_name_with_none_near_leads_to_where_names_are_listed() -> None:
+    host = load_host(entry_points=False)
+    assert host.unknown("workload", "zzz", host.workloads) == "unknown workload 'zzz'; see: harness list workloads"
+    executors = host.declared.executors
+    assert host.unknown("executor", "zzz", executors) == "unknown executor 'zzz'; there are: inline, local"
+    assert host.unknown("executor", "zzz", []) == "unknown executor 'zzz'; no plugin offers any executor"
+
+
 def test_an_observer_that_raises_is_reported_once_and_dropped(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
     site.plugin(
         "noisy",

@@ -1,4 +1,4 @@
-"""Writes the parts of the documentation that are read off the code: commands, hooks, catalogue, picture of the rooms.
+"""Writes the parts of the documentation that are read off the code: commands, hooks, catalogue, contracts, rooms.
 
 Run ``python tools/generate.py`` after a change; a test fails while a page differs from what this writes.
 """
@@ -16,6 +16,8 @@ from harness import hookspecs
 from harness.api import PROJECT
 from harness.cli import cli
 from harness.host import load_host
+from harness.report.contracts import show_contract
+from harness.report.reference import reference_of
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs"
@@ -24,22 +26,20 @@ NOTE = "<!-- Written by tools/generate.py; edit the code it is read from. -->\n"
 
 
 def commands() -> str:
-    """The help of every command."""
-    parts = [f"# Commands\n\n{NOTE}"]
-    for path, command in _walk((PROJECT,), cli):
-        context = click.Context(command, info_name=" ".join(path), terminal_width=100)
-        parts.append(f"## `{' '.join(path)}`\n\n```text\n{command.get_help(context)}\n```\n")
-    return "\n".join(parts)
+    """Return the help of every command, as the program itself prints it."""
+    program = click.Context(cli, info_name=PROJECT, terminal_width=100, **cli.context_settings)
+    parts = [f"## `{each.command_path}`\n\n```text\n{each.get_help()}\n```\n" for each in _contexts(program)]
+    return "\n".join([f"# Commands\n\n{NOTE}", *parts])
 
 
-def _walk(path: tuple[str, ...], command: click.Command) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    yield path, command
-    if isinstance(command, click.Group):
-        context = click.Context(command)
-        for name in command.list_commands(context):
-            child = command.get_command(context, name)
+def _contexts(context: click.Context) -> Iterator[click.Context]:
+    """Yield the context of a command and those of its subcommands, which take options of help from it."""
+    yield context
+    if isinstance(context.command, click.Group):
+        for name in context.command.list_commands(context):
+            child = context.command.get_command(context, name)
             assert child is not None
-            yield from _walk((*path, name), child)
+            yield from _contexts(click.Context(child, info_name=name, parent=context))
 
 
 def hooks() -> str:
@@ -72,6 +72,18 @@ def catalogue() -> str:
         better = "higher" if metric.higher_is_better else "lower"
         parts.append(f"| `{name}` | {metric.unit} | {better} | {metric.lane} | {metric.summary} |")
     return "\n".join(parts) + "\n"
+
+
+def contracts() -> str:
+    """Return what `harness show contract` prints of each contract that ships."""
+    host = load_host(entry_points=False)
+    title = "What a technique of each contract must have, as `harness show contract ID` prints it."
+    parts = [f"# Contracts\n\n{NOTE}\n{title}\n"]
+    for name, entry in sorted(host.contracts.items()):
+        own = {full: found.spec for full, found in sorted(host.workloads.items()) if found.spec.contract == name}
+        text = show_contract(entry.spec, reference_of(entry.spec.protocol), own)
+        parts.append(f"## `{name}`\n\n```text\n{text}\n```\n")
+    return "\n".join(parts)
 
 
 # ---------------------------------------------------------------------------------------- the picture of the rooms
@@ -171,7 +183,13 @@ def _purposes(package: Path) -> dict[str, str]:
     return found
 
 
-PAGES = {"commands.md": commands, "hooks.md": hooks, "catalogue.md": catalogue, "architecture.md": architecture}
+PAGES = {
+    "commands.md": commands,
+    "hooks.md": hooks,
+    "catalogue.md": catalogue,
+    "contracts.md": contracts,
+    "architecture.md": architecture,
+}
 
 
 if __name__ == "__main__":

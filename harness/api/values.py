@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
@@ -141,21 +142,23 @@ def resolve(target: str) -> Any:
 def require_members(technique: object, protocol: type, contract: str) -> None:
     """Raise Incorrect where an object lacks a member of a contract's protocol, or has a value in place of a method.
 
-    Members are the methods and annotated attributes of the protocol and of the protocols that it extends.
+    Members are the methods and annotated attributes of the protocol and of the protocols that it extends. A property is
+    not read: it may have an answer only later.
     """
     bases = [base for base in protocol.__mro__ if getattr(base, "_is_protocol", False)]
-    names = {name for base in bases for name in (*vars(base), *vars(base).get("__annotations__", {}))}
+    names = {name for base in bases for name in (*vars(base), *inspect.get_annotations(base)) if name[0] != "_"}
     methods = {name for name in names if callable(getattr(protocol, name, None))}
-    wrong = sorted(
-        name
-        for name in names
-        if not name.startswith("_")
-        and (not hasattr(technique, name) or (name in methods and not callable(getattr(technique, name))))
-    )
+    wrong = sorted(name for name in names if not _has(technique, name, is_method=name in methods))
     if wrong:
         raise Incorrect(
             f"the technique lacks {', '.join(wrong)} of the contract {contract}; see: harness show contract {contract}"
         )
+
+
+def _has(technique: object, name: str, *, is_method: bool) -> bool:
+    if not is_method:
+        return hasattr(type(technique), name) or hasattr(technique, name)
+    return callable(getattr(technique, name, None))
 
 
 def plain(values: Mapping[str, Json]) -> dict[str, Json]:

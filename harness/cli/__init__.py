@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code: 0 fine, 1 a case failed, 2 wrong usage, 130 interrupted."""
     try:
         code = cli.main(
-            args=list(arguments) if arguments is not None else None, prog_name="harness", standalone_mode=False
+            args=[*arguments] if arguments is not None else None, prog_name="harness", standalone_mode=False
         )
     except click.exceptions.Abort:
         code = 130

@@ -25,9 +25,14 @@ def list_(what: str, as_json: bool) -> None:
     if as_json:
         print_json(entries)
         return
+    if what == "contracts":
+        from harness.report.contracts import list_contracts
+
+        click.echo(list_contracts(entries))
+        return
     from tabulate import tabulate
 
-    second = {"metrics": "unit", "contracts": "plugin"}.get(what, "contract")
+    second = {"metrics": "unit"}.get(what, "contract")
     headers = ["id", second, "summary", ""]
     rows = [
         [

@@ -77,13 +77,13 @@ def contract(name: str, as_json: bool) -> None:
 @json_option
 def workload(name: str, as_json: bool) -> None:
     """Show the workload NAME: its settings with ranges, metrics and phases."""
-    from harness.report.contracts import setting_lines, show_workload
+    from harness.report.contracts import show_workload, workload_json
 
     host = current().host
     full = host.resolve("workloads", name)
     entry = host.workloads[full]
     if as_json:
-        print_json({**asdict(entry.spec), "settings": setting_lines(entry.spec), "id": full, "plugin": entry.plugin})
+        print_json(workload_json(full, entry.plugin, entry.spec, host.metrics))
         return
     click.echo(show_workload(full, entry.spec, host.metrics))
 

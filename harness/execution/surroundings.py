@@ -11,9 +11,10 @@ from functools import cache
 from typing import Any, Final, cast
 
 from harness.api import DISTRIBUTION, Json
+from harness.declared import RegisteredTechnique, RegisteredWorkload
 from harness.discovery import PluginRecord
 from harness.execution.case import THREADS
-from harness.host import Host, RegisteredTechnique, RegisteredWorkload
+from harness.host import Host
 from harness.measure import git
 from harness.measure.distributions import HOST_PACKAGE, PluginCode, dependencies, in_site, required_versions
 from harness.measure.environment import code_state, environment

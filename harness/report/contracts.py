@@ -2,32 +2,73 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
-from harness.api import BUILD_PHASE, Contract, Defaults, Metric, WorkloadSpec, phase_metrics
+from harness.api import (
+    BUILD_PHASE,
+    Contract,
+    Defaults,
+    Metric,
+    NotApplicable,
+    Unavailable,
+    UsageError,
+    WorkloadSpec,
+    phase_metrics,
+)
 from harness.report.reference import Described, Reference
 
 WIDTH: Final = 80
 
+_RAISED: Final[Mapping[type[Exception], str]] = {
+    UsageError: "by the target: a parameter has a value that makes no sense. A value that a user fixed is refused "
+    "before the run.",
+    NotApplicable: "by any method: there is nothing to act on here. The row is skipped, with the text as its reason.",
+    Unavailable: "by any method: this machine lacks what the technique needs. The row is unavailable, with the text as "
+    "its reason.",
+}
+"""What a technique may raise, and what comes of it; all else is a row with status error."""
+
+
+def list_contracts(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Return a table of contracts, each with its summary and its phases below its line."""
+    from tabulate import tabulate
+
+    columns = ("id", "plugin", "techniques", "workloads")
+    table = tabulate([[entry[key] for key in columns] for entry in entries], headers=columns, tablefmt="simple")
+    header, rule, *rows = table.splitlines()
+    lines = [header, rule]
+    for entry, row in zip(entries, rows, strict=True):
+        lines += [row, *_wrapped(entry["summary"], "    ")]
+        lines += _wrapped(f"phases: {', '.join(entry['phases']) or 'none'}", "    ", hanging="      ")
+    return "\n".join(lines)
+
 
 def show_contract(contract: Contract, reference: Reference, workloads: Mapping[str, WorkloadSpec]) -> str:
-    """Return the interface of a contract's techniques, their arguments, and how cost is measured, as text."""
-    lines = [*_wrapped(f"{contract.id}: {contract.summary}", ""), "", *_class(reference.protocol), ""]
+    """Return what a technique of a contract must have, what it is handed, and how its cost is measured."""
+    lines = [*_wrapped(f"{contract.id}: {contract.summary}", ""), ""]
+    lines += [*_paragraphs(reference.text, ""), ""] if reference.text else []
+    lines += [*_class(reference.protocol), ""]
     lines += _wrapped(
-        f"A technique's target returns an object like this ({reference.module}); it need not inherit.", ""
+        f"The target of a technique returns an object that has all of these ({reference.module}); it need not inherit "
+        "from the class.",
+        "",
     )
     if reference.handed:
         lines += ["", "What it is handed, and what it answers with:"]
         for described in reference.handed:
             lines += ["", *_class(described)]
+    lines += ["", "What it may raise (import it from harness.api):", *_errors()]
     lines += ["", "Phases whose memory and time are measured:"]
     for phase, call in contract.phases.items():
         names = ", ".join(metric.id for metric in phase_metrics(phase, call))
         lines += [f"  {phase}: {call}", *_wrapped(names, "    ")]
-    lines += ["", "Workloads:", *_wrapped(", ".join(workloads) or "none", "  ")]
-    lines += ["", "Hold a technique to it by a test:", "  class TestConformance(harness.testing.PluginConformance):"]
+    lines += ["", "Workloads (see: harness show workload ID):", *_wrapped(", ".join(workloads) or "none", "  ")]
+    lines += ["", *_wrapped("Test a plugin against the contract by this class in its tests, and run pytest:", "")]
+    lines += ["  from harness.testing import PluginConformance", "", "  class TestConformance(PluginConformance):"]
     lines += ['      plugin = "NAME"']
     return "\n".join(lines)
 
@@ -38,22 +79,44 @@ def contract_json(contract: Contract, reference: Reference, workloads: Iterable[
         "id": contract.id,
         "summary": contract.summary,
         "protocol": contract.protocol,
+        "text": "\n\n".join(filter(None, [reference.text, reference.protocol.text])),
         "members": _members_json(reference.protocol),
-        "handed": {described.name: _members_json(described) for described in reference.handed},
-        "phases": dict(contract.phases),
+        "handed": [
+            {
+                "name": described.name,
+                "signature": described.signature,
+                "text": described.text,
+                "members": _members_json(described),
+            }
+            for described in reference.handed
+        ],
+        "raises": {error.__name__: words for error, words in _RAISED.items()},
+        "phases": {
+            phase: {"call": call, "metrics": [metric.id for metric in phase_metrics(phase, call)]}
+            for phase, call in contract.phases.items()
+        },
         "workloads": list(workloads),
     }
 
 
 def show_workload(name: str, spec: WorkloadSpec, metrics: Mapping[str, Metric]) -> str:
-    """Return a workload's summary, metrics, and settings with range and default, as text."""
-    lines = [f"{name}: {spec.summary}", f"  contract    {spec.contract}", f"  version     {spec.version}"]
-    lines += [f"  target      {spec.target}", f"  phases      {', '.join([BUILD_PHASE, *spec.phases])}"]
-    if spec.requires:
-        lines.append(f"  requires    {', '.join(spec.requires)}")
+    """Return what a workload is, what it measures, and each of its settings with range and default."""
+    lines = _wrapped(f"{name}: {spec.summary}", "")
+    facts = {
+        "contract": spec.contract,
+        "version": str(spec.version),
+        "target": spec.target,
+        "phases": ", ".join([BUILD_PHASE, *spec.phases]),
+        "requires": ", ".join(spec.requires),
+        "small form": ", ".join(f"{key} {value}" for key, value in spec.small.items()),
+    }
+    for label, text in facts.items():
+        if text:
+            lines += _wrapped(text, f"  {label:<11} ", hanging=" " * 14)
     lines += ["", "Settings:" if spec.settings else "It has no settings."]
     for knob in setting_lines(spec):
-        lines += [f"  {knob['name']} = {knob['default']}" + (f" ({knob['expected']})" if knob["expected"] else "")]
+        expected = f" ({knob['expected']})" if knob["expected"] else ""
+        lines += _wrapped(f"{knob['name']} = {knob['default']}{expected}", "  ", hanging="      ")
         lines += _wrapped(knob["about"], "    ")
     lines += ["", "Metrics:"]
     for metric_name in spec.metrics:
@@ -61,7 +124,28 @@ def show_workload(name: str, spec: WorkloadSpec, metrics: Mapping[str, Metric]) 
         better = "more" if metric.higher_is_better else "less"
         unit = f"{metric.unit}, " if metric.unit else ""
         lines += [f"  {metric_name} ({unit}{better} is better)", *_wrapped(metric.summary, "    ")]
+    for phase in spec.phases:
+        names = ", ".join(f"{metric.id} ({metric.unit})" for metric in phase_metrics(phase, ""))
+        lines += [f"  of phase {phase}:", *_wrapped(names, "    ")]
     return "\n".join(lines)
+
+
+def workload_json(name: str, plugin: str, spec: WorkloadSpec, metrics: Mapping[str, Metric]) -> dict[str, Any]:
+    """Return the same as JSON."""
+    return {
+        "id": name,
+        "plugin": plugin,
+        "contract": spec.contract,
+        "summary": spec.summary,
+        "version": spec.version,
+        "target": spec.target,
+        "phases": list(spec.phases),
+        "settings": setting_lines(spec),
+        "small": dict(spec.small),
+        "requires": list(spec.requires),
+        "metrics": [asdict(metrics[metric_name]) for metric_name in spec.metrics],
+        "phase_metrics": [asdict(metrics[metric.id]) for phase in spec.phases for metric in phase_metrics(phase, "")],
+    }
 
 
 def setting_lines(spec: WorkloadSpec) -> list[dict[str, Any]]:
@@ -75,20 +159,31 @@ def setting_lines(spec: WorkloadSpec) -> list[dict[str, Any]]:
 
 
 def _class(described: Described) -> list[str]:
-    lines = [described.name, *_paragraphs(described.text, "  ")]
+    lines = [*_wrapped(described.signature, "", hanging="    "), *_paragraphs(described.text, "  ")]
     for member in described.members:
         lines += ["", *_wrapped(member.signature, "  ", hanging="      "), *_paragraphs(member.text, "    ")]
     return lines
 
 
+def _errors() -> list[str]:
+    lines: list[str] = []
+    for error, words in _RAISED.items():
+        lines += [f"  {error.__name__}", *_wrapped(words, "    ")]
+    return lines
+
+
 def _members_json(described: Described) -> list[dict[str, str]]:
-    return [{"name": member.name, "signature": member.signature, "text": member.text} for member in described.members]
+    return [asdict(member) for member in described.members]
 
 
 def _paragraphs(text: str, indent: str) -> list[str]:
+    """Return a docstring in lines: a paragraph or an item of a list each is filled, code is shown in one backtick."""
     lines: list[str] = []
-    for paragraph in text.split("\n\n") if text else []:
-        lines += [*([""] if lines else []), *_wrapped(" ".join(paragraph.split()), indent)]
+    for paragraph in text.replace("``", "`").split("\n\n") if text else []:
+        lines += [""] if lines else []
+        for item in re.split(r"\n(?=- )", paragraph):
+            hanging = f"{indent}  " if item.startswith("- ") else ""
+            lines += _wrapped(" ".join(item.split()), indent, hanging=hanging)
     return lines
 
 

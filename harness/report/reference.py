@@ -8,11 +8,16 @@ import inspect
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from harness.api import UsageError
 
-_DATACLASS = re.compile(r"\bdataclass\b")
+_NAME = re.compile(r"(?<!`)`(?:[A-Za-z_][\w.]*\.)?([A-Za-z_]\w*)`(?!`)")
+"""A name that a docstring refers to: `Layout`, but not ``width``."""
+
+Definition = ast.ClassDef | ast.FunctionDef | ast.Assign | ast.AnnAssign
+"""What a name of a module may be: a class, a function, a constant, or another name for a type."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,18 +31,23 @@ class Member:
 
 @dataclass(frozen=True, kw_only=True)
 class Described:
-    """A class of a contract's module: its name, docstring, and members in the order of the source."""
+    """A class, a function or a name of a type: its signature, its docstring, and members in the order of the source."""
 
     name: str
+    signature: str
     text: str
-    members: tuple[Member, ...]
+    members: tuple[Member, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """A protocol, and the classes of the same module that its signatures name, directly or through one another."""
+    """A protocol, and what its signatures and docstrings name of the same project, directly or through one another.
+
+    ``text`` is the docstring of the protocol's module, which introduces the contract.
+    """
 
     module: str
+    text: str
     protocol: Described
     handed: tuple[Described, ...]
 
@@ -49,81 +59,161 @@ def reference_of(target: str) -> Reference:
     """
     module, _, name = target.partition(":")
     try:
-        spec = importlib.util.find_spec(module)
-    except ModuleNotFoundError:
-        spec = None
-    if spec is None or not spec.origin:
-        raise UsageError(f"the protocol {target!r} cannot be read: there is no source of the module {module!r}")
-    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    if name not in classes:
-        raise UsageError(f"the protocol {target!r} cannot be read: {spec.origin} has no class {name!r}")
-    protocol = _described(classes[name], classes)
+        source = _Source(module)
+    except (ModuleNotFoundError, SyntaxError) as error:
+        raise UsageError(f"the protocol {target!r} cannot be read: {error}") from error
+    node = source.definitions.get(name)
+    if not isinstance(node, ast.ClassDef):
+        raise UsageError(f"the protocol {target!r} cannot be read: {source.path} has no class {name!r}")
     return Reference(
         module=module,
-        protocol=protocol,
-        handed=tuple(_described(classes[other], classes) for other in _named_by(name, classes)),
+        text=ast.get_docstring(source.tree) or "",
+        protocol=_described(name, node, source),
+        handed=tuple(_described(other, *place) for other, place in _named_by(name, node, source).items()),
     )
 
 
-def _named_by(name: str, classes: dict[str, ast.ClassDef]) -> list[str]:
-    """Return the classes that a class refers to, directly or indirectly, in the order of the source."""
-    reached, waiting = {name}, [name]
+class _Source:
+    """A module as it is written: its definitions, and where the names come from that it imports of its own project."""
+
+    def __init__(self, module: str) -> None:
+        found = importlib.util.find_spec(module)
+        if found is None or not found.origin or not found.origin.endswith(".py"):
+            raise ModuleNotFoundError(f"there is no source of the module {module!r}")
+        self.module = module
+        self.path = Path(found.origin)
+        self.tree = ast.parse(self.path.read_text(encoding="utf-8"))
+        self._imported: dict[str, _Source | None] = {}
+
+    @cached_property
+    def definitions(self) -> dict[str, Definition]:
+        """Classes and functions, and assignments that a string below explains, by name."""
+        found: dict[str, Definition] = {}
+        for node in self.tree.body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef):
+                found[node.name] = node
+            elif isinstance(node, ast.Assign | ast.AnnAssign) and self.text_of(node):
+                target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+                if isinstance(target, ast.Name) and node.value is not None:
+                    found[target.id] = node
+        return found
+
+    def text_of(self, node: Definition) -> str:
+        """Return the docstring of a definition."""
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            return _text_below(self.tree.body, self.tree.body.index(node))
+        return ast.get_docstring(node) or ""
+
+    def find(self, name: str) -> tuple[Definition, _Source] | None:
+        """Return a definition and the module that holds it, which this one may import it from."""
+        if name in self.definitions:
+            return self.definitions[name], self
+        for node in self.tree.body:
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                taken = {alias.asname or alias.name: alias.name for alias in node.names}
+                source = self._neighbour(node.module) if name in taken else None
+                if source:
+                    return source.find(taken[name])
+        return None
+
+    def _neighbour(self, module: str) -> _Source | None:
+        """Return a module of the same project, None where it is of another."""
+        if module.partition(".")[0] != self.module.partition(".")[0]:
+            return None
+        if module not in self._imported:
+            self._imported[module] = _Source(module)
+        return self._imported[module]
+
+
+def _named_by(name: str, node: Definition, source: _Source) -> dict[str, tuple[Definition, _Source]]:
+    """Return what a definition names, and what that names in turn, by name, the nearest first."""
+    reached: dict[str, tuple[Definition, _Source]] = {name: (node, source)}
+    waiting = [name]
     while waiting:
-        node = classes[waiting.pop()]
-        words = {child.id for child in ast.walk(node) if isinstance(child, ast.Name)}
-        words |= set(re.findall(r"\w+", " ".join(_texts(node))))
-        new = [other for other in classes if other in words and other not in reached and not other.startswith("_")]
-        reached.update(new)
-        waiting += new
-    return [other for other in classes if other in reached and other != name]
+        current, where = reached[waiting.pop(0)]
+        for other in _names(current, where):
+            place = where.find(other) if other not in reached and not other.startswith("_") else None
+            if place:
+                reached[other] = place
+                waiting.append(other)
+    del reached[name]
+    return reached
 
 
-def _texts(node: ast.ClassDef) -> Iterator[str]:
-    """Yield annotations that are written as strings."""
-    for child in ast.walk(node):
-        if isinstance(child, ast.AnnAssign) and isinstance(child.annotation, ast.Constant):
-            yield str(child.annotation.value)
+def _names(node: Definition, source: _Source) -> Iterator[str]:
+    """Yield the names in the public signatures and docstrings of a definition, in their order."""
+    yield from _NAME.findall(source.text_of(node))
+    if isinstance(node, ast.Assign | ast.AnnAssign):
+        yield from _names_in(node.value)
+    elif isinstance(node, ast.FunctionDef):
+        yield from _names_in(node.args, node.returns)
+    else:
+        yield from _names_in(*node.bases)
+        for place, child in enumerate(node.body):
+            if isinstance(child, ast.FunctionDef) and _is_public(child.name):
+                yield from _names_in(child.args, child.returns)
+                yield from _NAME.findall(ast.get_docstring(child) or "")
+            elif (
+                isinstance(child, ast.AnnAssign) and isinstance(child.target, ast.Name) and _is_public(child.target.id)
+            ):
+                yield from _names_in(child.annotation)
+                yield from _NAME.findall(_text_below(node.body, place))
 
 
-def _described(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> Described:
-    inherited = [classes[base.id] for base in node.bases if isinstance(base, ast.Name) and base.id in classes]
-    members = {member.name: member for base in inherited for member in _described(base, classes).members}
-    members |= {member.name: member for member in _members(node)}
-    return Described(name=node.name, text=_docstring(node), members=tuple(members.values()))
+def _names_in(*nodes: ast.AST | None) -> Iterator[str]:
+    for node in nodes:
+        for child in ast.walk(node) if node is not None else ():
+            if isinstance(child, ast.Name):
+                yield child.id
+            elif isinstance(child, ast.Constant) and isinstance(child.value, str):  # an annotation in quotes
+                yield from re.findall(r"\w+", child.value)
+
+
+def _described(name: str, node: Definition, source: _Source) -> Described:
+    text = source.text_of(node)
+    if isinstance(node, ast.ClassDef):
+        return Described(name=name, signature=name, text=text, members=tuple(_all_members(node, source).values()))
+    if isinstance(node, ast.FunctionDef):
+        return Described(name=name, signature=_call(node), text=text)
+    value = ast.unparse(node.value) if node.value is not None else "..."
+    return Described(name=name, signature=f"{name} = {value}", text=text)
+
+
+def _all_members(node: ast.ClassDef, source: _Source) -> dict[str, Member]:
+    """Return the members of a class by name: first those that it inherits from classes of the same project."""
+    members: dict[str, Member] = {}
+    for base in node.bases:
+        place = source.find(base.id) if isinstance(base, ast.Name) else None
+        if place and isinstance(place[0], ast.ClassDef):
+            members |= _all_members(place[0], place[1])
+    return members | {member.name: member for member in _members(node)}
 
 
 def _members(node: ast.ClassDef) -> Iterator[Member]:
     for place, child in enumerate(node.body):
-        if isinstance(child, ast.FunctionDef) and not child.name.startswith("_"):
-            marks = {ast.unparse(mark) for mark in child.decorator_list}
-            if "property" in marks:
-                signature = f"{child.name}: {ast.unparse(child.returns) if child.returns else 'object'}"
-            else:
-                signature = f"{child.name}({_arguments(child)})"
-                signature += f" -> {ast.unparse(child.returns)}" if child.returns else ""
-            yield Member(name=child.name, signature=signature, text=_docstring(child))
-        elif isinstance(child, ast.AnnAssign) and isinstance(child.target, ast.Name):
-            if child.target.id.startswith("_"):
-                continue
-            default = f" = {ast.unparse(child.value)}" if child.value is not None else ""
-            text = _text_below(node.body, place)
-            yield Member(
-                name=child.target.id,
-                signature=f"{child.target.id}: {ast.unparse(child.annotation)}{default}",
-                text=text,
-            )
+        if isinstance(child, ast.FunctionDef) and _is_public(child.name):
+            is_property = "property" in {ast.unparse(mark) for mark in child.decorator_list}
+            returns = ast.unparse(child.returns) if child.returns else "object"
+            signature = f"{child.name}: {returns}" if is_property else _call(child)
+            yield Member(name=child.name, signature=signature, text=ast.get_docstring(child) or "")
+        elif isinstance(child, ast.AnnAssign) and isinstance(child.target, ast.Name) and _is_public(child.target.id):
+            is_shown = child.value is not None and not isinstance(child.value, ast.Call)
+            default = f" = {ast.unparse(child.value)}" if is_shown and child.value else ""
+            signature = f"{child.target.id}: {ast.unparse(child.annotation)}{default}"
+            yield Member(name=child.target.id, signature=signature, text=_text_below(node.body, place))
 
 
-def _arguments(function: ast.FunctionDef) -> str:
-    arguments = function.args
-    if arguments.args and arguments.args[0].arg in ("self", "cls"):
-        arguments.args = arguments.args[1:]
-    return ast.unparse(arguments)
+def _is_public(name: str) -> bool:
+    return not name.startswith("_") or name == "__call__"
 
 
-def _docstring(node: ast.ClassDef | ast.FunctionDef) -> str:
-    return ast.get_docstring(node) or ""
+def _call(function: ast.FunctionDef) -> str:
+    """Return a function's name, arguments and result as they are written, without ``self``."""
+    fields = dict(ast.iter_fields(function.args))
+    for kind in ("posonlyargs", "args"):
+        fields[kind] = [argument for argument in fields[kind] if argument.arg not in ("self", "cls")]
+    result = f" -> {ast.unparse(function.returns)}" if function.returns else ""
+    return f"{function.name}({ast.unparse(ast.arguments(**fields))}){result}"
 
 
 def _text_below(body: list[ast.stmt], place: int) -> str:

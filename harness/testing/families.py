@@ -26,7 +26,8 @@ from harness.api import (
     WorkloadSpec,
     resolve,
 )
-from harness.host import Host, Registered, SpecT
+from harness.declared import Registered, SpecT
+from harness.host import Host
 from harness.plan import install_hint, missing_requirements
 from harness.suite import has_form, read_suite
 from harness.testing.declaring import Declares, cache_folder, fail, installed, one_thread

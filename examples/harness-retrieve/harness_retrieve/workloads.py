@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -141,3 +141,9 @@ def quality(technique: RetrieveTechnique, vectors: Tensor, queries: Tensor) -> t
     recall = 100 * float((answers <= within).double().mean())
     total = float(truth.sum())
     return recall, 100 * (float(answers.sum()) / total - 1) if total else 0.0
+
+
+if TYPE_CHECKING:  # mypy compares every method with the protocol's
+    from harness.api import CheckingWorkload
+
+    _FULFILS: tuple[type[CheckingWorkload], ...] = (Passages, Clusters)

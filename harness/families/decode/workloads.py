@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor
@@ -255,3 +255,9 @@ def repetition(given: Sequence[Sequence[int]], found: Sequence[Sequence[int]]) -
                 total += 1
             seen.add(run)
     return 100 * again / total
+
+
+if TYPE_CHECKING:  # mypy compares every method with the protocol's
+    from harness.api import CheckingWorkload
+
+    _FULFILS: tuple[type[CheckingWorkload], ...] = (DecodeText,)

@@ -25,6 +25,7 @@ DOUBLE_STEPS: Final = 127
 """A doubly quantised scale may be off by this part of the largest deviation from the mean in its group."""
 
 DOUBLE_GROUP: Final = 256
+"""Scales of a group of double quantisation."""
 
 NF4: Final = (
     -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
@@ -33,30 +34,48 @@ NF4: Final = (
 )  # fmt: skip
 
 Kind = Literal["codebook", "affine", "learned", "cast"]
+"""How a scheme rounds the values of a block.
+
+- ``codebook``: to the nearest of ``levels``, times the block's largest absolute value;
+- ``affine``: to the nearest of ``2 ** bits`` equidistant values from the block's least to its greatest;
+- ``learned``: to a codebook of ``2 ** bits`` levels that is fitted to the weight;
+- ``cast``: to ``dtype``.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scheme:
-    """The definition of a quantisation scheme, by its ``kind``.
-
-    ``codebook``: nearest of ``levels`` (ascending, the largest in size is 1) times the block's largest absolute value.
-    ``affine``: nearest of ``2 ** bits`` equidistant values from the block's least to its greatest.
-    ``learned``: a codebook of ``2 ** bits`` levels that is fitted to the weight. ``cast``: a cast to ``dtype``.
-
-    ``scale_dtype`` is the dtype of stored scales. ``double``: scales, and the least values of ``affine``, are quantised
-    themselves, as 8-bit differences from their mean in groups of `DOUBLE_GROUP`. ``slack`` is an additional error
-    allowed in values, relative to the block's scale.
-    """
+    """The definition of a quantisation scheme, by its ``kind``."""
 
     id: str
+    """The name of the scheme in reports, such as NF4."""
+
     kind: Kind
+    """How values are rounded."""
+
     bits: int
+    """Bits of a code."""
+
     block: int = 64
+    """Numbers of a block of the flattened weight; 0 (`ROW`) makes each row a block."""
+
     levels: tuple[float, ...] = ()
+    """The levels of a codebook, ascending; the largest absolute value is 1."""
+
     scale_dtype: torch.dtype = torch.float32
+    """The dtype of stored scales."""
+
     double: bool = False
+    """Whether scales, and the least values of ``affine``, are themselves quantised.
+
+    They are then stored as 8-bit differences from their mean, in groups of `DOUBLE_GROUP`.
+    """
+
     slack: float = 0.0
+    """An additional error allowed in values, relative to the block's scale (``affine``: to the block's range)."""
+
     dtype: torch.dtype = torch.float32
+    """The dtype that ``cast`` rounds to."""
 
 
 @dataclass(frozen=True, kw_only=True)

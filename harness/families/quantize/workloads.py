@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor
@@ -229,3 +229,10 @@ class _Figures:
             **{f"linear{batch}_rate": rate for batch, rate in computed.items()},
             **{f"linear{batch}_share": 100 * rate / limit["matmul_rate"] for batch, rate in computed.items()},
         }
+
+
+if TYPE_CHECKING:  # mypy compares every method with the protocol's
+    from harness.api import CheckingWorkload, StackingWorkload
+
+    _FULFILS: tuple[type[CheckingWorkload], ...] = (Weights,)
+    _STACKS: tuple[type[StackingWorkload], ...] = (Weights,)

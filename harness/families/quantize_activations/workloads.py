@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import torch
 from torch import Tensor, nn
@@ -159,3 +159,9 @@ def _replaced(technique: ActivationTechnique, subject: Subject) -> nn.Module:
         assert isinstance(linear, nn.Linear)
         model.set_submodule(name, technique.layer(linear, seen[name]))
     return model
+
+
+if TYPE_CHECKING:  # mypy compares every method with the protocol's
+    from harness.api import Workload
+
+    _FULFILS: tuple[type[Workload], ...] = (OutlierChannels, ResidualAdam, ResidualMuon)

@@ -6,6 +6,7 @@ import ctypes
 import mmap
 import sys
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -169,3 +170,10 @@ class _Timing:
             "cold_rows_rate": least / seconds["cold_rows"] / 1e9,
             "cold_rows_share": 100 * least / copy / seconds["cold_rows"],
         }
+
+
+if TYPE_CHECKING:  # mypy compares every method with the protocol's
+    from harness.api import CheckingWorkload, StackingWorkload
+
+    _FULFILS: tuple[type[CheckingWorkload], ...] = (Rows,)
+    _STACKS: tuple[type[StackingWorkload], ...] = (Rows,)

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from harness.families.finetune.protocol import DigitsWorkload
 from harness.judge.architectures import DigitsPerceptron
 
 
 class DigitsMlp(DigitsPerceptron, DigitsWorkload):
     """The perceptron 64-128-128-128 with ReLU, and a head of five classes."""
+
+
+if TYPE_CHECKING:  # mypy compares every method with the protocol's
+    from harness.api import CheckingWorkload
+
+    _FULFILS: tuple[type[CheckingWorkload], ...] = (DigitsMlp,)

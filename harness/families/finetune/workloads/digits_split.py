@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import transformers
 from torch import Tensor, nn
@@ -61,3 +61,9 @@ class DigitsSplit(DigitsWorkload):
         """Return the logits ``(batch, classes)`` of a batch."""
         logits: Tensor = model(pixel_values=batch["pixel_values"]).logits
         return logits
+
+
+if TYPE_CHECKING:  # mypy compares every method with the protocol's
+    from harness.api import CheckingWorkload
+
+    _FULFILS: tuple[type[CheckingWorkload], ...] = (DigitsSplit,)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
@@ -84,3 +84,10 @@ class Mnist5k(RegularizeWorkload):
     def build(self) -> Slotted:
         """Return a perceptron with two hidden layers."""
         return Mlp([784, 256, 256], self.classes)
+
+
+if TYPE_CHECKING:  # mypy compares every method with the protocol's
+    from harness.api import CheckingWorkload, StackingWorkload
+
+    _FULFILS: tuple[type[CheckingWorkload], ...] = (DigitsMlp, DigitsConv, DigitsRnn, Mnist5k)
+    _STACKS: tuple[type[StackingWorkload], ...] = (DigitsMlp, Mnist5k)

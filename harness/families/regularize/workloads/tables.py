@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -41,3 +42,10 @@ class Cancer(RegularizeWorkload):
     def build(self) -> Slotted:
         """Return a perceptron with two hidden layers."""
         return Mlp([30, 64, 64], self.classes)
+
+
+if TYPE_CHECKING:  # mypy compares every method with the protocol's
+    from harness.api import CheckingWorkload, StackingWorkload
+
+    _FULFILS: tuple[type[CheckingWorkload], ...] = (Cancer,)
+    _STACKS: tuple[type[StackingWorkload], ...] = (Cancer,)

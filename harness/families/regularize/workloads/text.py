@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor
@@ -143,3 +143,10 @@ def bag(text: str) -> Tensor:
     terms = [*words, *(" ".join(pair) for pair in pairwise(words))]
     buckets = torch.tensor([zlib.crc32(term.encode()) % BUCKETS for term in terms], dtype=torch.long)
     return torch.bincount(buckets, minlength=BUCKETS).clamp(max=255).to(torch.uint8)
+
+
+if TYPE_CHECKING:  # mypy compares every method with the protocol's
+    from harness.api import CheckingWorkload, StackingWorkload
+
+    _FULFILS: tuple[type[CheckingWorkload], ...] = (Docstrings, PydocTopics)
+    _STACKS: tuple[type[StackingWorkload], ...] = (Docstrings, PydocTopics)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor
@@ -106,3 +106,9 @@ def _batch(rows: Tensor) -> Batch:
     """Return a batch from rows of one character more than a sequence has."""
     inputs = rows[:, :-1].contiguous()
     return Batch(inputs=inputs, ids=inputs.flatten(), targets=rows[:, 1:].flatten())
+
+
+if TYPE_CHECKING:  # mypy compares every method with the protocol's
+    from harness.api import CheckingWorkload
+
+    _FULFILS: tuple[type[CheckingWorkload], ...] = (CharLm,)
