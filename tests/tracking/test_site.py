@@ -208,5 +208,5 @@ def test_a_folder_of_other_things_is_not_emptied(project: Folder, tmp_path: Path
     (tmp_path / "letters.txt").write_text("keep me")
     done = publish(project.path, "--output", str(tmp_path))
     assert done.returncode == 2
-    assert "other things" in done.stderr
+    assert "other files" in done.stderr
     assert (tmp_path / "letters.txt").read_text() == "keep me"
