@@ -199,7 +199,7 @@ def test_the_command_takes_several_runs_and_a_folder(harness: Harness, tmp_path:
     assert done.stdout == f"results/A_Chip/{COMMIT[:8]}-harness.json\n"
     content = json.loads((tmp_path / "cwd" / done.stdout.strip()).read_text())
     assert {name.split(".")[1] for name in content["results"]} == {"toy_toys_a", "toy_toys_b"}
-    for arguments, reason in ((("asv",), "--output .asv/results"), (("csv",), "not of 2")):
+    for arguments, reason in ((("asv",), "--output .asv/results"), (("csv",), "takes one run, not 2")):
         wrong = harness("export", *arguments, *chosen)
         assert (wrong.returncode, "Traceback" in wrong.stderr) == (2, False)
         assert reason in wrong.stderr
