@@ -11,7 +11,6 @@ from typing import Final, Protocol
 
 from harness.analysis.tuning import select_best
 from harness.api import Case, Executor, Json, Reply, Row, Skip, Unit
-from harness.entrants import id_of
 from harness.host import Host
 from harness.plan import Contestant, Plan, Tuned
 
@@ -188,7 +187,8 @@ class Runner:
         return taken - before
 
     def _processes(self, case: Case) -> int:
-        return self._host.workloads[id_of(case.workload)].spec.processes
+        """Return the number of slots that a queued case takes."""
+        return self._owner[case.key].contestant.problem.spec.processes
 
     def _companions(self, case: Case, free: int) -> list[Case]:
         """Other seeds and trials of the case, out of the queue, to be evaluated with it where that may be.
@@ -291,7 +291,8 @@ class Runner:
         wanted = {case.key for case in cases}
         others = [case for case in cases if case not in baseline]
         for block in self._blocks(others, states) if others else [[]] * bool(wanted):
-            self._run_block(baseline + block, bool(baseline), wanted)
+            processes = states[0].contestant.problem.spec.processes
+            self._run_block(baseline + block, bool(baseline), wanted, processes)
 
     def _baseline_cases(self, states: Iterable[_State]) -> list[Case]:
         """The baseline's timing (none where it failed), which every block carries, stored already or not."""
@@ -316,12 +317,12 @@ class Runner:
         for start in range(0, len(cases), max(size, 1)):
             yield cases[start : start + size]
 
-    def _run_block(self, cases: list[Case], paired: bool, wanted: set[str]) -> None:
+    def _run_block(self, cases: list[Case], paired: bool, wanted: set[str], processes: int) -> None:
         """Time one block; the baseline of a later block serves as reference only and leaves no second row."""
         for case in cases:
             if case.key in wanted:
                 self._start(case)
-        replies, environment = self._alone(Unit(cases=tuple(cases), processes=self._processes(cases[0])))
+        replies, environment = self._alone(Unit(cases=tuple(cases), processes=processes))
         for case, reply in zip(cases, replies, strict=True):
             if case.key in wanted:
                 wanted.discard(case.key)
