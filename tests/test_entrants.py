@@ -54,7 +54,7 @@ def test_a_list_is_one_value(text: str, values: dict) -> None:
 
 @pytest.mark.parametrize("levels", [51, 900, 100_000])
 def test_lists_nested_too_deep_are_refused_or_text(levels: int, host: Host) -> None:
-    with pytest.raises(UsageError, match="expected .*nested lists|expected a number"):
+    with pytest.raises(UsageError, match=r"expected .*nested lists|expected a number"):
         entrant_of("techniques", f"toy/good:shift={'[' * levels}{']' * levels}", host)
 
 

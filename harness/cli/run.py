@@ -130,8 +130,13 @@ def execute(app: App, options: RunOptions) -> int:
     if options.suite is None:
         from harness.api import UsageError
 
-        names = sorted({full.rpartition("/")[2] for full in app.host.declared.suites})
-        raise UsageError(f"--suite is missing: take one of {', '.join(names) or 'none'} (see: harness list suites)")
+        names = sorted(
+            {full.rpartition("/")[2] for full in app.host.declared.suites}, key=lambda name: (len(name), name)
+        )
+        example = f"like --suite {names[0]}" if names else "but no plugin brings one"
+        raise UsageError(
+            f"--suite is missing: expected the name of a suite or its file, {example}; see: harness list suites"
+        )
     return _fresh(app.host, options, store)
 
 
