@@ -57,7 +57,7 @@ def read_settings(settings: type[S], values: Mapping[str, Json]) -> S:
     """Return the settings of a case; raise UsageError with a line for every value that is missing or out of range."""
     missing = object()
     problems = []
-    for knob in _own_knobs(settings):
+    for knob in _own_knobs(settings):  # type: ignore[arg-type]  # mypy takes no class for hashable
         value: Any = values.get(knob.name, missing)
         absent = f"setting {knob.name} is missing: expected {knob.expected}"
         problem = absent if value is missing else knob.problem(value)
