@@ -88,6 +88,8 @@ class Plan:
         self._selection = selection
         self._identity = identity
         self.contestants = tuple(self._contestants())
+        if "accuracy" not in self.lanes and any(len(contestant.trials) > 1 for contestant in self.contestants):
+            raise UsageError("--lane: tuning chooses a trial by its quality: add --lane accuracy, or take --track")
         self._check_files()
         self.notes = tuple(self._notes())
 
@@ -319,8 +321,6 @@ class _Entry:
 def _narrowed(suite: Suite, host: Host, selection: Selection) -> _Entry:
     """Return the suite narrowed by the user's globs and seeds; raise UsageError for unknown names and parameters."""
     problems: list[str] = []
-    if suite.tuning and "accuracy" not in selection.lanes:
-        problems.append("--lane: tuning chooses a trial by its quality: add --lane accuracy, or take --track")
     techniques = techniques_of(suite, host)
     workloads = [workload_of(name, host) for name in suite.workloads]
     params = [technique.spec.params for technique in techniques]
