@@ -160,6 +160,9 @@ class Contestant:
             self._seconds.setdefault(name, []).append(sample.seconds)
             if phase.verify is not None and self._audit.due(name, sample.seconds * repeats):
                 self._verify(name, phase, sample)
+            if phase.refresh is not None:
+                with self.phases(f"fresh data for {name}"):
+                    phase.refresh()
         return samples
 
     def _sample(self, name: str, phase: Phase) -> tuple[clock.Sample, int]:

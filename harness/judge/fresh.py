@@ -1,0 +1,71 @@
+"""Data that no timed call has had before, so that an answer kept from an earlier call is a wrong one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random, SystemRandom
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from harness.api import Incorrect
+
+SPREAD: Final = 4096
+"""Numbers by which stretches of noise may be apart."""
+
+STRETCHES: Final = 256
+"""Stretches of noise that are ready to be used."""
+
+
+class Noise:
+    """Normal numbers drawn once; each use takes a stretch that begins at a random place, times a random factor.
+
+    A use costs one pass over the stretch and about 5 microseconds. The randomness is the system's: no seed that a
+    contestant could know determines it, and no result that is compared depends on it.
+    """
+
+    def __init__(self, size: int, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+        self._random = Random(SystemRandom().getrandbits(128)).random
+        draw = torch.Generator().manual_seed(int(2**62 * self._random()))
+        self._numbers = torch.randn(size + SPREAD, generator=draw).to(device, dtype)
+
+    def into(self, out: Tensor, *, base: Tensor | None = None, deviation: float = 1.0) -> Callable[[], Tensor]:
+        """Return a function that fills ``out`` with ``base`` (zeros where it is None) plus fresh numbers.
+
+        It returns ``out``. The standard deviation of the numbers is between half the ``deviation`` and all of it.
+        """
+        random = self._random
+        starts = [int(SPREAD * random()) for _ in range(STRETCHES)]
+        stretches = [self._numbers[start : start + out.numel()].view(out.shape) for start in starts]
+
+        def fill() -> Tensor:
+            stretch, factor = stretches[int(STRETCHES * random())], deviation * (1 - random() / 2)
+            if base is None:
+                return torch.mul(stretch, factor, out=out)
+            return torch.add(base, stretch, alpha=factor, out=out)
+
+        return fill
+
+
+def require_tensor(found: object, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Return ``found`` where it is a plain tensor of a shape and dtype; raise Incorrect otherwise.
+
+    A subclass of Tensor may compute when it is looked at, which no timed call would include.
+    """
+    if type(found) is not Tensor:
+        raise Incorrect(f"the output is of type {type(found).__name__}; expected Tensor")
+    if tuple(found.shape) != shape or found.dtype != dtype:
+        raise Incorrect(f"the output has shape {tuple(found.shape)} and {found.dtype}; expected {shape} and {dtype}")
+    return found
+
+
+def require_close(found: Tensor, expected: Tensor, *, tolerance: float, what: str) -> None:
+    """Raise Incorrect where ``found`` differs from ``expected`` by more than ``tolerance`` of the largest expected one.
+
+    NaN and infinity count as differences.
+    """
+    size = max(float(expected.abs().max()), torch.finfo(torch.float32).tiny) if expected.numel() else 1.0
+    gap = float((found.double() - expected.double()).abs().max()) / size if expected.numel() else 0.0
+    if not gap <= tolerance:
+        raise Incorrect(f"{what} differs from what is defined by {gap:.2g} of the largest; {tolerance:.0e} is allowed")
