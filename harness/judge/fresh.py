@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from functools import cached_property
 from random import Random, SystemRandom
 from typing import Final
 
@@ -26,9 +28,14 @@ class Noise:
     """
 
     def __init__(self, size: int, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+        self._size, self._device, self._dtype = size, device, dtype
         self._random = Random(SystemRandom().getrandbits(128)).random
+
+    @cached_property
+    def _numbers(self) -> Tensor:
+        """The numbers, drawn at the first use, as the build of a case is timed."""
         draw = torch.Generator().manual_seed(int(2**62 * self._random()))
-        self._numbers = torch.randn(size + SPREAD, generator=draw).to(device, dtype)
+        return torch.randn(self._size + SPREAD, generator=draw).to(self._device, self._dtype)
 
     def into(self, out: Tensor, *, base: Tensor | None = None, deviation: float = 1.0) -> Callable[[], Tensor]:
         """Return a function that fills ``out`` with ``base`` (zeros where it is None) plus fresh numbers.
@@ -36,16 +43,23 @@ class Noise:
         It returns ``out``. The standard deviation of the numbers is between half the ``deviation`` and all of it.
         """
         random = self._random
-        starts = [int(SPREAD * random()) for _ in range(STRETCHES)]
-        stretches = [self._numbers[start : start + out.numel()].view(out.shape) for start in starts]
+        stretches: list[Tensor] = []
 
         def fill() -> Tensor:
+            if not stretches:
+                stretches.extend(self._stretches(out.shape))
             stretch, factor = stretches[int(STRETCHES * random())], deviation * (1 - random() / 2)
             if base is None:
                 return torch.mul(stretch, factor, out=out)
             return torch.add(base, stretch, alpha=factor, out=out)
 
         return fill
+
+    def _stretches(self, shape: tuple[int, ...]) -> Iterator[Tensor]:
+        size = math.prod(shape)
+        for _ in range(STRETCHES):
+            start = int(SPREAD * self._random())
+            yield self._numbers[start : start + size].view(shape)
 
 
 def require_tensor(found: object, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -28,7 +30,7 @@ class RotatedWeights:
     def __init__(self, weight: Tensor) -> None:
         self._next = rotated_tensor(weight)
         self._noise = Noise(weight.numel(), device=str(weight.device), dtype=weight.dtype)
-        self._deviation = float(weight.std())
+        self._deviation = 0.0
         self._used: dict[int, Tensor] = {}
 
     def __call__(self) -> Tensor:
@@ -40,18 +42,20 @@ class RotatedWeights:
     def refresh(self) -> None:
         """Fill the weights that were used since the last call with other normal numbers, as large as before."""
         for weight in self._used.values():
+            self._deviation = self._deviation or float(weight.std())
             self._noise.into(weight, deviation=self._deviation)()
         self._used.clear()
 
 
 class RotatedPacked:
-    """A rotation over copies of a packed weight, which get rows of another weight after they were used.
+    """A rotation over copies of a packed weight, which get rows of the ``other`` weight after they were used.
 
     Where the tensors of a packed weight are no whole number of ``rows``, all of them are replaced or none.
     """
 
-    def __init__(self, packed: Packed, other: Packed, *, rows: int) -> None:
-        self._sources = (_copied(packed), other)
+    def __init__(self, packed: Packed, other: Callable[[], Packed], *, rows: int) -> None:
+        self._packed = packed
+        self._other = other
         self._next = rotated(packed)
         tensors = packed.tensors.values()
         by_row = all(tensor.numel() % rows == 0 and tensor.is_contiguous() for tensor in tensors)
@@ -63,6 +67,11 @@ class RotatedPacked:
         packed = self._next()
         self._used[id(packed)] = packed
         return packed
+
+    @cached_property
+    def _sources(self) -> tuple[Packed, Packed]:
+        """Both packed weights, the first as a copy; made when first needed, as the build of a case is timed."""
+        return _copied(self._packed), self._other()
 
     def copied(self, packed: Packed) -> Packed:
         """Return a packed weight with copies of its tensors."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import torch
@@ -24,6 +25,9 @@ from harness.judge.fresh import Noise, require_tensor
 
 BATCHES: Final = (1, 8, 64)
 
+WORSE: Final = 1.5
+"""Largest error of a packed normal weight, relative to that of another normal weight of the same shape."""
+
 ACTIVATIONS: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -33,7 +37,7 @@ def timed(technique: QuantizeTechnique, matrix: Tensor, packed: Packed, settings
     packed_part = technique.quantize(part)
     limits = machine.limits(str(matrix.device))
     products = _products(technique, packed, matrix, settings)
-    packing, unpacking = _Packing(technique, part), _Unpacking(technique, part, packed_part)
+    packing, unpacking = _Packing(technique, part, packed_part), _Unpacking(technique, part, packed_part)
     phases = {
         **{f"linear{batch}": product.phase() for batch, product in products.items()},
         "quantize": Phase(run=packing, samples=part.numel(), verify=packing.verify, refresh=packing.refresh),
@@ -48,10 +52,11 @@ def timed(technique: QuantizeTechnique, matrix: Tensor, packed: Packed, settings
 class _Packing:
     """The timed packing of a weight that is out of the cache."""
 
-    def __init__(self, technique: QuantizeTechnique, part: Tensor) -> None:
+    def __init__(self, technique: QuantizeTechnique, part: Tensor, packed: Packed) -> None:
         self._technique = technique
         self._weights = RotatedWeights(part)
         self._given = part
+        self._first = (part, packed)
 
     def __call__(self) -> Packed:
         self._given = self._weights()
@@ -60,13 +65,22 @@ class _Packing:
         return packed
 
     def verify(self, packed: Packed) -> None:
-        """Raise Incorrect unless the last weight was packed as a copy of that weight is."""
+        """Raise Incorrect unless the last weight was packed as a copy of it is, and about as well as the first one."""
         again = self._technique.quantize(self._given.clone())
         _require_same(packed.tensors, again.tensors, "packing a copy of the weight")
+        error = _relative_error(self._technique, self._given, packed)
+        if not error <= WORSE * self._usual_error:
+            raise Incorrect(f"the packed weight is off by {error:.2g} of the weight, not by {self._usual_error:.2g}")
 
     def refresh(self) -> None:
         """Put new numbers in the weights that were used."""
+        _ = self._usual_error
         self._weights.refresh()
+
+    @cached_property
+    def _usual_error(self) -> float:
+        """The error of the weight that was packed when the case was built; found before that weight is refreshed."""
+        return _relative_error(self._technique, *self._first)
 
 
 class _Unpacking:
@@ -74,7 +88,7 @@ class _Unpacking:
 
     def __init__(self, technique: QuantizeTechnique, part: Tensor, packed: Packed) -> None:
         self._technique = technique
-        self._packed = RotatedPacked(packed, technique.quantize(part.flip(0).neg()), rows=len(part))
+        self._packed = RotatedPacked(packed, lambda: technique.quantize(part.flip(0).neg()), rows=len(part))
         self._given = packed
 
     def __call__(self) -> Tensor:
@@ -94,6 +108,11 @@ class _Unpacking:
         self._packed.refresh()
 
 
+def _relative_error(technique: QuantizeTechnique, weight: Tensor, packed: Packed) -> float:
+    """Return the norm of what a packed weight is off by, relative to the norm of the weight."""
+    return float((technique.dequantize(packed).double() - weight.double()).norm() / weight.double().norm())
+
+
 def _require_same(found: Mapping[str, Tensor], again: Mapping[str, Tensor], what: str) -> None:
     """Raise Incorrect unless both hold the same bits under the same names; NaN equals NaN."""
     for name, tensor in again.items():
@@ -109,7 +128,6 @@ def _products(
 ) -> Mapping[int, _Product]:
     """Return the timed products by the number of inputs; all rotate over the same copies of the weight."""
     dtype = ACTIVATIONS[settings.activations]
-    noise = Noise(max(BATCHES) * settings.columns, device=str(matrix.device), dtype=dtype)
     given = {batch: torch.empty(batch, settings.columns, device=matrix.device, dtype=dtype) for batch in BATCHES}
     rotation = rotated(packed)
     return {
@@ -117,7 +135,7 @@ def _products(
             technique=technique,
             packed=packed,
             weight=rotation.shared(),
-            fill=noise.into(inputs),
+            fill=Noise(inputs.numel(), device=str(matrix.device), dtype=dtype).into(inputs),
             x=inputs,
         )
         for batch, inputs in given.items()
