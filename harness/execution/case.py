@@ -122,6 +122,8 @@ class Contestant:
         assert self._trial is not None
         turn_s = 0.0
         for name, phase in self._measured():
+            self._refresh(name, phase)
+        for name, phase in self._measured():
             with self.phases(f"warm-up of {name}"):
                 clock.warm_up(phase.run, device=stage.device)
                 self._repeats[name], seconds = clock.calibrate(phase.run, device=stage.device)
@@ -160,10 +162,14 @@ class Contestant:
             self._seconds.setdefault(name, []).append(sample.seconds)
             if phase.verify is not None and self._audit.due(name, sample.seconds * repeats):
                 self._verify(name, phase, sample)
-            if phase.refresh is not None:
-                with self.phases(f"fresh data for {name}"):
-                    phase.refresh()
+            self._refresh(name, phase)
         return samples
+
+    def _refresh(self, name: str, phase: Phase) -> None:
+        """Have the data drawn that the next sample of a phase needs."""
+        if phase.refresh is not None:
+            with self.phases(f"fresh data for {name}"):
+                phase.refresh()
 
     def _sample(self, name: str, phase: Phase) -> tuple[clock.Sample, int]:
         """Return a sample of a phase and the number of its calls, which no contestant can foresee."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from random import Random, SystemRandom
 from typing import Final
@@ -18,6 +18,10 @@ SPREAD: Final = 4096
 
 STRETCHES: Final = 256
 """Stretches of noise that are ready to be used."""
+
+
+NOISE: Final = 0.1
+"""Standard deviation of the noise on a batch, relative to that of the batch."""
 
 
 class Noise:
@@ -60,6 +64,37 @@ class Noise:
         for _ in range(STRETCHES):
             start = int(SPREAD * self._random())
             yield self._numbers[start : start + size].view(shape)
+
+
+class FreshBatches:
+    """Batches that were never seen before: rows of one batch drawn with replacement, float values with noise on top.
+
+    All tensors have the same number of rows, which is the first axis of the first tensor; others may have several
+    entries a row. A call fills the same tensors again and returns them by name.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        first = next(iter(tensors.values()))
+        self._rows, self._device = len(first), first.device
+        self._draw = torch.Generator(first.device).manual_seed(SystemRandom().getrandbits(63))
+        self._given = {name: tensor.reshape(self._rows, -1) for name, tensor in tensors.items()}
+        self._batch = {name: torch.empty_like(tensor) for name, tensor in tensors.items()}
+        self._noises = [
+            Noise(tensor.numel(), device=str(tensor.device), dtype=tensor.dtype).into(
+                tensor, base=tensor, deviation=NOISE * float(tensors[name].std(correction=0))
+            )
+            for name, tensor in self._batch.items()
+            if tensor.is_floating_point()
+        ]
+
+    def __call__(self) -> Mapping[str, Tensor]:
+        """Return the next batch."""
+        rows = torch.randint(self._rows, (self._rows,), generator=self._draw, device=self._device)
+        for name, tensor in self._batch.items():
+            torch.index_select(self._given[name], 0, rows, out=tensor.view(self._rows, -1))
+        for add_noise in self._noises:
+            add_noise()
+        return self._batch
 
 
 def require_tensor(found: object, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
