@@ -37,7 +37,8 @@ class WorkloadView:
 class Overall:
     """A technique over all workloads: the interquartile mean (IQM) of its quality, and that minus the baseline's.
 
-    ``difference`` is None for the baseline, and where the two share no seed on some workload.
+    ``difference`` is None for the baseline itself, where the baseline failed on a seed or lacks a quality on some
+    workload, and where the two share no seed on some workload.
     """
 
     technique: str
