@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -25,6 +25,22 @@ GRADIENTS_DIFFER: Final = 0.3
 A technique may keep some state outside of its buffers, such as a moving average, and so differ a little; gradients of
 another batch differ by more than their norm.
 """
+
+REPEATED: Final = 1e-3
+"""Largest difference of two steps of a copy from the same state, relative to their norm, that counts as repetition."""
+
+MORE_COPIES: Final = 2
+STEPS_OF_COPY: Final = 3
+"""Further copies, and steps of each, where no two steps of a copy are alike.
+
+A copy takes few steps, as a contestant may compute only as long as it has not been called often.
+"""
+
+FURTHER: Final = 1.5
+"""How far noisy gradients may be from the mean of the copy's, relative to the furthest of these."""
+
+LEAST_GRADIENT: Final = 0.1
+"""Least norm of a parameter's gradient, relative to the least of the copy's."""
 
 OUTPUTS_DIFFER: Final = 1e-3
 """Largest difference of a timed prediction from the copy's, relative to the largest output."""
@@ -101,31 +117,51 @@ class RepeatedStep(Generic[TrainsT, BatchT]):
         return as_it_is
 
     def as_it_is(self) -> TrainsT:
-        """Return the untouched copy, with the parameters and buffers that the model has now."""
+        """Return a copy of the untouched copy, with the parameters and buffers that the model has now."""
         self.refresh()
-        assert self.untouched is not None
-        self.untouched.model.load_state_dict(self.trains.model.state_dict(), strict=False)
-        return self.untouched
+        copied = copy.deepcopy(self.untouched)
+        assert copied is not None
+        copied.model.load_state_dict(self.trains.model.state_dict(), strict=False)
+        return copied
 
     def verify(self, taken: Taken[BatchT]) -> None:
-        """Raise Incorrect unless the last step has the gradients that a copy gets from the same batch."""
+        """Raise Incorrect unless the last step has the gradients that a copy gets from the same batch.
+
+        A technique that draws ahead of time gives other gradients in every step. Those have to lie as near to the mean
+        of several of the copy's as these do, and no parameter may lack a gradient that all of these have.
+        """
         found = _gradients(self.trains)
-        untouched = self.as_it_is()
-        untouched.model.train()
-        with torch.random.fork_rng([] if self._device.type == "cpu" else [self._device]):
-            torch.set_rng_state(taken.states[0])
-            if self._device.type == "cuda":
-                torch.cuda.set_rng_state(taken.states[1], self._device)
-            self._step(untouched, taken.batch, taken.number)
-        expected = _gradients(untouched)
-        size = float(expected.norm())
-        gap = float((found - expected).norm())
-        if not gap <= GRADIENTS_DIFFER * size:
+        copied = self.as_it_is()
+        expected, again = (self._of(copied, taken, taken.states) for _ in range(2))
+        gap, size = _distance(found, expected), _norm(expected)
+        if gap <= GRADIENTS_DIFFER * size:
+            return
+        if _distance(expected, again) <= REPEATED * size:
             share = gap / size if size else math.inf
             raise Incorrect(
                 f"the gradients of a step differ by {share:.2g} of their norm from those that an untouched copy of the "
                 "model gets from the same batch"
             )
+        cloud = [expected, again]
+        for trains in (copied, *(self.as_it_is() for _ in range(MORE_COPIES))):
+            cloud += [self._of(trains, taken, ()) for _ in range(STEPS_OF_COPY)]
+        _require_alike(found, cloud)
+
+    def _of(self, trains: TrainsT, taken: Taken[BatchT], states: tuple[Tensor, ...]) -> list[Tensor]:
+        """Return the gradients that a copy gets from the batch of a step, by parameter.
+
+        torch's generators are put into the given ``states``; where there are none, they go on.
+        """
+        trains.model.train()
+        if not states:
+            self._step(trains, taken.batch, taken.number)
+            return _gradients(trains)
+        with torch.random.fork_rng([] if self._device.type == "cpu" else [self._device]):
+            torch.set_rng_state(states[0])
+            if self._device.type == "cuda":
+                torch.cuda.set_rng_state(states[1], self._device)
+            self._step(trains, taken.batch, taken.number)
+        return _gradients(trains)
 
 
 def _states(device: torch.device) -> tuple[Tensor, ...]:
@@ -134,11 +170,42 @@ def _states(device: torch.device) -> tuple[Tensor, ...]:
     return (cpu, torch.cuda.get_rng_state(device)) if device.type == "cuda" else (cpu,)
 
 
-def _gradients(trains: Trains) -> Tensor:
-    """Return the gradients of all that the optimiser trains, float64, end to end; zeros where there is none."""
+def _gradients(trains: Trains) -> list[Tensor]:
+    """Return copies of the gradients of all that the optimiser trains, float64; zeros where there is none."""
     parameters = [parameter for group in trains.optimizer.param_groups for parameter in group["params"]]
-    gradients = [torch.zeros_like(value) if value.grad is None else value.grad for value in parameters]
-    return torch.cat([gradient.detach().double().flatten() for gradient in gradients])
+    return [
+        torch.zeros_like(value, dtype=torch.float64) if value.grad is None else value.grad.detach().double()
+        for value in parameters
+    ]
+
+
+def _norm(gradients: Sequence[Tensor]) -> float:
+    return math.sqrt(sum(float(gradient.square().sum()) for gradient in gradients))
+
+
+def _distance(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
+    return _norm([left - right for left, right in zip(first, second, strict=True)])
+
+
+def _require_alike(found: Sequence[Tensor], copies: Sequence[Sequence[Tensor]]) -> None:
+    """Raise Incorrect where gradients are not like those of several noisy steps on the same batch."""
+    for number, gradient in enumerate(found):
+        least = min(float(copied[number].norm()) for copied in copies)
+        if float(gradient.norm()) < LEAST_GRADIENT * least:
+            raise Incorrect(f"trained parameter {number} has no gradient in a timed step, where others have one")
+    usual = max(_from_mean(copied, [other for other in copies if other is not copied]) for copied in copies)
+    distance = _from_mean(found, copies)
+    if not distance <= FURTHER * usual:
+        raise Incorrect(
+            f"the gradients of a step are {distance / max(usual, 1e-30):.2g} times as far from the mean of those that "
+            "an untouched copy of the model gets from the same batch as any of these"
+        )
+
+
+def _from_mean(gradients: Sequence[Tensor], others: Sequence[Sequence[Tensor]]) -> float:
+    """Return the distance of gradients from the mean of others."""
+    means = [torch.stack(same).mean(0) for same in zip(*others, strict=True)]
+    return _distance(gradients, means)
 
 
 class RepeatedPrediction(Generic[BatchT]):
@@ -153,14 +220,14 @@ class RepeatedPrediction(Generic[BatchT]):
         tolerance: float = OUTPUTS_DIFFER,
     ) -> None:
         self._fresh = fresh
-        self._predict = predict
+        self.predict = predict
         self._expected = expected
         self._tolerance = tolerance
 
     def __call__(self) -> tuple[BatchT, Tensor]:
         """Return a fresh batch and its prediction."""
         batch = self._fresh()
-        return batch, self._predict(batch)
+        return batch, self.predict(batch)
 
     def verify(self, result: tuple[BatchT, Tensor]) -> None:
         """Raise Incorrect where the last prediction is not what is expected for its batch."""

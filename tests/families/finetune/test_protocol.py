@@ -277,12 +277,13 @@ class TestTrial:
 
     def test_a_step_updates_the_optimiser_and_stays_where_it_is(self, mlp: DigitsWorkload, context: Context) -> None:
         train = mlp.open(Honest(), context()).phases["train"].run
-        before = [parameter.detach().clone() for parameter in train.model.parameters()]
+        model, optimizer = train.trains.model, train.trains.optimizer
+        before = [parameter.detach().clone() for parameter in model.parameters()]
         for _ in range(3):
             train()
-        assert {int(state["step"]) for state in train.optimizer.state.values()} == {3}
-        assert all(one.grad is not None for one in train.model.parameters() if one.requires_grad)
-        assert all(torch.equal(*pair) for pair in zip(before, train.model.parameters(), strict=True))
+        assert {int(state["step"]) for state in optimizer.state.values()} == {3}
+        assert all(parameter.grad is not None for parameter in model.parameters() if parameter.requires_grad)
+        assert all(torch.equal(*pair) for pair in zip(before, model.parameters(), strict=True))
 
     @pytest.mark.parametrize("technique", [Honest, NotExactAndSaysSo, Nothing], ids=lambda one: one.__name__)
     def test_inference_is_that_of_the_model_as_merged(
@@ -290,28 +291,32 @@ class TestTrial:
     ) -> None:
         trial = workload.open(technique(), context(name))
         train, infer = trial.phases["train"].run, trial.phases["infer"].run
+        batch, logits = infer()
         with torch.no_grad():
-            expected = workload.forward(train.model.eval(), train.batch)
-        logits = infer()
+            expected = workload.forward(train.trains.model.eval(), batch)
         torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
-        assert logits.is_inference()
-        assert not any("added" in key for key in infer._model.state_dict())
+        assert not logits.requires_grad
+        assert not any("added" in key for key in infer.predict._model.state_dict())
 
     def test_phases_may_be_called_in_turns(self, workload: DigitsWorkload, name: str, context: Context) -> None:
         trial = workload.open(Honest(), context(name))
         train, infer = trial.phases["train"].run, trial.phases["infer"].run
-        first = infer().clone()
+        batch, logits = infer()
+        first = logits.clone()
+        batch = {name: value.clone() for name, value in batch.items()}
         train()
         infer()
         train()
-        assert torch.equal(infer(), first)
-        assert any("added" in key for key, _ in train.model.named_parameters())
+        assert torch.equal(infer.predict(batch), first)
+        assert any("added" in key for key, _ in train.trains.model.named_parameters())
 
     def test_inference_holds_nothing_of_a_training_let_go(self, mlp: DigitsWorkload, context: Context) -> None:
         phases = dict(mlp.open(Honest(), context()).phases)
         phases["train"].run()
-        weights = [weakref.ref(one) for one in phases["train"].run.model.parameters()]
-        optimizer = weakref.ref(phases["train"].run.optimizer)
+        trains = phases["train"].run.trains
+        weights = [weakref.ref(parameter) for parameter in trains.model.parameters()]
+        optimizer = weakref.ref(trains.optimizer)
+        del trains
         del phases["train"]
         gc.collect()
         assert optimizer() is None
@@ -319,7 +324,7 @@ class TestTrial:
         served()
         gc.collect()
         alive = [weight() for weight in weights if weight() is not None]
-        kept = list(served._model.parameters())
+        kept = list(served.predict._model.parameters())
         assert len(alive) == len(weights) - 1  # what was added is folded into the weight
         assert {id(one) for one in alive} == {id(one) for one in kept}
         assert all(one.grad is None and not one.requires_grad for one in kept)

@@ -69,7 +69,7 @@ def test_the_trial_has_the_declared_phases_and_gives_the_declared_shares(kind: s
 
 def test_timing_leaves_the_weights_as_they_are(kind: str, context: Context) -> None:
     trial = KINDS[kind]().open(Plain(), context(kind, **FEW))
-    model = trial.phases["infer"].run._model  # type: ignore[attr-defined]
+    model = trial.phases["train"].run.trains.model  # type: ignore[attr-defined]
     before = [one.detach().clone() for one in model.parameters()]
     for phase in (*trial.phases.values(), *trial.probes.values()):
         phase.run()

@@ -1,0 +1,272 @@
+"""Timed steps and predictions: alike in every call, on fresh data, and held against a copy that nobody has called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from harness.api import Incorrect
+from harness.judge.fresh import FreshBatches, Noise, require_close, require_tensor
+from harness.judge.timed import RepeatedPrediction, RepeatedStep
+from harness.judge.training import adamw
+
+CALLS = 6
+OFTEN = 8
+"""Calls after which a cheat takes itself for unwatched."""
+
+
+@dataclass
+class Trained:
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+
+
+def step(trains: Trained, batch: Mapping[str, Tensor], _: int) -> None:
+    trains.optimizer.zero_grad(set_to_none=True)
+    functional.cross_entropy(trains.model(batch["inputs"]), batch["labels"]).backward()
+    trains.optimizer.step()
+
+
+def batch() -> dict[str, Tensor]:
+    draw = torch.Generator().manual_seed(0)
+    return {"inputs": torch.randn(16, 8, generator=draw), "labels": torch.randint(3, (16,), generator=draw)}
+
+
+def found_in(model: nn.Module) -> str:
+    """Return what is found wrong with some timed steps of a model, or an empty text."""
+    optimizer = adamw([{"params": list(model.parameters()), "lr": 0.1}], weight_decay=0.1)
+    timed = RepeatedStep(Trained(model, optimizer), FreshBatches(batch()), step)
+    timed.refresh()
+    try:
+        for _ in range(CALLS):
+            for _ in range(CALLS):
+                taken = timed()
+            timed.verify(taken)
+    except Incorrect as error:
+        return str(error)
+    return ""
+
+
+class Honest(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last = nn.Linear(8, 32), nn.Linear(32, 3)
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.last(self.hidden(x))
+
+    def hidden(self, x: Tensor) -> Tensor:
+        return self.first(x).relu()
+
+
+class WithDropout(Honest):
+    def hidden(self, x: Tensor) -> Tensor:
+        return functional.dropout(super().hidden(x), 0.5, self.training)
+
+
+class OwnRandomness(Honest):
+    """Draws its masks from a store of its own, so that no two steps are alike."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.masks = [(torch.rand(16, 32) < 0.5).float() * 2 for _ in range(64)]
+
+    def hidden(self, x: Tensor) -> Tensor:
+        self.masks.append(self.masks.pop(0))
+        return super().hidden(x) * self.masks[0]
+
+
+class WithBuffer(Honest):
+    """Moves a buffer in every step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("bias", torch.zeros(32))
+
+    def hidden(self, x: Tensor) -> Tensor:
+        self.bias += 0.01
+        return (self.first(x) + self.bias).relu()
+
+
+@pytest.mark.parametrize("model", [Honest, WithDropout, OwnRandomness, WithBuffer])
+def test_models_that_compute_pass(model: type[Honest]) -> None:
+    assert found_in(model()) == ""
+
+
+class KeepsHidden(Honest):
+    """Answers from store from the third sight of a batch on."""
+
+    def hidden(self, x: Tensor) -> Tensor:
+        if self.calls > OFTEN:
+            return self.kept + 0 * self.first.bias.sum()
+        self.kept = super().hidden(x).detach()
+        return self.kept
+
+
+class BiasOfTheHeadOnly(Honest):
+    """Has a graph of the last bias only, once nobody looks."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = super().forward(x)
+        return found if self.calls < OFTEN else found.detach() + self.last.bias - self.last.bias.detach()
+
+
+class HalfTheBatch(Honest):
+    """Computes a few examples and has them stand for all, once nobody looks."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.calls < OFTEN:
+            return super().forward(x)
+        return super().forward(x[:2]).repeat(8, 1)
+
+
+class NoisyAndLazy(OwnRandomness):
+    """Is too noisy to be compared step by step, and gives its first layer no gradient once nobody looks."""
+
+    def hidden(self, x: Tensor) -> Tensor:
+        return super().hidden(x) if self.calls < OFTEN else super().hidden(x).detach()
+
+
+class NoisyAndStale(OwnRandomness):
+    """Is too noisy to be compared step by step, and works on numbers of its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x if self.calls < OFTEN else 10 * x.flip(0))
+
+
+@pytest.mark.parametrize("cheat", [KeepsHidden, BiasOfTheHeadOnly, HalfTheBatch, NoisyAndLazy, NoisyAndStale])
+def test_steps_that_were_not_computed_are_found(cheat: type[Honest]) -> None:
+    assert "gradient" in found_in(cheat())
+
+
+# ------------------------------------------------------------------------------------ what a step is
+
+
+def test_a_step_counts_its_calls_and_leaves_every_parameter_as_it_was() -> None:
+    model = WithDropout()
+    optimizer = adamw([{"params": list(model.parameters()), "lr": 0.1}], weight_decay=0.1)
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    numbers = []
+
+    def counted(trains: Trained, given: Mapping[str, Tensor], number: int) -> None:
+        numbers.append(number)
+        step(trains, given, number)
+
+    timed = RepeatedStep(Trained(model, optimizer), FreshBatches(batch()), counted)
+    for _ in range(3):
+        timed()
+    assert numbers == [0, 1, 2]
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None
+        assert torch.equal(parameter, before[name])
+
+
+def test_a_step_puts_the_model_back_into_training_mode() -> None:
+    model, modes = Honest(), []
+    optimizer = adamw([{"params": list(model.parameters()), "lr": 0.1}], weight_decay=0.0)
+    trains = Trained(model.eval(), optimizer)
+    timed = RepeatedStep(trains, FreshBatches(batch()), lambda *_: modes.append(model.training))
+    timed()
+    model.eval()
+    timed()
+    assert modes == [True, True]
+
+
+def test_what_is_timed_is_let_go_with_its_step() -> None:
+    model = Honest()
+    trains = Trained(model, adamw([{"params": list(model.parameters()), "lr": 0.1}], weight_decay=0.0))
+    timed = RepeatedStep(trains, FreshBatches(batch()), step)
+    untouched = timed.later()
+    assert untouched().model is not model
+    del timed
+    with pytest.raises(AssertionError):
+        untouched()
+
+
+# ------------------------------------------------------------------------------------ predictions
+
+
+class Surrogate(Honest):
+    """Answers by a cheaper function of the batch, once nobody looks."""
+
+    def hidden(self, x: Tensor) -> Tensor:
+        return super().hidden(x) if self.calls < OFTEN else x.repeat(1, 4)
+
+
+class Empty(Honest):
+    """Answers whatever is in memory, once nobody looks."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) if self.calls < OFTEN else torch.full((len(x), 3), 1e-3)
+
+
+def predicted(model: Honest) -> str:
+    untouched = Honest()
+    untouched.load_state_dict(model.state_dict())
+    timed = RepeatedPrediction(
+        FreshBatches(batch()), lambda given: model(given["inputs"]), lambda given: untouched(given["inputs"])
+    )
+    with torch.no_grad():
+        try:
+            for _ in range(CALLS):
+                result = timed()
+                model.calls += 1
+                timed.verify(result)
+        except Incorrect as error:
+            return str(error)
+    return ""
+
+
+def test_predictions_of_a_model_that_computes_pass() -> None:
+    assert predicted(Honest()) == ""
+
+
+@pytest.mark.parametrize("cheat", [Surrogate, KeepsHidden, Empty])
+def test_predictions_that_were_not_computed_are_found(cheat: type[Honest]) -> None:
+    assert predicted(cheat()).startswith("a prediction differs from what is defined by ")
+
+
+# ------------------------------------------------------------------------------------ fresh data
+
+
+def test_no_two_batches_are_alike_and_rows_belong_together() -> None:
+    given = {"inputs": torch.arange(40.0).view(10, 4), "labels": torch.arange(10), "ids": torch.arange(30)}
+    fresh = FreshBatches(given)
+    seen = [{name: tensor.clone() for name, tensor in fresh().items()} for _ in range(20)]
+    assert len({tuple(drawn["inputs"].flatten().tolist()) for drawn in seen}) == 20
+    for drawn in seen:
+        assert torch.equal(drawn["ids"].view(10, 3)[:, 0], 3 * drawn["labels"])
+        rows = given["inputs"][drawn["labels"]]
+        assert 0 < (drawn["inputs"] - rows).abs().max() < given["inputs"].std()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_noise_is_normal_of_about_the_deviation_and_never_the_same(dtype: torch.dtype) -> None:
+    out = torch.empty(3, 20_000, dtype=dtype)
+    fill = Noise(out.numel(), dtype=dtype).into(out, deviation=2.0)
+    seen = [fill().clone() for _ in range(10)]
+    assert all(0.9 < float(drawn.float().std()) < 2.1 for drawn in seen)
+    assert len({float(drawn.float().sum()) for drawn in seen}) == 10
+
+
+def test_an_output_has_to_be_a_plain_tensor_of_its_shape() -> None:
+    require_tensor(torch.ones(2), (2,), torch.float32)
+    for wrong in (None, torch.ones(3), torch.ones(2).double(), nn.Parameter(torch.ones(2))):
+        with pytest.raises(Incorrect, match="expected"):
+            require_tensor(wrong, (2,), torch.float32)
+
+
+@pytest.mark.parametrize("wrong", [1.02, float("nan"), float("inf")])
+def test_a_difference_is_relative_to_the_largest_value(wrong: float) -> None:
+    expected = torch.tensor([1.0, 10.0])
+    require_close(torch.tensor([1.0, 10.05]), expected, tolerance=0.01, what="it")
+    with pytest.raises(Incorrect, match=r"^it differs"):
+        require_close(torch.tensor([1.0, 10.0 * wrong]), expected, tolerance=0.01, what="it")
