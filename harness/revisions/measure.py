@@ -285,7 +285,7 @@ class Timing:
     def take(self, turns: Turns) -> None:
         """Add the turns of a round.
 
-        A reference that fails takes no part in later rounds. The contest is over when head has failed `CONFIRMED` times.
+        A reference that fails takes no part in later rounds. The contest ends when head has failed `CONFIRMED` times.
         """
         references = {side: phases for side, phases in turns.samples.items() if side != HEAD}
         if HEAD in turns.failed:
