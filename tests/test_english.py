@@ -26,6 +26,7 @@ CONVERTED: Final[tuple[str, ...]] = (
     "harness/judge",
     "harness/plan.py",
     "harness/report",
+    "harness/revisions",
     "harness/suite.py",
     "harness/testing",
     "plugins/dropout/harness_dropout",
