@@ -41,7 +41,7 @@ class TestTheSeed:
         calm, greedy = Nothing(), Nothing(draws=1000)
         assert workload.evaluate(calm, context(name, **SHORT)) == workload.evaluate(greedy, context(name, **SHORT))
         assert len(calm.seen) == 6
-        assert all(torch.equal(one, other) for one, other in zip(calm.seen, greedy.seen, strict=True))
+        assert all(torch.equal(batch, other) for batch, other in zip(calm.seen, greedy.seen, strict=True))
         assert all(torch.equal(calm.start[key], greedy.start[key]) for key in calm.start)
 
     def test_moves_the_head_and_leaves_the_backbone(
@@ -111,7 +111,7 @@ class TestWhatATechniqueIsTold:
 
         class Asking(Nothing):
             def adapt(self, model, task):
-                trains.extend(name for name, one in model.named_parameters() if one.requires_grad)
+                trains.extend(name for name, parameter in model.named_parameters() if parameter.requires_grad)
                 return super().adapt(model, task)
 
         workload.evaluate(Asking(), context(workload.name, **SHORT))
@@ -273,7 +273,7 @@ class TestQuality:
 class TestTrial:
     def test_names_its_phases_and_samples(self, workload: DigitsWorkload, name: str, context: Context) -> None:
         trial = workload.open(Honest(), context(name, batch_size=16))
-        assert {phase: one.samples for phase, one in trial.phases.items()} == {"train": 16, "infer": 16}
+        assert {phase: timed.samples for phase, timed in trial.phases.items()} == {"train": 16, "infer": 16}
 
     def test_a_step_updates_the_optimiser_and_stays_where_it_is(self, mlp: DigitsWorkload, context: Context) -> None:
         train = mlp.open(Honest(), context()).phases["train"].run
@@ -281,10 +281,12 @@ class TestTrial:
         for _ in range(3):
             train()
         assert {int(state["step"]) for state in train.optimizer.state.values()} == {3}
-        assert all(one.grad is not None for one in train.model.parameters() if one.requires_grad)
+        assert all(parameter.grad is not None for parameter in train.model.parameters() if parameter.requires_grad)
         assert all(torch.equal(*pair) for pair in zip(before, train.model.parameters(), strict=True))
 
-    @pytest.mark.parametrize("technique", [Honest, NotExactAndSaysSo, Nothing], ids=lambda one: one.__name__)
+    @pytest.mark.parametrize(
+        "technique", [Honest, NotExactAndSaysSo, Nothing], ids=lambda technique: technique.__name__
+    )
     def test_inference_is_that_of_the_model_as_merged(
         self, workload: DigitsWorkload, name: str, context: Context, technique: type[FinetuneTechnique]
     ) -> None:
@@ -310,7 +312,7 @@ class TestTrial:
     def test_inference_holds_nothing_of_a_training_let_go(self, mlp: DigitsWorkload, context: Context) -> None:
         phases = dict(mlp.open(Honest(), context()).phases)
         phases["train"].run()
-        weights = [weakref.ref(one) for one in phases["train"].run.model.parameters()]
+        weights = [weakref.ref(parameter) for parameter in phases["train"].run.model.parameters()]
         optimizer = weakref.ref(phases["train"].run.optimizer)
         del phases["train"]
         gc.collect()
@@ -321,5 +323,5 @@ class TestTrial:
         alive = [weight() for weight in weights if weight() is not None]
         kept = list(served._model.parameters())
         assert len(alive) == len(weights) - 1  # what was added is folded into the weight
-        assert {id(one) for one in alive} == {id(one) for one in kept}
-        assert all(one.grad is None and not one.requires_grad for one in kept)
+        assert {id(parameter) for parameter in alive} == {id(parameter) for parameter in kept}
+        assert all(parameter.grad is None and not parameter.requires_grad for parameter in kept)
