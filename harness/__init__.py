@@ -33,7 +33,7 @@ def run(
     *,
     techniques: Sequence[str] = (),
     workloads: Sequence[str] = (),
-    seeds: Sequence[int] = (),
+    seeds: int | Sequence[int] = (),
     params: Mapping[str, Json] | None = None,
     lanes: Sequence[Lane] = (),
     form: Form = "full",
@@ -51,7 +51,7 @@ def run(
         suite: the suite's id, short name or file.
         techniques: globs or names; all of the suite where there are none. The baseline always runs.
         workloads: globs or names; all of the suite where there are none.
-        seeds: the seeds, in place of the suite's.
+        seeds: the seeds or their count, in place of the suite's.
         params: parameters and settings that are fixed, and so not tuned.
         lanes: "accuracy", "memory" and "time"; all where there are none.
         form: "full", "quick" or "track".
@@ -65,34 +65,27 @@ def run(
 
     Raises:
         harness.api.UsageError: for whatever makes no sense; nothing is run or written then.
+        KeyboardInterrupt: on Ctrl-C; the rows until then are stored, and `harness run --resume` goes on with them.
 
     """
-    from harness.api import LANES, Limits
-    from harness.execution.session import TIME_LIMIT_S, Resources, Silent, begin, cores
+    from harness.execution.choices import check_form, resources_of, selection_of
+    from harness.execution.session import INTERRUPTED, Silent, begin
     from harness.host import load_host
-    from harness.plan import Selection
-    from harness.results.store import Store, default_cache_path, default_store_path
+    from harness.results.store import Store, default_store_path
     from harness.suite import read_suite
 
+    check_form(form)
+    selection = selection_of(
+        techniques=techniques, workloads=workloads, seeds=seeds, params=params, lanes=lanes, device=device
+    )
+    resources = resources_of(executor=executor, jobs=jobs, limits=limits, cache=cache)
     host = load_host(plugins)
-    selection = Selection(
-        techniques=tuple(techniques),
-        workloads=tuple(workloads),
-        seeds=tuple(seeds),
-        params=params or {},
-        lanes=tuple(lanes) or LANES,
-        device=device,
-    )
-    resources = Resources(
-        executor=executor,
-        jobs=jobs or cores(),
-        limits=limits or Limits(time_s=TIME_LIMIT_S),
-        cache=Path(cache) if cache else default_cache_path(),
-    )
     session = begin(host, read_suite(suite, host, form=form), selection, resources)
     folder = Store(default_store_path(Path(store) if store else None))
     with session.start(folder, selection, resources) as writer:
         info = session.carry_out(writer, Silent())
+    if info.exit_code == INTERRUPTED:
+        raise KeyboardInterrupt(f"finish the run with: harness run --resume {info.id}")
     return load(info.id, plugins=plugins, store=store)
 
 

@@ -8,13 +8,23 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, TypeGuard, TypeVar
 
-from harness.api import Defaults, Json, Technique, UsageError, WorkloadSpec, nearest
+from harness.api import Defaults, Json, Suite, Technique, UsageError, WorkloadSpec, nearest
+from harness.api.values import is_finite
 from harness.host import Host, matches
 
 MARK = ":"
 """The separator between the name of a technique or workload and the pinned values."""
+
+WITHOUT: Final = "!"
+"""The prefix of a suite's glob that leaves out techniques which other globs choose."""
+
+_LONG: Final = 64
+"""The most characters of a wrong value that an error shows."""
+
+_DEEPEST: Final = 50
+"""The most levels of lists and mappings in a value."""
 
 Kind = Literal["techniques", "workloads"]
 
@@ -55,7 +65,7 @@ def workload_of(name: str, host: Host) -> Entrant[WorkloadSpec]:
     return _resolved("workloads", name, host)
 
 
-def resolve(kind: Kind, name: str, host: Host) -> Entrant[Any]:
+def entrant_of(kind: Kind, name: str, host: Host) -> Entrant[Any]:
     """Return the technique or workload of a name; raise UsageError where the name or a pinned key is unknown."""
     return technique_of(name, host) if kind == "techniques" else workload_of(name, host)
 
@@ -84,26 +94,64 @@ def read_values(pairs: Iterable[str], where: str) -> dict[str, Json]:
         if not equals or not key or not text:
             raise UsageError(f"{where}: {pair!r}: expected KEY=VALUE, like lr=0.01")
         try:
-            values[key] = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
-        except ValueError:
+            values[key] = json.loads(text)
+        except (ValueError, RecursionError):  # the latter from lists nested a thousand deep
             values[key] = text
+        if not is_json(values[key]):
+            raise UsageError(f"{where}: {key}={_shown(text)}: expected {_expected(values[key])}")
     return values
 
 
 def check_known(values: Mapping[str, Json], known: Mapping[str, Json], where: str) -> None:
     """Raise UsageError for each key that is not known, each text for a number, and each value out of its range."""
     problems = []
-    knobs = {knob.name: knob for knob in getattr(known, "knobs", ())}
     for key, value in values.items():
         if key not in known:
             hint = nearest(key, known) or f"; known: {', '.join(sorted(known))}"
             problems.append(f"{where}: there is no {key!r} to set{hint}")
-        elif isinstance(known[key], (int, float)) and not isinstance(value, (int, float)):
-            problems.append(f"{where}: {key}={value}: expected a number, like {known[key]}")
-        elif key in knobs and (problem := knobs[key].problem(value)):
+        elif problem := value_problem(key, value, known):
             problems.append(f"{where}: {problem}")
     if problems:
         raise UsageError(*problems)
+
+
+def value_problem(key: str, value: object, known: Mapping[str, Json]) -> str:
+    """Return a line with a value of a known key and what was expected; an empty text where the value is allowed."""
+    default = known[key]
+    knobs = known.knobs if isinstance(known, Defaults) else ()
+    knob = next((knob for knob in knobs if knob.name == key), None)
+    if not is_json(value):
+        return f"{key}={_shown(value)}: expected {_expected(value)}"
+    if knob is not None:
+        return knob.problem(value)
+    if isinstance(default, bool) or not isinstance(default, int | float) or is_finite(value):
+        return ""
+    return f"{key}={_shown(value)}: expected a number, like {default}"
+
+
+def is_json(value: object, levels: int = _DEEPEST) -> TypeGuard[Json]:
+    """Return whether JSON can hold a value exactly: it has no infinite number, NaN or object of another type.
+
+    Lists and mappings may be nested ``levels`` deep.
+    """
+    if isinstance(value, list | tuple):
+        return levels > 0 and all(is_json(member, levels - 1) for member in value)
+    if isinstance(value, Mapping):
+        return levels > 0 and all(isinstance(key, str) and is_json(member, levels - 1) for key, member in value.items())
+    return value is None or isinstance(value, str | bool) or is_finite(value)
+
+
+def _expected(value: object) -> str:
+    """Return what was expected in place of a value that JSON cannot hold."""
+    number = isinstance(value, int | float)
+    return "a finite number" if number else f"finite numbers and strings, in at most {_DEEPEST} nested lists"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, int) and value.bit_length() > _LONG:
+        return f"(a whole number of {value.bit_length()} bits)"
+    text = str(value)
+    return text if len(text) <= _LONG else f"{text[: _LONG - 1]}…"
 
 
 def _known(spec: Technique | WorkloadSpec, host: Host) -> Mapping[str, Json]:
@@ -140,16 +188,21 @@ def _split(text: str) -> list[str]:
     return parts
 
 
-def _finite(text: str) -> float:
-    value = float(text)
-    return _refuse_constant(text) if value in (float("inf"), float("-inf")) else value
-
-
-def _refuse_constant(text: str) -> Any:
-    raise UsageError(f"{text} is not a value; expected a finite number")
-
-
 # ------------------------------------------------------------------------------------ selection
+
+
+def techniques_of(suite: Suite, host: Host) -> list[Entrant[Technique]]:
+    """Return the techniques of a suite: the baseline first, the others sorted by name."""
+    without = [pattern.removeprefix(WITHOUT) for pattern in suite.techniques if pattern.startswith(WITHOUT)]
+    names = {name for name in suite.techniques if is_pinned(name)}
+    names |= {
+        full
+        for full, entry in host.techniques.items()
+        if entry.spec.contract == suite.contract
+        and any(matches(pattern, full) for pattern in suite.techniques)
+        and not any(matches(pattern, full) for pattern in without)
+    }
+    return [technique_of(name, host) for name in (suite.baseline, *sorted(names - {suite.baseline}))]
 
 
 def chosen(
@@ -166,7 +219,7 @@ def chosen(
     taken: dict[str, Entrant[SpecT]] = {}
     for pattern in patterns:
         try:
-            entrants = [resolve(kind, pattern, host)] if is_pinned(pattern) else _matching(pattern, kind, offered)
+            entrants = [entrant_of(kind, pattern, host)] if is_pinned(pattern) else _matching(pattern, kind, offered)
             problems += [
                 f"{entrant.name} has contract {entrant.spec.contract!r}; expected {contract!r}, that of the suite"
                 for entrant in entrants

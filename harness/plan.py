@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from harness.api import LANES, Case, Json, Lane, Skip, Stage, Suite, Technique, UsageError, WorkloadSpec
-from harness.entrants import Entrant, check_known, chosen, id_of, is_pinned, technique_of, together, workload_of
+from harness.entrants import Entrant, check_known, chosen, is_pinned, techniques_of, together, workload_of
 from harness.host import Host, matches
 from harness.measure.sources import content_digest
-from harness.suite import select_techniques
 
 Tuned = Mapping[str, Json]
 """The settings or parameters one trial tries."""
@@ -74,9 +73,9 @@ HOST_CODE: Final = "harness"
 """The key in `Identity.code` of the digest of the host's code that computes results."""
 
 
-def part(kind: str, name: str) -> str:
-    """Return the name of a technique or a workload in an `Identity`: its kind and its id without pinned values."""
-    return f"{kind} {id_of(name)}"
+def part(kind: str, full: str) -> str:
+    """Return the name of a technique or a workload in an `Identity`: its kind and its id."""
+    return f"{kind} {full}"
 
 
 class Plan:
@@ -89,6 +88,8 @@ class Plan:
         self._selection = selection
         self._identity = identity
         self.contestants = tuple(self._contestants())
+        if "accuracy" not in self.lanes and any(len(contestant.trials) > 1 for contestant in self.contestants):
+            raise UsageError("--lane: tuning chooses a trial by its quality: add --lane accuracy, or take --track")
         self._check_files()
         self.notes = tuple(self._notes())
 
@@ -186,46 +187,23 @@ class Plan:
             form=self.suite.form,
             stacked=lane == "accuracy" and self._selection.stack and workload.spec.stacks,
         )
-        return replace(case, key=self._key(case))
+        return replace(case, key=self._key(case, contestant))
 
     def _code_of(self, contestant: Contestant) -> dict[str, str]:
         technique, workload = (self._identity.code.get(name, "") for name in _parts(contestant))
         return {"host": self._identity.code.get(HOST_CODE, ""), "technique": technique, "workload": workload}
 
-    def _key(self, case: Case) -> str:
+    def _key(self, case: Case, contestant: Contestant) -> str:
         facts = {name: value for name, value in asdict(case).items() if name not in ("key", "stage", "form", "tuned")}
         rounds = self.suite.rounds if case.lane == "time" else None
         packages = dict(self._identity.packages)
-        for name in _parts(case):
+        for name in _parts(contestant):
             packages |= self._identity.requirements.get(name, {})
-        files = self._files_of(case)
+        files = _files_of(case, contestant)
         for kind in ("params", "settings"):
             facts[kind] = {name: value for name, value in facts[kind].items() if (kind, name) not in files}
         contents = {f"{kind} {name}": digest for (kind, name), digest in files.items()}
         return _digest({**facts, "packages": packages, "rounds": rounds, "files": contents})
-
-    def _files_of(self, case: Case) -> dict[tuple[str, str], str]:
-        """Return the content digests of the files that parameters and settings name; a key has these, not the paths.
-
-        Raises UsageError with a line for each file that does not exist.
-        """
-        declared = {
-            "params": (case.params, self._host.techniques[id_of(case.technique)].spec.params),
-            "settings": (case.settings, self._host.workloads[id_of(case.workload)].spec.settings),
-        }
-        digests: dict[tuple[str, str], str] = {}
-        problems: list[str] = []
-        for kind, (values, spec) in declared.items():
-            for name in (knob.name for knob in getattr(spec, "knobs", ()) if knob.file and values[knob.name]):
-                path = Path(str(values[name])).expanduser()
-                try:
-                    digests[kind, name] = content_digest(path)
-                except OSError as error:
-                    cause = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror
-                    problems.append(f"setting {name} = {str(path)!r}: {cause}; expected a path, from {Path.cwd()}")
-        if problems:
-            raise UsageError(*problems)
-        return digests
 
     def _contestants(self) -> Iterable[Contestant]:
         for workload in self._workloads:
@@ -276,8 +254,32 @@ class Plan:
             yield f"{self.suite.baseline} runs too: every technique is compared with the baseline"
 
 
-def _parts(named: Contestant | Case) -> tuple[str, str]:
-    return part("technique", named.technique), part("workload", named.workload)
+def _parts(contestant: Contestant) -> tuple[str, str]:
+    return part("technique", contestant.entrant.id), part("workload", contestant.problem.id)
+
+
+def _files_of(case: Case, contestant: Contestant) -> dict[tuple[str, str], str]:
+    """Return the content digests of the files that parameters and settings name; a key has these, not the paths.
+
+    Raises UsageError with a line for each file that does not exist.
+    """
+    declared = {
+        "params": (case.params, contestant.entrant.spec.params),
+        "settings": (case.settings, contestant.problem.spec.settings),
+    }
+    digests: dict[tuple[str, str], str] = {}
+    problems: list[str] = []
+    for kind, (values, spec) in declared.items():
+        for name in (knob.name for knob in getattr(spec, "knobs", ()) if knob.file and values[knob.name]):
+            path = Path(str(values[name])).expanduser()
+            try:
+                digests[kind, name] = content_digest(path)
+            except OSError as error:
+                cause = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror
+                problems.append(f"setting {name} = {str(path)!r}: {cause}; expected a path, from {Path.cwd()}")
+    if problems:
+        raise UsageError(*problems)
+    return digests
 
 
 def install_hint(missing: Sequence[str]) -> str:
@@ -319,9 +321,7 @@ class _Entry:
 def _narrowed(suite: Suite, host: Host, selection: Selection) -> _Entry:
     """Return the suite narrowed by the user's globs and seeds; raise UsageError for unknown names and parameters."""
     problems: list[str] = []
-    if suite.tuning and "accuracy" not in selection.lanes:
-        problems.append("--lane: tuning chooses a trial by its quality: add --lane accuracy, or take --track")
-    techniques = [technique_of(name, host) for name in select_techniques(suite, host)]
+    techniques = techniques_of(suite, host)
     workloads = [workload_of(name, host) for name in suite.workloads]
     params = [technique.spec.params for technique in techniques]
     known = together([*params, *(workload.spec.settings for workload in workloads)])

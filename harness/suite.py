@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from harness.api import Claim, ClaimKind, Form, Suite, UsageError, check_id, nearest
-from harness.entrants import Kind, id_of, is_pinned, resolve
-from harness.host import Host, matches
-
-WITHOUT = "!"
-"""The prefix of a glob whose techniques are excluded from those that other globs choose."""
+from harness.api import Claim, ClaimKind, Form, Suite, UsageError, WorkloadSpec, check_id, nearest
+from harness.api.values import is_finite
+from harness.entrants import WITHOUT, Entrant, Kind, entrant_of, is_json, is_pinned, value_problem
+from harness.host import Host
 
 _REQUIRED = {
     "title": str,
@@ -54,6 +52,8 @@ _TEST_EXTRAS: Mapping[ClaimKind, Mapping[str, type]] = {
 
 DEFAULT_ROUNDS = 20
 DEFAULT_TUNING_SEEDS = 2
+MOST_SEEDS = 100_000
+LARGEST_SEED = 2**63 - 1  # of those that torch takes
 
 _WORDS = {
     str: "a string",
@@ -142,7 +142,7 @@ class _Problems:
 def _is(value: object, kind: Any) -> bool:
     if isinstance(value, bool):
         return kind is bool
-    return isinstance(value, (int, float)) if kind is float else isinstance(value, kind)
+    return is_finite(value) if kind is float else isinstance(value, kind)
 
 
 class _Reader:
@@ -160,27 +160,27 @@ class _Reader:
             self._check_names_that_are_there()
             return None
         data = self._data
-        baseline = self._name("techniques", "baseline", data["baseline"])
-        workloads = tuple(self._name("workloads", "workloads", name) for name in data["workloads"])
-        self._check_contract(workloads, [baseline])
+        baseline = self._entrant("techniques", "baseline", data["baseline"])
+        workloads = [self._entrant("workloads", "workloads", name) for name in data["workloads"]]
+        self._check_contract([*workloads, baseline])
         metrics = tuple(data["metrics"])
         select = data.get("select", f"val_{metrics[0]}")
         costs = self._costs()
         self._metrics([*((name, "metrics") for name in metrics), (select, "select")])
         self._metrics((name, "costs") for name in costs)
-        self._check_tuning(workloads)
+        self._check_values([workload.spec for workload in workloads if workload])
         return Suite(
             id=path.stem,
             title=data["title"],
             version=data["version"],
             contract=data["contract"],
-            baseline=baseline,
-            workloads=workloads,
+            baseline=baseline.name if baseline else "",
+            workloads=tuple(workload.name for workload in workloads if workload),
             techniques=self._techniques(),
-            seeds=_seeds(data["seeds"]),
+            seeds=seeds_of(data["seeds"]),
             metrics=metrics,
             select=select,
-            tuning_seeds=min(data.get("tuning_seeds", DEFAULT_TUNING_SEEDS), len(_seeds(data["seeds"]))),
+            tuning_seeds=min(data.get("tuning_seeds", DEFAULT_TUNING_SEEDS), len(seeds_of(data["seeds"]))),
             tuning={key: tuple(values) for key, values in data.get("tuning", {}).items() if _is(values, list)},
             settings=data.get("settings", {}),
             margins=self._margins(),
@@ -211,7 +211,7 @@ class _Reader:
             self._problems.add("(file name)", str(error))
         if _is(self._data.get("seeds"), (int, list)):
             try:
-                _seeds(self._data["seeds"])
+                seeds_of(self._data["seeds"])
             except ValueError as error:
                 self._problems.add("seeds", str(error))
 
@@ -237,30 +237,36 @@ class _Reader:
                     self._name(kind, key, name)
 
     def _name(self, kind: Kind, key: str, name: str) -> str:
+        entrant = self._entrant(kind, key, name)
+        return entrant.name if entrant else name
+
+    def _entrant(self, kind: Kind, key: str, name: str) -> Entrant[Any] | None:
+        """Return the entrant of a name; None, and a problem noted, where there is none."""
         try:
-            return resolve(kind, name, self._host).name
+            return entrant_of(kind, name, self._host)
         except UsageError as error:
             self._problems.add(key, str(error))
-            return name
+            return None
 
-    def _check_contract(self, workloads: Iterable[str], techniques: Iterable[str]) -> None:
+    def _check_contract(self, entrants: Iterable[Entrant[Any] | None]) -> None:
         contract = self._data["contract"]
         offered = {entry.spec.contract for entry in self._host.workloads.values()}
         if contract not in offered:
             self._problems.add("contract", f"no workload has contract {contract!r}{nearest(contract, offered)}")
             return
-        for kind, names in (("workloads", workloads), ("techniques", techniques)):
-            for name in names:
-                entry = getattr(self._host, kind).get(id_of(name))
-                if entry and entry.spec.contract != contract:
-                    self._problems.add(kind, f"{name} has contract {entry.spec.contract!r}; expected {contract!r}")
+        for entrant in entrants:
+            if entrant and entrant.spec.contract != contract:
+                kind = "workloads" if isinstance(entrant.spec, WorkloadSpec) else "techniques"
+                text = f"{entrant.name} has contract {entrant.spec.contract!r}; expected {contract!r}"
+                self._problems.add(kind, text)
 
     def _techniques(self) -> tuple[str, ...]:
         names = []
         for name in self._data["techniques"]:
             if not _is_glob(name):
-                names.append(self._name("techniques", "techniques", name))
-                self._check_contract((), names[-1:])
+                entrant = self._entrant("techniques", "techniques", name)
+                self._check_contract([entrant])
+                names += [entrant.name] if entrant else []
             else:
                 matching = self._host.matching("techniques", name.removeprefix(WITHOUT))
                 if not any(self._host.techniques[full].spec.contract == self._data["contract"] for full in matching):
@@ -280,20 +286,33 @@ class _Reader:
             if name not in self._host.metrics:
                 self._problems.add(key, self._host.unknown("metric", name, self._host.metrics))
 
-    def _check_tuning(self, workloads: Iterable[str]) -> None:
-        known = self._host.workloads
-        specs = [known[id_of(name)].spec for name in workloads if id_of(name) in known]
-        settings = {key for spec in specs for key in spec.settings}
+    def _check_values(self, workloads: Sequence[WorkloadSpec]) -> None:
+        """Check the names and the ranges of the values that are tuned and of the settings."""
+        settings = {key for spec in workloads for key in spec.settings}
         techniques = [entry.spec for entry in self._host.techniques.values()]
         params = {key for spec in techniques if spec.contract == self._data["contract"] for key in spec.params}
         for key, values in self._data.get("tuning", {}).items():
             if not _is(values, list) or not values or not all(_is_scalar(value) for value in values):
                 self._problems.add(f"tuning.{key}", f"{values!r}: expected a list of at least one value")
+            else:
+                self._check_range(f"tuning.{key}", key, values, [] if key in params else workloads)
             if key not in settings | params:
                 names = sorted(settings | params)
                 hint = nearest(key, names) or f"; known: {', '.join(names)}"
                 self._problems.add(f"tuning.{key}", f"no workload setting and no technique parameter{hint}")
         self._problems.keys(self._data.get("settings", {}), sorted(settings), "settings.")
+        for key, value in self._data.get("settings", {}).items():
+            self._check_range(f"settings.{key}", key, [value], workloads)
+
+    def _check_range(self, where: str, key: str, values: Iterable[Any], workloads: Iterable[WorkloadSpec]) -> None:
+        """Note each value that JSON cannot hold, and each that a workload with this setting does not allow."""
+        for value in values:
+            if not is_json(value):
+                self._problems.add(where, f"{value!r}: expected a finite number")
+                continue
+            for spec in workloads:
+                if key in spec.settings and (problem := value_problem(key, value, spec.settings)):
+                    self._problems.add(where, problem)
 
     def _margins(self) -> Mapping[str, float]:
         margins: dict[str, float] = self._data.get("margins", {})
@@ -360,38 +379,15 @@ def _is_glob(name: str) -> bool:
     return not is_pinned(name) and (name.startswith(WITHOUT) or any(mark in name for mark in "*?["))
 
 
-def _seeds(value: int | list[int]) -> tuple[int, ...]:
-    seeds = tuple(range(value)) if isinstance(value, int) else tuple(value)
-    if not seeds or not all(_is(seed, int) and seed >= 0 for seed in seeds):
-        raise ValueError(f"{value!r}: expected a count of at least 1, or a list of whole numbers from 0")
+def seeds_of(value: object) -> tuple[int, ...]:
+    """Return the seeds of a count (3 means 0, 1 and 2) or a list; raise ValueError with what was expected."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        if not 1 <= value <= MOST_SEEDS:
+            raise ValueError(f"expected a count of seeds from 1 to {MOST_SEEDS:,}, or a list of seeds")
+        return tuple(range(value))
+    seeds = tuple(value) if isinstance(value, list | tuple | range) else ()
+    if not seeds or not all(_is(seed, int) and 0 <= seed <= LARGEST_SEED for seed in seeds):
+        raise ValueError(f"{value!r}: expected a count of at least 1, or a list of whole numbers from 0 to 2^63 - 1")
     if len(set(seeds)) != len(seeds):
         raise ValueError(f"{value!r}: a seed is listed twice")
     return seeds
-
-
-def parse_seeds(text: str) -> tuple[int, ...]:
-    """Return the seeds of ``--seeds``: a count (``5`` means 0 to 4) or a list (``3,7,11``; ``3,`` is one seed).
-
-    Raises UsageError where the text is neither.
-    """
-    try:
-        if "," in text:
-            return _seeds([int(part) for part in text.split(",") if part.strip()])
-        return _seeds(int(text))
-    except ValueError:
-        raise UsageError(f"--seeds {text!r}: expected a count like 5, or a list like 0,1,2") from None
-
-
-def select_techniques(suite: Suite, host: Host) -> list[str]:
-    """Return the names of a suite's techniques, pinned values included: the baseline first, the others sorted."""
-    contract = suite.contract
-    without = [pattern.removeprefix(WITHOUT) for pattern in suite.techniques if pattern.startswith(WITHOUT)]
-    chosen = {
-        full
-        for full, entry in host.techniques.items()
-        if entry.spec.contract == contract
-        and any(matches(pattern, full) for pattern in suite.techniques)
-        and not any(matches(pattern, full) for pattern in without)
-    }
-    chosen |= {name for name in suite.techniques if is_pinned(name)}
-    return [suite.baseline, *sorted(chosen - {suite.baseline})]

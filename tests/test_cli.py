@@ -21,7 +21,7 @@ KINDS = ("suites", "techniques", "workloads", "metrics")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_listing_is_a_table_for_a_person_and_objects_for_a_program(kind: str, harness: Harness) -> None:
+def test_a_listing_fits_80_columns_for_a_person_and_is_objects_for_a_program(kind: str, harness: Harness) -> None:
     entries = json.loads(harness("list", kind, "--json").stdout)
     assert entries
     for entry in entries:
@@ -29,6 +29,7 @@ def test_a_listing_is_a_table_for_a_person_and_objects_for_a_program(kind: str, 
         assert entry["available"] == (entry["reason"] == "")
     text = harness("list", kind).stdout
     assert all(entry["id"] in text for entry in entries)
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_a_technique_is_shown_with_its_paper_and_parameters(harness: Harness) -> None:

@@ -14,6 +14,7 @@ from tests.conftest import ROOT
 CONVERTED: Final[tuple[str, ...]] = (
     "harness/__init__.py",
     "harness/__main__.py",
+    "harness/analysis",
     "harness/api",
     "harness/builtin.py",
     "harness/cli",
@@ -26,6 +27,7 @@ CONVERTED: Final[tuple[str, ...]] = (
     "harness/judge",
     "harness/plan.py",
     "harness/report",
+    "harness/results",
     "harness/revisions",
     "harness/suite.py",
     "harness/testing",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import harness
-from harness.api import UsageError
+from harness.api import Limits, Row, UsageError
+from harness.execution.runner import Runner
 from harness.results.store import Store
 
 TOYS = Path(__file__).parent / "toy"
@@ -60,6 +62,64 @@ def test_what_makes_no_sense_is_refused_and_leaves_nothing(tmp_path: Path) -> No
     with pytest.raises(UsageError, match="did you mean"):
         harness.run("toys", techniques=["god"], plugins=["harness_toy"], store=tmp_path / "store")
     assert not (tmp_path / "store").exists()
+
+
+REFUSED = [
+    ({"techniques": "good"}, "techniques = 'good': expected a list of strings"),
+    ({"workloads": [1]}, r"workloads = \[1\]: expected a list of strings"),
+    ({"seeds": [-1]}, r"seeds: \[-1\]: expected a count"),
+    ({"seeds": [0.5]}, r"seeds: \[0.5\]: expected a count"),
+    ({"seeds": [0, 0]}, "a seed is listed twice"),
+    ({"seeds": True}, "seeds: True: expected a count"),
+    ({"seeds": 10**30}, "expected a count of seeds from 1 to 100,000"),
+    ({"lanes": ["acuracy"]}, "lanes = 'acuracy': expected one of .*; did you mean 'accuracy'"),
+    ({"lanes": "accuracy"}, "lanes = 'accuracy': expected a list of strings"),
+    ({"device": "tpu"}, "device = 'tpu': expected one of 'cpu', 'cuda', 'mps'"),
+    ({"form": "quik"}, "did you mean 'quick'"),
+    ({"executor": "lokal"}, "did you mean 'local'"),
+    ({"jobs": 0}, "jobs = 0: expected a whole number of at least 1"),
+    ({"limits": Limits(time_s=-1)}, "limits.time_s = -1: expected a finite number, more than 0"),
+    ({"limits": Limits(time_s=1, memory_bytes=0)}, "limits.memory_bytes = 0: expected a whole number"),
+    ({"params": {"lr": math.inf}}, "lr=inf: expected a finite number"),
+    ({"params": {"lr": True}}, "lr=True: expected a number"),
+    ({"params": ["lr=1"]}, r"params = \['lr=1'\]: expected a dict"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "text"), REFUSED, ids=[f"{wrong}" for wrong, _ in REFUSED])
+def test_each_kind_of_wrong_argument_is_refused_and_leaves_nothing(wrong: dict, text: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=text):
+        harness.run("toys", **{"plugins": ["harness_toy"], "store": tmp_path / "store", **wrong})
+    assert not (tmp_path / "store").exists()
+
+
+def test_all_wrong_arguments_are_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        harness.run("toys", seeds=[-1], device="tpu", techniques="good", store=tmp_path)
+    assert len(caught.value.problems) == 3
+
+
+def test_a_count_of_seeds_is_taken_as_the_command_line_does(tmp_path: Path) -> None:
+    view = harness.run(
+        "toys", techniques=["good"], seeds=2, lanes=["accuracy"], executor="inline",
+        plugins=["harness_toy"], store=tmp_path,
+    )  # fmt: skip
+    assert view.info.suite.seeds == (0, 1)
+
+
+def test_an_interrupted_run_is_raised_and_keeps_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    take = Runner._take
+
+    def interrupt(self: Runner, row: Row) -> None:
+        take(self, row)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Runner, "_take", interrupt)
+    with pytest.raises(KeyboardInterrupt, match="harness run --resume"):
+        harness.run("toys", seeds=1, executor="inline", plugins=["harness_toy"], store=tmp_path)
+    stored = Store(tmp_path).read("last")
+    assert stored.info.exit_code == 130
+    assert len(stored.rows) == 1
 
 
 def test_importing_is_cheap() -> None:

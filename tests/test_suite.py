@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.api import UsageError
+from harness.api import Suite, UsageError
+from harness.cli.run import parse_seeds
+from harness.entrants import techniques_of
 from harness.host import Host, load_host
-from harness.suite import parse_seeds, read_suite, select_techniques
+from harness.suite import read_suite
 
 TOYS = Path(__file__).parent / "toy"
 
@@ -29,6 +31,10 @@ def write(tmp_path: Path, *changes: tuple[str, str], extra: str = "") -> str:
     return str(path)
 
 
+def names(suite: Suite, host: Host) -> list[str]:
+    return [technique.name for technique in techniques_of(suite, host)]
+
+
 def problems(path: str, host: Host) -> list[str]:
     with pytest.raises(UsageError) as caught:
         read_suite(path, host)
@@ -43,14 +49,14 @@ def test_a_suite_is_found_by_id_by_short_name_and_by_file(host: Host, tmp_path: 
     assert mine.seeds == (0, 1, 2, 3)
     assert mine.tuning == {"lr": (0.1, 0.2, 0.3)}
     assert mine.quality == "toy_score"
-    assert select_techniques(mine, host) == ["toy/base", "toy/good", "toy/twin"]
+    assert names(mine, host) == ["toy/base", "toy/good", "toy/twin"]
 
 
 def test_a_glob_may_leave_out_what_others_choose(host: Host, tmp_path: Path) -> None:
     mine = read_suite(write(tmp_path, ('["base", "good", "twin"]', '["*", "!toy/t*"]')), host)
-    every = select_techniques(read_suite(write(tmp_path, ('["base", "good", "twin"]', '["*"]')), host), host)
+    every = names(read_suite(write(tmp_path, ('["base", "good", "twin"]', '["*"]')), host), host)
     assert "toy/twin" in every
-    assert select_techniques(mine, host) == [name for name in every if not name.startswith("toy/t")]
+    assert names(mine, host) == [name for name in every if not name.startswith("toy/t")]
 
 
 def test_quick_overrides_and_is_labelled(host: Host) -> None:
@@ -100,6 +106,14 @@ def test_all_errors_come_at_once_with_file_key_and_nearest_name(host: Host, tmp_
         ('select = "toy_val_score"', 'select = "nothing"', "select", "unknown metric"),
         ("lr = [0.1", "rl = [0.1", "tuning.rl", "did you mean 'lr'"),
         ("lr = [0.1, 0.2, 0.3]", "lr = []", "tuning.lr", "at least one value"),
+        ("lr = [0.1, 0.2, 0.3]", "lr = [0.1, 1e999]", "tuning.lr", "inf: expected a finite number"),
+        ("lr = [0.1, 0.2, 0.3]", "lr = [0.1, nan]", "tuning.lr", "nan: expected a finite number"),
+        ("lr = [0.1, 0.2, 0.3]", 'lr = [0.1, "x"]', "tuning.lr", "lr=x: expected a number, like 0.1"),
+        ("lr = [0.1, 0.2, 0.3]", f"lr = [0.1, {10**400}]", "tuning.lr", "expected a finite number"),
+        ("rounds = 5", "settings = { sleep_s = -inf }", "settings.sleep_s", "-inf: expected a finite number"),
+        ("rounds = 5", "settings = { sleep_s = true }", "settings.sleep_s", "expected a number, like 0.0"),
+        ("toy_score = 1.0", "toy_score = inf", "margins.toy_score", "inf: expected a number, 0 or more"),
+        ("toy_score = 1.0", "toy_score = nan", "margins.toy_score", "nan: expected a number, 0 or more"),
         ('contract = "toy"', 'contract = "tay"', "contract", "did you mean 'toy'"),
         ("toy_score = 1.0", "toy_score = -1", "margins.toy_score", "0 or more"),
         ("seeds = 4", "seeds = [1, 1]", "seeds", "twice"),
@@ -115,6 +129,16 @@ def test_each_kind_of_mistake_is_named(host: Host, tmp_path: Path, old: str, new
     assert len(found) == 1, found
     assert f": {key}: " in found[0]
     assert text in found[0]
+
+
+def test_a_value_out_of_a_setting_s_range_is_refused_for_each_workload_that_has_it(tmp_path: Path) -> None:
+    everything = load_host()
+    text = Path(read_suite("peft", everything).source).read_text()
+    path = tmp_path / "mine.toml"
+    path.write_text(f"{text}\n[settings]\nbatch_size = 0\n")
+    assert problems(str(path), everything) == [
+        f"{path}: settings.batch_size: setting batch_size = 0: expected a whole number, more than 0"
+    ]
 
 
 def test_claims_are_checked(host: Host, tmp_path: Path) -> None:
@@ -161,6 +185,7 @@ def test_a_claim_may_be_of_sameness_or_of_a_larger_gain(host: Host, tmp_path: Pa
         ('same = "good", as = "base", better = "base"', "claims[0].test.better: unknown key"),
         ('gain_of = "good", over = "base", more_on = "formula", than_on = "formla"', "did you mean 'toy/formula'"),
         ('better = "good", than = "base", margin = "wide"', "claims[0].test.margin: 'wide': expected a number"),
+        ('better = "good", than = "base", margin = 1e999', "claims[0].test.margin: inf: expected a number"),
     ],
 )
 def test_a_claim_of_any_kind_is_checked(host: Host, tmp_path: Path, test: str, text: str) -> None:
@@ -178,7 +203,7 @@ def test_seeds_are_a_count_or_a_list() -> None:
     assert parse_seeds("3") == (0, 1, 2)
     assert parse_seeds("7,3") == (7, 3)
     assert parse_seeds("7,") == (7,)
-    for text in ("", "x", "0", "-1", "1,1", "1.5", ","):
+    for text in ("", "x", "0", "-1", "1,1", "1.5", ",", "1" + "0" * 20, "0,-1", f"0,{2**63}"):
         with pytest.raises(UsageError, match="--seeds"):
             parse_seeds(text)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harness.api import UsageError, number, one_of, resolve, whole_number
+from harness.api import Knob, UsageError, number, one_of, resolve, whole_number
 from harness.families.route.contract import RouteTask
 from harness.host import load_host
 
@@ -63,10 +63,15 @@ def test_a_whole_number_is_one(value: object) -> None:
         whole_number("k", value)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), "1", True, None, -0.1, 1.1])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 10**400, "1", True, None, -0.1, 1.1])
 def test_a_number_is_finite_and_in_its_range(value: object) -> None:
     with pytest.raises(UsageError, match=r"rate = .*: expected a finite number, at least 0, at most 1"):
         number("rate", value, least=0, most=1)
+
+
+def test_a_whole_number_beyond_the_range_of_floats_is_refused_by_a_setting() -> None:
+    assert "expected a whole number" in Knob(name="k", kind="whole number", default=1, about="").problem(10**400)
+    assert "expected a number" in Knob(name="x", kind="number", default=1.0, about="").problem(-(10**400))
 
 
 def test_one_of_several_names_the_nearest() -> None:

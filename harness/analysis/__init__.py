@@ -1,4 +1,4 @@
-"""Turns rows into comparisons: intervals, tests, tuning, claims."""
+"""Computes the statistics of stored rows: intervals, tests, the choice among trials, verdicts on claims."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["RunView"]
 
 
 def __getattr__(name: str) -> object:
-    """Import the view when it's asked for: ``harness.analysis.tuning`` alone must stay light."""
+    """Import `RunView` on first access, so that importing ``harness.analysis.tuning`` alone stays fast."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from harness.analysis import view

@@ -1,4 +1,4 @@
-"""Finds what became better or worse from one run to another, technique by technique and metric by metric."""
+"""Finds what became better or worse between two runs, for each technique and metric."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from harness.api import Metric, Row
 from harness.results.store import StoredRun
 
 FAMILIES: Final = 2
-"""Quality and times: two families of comparisons that share the error level, so that neither costs the other power."""
+"""The families of comparisons, quality and times, that share the significance level in equal parts."""
 
 EXACT_MARGIN: Final = 0.01
-"""The smallest share by which counts and bytes of live tensors, the same in every run, must change to matter."""
+"""The smallest relative change that matters for counts and bytes of live tensors, which don't vary between runs."""
 
 PROCESS_MARGIN: Final = 0.10
 PROCESS_BYTES: Final = 1 << 20
-"""What the operating system's peak must change by to matter, as a share and in bytes: both, since pages and the
-allocator's habits move it from run to run."""
+"""The smallest relative change and the smallest change in bytes that matter for a process's peak memory. A change
+must reach both, because page sizes and the allocator vary this peak between runs."""
 
 FEWEST_SEEDS: Final = 3
-"""The same difference on so many seeds is no accident: the code computes something else."""
+"""The fewest seeds on which an equal difference is taken for a change of the code's result, without a test."""
 
 _PROCESS: Final = "_process_peak"
 _COUNTS: Final = ("", "B", "parameters", "count")
-"""The units, or none, of counts and bytes."""
+"""The units of counts and bytes; counts may have none."""
 
 Kind = Literal["status", "quality", "exact", "process", "time"]
 
@@ -40,7 +40,7 @@ Presence = Literal["new", "removed"]
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a change is: a suite, and a technique on a workload."""
+    """The location of a change: a technique on a workload of a suite."""
 
     suite: str
     workload: str
@@ -49,11 +49,11 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """One metric of a technique on a workload, at head and at what it is compared with.
+    """A metric's values of a technique on a workload, at head and at the reference, with the verdict on the change.
 
-    ``difference`` is in the metric's unit, or the share of the reference where ``relative``; ``margin`` the smallest
-    that matters, likewise. ``since_release`` tells a comparison with the last release from one with the base. One that
-    is not ``gated`` is shown only. A ``status`` change has no metric: the technique fails, or no longer does.
+    ``difference`` and ``margin``, the smallest difference that matters, are in the metric's unit, or fractions of the
+    reference where ``relative``. The reference is the last release where ``since_release``, else the base. A change
+    that is not ``gated`` is only shown. A ``status`` change has no metric: the technique began or ceased to fail.
     """
 
     place: Place
@@ -74,7 +74,7 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class Listed:
-    """A technique that only one side has, and why where that is known."""
+    """A technique that only one of the two runs has, with the reason where the reason is known."""
 
     place: Place
     presence: Presence
@@ -82,14 +82,15 @@ class Listed:
 
 
 PhaseOf = tuple[str, str, str]
-"""Technique, workload and phase."""
+"""The ids of a technique, a workload and a phase."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timed:
-    """Times taken in turns: log ratios of head to reference, one a round; ``same_code`` were not timed at all.
+    """Times of head and reference that were measured in turns.
 
-    ``failed`` says of techniques on workloads why head could not be timed where the reference could.
+    ``ratios`` holds the log of head over reference of each round. The techniques on workloads in ``same_code`` were not
+    timed, as their code is identical; for those in ``failed``, the text says why head alone could not be timed.
     """
 
     ratios: Mapping[PhaseOf, Sequence[float]] = field(default_factory=dict)
@@ -99,7 +100,7 @@ class Timed:
 
 @dataclass(frozen=True, kw_only=True)
 class Pairing:
-    """Two runs of one suite. ``timed`` is None where they were measured apart, so that no time can be compared."""
+    """Two runs of one suite. ``timed`` is None where the runs were not timed in turns; no time is then compared."""
 
     reference: StoredRun
     head: StoredRun
@@ -109,32 +110,32 @@ class Pairing:
 
 @dataclass(frozen=True, kw_only=True)
 class Changes:
-    """All that was compared."""
+    """The changes of all pairings, and the techniques that only one run of a pairing has."""
 
     changes: tuple[Change, ...]
     listed: tuple[Listed, ...]
 
     def of(self, verdict: Verdict) -> list[Change]:
-        """The gated changes with a verdict."""
-        return [one for one in self.changes if one.verdict == verdict and one.gated]
+        """Return the gated changes with a verdict."""
+        return [change for change in self.changes if change.verdict == verdict and change.gated]
 
 
 def find_changes(pairings: Sequence[Pairing], metrics: Mapping[str, Metric]) -> Changes:
-    """Compare every pairing, correcting for the number of comparisons over all of them together."""
-    sides = [_Sides.of(pairing, metrics) for pairing in pairings]
+    """Return the changes of all pairings; p-values are Holm-corrected over the comparisons of all pairings together."""
+    pairs = [_PairedRuns.of(pairing, metrics) for pairing in pairings]
     return Changes(
         changes=(
-            *(change for one in sides for change in one.statuses()),
-            *_qualities(sides),
-            *(change for one in sides for change in one.amounts()),
-            *_times(sides),
+            *(change for pair in pairs for change in pair.statuses()),
+            *_qualities(pairs),
+            *(change for pair in pairs for change in pair.amounts()),
+            *_times(pairs),
         ),
-        listed=tuple(listed for one in sides if not one.pairing.since_release for listed in one.listed()),
+        listed=tuple(listed for pair in pairs if not pair.pairing.since_release for listed in pair.listed()),
     )
 
 
 def fails(what: str, reason: str, *, since_release: bool = False) -> Change:
-    """The change where something as a whole, a suite or the harness itself, can't be run any more."""
+    """Return the change where a suite, or the harness itself, fails as a whole; ``what`` names the suite or harness."""
     place = Place(suite="", workload="", technique=what)
     return Change(
         place=place, metric="", unit="", kind="status", verdict="worse", reason=reason, since_release=since_release
@@ -142,14 +143,14 @@ def fails(what: str, reason: str, *, since_release: bool = False) -> Change:
 
 
 def changed_quality(pairing: Pairing, metrics: Mapping[str, Metric]) -> set[str]:
-    """The techniques whose quality is not the same on every seed, so that more seeds would tell more."""
-    one = _Sides.of(pairing, metrics)
-    return {place.technique for (place, _), sides in one.qualities().items() if not _identical(sides)}
+    """Return the techniques whose quality differs between the runs on some seed, so that more seeds are worthwhile."""
+    pair = _PairedRuns.of(pairing, metrics)
+    return {place.technique for (place, _), sides in pair.qualities().items() if not _identical(sides)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Sides:
-    """A pairing, its techniques summed up by place."""
+class _PairedRuns:
+    """A pairing with the rows and summaries of both runs, grouped by place."""
 
     pairing: Pairing
     metrics: Mapping[str, Metric]
@@ -158,31 +159,31 @@ class _Sides:
     rows: Mapping[Place, tuple[list[Row], list[Row]]]
 
     @classmethod
-    def of(cls, pairing: Pairing, metrics: Mapping[str, Metric]) -> _Sides:
+    def of(cls, pairing: Pairing, metrics: Mapping[str, Metric]) -> _PairedRuns:
+        """Group and summarise the rows of both runs."""
         grouped = [_grouped(run) for run in (pairing.reference, pairing.head)]
-        summed = []
+        summaries = []
         for run, groups in zip((pairing.reference, pairing.head), grouped, strict=True):
             select = metrics[run.info.suite.select]
-            summed.append({place: summarise(rows, run.info.suite, select) for place, rows in groups.items()})
+            summaries.append({place: summarise(rows, run.info.suite, select) for place, rows in groups.items()})
         rows = {place: (grouped[0].get(place, []), grouped[1].get(place, [])) for place in [*grouped[0], *grouped[1]]}
-        return cls(pairing=pairing, metrics=metrics, reference=summed[0], head=summed[1], rows=rows)
+        return cls(pairing=pairing, metrics=metrics, reference=summaries[0], head=summaries[1], rows=rows)
 
     @property
     def shared(self) -> list[Place]:
-        """Techniques that both sides could start."""
+        """The places of the techniques that both runs could start."""
         return [place for place in self.reference if place in self.head and all(map(_started, self.rows[place]))]
 
     def change(self, place: Place, metric: str, kind: Kind, verdict: Verdict, reason: str = "") -> Change:
+        """Return a change of this pairing, with the unit of the metric."""
         unit = self.metrics[metric].unit if metric in self.metrics else ""
         since = self.pairing.since_release
         return Change(
             place=place, metric=metric, unit=unit, kind=kind, verdict=verdict, reason=reason, since_release=since
         )
 
-    # ------------------------------------------------------------------------------------ what fails
-
     def statuses(self) -> Iterable[Change]:
-        """Techniques that fail at head and didn't before, or the other way round; those of a broken plugin."""
+        """Yield a change for each technique that began, ceased or continues to fail, or whose plugin is broken."""
         timed = self.pairing.timed or Timed()
         for place in self.shared:
             before, after = (_failures(rows) for rows in self.rows[place])
@@ -204,7 +205,7 @@ class _Sides:
                 yield self.change(place, "", "status", "better", f"before: {cause}")
 
     def listed(self) -> Iterable[Listed]:
-        """Techniques that one side does not have, or could not start."""
+        """Yield the techniques that one of the runs does not have or could not start."""
         for place, (before, after) in self.rows.items():
             if _started(after) and not _started(before) and not _broken(self.pairing.reference, place.technique):
                 failed = next(iter(_failures(after).values()), "")
@@ -213,23 +214,21 @@ class _Sides:
                 reason = after[0].reply.reason if after else ""
                 yield Listed(place=place, presence="removed", reason=reason)
 
-    # ------------------------------------------------------------------------------------ quality, amounts
-
     def qualities(self) -> dict[tuple[Place, str], Sides]:
-        """The suite's metrics of the accuracy lane, seed by seed."""
+        """Return both runs' values by seed of the suite's accuracy metrics, for each place and metric."""
         suite = self.pairing.head.info.suite
         names = [name for name in suite.metrics if self.metrics[name].lane == "accuracy"]
-        found = {}
+        sides = {}
         for place in self.shared:
             for name in names:
-                own, other = (side[place].figures.get(name) for side in (self.head, self.reference))
+                own, other = (run[place].figures.get(name) for run in (self.head, self.reference))
                 if own and other:
                     rule = rule_of(self.metrics[name], suite)
-                    found[place, name] = Sides(own=own.values, other=other.values, rule=rule)
-        return found
+                    sides[place, name] = Sides(own=own.values, other=other.values, rule=rule)
+        return sides
 
     def amounts(self) -> Iterable[Change]:
-        """Counts and bytes, which need no test: the same in every run, or nearly so."""
+        """Yield the changes of counts and bytes, which vary too little between runs to need a test."""
         skip = self.pairing.head.info.suite.metrics
         for place in self.shared:
             before, after = self.reference[place].figures, self.head[place].figures
@@ -244,6 +243,7 @@ class _Sides:
                     yield self._amount(place, metric, values, "exact")
 
     def _amount(self, place: Place, metric: Metric, values: tuple[float, float], kind: Kind) -> Change:
+        """Return the change of a count or a number of bytes; ``values`` are those of reference and head."""
         reference, head = values
         share = head / reference - 1 if reference else math.copysign(math.inf, head) if head else 0.0
         margin, at_least = (PROCESS_MARGIN, PROCESS_BYTES) if kind == "process" else (EXACT_MARGIN, 0)
@@ -261,17 +261,18 @@ class _Sides:
         )
 
 
-def _qualities(sides: Sequence[_Sides]) -> Iterable[Change]:
-    """All comparisons of quality; those that are identical are no random finding and cost the others nothing."""
-    found = {(number, *key): two for number, one in enumerate(sides) for key, two in one.qualities().items()}
-    compared = compare_each({key: two for key, two in found.items() if not _identical(two)}, families=FAMILIES)
-    for key, two in found.items():
+def _qualities(pairs: Sequence[_PairedRuns]) -> Iterable[Change]:
+    """Yield the changes of quality. Identical values need no test, and don't count in the correction of the others."""
+    qualities = {(number, *key): sides for number, pair in enumerate(pairs) for key, sides in pair.qualities().items()}
+    tested = {key: sides for key, sides in qualities.items() if not _identical(sides)}
+    compared = compare_each(tested, families=FAMILIES)
+    for key, sides in qualities.items():
         number, place, name = key
         comparison = compared.get(key)
-        change = sides[number].change(place, name, "quality", "same", "identical")
-        change = replace(change, margin=two.rule.margin, reference=_mean(two.other), head=_mean(two.own))
+        change = pairs[number].change(place, name, "quality", "same", "identical")
+        change = replace(change, margin=sides.rule.margin, reference=_mean(sides.other), head=_mean(sides.own))
         if comparison is not None:
-            verdict, reason = _settled(comparison, two.rule)
+            verdict, reason = _quality_verdict(comparison, sides.rule)
             change = replace(
                 change,
                 verdict=verdict,
@@ -283,13 +284,13 @@ def _qualities(sides: Sequence[_Sides]) -> Iterable[Change]:
 
 
 def _identical(sides: Sides) -> bool:
-    """Whether all shared seeds, of which there are some, have the very same value."""
+    """Return whether the sides share a seed and have exactly the same value on every shared seed."""
     shared = sides.own.keys() & sides.other.keys()
     return bool(shared) and all(sides.own[seed] == sides.other[seed] for seed in shared)
 
 
-def _settled(comparison: Comparison, rule: Rule) -> tuple[Verdict, str]:
-    """The verdict; where every seed changed by the same, the one that this size has."""
+def _quality_verdict(comparison: Comparison, rule: Rule) -> tuple[Verdict, str]:
+    """Return the verdict and the reason; an equal difference on enough seeds is judged by its size alone."""
     difference = comparison.difference
     if comparison.sd != 0 or difference is None or comparison.n < FEWEST_SEEDS:
         return comparison.verdict, comparison.reason
@@ -299,51 +300,52 @@ def _settled(comparison: Comparison, rule: Rule) -> tuple[Verdict, str]:
     return ("worse" if worse else "better"), "the same on every seed"
 
 
-# -------------------------------------------------------------------------------------------------- times
-
-
-def _times(sides: Sequence[_Sides]) -> Iterable[Change]:
+def _times(pairs: Sequence[_PairedRuns]) -> Iterable[Change]:
+    """Yield the changes of times, corrected together; times that were not measured in turns get no verdict."""
     rounds = {
         (number, phase): ratios
-        for number, one in enumerate(sides)
-        if one.pairing.timed
-        for phase, ratios in one.pairing.timed.ratios.items()
+        for number, pair in enumerate(pairs)
+        if pair.pairing.timed
+        for phase, ratios in pair.pairing.timed.ratios.items()
     }
     judged = judge_times(rounds, families=FAMILIES)
-    for number, one in enumerate(sides):
-        if one.pairing.timed is None:
-            yield from _apart(one)
+    for number, pair in enumerate(pairs):
+        if pair.pairing.timed is None:
+            yield from _separately_measured(pair)
             continue
-        for (own, (technique, workload, phase)), pace in judged.items():
-            if own == number:
-                place = Place(suite=one.pairing.head.info.suite.id, workload=workload, technique=technique)
-                yield _timed(one.change(place, f"{phase}_time", "time", pace.verdict, pace.reason), pace)
-        for place in one.shared:
-            if (place.technique, place.workload) in one.pairing.timed.same_code:
-                yield replace(one.change(place, "time", "time", "same", "identical code"), margin=TIME_MARGIN)
+        for (judged_number, (technique, workload, phase)), judgement in judged.items():
+            if judged_number == number:
+                place = Place(suite=pair.pairing.head.info.suite.id, workload=workload, technique=technique)
+                change = pair.change(place, f"{phase}_time", "time", judgement.verdict, judgement.reason)
+                yield _with_ratio(change, judgement)
+        for place in pair.shared:
+            if (place.technique, place.workload) in pair.pairing.timed.same_code:
+                yield replace(pair.change(place, "time", "time", "same", "identical code"), margin=TIME_MARGIN)
 
 
-def _timed(change: Change, pace: TimeVerdict) -> Change:
-    return replace(change, difference=_less_one(pace.ratio), relative=True, margin=TIME_MARGIN, p_holm=pace.p_holm)
+def _with_ratio(change: Change, judged: TimeVerdict) -> Change:
+    """Return the change of a time with the relative difference and the p-value of its verdict."""
+    difference = _relative_difference(judged.ratio)
+    return replace(change, difference=difference, relative=True, margin=TIME_MARGIN, p_holm=judged.p_holm)
 
 
-def _less_one(ratio: Estimate | None) -> Estimate | None:
+def _relative_difference(ratio: Estimate | None) -> Estimate | None:
     if ratio is None:
         return None
     low, high = (None if bound is None else bound - 1 for bound in (ratio.low, ratio.high))
     return replace(ratio, value=ratio.value - 1, low=low, high=high)
 
 
-def _apart(one: _Sides) -> Iterable[Change]:
-    """Times of two runs at different hours: only how a technique stands to the baseline of its own run is told."""
-    for place in one.shared:
-        samples = [_samples(rows) for rows in one.rows[place]]
+def _separately_measured(pair: _PairedRuns) -> Iterable[Change]:
+    """Yield ungated changes of times of two runs that were not timed in turns, as ratios to each run's baseline."""
+    for place in pair.shared:
+        samples = [_samples(rows) for rows in pair.rows[place]]
         for phase in samples[1]:
-            if phase.startswith("baseline.") or phase not in samples[0] or f"{phase}_time" not in one.metrics:
+            if phase.startswith("baseline.") or phase not in samples[0] or f"{phase}_time" not in pair.metrics:
                 continue
-            change = one.change(place, f"{phase}_time", "time", "undecided", "not comparable: measured apart")
+            change = pair.change(place, f"{phase}_time", "time", "undecided", "not comparable: measured apart")
             change = replace(change, gated=False, relative=True, margin=TIME_MARGIN)
-            ratios = [ratio_interval(one_[phase], one_.get(f"baseline.{phase}", ())) for one_ in samples]
+            ratios = [ratio_interval(seconds[phase], seconds.get(f"baseline.{phase}", ())) for seconds in samples]
             if ratios[0] and ratios[1]:
                 value = ratios[1].value / ratios[0].value - 1
                 reason = "measured apart: as a ratio to the baseline of each run"
@@ -352,17 +354,16 @@ def _apart(one: _Sides) -> Iterable[Change]:
 
 
 def _samples(rows: Sequence[Row]) -> dict[str, Sequence[float]]:
-    found: dict[str, Sequence[float]] = {}
+    """Return the raw seconds of the time lane, by phase."""
+    samples: dict[str, Sequence[float]] = {}
     for row in rows:
         if row.ok and row.case.lane == "time":
-            found |= row.reply.samples
-    return found
-
-
-# -------------------------------------------------------------------------------------------------- rows
+            samples |= row.reply.samples
+    return samples
 
 
 def _grouped(run: StoredRun) -> dict[Place, list[Row]]:
+    """Return the rows of a run by place."""
     groups: dict[Place, list[Row]] = {}
     for row in run.rows:
         place = Place(suite=run.info.suite.id, workload=row.case.workload, technique=row.case.technique)
@@ -371,22 +372,22 @@ def _grouped(run: StoredRun) -> dict[Place, list[Row]]:
 
 
 def _started(rows: Sequence[Row]) -> bool:
-    """Whether any case was run, rather than skipped or without what it needs."""
+    """Return whether any case was run, rather than skipped or unavailable."""
     return any(row.ok or row.failed for row in rows)
 
 
 def _failures(rows: Sequence[Row]) -> dict[tuple[str, int], str]:
-    """Cases that failed, by lane and seed, with status and reason; of tuning's trials only where none worked."""
-    hopeless = not any(row.ok for row in rows)
+    """Return status and reason of failed cases by lane and seed; tuning trials count only where no case succeeded."""
+    none_succeeded = not any(row.ok for row in rows)
     return {
         (row.case.lane, row.case.seed): f"{row.reply.status}: {row.reply.reason}".rstrip(": ")
         for row in rows
-        if row.failed and (row.case.stage == "final" or hopeless)
+        if row.failed and (row.case.stage == "final" or none_succeeded)
     }
 
 
 def _broken(run: StoredRun, technique: str) -> str:
-    """Why a technique's plugin could not be used in a run; empty where it could, or was not there."""
+    """Return why a technique's plugin is broken in a run; empty where the plugin works or is not installed."""
     name = technique.partition("/")[0]
     for plugin in run.info.plugins:
         if plugin.get("name") == name and plugin.get("status") == "broken":

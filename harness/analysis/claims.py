@@ -1,4 +1,4 @@
-"""Tests the claims of a suite: whether a paper's comparison was reproduced here, contradicted, or neither."""
+"""Tests the claims of a suite: whether this run reproduced a paper's comparison, contradicted it, or neither."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from harness.api import Claim, ClaimKind, Metric, Suite
 ClaimVerdict = Literal["reproduced", "contradicted", "undecided"]
 
 MARGINS: Final[Mapping[str, float]] = {"%": 1.0}
-"""The margin, by unit, of metrics for which a suite states none: one point of per cent, nothing for other units."""
+"""The default margins by unit, for metrics without a margin in the suite: one percentage point; 0 for other units."""
 
 Summaries = Mapping[str, TechniqueSummary]
-"""The techniques of a workload, by full id."""
+"""The summaries of the techniques on a workload, by the technique's full id."""
 
 _ORDERED: Final[Mapping[Verdict, ClaimVerdict]] = {
     "better": "reproduced",
@@ -38,10 +38,11 @@ _OF_VERDICT: Final[Mapping[ClaimKind, Mapping[Verdict, ClaimVerdict]]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class ClaimResult:
-    """A claim on a workload.
+    """The result of testing a claim on a workload.
 
-    ``comparison`` is ``better`` minus ``than``, for a gain the difference of two such differences; None where one of
-    them has no figure.
+    ``comparison`` is the claim's technique ``better`` minus its technique ``than``; for a ``gain``, the difference on
+    ``workload`` minus the same difference on ``less_on``. ``comparison`` is None where one of the techniques has no
+    value of the metric; ``reason`` then says which.
     """
 
     claim: Claim
@@ -52,23 +53,23 @@ class ClaimResult:
 
     @property
     def paired_by(self) -> str:
-        """What each side has several values of: seeds, or rounds where a throughput is compared."""
+        """What the values are paired by: ``seeds``, or ``rounds`` where the metric is a throughput."""
         return "rounds" if _phase(self.claim.metric) else "seeds"
 
     @property
     def tested(self) -> bool:
-        """Whether all that is compared has figures here."""
+        """Whether every technique of the claim has a value of the claim's metric."""
         return self.comparison is not None
 
 
 def rule_of(metric: Metric, suite: Suite) -> Rule:
-    """What counts as a difference in this metric."""
+    """Return the rule for a metric: the suite's margin, or the default of `MARGINS`, and the better direction."""
     margin = suite.margins.get(metric.id, MARGINS.get(metric.unit, 0.0))
     return Rule(margin=margin, higher_is_better=metric.higher_is_better)
 
 
 def judge_claims(suite: Suite, workloads: Mapping[str, Summaries], metrics: Mapping[str, Metric]) -> list[ClaimResult]:
-    """Every claim on every workload that it is about and that was run."""
+    """Return the results of all claims, each on every workload of the run to which the claim applies."""
     return [
         judge_claim(claim, workload, workloads, rule_of(metrics[claim.metric], suite))
         for claim in suite.claims
@@ -78,13 +79,15 @@ def judge_claims(suite: Suite, workloads: Mapping[str, Summaries], metrics: Mapp
 
 
 def judge_claim(claim: Claim, workload: str, workloads: Mapping[str, Summaries], rule: Rule) -> ClaimResult:
-    """Compare what a claim is about, each technique at its best tuning, paired by seed, as one planned comparison.
+    """Return the result of a claim on a workload, from one planned comparison of the techniques' chosen trials.
 
-    A throughput, which is measured on one seed, is compared round by round, in multiples of the baseline's.
+    Scores are paired by seed. A throughput is measured on one seed only, so that its scores are paired by round, as
+    ratios to the baseline's throughput.
 
-    Reproduced where ``better`` is better by the margin or more (for ``same``: where the two are the same);
-    contradicted where it is worse, or where the two are the same (for ``same``: where they differ); undecided
-    otherwise, as where it is better by less than the margin, with the reason.
+    A claim of kind ``same`` is reproduced where the comparison's verdict is ``same`` and contradicted where the verdict
+    is ``better`` or ``worse``. Any other claim is reproduced where the technique ``better`` is better by at least the
+    margin, and contradicted where this technique is worse or the difference is too small to matter. Otherwise the
+    claim is undecided, as where the technique is better, but by less than the margin; ``reason`` then says why.
     """
     if claim.margin is not None:
         rule = replace(rule, margin=claim.margin)
@@ -94,11 +97,11 @@ def judge_claim(claim: Claim, workload: str, workloads: Mapping[str, Summaries],
             summary = workloads.get(place, {}).get(name)
             if summary is None or claim.metric not in summary.figures:
                 where = "here" if place == workload else f"on {place}"
-                return _nothing_known(claim, workload, f"{name} has no {claim.metric} {where}")
+                return _not_tested(claim, workload, f"{name} has no {claim.metric} {where}")
             if (phase := _phase(claim.metric)) and phase not in summary.rounds:
-                return _nothing_known(claim, workload, f"{name} was not timed in turns with the baseline")
+                return _not_tested(claim, workload, f"{name} was not timed in turns with the baseline")
             summaries.append(summary)
-    comparison = _compared([_scores(one, claim.metric) for one in summaries], rule)
+    comparison = _compared([_scores(summary, claim.metric) for summary in summaries], rule)
     for own, other in zip(summaries[::2], summaries[1::2], strict=True):
         comparison = withheld(comparison, own, other)
     verdict, reason = _OF_VERDICT[claim.kind][comparison.verdict], comparison.reason
@@ -111,23 +114,24 @@ def judge_claim(claim: Claim, workload: str, workloads: Mapping[str, Summaries],
     return ClaimResult(claim=claim, workload=workload, verdict=verdict, reason=reason, comparison=comparison)
 
 
-def _nothing_known(claim: Claim, workload: str, reason: str) -> ClaimResult:
+def _not_tested(claim: Claim, workload: str, reason: str) -> ClaimResult:
+    """Return the undecided result of a claim that can't be tested, with the reason."""
     return ClaimResult(claim=claim, workload=workload, verdict="undecided", reason=reason, comparison=None)
 
 
 def _phase(metric: str) -> str:
-    """The phase whose throughput the metric is; empty where it is none."""
+    """Return the phase of a throughput metric, or an empty string for any other metric."""
     return metric.removesuffix("_throughput") if metric.endswith("_throughput") else ""
 
 
 def _scores(summary: TechniqueSummary, metric: str) -> Scores:
-    """The values of a metric by seed, or of a throughput by round."""
+    """Return the values of a metric by seed; for a throughput, the ratios to the baseline's by round."""
     phase = _phase(metric)
     return dict(summary.rounds[phase] if phase else summary.figures[metric].values)
 
 
 def _compared(sides: Sequence[Scores], rule: Rule) -> Comparison:
-    """Two sides as they are; of four the gains of the first two and of the last two."""
+    """Compare two sides; of four sides, compare the first pair's difference with the second pair's."""
     if len(sides) == 2:
         return compare_pair(sides[0], sides[1], rule)
     gains = [
@@ -138,7 +142,7 @@ def _compared(sides: Sequence[Scores], rule: Rule) -> Comparison:
 
 
 def _favours(comparison: Comparison, rule: Rule) -> bool:
-    """Whether the interval lies wholly on the side that was claimed."""
+    """Return whether the whole interval lies on the side of 0 that was claimed."""
     bounds = comparison.difference
     if bounds is None or bounds.low is None or bounds.high is None:
         return False

@@ -19,20 +19,25 @@ from harness.analysis.significance import (
 )
 
 Scores = Mapping[int, float]
-"""One value a seed."""
+"""One value of a metric for each seed."""
 
 Name = TypeVar("Name", bound=Hashable)
 
 Verdict = Literal["better", "worse", "same", "undecided"]
 
 Decider = Literal["permutation", "t", "exact", "none"]
-"""What decided: the exact permutation test, the paired t test because seeds are too few for the former to pass, the
-values themselves because neither side varies with the seed, or nothing because there is no test of what is there."""
+"""What the verdict rests on.
+
+- ``permutation``: the sign-flip permutation test.
+- ``t``: the paired t test, used where the seeds are too few for the permutation test to reach significance.
+- ``exact``: the values themselves, because neither side varies with the seed or both sides are identical.
+- ``none``: no test, because fewer than two seeds are shared.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """What counts as a difference: its smallest size that matters (in the metric's unit) and its good direction."""
+    """Which differences matter: their smallest size (``margin``, in the metric's unit) and the better direction."""
 
     margin: float
     higher_is_better: bool
@@ -40,7 +45,7 @@ class Rule:
 
 @dataclass(frozen=True, kw_only=True)
 class Sides:
-    """What is compared with what, and by which rule."""
+    """The scores of a technique, the scores of its baseline, and the rule that compares them."""
 
     own: Scores
     other: Scores
@@ -49,12 +54,16 @@ class Sides:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A technique minus its baseline over the seeds both have.
+    """A technique minus its baseline, over the ``n`` seeds that both have.
 
-    ``difference`` is None where they share no seed. ``wins`` and ``ties`` count seeds; ``probability_better`` is
-    P(A>B) over all pairs of seeds, ties counting half. ``p_holm`` is corrected for ``family`` comparisons.
-    ``smallest_effect`` is what these seeds would see with 80 % power at the corrected level. ``reason`` says why a
-    verdict is undecided, or is ``identical``; ``seeds_needed`` is about how many seeds would decide, where known.
+    - ``difference``: the mean difference in the metric's unit with its 95 % interval; None without a shared seed.
+    - ``reason``: why the verdict is undecided, or ``identical``.
+    - ``sd``: the standard deviation of the paired differences.
+    - ``wins``, ``ties``: the number of seeds on which the technique is better than, or equal to, the baseline.
+    - ``probability_better``: P(A > B) over all pairs of a technique's and a baseline's score, with ties counting half.
+    - ``p``, ``p_holm``: the two-sided p-value, and the same corrected for ``family`` comparisons.
+    - ``smallest_effect``: the difference that ``n`` seeds detect with 80 % power at the corrected level.
+    - ``seeds_needed``: about how many seeds would settle an undecided comparison, where that number is known.
     """
 
     n: int
@@ -75,88 +84,102 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class _Pairs:
-    """The two sides of a comparison at the seeds they share."""
+    """The scores of the technique and of the baseline on the seeds they share, in the same order."""
 
     own: list[float]
     base: list[float]
 
     @property
     def differences(self) -> list[float]:
+        """The technique's score minus the baseline's, seed by seed."""
         return [own - base for own, base in zip(self.own, self.base, strict=True)]
 
     @property
     def tolerance(self) -> float:
+        """The largest difference that is attributed to rounding."""
         return ROUNDING * max(map(abs, [*self.own, *self.base]))
 
     @property
     def identical(self) -> bool:
+        """Whether both sides have the same score on every seed."""
         tolerance = self.tolerance
-        return all(abs(one) <= tolerance for one in self.differences)
+        return all(abs(difference) <= tolerance for difference in self.differences)
 
     @property
     def constant(self) -> bool:
-        """Whether all differences are the same, which leaves no spread to judge them by."""
+        """Whether the difference is the same on every seed, so that no standard deviation can be estimated."""
         return max(self.differences) - min(self.differences) <= self.tolerance
 
     @property
     def deterministic(self) -> bool:
+        """Whether neither side's score varies with the seed."""
         tolerance = self.tolerance
         return all(max(side) - min(side) <= tolerance for side in (self.own, self.base))
 
 
 def compare_pair(own: Scores, baseline: Scores, rule: Rule) -> Comparison:
-    """One comparison that was planned on its own, such as a claim's: no correction."""
+    """Return the comparison of two sides that was planned on its own, such as a claim's.
+
+    The p-value is not corrected for other comparisons.
+    """
     return compare_family({"": own}, baseline, rule)[""]
 
 
 def compare_family(contestants: Mapping[str, Scores], baseline: Scores, rule: Rule) -> dict[str, Comparison]:
-    """Every contestant against the one baseline, Holm-corrected over all that can be tested.
+    """Return the comparison of every contestant with one baseline, by the contestant's name.
 
-    ``better`` and ``worse`` need a 95 % interval without 0, a corrected p below .05 and a difference of at least the
-    margin; ``same`` an interval inside the margin; the rest is ``undecided``.
+    The p-values are Holm-corrected over all comparisons that can be tested. The verdict is ``better`` or ``worse``
+    where the 95 % interval excludes 0, the corrected p-value is below .05 and the difference is at least the margin;
+    ``same`` where the interval lies within the margin; otherwise ``undecided``.
     """
     return compare_each({name: Sides(own=own, other=baseline, rule=rule) for name, own in contestants.items()})
 
 
 def compare_each(sides: Mapping[Name, Sides], *, families: int = 1) -> dict[Name, Comparison]:
-    """As `compare_family`, every comparison with another side and a rule of its own.
+    """Return a family of comparisons as `compare_family` does, each with a baseline and a rule of its own.
 
-    ``families`` is how many such families share the error level of .05, each getting an equal part of it.
+    ``families`` is the number of families that share the significance level of .05 in equal parts (Bonferroni).
     """
-    pairs = {name: _pair(one.own, one.other) for name, one in sides.items()}
-    tested = [name for name, one in pairs.items() if _testable(one)]
+    pairs = {name: _pair(side.own, side.other) for name, side in sides.items()}
+    tested = [name for name, pair in pairs.items() if _testable(pair)]
     values, deciders = _p_values([pairs[name] for name in tested], families)
     corrected = [min(1.0, families * p) for p in holm(values)]
-    found = {name: _untested(one, sides[name].rule) for name, one in pairs.items() if name not in tested}
+    comparisons = {name: _untested(pair, sides[name].rule) for name, pair in pairs.items() if name not in tested}
     size = families * len(tested)
     for name, p, p_holm, decider in zip(tested, values, corrected, deciders, strict=True):
-        found[name] = _tested(pairs[name], sides[name].rule, p=p, p_holm=p_holm, family=size, decided_by=decider)
-    return {name: found[name] for name in sides}
+        comparisons[name] = _tested(pairs[name], sides[name].rule, p=p, p_holm=p_holm, family=size, decided_by=decider)
+    return {name: comparisons[name] for name in sides}
 
 
 def _pair(own: Scores, baseline: Scores) -> _Pairs:
+    """Return the scores of both sides on the seeds they share, in the order of ``own``."""
     shared = [seed for seed in own if seed in baseline]
     return _Pairs(own=[own[seed] for seed in shared], base=[baseline[seed] for seed in shared])
 
 
 def _testable(pairs: _Pairs) -> bool:
+    """Return whether a test applies: at least two seeds, and scores that vary with the seed or are identical."""
     return len(pairs.own) >= 2 and (pairs.identical or not pairs.deterministic)
 
 
 def _p_values(tested: Sequence[_Pairs], families: int) -> tuple[list[float], list[Decider]]:
-    """One p a comparison, and which test it is from: the permutation test wherever its floor lets it pass Holm."""
+    """Return the p-value of each comparison and the test it comes from.
+
+    The permutation test is used where its smallest p-value can pass Holm's correction, or where all differences are
+    equal; the paired t test elsewhere.
+    """
     values = [1.0] * len(tested)
     deciders: list[Decider] = ["exact"] * len(tested)
     by_length: dict[int, list[int]] = {}
-    for index, one in enumerate(tested):
-        n = len(one.own)
-        if one.identical:
+    for index, pair in enumerate(tested):
+        n = len(pair.own)
+        if pair.identical:
             continue
-        if one.constant or permutation_floor(n) * len(tested) * families < ALPHA:
+        if pair.constant or permutation_floor(n) * len(tested) * families < ALPHA:
             by_length.setdefault(n, []).append(index)
             deciders[index] = "permutation"
         else:
-            values[index] = paired_t_p(one.differences)
+            values[index] = paired_t_p(pair.differences)
             deciders[index] = "t"
     for indices in by_length.values():
         for index, p in zip(indices, sign_flip_p([tested[i].differences for i in indices]), strict=True):
@@ -165,20 +188,21 @@ def _p_values(tested: Sequence[_Pairs], families: int) -> tuple[list[float], lis
 
 
 def _untested(pairs: _Pairs, rule: Rule) -> Comparison:
-    """No seed in common, one seed, or two sides that don't vary with the seed."""
+    """Return the comparison where no test applies: fewer than two shared seeds, or scores that don't vary with seed."""
     n = len(pairs.own)
     if n == 0:
         return Comparison(n=0, difference=None, verdict="undecided", decided_by="none", reason="no seed in common")
-    base = _described(pairs, rule)
+    described = _described(pairs, rule)
     if n == 1:
-        return replace(base, reason="one seed", seeds_needed=None)
-    assert base.difference is not None
-    size = abs(base.difference.value)
-    verdict: Verdict = "same" if size < rule.margin else _direction(base.difference.value, rule)
-    return replace(base, verdict=verdict, decided_by="exact")
+        return replace(described, reason="one seed", seeds_needed=None)
+    assert described.difference is not None
+    size = abs(described.difference.value)
+    verdict: Verdict = "same" if size < rule.margin else _direction(described.difference.value, rule)
+    return replace(described, verdict=verdict, decided_by="exact")
 
 
 def _tested(pairs: _Pairs, rule: Rule, *, p: float, p_holm: float, family: int, decided_by: Decider) -> Comparison:
+    """Return the comparison with its verdict by the rules of `compare_family`, given its p-values."""
     base = replace(_described(pairs, rule), p=p, p_holm=p_holm, family=family, decided_by=decided_by)
     if pairs.identical:
         return replace(base, verdict="same", reason="identical")
@@ -201,17 +225,17 @@ def _tested(pairs: _Pairs, rule: Rule, *, p: float, p_holm: float, family: int, 
 
 
 def _described(pairs: _Pairs, rule: Rule) -> Comparison:
-    """What can be said of any shared seeds; without a verdict yet."""
+    """Return the comparison's descriptive statistics over at least one shared seed, without a verdict."""
     differences, tolerance = pairs.differences, pairs.tolerance
     sign = 1 if rule.higher_is_better else -1
     n = len(differences)
-    ties = sum(abs(one) <= tolerance for one in differences)
-    wins = sum(sign * one > tolerance for one in differences)
+    ties = sum(abs(difference) <= tolerance for difference in differences)
+    wins = sum(sign * difference > tolerance for difference in differences)
     duels = [sign * (own - base) for own in pairs.own for base in pairs.base]
     won = sum(1.0 if duel > tolerance else 0.5 if duel >= -tolerance else 0.0 for duel in duels)
     estimate = mean_interval(differences)
     if n > 1 and pairs.constant:
-        # Exact where neither side varies; else a zero-width interval would claim what a few seeds can't show.
+        # The difference is exact where neither side varies; elsewhere a zero-width interval would claim too much.
         exact = pairs.identical or pairs.deterministic
         bound = estimate.value if exact else None
         estimate = replace(estimate, low=bound, high=bound)
@@ -228,7 +252,10 @@ def _described(pairs: _Pairs, rule: Rule) -> Comparison:
 
 
 def _seeds_needed(difference: Estimate, sd: float, margin: float, family: int) -> int | None:
-    """Seeds to show the difference seen, or where it is inside the margin, to show that it stays there."""
+    """Return about how many seeds would settle an undecided comparison, or None where that number is not realistic.
+
+    Seeds are counted to detect the observed difference, or where that lies within the margin, to show equivalence.
+    """
     size = abs(difference.value)
     if size >= margin:
         needed = seeds_for_effect(sd, size, alpha=ALPHA / family) if size else None
@@ -238,4 +265,5 @@ def _seeds_needed(difference: Estimate, sd: float, margin: float, family: int) -
 
 
 def _direction(value: float, rule: Rule) -> Verdict:
+    """Return whether a difference of ``value`` is for the better or the worse."""
     return "better" if (value > 0) == rule.higher_is_better else "worse"

@@ -1,4 +1,4 @@
-"""Interval estimates: of means, of medians, of paired ratios, and of the interquartile mean over workloads."""
+"""Computes 95 % intervals of means, medians, paired ratios, and the interquartile mean (IQM) over workloads."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ if TYPE_CHECKING:
     Vector = NDArray[np.float64]
 
 LEVEL: Final = 0.95
+"""The coverage of every interval."""
+
 RESAMPLES: Final = 2000
+"""The resamples of every bootstrap."""
 
 ROUNDING: Final = 1e-9
-"""A spread below this share of the values' size is rounding, not spread."""
+"""A spread below this fraction of the largest absolute value counts as rounding error."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A value with its 95 % interval; the bounds are None where ``n`` values allow none."""
+    """A value with its 95 % interval; both bounds are None where ``n`` values are too few for an interval."""
 
     value: float
     low: float | None
@@ -31,7 +34,10 @@ class Estimate:
 
 
 def mean_interval(values: Sequence[float]) -> Estimate:
-    """The mean with its t interval; of paired differences, the paired t interval. Needs at least one value."""
+    """Return the mean of at least one value with its Student t interval.
+
+    The interval of paired differences is the paired t interval. A single value has no interval.
+    """
     n = len(values)
     mean = math.fsum(values) / n
     if n < 2:
@@ -43,7 +49,10 @@ def mean_interval(values: Sequence[float]) -> Estimate:
 
 
 def deviation(values: Sequence[float]) -> float:
-    """The sample standard deviation (n - 1) of at least two values; exactly 0 where they differ by rounding only."""
+    """Return the sample standard deviation (divisor n - 1) of at least two values.
+
+    The result is exactly 0 where the values differ by no more than rounding error (`ROUNDING`).
+    """
     if max(values) - min(values) <= ROUNDING * max(map(abs, values)):
         return 0.0
     mean = math.fsum(values) / len(values)
@@ -51,7 +60,11 @@ def deviation(values: Sequence[float]) -> float:
 
 
 def median_interval(samples: Sequence[float], *, seed: int = 0) -> Estimate:
-    """The median with its percentile bootstrap interval; the same samples always give the same interval."""
+    """Return the median of at least one sample with its percentile bootstrap interval (Efron and Tibshirani 1993).
+
+    The resamples are drawn from ``seed``, so that the same samples always give the same interval. A single sample
+    has no interval.
+    """
     import numpy as np
 
     values = np.asarray(samples, dtype=np.float64)
@@ -62,10 +75,10 @@ def median_interval(samples: Sequence[float], *, seed: int = 0) -> Estimate:
 
 
 def ratio_interval(numerators: Sequence[float], denominators: Sequence[float], *, seed: int = 0) -> Estimate | None:
-    """The median of the paired ratios with its bootstrap interval, both taken on the log scale.
+    """Return the median of the paired ratios with its bootstrap interval, both computed on the log scale.
 
-    Pair i is ``numerators[i] / denominators[i]``; pairs with a value that isn't finite and positive are left out,
-    and None is returned where no pair remains.
+    Ratio i is ``numerators[i] / denominators[i]``. Values without a partner are ignored, as are pairs with a value
+    that isn't finite and positive; the result is None where no pair remains.
     """
     pairs = [(a, b) for a, b in zip(numerators, denominators, strict=False) if 0 < a < math.inf and 0 < b < math.inf]
     if not pairs:
@@ -76,47 +89,58 @@ def ratio_interval(numerators: Sequence[float], denominators: Sequence[float], *
 
 
 def iqm(values: Sequence[float]) -> float:
-    """The interquartile mean: the mean of what remains when a quarter of the values is cut off at either end."""
+    """Return the interquartile mean: the mean of the values left after dropping a quarter of them at either end.
+
+    Source: Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice".
+    """
     import numpy as np
 
     return float(_iqm(np.asarray(values, dtype=np.float64)))
 
 
 def iqm_interval(scores: Sequence[Sequence[float]], *, seed: int = 0) -> Estimate:
-    """The IQM of all scores with a bootstrap interval stratified by workload; ``scores[w]`` holds one a seed."""
-    return _stratified([list(one) for one in scores], [[0.0] * len(one) for one in scores], seed, paired=False)
+    """Return the IQM of all scores with a bootstrap interval stratified by workload (Agarwal et al. 2021).
+
+    ``scores[w]`` holds the scores of workload w, one for each seed. The bootstrap draws its resamples from ``seed``.
+    """
+    strata = [list(stratum) for stratum in scores]
+    return _stratified(strata, [[0.0] * len(stratum) for stratum in strata], seed, paired=False)
 
 
 def iqm_difference(
     scores: Sequence[Sequence[float]], baseline: Sequence[Sequence[float]], *, seed: int = 0
 ) -> Estimate:
-    """IQM minus the baseline's IQM, with an interval from resampling seeds within workloads, pairs intact.
+    """Return the IQM of the scores minus the IQM of the baseline, with a stratified bootstrap interval.
 
-    ``scores[w][i]`` and ``baseline[w][i]`` are of the same workload and seed.
+    ``scores[w][i]`` and ``baseline[w][i]`` belong to the same workload and the same seed. The bootstrap resamples
+    these pairs within each workload, so that a seed's two scores stay together.
     """
-    return _stratified([list(one) for one in scores], [list(one) for one in baseline], seed, paired=True)
+    return _stratified(
+        [list(stratum) for stratum in scores], [list(stratum) for stratum in baseline], seed, paired=True
+    )
 
 
 def _stratified(scores: list[list[float]], baseline: list[list[float]], seed: int, *, paired: bool) -> Estimate:
+    """Return the IQM over all workloads, less the baseline's where ``paired``, with its stratified interval."""
     import numpy as np
 
     generator = np.random.default_rng(seed)
-    picks = [generator.integers(0, len(one), (RESAMPLES, len(one))) for one in scores]
+    picks = [generator.integers(0, len(stratum), (RESAMPLES, len(stratum))) for stratum in scores]
 
     def resampled(strata: list[list[float]]) -> Vector:
-        columns = [np.asarray(one, dtype=np.float64)[pick] for one, pick in zip(strata, picks, strict=True)]
+        columns = [np.asarray(stratum, dtype=np.float64)[pick] for stratum, pick in zip(strata, picks, strict=True)]
         return _iqm(np.concatenate(columns, axis=1))
 
-    value = iqm([score for one in scores for score in one])
+    value = iqm([score for stratum in scores for score in stratum])
     draws = resampled(scores)
     if paired:
-        value -= iqm([score for one in baseline for score in one])
+        value -= iqm([score for stratum in baseline for score in stratum])
         draws = draws - resampled(baseline)
     return _percentile_interval(value, draws, sum(map(len, scores)))
 
 
 def _iqm(values: Vector) -> Vector:
-    """IQM over the last axis."""
+    """Return the IQM over the last axis of ``values``."""
     import numpy as np
 
     cut = values.shape[-1] // 4
@@ -124,6 +148,7 @@ def _iqm(values: Vector) -> Vector:
 
 
 def _percentile_interval(value: float, draws: Vector, n: int) -> Estimate:
+    """Return ``value`` with the percentile interval of its bootstrap ``draws``."""
     import numpy as np
 
     low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])

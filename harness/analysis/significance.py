@@ -1,4 +1,4 @@
-"""Paired tests, their correction for many comparisons, and how many seeds they need."""
+"""Runs paired tests, corrects their p-values for multiple comparisons, and computes their power."""
 
 from __future__ import annotations
 
@@ -9,17 +9,23 @@ from typing import Final
 from harness.analysis.intervals import deviation
 
 ALPHA: Final = 0.05
+"""The significance level of a family of comparisons."""
+
 POWER: Final = 0.8
+"""The power for which numbers of seeds and smallest effects are computed."""
+
 MOST_SEEDS: Final = 1000
-"""Needing more seeds than this is told as needing too many."""
+"""The largest number of seeds that is suggested; a comparison that needs more gets no number."""
 
 _EXACT_UP_TO: Final = 14
-"""Up to this many pairs all sign patterns are tried; beyond, as many random ones as this would have."""
+"""The largest number of pairs for which the permutation test tries all sign patterns."""
+
 _PATTERNS: Final = 2**_EXACT_UP_TO
+"""The number of random sign patterns that the permutation test tries for more pairs."""
 
 
 def paired_t_p(differences: Sequence[float]) -> float:
-    """Two-sided p of the paired t test. The differences, at least two, must not all be the same."""
+    """Return the two-sided p-value of the paired t test on at least two differences that are not all the same."""
     from scipy.special import stdtr
 
     n = len(differences)
@@ -28,14 +34,15 @@ def paired_t_p(differences: Sequence[float]) -> float:
 
 
 def permutation_floor(n: int) -> float:
-    """The smallest two-sided p that the sign-flip test can give with ``n`` pairs."""
+    """Return the smallest two-sided p-value that the sign-flip permutation test can reach with ``n`` pairs."""
     return float(2.0 ** (1 - n)) if n <= _EXACT_UP_TO else 2 / (_PATTERNS + 1)
 
 
 def sign_flip_p(differences: Sequence[Sequence[float]]) -> list[float]:
-    """Two-sided p of the paired permutation test of each row of differences (all rows equally long), one call for all.
+    """Return the two-sided p-value of the sign-flip permutation test for each row of paired differences.
 
-    Exact up to 14 pairs, by random sign patterns from a fixed seed beyond.
+    All rows have the same length. The test is exact for up to 14 pairs; for more pairs it tries random sign patterns
+    drawn from a fixed seed. Source: Fisher 1935, "The Design of Experiments"; `scipy.stats.permutation_test`.
     """
     import numpy as np
     from numpy.typing import NDArray
@@ -44,7 +51,7 @@ def sign_flip_p(differences: Sequence[Sequence[float]]) -> list[float]:
     def mean(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
         return np.asarray(np.mean(values, axis=axis))
 
-    found = permutation_test(
+    result = permutation_test(
         (np.asarray(differences, dtype=np.float64),),
         mean,
         permutation_type="samples",
@@ -54,11 +61,14 @@ def sign_flip_p(differences: Sequence[Sequence[float]]) -> list[float]:
         batch=256,
         random_state=np.random.default_rng(0),
     )
-    return [float(p) for p in np.atleast_1d(found.pvalue)]
+    return [float(p) for p in np.atleast_1d(result.pvalue)]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction; each is to be held against the level of the whole family."""
+    """Return the p-values adjusted by Holm's step-down method, to be compared with the level of the whole family.
+
+    Source: Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure".
+    """
     corrected = [0.0] * len(p_values)
     largest = 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
@@ -68,29 +78,31 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def power_of(n: int, sd: float, effect: float, *, alpha: float = ALPHA) -> float:
-    """How often a paired t test at ``alpha`` on ``n`` pairs sees a true difference of ``effect``.
+    """Return the power of a two-sided paired t test at level ``alpha`` on ``n`` pairs for a true difference ``effect``.
 
-    ``sd``, above 0, is the standard deviation of the paired differences. Source: the noncentral t distribution, its
-    negligible far tail left out.
+    ``sd``, above 0, is the standard deviation of the paired differences. Source: the noncentral t distribution,
+    without the negligible probability of rejecting in the wrong direction.
     """
     from scipy.special import nctdtr, stdtrit
 
     missed = float(nctdtr(n - 1, math.sqrt(n) * abs(effect) / sd, stdtrit(n - 1, 1 - alpha / 2)))
-    return 1.0 if math.isnan(missed) else 1 - missed  # NaN is all it gives at some points far beyond the threshold
+    return 1.0 if math.isnan(missed) else 1 - missed  # scipy gives NaN for some effects far above the threshold
 
 
 def seeds_for_effect(sd: float, effect: float, *, alpha: float = ALPHA, power: float = POWER) -> int | None:
-    """The fewest pairs with which a t test at ``alpha`` sees a difference of ``effect`` with this power.
+    """Return the fewest pairs with which a paired t test at level ``alpha`` detects ``effect`` with this power.
 
-    ``sd`` is the standard deviation of the paired differences. None where more than `MOST_SEEDS` are needed.
+    ``sd`` is the standard deviation of the paired differences. The result is None where more than `MOST_SEEDS` pairs
+    are needed.
     """
     return 2 if sd == 0 else _fewest(lambda n: power_of(n, sd, effect, alpha=alpha) >= power)
 
 
 def seeds_for_equivalence(sd: float, difference: float, margin: float, *, power: float = POWER) -> int | None:
-    """About the fewest pairs whose 95 % interval lies inside the margin, with this power, if the estimate is true.
+    """Return about the fewest pairs whose 95 % interval lies within the margin with this power.
 
-    None where more than `MOST_SEEDS` are needed, as when the difference is about the margin.
+    ``difference`` is assumed to be the true mean, and ``sd`` the standard deviation, of the paired differences. The
+    result is None where more than `MOST_SEEDS` pairs are needed, as where the difference is close to the margin.
     """
     from scipy.special import stdtrit
 
@@ -104,14 +116,17 @@ def seeds_for_equivalence(sd: float, difference: float, margin: float, *, power:
 
 
 def smallest_effect(n: int, sd: float, *, alpha: float = ALPHA, power: float = POWER) -> float:
-    """The difference that a paired t test at ``alpha`` on ``n`` pairs sees with this power, in the unit of ``sd``."""
+    """Return the true difference that a paired t test at level ``alpha`` on ``n`` pairs detects with this power.
+
+    The result has the unit of ``sd``, the standard deviation of the paired differences.
+    """
     from scipy.special import nctdtrinc, stdtrit
 
     return float(nctdtrinc(n - 1, 1 - power, stdtrit(n - 1, 1 - alpha / 2)) * sd / math.sqrt(n))
 
 
 def _fewest(enough: Callable[[int], bool]) -> int | None:
-    """The smallest number of seeds from 2 on that is enough, by bisection."""
+    """Return the smallest number of seeds that is enough, found by bisection of 2 to `MOST_SEEDS`; None if none is."""
     low, high = 1, MOST_SEEDS
     if not enough(high):
         return None

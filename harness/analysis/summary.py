@@ -1,4 +1,4 @@
-"""Sums up a technique on a workload: the figures of its chosen trial, what failed, how its times compare."""
+"""Sums up a technique on a workload: the figures of its chosen trial, its failures, and its times."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from harness.analysis.tuning import SweepPoint, TuningChoice, select_best, sweep
 from harness.api import WARNING, Json, Metric, Row, Suite
 
 UNSTABLE: Final = 0.10
-"""A time is unstable where the interval of its ratio to the baseline reaches further than this to either side."""
+"""A time is unstable where the interval of its ratio to the baseline extends further than this fraction either way."""
 
 _BASELINE: Final = "baseline."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """A metric of the chosen trial: its estimate, and the values by seed that it was made of.
+    """A metric of the chosen trial: its estimate, in the metric's unit, and the values by seed behind the estimate.
 
-    Accuracy-lane figures are means with t intervals; times and throughputs carry a bootstrap interval of the median
-    over rounds; peaks of memory have no interval.
+    Figures of the accuracy lane are means with t intervals. Times and throughputs have the bootstrap interval of the
+    median over rounds. Memory peaks have no interval.
     """
 
     metric: str
@@ -34,7 +34,7 @@ class Figure:
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """Cases that ended the same way, and how many of them."""
+    """The status and the reason of cases that ended alike, with the number of these cases."""
 
     status: str
     reason: str
@@ -42,7 +42,7 @@ class Failure:
 
     @property
     def text(self) -> str:
-        """Status and reason, once each."""
+        """The status and the reason, without repeating a status that the reason begins with."""
         if not self.reason or self.reason.startswith(self.status):
             return self.reason or self.status
         return f"{self.status} {self.reason}" if self.reason.startswith("after") else f"{self.status}: {self.reason}"
@@ -50,14 +50,21 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True)
 class TechniqueSummary:
-    """A technique on a workload.
+    """The results of a technique on a workload.
 
-    ``status`` is ``ok``, ``partial`` (there is a quality, but cases of the chosen trial failed), or the commonest
-    status where there is none; ``sweep`` holds all trials, and ``tuning`` the choice among them where one worked;
-    ``failed_seeds`` counts failed seeds of the chosen trial, ``warnings`` on how many seeds the judge gave each.
-    ``figures`` are by metric, ``ratios`` the throughput relative to the baseline's by phase, and ``rounds`` the same
-    round by round (1 of the baseline itself). ``comparison`` is of the quality metric with the baseline, None for the
-    baseline itself or without a quality on both sides.
+    - ``status``: ``ok``; ``partial`` where the technique has a quality although cases of the chosen trial failed; where
+      the technique has no quality, the most frequent status of its failed cases, or ``unfinished``.
+    - ``failed_seeds``: the number of failed seeds of the chosen trial.
+    - ``figures``: the figures by metric; ``quality`` is the one of the suite's quality metric.
+    - ``ratios``: the throughput divided by the baseline's, by phase; ``rounds`` holds the same ratio for each round,
+      which is 1 for the baseline itself.
+    - ``sweep``: all trials; ``tuning``: the trial chosen from them, None where no trial succeeded.
+    - ``warnings``: the number of seeds on which the judge gave each warning.
+    - ``unstable``: the phases whose ratio has too wide an interval (`UNSTABLE`).
+    - ``comparison``: the quality compared with the baseline's; None for the baseline itself, and where either of the
+      two has no quality.
+    - ``pareto``: whether the technique is on the workload's Pareto front of quality and cost.
+    - ``series``: the recorded series by name and seed.
     """
 
     technique: str
@@ -85,7 +92,7 @@ class TechniqueSummary:
 
     @property
     def verdict(self) -> str:
-        """``baseline``, the comparison's verdict, or the status where there is no quality."""
+        """``baseline``, the verdict of the comparison, or the status where the technique has no quality."""
         if self.quality is None:
             return self.status
         if self.baseline:
@@ -94,12 +101,12 @@ class TechniqueSummary:
 
     @property
     def quality_cases(self) -> int:
-        """Seeds with a quality."""
+        """The number of seeds with a quality."""
         return len(self.quality.values) if self.quality else 0
 
     @property
     def reason(self) -> str:
-        """What went wrong, as '3 of 9 cases failed: timeout after 120 s in init'; empty where nothing did."""
+        """The failures in words, like '3 of 9 cases failed: timeout after 120 s in init'; empty without a failure."""
         if not self.failures:
             return ""
         count = sum(failure.count for failure in self.failures)
@@ -110,9 +117,9 @@ class TechniqueSummary:
 
 
 def summarise(rows: Sequence[Row], suite: Suite, metric: Metric) -> TechniqueSummary:
-    """Sum up all rows of one technique on one workload. ``metric`` is the suite's ``select``.
+    """Sum up all rows of one technique on one workload. ``metric`` is the suite's ``select`` metric.
 
-    Only rows of the chosen trial give figures: test results of the others are never looked at.
+    Only rows of the chosen trial contribute figures; the test results of the other trials are never used.
     """
     technique, workload = rows[0].case.technique, rows[0].case.workload
     choice = select_best(rows, suite, technique, workload, metric)
@@ -122,7 +129,7 @@ def summarise(rows: Sequence[Row], suite: Suite, metric: Metric) -> TechniqueSum
     quality = figures.get(suite.quality)
     baseline = technique == suite.baseline
     ratios = {} if baseline else _ratios(chosen)
-    one = (chosen or rows)[0].case
+    case = (chosen or rows)[0].case
     failed_seeds = sum(row.failed for row in chosen if row.case.lane == "accuracy")
     return TechniqueSummary(
         technique=technique,
@@ -134,14 +141,14 @@ def summarise(rows: Sequence[Row], suite: Suite, metric: Metric) -> TechniqueSum
         quality=quality,
         figures=figures,
         ratios=ratios,
-        params=one.params,
-        settings=one.settings,
-        device=one.device,
+        params=case.params,
+        settings=case.settings,
+        device=case.device,
         tuning=choice,
         sweep=points,
         notes=tuple(dict.fromkeys(note for row in chosen for note in row.reply.notes)),
         warnings=_warnings(chosen),
-        unstable=tuple(phase for phase, ratio in ratios.items() if _wide(ratio)),
+        unstable=tuple(phase for phase, ratio in ratios.items() if _is_unstable(ratio)),
         baseline=baseline,
         series=_series(chosen),
         rounds=_rounds(chosen, baseline=baseline),
@@ -149,34 +156,36 @@ def summarise(rows: Sequence[Row], suite: Suite, metric: Metric) -> TechniqueSum
 
 
 def _warnings(rows: Iterable[Row]) -> dict[str, int]:
+    """Return the number of accuracy cases on which the judge gave each warning."""
     notes = (note for row in rows if row.case.lane == "accuracy" for note in row.reply.notes)
     return dict(Counter(note.removeprefix(WARNING) for note in notes if note.startswith(WARNING)))
 
 
 def withheld(comparison: Comparison, own: TechniqueSummary, other: TechniqueSummary) -> Comparison:
-    """The comparison without a verdict that failed seeds or unfinished tuning may have flattered.
+    """Return the comparison, with an undecided verdict where failed seeds or unfinished tuning could have biased it.
 
-    What fails on some seeds may still be worse on the others, but is neither better than nor the same as its rival.
+    A technique that failed on some seeds may be called worse than the other, but neither better nor the same.
     """
     if comparison.verdict == "undecided":
         return comparison
     reason = ""
-    for side, flattering in ((own, "better"), (other, "worse")):
+    for side, favourable in ((own, "better"), (other, "worse")):
         if side.tuning is not None and not side.tuning.complete:
             reason = f"the tuning of {side.technique} is unfinished"
-        elif side.failed_seeds and comparison.verdict in ("same", flattering):
+        elif side.failed_seeds and comparison.verdict in ("same", favourable):
             reason = f"{side.technique} failed on {side.failed_seeds} of its seeds"
     return replace(comparison, verdict="undecided", reason=reason) if reason else comparison
 
 
 def _chosen(rows: Sequence[Row], choice: TuningChoice | None, *, tuned: bool) -> list[Row]:
-    """The rows of the chosen trial; all of them where nothing was tuned, none where tuning found nothing."""
+    """Return the rows of the chosen trial: all rows without tuning, and none where no trial could be chosen."""
     if choice is not None:
         return [row for row in rows if trial_id(row.case.tuned) == trial_id(choice.tuned)]
     return [] if tuned else list(rows)
 
 
 def _figures(rows: Iterable[Row]) -> dict[str, Figure]:
+    """Return the figures of successful cases by metric, from values that are finite."""
     values: dict[str, dict[int, float]] = {}
     lanes: dict[str, str] = {}
     samples: dict[str, list[float]] = {}
@@ -188,7 +197,7 @@ def _figures(rows: Iterable[Row]) -> dict[str, Figure]:
                 values.setdefault(name, {})[row.case.seed] = value
                 lanes[name] = row.case.lane
         for name, taken in row.reply.samples.items():
-            samples.setdefault(name, []).extend(second for second in taken if 0 < second < math.inf)
+            samples.setdefault(name, []).extend(seconds for seconds in taken if 0 < seconds < math.inf)
     figures = {}
     for name, by_seed in values.items():
         ordered = dict(sorted(by_seed.items()))
@@ -201,7 +210,11 @@ def _figures(rows: Iterable[Row]) -> dict[str, Figure]:
 
 
 def _measured(name: str, values: Sequence[float], samples: Mapping[str, Sequence[float]]) -> Estimate:
-    """A time or throughput with the interval of the median of its raw seconds; a peak without one."""
+    """Return the upper median of the values with an interval, where the metric is a time or a throughput.
+
+    The interval is the bootstrap interval of the median of the phase's raw seconds, scaled to the value. A memory peak,
+    and a metric with fewer than two raw times, has no interval.
+    """
     value = sorted(values)[len(values) // 2]
     phase, _, kind = name.rpartition("_")
     seconds = samples.get(phase, ())
@@ -217,7 +230,7 @@ def _measured(name: str, values: Sequence[float], samples: Mapping[str, Sequence
 
 
 def _ratios(rows: Iterable[Row]) -> dict[str, Estimate]:
-    """How many times the baseline's throughput, by phase: seconds of the same rounds against each other."""
+    """Return the throughput divided by the baseline's, by phase, from the seconds of both in the same rounds."""
     ratios: dict[str, Estimate] = {}
     for row in rows:
         if not row.ok or row.case.lane != "time":
@@ -230,7 +243,7 @@ def _ratios(rows: Iterable[Row]) -> dict[str, Estimate]:
 
 
 def _rounds(rows: Iterable[Row], *, baseline: bool) -> dict[str, dict[int, float]]:
-    """How many times the baseline's throughput, by phase and round."""
+    """Return the throughput divided by the baseline's, by phase and round; 1 for the baseline itself."""
     rounds: dict[str, dict[int, float]] = {}
     for row in rows:
         if not row.ok or row.case.lane != "time":
@@ -242,33 +255,36 @@ def _rounds(rows: Iterable[Row], *, baseline: bool) -> dict[str, dict[int, float
     return rounds
 
 
-def _wide(ratio: Estimate) -> bool:
+def _is_unstable(ratio: Estimate) -> bool:
+    """Return whether the ratio has no interval, or one that extends further than `UNSTABLE` either way."""
     if ratio.low is None or ratio.high is None:
         return True
     return ratio.high > ratio.value * (1 + UNSTABLE) or ratio.low < ratio.value * (1 - UNSTABLE)
 
 
 def _series(rows: Iterable[Row]) -> dict[str, dict[int, Sequence[float]]]:
-    found: dict[str, dict[int, Sequence[float]]] = {}
+    """Return the recorded series by name and seed."""
+    series: dict[str, dict[int, Sequence[float]]] = {}
     for row in rows:
         for name, values in row.reply.series.items():
-            found.setdefault(name, {})[row.case.seed] = values
-    return found
+            series.setdefault(name, {})[row.case.seed] = values
+    return series
 
 
 def _failures(rows: Iterable[Row]) -> tuple[Failure, ...]:
-    """What didn't end well, commonest first; reasons that differ in numbers only are told as one."""
+    """Return the failures, the most frequent first; reasons that differ only in digits are counted together."""
     count: Counter[tuple[str, str]] = Counter()
     first: dict[tuple[str, str], str] = {}
     for row in rows:
         if not row.ok:
-            kind = (row.reply.status, "".join("#" if one.isdigit() else one for one in row.reply.reason))
+            kind = (row.reply.status, "".join("#" if char.isdigit() else char for char in row.reply.reason))
             count[kind] += 1
             first.setdefault(kind, row.reply.reason)
     return tuple(Failure(status=kind[0], reason=first[kind], count=number) for kind, number in count.most_common())
 
 
 def _status(rows: Sequence[Row], quality: Figure | None, *, failed: bool) -> str:
+    """Return the status of a technique; ``failed`` says whether a case of the chosen trial failed."""
     if quality is not None:
         return "partial" if failed else "ok"
     statuses = Counter(row.reply.status for row in rows if not row.ok)

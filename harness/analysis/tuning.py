@@ -1,4 +1,4 @@
-"""Chooses the best trial of a tuning sweep, on validation and by the same rule for every technique."""
+"""Chooses the best trial of a tuning sweep on validation results, by the same rule for every technique."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ Edge = Literal["lowest", "highest"]
 
 @dataclass(frozen=True, kw_only=True)
 class SweepPoint:
-    """One trial of a sweep: what it tried and its selection metric by seed, None where a case has no number.
+    """One trial of a sweep: its tuned values, and its selection metric by seed, None where a case has no finite value.
 
-    ``mean`` is over the seeds that have one; ``missing`` counts seeds not run yet, ``reasons`` tell the failures.
+    ``mean`` is taken over the seeds with a value, and is None without any. ``failed`` counts the seeds without
+    a value, ``missing`` the seeds that were not run yet. ``reasons`` holds the distinct reasons of the failures.
     """
 
     tuned: Mapping[str, Json]
@@ -30,11 +31,11 @@ class SweepPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class TuningChoice:
-    """The chosen trial and the whole sweep, in the order of its grid.
+    """The chosen trial of a sweep, with all trials (``points``) in the order of the grid.
 
-    ``score`` is the mean of ``metric`` over the tuning seeds. ``edges`` names the tuned numbers whose best value is
-    the lowest or highest that was tried, so that a better one may lie outside. ``complete`` is false while cases of
-    the sweep are missing.
+    ``score`` is the mean of ``metric`` over the tuning seeds. ``edges`` names the tuned numbers whose chosen value is
+    the lowest or highest of the grid, so that a better value may lie outside the grid. ``complete`` is False while
+    cases of the sweep are missing.
     """
 
     technique: str
@@ -48,18 +49,18 @@ class TuningChoice:
 
     @property
     def edge(self) -> bool:
-        """Whether the choice lies at the edge of its grid."""
+        """Whether a tuned number of the chosen trial lies at the edge of the grid."""
         return bool(self.edges)
 
 
 def select_best(
     rows: Iterable[Row], suite: Suite, technique: str, workload: str, metric: Metric
 ) -> TuningChoice | None:
-    """The trial with the best mean of ``metric`` (the suite's ``select``) over the tuning seeds.
+    """Return the trial with the best mean of ``metric`` (the suite's ``select``) over the tuning seeds.
 
-    Only rows of stage ``tuning`` count. A failed case counts as the worst: a trial with fewer failures goes first
-    whatever its mean. Of equal trials the first in the grid's order is taken, so that the order in which cases
-    happened to end decides nothing. None where no trial has a number.
+    Only rows of stage ``tuning`` count. A trial with fewer failed and missing cases is preferred, whatever its mean. Of
+    equal trials the first in the order of the grid is chosen, so that the order in which cases finished has no effect.
+    The result is None where no trial has a mean.
     """
     points = sweep(rows, suite, technique, workload)
     sign = -1.0 if metric.higher_is_better else 1.0
@@ -84,7 +85,7 @@ def select_best(
 
 
 def sweep(rows: Iterable[Row], suite: Suite, technique: str, workload: str) -> tuple[SweepPoint, ...]:
-    """All trials of a technique on a workload, in the order of the grid; empty where nothing was tuned."""
+    """Return all trials of a technique on a workload, in the order of the grid; empty where nothing was tuned."""
     by_trial: dict[str, list[Row]] = {}
     for row in rows:
         case = row.case
@@ -96,42 +97,46 @@ def sweep(rows: Iterable[Row], suite: Suite, technique: str, workload: str) -> t
 
 
 def trial_id(tuned: Mapping[str, Json]) -> str:
-    """The same text for the same tuned values, however they're ordered."""
+    """Return a text that identifies tuned values, whatever the order of their names."""
     return json.dumps(dict(tuned), sort_keys=True)
 
 
 def _point(rows: Sequence[Row], metric: str, seeds: Sequence[int]) -> SweepPoint:
+    """Return the trial that ``rows`` belong to; ``seeds`` are the tuning seeds of the suite."""
     scores = {row.case.seed: _score(row, metric) for row in sorted(rows, key=lambda row: row.case.seed)}
-    numbers = [score for score in scores.values() if score is not None]
+    known = [score for score in scores.values() if score is not None]
     reasons = [row.reply.reason or row.reply.status for row in rows if scores[row.case.seed] is None]
     return SweepPoint(
         tuned=rows[0].case.tuned,
         scores=scores,
-        mean=math.fsum(numbers) / len(numbers) if numbers else None,
-        failed=len(scores) - len(numbers),
+        mean=math.fsum(known) / len(known) if known else None,
+        failed=len(scores) - len(known),
         missing=sum(seed not in scores for seed in seeds),
         reasons=tuple(dict.fromkeys(reasons)),
     )
 
 
 def _score(row: Row, metric: str) -> float | None:
+    """Return the value of a metric, or None where the case failed or the value isn't finite."""
     value = row.reply.metrics.get(metric, math.nan) if row.ok else math.nan
     return value if math.isfinite(value) else None
 
 
 def _order(value: Json) -> tuple[bool, float, str]:
-    """Numbers by size, before anything else by its text."""
+    """Return a sort key that puts numbers first, by size, and then other values by their JSON text."""
     number = _as_number(value)
     return (number is None, number or 0.0, json.dumps(value, sort_keys=True))
 
 
 def _as_number(value: Json) -> float | None:
+    """Return an int or a float as a float, and None for any other value, booleans included."""
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 def _edges(tuned: Mapping[str, Json], points: Sequence[SweepPoint]) -> dict[str, Edge]:
+    """Return which tuned numbers are the lowest or the highest of at least two numbers that were tried."""
     if len({point.mean for point in points}) == 1:
-        return {}  # what was tried makes no difference (nothing that it steers trains): nothing better lies beyond
+        return {}  # the tuned values have no effect, so that no better value lies outside the grid
     edges: dict[str, Edge] = {}
     for name, value in tuned.items():
         numbers = {_as_number(point.tuned[name]) for point in points if name in point.tuned}

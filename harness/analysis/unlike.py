@@ -1,4 +1,4 @@
-"""Says in what two runs are unlike: what forbids to compare them, and which code was under test."""
+"""Lists the differences that make two runs incomparable, and the code that each run tested."""
 
 from __future__ import annotations
 
@@ -13,73 +13,78 @@ _CHOICES: Final = ("device", "params")
 
 
 def unlike(base: StoredRun, head: StoredRun) -> tuple[str, ...]:
-    """One line for each thing besides the code under test that may have changed the numbers; empty where alike.
+    """Return one line for each difference, besides the code under test, that may have changed the results.
 
-    Hardware, versions of Python and of third-party packages, the suite, its form and version, versions of workloads,
-    the device, fixed parameters, threads of a case.
+    Compared are the suite, its version and its form, the versions of Python and of third-party packages, the hardware,
+    the threads of a case, the device, fixed parameters, and the versions of workloads.
     """
-    one, other = base.info, head.info
+    base_info, head_info = base.info, head.info
     lines = []
-    if one.suite.id != other.suite.id:
-        lines.append(f"suite: {one.suite.id} and {other.suite.id}")
-    elif one.suite.version != other.suite.version:
-        lines.append(f"suite {one.suite.id}: version {one.suite.version} and {other.suite.version}")
-    if one.suite.form != other.suite.form:
-        lines.append(f"form: {one.suite.form} and {other.suite.form}")
-    lines += [_line(name, one.environment, other.environment) for name in ("python", *_HARDWARE, "case_threads")]
-    own = _own_packages(one) | _own_packages(other)
-    packages = [_others(info, own) for info in (one, other)]
+    suite, other = base_info.suite, head_info.suite
+    if suite.id != other.id:
+        lines.append(f"suite: {suite.id} and {other.id}")
+    elif suite.version != other.version:
+        lines.append(f"suite {suite.id}: version {suite.version} and {other.version}")
+    if suite.form != other.form:
+        lines.append(f"form: {suite.form} and {other.form}")
+    facts = ("python", *_HARDWARE, "case_threads")
+    lines += [_line(name, base_info.environment, head_info.environment) for name in facts]
+    own = _own_packages(base_info) | _own_packages(head_info)
+    packages = [_third_party(info, own) for info in (base_info, head_info)]
     lines += [_line(name, *packages) for name in dict.fromkeys([*packages[0], *packages[1]])]
     lines += _requirements(base, head, own)
-    lines += [_line(name, one.selection, other.selection) for name in _CHOICES]
+    lines += [_line(name, base_info.selection, head_info.selection) for name in _CHOICES]
     lines += _workloads(base, head)
     return tuple(dict.fromkeys(line for line in lines if line))
 
 
 def code_of(info: RunInfo) -> dict[str, str]:
-    """Each package under test and its state: the commit where it's known, else its version."""
-    found = {}
+    """Return the state of each package under test: its commit where that is known, else its version and digest."""
+    states = {}
     for name, state in _mapping(info.environment.get("code")).items():
         commit = str(state.get("commit") or "")[:9]
         text = commit + (" with changes" if commit and state.get("dirty") else "")
-        found[name] = text or f"{state.get('version') or '?'} ({str(state.get('digest'))[:8]})"
-    return found
+        states[name] = text or f"{state.get('version') or '?'} ({str(state.get('digest'))[:8]})"
+    return states
 
 
-def _line(name: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """What differs in one fact; empty where nothing does, or where both don't have it."""
-    first, second = one.get(name), other.get(name)
+def _line(name: str, base: Mapping[str, Any], head: Mapping[str, Any]) -> str:
+    """Return the line on a fact that differs between base and head, or an empty text where the fact is the same."""
+    first, second = base.get(name), head.get(name)
     return "" if first == second else f"{name}: {_short(first)} and {_short(second)}"
 
 
 def _short(value: object) -> str:
+    """Return a short text for a fact: the model of a device, the items of a mapping, or ``none`` for an empty value."""
     if isinstance(value, Mapping):
-        return str(value.get("model") or ", ".join(f"{key}={one}" for key, one in value.items()) or "none")
+        return str(value.get("model") or ", ".join(f"{key}={item}" for key, item in value.items()) or "none")
     return "none" if value in (None, [], ()) else str(value)
 
 
 def _own_packages(info: RunInfo) -> set[str]:
-    """The distributions under test: the host's and the plugins'."""
+    """Return the distributions under test: the harness and the plugins of the run."""
     return {DISTRIBUTION, *(str(plugin.get("distribution")) for plugin in info.plugins)}
 
 
-def _others(info: RunInfo, own: set[str]) -> dict[str, Any]:
+def _third_party(info: RunInfo, own: set[str]) -> dict[str, Any]:
+    """Return the versions of the packages that are not under test."""
     packages = _mapping(info.environment.get("packages"))
     return {name: version for name, version in packages.items() if name not in own}
 
 
 def _requirements(base: StoredRun, head: StoredRun, own: set[str]) -> Iterable[str]:
-    """Yield a line for each library that a technique or workload of both runs requires, in two versions."""
+    """Yield a line for each library, required by a technique or workload of both runs, whose versions differ."""
     ran = [
         {part for row in run.rows for part in (f"technique {row.case.technique}", f"workload {row.case.workload}")}
         for run in (base, head)
     ]
     for part in sorted({name.partition(":")[0] for name in ran[0] & ran[1]}):
-        one, other = (_mapping(_mapping(run.info.environment.get("requirements")).get(part)) for run in (base, head))
-        yield from (_line(name, one, other) for name in one if name in other and name not in own)
+        before, after = (_mapping(_mapping(run.info.environment.get("requirements")).get(part)) for run in (base, head))
+        yield from (_line(name, before, after) for name in before if name in after and name not in own)
 
 
 def _workloads(base: StoredRun, head: StoredRun) -> Iterable[str]:
+    """Yield a line for each workload whose version differs."""
     versions: list[dict[str, int]] = [
         {row.case.workload: row.case.workload_version for row in run.rows} for run in (base, head)
     ]
@@ -89,4 +94,5 @@ def _workloads(base: StoredRun, head: StoredRun) -> Iterable[str]:
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
+    """Return a mapping as it is, and an empty one for any other value."""
     return value if isinstance(value, Mapping) else {}

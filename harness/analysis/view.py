@@ -1,4 +1,4 @@
-"""What there is to say about a run: every technique on every workload, compared, ranked and held against claims."""
+"""Analyses a run: sums up, compares and ranks the techniques on every workload, and tests the suite's claims."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from harness.results.store import latest
 
 @dataclass(frozen=True, kw_only=True)
 class WorkloadView:
-    """One table: the techniques on a workload, best first, those without a quality last.
+    """The table of a workload: its techniques, best first, with those without a quality last.
 
-    ``cost`` is the metric of the Pareto front: the first of the suite's costs that there is, or None. ``rule`` made the
-    verdicts.
+    ``rule`` is the rule behind the verdicts. ``cost`` is the cost metric of the Pareto front, which is the first of the
+    suite's costs that any technique has; None where no technique has any.
     """
 
     workload: str
@@ -29,13 +29,17 @@ class WorkloadView:
 
     @property
     def baseline(self) -> TechniqueSummary | None:
-        """The baseline's summary, where it has one."""
-        return next((one for one in self.techniques if one.baseline), None)
+        """The summary of the baseline, or None where the baseline was not run on this workload."""
+        return next((summary for summary in self.techniques if summary.baseline), None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Overall:
-    """A technique over all workloads: the interquartile mean of its quality, and its difference to the baseline's."""
+    """A technique over all workloads: the interquartile mean (IQM) of its quality, and that minus the baseline's.
+
+    ``difference`` is None for the baseline itself, where the baseline failed on a seed or lacks a quality on some
+    workload, and where the two share no seed on some workload.
+    """
 
     technique: str
     iqm: Estimate
@@ -44,11 +48,11 @@ class Overall:
 
 @dataclass(frozen=True, kw_only=True)
 class RunView:
-    """A run, ready to be shown.
+    """The analysis of a run, from which reports are made.
 
-    ``metrics`` describes every metric that appears. ``overall`` is empty for a single workload, and leaves out
-    techniques that failed on a seed or have no quality on some workload. ``rows`` counts those stored, ``failed`` those
-    that failed.
+    ``metrics`` describes every metric that appears in the run. ``overall`` is empty for a single workload, and leaves
+    out techniques that failed on a seed or lack a quality on some workload. ``rows`` is the number of stored rows, the
+    latest for each case, and ``failed`` the number of failed ones among them.
     """
 
     info: RunInfo
@@ -61,19 +65,19 @@ class RunView:
 
     @property
     def quality(self) -> Metric:
-        """The metric that sorts the tables."""
+        """The suite's quality metric, by which tables are sorted."""
         return self.metrics[self.info.suite.quality]
 
     @property
     def finished(self) -> bool:
-        """Whether the run went to its end, rather than being under way, interrupted or killed."""
+        """Whether the run was completed; False while the run is in progress, and after an interrupted or killed run."""
         return bool(self.info.finished) and self.info.exit_code in (0, 1)
 
     @classmethod
     def build(cls, info: RunInfo, rows: Iterable[Row], metrics: Mapping[str, Metric]) -> Self:
-        """Sum up a run. ``metrics`` are those declared by the loaded plugins.
+        """Return the analysis of a run. ``metrics`` are the metrics that loaded plugins declare, by id.
 
-        Raises `UsageError` where a metric of the suite is among none of them.
+        Raises `UsageError` where no loaded plugin declares a metric that the suite uses.
         """
         suite = info.suite
         _require(suite, metrics)
@@ -83,7 +87,7 @@ class RunView:
             groups.setdefault(row.case.workload, {}).setdefault(row.case.technique, []).append(row)
         order = [name for name in suite.workloads if name in groups]
         workloads = tuple(_workload(name, groups[name], suite, metrics) for name in order)
-        shown = {name for view in workloads for one in view.techniques for name in one.figures}
+        shown = {name for view in workloads for summary in view.techniques for name in summary.figures}
         return cls(
             info=info,
             metrics={
@@ -94,7 +98,7 @@ class RunView:
             claims=tuple(
                 judge_claims(
                     suite,
-                    {one.workload: {summary.technique: summary for summary in one.techniques} for one in workloads},
+                    {view.workload: {summary.technique: summary for summary in view.techniques} for view in workloads},
                     metrics,
                 )
             ),
@@ -104,6 +108,7 @@ class RunView:
 
 
 def _require(suite: Suite, metrics: Mapping[str, Metric]) -> None:
+    """Raise `UsageError` where a metric that the suite uses is not among ``metrics``."""
     needed = dict.fromkeys([*suite.metrics, suite.select, *(claim.metric for claim in suite.claims)])
     missing = [name for name in needed if name not in metrics]
     if missing:
@@ -116,22 +121,24 @@ def _require(suite: Suite, metrics: Mapping[str, Metric]) -> None:
 def _workload(
     workload: str, groups: Mapping[str, Sequence[Row]], suite: Suite, metrics: Mapping[str, Metric]
 ) -> WorkloadView:
+    """Return the table of a workload from its rows by technique."""
     quality = metrics[suite.quality]
     rule = rule_of(quality, suite)
     summaries = {name: summarise(rows, suite, metrics[suite.select]) for name, rows in groups.items()}
     summaries = _compared(summaries, suite, rule)
-    cost = next((name for name in suite.costs if any(name in one.figures for one in summaries.values())), None)
+    cost = next((name for name in suite.costs if any(name in summary.figures for summary in summaries.values())), None)
     front = _pareto(summaries.values(), cost, quality) if cost else set()
-    ranked = sorted(summaries.values(), key=lambda one: _rank(one, quality))
+    ranked = sorted(summaries.values(), key=lambda summary: _rank(summary, quality))
     return WorkloadView(
         workload=workload,
-        techniques=tuple(replace(one, pareto=one.technique in front) for one in ranked),
+        techniques=tuple(replace(summary, pareto=summary.technique in front) for summary in ranked),
         rule=rule,
         cost=cost,
     )
 
 
 def _rank(summary: TechniqueSummary, quality: Metric) -> tuple[bool, float, str]:
+    """Return a sort key: the best quality first, techniques without a quality last, by name where equal."""
     if summary.quality is None:
         return (True, 0.0, summary.technique)
     value = summary.quality.estimate.value
@@ -139,45 +146,48 @@ def _rank(summary: TechniqueSummary, quality: Metric) -> tuple[bool, float, str]
 
 
 def _compared(summaries: Mapping[str, TechniqueSummary], suite: Suite, rule: Rule) -> dict[str, TechniqueSummary]:
-    """The summaries with their comparison to the baseline, where both have a quality."""
+    """Return the summaries, each with its comparison with the baseline where both have a quality."""
     baseline = summaries.get(suite.baseline)
     if baseline is None or baseline.quality is None:
         return dict(summaries)
     contestants = {
-        name: one.quality.values for name, one in summaries.items() if one.quality is not None and not one.baseline
+        name: summary.quality.values
+        for name, summary in summaries.items()
+        if summary.quality is not None and not summary.baseline
     }
     compared = compare_family(contestants, baseline.quality.values, rule)
     return {
-        name: replace(one, comparison=withheld(compared[name], one, baseline)) if name in compared else one
-        for name, one in summaries.items()
+        name: replace(summary, comparison=withheld(compared[name], summary, baseline)) if name in compared else summary
+        for name, summary in summaries.items()
     }
 
 
 def _pareto(summaries: Iterable[TechniqueSummary], cost: str, quality: Metric) -> set[str]:
-    """Techniques without failed seeds that no other beats in quality or cost without losing in the other."""
+    """Return the techniques on the Pareto front of quality and cost, among those without failed seeds."""
     sign = -1 if quality.higher_is_better else 1
     points = {
-        one.technique: (sign * one.quality.estimate.value, one.figures[cost].estimate.value)
-        for one in summaries
-        if one.quality is not None and not one.failed_seeds and cost in one.figures
+        summary.technique: (sign * summary.quality.estimate.value, summary.figures[cost].estimate.value)
+        for summary in summaries
+        if summary.quality is not None and not summary.failed_seeds and cost in summary.figures
     }
 
     def dominated(point: tuple[float, float]) -> bool:
+        """Return whether another point is at least as good in both and differs in one."""
         return any(other[0] <= point[0] and other[1] <= point[1] and other != point for other in points.values())
 
     return {name for name, point in points.items() if not dominated(point)}
 
 
 def _overall(workloads: Sequence[WorkloadView]) -> tuple[Overall, ...]:
-    """IQMs over all workloads, best first."""
+    """Return the techniques' IQMs over all workloads, best first."""
     scores: dict[str, list[dict[int, float]]] = {}
     for view in workloads:
-        for one in view.techniques:
-            if one.quality is not None and not one.failed_seeds:
-                scores.setdefault(one.technique, []).append(dict(one.quality.values))
+        for summary in view.techniques:
+            if summary.quality is not None and not summary.failed_seeds:
+                scores.setdefault(summary.technique, []).append(dict(summary.quality.values))
     scores = {name: strata for name, strata in scores.items() if len(strata) == len(workloads)}
-    baseline = next((one.technique for view in workloads for one in view.techniques if one.baseline), "")
-    found = []
+    baseline = next((view.baseline.technique for view in workloads if view.baseline), "")
+    techniques = []
     for name, strata in scores.items():
         difference = None
         if name != baseline and baseline in scores:
@@ -189,8 +199,7 @@ def _overall(workloads: Sequence[WorkloadView]) -> tuple[Overall, ...]:
                     [[own[seed] for seed in seeds] for own, _, seeds in shared],
                     [[base[seed] for seed in seeds] for _, base, seeds in shared],
                 )
-        found.append(
-            Overall(technique=name, iqm=iqm_interval([list(one.values()) for one in strata]), difference=difference)
-        )
+        iqm = iqm_interval([list(by_seed.values()) for by_seed in strata])
+        techniques.append(Overall(technique=name, iqm=iqm, difference=difference))
     sign = -1 if workloads[0].rule.higher_is_better else 1
-    return tuple(sorted(found, key=lambda one: (sign * one.iqm.value, one.technique)))
+    return tuple(sorted(techniques, key=lambda overall: (sign * overall.iqm.value, overall.technique)))

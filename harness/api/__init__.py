@@ -15,6 +15,7 @@ from __future__ import annotations
 from harness.api._errors import CannotStack, HarnessError, Incorrect, NotApplicable, Unavailable, UsageError
 from harness.api._executor import Executor, ExecutorOptions, Limits, Unit
 from harness.api._records import (
+    DEVICES,
     FAILED,
     LANES,
     STATUSES,
@@ -65,6 +66,7 @@ __all__ = [
     "API_VERSION",
     "BASE_MODELS",
     "BUILD_PHASE",
+    "DEVICES",
     "DISTRIBUTION",
     "ENTRY_POINT_GROUP",
     "FAILED",

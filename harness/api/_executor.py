@@ -41,13 +41,15 @@ class Unit:
 
     For an executor that ``stacks``, a unit may also be several seeds and trials of one contestant in the accuracy lane.
     The cases of a time unit are interleaved, and each is paired with the baseline ``cases[0]``. A ``prepare`` unit has
-    one case of a workload and only makes the content that the workload's cases share.
+    one case of a workload and only makes the content that the workload's cases share. A ``check`` unit has one case
+    of a contestant, whose technique it holds against the invariants of its contract.
     ``processes`` is the number of slots that the unit takes: more than 1 where its workload declares a case of several
     processes.
     """
 
     cases: tuple[Case, ...]
     prepare: bool = False
+    check: bool = False
     processes: int = 1
 
 

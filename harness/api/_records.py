@@ -17,6 +17,10 @@ Lane = Literal["accuracy", "memory", "time"]
 LANES: Final[tuple[Lane, ...]] = get_args(Lane)
 
 
+DEVICES: Final = ("cpu", "cuda", "mps")
+"""The devices that a run may choose, by torch's names."""
+
+
 Status = Literal["ok", "error", "incorrect", "oom", "timeout", "crash", "unavailable", "skipped", "lost"]
 
 

@@ -44,10 +44,19 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """One repeatable unit of work of a built trial, such as a training step; ``samples`` is its batch size."""
+    """One repeatable unit of work of a built trial, such as a training step; ``samples`` is its batch size.
+
+    ``verify`` holds what is timed against the definition. Outside the timed interval, after samples chosen at random,
+    it is called with what the last call of ``run`` returned, and raises `Incorrect` where that is wrong. For this
+    to mean anything, every call of ``run`` computes on data that no call before had, and returns its output.
+    Data that cost too much to be drawn within a call are drawn by ``refresh``, which is called before the first call
+    and after every sample of the time lane, outside the timed interval too.
+    """
 
     run: Callable[[], object]
     samples: int
+    verify: Callable[[Any], None] | None = None
+    refresh: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

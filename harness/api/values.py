@@ -9,7 +9,7 @@ import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from harness.api._errors import Incorrect, UsageError
 from harness.api._records import Json
@@ -66,11 +66,10 @@ class Knob:
             return any(value == choice and type(value) is type(choice) for choice in self.choices)
         if self.kind == "text":
             return isinstance(value, str)
-        if isinstance(value, bool) or not isinstance(value, int if self.kind == "whole number" else int | float):
+        if not is_finite(value) or (self.kind == "whole number" and not isinstance(value, int)):
             return False
         return (
-            math.isfinite(value)
-            and (self.least is None or value >= self.least)
+            (self.least is None or value >= self.least)
             and (self.most is None or value <= self.most)
             and (self.above is None or value > self.above)
             and (self.below is None or value < self.below)
@@ -83,6 +82,16 @@ class Defaults(dict[str, Json]):
     def __init__(self, knobs: Iterable[Knob]) -> None:
         self.knobs = tuple(knobs)
         super().__init__({knob.name: knob.default for knob in self.knobs})
+
+
+def is_finite(value: object) -> TypeGuard[int | float]:
+    """Return whether ``value`` is a number that a float can hold, and neither a bool nor infinite nor NaN."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond the range of floats
+        return False
 
 
 def whole_number(name: str, value: object, *, least: int = 1, most: int | None = None) -> int:
@@ -106,12 +115,11 @@ def number(
 
     ``least`` and ``most`` are bounds that the value may equal, ``above`` and ``below`` bounds that it may not.
     """
-    right = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not right or not (least <= value <= most and above < value < below):  # type: ignore[operator]  # just checked
+    if not is_finite(value) or not (least <= value <= most and above < value < below):
         bounds = (("at least", least), ("more than", above), ("at most", most), ("less than", below))
         words = [f"{text} {bound:g}" for text, bound in bounds if math.isfinite(bound)]
         raise UsageError(f"{name} = {value!r}: expected {', '.join(['a finite number', *words])}")
-    return float(value)  # type: ignore[arg-type]  # checked above
+    return float(value)
 
 
 def one_of(name: str, value: object, choices: Sequence[object]) -> Any:

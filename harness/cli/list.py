@@ -30,20 +30,9 @@ def list_(what: str, as_json: bool) -> None:
 
         click.echo(list_contracts(entries))
         return
-    from tabulate import tabulate
+    from harness.report.listing import list_entries
 
-    second = {"metrics": "unit"}.get(what, "contract")
-    headers = ["id", second, "summary", ""]
-    rows = [
-        [
-            entry["id"],
-            entry[second],
-            entry["summary"],
-            "" if entry["available"] else entry["reason"],
-        ]
-        for entry in entries
-    ]
-    click.echo(tabulate(rows, headers=headers, tablefmt="simple", maxcolwidths=[None, None, 70, 50]))
+    click.echo(list_entries(entries, group="lane" if what == "metrics" else "contract"))
 
 
 def _entry(name: str, plugin: str, contract: str | None, summary: str, reason: str) -> dict[str, Any]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.api import LANES
+from harness.api import DEVICES, LANES
 from harness.cli.app import App, complete_from, current, plugin_options, store_option
 from harness.cli.output import check_format, show_view
 
@@ -86,7 +84,7 @@ class _Bytes(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
 )  # fmt: skip
 @click.option("--seeds", metavar="N|LIST", help="The number of seeds, or a list: 5, or 0,1,7.")
 @click.option("--param", multiple=True, metavar="K=V", help="Fix a parameter or setting, which is then not tuned.")
-@click.option("--device", type=click.Choice(["cpu", "cuda", "mps"]), default="cpu", show_default=True)
+@click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True)
 @click.option(
     "--lane", multiple=True, type=click.Choice(LANES), help="Measure only quality, memory or time.  [default: all]"
 )
@@ -126,15 +124,19 @@ def execute(app: App, options: RunOptions) -> int:
     from harness.results.store import Store, default_store_path
 
     check_format(options.format, app.host)
-    _check_device(options.device)
     store = Store(default_store_path(options.store))
     if options.resume is not None:
         return _resume(app.host, options, store)
     if options.suite is None:
         from harness.api import UsageError
 
-        names = sorted({full.rpartition("/")[2] for full in app.host.declared.suites})
-        raise UsageError(f"--suite is missing: take one of {', '.join(names) or 'none'} (see: harness list suites)")
+        names = sorted(
+            {full.rpartition("/")[2] for full in app.host.declared.suites}, key=lambda name: (len(name), name)
+        )
+        example = f"like --suite {names[0]}" if names else "but no plugin brings one"
+        raise UsageError(
+            f"--suite is missing: expected the name of a suite or its file, {example}; see: harness list suites"
+        )
     return _fresh(app.host, options, store)
 
 
@@ -236,7 +238,6 @@ def _form(options: RunOptions) -> Form:
 def _selection(options: RunOptions) -> Selection:
     from harness.entrants import read_values
     from harness.plan import Selection
-    from harness.suite import parse_seeds
 
     return Selection(
         techniques=options.technique,
@@ -247,6 +248,20 @@ def _selection(options: RunOptions) -> Selection:
         device=options.device,
         stack=options.stack,
     )
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Return the seeds of ``--seeds``: a count (``5`` means 0 to 4) or a list (``3,7,11``; ``3,`` is one seed).
+
+    Raises UsageError where the text is neither.
+    """
+    from harness.api import UsageError
+    from harness.suite import seeds_of
+
+    try:
+        return seeds_of([int(part) for part in text.split(",") if part.strip()] if "," in text else int(text))
+    except ValueError:
+        raise UsageError(f"--seeds {text!r}: expected a count like 5, or a list like 0,1,2") from None
 
 
 def _resources(options: RunOptions) -> Resources:
@@ -260,14 +275,3 @@ def _resources(options: RunOptions) -> Resources:
         limits=Limits(time_s=options.time_limit, memory_bytes=options.memory_limit),
         cache=default_cache_path(),
     )
-
-
-def _check_device(device: str) -> None:
-    """Raise UsageError where torch does not see the device; a child process imports torch."""
-    if device == "cpu":
-        return
-    from harness.api import UsageError
-
-    probe = f"import torch; raise SystemExit(not torch.{'backends.mps' if device == 'mps' else device}.is_available())"
-    if subprocess.run([sys.executable, "-c", probe], check=False, capture_output=True).returncode:
-        raise UsageError(f"--device {device}: torch sees no such device here; use --device cpu")

@@ -17,6 +17,12 @@ from harness.api import Case, Reply
 from harness.execution.job import Act, Message
 from harness.measure.clock import order_interval
 
+WATCHED: Final = 3
+"""The place in a sample of the seconds that the runner's clock counts, where an executor has one beside the worker.
+
+A sample is the seconds a call, whether the scheduler interrupted it, the number of calls, and those seconds.
+"""
+
 NEIGHBOURS: Final = 4
 """So many contestants have their turn between two of the baseline's, with the mean of which each is compared.
 
@@ -32,6 +38,14 @@ FEWEST_ROUNDS: Final = 10
 
 NARROW: Final = 0.04
 """A block ends early once the interval of every median is narrower than this share of it."""
+
+CLOCKS_DIFFER: Final = 0.1
+CLOCKS_DIFFER_S: Final = 0.001
+"""A contestant's clock may lack this share and these seconds of what the runner's own clock counts for a sample.
+
+The runner hears of a sample's begin and of its end with the same delay, about 0.05 ms, so that the median of the
+difference over the rounds is near zero on any machine.
+"""
 
 UNSTABLE: Final = 0.10
 """A spread (interquartile range over median) past this is noted beside the figure."""
@@ -64,8 +78,27 @@ class _Contestant:
     def phases(self) -> list[str]:
         return list(self.opened["batches"])
 
+    @property
+    def measured(self) -> list[str]:
+        return [*self.phases, *self.opened["probes"]]
+
     def seconds(self, phase: str) -> list[float]:
         return [samples[phase][0] for samples in self.rounds]
+
+    def clock_problem(self, phase: str) -> str:
+        """Return what is wrong with the clock of the contestant's process; empty where the runner's agrees with it.
+
+        The runner's clock is in a process of its own, beside the contestant's.
+        """
+        samples = [sample[phase] for sample in self.rounds if len(sample[phase]) > WATCHED]
+        if not samples:
+            return ""
+        counted = statistics.median(sample[0] * sample[2] for sample in samples)
+        missing = statistics.median(sample[WATCHED] - sample[0] * sample[2] for sample in samples)
+        if missing <= CLOCKS_DIFFER * counted + CLOCKS_DIFFER_S:
+            return ""
+        whole = counted + missing
+        return f"{phase}: the clock of its process counts {counted:.3g} s of {whole:.3g} s that pass in a sample"
 
 
 def run(cases: Sequence[Case], rounds: int) -> Block:
@@ -151,6 +184,8 @@ def _summary(contestant: _Contestant, baseline: _Contestant | None) -> Reply:
     assert contestant.end is not None
     if contestant.end.status != "ok":
         return contestant.end
+    if problem := next(filter(None, map(contestant.clock_problem, contestant.measured)), ""):
+        return replace(contestant.end, status="incorrect", reason=problem, metrics={})
     samples: dict[str, Sequence[float]] = {"build": contestant.opened["build"]}
     metrics = {"build_time": statistics.median(contestant.opened["build"])}
     if contestant.opened["init"]:

@@ -27,6 +27,7 @@ from harness.api import (
     require_members,
     resolve,
 )
+from harness.execution.audit import Audit
 from harness.execution.job import Act, Job, Message
 from harness.measure import clock, memory
 
@@ -60,6 +61,11 @@ def perform(job: Job, phases: clock.PhaseClock) -> Reply:
             with phases("prepare"):
                 stage.workload.prepare(stage.context)
             return Reply(status="ok", phases=phases.seconds)
+        case "check":
+            stage.seed()
+            with phases("check"):
+                stage.workload.check(stage.technique(), stage.context)
+            return Reply(status="ok", phases=phases.seconds)
         case "evaluate":
             return _evaluate(stage)
         case "process_peak" | "tensor_peak":
@@ -84,10 +90,15 @@ def stack(job: Job, phases: clock.PhaseClock) -> list[Reply]:
 
 
 class Contestant:
-    """One case of a timed block, a turn at a time. Between turns it does nothing."""
+    """One case of a timed block, a turn at a time. Between turns it does nothing.
 
-    def __init__(self, job: Job, phases: clock.PhaseClock) -> None:
+    ``mark`` is called with a phase's name right before and right after each of its samples.
+    """
+
+    def __init__(self, job: Job, phases: clock.PhaseClock, mark: Callable[[str], None] = lambda _: None) -> None:
         self.phases = phases
+        self._mark = mark
+        self._audit = Audit()
         self._job = job
         self._trial: OpenCase | None = None
         self._repeats: dict[str, int] = {}
@@ -104,15 +115,14 @@ class Contestant:
                 return self._close()
 
     def _open(self) -> Message:
-        """Check the technique, build it, bring every phase to its pace; seconds of builds, inits and a turn."""
+        """Build the technique, bring every phase to its pace; seconds of builds, inits and a turn."""
         load(self._job)
         stage = _Stage(self._job, self.phases)
-        with self.phases("check"):
-            stage.seed()
-            stage.workload.check(stage.technique(), stage.context)
         builds, inits = self._build(stage)
         assert self._trial is not None
         turn_s = 0.0
+        for name, phase in self._measured():
+            self._refresh(name, phase)
         for name, phase in self._measured():
             with self.phases(f"warm-up of {name}"):
                 clock.warm_up(phase.run, device=stage.device)
@@ -142,19 +152,44 @@ class Contestant:
         return builds, inits
 
     def _round(self) -> Message:
-        """One sample of each phase: seconds a call, and whether the scheduler interrupted it."""
+        """Take a sample of each phase: seconds a call, whether the scheduler interrupted it, and the calls in it."""
         assert self._trial is not None
         gc.collect()
-        samples: dict[str, tuple[float, bool]] = {}
+        samples: dict[str, tuple[float, bool, int]] = {}
         for name, phase in self._measured():
-            with self.phases(name):
-                repeats = self._repeats[name]
-                if repeats > 1:
-                    phase.run()  # the others have emptied the caches, which a short phase would feel
-                sample = clock.take(phase.run, repeats=repeats, device=self._job.case.device)
-            samples[name] = sample.seconds, sample.interruptions > 0
+            sample, repeats = self._sample(name, phase)
+            samples[name] = sample.seconds, sample.interruptions > 0, repeats
             self._seconds.setdefault(name, []).append(sample.seconds)
+            if phase.verify is not None and self._audit.due(name, sample.seconds * repeats):
+                self._verify(name, phase, sample)
+            self._refresh(name, phase)
         return samples
+
+    def _refresh(self, name: str, phase: Phase) -> None:
+        """Have the data drawn that the next sample of a phase needs."""
+        if phase.refresh is not None:
+            with self.phases(f"fresh data for {name}"):
+                phase.refresh()
+
+    def _sample(self, name: str, phase: Phase) -> tuple[clock.Sample, int]:
+        """Return a sample of a phase and the number of its calls, which no contestant can foresee."""
+        repeats = self._audit.about(self._repeats[name])
+        with self.phases(name):
+            if repeats > 1:
+                phase.run()  # the others have emptied the caches, which a short phase would feel
+            self._mark(name)
+            sample = clock.take(phase.run, repeats=repeats, device=self._job.case.device)
+            self._mark(name)
+        return sample, repeats
+
+    def _verify(self, name: str, phase: Phase, sample: clock.Sample) -> None:
+        """Hold what the last call of a sample returned against the definition. Raises Incorrect where it is wrong."""
+        assert phase.verify is not None
+        with self.phases(f"audit of {name}"), self._audit.verifying(name):
+            try:
+                phase.verify(sample.result)
+            except Incorrect as error:
+                raise Incorrect(f"{name}, timed: {error}") from error
 
     def _measured(self) -> list[tuple[str, Phase]]:
         """The phases in their order, then the probes."""
@@ -164,6 +199,9 @@ class Contestant:
     def _close(self) -> Reply:
         """What is known here; what is compared with others is the runner's to put together."""
         assert self._trial is not None
+        for name, phase in self._measured():
+            if phase.verify is not None and not self._audit.done(name):
+                self._verify(name, phase, self._sample(name, phase)[0])
         figures = self._trial.figures(self._seconds) if self._trial.figures else {}
         self._trial = None
         gc.enable()

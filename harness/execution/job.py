@@ -9,14 +9,14 @@ from typing import Any, Literal
 
 from harness.api import Case, Limits
 
-Task = Literal["prepare", "evaluate", "stack", "process_peak", "tensor_peak", "contest"]
+Task = Literal["prepare", "check", "evaluate", "stack", "process_peak", "tensor_peak", "contest"]
 
 Act = Literal["open", "round", "close"]
 """What a contestant of a timed block is asked in its turn."""
 
 Message = Mapping[str, Any]
-"""One JSON line. From a worker: ``baseline`` (bytes), ``answer`` to a contestant's turn, or the final ``reply``, and
-before that the replies of cases that were ``stacked``."""
+"""One JSON line. From a worker: ``baseline`` (bytes), ``answer`` to a contestant's turn, a ``mark`` where a sample of
+a phase begins or ends, or the final ``reply``, and before that the replies of cases that were ``stacked``."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,6 +46,15 @@ def check_values(cases: Iterable[Case]) -> None:
         raise UsageError(*(f"{text} ({', '.join(dict.fromkeys(whom))})" for text, whom in refused.items()))
 
 
+def check_device(device: str, advice: str) -> None:
+    """Raise UsageError with ``advice`` where torch does not see the device; a child process imports torch."""
+    if device == "cpu":
+        return
+    probe = f"import torch; raise SystemExit(not torch.{'backends.mps' if device == 'mps' else device}.is_available())"
+    if subprocess.run([sys.executable, "-c", probe], check=False, capture_output=True).returncode:
+        raise UsageError(f"--device {device}: torch sees no such device here; {advice}")
+
+
 def main() -> None:
     """Answer the questions on standard input: who refuses which value, and why."""
     answers = []

@@ -11,9 +11,9 @@ from typing import Final, Protocol
 
 from harness.analysis.tuning import select_best
 from harness.api import Case, Executor, Json, Reply, Row, Skip, Unit
-from harness.entrants import id_of
+from harness.execution.contestant_state import CHECKED, ContestantState
 from harness.host import Host
-from harness.plan import Contestant, Plan, Tuned
+from harness.plan import Plan
 
 TICK_S = 0.25
 """How often the progress display hears of what is running."""
@@ -49,23 +49,6 @@ class Destination:
     stored: Mapping[str, Row] = field(default_factory=dict)
 
 
-@dataclass(kw_only=True)
-class _State:
-    """How far a contestant has come."""
-
-    contestant: Contestant
-    planned: int
-    waiting: set[str] = field(default_factory=set)
-    rows: list[Row] = field(default_factory=list)
-    tuned: Tuned | None = None
-    over: bool = False
-
-    @property
-    def alive(self) -> bool:
-        """Whether anything it was asked worked, if it was asked, so that more is worth asking."""
-        return not self.rows or any(row.ok for row in self.rows)
-
-
 class Runner:
     """Runs a plan: first the seed-determined lanes side by side, then the timed blocks alone."""
 
@@ -77,8 +60,8 @@ class Runner:
         self._executor = executor
         self._destination = destination
         self._progress = progress
-        self._states = [_State(contestant=one, planned=plan.size(one)) for one in plan.contestants]
-        self._owner: dict[str, _State] = {}
+        self._states = [ContestantState(contestant=one, planned=plan.size(one)) for one in plan.contestants]
+        self._owner: dict[str, ContestantState] = {}
         self._queue: deque[Case] = deque()
         self._started: dict[str, str] = {}
         self.rows: list[Row] = []
@@ -138,7 +121,7 @@ class Runner:
         differs = self._executor.environment(unit)
         return {**self._destination.environment, **differs} if differs else self._destination.environment
 
-    def _ask(self, state: _State, cases: list[Case], *, first: bool = False) -> None:
+    def _ask(self, state: ContestantState, cases: list[Case], *, first: bool = False) -> None:
         """Queue what is not stored and not refused; cases that follow from a result go before fresh ones."""
         cases = self._admitted(cases)
         for case in cases:
@@ -162,6 +145,9 @@ class Runner:
             for unit, replies in self._executor.wait(TICK_S):
                 taken -= unit.processes
                 environment = self._environment_of(unit)
+                if unit.check:
+                    self._checked(unit.cases[0], replies[0], environment)
+                    continue
                 for case, reply in zip(unit.cases, replies, strict=True):
                     self._finish(case, reply, environment)
 
@@ -177,7 +163,11 @@ class Runner:
             if taken and taken + processes > self._executor.slots:
                 break
             self._queue.popleft()
-            if self._settle(case):
+            if self._settle(case) or self._held(case):
+                continue
+            if self._owner[case.key].needs_check(case):
+                self._check(case, processes)
+                taken += processes
                 continue
             free = max(1, (self._executor.slots - taken) // processes)
             cases = (case, *self._companions(case, free))
@@ -187,8 +177,43 @@ class Runner:
             taken += processes
         return taken - before
 
+    def _held(self, case: Case) -> bool:
+        """Return whether a case was put aside until the check of its technique has ended."""
+        state = self._owner[case.key]
+        if state.checking:
+            state.held.append(case)
+        return state.checking
+
+    def _check(self, case: Case, processes: int) -> None:
+        """Have the technique of a case held against its contract before the case is run."""
+        state = self._owner[case.key]
+        state.checking = True
+        state.held.append(case)
+        self._executor.submit(Unit(cases=(case,), check=True, processes=processes))
+
+    def _checked(self, case: Case, reply: Reply, environment: Mapping[str, Json]) -> None:
+        """Let the cases go on that waited for a check; where it failed, one row says so and the others are not run."""
+        state = self._owner[case.key]
+        state.checking = False
+        if reply.status == "ok":
+            state.checked.append((case.stage, case.params))
+            self._queue.extendleft(reversed(state.held))
+            state.held = []
+        else:
+            self._refuse(state)
+            self._finish(case, replace(reply, notes=(*reply.notes, CHECKED)), environment)
+
+    def _refuse(self, state: ContestantState) -> None:
+        """Measure nothing more of a contestant: forget what waits for it."""
+        state.refused = True
+        dropped = {case.key for case in (*state.held, *self._queue) if self._owner[case.key] is state}
+        self._queue = deque(case for case in self._queue if case.key not in dropped)
+        state.waiting -= dropped
+        state.held = []
+
     def _processes(self, case: Case) -> int:
-        return self._host.workloads[id_of(case.workload)].spec.processes
+        """Return the number of slots that a queued case takes."""
+        return self._owner[case.key].contestant.problem.spec.processes
 
     def _companions(self, case: Case, free: int) -> list[Case]:
         """Other seeds and trials of the case, out of the queue, to be evaluated with it where that may be.
@@ -209,6 +234,8 @@ class Runner:
         """Whether the case needs no process: its row is stored already, or a plugin says not to run it."""
         stored = self._destination.stored.get(case.key)
         if stored is not None:
+            if CHECKED in stored.reply.notes:
+                self._refuse(self._owner[case.key])
             self._take(stored)
             return True
         answers = self._host.notify("check_case", case=case, environment=self._destination.environment)
@@ -243,7 +270,7 @@ class Runner:
         if row.case.lane != "time" and not state.waiting and not state.over:
             self._advance(state)
 
-    def _advance(self, state: _State) -> None:
+    def _advance(self, state: ContestantState) -> None:
         """The contestant has answered all it was asked: choose its trial and ask for the rest, or end it."""
         if state.tuned is not None or not state.alive:
             self._end(state)
@@ -265,10 +292,10 @@ class Runner:
             return
         self._ask(state, self._plan.final_cases(state.contestant, state.tuned), first=True)
 
-    def _end(self, state: _State) -> None:
+    def _end(self, state: ContestantState) -> None:
         """Nothing more is asked side by side; one that never worked is not timed either."""
         state.over = True
-        if state.tuned is None:
+        if state.tuned is None or state.refused:
             state.planned = max(len(state.rows), 1)
             self._tell_size()
 
@@ -278,30 +305,38 @@ class Runner:
     # ------------------------------------------------------------------------------------------- alone
 
     def _time(self, workload: str) -> None:
-        states = [s for s in self._states if s.contestant.workload == workload and s.tuned is not None and s.alive]
+        states = [state for state in self._states if state.contestant.workload == workload and state.alive]
         cases: list[Case] = []
         for state in states:
-            assert state.tuned is not None
-            planned = [self._plan.time_case(state.contestant, state.tuned)]
-            for case in self._admitted(planned):
+            tuned = state.tuned
+            for case in [] if tuned is None else self._admitted([self._plan.time_case(state.contestant, tuned)]):
                 self._owner[case.key] = state
-                if not self._settle(case):
+                if not self._settle(case) and self._passes_check(case):
                     cases.append(case)
         baseline = self._baseline_cases(states)
         wanted = {case.key for case in cases}
         others = [case for case in cases if case not in baseline]
         for block in self._blocks(others, states) if others else [[]] * bool(wanted):
-            self._run_block(baseline + block, bool(baseline), wanted)
+            processes = states[0].contestant.problem.spec.processes
+            self._run_block(baseline + block, bool(baseline), wanted, processes)
 
-    def _baseline_cases(self, states: Iterable[_State]) -> list[Case]:
+    def _passes_check(self, case: Case) -> bool:
+        """Return whether the technique of a timed case keeps its contract, which it is asked where nobody has yet."""
+        state = self._owner[case.key]
+        if state.needs_check(case):
+            replies, environment = self._alone(Unit(cases=(case,), check=True))
+            self._checked(case, replies[0], environment)
+        return not state.refused
+
+    def _baseline_cases(self, states: Iterable[ContestantState]) -> list[Case]:
         """The baseline's timing (none where it failed), which every block carries, stored already or not."""
         return [
             self._plan.time_case(state.contestant, state.tuned)
             for state in states
-            if state.contestant.technique == self._plan.suite.baseline and state.tuned is not None
+            if state.contestant.technique == self._plan.suite.baseline and state.tuned is not None and not state.refused
         ]
 
-    def _blocks(self, cases: list[Case], states: Iterable[_State]) -> Iterable[list[Case]]:
+    def _blocks(self, cases: list[Case], states: Iterable[ContestantState]) -> Iterable[list[Case]]:
         """Split what is timed together so that all of a block, alive at once, takes half of the free memory."""
         peaks = [
             row.reply.metrics.get(name, 0.0)
@@ -316,12 +351,12 @@ class Runner:
         for start in range(0, len(cases), max(size, 1)):
             yield cases[start : start + size]
 
-    def _run_block(self, cases: list[Case], paired: bool, wanted: set[str]) -> None:
+    def _run_block(self, cases: list[Case], paired: bool, wanted: set[str], processes: int) -> None:
         """Time one block; the baseline of a later block serves as reference only and leaves no second row."""
         for case in cases:
             if case.key in wanted:
                 self._start(case)
-        replies, environment = self._alone(Unit(cases=tuple(cases), processes=self._processes(cases[0])))
+        replies, environment = self._alone(Unit(cases=tuple(cases), processes=processes))
         for case, reply in zip(cases, replies, strict=True):
             if case.key in wanted:
                 wanted.discard(case.key)

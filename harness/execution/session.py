@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from harness.api import Case, Executor, ExecutorOptions, Json, Lane, Limits, Row, RunInfo, Suite, resolve
 from harness.execution.executors import fulfilled
-from harness.execution.preflight import check_values
+from harness.execution.preflight import check_device, check_values
 from harness.execution.runner import Destination, Progress, Runner
 from harness.execution.surroundings import Surroundings, surroundings
 from harness.host import Host
@@ -128,6 +128,7 @@ def begin(host: Host, suite: Suite, selection: Selection, resources: Resources) 
 
     Where the user fixed values, techniques and workloads are asked whether these make sense, in a process of its own.
     """
+    check_device(selection.device, "use --device cpu")
     around = surroundings(host, suite.contract)
     plan = Plan(suite, host, selection, around.identity)
     if plan.fixed_by_user:
@@ -142,6 +143,7 @@ def begin(host: Host, suite: Suite, selection: Selection, resources: Resources) 
 def resume(host: Host, info: RunInfo, resources: Resources) -> Session:
     """Return a stored run planned anew, as it was begun; its stored rows are those of the writer that goes on."""
     suite, selection = resumed_selection(info)
+    check_device(selection.device, f"resume run {info.id} where there is one")
     around = surroundings(host, suite.contract)
     plan = Plan(suite, host, selection, around.identity)
     return Session(host, plan, make_executor(host, plan, resources, selection.device), around)

@@ -47,6 +47,8 @@ def script_of(unit: Unit, options: ExecutorOptions) -> Script:
     case = unit.cases[0]
     if unit.prepare:
         return _passes(case, ("prepare",), options)
+    if unit.check:
+        return _passes(case, ("check",), options)
     if case.lane == "time":
         return _turns(unit.cases, options)
     if len(unit.cases) > 1:

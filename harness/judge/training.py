@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -81,37 +81,5 @@ def fit(
     return losses
 
 
-BatchT = TypeVar("BatchT")
-
 Batch = Mapping[str, Tensor]
 """Keyword arguments of the model's forward, plus ``labels`` (int64, shape ``(batch,)``)."""
-
-
-class RepeatedStep(Generic[BatchT]):
-    """A timed training step: each call trains on one batch, in training mode and at a learning rate of zero.
-
-    Every kernel runs as usual, but all steps are alike: nothing diverges, and no gradient shrinks to denormal numbers,
-    which are slow. ``step`` is called with the batch and the number of the call, from 0.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        batch: BatchT,
-        step: Callable[[BatchT, int], object],
-    ) -> None:
-        self.model = model.train()
-        self.optimizer = optimizer
-        self.batch = batch
-        self._step = step
-        self._number = 0
-        for group in optimizer.param_groups:
-            group["lr"] = 0.0
-
-    def __call__(self) -> None:
-        """Take one step."""
-        if not self.model.training:
-            self.model.train()
-        self._step(self.batch, self._number)
-        self._number += 1

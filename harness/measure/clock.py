@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import resource
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from resource import RUSAGE_SELF, getrusage
+from time import perf_counter, perf_counter_ns, process_time_ns  # bound before a contestant could replace them
 from typing import Final
 
 SAMPLE_S: Final = 0.003
@@ -23,11 +23,15 @@ WARM_S: Final = 0.02
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One measurement: seconds a call (wall and CPU), and how often the scheduler took the processor away."""
+    """One measurement: seconds a call (wall and CPU), and how often the scheduler took the processor away.
+
+    ``result`` is what the last call returned.
+    """
 
     seconds: float
     cpu_s: float
     interruptions: int
+    result: object
 
 
 def synchronize(device: str) -> None:
@@ -60,12 +64,12 @@ class PhaseClock:
         self._stack.append(name)
         self._entered(name)
         synchronize(self.device)
-        start = time.perf_counter_ns()
+        start = perf_counter_ns()
         try:
             yield
             synchronize(self.device)
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + (time.perf_counter_ns() - start) / 1e9
+            self.seconds[name] = self.seconds.get(name, 0.0) + (perf_counter_ns() - start) / 1e9
             self._stack.pop()
             self._entered(self._stack[-1])
 
@@ -74,21 +78,22 @@ def take(run: Callable[[], object], *, repeats: int, device: str) -> Sample:
     """Measure ``repeats`` calls in a row. On CUDA the device's own events bound them, else the wall clock."""
     elapsed = _cuda_seconds if device.startswith("cuda") else _wall_seconds
     interruptions = _interruptions()
-    cpu = time.process_time_ns()
-    seconds = elapsed(run, repeats, device)
+    cpu = process_time_ns()
+    seconds, result = elapsed(run, repeats, device)
     return Sample(
         seconds=seconds / repeats,
-        cpu_s=(time.process_time_ns() - cpu) / 1e9 / repeats,
+        cpu_s=(process_time_ns() - cpu) / 1e9 / repeats,
         interruptions=_interruptions() - interruptions,
+        result=result,
     )
 
 
 def warm_up(run: Callable[[], object], *, device: str) -> None:
     """Call until caches are warm and lazily made state exists."""
     synchronize(device)
-    end = time.perf_counter() + WARM_S
+    end = perf_counter() + WARM_S
     calls = 0
-    while calls < WARM_CALLS or time.perf_counter() < end:
+    while calls < WARM_CALLS or perf_counter() < end:
         run()
         synchronize(device)
         calls += 1
@@ -123,28 +128,30 @@ def order_interval(samples: Sequence[float]) -> tuple[float, float]:
     return ordered[rank], ordered[-1 - rank]
 
 
-def _wall_seconds(run: Callable[[], object], repeats: int, device: str) -> float:
+def _wall_seconds(run: Callable[[], object], repeats: int, device: str) -> tuple[float, object]:
     synchronize(device)
-    start = time.perf_counter_ns()
-    for _ in range(repeats):
+    start = perf_counter_ns()
+    for _ in range(repeats - 1):
         run()
+    result = run()
     synchronize(device)
-    return (time.perf_counter_ns() - start) / 1e9
+    return (perf_counter_ns() - start) / 1e9, result
 
 
-def _cuda_seconds(run: Callable[[], object], repeats: int, device: str) -> float:
+def _cuda_seconds(run: Callable[[], object], repeats: int, device: str) -> tuple[float, object]:
     import torch
 
     with torch.cuda.device(device):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         synchronize(device)
         start.record()
-        for _ in range(repeats):
+        for _ in range(repeats - 1):
             run()
+        result = run()
         end.record()
         synchronize(device)
-    return float(start.elapsed_time(end)) / 1e3
+    return float(start.elapsed_time(end)) / 1e3, result
 
 
 def _interruptions() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+    return getrusage(RUSAGE_SELF).ru_nivcsw

@@ -1,1 +1,1 @@
-"""Keeps rows: schema, store, index, exports."""
+"""Stores the rows of runs: their schema, the store on disk, its index, and exports."""

@@ -1,4 +1,4 @@
-"""Stored rows as csv, json or parquet, for other programs."""
+"""Exports stored rows as CSV, JSON or Parquet for other programs."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ _PROVENANCE: Final = ("device", "plugin_version", "code", "started", "status", "
 _WHOLE: Final = ("suite_version", "workload_version", "seed")
 
 COLUMNS: Final = (*_STRINGS, *_WHOLE, "form", *_PROVENANCE, "value")
-"""The columns of the tidy long form."""
+"""The columns of the long form, in which each record holds one value of one metric (tidy data)."""
 
 
 def long_form(rows: Iterable[Row]) -> Iterator[dict[str, Any]]:
-    """One record a row and metric; a row without metrics (a failed one) gives one record without a value.
+    """Yield one record for each metric of each row, with the columns `COLUMNS`.
 
-    ``tuned``, ``params`` and ``settings`` are JSON text with sorted keys; a value that isn't finite is None.
+    A row without metrics, such as that of a failed case, yields one record whose metric is empty and whose value is
+    None. ``tuned``, ``params`` and ``settings`` are JSON text with sorted keys. A value that isn't finite becomes None.
     """
     for row in rows:
         flat: Mapping[str, Any] = row_to_json(row)
@@ -35,7 +36,7 @@ def long_form(rows: Iterable[Row]) -> Iterator[dict[str, Any]]:
 
 
 def to_csv(rows: Iterable[Row]) -> str:
-    """The long form as CSV with a header line; numbers are written so that they read back the same."""
+    """Return the long form as CSV with a header line; numbers are written in full, so that none loses precision."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -44,12 +45,15 @@ def to_csv(rows: Iterable[Row]) -> str:
 
 
 def to_json(rows: Iterable[Row]) -> str:
-    """All that is stored, as a JSON array of rows."""
+    """Return the rows, with everything that is stored of them, as a JSON array."""
     return json.dumps([row_to_json(row) for row in rows], indent=1, allow_nan=False) + "\n"
 
 
 def write_parquet(rows: Iterable[Row], path: Path) -> None:
-    """The long form as a Parquet file; raises `UsageError` where pyarrow isn't installed."""
+    """Write the long form as a Parquet file.
+
+    Raises `UsageError` where pyarrow isn't installed, and `OSError` where ``path`` can't be written.
+    """
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -68,13 +72,14 @@ def write_parquet(rows: Iterable[Row], path: Path) -> None:
 _TEXTS: Final[Mapping[str, Callable[[Iterable[Row]], str]]] = {"csv": to_csv, "json": to_json}
 
 EXPORTS: Final = (*_TEXTS, "parquet")
-"""The formats `export` knows."""
+"""The formats that `export` can write."""
 
 
 def export(rows: Iterable[Row], format_: str, path: Path | None = None) -> str | None:
-    """Write rows to ``path``, or return the text where no path is given.
+    """Write rows to ``path`` and return None, or return the text where no path is given.
 
-    Raises `UsageError` for an unknown format, for parquet without a path, and where the path can't be written.
+    Raises `UsageError` for an unknown format, for ``parquet`` without a path or without pyarrow, and where ``path``
+    can't be written.
     """
     if format_ not in EXPORTS:
         hint = nearest(format_, EXPORTS)

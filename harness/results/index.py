@@ -1,4 +1,4 @@
-"""A SQLite index over the store, for listings and history; always rebuildable from the rows."""
+"""Keeps a SQLite index of the store, for listings and history, which can always be rebuilt from the stored rows."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ CREATE INDEX of_run ON figures (run);
 
 @dataclass(frozen=True, kw_only=True)
 class RunSummary:
-    """A run in a listing; ``problem`` says why the rest is empty where its files can't be read."""
+    """A run as listed: its suite and times, and its numbers of planned, stored and failed rows.
+
+    ``problem`` says why the files of the run can't be read, in which case all other fields but ``id`` are None.
+    """
 
     id: str
     suite: str = ""
@@ -49,7 +52,7 @@ class RunSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class HistoryPoint:
-    """One stored figure of a technique: where, when and with which code it was measured."""
+    """One stored value of a metric, with the run, start, seed, tuned values (JSON text) and code behind the value."""
 
     run: str
     key: str
@@ -62,39 +65,42 @@ class HistoryPoint:
 
 
 class Index:
-    """Queries over all runs of a store; brought up to date with its files at every query."""
+    """An index of all runs of a store, brought up to date with the store's files before every query."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._path = store.path / INDEX_FILE
 
     def runs(self) -> list[RunSummary]:
-        """Every run, oldest first, with how many rows it has and how many failed."""
+        """Return the summaries of all runs, oldest first."""
         columns = tuple(RunSummary.__dataclass_fields__)
         with self._connection() as db:
-            found = db.execute(f"SELECT {', '.join(columns)} FROM runs ORDER BY id").fetchall()
-        return [RunSummary(**dict(zip(columns, row, strict=True))) for row in found]
+            records = db.execute(f"SELECT {', '.join(columns)} FROM runs ORDER BY id").fetchall()
+        return [RunSummary(**dict(zip(columns, record, strict=True))) for record in records]
 
     def history(self, technique: str, workload: str, metric: str) -> list[HistoryPoint]:
-        """Every stored value of a metric, oldest first; failed cases and values that aren't numbers have none."""
+        """Return the stored values of a metric of a technique on a workload, oldest first.
+
+        Failed cases, and values that aren't finite numbers, are left out.
+        """
         columns = tuple(HistoryPoint.__dataclass_fields__)
         with self._connection() as db:
-            found = db.execute(
+            records = db.execute(
                 f"SELECT {', '.join(columns)} FROM figures WHERE technique = ? AND workload = ? AND metric = ? "
                 "AND value IS NOT NULL ORDER BY started, run, seed",
                 (technique, workload, metric),
             ).fetchall()
-        return [HistoryPoint(**dict(zip(columns, row, strict=True))) for row in found]
+        return [HistoryPoint(**dict(zip(columns, record, strict=True))) for record in records]
 
     def rebuild(self) -> None:
-        """Throw the index away and read every run again."""
+        """Delete the index and build a new one from the files of every run."""
         self._remove()
         with self._connection():
             pass
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        """An index that matches the files: on disk, or in memory where the folder refuses it."""
+        """Open an up-to-date index: on disk, or in memory where the index can't be opened or written on disk."""
         try:
             db = self._opened(str(self._path))
         except sqlite3.OperationalError:  # read-only, locked for long, on a file system without locks
@@ -106,7 +112,7 @@ class Index:
             yield db
 
     def _opened(self, path: str) -> sqlite3.Connection:
-        """Open, make the tables where they're missing or of another version, and take in what changed."""
+        """Open the index, create tables that are missing or of another version, and read the runs that changed."""
         if not self._store.path.is_dir():
             path = ":memory:"
         db = sqlite3.connect(path, timeout=5, isolation_level=None)
@@ -125,6 +131,7 @@ class Index:
         return db
 
     def _update(self, db: sqlite3.Connection) -> None:
+        """Remove runs that are gone, and read runs that are new or changed."""
         known = dict(db.execute("SELECT id, stamp FROM runs"))
         present = {run: self._stamp(run) for run in self._store.ids()}
         db.executemany("DELETE FROM runs WHERE id = ?", [(run,) for run in known if present.get(run) != known[run]])
@@ -136,21 +143,23 @@ class Index:
                     db.execute("INSERT INTO runs (id, stamp, problem) VALUES (?, ?, ?)", (run, stamp, str(error)))
 
     def _stamp(self, run: str) -> str:
-        """What changes whenever a run's files do."""
+        """Return a text that changes whenever the files of a run change: their inodes, sizes and modification times."""
         folder = self._store.folder(run)
         marks = []
         for name in (RUN_FILE, ROWS_FILE):
             path = folder / name
-            found = path.stat() if path.exists() else None
-            marks.append(f"{found.st_ino}:{found.st_size}:{found.st_mtime_ns}" if found else "-")
+            stat = path.stat() if path.exists() else None
+            marks.append(f"{stat.st_ino}:{stat.st_size}:{stat.st_mtime_ns}" if stat else "-")
         return " ".join(marks)
 
     def _remove(self) -> None:
+        """Delete the files of the index."""
         for suffix in ("", "-wal", "-shm"):
             self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
 
 
 def _make_tables(db: sqlite3.Connection) -> None:
+    """Create empty tables in place of any old ones."""
     for table in ("figures", "runs"):
         db.execute(f"DROP TABLE IF EXISTS {table}")
     for statement in filter(str.strip, _SCHEMA.split(";")):
@@ -159,6 +168,7 @@ def _make_tables(db: sqlite3.Connection) -> None:
 
 
 def _insert(db: sqlite3.Connection, stored: StoredRun, stamp: str) -> None:
+    """Insert a run and the metrics of its successful cases."""
     info = stored.info
     failed = sum(row.failed for row in stored.rows)
     run = (info.id, stamp, info.suite.id, info.suite.version, info.suite.form, info.started, info.finished)
@@ -171,6 +181,7 @@ def _insert(db: sqlite3.Connection, stored: StoredRun, stamp: str) -> None:
 
 
 def _figures(run: str, row: Row) -> Sequence[tuple[object, ...]]:
+    """Return the records of a row for the table ``figures``, one for each metric."""
     case = row.case
     tuned = json.dumps(dict(case.tuned), sort_keys=True)
     provenance = (case.seed, tuned, case.code, case.plugin_version, row.started)

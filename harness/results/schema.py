@@ -1,4 +1,4 @@
-"""The stored form of rows and runs: flat, versioned JSON, checked on the way in."""
+"""Converts rows and runs to flat, versioned JSON and back, with checks of every field that is read."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from harness.api import (
 )
 
 SCHEMA: Final = 2
-"""The version written; raised by hand when a stored field changes its meaning or goes."""
+"""The schema version that is written; increased by hand when a stored field is removed or changes its meaning."""
 
 _Spec = TypeVar("_Spec", Case, Reply, Suite, Claim, Row, RunInfo)
 
 _NUMBERS: Final = "Mapping[str, float]"
 _VECTORS: Final = "Mapping[str, Sequence[float]]"
 
-# What a field's annotation says its JSON must be. Claims are read on their own.
+# The JSON types that are allowed for a field, by the field's annotation. Claims are read separately.
 _SHAPES: Final[Mapping[str, tuple[type, ...]]] = {
     "str": (str,),
     "int": (int,),
@@ -66,7 +66,7 @@ _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "Status": STATUSES,
 }
 
-# The order in which a person reads a row: what became of which case first, provenance last.
+# The order of the fields in a stored row, for people who read the file: outcome and case first, provenance last.
 _ROW_ORDER: Final = (
     *("schema", "status", "reason", "technique", "workload", "seed", "lane", "stage", "tuned", "metrics"),
     *(
@@ -88,27 +88,30 @@ _ROW_ORDER: Final = (
 )
 
 
-# ------------------------------------------------------------------------------------------------------ out
+# -------------------------------------------------------------------------------------------------- writing
 
 
 def row_to_json(row: Row) -> dict[str, Json]:
-    """A row as one flat object: the fields of its case and its reply side by side. NaN and infinity become null."""
+    """Return a row as one flat object with the fields of its case and its reply; NaN and infinity become null."""
     flat = _own_fields(row, skip=("case", "reply")) | _own_fields(row.case) | _own_fields(row.reply)
     return {name: encode(flat[name]) for name in _ROW_ORDER}
 
 
 def run_to_json(info: RunInfo) -> dict[str, Json]:
-    """A run's header as an object. Its folder isn't written: a store may be moved."""
+    """Return a run's header as an object, without the folder of the run, because a store may be moved."""
     return {name: encode(value) for name, value in _own_fields(info, skip=("folder",)).items()}
 
 
 def dump_line(row: Row) -> bytes:
-    """A row as one line of ASCII JSON, ending in a newline."""
+    """Return a row as one line of ASCII JSON that ends in a newline."""
     return json.dumps(row_to_json(row), allow_nan=False, separators=(", ", ": ")).encode("ascii") + b"\n"
 
 
 def encode(value: Any) -> Json:
-    """Plain JSON of nested mappings, sequences and specs; what isn't a finite number becomes null."""
+    """Return nested mappings, sequences, suites and claims as plain JSON; numbers that aren't finite become null.
+
+    Raises TypeError for a value of any other type.
+    """
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -125,17 +128,18 @@ def encode(value: Any) -> Json:
 
 
 def _own_fields(spec: Any, *, skip: Sequence[str] = ()) -> dict[str, Any]:
-    return {one.name: getattr(spec, one.name) for one in fields(spec) if one.name not in skip}
+    """Return the fields of a dataclass by name, without nested conversion."""
+    return {field.name: getattr(spec, field.name) for field in fields(spec) if field.name not in skip}
 
 
-# ------------------------------------------------------------------------------------------------------- in
+# -------------------------------------------------------------------------------------------------- reading
 
 
 def row_from_json(data: object, where: str) -> Row:
-    """The row of `row_to_json`; null among the numbers becomes NaN.
+    """Return the row that `row_to_json` converted; a null in place of a float becomes NaN.
 
-    ``where`` names the file and line in errors. Raises `UsageError` for another schema version, or a field
-    that is missing, unknown or of the wrong kind.
+    ``where`` names the file and line in error messages. Raises `UsageError` for an unsupported schema version, and for
+    a field that is missing, unknown or of the wrong type.
     """
     flat = _checked_object(data, where)
     case, reply = _names(Case), _names(Reply)
@@ -150,7 +154,7 @@ def row_from_json(data: object, where: str) -> Row:
 
 
 def run_from_json(data: object, folder: Path, where: str) -> RunInfo:
-    """The run of `run_to_json`, found in ``folder``; raises `UsageError` as `row_from_json` does."""
+    """Return the run that `run_to_json` converted and ``folder`` holds; raises `UsageError` as `row_from_json` does."""
     flat = _checked_object(data, where)
     suite = flat.pop("suite", None)
     if not isinstance(suite, dict):
@@ -159,6 +163,7 @@ def run_from_json(data: object, folder: Path, where: str) -> RunInfo:
 
 
 def _suite_from_json(data: Mapping[str, Any], where: str) -> Suite:
+    """Return the suite of a run's header."""
     rest = dict(data)
     claims = rest.pop("claims", None)
     if not isinstance(claims, list) or not all(isinstance(claim, dict) for claim in claims):
@@ -167,11 +172,12 @@ def _suite_from_json(data: Mapping[str, Any], where: str) -> Suite:
 
 
 def _checked_object(data: object, where: str) -> dict[str, Any]:
+    """Return an object in the current schema; raises `UsageError` for other values and unsupported versions."""
     if not isinstance(data, dict):
         raise UsageError(f"{where}: expected a JSON object, not {type(data).__name__}", _advice(where))
     schema = data.get("schema")
     if schema == 1:
-        return _from_first(data)
+        return _from_schema_1(data)
     if schema != SCHEMA:
         raise UsageError(
             f"{where}: written with schema {schema!r}; this version of the harness reads schema {SCHEMA}",
@@ -180,8 +186,8 @@ def _checked_object(data: object, where: str) -> dict[str, Any]:
     return dict(data)
 
 
-def _from_first(data: Mapping[str, Any]) -> dict[str, Any]:
-    """A row or a run as the first schema has it, which knew of a quick form only, and of all lanes together."""
+def _from_schema_1(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert a row or run from schema 1, which had ``quick`` instead of ``form``, and no selection of lanes."""
     changed = {**data, "schema": SCHEMA}
     if isinstance(changed.get("suite"), dict):
         changed["suite"] = _with_form(changed["suite"])
@@ -191,26 +197,28 @@ def _from_first(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_form(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields with ``form`` in place of ``quick``."""
     return {"form": "quick" if data.get("quick") else "full"} | {k: v for k, v in data.items() if k != "quick"}
 
 
 def _build(spec: Callable[..., _Spec], data: Mapping[str, Any], where: str, **ready: Any) -> _Spec:
-    """An instance of the dataclass ``spec`` from checked JSON fields and those ``ready`` made."""
-    known: dict[str, Field[Any]] = {one.name: one for one in fields(spec) if one.name not in ready}  # type: ignore[arg-type]
+    """Return an instance of the dataclass ``spec`` from ``data``, which is checked, and from the ``ready`` fields."""
+    known: dict[str, Field[Any]] = {field.name: field for field in fields(spec) if field.name not in ready}  # type: ignore[arg-type]
     if unknown := sorted(set(data) - set(known)):
         raise UsageError(f"{where}: unknown field {unknown[0]!r}", _advice(where))
-    needed = {name for name, one in known.items() if one.default is MISSING and one.default_factory is MISSING}
+    needed = {name for name, field in known.items() if field.default is MISSING and field.default_factory is MISSING}
     if missing := sorted(needed - set(data)):
         raise UsageError(f"{where}: field {missing[0]!r} is missing", _advice(where))
     return spec(**ready, **{name: _decode(known[name], value, where) for name, value in data.items()})
 
 
-def _decode(one: Field[Any], value: Any, where: str) -> Any:
-    kind = str(one.type)
+def _decode(field: Field[Any], value: Any, where: str) -> Any:
+    """Return the value of a field from JSON; raises `UsageError` for a value of the wrong type."""
+    kind = str(field.type)
     shape = _SHAPES[kind]
     wrong = not isinstance(value, shape) or (isinstance(value, bool) and bool not in shape)
     if wrong or value not in _CHOICES.get(kind, (value,)):
-        raise UsageError(f"{where}: field {one.name!r} has the value {value!r}, expected {kind}", _advice(where))
+        raise UsageError(f"{where}: field {field.name!r} has the value {value!r}, expected {kind}", _advice(where))
     if kind == "float":
         return _number(value)
     if kind == _NUMBERS:
@@ -223,12 +231,15 @@ def _decode(one: Field[Any], value: Any, where: str) -> Any:
 
 
 def _number(value: Any) -> float:
+    """Return a number from JSON, with NaN for null."""
     return math.nan if value is None else value
 
 
 def _names(spec: type) -> set[str]:
-    return {one.name for one in fields(spec)}
+    """Return the names of a dataclass's fields."""
+    return {field.name for field in fields(spec)}
 
 
 def _advice(where: str) -> str:
-    return f"the file was edited or damaged: mend or remove {where}, then try again"
+    """Return the hint of an error about the content of a file."""
+    return f"the file was edited or damaged: repair or remove {where}, then try again"

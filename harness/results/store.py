@@ -1,4 +1,4 @@
-"""The store: one folder a run, whose rows are on disk before anyone hears of them."""
+"""Stores runs: one folder for each run, in which a row is on disk before its case is reported as done."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROWS_FILE: Final = "rows.jsonl"
 
 
 def default_store_path(option: str | os.PathLike[str] | None = None) -> Path:
-    """Where results lie: the ``--store`` option, else ``HARNESS_STORE``, else ``.harness`` in the current folder."""
+    """Return the path of the store: the ``--store`` option, ``HARNESS_STORE``, or ``.harness``."""
     return Path(option or os.environ.get("HARNESS_STORE") or ".harness").expanduser().absolute()
 
 
@@ -39,7 +39,7 @@ def default_cache_path() -> Path:
 
 
 def latest(rows: Iterable[Row]) -> tuple[Row, ...]:
-    """One row a key: where a case was run again, the last one counts."""
+    """Return one row for each case key: the last one, where a case was run again. The rows stay in order."""
     by_key: dict[str, Row] = {}
     for row in rows:
         by_key.pop(row.case.key, None)
@@ -49,7 +49,7 @@ def latest(rows: Iterable[Row]) -> tuple[Row, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredRun:
-    """A run as read: its header, one row a key (the last one written), whether a torn last line was left out."""
+    """A run as read: its header, the latest row of each case, and whether an incomplete last line was left out."""
 
     info: RunInfo
     rows: tuple[Row, ...]
@@ -57,42 +57,42 @@ class StoredRun:
 
 
 class RunWriter:
-    """Writes one run and holds its lock; a context manager. Made by `Store.create_run` and `Store.open_run`."""
+    """A context manager that writes one run and holds the run's lock; see `Store.create_run` and `Store.open_run`."""
 
     def __init__(self, info: RunInfo, rows: tuple[Row, ...], descriptor: int) -> None:
         self.info = info
         self.rows = rows
-        """The rows that were there when the run was opened, one a key."""
+        """The rows that were stored when the run was opened, the latest of each case."""
         self._descriptor = descriptor
 
     def append(self, row: Row) -> None:
-        """Write a row; when this returns it survives a crash of the process and of the machine.
+        """Append a row. Once the method has returned, the row survives a crash of the process and of the machine.
 
-        Raises `HarnessError` where the disk refuses; the file then ends with the row before.
+        Raises `HarnessError` where the row can't be written; the file then ends with the previous row.
         """
         line = dump_line(row)
         before = os.fstat(self._descriptor).st_size
         try:
             written = os.write(self._descriptor, line)
-            while written < len(line):  # a nearly full disk takes a part, and refuses the rest aloud
+            while written < len(line):  # a nearly full disk writes a part; the next write then fails
                 written += os.write(self._descriptor, line[written:])
             os.fsync(self._descriptor)
         except OSError as error:
-            os.ftruncate(self._descriptor, before)  # so that a later row doesn't continue half of this one
+            os.ftruncate(self._descriptor, before)  # so that a later row doesn't follow a part of this one
             raise HarnessError(
                 f"cannot write to {self.info.folder / ROWS_FILE}: {error.strerror}\n"
-                f"all earlier rows are safe; make room, then: harness run --resume {self.info.id}"
+                f"all earlier rows are stored; free disk space, then: harness run --resume {self.info.id}"
             ) from error
 
     def finish(self, exit_code: int) -> RunInfo:
-        """Record how the run ended, let go of its lock and return its final header."""
+        """Record the end and the exit code of the run, release its lock, and return its final header."""
         self.info = replace(self.info, finished=_now().isoformat(timespec="milliseconds"), exit_code=exit_code)
         _write_header(self.info)
         self.close()
         return self.info
 
     def close(self) -> None:
-        """Let go of the lock without recording an end, so that the run counts as unfinished; idempotent."""
+        """Release the lock without recording an end, so that the run counts as unfinished; further calls do nothing."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -107,57 +107,61 @@ class RunWriter:
 
 
 class Store:
-    """The runs below one folder. Reading and writing from several processes at once is safe."""
+    """The runs below one folder. Several processes may read and write the store at the same time."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def ids(self) -> list[str]:
-        """The ids of all runs, oldest first."""
+        """Return the ids of all runs, oldest first."""
         folder = self.path / RUNS
-        names = [one.name for one in folder.iterdir()] if folder.is_dir() else []
+        names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
         return sorted(name for name in names if not name.startswith("."))
 
     def folder(self, run: str) -> Path:
-        """Where a run with this full id lies."""
+        """Return the folder of the run with this full id."""
         return self.path / RUNS / run
 
     def resolve(self, text: str) -> str:
-        """The full id of ``last``, or of the one run whose id begins or ends with ``text``.
+        """Return the full id of the newest run for ``last``, or of the run whose id begins or ends with ``text``.
 
-        Raises `UsageError` where none or several do.
+        Raises `UsageError` where no run or several runs match.
         """
         ids = self.ids()
         if not ids:
-            raise UsageError(f"run {text!r}: there are no runs in {self.path}", "make one: harness run --suite NAME")
+            raise UsageError(
+                f"run {text!r}: there are no runs in {self.path}", "create a run: harness run --suite NAME"
+            )
         if text == "last":
             return ids[-1]
-        found = [text] if text in ids else [one for one in ids if text and (one.startswith(text) or one.endswith(text))]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            some = ", ".join(found[-5:])
-            raise UsageError(f"run {text!r} may be any of {len(found)}: {some}", "type more of the id you mean")
+        matches = [run for run in ids if text and (run.startswith(text) or run.endswith(text))]
+        if text in ids:
+            matches = [text]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            newest = ", ".join(matches[-5:])
+            raise UsageError(f"run {text!r} may be any of {len(matches)}: {newest}", "type more of the id you mean")
         raise UsageError(
             f"run {text!r} is not in {self.path}; expected the beginning or end of an id like {ids[-1]}, or 'last'",
-            "see them all: harness runs",
+            "list all runs: harness runs",
         )
 
     def info(self, text: str) -> RunInfo:
-        """The header of a run; raises `UsageError` where it can't be found or read."""
+        """Return the header of a run; raises `UsageError` where the run can't be found or read."""
         return self._header(self.resolve(text))
 
     def runs(self) -> list[RunInfo]:
-        """The headers of all runs, oldest first; raises `UsageError` at one that can't be read."""
+        """Return the headers of all runs, oldest first; raises `UsageError` at the first header that can't be read."""
         return [self._header(run) for run in self.ids()]
 
     def read(self, text: str) -> StoredRun:
-        """A run with its rows; raises `UsageError` where it can't be found or read."""
+        """Return a run with its rows; raises `UsageError` where the run can't be found or read."""
         run = self.resolve(text)
         path = self.folder(run) / ROWS_FILE
         data = _contents(path)
-        rows, whole = _read_rows(data, path)
-        return StoredRun(info=self._header(run), rows=latest(rows), torn=whole < len(data))
+        rows, complete = _read_rows(data, path)
+        return StoredRun(info=self._header(run), rows=latest(rows), torn=complete < len(data))
 
     def create_run(
         self,
@@ -168,16 +172,21 @@ class Store:
         environment: Mapping[str, Json],
         planned: int,
     ) -> RunWriter:
-        """Begin a run: its folder appears whole, with its header and no rows, locked for this process."""
+        """Create a run without rows and return its writer, which holds the run's lock.
+
+        The folder of the run appears in one step, complete with the header, so that no reader sees a part of the run.
+        ``planned`` is the number of rows to expect. Raises `UsageError` where the folder can't be created.
+        """
         runs = self.path / RUNS
         try:
             runs.mkdir(parents=True, exist_ok=True)
             draft = Path(tempfile.mkdtemp(prefix=".new-", dir=runs))
         except OSError as error:
             raise UsageError(
-                f"cannot make a run in {self.path}: {error.strerror}", "choose a folder you may write to: --store PATH"
+                f"cannot create a run in {self.path}: {error.strerror}",
+                "choose a folder you may write to: --store PATH",
             ) from error
-        draft.chmod(0o755)  # mkdtemp's 0700 would keep colleagues from reading shared results
+        draft.chmod(0o755)  # mkdtemp's mode 0700 would prevent other users from reading shared results
 
         def header(run: str, folder: Path) -> RunInfo:
             return RunInfo(
@@ -194,7 +203,7 @@ class Store:
         descriptor = _open_rows(draft / ROWS_FILE, create=True)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            info = self._settle(draft, header)
+            info = self._publish(draft, header)
         except BaseException:
             os.close(descriptor)
             shutil.rmtree(draft, ignore_errors=True)
@@ -202,9 +211,10 @@ class Store:
         return RunWriter(info, (), descriptor)
 
     def open_run(self, text: str) -> RunWriter:
-        """Open a run to go on with it: a torn last line is cut off, its end is forgotten, its lock is taken.
+        """Open a run to resume it and return its writer, which holds the run's lock.
 
-        Raises `UsageError` where it can't be found or read, or another process writes it.
+        An incomplete last line is removed from the rows, and a recorded end from the header. Raises `UsageError` where
+        the run can't be found, read or written, and where another process holds the lock.
         """
         run = self.resolve(text)
         path = self.folder(run) / ROWS_FILE
@@ -216,11 +226,11 @@ class Store:
             os.close(descriptor)
             raise UsageError(
                 f"run {run} is being written by another process",
-                "wait for it to end, or start another run without --resume",
+                "wait for that process to end, or start another run without --resume",
             ) from error
         try:
-            rows, whole = _read_rows(_contents(path), path)
-            os.ftruncate(descriptor, whole)
+            rows, complete = _read_rows(_contents(path), path)
+            os.ftruncate(descriptor, complete)
             os.fsync(descriptor)
             _write_header(info)
         except BaseException:
@@ -229,18 +239,19 @@ class Store:
         return RunWriter(info, latest(rows), descriptor)
 
     def _header(self, run: str) -> RunInfo:
+        """Return the header of the run with this full id."""
         path = self.folder(run) / RUN_FILE
         try:
             data = json.loads(_contents(path))
         except ValueError as error:
-            raise UsageError(f"{path}: not JSON ({error})", f"mend or remove {path.parent}") from error
+            raise UsageError(f"{path}: not JSON ({error})", f"repair or remove {path.parent}") from error
         return run_from_json(data, path.parent, str(path))
 
-    def _settle(self, draft: Path, header: Callable[[str, Path], RunInfo]) -> RunInfo:
-        """Give a draft folder its id and name: later than every other id, with an ending of its own."""
+    def _publish(self, draft: Path, header: Callable[[str, Path], RunInfo]) -> RunInfo:
+        """Rename a draft folder to a new id that sorts after all other ids and has an ending that no other id has."""
         while True:
             run = _new_id()
-            if any(_confusable(run, one) for one in self.ids()[-1000:]):
+            if any(_confusable(run, other) for other in self.ids()[-1000:]):
                 time.sleep(0.001)
                 continue
             info = header(run, self.folder(run))
@@ -250,50 +261,61 @@ class Store:
             except OSError:
                 if not info.folder.exists():
                     raise
-                continue  # another process took this id between the look and the rename
+                continue  # another process took this id after the check
             _sync_folder(info.folder.parent)
             return info
 
 
 def _now() -> dt.datetime:
+    """Return the current time in UTC."""
     return dt.datetime.now(dt.UTC)
 
 
 def _new_id() -> str:
-    """Day, second and four hex digits: the millisecond (ten bits) before six random bits, so that ids sort by time."""
+    """Return a new id: date, time and four hexadecimal digits.
+
+    The digits hold the fraction of the second (ten bits) before six random bits, so that ids sort by time.
+    """
     now = _now()
     low = (now.microsecond * 1024 // 1_000_000) << 6 | secrets.randbits(6)
     return f"{now:%Y%m%d-%H%M%S}-{low:04x}"
 
 
 def _confusable(run: str, other: str) -> bool:
-    """Whether a new id ends like another one, or would sort before one of the same second."""
+    """Return whether a new id ends like another id, or sorts before another id of the same second."""
     return other.endswith(run[-4:]) or (other[:-4] == run[:-4] and other > run)
 
 
 def _open_rows(path: Path, *, create: bool) -> int:
+    """Return a file descriptor that appends rows; raises `UsageError` where the file can't be opened."""
     try:
         return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o644)
     except OSError as error:
         raise UsageError(
-            f"cannot write to {path}: {error.strerror}", "check the folder's rights, or --store"
+            f"cannot write to {path}: {error.strerror}",
+            "check the permissions of the folder, or choose another store: --store PATH",
         ) from error
 
 
 def _contents(path: Path) -> bytes:
+    """Return the bytes of a file; raises `UsageError` where the file can't be read."""
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}", f"mend or remove {path.parent}") from error
+        raise UsageError(f"cannot read {path}: {error.strerror}", f"repair or remove {path.parent}") from error
 
 
 def _read_rows(data: bytes, path: Path) -> tuple[list[Row], int]:
-    """The rows and the length of what is whole: a power cut may leave a torn last line, never an earlier one."""
+    """Return the rows, and the number of bytes that their complete lines take.
+
+    A power failure may leave an incomplete last line, which is left out. Raises `UsageError` at any other line that is
+    not a row.
+    """
     rows: list[Row] = []
-    whole = 0
+    complete = 0
     for number, line in enumerate(data.splitlines(keepends=True), start=1):
         where = f"{path}:{number}"
-        last = whole + len(line) == len(data)
+        last = complete + len(line) == len(data)
         if last and not line.endswith(b"\n"):
             break
         try:
@@ -301,14 +323,14 @@ def _read_rows(data: bytes, path: Path) -> tuple[list[Row], int]:
         except ValueError as error:
             if last:
                 break
-            raise UsageError(f"{where}: not JSON ({error})", f"mend or remove line {number}") from error
+            raise UsageError(f"{where}: not JSON ({error})", f"repair or remove line {number}") from error
         rows.append(row_from_json(content, where))
-        whole += len(line)
-    return rows, whole
+        complete += len(line)
+    return rows, complete
 
 
 def _write_header(info: RunInfo, folder: Path | None = None) -> None:
-    """Replace ``run.json`` as a whole: a reader sees the old one or the new one."""
+    """Replace ``run.json`` in one step, so that a reader sees either the old header or the new one."""
     folder = folder or info.folder
     draft = folder / f".{RUN_FILE}.{os.getpid()}"
     with draft.open("w", encoding="ascii") as file:
@@ -321,6 +343,7 @@ def _write_header(info: RunInfo, folder: Path | None = None) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
+    """Flush the entries of a folder to disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.api import ENTRY_POINT_GROUP, UsageError
-from harness.entrants import id_of
 from harness.host import load_host, warn
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def followed_suites(host: Host) -> list[Followed]:
             continue
         quality = host.metrics[plan.suite.quality]
         calls = host.contracts[plan.suite.contract].spec.phases
-        stepped = (host.workloads[id_of(name)].spec.phases for name in plan.suite.workloads)
+        stepped = (contestant.problem.spec.phases for contestant in plan.contestants)
         found.append(
             Followed(
                 suite=plan.suite.id,

@@ -53,13 +53,6 @@ def test_a_unit_larger_than_all_slots_runs_alone() -> None:
     assert filled(1, 3, 3) == [[3], [3]]
 
 
-def test_pinned_values_of_a_workload_change_nothing_about_its_processes() -> None:
-    executor = Recorder(4)
-    case = case_of("toys/of3", 0)
-    runner = runner_of([case], executor, processes={"toys/of3": 3})
-    assert runner._processes(replace(case, workload="toys/of3:steps=4")) == 3
-
-
 @pytest.mark.parametrize("processes", [0, -1, 1.5, True, "2"])
 def test_a_number_of_processes_that_is_none_is_refused(processes: object) -> None:
     with pytest.raises(ValueError, match=r"workload 'w': processes = .*: expected a whole number, at least 1"):
@@ -115,7 +108,7 @@ def test_a_timed_block_has_the_environment_of_its_place_too() -> None:
     executor.away = True
     cases = [case_of("toys/toy", seed, "time") for seed in range(2)]
     runner = runner_of(cases, executor)
-    runner._run_block(cases, paired=True, wanted={case.key for case in cases})
+    runner._run_block(cases, paired=True, wanted={case.key for case in cases}, processes=1)
     assert [row.environment["hostname"] for row in runner.rows] == ["node0", "node0"]
 
 

@@ -158,17 +158,22 @@ def test_a_contestant_that_dies_costs_only_itself(executor):
         make_case("Mortal", "time", lives=12, hard=True),
         make_case("Mortal", "time", lives=12, hard=False),
         make_case("Mortal", "time", lives=0, hard=True),
-        make_case("Technique", "time", wrong=True),
     )
     [replies] = finish(executor, [Unit(cases=cases)])
-    assert [reply.status for reply in replies] == ["ok", "crash", "error", "crash", "incorrect"]
+    assert [reply.status for reply in replies] == ["ok", "crash", "error", "crash"]
     assert [reply.reason for reply in replies[1:]] == [
         "exited with status 9 without a result",
         "KeyError: 'gone'",
         "exited with status 9 without a result",
-        "its output differs by 3",
     ]
     assert all(not reply.metrics and not reply.samples for reply in replies[1:])
+
+
+def test_a_check_tells_a_technique_that_breaks_its_contract(executor):
+    cases = (make_case("Technique"), make_case("Technique", wrong=True))
+    replies = [reply for [reply] in finish(executor, [Unit(cases=(case,), check=True) for case in cases])]
+    assert [reply.status for reply in replies] == ["ok", "incorrect"]
+    assert replies[1].reason == "its output differs by 3"
 
 
 def test_without_a_baseline_the_others_are_timed_unpaired(executor):

@@ -60,16 +60,20 @@ def runner_of(
     cases: list[Case], executor: Executor, stored: dict[str, Row] | None = None, processes: Mapping[str, int] = {}
 ) -> Runner:
     """A runner with these cases in its queue; ``processes`` of a workload's cases are 1 where nothing else is said."""
-    names = {case.workload for case in cases}
-    specs = {name: SimpleNamespace(spec=SimpleNamespace(processes=processes.get(name, 1))) for name in names}
-    host = SimpleNamespace(notify=lambda *_, **__: [], workloads=specs)
+    host = SimpleNamespace(notify=lambda *_, **__: [])
     session = Destination(run="r", environment=ENVIRONMENT, record=lambda _: None, stored=stored or {})
     progress = SimpleNamespace(planned=lambda _: None, finished=lambda _: None, running=lambda _: None)
     plan = SimpleNamespace(contestants=())
     runner = Runner(plan, host, executor, session, progress)  # type: ignore[arg-type]
     runner._queue = deque(cases)
-    state = SimpleNamespace(rows=[], waiting={"more to come"}, over=True)
-    runner._owner = {case.key: state for case in cases}  # type: ignore[misc]
+    for case in cases:
+        problem = SimpleNamespace(spec=SimpleNamespace(processes=processes.get(case.workload, 1)))
+        contestant = SimpleNamespace(problem=problem)
+        state = SimpleNamespace(
+            contestant=contestant, rows=[], waiting={"more to come"}, over=True, checking=False,
+            needs_check=lambda _: False,
+        )  # fmt: skip
+        runner._owner[case.key] = state  # type: ignore[assignment]  # all of one that is asked for here
     return runner
 
 

@@ -37,7 +37,10 @@ class Toy:
         with context.phase("init"):
             technique.build()
         return OpenCase(
-            phases={"train": Phase(run=technique.train, samples=8), "infer": Phase(run=technique.infer, samples=4)},
+            phases={
+                "train": Phase(run=technique.train, samples=8, verify=getattr(technique, "verify", None)),
+                "infer": Phase(run=technique.infer, samples=4),
+            },
             probes={"part": Phase(run=technique.part, samples=1)} if hasattr(technique, "part") else {},
             figures=getattr(technique, "figures", None),
         )

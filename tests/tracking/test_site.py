@@ -177,7 +177,7 @@ def test_a_run_of_elsewhere_joins_the_site_as_the_documentation_says(project: Fo
     for row in scored("toys/a", [75.0, 75.2, 74.8]):
         run.append(row)
     run.finish(0)
-    text = (ROOT / "docs/tracking.md").read_text(encoding="utf-8").partition("## Runs of elsewhere")[2]
+    text = (ROOT / "docs/tracking.md").read_text(encoding="utf-8").partition("## Runs from other machines")[2]
     first, *others = re.findall(r"^\$ harness (.*)$", text, re.MULTILINE)[:3]
     assert first.startswith("run ")  # which takes a GPU
     for command in others:

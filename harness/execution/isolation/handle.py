@@ -41,6 +41,7 @@ class Handle:
     _resumed: float | None = field(default=None, init=False)
     _used_s: float = field(default=0.0, init=False)
     _lines: Lines = field(default_factory=Lines, init=False)
+    _watched: Watched = field(default_factory=lambda: Watched(), init=False)
     _reply: Reply | None = field(default=None, init=False)
     _killed_for: Reply | None = field(default=None, init=False)
 
@@ -89,7 +90,9 @@ class Handle:
             for message in self._lines.feed(data):
                 if "answer" in message:
                     self._pause()
-                    answers.append(message["answer"])
+                    answers.append(self._watched.added_to(message["answer"]))
+                elif "mark" in message:
+                    self._watched.mark(message["mark"])
                 elif "stacked" in message:
                     self.stacked = [Reply(**reply) for reply in message["stacked"]]
                 elif "reply" in message:
@@ -154,6 +157,27 @@ class Handle:
         size = os.fstat(self.output.fileno()).st_size
         start = max(PHASE_BYTES, size - TAIL_BYTES)
         return os.pread(self.output.fileno(), TAIL_BYTES, start).decode(errors="replace").strip()
+
+
+class Watched:
+    """How long the samples of a turn took by the runner's own clock, which no contestant can reach."""
+
+    def __init__(self) -> None:
+        self._began: dict[str, float] = {}
+        self._seconds: dict[str, float] = {}
+
+    def mark(self, phase: str) -> None:
+        """Note that a sample of a phase begins, or that it ends where it has begun."""
+        now = time.perf_counter()
+        if phase in self._began:
+            self._seconds[phase] = now - self._began.pop(phase)
+        else:
+            self._began[phase] = now
+
+    def added_to(self, answer: Message) -> Message:
+        """Return the answer to a turn with the watched seconds at the end of each sample; forget them."""
+        watched, self._seconds = self._seconds, {}
+        return {**answer, **{phase: [*answer[phase], seconds] for phase, seconds in watched.items() if phase in answer}}
 
 
 def memory_use(pid: int, baseline: int) -> int:

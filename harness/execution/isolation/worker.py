@@ -109,7 +109,7 @@ class _Worker:
         """Open, then take turns as the runner asks; waiting costs nothing but the memory."""
         if self._job.processor is not None:
             stay_on(self._job.processor)
-        contestant = Contestant(self._job, self._phases)
+        contestant = Contestant(self._job, self._phases, self._mark)
         while (message := self._channel.receive()) is not None:
             self._backstop()
             answer = guarded(functools.partial(contestant.take, message["turn"]), self._phases)
@@ -119,6 +119,10 @@ class _Worker:
             signal.alarm(0)
             self._note("")
             self._channel.send(encode({"answer": answer}))
+
+    def _mark(self, phase: str) -> None:
+        """Tell the runner, which has a clock of its own, that a sample of a phase begins or ends."""
+        self._channel.send(encode({"mark": phase}))
 
     def _reply(self, reply: Reply) -> None:
         self._lift_limit()

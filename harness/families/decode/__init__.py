@@ -61,7 +61,9 @@ _METRICS: Final = (
     lower("repetition", "%", "characters that end a run of eight seen before in the text"),
     lower("heldout_loss", "nats", "cross-entropy of the target on held-out text"),
     higher("speedup", "x", "time of plain decoding over the time needed, on the same prompts", "time"),
-    higher("speedup_least", "x", "the same on the prompt that gained least", "time"),
+    higher(
+        "speedup_least", "x", "time of plain decoding over the time needed, on the prompt that gained least", "time"
+    ),
     lower("draft_cost", "", "c: time to propose a token, in steps of the target", "time"),
     lower("verify_cost", "", "v: time to verify a round, in steps of the target", "time"),
     higher("theoretical_speedup", "x", "tau / (g c + v) at the measured alpha, c and v", "time"),

@@ -22,11 +22,13 @@ from harness.judge.architectures import Architecture
 from harness.judge.checks import require_groups
 from harness.judge.datasets import split
 from harness.judge.digits import scaled
+from harness.judge.fresh import FreshBatches
 from harness.judge.pretraining import CLASSES, base
 from harness.judge.quality import quality
 from harness.judge.seeds import generator, global_seed
 from harness.judge.settings import read_settings
-from harness.judge.training import Batch, RepeatedStep, batch_order
+from harness.judge.timed import RepeatedPrediction, RepeatedStep
+from harness.judge.training import Batch, batch_order
 
 LOWEST: Final = 5
 HIGHEST: Final = 9
@@ -119,28 +121,32 @@ class DigitsWorkload(Architecture):
         )
 
     def open(self, technique: FinetuneTechnique, context: CaseContext) -> OpenCase:
-        """Prepare a training step and an inference batch, both on the same ``batch_size`` images.
+        """Prepare a training step and an inference batch, on images like the first ``batch_size`` of the training.
 
         Inference uses the merged model. The first call of ``infer`` merges: in place if ``train`` has been released by
-        then, else in a copy, as both may be called in turns.
+        then, else in a copy, as both may be called in turns. What it predicts is held against the model before merging.
         """
         with global_seed(context.seed, context.device):
             problem, adapted = self._adapt(technique, context)
-        batch = problem.train.at(problem.order[0]).batch()
-
-        model, optimizer = adapted.model, adapted.optimizer
+        fresh = FreshBatches(problem.train.at(problem.order[0]).batch())
         loss, max_grad_norm = (
             problem.task.loss,
             problem.settings.max_grad_norm,
         )  # not the problem, which holds all images
 
-        def step(images: Batch, _: int) -> None:
-            training.step(model, optimizer, images, loss=loss, max_grad_norm=max_grad_norm)
+        def step(trains: Adapted, images: Batch, _: int) -> None:
+            training.step(trains.model, trains.optimizer, images, loss=loss, max_grad_norm=max_grad_norm)
 
-        train = RepeatedStep(model, optimizer, batch, step)
-        infer = _Serving(technique, train, lambda served: self.forward(served, batch))
+        train = RepeatedStep(adapted, fresh, step)
+        serving = _Serving(technique, train, self.forward)
+        infer = RepeatedPrediction(fresh, serving, serving.expected)
         samples = problem.settings.batch_size
-        return OpenCase(phases={"train": Phase(run=train, samples=samples), "infer": Phase(run=infer, samples=samples)})
+        return OpenCase(
+            phases={
+                "train": Phase(run=train, samples=samples, verify=train.verify, refresh=train.refresh),
+                "infer": Phase(run=infer, samples=samples, verify=infer.verify, refresh=serving.refresh),
+            }
+        )
 
     def check(self, technique: FinetuneTechnique, context: CaseContext) -> None:
         """Adapt, take a few steps and merge. Raises `harness.api.Incorrect` at the first broken invariant."""
@@ -261,19 +267,35 @@ class _Serving:
     """A timed forward pass of the merged model, which the first call merges."""
 
     def __init__(
-        self, technique: FinetuneTechnique, train: RepeatedStep[Batch], forward: Callable[[nn.Module], Tensor]
+        self,
+        technique: FinetuneTechnique,
+        train: RepeatedStep[Adapted, Batch],
+        forward: Callable[[nn.Module, Batch], Tensor],
     ) -> None:
         self._technique = technique
         self._forward = forward
         self._train = weakref.ref(train)
-        self._model = train.model
+        self._model = train.trains.model
+        self._unmerged: nn.Module | None = None
         self._merged = False
 
-    def __call__(self) -> Tensor:
+    def __call__(self, batch: Batch) -> Tensor:
         if not self._merged:
             self._merge()
-        with torch.inference_mode():
-            return self._forward(self._model)
+        with torch.no_grad():  # as in the check
+            return self._forward(self._model, batch)
+
+    def refresh(self) -> None:
+        """Copy the model before it is merged, at the first call."""
+        if self._unmerged is None:
+            self._unmerged = copy.deepcopy(self._model).eval()
+
+    def expected(self, batch: Batch) -> Tensor:
+        """Return what the model before merging predicts for a batch."""
+        self.refresh()
+        assert self._unmerged is not None
+        with torch.no_grad():
+            return self._forward(self._unmerged, batch)
 
     def _merge(self) -> None:
         if self._train() is not None:

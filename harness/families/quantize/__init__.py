@@ -58,24 +58,38 @@ _WORKLOADS: Final = (
 
 _METRICS: Final = (
     lower("weight_error", "", "root mean square error on N(0, 1)"),
-    lower("weight_error_laplace", "", "the same on Laplace weights of variance 1"),
-    lower("weight_error_t4", "", "the same on weights of Student's t with 4 degrees of freedom, of variance 1"),
-    lower("weight_error_outliers", "", "the same on normal weights with 1 in 1000 20 times as large, of variance 1"),
+    lower("weight_error_laplace", "", "root mean square error on Laplace weights of variance 1"),
+    lower("weight_error_t4", "", "root mean square error on weights of Student's t, 4 degrees of freedom, variance 1"),
+    lower(
+        "weight_error_outliers",
+        "",
+        "root mean square error on normal weights of variance 1, 1 in 1000 of them 20 times as large",
+    ),
     lower("weight_error_trained", "", "error of a trained model's weights, relative to their norm"),
     lower("bits_stored", "bit", "bits a weight takes in a file, scales included"),
     lower("bits_live", "bit", "bits a weight takes in memory while in use"),
     higher("quantize_rate", "GB/s", "float32 weights read and packed bytes written", "time"),
     higher("dequantize_rate", "GB/s", "packed bytes read and float32 weights written", "time"),
-    higher("quantize_share", "%", "the same of the rate of copying", "time"),
-    higher("dequantize_share", "%", "the same of the rate of copying", "time"),
+    higher("quantize_share", "%", "quantize_rate as a share of the rate of copying", "time"),
+    higher("dequantize_share", "%", "dequantize_rate as a share of the rate of copying", "time"),
     higher("linear1_rate", "GB/s", "packed bytes read in a product with 1 input, on one thread", "time"),
-    higher("linear1_share", "%", "the same of the rate of reading", "time"),
+    higher("linear1_share", "%", "linear1_rate as a share of the rate of reading", "time"),
     higher("linear1_all_rate", "GB/s", "packed bytes read in a product with 1 input, on all threads", "time"),
-    higher("linear1_all_share", "%", "the same of the rate of reading on all threads", "time"),
+    higher("linear1_all_share", "%", "linear1_all_rate as a share of the rate of reading on all threads", "time"),
     higher("linear8_rate", "GFLOP/s", "operations of a product with 8 inputs", "time"),
-    higher("linear8_share", "%", "the same of the rate of the faster of float32 and bfloat16 products", "time"),
+    higher(
+        "linear8_share",
+        "%",
+        "linear8_rate as a share of the rate of the faster of float32 and bfloat16 products",
+        "time",
+    ),
     higher("linear64_rate", "GFLOP/s", "operations of a product with 64 inputs", "time"),
-    higher("linear64_share", "%", "the same of the rate of the faster of float32 and bfloat16 products", "time"),
+    higher(
+        "linear64_share",
+        "%",
+        "linear64_rate as a share of the rate of the faster of float32 and bfloat16 products",
+        "time",
+    ),
 )
 
 

@@ -82,7 +82,7 @@ class _Product:
             x=x,
             expected=expected,
             size=torch.maximum(expected.norm(dim=1), usual),
-            allowed=_allowed(technique, inputs.dtype, given.made().dtype),
+            allowed=allowed_error(technique, inputs.dtype, given.made().dtype),
         )
 
     def require_close(self, found: Tensor) -> None:
@@ -128,7 +128,7 @@ def _require_module(technique: QuantizeTechnique, given: Given) -> None:
     if first.bias is not None:
         expected += first.bias.double()
     error = ((found.double() - expected).norm(dim=-1) / expected.norm(dim=-1)).max().item()
-    allowed = _allowed(technique, x.dtype, torch.float32)
+    allowed = allowed_error(technique, x.dtype, torch.float32)
     if not error <= allowed:
         text = f"a module with a bias, {given.what}: off by {error:.2e} of the exact output; {allowed:.0e} is allowed"
         body = reports.MODULE_PRODUCT.format(allowed=allowed)
@@ -142,6 +142,7 @@ def _require_module(technique: QuantizeTechnique, given: Given) -> None:
         raise reports.wrong_module(technique, text, layers, given, reports.MODULE_LOADED)
 
 
-def _allowed(technique: QuantizeTechnique, *dtypes: torch.dtype) -> float:
+def allowed_error(technique: QuantizeTechnique, *dtypes: torch.dtype) -> float:
+    """Return the largest relative error of a product of these dtypes: that of the coarsest one that takes part."""
     computed_in = () if technique.computes_in is None else (technique.computes_in,)
     return max(TOLERANCE[dtype] for dtype in (*dtypes, *computed_in))

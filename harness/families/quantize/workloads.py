@@ -4,33 +4,28 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor
 
-from harness.api import WARNING, CaseContext, Json, OpenCase, Outcome, Phase
+from harness.api import WARNING, CaseContext, Json, OpenCase, Outcome
 from harness.families.quantize.anchors import anchor
 from harness.families.quantize.checks import require_correct
-from harness.families.quantize.contract import OnDevice, Packed, QuantizeTechnique, live_bytes, quantized_, stored_bytes
+from harness.families.quantize.contract import OnDevice, QuantizeTechnique, live_bytes, quantized_, stored_bytes
 from harness.families.quantize.data import DISTRIBUTIONS, even_normal
-from harness.families.quantize.rotation import rotated
 from harness.families.quantize.settings import Settings
-from harness.judge import machine
+from harness.families.quantize.timing import timed
 from harness.judge.seeds import generator
 from harness.judge.settings import read_settings
 from harness.judge.trained_digits import trained_digits
 
-BATCHES: Final = (1, 8, 64)
 CLOSE: Final = 2e-4
 """Largest difference between the error on normal weights and that of numerical integration."""
 
 ANCHORED_BLOCKS: Final = (32, 64, 128, 256)
 ANCHORED_COLUMNS: Final = 1024
-
-ACTIVATIONS: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Weights:
@@ -74,7 +69,7 @@ class Weights:
         matrix = matrix.to(context.device)
         with context.phase("init"):
             packed = technique.quantize(matrix)
-        return _timed(technique, matrix, packed, settings)
+        return timed(technique, matrix, packed, settings)
 
 
 def _judged(technique: QuantizeTechnique, context: CaseContext) -> QuantizeTechnique:
@@ -147,88 +142,6 @@ def _on_digits(technique: QuantizeTechnique, context: CaseContext) -> dict[str, 
 
 def _rms(difference: Tensor) -> float:
     return math.sqrt(float(difference.double().square().mean()))
-
-
-def _timed(technique: QuantizeTechnique, matrix: Tensor, packed: Packed, settings: Settings) -> OpenCase:
-    """Return the timed phases and probes, each of which holds only the tensors it needs, for its peak of memory."""
-    part = matrix[: settings.packed_rows].clone()
-    packed_part = technique.quantize(part)
-    limits = machine.limits(str(matrix.device))
-    products = _products(technique, packed, matrix, settings)
-    phases = {
-        **{f"linear{batch}": Phase(run=run, samples=batch) for batch, run in products.items()},
-        "quantize": Phase(run=_quantizing(technique, part), samples=part.numel()),
-        "dequantize": Phase(run=_dequantizing(technique, packed_part), samples=part.numel()),
-    }
-    probes = {"linear1_all": Phase(run=_with_all_threads(products[1]), samples=1), **limits.probes}
-    moved = 4 * part.numel() + stored_bytes(packed_part)
-    figures = _Figures(limits=limits, moved=moved, read=stored_bytes(packed), operations=2 * matrix.numel())
-    return OpenCase(phases=phases, probes=probes, figures=figures)
-
-
-def _quantizing(technique: QuantizeTechnique, part: Tensor) -> Callable[[], float]:
-    parts = machine.rotated_tensor(part)
-    return lambda: float(next(iter(technique.quantize(parts()).tensors.values())).view(-1)[-1])
-
-
-def _dequantizing(technique: QuantizeTechnique, packed: Packed) -> Callable[[], float]:
-    parts = rotated(packed)
-    return lambda: float(technique.dequantize(parts()).view(-1)[-1])
-
-
-def _products(
-    technique: QuantizeTechnique, packed: Packed, matrix: Tensor, settings: Settings
-) -> Mapping[int, Callable[[], float]]:
-    """Return the timed products by the number of inputs; all rotate over the same copies of the weight."""
-    dtype = ACTIVATIONS[settings.activations]
-    draw = torch.Generator().manual_seed(0)
-    rotation = rotated(packed)
-
-    def product(batch: int) -> Callable[[], float]:
-        x = torch.randn(batch, settings.columns, generator=draw).to(matrix.device, dtype)
-        weight = rotation.shared()
-        return lambda: float(technique.linear(x, weight())[-1, -1])
-
-    return {batch: product(batch) for batch in BATCHES}
-
-
-def _with_all_threads(run: Callable[[], float]) -> Callable[[], float]:
-    def run_with_all() -> float:
-        with machine.all_threads():
-            return run()
-
-    return run_with_all
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Figures:
-    """Rates, and their shares of the machine's own rates in the same rounds.
-
-    ``moved`` counts bytes of packing and of unpacking, ``read`` those of a product, ``operations`` the floating-point
-    operations of a product with one input.
-    """
-
-    limits: machine.MachineLimits
-    moved: int
-    read: int
-    operations: int
-
-    def __call__(self, rounds: Mapping[str, Sequence[float]]) -> dict[str, float]:
-        """Return rates and shares from the seconds of each round, by phase."""
-        seconds = {name: machine.median(values) for name, values in rounds.items()}
-        limit = self.limits.rates(seconds)
-        rates = {name: self.moved / seconds[name] / 1e9 for name in ("quantize", "dequantize")}
-        read = {name: self.read / seconds[name] / 1e9 for name in ("linear1", "linear1_all")}
-        computed = {batch: batch * self.operations / seconds[f"linear{batch}"] / 1e9 for batch in BATCHES[1:]}
-        return {
-            **limit,
-            **{f"{name}_rate": rate for name, rate in {**rates, **read}.items()},
-            **{f"{name}_share": 100 * rate / limit["copy_rate"] for name, rate in rates.items()},
-            "linear1_share": 100 * read["linear1"] / limit["read_rate"],
-            "linear1_all_share": 100 * read["linear1_all"] / limit["read_all_rate"],
-            **{f"linear{batch}_rate": rate for batch, rate in computed.items()},
-            **{f"linear{batch}_share": 100 * rate / limit["matmul_rate"] for batch, rate in computed.items()},
-        }
 
 
 if TYPE_CHECKING:  # mypy compares every method with the protocol's

@@ -29,7 +29,11 @@ _WORKLOADS: Final = (
         for id_, target, summary in (
             ("outlier-channels", "OutlierChannels", "the digits' perceptron, a few channels a hundred times as large"),
             ("residual-adam", "ResidualAdam", "a residual network for digits: AdamW, norms with a gain a channel"),
-            ("residual-muon", "ResidualMuon", "the same trained to have no outliers: Muon, norms with one gain"),
+            (
+                "residual-muon",
+                "ResidualMuon",
+                "a residual network for digits without outliers: Muon, norms with one gain",
+            ),
         )
     ),
 )

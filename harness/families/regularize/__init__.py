@@ -55,7 +55,7 @@ _WORKLOADS: Final = (
     _regularize(
         "digits-clean",
         "digits:DigitsMlp",
-        "the same digits and MLP with the right labels: little to gain",
+        "300 digits with the right labels and an MLP: little to gain",
         {},
     ),
     _regularize(
@@ -99,7 +99,7 @@ _WORKLOADS: Final = (
     _regularize(
         "charlm-once",
         "text:PydocTopics",
-        "the same characters read once: nothing to learn by heart",
+        "the next character of 20,000 of Python's documentation, read once",
         {"epochs": 1, "batch_size": 250, "lr": 3e-3, "train_examples": 20_000, "validation_examples": 5_000},
     ),
     _regularize(

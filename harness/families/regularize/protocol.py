@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from harness.api import WARNING, CaseContext, Json, OpenCase, Outcome, Phase
 from harness.families.regularize import checks
@@ -22,9 +23,10 @@ from harness.families.regularize.stacking_checks import GlobalGenerators
 from harness.families.regularize.training import Problem, Stepper, Trained, fit, predict, quality, start
 from harness.judge.cache import sources_of
 from harness.judge.datasets import Dataset, cached
+from harness.judge.fresh import FreshBatches
 from harness.judge.seeds import generator, global_seed, seed_of
 from harness.judge.settings import read_settings
-from harness.judge.training import RepeatedStep
+from harness.judge.timed import RepeatedPrediction, RepeatedStep
 
 OVERFIT_GAP: Final = 2.0
 """Difference of training and test accuracy, in points, below which a model counts as not overfitted."""
@@ -118,23 +120,34 @@ class RegularizeWorkload(ABC):
             return self.problem(context)
 
     def open(self, technique: RegularizeTechnique, context: CaseContext) -> OpenCase:
-        """Prepare a training step and the prediction of one batch, both on the same ``batch_size`` examples."""
+        """Prepare a training step and the prediction of a batch, on examples like the first ``batch_size`` ones."""
         with global_seed(context.seed, context.device):
             problem = self.problem(context)
             with context.phase("init"):
                 trained = start(technique, problem)
         batch = problem.parts.train.at(torch.arange(min(problem.settings.batch_size, len(problem.parts.train))))
-        stepper = Stepper(technique, trained)
+        fresh = FreshBatches({"inputs": batch.inputs, "targets": batch.targets})
         steps = problem.task.steps  # not the problem, which holds all examples
 
-        def step(examples: Examples, number: int) -> None:
+        def step(stepper: Stepper, examples: Mapping[str, Tensor], number: int) -> None:
             # counted round and round, as schedules of a technique go by the number of a step
-            stepper(examples.inputs, examples.targets, number % steps)
+            stepper(examples["inputs"], examples["targets"], number % steps)
 
+        def predicted(fitted: RegularizeTechnique, model: nn.Module, examples: Mapping[str, Tensor]) -> Tensor:
+            return predict(fitted, model, Examples(**examples), context.seed)
+
+        train = RepeatedStep(Stepper(technique, trained), fresh, step)
+        untouched = train.later()
+
+        def expected(examples: Mapping[str, Tensor]) -> Tensor:
+            stepper = untouched()
+            return predicted(stepper.technique, stepper.model, examples)
+
+        infer = RepeatedPrediction(fresh, partial(predicted, technique, trained.model), expected)
         return OpenCase(
             phases={
-                "train": Phase(run=RepeatedStep(trained.model, trained.optimizer, batch, step), samples=len(batch)),
-                "infer": Phase(run=lambda: predict(technique, trained.model, batch, context.seed), samples=len(batch)),
+                "train": Phase(run=train, samples=len(batch), verify=train.verify, refresh=train.refresh),
+                "infer": Phase(run=infer, samples=len(batch), verify=infer.verify),
             }
         )
 

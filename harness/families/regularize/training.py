@@ -64,21 +64,21 @@ class Stepper:
     """The optimiser steps of one training."""
 
     def __init__(self, technique: RegularizeTechnique, trained: Trained) -> None:
-        self._technique = technique
-        self._model = trained.model
-        self._optimizer = trained.optimizer
+        self.technique = technique
+        self.model = trained.model
+        self.optimizer = trained.optimizer
         self._parameters = [parameter for group in trained.optimizer.param_groups for parameter in group["params"]]
 
     def __call__(self, inputs: Tensor, targets: Tensor, number: int) -> Tensor:
         """Take step ``number`` (from 0) on a batch and return the loss before it, a detached scalar."""
-        technique, model = self._technique, self._model
+        technique, model = self.technique, self.model
         for parameter in self._parameters:
             parameter.grad = None
         inputs, targets = technique.batch(inputs, targets)
         loss = technique.loss(model, inputs, targets, forward)
         loss.backward()  # type: ignore[no-untyped-call]
         technique.before_update(model, number)
-        self._optimizer.step()
+        self.optimizer.step()
         technique.after_update(model, number)
         return loss.detach()
 

@@ -61,7 +61,9 @@ _WORKLOADS: Final = (
 
 _METRICS: Final = (
     lower("max_violation", "", "largest over mean load, less 1, of a test batch; of the worst layer"),
-    lower("global_max_violation", "", "the same of all test batches together"),
+    lower(
+        "global_max_violation", "", "largest over mean load, less 1, of all test batches together; of the worst layer"
+    ),
     lower("load_variation", "", "standard deviation over mean of the loads of a test batch"),
     higher("load_entropy", "", "entropy of the loads of a test batch over that of even ones"),
     lower("dropped_tokens", "%", "share of test tokens that reach no expert, in the worst layer"),

@@ -31,9 +31,10 @@ from harness.families.route.training import (
     step,
     testing,
 )
+from harness.judge.fresh import FreshBatches
 from harness.judge.seeds import generator, global_seed, seed_of
 from harness.judge.settings import read_settings
-from harness.judge.training import RepeatedStep
+from harness.judge.timed import RepeatedPrediction, RepeatedStep
 
 ROUTING: Final = "routing_"
 """Prefix of the name of a phase's routing probe."""
@@ -111,12 +112,17 @@ class RouteWorkload(ABC):
             with context.phase("init"):
                 trained = start(technique, problem)
         batch = problem.data.train()
+        fresh, seed = FreshBatches(vars(batch)), problem.seed
+        train = RepeatedStep(trained, fresh, lambda trains, tokens, _: step(trains, Batch(**tokens)))
+        model, untouched = trained.model, train.later()
+        infer = RepeatedPrediction(
+            fresh,
+            lambda tokens: _predicted(model, tokens, seed),
+            lambda tokens: _predicted(untouched().model, tokens, seed),
+        )
         phases = {
-            "train": Phase(
-                run=RepeatedStep(trained.model, trained.optimizer, batch, lambda tokens, _: step(trained, tokens)),
-                samples=len(batch),
-            ),
-            "infer": Phase(run=_Inference(trained.model, batch, problem.seed), samples=len(batch)),
+            "train": Phase(run=train, samples=len(batch), verify=train.verify, refresh=train.refresh),
+            "infer": Phase(run=infer, samples=len(batch), verify=infer.verify),
         }
         return OpenCase(
             phases=phases,
@@ -153,18 +159,11 @@ class RouteWorkload(ABC):
         return Problem(model=model, task=task, data=data, settings=settings, seed=context.seed, notes=notes)
 
 
-class _Inference:
-    """A timed prediction of one batch."""
-
-    def __init__(self, model: RoutedModel, batch: Batch, seed: int) -> None:
-        self._model = model
-        self._batch = batch
-        self._seed = seed
-
-    def __call__(self) -> Tensor:
-        with testing(self._model, self._seed):
-            logits: Tensor = self._model(self._batch, [])
-        return logits
+def _predicted(model: RoutedModel, tokens: Mapping[str, Tensor], seed: int) -> Tensor:
+    """Return the logits of one batch."""
+    with testing(model, seed):
+        logits: Tensor = model(Batch(**tokens), [])
+    return logits
 
 
 class _Routing:

@@ -38,25 +38,33 @@ _WORKLOADS: Final = (
 
 _METRICS: Final = (
     lower(
-        "relative_error", "eps", "largest error of a probability relative to it, in 2^-23, of 4096 normal numbers a row"
+        "relative_error",
+        "eps",
+        "largest relative error of a probability, in units of 2^-23, of rows of 4096 normal numbers",
     ),
-    lower("relative_error_wide", "eps", "the same, numbers of standard deviation 20"),
-    lower("relative_error_long", "eps", "the same, of a row of two million normal numbers"),
+    lower(
+        "relative_error_wide",
+        "eps",
+        "largest relative error of a probability, of normal numbers of standard deviation 20",
+    ),
+    lower(
+        "relative_error_long", "eps", "largest relative error of a probability, of a row of two million normal numbers"
+    ),
     lower(
         "relative_error_uneven",
         "eps",
-        "the same, of as long a row where one number is e^18 times as probable as the others",
+        "largest relative error of a probability, of a row of two million numbers where one is e^18 times as probable",
     ),
     lower("sum_error", "eps", "largest difference of a row's sum from 1"),
     higher("long_row_rate", "GB/s", "what the technique's passes move, on a row that fits into no cache", "time"),
     higher(
         "long_row_share",
         "%",
-        "time that its passes take at the rates of reading and copying, of the time taken",
+        "share of the time that the passes would take at the rates of reading and copying",
         "time",
     ),
     higher("cold_rows_rate", "GB/s", "numbers read and probabilities written, of rows that are cold", "time"),
-    higher("cold_rows_share", "%", "the same of the rate of copying", "time"),
+    higher("cold_rows_share", "%", "cold_rows_rate as a share of the rate of copying", "time"),
 )
 
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from harness.api import CaseContext, Json, NotApplicable, OpenCase, Outcome, Phase
+from harness.api import CaseContext, Json, NotApplicable, OpenCase, Outcome
 from harness.families.softmax.checks import EPSILON, defined, relative_error, require_correct
 from harness.families.softmax.contract import SoftmaxTechnique
 from harness.families.softmax.settings import Settings
+from harness.families.softmax.timing import WINDOW, Timing
 from harness.judge import machine
 from harness.judge.seeds import generator
 from harness.judge.settings import read_settings
@@ -55,12 +56,12 @@ class Rows:
         """Prepare rows in the cache, cold rows and a row larger than it, with reading and copying as probes."""
         _require_processor(context)
         settings = read_settings(Settings, context.settings)
-        return _Timing(technique, settings, *self._long_row(settings, context.seed)).trial()
+        return Timing(technique, settings, *self._long_row(settings, context.seed)).trial()
 
     def _long_row(self, settings: Settings, seed: int) -> tuple[Tensor, Tensor]:
         """Return input and output of a case, allocated once for all openings of the case."""
         size = min(settings.times_cache * machine.cache_bytes(), machine.MOST_COPIED) // 4
-        size = max(size, settings.rows * settings.columns, settings.cached_columns)
+        size = max(size, settings.rows * settings.columns, settings.cached_columns + WINDOW)
         size += size % 2  # two numbers are read at a time
         if (size, seed) not in self._memory:
             drawn = torch.randn(1 << 20, generator=generator(seed, "long"))
@@ -112,64 +113,6 @@ def _uneven(columns: int) -> Tensor:
     row = torch.full((1, columns), -18.0)
     row[0, 0] = 0
     return row
-
-
-class _Timing:
-    """The timed calls of a technique, on the judge's inputs and outputs; any further memory is the technique's own."""
-
-    def __init__(self, technique: SoftmaxTechnique, settings: Settings, x: Tensor, out: Tensor) -> None:
-        self._technique = technique
-        self._settings = settings
-        self._long, self._long_out = x, out
-        self._cached, self._cached_out = (row[: settings.cached_columns][None] for row in (x, out))
-        self._turn = 0
-
-    def trial(self) -> OpenCase:
-        """Return the phases, probes and figures of the case."""
-        phases = {
-            "long_row": Phase(run=self._long_row, samples=len(self._long)),
-            "cold_rows": Phase(run=self._cold_rows, samples=self._settings.rows * self._settings.columns),
-            "cached_row": Phase(run=self._cached_row, samples=self._cached.numel()),
-        }
-        probes = {"read": Phase(run=self._read, samples=1), "copy": Phase(run=self._copy, samples=1)}
-        return OpenCase(phases=phases, probes=probes, figures=self._figures)
-
-    def _read(self) -> float:
-        """Read the same memory, as the machine's limit of reading."""
-        return float(self._long.view(torch.int64).sum())
-
-    def _copy(self) -> None:
-        self._long_out.copy_(self._long)
-
-    def _cached_row(self) -> None:
-        self._technique.softmax(self._cached, self._cached_out)
-
-    def _long_row(self) -> None:
-        self._technique.softmax(self._long[None], self._long_out[None])
-
-    def _cold_rows(self) -> None:
-        """Compute the next rows within the long row, which leave the cache before their next turn."""
-        size = self._settings.rows * self._settings.columns
-        begin = self._turn * size
-        self._turn = (self._turn + 1) % (len(self._long) // size)
-        x, out = (row[begin : begin + size].view(-1, self._settings.columns) for row in (self._long, self._long_out))
-        self._technique.softmax(x, out)
-
-    def _figures(self, rounds: Mapping[str, Sequence[float]]) -> dict[str, float]:
-        """Return rates in GB/s, and their shares in per cent of the machine's rates in the same rounds."""
-        seconds = {name: machine.median(values) for name, values in rounds.items()}
-        numbers, passes = len(self._long), self._technique.passes
-        copy = 8 * numbers / seconds["copy"]
-        limit = passes.reading * seconds["read"] + passes.copying * seconds["copy"]
-        least = 8 * self._settings.rows * self._settings.columns
-        return {
-            "read_rate": 4 * numbers / seconds["read"] / 1e9,
-            "copy_rate": copy / 1e9,
-            "long_row_rate": passes.bytes * numbers / seconds["long_row"] / 1e9,
-            "long_row_share": 100 * limit / seconds["long_row"],
-            "cold_rows_rate": least / seconds["cold_rows"] / 1e9,
-            "cold_rows_share": 100 * least / copy / seconds["cold_rows"],
-        }
 
 
 if TYPE_CHECKING:  # mypy compares every method with the protocol's

@@ -106,7 +106,7 @@ _SCHEMES = (
 def _kernels() -> list[Technique]:
     return [
         _kernel("kernel", "nf4", "NF4 in C++: AVX-512, AVX2 or portable, chosen at run time"),
-        _kernel("kernel-double", "nf4", "the same, its scales in 8 bits", double=True),
+        _kernel("kernel-double", "nf4", "NF4 in C++, its scales in 8 bits", double=True),
         _kernel("kernel-fp4", "fp4", "FP4 in C++: the same kernel with other levels"),
     ]
 

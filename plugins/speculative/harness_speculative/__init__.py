@@ -61,7 +61,7 @@ _CHAINS = (
     _technique(
         id="draft-layer",
         target="harness_speculative.chains:Draft",
-        summary="the same with a draft of one layer",
+        summary="a draft of one layer proposes, the target verifies",
         reference="arXiv:2302.01318",
         params={"gamma": 4, "draft": "small"},
     ),
@@ -82,7 +82,7 @@ _CHAINS = (
     _technique(
         id="lookup",
         target="harness_speculative.chains:Lookup",
-        summary="what followed the last n-gram before is proposed",
+        summary="proposes what followed the last n-gram where it stood before",
         reference=_LOOKUP,
         params={"gamma": 4, "ngram": 3},
     ),
@@ -100,7 +100,7 @@ _TREES = (
     _technique(
         id="medusa-typical",
         target="harness_speculative.trees:MedusaTypical",
-        summary="the same tree; what the target finds typical is accepted",
+        summary="extra heads propose a tree; tokens that are typical of the target are accepted",
         reference=_MEDUSA,
         params={"tops": [2, 2, 1], "epsilon": 0.3, "delta": 0.09},
     ),
@@ -153,7 +153,7 @@ def _controlled() -> list[Technique]:
             (
                 "masking-unweighted",
                 "control:Independent",
-                "every token is asked about, and that is that",
+                "every token is asked about; texts are not weighted",
                 "arXiv:2307.09702",
                 {**masked, "weigh": False},
             ),
@@ -174,21 +174,21 @@ def _controlled() -> list[Technique]:
             (
                 "particle-filter",
                 "filters:ParticleFilter",
-                "texts grow together, and the heavy displace the light",
+                "particle filter: texts grow together and are resampled by weight",
                 "arXiv:2502.01618",
                 {**adaptive, "threshold": 0.5},
             ),
             (
                 "entropic-filter",
                 "filters:EntropicFilter",
-                "the same, annealed where few texts are left",
+                "a particle filter, annealed where few texts are left",
                 "arXiv:2510.05825",
                 entropic,
             ),
             (
                 "entropic-look-ahead",
                 "filters:EntropicFilter",
-                "and chosen by what another token would make of them",
+                "an annealed particle filter that weights texts by their next token too",
                 "arXiv:2510.05825",
                 {**entropic, "look_ahead": True},
             ),

@@ -65,6 +65,16 @@ def test_what_depends_on_the_order_of_tokens_is_caught(context: Context) -> None
     check(technique, context)
 
 
+def test_ties_of_tokens_alike_are_no_fault(context: Context) -> None:
+    problem = Clusters().problem(context("clusters", **FEW))
+    trained = route_checks.start(Plain(leaking), problem)
+    batch = problem.data.validation[0]
+    layer, tokens, _ = route_checks.routings(trained.model, batch, problem.seed, training=False)[0]
+    order = torch.randperm(2 * len(tokens), generator=torch.Generator().manual_seed(1))[2:]  # an expert takes 31
+    doubled = Tokens(features=tokens.features.repeat(2, 1)[order], ids=tokens.ids.repeat(2)[order])
+    route_checks.require_equivariance(layer.eval(), doubled)
+
+
 def test_a_router_out_of_reach_is_caught(context: Context) -> None:
     technique = Plain(altered(weight=lambda routing: routing.weight.detach()))
     with pytest.raises(Incorrect, match="no gradient"):

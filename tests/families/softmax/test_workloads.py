@@ -10,6 +10,7 @@ import torch
 
 from harness.api import CaseContext, Incorrect, NotApplicable, OpenCase, UsageError
 from harness.families.softmax.contract import Passes
+from harness.families.softmax.timing import PLACES, WINDOW
 from harness.families.softmax.workloads import Rows
 from harness.judge import machine
 from tests.declared import metrics, specs
@@ -112,14 +113,17 @@ class TestTiming:
             assert begins[0] == begins[-1]
         assert all(x.shape == (4, 64) for x, _ in technique.asked)
 
-    def test_the_cached_row_is_the_same_every_time(self, case: CaseContext) -> None:
+    def test_the_cached_row_begins_elsewhere_in_each_call_and_stays_in_a_small_window(self, case: CaseContext) -> None:
         technique = Recording()
         phase = opened(technique, case).phases["cached_row"]
-        phase.run()
-        phase.run()
-        (first, second) = technique.asked
-        assert [tensor.data_ptr() for tensor in first] == [tensor.data_ptr() for tensor in second]
-        assert first[0].shape == (1, 256)
+        for _ in range(PLACES):
+            phase.run()
+        inputs = {x.data_ptr() for x, _ in technique.asked}
+        assert len(inputs) == PLACES
+        assert max(inputs) - min(inputs) < 4 * WINDOW
+        assert len({address % 64 for address in inputs}) == 1
+        assert len({out.data_ptr() for _, out in technique.asked}) == 1
+        assert all(x.shape == (1, 256) for x, _ in technique.asked)
 
     def test_opening_again_draws_no_new_rows(self, case: CaseContext) -> None:
         workload, technique = Rows(), Recording()

@@ -1,0 +1,213 @@
+"""The timed phases of ``quantize``: products, packing and unpacking of weights that are cold, and their rates.
+
+Every call computes on data that no call had before. What a call returns is verified in full: a product against the
+product with the dequantised weight in float64, packing and unpacking against the same call on copies, made when nothing
+is timed (the gate holds their values against the definition).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from harness.api import Incorrect, OpenCase, Phase
+from harness.families.quantize.contract import Packed, QuantizeTechnique, stored_bytes
+from harness.families.quantize.products import allowed_error
+from harness.families.quantize.rotation import RotatedPacked, RotatedWeights, rotated
+from harness.families.quantize.settings import Settings
+from harness.judge import machine
+from harness.judge.fresh import Noise, require_tensor
+
+BATCHES: Final = (1, 8, 64)
+
+WORSE: Final = 1.5
+"""Largest error of a packed normal weight, relative to that of another normal weight of the same shape."""
+
+ACTIVATIONS: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def timed(technique: QuantizeTechnique, matrix: Tensor, packed: Packed, settings: Settings) -> OpenCase:
+    """Return the timed phases and probes, each of which holds only the tensors it needs, for its peak of memory."""
+    part = matrix[: settings.packed_rows].clone()
+    packed_part = technique.quantize(part)
+    limits = machine.limits(str(matrix.device))
+    products = _products(technique, packed, matrix, settings)
+    packing, unpacking = _Packing(technique, part, packed_part), _Unpacking(technique, part, packed_part)
+    phases = {
+        **{f"linear{batch}": product.phase() for batch, product in products.items()},
+        "quantize": Phase(run=packing, samples=part.numel(), verify=packing.verify, refresh=packing.refresh),
+        "dequantize": Phase(run=unpacking, samples=part.numel(), verify=unpacking.verify, refresh=unpacking.refresh),
+    }
+    probes = {"linear1_all": Phase(run=_with_all_threads(products[1]), samples=1), **limits.probes}
+    moved = 4 * part.numel() + stored_bytes(packed_part)
+    figures = _Figures(limits=limits, moved=moved, read=stored_bytes(packed), operations=2 * matrix.numel())
+    return OpenCase(phases=phases, probes=probes, figures=figures)
+
+
+class _Packing:
+    """The timed packing of a weight that is out of the cache."""
+
+    def __init__(self, technique: QuantizeTechnique, part: Tensor, packed: Packed) -> None:
+        self._technique = technique
+        self._weights = RotatedWeights(part)
+        self._given = part
+        self._first = (part, packed)
+
+    def __call__(self) -> Packed:
+        self._given = self._weights()
+        packed = self._technique.quantize(self._given)
+        float(next(iter(packed.tensors.values())).view(-1)[-1])  # what a device has been asked for has to be there
+        return packed
+
+    def verify(self, packed: Packed) -> None:
+        """Raise Incorrect unless the last weight was packed as a copy of it is, and about as well as the first one."""
+        again = self._technique.quantize(self._given.clone())
+        _require_same(packed.tensors, again.tensors, "packing a copy of the weight")
+        error = _relative_error(self._technique, self._given, packed)
+        if not error <= WORSE * self._usual_error:
+            raise Incorrect(f"the packed weight is off by {error:.2g} of the weight, not by {self._usual_error:.2g}")
+
+    def refresh(self) -> None:
+        """Put new numbers in the weights that were used."""
+        _ = self._usual_error
+        self._weights.refresh()
+
+    @cached_property
+    def _usual_error(self) -> float:
+        """The error of the weight that was packed when the case was built; found before that weight is refreshed."""
+        return _relative_error(self._technique, *self._first)
+
+
+class _Unpacking:
+    """The timed unpacking of a packed weight that is out of the cache."""
+
+    def __init__(self, technique: QuantizeTechnique, part: Tensor, packed: Packed) -> None:
+        self._technique = technique
+        self._packed = RotatedPacked(packed, lambda: technique.quantize(part.flip(0).neg()), rows=len(part))
+        self._given = packed
+
+    def __call__(self) -> Tensor:
+        self._given = self._packed()
+        weight = self._technique.dequantize(self._given)
+        float(weight.view(-1)[-1])
+        return weight
+
+    def verify(self, weight: Tensor) -> None:
+        """Raise Incorrect unless the last weight was unpacked as a copy of its tensors is."""
+        require_tensor(weight, self._given.shape, self._given.dtype)
+        again = self._technique.dequantize(self._packed.copied(self._given))
+        _require_same({"weight": weight}, {"weight": again}, "unpacking a copy of the tensors")
+
+    def refresh(self) -> None:
+        """Put other rows in the packed weights that were used."""
+        self._packed.refresh()
+
+
+def _relative_error(technique: QuantizeTechnique, weight: Tensor, packed: Packed) -> float:
+    """Return the norm of what a packed weight is off by, relative to the norm of the weight."""
+    return float((technique.dequantize(packed).double() - weight.double()).norm() / weight.double().norm())
+
+
+def _require_same(found: Mapping[str, Tensor], again: Mapping[str, Tensor], what: str) -> None:
+    """Raise Incorrect unless both hold the same bits under the same names; NaN equals NaN."""
+    for name, tensor in again.items():
+        other = found.get(name)
+        if other is None or other.shape != tensor.shape or other.dtype != tensor.dtype:
+            raise Incorrect(f"{what} gives other tensors than the timed call")
+        if not torch.equal(other.contiguous().view(torch.uint8), tensor.contiguous().view(torch.uint8)):
+            raise Incorrect(f"{what} gives another {name} than the timed call")
+
+
+def _products(
+    technique: QuantizeTechnique, packed: Packed, matrix: Tensor, settings: Settings
+) -> Mapping[int, _Product]:
+    """Return the timed products by the number of inputs; all rotate over the same copies of the weight."""
+    dtype = ACTIVATIONS[settings.activations]
+    given = {batch: torch.empty(batch, settings.columns, device=matrix.device, dtype=dtype) for batch in BATCHES}
+    rotation = rotated(packed)
+    return {
+        batch: _Product(
+            technique=technique,
+            packed=packed,
+            weight=rotation.shared(),
+            fill=Noise(inputs.numel(), device=str(matrix.device), dtype=dtype).into(inputs),
+            x=inputs,
+        )
+        for batch, inputs in given.items()
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Product:
+    """The timed product of fresh inputs with a weight that is out of the cache."""
+
+    technique: QuantizeTechnique
+    packed: Packed
+    weight: Callable[[], Packed]
+    fill: Callable[[], Tensor]
+    x: Tensor
+
+    def __call__(self) -> Tensor:
+        found = self.technique.linear(self.fill(), self.weight())
+        float(found[-1, -1])
+        return found
+
+    def phase(self) -> Phase:
+        """Return the phase of the product."""
+        return Phase(run=self, samples=len(self.x), verify=self.verify)
+
+    def verify(self, found: Tensor) -> None:
+        """Raise Incorrect unless every output of the last call is that of the dequantised weight, in float64."""
+        require_tensor(found, (len(self.x), self.packed.shape[0]), self.x.dtype)
+        exact = self.technique.dequantize(self.packed).double()
+        inputs = self.x.double()
+        expected = inputs @ exact.T
+        usual = inputs.norm(dim=1) * exact.norm() / exact.shape[1] ** 0.5
+        error = ((found.double() - expected).norm(dim=1) / torch.maximum(expected.norm(dim=1), usual)).max().item()
+        allowed = allowed_error(self.technique, self.x.dtype, self.packed.dtype)
+        if not error <= allowed:
+            raise Incorrect(f"the product is off by {error:.2e} of the exact product's norm; {allowed:.0e} is allowed")
+
+
+def _with_all_threads(run: Callable[[], object]) -> Callable[[], object]:
+    def run_with_all() -> object:
+        with machine.all_threads():
+            return run()
+
+    return run_with_all
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Figures:
+    """Rates, and their shares of the machine's own rates in the same rounds.
+
+    ``moved`` counts bytes of packing and of unpacking, ``read`` those of a product, ``operations`` the floating-point
+    operations of a product with one input.
+    """
+
+    limits: machine.MachineLimits
+    moved: int
+    read: int
+    operations: int
+
+    def __call__(self, rounds: Mapping[str, Sequence[float]]) -> dict[str, float]:
+        """Return rates and shares from the seconds of each round, by phase."""
+        seconds = {name: machine.median(values) for name, values in rounds.items()}
+        limit = self.limits.rates(seconds)
+        rates = {name: self.moved / seconds[name] / 1e9 for name in ("quantize", "dequantize")}
+        read = {name: self.read / seconds[name] / 1e9 for name in ("linear1", "linear1_all")}
+        computed = {batch: batch * self.operations / seconds[f"linear{batch}"] / 1e9 for batch in BATCHES[1:]}
+        return {
+            **limit,
+            **{f"{name}_rate": rate for name, rate in {**rates, **read}.items()},
+            **{f"{name}_share": 100 * rate / limit["copy_rate"] for name, rate in rates.items()},
+            "linear1_share": 100 * read["linear1"] / limit["read_rate"],
+            "linear1_all_share": 100 * read["linear1_all"] / limit["read_all_rate"],
+            **{f"linear{batch}_rate": rate for batch, rate in computed.items()},
+            **{f"linear{batch}_share": 100 * rate / limit["matmul_rate"] for batch, rate in computed.items()},
+        }

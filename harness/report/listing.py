@@ -1,0 +1,47 @@
+"""Lists of what plugins declare, under a heading for each contract or lane, in 80 columns."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any, Final
+
+WIDTH: Final = 80
+
+_INDENT: Final = 2
+
+_WIDEST_ID: Final = 34
+"""The longest id that has its summary beside it; a longer one has it below."""
+
+
+def list_entries(entries: Sequence[Mapping[str, Any]], group: str) -> str:
+    """Return the entries with their summaries in groups of the same ``entry[group]``; broken ones come last.
+
+    What an entry lacks on this machine stands below its summary.
+    """
+
+    def key(entry: Mapping[str, Any]) -> tuple[bool, str]:
+        return entry[group] is None, entry[group] or ""
+
+    beside = [len(entry["id"]) for entry in entries if len(entry["id"]) <= _WIDEST_ID]
+    column = _INDENT + max(beside, default=0) + 2
+    lines: list[str] = []
+    for (broken, name), members in groupby(sorted(entries, key=key), key):
+        lines += ["", "cannot be read" if broken else f"{group} {name}"]
+        for entry in members:
+            lines += _entry(entry, column)
+    return "\n".join(lines[1:])
+
+
+def _entry(entry: Mapping[str, Any], column: int) -> Iterator[str]:
+    """Yield an entry's id with its summary, wrapped from ``column`` on, and the reason why it cannot run."""
+    unit = f" [{entry['unit']}]" if entry.get("unit") else ""
+    reason = "" if entry["available"] else entry["reason"]
+    texts = [text for text in (f"{entry['summary']}{unit}".strip(), reason) if text]
+    below = [line for text in texts for line in textwrap.wrap(text, WIDTH - column, break_on_hyphens=False)]
+    head = f"{'':{_INDENT}}{entry['id']}"
+    if below and len(head) + 2 <= column:
+        head = f"{head:{column}}{below.pop(0)}"
+    yield head
+    yield from (f"{'':{column}}{line}" for line in below)

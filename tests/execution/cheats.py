@@ -1,0 +1,78 @@
+"""Contestants of the toy contract that want to win the time lane without computing, and one that computes."""
+
+from __future__ import annotations
+
+import time
+
+from toys import Technique
+
+from harness.api import Incorrect
+from harness.measure import clock
+
+_now = time.perf_counter_ns
+
+
+class Honest(Technique):
+    """Returns 1 from every call, which is right."""
+
+    right = 1
+
+    def train(self):
+        time.sleep(0.0005)
+        return self.right
+
+    def verify(self, result):
+        if result != 1:
+            raise Incorrect(f"its last call gives {result}, not 1")
+
+
+class Lazy(Honest):
+    """Is right while it is built and warmed up, and wrong from its hundredth call on."""
+
+    calls = 0
+
+    def train(self):
+        self.calls += 1
+        if self.calls < 20:
+            return super().train()
+        return 0
+
+
+class SlowClock(Technique):
+    """Has its process's clock run at a tenth of its speed."""
+
+    def build(self):
+        clock.perf_counter_ns = lambda: _now() // 10
+
+
+class StoppedClock(Technique):
+    """Leaves nine tenths of what it takes out of the clock of its process."""
+
+    left_out = 0
+
+    def build(self):
+        clock.perf_counter_ns = lambda: _now() - self.left_out
+
+    def train(self):
+        began = _now()
+        time.sleep(0.002)
+        self.left_out += (_now() - began) * 9 // 10
+
+
+class ShiftedClock(Technique):
+    """Leaves what it takes out of the clock, and adds it again where no sample is taken."""
+
+    left_out = 0
+    calls = 0
+
+    def build(self):
+        clock.perf_counter_ns = lambda: _now() - self.left_out
+
+    def train(self):
+        began = _now()
+        time.sleep(0.004)
+        self.left_out += (_now() - began) // 2
+
+    def infer(self):
+        self.left_out = 0
+        time.sleep(0.004)

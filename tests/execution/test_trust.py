@@ -1,0 +1,192 @@
+"""What the runner and the judge do about techniques that break their contract or want to win without computing."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+import pytest
+
+from harness.api import Incorrect, Phase, Reply, Unit
+from harness.execution.audit import FIRST_WITHIN, SHARE, Audit
+from harness.execution.contestant_state import CHECKED
+from harness.execution.runner import Destination, Runner
+from harness.host import load_host
+from harness.plan import Plan, Selection
+from harness.suite import read_suite
+from tests.execution.conftest import finish, make_case
+from tests.test_plan import IDENTITY
+
+TOYS = Path(__file__).parents[1] / "toy"
+
+
+class Silent:
+    """A progress display that shows nothing."""
+
+    def planned(self, rows):
+        pass
+
+    def finished(self, row):
+        pass
+
+    def running(self, cases):
+        pass
+
+
+class Checker:
+    """An executor whose check finds the techniques of ``wrong`` incorrect; all else works."""
+
+    def __init__(self, wrong, status="incorrect"):
+        self.slots, self.stacks = 2, True
+        self.wrong, self.status = wrong, status
+        self.units = []
+        self._waiting = []
+
+    def submit(self, unit):
+        self.units.append(unit)
+        self._waiting.append(unit)
+
+    def wait(self, timeout_s=None):
+        done, self._waiting = self._waiting, []
+        return [(unit, [self._reply(unit, case) for case in unit.cases]) for unit in done]
+
+    def _reply(self, unit, case):
+        if unit.check and case.technique in self.wrong:
+            return Reply(status=self.status, reason="it breaks its contract")
+        return Reply(status="ok", metrics={"toy_score": 1.0, "toy_val_score": 1.0})
+
+    def running(self):
+        return []
+
+    def free_memory(self):
+        return 0
+
+    def environment(self, unit):
+        return {}
+
+    def close(self):
+        pass
+
+
+@pytest.fixture(scope="module")
+def host():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(TOYS)
+        return load_host(["harness_toy"], entry_points=False)
+
+
+def rows_of(host, executor, stored=None, **selected):
+    """Return the rows of a run of the toys' suite."""
+    plan = Plan(read_suite("toys", host), host, Selection(**selected), IDENTITY)
+    rows = []
+    destination = Destination(run="r", environment={}, record=rows.append, stored=stored or {})
+    runner = Runner(plan, host, executor, destination, Silent())
+    runner.run()
+    return rows
+
+
+def test_a_technique_that_fails_its_check_has_one_row_and_no_quality(host) -> None:
+    executor = Checker({"toy/good"})
+    rows = rows_of(host, executor)
+    [refused] = [row for row in rows if row.case.technique == "toy/good"]
+    assert (refused.reply.status, refused.reply.reason) == ("incorrect", "it breaks its contract")
+    assert CHECKED in refused.reply.notes
+    assert not any(case.technique == "toy/good" for unit in executor.units if not unit.check for case in unit.cases)
+    lanes = {row.case.lane for row in rows if row.case.technique == "toy/twin" and row.ok}
+    assert lanes == {"accuracy", "memory", "time"}
+
+
+@pytest.mark.parametrize("lane", ["accuracy", "memory", "time"])
+def test_every_lane_alone_asks_first(host, lane) -> None:
+    params = {} if lane == "accuracy" else {"lr": 0.2}
+    executor = Checker({"toy/good"})
+    rows = rows_of(host, executor, lanes=(lane,), params=params)
+    assert [row.reply.status for row in rows if row.case.technique == "toy/good"] == ["incorrect"]
+    assert all(row.ok for row in rows if row.case.technique != "toy/good")
+
+
+def test_a_technique_is_checked_once_and_again_only_where_parameters_of_its_own_were_tuned(host) -> None:
+    executor = Checker(set())
+    rows_of(host, executor)
+    checks = [unit.cases[0] for unit in executor.units if unit.check]
+    assert sorted(case.technique for case in checks) == ["toy/base", "toy/good", "toy/twin"]
+    assert all(unit.processes == 1 and len(unit.cases) == 1 for unit in executor.units if unit.check)
+
+
+def test_a_refusal_that_is_stored_is_kept_and_asked_no_more(host) -> None:
+    rows = rows_of(host, Checker({"toy/good"}))
+    executor = Checker({"toy/good"})
+    again = rows_of(host, executor, stored={row.case.key: row for row in rows})
+    assert again == []
+    assert executor.units == []
+
+
+# ------------------------------------------------------------------------------------ audits
+
+
+def test_each_phase_is_verified_within_its_first_samples_at_a_place_that_varies() -> None:
+    places = set()
+    for _ in range(200):
+        audit = Audit()
+        places.add(next(number for number in range(FIRST_WITHIN) if audit.due("train", 1.0)))
+    assert places == set(range(FIRST_WITHIN))
+
+
+def test_what_verifying_costs_is_bounded_by_a_share_of_what_is_measured(monkeypatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("harness.execution.audit.perf_counter", lambda: now[0])
+    audit = Audit()
+    verified = 0
+    for _ in range(1000):
+        if audit.due("train", 1.0):
+            with audit.verifying("train"):
+                now[0] += 5.0
+            verified += 1
+    assert 1 <= verified <= 1 + SHARE * 1000 / 5 + 1
+
+
+def test_the_length_of_a_sample_varies_and_is_never_less_than_needed() -> None:
+    lengths = {Audit().about(8) for _ in range(200)}
+    assert lengths == {8, 9, 10}
+    assert {Audit().about(1) for _ in range(20)} == {1}
+
+
+# ------------------------------------------------------------------------------------ in processes
+
+
+def test_a_timed_output_that_is_wrong_is_found_in_full(executor) -> None:
+    cases = (make_case("Technique", "time"), make_case("cheats:Lazy", "time"), make_case("cheats:Honest", "time"))
+    [replies] = finish(executor, [Unit(cases=cases)])
+    assert [reply.status for reply in replies] == ["ok", "incorrect", "ok"]
+    assert replies[1].reason == "train, timed: its last call gives 0, not 1"
+
+
+@pytest.mark.parametrize("cheat", ["SlowClock", "StoppedClock", "ShiftedClock"])
+def test_a_clock_that_a_contestant_slows_down_is_told_by_the_runner_s(executor, cheat) -> None:
+    cases = (make_case("Technique", "time"), make_case(f"cheats:{cheat}", "time"))
+    [replies] = finish(executor, [Unit(cases=cases)])
+    assert [reply.status for reply in replies] == ["ok", "incorrect"]
+    assert "the clock of its process counts" in replies[1].reason
+    assert not replies[1].metrics
+
+
+def test_clocks_that_agree_are_no_problem(executor) -> None:
+    cases = tuple(make_case("Sleeps", "time", ms=ms) for ms in (1, 3, 5))
+    [replies] = finish(executor, [Unit(cases=cases)])
+    assert [reply.status for reply in replies] == ["ok"] * 3
+
+
+def test_a_function_replaced_after_the_clock_was_made_changes_no_sample(monkeypatch) -> None:
+    import time
+
+    from harness.measure import clock
+
+    monkeypatch.setattr(time, "perf_counter_ns", lambda: 0)
+    monkeypatch.setattr(time, "perf_counter", lambda: 0.0)
+    sample = clock.take(lambda: time.sleep(0.002), repeats=3, device="cpu")
+    assert statistics.fmean([sample.seconds]) >= 0.002
+
+
+def test_a_phase_without_a_definition_is_timed_as_before() -> None:
+    assert Phase(run=lambda: None, samples=1).verify is None
+    assert issubclass(Incorrect, Exception)

@@ -1,0 +1,143 @@
+"""Contestants of ``quantize`` that want to win the time lane without computing are found, and no others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from harness.api import CaseContext
+from harness.families.quantize.contract import Packed
+from harness.families.quantize.workloads import Weights
+from harness.judge import machine
+from tests.families.conftest import Context
+from tests.families.quantize.quantizers import Right
+from tests.families.timed import found_in_time
+
+SMALL = {"rows": 96, "columns": 2048, "packed_rows": 8}
+
+
+@pytest.fixture(scope="module")
+def case(context: Context) -> CaseContext:
+    return context("weights", **SMALL)
+
+
+class Memo(Right):
+    """Keeps products by the addresses of inputs and weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: dict[Any, Tensor] = {}
+
+    def linear(self, x: Tensor, packed: Packed) -> Tensor:
+        key = (x.data_ptr(), tuple(x.shape))
+        if key not in self.kept:
+            self.kept[key] = super().linear(x, packed)
+        return self.kept[key]
+
+
+class MemoOfContent(Right):
+    """Keeps products by a few numbers of the input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: dict[Any, Tensor] = {}
+
+    def linear(self, x: Tensor, packed: Packed) -> Tensor:
+        key = (tuple(x.shape), round(float(x.abs().mean()), 1))
+        if key not in self.kept:
+            self.kept[key] = super().linear(x, packed)
+        return self.kept[key]
+
+
+class LargeShapes(Right):
+    """Gives zeros where the weight is larger than any of the gate's."""
+
+    def linear(self, x: Tensor, packed: Packed) -> Tensor:
+        if packed.shape[1] >= 2048:
+            return x.new_zeros(len(x), packed.shape[0])
+        return super().linear(x, packed)
+
+
+class LastOnly(Right):
+    """Computes the element that used to be looked at."""
+
+    def linear(self, x: Tensor, packed: Packed) -> Tensor:
+        out = x.new_zeros(len(x), packed.shape[0])
+        out[-1, -1] = super().linear(x[-1:], packed)[0, -1]
+        return out
+
+
+class OneRowShort(Right):
+    """Leaves one output out."""
+
+    def linear(self, x: Tensor, packed: Packed) -> Tensor:
+        out = super().linear(x, packed)
+        out[:, 17] = 0
+        return out
+
+
+class InInference(Right):
+    """Computes nothing where gradients are off and the batch is one of the timed ones."""
+
+    def linear(self, x: Tensor, packed: Packed) -> Tensor:
+        if len(x) == 8:
+            return torch.zeros(len(x), packed.shape[0], dtype=x.dtype)
+        return super().linear(x, packed)
+
+
+class Later(Tensor):
+    """A tensor that is computed where it is looked at."""
+
+
+class Subclass(Right):
+    """Gives a tensor of a class of its own."""
+
+    def linear(self, x: Tensor, packed: Packed) -> Tensor:
+        return super().linear(x, packed).as_subclass(Later)
+
+
+class FirstPacked(Right):
+    """Gives the first weight that it packed of a shape again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: dict[Any, Packed] = {}
+
+    def quantize(self, weight: Tensor) -> Packed:
+        kept = self.kept.setdefault(tuple(weight.shape), super().quantize(weight))
+        return replace(kept, tensors={name: tensor.clone() for name, tensor in kept.tensors.items()})
+
+
+class KeptWeight(Right):
+    """Unpacks each address once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: dict[int, Tensor] = {}
+
+    def dequantize(self, packed: Packed) -> Tensor:
+        address = next(iter(packed.tensors.values())).data_ptr()
+        if address not in self.kept:
+            self.kept[address] = super().dequantize(packed)
+        return self.kept[address].clone()
+
+
+def test_an_honest_technique_passes(case: CaseContext) -> None:
+    assert found_in_time(Weights(), Right(), case) == ""
+
+
+@pytest.mark.parametrize("cheat", [Memo, MemoOfContent, LargeShapes, LastOnly, OneRowShort, InInference, Subclass])
+def test_products_that_were_not_computed_are_found(cheat: type[Right], case: CaseContext) -> None:
+    assert found_in_time(Weights(), cheat(), case).startswith(("linear1: the ", "linear8: the ", "linear64: the "))
+
+
+@pytest.mark.parametrize(("cheat", "phase"), [(FirstPacked, "quantize"), (KeptWeight, "dequantize")])
+def test_what_was_packed_or_unpacked_before_is_found(
+    cheat: type[Right], phase: str, case: CaseContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "MOST_COPIED", 1)  # two copies, so that each has its turn again soon
+    assert found_in_time(Weights(), cheat(), case, [phase]).startswith(f"{phase}: ")

@@ -1,0 +1,118 @@
+"""Contestants of ``softmax`` that want to win the time lane without computing are found; an honest one is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from harness.api import CaseContext, Incorrect
+from harness.families.softmax import timing
+from harness.families.softmax.timing import require_rows
+from harness.families.softmax.workloads import Rows
+from harness.judge import machine
+from tests.families.conftest import Context
+from tests.families.softmax.softmaxes import Right
+from tests.families.timed import found_in_time
+
+SMALL = {"rows": 4, "columns": 64, "cached_columns": 256, "times_cache": 1}
+
+
+@pytest.fixture
+def case(context: Context, monkeypatch: pytest.MonkeyPatch) -> CaseContext:
+    monkeypatch.setattr(machine, "MOST_COPIED", 1 << 20)
+    monkeypatch.setattr(timing, "PLACES", 4)  # few, so that each has its turn again soon
+    return context("rows", **SMALL)
+
+
+class Nothing(Right):
+    """Computes nothing in rows longer than those of the gate."""
+
+    def softmax(self, x: Tensor, out: Tensor) -> None:
+        if x.shape[1] <= 1 << 17:
+            super().softmax(x, out)
+
+
+class LastOnly(Right):
+    """Computes the last element only, in rows that are timed."""
+
+    def softmax(self, x: Tensor, out: Tensor) -> None:
+        if x.shape[1] in (64, 256):
+            out[-1, -1] = self.of(x.double())[-1, -1]
+        else:
+            super().softmax(x, out)
+
+
+class KeptByAddress(Right):
+    """Keeps probabilities by the address of the numbers."""
+
+    def __init__(self) -> None:
+        self.kept: dict[Any, Tensor] = {}
+
+    def softmax(self, x: Tensor, out: Tensor) -> None:
+        key = (x.data_ptr(), tuple(x.shape))
+        if key not in self.kept:
+            self.kept[key] = self.of(x.double()).float()
+        out.copy_(self.kept[key])
+
+
+class KeptByBeginning(Right):
+    """Keeps probabilities by the first number of the rows, which is another one in most calls."""
+
+    def __init__(self) -> None:
+        self.kept: dict[Any, Tensor] = {}
+
+    def softmax(self, x: Tensor, out: Tensor) -> None:
+        key = (round(float(x[0, 0])), tuple(x.shape))
+        if key not in self.kept:
+            self.kept[key] = self.of(x.double()).float()
+        out.copy_(self.kept[key])
+
+
+class OnceWritten(Right):
+    """Writes an output once, and finds it still there."""
+
+    def __init__(self) -> None:
+        self.written: set[int] = set()
+
+    def softmax(self, x: Tensor, out: Tensor) -> None:
+        if out.data_ptr() not in self.written:
+            super().softmax(x, out)
+            self.written.add(out.data_ptr())
+
+
+def test_an_honest_technique_passes(case: CaseContext) -> None:
+    assert found_in_time(Rows(), Right(), case) == ""
+
+
+CHEATS = [
+    (Nothing, "long_row"),
+    (LastOnly, "cold_rows"),
+    (LastOnly, "cached_row"),
+    (KeptByAddress, "long_row"),
+    (KeptByAddress, "cached_row"),
+    (KeptByBeginning, "cached_row"),
+    (OnceWritten, "long_row"),
+    (OnceWritten, "cached_row"),
+]
+
+
+@pytest.mark.parametrize(("cheat", "phase"), CHEATS)
+def test_probabilities_that_were_not_computed_are_found(cheat: type[Right], phase: str, case: CaseContext) -> None:
+    found = found_in_time(Rows(), cheat(), case, [phase])
+    assert found.startswith(f"{phase}: ")
+    assert found.endswith("probabilities are not those of the definition")
+
+
+@pytest.mark.parametrize("columns", [1, 7, 4096, (1 << 20) + 3])
+def test_what_is_right_in_float64_is_right_here_and_an_error_in_one_place_is_found(columns: int) -> None:
+    x = torch.randn(3, columns, generator=torch.Generator().manual_seed(0))
+    out = torch.softmax(x.double(), 1).float()
+    require_rows(x, out)
+    for wrong in (float("nan"), 1.001 * float(out[1, columns // 2])):
+        changed = out.clone()
+        changed[1, columns // 2] = wrong
+        with pytest.raises(Incorrect, match=r"^1 of [\d,]+ probabilities"):
+            require_rows(x, changed)
