@@ -63,7 +63,7 @@ def test_a_technique_is_shown_with_its_paper_and_parameters(harness: Harness) ->
         (["track", "--bogus"], "no option '--bogus'"),
         (["--strict-plugins", "-p", "no_such_module", "list", "suites"], "no_such_module"),
     ],
-    ids=lambda one: " ".join(one) if isinstance(one, list) else "",
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_a_mistake_is_one_clear_line_and_exit_code_2(arguments: list[str], text: str, harness: Harness) -> None:
     done = harness(*arguments)

@@ -72,8 +72,10 @@ def test_two_stored_runs_are_compared_and_a_gate_set_on_them(harness: Harness, t
     assert harness("compare", *TOY_PLUGIN, *names, "--gate", "--technique", "twin").returncode == 0
     assert harness("compare", *TOY_PLUGIN, *reversed(names), "--gate").returncode == 0
     found = json.loads(harness("compare", *TOY_PLUGIN, *names, "--format", "json").stdout)
-    worse_ones = [one for one in found["changes"] if one["verdict"] == "worse"]
-    assert [(one["place"]["technique"], one["metric"]) for one in worse_ones] == [("toy/good", "train_tensor_peak")]
+    worse_ones = [change for change in found["changes"] if change["verdict"] == "worse"]
+    assert [(change["place"]["technique"], change["metric"]) for change in worse_ones] == [
+        ("toy/good", "train_tensor_peak")
+    ]
 
 
 def test_unlike_runs_are_not_judged_and_the_gate_says_so(harness: Harness, two_runs: list[Path]) -> None:

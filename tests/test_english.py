@@ -28,6 +28,7 @@ CONVERTED: Final[tuple[str, ...]] = (
     "harness/plan.py",
     "harness/report",
     "harness/results",
+    "harness/revisions",
     "harness/suite.py",
     "harness/testing",
     "plugins/dropout/harness_dropout",

@@ -111,7 +111,7 @@ def test_a_wrong_pin_says_what_is_wrong(host: Host, kind: str, name: str, text: 
 
 def test_a_pinned_technique_runs_untuned_beside_the_tuned_one_with_its_values(host: Host) -> None:
     plan = plan_of(host, techniques=("good", "good:shift=2,lr=0.3"))
-    by_name = {one.technique: one for one in plan.contestants}
+    by_name = {contestant.technique: contestant for contestant in plan.contestants}
     assert list(by_name) == ["toy/base", "toy/good", "toy/good:shift=2,lr=0.3"]
     pinned = by_name["toy/good:shift=2,lr=0.3"]
     assert pinned.skip is None
@@ -123,13 +123,13 @@ def test_a_pinned_technique_runs_untuned_beside_the_tuned_one_with_its_values(ho
 
 def test_a_pin_of_what_is_not_tuned_leaves_the_budget_as_it_is(host: Host) -> None:
     plan = plan_of(host, techniques=("good:shift=2",))
-    assert [len(one.trials) for one in plan.contestants] == [3, 3]
+    assert [len(contestant.trials) for contestant in plan.contestants] == [3, 3]
 
 
 def test_a_pinned_workload_is_a_problem_of_its_own(host: Host) -> None:
     plan = plan_of(host, workloads=("formula", "formula:sleep_s=0.25"))
     assert plan.suite.workloads == ("toy/formula", "toy/formula:sleep_s=0.25")
-    both = [plan.trial_cases(one)[0] for one in plan.contestants if one.technique == "toy/base"]
+    both = [plan.trial_cases(contestant)[0] for contestant in plan.contestants if contestant.technique == "toy/base"]
     assert [case.settings["sleep_s"] for case in both] == [0.0, 0.25]
     assert both[0].key != both[1].key
 
@@ -153,4 +153,8 @@ def test_pins_may_stand_in_a_suite_file_and_in_its_claims(host: Host, tmp_path: 
     assert suite.techniques == ("toy/base", "toy/good:shift=1", "toy/good:shift=2")
     assert (suite.claims[0].better, suite.claims[0].than) == ("toy/good:shift=2", "toy/good:shift=1")
     plan = Plan(suite, host, Selection(), IDENTITY)
-    assert [one.technique for one in plan.contestants] == ["toy/base", "toy/good:shift=1", "toy/good:shift=2"]
+    assert [contestant.technique for contestant in plan.contestants] == [
+        "toy/base",
+        "toy/good:shift=1",
+        "toy/good:shift=2",
+    ]

@@ -90,7 +90,7 @@ BROKEN = {
 
 
 def record(host: Host, name: str):
-    return next(one for one in host.plugins if one.name == name)
+    return next(plugin for plugin in host.plugins if plugin.name == name)
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -139,7 +139,7 @@ def test_two_distributions_of_one_plugin_name_are_both_named_and_neither_is_load
 def test_a_plugin_cannot_take_the_name_of_the_host(site: Site) -> None:
     site.install("impostor", {"core": "harness_impostor"}, {"harness_impostor": HEALTHY})
     host = load_host()
-    assert [one.status for one in host.plugins if one.name == "core"] == ["ok", "broken"]
+    assert [plugin.status for plugin in host.plugins if plugin.name == "core"] == ["ok", "broken"]
     assert "core/one" not in host.techniques
 
 

@@ -101,7 +101,7 @@ def test_packages_ask_of_each_other_the_version_that_they_come_with(folder: Path
     asked = [Requirement(line) for line in lines if Requirement(line).name in own]
     assert asked
     version = Version(__version__)
-    assert {str(one.specifier) for one in asked} == {f">={version.major}.{version.minor}"}
+    assert {str(requirement.specifier) for requirement in asked} == {f">={version.major}.{version.minor}"}
 
 
 # ------------------------------------------------------------------------------------------------- commands

@@ -274,7 +274,11 @@ def test_of_the_host_only_what_computes_a_case_is_in_its_key(copied: Path) -> No
         )
         identity = around.surroundings(host, contract).identity
         plan = Plan(read_suite(suite, host), host, Selection(techniques=(technique,)), identity)
-        found = next(one for one in plan.contestants if (one.technique, one.workload) == (technique, workload))
+        found = next(
+            contestant
+            for contestant in plan.contestants
+            if (contestant.technique, contestant.workload) == (technique, workload)
+        )
         return plan.case(found, found.trials[0], 0).key
 
     def keys() -> tuple[str, str]:

@@ -62,7 +62,7 @@ def test_more_of_the_model_trained_is_better_step_by_step(harness: Harness) -> N
     rows = json.loads(harness("export", "json").stdout)
     figures = json.loads(harness("show", "run", "--format", "json").stdout)
     (workload,) = figures["workloads"]
-    tuned = {one["technique"]: one["tuning"]["tuned"] for one in workload["techniques"]}
+    tuned = {technique["technique"]: technique["tuning"]["tuned"] for technique in workload["techniques"]}
     scores = {
         name: {
             row["seed"]: row["metrics"]["accuracy"]
@@ -102,11 +102,11 @@ accuracy = 1.0
     done = harness("run", "-p", "harness_same", "--suite", "same.toml", "--quiet", "--format", "json", timeout=300)
     assert done.returncode == 0, done.stderr
     (workload,) = json.loads(done.stdout)["workloads"]
-    copies = [one for one in workload["techniques"] if one["technique"] != "lora/lora"]
+    copies = [technique for technique in workload["techniques"] if technique["technique"] != "lora/lora"]
     assert len(copies) == 6
-    means = {one["technique"]: one["comparison"]["difference"]["value"] for one in copies}
+    means = {copy["technique"]: copy["comparison"]["difference"]["value"] for copy in copies}
     assert len(set(means.values())) > 1, "the copies must draw differently, or nothing is tested"
-    assert {one["comparison"]["verdict"] for one in copies} <= {"same", "undecided"}, means
+    assert {copy["comparison"]["verdict"] for copy in copies} <= {"same", "undecided"}, means
 
 
 @pytest.mark.parametrize("seeds", [5, 10])
@@ -121,9 +121,9 @@ def test_stored_noise_gives_no_false_verdict_in_95_of_100_comparisons_of_a_techn
         for _ in range(60):
             family = draw.choice(residuals, size=(len(techniques), seeds))
             baseline = dict(enumerate(draw.choice(residuals, size=seeds)))
-            found = compare_family({str(i): dict(enumerate(one)) for i, one in enumerate(family)}, baseline, rule)
+            found = compare_family({str(i): dict(enumerate(scores)) for i, scores in enumerate(family)}, baseline, rule)
             trials += len(found)
-            false += sum(one.verdict in ("better", "worse") for one in found.values())
+            false += sum(comparison.verdict in ("better", "worse") for comparison in found.values())
         assert false / trials <= 0.05, f"{workload}: {false} of {trials}"
 
 

@@ -41,7 +41,7 @@ def test_every_technique_gets_the_same_number_of_trials_on_the_same_seeds(host: 
 
 def test_a_larger_space_is_thinned_evenly_and_a_smaller_one_is_skipped_with_the_reason(host: Host) -> None:
     plan = plan_of(host, techniques=("own-space", "small-space"))
-    by_name = {one.technique: one for one in plan.contestants}
+    by_name = {contestant.technique: contestant for contestant in plan.contestants}
     assert [trial["lr"] for trial in by_name["toy/own-space"].trials] == [1.0, 3.0, 5.0]
     skip = by_name["toy/small-space"].skip
     assert skip is not None
@@ -50,7 +50,7 @@ def test_a_larger_space_is_thinned_evenly_and_a_smaller_one_is_skipped_with_the_
 
 def test_a_technique_without_what_the_suite_tunes_has_one_trial_on_all_seeds(host: Host) -> None:
     plan = plan_of(host, techniques=("base", "own-space"), tuning={"rate": (0.1, 0.2, 0.3)})
-    by_name = {one.technique: one for one in plan.contestants}
+    by_name = {contestant.technique: contestant for contestant in plan.contestants}
     assert by_name["toy/base"].trials == ({},)
     assert by_name["toy/base"].skip is None
     assert len(plan.trial_cases(by_name["toy/base"])) == len(plan.seeds)
@@ -91,7 +91,7 @@ def test_a_text_where_a_number_belongs_is_refused_before_anything_runs(host: Hos
 
 def test_the_baseline_always_runs_and_the_plan_says_so(host: Host) -> None:
     plan = plan_of(host, Selection(techniques=("good",)))
-    assert [one.technique for one in plan.contestants] == ["toy/base", "toy/good"]
+    assert [contestant.technique for contestant in plan.contestants] == ["toy/base", "toy/good"]
     assert plan.notes
     assert not plan_of(host, Selection(techniques=("base", "good"))).notes
 

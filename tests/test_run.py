@@ -155,7 +155,7 @@ def wait_for_rows(tmp_path: Path, count: int) -> Path:
     raise AssertionError("no rows came")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda one: one.name)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 def test_a_run_that_is_ended_keeps_its_rows_leaves_no_process_and_can_be_resumed(
     number: signal.Signals, harness: Harness, tmp_path: Path
 ) -> None:
@@ -217,7 +217,7 @@ def test_a_workload_that_cannot_be_prepared_gives_each_technique_one_row(harness
         (["--suite", "./none.toml"], "no suite file"),
         (["--resume", "none"], "no runs"),
     ],
-    ids=lambda one: " ".join(one) if isinstance(one, list) else "",
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_wrong_input_is_one_clear_line_exit_code_2_and_leaves_nothing(
     arguments: list[str], text: str, harness: Harness, tmp_path: Path

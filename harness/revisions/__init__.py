@@ -1,1 +1,1 @@
-"""Two commits compared: installed, measured in turns, and stepped round by round."""
+"""The comparison of commits: environments, runs, and times that are measured in turns."""

@@ -1,7 +1,7 @@
-"""Installs revisions of a project side by side: one small environment a commit, kept in the cache.
+"""Installs revisions of a project side by side, each in a small environment of its own in the cache.
 
-An environment holds the project's own packages as they were at that commit; third-party packages are those of the
-environment this process runs in, linked, so that two commits are compared under the very same ones.
+An environment holds the project's own packages as they were at its commit. Third-party packages are linked from the
+environment that this process runs in, so that two commits are compared with the same third-party packages.
 """
 
 from __future__ import annotations
@@ -31,21 +31,25 @@ from harness.api import UsageError
 from harness.measure import git
 
 WORKING_TREE: Final = "."
-"""The name of the revision that is the files as they lie there."""
+"""The name of the revision that stands for the working tree, with its uncommitted changes."""
 
 RELEASES: Final = "v*"
-"""Which tags are releases."""
+"""The pattern of the tags that mark releases."""
 
 FOLDER: Final = "commits"
-"""The folder of the cache in which environments lie."""
+"""The folder of the environments, relative to the cache."""
 
 KEPT: Final = 12
-"""So many environments are kept; those that were used longest ago go."""
+"""The most environments that are kept; those that were used longest ago are removed first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Revision:
-    """A state of the project: ``commit`` is its full hash, ``tree`` a digest of changed files in a working tree."""
+    """A state of the project: a commit, or a working tree on top of a commit.
+
+    ``commit`` is the full hash of the commit. ``tree`` is a digest of the files of a working tree with uncommitted
+    changes; it is empty for a commit and for an unchanged working tree.
+    """
 
     name: str
     commit: str
@@ -53,7 +57,7 @@ class Revision:
 
     @property
     def label(self) -> str:
-        """How it is called in a report: the name, and the commit where the name is not one."""
+        """The name in a report: the name given, followed by the commit unless the name is the commit's hash."""
         short = self.commit[:9]
         if self.tree:
             return f"working tree on {short}"
@@ -62,28 +66,28 @@ class Revision:
 
 @dataclass(frozen=True, kw_only=True)
 class Installed:
-    """A revision's environment: its files, and the Python that sees its packages."""
+    """The environment of a revision: the revision's files, and a Python that imports the revision's packages."""
 
     revision: Revision
     folder: Path
 
     @property
     def source(self) -> Path:
-        """The files of the revision."""
+        """The folder of the revision's files."""
         return self.folder / "source"
 
     @property
     def python(self) -> Path:
-        """The interpreter."""
+        """The interpreter of the environment."""
         return self.folder / "venv/bin/python"
 
     @property
     def store(self) -> Path:
-        """Where runs of this revision are kept."""
+        """The folder of the store that keeps runs of this revision."""
         return self.folder / "store"
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run the revision's own harness command, away from any checkout."""
+        """Run the ``harness`` command of the revision, in a folder outside any checkout."""
         return subprocess.run(
             [str(self.python), "-P", "-m", "harness", *arguments],
             cwd=self.folder,
@@ -95,7 +99,7 @@ class Installed:
 
 
 def clean_environment() -> dict[str, str]:
-    """Return the environment variables without those that lead a Python, or git, elsewhere."""
+    """Return the environment variables without those that change where Python or git look for their files."""
     return {name: value for name, value in git.environment().items() if name not in ("PYTHONPATH", "PYTHONHOME")}
 
 
@@ -107,7 +111,7 @@ class Repository:
 
     @classmethod
     def around(cls, place: Path) -> Repository | None:
-        """The repository that ``place`` lies in, None where there is none (or no git)."""
+        """Return the repository that contains the folder ``place``; None without a repository, or without git."""
         if shutil.which("git") is None:
             return None
         done = subprocess.run(
@@ -120,7 +124,7 @@ class Repository:
         return cls(Path(done.stdout.rstrip("\n"))) if done.returncode == 0 else None
 
     def find(self, name: str) -> Revision | None:
-        """The revision of a commit, a tag, a branch, or ``.`` for the working tree; None where there is none."""
+        """Return the revision of a commit, a tag, a branch, or ``.`` (the working tree); None for an unknown name."""
         commit = self._ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{_ref(name)}^{{commit}}")
         if commit is None:
             return None
@@ -130,12 +134,12 @@ class Repository:
         return Revision(name=name, commit=commit, tree=self._digest() if changed else "")
 
     def release(self, head: Revision) -> Revision | None:
-        """The last release that led to ``head``, None where there is none. A release is no ancestor of itself."""
+        """Return the last release before ``head``; None where there is none. A release does not precede itself."""
         for start in (head.commit, f"{head.commit}^"):
             tag = self._ask("describe", "--tags", "--abbrev=0", "--match", RELEASES, start)
-            found = self.find(tag) if tag else None
-            if found is not None and (found.commit != head.commit or head.tree):
-                return found
+            release = self.find(tag) if tag else None
+            if release is not None and (release.commit != head.commit or head.tree):
+                return release
         return None
 
     def export(self, revision: Revision, folder: Path) -> None:
@@ -156,23 +160,25 @@ class Repository:
             archive.extractall(folder, filter="data")
 
     def _files(self) -> list[str]:
-        """The files of the working tree that are tracked, or new and not ignored."""
+        """Return the paths of the working tree's files that git tracks, or that are new and not ignored."""
         listed = self._ask("ls-files", "--cached", "--others", "--exclude-standard", "-z") or ""
         names = dict.fromkeys(listed.split("\0"))
         return [name for name in names if name and os.path.lexists(self.folder / name)]
 
     def _digest(self) -> str:
+        """Return the SHA-256 digest, in hexadecimal, of the names and contents of the working tree's files."""
         total = hashlib.sha256()
         for name in sorted(self._files()):
             path = self.folder / name
             if path.is_dir():
-                continue  # a repository within
+                continue  # a repository inside this repository
             content = str(path.readlink()).encode() if path.is_symlink() else path.read_bytes()
             total.update(f"{name}\0{len(content)}\0".encode())
             total.update(content)
         return total.hexdigest()
 
     def _ask(self, *command: str) -> str | None:
+        """Return the output of a git command; None where the command fails."""
         done = subprocess.run(
             ["git", "-C", str(self.folder), *command],
             env=git.environment(),
@@ -184,6 +190,7 @@ class Repository:
 
 
 def _ref(name: str) -> str:
+    """Return git's name of a revision."""
     return "HEAD" if name == WORKING_TREE else name
 
 
@@ -191,9 +198,9 @@ def _ref(name: str) -> str:
 
 
 def install(repository: Repository, revision: Revision, cache: Path) -> Installed:
-    """The environment of a revision, made where the cache has none. Takes seconds.
+    """Return the environment of a revision; install the revision first where the cache has no environment of it.
 
-    Raises `UsageError` with the last words of the installer where the revision cannot be installed.
+    Installing takes seconds. Raises UsageError, with the installer's error, where the revision cannot be installed.
     """
     own = _own_distributions(repository.folder)
     sites = _sites()
@@ -204,7 +211,7 @@ def install(repository: Repository, revision: Revision, cache: Path) -> Installe
         draft = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
         try:
             _build(repository, revision, draft, own, sites)
-            with contextlib.suppress(OSError):  # another process was faster
+            with contextlib.suppress(OSError):  # another process has installed the revision meanwhile
                 draft.rename(folder)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
@@ -213,6 +220,7 @@ def install(repository: Repository, revision: Revision, cache: Path) -> Installe
 
 
 def _build(repository: Repository, revision: Revision, draft: Path, own: set[str], sites: Sequence[Path]) -> None:
+    """Install a revision in the folder ``draft``; raise UsageError where there is no package to install."""
     import venv
 
     source = draft / "source"
@@ -231,13 +239,13 @@ def _build(repository: Repository, revision: Revision, draft: Path, own: set[str
 
 
 def _projects(folder: Path) -> list[Path]:
-    """The folders of a project that can be installed: its root, and its plugins."""
-    found = [folder, *sorted(path.parent for path in folder.glob("plugins/*/pyproject.toml"))]
-    return [path for path in found if _name(path)]
+    """Return the folders of a project that can be installed: its root, and the folders of its plugins."""
+    candidates = [folder, *sorted(path.parent for path in folder.glob("plugins/*/pyproject.toml"))]
+    return [candidate for candidate in candidates if _name(candidate)]
 
 
 def _name(folder: Path) -> str:
-    """The normalised name of the distribution in a folder; empty where there is none."""
+    """Return the normalised name of the distribution in a folder; an empty string where there is none."""
     try:
         table = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError):
@@ -246,66 +254,72 @@ def _name(folder: Path) -> str:
 
 
 def _normalised(name: str) -> str:
+    """Return a distribution's name as the packaging specification (PEP 503) normalises names."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _sites() -> list[Path]:
-    """The folders of installed packages that this process imports from."""
+    """Return the folders of installed packages that this process imports from."""
     folders = [Path(entry) for entry in sys.path if entry]
     return [folder for folder in folders if folder.is_dir() and any(folder.glob("*.dist-info"))]
 
 
 def _own_distributions(project: Path) -> set[str]:
-    """Distributions of this environment that are the project's own: named in its files, or installed from them."""
+    """Return the names of the project's distributions: those that its files name, and those installed from it."""
     names = {_name(path) for path in _projects(project)}
-    for one in importlib.metadata.distributions():
-        url = json.loads(one.read_text("direct_url.json") or "{}").get("url", "")
+    for distribution in importlib.metadata.distributions():
+        url = json.loads(distribution.read_text("direct_url.json") or "{}").get("url", "")
         path = Path(urllib.parse.unquote(urllib.parse.urlsplit(url).path)) if url.startswith("file:") else None
         if path is not None and path.resolve().is_relative_to(project.resolve()):
-            names.add(_normalised(one.name))
+            names.add(_normalised(distribution.name))
     return names
 
 
 def _key(revision: Revision, own: Iterable[str], sites: Iterable[Path]) -> str:
-    """The name of an environment: the revision, and what else decides its packages or its numbers."""
+    """Return the name of an environment's folder.
+
+    The name depends on the revision, on Python, on the third-party packages and on the hardware: all that decides which
+    packages are imported or which numbers they compute.
+    """
     from harness.measure.environment import environment
 
     facts = environment()
-    others = sorted(
-        (_normalised(one.name), one.version)
-        for one in importlib.metadata.distributions()
-        if _normalised(one.name) not in own
+    third_party = sorted(
+        (_normalised(distribution.name), distribution.version)
+        for distribution in importlib.metadata.distributions()
+        if _normalised(distribution.name) not in own
     )
-    around = [sys.version, sys.prefix, [str(site) for site in sites], others, facts["cpu"], facts["gpu"]]
-    digest = hashlib.sha256(json.dumps([around, revision.tree]).encode()).hexdigest()
+    surroundings = [sys.version, sys.prefix, [str(site) for site in sites], third_party, facts["cpu"], facts["gpu"]]
+    digest = hashlib.sha256(json.dumps([surroundings, revision.tree]).encode()).hexdigest()
     return f"{revision.commit[:12]}-{digest[:12]}"
 
 
 def _link_third_party(draft: Path, sites: Sequence[Path], own: set[str]) -> None:
-    """Show the new environment all packages of this one but the project's own."""
-    shadow = draft / "third-party"
-    shadow.mkdir()
+    """Link all packages of this environment, except the project's own, into the new environment."""
+    linked = draft / "third-party"
+    linked.mkdir()
     packages = _site_packages(draft / "venv")
     for site in sites:
         hidden = {"__pycache__"}
         for info in site.glob("*.dist-info"):
-            one = importlib.metadata.Distribution.at(info)
-            if _normalised(one.name) in own:
-                hidden |= {info.name, *(file.parts[0] for file in one.files or ())}
+            distribution = importlib.metadata.Distribution.at(info)
+            if _normalised(distribution.name) in own:
+                hidden |= {info.name, *(file.parts[0] for file in distribution.files or ())}
         for entry in sorted(site.iterdir()):
-            if entry.name in hidden or any(os.path.lexists(folder / entry.name) for folder in (shadow, packages)):
-                continue  # of what two sites have, the first is imported
+            if entry.name in hidden or any(os.path.lexists(folder / entry.name) for folder in (linked, packages)):
+                continue  # Python imports a package that two sites have from the first of them
             if entry.suffix == ".pth":
                 (packages / entry.name).write_text(_absolute_paths(entry), encoding="utf-8")
             else:
-                (shadow / entry.name).symlink_to(entry.resolve())
-    # Relative, so that the environment may be renamed; first of all, since other such files may import from it.
-    up = os.path.relpath(shadow, packages)
-    (packages / "000-third-party.pth").write_text(f"{up}\n", encoding="utf-8")
+                (linked / entry.name).symlink_to(entry.resolve())
+    # The path is relative, so that the environment can be renamed. The file's name sorts first, because the code in
+    # other .pth files may import linked packages.
+    relative = os.path.relpath(linked, packages)
+    (packages / "000-third-party.pth").write_text(f"{relative}\n", encoding="utf-8")
 
 
 def _absolute_paths(file: Path) -> str:
-    """The lines of a .pth file, with its relative paths made absolute."""
+    """Return the lines of a .pth file with absolute paths in place of relative ones."""
     lines = file.read_text(encoding="utf-8").splitlines()
     return "".join(
         f"{line if not line.strip() or line.startswith(('import ', '#')) else (file.parent / line.strip())}\n"
@@ -314,46 +328,51 @@ def _absolute_paths(file: Path) -> str:
 
 
 def _site_packages(venv: Path) -> Path:
-    """Where a virtual environment of this Python keeps packages."""
+    """Return the folder in which a virtual environment of this Python keeps packages."""
     return Path(sysconfig.get_path("purelib", "venv", vars={"base": str(venv), "platbase": str(venv)}))
 
 
 def has_pip() -> bool:
-    """Whether this environment has pip.
+    """Return whether this environment has pip.
 
-    Its metadata are asked: setuptools takes a question for the module as the start of pip, and from then on leaves this
-    process to the standard library's distutils, in which nothing compiles any more.
+    The answer comes from pip's metadata. A search for the module ``pip`` would make setuptools believe that pip is
+    running: setuptools would then leave the standard library's distutils in place, which fails to compile extensions.
     """
     return any(importlib.metadata.distributions(name="pip"))
 
 
 def _pip_install(revision: Revision, draft: Path, projects: Sequence[Path]) -> None:
-    """Install the projects alone, with the build backends of this environment where it has them."""
+    """Install the projects without their dependencies, with this environment's build backends where it has all.
+
+    Raises UsageError where the environment has neither pip nor uv, and where the installation fails.
+    """
     python = str(draft / "venv/bin/python")
     backends = [_backend(project) for project in projects]
-    here = all(backend and importlib.util.find_spec(backend) for backend in backends)
-    options = ["--no-deps", "--quiet", *(["--no-build-isolation"] if here else []), *map(str, projects)]
+    has_backends = all(backend and importlib.util.find_spec(backend) for backend in backends)
+    options = ["--no-deps", "--quiet", *(["--no-build-isolation"] if has_backends else []), *map(str, projects)]
     if has_pip():
         quietly = ["--no-input", "--disable-pip-version-check"]
         command = [sys.executable, "-m", "pip", "--python", python, "install", *quietly, *options]
     elif shutil.which("uv"):
         command = ["uv", "pip", "install", "--python", python, *options]
     else:
-        raise UsageError("commits are installed with pip or uv, and neither is here", "python -m ensurepip")
+        raise UsageError(
+            "commits are installed with pip or uv, and this environment has neither", "python -m ensurepip"
+        )
     done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, check=False)
     if done.returncode:
         raise UsageError(f"{revision.label} cannot be installed: {_cause(done.stderr)}")
 
 
 def _cause(text: str) -> str:
-    """The line of an installer's or a build's many that names the error."""
+    """Return the line of an installer's output that names the error."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     named = [line for line in lines if re.match(r"[\w.]*(Error|Exception): ", line)]
     return (named or [line for line in lines if line.lower().startswith("error")] or lines or ["no reason given"])[-1]
 
 
 def _backend(project: Path) -> str:
-    """The top-level module of a project's build backend."""
+    """Return the name of the top-level module of a project's build backend."""
     system: Mapping[str, object] = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8")).get(
         "build-system", {}
     )
@@ -361,7 +380,7 @@ def _backend(project: Path) -> str:
 
 
 def _prune(folder: Path) -> None:
-    """Remove the environments used longest ago, beyond so many."""
-    found = sorted((one for one in folder.iterdir() if one.is_dir()), key=lambda one: one.stat().st_mtime)
-    for one in found[: max(0, len(found) - KEPT + 1)]:
-        shutil.rmtree(one, ignore_errors=True)
+    """Remove the environments that were used longest ago, so that with a new one there are at most `KEPT`."""
+    environments = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+    for environment in environments[: max(0, len(environments) - KEPT + 1)]:
+        shutil.rmtree(environment, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Measures revisions of a project for a comparison: quality and memory one after the other, times in turns."""
+"""Measures revisions of a project for a comparison: first quality and memory of each revision, then times in turns."""
 
 from __future__ import annotations
 
@@ -19,22 +19,24 @@ from harness.revisions.commits import Installed
 from harness.revisions.rounds import BASE, HEAD, RELEASE, Contest, Side, Turns, measure_round
 
 MORE_SEEDS: Final = 12
-"""Seeds for techniques whose quality changed: those of the suite's tracked form may be too few to tell."""
+"""The number of seeds for techniques whose quality changed: a suite's tracked form may have too few for a verdict."""
 
 CONFIRMED: Final = 2
-"""So often must head fail in rounds in which the reference does not: once may be the machine's fault."""
+"""The rounds in which head must fail while the reference does not: a single failure may be the machine's fault."""
 
 NEEDED: Final = ("--track", "--lane")
-"""The options of ``harness run`` that a revision must know."""
+"""The options of ``harness run`` that a revision must have to be compared."""
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
+"""A function that shows a line of progress to the user."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What to compare: suites, by name or by file relative to the project; globs of techniques; how many rounds.
+    """The user's choice of what to compare.
 
-    No suites are all tracked ones, no globs all techniques.
+    ``suites`` are names, or paths of files relative to the project; an empty tuple chooses all tracked suites.
+    ``techniques`` are globs; an empty tuple chooses all techniques. ``rounds`` is the most rounds of timing.
     """
 
     suites: tuple[str, ...]
@@ -44,7 +46,10 @@ class Wanted:
 
 @dataclass(kw_only=True)
 class Measured:
-    """What was measured. ``refused`` says why something could not be compared with the base, ``notes`` what else."""
+    """The measurements of all revisions.
+
+    ``refused`` gives the reasons why a suite could not be compared with the base; ``notes`` gives other remarks.
+    """
 
     metrics: Mapping[str, Metric]
     pairings: list[Pairing] = field(default_factory=list)
@@ -54,32 +59,33 @@ class Measured:
 
 
 def start_failure(installed: Installed) -> str:
-    """Why a revision's harness does not start; empty where it does."""
+    """Return why a revision's harness does not start; an empty string where the harness starts."""
     done = installed.run("list", "metrics")
     return f"its harness does not start: {_last_line(done.stderr)}" if done.returncode else ""
 
 
 def too_old(installed: Installed) -> str:
-    """What a revision's harness has not yet that a comparison needs; empty where it has all."""
+    """Return which options a revision's harness lacks for a comparison; an empty string where none is missing."""
     text = installed.run("run", "--help").stdout
     missing = [option for option in NEEDED if option not in text]
     return f"its harness run has no {' and no '.join(missing)} yet, so it cannot be compared" if missing else ""
 
 
-def measure(sides: Mapping[Side, Installed], wanted: Wanted, cache: Path, tell: Tell) -> Measured:
-    """Run what is tracked in every revision, and time what differs. ``sides`` has head, base and perhaps a release.
+def measure(sides: Mapping[Side, Installed], wanted: Wanted, cache: Path, report: Report) -> Measured:
+    """Run the suites in every revision, and time the techniques whose code differs.
 
-    Raises `UsageError` where head has no suite to compare.
+    ``sides`` has head, base and perhaps a release; ``cache`` is the folder of base models. Raises UsageError where head
+    has no suite to compare.
     """
     measured = Measured(metrics=_metrics(sides[HEAD]))
     for suite in _suites(sides, wanted):
-        runs = _run_suite(suite, sides, wanted, measured, tell)
+        runs = _run_suite(suite, sides, wanted, measured, report)
         pairings = {name: Pairing(reference=run, head=runs[HEAD], since_release=name == RELEASE)
                     for name, run in runs.items() if name != HEAD}  # fmt: skip
         pairings = _comparable(suite, pairings, measured)
         if pairings:
-            pairings = _more_seeds(suite, sides, pairings, measured, tell)
-            measured.pairings += _timed(suite, sides, pairings, wanted, cache, measured, tell)
+            pairings = _more_seeds(suite, sides, pairings, measured, report)
+            measured.pairings += _timed(suite, sides, pairings, wanted, cache, measured, report)
     return measured
 
 
@@ -87,57 +93,65 @@ def measure(sides: Mapping[Side, Installed], wanted: Wanted, cache: Path, tell: 
 
 
 def _metrics(head: Installed) -> dict[str, Metric]:
+    """Return the metrics of head, by their ids."""
     return {
-        one["id"]: Metric(
-            id=one["id"],
-            unit=one["unit"],
-            higher_is_better=one["higher_is_better"],
-            summary=one["summary"],
-            lane=one["lane"],
+        entry["id"]: Metric(
+            id=entry["id"],
+            unit=entry["unit"],
+            higher_is_better=entry["higher_is_better"],
+            summary=entry["summary"],
+            lane=entry["lane"],
         )
-        for one in _listed(head, "metrics")
+        for entry in _listed(head, "metrics")
     }
 
 
-def _listed(installed: Installed, what: str) -> list[dict[str, Any]]:
-    done = installed.run("list", what, "--json")
+def _listed(installed: Installed, kind: str) -> list[dict[str, Any]]:
+    """Return the entries that ``harness list`` prints of a kind; raise UsageError where the command fails."""
+    done = installed.run("list", kind, "--json")
     if done.returncode:
-        raise UsageError(f"{installed.revision.label}: harness list {what} fails: {_last_line(done.stderr)}")
-    found: list[dict[str, Any]] = json.loads(done.stdout)
-    return found
+        raise UsageError(f"{installed.revision.label}: harness list {kind} fails: {_last_line(done.stderr)}")
+    entries: list[dict[str, Any]] = json.loads(done.stdout)
+    return entries
 
 
 def _suites(sides: Mapping[Side, Installed], wanted: Wanted) -> list[str]:
-    """The names of the suites to compare: those named, else every one with a tracked form at head or base."""
+    """Return the suites to compare: the chosen ones, else every suite with a tracked form at head or base.
+
+    Raises UsageError where there is no such suite.
+    """
     if wanted.suites:
         return list(wanted.suites)
-    found = dict.fromkeys(
-        one["id"] for name in (HEAD, BASE) for one in _listed(sides[name], "suites") if one.get("track")
+    tracked = dict.fromkeys(
+        entry["id"] for name in (HEAD, BASE) for entry in _listed(sides[name], "suites") if entry.get("track")
     )
-    if not found:
+    if not tracked:
         raise UsageError(
             f"{sides[HEAD].revision.label} has no suite with a [track] table, so there is nothing to compare",
             "add one to a suite: [track] may say seeds, techniques, workloads and rounds",
         )
-    return list(found)
+    return list(tracked)
 
 
 # ---------------------------------------------------------------------------------------- quality, memory
 
 
 def _run_suite(
-    suite: str, sides: Mapping[Side, Installed], wanted: Wanted, measured: Measured, tell: Tell
+    suite: str, sides: Mapping[Side, Installed], wanted: Wanted, measured: Measured, report: Report
 ) -> dict[Side, StoredRun]:
-    """The accuracy and memory lanes of every side that can run the suite; empty where head or all others can't."""
+    """Run the accuracy and memory lanes of a suite at every side; return the runs of the sides that can run the suite.
+
+    The result is empty where head cannot run the suite.
+    """
     runs: dict[Side, StoredRun] = {}
     causes: dict[Side, str] = {}
     for name, installed in sides.items():
-        tell(f"{suite}: quality and memory of {installed.revision.label}")
-        found = _run(installed, suite, wanted.techniques, ("accuracy", "memory"))
-        if isinstance(found, StoredRun):
-            runs[name] = found
+        report(f"{suite}: quality and memory of {installed.revision.label}")
+        run_or_cause = _run(installed, suite, wanted.techniques, ("accuracy", "memory"))
+        if isinstance(run_or_cause, StoredRun):
+            runs[name] = run_or_cause
         else:
-            causes[name] = found
+            causes[name] = run_or_cause
     if HEAD in causes:
         for name in runs:
             reason = f"cannot be run: {causes[HEAD]}"
@@ -147,7 +161,7 @@ def _run_suite(
         return {}
     for name, cause in causes.items():
         measured.notes.append(
-            f"suite {suite} is new since {sides[name].revision.label}, where it can't be run: {cause}"
+            f"suite {suite} is new since {sides[name].revision.label}, where it cannot be run: {cause}"
         )
     return runs
 
@@ -155,12 +169,12 @@ def _run_suite(
 def _run(
     installed: Installed, suite: str, techniques: Sequence[str], lanes: Sequence[Lane], seeds: int | None = None
 ) -> StoredRun | str:
-    """A finished run of a revision, the stored one where there is one; or why it cannot be run."""
+    """Return the finished run of a suite at a revision, stored or new; or, as text, why the suite cannot be run."""
     name = str(installed.source / suite) if suite.endswith(".toml") else suite
     stored = _stored(installed, suite, techniques, lanes, seeds)
     if stored is not None:
         return stored
-    options = [option for one in techniques for option in ("--technique", one)]
+    options = [option for technique in techniques for option in ("--technique", technique)]
     options += [option for lane in lanes for option in ("--lane", lane)]
     options += ["--seeds", str(seeds)] if seeds else []
     place = ("--store", str(installed.store))
@@ -175,6 +189,7 @@ def _run(
 def _stored(
     installed: Installed, suite: str, techniques: Sequence[str], lanes: Sequence[Lane], seeds: int | None
 ) -> StoredRun | None:
+    """Return the latest finished run with the same choices, narrowed to the techniques; None where there is none."""
     store = Store(installed.store)
     chosen = {"lanes": list(lanes), "seeds": list(range(seeds or 0)), "workloads": []}
     for run in reversed(store.ids()):
@@ -190,44 +205,46 @@ def _stored(
 
 
 def narrowed(run: StoredRun, techniques: Sequence[str]) -> StoredRun:
-    """A run with the rows of its baseline and of the techniques that a glob matches."""
+    """Return a run with only the rows of its baseline and of the techniques that a glob matches."""
     patterns = [run.info.suite.baseline, *techniques]
     rows = [row for row in run.rows if any(matches(pattern, row.case.technique) for pattern in patterns)]
     return replace(run, rows=tuple(rows))
 
 
 def _short(suite: str) -> str:
+    """Return the id of a suite that is given by its id or by the path of its file."""
     return suite.rpartition("/")[2].removesuffix(".toml")
 
 
 def _last_line(text: str) -> str:
+    """Return the last line of a command's error output, which names the error."""
     lines = [line.removeprefix("harness: error: ") for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else "no reason given"
 
 
 def _comparable(suite: str, pairings: Mapping[Side, Pairing], measured: Measured) -> dict[Side, Pairing]:
-    """The pairings of like runs; what is unlike is told."""
-    found = {}
+    """Return the pairings of runs that can be compared; add the reasons why the others cannot to ``measured``."""
+    comparable = {}
     for name, pairing in pairings.items():
         lines = unlike(pairing.reference, pairing.head)
         if not lines:
-            found[name] = pairing
+            comparable[name] = pairing
         elif name == BASE:
             measured.refused.append(f"suite {suite} is not compared with the base: {'; '.join(lines)}")
         else:
             measured.notes.append(f"suite {suite} is not compared with the release: {'; '.join(lines)}")
-    return found
+    return comparable
 
 
 def _more_seeds(
-    suite: str, sides: Mapping[Side, Installed], pairings: Mapping[Side, Pairing], measured: Measured, tell: Tell
+    suite: str, sides: Mapping[Side, Installed], pairings: Mapping[Side, Pairing], measured: Measured, report: Report
 ) -> dict[Side, Pairing]:
-    """The pairings with more seeds for the techniques whose quality is not the same on every seed."""
-    changed = sorted({name for one in pairings.values() for name in changed_quality(one, measured.metrics)})
+    """Return the pairings with more seeds of the techniques whose quality differs between the sides on some seed."""
+    changed = sorted({name for pairing in pairings.values() for name in changed_quality(pairing, measured.metrics)})
     head = next(iter(pairings.values())).head
     if not changed or len(head.info.suite.seeds) >= MORE_SEEDS:
         return dict(pairings)
-    tell(f"{suite}: more seeds for {len(changed)} techniques whose quality changed")
+    report(f"{suite}: more seeds for {len(changed)} techniques whose quality changed")
     more = {}
     for name in (HEAD, *pairings):
         run = _run(sides[name], suite, changed, ("accuracy",), MORE_SEEDS)
@@ -236,12 +253,13 @@ def _more_seeds(
             return dict(pairings)
         more[name] = run
     return {
-        name: replace(one, reference=_merged(one.reference, more[name]), head=_merged(one.head, more[HEAD]))
-        for name, one in pairings.items()
+        name: replace(pairing, reference=_merged(pairing.reference, more[name]), head=_merged(pairing.head, more[HEAD]))
+        for name, pairing in pairings.items()
     }
 
 
 def _merged(run: StoredRun, more: StoredRun) -> StoredRun:
+    """Return a run with the rows of both runs; the row of ``more`` replaces that of the same case."""
     return replace(run, rows=latest([*run.rows, *more.rows]))
 
 
@@ -250,9 +268,11 @@ def _merged(run: StoredRun, more: StoredRun) -> StoredRun:
 
 @dataclass(kw_only=True)
 class Timing:
-    """A contest and what its rounds gave: the log ratio of head to each reference, by phase.
+    """A contest and the results of its rounds.
 
-    ``failures`` are head's, by the reference that could be timed in the same round.
+    ``ratios`` are the log ratios of head's time to a reference's, one for each round, by reference and phase.
+    ``failures`` are the reasons of head's failures, by the reference that could be timed in the same round.
+    ``over`` is True when the contest needs no more rounds. ``interrupted`` of ``turns`` turns were interrupted.
     """
 
     contest: Contest
@@ -263,7 +283,10 @@ class Timing:
     interrupted: int = 0
 
     def take(self, turns: Turns) -> None:
-        """Add a round. A reference that fails is left out from here on; head may fail once without being judged."""
+        """Add the turns of a round.
+
+        A reference that fails takes no part in later rounds. The contest ends when head has failed `CONFIRMED` times.
+        """
         references = {side: phases for side, phases in turns.samples.items() if side != HEAD}
         if HEAD in turns.failed:
             for side in references:
@@ -274,11 +297,11 @@ class Timing:
         head = turns.samples.get(HEAD, {})
         for side, phases in references.items():
             for phase in phases.keys() & head.keys():
-                found = round_of(head[phase], phases[phase])
-                if found is not None:
-                    self.ratios.setdefault((side, phase), []).append(found.log_ratio)
-                    self.turns += found.turns
-                    self.interrupted += found.interrupted
+                result = round_of(head[phase], phases[phase])
+                if result is not None:
+                    self.ratios.setdefault((side, phase), []).append(result.log_ratio)
+                    self.turns += result.turns
+                    self.interrupted += result.interrupted
 
 
 def _timed(
@@ -288,25 +311,28 @@ def _timed(
     wanted: Wanted,
     cache: Path,
     measured: Measured,
-    tell: Tell,
+    report: Report,
 ) -> list[Pairing]:
-    """The pairings with the times of all techniques whose code differs."""
+    """Return the pairings with the times of all techniques whose code differs between the sides."""
     contests, same = _contests(pairings)
     timings = [Timing(contest=contest) for contest in contests]
     pythons = {name: sides[name].python for name in (HEAD, *pairings)}
-    order = random.Random()  # the order of turns is no secret, and must not repeat
+    order = random.Random()  # seeded by the system: the order of turns must differ between comparisons
     looks = early_looks(wanted.rounds)
     for number in range(wanted.rounds):
         if number in looks:
             _stop_settled(timings)
-        open_ = [one for one in timings if not one.over]
-        if not open_:
+        unfinished = [timing for timing in timings if not timing.over]
+        if not unfinished:
             break
-        tell(f"{suite}: times, round {number + 1} of up to {wanted.rounds}: {len(open_)} techniques on workloads")
-        found = measure_round([one.contest for one in open_], pythons, cache, order)
-        for one, turns in zip(open_, found, strict=True):
-            one.take(turns)
-    total, interrupted = sum(one.turns for one in timings), sum(one.interrupted for one in timings)
+        report(
+            f"{suite}: times, round {number + 1} of up to {wanted.rounds}: {len(unfinished)} techniques on workloads"
+        )
+        turns_of_round = measure_round([timing.contest for timing in unfinished], pythons, cache, order)
+        for timing, turns in zip(unfinished, turns_of_round, strict=True):
+            timing.take(turns)
+    total = sum(timing.turns for timing in timings)
+    interrupted = sum(timing.interrupted for timing in timings)
     if total:
         share = f"{interrupted / total:.0%}".replace("%", " %")
         measured.notes.append(f"{suite}: times in up to {wanted.rounds} rounds; {share} of the turns were interrupted")
@@ -314,16 +340,19 @@ def _timed(
 
 
 def _stop_settled(timings: Sequence[Timing]) -> None:
-    """What is settled needs no more rounds."""
-    rounds = {(number, key): ratios for number, one in enumerate(timings) for key, ratios in one.ratios.items()}
-    goes_on = unsettled(rounds, families=FAMILIES)
-    for number, one in enumerate(timings):
-        one.over = one.over or number not in goes_on
+    """Mark the timings whose verdicts are settled as over."""
+    rounds = {(number, key): ratios for number, timing in enumerate(timings) for key, ratios in timing.ratios.items()}
+    unsettled_numbers = unsettled(rounds, families=FAMILIES)
+    for number, timing in enumerate(timings):
+        timing.over = timing.over or number not in unsettled_numbers
 
 
 def _contests(pairings: Mapping[Side, Pairing]) -> tuple[list[Contest], dict[Side, frozenset[tuple[str, str]]]]:
-    """What is to be timed on which sides; and by side what is not, because the code is the same as at head."""
-    cases = {name: timed_cases(one.reference.rows) for name, one in pairings.items()}
+    """Return the contests, and the techniques on workloads that need no timing.
+
+    The second result gives, by side, the pairs of technique and workload whose code is the same as at head.
+    """
+    cases = {name: timed_cases(pairing.reference.rows) for name, pairing in pairings.items()}
     contests: list[Contest] = []
     same: dict[Side, set[tuple[str, str]]] = {name: set() for name in pairings}
     for key, case in timed_cases(next(iter(pairings.values())).head.rows).items():
@@ -340,29 +369,30 @@ def _contests(pairings: Mapping[Side, Pairing]) -> tuple[list[Contest], dict[Sid
 
 
 def timed_cases(rows: Iterable[Row]) -> dict[tuple[str, str], Case]:
-    """A case that worked of each technique on each workload, on its first seed."""
-    found: dict[tuple[str, str], Case] = {}
+    """Return a successful case for each pair of technique and workload, the one with the lowest seed."""
+    cases: dict[tuple[str, str], Case] = {}
     for row in sorted(rows, key=lambda row: row.case.seed):
         if row.ok:
-            found.setdefault((row.case.technique, row.case.workload), row.case)
-    return found
+            cases.setdefault((row.case.technique, row.case.workload), row.case)
+    return cases
 
 
 def _computes(case: Case) -> tuple[Any, ...]:
-    """All that decides what a case computes."""
+    """Return all facts of a case that decide what the case computes."""
     targets = (case.technique_target, case.workload_target, case.code, case.seed)
     return (*targets, dict(case.params), dict(case.settings))
 
 
 def _times_of(name: Side, timings: Sequence[Timing], same: frozenset[tuple[str, str]]) -> Timed:
+    """Return the times of head against the reference ``name``."""
     ratios: dict[PhaseOf, Sequence[float]] = {}
     failed = {}
-    for one in timings:
-        key = (one.contest.technique, one.contest.workload)
-        reasons = one.failures.get(name, ())
+    for timing in timings:
+        key = (timing.contest.technique, timing.contest.workload)
+        reasons = timing.failures.get(name, ())
         if len(reasons) >= CONFIRMED:
             failed[key] = reasons[-1]
-        for (side, phase), values in one.ratios.items():
+        for (side, phase), values in timing.ratios.items():
             if side == name:
                 ratios[*key, phase] = values
     return Timed(ratios=ratios, same_code=same, failed=failed)

@@ -1,7 +1,7 @@
-"""Times one case in several environments at once, taking turns, so that a drift of the machine hits all alike.
+"""Times a case in several environments in turns, so that a drift of the machine's speed affects all sides alike.
 
-In a round every side runs in processes that were started for it: how memory happens to be laid out makes one process
-faster than its twin, so what counts is the number of rounds, not of turns in one.
+Every round starts new processes for every side. Two processes of the same code differ in speed, because their memory
+is laid out differently, so the precision of a comparison depends on the number of rounds more than on that of turns.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from harness.revisions.commits import clean_environment
 
 FEWEST_TURNS: Final = 8
 MOST_TURNS: Final = 40
-"""Turns of every side in a round: more where the machine is restless, since their median is what a round gives."""
+"""The bounds of the turns of a side in a round; noisy times take more turns, whose median is the round's result."""
 
 SETTLED: Final = 0.03
-"""A round is settled once the interval of every median log ratio to the head is narrower than this."""
+"""A round ends early once the confidence interval of every median log ratio to head is no wider than this."""
 
 TIME_LIMIT_S: Final = 120.0
-"""Seconds that opening a case, or one turn of it, may take."""
+"""The time limit, in seconds, of opening a case and of one turn."""
 
 Side = str
-"""What is compared, by a short name."""
+"""The name of a revision in a comparison: `BASE`, `HEAD` or `RELEASE`."""
 
 BASE: Final = "base"
 HEAD: Final = "head"
@@ -50,7 +50,7 @@ RELEASE: Final = "release"
 
 @dataclass(frozen=True, kw_only=True)
 class Contest:
-    """A technique on a workload, as the case that each side runs it by."""
+    """A technique on a workload, with the case that each side runs."""
 
     technique: str
     workload: str
@@ -59,9 +59,10 @@ class Contest:
 
 @dataclass(kw_only=True)
 class Turns:
-    """What a contest left in a round: by side and phase seconds a call, turn by turn, and whether interrupted.
+    """The turns of a contest in a round.
 
-    ``failed`` says of a side why it has none.
+    ``samples`` gives, by side and phase, a pair for each turn: the seconds per call, and whether the turn was
+    interrupted. ``failed`` gives the reason why a side has no samples.
     """
 
     samples: dict[Side, dict[str, list[tuple[float, bool]]]] = field(default_factory=dict)
@@ -73,25 +74,26 @@ def measure_round(
     pythons: Mapping[Side, Path],
     cache: Path,
     order: random.Random,
-    tell: Callable[[int], None] = lambda _: None,
+    report: Callable[[int], None] = lambda _: None,
 ) -> list[Turns]:
-    """One round: fresh processes on every side, and for each contest some turns in random order.
+    """Return the turns of a round, one `Turns` for each contest: new processes on every side, turns in random order.
 
-    ``pythons`` are the interpreters by side, ``cache`` the folder of base models; ``tell`` hears how many contests
-    are done. A side that a contest has no case for sits it out.
+    ``pythons`` are the interpreters by side, ``cache`` is the folder of base models. ``report`` is called with the
+    number of finished contests. A side without a case in a contest takes no part in the contest.
     """
     names = list(pythons)
     order.shuffle(names)
-    found = []
+    turns = []
     with ExitStack() as stack:
-        sides = {name: stack.enter_context(_Stepping(pythons[name], _modules(contests, name))) for name in names}
+        sides = {name: stack.enter_context(_SideProcess(pythons[name], _modules(contests, name))) for name in names}
         for number, contest in enumerate(contests):
-            found.append(_contest(contest, sides, cache, order))
-            tell(number + 1)
-    return found
+            turns.append(_take_turns(contest, sides, cache, order))
+            report(number + 1)
+    return turns
 
 
-def _contest(contest: Contest, sides: Mapping[Side, _Stepping], cache: Path, order: random.Random) -> Turns:
+def _take_turns(contest: Contest, sides: Mapping[Side, _SideProcess], cache: Path, order: random.Random) -> Turns:
+    """Open a contest's cases on all its sides, and return their turns."""
     turns = Turns()
     names = list(contest.cases)
     order.shuffle(names)
@@ -101,12 +103,13 @@ def _contest(contest: Contest, sides: Mapping[Side, _Stepping], cache: Path, ord
     repeats: dict[Side, Mapping[str, int]] = {}
     for name in names:
         try:
-            repeats[name] = sides[name].opened()
+            repeats[name] = sides[name].wait_until_open()
             turns.samples[name] = {phase: [] for phase in repeats[name]}
-        except _Failed as failed:
-            turns.failed[name] = str(failed)
-    # Every side repeats a call equally often, so that what repeating costs or saves is the same for all.
-    most = {phase: max(one.get(phase, 1) for one in repeats.values()) for all_ in repeats.values() for phase in all_}
+        except _CaseError as error:
+            turns.failed[name] = str(error)
+    # Every side repeats a call equally often, so that the costs and savings of repetition are the same for all sides.
+    phases = {phase for counts in repeats.values() for phase in counts}
+    most = {phase: max(counts.get(phase, 1) for counts in repeats.values()) for phase in phases}
     for number in range(MOST_TURNS):
         if number >= FEWEST_TURNS and _settled(turns):
             break
@@ -115,8 +118,8 @@ def _contest(contest: Contest, sides: Mapping[Side, _Stepping], cache: Path, ord
         for name in names:
             try:
                 taken = sides[name].turn({phase: most[phase] for phase in repeats[name]})
-            except _Failed as failed:
-                turns.failed[name] = str(failed)
+            except _CaseError as error:
+                turns.failed[name] = str(error)
                 del turns.samples[name]
                 continue
             for phase, (seconds, interrupted) in taken.items():
@@ -127,12 +130,12 @@ def _contest(contest: Contest, sides: Mapping[Side, _Stepping], cache: Path, ord
 
 
 def _processor(order: random.Random) -> int | None:
-    """One of the processors this process may use; None where the system doesn't say."""
+    """Return a random one of the processors that this process may use; None where the system does not list them."""
     return order.choice(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else None
 
 
 def _settled(turns: Turns) -> bool:
-    """Whether more turns would add nothing to any ratio."""
+    """Return whether every ratio to head is known so precisely that the round needs no more turns."""
     head = turns.samples.get(HEAD, {})
     for name, phases in turns.samples.items():
         for phase in phases.keys() & head.keys() if name != HEAD else ():
@@ -144,17 +147,21 @@ def _settled(turns: Turns) -> bool:
 
 
 def _modules(contests: Sequence[Contest], side: Side) -> list[str]:
+    """Return the modules of the workloads and techniques that a side runs, each once."""
     cases = [contest.cases[side] for contest in contests if side in contest.cases]
     targets = [target for case in cases for target in (case.workload_target, case.technique_target)]
     return list(dict.fromkeys(target.partition(":")[0] for target in targets))
 
 
-class _Failed(Exception):
-    """A case raised, died or did not answer in time on one side; the text says which."""
+class _CaseError(Exception):
+    """A failure of a case on one side: an exception, the end of its process, or no answer in time."""
 
 
-class _Stepping:
-    """A side's process; started anew where a case killed it. A context manager that leaves nothing running."""
+class _SideProcess:
+    """The process of a side, which runs `stepper`; restarted where a case killed it.
+
+    A context manager that starts the process, and leaves no process running.
+    """
 
     def __init__(self, python: Path, modules: Sequence[str]) -> None:
         self._python = python
@@ -176,51 +183,55 @@ class _Stepping:
         self._log.close()
 
     def open(self, case: Case, cache: Path, processor: int | None) -> None:
-        """Begin with a case; `opened` tells how it went."""
+        """Ask the process to open a case; `wait_until_open` returns the result."""
         if self._process is None:
             self._start()
         if not self._ready:
-            self._hear(START_S)
+            self._receive(START_S)
             self._ready = True
-        facts = ("workload_target", "technique_target", "params", "settings", "seed", "device")
-        self._say(
-            {"open": {**{name: getattr(case, name) for name in facts}, "cache": str(cache), "processor": processor}}
+        fields = ("workload_target", "technique_target", "params", "settings", "seed", "device")
+        self._send(
+            {"open": {**{name: getattr(case, name) for name in fields}, "cache": str(cache), "processor": processor}}
         )
 
-    def opened(self) -> Mapping[str, int]:
-        """The repeats that a turn of each phase takes; what the case had to import, the next ones will find."""
+    def wait_until_open(self) -> Mapping[str, int]:
+        """Return the number of calls that a turn of each phase repeats.
+
+        Modules that the case had to import are remembered; `close` imports them in the process for later cases.
+        """
         answer = self.answer()
         self._missed = [name for name in answer["imported"] if name not in self._modules]
         repeats: Mapping[str, int] = answer["repeats"]
         return repeats
 
     def answer(self) -> Mapping[str, Any]:
-        """What the case says. Raises _Failed where it is not what it was asked for; the case is then over."""
-        answer = self._hear(TIME_LIMIT_S)
+        """Return the case's answer; raise _CaseError where the case failed or its process ended."""
+        answer = self._receive(TIME_LIMIT_S)
         if "failed" in answer:
-            self._hear(TIME_LIMIT_S)  # that it has left
-            raise _Failed(answer["failed"])
+            self._receive(TIME_LIMIT_S)  # the message that the case's process has ended
+            raise _CaseError(answer["failed"])
         if "ended" in answer:
-            raise _Failed(_ending(answer["ended"]))
+            raise _CaseError(_exit_reason(answer["ended"]))
         return answer
 
     def turn(self, repeats: Mapping[str, int]) -> Mapping[str, tuple[float, bool]]:
-        """Seconds a call by phase, and whether it was interrupted."""
-        self._say({"turn": repeats})
+        """Return, by phase, the seconds per call of a turn, and whether the turn was interrupted."""
+        self._send({"turn": repeats})
         samples: Mapping[str, tuple[float, bool]] = self.answer()["samples"]
         return samples
 
     def close(self) -> None:
-        """Be done with the case."""
-        self._say({"close": True})
-        with contextlib.suppress(_Failed):
+        """End the case; then let the process import the modules that the case had to import itself."""
+        self._send({"close": True})
+        with contextlib.suppress(_CaseError):
             self.answer()
         if self._missed and self._process is not None:
-            self._say({"import": self._missed})
+            self._send({"import": self._missed})
             self._modules += self._missed
             self._ready = False
 
     def _start(self) -> None:
+        """Start the process, and ask it to import the modules of its cases."""
         self._control, theirs = socket.socketpair()
         self._rest.clear()
         self._ready = False
@@ -235,9 +246,10 @@ class _Stepping:
                 stderr=self._log,
                 start_new_session=True,
             )
-        self._say({"import": self._modules})
+        self._send({"import": self._modules})
 
     def _end(self) -> None:
+        """Kill the process with all processes that it started."""
         if self._process is None:
             return
         self._control.close()
@@ -246,19 +258,23 @@ class _Stepping:
         self._process.wait()
         self._process = None
 
-    def _say(self, message: Mapping[str, object]) -> None:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its end is then read as well
+    def _send(self, message: Mapping[str, object]) -> None:
+        """Send a message as a line of JSON."""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # `_receive` notices a process that ended
             self._control.sendall(json.dumps(message, default=dict).encode() + b"\n")
 
-    def _hear(self, limit_s: float) -> Mapping[str, Any]:
-        """The next line. Raises _Failed, with the process ended, where none comes in time or ever."""
+    def _receive(self, limit_s: float) -> Mapping[str, Any]:
+        """Return the process's next message.
+
+        Kills the process and raises _CaseError where no message comes within ``limit_s`` seconds or the process ends.
+        """
         deadline = time.monotonic() + limit_s
         while b"\n" not in self._rest:
             ready, _, _ = select.select([self._control], [], [], max(0.0, deadline - time.monotonic()))
             data = self._control.recv(1 << 16) if ready else b""
             if not data:
                 self._end()
-                raise _Failed(self._last_output() if ready else f"no answer in {limit_s:g} s")
+                raise _CaseError(self._last_output() if ready else f"no answer in {limit_s:g} s")
             self._rest += data
         line, _, rest = self._rest.partition(b"\n")
         self._rest = bytearray(rest)
@@ -266,10 +282,12 @@ class _Stepping:
         return answer
 
     def _last_output(self) -> str:
+        """Return that the process ended, with the last line of its output."""
         self._log.seek(0)
         last = self._log.read().decode(errors="replace").strip().splitlines()[-1:]
         return ": ".join(["its process ended", *last])
 
 
-def _ending(code: int) -> str:
+def _exit_reason(code: int) -> str:
+    """Return how a case's process ended, from its exit status; a signal's number is negative."""
     return f"crash ({signal.Signals(-code).name})" if code < 0 else f"it ended itself with status {code}"

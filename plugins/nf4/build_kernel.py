@@ -1,6 +1,6 @@
-"""Compiles the kernel when the plugin is installed; without a compiler the plugin is installed without it.
+"""Compiles the kernel when the plugin is installed; without a compiler the plugin is installed without the kernel.
 
-The same sources are compiled once on a machine, however often they are installed: tracking installs every commit anew.
+A cache keeps the library of sources that were compiled before, because tracking installs the plugin for every commit.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-fno-math-errno", "-ffp-contr
 
 
 class CustomBuildHook(BuildHookInterface):
-    """Called by hatchling, for a wheel and for an editable install alike."""
+    """The build hook that hatchling calls for a wheel and for an editable install."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002  hatchling's signature
-        """Make the library, and tell hatchling that the wheel is of this platform; or say why there is none."""
+        """Build the library, and mark the wheel as one for this platform; or warn why there is no library."""
         problem = build(LIBRARY)
         if problem:
             LIBRARY.unlink(missing_ok=True)
@@ -37,13 +37,13 @@ class CustomBuildHook(BuildHookInterface):
 
 
 def build(target: Path, *extra: str) -> str:
-    """Compile to ``target``; returns what went wrong, empty where nothing did.
+    """Compile the sources to the file ``target``; return the error, an empty string where there is none.
 
-    ``extra`` flags may name files of their own, so what they make is not kept.
+    A library that was compiled with ``extra`` flags is not kept in the cache, because the flags may name other files.
     """
     compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), "c++", "g++", "clang++"))), None)
     if compiler is None:
-        return "no C++ compiler (set CXX, or install g++), and install it again"
+        return "no C++ compiler was found; set CXX, or install g++, and install harness-nf4 again"
     kept = _kept(compiler)
     if not extra and kept.is_file():
         _copy(kept, target)
@@ -56,14 +56,14 @@ def build(target: Path, *extra: str) -> str:
             return f"{' '.join(command)}: {done.stderr.strip().splitlines()[0] if done.stderr.strip() else 'failed'}"
         _copy(draft, target)
         if not extra:
-            with contextlib.suppress(OSError):  # where nothing can be kept it is compiled again
+            with contextlib.suppress(OSError):  # without a writable cache the next build compiles again
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 _copy(draft, kept)
     return ""
 
 
 def _kept(compiler: str) -> Path:
-    """Where the library of these sources, flags and compiler is kept."""
+    """Return the path in the cache of the library of these sources, flags and compiler."""
     version = subprocess.run([compiler, "--version"], capture_output=True, check=False).stdout
     total = hashlib.sha256(b"\0".join([version, _platform().encode(), *map(str.encode, FLAGS)]))
     for file in sorted(NATIVE.glob("*.[ch]*")):
@@ -73,13 +73,14 @@ def _kept(compiler: str) -> Path:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Whole or not at all: another process may have the old one open."""
+    """Copy a file so that ``target`` is replaced in one step: another process may have the old file open."""
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         draft = shutil.copy2(source, folder)
         Path(draft).replace(target)
 
 
 def _platform() -> str:
+    """Return the tag of this platform in the names of wheels."""
     from packaging.tags import sys_tags
 
     return next(tag.platform for tag in sys_tags())

@@ -96,7 +96,7 @@ class Newer(DigitsMlp):
 def test_another_model_or_library_or_protocol_has_another_name(
     mlp: DigitsWorkload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = [key_of(facts(one)) for one in (mlp, mlp, Wider(), Newer())]
+    names = [key_of(facts(workload)) for workload in (mlp, mlp, Wider(), Newer())]
     monkeypatch.setattr(pretraining, "PRETRAINING", replace(pretraining.PRETRAINING, lr=1e-3))
     names.append(key_of(facts(mlp)))
     monkeypatch.setattr(torch, "__version__", "99.0")

@@ -31,7 +31,7 @@ def test_its_own_settings_are_taken(spec: WorkloadSpec) -> None:
 @pytest.mark.parametrize(
     ("spec", "name"),
     [(spec, name) for spec in WITH_SETTINGS for name in spec.settings],
-    ids=lambda one: getattr(one, "id", one),
+    ids=lambda value: getattr(value, "id", value),
 )
 def test_a_value_of_another_kind_is_refused_by_the_name_of_its_setting(spec: WorkloadSpec, name: str) -> None:
     assert name in refuses(spec, **{name: "of no kind"})

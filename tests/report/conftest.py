@@ -56,6 +56,6 @@ def _rows(builders: ModuleType, workload: str) -> Iterator[Row]:
         yield builders.make_row(
             technique=name, workload=workload, lane="time", tuned={"lr": 0.2},
             metrics={"train_throughput": 3200.0 * (1 + shift)},
-            samples={"train": times, "baseline.train": [2 * one for one in times[::-1]]},
+            samples={"train": times, "baseline.train": [2 * seconds for seconds in times[::-1]]},
         )  # fmt: skip
     yield builders.make_row(technique="toys/bad", workload=workload, status="error", reason="no luck", detail="Trace")

@@ -69,7 +69,7 @@ def report_of(*changes: Change, **options) -> ChangeReport:
         ((replace(SLOW, verdict="undecided"),), (), "undecided", "Nothing worse from main"),
         ((SAME, APART), (), "same", "No change from main (1234567) to topic (89abcde)"),
     ],
-    ids=lambda one: one if isinstance(one, str) else "",
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 @pytest.mark.parametrize("format_", ["table", "markdown"])
 def test_the_first_line_says_the_outcome(changes, refused, outcome, line, format_) -> None:
@@ -130,7 +130,7 @@ def test_json_has_every_comparison_and_no_infinity() -> None:
     endless = replace(MEMORY, difference=Estimate(value=math.inf, low=None, high=None, n=1))
     found = json.loads(render_changes(report_of(SAME, endless, notes=("a note",), refused=("cpu",)), "json"))
     assert found["outcome"] == "refused"
-    assert [one["verdict"] for one in found["changes"]] == ["same", "better"]
+    assert [change["verdict"] for change in found["changes"]] == ["same", "better"]
     assert found["changes"][1]["difference"]["value"] is None
     assert found["changes"][0]["place"] == {"suite": "toy", "workload": "core/alpha", "technique": "toys/a"}
     assert found["notes"] == ["a note"]

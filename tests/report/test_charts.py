@@ -24,7 +24,7 @@ def drawn(full_view: RunView) -> dict[str, dict[str, Any]]:
 
 
 def only(view: RunView, technique: str) -> Any:
-    return next(one for one in view.workloads[0].techniques if one.technique == technique)
+    return next(row for row in view.workloads[0].techniques if row.technique == technique)
 
 
 def named(figure: dict[str, Any], name: str) -> dict[str, Any]:
@@ -47,8 +47,8 @@ def test_plotly_knows_every_attribute_of_every_drawing(full_view: RunView) -> No
     from plotly import graph_objects as go
 
     for chart in charts(full_view, full_view.workloads[0]):
-        for one in chart.plots:
-            figure = json.loads(one.json)
+        for plot in chart.plots:
+            figure = json.loads(plot.json)
             go.Figure(data=figure["data"], layout=figure["layout"])  # raises where it doesn't
 
 
@@ -61,7 +61,7 @@ def test_differences_are_those_of_the_view_with_their_intervals_seeds_and_margin
     assert mark["error_x"]["arrayminus"] == [pytest.approx(difference.value - difference.low)]
     assert fmean(named(figure, "seeds")["x"]) == pytest.approx(difference.value)
     assert len(named(figure, "seeds")["x"]) == 5
-    shape = next(one for one in figure["layout"]["shapes"] if one["type"] == "rect")
+    shape = next(shape for shape in figure["layout"]["shapes"] if shape["type"] == "rect")
     margin = full_view.workloads[0].rule.margin
     assert (shape["x0"], shape["x1"]) == (-margin, margin)
     assert figure["layout"]["yaxis"]["ticktext"] == ["a"]
@@ -82,7 +82,7 @@ def test_quality_is_set_against_cost_with_the_pareto_front(drawn, full_view: Run
     assert named(figure, "better")["y"] == [pytest.approx(only(full_view, "toys/a").quality.estimate.value)]
     front = named(figure, "Pareto front")
     assert front["x"] == sorted(front["x"])
-    assert len(front["x"]) == sum(one.pareto for one in full_view.workloads[0].techniques)
+    assert len(front["x"]) == sum(row.pareto for row in full_view.workloads[0].techniques)
 
 
 def test_a_cost_of_nothing_has_a_place_on_a_logarithmic_axis(builders) -> None:
@@ -92,7 +92,7 @@ def test_a_cost_of_nothing_has_a_place_on_a_logarithmic_axis(builders) -> None:
         for row in builders.scored(name, [80.0, 81.0], metrics={"adapter_parameters": size})
     ]
     view = RunView.build(builders.make_run(), rows, builders.METRICS)
-    chart = next(one for one in charts(view, view.workloads[0]) if one.title == "Accuracy and adapter parameters")
+    chart = next(chart for chart in charts(view, view.workloads[0]) if chart.title == "Accuracy and adapter parameters")
     figure = json.loads(chart.plots[0].json)
     axis = figure["layout"]["xaxis"]
     assert axis["type"] == "log"
@@ -137,8 +137,8 @@ def test_speed_is_the_view_s_ratios_and_the_baseline_stands_at_one(drawn, full_v
 
 
 def test_a_response_shows_means_seeds_the_choice_and_its_edge(full_view: RunView) -> None:
-    chart = next(one for one in charts(full_view, full_view.workloads[0]) if one.title == "What tuning tried")
-    assert [one.caption for one in chart.plots] == ["a", "full"]
+    chart = next(chart for chart in charts(full_view, full_view.workloads[0]) if chart.title == "What tuning tried")
+    assert [plot.caption for plot in chart.plots] == ["a", "full"]
     assert chart.plots[0].detail == "lr 0.2 ^"
     seeds, means, chosen = json.loads(chart.plots[0].json)["data"]
     assert dict(zip(means["x"], means["y"], strict=True)) == pytest.approx({"0.1": 0.9, "0.2": 0.8})
@@ -155,7 +155,7 @@ def test_of_several_tuned_values_the_most_tried_runs_along_and_the_others_are_li
         for rank in (1, 2) for lr in (0.1, 0.2, 0.3) for seed in (0, 1)
     ]  # fmt: skip
     view = RunView.build(builders.make_run(), rows, builders.METRICS)
-    chart = next(one for one in charts(view, view.workloads[0]) if one.small)
+    chart = next(chart for chart in charts(view, view.workloads[0]) if chart.small)
     figure = json.loads(chart.plots[0].json)
     assert figure["layout"]["xaxis"]["categoryarray"] == ["0.1", "0.2", "0.3"]
     lines = [trace["y"] for trace in figure["data"] if trace["mode"] == "lines+markers"]
@@ -178,7 +178,7 @@ def test_long_curves_are_thinned_from_the_first_to_the_last_point(builders, step
         for name in ("toys/base", "toys/a")
     ]
     view = RunView.build(builders.make_run(), rows, builders.METRICS)
-    chart = next(one for one in charts(view, view.workloads[0]) if "training" in one.title)
+    chart = next(chart for chart in charts(view, view.workloads[0]) if "training" in chart.title)
     trace = json.loads(chart.plots[0].json)["data"][0]
     assert len(trace["x"]) <= 302
     assert (trace["x"][0], trace["x"][-1]) == (1, steps)
@@ -191,7 +191,7 @@ def test_a_number_that_is_none_leaves_a_gap(builders) -> None:
         for name in ("toys/base", "toys/a")
     ]
     view = RunView.build(builders.make_run(), rows, builders.METRICS)
-    chart = next(one for one in charts(view, view.workloads[0]) if "training" in one.title)
+    chart = next(chart for chart in charts(view, view.workloads[0]) if "training" in chart.title)
     assert json.loads(chart.plots[0].json)["data"][0]["y"] == [1.0, None, 0.5]
 
 

@@ -71,7 +71,7 @@ def test_what_suites_claims_and_failures_say_is_shown_and_never_run(builders) ->
     assert "Trace &lt;/script&gt;&lt;script&gt;alert(" in text
     tags = Elements(text).tags
     scripts = [attributes for tag, attributes in tags if tag == "script" and "type" not in attributes]
-    assert [one.get("src") for one in scripts] == [SCRIPT, None]
+    assert [script.get("src") for script in scripts] == [SCRIPT, None]
     assert not [attributes for _, attributes in tags if (attributes.get("href") or "").startswith("javascript")]
     assert not [attributes for _, attributes in tags if any(name.startswith("on") for name in attributes)]
 
@@ -109,7 +109,7 @@ def test_headings_go_down_by_single_steps_and_every_header_cell_says_what_it_hea
     assert len(ids) == len(set(ids))
     targets = {(attributes.get("href") or "")[1:] for tag, attributes in tags if tag == "a"}
     assert {"workload-0", "workload-1", "claims"} <= targets
-    assert {one for one in targets if one and not one.startswith(("ttps", "ndex"))} <= set(ids)
+    assert {target for target in targets if target and not target.startswith(("ttps", "ndex"))} <= set(ids)
 
 
 def test_failures_of_one_kind_are_told_once_with_their_cases_and_what_they_left(builders) -> None:

@@ -137,7 +137,7 @@ def test_the_variance_is_p_over_q_and_the_mean_is_kept(name, rate) -> None:
 @given(shape=SHAPES, seed=SEEDS)
 def test_rate_zero_is_the_identity(shape, seed) -> None:
     x = values(shape, torch.float32, seed)
-    for layer in (*(one(0.0, drawn(0)) for one in PLAIN.values()), ImportanceLayer(0.0, 0.9, drawn(0))):
+    for layer in (*(make(0.0, drawn(0)) for make in PLAIN.values()), ImportanceLayer(0.0, 0.9, drawn(0))):
         assert torch.equal(layer(x), x)
         assert torch.equal(layer.eval()(x), x)
         assert not layer.acted

@@ -38,7 +38,7 @@ class TestEvery:
 
     def test_declares_the_defaults_that_its_code_has(self, technique) -> None:
         parameters = inspect.signature(_target(technique)).parameters
-        assert {name: one.default for name, one in parameters.items()} == dict(technique.params)
+        assert {name: parameter.default for name, parameter in parameters.items()} == dict(technique.params)
 
     def test_has_four_trials_in_order_the_default_not_at_an_end(self, technique) -> None:
         if technique.id == "none":

@@ -75,15 +75,18 @@ class TestEvery:
     def test_lists_every_trained_parameter_once(self, problem, build, name, kind) -> None:
         technique = build(name)
         model = problem(kind).attached(technique)
-        listed = [id(one) for group in technique.parameter_groups(model, 1e-2) for one in group["params"]]
+        listed = [id(parameter) for group in technique.parameter_groups(model, 1e-2) for parameter in group["params"]]
         assert len(listed) == len(set(listed))
-        assert set(listed) == {id(one) for one in model.parameters() if one.requires_grad}
+        assert set(listed) == {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
 
     def test_leaves_the_judges_start_alone(self, problem, build, name, kind) -> None:
         expected = [parameter.detach() for parameter in problem(kind).model.parameters()]
         model = problem(kind).attached(build(name))
         present = [parameter.detach() for parameter in model.parameters()]
-        found = [any(one.shape == other.shape and torch.equal(one, other) for other in present) for one in expected]
+        found = [
+            any(parameter.shape == other.shape and torch.equal(parameter, other) for other in present)
+            for parameter in expected
+        ]
         assert all(found) or name in OWN_START
 
     def test_reports_curves_of_numbers(self, trained, name, kind) -> None:

@@ -62,9 +62,9 @@ def test_seeds_trained_together_give_the_numbers_of_each_alone(name, build, cach
         with pytest.raises(CannotStack, match=APART[name]):
             workload.evaluate_stacked(techniques, given)
         return
-    alone = [workload.evaluate(build(name), one) for one in given]
+    alone = [workload.evaluate(build(name), context) for context in given]
     assert workload.evaluate_stacked(techniques, given) == alone
-    assert len({one.metrics["val_loss"] for one in alone}) == 3
+    assert len({score.metrics["val_loss"] for score in alone}) == 3
 
 
 @pytest.mark.parametrize("workload_name", sorted(SPECS))
@@ -75,4 +75,4 @@ def test_and_so_on_every_workload_that_says_it_stacks(workload_name, name, build
         settings["validation_examples"] = 500
     workload, given = workload_of(workload_name), contexts(workload_name, cache, (1, 3), **settings)
     together = workload.evaluate_stacked([build(name) for _ in given], given)
-    assert together == [workload.evaluate(build(name), one) for one in given]
+    assert together == [workload.evaluate(build(name), context) for context in given]

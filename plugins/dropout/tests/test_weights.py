@@ -183,7 +183,7 @@ class TestVariational:
         layer = VariationalLinear(linear(4, 3, 1, bias=False), 0.3, drawn(1))
         x = torch.zeros(2, 4, dtype=torch.float64, requires_grad=True)
         layer(x).sum().backward()
-        assert all(torch.isfinite(one).all() for one in (x.grad, layer.weight.grad, layer.log_alpha.grad))
+        assert all(torch.isfinite(gradient).all() for gradient in (x.grad, layer.weight.grad, layer.log_alpha.grad))
 
 
 class TestConcrete:

@@ -37,7 +37,7 @@ class TestExpertChoice:
         scores = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
         expected = np.zeros_like(scores)
         for expert in range(EXPERTS):
-            for token in sorted(range(count), key=lambda one: -scores[one, expert])[: -(-2 * count // EXPERTS)]:
+            for token in sorted(range(count), key=lambda token: -scores[token, expert])[: -(-2 * count // EXPERTS)]:
                 expected[token, expert] = scores[token, expert]
         np.testing.assert_allclose(dense(built.router(some), count).detach().numpy(), expected, atol=1e-5)
 
@@ -114,7 +114,7 @@ class TestNoisyTopK:
         found = chances(logits, noisy, deviation, k)
         for row in range(6):
             for expert in range(EXPERTS):
-                others = sorted((noisy[row, one].item() for one in range(EXPERTS) if one != expert), reverse=True)
+                others = sorted((noisy[row, rival].item() for rival in range(EXPERTS) if rival != expert), reverse=True)
                 expected = stats.norm.cdf((logits[row, expert] - others[k - 1]) / deviation[row, expert])
                 assert found[row, expert].item() == pytest.approx(float(expected), abs=1e-9)
 

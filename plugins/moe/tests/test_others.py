@@ -26,7 +26,7 @@ class TestDense:
 
     def test_the_total_one_has_the_parameters_of_top_k_but_for_output_biases(self, build) -> None:
         counts = {
-            name: sum(one.numel() for one in build(name).layer.experts.parameters())
+            name: sum(parameter.numel() for parameter in build(name).layer.experts.parameters())
             for name in ("dense-total", "top-k")
         }
         assert counts["top-k"] - counts["dense-total"] == (EXPERTS - 1) * WIDTH
@@ -73,8 +73,8 @@ def test_the_task_s_gradient_reaches_the_router_exactly_where_declared(build, to
         torch.nn.init.normal_(built.layer.experts.outer_b)  # zero at first, and with it the change that a weight scales
     output = built.layer(tokens(), [])
     output.square().sum().backward()
-    grads = [one.grad for one in built.router.parameters()]
-    reached = any(one is not None and bool(one.any()) for one in grads)
+    grads = [parameter.grad for parameter in built.router.parameters()]
+    reached = any(grad is not None and bool(grad.any()) for grad in grads)
     assert reached == built.technique.learned
 
 

@@ -97,7 +97,7 @@ def test_the_update_is_the_sign_of_the_mean_load_minus_the_load(build, load, u) 
     built = build("sigmoid-bias", u=u)
     built.router.after_step(torch.tensor(load, dtype=torch.float32))
     mean = sum(load) / EXPERTS
-    assert built.router.bias.tolist() == pytest.approx([u * np.sign(mean - one) for one in load], rel=1e-5)
+    assert built.router.bias.tolist() == pytest.approx([u * np.sign(mean - count) for count in load], rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["top-k", "top-k-aux", "sigmoid"])

@@ -1,5 +1,5 @@
 // The AVX-512 intrinsics that lanes_avx512.h uses, in plain C++ after Intel's pseudocode, so that the AVX-512 path can
-// be tested on a processor that lacks it.
+// be tested on a processor without AVX-512.
 
 struct Wide {
     alignas(64) uint8_t bytes[64];
@@ -99,8 +99,8 @@ static inline WideFloats wide_as_floats(const Wide& v) { WideFloats f; std::memc
 #define _mm512_broadcast_i32x4 wide_broadcast16
 #define _mm512_and_si512 wide_and
 #define _mm512_or_si512 wide_or
-#define _mm512_set1_epi8(one) wide_bytes([&](int) { return static_cast<uint8_t>(one); })
-#define _mm512_set1_epi32(one) wide_words([&](int) { return static_cast<int32_t>(one); })
+#define _mm512_set1_epi8(value) wide_bytes([&](int) { return static_cast<uint8_t>(value); })
+#define _mm512_set1_epi32(value) wide_words([&](int) { return static_cast<int32_t>(value); })
 #define _mm512_setr_epi32(...) wide_words([](int i) { const int32_t given[] = {__VA_ARGS__}; return given[i]; })
 #define _mm512_setzero_si512() wide_words([](int) { return 0; })
 #define _mm512_srli_epi16 wide_srl16
@@ -117,7 +117,7 @@ static inline WideFloats wide_as_floats(const Wide& v) { WideFloats f; std::memc
 #define _mm512_cvtepi32_ps(v) wide_floats([&](int i) { return static_cast<float>(word(v, i)); })
 #define _mm512_castps_si512(v) static_cast<Wide>(v)
 #define _mm512_castsi512_ps wide_as_floats
-#define _mm512_set1_ps(one) wide_floats([&](int) { return one; })
+#define _mm512_set1_ps(value) wide_floats([&](int) { return value; })
 #define _mm512_setzero_ps() wide_floats([](int) { return 0.0f; })
 #define _mm512_loadu_ps(from) wide_as_floats(wide_load(from))
 #define _mm512_storeu_ps wide_store
@@ -135,7 +135,7 @@ static inline WideFloats wide_as_floats(const Wide& v) { WideFloats f; std::memc
 #define _mm512_mask_add_epi32 wide_mask_add
 #define _mm512_cvtepi64_epi8 wide_narrow
 
-// What reals_avx512.h uses beside.
+// The AVX-512 intrinsics that only reals_avx512.h uses.
 
 static inline float wide_scalef(float m, float power) {
     return std::isnan(power) ? power : std::ldexp(m, static_cast<int>(std::floor(std::max(-2000.0f, std::min(2000.0f, power)))));

@@ -101,7 +101,7 @@ def test_a_channel_that_is_never_active_is_left_alone() -> None:
 
 def test_smoothing_lowers_the_error_that_an_outlying_channel_makes() -> None:
     linear, x = problem(0)
-    plain, smooth = (Rounded(strength=one).layer(linear, x)(x) - linear(x) for one in (0.0, 0.5))
+    plain, smooth = (Rounded(strength=strength).layer(linear, x)(x) - linear(x) for strength in (0.0, 0.5))
     assert smooth.norm() < 0.5 * plain.norm()
 
 

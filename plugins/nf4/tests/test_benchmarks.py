@@ -21,7 +21,7 @@ from harness.judge import machine
 from harness.plan import missing_requirements
 
 ROWS = COLUMNS = 4096
-TECHNIQUES = {one.id: one for one in harness_nf4.register_techniques()}
+TECHNIQUES = {technique.id: technique for technique in harness_nf4.register_techniques()}
 CONTESTANTS = ("bf16", "fp32", "kernel", "kernel-double", "bitsandbytes", "torchao", "int4pack", "int8pack")
 PACKED_ROWS = 512
 ROUNDS = 11

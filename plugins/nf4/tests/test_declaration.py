@@ -16,19 +16,19 @@ from harness.api import Unavailable
 from harness.host import load_host
 from harness.plan import install_hint
 
-TECHNIQUES = {one.id: one for one in harness_nf4.register_techniques()}
+TECHNIQUES = {technique.id: technique for technique in harness_nf4.register_techniques()}
 
 
 @pytest.mark.parametrize("name", ["bitsandbytes", "bitsandbytes-fp4", "torchao", "triton"])
 def test_a_peer_names_the_library_it_needs_and_the_command_that_brings_it(name) -> None:
     requires = TECHNIQUES[name].requires
-    assert [one.split(">=")[0] for one in requires] == [name.removesuffix("-fp4")]
+    assert [requirement.split(">=")[0] for requirement in requires] == [name.removesuffix("-fp4")]
     assert f'pip install "{requires[0]}"' in install_hint(requires)
 
 
 def test_what_is_not_a_peer_needs_nothing_more() -> None:
     peers = {"bitsandbytes", "bitsandbytes-fp4", "torchao", "triton"}
-    assert {name for name, one in TECHNIQUES.items() if one.requires} == peers
+    assert {name for name, technique in TECHNIQUES.items() if technique.requires} == peers
 
 
 def test_the_listing_says_when_the_kernel_is_missing(monkeypatch) -> None:
@@ -38,7 +38,7 @@ def test_the_listing_says_when_the_kernel_is_missing(monkeypatch) -> None:
     try:
         importlib.reload(module)
         assert "for want of a compiler" in module.HARNESS_NOTE
-        (record,) = [one for one in load_host().plugins if one.name == "nf4"]
+        (record,) = [plugin for plugin in load_host().plugins if plugin.name == "nf4"]
         assert record.status == "ok"
         assert "the reference runs instead" in record.cause
     finally:

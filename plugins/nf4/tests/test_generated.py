@@ -27,7 +27,7 @@ def normal(seed: int, *shape: int) -> torch.Tensor:
 @pytest.mark.parametrize("levels", ["nf4", "fp4"])
 @pytest.mark.parametrize("double", [False, True])
 def test_compiled_codes_scales_and_values_are_the_reference_s_bit_for_bit(levels, double) -> None:
-    mine, plain = (one(levels=levels, double=double) for one in (Compiled, Eager))
+    mine, plain = (kind(levels=levels, double=double) for kind in (Compiled, Eager))
     for shape in ((64, 64), (6, 200), (5, 7), (37,), (0, 64)):
         weight = normal(0, *shape)
         found, expected = mine.quantize(weight), plain.quantize(weight)

@@ -80,9 +80,9 @@ def test_gradients_of_a_lora_over_packed_weights_and_of_its_inputs_are_those_ove
             up.normal_(generator=torch.Generator().manual_seed(2))
             packed.factors[f"{name}_up"].copy_(up)
     inputs = []
-    for one in (tuned, packed):
+    for network in (tuned, packed):
         inputs.append(x.clone().requires_grad_())
-        functional.cross_entropy(one(inputs[-1]), labels).backward()
+        functional.cross_entropy(network(inputs[-1]), labels).backward()
     torch.testing.assert_close(inputs[1].grad, inputs[0].grad, rtol=1e-4, atol=1e-6)
     for name in ("first", "second"):
         for mine, theirs in zip(("down", "up"), lora.factors(tuned.get_submodule(name)), strict=True):

@@ -43,7 +43,7 @@ def error(technique, weight) -> float:
         (Rows(), 8 + 32 / 1024),
         (Plain(dtype="bfloat16"), 16),
     ],
-    ids=lambda one: one if isinstance(one, float | int) else one.scheme.id,
+    ids=lambda value: value if isinstance(value, float | int) else value.scheme.id,
 )
 def test_bits_are_those_of_codes_and_scales(technique, expected) -> None:
     assert bits(technique, normal(0, 1024, 1024)) == pytest.approx(expected, abs=1e-3)

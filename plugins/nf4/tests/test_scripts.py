@@ -34,11 +34,11 @@ sys.stdout.buffer.write(out.getvalue())
 """
 
 DOUBLE = ("nf4", "fp8-e4m3", "int4-affine", "k-means", "bitsandbytes", "kernel")
-SPECS = {one.id: one for one in harness_nf4.register_techniques() if one.contract == "quantize"}
+SPECS = {technique.id: technique for technique in harness_nf4.register_techniques() if technique.contract == "quantize"}
 CASES = {
     **{name: (name, {}) for name in SPECS},
     **{f"{name}:double": (name, {"double": True}) for name in DOUBLE},
-    **{f"kernel:{one}": ("kernel", {"precision": one}) for one in ("exact", "fixed")},
+    **{f"kernel:{precision}": ("kernel", {"precision": precision}) for precision in ("exact", "fixed")},
     "int4pack:float32": ("int4pack", {"scales": "float32"}),
 }
 
@@ -68,7 +68,7 @@ def techniques() -> dict[str, QuantizeTechnique]:
 def alone(techniques) -> dict[str, list]:
     """What their scripts give in a process that cannot import the harness."""
     data = io.BytesIO()
-    torch.save({name: (one.script, WEIGHT, INPUTS) for name, one in techniques.items()}, data)
+    torch.save({name: (technique.script, WEIGHT, INPUTS) for name, technique in techniques.items()}, data)
     done = subprocess.run([sys.executable, "-c", ALONE], input=data.getvalue(), capture_output=True, check=False)
     assert not done.returncode, done.stderr.decode()
     return torch.load(io.BytesIO(done.stdout))

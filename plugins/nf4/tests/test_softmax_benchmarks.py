@@ -19,7 +19,9 @@ from harness.api import Unavailable
 from harness.families.softmax.contract import SoftmaxTechnique
 from harness.judge import machine
 
-TECHNIQUES = {one.id: one for one in harness_nf4.register_techniques() if one.contract == "softmax"}
+TECHNIQUES = {
+    technique.id: technique for technique in harness_nf4.register_techniques() if technique.contract == "softmax"
+}
 SIZES = {"a row in the second-level cache": 1 << 15, "a row of a megabyte": 1 << 18, "a row past all caches": 0}
 ROUNDS = 11
 

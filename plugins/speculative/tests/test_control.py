@@ -30,7 +30,7 @@ def one_step(chances, allowed):
 
 def every_order(chances):
     """All orders that draws without replacement come in, with their probabilities."""
-    for order in itertools.permutations([token for token, one in enumerate(chances) if one > 0]):
+    for order in itertools.permutations([token for token, chance in enumerate(chances) if chance > 0]):
         probability, left = 1.0, 1.0
         for token in order:
             probability *= chances[token] / left
@@ -42,7 +42,7 @@ def every_order(chances):
 def steps(draw):
     weights = draw(st.lists(st.integers(1, 9), min_size=2, max_size=4))
     allowed = draw(st.lists(st.booleans(), min_size=len(weights), max_size=len(weights)))
-    return [one / sum(weights) for one in weights], allowed
+    return [weight / sum(weights) for weight in weights], allowed
 
 
 def walked(order, chances, allowed):
@@ -53,8 +53,8 @@ def walked(order, chances, allowed):
         if allowed[token]:
             tail = 1.0 if place + 1 == len(order) else float(allowed[order[place + 1]])
             found = share + (1 - share) * tail
-            for one in reversed(rejected):
-                found = (1 - one) * found
+            for earlier in reversed(rejected):
+                found = (1 - earlier) * found
             return token, found
         rejected.append(share)
         left -= chances[token]
@@ -64,7 +64,7 @@ def walked(order, chances, allowed):
 @given(steps())
 def test_the_recursion_is_unbiased_and_its_token_exact_by_enumeration(step):
     chances, allowed = step
-    mass = sum(one for one, fine in zip(chances, allowed, strict=True) if fine)
+    mass = sum(chance for chance, fine in zip(chances, allowed, strict=True) if fine)
     estimate, tokens = 0.0, dict.fromkeys(range(len(chances)), 0.0)
     for order, probability in every_order(chances):
         token, found = walked(order, chances, allowed)
@@ -86,7 +86,7 @@ def test_what_is_drawn_is_one_of_the_orders(step, seed):
     assert (found[0], round(found[1], 9)) in possible
 
 
-@pytest.mark.parametrize("proposal", [masked, unmasked, adaptive_rejection], ids=lambda one: one.__name__)
+@pytest.mark.parametrize("proposal", [masked, unmasked, adaptive_rejection], ids=lambda proposal: proposal.__name__)
 def test_estimates_have_the_mass_that_is_allowed_as_their_mean_and_tokens_their_share(proposal):
     chances, allowed = [0.45, 0.05, 0.3, 0.2], [False, True, False, True]
     draw = torch.Generator().manual_seed(0)

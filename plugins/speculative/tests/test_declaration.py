@@ -20,9 +20,9 @@ def test_declaring_imports_no_torch() -> None:
 
 
 def test_ids_are_told_apart() -> None:
-    assert len({one.id for one in TECHNIQUES}) == len(TECHNIQUES) >= 8
+    assert len({technique.id for technique in TECHNIQUES}) == len(TECHNIQUES) >= 8
 
 
 def test_what_needs_transformers_says_so() -> None:
-    for one in TECHNIQUES:
-        assert bool(one.requires) == (".library:" in one.target)
+    for technique in TECHNIQUES:
+        assert bool(technique.requires) == (".library:" in technique.target)

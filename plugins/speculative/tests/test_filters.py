@@ -116,18 +116,18 @@ def test_annealing_and_look_ahead_change_who_is_chosen():
         for texts, _, chance in populations([(), ()], [1.0, 1.0], look_ahead, early, 1.0):
             expected[texts] += chance
         found.append(expected)
-    for one, other in itertools.combinations(found, 2):
-        assert sum(abs(one[texts] - other[texts]) for texts in one | other) > 0.02
+    for first, other in itertools.combinations(found, 2):
+        assert sum(abs(first[texts] - other[texts]) for texts in first | other) > 0.02
 
 
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=12).filter(any), st.integers(0, 2**31))
 def test_systematic_resampling_takes_each_its_share_rounded(weights, seed):
-    shares = [one / sum(weights) for one in weights]
+    shares = [weight / sum(weights) for weight in weights]
     chosen = systematic(shares, torch.Generator().manual_seed(seed))
     assert len(chosen) == len(shares)
     for index, share in enumerate(shares):
         assert abs(chosen.count(index) - len(shares) * share) < 1 + 1e-9
-    assert all(shares[one] > 0 for one in chosen)
+    assert all(shares[index] > 0 for index in chosen)
 
 
 def test_the_effective_number_is_that_of_equal_weights():
@@ -141,11 +141,11 @@ def test_copies_weigh_together_what_they_weighed_over_all_draws_whatever_they_we
     particles = [Particle(text=(number,), weight=weight, score=1.0) for number, (weight, _) in enumerate(pairs)]
     chances = [chance for _, chance in pairs]
     found = resampled(particles, chances, torch.Generator().manual_seed(seed))
-    copies = Counter(one.text[0] for one in found)
-    for one in found:
-        number = one.text[0]
+    copies = Counter(particle.text[0] for particle in found)
+    for particle in found:
+        number = particle.text[0]
         share = len(pairs) * chances[number] / sum(chances)  # how many copies there are on average
-        assert one.weight * share == pytest.approx(particles[number].weight)
+        assert particle.weight * share == pytest.approx(particles[number].weight)
         assert abs(copies[number] - share) < 1 + 1e-9
 
 
@@ -156,7 +156,7 @@ def test_copies_weigh_together_what_they_weighed_over_all_draws_whatever_they_we
     st.sampled_from([0.5, 1.0]),
 )
 def test_the_choice_is_a_softmax_of_log_weights_at_the_temperature_of_the_schedule(weights, place, threshold, early):
-    particles = [Particle(text=(0,) * place, weight=one, score=1.0) for one in weights]
+    particles = [Particle(text=(0,) * place, weight=weight, score=1.0) for weight in weights]
     chances = EntropicFilter("masked", threshold, early).chances(small_task(len(weights)), particles, torch.Generator())
     share = np.sum(weights) ** 2 / np.sum(np.square(weights)) / len(weights)
     annealed = share < threshold and place / LENGTH < early
@@ -174,9 +174,9 @@ def test_a_look_ahead_asks_once_of_each_text_and_leaves_nothing_behind():
     asked = dict(task.asked)
     hopes = EntropicFilter("masked", 0.5, 0.5, look_ahead=True).hopes(task, particles, torch.Generator().manual_seed(0))
     assert task.asked["verifier"] - asked["verifier"] == 6
-    for one, hope in zip(particles, hopes, strict=True):
-        assert any(hope == pytest.approx(SCORES[*one.text, token] / one.score) for token in (0, 1))
-        assert len(one.text) == 1
+    for particle, hope in zip(particles, hopes, strict=True):
+        assert any(hope == pytest.approx(SCORES[*particle.text, token] / particle.score) for token in (0, 1))
+        assert len(particle.text) == 1
 
 
 def test_a_text_whose_successor_breaks_off_keeps_a_chance():

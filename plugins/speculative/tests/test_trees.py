@@ -50,7 +50,7 @@ def test_typical_is_what_exceeds_a_share_of_the_exponential_of_the_entropy(build
     p = torch.tensor([[0.6, 0.25, 0.1, 0.05], [0.97, 0.01, 0.01, 0.01], [0.25, 0.25, 0.25, 0.25]])
     technique = build("medusa-typical", tops=[2, 1], epsilon=0.3, delta=0.5)
     tree = grown(3, torch.tensor([[1.0, 2.0, 0.0, 0.0], [0.0, 0.0, 3.0, 0.0]]), [2, 1])
-    entropy = -sum(float(one) * math.log(one) for one in p[0])
+    entropy = -sum(float(chance) * math.log(chance) for chance in p[0])
     assert 0.25 > min(0.3, 0.5 * math.exp(-entropy)) > 0.1
     rows = p[[0, 2, 1, 2, 2]]  # root; token 1, whose child 2 has 0.25; token 0, whose child 2 has 0.01
     path, _ = technique.path(tree, rows, Sampling(), torch.Generator().manual_seed(0))

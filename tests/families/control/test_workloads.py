@@ -53,7 +53,7 @@ def context(seed=0, **settings):
     )
 
 
-@pytest.mark.parametrize("workload", [Brackets(), Verifier()], ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("workload", [Brackets(), Verifier()], ids=lambda workload: type(workload).__name__)
 def test_the_truth_is_the_sum_over_all_texts(workload):
     workload.length = 3  # of an instance; few enough to write the sum out
     truth = workload.truth(0)

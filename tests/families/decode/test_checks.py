@@ -45,7 +45,7 @@ def test_a_right_decoder_passes(technique, sampling):
     assert verdict.distance < 2 * verdict.expected
 
 
-@pytest.mark.parametrize("wrong", WRONG, ids=lambda one: one.__name__)
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda technique: technique.__name__)
 def test_a_wrong_rule_is_caught(wrong):
     verdict = examine(wrong(3), Sampling(), draws=DRAWS, seed=0)
     assert not verdict.exact

@@ -42,7 +42,7 @@ def test_rounds_are_counted_from_what_the_target_was_asked():
     assert all(proposed == 3 for proposed, _ in proposals)
     accepted = sum(accepted for _, accepted in proposals)
     assert 0 <= sum(technique.told) - accepted <= 3  # the text may end within the last round
-    assert sum(1 + one for _, one in proposals) == len(text)
+    assert sum(1 + count for _, count in proposals) == len(text)
 
 
 def test_a_decoder_that_accepts_all_makes_whole_rounds():
@@ -60,7 +60,7 @@ def test_rounds_of_independent_acceptance_are_as_theory_has_them():
     alpha, gamma = 0.7, 4
     hits = torch.rand(4000, gamma, generator=draw) < alpha
     accepted = hits.long().cumprod(1).sum(1).tolist()
-    rounds = rounds_of([(gamma, one) for one in accepted], [])
+    rounds = rounds_of([(gamma, count) for count in accepted], [])
     assert rounds.alpha == pytest.approx(alpha, abs=0.01)
     assert rounds.tau / rounds.expected == pytest.approx(1, abs=0.02)
     assert rounds.acceptance == pytest.approx(100 * (rounds.tau - 1) / gamma)
@@ -108,7 +108,7 @@ def test_bytes_are_those_held_when_a_read_begins():
 def test_each_prompt_is_paired_with_itself_over_all_passes():
     rounds = Rounds(proposals=[(0, 0)], alpha=0.0)
     paces = [
-        Speed(total=sum(whole), logs=[Log(whole_s=one, target_s=one, steps=1) for one in whole], prompts=2)
+        Speed(total=sum(whole), logs=[Log(whole_s=seconds, target_s=seconds, steps=1) for seconds in whole], prompts=2)
         for whole in ([1.0, 4.0, 2.0, 2.0], [2.0, 2.0, 4.0, 1.0])  # two passes over two prompts
     ]
     assert [pace.by_prompt for pace in paces] == [[3.0, 6.0], [6.0, 3.0]]

@@ -87,7 +87,7 @@ def test_tables_read_by_pieces_with_a_tree_and_through_the_exit_alike(tokens, cu
 
 def test_who_writes_into_logits_changes_no_table():
     target = tables(torch.Generator().manual_seed(0), apart=1.0).target
-    before = [one.clone() for one in (target.logits, target.exit_logits, target.head_logits)]
+    before = [tensor.clone() for tensor in (target.logits, target.exit_logits, target.head_logits)]
     session = target.open()
     session.read([1, 2, 3], 2).zero_()
     session.read([0], 1).zero_()

@@ -93,12 +93,12 @@ def test_a_tree_is_each_of_its_lines_read_alone(tree, before, data):
         session.read(TOKENS[:before], 0)
     found = session.read_tree(tokens, parents)
     for node in range(len(tokens)):
-        line = [tokens[one] for one in line_of(node, parents)]
+        line = [tokens[place] for place in line_of(node, parents)]
         alone = MODELS[2].open().read([*TOKENS[:before], *line], 1)[0]
         torch.testing.assert_close(found[node], alone, **TOLERANCE)
     path = line_of(data.draw(st.integers(0, len(tokens) - 1)), parents)
     session.keep(path)
-    kept = [*TOKENS[:before], *(tokens[one] for one in path)]
+    kept = [*TOKENS[:before], *(tokens[place] for place in path)]
     assert session.length == len(kept)
     following = session.read([3], 1)[0]
     torch.testing.assert_close(following, MODELS[2].open().read([*kept, 3], 1)[0], **TOLERANCE)

@@ -35,10 +35,10 @@ def test_a_step_is_torchs_own_up_to_its_bfloat16():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         ours = [torch.nn.Parameter(torch.randn(12, 6)) for _ in range(2)]
-    theirs = [torch.nn.Parameter(one.detach().clone()) for one in ours]
+    theirs = [torch.nn.Parameter(parameter.detach().clone()) for parameter in ours]
     muon, reference = Muon([ours]), torch.optim.Muon(theirs, lr=0.1, weight_decay=0.0)
     draw = torch.Generator().manual_seed(1)
-    before = [one.detach().clone() for one in ours]
+    before = [parameter.detach().clone() for parameter in ours]
     for _ in range(3):
         for own, other in zip(ours, theirs, strict=True):
             own.grad = torch.randn(12, 6, generator=draw)

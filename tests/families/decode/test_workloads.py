@@ -112,7 +112,7 @@ def test_rounds_and_times_of_a_trial(context) -> None:
     figures = trial.figures({"infer": [0.2, 0.2], "plain": [0.1, 0.1]})
     assert set(figures) == TIME == declared_here("decode", "time")
     assert figures["speedup"] == pytest.approx(0.5)
-    assert all(math.isfinite(one) and one > 0 for one in figures.values())
+    assert all(math.isfinite(figure) and figure > 0 for figure in figures.values())
 
 
 def test_settings_and_categories_that_make_no_sense_are_refused(context) -> None:
@@ -146,7 +146,7 @@ def test_prompts_are_held_out_text_of_their_category(cache) -> None:
                 assert text in written(found.held_out[category].tolist())
                 assert text not in written(found.train[category].tolist())
     mixed = prompts(found, "mixed", 7, 60, torch.Generator().manual_seed(0))
-    assert len({tuple(one) for one in mixed}) == 7
+    assert len({tuple(prompt) for prompt in mixed}) == 7
 
 
 def problem_of(model, given, tokens):

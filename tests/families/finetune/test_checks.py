@@ -27,7 +27,7 @@ MUTANTS = {
 }
 
 
-@pytest.mark.parametrize("technique", HONEST, ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("technique", HONEST, ids=lambda technique: type(technique).__name__)
 def test_an_honest_technique_passes(
     workload: DigitsWorkload, name: str, context: Context, technique: techniques.Honest
 ) -> None:
@@ -46,7 +46,7 @@ def test_every_mutant_is_listed() -> None:
     breaks_nothing = {"Honest", "Added", "Exactly", "Nothing", "Poisoned", "NotExactAndSaysSo"}
     classes = {
         name
-        for name, one in vars(techniques).items()
-        if isinstance(one, type) and one.__module__.endswith("techniques")
+        for name, value in vars(techniques).items()
+        if isinstance(value, type) and value.__module__.endswith("techniques")
     }
     assert classes - breaks_nothing == {mutant.__name__ for mutant in MUTANTS}

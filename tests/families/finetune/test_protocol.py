@@ -111,7 +111,7 @@ class TestWhatATechniqueIsTold:
 
         class Asking(Nothing):
             def adapt(self, model, task):
-                trains.extend(name for name, one in model.named_parameters() if one.requires_grad)
+                trains.extend(name for name, parameter in model.named_parameters() if parameter.requires_grad)
                 return super().adapt(model, task)
 
         workload.evaluate(Asking(), context(workload.name, **SHORT))
@@ -273,7 +273,7 @@ class TestQuality:
 class TestTrial:
     def test_names_its_phases_and_samples(self, workload: DigitsWorkload, name: str, context: Context) -> None:
         trial = workload.open(Honest(), context(name, batch_size=16))
-        assert {phase: one.samples for phase, one in trial.phases.items()} == {"train": 16, "infer": 16}
+        assert {name: phase.samples for name, phase in trial.phases.items()} == {"train": 16, "infer": 16}
 
     def test_a_step_updates_the_optimiser_and_stays_where_it_is(self, mlp: DigitsWorkload, context: Context) -> None:
         train = mlp.open(Honest(), context()).phases["train"].run
@@ -285,7 +285,9 @@ class TestTrial:
         assert all(parameter.grad is not None for parameter in model.parameters() if parameter.requires_grad)
         assert all(torch.equal(*pair) for pair in zip(before, model.parameters(), strict=True))
 
-    @pytest.mark.parametrize("technique", [Honest, NotExactAndSaysSo, Nothing], ids=lambda one: one.__name__)
+    @pytest.mark.parametrize(
+        "technique", [Honest, NotExactAndSaysSo, Nothing], ids=lambda technique: technique.__name__
+    )
     def test_inference_is_that_of_the_model_as_merged(
         self, workload: DigitsWorkload, name: str, context: Context, technique: type[FinetuneTechnique]
     ) -> None:
@@ -326,5 +328,5 @@ class TestTrial:
         alive = [weight() for weight in weights if weight() is not None]
         kept = list(served.predict._model.parameters())
         assert len(alive) == len(weights) - 1  # what was added is folded into the weight
-        assert {id(one) for one in alive} == {id(one) for one in kept}
-        assert all(one.grad is None and not one.requires_grad for one in kept)
+        assert {id(parameter) for parameter in alive} == {id(parameter) for parameter in kept}
+        assert all(parameter.grad is None and not parameter.requires_grad for parameter in kept)

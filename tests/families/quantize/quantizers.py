@@ -181,7 +181,7 @@ kept = {}
 
 def quantize(weight):
     packed = right_quantize(weight)
-    kept[packed['codes'].data_ptr()] = {name: one.clone() for name, one in packed.items()}
+    kept[packed['codes'].data_ptr()] = {name: tensor.clone() for name, tensor in packed.items()}
     return packed
 
 def linear(x, packed, shape, dtype):

@@ -152,8 +152,8 @@ def test_affine_values_are_equidistant_and_hold_both_ends(seed: int, bits: int) 
         places = (found - row.min()) / step
         assert ((places - places.round()).abs() < 1e-9).all()
         assert ((found - row).abs() <= step / 2 * (1 + 1e-9)).all()
-        assert [float(one) for one in found.aminmax()] == pytest.approx(
-            [float(one) for one in row.aminmax()], rel=1e-12
+        assert [float(bound) for bound in found.aminmax()] == pytest.approx(
+            [float(bound) for bound in row.aminmax()], rel=1e-12
         )
 
 

@@ -78,7 +78,7 @@ def test_a_wrong_technique_gets_no_figures(case: CaseContext) -> None:
 def test_seeds_together_are_seeds_alone(context: Context) -> None:
     cases = [context("weights", seed=seed, **SMALL) for seed in (0, 1)]
     together = Weights().evaluate_stacked([Right(), Right()], cases)
-    assert together == [Weights().evaluate(Right(), one) for one in cases]
+    assert together == [Weights().evaluate(Right(), case) for case in cases]
     assert together[0].metrics["weight_error"] != together[1].metrics["weight_error"]
 
 
@@ -88,7 +88,7 @@ def test_bits_count_what_is_stored_and_what_is_kept_beside_it(case: CaseContext)
             self.unpacked = {"weight": self.dequantize(packed)}
             return super().linear(x, packed)
 
-    plain, keeping = (Weights().evaluate(one, case).metrics for one in (Right(), Keeping()))
+    plain, keeping = (Weights().evaluate(technique, case).metrics for technique in (Right(), Keeping()))
     assert plain["bits_stored"] == 8 + 32 / 64
     table = 32 * 16 / (512 * 1024)
     assert plain["bits_live"] == pytest.approx(8.5 + table)
@@ -157,12 +157,12 @@ class TestTiming:
         first = Right().quantize(torch.ones(64, 128))
         rotation = rotated(first)
         early = [rotation() for _ in range(machine.FIRST_CALLS)]
-        assert all(one is first for one in early)
+        assert all(packed is first for packed in early)
         turns = [rotation() for _ in range(200)]
-        distinct = {id(one): one for one in turns}
-        assert sum(stored_bytes(one) for one in distinct.values()) >= 4 << 16
+        distinct = {id(packed): packed for packed in turns}
+        assert sum(stored_bytes(packed) for packed in distinct.values()) >= 4 << 16
         assert all(a is not b for a, b in pairwise(turns))
-        assert len({one.tensors["codes"].data_ptr() for one in distinct.values()}) == len(distinct)
+        assert len({packed.tensors["codes"].data_ptr() for packed in distinct.values()}) == len(distinct)
 
     def test_a_product_s_peak_of_memory_is_what_it_takes_and_no_copies(self, case: CaseContext) -> None:
         peaks = memory.tensor_peaks(lambda: Weights().open(Right(), case), lambda _: nullcontext())

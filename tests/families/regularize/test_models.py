@@ -25,10 +25,10 @@ def test_places_are_of_the_kinds_that_the_contract_names(name: str) -> None:
     places = model.places()
     for slot in (*places.inputs, *places.preactivations, *places.hidden):
         assert type(model.get_submodule(slot)) is nn.Identity
-    assert all(type(model.get_submodule(one)) is nn.ReLU for one in places.activations)
-    assert all(type(model.get_submodule(one)) is nn.Linear for one in (*places.linears, places.output))
-    assert all(type(model.get_submodule(one)) is Residual for one in places.branches)
-    assert all(type(model.get_submodule(one)) is Recurrent for one in places.recurrent)
+    assert all(type(model.get_submodule(place)) is nn.ReLU for place in places.activations)
+    assert all(type(model.get_submodule(place)) is nn.Linear for place in (*places.linears, places.output))
+    assert all(type(model.get_submodule(place)) is Residual for place in places.branches)
+    assert all(type(model.get_submodule(place)) is Recurrent for place in places.recurrent)
     assert len(places.activations) == len(places.preactivations)
     assert set(places.maps) <= set(places.hidden)
 

@@ -27,7 +27,7 @@ from tests.families.regularize.regularizers import Drop
 def both(technique, context: Context, name: str = "digits-noisy", workload=DigitsMlp, seeds: int = 3, **settings):
     """What the seeds give alone, and together."""
     contexts = [context(name, seed=seed, **{"epochs": 2, **settings}) for seed in range(seeds)]
-    alone = [workload().evaluate(technique(), one) for one in contexts]
+    alone = [workload().evaluate(technique(), context) for context in contexts]
     return alone, workload().evaluate_stacked([technique() for _ in contexts], contexts)
 
 
@@ -35,7 +35,7 @@ def both(technique, context: Context, name: str = "digits-noisy", workload=Digit
 def test_without_a_technique_every_number_is_that_of_the_seed_alone(context: Context, settings: dict) -> None:
     alone, together = both(Nothing, context, **settings)
     assert together == alone
-    assert len({one.metrics["loss"] for one in alone}) == 3
+    assert len({score.metrics["loss"] for score in alone}) == 3
 
 
 class Own(Drop):
@@ -47,26 +47,26 @@ class Own(Drop):
         return model
 
     def parameter_groups(self, model, lr):
-        matrices = [one for one in model.parameters() if one.ndim > 1]
-        others = [one for one in model.parameters() if one.ndim < 2]
+        matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+        others = [parameter for parameter in model.parameters() if parameter.ndim < 2]
         return [{"params": matrices, "lr": lr, "weight_decay": 0.1}, {"params": others, "lr": lr / 2}]
 
     def loss(self, model, inputs, targets, forward: Forward):
-        penalty = sum(one.abs().sum() for one in model.parameters())
+        penalty = sum(parameter.abs().sum() for parameter in model.parameters())
         return functional.cross_entropy(forward(model, inputs), targets) + 1e-4 * penalty
 
     def before_update(self, model, step):
-        for one in model.parameters():
-            one.grad.mul_(0.9)
+        for parameter in model.parameters():
+            parameter.grad.mul_(0.9)
 
     def after_update(self, model, step):
         with torch.no_grad():
-            for one in model.parameters():
-                one.clamp_(-0.3, 0.3)
+            for parameter in model.parameters():
+                parameter.clamp_(-0.3, 0.3)
 
     def finish(self, model):
-        for one in model.parameters():
-            one.mul_(0.5)
+        for parameter in model.parameters():
+            parameter.mul_(0.5)
 
 
 class OwnMask(nn.Module):
@@ -99,7 +99,7 @@ class PassesOther(Nothing):
 
 class NeverPasses(Nothing):
     def loss(self, model, inputs, targets, forward: Forward):
-        return sum(one.square().sum() for one in model.parameters())
+        return sum(parameter.square().sum() for parameter in model.parameters())
 
 
 class DrawsFirst(Own):
@@ -169,7 +169,7 @@ class Listens(Nothing):
 
 class TwoWays(Nothing):
     def loss(self, model, inputs, targets, forward: Forward):
-        penalties = [power(one).sum() for one in model.parameters() for power in (torch.abs, torch.square)]
+        penalties = [power(parameter).sum() for parameter in model.parameters() for power in (torch.abs, torch.square)]
         return functional.cross_entropy(forward(model, inputs), targets) + 1e-4 * sum(penalties)
 
 
@@ -190,7 +190,7 @@ class Strength(Nothing):
 
     def parameter_groups(self, model, lr):
         rest = list(model.output.parameters())
-        decayed = [one for one in model.parameters() if all(one is not other for other in rest)]
+        decayed = [parameter for parameter in model.parameters() if all(parameter is not other for other in rest)]
         if not self.strength:
             return [{"params": decayed + rest, "lr": lr}]
         return [{"params": decayed, "lr": lr, "weight_decay": self.strength}, {"params": rest, "lr": lr}]
@@ -208,9 +208,9 @@ class Factor(nn.Module):
 def test_trials_of_other_strengths_share_a_training_with_the_seeds(context: Context) -> None:
     asked = [(seed, strength) for seed in (0, 4) for strength in (0.0, 0.3, 0.6)]
     contexts = [context("digits-noisy", seed=seed, epochs=2) for seed, _ in asked]
-    alone = [DigitsMlp().evaluate(Strength(s), one) for (_, s), one in zip(asked, contexts, strict=True)]
+    alone = [DigitsMlp().evaluate(Strength(s), context) for (_, s), context in zip(asked, contexts, strict=True)]
     assert DigitsMlp().evaluate_stacked([Strength(strength) for _, strength in asked], contexts) == alone
-    assert len({one.metrics["loss"] for one in alone}) == 6
+    assert len({score.metrics["loss"] for score in alone}) == 6
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_a_batched_layer_computes_what_each_layer_computes_or_refuses(
         leaf.hand_out()
     got = [x.grad, *(parameter.grad for layer in layers for parameter in layer.parameters())]
     assert torch.equal(found, torch.stack(outputs))
-    assert all(torch.equal(one, other) for one, other in zip(got, wanted, strict=True))
+    assert all(torch.equal(tensor, other) for tensor, other in zip(got, wanted, strict=True))
 
 
 def test_products_that_come_out_otherwise_in_a_batch_are_refused() -> None:

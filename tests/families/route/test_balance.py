@@ -23,7 +23,7 @@ def test_they_equal_independent_definitions(load: list[int]) -> None:
     assert max_violation(found).item() == pytest.approx(max(load) / values.mean() - 1)
     assert variation(found).item() == pytest.approx(stats.variation(values))
     assert entropy(found).item() == pytest.approx(stats.entropy(values, base=len(load)), abs=1e-12)
-    assert excess(found).item() == pytest.approx(sum(max(0.0, one - values.mean()) for one in load))
+    assert excess(found).item() == pytest.approx(sum(max(0.0, count - values.mean()) for count in load))
 
 
 @pytest.mark.parametrize("experts", [2, 8])

@@ -37,13 +37,13 @@ def altered(**changes: object) -> object:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"weight": lambda one: 1.01 * one.weight}, "sum to 1.01"),
-        ({"weight": lambda one: -one.weight}, "negative"),
-        ({"weight": lambda one: one.weight * torch.nan}, "not finite"),
-        ({"expert": lambda one: torch.zeros_like(one.expert)}, "same expert twice"),
-        ({"expert": lambda one: one.expert.int()}, "int64"),
-        ({"loss": lambda one: one.weight}, "finite scalar"),
-        ({"loss": lambda one: one.weight.sum() * torch.inf}, "finite scalar"),
+        ({"weight": lambda routing: 1.01 * routing.weight}, "sum to 1.01"),
+        ({"weight": lambda routing: -routing.weight}, "negative"),
+        ({"weight": lambda routing: routing.weight * torch.nan}, "not finite"),
+        ({"expert": lambda routing: torch.zeros_like(routing.expert)}, "same expert twice"),
+        ({"expert": lambda routing: routing.expert.int()}, "int64"),
+        ({"loss": lambda routing: routing.weight}, "finite scalar"),
+        ({"loss": lambda routing: routing.weight.sum() * torch.inf}, "finite scalar"),
     ],
     ids=["weights", "negative", "nan", "twice", "dtype", "vector loss", "infinite loss"],
 )
@@ -76,7 +76,7 @@ def test_ties_of_tokens_alike_are_no_fault(context: Context) -> None:
 
 
 def test_a_router_out_of_reach_is_caught(context: Context) -> None:
-    technique = Plain(altered(weight=lambda one: one.weight.detach()))
+    technique = Plain(altered(weight=lambda routing: routing.weight.detach()))
     with pytest.raises(Incorrect, match="no gradient"):
         check(technique, context)
     technique.learned = False
@@ -128,8 +128,8 @@ class Meddling(Linear):
     others: list[Tensor]
 
     def after_step(self, load: Tensor) -> None:
-        for one in self.others:
-            one += 1.0
+        for tensor in self.others:
+            tensor += 1.0
 
 
 def test_an_update_of_what_is_not_the_router_s_is_caught() -> None:

@@ -91,7 +91,7 @@ def test_gradients_equal_those_of_the_loop(case: tuple[Tokens, Sparse, int]) -> 
     layer = layer_for(routing, Layout(experts=experts, hidden=7))
     found = []
     for forward in (lambda given, _: layer(given, []), lambda given, route: one_by_one(layer, given, route)):
-        features, weight = (one.clone().requires_grad_() for one in (tokens.features, routing.weight))
+        features, weight = (tensor.clone().requires_grad_() for tensor in (tokens.features, routing.weight))
         route = Sparse(token=routing.token, expert=routing.expert, weight=weight, capacity=routing.capacity)
         layer.router.routing = route
         output = forward(Tokens(features=features, ids=tokens.ids), route)
@@ -146,7 +146,7 @@ def test_everything_goes_through_the_only_expert() -> None:
     features = torch.randn(4, WIDTH, dtype=torch.float64)
     layer = layer_for(Everything(), Layout(experts=1, hidden=7))
     found = layer(Tokens(features=features, ids=torch.zeros(4, dtype=torch.int64)), [])
-    torch.testing.assert_close(found, torch.stack([feed_forward(layer.experts, 0, one) for one in features]))
+    torch.testing.assert_close(found, torch.stack([feed_forward(layer.experts, 0, token) for token in features]))
 
 
 class TestLowRankChanges:

@@ -56,8 +56,8 @@ def test_each_router_is_told_its_own_load_after_each_step_and_of_no_test(context
     for number, layer in enumerate(trained.model.routed()):
         heard = layer.router.heard
         assert len(heard) == STEPS
-        assert all(torch.equal(one, loads[number]) for one, loads in zip(heard, trained.loads, strict=True))
-        assert {one.sum().item() for one in heard} == {2.0 * FEW["batch_size"]}
+        assert all(torch.equal(load, loads[number]) for load, loads in zip(heard, trained.loads, strict=True))
+        assert {load.sum().item() for load in heard} == {2.0 * FEW["batch_size"]}
 
 
 def test_auxiliary_losses_of_all_layers_are_added_to_the_task_s(context: Context) -> None:

@@ -70,7 +70,7 @@ def test_the_trial_has_the_declared_phases_and_gives_the_declared_shares(kind: s
 def test_timing_leaves_the_weights_as_they_are(kind: str, context: Context) -> None:
     trial = KINDS[kind]().open(Plain(), context(kind, **FEW))
     model = trial.phases["train"].run.trains.model  # type: ignore[attr-defined]
-    before = [one.detach().clone() for one in model.parameters()]
+    before = [parameter.detach().clone() for parameter in model.parameters()]
     for phase in (*trial.phases.values(), *trial.probes.values()):
         phase.run()
     assert all(torch.equal(one, old) for one, old in zip(model.parameters(), before, strict=True))
@@ -132,7 +132,9 @@ class TestText:
 
     def test_no_sequence_is_in_two_parts(self, context: Context) -> None:
         data, _ = CharLm().data(read_settings(Settings, SPECS["charlm-moe"].settings), 0, context().cache, "cpu")
-        rows = [{tuple(row) for one in part for row in one.inputs.tolist()} for part in (data.validation, data.test)]
+        rows = [
+            {tuple(row) for batch in part for row in batch.inputs.tolist()} for part in (data.validation, data.test)
+        ]
         training = {tuple(row) for _ in range(100) for row in data.train().inputs.tolist()}
         repeated = len(rows[0] & rows[1])  # rules of dashes and blanks recur in the text itself
         assert repeated < 0.02 * len(rows[0])
@@ -185,8 +187,8 @@ class TestSharing:
         problem = CharLm().problem(context("charlm-moe", **FEW))
         model = route_text.CharTransformer(96, CONTEXT, width=32, layers=layers)
         trained = start(technique, replace(problem, model=model, task=replace(problem.task, layers=layers)))
-        norms = sum(one.numel() for name, one in trained.model.named_parameters() if "norm" in name)
-        return sum(one.numel() for one in trained.model.parameters()), norms
+        norms = sum(parameter.numel() for name, parameter in trained.model.named_parameters() if "norm" in name)
+        return sum(parameter.numel() for parameter in trained.model.parameters()), norms
 
     def test_parameters_do_not_grow_with_depth_norms_apart(self, context: Context) -> None:
         counts = [self.parameters(self.shared(), layers, context) for layers in (1, 2, 5)]
@@ -222,7 +224,7 @@ class TestRelief:
         with torch.random.fork_rng(devices=[]):
             problem = Clusters().problem(context("clusters", steps=4, batch_size=512))
             model = start(technique, problem).model
-            before = [one.clone() for one in (*model.parameters(), *model.buffers())]
+            before = [value.clone() for value in (*model.parameters(), *model.buffers())]
             return relief(model, problem.data.validation[0], 0), before, [*model.parameters(), *model.buffers()]
 
     def test_a_router_that_updates_nothing_removes_nothing(self, context: Context) -> None:
@@ -239,8 +241,10 @@ def test_accuracy_and_loss_are_of_all_tokens(context: Context) -> None:
         problem = Clusters().problem(context("clusters", **FEW))
         model = start(Plain(), problem).model
     found = quality(model, problem.data.test, 0)
-    inputs, targets = (torch.cat([getattr(one, name) for one in problem.data.test]) for name in ("inputs", "targets"))
-    ids = torch.cat([one.ids for one in problem.data.test])
+    inputs, targets = (
+        torch.cat([getattr(batch, name) for batch in problem.data.test]) for name in ("inputs", "targets")
+    )
+    ids = torch.cat([batch.ids for batch in problem.data.test])
     with torch.no_grad():
         logits = model.eval()(Batch(inputs=inputs, ids=ids, targets=targets), [])
     assert found.loss == pytest.approx(torch.nn.functional.cross_entropy(logits, targets).item(), rel=1e-5)

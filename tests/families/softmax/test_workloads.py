@@ -78,7 +78,7 @@ def test_a_wrong_technique_gets_no_figures(case: CaseContext) -> None:
 def test_seeds_together_are_seeds_alone(context: Context) -> None:
     cases = [context("rows", seed=seed, **SMALL) for seed in (0, 1)]
     together = Rows().evaluate_stacked([Right(), Right()], cases)
-    assert together == [Rows().evaluate(Right(), one) for one in cases]
+    assert together == [Rows().evaluate(Right(), case) for case in cases]
     assert together[0].metrics != together[1].metrics
 
 
@@ -138,7 +138,7 @@ class TestTiming:
         trial = opened(technique, case)
         assert trial.figures is not None
         seconds = {"long_row": 4.0, "cold_rows": 3.0, "cached_row": 2.0, "read": 0.5, "copy": 1.5}
-        figures = trial.figures({name: [2 * one, one, 0.1 * one] for name, one in seconds.items()})
+        figures = trial.figures({name: [2 * duration, duration, 0.1 * duration] for name, duration in seconds.items()})
         assert {metric.lane for metric in metrics().values() if metric.id in figures} == {"time"}
         assert set(figures) <= {metric.id for metric in metrics().values()}
         assert figures["read_rate"] == pytest.approx(4 * CACHE / 0.5 / 1e9)

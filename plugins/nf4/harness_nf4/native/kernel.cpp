@@ -1,8 +1,8 @@
-// Four-bit codebook quantisation on a processor: codes of two a byte, the first in the high half, as bitsandbytes packs
-// them, and a float32 scale (the largest absolute value) for every block of the flattened weights.
+// Four-bit codebook quantisation on a processor. A byte holds two codes, the first in its high half, as bitsandbytes
+// packs codes. Every block of the flattened weights has a float32 scale, the block's largest absolute value.
 //
-// A C interface for ctypes. The path (AVX-512, AVX2, portable) is chosen at run time; work is shared through the
-// thread pool whose GOMP_parallel one hands in, so that no threads beside the caller's are made.
+// A C interface for ctypes. The path (AVX-512, AVX2, portable) is chosen at run time. Work is shared among the threads
+// of the pool whose function GOMP_parallel the caller hands in, so that the kernel starts no threads of its own.
 
 #include <algorithm>
 #include <atomic>
@@ -15,25 +15,25 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
-#if defined(HARNESS_EMULATED_AVX512)  // a header that says in plain C++ what the intrinsics do: for tests
+#if defined(HARNESS_EMULATED_AVX512)  // for tests: a header that implements the intrinsics in plain C++
 #include HARNESS_EMULATED_AVX512
 #endif
 
 namespace {
 
 constexpr int kBlock = 64;          // columns that share a scale in the products
-constexpr float kFixed = 16383;     // 8 products of two such integers fit into 31 bits: what a word sums in a block
-constexpr float kNoFraction = 12582912;  // 1.5 * 2^23: a float32 this large is a whole number
-constexpr float kSmallest = 1e-30f; // below it an activation's scale would lose digits
+constexpr float kFixed = 16383;     // largest fixed-point integer: a word sums 8 products in a block, which fit 31 bits
+constexpr float kNoFraction = 12582912;  // 1.5 * 2^23: float32 has no fraction bits at this size
+constexpr float kSmallest = 1e-30f; // the scale of smaller activations would lose digits
 constexpr int kAhead = 4096;        // bytes to prefetch ahead in a row of codes
 constexpr int kRows = 4;            // rows of a tile
-constexpr int kPanel = 1024;        // columns decoded at a time: four rows of them stay in the first cache
-constexpr float kDoubt = 2.4e-7f;   // how close to a bound float32 can't tell the side: two roundings and some
+constexpr int kPanel = 1024;        // columns decoded at a time: kRows rows of them fit into the L1 cache
+constexpr float kDoubt = 2.4e-7f;   // closer to a bound float32 is ambiguous: the error of two roundings, with a margin
 
 struct Weights {
     const uint8_t* codes;
-    const float* absmax;          // by block, or null where they are quantised themselves:
-    const int8_t* small_absmax;   //   absmax = mean + small_absmax * group_scale, in groups of group blocks
+    const float* absmax;          // scales by block, or null where the scales are quantised too:
+    const int8_t* small_absmax;   //   scale = mean + small_absmax * group_scale, in groups of ``group`` blocks
     const float* group_scale;
     float mean;
     int64_t group;
@@ -43,13 +43,13 @@ struct Weights {
     float scale(int64_t of_block) const {
         return absmax ? absmax[of_block] : mean + static_cast<float>(small_absmax[of_block]) * group_scale[of_block / group];
     }
-    // Scales of ``count`` pieces of 64 weights from piece ``first`` on.
+    // Write the scales of ``count`` pieces of 64 weights, starting with piece ``first``.
     void scales(int64_t first, int64_t count, float* out) const {
         if (absmax && block == kBlock) {
             std::memcpy(out, absmax + first, static_cast<size_t>(count) * sizeof *out);
             return;
         }
-        if (block == kBlock) {  // group by group: a division for each would take longer than the weights
+        if (block == kBlock) {  // by group: a division for each scale would take longer than the product of its weights
             for (int64_t i = 0; i < count;) {
                 const int64_t of = (first + i) / group, end = std::min(count, (of + 1) * group - first);
                 for (const float step = group_scale[of]; i < end; ++i)
@@ -69,7 +69,8 @@ struct Rounding {
     int zero;           // the code of the level nearest to 0
     bool sorted;
 
-    // The nearest level's code, the lower level's where two are as near: settled in float64, as the definition is.
+    // Return the code of the level nearest to weight / scale; of two equally near levels the lower. Comparisons are
+    // in float64, as in the definition.
     int code(float weight, float scale) const {
         const double n = static_cast<double>(weight) / static_cast<double>(scale);
         int index = 0;
@@ -82,19 +83,20 @@ struct Rounding {
     }
 };
 
-// Inputs in fixed point: values (inputs, columns), scales (inputs, columns / 64).
+// Inputs in fixed point: ``values`` has the shape (inputs, columns), ``scales`` the shape (inputs, columns / 64).
 struct Fixed {
     const int16_t* values;
     const float* scales;
     int64_t inputs;
 };
 
-// The scale of a block of which ``bits`` are of the largest so far; a NaN is larger than all.
+// Return the largest absolute value of ``count`` floats and of the float whose bits are ``bits``. The comparison is of
+// bits without the sign, in which a NaN is larger than any number.
 float largest_of(int32_t bits, const float* more, int64_t count) {
     for (int64_t i = 0; i < count; ++i) {
-        int32_t one;
-        std::memcpy(&one, more + i, sizeof one);
-        bits = std::max(bits, one & 0x7fffffff);
+        int32_t element;
+        std::memcpy(&element, more + i, sizeof element);
+        bits = std::max(bits, element & 0x7fffffff);
     }
     float scale;
     std::memcpy(&scale, &bits, sizeof scale);
@@ -144,7 +146,7 @@ using Region = void (*)(void*);
 using Parallel = void (*)(Region, void*, unsigned, unsigned);
 std::atomic<Parallel> pool{nullptr};
 
-// Calls work(begin, end) on pieces of [0, count), each a multiple of ``grain`` but for the last.
+// Call work(begin, end) on pieces of [0, count). The length of every piece but the last is a multiple of ``grain``.
 template <typename Work>
 void share(int64_t count, int64_t grain, int threads, const Work& work) {
     const Parallel parallel = pool.load();
@@ -159,7 +161,7 @@ void share(int64_t count, int64_t grain, int threads, const Work& work) {
         std::atomic<int64_t> next;
         int64_t count, piece;
     } context{work, {0}, count, piece};
-    // However many threads come, each takes pieces until none is left.
+    // Every thread takes pieces until none is left, so that any number of threads finishes the work.
     const Region region = [](void* given) {
         Context& c = *static_cast<Context*>(given);
         for (int64_t begin; (begin = c.next.fetch_add(c.piece)) < c.count;)
@@ -172,7 +174,7 @@ void share(int64_t count, int64_t grain, int threads, const Work& work) {
 
 extern "C" {
 
-// What weights are made of; the same layout as in kernel.py.
+// Quantised weights, in the same layout as in kernel.py.
 struct HarnessWeights {
     const uint8_t* codes;
     const float* absmax;
@@ -200,7 +202,7 @@ static Weights weights_of(const HarnessWeights* given) {
     return w;
 }
 
-// Codes ((count + 1) / 2 bytes) and scales (one a block) of ``count`` weights. Blocks are even.
+// Quantise ``count`` weights to codes ((count + 1) / 2 bytes) and scales (one for each block). ``block`` is even.
 void harness_quantize(int path, int threads, const HarnessRounding* given, const float* weights, int64_t count,
                       int64_t block, uint8_t* codes, float* scales) {
     Rounding rounding{};
@@ -216,7 +218,7 @@ void harness_quantize(int path, int threads, const HarnessRounding* given, const
     });
 }
 
-// Weights [begin, end) of the flattened matrix.
+// Write the weights [begin, end) of the flattened matrix.
 void harness_dequantize(int path, int threads, const HarnessWeights* given, int64_t begin, int64_t end, float* out) {
     const Weights w = weights_of(given);
     share(end - begin, 32768, threads, [&](int64_t from, int64_t to) {
@@ -224,8 +226,9 @@ void harness_dequantize(int path, int threads, const HarnessWeights* given, int6
     });
 }
 
-// x (inputs, columns) times the transposed matrix (rows, columns) to out (inputs, rows), in 16-bit fixed point.
-// Columns and blocks are multiples of 64. Returns 0, or 1 and nothing where an activation does not fit.
+// Multiply x (inputs, columns) by the transposed matrix (rows, columns) to out (inputs, rows), in 16-bit fixed point.
+// The number of columns and the block length are multiples of 64. Return 0; or return 1, with ``out`` unchanged, where
+// an activation cannot be represented in fixed point.
 int harness_multiply(int path, int threads, const HarnessWeights* given, const float* x, int64_t inputs, float* out) {
     const Weights w = weights_of(given);
     const Path& with = kPaths[path];
@@ -247,7 +250,7 @@ int harness_multiply(int path, int threads, const HarnessWeights* given, const f
     return 0;
 }
 
-// x (columns) times the transposed matrix to out (rows), in float32.
+// Multiply x (columns) by the transposed matrix (rows, columns) to out (rows), in float32.
 void harness_multiply_exact(int path, int threads, const HarnessWeights* given, const float* x, float* out) {
     const Weights w = weights_of(given);
     share(w.rows, std::max<int64_t>(1, 32768 / w.columns), threads, [&](int64_t begin, int64_t end) {

@@ -1,14 +1,17 @@
-// The kernels, in the words of one vocabulary (Lanes): included once for each instruction set, in a namespace of its own.
+// The kernels, written with the vector operations of the struct Lanes. This file is included once for each instruction
+// set, in a namespace of its own.
 
-// Where element e of the 2 * width weights of one vector of codes comes to lie once the codes have been looked up:
-// shuffles and unpacking stay within groups of 16 bytes, and high halves of bytes are looked up before low ones.
+// Return the position of element e, of the 2 * width weights of a vector of codes, after the codes have been looked up.
+// The order changes because shuffles and unpacking work within groups of 16 bytes, and because the codes in the high
+// halves of bytes are looked up before those in the low halves.
 static inline int place_of(int e, int width) {
     const int byte = e / 2, group = byte / 16, rest = byte % 16;
     return (e % 2 * 2 + rest / 8) * (width / 2) + group * 8 + rest % 8;
 }
 
-// Activations of one input for the fixed-point product: 16-bit integers in the order that codes are looked up in, one
-// scale for every 64. False where an activation is not finite or too small for a scale.
+// Convert the activations of an input for the fixed-point product: to 16-bit integers in the order of looked-up codes,
+// with a scale for every 64. Return false where an activation is not finite, or where the largest of 64 is not 0 but
+// too small for a scale.
 static bool arrange(const float* x, int64_t columns, int16_t* fixed, float* scales) {
     const int64_t whole = columns / (2 * Lanes::width) * (2 * Lanes::width);
     for (int64_t block = 0; block < columns / kBlock; ++block) {
@@ -17,13 +20,13 @@ static bool arrange(const float* x, int64_t columns, int16_t* fixed, float* scal
         if (!std::isfinite(largest) || (largest > 0 && largest < kSmallest)) return false;
         scales[block] = largest / (kFixed * kFixed);
         const float inverse = largest > 0 ? kFixed / largest : 0;
-        int16_t rounded[kBlock];  // to the nearest: what is added leaves no digits behind the point
+        int16_t rounded[kBlock];  // to the nearest integer: adding kNoFraction rounds the fraction away
         for (int i = 0; i < kBlock; ++i)
             rounded[i] = static_cast<int16_t>(static_cast<int32_t>(from[i] * inverse + kNoFraction - kNoFraction));
         const int64_t element = block * kBlock;
         const int width = element < whole ? Lanes::width : kBlock / 2;
         const int64_t base = element < whole ? element / (2 * width) * (2 * width) : element;
-        for (int i = 0; i < kBlock; i += 16)  // neighbours in turns go to two places of eight
+        for (int i = 0; i < kBlock; i += 16)  // even and odd elements go to two runs of eight positions
             for (int second = 0; second < 2; ++second) {
                 int16_t* to = fixed + base + place_of(static_cast<int>(element - base) + i + second, width);
                 for (int k = 0; k < 8; ++k) to[k] = rounded[i + 2 * k + second];
@@ -33,7 +36,7 @@ static bool arrange(const float* x, int64_t columns, int16_t* fixed, float* scal
 }
 
 struct FixedTable {
-    Lanes::Bytes low, high;  // bytes of the 16-bit integers
+    Lanes::Bytes low, high;  // the low and the high bytes of the 16-bit integers
     int16_t at[16];
 
     explicit FixedTable(const float* levels) {
@@ -48,7 +51,7 @@ struct FixedTable {
     }
 };
 
-// The four vectors of 16-bit integers that a vector of codes stands for.
+// Look up the levels of a vector of codes, as four vectors of 16-bit integers.
 static inline void decode(const FixedTable& table, const uint8_t* codes, Lanes::Bytes out[4]) {
     const Lanes::Bytes bytes = Lanes::load(codes);
     const Lanes::Bytes first = Lanes::high_nibbles(bytes), second = Lanes::low_nibbles(bytes);
@@ -60,7 +63,8 @@ static inline void decode(const FixedTable& table, const uint8_t* codes, Lanes::
     out[3] = Lanes::unpack_high(second_low, second_high);
 }
 
-// A last block of 64 that does not fill a vector, in the order that place_of gives it at half the width.
+// Return the product, before scales, of a last block of 64 that does not fill a vector. The block's activations are in
+// the order of place_of at half the width.
 static float tail_product(const FixedTable& table, const uint8_t* codes, const int16_t* x) {
     int64_t sum = 0;
     for (int i = 0; i < kBlock; ++i) {
@@ -70,7 +74,7 @@ static float tail_product(const FixedTable& table, const uint8_t* codes, const i
     return static_cast<float>(sum);
 }
 
-// The product of a vector of codes with its activations, before scales.
+// Return the product of a vector of codes and its activations, before scales.
 static inline Lanes::Floats vector_product(const FixedTable& table, const uint8_t* codes, const int16_t* x) {
     Lanes::Bytes values[4];
     decode(table, codes, values);
@@ -81,20 +85,20 @@ static inline Lanes::Floats vector_product(const FixedTable& table, const uint8_
     return Lanes::to_floats(Lanes::add(sum[0], sum[1]));
 }
 
-// One input times rows [begin, end), in fixed point. ``buffer`` holds a scale for every 64 columns.
+// Multiply an input by the rows [begin, end), in fixed point. ``buffer`` has room for a scale for every 64 columns.
 static void multiply_one(const Weights& w, const int16_t* x, const float* x_scales, int64_t begin, int64_t end,
                          float* out, float* buffer) {
     const FixedTable table(w.levels);
     const int64_t blocks = w.columns / kBlock;
     const int64_t vectors = w.columns / (2 * Lanes::width);
     constexpr int per_vector = 2 * Lanes::width / kBlock;
-    constexpr int at_once = 64 / Lanes::width;  // vectors of a cache line
+    constexpr int at_once = 64 / Lanes::width;  // vectors in a cache line
     for (int64_t row = begin; row < end; ++row) {
         const uint8_t* codes = w.codes + row * w.columns / 2;
         w.scales(row * blocks, blocks, buffer);
         for (int64_t i = 0; i < blocks; ++i) buffer[i] *= x_scales[i];
         Lanes::Floats total[at_once];
-        for (Lanes::Floats& one : total) one = Lanes::all(0);
+        for (Lanes::Floats& lanes : total) lanes = Lanes::all(0);
         int64_t v = 0;
         for (; v + at_once <= vectors; v += at_once) {
             const uint8_t* at = codes + v * Lanes::width;
@@ -109,20 +113,20 @@ static void multiply_one(const Weights& w, const int16_t* x, const float* x_scal
             total[0] = Lanes::fused(vector_product(table, codes + v * Lanes::width, x + v * 2 * Lanes::width),
                                     Lanes::scales(buffer + v * per_vector), total[0]);
         float result = 0;
-        for (const Lanes::Floats& one : total) result += Lanes::sum(one);
+        for (const Lanes::Floats& lanes : total) result += Lanes::sum(lanes);
         for (int64_t i = vectors * per_vector; i < blocks; ++i)
             result += buffer[i] * tail_product(table, codes + i * kBlock / 2, x + i * kBlock);
         out[row] = result;
     }
 }
 
-// What a tile of the product of several inputs reads: decoded weights and their scales, row by row.
+// The decoded weights of a panel of columns and their scales, by row: the operand of `tile`.
 struct Panel {
     alignas(64) int16_t fixed[kRows][kPanel];
     float scales[kRows][kPanel / kBlock];
 };
 
-// ``Rows`` rows of a panel from ``first`` on, times ``Inputs`` inputs, added to what is there.
+// Multiply ``Rows`` rows of a panel, from row ``first`` on, by ``Inputs`` inputs, and add the products to ``out``.
 template <int Rows, int Inputs> HARNESS_TARGET
 static void tile(const Panel& panel, int first, int64_t vectors, const int16_t* x, const float* x_scales, int64_t columns,
                  float* out, int64_t stride) {
@@ -130,7 +134,7 @@ static void tile(const Panel& panel, int first, int64_t vectors, const int16_t* 
     const int64_t scales_stride = columns / kBlock;
     Lanes::Floats total[Rows][Inputs];
     for (auto& row : total)
-        for (auto& one : row) one = Lanes::all(0);
+        for (auto& lanes : row) lanes = Lanes::all(0);
     for (int64_t v = 0; v < vectors; ++v) {
         for (int c = 0; c < Inputs; ++c) {
             const int16_t* with = x + c * columns + v * 2 * Lanes::width;
@@ -151,6 +155,7 @@ static void tile(const Panel& panel, int first, int64_t vectors, const int16_t* 
         for (int c = 0; c < Inputs; ++c) out[c * stride + r] += Lanes::sum(total[r][c]);
 }
 
+// Multiply ``Rows`` rows of a panel by all inputs, two inputs at a time.
 template <int Rows> HARNESS_TARGET
 static void tiles(const Panel& panel, int first, int64_t vectors, const Fixed& x, int64_t from, int64_t columns, float* out,
                   int64_t stride) {
@@ -164,7 +169,7 @@ static void tiles(const Panel& panel, int first, int64_t vectors, const Fixed& x
                       columns, out + c * stride, stride);
 }
 
-// Several inputs times rows [begin, end), in fixed point: weights are decoded once, a panel at a time.
+// Multiply several inputs by the rows [begin, end), in fixed point. Weights are decoded once, a panel at a time.
 static void multiply_many(const Weights& w, const Fixed& x, int64_t begin, int64_t end, float* out, int64_t stride) {
     const FixedTable table(w.levels);
     const int64_t blocks = w.columns / kBlock;
@@ -206,7 +211,7 @@ static void multiply_many(const Weights& w, const Fixed& x, int64_t begin, int64
     }
 }
 
-// One input times rows [begin, end), in float32 throughout.
+// Multiply an input by the rows [begin, end), in float32 throughout.
 static void multiply_exact(const Weights& w, const float* x, int64_t begin, int64_t end, float* out, float* buffer) {
     const Lanes::Table table = Lanes::words_table(w.levels);
     const int64_t blocks = w.columns / kBlock;
@@ -231,7 +236,8 @@ static void multiply_exact(const Weights& w, const float* x, int64_t begin, int6
     }
 }
 
-// Weights [begin, end) of all, counted row after row; both are multiples of 64, or the end is the last.
+// Write the weights [begin, end) of the flattened matrix. ``begin`` and ``end`` are multiples of 64, except for an
+// ``end`` that is the number of weights.
 static void expand(const Weights& w, int64_t begin, int64_t end, float* out) {
     const Lanes::Table table = Lanes::words_table(w.levels);
     for (int64_t at = begin; at < end;) {
@@ -246,7 +252,7 @@ static void expand(const Weights& w, int64_t begin, int64_t end, float* out) {
     }
 }
 
-// Blocks [begin, end) of weights to codes and scales; blocks begin at whole bytes.
+// Quantise the blocks [begin, end) of the weights to codes and scales. Every block begins at a whole byte.
 static void compress(const Rounding& rounding, const float* weights, int64_t count, int64_t block, int64_t begin,
                      int64_t end, uint8_t* codes, float* scales) {
     const Lanes::Table bounds = Lanes::words_table(rounding.bounds);

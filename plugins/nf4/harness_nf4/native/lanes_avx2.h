@@ -1,4 +1,4 @@
-// The vocabulary of kernels.h in AVX2 and FMA; lanes_portable.h says what each word means.
+// The vector operations of kernels.h in AVX2 and FMA; lanes_portable.h documents them.
 
 struct Lanes {
     static constexpr int width = 32;
@@ -22,7 +22,7 @@ struct Lanes {
     static Ints add(Ints a, Ints b) { return _mm256_add_epi32(a, b); }
     static Floats to_floats(Ints v) { return _mm256_cvtepi32_ps(v); }
     static Floats scales(const float* from) { return _mm256_broadcast_ss(from); }
-    static Floats all(float one) { return _mm256_set1_ps(one); }
+    static Floats all(float value) { return _mm256_set1_ps(value); }
     static Floats load_floats(const float* from) { return _mm256_loadu_ps(from); }
     static void store_floats(float* to, Floats v) { _mm256_storeu_ps(to, v); }
     static Floats multiply(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
@@ -60,13 +60,13 @@ struct Lanes {
         const __m256 above = _mm256_cmp_ps(distance, _mm256_setzero_ps(), _CMP_GT_OQ);
         return _mm256_add_epi32(index, _mm256_and_si256(_mm256_castps_si256(above), _mm256_set1_epi32(step)));
     }
-    static Ints plus(Ints v, int one) { return _mm256_add_epi32(v, _mm256_set1_epi32(one)); }
+    static Ints plus(Ints v, int value) { return _mm256_add_epi32(v, _mm256_set1_epi32(value)); }
     static bool any_below(Floats v, float bound) {
         return _mm256_movemask_ps(_mm256_cmp_ps(v, _mm256_set1_ps(bound), _CMP_LT_OQ)) != 0;
     }
     static void store_ints(int32_t* to, Ints v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), v); }
     static void pack(uint8_t* to, Ints v) {
-        // the first code of a pair lies in the low 32 bits of 64
+        // The first code of a pair is in the low 32 bits of 64.
         const __m256i pairs = _mm256_or_si256(_mm256_slli_epi64(v, 4), _mm256_srli_epi64(v, 32));
         const __m256i first = _mm256_setr_epi8(0, 8, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0, 8, -1, -1,
                                                -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);

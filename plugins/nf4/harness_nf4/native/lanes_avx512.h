@@ -1,4 +1,4 @@
-// The vocabulary of kernels.h in AVX-512 (F, BW, DQ); lanes_portable.h says what each word means.
+// The vector operations of kernels.h in AVX-512 (F, BW, DQ); lanes_portable.h documents them.
 
 struct Lanes {
     static constexpr int width = 64;
@@ -24,7 +24,7 @@ struct Lanes {
     static Floats scales(const float* from) {
         return _mm512_insertf32x8(_mm512_set1_ps(from[0]), _mm256_set1_ps(from[1]), 1);
     }
-    static Floats all(float one) { return _mm512_set1_ps(one); }
+    static Floats all(float value) { return _mm512_set1_ps(value); }
     static Floats load_floats(const float* from) { return _mm512_loadu_ps(from); }
     static void store_floats(float* to, Floats v) { _mm512_storeu_ps(to, v); }
     static Floats multiply(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
@@ -53,7 +53,7 @@ struct Lanes {
         const __mmask16 above = _mm512_cmp_ps_mask(distance, _mm512_setzero_ps(), _CMP_GT_OQ);
         return _mm512_mask_add_epi32(index, above, index, _mm512_set1_epi32(step));
     }
-    static Ints plus(Ints v, int one) { return _mm512_add_epi32(v, _mm512_set1_epi32(one)); }
+    static Ints plus(Ints v, int value) { return _mm512_add_epi32(v, _mm512_set1_epi32(value)); }
     static bool any_below(Floats v, float bound) {
         return _mm512_cmp_ps_mask(v, _mm512_set1_ps(bound), _CMP_LT_OQ) != 0;
     }

@@ -1,10 +1,10 @@
-// The vocabulary of kernels.h in plain C++: what it means, and what runs where there is neither AVX2 nor AVX-512.
+// The vector operations of kernels.h in plain C++: their documentation, and the path of processors without AVX2.
 //
-// Bytes are 32, in two groups of 16 within which shuffles and unpacking stay, as in AVX2; words are 8 of 32 bits.
+// A vector has 32 bytes, in two groups of 16 within which shuffles and unpacking work, as in AVX2; or 8 32-bit words.
 
 struct Lanes {
-    static constexpr int width = 32;  // bytes of a vector
-    static constexpr int words = 8;   // floats or 32-bit integers of a vector
+    static constexpr int width = 32;  // bytes in a vector
+    static constexpr int words = 8;   // floats or 32-bit integers in a vector
 
     struct Bytes { uint8_t at[32]; };
     struct Ints { int32_t at[8]; };
@@ -16,30 +16,30 @@ struct Lanes {
         return v;
     }
     static void store(void* to, Bytes v) { std::memcpy(to, v.at, sizeof v.at); }
-    // The same 16 bytes in every group.
+    // Return a vector with the same 16 bytes in every group.
     static Bytes table(const uint8_t* from) {
         Bytes v;
         for (int i = 0; i < 32; ++i) v.at[i] = from[i % 16];
         return v;
     }
     static Bytes low_nibbles(Bytes v) {
-        for (uint8_t& one : v.at) one &= 15;
+        for (uint8_t& byte : v.at) byte &= 15;
         return v;
     }
     static Bytes high_nibbles(Bytes v) {
-        for (uint8_t& one : v.at) one >>= 4;
+        for (uint8_t& byte : v.at) byte >>= 4;
         return v;
     }
-    // table[index] for indices below 16.
+    // Return table[index] for indices below 16.
     static Bytes shuffle(Bytes table, Bytes index) {
         Bytes v;
         for (int i = 0; i < 32; ++i) v.at[i] = table.at[i / 16 * 16 + (index.at[i] & 15)];
         return v;
     }
-    // Bytes of a and b in turns, from the first or the second half of every group.
+    // Interleave the bytes of a and b, from the first (low) or the second (high) half of every group.
     static Bytes unpack_low(Bytes a, Bytes b) { return unpacked(a, b, 0); }
     static Bytes unpack_high(Bytes a, Bytes b) { return unpacked(a, b, 8); }
-    // Products of 16-bit integers, summed in neighbouring pairs.
+    // Multiply 16-bit integers, and add the products in neighbouring pairs.
     static Ints multiply_add(Bytes a, Bytes b) {
         int16_t x[16], y[16];
         std::memcpy(x, a.at, sizeof x);
@@ -57,11 +57,11 @@ struct Lanes {
         for (int i = 0; i < 8; ++i) f.at[i] = static_cast<float>(v.at[i]);
         return f;
     }
-    // A scale for every 32 bytes.
+    // Return a vector of scales, read from one scale for every 32 bytes.
     static Floats scales(const float* from) { return all(from[0]); }
-    static Floats all(float one) {
+    static Floats all(float value) {
         Floats v;
-        for (float& x : v.at) x = one;
+        for (float& x : v.at) x = value;
         return v;
     }
     static Floats load_floats(const float* from) {
@@ -85,7 +85,7 @@ struct Lanes {
     static float sum(Floats v) {
         return ((v.at[0] + v.at[4]) + (v.at[2] + v.at[6])) + ((v.at[1] + v.at[5]) + (v.at[3] + v.at[7]));
     }
-    // The larger in size, as bits: a NaN is larger than infinity, so it stays.
+    // Return the bits of the larger absolute values. A NaN is kept, because the bits of a NaN exceed those of infinity.
     static Ints larger(Ints sizes, Floats v) {
         for (int i = 0; i < 8; ++i) {
             int32_t bits;
@@ -96,7 +96,8 @@ struct Lanes {
     }
     static Ints zero() { return Ints{}; }
     static int32_t largest(Ints v) { return *std::max_element(v.at, v.at + 8); }
-    // The next codes, one a word; the first of two lies in the high half of its byte. Higher bits are anything.
+    // Return the next codes, one in each word; the first code of a byte is in the high half. Bits above the lowest
+    // four are arbitrary.
     static Ints codes(const uint8_t* from) {
         Ints v;
         for (int i = 0; i < 8; ++i) v.at[i] = i % 2 ? from[i / 2] : from[i / 2] >> 4;
@@ -108,20 +109,20 @@ struct Lanes {
         std::memcpy(t.at, from, sizeof t.at);
         return t;
     }
-    // table[index], of which four bits count.
+    // Return table[index]; only the lowest four bits of an index are used.
     static Floats look_up(const Table& table, Ints index) {
         Floats v;
         for (int i = 0; i < 8; ++i) v.at[i] = table.at[index.at[i] & 15];
         return v;
     }
-    // Codes of the levels at these places in order.
+    // Return the codes of levels from the positions of the levels in ascending order.
     static Ints renamed(const Table& names, Ints index) {
         const Floats found = look_up(names, index);
         Ints v;
         std::memcpy(v.at, found.at, sizeof v.at);
         return v;
     }
-    // Where n > bound: step more. ``closest`` keeps the smallest distance to any bound.
+    // Add ``step`` to the indices where n > bound. ``closest`` keeps the smallest distance to any bound.
     static Ints advance(Ints index, int step, Floats n, Floats bound, Floats& closest) {
         for (int i = 0; i < 8; ++i) {
             const float distance = n.at[i] - bound.at[i];
@@ -130,8 +131,8 @@ struct Lanes {
         }
         return index;
     }
-    static Ints plus(Ints v, int one) {
-        for (int32_t& x : v.at) x += one;
+    static Ints plus(Ints v, int value) {
+        for (int32_t& x : v.at) x += value;
         return v;
     }
     static bool any_below(Floats v, float bound) {
@@ -140,7 +141,7 @@ struct Lanes {
         return false;
     }
     static void store_ints(int32_t* to, Ints v) { std::memcpy(to, v.at, sizeof v.at); }
-    // Two codes a byte.
+    // Write two codes into each byte, the first in the high half.
     static void pack(uint8_t* to, Ints v) {
         for (int i = 0; i < 4; ++i) to[i] = static_cast<uint8_t>(v.at[2 * i] << 4 | v.at[2 * i + 1]);
     }

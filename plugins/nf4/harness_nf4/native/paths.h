@@ -1,5 +1,5 @@
-// What the file HARNESS_KERNELS says in words of Lanes (and Reals, where HARNESS_REALS is defined), compiled once for each
-// instruction set, in a namespace of its own: portable, avx2, avx512. To be included where these namespaces shall lie.
+// Compiles the file HARNESS_KERNELS, which uses Lanes (and Reals, where HARNESS_REALS is defined), once for each
+// instruction set, in the namespaces portable, avx2 and avx512. Include this file where these namespaces are to be.
 
 namespace portable {
 #define HARNESS_TARGET

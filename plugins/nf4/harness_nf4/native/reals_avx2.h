@@ -1,4 +1,4 @@
-// The words of reals_portable.h, which says what they mean, in AVX2 and FMA.
+// The vector operations of softmax.h in AVX2 and FMA; reals_portable.h documents them.
 
 struct Reals : Lanes {
     static constexpr float kNone = -88;

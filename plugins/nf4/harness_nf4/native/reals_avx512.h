@@ -1,4 +1,5 @@
-// The words of reals_portable.h, which says what they mean, in AVX-512 F: an exponent is the number itself.
+// The vector operations of softmax.h in AVX-512 F; reals_portable.h documents them. Here an exponent's encoding is the
+// whole number itself.
 
 struct Reals : Lanes {
     static constexpr float kNone = kLeast;

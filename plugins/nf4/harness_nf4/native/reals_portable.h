@@ -1,7 +1,7 @@
-// What softmax.h says of floats beyond the vocabulary of kernels.h, in plain C++.
+// The vector operations that softmax.h needs beyond Lanes, in plain C++: their documentation, and the portable path.
 
 struct Reals : Lanes {
-    static constexpr float kNone = -88;  // e to it has an exponent of -127, and counts as 0
+    static constexpr float kNone = -88;  // the least x: e^x then has the exponent -127, and counts as 0
 
     static Floats add(Floats a, Floats b) {
         for (int i = 0; i < words; ++i) a.at[i] += b.at[i];
@@ -11,7 +11,7 @@ struct Reals : Lanes {
         for (int i = 0; i < words; ++i) a.at[i] -= b.at[i];
         return a;
     }
-    // The second where either is NaN.
+    // Return the larger of a and b; b where either is NaN.
     static Floats larger(Floats a, Floats b) {
         for (int i = 0; i < words; ++i) b.at[i] = a.at[i] > b.at[i] ? a.at[i] : b.at[i];
         return b;
@@ -21,20 +21,20 @@ struct Reals : Lanes {
             if (a.at[i] > b.at[i]) return true;
         return false;
     }
-    // The whole number n next to x / ln 2, in a form of its own, which is in the order of the numbers: here its low
-    // bits are n + 127.
+    // Return the whole number n nearest to x / ln 2 in an encoding that has the same order as the numbers. Here the low
+    // bits of the encoding are n + 127.
     static Floats exponent(Floats x) {
-        for (float& one : x.at) one = one * kLog2E + kForm;
+        for (float& element : x.at) element = element * kLog2E + kForm;
         return x;
     }
     static Floats number(Floats exponent) { return subtract(exponent, all(kForm)); }
-    // x - n ln 2, without loss where n is not far.
+    // Return x - n ln 2, without loss of digits where |n| is at most kFar.
     static Floats remainder(Floats x, Floats n) {
         for (int i = 0; i < words; ++i)
             x.at[i] = static_cast<float>(static_cast<double>(x.at[i]) - static_cast<double>(n.at[i]) * 0x1.62e42fefa39efp-1);
         return x;
     }
-    // m 2^n for an exponent from -127, where it counts as 0, to 0.
+    // Return m 2^n for n from -127, where 2^n counts as 0, to 0.
     static Floats raised(Floats m, Floats exponent) {
         for (int i = 0; i < words; ++i) {
             uint32_t bits;
@@ -46,7 +46,7 @@ struct Reals : Lanes {
         }
         return m;
     }
-    // m 2^(n - from), for any exponent up to the number ``from``.
+    // Return m 2^(n - from) for any n up to ``from``.
     static Floats raised(Floats m, Floats exponent, Floats from) {
         return raised(m, larger(subtract(exponent, from), all(kForm - 127)));
     }

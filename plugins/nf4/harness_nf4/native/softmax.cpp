@@ -1,5 +1,6 @@
-// Softmax of rows of float32 by four algorithms that differ in how often they pass over a row, and in nothing else:
-// one exponential, one way to sum. A C interface for ctypes; the path (AVX-512, AVX2, portable) is the caller's choice.
+// Softmax of rows of float32 by four algorithms. The algorithms differ only in their passes over a row: all use the
+// same exponential and the same summation. A C interface for ctypes; the caller chooses the path (AVX-512, AVX2,
+// portable).
 
 #include <algorithm>
 #include <cmath>
@@ -9,22 +10,23 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
-#if defined(HARNESS_EMULATED_AVX512)  // a header that says in plain C++ what the intrinsics do: for tests
+#if defined(HARNESS_EMULATED_AVX512)  // for tests: a header that implements the intrinsics in plain C++
 #include HARNESS_EMULATED_AVX512
 #endif
 
 namespace {
 
-// exp(t) = 1 + t (kExp[0] + t (kExp[1] + ...)) within 1e-7 of itself, for t within 0.35 of 0: a fit of least relative error.
+// exp(t) = 1 + t (kExp[0] + t (kExp[1] + ...)) with a relative error below 1e-7 for |t| <= 0.35: the coefficients
+// minimise the largest relative error.
 constexpr float kExp[] = {0x1.fffff6p-1f, 0x1.fffdb0p-2f, 0x1.555a7ap-3f, 0x1.574374p-5f, 0x1.0fac72p-7f};
 constexpr float kLog2E = 0x1.715476p+0f;
 constexpr float kLn2 = 0x1.62e43p-1f, kLn2Rest = -0x1.05c610p-29f;  // ln 2 to 49 bits
-constexpr float kFar = 65536;        // an exponent past it loses digits when it is taken from its number
-constexpr float kLeast = -131072;    // numbers below count as this one: e to it is 0 beside all that is not far
+constexpr float kFar = 65536;        // beyond this exponent n, x - n ln 2 loses digits
+constexpr float kLeast = -131072;    // smaller numbers count as this one, whose exponential is negligible
 constexpr float kLowest = -0x1.fffffep127f;
-constexpr int kVectors = 4;          // taken together
-constexpr int kAhead = 512;          // numbers from what is computed to what is fetched
-constexpr int64_t kBlock = 4096;     // numbers that are summed in float32 before float64 takes over
+constexpr int kVectors = 4;          // vectors of a group
+constexpr int kAhead = 512;          // numbers to prefetch ahead in a row
+constexpr int64_t kBlock = 4096;     // numbers summed in float32; the sums of blocks are added in float64
 
 struct Row {
     const float* x;
@@ -32,7 +34,7 @@ struct Row {
     int64_t columns;
 };
 
-// m * 2^n, however large or small that is.
+// The number m * 2^n, which may be too large or too small for a float64.
 struct Scaled {
     double m, n;
 };
@@ -60,8 +62,9 @@ const Algorithm kAlgorithms[][4] = {
 
 }  // namespace
 
-// Softmax of each of ``rows`` rows of x to those of out; the two do not overlap. Paths are those of harness_supported;
-// algorithms: three passes that recompute exponentials (0) or store them (1), two passes (2), two online (3).
+// Write the softmax of each of the ``rows`` rows of x to out, which does not overlap x. ``path`` is as in
+// harness_supported. ``algorithm`` is three passes that recompute exponentials (0), three passes that store
+// exponentials (1), two passes (2) or two passes with an online maximum (3).
 extern "C" void harness_softmax(int path, int algorithm, const float* x, int64_t rows, int64_t columns, float* out) {
     if (columns == 0) return;
     for (int64_t row = 0; row < rows; ++row)

@@ -1,8 +1,10 @@
-// Softmax, in the words of one vocabulary (Reals): included once for each instruction set, in a namespace of its own.
+// Softmax, written with the vector operations of the struct Reals. This file is included once for each instruction set,
+// in a namespace of its own.
 
 constexpr int kStep = kVectors * Reals::words;
 
-// Vectors that are taken together, step by step, so that none waits for what it has just begun.
+// Vectors that are computed together: each step is done for all vectors before the next step, so that the processor
+// does not wait for the result of a step.
 struct Group {
     Reals::Floats at[kVectors];
 
@@ -15,16 +17,17 @@ struct Group {
     void store(float* y) const {
         for (int v = 0; v < kVectors; ++v) Reals::store_floats(y + v * Reals::words, at[v]);
     }
-    void subtract(Reals::Floats one) {
-        for (Reals::Floats& v : at) v = Reals::subtract(v, one);
+    void subtract(Reals::Floats amount) {
+        for (Reals::Floats& v : at) v = Reals::subtract(v, amount);
     }
-    void multiply(Reals::Floats one) {
-        for (Reals::Floats& v : at) v = Reals::multiply(v, one);
+    void multiply(Reals::Floats factor) {
+        for (Reals::Floats& v : at) v = Reals::multiply(v, factor);
     }
     Reals::Floats sum() const { return Reals::add(Reals::add(at[0], at[1]), Reals::add(at[2], at[3])); }
     Reals::Floats largest() const { return Reals::larger(Reals::larger(at[0], at[1]), Reals::larger(at[2], at[3])); }
 
-    // Each x becomes the m, about 1, of e^x = m 2^n; these are never multiplied where that could overflow. A NaN stays.
+    // Replace each x by the m, about 1, of e^x = m 2^n, and write n to ``exponents``. The two factors are kept apart
+    // because their product could overflow. A NaN is kept.
     void to_powers(float least, Group& exponents) {
         for (Reals::Floats& v : at) v = Reals::larger(Reals::all(least), v);
         for (int v = 0; v < kVectors; ++v) exponents.at[v] = Reals::exponent(at[v]);
@@ -35,40 +38,40 @@ struct Group {
             for (int v = 0; v < kVectors; ++v) p[v] = Reals::fused(p[v], at[v], Reals::all(kExp[i]));
         for (int v = 0; v < kVectors; ++v) at[v] = Reals::fused(p[v], at[v], Reals::all(1));
     }
-    // Each x up to 0 becomes e^x.
+    // Replace each x, none of them positive, by e^x.
     void to_exponentials() {
         Group exponents = *this;
         to_powers(Reals::kNone, exponents);
         for (int v = 0; v < kVectors; ++v) at[v] = Reals::raised(at[v], exponents.at[v]);
     }
-    // Each m becomes m 2^(n - from), n not being more.
+    // Replace each m by m 2^(n - from); no n is larger than ``from``.
     void raise(const Group& exponents, Reals::Floats from) {
         for (int v = 0; v < kVectors; ++v) at[v] = Reals::raised(at[v], exponents.at[v], from);
     }
 };
 
-// The next group of a pass that computes so much that memory would idle: what comes later is asked for now.
+// Return the next group of a row, and prefetch later numbers: for passes that compute so long that memory would idle.
 static inline Group fetched(const float* x) {
     for (int i = 0; i < kStep; i += 16) __builtin_prefetch(x + kAhead + i);
     return Group(x);
 }
 
-// e^x of a vector up to 0.
+// Return e^x of a vector without positive numbers.
 static inline Reals::Floats exponential(Reals::Floats x) {
     Group group(x);
     group.to_exponentials();
     return group.at[0];
 }
 
-// The largest of a vector, NaN aside.
+// Return the largest number of a vector; a NaN is ignored.
 static float largest_lane(Reals::Floats v) {
-    float lanes[Reals::words], found = kLowest;
+    float lanes[Reals::words], most = kLowest;
     Reals::store_floats(lanes, v);
-    for (float one : lanes) found = std::max(found, one);
-    return found;
+    for (float lane : lanes) most = std::max(most, lane);
+    return most;
 }
 
-// The rest of a row that fills no step, filled up with what has an exponential of 0.
+// The rest of a row that is shorter than a step, padded with -infinity, whose exponential is 0.
 struct Rest {
     alignas(64) float at[kStep];
 
@@ -78,7 +81,7 @@ struct Rest {
     }
 };
 
-// A pass that only reads: ``pass.take(x, steps)`` sees each number of a row once, at most a block at a time.
+// Make a pass that only reads a row: call ``pass.take(x, steps)`` for consecutive pieces of at most a block.
 template <typename Pass> HARNESS_TARGET
 static inline void read(const Row& row, Pass& pass) {
     for (int64_t begin = 0; begin < row.columns; begin += kBlock) {
@@ -90,7 +93,7 @@ static inline void read(const Row& row, Pass& pass) {
     }
 }
 
-// A pass that also writes: ``pass.take(x, y, steps)``.
+// Make a pass that also writes a row: call ``pass.take(x, y, steps)`` for consecutive pieces of at most a block.
 template <typename Pass> HARNESS_TARGET
 static inline void rewrite(const float* x, const Row& row, Pass& pass) {
     for (int64_t begin = 0; begin < row.columns; begin += kBlock) {
@@ -110,7 +113,8 @@ struct Largest {
     void take(const float* x, int64_t steps) {
         for (const float* end = x + steps * kStep; x != end; x += kStep) most = Reals::larger(most, Group(x).largest());
     }
-    // The lowest float where all are -infinity: then no exponential is left, and 0 / 0 is the NaN that is wanted.
+    // Return the lowest float where all numbers are -infinity: all exponentials are then 0, and the softmax is the NaN
+    // of 0 / 0, as it should be.
     float found() const { return largest_lane(most); }
 };
 
@@ -131,7 +135,7 @@ struct Summed {
     }
 };
 
-// The same, and each e^(x - most) is kept.
+// The sum of e^(x - most), with each term stored.
 struct Stored {
     Reals::Floats most;
     double total = 0;
@@ -176,7 +180,7 @@ struct Recomputed {
     }
 };
 
-// The sum of e^x as m 2^n: no largest number has to be known.
+// The sum of e^x as m 2^n, which needs no largest number in advance.
 struct Extended {
     Scaled total{0, kLowest};
     bool far = false;
@@ -199,7 +203,7 @@ struct Extended {
     }
 };
 
-// e^x over a sum m 2^n: ``by`` is 1 / m.
+// e^x divided by a sum m 2^n; ``by`` is 1 / m.
 struct Unextended {
     Reals::Floats by, number;
 
@@ -214,7 +218,8 @@ struct Unextended {
     }
 };
 
-// The largest so far, and the sum of e^(x - it), in each lane; both of the row in ``most`` and ``total``.
+// The largest number so far, and the sum of e^(x - largest): within a piece for each lane, and for the row in ``most``
+// and ``total``.
 struct Running {
     float most = kLowest;
     double total = 0;
@@ -258,8 +263,8 @@ static void three_pass_reload(const Row& row) {
     rewrite(row.y, row, result);
 }
 
-// Two passes (arXiv:2001.04438). Where the largest number of a row is so far from 0 that its exponent, taken from it,
-// leaves few digits, or is no number, the row is left to three.
+// Two passes (arXiv:2001.04438). A row whose largest number is not finite, or so far from 0 that x - n ln 2 loses
+// digits, is computed in three passes.
 static void two_pass(const Row& row) {
     Extended sum;
     read(row, sum);
@@ -268,7 +273,7 @@ static void two_pass(const Row& row) {
     rewrite(row.x, row, result);
 }
 
-// Two passes, the first of which finds the largest number and the sum together (arXiv:1805.02867, algorithm 3).
+// Two passes; the first finds the largest number and the sum together (arXiv:1805.02867, algorithm 3).
 static void online(const Row& row) {
     Running sum;
     read(row, sum);
