@@ -54,7 +54,7 @@ Values = dict[str, dict[str, list[float] | str]]
 
 
 def declared() -> dict[str, Any]:
-    """The suites and the host's own benchmarks that the working tree has, cached by its sources' content."""
+    """Return the suites and the host's own benchmarks of the working tree, cached by the content of its sources."""
     total = hashlib.sha256(sys.version.encode())
     for path in _sources():
         total.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
@@ -84,7 +84,7 @@ def _declared_suites() -> Any:
 
 
 def _declared_host() -> list[str]:
-    """The names of the tests in ``tests/benchmarks``."""
+    """Return the names of the tests in ``tests/benchmarks``."""
     if not (ROOT / "tests/benchmarks").is_dir():
         return []
     listed = _python("-m", "pytest", "tests/benchmarks", "--collect-only", "-q", "-p", "no:cacheprovider", cwd=ROOT)
@@ -120,17 +120,19 @@ def _list(*what: str) -> list[dict[str, Any]]:
 
 
 def why_absent(suite: str, technique: str) -> str | None:
-    """Why the installed commit does not have this technique or suite; None where it has both.
+    """Return why the installed commit does not have a technique or suite; None where it has both.
 
     Raises RuntimeError where it would have it, were its plugin not broken.
     """
     plugin = technique.partition("/")[0]
-    if technique.partition(":")[0] not in {one["id"] for one in _list("list", "techniques")}:
-        causes = [one["cause"] for one in _list("plugins") if one["name"] == plugin and one["status"] == "broken"]
+    if technique.partition(":")[0] not in {entry["id"] for entry in _list("list", "techniques")}:
+        causes = [
+            entry["cause"] for entry in _list("plugins") if entry["name"] == plugin and entry["status"] == "broken"
+        ]
         if causes:
             raise RuntimeError(f"plugin {plugin!r} is broken at this commit: {causes[0]}")
         return f"there is no {technique} at this commit"
-    if not any(one["id"].rpartition("/")[2] == suite and one.get("track") for one in _list("list", "suites")):
+    if not any(entry["id"].rpartition("/")[2] == suite and entry.get("track") for entry in _list("list", "suites")):
         return f"suite {suite!r} is not followed at this commit"
     return None
 
@@ -161,7 +163,7 @@ def measure(suite: str, technique: str, quality: dict[str, Any], series: list[st
 
 
 def values_of(rows: list[dict[str, Any]], quality: dict[str, Any], names: list[str]) -> Values:
-    """The series' samples by workload, from the rows of one technique as stored."""
+    """Return the samples of series by workload, from the stored rows of one technique."""
     found: Values = {}
     for workload in {row["workload"] for row in rows}:
         own = [row for row in rows if row["workload"] == workload]
@@ -199,14 +201,14 @@ def _samples(rows: list[dict[str, Any]], name: str, quality: dict[str, Any]) -> 
 
 
 def _times(rounds: list[float], baselines: list[float]) -> dict[str, list[float]]:
-    """Seconds, and their ratios to the baseline's of the same rounds; none where the machine was too busy to tell."""
+    """Return seconds and their ratios to the baseline's of the same rounds; none where the machine was too busy."""
     ratios = [own / other for own, other in zip(rounds, baselines, strict=bool(baselines))]
     told = steady(ratios or rounds)
     return {"time": rounds if told else [], "ratio": ratios if told else []}
 
 
 def steady(values: list[float]) -> bool:
-    """Whether the interval of the median, by order statistics, reaches no further than a tenth of it to either side."""
+    """Return whether the interval of the median, by order statistics, reaches at most a tenth of it to either side."""
     ordered = sorted(values)
     rank = max(0, math.floor(len(ordered) / 2 - 0.98 * math.sqrt(len(ordered))))
     middle = statistics.median(ordered)
@@ -222,7 +224,7 @@ LOWER: dict[str, Callable[[float], float]] = {
 
 
 def report(data: dict[str, Any], key: str, series: str) -> float | dict[str, Any]:
-    """What asv is told: samples where there are several, n/a where there are none; raises where the case failed."""
+    """Return what asv reads: samples where there are several, n/a where there are none; raise where the case failed."""
     if "failed" in data:
         raise RuntimeError(data["failed"])
     found = data["values"].get(key, {}).get(series, [])
@@ -237,12 +239,12 @@ def report(data: dict[str, Any], key: str, series: str) -> float | dict[str, Any
 
 
 def safe(*words: str) -> str:
-    """A name that asv can use for a class, in a file and in an address."""
+    """Return a name that asv can use for a class, in a file and in an address."""
     return re.sub(r"[^A-Za-z0-9]+", "_", "_".join(words)).strip("_")
 
 
 def _once(name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What ``make`` finds, or ``{"failed": reason}``: the first reader makes it, in the folder of asv's cache."""
+    """Return what ``make`` finds, or ``{"failed": reason}``, kept by the first reader in the folder of asv's cache."""
     file = Path.cwd() / f"{name}.json"
     if not file.is_file():
         try:
@@ -257,7 +259,7 @@ def _family(
     group: str, name: str, title: str, version: str, keys: tuple[str, list[str]], series: list[Series],
     make: Callable[[], dict[str, Any]],
 ) -> type:  # fmt: skip
-    """A class of benchmarks that read what ``make`` measures, once; ``keys`` are the parameter's name and values.
+    """Return a class of benchmarks that read what ``make`` measures once; ``keys`` are the parameter's name and values.
 
     asv starts a Python for each cache, and a fork for each reader. So the classes of a group share one cache, which is
     but a folder, and the first reader of a class measures.
@@ -282,14 +284,14 @@ def _family(
     # asv tells caches apart by module and line, so each group needs a module of its own
     setup_cache.__module__ = f"{__name__}.{group}"
     sys.modules.setdefault(setup_cache.__module__, ModuleType(setup_cache.__module__))
-    readers = {f"track_{one[0]}": reader(*one) for one in series}
+    readers = {f"track_{entry[0]}": reader(*entry) for entry in series}
     members = {"setup_cache": setup_cache, "setup": setup, "version": version, "params": [keys[1]]}
     members |= {"timeout": TIMEOUT_S, "param_names": [keys[0]], "__module__": __name__}
     return type(name, (), {**members, **readers})
 
 
 def quality_of(suite: dict[str, Any]) -> dict[str, Any]:
-    """How a suite's quality is followed: as it is, or where higher is better as the error or the inverse."""
+    """Return how a suite's quality is followed: as it is, or as the error or the inverse where higher is better."""
     own, unit = suite["quality"], suite["unit"]
     if not suite["higher_is_better"]:
         return {"id": own, "series": own, "unit": unit, "form": "itself"}
@@ -314,10 +316,10 @@ def measured_of(phases: dict[str, str], sizes: dict[str, str]) -> list[Series]:
 
 
 def technique_families(suite: dict[str, Any]) -> Iterator[type]:
-    """A class for each technique of a suite."""
+    """Yield a class for each technique of a suite."""
     quality = quality_of(suite)
     own = (quality["series"], quality["unit"], quality["series"])
-    others = [one for one in measured_of(suite["phases"], suite["sizes"]) if one[0] != own[0]]
+    others = [entry for entry in measured_of(suite["phases"], suite["sizes"]) if entry[0] != own[0]]
     for technique in suite["techniques"]:
 
         def make(technique: str = technique) -> dict[str, Any]:
@@ -345,8 +347,8 @@ def measure_host() -> dict[str, Any]:
         done = _start("-m", "pytest", "tests/benchmarks", *options, cwd=project)
         text = file.read_text(encoding="utf-8") if file.is_file() else ""
     found = {
-        one["fullname"].partition("::")[2]: {"time": [float(value) for value in one["stats"]["data"]]}
-        for one in (json.loads(text)["benchmarks"] if text else [])
+        entry["fullname"].partition("::")[2]: {"time": [float(value) for value in entry["stats"]["data"]]}
+        for entry in (json.loads(text)["benchmarks"] if text else [])
     }
     if done.returncode and not found:
         raise RuntimeError(f"pytest tests/benchmarks ended with {done.returncode}:\n{done.stdout}{done.stderr}")
@@ -355,7 +357,7 @@ def measure_host() -> dict[str, Any]:
 
 
 def families() -> dict[str, type]:
-    """All classes that asv is to find, by name. Raises ValueError where two would have the same."""
+    """Return all classes for asv by name. Raises ValueError where two would have the same name."""
     tree = declared()
     found = [family for suite in tree["suites"] for family in technique_families(suite)]
     if tree["host"]:

@@ -41,7 +41,7 @@ class ErrorRates:
 def null_families(
     techniques: Mapping[str, list[float]], seeds: int, draw: np.random.Generator
 ) -> Iterator[tuple[dict[str, dict[int, float]], dict[int, float]]]:
-    """Runs in which no technique differs from the baseline, as noisy and as alike as the stored ones, without end.
+    """Yield runs in which no technique differs from the baseline, as noisy and as correlated as the stored ones.
 
     Seeds are drawn from the stored ones, none twice, all techniques of a seed together: what makes a seed easy for all
     stays in. Each technique's mean difference is taken away. All differences of a seed change sign together, at
@@ -72,7 +72,7 @@ def error_rates(techniques: Mapping[str, list[float]], seeds: int, margin: float
     any_false = false = total = 0
     for _ in range(trials):
         own, baseline = next(families)
-        wrong = sum(one.verdict in ("better", "worse") for one in compare_family(own, baseline, rule).values())
+        wrong = sum(outcome.verdict in ("better", "worse") for outcome in compare_family(own, baseline, rule).values())
         any_false += wrong > 0
         false += wrong
         total += len(own)
@@ -80,7 +80,7 @@ def error_rates(techniques: Mapping[str, list[float]], seeds: int, margin: float
 
 
 def table(vectors: Vectors, trials: int = TRIALS) -> str:
-    """The error rates, by workload, number of seeds and margin, as a table in Markdown."""
+    """Return the error rates, by workload, number of seeds and margin, as a table in Markdown."""
     lines = [
         "| workload | seeds | margin | runs with a false verdict | false comparisons |",
         "|---|---|---|---|---|",
@@ -97,7 +97,7 @@ def table(vectors: Vectors, trials: int = TRIALS) -> str:
 
 
 def record(run: str) -> Vectors:
-    """The accuracy of every technique that has it on all seeds of a stored run."""
+    """Return the accuracy of every technique that has it on all seeds of a stored run."""
     from harness.results.store import Store, default_store_path
 
     stored = Store(default_store_path(None)).read(run)

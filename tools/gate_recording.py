@@ -67,7 +67,7 @@ def write(installed: Installed, quality: StoredRun, peaks: Sequence[StoredRun], 
 
 
 def lanes(installed: Installed, lane: Lane, *options: str) -> StoredRun:
-    """A run of the tracked form of the suite, of one lane."""
+    """Return a run of the suite's tracked form, of one lane."""
     place = ("--store", str(installed.store))
     done = installed.run("run", "--suite", SUITE, "--track", "--lane", lane, *options, *place, "--quiet")
     assert done.returncode in (0, 1), done.stderr
@@ -75,7 +75,7 @@ def lanes(installed: Installed, lane: Lane, *options: str) -> StoredRun:
 
 
 def times(installed: Installed, run: StoredRun, rounds: int) -> Iterator[dict[str, list[list[int]]]]:
-    """The log ratios of head to base and of head to release, though all three are the same, so far after each round."""
+    """Yield after each round the log ratios of head to base and of head to release; all three are the same commit."""
     sides = (HEAD, BASE, RELEASE)
     contests = [
         Contest(technique=technique, workload=workload, cases=dict.fromkeys(sides, case))
@@ -90,13 +90,13 @@ def times(installed: Installed, run: StoredRun, rounds: int) -> Iterator[dict[st
             assert not turns.failed, turns.failed
             for phase, head in turns.samples[HEAD].items():
                 pair = [round_of(head, turns.samples[side][phase]) for side in (BASE, RELEASE)]
-                ratios = [round(SCALE * one.log_ratio) for one in pair if one is not None]
+                ratios = [round(SCALE * ratio.log_ratio) for ratio in pair if ratio is not None]
                 found.setdefault(f"{contest.technique} {contest.workload} {phase}", []).append(ratios)
         yield found
 
 
 def by_metric(runs: Sequence[StoredRun], ending: str) -> dict[str, list[float]]:
-    """The values of several runs, by technique, workload and metric."""
+    """Return the values of several runs, by technique, workload and metric."""
     found: dict[str, list[float]] = {}
     for run in runs:
         for row in run.rows:
@@ -107,7 +107,7 @@ def by_metric(runs: Sequence[StoredRun], ending: str) -> dict[str, list[float]]:
 
 
 def qualities(run: StoredRun) -> dict[str, list[float]]:
-    """The suite's metrics seed by seed."""
+    """Return the suite's metrics, seed by seed."""
     found: dict[str, list[float]] = {}
     for row in sorted(run.rows, key=lambda row: row.case.seed):
         for name in run.info.suite.metrics:
@@ -118,7 +118,7 @@ def qualities(run: StoredRun) -> dict[str, list[float]]:
 
 
 def say(line: str) -> None:
-    """Progress, on standard error."""
+    """Write a line of progress to standard error."""
     sys.stderr.write(f"{line}\n")
 
 

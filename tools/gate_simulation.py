@@ -54,7 +54,7 @@ class Noise:
 
     @classmethod
     def read(cls, file: Path = NOISE) -> Noise:
-        """The recorded noise, and the suite it was recorded with."""
+        """Return the recorded noise, and the suite it was recorded with."""
         data = json.loads(file.read_text())
         host = load_host()
 
@@ -62,7 +62,7 @@ class Noise:
             return {_place(key): values for key, values in table.items()}
 
         rounds = {
-            key: [[one / 10_000 for one in pair] for pair in pairs] for key, pairs in places(data["rounds"]).items()
+            key: [[value / 10_000 for value in pair] for pair in pairs] for key, pairs in places(data["rounds"]).items()
         }
         return cls(
             rounds=rounds,
@@ -90,7 +90,7 @@ class Rates:
 
 
 def simulate(noise: Noise, trials: int, rounds: int = ROUNDS, seed: int = 0) -> Rates:
-    """The error rates over so many trials of each kind."""
+    """Return the error rates over so many trials of each kind."""
     draw = random.Random(seed)
     alarms = verdicts = slow = 0
     creeps = [0] * COMMITS
@@ -107,19 +107,19 @@ def simulate(noise: Noise, trials: int, rounds: int = ROUNDS, seed: int = 0) -> 
         false_alarms=alarms / trials,
         false_verdicts=verdicts / trials,
         slowdowns_found=slow / trials,
-        creeps_found=tuple(one / trials for one in creeps),
+        creeps_found=tuple(count / trials for count in creeps),
     )
 
 
 def _slowdown(noise: Noise, draw: random.Random, rounds: int) -> bool:
-    """Whether a slowdown of one phase of one technique on one workload is found there."""
+    """Return whether a slowdown of one phase of one technique on one workload is found there."""
     place = draw.choice(sorted(noise.rounds))
     found = comparison(noise, draw, rounds, {place: (math.log(SLOWDOWN), math.log(SLOWDOWN))}, quality=False)
     return _is_worse(found, place)
 
 
 def _creep(noise: Noise, draw: random.Random, rounds: int) -> int:
-    """The first commit after the release at which a creep is found; past the last one where it isn't."""
+    """Return the first commit after the release at which a creep is found, or the number past the last commit."""
     place = draw.choice(sorted(noise.rounds))
     for commit in range(1, COMMITS + 1):
         shift = (math.log(CREEP), commit * math.log(CREEP))
@@ -131,8 +131,8 @@ def _creep(noise: Noise, draw: random.Random, rounds: int) -> int:
 def _is_worse(found: Changes, place: PhaseOf) -> bool:
     technique, workload, phase = place
     return any(
-        (one.place.technique, one.place.workload, one.metric) == (technique, workload, f"{phase}_time")
-        for one in found.of("worse")
+        (change.place.technique, change.place.workload, change.metric) == (technique, workload, f"{phase}_time")
+        for change in found.of("worse")
     )
 
 
@@ -144,7 +144,7 @@ def comparison(
     *,
     quality: bool = True,
 ) -> Changes:
-    """A whole comparison of the same code with itself, but for ``shifts`` of log ratios to base and release."""
+    """Return a comparison of the same code with itself, except for ``shifts`` of log ratios to base and release."""
     ratios = _looked_at(_drawn(noise, draw, rounds, shifts), rounds)
     runs = _runs(noise, draw) if quality else [_run(noise.suite, [])] * 2
     pairings = [
@@ -160,7 +160,7 @@ def comparison(
 
 
 def _drawn(noise: Noise, draw: random.Random, rounds: int, shifts: Mapping[PhaseOf, tuple[float, float]]) -> Ratios:
-    """Blocks of recorded rounds, none twice, the same ones for all techniques, as they shared a machine.
+    """Return blocks of recorded rounds, none twice and the same for all techniques, which shared a machine.
 
     In each round it is drawn anew which of the three sides is called head: they are of the same commit.
     """
@@ -181,13 +181,13 @@ def _drawn(noise: Noise, draw: random.Random, rounds: int, shifts: Mapping[Phase
 
 
 def _ratio(pair: Sequence[float], head: int, reference: int) -> float:
-    """The log ratio of two of the three sides of a round; recorded are those of the first to the two others."""
+    """Return the log ratio of two of the three sides of a round; those of the first to the two others are recorded."""
     logs = (0.0, -pair[0], -pair[1])
     return logs[head] - logs[reference]
 
 
 def _looked_at(ratios: Ratios, rounds: int) -> Ratios:
-    """What is settled at an early look is timed no further, as in a comparison of commits."""
+    """Return the ratios without the rounds after an early look at which a ratio was settled, as in a comparison."""
     seen: Ratios = {}
     on = {key[1][:2] for key in ratios}
     for count in [*sorted(early_looks(rounds)), rounds]:
@@ -197,7 +197,7 @@ def _looked_at(ratios: Ratios, rounds: int) -> Ratios:
 
 
 def _runs(noise: Noise, draw: random.Random) -> list[StoredRun]:
-    """Two runs whose quality is that of disjoint sets of seeds, and whose peaks are of any two recorded runs."""
+    """Return two runs whose quality is that of disjoint sets of seeds, and whose peaks are of any two recorded runs."""
     rows: list[list[Row]] = [[], []]
     chosen = {place: draw.sample(values, 2) for place, values in noise.peaks.items()}
     seeds = min(len(values) for values in noise.quality.values())
@@ -212,7 +212,7 @@ def _runs(noise: Noise, draw: random.Random) -> list[StoredRun]:
                 rows[side].append(_row(noise, *place, number, {name: values[pick] for name, values in named.items()}))
         for (technique, workload, metric), two in chosen.items():
             rows[side].append(_row(noise, technique, workload, 0, {metric: two[side]}, lane="memory"))
-    return [_run(noise.suite, one) for one in rows]
+    return [_run(noise.suite, entries) for entries in rows]
 
 
 def _row(
@@ -253,7 +253,7 @@ def _run(suite: Suite, rows: Sequence[Row]) -> StoredRun:
 
 
 def figures(noise: Noise, rates: Rates, rounds: int) -> str:
-    """The figures as the page tells them."""
+    """Return the figures as the page shows them."""
     quality = len(noise.quality)
     lines = [
         f"{rates.trials} trials of each kind, {rounds} rounds; a comparison judges {2 * len(noise.rounds)} times, "

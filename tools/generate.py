@@ -43,7 +43,7 @@ def _contexts(context: click.Context) -> Iterator[click.Context]:
 
 
 def hooks() -> str:
-    """The signature and docstring of every hook, in the order of the module."""
+    """Return the signature and docstring of every hook, in the order of the module."""
     parts = [f"# Hooks\n\n{NOTE}", inspect.getdoc(hookspecs) or "", ""]
     found = [value for value in vars(hookspecs).values() if hasattr(value, f"{PROJECT}_spec")]
     for hook in sorted(found, key=lambda one: inspect.getsourcelines(one)[1]):
@@ -55,7 +55,7 @@ def hooks() -> str:
 
 
 def catalogue() -> str:
-    """The techniques, workloads and metrics that ship."""
+    """Return the techniques, workloads and metrics that ship."""
     host = load_host()
     parts = [f"# Techniques, workloads and metrics\n\n{NOTE}"]
     parts.append("## Techniques\n\n| technique | contract | what it does | reference |\n|---|---|---|---|")

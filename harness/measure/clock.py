@@ -100,7 +100,7 @@ def warm_up(run: Callable[[], object], *, device: str) -> None:
 
 
 def calibrate(run: Callable[[], object], *, device: str, at_least_s: float = SAMPLE_S) -> tuple[int, float]:
-    """How many calls in a row last at least ``at_least_s``, 1 where a single one does, and how long they last.
+    """Return how many calls in a row last at least ``at_least_s``, 1 where a single one does, and their seconds.
 
     ``run`` is to be warm.
     """
@@ -122,7 +122,7 @@ def calibrate(run: Callable[[], object], *, device: str, at_least_s: float = SAM
 
 
 def order_interval(samples: Sequence[float]) -> tuple[float, float]:
-    """The order statistics that enclose the median in about 95 % of cases; a stopping rule, not a result."""
+    """Return the order statistics that enclose the median in about 95 % of cases; a stopping rule, not a result."""
     ordered = sorted(samples)
     rank = max(0, math.floor(len(ordered) / 2 - 0.98 * math.sqrt(len(ordered))))
     return ordered[rank], ordered[-1 - rank]

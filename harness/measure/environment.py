@@ -29,7 +29,7 @@ _PATIENCE_S: Final = 10.0
 
 
 def environment(distributions: Sequence[str] = ()) -> dict[str, Json]:
-    """Facts about the machine and the interpreter, for ``run.json`` and every row. Collected once a run.
+    """Return facts about the machine and the interpreter, for ``run.json`` and every row; collected once a run.
 
     ``distributions`` are those whose versions are wanted besides `PACKAGES`. Memory is in bytes. The name of the
     host is left out. Imports nothing heavy; takes a few milliseconds, more where ``nvidia-smi`` has to be asked.
@@ -50,7 +50,7 @@ def environment(distributions: Sequence[str] = ()) -> dict[str, Json]:
 
 
 def versions(distributions: Iterable[str]) -> dict[str, Json]:
-    """The installed version of each distribution; those not installed are left out."""
+    """Return the installed version of each distribution; those that are not installed are left out."""
     found: dict[str, Json] = {}
     for name in distributions:
         try:
@@ -110,7 +110,7 @@ def _gpus() -> list[Json]:
 
 
 def _chosen(setting: str | None) -> str | None:
-    """The word in brackets of ``always [madvise] never``."""
+    """Return the word in brackets of ``always [madvise] never``."""
     return setting.partition("[")[2].partition("]")[0] if setting else None
 
 
@@ -122,7 +122,7 @@ def _read(path: str) -> str | None:
 
 
 def _output(*command: str) -> str | None:
-    """What a command prints; None where it is missing, fails or does not answer."""
+    """Return what a command prints; None where it is missing, fails or does not answer."""
     if shutil.which(command[0]) is None:
         return None
     try:

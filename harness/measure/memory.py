@@ -35,7 +35,7 @@ _MARK: Final = "harness.phase."
 
 
 def tensor_peaks(build: Callable[[], OpenCase], phase: Mark) -> dict[str, float]:
-    """Bytes of live CPU tensors at the peak of each phase, as ``<phase>_tensor_peak``; ``build`` is one of them.
+    """Return bytes of live CPU tensors at the peak of each phase, as ``<phase>_tensor_peak``; one phase is ``build``.
 
     Counted are all storages that torch's allocator handed out since ``build`` began, so weights made in it are part
     of every later peak; memory that torch merely wraps (NumPy arrays, mapped files) is not. The same to the byte in
@@ -58,7 +58,7 @@ def tensor_peaks(build: Callable[[], OpenCase], phase: Mark) -> dict[str, float]
 
 
 def process_peaks(build: Callable[[], OpenCase], phase: Mark) -> tuple[dict[str, float], list[str]]:
-    """Bytes of the process at the peak of each phase above where it began, as ``<phase>_process_peak``, and notes.
+    """Return bytes of the process at the peak of each phase, above its beginning, as ``<phase>_process_peak``.
 
     On Linux the kernel's high-water mark (VmHWM), reset per phase. It is kept in per-CPU counters, so a figure is
     good to about 0.1 MiB a processor the process has run on. Elsewhere the mark cannot be reset, and a note says so.
@@ -80,7 +80,7 @@ def process_peaks(build: Callable[[], OpenCase], phase: Mark) -> tuple[dict[str,
 
 
 def cuda_peaks(build: Callable[[], OpenCase], phase: Mark, device: str) -> dict[str, float]:
-    """Bytes allocated (``_tensor_peak``) and reserved (``_process_peak``) on the device at the peak of each phase."""
+    """Return bytes allocated (``_tensor_peak``) and reserved (``_process_peak``) on the device at each phase's peak."""
     import torch
 
     peaks: dict[str, float] = {}
@@ -141,7 +141,7 @@ def available_bytes() -> int:
 
 
 def resident_bytes(pid: int | None = None) -> int:
-    """Bytes of private and shared anonymous memory of a process (its own by default), code and files excluded.
+    """Return bytes of private and shared anonymous memory of a process (its own by default), without code and files.
 
     Raises ProcessLookupError where it is gone.
     """
@@ -157,7 +157,7 @@ def resident_bytes(pid: int | None = None) -> int:
 
 
 def data_bytes() -> int:
-    """Bytes of this process that RLIMIT_DATA counts (Linux)."""
+    """Return the bytes of this process that RLIMIT_DATA counts (Linux)."""
     return _status(None)["VmData"]
 
 
@@ -197,7 +197,7 @@ def _peaks_by_mark(profiler: profile, names: list[str]) -> dict[str, float]:
 
 
 def _peak(changes: list[tuple[int, int]], start: int, end: int) -> int:
-    """The highest sum of ``changes`` (time, bytes) between two times, what lives at the start included."""
+    """Return the highest sum of ``changes`` (time, bytes) between two times; what lives at the start counts."""
     live = peak = 0
     for when, change in changes:
         if when > end:
@@ -237,14 +237,14 @@ def _reset_high_water() -> None:
 
 
 def _high_water() -> int:
-    """The highest resident set so far, or since the last reset, in bytes."""
+    """Return the highest resident set so far, or since the last reset, in bytes."""
     if LINUX:
         return _status(None)["VmHWM"]
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _status(pid: int | None) -> dict[str, int]:
-    """The sizes in /proc/PID/status, in bytes."""
+    """Return the sizes in /proc/PID/status, in bytes."""
     try:
         text = Path(f"/proc/{pid or 'self'}/status").read_text()
     except FileNotFoundError as error:

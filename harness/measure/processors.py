@@ -16,7 +16,7 @@ _allowed: frozenset[int] = frozenset()
 
 
 def quietest() -> int | None:
-    """The processor, of those this process may use, that did least for a moment; None where none can be chosen."""
+    """Return the processor, of those this process may use, that did least for a moment; None without a choice."""
     if not hasattr(os, "sched_setaffinity"):
         return None
     import psutil
@@ -31,7 +31,7 @@ def quietest() -> int | None:
 
 
 def stay_on(processor: int) -> None:
-    """Have the calling thread, and the threads it is yet to start, use this processor only."""
+    """Restrict the calling thread, and the threads that it starts later, to one processor."""
     global _allowed
     _allowed = _allowed or frozenset(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {processor})

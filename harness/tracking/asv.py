@@ -45,7 +45,7 @@ class Regression:
 
 
 def find_project(place: Path) -> Path:
-    """The checkout that ``place`` lies in; raises UsageError where there is none that asv can follow."""
+    """Return the checkout that contains ``place``. Raises UsageError where there is none that asv can follow."""
     for folder in (place, *place.parents):
         if (folder / CONFIGURATION).is_file():
             return folder
@@ -89,7 +89,7 @@ def asv_environment() -> dict[str, str]:
 
 
 def uv_settings(pip_settings: str) -> dict[str, str]:
-    """The variables that tell uv what ``pip config list`` says; those of the environment count more than files'."""
+    """Return variables that tell uv what ``pip config list`` says; those of the environment outweigh those of files."""
     values: dict[str, str] = {}
     ranks: dict[str, int] = {}
     for line in pip_settings.splitlines():
@@ -121,14 +121,14 @@ def ensure_machine(project: Path) -> None:
 
 
 def find_regressions(project: Path) -> list[Regression]:
-    """The regressions that asv sees in all results so far, worst first. Takes seconds."""
+    """Return the regressions that asv sees in all results so far, worst first. Takes seconds."""
     with tempfile.TemporaryDirectory() as folder:
         run_asv(project, ["publish", "--no-pull", "--html-dir", folder], quiet=True)
         return read_regressions(Path(folder))
 
 
 def read_regressions(html: Path) -> list[Regression]:
-    """The regressions of a published site, worst first."""
+    """Return the regressions of a published site, worst first."""
     index = json.loads((html / "index.json").read_text(encoding="utf-8"))
     entries = json.loads((html / "regressions.json").read_text(encoding="utf-8"))["regressions"]
     found = [regression for entry in entries for regression in _of_entry(entry, index)]

@@ -41,7 +41,7 @@ class Followed:
 
 
 def plugin_modules(root: Path) -> dict[str, Path]:
-    """The declaring modules of the plugins in ``root/plugins``, each with the folder it is imported from."""
+    """Return the declaring modules of the plugins in ``root/plugins``, each with the folder it is imported from."""
     found: dict[str, Path] = {}
     for file in sorted(root.glob("plugins/*/pyproject.toml")):
         try:
@@ -55,7 +55,7 @@ def plugin_modules(root: Path) -> dict[str, Path]:
 
 
 def followed_suites(host: Host) -> list[Followed]:
-    """The suites with a [track] table, in the order of their names; one that can't be read is named and left out."""
+    """Return the suites with a [track] table, sorted by name; one that cannot be read is named and left out."""
     from harness.plan import Identity, Plan, Selection
     from harness.suite import has_form, read_suite
     from harness.tracking.results import sizes_of
@@ -77,7 +77,7 @@ def followed_suites(host: Host) -> list[Followed]:
                 suite=plan.suite.id,
                 version=plan.suite.version,
                 workloads=plan.suite.workloads,
-                techniques=tuple(dict.fromkeys(one.technique for one in plan.contestants)),
+                techniques=tuple(dict.fromkeys(contestant.technique for contestant in plan.contestants)),
                 quality=quality.id,
                 unit=quality.unit,
                 higher_is_better=quality.higher_is_better,
@@ -89,7 +89,7 @@ def followed_suites(host: Host) -> list[Followed]:
 
 
 def declared(root: Path) -> list[Followed]:
-    """The suites followed in a working tree. Its sources are to be on ``sys.path`` before any installed ones."""
+    """Return the suites followed in a working tree, whose sources come before installed ones on ``sys.path``."""
     host = load_host(list(plugin_modules(root)), entry_points=False)
     for record in host.broken:
         warn(f"plugin {record.name!r} is broken, its techniques are not followed: {record.cause}")
@@ -99,4 +99,4 @@ def declared(root: Path) -> list[Followed]:
 if __name__ == "__main__":
     root = Path(sys.argv[1])
     sys.path[1:1] = [str(folder) for folder in plugin_modules(root).values()]
-    sys.stdout.write(json.dumps([asdict(one) for one in declared(root)]))
+    sys.stdout.write(json.dumps([asdict(followed) for followed in declared(root)]))

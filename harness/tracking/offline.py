@@ -123,10 +123,10 @@ def make_offline(site: Path, cache: Path) -> None:
 
 
 def localised(text: str, name: str) -> str:
-    """The text of a page with every address of elsewhere replaced; ``name`` is the page's, for errors."""
+    """Return the text of a page with every foreign address replaced; ``name`` is the page's name, for errors."""
 
     def local(found: re.Match[str]) -> str:
-        file = next((one for begin, one in SCRIPTS.items() if found[1].startswith(begin)), None)
+        file = next((script for begin, script in SCRIPTS.items() if found[1].startswith(begin)), None)
         if file is None:
             raise UsageError(
                 f"asv's {name} loads {found[1]!r} from elsewhere, which is not known here, so the site would need it",
@@ -143,7 +143,7 @@ def _wanted() -> list[File]:
 
 
 def _packages(cache: Path) -> Path:
-    """The folder of the npm packages, from the cache or fetched into it."""
+    """Return the folder of the npm packages, from the cache or fetched into it."""
     lock = (PACKAGES / "package-lock.json").read_bytes()
     folder = cache / "site" / hashlib.sha256(lock).hexdigest()[:16]
     if not folder.is_dir():
@@ -194,5 +194,5 @@ def _copy(packages: Path, target: Path) -> None:
         shutil.copyfile(packages / file.place, place)
     for package in {file.package for file in _wanted()}:
         kept = [*sorted((packages / package).glob("LICENSE*")), packages / package / "package.json"]
-        for one in kept:  # package.json names licence and author where there is no file of its own
-            shutil.copyfile(one, target / package / one.name)
+        for licence in kept:  # package.json names licence and author where there is no file of its own
+            shutil.copyfile(licence, target / package / licence.name)

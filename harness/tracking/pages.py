@@ -54,18 +54,18 @@ def add_runs(project: Path, site: Path, metrics: Mapping[str, Metric], store: St
     from harness.report.page import write_page
 
     found = [*_tracked(project), *(_of_store(store) if store else ())]
-    commits = _newest_first(project, sorted({one.commit for one in found}))
+    commits = _newest_first(project, sorted({run.commit for run in found}))
     pages: list[Page] = []
     for commit in commits:
-        for one in (one for one in found if one.commit == commit):
+        for measured in (run for run in found if run.commit == commit):
             try:
-                view = RunView.build(one.run.info, one.run.rows, metrics)
+                view = RunView.build(measured.run.info, measured.run.rows, metrics)
             except UsageError as error:
-                warn(f"no page of {one.title} at {commit[:8]}: {error.problems[0]}")
+                warn(f"no page of {measured.title} at {commit[:8]}: {error.problems[0]}")
                 continue
             # one folder for all, since pages of a folder share a script of megabytes
-            path = write_page(view, site / RUNS, one.run.rows, name=one.name)
-            pages.append(Page(commit=commit, title=one.title, address=path.name, failed=view.failed))
+            path = write_page(view, site / RUNS, measured.run.rows, name=measured.name)
+            pages.append(Page(commit=commit, title=measured.title, address=path.name, failed=view.failed))
     if pages:
         subjects = {commit: _subject(project, commit) for commit in commits}
         (site / RUNS / "index.html").write_text(_listing(pages, subjects), encoding="utf-8")
@@ -91,8 +91,8 @@ def merged(runs: Sequence[StoredRun]) -> StoredRun:
 
 
 def _tracked(project: Path) -> Iterator[Shown]:
-    """What was measured at each commit, the runs of one suite as one."""
-    for folder in sorted(one for one in (project / STORES).glob("*") if one.is_dir()):
+    """Return what was measured at each commit; runs of one suite count as one."""
+    for folder in sorted(path for path in (project / STORES).glob("*") if path.is_dir()):
         parts: dict[tuple[str, int], list[StoredRun]] = {}
         for run in _finished(Store(folder)):
             parts.setdefault((run.info.suite.id, run.info.suite.version), []).append(run)
@@ -102,7 +102,7 @@ def _tracked(project: Path) -> Iterator[Shown]:
 
 
 def _of_store(store: Store) -> Iterator[Shown]:
-    """The runs of a store whose code was a commit's."""
+    """Return the runs of a store whose code was that of a commit."""
     for run in _finished(store):
         try:
             commit = commit_of(run.info)
@@ -125,7 +125,7 @@ def _finished(store: Store) -> Iterator[StoredRun]:
 
 
 def _newest_first(project: Path, commits: Sequence[str]) -> list[str]:
-    """The commits that the repository has, newest first."""
+    """Return the commits of the repository, newest first."""
     if not commits:
         return []
     command = ["git", "-C", str(project), "rev-list", "--ignore-missing", "--topo-order", *commits, "--"]
@@ -149,7 +149,7 @@ def _link(page: Path) -> None:
 
 
 def _listing(pages: Sequence[Page], subjects: Mapping[str, str]) -> str:
-    """The page that lists all pages, by commit."""
+    """Return the page that lists all pages, by commit."""
     by_commit: dict[str, list[Page]] = {}
     for page in pages:
         by_commit.setdefault(page.commit, []).append(page)

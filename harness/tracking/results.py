@@ -75,7 +75,7 @@ def write_asv(
 
 
 def commit_of(info: RunInfo) -> str:
-    """The commit of the code that a run measured: the harness's, or that of the plugins where it alone is known.
+    """Return the commit of the code that a run measured: the harness's, or the plugins' where only that is known.
 
     Raises `UsageError` where there is none, or where the code had changes.
     """
@@ -143,7 +143,7 @@ def sizes_of(suite: Suite, metrics: Mapping[str, Metric]) -> dict[str, str]:
 
 
 def _phases(rows: Iterable[Row]) -> list[str]:
-    """The phases that the rows have memory or times of, in their order; building is none of them."""
+    """Return the phases whose memory or times the rows have, in their order; building is not one of them."""
     found = (
         name.removesuffix(ending)
         for ending in ("_tensor_peak", "_throughput")
@@ -155,7 +155,7 @@ def _phases(rows: Iterable[Row]) -> list[str]:
 
 
 def _quality_series(quality: Metric) -> tuple[str, str]:
-    """The name and unit of the quality's series, which is lower-is-better as all of asv's are."""
+    """Return the name and unit of the quality's series, in which lower is better, as in all of asv's."""
     if not quality.higher_is_better:
         return quality.id, quality.unit
     if quality.unit == "%":
@@ -164,7 +164,7 @@ def _quality_series(quality: Metric) -> tuple[str, str]:
 
 
 def _lower(value: float, quality: Metric) -> float:
-    """The quality's value in the form of its series."""
+    """Return the quality's value in the form of its series."""
     if not quality.higher_is_better:
         return value
     if quality.unit == "%":
@@ -173,7 +173,7 @@ def _lower(value: float, quality: Metric) -> float:
 
 
 def _samples(rows: Iterable[Row], workload: str, name: str, quality: Metric, own: str) -> list[float] | None:
-    """The samples of a series on a workload; empty where it does not apply, None where its case failed."""
+    """Return the samples of a series on a workload; empty where it does not apply, None where its case failed."""
     rows = [row for row in rows if row.case.workload == workload and row.case.stage == "final"]
     found: list[float] = []
     for row in rows:
@@ -192,7 +192,7 @@ def _samples(rows: Iterable[Row], workload: str, name: str, quality: Metric, own
 
 
 def _times(rounds: Sequence[float], baselines: Sequence[float]) -> dict[str, Sequence[float]]:
-    """Seconds, and their ratios to the baseline's of the same rounds; none where the machine was too busy to tell."""
+    """Return seconds and their ratios to the baseline's of the same rounds; none where the machine was too busy."""
     ratios = [own / other for own, other in zip(rounds, baselines, strict=bool(baselines))]
     low, high = order_interval(ratios or rounds)
     middle = statistics.median(ratios or rounds)
@@ -220,7 +220,7 @@ def _safe(*words: str) -> str:
 
 
 def _machine(info: RunInfo) -> dict[str, str]:
-    """The machine as asv describes one. Stored runs leave out the host's name: its processor and GPU are the name."""
+    """Return the machine as asv describes one, named by processor and GPU: stored runs leave out the host's name."""
     facts = info.environment
     gpus = facts.get("gpu") if info.selection.get("device") == "cuda" else None
     gpu = gpus[0] if isinstance(gpus, Sequence) and gpus else None
@@ -257,12 +257,12 @@ def _header(info: RunInfo, commit: str, machine: Mapping[str, str], date: int) -
 def _add_results(file: Path, header: dict[str, Any], series: Iterable[_Series], info: RunInfo) -> None:
     before = _read(file).get("results", {})
     started = int(1000 * dt.datetime.fromisoformat(info.started).timestamp())
-    added = {one.benchmark["name"]: _result(one, started) for one in series}
+    added = {entry.benchmark["name"]: _result(entry, started) for entry in series}
     _write(file, {**header, "results": {**before, **added}})
 
 
 def _result(series: _Series, started: int) -> list[Any]:
-    """A row of asv's: values and statistics, each a list over the workloads; None where nothing is known."""
+    """Return a row of asv's: values and statistics, each a list over the workloads; None where nothing is known."""
     points = [None if found is None else statistics.median(found) if found else math.nan for found in series.samples]
     several = [found if found and len(set(found)) > 1 else None for found in series.samples]
     columns: list[list[Any]] = [
@@ -271,9 +271,9 @@ def _result(series: _Series, started: int) -> list[Any]:
         [found and 1 for found in several],
         [found and len(found) for found in several],
     ]
-    told = [column if any(several) else None for column in columns]
+    statistics = [column if any(several) else None for column in columns]
     result = None if all(point is None for point in points) else points
-    return [result, series.benchmark["params"], series.benchmark["version"], started, None, None, None, *told]
+    return [result, series.benchmark["params"], series.benchmark["version"], started, None, None, None, *statistics]
 
 
 def _quartile(values: Sequence[float], which: int) -> float:
@@ -283,11 +283,11 @@ def _quartile(values: Sequence[float], which: int) -> float:
 def _add_benchmarks(file: Path, series: Iterable[_Series]) -> None:
     """Add to the list of series; one that is there keeps its workloads, after which new ones follow."""
     listed = _read(file)
-    for one in series:
-        name = one.benchmark["name"]
+    for entry in series:
+        name = entry.benchmark["name"]
         known = listed.get(name, {}).get("params", [[]])[0]
-        params = [list(dict.fromkeys([*known, *one.benchmark["params"][0]]))]
-        listed[name] = {"code": "", **listed.get(name, {}), **one.benchmark, "params": params}
+        params = [list(dict.fromkeys([*known, *entry.benchmark["params"][0]]))]
+        listed[name] = {"code": "", **listed.get(name, {}), **entry.benchmark, "params": params}
     _write(file, {**listed, "version": _BENCHMARKS_VERSION})
 
 
