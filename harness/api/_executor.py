@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +22,10 @@ class Limits:
 class ExecutorOptions:
     """The arguments of an executor: worker slots, limits, the cache folder, modules to import before any case.
 
+    ``preload`` are modules of the judge. ``techniques`` are the modules of the contestants by the plugin that brings
+    them, which is the first part of a technique's id: what a module changes in its process must not reach the cases of
+    another plugin, nor those that prepare shared content.
+
     ``protocol`` names the class ``package.module:Name`` that every technique of the run has to fulfil; executors pass
     ``protocol`` to their workers. An empty ``protocol`` means that no member is checked.
     """
@@ -33,6 +37,7 @@ class ExecutorOptions:
     rounds: int
     device: str
     protocol: str = ""
+    techniques: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,7 @@ from harness.api import (
     resolve,
 )
 from harness.execution.audit import Audit
+from harness.execution.isolation import global_state
 from harness.execution.job import Act, Job, Message
 from harness.measure import clock, memory
 
@@ -48,6 +49,7 @@ def load(job: Job) -> None:
 
     torch.set_num_threads(THREADS)
     resolve(job.case.workload_target)
+    global_state.remember()
     if job.task != "prepare":
         resolve(job.case.technique_target)
 

@@ -49,7 +49,8 @@ def make_executor(host: Host, plan: Plan, resources: Resources, device: str) -> 
         jobs=resources.jobs,
         limits=resources.limits,
         cache=resources.cache,
-        preload=_modules(plan),
+        preload=_judge_modules(plan),
+        techniques=_technique_modules(plan),
         rounds=plan.suite.rounds,
         device=device,
         protocol=host.contracts[plan.suite.contract].spec.protocol,
@@ -57,13 +58,21 @@ def make_executor(host: Host, plan: Plan, resources: Resources, device: str) -> 
     return fulfilled(resolve(spec.target)(options), resources.executor)
 
 
-def _modules(plan: Plan) -> list[str]:
-    """Return the modules that the run's cases import, so that a worker's parent can import them once."""
+def _judge_modules(plan: Plan) -> list[str]:
+    """Return the modules of the workloads, so that a worker's parent can import them once."""
     workloads = [contestant.problem.spec for contestant in plan.contestants]
-    techniques = [contestant.entrant.spec for contestant in plan.contestants if not contestant.skip]
-    targets = [spec.target for spec in workloads] + [spec.target for spec in techniques]
-    preload = [module for spec in workloads for module in spec.preload]
-    return list(dict.fromkeys([*(target.partition(":")[0] for target in targets), *preload]))
+    targets = [spec.target.partition(":")[0] for spec in workloads]
+    return list(dict.fromkeys([*targets, *(module for spec in workloads for module in spec.preload)]))
+
+
+def _technique_modules(plan: Plan) -> dict[str, list[str]]:
+    """Return the modules of the techniques that can run, by plugin."""
+    modules: dict[str, list[str]] = {}
+    for contestant in (contestant for contestant in plan.contestants if not contestant.skip):
+        own = modules.setdefault(contestant.entrant.id.partition("/")[0], [])
+        module = contestant.entrant.spec.target.partition(":")[0]
+        own += [] if module in own else [module]
+    return modules
 
 
 class Silent:

@@ -6,7 +6,7 @@ import time
 
 from toys import Technique
 
-from harness.api import Incorrect
+from harness.api import Incorrect, Outcome
 from harness.measure import clock
 
 _now = time.perf_counter_ns
@@ -45,6 +45,40 @@ class SlowClock(Technique):
         clock.perf_counter_ns = lambda: _now() // 10
 
 
+def _at_a_tenth(run, repeats, device):
+    synchronize(device)  # noqa: F821
+    start = perf_counter_ns()  # noqa: F821  # its globals are those of the judge's clock
+    for _ in range(repeats):
+        result = run()
+    synchronize(device)  # noqa: F821
+    return (perf_counter_ns() - start) / 1e10, result  # noqa: F821
+
+
+class SlowCode(Technique):
+    """Puts other code into the function that takes the time, which stays the same object."""
+
+    def build(self):
+        clock._wall_seconds.__code__ = _at_a_tenth.__code__
+
+
+class Patches(Technique):
+    """Replaces a function that the judge relies on."""
+
+    def act(self, context):
+        from torch.nn import functional
+
+        functional.cross_entropy = lambda *_, **__: 0.0
+
+
+class Changes(Technique):
+    """Changes a setting of its process."""
+
+    def act(self, context):
+        import torch
+
+        torch.set_default_dtype(torch.float64)
+
+
 class StoppedClock(Technique):
     """Leaves nine tenths of what it takes out of the clock of its process."""
 
@@ -76,3 +110,10 @@ class ShiftedClock(Technique):
     def infer(self):
         self.left_out = 0
         time.sleep(0.004)
+
+
+class TellsASetsOrder(Technique):
+    """Notes the order of a set of texts, which depends on the seed of their hashes."""
+
+    def act(self, context):
+        return Outcome(metrics={"score": 0.0}, notes=[" ".join({f"text {number}" for number in range(20)})])

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import statistics
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from harness.api import Incorrect, Phase, Reply, Unit
+from harness.api import ExecutorOptions, Incorrect, Phase, Reply, Unit
 from harness.execution.audit import FIRST_WITHIN, SHARE, Audit
 from harness.execution.contestant_state import CHECKED
+from harness.execution.executors.local import LocalExecutor
 from harness.execution.runner import Destination, Runner
 from harness.host import load_host
 from harness.plan import Plan, Selection
 from harness.suite import read_suite
-from tests.execution.conftest import finish, make_case
+from tests.execution.conftest import finish, make_case, options
 from tests.test_plan import IDENTITY
 
 TOYS = Path(__file__).parents[1] / "toy"
@@ -161,13 +164,45 @@ def test_a_timed_output_that_is_wrong_is_found_in_full(executor) -> None:
     assert replies[1].reason == "train, timed: its last call gives 0, not 1"
 
 
-@pytest.mark.parametrize("cheat", ["SlowClock", "StoppedClock", "ShiftedClock"])
+@pytest.mark.parametrize("cheat", ["SlowCode", "SlowClock", "StoppedClock", "ShiftedClock"])
 def test_a_clock_that_a_contestant_slows_down_is_told_by_the_runner_s(executor, cheat) -> None:
     cases = (make_case("Technique", "time"), make_case(f"cheats:{cheat}", "time"))
     [replies] = finish(executor, [Unit(cases=cases)])
     assert [reply.status for reply in replies] == ["ok", "incorrect"]
-    assert "the clock of its process counts" in replies[1].reason
+    expected = "the clock of its process counts" if cheat == "SlowCode" else "harness.measure.clock.perf_counter_ns was"
+    assert expected in replies[1].reason
     assert not replies[1].metrics
+
+
+def test_a_function_of_the_judge_that_a_technique_replaces_makes_its_case_incorrect(executor) -> None:
+    cases = [make_case("cheats:Patches"), make_case("cheats:Changes"), make_case("Seeded")]
+    patched, changed, honest = (reply for [reply] in finish(executor, [Unit(cases=(case,)) for case in cases]))
+    assert patched.status == "incorrect"
+    assert patched.reason == "torch.nn.functional.cross_entropy was replaced by the technique or its modules"
+    assert not patched.metrics
+    assert changed.status == "ok"
+    assert any("the default dtype is torch.float64, was torch.float32" in note for note in changed.notes)
+    assert not any("changed the process" in note for note in honest.notes)
+
+
+def test_what_a_plugin_imports_reaches_no_case_of_another_plugin(tmp_path) -> None:
+    settings = {**vars(options(tmp_path)), "preload": ("toys",), "techniques": {"loud": ("loud",), "toys": ("toys",)}}
+    loud = replace(make_case("loud:Loud"), technique="loud/loud")
+    with closing(LocalExecutor(ExecutorOptions(**settings))) as executor:
+        replies = [reply for [reply] in finish(executor, [Unit(cases=(case,)) for case in (loud, make_case("Seeded"))])]
+        [[prepared]] = finish(executor, [Unit(cases=(loud,), prepare=True)])
+    assert [reply.status for reply in replies] == ["incorrect", "ok"]
+    assert replies[0].reason == "torch.nn.functional.cross_entropy was replaced by the technique or its modules"
+    assert prepared.status == "ok"
+
+
+def test_the_order_of_a_set_of_texts_is_the_same_in_every_process(tmp_path) -> None:
+    orders = set()
+    for _ in range(2):
+        with closing(LocalExecutor(options(tmp_path))) as executor:
+            [[reply]] = finish(executor, [Unit(cases=(make_case("cheats:TellsASetsOrder"),))])
+        orders.add(reply.notes[0])
+    assert len(orders) == 1
 
 
 def test_clocks_that_agree_are_no_problem(executor) -> None:

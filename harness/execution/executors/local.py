@@ -49,7 +49,8 @@ class LocalExecutor:
         self.stacks = True
         self._options = options
         self._selector = selectors.DefaultSelector()
-        self._client: Client | None = None
+        self._clients: dict[str, Client] = {}
+        """The fork servers by the plugin whose techniques they import; "" imports none."""
         self._workers: dict[int, Handle] = {}
         self._units: list[_Running] = []
         self._finished: list[tuple[Unit, list[Reply]]] = []
@@ -90,10 +91,10 @@ class LocalExecutor:
 
     def close(self) -> None:
         """End everything that still runs, with all its descendants; idempotent."""
-        if self._client is not None:
-            self._selector.unregister(self._client.control)
-            self._client.close()
-            self._client = None
+        for client in self._clients.values():
+            self._selector.unregister(client.control)
+            client.close()
+        self._clients.clear()
         for worker in self._workers.values():
             with contextlib.suppress(KeyError):
                 self._selector.unregister(worker.channel)
@@ -150,8 +151,9 @@ class LocalExecutor:
             elif key.data.number in self._workers:
                 self._read(key.data)
         now = time.monotonic()
-        if self._client is not None and self._client.due is not None and now >= self._client.due:
-            self._client.kill_imports()
+        for client in self._clients.values():
+            if client.due is not None and now >= client.due:
+                client.kill_imports()
         for worker in self._workers.values():
             if worker.overdue(now):
                 limit = worker.job.limits.time_s
@@ -165,8 +167,7 @@ class LocalExecutor:
         due = [worker.deadline - now for worker in self._workers.values() if worker.deadline is not None]
         if any(worker.baseline is not None for worker in self._workers.values()):
             due.append(self._watched + WATCH_S - now)
-        if self._client is not None and self._client.due is not None:
-            due.append(self._client.due - now)
+        due += [client.due - now for client in self._clients.values() if client.due is not None]
         if timeout_s is not None:
             due.append(timeout_s)
         return max(0.0, min(due)) if due else None
@@ -177,7 +178,7 @@ class LocalExecutor:
         try:
             reports = client.news()
         except ForkServerLost as error:
-            self._lose(str(error))
+            self._lose(client, str(error))
             return
         if client.control is not control:
             self._selector.unregister(control)
@@ -212,16 +213,16 @@ class LocalExecutor:
     def _end(self, worker: Handle, why: Reply) -> None:
         """Kill a worker; the fork server reports its end as that of any other."""
         worker.mark_for_kill(why)
-        if self._client is not None:
-            self._client.kill(worker.number)
+        if (client := self._clients.get(self._group(worker.job))) is not None:
+            client.kill(worker.number)
 
-    def _lose(self, why: str) -> None:
-        """Mark all workers as lost, which end with their fork server; the next case starts another one."""
-        assert self._client is not None
-        self._selector.unregister(self._client.control)
-        self._client.close()
-        self._client = None
-        for worker in list(self._workers.values()):
+    def _lose(self, client: Client, why: str) -> None:
+        """Mark the workers of a fork server as lost, which end with it; the next case starts another server."""
+        self._selector.unregister(client.control)
+        client.close()
+        group = next(name for name, known in self._clients.items() if known is client)
+        del self._clients[group]
+        for worker in [worker for worker in self._workers.values() if self._group(worker.job) == group]:
             worker.kill_descendants()
             self._retire(worker, Reply(status="lost", reason=why))
 
@@ -241,13 +242,21 @@ class LocalExecutor:
         worker, theirs = Handle.create(next(self._numbers), job)
         self._workers[worker.number] = worker
         self._selector.register(worker.channel, selectors.EVENT_READ, worker)
-        self._served().start(Start(id=worker.number, channel=theirs, output=worker.output))
+        self._served(job).start(Start(id=worker.number, channel=theirs, output=worker.output))
         return worker
 
-    def _served(self) -> Client:
-        """Return the fork server, which is started when it is first needed."""
-        if self._client is None:
+    def _served(self, job: Job) -> Client:
+        """Return the fork server for a job, which is started when it is first needed."""
+        group = self._group(job)
+        if group not in self._clients:
             afresh = not LINUX or self._options.device != "cpu"
-            self._client = Client(afresh=afresh, preload=self._options.preload)
-            self._selector.register(self._client.control, selectors.EVENT_READ, self._client)
-        return self._client
+            techniques = self._options.techniques.get(group, ())
+            client = Client(afresh=afresh, preload=self._options.preload, techniques=techniques)
+            self._clients[group] = client
+            self._selector.register(client.control, selectors.EVENT_READ, client)
+        return self._clients[group]
+
+    def _group(self, job: Job) -> str:
+        """Return the plugin whose fork server does a job; content that cases share is made where no plugin is."""
+        plugin = job.case.technique.partition("/")[0]
+        return plugin if plugin in self._options.techniques and job.task != "prepare" else ""

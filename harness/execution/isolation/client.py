@@ -25,6 +25,9 @@ ONE_THREAD: Final[Mapping[str, str]] = {
 }
 """Environment of all workers: one computes on one thread, and imports start none that a fork would lose."""
 
+ONE_HASH_SEED: Final[Mapping[str, str]] = {"PYTHONHASHSEED": "0"}
+"""Environment of all workers: the order of a set of texts is the same in each."""
+
 START_S: Final = 120.0
 """Seconds the imports may take; on a busy machine torch alone was seen to take 26."""
 
@@ -47,17 +50,18 @@ class ForkServerLost(Exception):
 class Client:
     """The client of one fork server, which it starts and ends.
 
-    ``afresh`` gives each worker an interpreter of its own, where a device forbids a fork.
+    ``afresh`` gives each worker an interpreter of its own, where a device forbids a fork. ``preload`` are modules of
+    the judge, ``techniques`` those of the contestants, all of one plugin, that are imported after them.
     """
 
-    def __init__(self, *, afresh: bool, preload: Sequence[str]) -> None:
+    def __init__(self, *, afresh: bool, preload: Sequence[str], techniques: Sequence[str] = ()) -> None:
         self._afresh = afresh
         self._waiting: list[Start] = []
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the client
         self.control: socket.socket
         """Readable when there is news, or the end; another one after imports had to be tried again."""
         self._lines = Lines()
-        self._spawn(preload)
+        self._spawn(preload, techniques)
 
     @property
     def due(self) -> float | None:
@@ -115,23 +119,23 @@ class Client:
             self._server.wait()
         self._log.close()
 
-    def _spawn(self, preload: Sequence[str]) -> None:
+    def _spawn(self, preload: Sequence[str], techniques: Sequence[str]) -> None:
         self._ready = False
         self._started = time.monotonic()
-        self._preload = tuple(preload)
+        self._imports = (*preload, *techniques)
         self._lines = Lines()
         self.control, theirs = socket.socketpair()
         with theirs:
             self._server = subprocess.Popen(
                 command("harness.execution.isolation.forkserver", theirs.fileno()),
                 pass_fds=[theirs.fileno()],
-                env={**os.environ, **ONE_THREAD},
+                env={**os.environ, **ONE_THREAD, **ONE_HASH_SEED},
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=self._log,
                 start_new_session=True,
             )
-        self._send(encode({"preload": self._preload, "afresh": self._afresh}))
+        self._send(encode({"preload": list(preload), "techniques": list(techniques), "afresh": self._afresh}))
 
     def _pass_on(self) -> None:
         """Hand over what waits. A request is a short line and two descriptors, so it is sent whole."""
@@ -147,10 +151,10 @@ class Client:
 
     def _recover(self) -> None:
         self._server.wait()
-        if self._ready or not self._preload:
+        if self._ready or not self._imports:
             raise ForkServerLost(self._exit_message())
         self.control.close()
-        self._spawn(())
+        self._spawn((), ())
 
     def _exit_message(self) -> str:
         self._log.seek(0)

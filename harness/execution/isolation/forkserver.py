@@ -23,7 +23,7 @@ from typing import Final, NoReturn
 
 import psutil
 
-from harness.execution.isolation import worker
+from harness.execution.isolation import global_state, worker
 from harness.execution.isolation.messages import Lines, encode
 from harness.execution.job import Message
 from harness.measure.memory import LINUX
@@ -69,7 +69,9 @@ class _ForkServer:
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)  # orphans of a case come here, whatever session they fled to
         config = self._configuration()
         if not config["afresh"]:
-            _preload(config["preload"])
+            _preload(("torch", *config["preload"]))
+            global_state.remember()
+            _preload(config["techniques"])
         self._afresh = config["afresh"] or _threads() > 1
         self._wake, wakeup = socket.socketpair()
         for end in (self._wake, wakeup):
@@ -179,7 +181,7 @@ class _ForkServer:
 
 def _preload(modules: Sequence[str]) -> None:
     """Import; one that fails is left to the case that needs it, which says why."""
-    for module in ("torch", *modules):
+    for module in modules:
         try:
             importlib.import_module(module)
         except BaseException as error:  # SystemExit too

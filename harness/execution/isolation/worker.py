@@ -15,6 +15,7 @@ from typing import Final, NoReturn
 
 from harness.api import WARNING, Reply
 from harness.execution.case import TimedCase, guarded, load, perform, stack
+from harness.execution.isolation import global_state
 from harness.execution.isolation.messages import PHASE_BYTES, Lines, encode, encode_reply, encode_stacked
 from harness.execution.job import Job, Message
 from harness.measure.clock import PhaseClock
@@ -131,7 +132,13 @@ class _Worker:
     def _noted(self, reply: Reply) -> Reply:
         """Return the reply, with a warning where the case imported many modules after `_load`."""
         late = list(sys.modules)[self._imported :]
-        if reply.status != "ok" or len(late) <= LATE:
+        if reply.status != "ok":
+            return reply
+        state = global_state.remembered()
+        if problem := state.problem():
+            return replace(reply, status="incorrect", reason=problem, metrics={}, samples={}, series={})
+        reply = replace(reply, notes=(*reply.notes, *state.notes()))
+        if len(late) <= LATE:
             return reply
         # a module stands after those it imports, so the last package is what asked for most of them
         packages = {name.rpartition(".")[0] for name in late}

@@ -1,0 +1,116 @@
+"""What a process shares with a contestant: functions of torch, Python and the judge, and settings of the interpreter.
+
+It is recorded before the modules of a contestant are imported. A function that was replaced since makes a case
+incorrect, as the judge could no longer tell what it measured; a setting that was changed is told in a note.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from types import ModuleType
+from typing import Any, Final
+
+from harness.api import WARNING
+
+MODULES: Final = ("gc", "math", "random", "resource", "statistics", "time", "torch.autograd", "torch.nn.functional")
+"""Modules whose functions the judge relies on, besides its own."""
+
+CLASSES: Final = ("torch:Tensor", "torch.nn:Module", "torch.nn:Linear", "torch.nn:Parameter", "torch:Generator")
+"""Classes whose methods the judge relies on."""
+
+OWN: Final = "harness."
+"""The prefix of the judge's own modules."""
+
+VARIABLES: Final = (
+    "ATEN_CPU_CAPABILITY", "CUDA_VISIBLE_DEVICES", "KMP_AFFINITY", "LD_PRELOAD", "MKL_NUM_THREADS", "OMP_NUM_THREADS",
+    "OMP_PROC_BIND", "OPENBLAS_NUM_THREADS", "PYTHONHASHSEED",
+)  # fmt: skip
+"""Variables of the environment that decide how something is computed."""
+
+SHOWN: Final = 3
+"""Replaced functions that a reply names at most."""
+
+
+class GlobalState:
+    """The state of this process as it was when the object was made."""
+
+    def __init__(self) -> None:
+        self._functions = dict(_functions())
+        self._settings = {name: read() for name, read in _settings().items()}
+
+    def replaced(self) -> list[str]:
+        """Return the names of the functions that are others now, sorted."""
+        now = dict(_functions())
+        return sorted(name for name, function in self._functions.items() if now.get(name) is not function)
+
+    def changed(self) -> list[str]:
+        """Return a line for each setting that is another one now."""
+        now = {name: read() for name, read in _settings().items()}
+        return [f"{name} is {now[name]}, was {value}" for name, value in self._settings.items() if now[name] != value]
+
+    def problem(self) -> str:
+        """Return what was replaced, as the reason of a reply; empty where nothing was."""
+        names = self.replaced()
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        return f"{', '.join(names[:SHOWN])}{more} was replaced by the technique or its modules" if names else ""
+
+    def notes(self) -> list[str]:
+        """Return a warning for each setting that was changed."""
+        return [f"{WARNING}the technique or its modules changed the process: {line}" for line in self.changed()]
+
+
+def _functions() -> Iterator[tuple[str, object]]:
+    """Yield the functions and classes that the judge relies on, by full name."""
+    for name in MODULES:
+        if (module := sys.modules.get(name)) is not None:
+            yield from _members(name, vars(module))
+    for name, module in list(sys.modules.items()):
+        if name.startswith(OWN) and isinstance(module, ModuleType):
+            yield from _members(name, vars(module))
+    for target in CLASSES:
+        place, _, name = target.partition(":")
+        if place in sys.modules:
+            yield from _members(f"{place}.{name}", vars(getattr(sys.modules[place], name)))
+
+
+def _members(place: str, members: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
+    for name, value in list(members.items()):
+        if callable(value) and not isinstance(value, ModuleType):
+            yield f"{place}.{name}", value
+
+
+def _settings() -> dict[str, Callable[[], object]]:
+    """Return how settings of the process that change results or times are read, by name."""
+    import torch
+
+    return {
+        "the default dtype": torch.get_default_dtype,
+        "the number of threads": torch.get_num_threads,
+        "anomaly detection": torch.is_anomaly_enabled,
+        "deterministic algorithms": torch.are_deterministic_algorithms_enabled,
+        "the precision of float32 products": torch.get_float32_matmul_precision,
+        "gradients": torch.is_grad_enabled,
+        "the working directory": os.getcwd,
+        "the recursion limit": sys.getrecursionlimit,
+        **{f"the variable {name}": functools.partial(os.environ.get, name) for name in VARIABLES},
+    }
+
+
+_before: GlobalState | None = None
+
+
+def remember() -> None:
+    """Record the state of this process, once: before a contestant's modules are imported."""
+    global _before  # one process, one state
+    if _before is None:
+        _before = GlobalState()
+
+
+def remembered() -> GlobalState:
+    """Return the recorded state."""
+    remember()
+    assert _before is not None
+    return _before
