@@ -47,8 +47,8 @@ def null_families(
     are those of the stored accuracies. Seeds are drawn from the stored ones without replacement, with all techniques
     of a seed together, which keeps the correlation between techniques. The mean difference of each technique is
     subtracted, and the rest is multiplied by sqrt(n / (n - 1)), so that the variance of draws from the n stored seeds
-    equals the sample variance of these seeds. All differences of a seed change sign together, at random, which makes their distribution
-    symmetric.
+    equals the sample variance of these seeds. All differences of a seed change sign together, at random,
+    which makes their distribution symmetric.
     """
     names = [name for name in techniques if name != BASELINE]
     baseline = np.array(techniques[BASELINE])
