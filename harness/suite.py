@@ -6,12 +6,14 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_args
 
 from harness.api import Claim, ClaimKind, Form, Suite, UsageError, WorkloadSpec, check_id, nearest
 from harness.api.values import is_finite
 from harness.entrants import WITHOUT, Entrant, Kind, entrant_of, is_json, is_pinned, value_problem
 from harness.host import Host
+from harness.suite_rules import Problems
+from harness.suite_rules import problems as rules
 
 _REQUIRED = {
     "title": str,
@@ -85,7 +87,20 @@ def read_suite(name: str, host: Host, *, form: Form = "full") -> Suite:
     """
     path = find_suite(name, host)
     data = _parse(path)
-    problems = _Problems(path)
+    problems = Problems(path)
+    suite = _read_form(path, data, host, form, problems)
+    if form == "full":  # a mistake in another form's table is one of the file, too
+        for other in (other for other in get_args(Form) if other != form and other in data):
+            of_form = Problems(path)
+            _read_form(path, data, host, other, of_form)
+            problems.add_new(of_form, f"{other}: ")
+    problems.raise_if_any()
+    assert suite is not None
+    return suite
+
+
+def _read_form(path: Path, data: Mapping[str, Any], host: Host, form: Form, problems: Problems) -> Suite | None:
+    """Return a suite in one of its forms; None, and problems noted, where it has any that forbid to go on."""
     if form != "full":
         overrides = data.get(form)
         if not isinstance(overrides, dict):
@@ -93,11 +108,7 @@ def read_suite(name: str, host: Host, *, form: Form = "full") -> Suite:
         problems.keys(overrides, _OVERRIDES, f"{form}.")
         untuned: dict[str, Any] = {"tuning": {}} if form == "track" else {}
         data = {**data, **untuned, **{key: value for key, value in overrides.items() if key in _OVERRIDES}}
-    reader = _Reader(data, host, problems)
-    suite = reader.read(path, form)
-    problems.raise_if_any()
-    assert suite is not None
-    return suite
+    return _Reader(dict(data), host, problems).read(path, form)
 
 
 def has_form(name: str, host: Host, form: Form) -> bool:
@@ -114,31 +125,6 @@ def _parse(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: cannot be read: {error}") from error
 
 
-class _Problems:
-    """A collector of the errors in one suite file."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lines: list[str] = []
-
-    def add(self, key: str, text: str) -> None:
-        line = f"{self._path}: {key}: {text}"
-        if line not in self._lines:
-            self._lines.append(line)
-
-    def keys(self, table: Mapping[str, object], known: Iterable[str], prefix: str = "") -> None:
-        for key in table:
-            if key not in known:
-                self.add(f"{prefix}{key}", f"unknown key{nearest(key, known) or '; known: ' + ', '.join(known)}")
-
-    def raise_if_any(self) -> None:
-        if self._lines:
-            raise UsageError(*self._lines)
-
-    def __bool__(self) -> bool:
-        return bool(self._lines)
-
-
 def _is(value: object, kind: Any) -> bool:
     if isinstance(value, bool):
         return kind is bool
@@ -148,7 +134,7 @@ def _is(value: object, kind: Any) -> bool:
 class _Reader:
     """A reader that turns the table of one suite file into a `Suite` and adds each error to the problems."""
 
-    def __init__(self, data: Mapping[str, Any], host: Host, problems: _Problems) -> None:
+    def __init__(self, data: Mapping[str, Any], host: Host, problems: Problems) -> None:
         self._data = data
         self._host = host
         self._problems = problems
@@ -169,6 +155,10 @@ class _Reader:
         self._metrics([*((name, "metrics") for name in metrics), (select, "select")])
         self._metrics((name, "costs") for name in costs)
         self._check_values([workload.spec for workload in workloads if workload])
+        specs = {workload.name: workload.spec for workload in workloads if workload}
+        resolved = {**data, "workloads": [workload.name for workload in workloads if workload]}
+        for key, text in rules(resolved, specs, select, self._host.metrics):
+            self._problems.add(key, text)
         return Suite(
             id=path.stem,
             title=data["title"],

@@ -73,6 +73,23 @@ def test_costs_are_those_named_or_the_live_tensors_of_the_first_phase(host: Host
     assert read_suite(write(tmp_path, ("rounds = 5", "costs = []")), host).costs == ()
 
 
+FORMS = [
+    ("[quick]\nseeds = 2", "[quick]\nseedz = 2", "quick.seedz: unknown key; did you mean 'seeds'"),
+    ("[quick]\nseeds = 2", '[quick]\nseeds = "two"', "quick: seeds: 'two': expected a whole number"),
+    ("[track]\nseeds = 2", '[track]\ntechniques = ["gud"]', "track: techniques: "),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "text"), FORMS)
+def test_a_mistake_in_another_form_is_named_whatever_form_is_run(
+    host: Host, tmp_path: Path, old: str, new: str, text: str
+) -> None:
+    path = write(tmp_path, (old, new))
+    found = problems(path, host)
+    assert len(found) == 1, found
+    assert found[0].startswith(f"{path}: {text}")
+
+
 def test_all_errors_come_at_once_with_file_key_and_nearest_name(host: Host, tmp_path: Path) -> None:
     path = write(
         tmp_path,
@@ -122,6 +139,17 @@ def test_all_errors_come_at_once_with_file_key_and_nearest_name(host: Host, tmp_
         ('["base", "good", "twin"]', '["*x*y"]', "techniques", "matches no technique"),
         ('["base", "good", "twin"]', '["*", "!twim"]', "techniques", "'!twim' matches no technique"),
         ('baseline = "toy/base"', 'baseline = "toy/bas"', "baseline", "did you mean 'toy/base'"),
+        ('workloads = ["formula"]', 'workloads = ["formula", "toy/formula"]', "workloads", "is listed twice"),
+        ('metrics = ["toy_score"]', 'metrics = ["toy_score", "toy_score"]', "metrics", "is listed twice"),
+        (
+            'metrics = ["toy_score"]',
+            'metrics = ["toy_score", "loss"]',
+            "metrics",
+            "no workload of the suite emits 'loss'",
+        ),
+        ('metrics = ["toy_score"]', 'metrics = ["loss"]', "metrics", "toy/formula emits no 'loss'; it emits toy_score"),
+        ('select = "toy_val_score"', 'select = "toy_score"', "select", "not computed on validation data"),
+        ("toy_score = 1.0", "accuracy = 1.0", "margins", "no workload of the suite emits 'accuracy'"),
     ],
 )
 def test_each_kind_of_mistake_is_named(host: Host, tmp_path: Path, old: str, new: str, key: str, text: str) -> None:

@@ -173,13 +173,18 @@ class WorkloadSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A measured quantity: its unit as stored, which direction is better, and the lane it comes from."""
+    """A measured quantity: its unit as stored, which direction is better, and the lane it comes from.
+
+    ``selects`` says that tuning may choose by the metric: it is computed on validation data, never on test data. A
+    suite that tunes and selects by another metric is refused.
+    """
 
     id: str
     unit: str
     higher_is_better: bool
     summary: str
     lane: Lane
+    selects: bool = False
 
     def __post_init__(self) -> None:
         if not _METRIC_ID.fullmatch(self.id):

@@ -139,7 +139,7 @@ def _ask(contestants: Sequence[_Contestant], whom: Sequence[int], act: Act) -> G
 
 
 def _round(contestants: Sequence[_Contestant], order: random.Random) -> Generator[Turn, Message | Reply, None]:
-    """A turn of each in random order, the baseline's after every few of them."""
+    """Give each contestant a turn in random order, and the baseline one after every few of them."""
     baseline = contestants[0]
     others = [i for i in _alive(contestants) if i != 0]
     order.shuffle(others)
@@ -153,7 +153,7 @@ def _round(contestants: Sequence[_Contestant], order: random.Random) -> Generato
 
 
 def _settled(contestants: Sequence[_Contestant], running: Sequence[int], rounds: int) -> bool:
-    """Whether another round would add nothing: every median is narrow, or there are enough clean rounds."""
+    """Return whether another round would add nothing: every median is narrow, or there are enough clean rounds."""
     baseline = contestants[0] if 0 in running else None
     measured = [(contestants[i], phase) for i in running for phase in contestants[i].phases]
     return all(_narrow(contestant.seconds(phase)) for contestant, phase in measured) or all(
@@ -167,7 +167,7 @@ def _narrow(seconds: Sequence[float]) -> bool:
 
 
 def _clean(contestant: _Contestant, baseline: _Contestant | None, phase: str) -> list[bool]:
-    """By turn, whether neither the contestant nor the baseline beside it was interrupted."""
+    """Return for each turn whether neither the contestant nor the baseline beside it was interrupted."""
     own = [not samples[phase][1] for samples in contestant.rounds]
     if not _paired(contestant, baseline, phase):
         return own
@@ -180,7 +180,7 @@ def _paired(contestant: _Contestant, baseline: _Contestant | None, phase: str) -
 
 
 def _summary(contestant: _Contestant, baseline: _Contestant | None) -> Reply:
-    """The reply of a contestant that got to the end, with its figures; else the one that says why it did not."""
+    """Return the reply of a contestant with its figures, or the reply that ended it early."""
     assert contestant.end is not None
     if contestant.end.status != "ok":
         return contestant.end

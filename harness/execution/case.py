@@ -85,11 +85,11 @@ def stack(job: Job, phases: clock.PhaseClock) -> list[Reply]:
     outcomes = stages[0].workload.evaluate_stacked(techniques, [stage.context for stage in stages])
     seeds = dict.fromkeys(case.seed for case in cases)
     seconds = {name: value / len(cases) for name, value in phases.seconds.items()}
-    note = f"evaluated together: {len(cases)} cases, seeds {', '.join(str(one) for one in seeds)}"
+    note = f"evaluated together: {len(cases)} cases, seeds {', '.join(str(seed) for seed in seeds)}"
     return [_quality(outcome, seconds, note) for outcome in outcomes]
 
 
-class Contestant:
+class TimedCase:
     """One case of a timed block, a turn at a time. Between turns it does nothing.
 
     ``mark`` is called with a phase's name right before and right after each of its samples.
@@ -166,7 +166,7 @@ class Contestant:
         return samples
 
     def _refresh(self, name: str, phase: Phase) -> None:
-        """Have the data drawn that the next sample of a phase needs."""
+        """Draw the data that the next sample of a phase needs."""
         if phase.refresh is not None:
             with self.phases(f"fresh data for {name}"):
                 phase.refresh()
@@ -192,12 +192,12 @@ class Contestant:
                 raise Incorrect(f"{name}, timed: {error}") from error
 
     def _measured(self) -> list[tuple[str, Phase]]:
-        """The phases in their order, then the probes."""
+        """Return the phases in their order, then the probes."""
         assert self._trial is not None
         return [*self._trial.phases.items(), *self._trial.probes.items()]
 
     def _close(self) -> Reply:
-        """What is known here; what is compared with others is the runner's to put together."""
+        """Return the figures that are known here; the runner compares the contestants."""
         assert self._trial is not None
         for name, phase in self._measured():
             if phase.verify is not None and not self._audit.done(name):
@@ -212,7 +212,7 @@ class Contestant:
 def guarded(
     act: Callable[[], Result], phases: clock.PhaseClock, passing: tuple[type[BaseException], ...] = ()
 ) -> Result | Reply:
-    """What ``act`` returns, or the reply that says how it failed. ``passing`` is not caught."""
+    """Return what ``act`` returns, or the reply that says how it failed; exceptions in ``passing`` are raised."""
     try:
         return act()
     except passing:
@@ -222,7 +222,7 @@ def guarded(
 
 
 def failure(error: BaseException, phases: Mapping[str, float]) -> Reply:
-    """The reply for an exception that a case raised."""
+    """Return the reply for an exception that a case raised."""
     if isinstance(error, NotApplicable | CannotStack):
         return Reply(status="skipped", reason=_line(str(error)), phases=phases)
     if isinstance(error, Unavailable):
@@ -287,7 +287,7 @@ def _quality(outcome: Outcome, seconds: Mapping[str, float], *more_notes: str) -
 
 
 def _finite(figures: Mapping[str, float], seconds: Mapping[str, float]) -> Reply:
-    """The reply that holds the figures; an error where one is NaN or infinite."""
+    """Return the reply that holds the figures, or an error where a figure is NaN or infinite."""
     metrics = {name: float(value) for name, value in figures.items()}
     wrong = [f"{name} is {value}" for name, value in metrics.items() if not math.isfinite(value)]
     return Reply(
@@ -299,7 +299,7 @@ def _finite(figures: Mapping[str, float], seconds: Mapping[str, float]) -> Reply
 
 
 def _finite_series(series: Mapping[str, Sequence[float]]) -> tuple[dict[str, list[float]], list[str]]:
-    """Curves up to their first NaN or infinity, which JSON cannot hold, and a note where one was cut."""
+    """Return curves up to the first NaN or infinity, which JSON cannot hold, and a note for each curve that was cut."""
     kept: dict[str, list[float]] = {}
     notes = []
     for name, values in series.items():
@@ -345,6 +345,6 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _line(text: str) -> str:
-    """The first line, at a length that a table can bear."""
+    """Return the first line of a text, cut to a length that a table can show."""
     line = next(iter(text.strip().splitlines()), "")
     return line if len(line) <= _REASON_LENGTH else line[: _REASON_LENGTH - 1] + "…"

@@ -12,7 +12,7 @@ from harness.results.store import Store
 
 
 def estimate(plan: Plan, store: Store, jobs: int) -> float | None:
-    """Seconds the plan is expected to take on ``jobs`` processes; None where no earlier run tells."""
+    """Return the seconds that the plan is expected to take on ``jobs`` processes; None where no earlier run tells."""
     finished = [
         run for run in Index(store).runs() if run.suite == plan.suite.id and run.finished and run.exit_code in (0, 1)
     ]

@@ -35,7 +35,7 @@ class Job:
     """Where the protocol of the contract lies, ``package.module:Name``; not checked where it is empty."""
 
     def message(self) -> Message:
-        """The job as JSON."""
+        """Return the job as JSON."""
         return {
             "case": vars(self.case),
             "task": self.task,
@@ -48,7 +48,7 @@ class Job:
 
     @classmethod
     def read(cls, message: Message) -> Job:
-        """The inverse of `message`."""
+        """Return the job of a message, the inverse of `message`."""
         return cls(
             case=Case(**message["case"]),
             task=message["task"],

@@ -26,11 +26,11 @@ def check_values(cases: Iterable[Case]) -> None:
     """Raise UsageError with what each technique and workload of the cases refuses, a line for each text."""
     questions: dict[str, Question] = {}
     for case in cases:
-        for one in (
+        for question in (
             {"who": case.technique, "technique": case.technique_target, "params": case.params},
             {"who": case.workload, "workload": case.workload_target, "settings": case.settings},
         ):
-            questions[json.dumps(one, sort_keys=True, default=dict)] = one
+            questions[json.dumps(question, sort_keys=True, default=dict)] = question
     asked = json.dumps(list(questions.values()), default=dict)
     try:
         done = subprocess.run(

@@ -30,13 +30,13 @@ class Progress(Protocol):
     """Who is told how a run goes."""
 
     def planned(self, rows: int) -> None:
-        """How many rows the run will have, as far as is known now."""
+        """Take note of how many rows the run will have, as far as is known now."""
 
     def finished(self, row: Row) -> None:
-        """A row is on disk."""
+        """Take note of a row that is on disk."""
 
     def running(self, cases: Sequence[tuple[Case, str]]) -> None:
-        """What is under way, and the phase it is in."""
+        """Take note of the cases under way and the phase of each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class Runner:
         self._executor = executor
         self._destination = destination
         self._progress = progress
-        self._states = [ContestantState(contestant=one, planned=plan.size(one)) for one in plan.contestants]
+        self._states = [ContestantState(contestant=entry, planned=plan.size(entry)) for entry in plan.contestants]
         self._owner: dict[str, ContestantState] = {}
         self._queue: deque[Case] = deque()
         self._started: dict[str, str] = {}
@@ -109,7 +109,7 @@ class Runner:
                 )
 
     def _alone(self, unit: Unit) -> tuple[list[Reply], Mapping[str, Json]]:
-        """Have nothing but this unit done; its replies, and the environment that they come from."""
+        """Run a unit while nothing else runs; return its replies and the environment that they come from."""
         self._executor.submit(unit)
         while True:
             self._progress.running(self._executor.running())
@@ -185,7 +185,7 @@ class Runner:
         return state.checking
 
     def _check(self, case: Case, processes: int) -> None:
-        """Have the technique of a case held against its contract before the case is run."""
+        """Submit the check of a case's technique against its contract, before the case is run."""
         state = self._owner[case.key]
         state.checking = True
         state.held.append(case)
@@ -216,22 +216,22 @@ class Runner:
         return self._owner[case.key].contestant.problem.spec.processes
 
     def _companions(self, case: Case, free: int) -> list[Case]:
-        """Other seeds and trials of the case, out of the queue, to be evaluated with it where that may be.
+        """Take other seeds and trials of a case out of the queue that may be evaluated with it.
 
         So many that each of the ``free`` places has something to do, as two workers gain more than sharing one.
         """
         if not (case.stacked and self._executor.stacks):
             return []
-        alike = [one for one in self._queue if _alike(one, case)]
+        alike = [queued for queued in self._queue if _alike(queued, case)]
         spare = max(1, free - (len(self._queue) - len(alike)))
         size = min(math.ceil((1 + len(alike)) / spare), MOST_STACKED)
         taken = alike[: size - 1] if size >= FEWEST_STACKED else []
-        for one in taken:
-            self._queue.remove(one)
-        return [one for one in taken if not self._settle(one)]
+        for companion in taken:
+            self._queue.remove(companion)
+        return [companion for companion in taken if not self._settle(companion)]
 
     def _settle(self, case: Case) -> bool:
-        """Whether the case needs no process: its row is stored already, or a plugin says not to run it."""
+        """Return whether a case needs no process: its row is stored already, or a plugin says not to run it."""
         stored = self._destination.stored.get(case.key)
         if stored is not None:
             if CHECKED in stored.reply.notes:
@@ -271,7 +271,7 @@ class Runner:
             self._advance(state)
 
     def _advance(self, state: ContestantState) -> None:
-        """The contestant has answered all it was asked: choose its trial and ask for the rest, or end it."""
+        """Choose the trial of a contestant that has all its answers and ask for the rest, or end the contestant."""
         if state.tuned is not None or not state.alive:
             self._end(state)
             return
@@ -293,7 +293,7 @@ class Runner:
         self._ask(state, self._plan.final_cases(state.contestant, state.tuned), first=True)
 
     def _end(self, state: ContestantState) -> None:
-        """Nothing more is asked side by side; one that never worked is not timed either."""
+        """Ask nothing more of a contestant side by side; one of which nothing worked is not timed either."""
         state.over = True
         if state.tuned is None or state.refused:
             state.planned = max(len(state.rows), 1)
@@ -329,7 +329,7 @@ class Runner:
         return not state.refused
 
     def _baseline_cases(self, states: Iterable[ContestantState]) -> list[Case]:
-        """The baseline's timing (none where it failed), which every block carries, stored already or not."""
+        """Return the baseline's timing, which every block carries, stored already or not; none where it failed."""
         return [
             self._plan.time_case(state.contestant, state.tuned)
             for state in states
@@ -364,7 +364,7 @@ class Runner:
 
 
 def _alike(one: Case, other: Case) -> bool:
-    """Whether two cases differ in seed and trial only; what tells most apart is looked at first."""
+    """Return whether two cases differ in seed and trial only; what differs most often is compared first."""
     return (
         one.technique == other.technique
         and one.workload == other.workload
@@ -382,7 +382,7 @@ def _skipped(skip: Skip) -> Reply:
 
 
 def _unpaired(reply: Reply) -> Reply:
-    """Without the suite's baseline, the first of a block is nobody's baseline."""
+    """Return a reply without the samples of a baseline, where the suite's baseline is not part of the block."""
     return replace(
         reply, samples={name: value for name, value in reply.samples.items() if not name.startswith("baseline.")}
     )

@@ -38,12 +38,12 @@ class Resources:
 
 
 def cores() -> int:
-    """The cores this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def make_executor(host: Host, plan: Plan, resources: Resources, device: str) -> Executor:
-    """The executor of that id, ready to take units. Raises UsageError for an unknown one."""
+    """Return the executor of an id, ready to take units. Raises UsageError for an unknown id."""
     spec = host.declared.executors[host.resolve("executors", resources.executor)].spec
     options = ExecutorOptions(
         jobs=resources.jobs,
@@ -58,9 +58,9 @@ def make_executor(host: Host, plan: Plan, resources: Resources, device: str) -> 
 
 
 def _modules(plan: Plan) -> list[str]:
-    """The modules that the run's cases import, so that a worker's parent can import them once."""
-    workloads = [one.problem.spec for one in plan.contestants]
-    techniques = [one.entrant.spec for one in plan.contestants if not one.skip]
+    """Return the modules that the run's cases import, so that a worker's parent can import them once."""
+    workloads = [contestant.problem.spec for contestant in plan.contestants]
+    techniques = [contestant.entrant.spec for contestant in plan.contestants if not contestant.skip]
     targets = [spec.target for spec in workloads] + [spec.target for spec in techniques]
     preload = [module for spec in workloads for module in spec.preload]
     return list(dict.fromkeys([*(target.partition(":")[0] for target in targets), *preload]))
@@ -181,7 +181,7 @@ def plugin_list(host: Host) -> list[Mapping[str, Json]]:
 
 
 def resumed_selection(info: RunInfo) -> tuple[Suite, Selection]:
-    """The suite and selection of a stored run; its suite is narrowed to the selection already."""
+    """Return the suite and selection of a stored run; the suite is narrowed to the selection already."""
     params = cast(Mapping[str, Json], info.selection["params"])
     lanes = cast(Sequence[Lane], info.selection["lanes"])
     stack = bool(info.selection.get("stack", False))

@@ -124,7 +124,7 @@ def _host_state(families: Iterable[Sources]) -> dict[str, Json]:
     computing = host_sources()
     every = [computing, *families]
     parts = (*computing.parts, *(name for family in every[1:] for name in family.parts))
-    sources = Sources(files=tuple(entry for one in every for entry in one.files), folder=HOST, parts=parts)
+    sources = Sources(files=tuple(file for sources in every for file in sources.files), folder=HOST, parts=parts)
     try:
         distribution: Any = importlib.metadata.distribution(DISTRIBUTION)
     except importlib.metadata.PackageNotFoundError:

@@ -7,14 +7,14 @@ from typing import Final
 from harness.api import Lane, Metric
 
 
-def lower(id_: str, unit: str, summary: str, lane: Lane = "accuracy") -> Metric:
-    """Return a metric of which less is better."""
-    return Metric(id=id_, unit=unit, higher_is_better=False, lane=lane, summary=summary)
+def lower(id_: str, unit: str, summary: str, lane: Lane = "accuracy", *, selects: bool = False) -> Metric:
+    """Return a metric of which less is better; ``selects`` where it is computed on validation data."""
+    return Metric(id=id_, unit=unit, higher_is_better=False, lane=lane, summary=summary, selects=selects)
 
 
-def higher(id_: str, unit: str, summary: str, lane: Lane = "accuracy") -> Metric:
-    """Return a metric of which more is better."""
-    return Metric(id=id_, unit=unit, higher_is_better=True, lane=lane, summary=summary)
+def higher(id_: str, unit: str, summary: str, lane: Lane = "accuracy", *, selects: bool = False) -> Metric:
+    """Return a metric of which more is better; ``selects`` where it is computed on validation data."""
+    return Metric(id=id_, unit=unit, higher_is_better=True, lane=lane, summary=summary, selects=selects)
 
 
 SIZES: Final = ("trainable_parameters", "adapter_parameters", "total_parameters", "checkpoint_bytes")
@@ -25,8 +25,8 @@ METRICS: Final = (
     lower("loss", "nats", "mean cross-entropy on held-out test examples"),
     higher("train_accuracy", "%", "share of training examples classified right, at the end"),
     lower("train_loss", "nats", "mean cross-entropy on training examples, at the end"),
-    higher("val_accuracy", "%", "share of validation examples classified right"),
-    lower("val_loss", "nats", "mean cross-entropy on validation examples"),
+    higher("val_accuracy", "%", "share of validation examples classified right", selects=True),
+    lower("val_loss", "nats", "mean cross-entropy on validation examples", selects=True),
     lower("trainable_parameters", "parameters", "parameters that train, the head included"),
     lower("adapter_parameters", "parameters", "parameters that train, the head excepted"),
     lower("total_parameters", "parameters", "all parameters of the model"),

@@ -89,7 +89,9 @@ def register_workloads() -> Sequence[WorkloadSpec]:
 def register_metrics() -> Sequence[Metric]:
     """The score, on test and on validation."""
     return [
-        Metric(id=name, unit="points", higher_is_better=True, summary="by formula", lane="accuracy")
+        Metric(
+            id=name, unit="points", higher_is_better=True, summary="by formula", lane="accuracy", selects="val" in name
+        )
         for name in ("toy_score", "toy_val_score")
     ]
 

@@ -65,7 +65,7 @@ def register_metrics() -> Sequence[Metric]:
     """Declare what this family measures beyond the metrics that follow from its phases."""
     return [
         higher("recall_at_10", "%", "share of 10 answers that are as near as the true 10 nearest"),
-        higher("val_recall_at_10", "%", "the same of the validation queries"),
+        higher("val_recall_at_10", "%", "share of the 10 nearest that validation queries find", selects=True),
         lower("distance_excess", "%", "mean distance of the 10 answers, beyond that of the true ones"),
         lower("index_bytes", "B", "bytes of all that an index keeps"),
     ]

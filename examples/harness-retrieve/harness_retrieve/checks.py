@@ -68,7 +68,7 @@ def _drawn(draw: torch.Generator) -> list[tuple[int, int, int, int]]:
 
 
 def _require_promises(technique: RetrieveTechnique, vectors: Tensor, queries: Tensor, k: int, words: str) -> None:
-    """Two batches of queries are searched; the first once more, and once more in an index that is built anew."""
+    """Search two batches of queries, then the first once more, and once more in an index that is built anew."""
     given, asked = vectors.clone(), queries.clone()
     technique.build(given, generator(0, "build"))
     size = technique.bytes
@@ -103,7 +103,7 @@ def _require_indices(found: Tensor, count: int, shape: tuple[int, int], words: s
 
 
 def _require_nearest(vectors: Tensor, queries: Tensor, found: Tensor, words: str) -> None:
-    """Of one that is exact, the j-th answer is as near as the j-th nearest vector, to within rounding.
+    """Raise Incorrect unless the j-th answer is as near as the j-th nearest vector, to within rounding.
 
     Each squared distance is off by at most the allowed error; so is the j-th smallest of them, and the answer itself
     once more: twice in all.

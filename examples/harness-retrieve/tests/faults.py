@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 from harness_retrieve.techniques import Exact
 from torch import Tensor
@@ -38,13 +36,19 @@ class Repeats(Exact):
 
 
 class Moody(Exact):
-    """Shuffles the neighbours by what it is handed by nobody."""
+    """Gives other neighbours where it has been asked the same before."""
 
     exact = False
+    asked: list[list[float]] | None = None
 
     def search(self, queries: Tensor, k: int) -> Tensor:
-        draw = torch.Generator().manual_seed(int.from_bytes(os.urandom(4), "big"))
-        return super().search(queries, k)[:, torch.randperm(k, generator=draw)]
+        again = self.asked == queries.tolist()
+        self.asked = self.asked or queries.tolist()
+        return super().search(queries, k).roll(int(again), 1)
+
+    def build(self, vectors: Tensor, generator: torch.Generator) -> None:
+        super().build(vectors, generator)
+        self.asked = None
 
 
 class Centres(Exact):

@@ -76,7 +76,7 @@ class LocalExecutor:
         return finished
 
     def running(self) -> list[tuple[Case, str]]:
-        """Cases under way and the phase each is in; of a timed block the one whose turn it is."""
+        """Return the running cases and the phase of each; of a timed block the case whose turn it is."""
         workers = (running.waits_for for running in self._units)
         return [(worker.job.case, worker.phase) for worker in workers if worker is not None]
 
@@ -146,7 +146,7 @@ class LocalExecutor:
         """Wait for the next event, or until something is due, and deal with it."""
         for key, _ in self._selector.select(self._patience(timeout_s)):
             if isinstance(key.data, Client):
-                self._hear(key.data)
+                self._take_reports(key.data)
             elif key.data.number in self._workers:
                 self._read(key.data)
         now = time.monotonic()
@@ -171,7 +171,7 @@ class LocalExecutor:
             due.append(timeout_s)
         return max(0.0, min(due)) if due else None
 
-    def _hear(self, client: Client) -> None:
+    def _take_reports(self, client: Client) -> None:
         """Take note of workers that were started or have ended."""
         control = client.control
         try:
@@ -201,7 +201,7 @@ class LocalExecutor:
                 self._selector.unregister(worker.channel)
 
     def _retire(self, worker: Handle, reply: Reply) -> None:
-        """A worker is gone: let go of it and tell the unit that waits for it."""
+        """Forget a worker that has ended and pass its reply to the unit that waits for it."""
         del self._workers[worker.number]
         with contextlib.suppress(KeyError):
             self._selector.unregister(worker.channel)
@@ -210,13 +210,13 @@ class LocalExecutor:
         self._deliver(worker, reply)
 
     def _end(self, worker: Handle, why: Reply) -> None:
-        """Have a worker killed; its end is reported as any other."""
+        """Kill a worker; the fork server reports its end as that of any other."""
         worker.mark_for_kill(why)
         if self._client is not None:
             self._client.kill(worker.number)
 
     def _lose(self, why: str) -> None:
-        """The fork server is gone, and the kernel has taken its workers with it; the next case starts another."""
+        """Mark all workers as lost, which end with their fork server; the next case starts another one."""
         assert self._client is not None
         self._selector.unregister(self._client.control)
         self._client.close()
@@ -245,7 +245,7 @@ class LocalExecutor:
         return worker
 
     def _served(self) -> Client:
-        """The fork server, started when first needed."""
+        """Return the fork server, which is started when it is first needed."""
         if self._client is None:
             afresh = not LINUX or self._options.device != "cpu"
             self._client = Client(afresh=afresh, preload=self._options.preload)

@@ -75,7 +75,7 @@ class Client:
         self._send(encode({"kill": number}))
 
     def news(self) -> list[Message]:
-        """What was reported: ``{id, pid}``, ``{id, status, cpu_s}`` or ``{id, refused}``; blocks where nothing was.
+        """Return reports ``{id, pid}``, ``{id, status, cpu_s}`` or ``{id, refused}``; block until there is one.
 
         Imports that kill the server are tried once more without the modules the user's suite adds: the cases that
         need them will then say what is wrong. Raises ForkServerLost where the server ended otherwise.

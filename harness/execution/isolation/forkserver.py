@@ -35,7 +35,7 @@ EXEC_FAILED: Final = 71
 
 
 def command(module: str, *arguments: int) -> list[str]:
-    """How the ``main`` of a module is run in a Python that imports from where this one does."""
+    """Return the command that runs the ``main`` of a module in a Python with this process's import path."""
     path = [str(Path(entry).absolute()) for entry in sys.path]
     numbers = ", ".join(map(str, arguments))
     return [sys.executable, "-c", f"import sys; sys.path[:] = {path!r}; from {module} import main; main({numbers})"]
@@ -89,7 +89,7 @@ class _ForkServer:
         sys.exit("the runner left before it said what to import")
 
     def serve(self) -> None:
-        """Until the runner closes its end."""
+        """Obey the runner until the runner closes its end."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._control, selectors.EVENT_READ)
             selector.register(self._wake, selectors.EVENT_READ)
@@ -148,7 +148,7 @@ class _ForkServer:
             os.close(output)
 
     def _leave(self, parent: int) -> None:
-        """In the child: drop what is the fork server's, and die with it."""
+        """Close the fork server's descriptors in a child, and have the kernel end the child with the fork server."""
         os.setsid()
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
@@ -213,7 +213,7 @@ def _kill_children() -> bool:
 
 
 def _threads() -> int:
-    """How many threads this process has; an import may have started some unseen by Python."""
+    """Return the number of threads of this process, those that Python does not know included."""
     return len(list(Path("/proc/self/task").iterdir())) if LINUX else threading.active_count()
 
 

@@ -65,7 +65,7 @@ class Handle:
         return f" in {phase}" if (phase := self.phase) else ""
 
     def started(self, pid: int) -> None:
-        """The process exists; its time runs."""
+        """Note the process id, and begin to count the worker's time."""
         self.pid = pid
         self._resume()
 
@@ -77,7 +77,7 @@ class Handle:
             self._resume()
 
     def receive(self) -> list[Message]:
-        """Answers to turns that have come in; the final reply and the memory baseline are noted here."""
+        """Return the answers to turns that have come in; note the final reply and the memory baseline."""
         answers: list[Message] = []
         while not self.closed:
             try:
@@ -102,7 +102,7 @@ class Handle:
         return answers
 
     def overdue(self, now: float) -> bool:
-        """Whether its time is up."""
+        """Return whether the worker's time is up."""
         return self.deadline is not None and now >= self.deadline
 
     def mark_for_kill(self, why: Reply) -> None:
@@ -117,7 +117,7 @@ class Handle:
                 os.killpg(self.pid, signal.SIGKILL)
 
     def verdict(self, status: int, cpu_s: float) -> Reply:
-        """What became of the case, from its wait status and what it had said; a failed one shows its output."""
+        """Return the reply of a case from its wait status and its messages; a failed case shows its output."""
         self._pause()
         reply = self._reply or self._killed_for or self._death(status)
         if reply.status in FAILED and (tail := self._tail()):
@@ -181,7 +181,7 @@ class Watched:
 
 
 def memory_use(pid: int, baseline: int) -> int:
-    """Bytes a process and its descendants hold, each above the baseline that a fork of it starts with."""
+    """Return the bytes of a process and its descendants, each above the baseline that a fork begins with."""
     total = 0
     for member in (pid, *_descendants(pid)):
         with contextlib.suppress(ProcessLookupError):
@@ -190,7 +190,7 @@ def memory_use(pid: int, baseline: int) -> int:
 
 
 def _oom_kills() -> int:
-    """How often the kernel has killed for lack of memory since the machine started."""
+    """Return how often the kernel has killed a process for lack of memory since the machine started."""
     try:
         counters: Mapping[str, str] = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())
     except OSError:

@@ -15,22 +15,22 @@ PHASE_BYTES: Final = 64
 
 
 def encode(message: Message) -> bytes:
-    """One line of JSON."""
+    """Return a message as one line of JSON."""
     return json.dumps(message, default=dict).encode() + b"\n"
 
 
 def encode_reply(reply: Reply) -> bytes:
-    """The final line of a worker."""
+    """Return the final line of a worker."""
     return encode({"reply": vars(reply)})
 
 
 def encode_stacked(replies: Sequence[Reply]) -> bytes:
-    """The replies of cases that were evaluated together."""
+    """Return the line with the replies of cases that were evaluated together."""
     return encode({"stacked": [vars(reply) for reply in replies]})
 
 
 def read_reply(message: Message) -> Reply:
-    """The reply in a worker's final line."""
+    """Return the reply in a worker's final line."""
     return Reply(**message["reply"])
 
 
@@ -41,7 +41,7 @@ class Lines:
     rest: bytearray = field(default_factory=bytearray)
 
     def feed(self, data: bytes) -> list[Message]:
-        """The messages that ``data`` completes."""
+        """Return the messages that ``data`` completes."""
         self.rest += data
         *lines, rest = self.rest.split(b"\n")
         self.rest = bytearray(rest)

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Final, NoReturn
 
 from harness.api import WARNING, Reply
-from harness.execution.case import Contestant, guarded, load, perform, stack
+from harness.execution.case import TimedCase, guarded, load, perform, stack
 from harness.execution.isolation.messages import PHASE_BYTES, Lines, encode, encode_reply, encode_stacked
 from harness.execution.job import Job, Message
 from harness.measure.clock import PhaseClock
@@ -62,7 +62,7 @@ class _Channel:
         self._channel.sendall(data)
 
     def receive(self) -> Message | None:
-        """The next message; None when the runner has closed its end."""
+        """Return the next message; None when the runner has closed its end."""
         while not self._waiting:
             data = self._channel.recv(1 << 16)
             if not data:
@@ -109,7 +109,7 @@ class _Worker:
         """Open, then take turns as the runner asks; waiting costs nothing but the memory."""
         if self._job.processor is not None:
             stay_on(self._job.processor)
-        contestant = Contestant(self._job, self._phases, self._mark)
+        contestant = TimedCase(self._job, self._phases, self._mark)
         while (message := self._channel.receive()) is not None:
             self._backstop()
             answer = guarded(functools.partial(contestant.take, message["turn"]), self._phases)
@@ -129,7 +129,7 @@ class _Worker:
         self._channel.send(encode_reply(self._noted(reply)))
 
     def _noted(self, reply: Reply) -> Reply:
-        """The reply, with a warning where much was imported after `_load`."""
+        """Return the reply, with a warning where the case imported many modules after `_load`."""
         late = list(sys.modules)[self._imported :]
         if reply.status != "ok" or len(late) <= LATE:
             return reply
@@ -156,7 +156,7 @@ class _Worker:
         os.pwrite(self._output, phase.encode()[:PHASE_BYTES].ljust(PHASE_BYTES, b"\0"), 0)
 
     def _backstop(self) -> None:
-        """Have the kernel end this process if nobody does by a while after its deadline."""
+        """Set an alarm by which the kernel ends this process some time after its deadline, where nobody else does."""
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(int(self._job.limits.time_s) + GRACE_S)
 

@@ -16,6 +16,7 @@ from harness.api import WARNING, CaseContext, Incorrect, Json, OpenCase, Outcome
 from harness.families.control.checks import DEVIATIONS, Truth, distance, worst
 from harness.families.control.contract import ControlTask, ControlTechnique, Population, Text
 from harness.families.control.settings import Settings, VerifierSettings
+from harness.families.control.timing import Generation, require_form
 from harness.judge.seeds import generator
 from harness.judge.settings import read_settings
 
@@ -82,8 +83,9 @@ class ControlWorkload(ABC):
         settings = read_settings(self.settings, context.settings)
         task = self.task(context.seed, settings)
         draw = generator(context.seed, "control draws")
-        run = Phase(run=lambda: technique.generate(task, draw), samples=settings.particles * self.length)
-        return OpenCase(phases={"infer": run})
+        timed = Generation(technique, task, draw)
+        samples = settings.particles * self.length
+        return OpenCase(phases={"infer": Phase(run=timed, samples=samples, verify=timed.verify, refresh=timed.refresh)})
 
     def check(self, technique: ControlTechnique, context: CaseContext) -> None:
         """Run the gate. Raises Incorrect where weights that are declared right are not."""
@@ -117,11 +119,7 @@ def gate(technique: ControlTechnique, seed: int) -> list[str]:
     )
     runs = [technique.generate(task, draw) for _ in range(GATE_RUNS)]
     for population in runs:
-        if len(population.texts) != task.particles or len(population.weights) != task.particles:
-            raise Incorrect(
-                f"the technique gave {len(population.texts)} texts and {len(population.weights)} weights where "
-                f"{task.particles} were asked for"
-            )
+        require_form(population, task)
     off, what = worst(runs, judge.truth(seed))
     if not technique.weighted:
         return [f"{WARNING}its samples are not distributed as what is wanted, by design"]

@@ -67,8 +67,7 @@ def require_greedy(technique: DecodeTechnique, models: Models, prompts: Sequence
     ties = 0
     for prompt in prompts:
         found, expected = (list(decoder(prompt, count, draw, Trace())) for decoder in (decode, reference))
-        if len(found) != count:
-            raise Incorrect(f"the decoder gave {len(found)} tokens where {count} were asked for")
+        exactly(found, count)
         at = next((i for i in range(count) if found[i] != expected[i]), None)
         if at is None:
             continue
@@ -112,7 +111,7 @@ def examine(technique: DecodeTechnique, sampling: Sampling, *, draws: int, seed:
         prompt = torch.randint(VOCABULARY, (PROMPT,), generator=generator(seed, f"gate prompt {name}")).tolist()
         decode = technique.open(models, sampling)
         draw = generator(seed, f"gate draws {name}")
-        texts = torch.tensor([decode(prompt, length, draw, Trace()) for _ in range(draws)])
+        texts = torch.tensor([exactly(decode(prompt, length, draw, Trace()), length) for _ in range(draws)])
         assert isinstance(models.target, TableModel)
         table = probabilities(models.target, sampling)
         values.append(_impossible(texts, prompt, table))
@@ -124,6 +123,13 @@ def examine(technique: DecodeTechnique, sampling: Sampling, *, draws: int, seed:
     return Verdict(
         p=min(1.0, len(values) * min(values)), tests=len(values), distance=100 * worst[0], expected=100 * worst[1]
     )
+
+
+def exactly(text: Sequence[int], count: int) -> Sequence[int]:
+    """Return a text; raise Incorrect where it has another number of tokens than ``count``."""
+    if len(text) != count:
+        raise Incorrect(f"the decoder gave {len(text)} tokens where {count} were asked for")
+    return text
 
 
 def joint(texts: Tensor, prompt: Sequence[int], table: Tensor) -> tuple[Tensor, Tensor]:

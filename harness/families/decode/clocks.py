@@ -7,9 +7,9 @@ calls and not reported by the technique.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Final
 
 from torch import Tensor
@@ -117,9 +117,9 @@ class _WatchedSession:
         self._holds()
         if self._target and keep and not (self._fresh and keep == 1):
             self._round(self._session.length + len(tokens) - keep, keep)
-        began = time.perf_counter()
+        began = perf_counter()
         logits = self._session.read(tokens, keep)
-        self._spent(time.perf_counter() - began)
+        self._spent(perf_counter() - began)
         return logits
 
     def rollback(self, length: int) -> None:
@@ -131,27 +131,27 @@ class _WatchedSession:
         for parent in parents:
             depths.append(depths[parent] + 1 if parent >= 0 else 1)
         self._round(self._session.length, max(depths))
-        began = time.perf_counter()
+        began = perf_counter()
         logits = self._session.read_tree(tokens, parents)
-        self._spent(time.perf_counter() - began)
+        self._spent(perf_counter() - began)
         return logits
 
     def keep(self, path: Sequence[int]) -> None:
-        began = time.perf_counter()
+        began = perf_counter()
         self._session.keep(path)
-        self._spent(time.perf_counter() - began)
+        self._spent(perf_counter() - began)
 
     def heads(self, index: int) -> Tensor:
-        began = time.perf_counter()
+        began = perf_counter()
         logits = self._session.heads(index)
-        self._log.draft_s += time.perf_counter() - began
+        self._log.draft_s += perf_counter() - began
         return logits
 
     def exit(self, token: int, *, logits: bool = True) -> Tensor:
         self._holds()
-        began = time.perf_counter()
+        began = perf_counter()
         found = self._session.exit(token, logits=logits)
-        seconds = time.perf_counter() - began
+        seconds = perf_counter() - began
         if logits:
             self._log.draft_s += seconds
         else:
@@ -159,9 +159,9 @@ class _WatchedSession:
         return found
 
     def resolve(self) -> Tensor:
-        began = time.perf_counter()
+        began = perf_counter()
         logits = self._session.resolve()
-        self._spent(time.perf_counter() - began)
+        self._spent(perf_counter() - began)
         self._round(self._session.length - len(logits), len(logits))
         return logits
 

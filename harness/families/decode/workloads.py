@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import statistics
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -14,9 +13,10 @@ from torch import Tensor
 from harness.api import WARNING, CaseContext, Incorrect, Json, NotApplicable, OpenCase, Outcome, Phase
 from harness.families.decode import training as decode_training
 from harness.families.decode.checks import Verdict, examine, require_greedy, require_greedy_on_tables
-from harness.families.decode.clocks import Log, Rounds, Speed, Watch, rounds_of, speed_figures
-from harness.families.decode.contract import Decoder, DecodeTechnique, Models, Sampling, Trace, plain
+from harness.families.decode.clocks import Watch, rounds_of, speed_figures
+from harness.families.decode.contract import DecodeTechnique, Models, Sampling, plain
 from harness.families.decode.data import prompts, texts
+from harness.families.decode.passes import PassAudit, Passes, one_pass
 from harness.families.decode.settings import Settings
 from harness.families.decode.training import Trained
 from harness.judge.seeds import generator
@@ -39,13 +39,17 @@ REPEATED: Final = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """The models and prompts of a case; ``reference``, the target with all heads, scores the texts."""
+    """The models and prompts of a case; ``reference``, the target with all heads, scores the texts.
+
+    ``unseen`` prompts are like those that are timed; no timed call decodes them.
+    """
 
     settings: Settings
     models: Models
     target: Trained
     reference: Trained
     prompts: Sequence[Sequence[int]]
+    unseen: Sequence[Sequence[int]]
 
 
 class DecodeText:
@@ -74,7 +78,7 @@ class DecodeText:
             decode = technique.open(watch.models, sampling_of(problem.settings))
             pass_ = one_pass(decode, watch.start, problem.prompts, problem.settings.tokens, context.seed)
         with context.phase("test"):
-            rounds = pass_.rounds(problem)
+            rounds = pass_.rounds(problem.prompts)
             metrics = {
                 "target_calls": 100 * len(rounds.proposals) / (len(pass_.texts) * (problem.settings.tokens - 1)),
                 "tau": rounds.tau,
@@ -97,8 +101,9 @@ class DecodeText:
         with context.phase("init"), torch.inference_mode():
             decode = technique.open(watch.models, sampling_of(settings))
         timed = problem.prompts[: settings.timed_prompts]
-        own = _Passes(decode, watch, timed, settings.timed_tokens)
-        baseline = _Passes(plain(base.models.target, sampling_of(settings)), base, timed, settings.timed_tokens)
+        own = Passes(decode, watch, timed, settings.timed_tokens)
+        baseline = Passes(plain(base.models.target, sampling_of(settings)), base, timed, settings.timed_tokens)
+        audit = PassAudit(technique, problem.models, sampling_of(settings), own, problem.unseen)
 
         def figures(seconds: Mapping[str, Sequence[float]]) -> Mapping[str, float]:
             """Return the figures of all measured rounds together, warm-up excluded."""
@@ -108,7 +113,7 @@ class DecodeText:
 
         samples = len(timed) * settings.timed_tokens
         return OpenCase(
-            phases={"infer": Phase(run=own, samples=samples)},
+            phases={"infer": Phase(run=own, samples=samples, verify=audit)},
             probes={"plain": Phase(run=baseline, samples=samples)},
             figures=figures,
         )
@@ -131,8 +136,10 @@ class DecodeText:
         drafts = {name: decode_training.draft(name, context.cache, found).model for name in decode_training.DRAFTS}
         count = max(settings.prompts, settings.timed_prompts)
         drawn = prompts(found, settings.category, count, settings.prompt_tokens, generator(context.seed, "prompts"))
+        later = generator(context.seed, "prompts that are not timed")
+        unseen = prompts(found, settings.category, settings.timed_prompts, settings.prompt_tokens, later)
         models = Models(target=own.model, drafts=drafts)
-        return Problem(settings=settings, models=models, target=own, reference=reference, prompts=drawn)
+        return Problem(settings=settings, models=models, target=own, reference=reference, prompts=drawn, unseen=unseen)
 
 
 def sampling_of(settings: Settings) -> Sampling:
@@ -164,72 +171,6 @@ def gate(technique: DecodeTechnique, problem: Problem, seed: int) -> tuple[Verdi
         )
     notes.append(f"gate: p = {verdict.p:.2g} over {verdict.tests} tests of {draws} draws of each of two models")
     return verdict, [note for note in notes if note]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pass:
-    """One decoding of several prompts: the texts, their logs, and their traces, not yet evaluated."""
-
-    texts: Sequence[list[int]]
-    logs: Sequence[Log]
-    traces: Sequence[Trace]
-
-    def rounds(self, problem: Problem) -> Rounds:
-        """Return the rounds of all texts."""
-        proposals = [
-            proposal
-            for prompt, text, log in zip(problem.prompts, self.texts, self.logs, strict=False)
-            for proposal in log.proposals(len(prompt) + len(text))
-        ]
-        return rounds_of(proposals, [value for trace in self.traces for value in trace.overlaps()])
-
-
-def one_pass(decode: Decoder, start: Callable[[], Log], given: Sequence[Sequence[int]], count: int, seed: int) -> Pass:
-    """Decode prompts one after the other, each with a generator of its own, seeded from ``seed`` and its number."""
-    logs, traces, decoded = [], [], []
-    for number, prompt in enumerate(given):
-        draw = torch.Generator().manual_seed(1000 * seed + number)
-        logs.append(start())
-        traces.append(Trace())
-        began = time.perf_counter()
-        decoded.append(decode(prompt, count, draw, traces[-1]))
-        logs[-1].whole_s = time.perf_counter() - began
-    return Pass(texts=decoded, logs=logs, traces=traces)
-
-
-class _Passes:
-    """A timed callable: each call is a pass over the same prompts with new draws, and is recorded."""
-
-    def __init__(self, decode: Decoder, watch: Watch, given: Sequence[Sequence[int]], count: int) -> None:
-        self._decode = decode
-        self._watch = watch
-        self._prompts = given
-        self._count = count
-        self._passes: list[Pass] = []
-
-    def __call__(self) -> None:
-        with torch.inference_mode():
-            self._passes.append(
-                one_pass(self._decode, self._watch.start, self._prompts, self._count, len(self._passes))
-            )
-
-    def proposals(self, last: int) -> list[tuple[int, int]]:
-        """Return proposed and accepted tokens of each round of the ``last`` passes."""
-        length = len(self._prompts[0]) + self._count
-        return [
-            proposal for recorded in self._passes[-last:] for log in recorded.logs for proposal in log.proposals(length)
-        ]
-
-    def overlaps(self, last: int) -> list[float]:
-        """Return the chances of acceptance that were traced in the ``last`` passes."""
-        return [chance for recorded in self._passes[-last:] for trace in recorded.traces for chance in trace.overlaps()]
-
-    def pace(self, seconds: Sequence[float]) -> Speed:
-        """Return the pace of the last passes, as many as there are ``seconds``."""
-        last = self._passes[-len(seconds) :]
-        return Speed(
-            total=sum(seconds), logs=[log for recorded in last for log in recorded.logs], prompts=len(self._prompts)
-        )
 
 
 def text_loss(problem: Problem, found: Sequence[Sequence[int]]) -> float:

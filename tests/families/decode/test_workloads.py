@@ -152,7 +152,7 @@ def test_prompts_are_held_out_text_of_their_category(cache) -> None:
 def problem_of(model, given, tokens):
     trained = Trained(model=model, loss=0.0, sha256="")
     settings = read_settings(Settings, {**SPEC.settings, **SMALL, "tokens": tokens})
-    return Problem(settings=settings, models=None, target=trained, reference=trained, prompts=given)
+    return Problem(settings=settings, models=None, target=trained, reference=trained, prompts=given, unseen=given)
 
 
 def test_the_surprise_is_that_of_the_reference_at_what_was_written() -> None:

@@ -1,0 +1,90 @@
+"""The timed generation of populations, held against those of a copy of the technique that nobody has called."""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+import torch
+
+from harness.api import Incorrect
+from harness.families.control.contract import ControlTask, ControlTechnique, Population
+
+RECENT: Final = 25
+"""Populations of which the last timed ones are compared with as many of the copy."""
+
+CHANCE: Final = 1e-6
+"""Chance that two honest sets of populations are found to differ."""
+
+
+class Generation:
+    """A timed callable: each call generates one population with new draws."""
+
+    def __init__(self, technique: ControlTechnique, task: ControlTask, draw: torch.Generator) -> None:
+        self._technique = technique
+        self._task = task
+        self._draw = draw
+        self._untouched: ControlTechnique | None = None
+        self._recent: deque[tuple[float, int]] = deque(maxlen=RECENT)
+        self._before: Population | None = None
+
+    def __call__(self) -> Population:
+        """Generate a population, and record its estimate and how much was asked for it."""
+        before = _asked(self._task)
+        population = self._technique.generate(self._task, self._draw)
+        self._recent.append((population.evidence, _asked(self._task) - before))
+        return population
+
+    def refresh(self) -> None:
+        """Copy the technique at the first call: before it is timed."""
+        if self._untouched is None:
+            self._untouched = copy.deepcopy(self._technique)
+
+    def verify(self, population: Population) -> None:
+        """Raise Incorrect unless populations are well-formed, new, and distributed like those of the copy."""
+        require_form(population, self._task)
+        if population == self._before and len(set(population.texts)) > 1:
+            raise Incorrect("other draws give the same population")
+        self._before = population
+        self.refresh()
+        technique = copy.deepcopy(self._untouched)
+        assert technique is not None
+        usual: list[tuple[float, int]] = []
+        for _ in range(len(self._recent)):
+            before = _asked(self._task)
+            usual.append((technique.generate(self._task, self._draw).evidence, _asked(self._task) - before))
+        for place, what in enumerate(("estimates of Z", "numbers of queries")):
+            timed, expected = ([pair[place] for pair in pairs] for pairs in (self._recent, usual))
+            if _chance(timed, expected) < CHANCE:
+                raise Incorrect(f"the {what} of timed populations are not distributed like those of a copy")
+
+
+def require_form(population: Population, task: ControlTask) -> None:
+    """Raise Incorrect where a population is not what the task asks for: so many allowed texts, weights of 0 or more."""
+    texts, weights = population.texts, population.weights
+    if len(texts) != task.particles or len(weights) != task.particles:
+        raise Incorrect(
+            f"the technique gave {len(texts)} texts and {len(weights)} weights where {task.particles} were asked for"
+        )
+    for text, weight in zip(texts, weights, strict=True):
+        if not weight >= 0:
+            raise Incorrect(f"a weight is {weight}; expected 0 or more")
+        if weight and (
+            len(text) != task.length or not all(task.allowed(text[:place], text[place]) for place in range(task.length))
+        ):
+            raise Incorrect(f"the text {text} has a weight, and is not allowed")
+
+
+def _asked(task: ControlTask) -> int:
+    return sum(task.asked.values())
+
+
+def _chance(first: Sequence[float], second: Sequence[float]) -> float:
+    """Return the p value of two samples under one distribution (Mann and Whitney, with ties)."""
+    from scipy.stats import mannwhitneyu
+
+    if len({*first, *second}) == 1:
+        return 1.0
+    return float(mannwhitneyu(first, second, method="asymptotic").pvalue)

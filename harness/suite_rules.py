@@ -1,0 +1,88 @@
+"""Rules that the parts of a suite keep together: nothing twice, metrics that are emitted, no choice on test data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.api import Metric, UsageError, WorkloadSpec, nearest
+
+
+class Problems:
+    """A collector of the errors in one suite file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lines: list[str] = []
+
+    def add(self, key: str, text: str) -> None:
+        """Add what is wrong with a key, once."""
+        line = f"{self._path}: {key}: {text}"
+        if line not in self._lines:
+            self._lines.append(line)
+
+    def keys(self, table: Mapping[str, object], known: Iterable[str], prefix: str = "") -> None:
+        """Add the keys of a table that are not known, each with the nearest one that is."""
+        for key in table:
+            if key not in known:
+                self.add(f"{prefix}{key}", f"unknown key{nearest(key, known) or '; known: ' + ', '.join(known)}")
+
+    def add_new(self, others: Problems, prefix: str) -> None:
+        """Add the problems of the same file that are not among these yet, each behind a prefix."""
+        for line in others._lines:
+            if line not in self._lines:
+                key_and_text = line.removeprefix(f"{self._path}: ")
+                name = f"{prefix.rstrip(': ')}."
+                self._lines.append(f"{self._path}: {'' if key_and_text.startswith(name) else prefix}{key_and_text}")
+
+    def raise_if_any(self) -> None:
+        """Raise UsageError with a line for each problem, where there is any."""
+        if self._lines:
+            raise UsageError(*self._lines)
+
+    def __bool__(self) -> bool:
+        return bool(self._lines)
+
+
+def problems(
+    data: Mapping[str, Any], workloads: Mapping[str, WorkloadSpec], select: str, metrics: Mapping[str, Metric]
+) -> Iterator[tuple[str, str]]:
+    """Yield the key and the text of each problem of a suite whose values have the right types.
+
+    ``workloads`` are the suite's own by name, ``metrics`` those that plugins declare; ``select`` is the metric that
+    tuning chooses by.
+    """
+    for key in ("workloads", "metrics", "techniques", "costs"):
+        yield from ((key, f"{name!r} is listed twice") for name in _repeated(data.get(key, [])))
+    claims = [claim.get("id") for claim in data.get("claims", []) if isinstance(claim, dict)]
+    yield from (("claims", f"two claims have the id {name!r}") for name in _repeated(claims))
+    yield from _not_emitted(data, workloads, select, metrics)
+    chosen = metrics.get(select)
+    if data.get("tuning") and chosen is not None and not chosen.selects:
+        named = ", ".join(sorted(name for name, metric in metrics.items() if metric.selects))
+        yield "select", f"{select} is not computed on validation data, so nothing may be tuned by it; expected {named}"
+
+
+def _repeated(names: Sequence[Any]) -> list[Any]:
+    return [name for number, name in enumerate(names) if name in names[:number]]
+
+
+def _not_emitted(
+    data: Mapping[str, Any], workloads: Mapping[str, WorkloadSpec], select: str, metrics: Mapping[str, Metric]
+) -> Iterator[tuple[str, str]]:
+    """Yield each metric of quality that no workload emits, or not every one where rows are sorted or chosen by it."""
+    quality, *others = data["metrics"]
+    named = [("metrics", name) for name in others]
+    named += [("margins", name) for name in data.get("margins", {})]
+    for claim in data.get("claims", []):
+        test = claim.get("test") if isinstance(claim, dict) else None
+        named += [("claims", test["metric"])] if isinstance(test, dict) and isinstance(test.get("metric"), str) else []
+    emitted = {name for spec in workloads.values() for name in spec.metrics}
+    for key, name in named:
+        if name in metrics and metrics[name].lane == "accuracy" and name not in emitted:
+            yield key, f"no workload of the suite emits {name!r}{nearest(name, emitted)}"
+    for key, name in (("metrics", quality), ("select", select)):
+        for workload, spec in workloads.items():
+            if name in metrics and name not in spec.metrics:
+                yield key, f"{workload} emits no {name!r}; it emits {', '.join(spec.metrics)}"

@@ -1,0 +1,106 @@
+"""Samplers that want to win the time lane without sampling are found; an honest one is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.api import Incorrect
+from harness.families.control.contract import Population
+from harness.families.control.timing import require_form
+from harness.families.control.workloads import Brackets, Verifier
+from tests.families.control.test_workloads import SETTINGS, Exact, context
+
+CALLS = 40
+OFTEN = 30
+
+
+class Kept(Exact):
+    """Gives one population again and again, once it was asked often."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def generate(self, task, generator):
+        self.calls += 1
+        if self.calls < OFTEN:
+            self.kept = super().generate(task, generator)
+        return self.kept
+
+
+class KeptInTurn(Exact):
+    """Gives a few populations in turn, once it was asked often."""
+
+    def __init__(self):
+        super().__init__()
+        self.kept = []
+
+    def generate(self, task, generator):
+        if len(self.kept) < OFTEN:
+            self.kept.append(super().generate(task, generator))
+            return self.kept[-1]
+        self.kept.append(self.kept.pop(0))
+        return self.kept[-1]
+
+
+class NoWeights(Exact):
+    """Spares the verifier, once it was asked often."""
+
+    calls = 0
+
+    def generate(self, task, generator):
+        self.calls += 1
+        found = super().generate(task, generator)
+        return found if self.calls < OFTEN else Population(texts=found.texts, weights=[1.0] * len(found.texts))
+
+
+class Forbidden(Exact):
+    """Gives texts that are not allowed, once it was asked often."""
+
+    calls = 0
+
+    def generate(self, task, generator):
+        self.calls += 1
+        if self.calls < OFTEN:
+            return super().generate(task, generator)
+        return Population(texts=[(1,) * task.length] * task.particles, weights=[1.0] * task.particles)
+
+
+def found_in(workload, technique) -> str:
+    phase = workload.open(technique, context()).phases["infer"]
+    phase.refresh()
+    try:
+        for _ in range(4):
+            for _ in range(CALLS):
+                population = phase.run()
+            phase.verify(population)
+    except Incorrect as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("workload", [Brackets(), Verifier()], ids=["brackets", "verifier"])
+def test_a_sampler_that_samples_passes(workload) -> None:
+    assert found_in(workload, Exact()) == ""
+
+
+@pytest.mark.parametrize("cheat", [Kept, KeptInTurn, NoWeights, Forbidden])
+def test_populations_that_were_not_sampled_are_found(cheat) -> None:
+    assert found_in(Brackets(), cheat())
+
+
+WRONG = [
+    (Population(texts=[(2,) * 6], weights=[1.0, 1.0]), "gave 1 texts and 2 weights where 2"),
+    (Population(texts=[(2,) * 6] * 2, weights=[1.0, -1.0]), "a weight is -1.0"),
+    (Population(texts=[(2,) * 6] * 2, weights=[1.0, float("nan")]), "a weight is nan"),
+    (Population(texts=[(2,) * 6, (1,) * 6], weights=[1.0, 1.0]), "is not allowed"),
+    (Population(texts=[(2,) * 6, (2,) * 5], weights=[1.0, 1.0]), "is not allowed"),
+]
+
+
+@pytest.mark.parametrize(("population", "words"), WRONG)
+def test_a_population_has_the_form_that_the_task_asks_for(population: Population, words: str) -> None:
+    task = Brackets().task(0, SETTINGS)
+    require_form(Population(texts=[(2,) * 6, ()], weights=[1.0, 0.0]), task)
+    with pytest.raises(Incorrect, match=words):
+        require_form(population, task)

@@ -1,0 +1,162 @@
+"""Decoders that want to win the time lane without decoding are found; those that decode are not."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from harness.api import Incorrect
+from harness.families.decode.clocks import Watch
+from harness.families.decode.contract import Sampling, plain
+from harness.families.decode.passes import PassAudit, Passes
+from harness.families.decode.tables import VOCABULARY, tables
+from tests.mutants.mutant_decoders import Speculating
+
+COUNT = 12
+PROMPT = 8
+
+
+class Plain(Speculating):
+    """Decodes one token a read."""
+
+    def open(self, models, sampling):
+        return plain(models.target, sampling)
+
+
+class Slow(Plain):
+    """Takes a millisecond a text, so that what a text takes can be told."""
+
+    def open(self, models, sampling):
+        decode = super().open(models, sampling)
+
+        def slowly(*arguments):
+            time.sleep(0.002)
+            return decode(*arguments)
+
+        return slowly
+
+
+class KeptText(Slow):
+    """Gives the text of a prompt again, whatever the draws."""
+
+    def open(self, models, sampling):
+        decode, kept = super().open(models, sampling), {}
+
+        def from_store(prompt, count, draw, trace):
+            key = tuple(prompt)
+            if key not in kept:
+                kept[key] = decode(prompt, count, draw, trace)
+            return kept[key]
+
+        return from_store
+
+
+class KeptByAll(Slow):
+    """Keeps texts outside of the decoder, where one that is opened anew finds them."""
+
+    kept: dict = {}  # noqa: RUF012  # shared on purpose
+
+    def open(self, models, sampling):
+        decode = super().open(models, sampling)
+
+        def from_store(prompt, count, draw, trace):
+            key = tuple(prompt)
+            models.target.open().read([*prompt, *[0] * count], count)  # is seen to read
+            if key not in self.kept:
+                self.kept[key] = decode(prompt, count, draw, trace)
+            return self.kept[key]
+
+        return from_store
+
+
+class AroundTheWatch(Plain):
+    """Reads the model that is below the watched one."""
+
+    def open(self, models, sampling):
+        return plain(models.target._model, sampling)
+
+
+class OnlyTheFirst(Plain):
+    """Draws the first token from the target, and the others from nowhere once it was asked often."""
+
+    calls = 0
+
+    def open(self, models, sampling):
+        decode = super().open(models, sampling)
+
+        def often(prompt, count, draw, trace):
+            self.calls += 1
+            if self.calls < 4:
+                return decode(prompt, count, draw, trace)
+            return [*decode(prompt, 1, draw, trace), *torch.randint(VOCABULARY, (count - 1,), generator=draw).tolist()]
+
+        return often
+
+
+class Short(Plain):
+    """Gives two tokens once it was asked often."""
+
+    calls = 0
+
+    def open(self, models, sampling):
+        decode = super().open(models, sampling)
+
+        def often(prompt, count, draw, trace):
+            self.calls += 1
+            return decode(prompt, count if self.calls < 4 else 2, draw, trace)
+
+        return often
+
+
+def found_in(technique: Speculating, sampling: Sampling, passes: int = 4) -> str:
+    """Return what is found wrong with some timed passes, or an empty text."""
+    models = tables(torch.Generator().manual_seed(0), apart=0.7)
+    given, unseen = torch.randint(VOCABULARY, (2, 2, PROMPT), generator=torch.Generator().manual_seed(1)).tolist()
+    watch = Watch(models)
+    timed = Passes(technique.open(watch.models, sampling), watch, given, COUNT)
+    audit = PassAudit(technique, models, sampling, timed, unseen)
+    try:
+        for _ in range(passes):
+            timed()
+            timed()
+            audit(timed())
+    except Incorrect as error:
+        return str(error)
+    return ""
+
+
+SAMPLINGS = [Sampling(), Sampling(temperature=0.0)]
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=["sampled", "greedy"])
+@pytest.mark.parametrize("technique", [Plain, Slow, Speculating])
+def test_decoders_that_decode_pass(technique: Callable[[], Speculating], sampling: Sampling) -> None:
+    assert found_in(technique(), sampling) == ""
+
+
+CHEATS = [
+    (KeptText, "another text|never read"),
+    (KeptByAll, "other draws give the same texts|that was never decoded takes"),
+    (AroundTheWatch, "the target was never read at"),
+    (OnlyTheFirst, "the target was never read at"),
+    (Short, "gave 2 tokens where 12 were asked for"),
+]
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=["sampled", "greedy"])
+@pytest.mark.parametrize(("cheat", "words"), CHEATS)
+def test_texts_that_were_not_decoded_are_found(
+    cheat: Callable[[], Speculating], words: str, sampling: Sampling
+) -> None:
+    KeptByAll.kept.clear()
+    found = found_in(cheat(), sampling)
+    assert any(word in found for word in words.split("|")), found
+
+
+def test_unseen_prompts_are_not_the_timed_ones() -> None:
+    given, unseen = torch.randint(VOCABULARY, (2, 2, PROMPT), generator=torch.Generator().manual_seed(1)).tolist()
+    assert not any(first == second for first, second in itertools.product(given, unseen))
