@@ -1,7 +1,7 @@
-"""How often the verdicts err where there is nothing to find: a simulation over stored vectors of many seeds.
+"""Simulates how often a verdict is false where no technique differs, on stored accuracies of many seeds.
 
 ``python tools/calibration.py`` prints the table of docs/statistics.md from ``tests/data/dropout_accuracy.json``;
-``python tools/calibration.py --record RUN`` writes that file from a stored run with many seeds and nothing tuned:
+``python tools/calibration.py --record RUN`` writes that file from a stored run with many seeds and no tuning:
 ``harness run --suite dropout --track --seeds 40 --lane accuracy``.
 """
 
@@ -26,12 +26,12 @@ SEEDS = (5, 10)
 TRIALS = 1000
 
 Vectors = Mapping[str, Mapping[str, list[float]]]
-"""Accuracy by workload, technique and seed."""
+"""Accuracies (%), one for each seed, by workload and technique."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ErrorRates:
-    """Of so many simulated runs: the share with any false verdict, and the share of comparisons that were false."""
+    """The shares of simulated runs with any false verdict, and of comparisons with a false verdict."""
 
     family: float
     comparison: float
@@ -41,12 +41,14 @@ class ErrorRates:
 def null_families(
     techniques: Mapping[str, list[float]], seeds: int, draw: np.random.Generator
 ) -> Iterator[tuple[dict[str, dict[int, float]], dict[int, float]]]:
-    """Yield runs in which no technique differs from the baseline, as noisy and as correlated as the stored ones.
+    """Yield, without end, accuracies of runs in which no technique's mean differs from that of the baseline.
 
-    Seeds are drawn from the stored ones, none twice, all techniques of a seed together: what makes a seed easy for all
-    stays in. Each technique's mean difference is taken away. All differences of a seed change sign together, at
-    random, so that chance favours neither side; what is left of a technique's variance, after its mean, is scaled up
-    to what it was.
+    Each run is a pair: the accuracies by technique and seed, and the baseline's by seed. Variances and correlations
+    are those of the stored accuracies. Seeds are drawn from the stored ones without replacement, with all techniques
+    of a seed together, which keeps the correlation between techniques. The mean difference of each technique is
+    subtracted, and the rest is multiplied by sqrt(n / (n - 1)), so that the variance of draws from the n stored seeds
+    equals the sample variance of these seeds. All differences of a seed change sign together, at random,
+    which makes their distribution symmetric.
     """
     names = [name for name in techniques if name != BASELINE]
     baseline = np.array(techniques[BASELINE])
@@ -65,22 +67,23 @@ def null_families(
 
 
 def error_rates(techniques: Mapping[str, list[float]], seeds: int, margin: float, trials: int = TRIALS) -> ErrorRates:
-    """Judge ``trials`` runs without any difference as `harness run` judges one."""
+    """Judge ``trials`` runs without a difference as `harness run` judges a run, and return the error rates."""
     rule = Rule(margin=margin, higher_is_better=True)
     draw = np.random.default_rng(11)
     families = null_families(techniques, seeds, draw)
     any_false = false = total = 0
     for _ in range(trials):
-        own, baseline = next(families)
-        wrong = sum(outcome.verdict in ("better", "worse") for outcome in compare_family(own, baseline, rule).values())
+        accuracies, baseline = next(families)
+        compared = compare_family(accuracies, baseline, rule).values()
+        wrong = sum(comparison.verdict in ("better", "worse") for comparison in compared)
         any_false += wrong > 0
         false += wrong
-        total += len(own)
+        total += len(accuracies)
     return ErrorRates(family=any_false / trials, comparison=false / total, trials=trials)
 
 
 def table(vectors: Vectors, trials: int = TRIALS) -> str:
-    """Return the error rates, by workload, number of seeds and margin, as a table in Markdown."""
+    """Return the error rates by workload, number of seeds and margin, as a table in Markdown."""
     lines = [
         "| workload | seeds | margin | runs with a false verdict | false comparisons |",
         "|---|---|---|---|---|",
@@ -88,24 +91,24 @@ def table(vectors: Vectors, trials: int = TRIALS) -> str:
     for workload, techniques in vectors.items():
         for seeds in SEEDS:
             for margin in MARGINS:
-                found = error_rates(techniques, seeds, margin, trials)
+                rates = error_rates(techniques, seeds, margin, trials)
                 lines.append(
-                    f"| {workload.partition('/')[2]} | {seeds} | {margin:g} | {100 * found.family:.1f} % "
-                    f"| {100 * found.comparison:.2f} % |"
+                    f"| {workload.partition('/')[2]} | {seeds} | {margin:g} | {100 * rates.family:.1f} % "
+                    f"| {100 * rates.comparison:.2f} % |"
                 )
     return "\n".join(lines)
 
 
 def record(run: str) -> Vectors:
-    """Return the accuracy of every technique that has it on all seeds of a stored run."""
+    """Return the accuracies of the techniques in a stored run that have one for every seed, by workload."""
     from harness.results.store import Store, default_store_path
 
     stored = Store(default_store_path(None)).read(run)
-    found: dict[str, dict[str, dict[int, float]]] = {}
+    accuracies: dict[str, dict[str, dict[int, float]]] = {}
     for row in stored.rows:
         if row.ok and row.case.lane == "accuracy":
-            place = found.setdefault(row.case.workload, {}).setdefault(row.case.technique, {})
-            place[row.case.seed] = round(row.reply.metrics["accuracy"], 4)
+            by_seed = accuracies.setdefault(row.case.workload, {}).setdefault(row.case.technique, {})
+            by_seed[row.case.seed] = round(row.reply.metrics["accuracy"], 4)
     seeds = stored.info.suite.seeds
     return {
         workload: {
@@ -113,12 +116,12 @@ def record(run: str) -> Vectors:
             for name, scores in sorted(techniques.items())
             if all(seed in scores for seed in seeds)
         }
-        for workload, techniques in found.items()
+        for workload, techniques in accuracies.items()
     }
 
 
 def main() -> None:
-    """Record or simulate."""
+    """Record the accuracies of a run with ``--record``, then simulate and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--record", metavar="RUN")
     chosen = parser.parse_args()

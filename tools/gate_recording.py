@@ -1,9 +1,9 @@
 """Records the noise of this machine for tools/gate_simulation.py: one commit compared with itself.
 
 Run ``python tools/gate_recording.py`` in a clean checkout; it takes about half an hour for the suite ``peft``, and
-writes ``tests/data/gate_noise.json``: for every technique on every workload the log ratios of times, round by round,
-of three separate processes of the same commit that took turns; the operating system's peaks of several runs; and the
-quality on many seeds.
+writes ``tests/data/gate_noise.json``. For every technique on every workload, the file has the log ratios of times by
+round between three separate processes of the same commit that ran in turns, the peaks of process memory in several
+runs, and the quality on many seeds.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ FILE = ROOT / "tests/data/gate_noise.json"
 SUITE = "peft"
 SEEDS = 24
 PEAKS = 4
+"""The number of runs whose peaks of memory are recorded."""
 
 SCALE = 10_000
-"""Log ratios are stored as whole ten-thousandths."""
+"""The factor of stored log ratios, which are rounded to integers."""
 
 
 def main() -> None:
-    """Record and write."""
+    """Measure quality, memory and times of the commit at HEAD, and write all to `FILE`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--rounds", type=int, default=24)
     rounds = parser.parse_args().rounds
@@ -44,15 +45,15 @@ def main() -> None:
     head = repository.find("HEAD")
     assert head is not None
     installed = install(repository, head, default_cache_path())
-    say("quality")
+    report("quality")
     quality = lanes(installed, "accuracy", "--seeds", str(SEEDS))
-    say("peaks of memory")
+    report("peaks of memory")
     peaks = [lanes(installed, "memory") for _ in range(PEAKS)]
     write(installed, quality, peaks, rounds)
 
 
 def write(installed: Installed, quality: StoredRun, peaks: Sequence[StoredRun], rounds: int) -> None:
-    """Time the rounds, and write all that was recorded; anew with every round, so that one may stop early."""
+    """Time the rounds, and write the whole file after each round, so that a recording may be stopped early."""
     recorded: dict[str, object] = {
         "commit": installed.revision.commit,
         "suite": SUITE,
@@ -60,14 +61,14 @@ def write(installed: Installed, quality: StoredRun, peaks: Sequence[StoredRun], 
         "process_peaks": by_metric(peaks, "_process_peak"),
         "quality": qualities(quality),
     }
-    for found in times(installed, peaks[0], rounds):
-        recorded |= {"load": os.getloadavg()[0], "rounds": found}
+    for ratios in times(installed, peaks[0], rounds):
+        recorded |= {"load": os.getloadavg()[0], "rounds": ratios}
         text = json.dumps(recorded, separators=(",", ":"), sort_keys=True)
         FILE.write_text(re.sub(r'(\]\]?),"', '\\1,\n"', text) + "\n")
 
 
 def lanes(installed: Installed, lane: Lane, *options: str) -> StoredRun:
-    """Return a run of the suite's tracked form, of one lane."""
+    """Run one lane of the suite's tracked form, and return the stored run."""
     place = ("--store", str(installed.store))
     done = installed.run("run", "--suite", SUITE, "--track", "--lane", lane, *options, *place, "--quiet")
     assert done.returncode in (0, 1), done.stderr
@@ -75,49 +76,52 @@ def lanes(installed: Installed, lane: Lane, *options: str) -> StoredRun:
 
 
 def times(installed: Installed, run: StoredRun, rounds: int) -> Iterator[dict[str, list[list[int]]]]:
-    """Yield after each round the log ratios of head to base and of head to release; all three are the same commit."""
+    """Yield after each round the log ratios so far of head to base and of head to release, times `SCALE`.
+
+    All three sides are the same commit. The ratios are listed by technique, workload and phase.
+    """
     sides = (HEAD, BASE, RELEASE)
     contests = [
         Contest(technique=technique, workload=workload, cases=dict.fromkeys(sides, case))
         for (technique, workload), case in timed_cases(run.rows).items()
     ]
-    found: dict[str, list[list[int]]] = {}
+    recorded: dict[str, list[list[int]]] = {}
     order = random.Random(0)
     for number in range(rounds):
-        say(f"times, round {number + 1} of {rounds}")
+        report(f"times, round {number + 1} of {rounds}")
         measured = measure_round(contests, dict.fromkeys(sides, installed.python), default_cache_path(), order)
         for contest, turns in zip(contests, measured, strict=True):
             assert not turns.failed, turns.failed
             for phase, head in turns.samples[HEAD].items():
-                pair = [round_of(head, turns.samples[side][phase]) for side in (BASE, RELEASE)]
-                ratios = [round(SCALE * ratio.log_ratio) for ratio in pair if ratio is not None]
-                found.setdefault(f"{contest.technique} {contest.workload} {phase}", []).append(ratios)
-        yield found
+                compared = [round_of(head, turns.samples[side][phase]) for side in (BASE, RELEASE)]
+                ratios = [round(SCALE * pair.log_ratio) for pair in compared if pair is not None]
+                recorded.setdefault(f"{contest.technique} {contest.workload} {phase}", []).append(ratios)
+        yield recorded
 
 
 def by_metric(runs: Sequence[StoredRun], ending: str) -> dict[str, list[float]]:
-    """Return the values of several runs, by technique, workload and metric."""
-    found: dict[str, list[float]] = {}
+    """Return the values of all metrics with a name's ending in several runs, by technique, workload and metric."""
+    values: dict[str, list[float]] = {}
     for run in runs:
         for row in run.rows:
             for name, value in row.reply.metrics.items():
                 if name.endswith(ending):
-                    found.setdefault(f"{row.case.technique} {row.case.workload} {name}", []).append(value)
-    return found
+                    values.setdefault(f"{row.case.technique} {row.case.workload} {name}", []).append(value)
+    return values
 
 
 def qualities(run: StoredRun) -> dict[str, list[float]]:
-    """Return the suite's metrics, seed by seed."""
-    found: dict[str, list[float]] = {}
+    """Return the values of the suite's metrics in the order of seeds, by technique, workload and metric."""
+    values: dict[str, list[float]] = {}
     for row in sorted(run.rows, key=lambda row: row.case.seed):
         for name in run.info.suite.metrics:
             if name in row.reply.metrics:
                 value = float(f"{row.reply.metrics[name]:.6g}")
-                found.setdefault(f"{row.case.technique} {row.case.workload} {name}", []).append(value)
-    return found
+                values.setdefault(f"{row.case.technique} {row.case.workload} {name}", []).append(value)
+    return values
 
 
-def say(line: str) -> None:
+def report(line: str) -> None:
     """Write a line of progress to standard error."""
     sys.stderr.write(f"{line}\n")
 

@@ -1,6 +1,6 @@
-"""Writes the parts of the documentation that are read off the code: commands, hooks, catalogue, contracts, rooms.
+"""Writes the parts of the documentation that are generated from code: commands, hooks, catalogue, contracts, rooms.
 
-Run ``python tools/generate.py`` after a change; a test fails while a page differs from what this writes.
+Run ``python tools/generate.py`` after a change; a test fails while a page differs from what this tool writes.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ NOTE = "<!-- Written by tools/generate.py; edit the code it is read from. -->\n"
 def commands() -> str:
     """Return the help of every command, as the program itself prints it."""
     program = click.Context(cli, info_name=PROJECT, terminal_width=100, **cli.context_settings)
-    parts = [f"## `{each.command_path}`\n\n```text\n{each.get_help()}\n```\n" for each in _contexts(program)]
+    parts = [f"## `{context.command_path}`\n\n```text\n{context.get_help()}\n```\n" for context in _contexts(program)]
     return "\n".join([f"# Commands\n\n{NOTE}", *parts])
 
 
 def _contexts(context: click.Context) -> Iterator[click.Context]:
-    """Yield the context of a command and those of its subcommands, which take options of help from it."""
+    """Yield the contexts of a command and of its subcommands, which inherit the settings of help."""
     yield context
     if isinstance(context.command, click.Group):
         for name in context.command.list_commands(context):
@@ -45,8 +45,8 @@ def _contexts(context: click.Context) -> Iterator[click.Context]:
 def hooks() -> str:
     """Return the signature and docstring of every hook, in the order of the module."""
     parts = [f"# Hooks\n\n{NOTE}", inspect.getdoc(hookspecs) or "", ""]
-    found = [value for value in vars(hookspecs).values() if hasattr(value, f"{PROJECT}_spec")]
-    for hook in sorted(found, key=lambda one: inspect.getsourcelines(one)[1]):
+    specs = [value for value in vars(hookspecs).values() if hasattr(value, f"{PROJECT}_spec")]
+    for hook in sorted(specs, key=lambda spec: inspect.getsourcelines(spec)[1]):
         first = " (the first answer counts)" if getattr(hook, f"{PROJECT}_spec")["firstresult"] else ""
         signature = str(inspect.signature(hook)).replace("'", "")
         parts.append(f"## `{hook.__name__}`{first}\n\n```python\ndef {hook.__name__}{signature}\n```\n")
@@ -55,7 +55,7 @@ def hooks() -> str:
 
 
 def catalogue() -> str:
-    """Return the techniques, workloads and metrics that ship."""
+    """Return tables of the techniques, workloads and metrics that are installed."""
     host = load_host()
     parts = [f"# Techniques, workloads and metrics\n\n{NOTE}"]
     parts.append("## Techniques\n\n| technique | contract | what it does | reference |\n|---|---|---|---|")
@@ -75,13 +75,15 @@ def catalogue() -> str:
 
 
 def contracts() -> str:
-    """Return what `harness show contract` prints of each contract that ships."""
+    """Return what `harness show contract` prints for each built-in contract."""
     host = load_host(entry_points=False)
     title = "What a technique of each contract must have, as `harness show contract ID` prints it."
     parts = [f"# Contracts\n\n{NOTE}\n{title}\n"]
     for name, entry in sorted(host.contracts.items()):
-        own = {full: found.spec for full, found in sorted(host.workloads.items()) if found.spec.contract == name}
-        text = show_contract(entry.spec, reference_of(entry.spec.protocol), own)
+        workloads = {
+            full: workload.spec for full, workload in sorted(host.workloads.items()) if workload.spec.contract == name
+        }
+        text = show_contract(entry.spec, reference_of(entry.spec.protocol), workloads)
         parts.append(f"## `{name}`\n\n```text\n{text}\n```\n")
     return "\n".join(parts)
 
@@ -91,11 +93,14 @@ def contracts() -> str:
 BEGIN, END = "<!-- rooms, written by tools/generate.py -->\n", "<!-- end of rooms -->\n"
 
 Graph = Mapping[str, frozenset[str]]
-"""The rooms that each room imports."""
+"""The rooms that each room imports; a room is a top-level module or subpackage."""
 
 
 def architecture() -> str:
-    """Return docs/architecture.md with the rooms as they are now between its markers."""
+    """Return docs/architecture.md with the current picture of the rooms between its markers.
+
+    Raises SystemExit where the file lacks a marker.
+    """
     before, begin, rest = (FOLDER / "architecture.md").read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
@@ -104,26 +109,27 @@ def architecture() -> str:
 
 
 def room_imports(package: Path) -> Graph:
-    """Return which of a package's top-level modules and subpackages import which, inside functions too.
+    """Return which of a package's top-level modules and subpackages each of them imports, inside functions too.
 
-    The package's own ``__init__`` and ``__main__`` are no rooms.
+    The package's own ``__init__`` and ``__main__`` are not rooms.
     """
     rooms = _rooms(package)
-    found: dict[str, set[str]] = {room: set() for room in rooms}
+    imports: dict[str, set[str]] = {room: set() for room in rooms}
     for path in sorted(package.rglob("*.py")):
         room = path.relative_to(package).parts[0].removesuffix(".py")
         if room in rooms:
-            found[room] |= {name for name in _imported(path, package.name) if name in rooms} - {room}
-    return {room: frozenset(others) for room, others in found.items()}
+            imports[room] |= {name for name in _imported(path, package.name) if name in rooms} - {room}
+    return {room: frozenset(others) for room, others in imports.items()}
 
 
 def _rooms(package: Path) -> set[str]:
+    """Return the names of a package's rooms."""
     modules = {path.stem for path in package.glob("*.py")} - {"__init__", "__main__"}
     return modules | {path.parent.name for path in package.glob("*/__init__.py")}
 
 
 def _imported(path: Path, package: str) -> Iterator[str]:
-    """Yield the first part below the package of each name that a file imports absolutely."""
+    """Yield the room of each name that a file imports from the package with an absolute import."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names: list[str] = []
         if isinstance(node, ast.Import):
@@ -137,19 +143,19 @@ def _imported(path: Path, package: str) -> Iterator[str]:
 
 
 def reached(graph: Graph, start: str) -> frozenset[str]:
-    """Return the rooms to which imports lead from a room, itself only where there is a circle."""
-    found: set[str] = set()
+    """Return the rooms that a room imports directly or indirectly; the room itself only where imports form a cycle."""
+    rooms: set[str] = set()
     waiting = list(graph[start])
     while waiting:
         room = waiting.pop()
-        if room not in found:
-            found.add(room)
+        if room not in rooms:
+            rooms.add(room)
             waiting += graph[room]
-    return frozenset(found)
+    return frozenset(rooms)
 
 
 def arrows(graph: Graph) -> list[tuple[str, str]]:
-    """Return the imports that do not follow from others: the transitive reduction; of a circle, all of it."""
+    """Return the transitive reduction of the imports; all imports within a cycle are kept."""
     lower = {room: reached(graph, room) for room in graph}
 
     def follows(room: str, other: str) -> bool:
@@ -160,7 +166,7 @@ def arrows(graph: Graph) -> list[tuple[str, str]]:
 
 
 def picture(graph: Graph, purposes: Mapping[str, str]) -> str:
-    """Return the rooms as a diagram in Mermaid's language, and as a table with all imports."""
+    """Return a Mermaid diagram of the rooms, and a table with the purpose and all imports of each."""
     lines = ["```mermaid", "flowchart TD"]
     lines += [f"    {room}" for room in sorted(graph)]
     lines += [f"    {room} --> {other}" for room, other in arrows(graph)]
@@ -172,15 +178,15 @@ def picture(graph: Graph, purposes: Mapping[str, str]) -> str:
 
 
 def _purposes(package: Path) -> dict[str, str]:
-    """Return the first paragraph of each room's docstring, empty where it has none."""
-    found = {}
+    """Return the first paragraph of each room's docstring, empty where the room has none."""
+    purposes = {}
     for room in _rooms(package):
         folder = package / room / "__init__.py"
         path = folder if folder.is_file() else package / f"{room}.py"
         text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
         paragraph = " ".join(text.partition("\n\n")[0].split())
-        found[room] = paragraph.replace("``", "`").replace("|", "\\|")
-    return found
+        purposes[room] = paragraph.replace("``", "`").replace("|", "\\|")
+    return purposes
 
 
 PAGES = {

@@ -1,4 +1,4 @@
-"""Writes docs/peft.svg: the terminal's table of the last stored run of the suite, as a terminal shows it.
+"""Writes docs/peft.svg, a picture of the table that a terminal shows of the last stored run.
 
 Run ``harness run --suite peft`` first, then ``python tools/screenshot.py``.
 """
@@ -22,7 +22,7 @@ WIDTH = 140
 
 
 def main() -> None:
-    """Render the last run, with colours, into an SVG."""
+    """Render the last run as an SVG with colours."""
     stored = Store(default_store_path()).read("last")
     view = RunView.build(stored.info, stored.rows, load_host().metrics)
     console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)

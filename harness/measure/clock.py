@@ -1,4 +1,4 @@
-"""Times what runs on a device: synchronised on both sides, calibrated, raw samples, no statistics."""
+"""Times calls on a device, synchronised before and after, in calibrated repeats; yields raw samples, no statistics."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from time import perf_counter, perf_counter_ns, process_time_ns  # bound before 
 from typing import Final
 
 SAMPLE_S: Final = 0.003
-"""Seconds a sample lasts at least; below, the clock, the scheduler and cold caches would be what is measured."""
+"""The least seconds of a sample; a shorter one would mainly measure the clock, the scheduler and cold caches."""
 
 BEYOND_DOUBT: Final = 100
-"""A call that lasts so many times as long as it must needs no second look."""
+"""A sample at least this many times as long as required needs no second sample to confirm the calibration."""
 
 WARM_CALLS: Final = 3
 WARM_S: Final = 0.02
-"""A phase is warm after this many calls and this many seconds: lazily made state, caches, branch predictors."""
+"""The least calls and seconds of a warm-up, which creates lazy state and fills caches and branch predictors."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One measurement: seconds a call (wall and CPU), and how often the scheduler took the processor away.
+    """One measurement: wall seconds and CPU seconds per call, and the involuntary context switches of all calls.
 
-    ``result`` is what the last call returned.
+    ``result`` is the value that the last call returned.
     """
 
     seconds: float
@@ -35,7 +35,7 @@ class Sample:
 
 
 def synchronize(device: str) -> None:
-    """Wait until the device has done all that was asked of it. A no-op on the CPU."""
+    """Wait until the device has finished all work that was queued on it; do nothing on the CPU."""
     if device.startswith("cuda"):
         import torch
 
@@ -47,9 +47,10 @@ def synchronize(device: str) -> None:
 
 
 class PhaseClock:
-    """Seconds by phase name, the device synchronised around each; tells ``entered`` where the case is.
+    """A clock that sums up seconds by phase name, with the device synchronised before and after each phase.
 
-    Used as ``with clock("init"): ...``. Phases may nest and repeat; a repeated one sums up.
+    Used as ``with clock("init"): ...``. Phases may nest; the seconds of a repeated phase add up. ``entered`` is called
+    with the name of the innermost open phase whenever that changes, and with an empty text outside of all phases.
     """
 
     def __init__(self, device: str, entered: Callable[[str], None] = lambda _: None) -> None:
@@ -60,7 +61,7 @@ class PhaseClock:
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
-        """Time what is enclosed under ``name``."""
+        """Time the enclosed code, and add its seconds to the phase ``name``."""
         self._stack.append(name)
         self._entered(name)
         synchronize(self.device)
@@ -75,7 +76,7 @@ class PhaseClock:
 
 
 def take(run: Callable[[], object], *, repeats: int, device: str) -> Sample:
-    """Measure ``repeats`` calls in a row. On CUDA the device's own events bound them, else the wall clock."""
+    """Measure ``repeats`` calls in a row, with CUDA events on a CUDA device and with the wall clock on any other."""
     elapsed = _cuda_seconds if device.startswith("cuda") else _wall_seconds
     interruptions = _interruptions()
     cpu = process_time_ns()
@@ -89,7 +90,7 @@ def take(run: Callable[[], object], *, repeats: int, device: str) -> Sample:
 
 
 def warm_up(run: Callable[[], object], *, device: str) -> None:
-    """Call until caches are warm and lazily made state exists."""
+    """Call ``run`` at least `WARM_CALLS` times and for at least `WARM_S` seconds."""
     synchronize(device)
     end = perf_counter() + WARM_S
     calls = 0
@@ -100,9 +101,9 @@ def warm_up(run: Callable[[], object], *, device: str) -> None:
 
 
 def calibrate(run: Callable[[], object], *, device: str, at_least_s: float = SAMPLE_S) -> tuple[int, float]:
-    """Return how many calls in a row last at least ``at_least_s``, 1 where a single one does, and their seconds.
+    """Return how many calls in a row last at least ``at_least_s`` seconds, and the seconds that these calls last.
 
-    ``run`` is to be warm.
+    Expects that ``run`` is warm.
     """
     repeats = 1
     fastest = math.inf
@@ -111,24 +112,29 @@ def calibrate(run: Callable[[], object], *, device: str, at_least_s: float = SAM
         seconds = take(run, repeats=repeats, device=device).seconds
         fastest = min(fastest, seconds)
         if fastest * repeats < at_least_s:
-            # Overshoot a little, so that a jittering clock doesn't need another round; never leap on a zero.
+            # Overshoot by 10 %, so that jitter rarely needs another round; grow tenfold at most.
             needed = math.ceil(1.1 * at_least_s / fastest) if fastest else 10 * repeats
             repeats = min(max(needed, repeats + 1), 10 * repeats)
             confirmed = False
         elif confirmed or seconds >= BEYOND_DOUBT * at_least_s:
             return repeats, repeats * fastest
         else:
-            confirmed = True  # a single sample may have been long because something else ran
+            confirmed = True  # one long sample may be due to another process, so take a second
 
 
 def order_interval(samples: Sequence[float]) -> tuple[float, float]:
-    """Return the order statistics that enclose the median in about 95 % of cases; a stopping rule, not a result."""
+    """Return the order statistics that enclose the median in about 95 % of cases; a stopping rule, not a result.
+
+    The ranks are those of the normal approximation to the binomial distribution, n / 2 -+ 0.98 sqrt(n) (Conover,
+    Practical Nonparametric Statistics, section 3.2, on confidence intervals for quantiles).
+    """
     ordered = sorted(samples)
     rank = max(0, math.floor(len(ordered) / 2 - 0.98 * math.sqrt(len(ordered))))
     return ordered[rank], ordered[-1 - rank]
 
 
 def _wall_seconds(run: Callable[[], object], repeats: int, device: str) -> tuple[float, object]:
+    """Return the wall seconds of all calls together, and the value that the last call returned."""
     synchronize(device)
     start = perf_counter_ns()
     for _ in range(repeats - 1):
@@ -139,6 +145,7 @@ def _wall_seconds(run: Callable[[], object], repeats: int, device: str) -> tuple
 
 
 def _cuda_seconds(run: Callable[[], object], repeats: int, device: str) -> tuple[float, object]:
+    """Return the seconds between CUDA events around all calls, and the value that the last call returned."""
     import torch
 
     with torch.cuda.device(device):
@@ -154,4 +161,5 @@ def _cuda_seconds(run: Callable[[], object], repeats: int, device: str) -> tuple
 
 
 def _interruptions() -> int:
+    """Return the involuntary context switches of this process so far."""
     return getrusage(RUSAGE_SELF).ru_nivcsw

@@ -1,4 +1,4 @@
-"""Finds what a plugin's distribution brings, and the versions of the distributions that a plugin requires."""
+"""Finds the files of a plugin's distribution, and the versions of the distributions that a plugin requires."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ from harness.measure.sources import Entry, Sources, below, digest_of, project_fi
 
 HOST_PACKAGE: Final = __name__.partition(".")[0]
 
-_SITES: Final = frozenset({"site-packages", "dist-packages"})
+_SITE_FOLDERS: Final = frozenset({"site-packages", "dist-packages"})
+"""Names of the folders that installers copy packages to."""
 
-_TELLING: Final = 3
-"""Characters besides ``*`` that a pattern must have to name files."""
+_MIN_CHARACTERS: Final = 3
+"""Characters other than ``*`` that a pattern must have, so that it does not match files by chance."""
 
 
 def normalised(name: str) -> str:
-    """Return the name of a distribution as package indexes compare it."""
+    """Return the normalised name of a distribution, by which package indexes compare names (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def version_of(distribution: Distribution) -> str:
-    """Return the version of a distribution; an empty text where its metadata have none."""
+    """Return the version of a distribution; an empty text where the metadata give none."""
     try:
         return distribution.version or ""
     except KeyError:
@@ -40,26 +41,27 @@ def version_of(distribution: Distribution) -> str:
 
 
 def in_site(path: Path) -> bool:
-    """Return whether the code was copied there by an installer; a virtual environment may lie inside a checkout."""
-    return not _SITES.isdisjoint(path.resolve().parts)
+    """Return whether an installer copied the code to this path, which may be in an environment inside a checkout."""
+    return not _SITE_FOLDERS.isdisjoint(path.resolve().parts)
 
 
 def find_distribution(name: str, top: Top | None) -> Distribution | None:
-    """Return the distribution of a name; of several on the path the one that the imported module ``top`` is from."""
-    found = list(importlib.metadata.distributions(name=name)) if name else []
-    if top is not None and len(found) > 1:
-        found.sort(key=lambda distribution: not _brings(distribution, top))
-    return found[0] if found else None
+    """Return the distribution of a name; of several on the path, the one that contains the module ``top``."""
+    candidates = list(importlib.metadata.distributions(name=name)) if name else []
+    if top is not None and len(candidates) > 1:
+        candidates.sort(key=lambda distribution: not _contains(distribution, top))
+    return candidates[0] if candidates else None
 
 
-def _brings(distribution: Distribution, top: Top) -> bool:
+def _contains(distribution: Distribution, top: Top) -> bool:
+    """Return whether a top-level module lies in the folder that a distribution is installed or developed in."""
     folder = editable_folder(distribution) or Path(str(distribution.locate_file(""))).resolve()
     place = top.folders[0] if top.folders else top.file
     return place is not None and place.is_relative_to(folder)
 
 
 def editable_folder(distribution: Distribution) -> Path | None:
-    """Return the project's folder of an editable installation (PEP 610); None of any other."""
+    """Return the project's folder of an editable installation (PEP 610); None for any other installation."""
     try:
         facts = json.loads(distribution.read_text("direct_url.json") or "{}")
     except ValueError:
@@ -71,11 +73,12 @@ def editable_folder(distribution: Distribution) -> Path | None:
 
 
 def installed_files(distribution: Distribution) -> Iterator[Entry]:
-    """Yield the files that an installer noted for a distribution, without its metadata, commands and caches."""
+    """Yield the files that an installer recorded for a distribution, without metadata, commands and caches."""
     for file in distribution.files or ():
-        aside = file.parts[0].endswith((".dist-info", ".egg-info")) or file.name.startswith(("_editable", "__editable"))
+        metadata = file.parts[0].endswith((".dist-info", ".egg-info"))
+        redirect = file.name.startswith(("_editable", "__editable"))
         command = file.parts[0] == ".." and not {"bin", "Scripts"}.isdisjoint(file.parts)
-        if aside or command or "__pycache__" in file.parts or file.suffix in (".pyc", ".pyo"):
+        if metadata or redirect or command or "__pycache__" in file.parts or file.suffix in (".pyc", ".pyo"):
             continue
         path = Path(str(distribution.locate_file(file)))
         if path.is_file():
@@ -86,11 +89,12 @@ def installed_files(distribution: Distribution) -> Iterator[Entry]:
 
 
 class PluginCode:
-    """The code of a plugin: what its distribution brings, the top-level packages of its targets, what those import.
+    """The code of a plugin: the files of its distribution, the top-level packages of its targets, and their imports.
 
-    ``module`` declares the plugin, ``targets`` are those of its techniques and workloads. A plugin without a
-    distribution is its modules and those of the same folder that they import, with the data files there that the text
-    of a module names. ``leave_out`` are files that do not count: suites, whose content is in a key as it is.
+    ``module`` declares the plugin; ``targets`` are the targets of its techniques and workloads. The code of a plugin
+    without a distribution is its modules, the modules of the same folder that these import, and the data files of
+    that folder that a string literal names. ``leave_out`` are files that do not count: suites, whose content is part
+    of a key already.
     """
 
     def __init__(self, module: str, distribution: str, targets: Iterable[str], leave_out: Iterable[Path] = ()) -> None:
@@ -102,7 +106,7 @@ class PluginCode:
         }
         first = self._tops.get(module.partition(".")[0])
         self.foreign: tuple[str, ...] = ()
-        """Other distributions that a target lies in; they count by their versions."""
+        """Other distributions that contain a target; their versions count in place of their files."""
         if first is not None and not distribution and not first.is_namespace and _lies_in_site(first):
             distribution = next(iter(_owners(first.name)), "")
         self.distribution = find_distribution(distribution, first)
@@ -111,7 +115,7 @@ class PluginCode:
         self.sources = self._sources(first, {path.resolve() for path in leave_out})
 
     def imports(self, target: str) -> frozenset[str]:
-        """Return the names that a target's module imports from outside of the plugin, whatever module it does it in."""
+        """Return the names from outside of the plugin that a target's module imports, directly or indirectly."""
         return reached([target.partition(":")[0]], self._followed)[1]
 
     def _sources(self, first: Top | None, leave_out: set[Path]) -> Sources:
@@ -138,7 +142,7 @@ class PluginCode:
         )
 
     def _beside(self) -> Iterator[Entry]:
-        """Yield the modules of the same folders that the plugin imports, and the data files there that it names."""
+        """Yield the modules beside the plugin's own that those import, and the data files there that modules name."""
         parents = {parent for top in self._tops.values() if not top.is_namespace for parent in top.parents}
         for parent in (parent for parent in sorted(parents) if not in_site(parent)):
             siblings = {
@@ -147,20 +151,20 @@ class PluginCode:
                 if path.suffix == ".py" or (path / "__init__.py").is_file()
             }
             siblings.pop(HOST_PACKAGE, None)
-            found, _ = reached(self._names, siblings)
-            for name in dict.fromkeys(name.partition(".")[0] for name in found):
+            modules, _ = reached(self._names, siblings)
+            for name in dict.fromkeys(name.partition(".")[0] for name in modules):
                 top = find_top(name)
                 if top is not None and parent in top.parents:
                     self._followed[name] = top.parents
                     yield from _files_of(top)
-            patterns = {pattern for name, file in found.items() for pattern in read(name, file).patterns}
+            patterns = {pattern for name, file in modules.items() for pattern in read(name, file).patterns}
             yield from _named(parent, patterns)
 
 
 def _named(folder: Path, patterns: Iterable[str]) -> Iterator[Entry]:
-    """Yield the data files of a folder, and of folders in it that a pattern names, whose names match a pattern."""
-    telling = [pattern for pattern in patterns if len(pattern.replace("*", "")) >= _TELLING]
-    parts = {part for pattern in telling for part in pattern.split("/")}
+    """Yield the data files that match a pattern, in a folder and in those of its folders that a pattern names."""
+    specific = [pattern for pattern in patterns if len(pattern.replace("*", "")) >= _MIN_CHARACTERS]
+    parts = {part for pattern in specific for part in pattern.split("/")}
     files: list[Entry] = []
     for path in sorted(folder.iterdir()):
         if path.is_file() and path.suffix != ".py":
@@ -168,12 +172,12 @@ def _named(folder: Path, patterns: Iterable[str]) -> Iterator[Entry]:
         elif path.is_dir() and path.name in parts:
             files += below(path, path.name)
     for name, path in files:
-        if any(fnmatchcase(path.name, pattern) or fnmatchcase(name, pattern) for pattern in telling):
+        if any(fnmatchcase(path.name, pattern) or fnmatchcase(name, pattern) for pattern in specific):
             yield name, path
 
 
 def _files_of(top: Top) -> Iterator[Entry]:
-    """Yield the files of a module, or of a package in all folders that it has, by the name it is imported by."""
+    """Yield the file of a module, or the files in all folders of a package, named as the module is imported."""
     if not top.folders:
         assert top.file is not None
         yield top.file.name, top.file
@@ -182,16 +186,17 @@ def _files_of(top: Top) -> Iterator[Entry]:
 
 
 def _lies_in_site(top: Top) -> bool:
+    """Return whether an installer copied every part of a top-level module."""
     return all(in_site(place) for place in top.parents)
 
 
 def _is_among(top: Top, installed: Sequence[Entry]) -> bool:
-    """Return whether a top-level module is one that the distribution installed."""
+    """Return whether a top-level module is among the files that a distribution installed."""
     return any(name.partition("/")[0] in (top.name, top.file.name if top.file else "") for name, _ in installed)
 
 
 def _owners(top: str) -> tuple[str, ...]:
-    """Return the distributions that a top-level name is from; slow, for names that no plugin's distribution brings."""
+    """Return the distributions that provide a top-level name; slow, so only for names of no plugin's distribution."""
     return tuple(dict.fromkeys(importlib.metadata.packages_distributions().get(top, ())))
 
 
@@ -199,45 +204,47 @@ def _owners(top: str) -> tuple[str, ...]:
 
 
 def dependencies(distribution: Distribution | None) -> list[str]:
-    """Return what a distribution depends on without any of its extras."""
+    """Return the requirements in a distribution's metadata; the requirements of extras have a marker for the extra."""
     return list(distribution.requires or ()) if distribution is not None else []
 
 
 def required_versions(requires: Iterable[str], *, without: Iterable[str] = ()) -> Mapping[str, Json]:
-    """Return the installed versions of what pip requirements name here, their extras included.
+    """Return the installed versions of the distributions that pip requirements name, by name, extras included.
 
-    ``without`` names distributions whose code is digested. To the version of an editable installation, which says
-    little of its code, a digest of the project's folder is added. A distribution that is not installed is left out.
+    ``without`` names distributions to leave out, since their code is hashed. The version of an editable installation
+    gets a digest of the project's folder appended, since the code can change without the version. Requirements whose
+    markers exclude this machine, and distributions that are not installed, are left out.
     """
     from packaging.requirements import InvalidRequirement, Requirement
 
     skipped = {normalised(name) for name in (DISTRIBUTION, *without)}
-    found: dict[str, Json] = {}
+    installed: dict[str, Json] = {}
     waiting: list[tuple[str, str]] = [(text, "") for text in requires]
-    seen: set[tuple[str, str]] = set()
+    expanded: set[tuple[str, str]] = set()
     while waiting:
         text, extra = waiting.pop()
         try:
             wanted = Requirement(text)
         except InvalidRequirement:
-            continue  # who declared it is told elsewhere
+            continue  # an invalid requirement is reported elsewhere
         here = wanted.marker is None or wanted.marker.evaluate({"extra": extra})
         if not here or (extra and (wanted.marker is None or wanted.marker.evaluate({"extra": ""}))):
-            continue  # not on this machine; or not brought by the extra
+            continue  # excluded on this machine, or required without the extra too
         name = normalised(wanted.name)
         distribution = next(iter(importlib.metadata.distributions(name=wanted.name)), None)
         if distribution is None:
             continue
-        if name not in skipped and name not in found:
-            found[name] = _state_of(distribution)
+        if name not in skipped and name not in installed:
+            installed[name] = _state_of(distribution)
         for inner in wanted.extras:
-            if (name, inner) not in seen:
-                seen.add((name, inner))
+            if (name, inner) not in expanded:
+                expanded.add((name, inner))
                 waiting += [(text, inner) for text in distribution.requires or ()]
-    return dict(sorted(found.items()))
+    return dict(sorted(installed.items()))
 
 
 def _state_of(distribution: Distribution) -> str:
+    """Return the version of a distribution, with a digest of the project's files where it is editable."""
     folder = editable_folder(distribution)
     if folder is None:
         return version_of(distribution)

@@ -1,4 +1,4 @@
-"""Says where numbers come from: the machine, the installed packages, the state of the code under test."""
+"""Describes where results come from: the machine, the installed packages, the state of the code under test."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ from harness.measure.distributions import version_of
 from harness.measure.sources import Sources, is_dirty
 
 PACKAGES: Final = (DISTRIBUTION, "torch", "numpy", "scipy", "scikit-learn", "transformers", "peft", "safetensors")
-"""Distributions whose version can change a number."""
+"""Distributions whose version can change a result."""
 
 FLAGS: Final = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "fma", "neon", "asimd", "sve")
 """Processor features that choose which kernels run."""
 
 THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TORCH_NUM_THREADS")
 
-_PATIENCE_S: Final = 10.0
+_TIMEOUT_S: Final = 10.0
+"""Seconds after which a command that has not finished is given up."""
 
 
 def environment(distributions: Sequence[str] = ()) -> dict[str, Json]:
-    """Return facts about the machine and the interpreter, for ``run.json`` and every row; collected once a run.
+    """Return facts about the machine and the interpreter, as stored in ``run.json`` and in every row.
 
-    ``distributions`` are those whose versions are wanted besides `PACKAGES`. Memory is in bytes. The name of the
-    host is left out. Imports nothing heavy; takes a few milliseconds, more where ``nvidia-smi`` has to be asked.
+    ``distributions`` names those whose versions are recorded in addition to `PACKAGES`. Memory is in bytes. The name
+    of the host is left out. The call takes a few milliseconds, or more where ``nvidia-smi`` has to be started.
     """
     return {
         "python": platform.python_version(),
@@ -50,7 +51,7 @@ def environment(distributions: Sequence[str] = ()) -> dict[str, Json]:
 
 
 def versions(distributions: Iterable[str]) -> dict[str, Json]:
-    """Return the installed version of each distribution; those that are not installed are left out."""
+    """Return the installed version by distribution, without distributions that are not installed."""
     found: dict[str, Json] = {}
     for name in distributions:
         try:
@@ -65,10 +66,11 @@ def versions(distributions: Iterable[str]) -> dict[str, Json]:
 def code_state(
     sources: Sources, distribution: importlib.metadata.Distribution | None, checkout: git.Checkout | None
 ) -> dict[str, Json]:
-    """Return which code is under test: ``{commit, dirty, version, digest}`` of files that compute.
+    """Return the state of the code under test: ``{commit, dirty, version, digest}`` of the files that compute.
 
-    ``commit`` and ``dirty`` are those of the git checkout the files lie in (dirty: one of them differs from it), or of
-    the commit that pip installed the distribution from; None where neither is known. ``digest`` is the SHA-256 of all.
+    ``commit`` is that of the git checkout that holds the files, or the one that pip installed the distribution from;
+    ``dirty`` says whether a file differs from that commit. Both are None where neither commit is known. ``digest`` is
+    the SHA-256 over all files.
     """
     state: dict[str, Json] = {"commit": None, "dirty": None}
     if checkout is not None:
@@ -90,6 +92,7 @@ def _installed_from(distribution: importlib.metadata.Distribution) -> dict[str, 
 
 
 def _cpu() -> dict[str, Json]:
+    """Return the model of the processor, and those of its features that are in `FLAGS`."""
     facts: Mapping[str, str] = {}
     if text := _read("/proc/cpuinfo"):
         lines = (line.partition(":") for line in text.partition("\n\n")[0].splitlines())
@@ -100,7 +103,7 @@ def _cpu() -> dict[str, Json]:
 
 
 def _gpus() -> list[Json]:
-    """Name, driver and memory (MiB) of each NVIDIA GPU, as nvidia-smi lists them."""
+    """Return name, driver and memory (MiB) of each NVIDIA GPU, as nvidia-smi lists them."""
     listing = _output("nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader,nounits")
     gpus: list[Json] = []
     for line in (listing or "").splitlines():
@@ -110,11 +113,12 @@ def _gpus() -> list[Json]:
 
 
 def _chosen(setting: str | None) -> str | None:
-    """Return the word in brackets of ``always [madvise] never``."""
+    """Return the word in brackets of a kernel setting like ``always [madvise] never``."""
     return setting.partition("[")[2].partition("]")[0] if setting else None
 
 
 def _read(path: str) -> str | None:
+    """Return the text of a file; None where the file cannot be read."""
     try:
         return Path(path).read_text().strip()
     except OSError:
@@ -122,11 +126,11 @@ def _read(path: str) -> str | None:
 
 
 def _output(*command: str) -> str | None:
-    """Return what a command prints; None where it is missing, fails or does not answer."""
+    """Return what a command prints; None where the command is missing, fails or exceeds the timeout."""
     if shutil.which(command[0]) is None:
         return None
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

@@ -1,4 +1,4 @@
-"""Asks git about the folder that code lies in, whatever repository the environment variables point to."""
+"""Asks git about the folder that holds code, even where environment variables point to another repository."""
 
 from __future__ import annotations
 
@@ -31,21 +31,22 @@ LEADING: Final = frozenset(
         "GIT_ICASE_PATHSPECS",
     }
 )
-"""Variables that lead git to another repository, or make it read paths otherwise.
+"""Variables that point git to another repository, or change how git reads paths.
 
-Those that configure git (``GIT_CONFIG_*``, by which a folder is declared safe) are kept.
+The variables that configure git are kept (``GIT_CONFIG_*``, which may declare a folder safe).
 """
 
-_PATIENCE_S: Final = 10.0
+_TIMEOUT_S: Final = 10.0
+"""Seconds after which a git command that has not finished is given up."""
 
 
 def environment() -> dict[str, str]:
-    """Return the environment variables without those of `LEADING`."""
+    """Return the environment variables of this process without those of `LEADING`."""
     return {name: value for name, value in os.environ.items() if name not in LEADING}
 
 
 def ask(folder: Path, *arguments: str) -> str | None:
-    """Return what a git command prints in a folder; None where git is missing, fails or does not answer."""
+    """Return what a git command prints in a folder; None where git is missing, fails or times out."""
     if shutil.which("git") is None:
         return None
     try:
@@ -55,7 +56,7 @@ def ask(folder: Path, *arguments: str) -> str | None:
             capture_output=True,
             text=True,
             errors="surrogateescape",
-            timeout=_PATIENCE_S,
+            timeout=_TIMEOUT_S,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
@@ -65,9 +66,9 @@ def ask(folder: Path, *arguments: str) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Checkout:
-    """A folder of a git working tree: its commit, and the files below it that differ from the commit.
+    """A folder of a git working tree: the commit, and the files below the folder that differ from the commit.
 
-    ``ignored`` may hold folders, all of whose content is ignored. All paths are absolute and resolved.
+    ``ignored`` may contain folders, whose whole content is ignored. All paths are absolute and resolved.
     """
 
     commit: str
@@ -78,7 +79,7 @@ class Checkout:
 
 
 def checkout(folder: Path) -> Checkout | None:
-    """Return the state of a folder; None where it lies in no working tree, or in one without a commit."""
+    """Return the git state of a folder; None outside of a working tree, or where the repository has no commit."""
     answer = ask(folder, "rev-parse", "--show-toplevel", "HEAD")
     if answer is None or len(answer.splitlines()) != 2:
         return None
@@ -87,7 +88,7 @@ def checkout(folder: Path) -> Checkout | None:
     if status is None:
         return None
     kinds: dict[str, set[Path]] = {kind: set() for kind in ("changed", "deleted", "untracked", "ignored")}
-    for code, name in _reports(status):
+    for code, name in _status_entries(status):
         path = Path(top, name).resolve()
         if code in ("??", "!!"):
             kinds["untracked" if code == "??" else "ignored"].add(path)
@@ -96,8 +97,8 @@ def checkout(folder: Path) -> Checkout | None:
     return Checkout(commit=commit, **{kind: frozenset(paths) for kind, paths in kinds.items()})
 
 
-def _reports(status: str) -> Iterator[tuple[str, str]]:
-    """Yield the two letters and the path of each report; a renamed file is a changed and a deleted one."""
+def _status_entries(status: str) -> Iterator[tuple[str, str]]:
+    """Yield the two status letters and the path of each entry; a rename yields a changed and a deleted file."""
     parts = iter(status.split("\0"))
     for part in parts:
         if not part:

@@ -1,4 +1,4 @@
-"""Reads from the text of modules, none of which is imported, what they import and which files they may name."""
+"""Parses modules without importing them, to find what they import and which files their texts may name."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Final
 
-_LONGEST: Final = 200
-"""Characters of a text that may be the name of a file."""
+_MAX_CHARACTERS: Final = 200
+"""A text of this length or longer is not taken for the name of a file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,21 +26,21 @@ class Top:
 
     @property
     def is_namespace(self) -> bool:
-        """Return whether it is a package without a file of its own, which several distributions may share."""
+        """Whether this is a namespace package, which has no ``__init__`` file and may be shared by distributions."""
         return self.file is None
 
     @property
     def parents(self) -> tuple[Path, ...]:
-        """Return the folders that it lies in."""
+        """The folders that contain the module or package."""
         return tuple(folder.parent for folder in self.folders) or ((self.file.parent,) if self.file else ())
 
 
 def find_top(name: str) -> Top | None:
-    """Return the top-level module of a name, found without importing it; None where there is none with a file."""
+    """Return the top-level module of a dotted name, without importing it; None where no file or folder is found."""
     top = name.partition(".")[0]
     try:
         spec = importlib.util.find_spec(top)
-    except ValueError:  # a module that was made by hand has no spec
+    except ValueError:  # a module object that was created by hand has no spec
         spec = PathFinder.find_spec(top)
     if spec is None:
         return None
@@ -50,7 +50,7 @@ def find_top(name: str) -> Top | None:
 
 
 def module_file(name: str, parents: Iterable[Path]) -> Path | None:
-    """Return the source of a module below one of the folders that its top-level package lies in."""
+    """Return the source file of a module, searched in the folders that contain its top-level package; else None."""
     for parent in parents:
         base = parent.joinpath(*name.split("."))
         for file in (base / "__init__.py", base.with_name(f"{base.name}.py")):
@@ -61,14 +61,14 @@ def module_file(name: str, parents: Iterable[Path]) -> Path | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Text:
-    """What the text of a module says: the names it imports, and the texts in it that may be patterns of file names."""
+    """The names that a module imports, and the string literals in it that may be patterns of file names."""
 
     imports: tuple[str, ...]
     patterns: tuple[str, ...]
 
 
 def read(name: str, file: Path) -> Text:
-    """Return what the module ``name`` imports and names; nothing where its text is no Python."""
+    """Return the imports and patterns of the module ``name``; none where the file is not valid Python."""
     state = file.stat()
     return _read(name, file, state.st_size, state.st_mtime_ns)
 
@@ -90,7 +90,7 @@ def _read(name: str, file: Path, _size: int, _mtime_ns: int) -> Text:
 
 
 def _imported(node: ast.AST, package: str) -> Iterator[str]:
-    """Yield the names that a statement imports, each of which may be a module or an attribute of one."""
+    """Yield the names that a node imports, each of which may be a module or an attribute of a module."""
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
@@ -105,46 +105,50 @@ def _imported(node: ast.AST, package: str) -> Iterator[str]:
 
 
 def _name_of(function: ast.expr) -> str:
+    """Return the name of a called function without the objects before it; empty where it has no name."""
     return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 
 
 def _pattern(node: ast.AST) -> str:
-    """Return a text of the source as a pattern: an f-string with ``*`` for what is put in, a suffix with it before."""
+    """Return a string literal as a pattern of file names, empty where the node is no such literal.
+
+    Replacement fields of an f-string become ``*``, and ``*`` is put before a suffix like ``.bin``.
+    """
     if isinstance(node, ast.JoinedStr):
         parts = [str(part.value) if isinstance(part, ast.Constant) else "*" for part in node.values]
         return "".join(parts)
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         text = node.value
-        if 0 < len(text) < _LONGEST and "\n" not in text:
+        if 0 < len(text) < _MAX_CHARACTERS and "\n" not in text:
             return f"*{text}" if text.startswith(".") and "/" not in text else text
     return ""
 
 
 def reached(starts: Iterable[str], tops: Mapping[str, Sequence[Path]]) -> tuple[dict[str, Path], frozenset[str]]:
-    """Return the modules that ``starts`` import, from module to module, with their files; and all other names.
+    """Return the modules that ``starts`` import, directly or indirectly, with their files; and all other names.
 
-    ``tops`` holds for each top-level name to follow the folders that it lies in.
+    ``tops`` maps each top-level name that is followed to the folders that contain it.
     """
     waiting = list(starts)
-    found: dict[str, Path] = {}
+    modules: dict[str, Path] = {}
     others: set[str] = set()
-    seen: set[str] = set()
+    visited: set[str] = set()
     while waiting:
         name = waiting.pop()
-        if name in seen:
+        if name in visited:
             continue
-        seen.add(name)
+        visited.add(name)
         parents = tops.get(name.partition(".")[0])
         file = module_file(name, parents) if parents else None
         if file is None:
             others.add(name)
             continue
-        found[name] = file
+        modules[name] = file
         waiting += read(name, file).imports
-        waiting += [name.rpartition(".")[0]] if "." in name else []  # the package is imported first
-    return found, frozenset(others)
+        waiting += [name.rpartition(".")[0]] if "." in name else []  # importing a module imports its package first
+    return modules, frozenset(others)
 
 
 def is_standard(name: str) -> bool:
-    """Return whether a top-level name is of the standard library or built in."""
+    """Return whether a top-level name is in the standard library, built-in modules included."""
     return name in sys.stdlib_module_names

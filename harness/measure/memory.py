@@ -1,6 +1,6 @@
-"""Measures the peak memory of each phase of a trial: live tensors to the byte, and the process as the OS sees it.
+"""Measures the peak memory of each phase of a trial: bytes of live tensors, and the resident memory of the process.
 
-A phase is measured in its steady state: two calls first, so that optimiser state exists, then one that counts.
+A phase is measured in its steady state: two unmeasured calls create the optimiser state, then one call is measured.
 """
 
 from __future__ import annotations
@@ -22,25 +22,26 @@ if TYPE_CHECKING:
 LINUX: Final = platform.system() == "Linux"
 
 WARM_STEPS: Final = 2
+"""Calls of a phase before the one that is measured."""
 
 Mark = Callable[[str], AbstractContextManager[None]]
-"""Encloses the region of a phase that is to be measured."""
+"""A function from a phase's name to the context manager that encloses the measured region."""
 
 _MADV_POPULATE_READ: Final = 22
 _PR_SET_THP_DISABLE: Final = 41
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _M_TOP_PAD: Final = -2
-_KEPT: Final = 1 << 25  # the most that glibc takes as a threshold of mmap
+_MMAP_THRESHOLD_MAX: Final = 1 << 25  # bytes; glibc accepts no higher threshold for mmap
 _MARK: Final = "harness.phase."
 
 
 def tensor_peaks(build: Callable[[], OpenCase], phase: Mark) -> dict[str, float]:
-    """Return bytes of live CPU tensors at the peak of each phase, as ``<phase>_tensor_peak``; one phase is ``build``.
+    """Return the bytes of live CPU tensors at the peak of each phase, ``build`` included, as ``<phase>_tensor_peak``.
 
-    Counted are all storages that torch's allocator handed out since ``build`` began, so weights made in it are part
-    of every later peak; memory that torch merely wraps (NumPy arrays, mapped files) is not. The same to the byte in
-    every process. Source: the memory events of torch's profiler; the one below ``torch.profiler``, which imports for
-    two seconds what nothing here needs.
+    All storages that torch's allocator handed out since ``build`` began are counted, so weights created in ``build``
+    are part of every later peak; memory that torch only wraps (NumPy arrays, mapped files) is not counted. The figures
+    are equal to the byte in every process. They are read from the memory events of ``torch.autograd.profiler``;
+    importing ``torch.profiler`` instead would take two seconds for functions that are not needed here.
     """
     from torch.autograd.profiler import profile, record_function
 
@@ -58,10 +59,11 @@ def tensor_peaks(build: Callable[[], OpenCase], phase: Mark) -> dict[str, float]
 
 
 def process_peaks(build: Callable[[], OpenCase], phase: Mark) -> tuple[dict[str, float], list[str]]:
-    """Return bytes of the process at the peak of each phase, above its beginning, as ``<phase>_process_peak``.
+    """Return how many bytes each phase's peak lies above the process's memory at the start, and notes for the user.
 
-    On Linux the kernel's high-water mark (VmHWM), reset per phase. It is kept in per-CPU counters, so a figure is
-    good to about 0.1 MiB a processor the process has run on. Elsewhere the mark cannot be reset, and a note says so.
+    The names are ``<phase>_process_peak``. On Linux the figure is the kernel's high-water mark of the resident set
+    (VmHWM), which is reset before each phase. The kernel keeps it in per-CPU counters, so its error is about 0.1 MiB
+    for each processor that the process has run on. Other systems cannot reset the mark, which a note tells the user.
     """
     resets = _settle()
     baseline = _high_water() if resets else resident_bytes(None)
@@ -76,11 +78,13 @@ def process_peaks(build: Callable[[], OpenCase], phase: Mark) -> tuple[dict[str,
         peaks[f"{name}_process_peak"] = float(max(0, _high_water() - baseline))
 
     _walk(build, mark)
-    return peaks, [] if resets else ["process_peak counts all phases up to its own: the system cannot reset it"]
+    return peaks, [] if resets else [
+        "process_peak includes all earlier phases: this system cannot reset the high-water mark"
+    ]
 
 
 def cuda_peaks(build: Callable[[], OpenCase], phase: Mark, device: str) -> dict[str, float]:
-    """Return bytes allocated (``_tensor_peak``) and reserved (``_process_peak``) on the device at each phase's peak."""
+    """Return each phase's peak bytes allocated (``_tensor_peak``) and reserved (``_process_peak``) on the device."""
     import torch
 
     peaks: dict[str, float] = {}
@@ -88,7 +92,7 @@ def cuda_peaks(build: Callable[[], OpenCase], phase: Mark, device: str) -> dict[
     @contextmanager
     def mark(name: str) -> Iterator[None]:
         torch.cuda.synchronize(device)
-        torch.cuda.empty_cache()  # else blocks cached by an earlier phase count as reserved by this one
+        torch.cuda.empty_cache()  # or blocks cached by an earlier phase would count as reserved by this phase
         torch.cuda.reset_peak_memory_stats(device)
         with phase(name):
             yield
@@ -101,10 +105,11 @@ def cuda_peaks(build: Callable[[], OpenCase], phase: Mark, device: str) -> dict[
 
 
 def give_back_at_once() -> None:
-    """Make this process's allocator return what is freed, page by page, so that its resident set is what it uses.
+    """Make the allocator return freed pages to the system at once, so that the resident set equals the memory in use.
 
-    Costs time (14 % in a training step), so never in a process that is timed. As if glibc had been started with
-    MALLOC_TRIM_THRESHOLD_, MALLOC_MMAP_THRESHOLD_ and MALLOC_ARENA_MAX; without glibc, nothing changes.
+    This costs time (14 % of a training step), so it is not called in a process that is timed. It has the effect of
+    the variables MALLOC_TRIM_THRESHOLD_, MALLOC_MMAP_THRESHOLD_ and MALLOC_ARENA_MAX of glibc, and disables
+    transparent huge pages; the allocator of another C library stays as it is.
     """
     if not LINUX:
         return
@@ -116,38 +121,43 @@ def give_back_at_once() -> None:
 
 
 def keep_what_is_freed() -> None:
-    """Make this process's allocator keep freed memory for the next step instead of asking the system for it anew.
+    """Make the allocator keep freed memory for the next step instead of returning it to the system.
 
-    Without it, small models in a fresh process spend a tenth of a training step on page faults. The opposite of
-    `give_back_at_once`; without glibc, nothing changes.
+    Otherwise small models in a fresh process spend a tenth of a training step on page faults. This is the opposite of
+    `give_back_at_once`, and changes nothing without glibc.
     """
     libc = ctypes.CDLL(None)
     if LINUX and hasattr(libc, "mallopt"):
-        for option, value in ((_M_TRIM_THRESHOLD, 1 << 30), (_M_MMAP_THRESHOLD, _KEPT), (_M_TOP_PAD, 1 << 24)):
+        for option, value in (
+            (_M_TRIM_THRESHOLD, 1 << 30),
+            (_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_MAX),
+            (_M_TOP_PAD, 1 << 24),
+        ):
             libc.mallopt(option, value)
 
 
 def require_peaks(device: str) -> None:
-    """Raise NotApplicable where the device's allocator keeps no peak."""
+    """Raise NotApplicable where the device's allocator records no peak."""
     if not device.startswith(("cpu", "cuda")):
-        raise NotApplicable(f"the allocator of {device} keeps no peak")
+        raise NotApplicable(f"the allocator of {device} records no peak; memory is measured on cpu and cuda")
 
 
 def available_bytes() -> int:
-    """Return the bytes of this machine's memory that new processes may take before anything is swapped out."""
+    """Return the bytes of this machine's memory that new processes can use without swapping."""
     import psutil
 
     return int(psutil.virtual_memory().available)
 
 
 def resident_bytes(pid: int | None = None) -> int:
-    """Return bytes of private and shared anonymous memory of a process (its own by default), without code and files.
+    """Return the bytes of private and shared anonymous memory of a process, by default of this process.
 
-    Raises ProcessLookupError where it is gone.
+    Code and mapped files are not counted on Linux; other systems give the whole resident set. Raises
+    ProcessLookupError where the process has ended.
     """
     if LINUX:
         status = _status(pid)
-        return status.get("RssAnon", 0) + status.get("RssShmem", 0)  # a zombie has neither
+        return status.get("RssAnon", 0) + status.get("RssShmem", 0)  # a zombie process has neither line
     import psutil
 
     try:
@@ -157,14 +167,14 @@ def resident_bytes(pid: int | None = None) -> int:
 
 
 def data_bytes() -> int:
-    """Return the bytes of this process that RLIMIT_DATA counts (Linux)."""
+    """Return the bytes of this process that count against RLIMIT_DATA; for Linux only."""
     return _status(None)["VmData"]
 
 
 def _walk(build: Callable[[], OpenCase], mark: Mark) -> None:
     """Build the trial, then bring each phase to its steady state and run it once under its mark.
 
-    A phase is let go of once it is measured, so that the next need not keep what only the last one used.
+    Each phase is deleted after its measurement, so that objects that only this phase used are not counted in the next.
     """
     gc.collect()
     with mark("build"):
@@ -182,6 +192,7 @@ def _walk(build: Callable[[], OpenCase], mark: Mark) -> None:
 
 
 def _peaks_by_mark(profiler: profile, names: list[str]) -> dict[str, float]:
+    """Return the peak of live CPU bytes within each marked span of a profile."""
     from torch.autograd import DeviceType  # type: ignore[attr-defined]  # public, but not re-exported
 
     results: Any = profiler.kineto_results
@@ -197,7 +208,10 @@ def _peaks_by_mark(profiler: profile, names: list[str]) -> dict[str, float]:
 
 
 def _peak(changes: list[tuple[int, int]], start: int, end: int) -> int:
-    """Return the highest sum of ``changes`` (time, bytes) between two times; what lives at the start counts."""
+    """Return the highest running sum of ``changes`` between two times, with the bytes that live at the start.
+
+    ``changes`` are pairs of a time (ns) and a change (bytes), in the order of times.
+    """
     live = peak = 0
     for when, change in changes:
         if when > end:
@@ -208,10 +222,10 @@ def _peak(changes: list[tuple[int, int]], start: int, end: int) -> int:
 
 
 def _settle() -> bool:
-    """Bring the process to a state that its later peaks can be compared with; say whether marks can be reset.
+    """Bring the process to a reproducible state before peaks are measured; return whether the mark can be reset.
 
-    Garbage and freed pages would otherwise be reused unseen, and pages of code, which a forked process maps anew
-    as it touches them, would count as memory: 24 MiB in a first training step.
+    Otherwise garbage and freed pages would be reused without raising the peak, and pages of code, which a forked
+    process maps when it first touches them, would count as memory: 24 MiB in a first training step.
     """
     gc.collect()
     if not LINUX:
@@ -221,7 +235,7 @@ def _settle() -> bool:
         span, permissions, _, _, _, *path = line.split(maxsplit=5)
         if permissions.startswith("r") and path and path[0].startswith("/"):
             start, end = (int(address, 16) for address in span.split("-"))
-            # Advice only: a kernel before 5.14 refuses it, and then the pages count.
+            # This is only advice: a kernel before 5.14 refuses it, and then the pages of code are counted.
             libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_POPULATE_READ)
     if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(ctypes.c_size_t(0))
@@ -233,18 +247,19 @@ def _settle() -> bool:
 
 
 def _reset_high_water() -> None:
+    """Reset the high-water mark (VmHWM) of this process to its current resident set."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
 def _high_water() -> int:
-    """Return the highest resident set so far, or since the last reset, in bytes."""
+    """Return the highest resident set since the start of the process or the last reset, in bytes."""
     if LINUX:
         return _status(None)["VmHWM"]
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _status(pid: int | None) -> dict[str, int]:
-    """Return the sizes in /proc/PID/status, in bytes."""
+    """Return the sizes in /proc/PID/status, in bytes. Raises ProcessLookupError where the process has ended."""
     try:
         text = Path(f"/proc/{pid or 'self'}/status").read_text()
     except FileNotFoundError as error:

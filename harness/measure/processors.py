@@ -1,4 +1,4 @@
-"""Keeps what is timed on one processor, so that what runs on another slows down nobody or everybody."""
+"""Pins timed work to one processor, so that load on other processors affects all trials alike or none."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from contextlib import contextmanager
 from typing import Final
 
 LOOK_S: Final = 0.05
-"""How long the processors are looked at to find the quietest."""
+"""Seconds for which the load of the processors is observed to find the least loaded one."""
 
 _allowed: frozenset[int] = frozenset()
-"""The processors this process might use before `stay_on` narrowed them down."""
+"""The processors that this process was allowed to use before `stay_on` pinned it; empty before that."""
 
 
 def quietest() -> int | None:
-    """Return the processor, of those this process may use, that did least for a moment; None without a choice."""
+    """Return the processor with the most idle time during `LOOK_S`, of those that this process may use.
+
+    Return None where the system has no processor affinity, or where processors cannot be matched with their loads.
+    """
     if not hasattr(os, "sched_setaffinity"):
         return None
     import psutil
@@ -26,12 +29,12 @@ def quietest() -> int | None:
     time.sleep(LOOK_S)
     after = psutil.cpu_times(percpu=True)
     if allowed[-1] >= min(len(before), len(after)):
-        return None  # some processors are switched off, so that a place in the list says nothing
-    return max(allowed, key=lambda one: after[one].idle - before[one].idle)
+        return None  # some processors are offline, so that positions in the list are not their numbers
+    return max(allowed, key=lambda processor: after[processor].idle - before[processor].idle)
 
 
 def stay_on(processor: int) -> None:
-    """Restrict the calling thread, and the threads that it starts later, to one processor."""
+    """Pin the calling thread, and all threads that it starts later, to one processor."""
     global _allowed
     _allowed = _allowed or frozenset(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {processor})
@@ -39,7 +42,7 @@ def stay_on(processor: int) -> None:
 
 @contextmanager
 def everywhere() -> Iterator[int]:
-    """Let the calling thread, and those it starts meanwhile, use all processors; gives their number."""
+    """Let the calling thread, and threads that it starts meanwhile, use all allowed processors; yield their number."""
     if not _allowed:
         yield len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return

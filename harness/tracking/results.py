@@ -1,4 +1,4 @@
-"""Writes stored runs as a results directory of asv's, so that runs too long or too rare for asv can join its site."""
+"""Writes stored runs as an asv results directory, so that asv's site can show runs that asv does not start itself."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ from harness.measure.clock import order_interval
 from harness.results.store import StoredRun
 
 BASELINES: Final = "of the baseline's"
-"""The unit of a time relative to that of the baseline, which took turns with it."""
+"""The unit of a time relative to that of the baseline, which is measured in alternation with the technique."""
 
 STEADY: Final = 0.1
-"""A time is not told where the interval of its median reaches further; as in suites/benchmarks.py."""
+"""The largest distance from a median to the ends of its interval, as a fraction of the median, at which times count.
+
+It is equal to that of suites/benchmarks.py.
+"""
 
 VERSION: Final = "1"
-"""The version of the series, before the suite's own; as in suites/benchmarks.py."""
+"""The first part of a series' version, before the suite's version; equal to that of suites/benchmarks.py."""
 
 _RESULTS_VERSION: Final = 2
 _BENCHMARKS_VERSION: Final = 2
@@ -35,7 +38,7 @@ _STATISTICS: Final = ("stats_q_25", "stats_q_75", "stats_number", "stats_repeat"
 
 @dataclass(frozen=True, kw_only=True)
 class _Series:
-    """A series of one run: its benchmark as asv lists it, and its samples for each workload, as of `_samples`."""
+    """A series of one run: the benchmark as asv lists it, and for each workload the result of `_samples`."""
 
     benchmark: dict[str, Any]
     samples: tuple[list[float] | None, ...]
@@ -48,13 +51,13 @@ def write_asv(
     folder: Path,
     dates: Mapping[str, int],
 ) -> list[Path]:
-    """Add runs to the asv results directory ``folder``, made where there is none; return the files of results.
+    """Add runs to the asv results directory ``folder``, which is created as needed; return the files of results.
 
-    ``metrics`` and ``contracts`` are those of the loaded plugins; ``dates`` give each commit's time in seconds since
-    1970, without which the run's own counts. A later run of the same commit and machine takes an earlier one's place,
-    series by series.
+    ``metrics`` and ``contracts`` are those of the loaded plugins. ``dates`` maps commits to their time in seconds since
+    1970; a commit that is missing there gets the start time of the run. A series of a later run replaces the same
+    series of an earlier run of the same commit and machine.
 
-    Raises `UsageError` for a run whose commit is not known, and for a folder that can't be written.
+    Raises `UsageError` for a run whose commit is not known, and for a folder that cannot be written.
     """
     commits = [commit_of(run.info) for run in runs]
     try:
@@ -75,20 +78,20 @@ def write_asv(
 
 
 def commit_of(info: RunInfo) -> str:
-    """Return the commit of the code that a run measured: the harness's, or the plugins' where only that is known.
+    """Return the commit of the code that a run measured: the harness's, or else the only commit that its plugins have.
 
-    Raises `UsageError` where there is none, or where the code had changes.
+    Raises `UsageError` where the commit is not known, or where the code had uncommitted changes.
     """
     code = info.environment.get("code")
     packages = code if isinstance(code, Mapping) else {}
     states = {name: state for name, state in packages.items() if isinstance(state, Mapping)}
     commits = {name: str(state["commit"]) for name, state in states.items() if state.get("commit")}
-    advice = "a point of a series needs its commit: run from a clean checkout, or from an installation of a commit"
+    advice = "a point of a series needs a commit: run from a clean checkout, or install the project from a commit"
     if "harness" not in commits and len(set(commits.values())) != 1:
         raise UsageError(f"run {info.id}: the commit of its code is not known", advice)
     changed = [name for name, state in states.items() if state.get("dirty")]
     if changed:
-        raise UsageError(f"run {info.id}: {changed[0]} had changes that were not committed", advice)
+        raise UsageError(f"run {info.id}: {changed[0]} had uncommitted changes", advice)
     return commits.get("harness") or next(iter(commits.values()))
 
 
@@ -96,11 +99,12 @@ def commit_of(info: RunInfo) -> str:
 
 
 def _series(run: StoredRun, metrics: Mapping[str, Metric], contracts: Mapping[str, Contract]) -> Iterator[_Series]:
+    """Yield each technique's series that has samples or a failed case. Raises UsageError for an unknown quality."""
     suite = run.info.suite
     quality = metrics.get(suite.quality)
     if quality is None:
         raise UsageError(f"run {run.info.id}: no loaded plugin declares its metric {suite.quality!r}")
-    own = _quality_series(quality)
+    quality_name, quality_unit = _quality_series(quality)
     calls = contracts[suite.contract].phases if suite.contract in contracts else {}
     sizes = sizes_of(suite, metrics)
     form = () if suite.form == "track" else (suite.form,)
@@ -108,10 +112,10 @@ def _series(run: StoredRun, metrics: Mapping[str, Metric], contracts: Mapping[st
     for technique in dict.fromkeys(row.case.technique for row in run.rows):
         rows = [row for row in run.rows if row.case.technique == technique]
         phases = {phase: calls.get(phase, phase) for phase in _phases(rows)}
-        kinds = {**series_of(phases, sizes), own[0]: (own[1], own[0])}
+        kinds = {**series_of(phases, sizes), quality_name: (quality_unit, quality_name)}
         for name, (unit, text) in kinds.items():
-            samples = tuple(_samples(rows, workload, name, quality, own[0]) for workload in suite.workloads)
-            if any(found is None or found for found in samples):
+            samples = tuple(_samples(rows, workload, name, quality, quality_name) for workload in suite.workloads)
+            if any(values is None or values for values in samples):
                 benchmark = _benchmark(
                     f"benchmarks.{_safe(suite.id, *form, technique)}.track_{name}",
                     f"{titled} · {technique}: {text}",
@@ -123,10 +127,9 @@ def _series(run: StoredRun, metrics: Mapping[str, Metric], contracts: Mapping[st
 
 
 def series_of(phases: Mapping[str, str], sizes: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """Return the series beside the quality, by name: unit, and what a person reads.
+    """Return unit and description of each series other than the quality, by name.
 
-    ``phases`` gives the words for one call of each phase that was stepped; ``sizes`` are the units of what `sizes_of`
-    finds.
+    ``phases`` maps each phase that was run to the words for one call; ``sizes`` is the result of `sizes_of`.
     """
     return {
         **{f"{phase}_time": ("seconds", call) for phase, call in phases.items()},
@@ -138,24 +141,24 @@ def series_of(phases: Mapping[str, str], sizes: Mapping[str, str]) -> dict[str, 
 
 
 def sizes_of(suite: Suite, metrics: Mapping[str, Metric]) -> dict[str, str]:
-    """Return the unit of each of a suite's costs that the seed settles, as the number of parameters is."""
+    """Return the unit of each of a suite's costs that the seed determines, such as the number of parameters."""
     return {name: metrics[name].unit for name in suite.costs if name in metrics and metrics[name].lane == "accuracy"}
 
 
 def _phases(rows: Iterable[Row]) -> list[str]:
-    """Return the phases whose memory or times the rows have, in their order; building is not one of them."""
-    found = (
+    """Return the phases of which the rows have memory or times, in the order of the rows, without ``build``."""
+    phases = (
         name.removesuffix(ending)
         for ending in ("_tensor_peak", "_throughput")
         for row in rows
         for name in row.reply.metrics
         if name.endswith(ending)
     )
-    return [phase for phase in dict.fromkeys(found) if phase != "build"]
+    return [phase for phase in dict.fromkeys(phases) if phase != "build"]
 
 
 def _quality_series(quality: Metric) -> tuple[str, str]:
-    """Return the name and unit of the quality's series, in which lower is better, as in all of asv's."""
+    """Return the name and unit of the quality's series, in which lower is better, as asv expects of all series."""
     if not quality.higher_is_better:
         return quality.id, quality.unit
     if quality.unit == "%":
@@ -164,7 +167,7 @@ def _quality_series(quality: Metric) -> tuple[str, str]:
 
 
 def _lower(value: float, quality: Metric) -> float:
-    """Return the quality's value in the form of its series."""
+    """Return a value of the quality as a value of the quality's series, in which lower is better."""
     if not quality.higher_is_better:
         return value
     if quality.unit == "%":
@@ -172,28 +175,28 @@ def _lower(value: float, quality: Metric) -> float:
     return 1 / max(value, 1e-12)
 
 
-def _samples(rows: Iterable[Row], workload: str, name: str, quality: Metric, own: str) -> list[float] | None:
-    """Return the samples of a series on a workload; empty where it does not apply, None where its case failed."""
+def _samples(rows: Iterable[Row], workload: str, name: str, quality: Metric, quality_name: str) -> list[float] | None:
+    """Return the samples of a series on a workload; none where the series does not apply, None where a case failed."""
     rows = [row for row in rows if row.case.workload == workload and row.case.stage == "final"]
-    found: list[float] = []
+    samples: list[float] = []
     for row in rows:
         if not row.ok:
             continue
         phase, _, kind = name.rpartition("_")
-        value = row.reply.metrics.get(quality.id if name == own else name)
+        value = row.reply.metrics.get(quality.id if name == quality_name else name)
         if kind in ("time", "ratio") and phase in row.reply.samples:
-            found += _times(row.reply.samples[phase], row.reply.samples.get(f"baseline.{phase}", ()))[kind]
+            samples += _times(row.reply.samples[phase], row.reply.samples.get(f"baseline.{phase}", ()))[kind]
         elif value is not None:
-            found.append(_lower(value, quality) if name == own else value)
+            samples.append(_lower(value, quality) if name == quality_name else value)
     failed = {row.case.lane for row in rows if row.reply.status in FAILED}
-    if failed and (not found or (name == own and "accuracy" in failed)):
+    if failed and (not samples or (name == quality_name and "accuracy" in failed)):
         return None
-    return found
+    return samples
 
 
 def _times(rounds: Sequence[float], baselines: Sequence[float]) -> dict[str, Sequence[float]]:
-    """Return seconds and their ratios to the baseline's of the same rounds; none where the machine was too busy."""
-    ratios = [own / other for own, other in zip(rounds, baselines, strict=bool(baselines))]
+    """Return seconds by round, and their ratios to the baseline's; none where the median's interval is too wide."""
+    ratios = [seconds / baseline for seconds, baseline in zip(rounds, baselines, strict=bool(baselines))]
     low, high = order_interval(ratios or rounds)
     middle = statistics.median(ratios or rounds)
     steady = middle - low <= STEADY * middle and high - middle <= STEADY * middle
@@ -201,6 +204,7 @@ def _times(rounds: Sequence[float], baselines: Sequence[float]) -> dict[str, Seq
 
 
 def _benchmark(name: str, title: str, unit: str, workloads: Sequence[str], version: str) -> dict[str, Any]:
+    """Return the entry of a series in asv's benchmarks.json."""
     return {
         "name": name,
         "param_names": ["workload"],
@@ -213,6 +217,7 @@ def _benchmark(name: str, title: str, unit: str, workloads: Sequence[str], versi
 
 
 def _safe(*words: str) -> str:
+    """Return the words as a name that asv can use in a file and in an address."""
     return re.sub(r"[^A-Za-z0-9]+", "_", "_".join(words)).strip("_")
 
 
@@ -220,7 +225,7 @@ def _safe(*words: str) -> str:
 
 
 def _machine(info: RunInfo) -> dict[str, str]:
-    """Return the machine as asv describes one, named by processor and GPU: stored runs leave out the host's name."""
+    """Return asv's description of a machine, named by its GPU or processor, since runs do not store the host's name."""
     facts = info.environment
     gpus = facts.get("gpu") if info.selection.get("device") == "cuda" else None
     gpu = gpus[0] if isinstance(gpus, Sequence) and gpus else None
@@ -238,6 +243,7 @@ def _machine(info: RunInfo) -> dict[str, str]:
 
 
 def _header(info: RunInfo, commit: str, machine: Mapping[str, str], date: int) -> dict[str, Any]:
+    """Return the content of an asv results file without its results; ``date`` is in seconds since 1970."""
     python = ".".join(str(info.environment.get("python") or "").split(".")[:2])
     return {
         "commit_hash": commit,
@@ -255,51 +261,62 @@ def _header(info: RunInfo, commit: str, machine: Mapping[str, str], date: int) -
 
 
 def _add_results(file: Path, header: dict[str, Any], series: Iterable[_Series], info: RunInfo) -> None:
+    """Write results to a file; results of other series that the file has are kept."""
     before = _read(file).get("results", {})
     started = int(1000 * dt.datetime.fromisoformat(info.started).timestamp())
-    added = {entry.benchmark["name"]: _result(entry, started) for entry in series}
+    added = {item.benchmark["name"]: _result(item, started) for item in series}
     _write(file, {**header, "results": {**before, **added}})
 
 
 def _result(series: _Series, started: int) -> list[Any]:
-    """Return a row of asv's: values and statistics, each a list over the workloads; None where nothing is known."""
-    points = [None if found is None else statistics.median(found) if found else math.nan for found in series.samples]
-    several = [found if found and len(set(found)) > 1 else None for found in series.samples]
-    columns: list[list[Any]] = [
-        [found and _quartile(found, 0) for found in several],
-        [found and _quartile(found, 2) for found in several],
-        [found and 1 for found in several],
-        [found and len(found) for found in several],
+    """Return a row of an asv results file: values and statistics, each a list over workloads, or None if all are None.
+
+    ``started`` is in milliseconds since 1970. Workloads whose samples are all equal have no statistics.
+    """
+    points = [
+        None if samples is None else statistics.median(samples) if samples else math.nan for samples in series.samples
     ]
-    statistics = [column if any(several) else None for column in columns]
+    varying = [samples if samples and len(set(samples)) > 1 else None for samples in series.samples]
+    columns: list[list[Any]] = [
+        [samples and _quartile(samples, 0) for samples in varying],
+        [samples and _quartile(samples, 2) for samples in varying],
+        [samples and 1 for samples in varying],
+        [samples and len(samples) for samples in varying],
+    ]
+    spread = [column if any(varying) else None for column in columns]
     result = None if all(point is None for point in points) else points
-    return [result, series.benchmark["params"], series.benchmark["version"], started, None, None, None, *statistics]
+    return [result, series.benchmark["params"], series.benchmark["version"], started, None, None, None, *spread]
 
 
 def _quartile(values: Sequence[float], which: int) -> float:
+    """Return the lower quartile (0), the median (1) or the upper quartile (2), interpolated linearly."""
     return statistics.quantiles(values, n=4, method="inclusive")[which]
 
 
 def _add_benchmarks(file: Path, series: Iterable[_Series]) -> None:
-    """Add to the list of series; one that is there keeps its workloads, after which new ones follow."""
+    """Add series to asv's list in a file; a listed series keeps its workloads, and new workloads are appended."""
     listed = _read(file)
-    for entry in series:
-        name = entry.benchmark["name"]
+    for item in series:
+        name = item.benchmark["name"]
         known = listed.get(name, {}).get("params", [[]])[0]
-        params = [list(dict.fromkeys([*known, *entry.benchmark["params"][0]]))]
-        listed[name] = {"code": "", **listed.get(name, {}), **entry.benchmark, "params": params}
+        params = [list(dict.fromkeys([*known, *item.benchmark["params"][0]]))]
+        listed[name] = {"code": "", **listed.get(name, {}), **item.benchmark, "params": params}
     _write(file, {**listed, "version": _BENCHMARKS_VERSION})
 
 
 def _read(file: Path) -> dict[str, Any]:
+    """Return the JSON object in a file, empty where there is no file. Raises UsageError where it is not JSON."""
     if not file.is_file():
         return {}
     try:
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UsageError(f"{file}: not JSON ({error})", "mend or remove it, or choose another folder") from error
-    return found
+        raise UsageError(
+            f"{file}: not JSON ({error})", "repair or remove the file, or choose another folder"
+        ) from error
+    return content
 
 
 def _write(file: Path, content: Mapping[str, Any]) -> None:
+    """Write an object as JSON."""
     file.write_text(json.dumps(content), encoding="utf-8")

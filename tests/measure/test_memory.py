@@ -87,13 +87,13 @@ def test_where_the_mark_cannot_be_reset_a_note_says_what_is_counted(monkeypatch)
     monkeypatch.setattr(memory, "_reset_high_water", refuse)
     peaks, notes = memory.process_peaks(lambda: trial(lambda: None, lambda: None), phase)
     assert list(peaks) == ["build_process_peak", "train_process_peak", "infer_process_peak"]
-    assert notes == ["process_peak counts all phases up to its own: the system cannot reset it"]
+    assert notes == ["process_peak includes all earlier phases: this system cannot reset the high-water mark"]
 
 
 def test_devices_without_a_peak_are_not_applicable():
     memory.require_peaks("cpu")
     memory.require_peaks("cuda:1")
-    with pytest.raises(NotApplicable, match="mps keeps no peak"):
+    with pytest.raises(NotApplicable, match="mps records no peak"):
         memory.require_peaks("mps")
 
 

@@ -209,8 +209,8 @@ def test_names_that_asv_would_confuse_are_refused(monkeypatch: pytest.MonkeyPatc
     ("lists", "expected"),
     [
         ({"techniques": [], "plugins": []}, "there is no toy/base at this commit"),
-        ({"techniques": ["toy/base"], "suites": []}, "suite 'toy' is not followed at this commit"),
-        ({"techniques": ["toy/base"], "suites": [{"id": "core/toy"}]}, "suite 'toy' is not followed at this commit"),
+        ({"techniques": ["toy/base"], "suites": []}, "suite 'toy' is not tracked at this commit"),
+        ({"techniques": ["toy/base"], "suites": [{"id": "core/toy"}]}, "suite 'toy' is not tracked at this commit"),
         ({"techniques": ["toy/base"], "suites": [{"id": "core/toy", "track": True}]}, None),
     ],
 )

@@ -69,7 +69,7 @@ def test_a_script_that_is_not_known_is_named_and_nothing_is_written(site: Path, 
     page = site / "index.html"
     page.write_text(page.read_text().replace("</head>", '<script src="https://example.org/d3.min.js"></script></head>'))
     before = page.read_text()
-    with pytest.raises(UsageError, match=r"index.html loads 'd3.min.js' from elsewhere"):
+    with pytest.raises(UsageError, match=r"index.html loads 'd3.min.js' from another host"):
         make_offline(site, cache)
     assert page.read_text() == before
 
@@ -83,7 +83,7 @@ def test_a_damaged_file_of_the_cache_is_found_out(site: Path, cache: Path, tmp_p
     own = Path(shutil.copytree(cache, tmp_path / "cache"))
     (file,) = own.glob("site/*/jquery/dist/jquery.min.js")
     file.write_text(file.read_text() + "// and more")
-    with pytest.raises(UsageError, match="is not what it should be"):
+    with pytest.raises(UsageError, match=r"expected [0-9a-f]{64}"):
         make_offline(site, own)
 
 

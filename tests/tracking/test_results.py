@@ -124,7 +124,7 @@ def test_a_gpu_is_a_machine_of_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "reason"), [({"commit": None}, "is not known"), ({"dirty": True}, "harness had changes")]
+    ("changes", "reason"), [({"commit": None}, "is not known"), ({"dirty": True}, "harness had uncommitted changes")]
 )
 def test_a_run_of_no_commit_is_refused(changes: dict[str, Any], reason: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=reason):
