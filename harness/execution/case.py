@@ -1,4 +1,4 @@
-"""What is done with a case in its process, lane by lane: quality, peaks of memory, turns of a timed block."""
+"""Carries out a case in its process: preparation, check, quality, peaks of memory, or turns of a timed block."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ from harness.measure import clock, memory
 Result = TypeVar("Result")
 
 THREADS: Final = 1
-"""Threads that compute in a case: more on busy cores cost small models ten times their time and more."""
+"""Threads that compute in a case: on busy cores, more threads make small models at least ten times slower."""
 
 OPENINGS: Final = 3
-"""How often a contestant is built, to sample what its initialisation costs; the last one built is then timed."""
+"""Number of times a contestant is built, to sample the cost of its initialisation; the last build is then timed."""
 
 _REASON_LENGTH: Final = 300
 
 
 def load(job: Job) -> None:
-    """Import what the job needs, so that nothing measured later includes it; `THREADS` compute."""
+    """Import the modules that the job needs before anything is measured, and limit torch to `THREADS` threads."""
     import torch
 
     torch.set_num_threads(THREADS)
@@ -53,7 +53,7 @@ def load(job: Job) -> None:
 
 
 def perform(job: Job, phases: clock.PhaseClock) -> Reply:
-    """Do a job that needs no further word from the runner."""
+    """Carry out a job that needs no further message from the runner, and return its reply."""
     stage = _Stage(job, phases)
     match job.task:
         case "prepare":
@@ -75,7 +75,7 @@ def perform(job: Job, phases: clock.PhaseClock) -> Reply:
 
 
 def stack(job: Job, phases: clock.PhaseClock) -> list[Reply]:
-    """Evaluate a job's case and the others together, one reply each; seconds by phase are shared out."""
+    """Evaluate a job's case and its ``others`` together; return a reply for each, with its share of the seconds."""
     cases = (job.case, *job.others)
     stages = [_Stage(replace(job, case=case), phases) for case in cases]
     techniques = []
@@ -85,12 +85,12 @@ def stack(job: Job, phases: clock.PhaseClock) -> list[Reply]:
     outcomes = stages[0].workload.evaluate_stacked(techniques, [stage.context for stage in stages])
     seeds = dict.fromkeys(case.seed for case in cases)
     seconds = {name: value / len(cases) for name, value in phases.seconds.items()}
-    note = f"evaluated together: {len(cases)} cases, seeds {', '.join(str(one) for one in seeds)}"
+    note = f"evaluated together: {len(cases)} cases, seeds {', '.join(str(seed) for seed in seeds)}"
     return [_quality(outcome, seconds, note) for outcome in outcomes]
 
 
-class Contestant:
-    """One case of a timed block, a turn at a time. Between turns it does nothing.
+class TimedCase:
+    """One case of a timed block, which computes in its turns only.
 
     ``mark`` is called with a phase's name right before and right after each of its samples.
     """
@@ -105,7 +105,7 @@ class Contestant:
         self._seconds: dict[str, list[float]] = {}
 
     def take(self, act: Act) -> Message | Reply:
-        """Do what a turn asks for: a message answers it, the reply ends it."""
+        """Carry out an act and return its answer: a message, or the reply that ends the case."""
         match act:
             case "open":
                 return self._open()
@@ -115,7 +115,7 @@ class Contestant:
                 return self._close()
 
     def _open(self) -> Message:
-        """Build the technique, bring every phase to its pace; seconds of builds, inits and a turn."""
+        """Build the technique and warm up every phase; return the seconds of the builds, of the inits and of a turn."""
         load(self._job)
         stage = _Stage(self._job, self.phases)
         builds, inits = self._build(stage)
@@ -136,7 +136,7 @@ class Contestant:
         return {"build": builds, "init": inits, "batches": batches, "probes": probes, "turn_s": turn_s}
 
     def _build(self, stage: _Stage) -> tuple[list[float], list[float]]:
-        """Open the trial a few times over and keep the last; seconds of the builds and of the inits in them."""
+        """Open the trial `OPENINGS` times and keep the last; return the seconds of the builds and their inits."""
         builds: list[float] = []
         inits: list[float] = []
         for _ in range(OPENINGS):
@@ -152,7 +152,7 @@ class Contestant:
         return builds, inits
 
     def _round(self) -> Message:
-        """Take a sample of each phase: seconds a call, whether the scheduler interrupted it, and the calls in it."""
+        """Take a sample of each phase; return seconds per call, whether interrupted, number of calls."""
         assert self._trial is not None
         gc.collect()
         samples: dict[str, tuple[float, bool, int]] = {}
@@ -166,7 +166,7 @@ class Contestant:
         return samples
 
     def _refresh(self, name: str, phase: Phase) -> None:
-        """Have the data drawn that the next sample of a phase needs."""
+        """Draw the data that the next sample of a phase needs."""
         if phase.refresh is not None:
             with self.phases(f"fresh data for {name}"):
                 phase.refresh()
@@ -176,14 +176,14 @@ class Contestant:
         repeats = self._audit.about(self._repeats[name])
         with self.phases(name):
             if repeats > 1:
-                phase.run()  # the others have emptied the caches, which a short phase would feel
+                phase.run()  # other contestants have evicted the caches, which would slow a short phase down
             self._mark(name)
             sample = clock.take(phase.run, repeats=repeats, device=self._job.case.device)
             self._mark(name)
         return sample, repeats
 
     def _verify(self, name: str, phase: Phase, sample: clock.Sample) -> None:
-        """Hold what the last call of a sample returned against the definition. Raises Incorrect where it is wrong."""
+        """Compare the result of a sample's last call with the definition. Raises Incorrect where they differ."""
         assert phase.verify is not None
         with self.phases(f"audit of {name}"), self._audit.verifying(name):
             try:
@@ -192,12 +192,12 @@ class Contestant:
                 raise Incorrect(f"{name}, timed: {error}") from error
 
     def _measured(self) -> list[tuple[str, Phase]]:
-        """The phases in their order, then the probes."""
+        """Return the phases in their order, then the probes, with their names."""
         assert self._trial is not None
         return [*self._trial.phases.items(), *self._trial.probes.items()]
 
     def _close(self) -> Reply:
-        """What is known here; what is compared with others is the runner's to put together."""
+        """Verify the phases that no audit has verified yet; return the reply with the figures of this case alone."""
         assert self._trial is not None
         for name, phase in self._measured():
             if phase.verify is not None and not self._audit.done(name):
@@ -212,7 +212,7 @@ class Contestant:
 def guarded(
     act: Callable[[], Result], phases: clock.PhaseClock, passing: tuple[type[BaseException], ...] = ()
 ) -> Result | Reply:
-    """What ``act`` returns, or the reply that says how it failed. ``passing`` is not caught."""
+    """Return the result of ``act``, or the reply for its failure; exceptions in ``passing`` are raised."""
     try:
         return act()
     except passing:
@@ -222,7 +222,7 @@ def guarded(
 
 
 def failure(error: BaseException, phases: Mapping[str, float]) -> Reply:
-    """The reply for an exception that a case raised."""
+    """Return the reply for an exception that a case raised."""
     if isinstance(error, NotApplicable | CannotStack):
         return Reply(status="skipped", reason=_line(str(error)), phases=phases)
     if isinstance(error, Unavailable):
@@ -236,7 +236,7 @@ def failure(error: BaseException, phases: Mapping[str, float]) -> Reply:
 
 
 class _Stage:
-    """A case's workload, context and technique, made anew and seeded alike each time."""
+    """The workload and the context of a case, and its technique, made anew with the same seed at each build."""
 
     def __init__(self, job: Job, phases: clock.PhaseClock) -> None:
         case = job.case
@@ -256,7 +256,7 @@ class _Stage:
         random.seed(seed)
         np.random.seed(seed % 2**32)
         if self.device == "cpu":
-            torch.default_generator.manual_seed(seed)  # the accelerators' too would cost 13 ms a process
+            torch.default_generator.manual_seed(seed)  # seeding the accelerators as well would cost 13 ms per process
         else:
             torch.manual_seed(seed)
 
@@ -287,7 +287,7 @@ def _quality(outcome: Outcome, seconds: Mapping[str, float], *more_notes: str) -
 
 
 def _finite(figures: Mapping[str, float], seconds: Mapping[str, float]) -> Reply:
-    """The reply that holds the figures; an error where one is NaN or infinite."""
+    """Return the reply with the figures, or with the status "error" where a figure is NaN or infinite."""
     metrics = {name: float(value) for name, value in figures.items()}
     wrong = [f"{name} is {value}" for name, value in metrics.items() if not math.isfinite(value)]
     return Reply(
@@ -299,7 +299,7 @@ def _finite(figures: Mapping[str, float], seconds: Mapping[str, float]) -> Reply
 
 
 def _finite_series(series: Mapping[str, Sequence[float]]) -> tuple[dict[str, list[float]], list[str]]:
-    """Curves up to their first NaN or infinity, which JSON cannot hold, and a note where one was cut."""
+    """Return the curves up to their first NaN or infinity, which JSON cannot hold, and a note for each cut curve."""
     kept: dict[str, list[float]] = {}
     notes = []
     for name, values in series.items():
@@ -324,7 +324,7 @@ def _peaks(stage: _Stage) -> Reply:
 
 
 def _case_frames(error: BaseException) -> TracebackType | None:
-    """Return the traceback from where it leaves `harness.execution`, whose own frames tell a reader nothing."""
+    """Return the traceback from where it leaves `harness.execution`, whose own frames do not help a reader."""
     frame = error.__traceback__
     room = Path(__file__).parent
     while frame is not None and Path(frame.tb_frame.f_code.co_filename).is_relative_to(room):
@@ -345,6 +345,6 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _line(text: str) -> str:
-    """The first line, at a length that a table can bear."""
+    """Return the first line of a text, cut to `_REASON_LENGTH` characters."""
     line = next(iter(text.strip().splitlines()), "")
     return line if len(line) <= _REASON_LENGTH else line[: _REASON_LENGTH - 1] + "…"

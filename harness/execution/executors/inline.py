@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from harness.api import Case, ExecutorOptions, Json, Reply, Unit
-from harness.execution.case import Contestant, guarded, load, perform, stack
+from harness.execution.case import TimedCase, guarded, load, perform, stack
 from harness.execution.job import Job, Message
 from harness.execution.units import Answer, Done, Turn, script_of
 from harness.measure.clock import PhaseClock
@@ -23,7 +23,7 @@ _PASSING = (KeyboardInterrupt,)
 class _Timed:
     """A contestant of a timed block, and the seconds that its turns took."""
 
-    contestant: Contestant
+    contestant: TimedCase
     load: float = field(default_factory=lambda: os.getloadavg()[0])
     wall_s: float = 0.0
     cpu_s: float = 0.0
@@ -101,7 +101,7 @@ def _do(job: Job) -> Done:
 def _take(turn: Turn, contestants: dict[int, _Timed]) -> Message | Reply:
     """Let a contestant have its turn; the reply that ends it holds the seconds of all its turns."""
     if turn.act == "open":
-        made = Contestant(turn.job, PhaseClock(turn.job.case.device))
+        made = TimedCase(turn.job, PhaseClock(turn.job.case.device))
         contestants[turn.contestant] = _Timed(contestant=made)
     timed = contestants[turn.contestant]
     wall, cpu = time.perf_counter(), time.process_time()

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Final, NoReturn
 
 from harness.api import WARNING, Reply
-from harness.execution.case import Contestant, guarded, load, perform, stack
+from harness.execution.case import TimedCase, guarded, load, perform, stack
 from harness.execution.isolation.messages import PHASE_BYTES, Lines, encode, encode_reply, encode_stacked
 from harness.execution.job import Job, Message
 from harness.measure.clock import PhaseClock
@@ -109,7 +109,7 @@ class _Worker:
         """Open, then take turns as the runner asks; waiting costs nothing but the memory."""
         if self._job.processor is not None:
             stay_on(self._job.processor)
-        contestant = Contestant(self._job, self._phases, self._mark)
+        contestant = TimedCase(self._job, self._phases, self._mark)
         while (message := self._channel.receive()) is not None:
             self._backstop()
             answer = guarded(functools.partial(contestant.take, message["turn"]), self._phases)
