@@ -1,4 +1,4 @@
-"""Begins, resumes and carries out runs: what the command line and ``harness.run`` are made of."""
+"""Begins, resumes and carries out runs, for the command line and for ``harness.run``."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ INTERRUPTED: Final = 130
 """The exit code of a run that was interrupted and can be resumed."""
 
 TIME_LIMIT_S: Final = 300.0
-"""The default hard limit of one case: far above what a suite's cases take, so that it ends only what hangs."""
+"""The default hard limit of one case: far more than a suite's cases take, so that only a hung case is ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What a run may use: processes side by side, hard limits of a case, the cache of base models."""
+    """The resources of a run: the executor, its number of parallel processes, a case's hard limits, the model cache."""
 
     executor: str
     jobs: int
@@ -38,12 +38,12 @@ class Resources:
 
 
 def cores() -> int:
-    """The cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def make_executor(host: Host, plan: Plan, resources: Resources, device: str) -> Executor:
-    """The executor of that id, ready to take units. Raises UsageError for an unknown one."""
+    """Return the executor that the resources name, ready to take units. Raises UsageError for an unknown id."""
     spec = host.declared.executors[host.resolve("executors", resources.executor)].spec
     options = ExecutorOptions(
         jobs=resources.jobs,
@@ -58,16 +58,16 @@ def make_executor(host: Host, plan: Plan, resources: Resources, device: str) -> 
 
 
 def _modules(plan: Plan) -> list[str]:
-    """The modules that the run's cases import, so that a worker's parent can import them once."""
-    workloads = [one.problem.spec for one in plan.contestants]
-    techniques = [one.entrant.spec for one in plan.contestants if not one.skip]
+    """Return the modules that the run's cases import, so that a worker's parent can import them once."""
+    workloads = [contestant.problem.spec for contestant in plan.contestants]
+    techniques = [contestant.entrant.spec for contestant in plan.contestants if not contestant.skip]
     targets = [spec.target for spec in workloads] + [spec.target for spec in techniques]
     preload = [module for spec in workloads for module in spec.preload]
     return list(dict.fromkeys([*(target.partition(":")[0] for target in targets), *preload]))
 
 
 class Silent:
-    """Tells nobody how a run goes. Fulfils `Progress`."""
+    """A progress display that shows nothing. Fulfils `Progress`."""
 
     def planned(self, rows: int) -> None:
         """Do nothing."""
@@ -80,7 +80,7 @@ class Silent:
 
 
 class Session:
-    """A run that is planned: ``start`` gives it a folder in a store, ``carry_out`` runs what is missing."""
+    """A planned run: ``start`` creates its folder in a store, ``carry_out`` runs the cases that have no row yet."""
 
     def __init__(self, host: Host, plan: Plan, executor: Executor, around: Surroundings) -> None:
         self.host = host
@@ -90,7 +90,7 @@ class Session:
 
     @property
     def planned_rows(self) -> int:
-        """How many rows the run leaves if nothing fails."""
+        """The number of rows that the run leaves if nothing fails."""
         return sum(self.plan.size(contestant) for contestant in self.plan.contestants)
 
     def start(self, store: Store, selection: Selection, resources: Resources) -> RunWriter:
@@ -104,7 +104,7 @@ class Session:
         )
 
     def carry_out(self, writer: RunWriter, progress: Progress) -> RunInfo:
-        """Run what is missing, tell the observers, and close the run with its exit code. Ctrl-C ends it with 130."""
+        """Run the cases without a row, notify the plugins, and close the run with its exit code: 130 after Ctrl-C."""
         destination = Destination(
             run=writer.info.id,
             environment=self._around.environment,
@@ -124,9 +124,9 @@ class Session:
 
 
 def begin(host: Host, suite: Suite, selection: Selection, resources: Resources) -> Session:
-    """Return a planned run of a suite; raise UsageError for whatever makes no sense, before anything is written.
+    """Return a planned run of a suite; raise UsageError for an invalid choice before anything is written.
 
-    Where the user fixed values, techniques and workloads are asked whether these make sense, in a process of its own.
+    Values that the user fixed are validated by the techniques and the workloads, in a separate process.
     """
     check_device(selection.device, "use --device cpu")
     around = surroundings(host, suite.contract)
@@ -141,7 +141,7 @@ def begin(host: Host, suite: Suite, selection: Selection, resources: Resources) 
 
 
 def resume(host: Host, info: RunInfo, resources: Resources) -> Session:
-    """Return a stored run planned anew, as it was begun; its stored rows are those of the writer that goes on."""
+    """Return a stored run, planned again as it was begun; `Session.carry_out` takes its stored rows from the writer."""
     suite, selection = resumed_selection(info)
     check_device(selection.device, f"resume run {info.id} where there is one")
     around = surroundings(host, suite.contract)
@@ -150,7 +150,7 @@ def resume(host: Host, info: RunInfo, resources: Resources) -> Session:
 
 
 def selection_json(selection: Selection, resources: Resources) -> dict[str, Json]:
-    """Return what the user chose, as kept in ``run.json`` for a resume."""
+    """Return the user's choices, as kept in ``run.json`` for a resume."""
     return {
         "techniques": list(selection.techniques),
         "workloads": list(selection.workloads),
@@ -181,7 +181,7 @@ def plugin_list(host: Host) -> list[Mapping[str, Json]]:
 
 
 def resumed_selection(info: RunInfo) -> tuple[Suite, Selection]:
-    """The suite and selection of a stored run; its suite is narrowed to the selection already."""
+    """Return the suite of a stored run, which is already narrowed to the user's choice, and its selection."""
     params = cast(Mapping[str, Json], info.selection["params"])
     lanes = cast(Sequence[Lane], info.selection["lanes"])
     stack = bool(info.selection.get("stack", False))
