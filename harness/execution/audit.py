@@ -1,4 +1,4 @@
-"""Chooses at random which timed samples are held against the definition, within a share of the measured time."""
+"""Chooses at random which timed samples are compared with the definition, within a share of the measured time."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from time import perf_counter
 from typing import Final
 
 FIRST_WITHIN: Final = 4
-"""Each phase is verified after one of its first so many samples, and later again as time allows."""
+"""Each phase is first verified after one of this number of samples, drawn at random, and again as time allows."""
 
 SHARE: Final = 0.1
 """Further samples are verified while verifying has taken less than this share of the time that is measured."""
 
 JITTER: Final = 4
-"""A sample has up to one call in so many more than it needs."""
+"""A sample has at most 1/`JITTER` more calls than it needs, rounded up."""
 
 
 class Audit:
     """Decides which samples of a contestant are verified and how long each sample is.
 
-    The decisions are drawn from the system's randomness, bound before a contestant is imported: a contestant that
-    computes only where it will be looked at does not know where that is.
+    The decisions are drawn from the system's source of randomness, which is bound before a contestant is imported, so
+    a contestant cannot foresee which of its samples are verified.
     """
 
     def __init__(self) -> None:
@@ -34,11 +34,11 @@ class Audit:
         self._verifying_s = 0.0
 
     def about(self, calls: int) -> int:
-        """Return the number of calls of a sample that needs so many."""
+        """Return the number of calls of a sample that needs at least ``calls``."""
         return calls + self._draw.randrange(1 + -(-calls // JITTER)) if calls > 1 else 1
 
     def due(self, phase: str, seconds: float) -> bool:
-        """Return whether the sample of a phase that has just taken so many seconds is to be verified."""
+        """Return whether the sample of a phase that has just taken ``seconds`` is to be verified."""
         self._measured_s += seconds
         left = self._left.setdefault(phase, self._draw.randrange(FIRST_WITHIN))
         self._left[phase] = left - 1
@@ -49,7 +49,7 @@ class Audit:
 
     @contextmanager
     def verifying(self, phase: str) -> Iterator[None]:
-        """Count the enclosed verification of a phase."""
+        """Add the time of the enclosed verification, and mark the phase as verified."""
         began = perf_counter()
         try:
             yield

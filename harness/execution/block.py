@@ -1,7 +1,7 @@
-"""A timed block: contestants take turns in random order, round after round, the baseline before and after a few.
+"""Schedules a timed block: contestants take turns in random order, with the baseline before and after each few.
 
-Only one contestant computes at a time. Which process a turn is taken in is the executor's affair: the block says
-whose turn it is and is told the answer.
+Only one contestant computes at a time. The executor decides in which process a turn is taken: the block yields the turn
+and is sent the answer.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from harness.execution.job import Act, Message
 from harness.measure.clock import order_interval
 
 WATCHED: Final = 3
-"""The place in a sample of the seconds that the runner's clock counts, where an executor has one beside the worker.
+"""The index in a sample of the seconds by the runner's clock, where the executor has a clock outside of the worker.
 
-A sample is the seconds a call, whether the scheduler interrupted it, the number of calls, and those seconds.
+A sample is the seconds per call, whether the scheduler interrupted it, the number of calls, and those seconds.
 """
 
 NEIGHBOURS: Final = 4
-"""So many contestants have their turn between two of the baseline's, with the mean of which each is compared.
+"""Number of contestants between two turns of the baseline; each is compared with the geometric mean of the two.
 
-What slows a shared machine down has a memory of tenths of a second: samples of 3 ms correlated by 0.6 at a distance of
+Disturbances of a shared machine last tenths of a second: samples of 3 ms correlated by 0.6 at a distance of
 12 ms, 0.4 at 60, 0.2 at 300 and not at all from 600 ms on.
 """
 
 LONG_S: Final = 0.03
-"""A baseline whose turn is longer takes but one a round: it costs more, and holds many such changes in itself."""
+"""Seconds from which a baseline's turn is taken once a round: it costs more, and averages over disturbances."""
 
 FEWEST_ROUNDS: Final = 10
 """Rounds before a block may end early."""
@@ -53,7 +53,7 @@ UNSTABLE: Final = 0.10
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """What a contestant is asked next. ``open`` and ``round`` are answered by a message, ``close`` by a reply."""
+    """A request to a contestant. ``open`` and ``round`` are answered by a message, ``close`` by a reply."""
 
     contestant: int
     act: Act
@@ -64,7 +64,7 @@ Block = Generator[Turn, Message | Reply, list[Reply]]
 
 @dataclass(kw_only=True)
 class _Contestant:
-    """What is known of one case: how it opened, its seconds a call by turn and phase, how it ended.
+    """The results of one case: the answer to its opening, its samples by round and phase, and its final reply.
 
     ``beside`` holds for each of its turns the baseline's before and after.
     """
@@ -86,7 +86,7 @@ class _Contestant:
         return [samples[phase][0] for samples in self.rounds]
 
     def clock_problem(self, phase: str) -> str:
-        """Return what is wrong with the clock of the contestant's process; empty where the runner's agrees with it.
+        """Return the fault of the clock in the contestant's process; empty where the runner's clock agrees with it.
 
         The runner's clock is in a process of its own, beside the contestant's.
         """
@@ -102,10 +102,10 @@ class _Contestant:
 
 
 def run(cases: Sequence[Case], rounds: int) -> Block:
-    """Take ``cases`` (the first is the baseline) through about ``rounds`` rounds; returns a reply for each.
+    """Take ``cases`` (the first is the baseline) through about ``rounds`` rounds; return a reply for each.
 
-    Fewer where all medians are settled, more (at most twice as many) where rounds were interrupted. A contestant
-    that fails costs only itself.
+    There are fewer rounds where all medians are settled, and up to twice as many where rounds were interrupted. The
+    failure of a contestant does not affect the others.
     """
     contestants = [_Contestant() for _ in cases]
     order = random.Random(cases[0].key)
@@ -217,7 +217,7 @@ def _chosen(values: Sequence[float], kept: Sequence[bool]) -> list[float]:
 
 
 def _spread(seconds: Sequence[float]) -> float:
-    """Interquartile range over median; of a single sample nothing is known, so 0."""
+    """Return the interquartile range over the median; 0 for a single sample, which has no spread."""
     if len(seconds) < 2:
         return 0.0
     low, middle, high = statistics.quantiles(seconds, n=4, method="inclusive")

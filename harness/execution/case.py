@@ -1,4 +1,4 @@
-"""What is done with a case in its process, lane by lane: quality, peaks of memory, turns of a timed block."""
+"""Carries out a case in its process: preparation, check, quality, peaks of memory, or turns of a timed block."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ from harness.measure import clock, memory
 Result = TypeVar("Result")
 
 THREADS: Final = 1
-"""Threads that compute in a case: more on busy cores cost small models ten times their time and more."""
+"""Threads that compute in a case: on busy cores, more threads make small models at least ten times slower."""
 
 OPENINGS: Final = 3
-"""How often a contestant is built, to sample what its initialisation costs; the last one built is then timed."""
+"""Number of times a contestant is built, to sample the cost of its initialisation; the last build is then timed."""
 
 _REASON_LENGTH: Final = 300
 
 
 def load(job: Job) -> None:
-    """Import what the job needs, so that nothing measured later includes it; `THREADS` compute."""
+    """Import the modules that the job needs before anything is measured, and limit torch to `THREADS` threads."""
     import torch
 
     torch.set_num_threads(THREADS)
@@ -55,7 +55,7 @@ def load(job: Job) -> None:
 
 
 def perform(job: Job, phases: clock.PhaseClock) -> Reply:
-    """Do a job that needs no further word from the runner."""
+    """Carry out a job that needs no further message from the runner, and return its reply."""
     stage = _Stage(job, phases)
     match job.task:
         case "prepare":
@@ -77,7 +77,7 @@ def perform(job: Job, phases: clock.PhaseClock) -> Reply:
 
 
 def stack(job: Job, phases: clock.PhaseClock) -> list[Reply]:
-    """Evaluate a job's case and the others together, one reply each; seconds by phase are shared out."""
+    """Evaluate a job's case and its ``others`` together; return a reply for each, with its share of the seconds."""
     cases = (job.case, *job.others)
     stages = [_Stage(replace(job, case=case), phases) for case in cases]
     techniques = []
@@ -107,7 +107,7 @@ class TimedCase:
         self._seconds: dict[str, list[float]] = {}
 
     def take(self, act: Act) -> Message | Reply:
-        """Do what a turn asks for: a message answers it, the reply ends it."""
+        """Carry out an act and return its answer: a message, or the reply that ends the case."""
         match act:
             case "open":
                 return self._open()
@@ -117,7 +117,7 @@ class TimedCase:
                 return self._close()
 
     def _open(self) -> Message:
-        """Build the technique, bring every phase to its pace; seconds of builds, inits and a turn."""
+        """Build the technique and warm up every phase; return the seconds of the builds, of the inits and of a turn."""
         load(self._job)
         stage = _Stage(self._job, self.phases)
         builds, inits = self._build(stage)
@@ -138,7 +138,7 @@ class TimedCase:
         return {"build": builds, "init": inits, "batches": batches, "probes": probes, "turn_s": turn_s}
 
     def _build(self, stage: _Stage) -> tuple[list[float], list[float]]:
-        """Open the trial a few times over and keep the last; seconds of the builds and of the inits in them."""
+        """Open the trial `OPENINGS` times and keep the last; return the seconds of the builds and their inits."""
         builds: list[float] = []
         inits: list[float] = []
         for _ in range(OPENINGS):
@@ -154,7 +154,7 @@ class TimedCase:
         return builds, inits
 
     def _round(self) -> Message:
-        """Take a sample of each phase: seconds a call, whether the scheduler interrupted it, and the calls in it."""
+        """Take a sample of each phase; return seconds per call, whether interrupted, number of calls."""
         assert self._trial is not None
         gc.collect()
         samples: dict[str, tuple[float, bool, int]] = {}
@@ -178,14 +178,14 @@ class TimedCase:
         repeats = self._audit.about(self._repeats[name])
         with self.phases(name):
             if repeats > 1:
-                phase.run()  # the others have emptied the caches, which a short phase would feel
+                phase.run()  # other contestants have evicted the caches, which would slow a short phase down
             self._mark(name)
             sample = clock.take(phase.run, repeats=repeats, device=self._job.case.device)
             self._mark(name)
         return sample, repeats
 
     def _verify(self, name: str, phase: Phase, sample: clock.Sample) -> None:
-        """Hold what the last call of a sample returned against the definition. Raises Incorrect where it is wrong."""
+        """Compare the result of a sample's last call with the definition. Raises Incorrect where they differ."""
         assert phase.verify is not None
         with self.phases(f"audit of {name}"), self._audit.verifying(name):
             try:
@@ -238,7 +238,7 @@ def failure(error: BaseException, phases: Mapping[str, float]) -> Reply:
 
 
 class _Stage:
-    """A case's workload, context and technique, made anew and seeded alike each time."""
+    """The workload and the context of a case, and its technique, made anew with the same seed at each build."""
 
     def __init__(self, job: Job, phases: clock.PhaseClock) -> None:
         case = job.case
@@ -258,7 +258,7 @@ class _Stage:
         random.seed(seed)
         np.random.seed(seed % 2**32)
         if self.device == "cpu":
-            torch.default_generator.manual_seed(seed)  # the accelerators' too would cost 13 ms a process
+            torch.default_generator.manual_seed(seed)  # seeding the accelerators as well would cost 13 ms per process
         else:
             torch.manual_seed(seed)
 
@@ -326,7 +326,7 @@ def _peaks(stage: _Stage) -> Reply:
 
 
 def _case_frames(error: BaseException) -> TracebackType | None:
-    """Return the traceback from where it leaves `harness.execution`, whose own frames tell a reader nothing."""
+    """Return the traceback from where it leaves `harness.execution`, whose own frames do not help a reader."""
     frame = error.__traceback__
     room = Path(__file__).parent
     while frame is not None and Path(frame.tb_frame.f_code.co_filename).is_relative_to(room):

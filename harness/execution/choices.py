@@ -1,4 +1,4 @@
-"""Checks what a caller of `harness.run` chose, as the command line's parser does for its options."""
+"""Checks the arguments of `harness.run`, as the command line's parser does for its options."""
 
 from __future__ import annotations
 
@@ -76,14 +76,14 @@ def _check_all(*checks: Callable[[], object]) -> None:
 
 
 def _texts(name: str, values: Iterable[str]) -> tuple[str, ...]:
-    """Return the strings; a string is refused, whose characters would be taken for names."""
+    """Return the strings. Raises UsageError for a single string, whose characters would be taken for names."""
     if isinstance(values, list | tuple | set | frozenset) and all(isinstance(value, str) for value in values):
         return tuple(values)
     raise UsageError(f"{name} = {values!r}: expected a list of strings")
 
 
 def _seeds(seeds: int | Iterable[int]) -> tuple[int, ...]:
-    """Return the seeds of a count or a list; none where the list is empty, which stands for the suite's."""
+    """Return the seeds of a count or a list; an empty list stands for the suite's seeds."""
     if isinstance(seeds, list | tuple | range) and not seeds:
         return ()
     try:

@@ -1,4 +1,4 @@
-"""How far a run has come with a contestant: its rows, its choice of parameters, and the check of its technique."""
+"""Holds the state of a contestant in a run: its rows, its choice of parameters, and the check of its technique."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from harness.api import Case, Json, Row, Stage
 from harness.plan import Contestant, Tuned
 
 CHECKED: Final = "found by the check of the technique, which precedes every measurement"
-"""The note of a row whose case was not run because the check of its technique did not end well."""
+"""The note of a row whose case was not run because the check of its technique failed."""
 
 
 @dataclass(kw_only=True)
 class ContestantState:
-    """The state of a contestant: what it waits for, what it has, and whether it may go on."""
+    """The state of a contestant: the cases it waits for, its rows, and whether it may continue."""
 
     contestant: Contestant
     planned: int
@@ -25,21 +25,21 @@ class ContestantState:
     tuned: Tuned | None = None
     over: bool = False
     refused: bool = False
-    """Whether a check did not end well, so that nothing more is measured."""
+    """Whether a check failed, so that nothing more is measured."""
     checking: bool = False
     checked: list[tuple[Stage, Mapping[str, Json]]] = field(default_factory=list)
-    """The stages and the parameters at which the technique was held against its contract."""
+    """The stages and the parameters at which the technique was checked against its contract."""
     held: list[Case] = field(default_factory=list)
     """Cases that wait for the end of a check."""
 
     @property
     def alive(self) -> bool:
-        """Whether more is worth asking: nothing was asked yet, or something that was asked has worked."""
+        """Whether further cases are worth running: no case has a row yet, or at least one succeeded."""
         return not self.refused and (not self.rows or any(row.ok for row in self.rows))
 
     def needs_check(self, case: Case) -> bool:
         """Return whether the technique has to be checked before a case is run.
 
-        It is checked before its first trial, and again as it was tuned where parameters of its own were tuned.
+        It is checked before its first trial, and again with its tuned parameters where it has some.
         """
         return not any(stage == case.stage or params == case.params for stage, params in self.checked)

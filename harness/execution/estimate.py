@@ -1,4 +1,4 @@
-"""How long a plan will take, judged by the last finished run of the same suite."""
+"""Estimates the duration of a plan from the last finished run of the same suite."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def estimate(plan: Plan, store: Store, jobs: int) -> float | None:
 
 
 def _means(rows: Iterable[Row]) -> dict[tuple[str, str], float]:
-    """Mean wall seconds of the cases that were run, by workload and lane."""
-    found: dict[tuple[str, str], list[float]] = defaultdict(list)
+    """Return the mean wall seconds of the cases that were run, by workload and lane."""
+    seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
     for row in rows:
         if row.reply.wall_s > 0:
-            found[row.case.workload, row.case.lane].append(row.reply.wall_s)
-    return {key: sum(values) / len(values) for key, values in found.items()}
+            seconds[row.case.workload, row.case.lane].append(row.reply.wall_s)
+    return {key: sum(values) / len(values) for key, values in seconds.items()}

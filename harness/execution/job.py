@@ -1,4 +1,4 @@
-"""What a worker is to do with a case: the job, its task, and what is asked of it turn by turn."""
+"""Defines the job of a worker: its case, its task, and the acts and messages of a contestant's turns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.api import Case, Limits
 Task = Literal["prepare", "check", "evaluate", "stack", "process_peak", "tensor_peak", "contest"]
 
 Act = Literal["open", "round", "close"]
-"""What a contestant of a timed block is asked in its turn."""
+"""The request to a contestant of a timed block in its turn."""
 
 Message = Mapping[str, Any]
 """One JSON line. From a worker: ``baseline`` (bytes), ``answer`` to a contestant's turn, a ``mark`` where a sample of
@@ -21,7 +21,7 @@ a phase begins or ends, or the final ``reply``, and before that the replies of c
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What one worker process is to do."""
+    """The work of one worker process."""
 
     case: Case
     task: Task
@@ -30,9 +30,9 @@ class Job:
     others: tuple[Case, ...] = ()
     """Other seeds and trials of the same case, to be evaluated together with it."""
     processor: int | None = None
-    """The only one that the worker is to use; any where it is None."""
+    """The only processor that the worker may use; the worker may use any where this is None."""
     protocol: str = ""
-    """Where the protocol of the contract lies, ``package.module:Name``; not checked where it is empty."""
+    """The target of the contract's protocol, ``package.module:Name``; members are not checked where it is empty."""
 
     def message(self) -> Message:
         """Return the job as JSON."""

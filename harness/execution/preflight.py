@@ -1,7 +1,7 @@
-"""Asks techniques and workloads, before a run, whether the values that a user fixed make sense to them.
+"""Lets techniques and workloads validate the values that a user fixed, before a run.
 
-Their range is known to the code that takes them alone, which imports torch: so it is asked in a process of its own, run
-as a module, that reads questions from its standard input and prints the answers.
+Only the code of a technique or workload knows the range of its values, and that code imports torch. So this module runs
+as a separate process, which reads questions from its standard input and prints the answers.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from harness.api import Case, UsageError, resolve
 from harness.execution.isolation.forkserver import command
 
 LIMIT_S: Final = 120.0
-"""Seconds that answering may take, imports included."""
+"""Seconds that the process may take to answer, imports included."""
 
 Question = Mapping[str, Any]
-"""Whom it is for (``who``), and either ``technique`` and ``params`` or ``workload`` and ``settings``."""
+"""The name of the respondent (``who``), and either ``technique`` and ``params`` or ``workload`` and ``settings``."""
 
 
 def check_values(cases: Iterable[Case]) -> None:
-    """Raise UsageError with what each technique and workload of the cases refuses, a line for each text."""
+    """Raise UsageError with a line for each message of a technique or workload that refuses its values."""
     questions: dict[str, Question] = {}
     for case in cases:
         for question in (
@@ -37,9 +37,9 @@ def check_values(cases: Iterable[Case]) -> None:
             command(__name__), input=asked, capture_output=True, text=True, check=True, timeout=LIMIT_S
         )
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
-        return  # what dies or hangs when it is imported has a row that says so
+        return  # a module that crashes or hangs on import is reported by the row of its case
     refused: dict[str, list[str]] = {}
-    for line in done.stdout.splitlines()[-1:]:  # none where a technique ended the process
+    for line in done.stdout.splitlines()[-1:]:  # there is no line where a technique ended the process
         for who, text in json.loads(line):
             refused.setdefault(text, []).append(who)
     if refused:
@@ -56,14 +56,14 @@ def check_device(device: str, advice: str) -> None:
 
 
 def main() -> None:
-    """Answer the questions on standard input: who refuses which value, and why."""
+    """Print, for the questions on standard input, who refuses its values and with which message."""
     answers = []
     for question in json.load(sys.stdin):
         try:
             _ask(question)
         except UsageError as error:
             answers += [(question["who"], problem) for problem in error.problems]
-        except Exception:  # anything else is not about the values, and is told by the case's row
+        except Exception:  # other errors do not concern the values; the row of the case reports them
             continue
     sys.stdout.write(f"{json.dumps(answers)}\n")
 

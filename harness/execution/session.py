@@ -1,4 +1,4 @@
-"""Begins, resumes and carries out runs: what the command line and ``harness.run`` are made of."""
+"""Begins, resumes and carries out runs, for the command line and for ``harness.run``."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ INTERRUPTED: Final = 130
 """The exit code of a run that was interrupted and can be resumed."""
 
 TIME_LIMIT_S: Final = 300.0
-"""The default hard limit of one case: far above what a suite's cases take, so that it ends only what hangs."""
+"""The default hard limit of one case: far more than a suite's cases take, so that only a hung case is ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What a run may use: processes side by side, hard limits of a case, the cache of base models."""
+    """The resources of a run: the executor, its number of parallel processes, a case's hard limits, the model cache."""
 
     executor: str
     jobs: int
@@ -76,7 +76,7 @@ def _technique_modules(plan: Plan) -> dict[str, list[str]]:
 
 
 class Silent:
-    """Tells nobody how a run goes. Fulfils `Progress`."""
+    """A progress display that shows nothing. Fulfils `Progress`."""
 
     def planned(self, rows: int) -> None:
         """Do nothing."""
@@ -89,7 +89,7 @@ class Silent:
 
 
 class Session:
-    """A run that is planned: ``start`` gives it a folder in a store, ``carry_out`` runs what is missing."""
+    """A planned run: ``start`` creates its folder in a store, ``carry_out`` runs the cases that have no row yet."""
 
     def __init__(self, host: Host, plan: Plan, executor: Executor, around: Surroundings) -> None:
         self.host = host
@@ -99,7 +99,7 @@ class Session:
 
     @property
     def planned_rows(self) -> int:
-        """How many rows the run leaves if nothing fails."""
+        """The number of rows that the run leaves if nothing fails."""
         return sum(self.plan.size(contestant) for contestant in self.plan.contestants)
 
     def start(self, store: Store, selection: Selection, resources: Resources) -> RunWriter:
@@ -113,7 +113,7 @@ class Session:
         )
 
     def carry_out(self, writer: RunWriter, progress: Progress) -> RunInfo:
-        """Run what is missing, tell the observers, and close the run with its exit code. Ctrl-C ends it with 130."""
+        """Run the cases without a row, notify the plugins, and close the run with its exit code: 130 after Ctrl-C."""
         destination = Destination(
             run=writer.info.id,
             environment=self._around.environment,
@@ -133,9 +133,9 @@ class Session:
 
 
 def begin(host: Host, suite: Suite, selection: Selection, resources: Resources) -> Session:
-    """Return a planned run of a suite; raise UsageError for whatever makes no sense, before anything is written.
+    """Return a planned run of a suite; raise UsageError for an invalid choice before anything is written.
 
-    Where the user fixed values, techniques and workloads are asked whether these make sense, in a process of its own.
+    Values that the user fixed are validated by the techniques and the workloads, in a separate process.
     """
     check_device(selection.device, "use --device cpu")
     around = surroundings(host, suite.contract)
@@ -150,7 +150,7 @@ def begin(host: Host, suite: Suite, selection: Selection, resources: Resources) 
 
 
 def resume(host: Host, info: RunInfo, resources: Resources) -> Session:
-    """Return a stored run planned anew, as it was begun; its stored rows are those of the writer that goes on."""
+    """Return a stored run, planned again as it was begun; `Session.carry_out` takes its stored rows from the writer."""
     suite, selection = resumed_selection(info)
     check_device(selection.device, f"resume run {info.id} where there is one")
     around = surroundings(host, suite.contract)
@@ -159,7 +159,7 @@ def resume(host: Host, info: RunInfo, resources: Resources) -> Session:
 
 
 def selection_json(selection: Selection, resources: Resources) -> dict[str, Json]:
-    """Return what the user chose, as kept in ``run.json`` for a resume."""
+    """Return the user's choices, as kept in ``run.json`` for a resume."""
     return {
         "techniques": list(selection.techniques),
         "workloads": list(selection.workloads),

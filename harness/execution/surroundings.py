@@ -1,4 +1,4 @@
-"""Says where a run happens: the environment that goes into every row, and the part of it that keys a case."""
+"""Describes the environment of a run, which goes into every row, and the part of it that enters a case's key."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from harness.measure.sources import FAMILIES, HOST, Sources, host_sources, modul
 from harness.plan import HOST_CODE, Identity, part
 
 RESULT_PACKAGES: Final = ("python", "torch", "numpy", "scipy", "transformers", "peft", "scikit-learn")
-"""The versions that are part of every case's key; those that a technique or a workload requires come on top."""
+"""The versions that are part of every case's key; the packages that a technique or a workload requires are added."""
 
 _FAMILY: Final = f"{HOST_PACKAGE}.{FAMILIES}."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """Where a run happens: the environment that goes into every row, and the part of it that keys a case."""
+    """The environment of a run, which goes into every row, and the part of it that enters a case's key."""
 
     environment: Mapping[str, Json]
     identity: Identity
@@ -37,7 +37,7 @@ class Surroundings:
 
 @dataclass(frozen=True, kw_only=True)
 class _Code:
-    """What computes: digests and versions by `part`, and the state of the code of each package under test."""
+    """The code that computes: digests and versions by `part`, and the state of the code of each package under test."""
 
     digests: dict[str, str]
     versions: dict[str, Mapping[str, Json]]
@@ -45,7 +45,7 @@ class _Code:
 
 
 def surroundings(host: Host, contract: str | None = None) -> Surroundings:
-    """Read the machine, the versions, and the code of what may run: all techniques and workloads, or a contract's."""
+    """Return the machine, the versions, and the code of all techniques and workloads, or of one contract's."""
     code = _read_code(host, contract)
     facts = dict(environment())
     facts["code"] = code.states
@@ -84,7 +84,7 @@ def _read_code(host: Host, contract: str | None) -> _Code:
 def _read_plugin(
     host: Host, record: PluginRecord, entries: list[tuple[str, RegisteredTechnique | RegisteredWorkload]], code: _Code
 ) -> None:
-    """Add a plugin from outside of the host: its own code, and for each entry the families that its module imports."""
+    """Add an external plugin to ``code``: its own code, and for each entry the families that its module imports."""
     targets = [entry.spec.target for _, entry in _entries(host, record)]
     suites = [suite.spec for suite in host.declared.suites.values() if suite.plugin == record.name]
     plugin = PluginCode(record.module, record.distribution, targets, suites)
@@ -104,7 +104,7 @@ def _read_plugin(
 
 
 def _entries(host: Host, record: PluginRecord) -> Iterable[tuple[str, RegisteredTechnique | RegisteredWorkload]]:
-    """Yield what a plugin declares to be run, with its kind."""
+    """Yield the kind and the entry of each technique and workload that a plugin declares."""
     for technique in host.techniques.values():
         if technique.plugin == record.name:
             yield "technique", technique
@@ -114,13 +114,13 @@ def _entries(host: Host, record: PluginRecord) -> Iterable[tuple[str, Registered
 
 
 def _families(names: Iterable[str]) -> list[str]:
-    """Return the packages of the built-in families that some of these names lie in."""
-    found = {name.removeprefix(_FAMILY).partition(".")[0] for name in names if name.startswith(_FAMILY)}
-    return sorted(f"{_FAMILY}{family}" for family in found if (HOST / FAMILIES / family).is_dir())
+    """Return the packages of the built-in families that contain at least one of the named modules."""
+    families = {name.removeprefix(_FAMILY).partition(".")[0] for name in names if name.startswith(_FAMILY)}
+    return sorted(f"{_FAMILY}{family}" for family in families if (HOST / FAMILIES / family).is_dir())
 
 
 def _host_state(families: Iterable[Sources]) -> dict[str, Json]:
-    """Return the state of the host's code: what computes in it, and the families that may run."""
+    """Return the state of the host's code: its computing modules, and the families that may run."""
     computing = host_sources()
     every = [computing, *families]
     parts = (*computing.parts, *(name for family in every[1:] for name in family.parts))

@@ -1,7 +1,7 @@
-"""What a unit asks for, lane by lane, and how the answers become its replies: the one table that executors read.
+"""Translates a unit into the jobs of its lane, and their answers into its replies, for every executor.
 
-A unit is a script. It yields what is to be done next, a whole job or a turn of a contestant, is sent what came of it,
-and returns a reply for each of the unit's cases. Where and how a job is carried out is the executor's affair.
+The script of a unit is a generator. It yields the next job or the next turn of a contestant, is sent the answer, and
+returns a reply for each of the unit's cases. The executor decides where and how a job is carried out.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Turn:
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """How a whole job ended: its reply, and where it evaluated several cases ``together`` a reply for each."""
+    """The end of a whole job: its reply, and where it evaluated several cases ``together``, a reply for each."""
 
     reply: Reply
     together: Sequence[Reply] = ()
@@ -43,7 +43,7 @@ Script = Generator[Job | Turn, Answer, list[Reply]]
 
 
 def script_of(unit: Unit, options: ExecutorOptions) -> Script:
-    """Return the script of a unit; a ``Job`` that it yields is answered by `Done`, a `Turn` by what a turn gives."""
+    """Return the script of a unit; a ``Job`` that it yields is answered by `Done`, a `Turn` by a message or reply."""
     case = unit.cases[0]
     if unit.prepare:
         return _passes(case, ("prepare",), options)
@@ -59,7 +59,7 @@ def script_of(unit: Unit, options: ExecutorOptions) -> Script:
 
 
 def _passes(case: Case, tasks: Sequence[Task], options: ExecutorOptions) -> Script:
-    """Do one task after the other until one fails; their replies are merged into one."""
+    """Carry out the tasks in order until one fails, and merge their replies into one."""
     replies: list[Reply] = []
     for task in tasks:
         replies.append((yield from _done(_job(case, task, options))).reply)
@@ -69,7 +69,7 @@ def _passes(case: Case, tasks: Sequence[Task], options: ExecutorOptions) -> Scri
 
 
 def _together(cases: Sequence[Case], options: ExecutorOptions) -> Script:
-    """Evaluate all in one job; where that does not end well, each in one of its own, so that it costs only itself."""
+    """Evaluate all cases in one job; where the job fails, evaluate each in its own, so that a failure is confined."""
     done = yield from _done(_job(cases[0], "stack", options, cases[1:]))
     if done.reply.status == "ok":
         return share_out(done.together, done.reply)
@@ -112,7 +112,7 @@ def _job(case: Case, task: Task, options: ExecutorOptions, others: Sequence[Case
 
 
 def multiplied(limits: Limits, cases: int) -> Limits:
-    """Return the limits of one case, for so many at once."""
+    """Return the limits of a job that runs ``cases`` cases at once, from the limits of one case."""
     memory = None if limits.memory_bytes is None else limits.memory_bytes * cases
     return Limits(time_s=limits.time_s * cases, memory_bytes=memory)
 
