@@ -22,12 +22,14 @@ COMPUTING: Final = (
     "api",
     "judge",
     "measure",
+    "execution/audit.py",
     "execution/case.py",
     "execution/block.py",
     "execution/units.py",
     "execution/job.py",
     "execution/isolation/messages.py",
     "execution/isolation/forkserver.py",
+    "execution/isolation/global_state.py",
     "execution/isolation/worker.py",
 )
 """The files and folders of the host's package that compute a case; the family's and the technique's code are added.
