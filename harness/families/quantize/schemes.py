@@ -101,6 +101,25 @@ def nf4_levels() -> tuple[float, ...]:
 
 
 @lru_cache
+def normal_levels(bits: int) -> tuple[float, ...]:
+    """Return ``2 ** bits`` levels at quantiles of the normal distribution, ascending: NF4 for codes of any length.
+
+    Half of the levels are positive, one is 0, and the others are negative, as in NF4 (arXiv:2305.14314, equation 4 and
+    appendix E).
+    """
+    if bits == 4:
+        return NF4  # as printed
+    half = 2 ** (bits - 1)
+    end = 1 - (1 / (4 * half) + 1 / (4 * half - 2)) / 2
+    sides = [
+        sign * torch.special.ndtri(torch.linspace(end, 0.5, count + 1, dtype=torch.float64)[:-1])
+        for sign, count in ((1, half), (-1, half - 1))
+    ]
+    levels = torch.cat([*sides, torch.zeros(1, dtype=torch.float64)])
+    return tuple((levels / levels.abs().max()).sort().values.tolist())
+
+
+@lru_cache
 def fp4_levels() -> tuple[float, ...]:
     """Return the levels of bitsandbytes' FP4: sign, two bits of exponent, one of mantissa, over the largest (12)."""
     sizes = (0.0, 0.0625, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
@@ -189,10 +208,14 @@ def nearest(normalised: Tensor, levels: Sequence[float]) -> Tensor:
 
 
 def in_blocks(weight: Tensor, block: int) -> Tensor:
-    """Return the blocks ``(blocks, length)``: rows, or pieces of the flattened tensor, the last padded with zeros."""
+    """Return the blocks ``(blocks, length)``: rows, or pieces of the flattened tensor, the last padded with zeros.
+
+    A block that is longer than the tensor is cut to the tensor's length.
+    """
     if block == ROW:
         return weight.reshape(-1, weight.shape[-1] if weight.ndim else 1) if weight.numel() else weight.reshape(0, 1)
     flat = weight.reshape(-1)
+    block = min(block, max(1, len(flat)))
     return torch.nn.functional.pad(flat, (0, -len(flat) % block)).view(-1, block)
 
 
