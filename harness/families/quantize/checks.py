@@ -187,18 +187,17 @@ def _require_values(technique: QuantizeTechnique, given: Given) -> Multiplied:
 
 def _require_near(technique: QuantizeTechnique, given: Given, weight: Tensor, found: Tensor) -> None:
     """Raise Incorrect where a value is not the definition's, or another level as near; large weights in pieces."""
-    block = technique.scheme.block
-    rows = max(1, PIECE // weight.shape[1]) if weight.ndim == 2 and weight.numel() > PIECE else 0
-    if not rows or technique.scheme.double or (block and rows * weight.shape[1] % block):
-        return _require_piece_near(technique, given, weight, found, 0)
-    for begin in range(0, len(weight), rows):
-        part = slice(begin, begin + rows)
-        _require_piece_near(technique, given, weight[part], found[part], begin * weight.shape[1])
-    return None
+    if weight.numel() <= PIECE or weight.ndim != 2:
+        _require_near_defined(technique, given, weight, found, schemes.define(technique.scheme, weight), 0)
+        return
+    for begin, defined in schemes.define_in_pieces(technique.scheme, weight, PIECE):
+        part = slice(begin, begin + len(defined.values))
+        _require_near_defined(technique, given, weight[part], found[part], defined, begin * weight.shape[1])
 
 
-def _require_piece_near(technique: QuantizeTechnique, given: Given, weight: Tensor, found: Tensor, begin: int) -> None:
-    defined = schemes.define(technique.scheme, weight)
+def _require_near_defined(
+    technique: QuantizeTechnique, given: Given, weight: Tensor, found: Tensor, defined: schemes.Defined, begin: int
+) -> None:
     # rounding to the weight's dtype, for either of two levels that are as near, and the spacing of the smallest floats
     kept = (defined.values.abs() + weight.double().abs().nan_to_num(0, 0, 0)) * torch.finfo(weight.dtype).eps
     differ = defined.differ + kept + torch.finfo(weight.dtype).tiny
