@@ -95,7 +95,7 @@ def rslora(*, rank: int, alpha: float) -> Lora:
     return Lora(rank=rank, alpha=alpha, options={"use_rslora": True})
 
 
-class _Magnitude(DoraLinearLayer):
+class _Magnitude(DoraLinearLayer):  # type: ignore[misc]  # peft has no types
     """The magnitudes m of peft's DoRA, with norms of at least ``least``, so that a row of zeros can be divided."""
 
     least: float
