@@ -6,7 +6,7 @@ project. An input that a technique does not support is no failure but a note.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -21,6 +21,7 @@ from harness.families.quantize.drawn import Drawn, drawn
 from harness.families.quantize.modules import require_module
 from harness.families.quantize.products import DTYPES, Multiplied, require_layouts, require_products, shown
 from harness.families.quantize.reports import Given
+from harness.judge.seeds import generator
 
 SHAPES: Final = ((64, 64), (256, 64), (8, 1024), (4, 192), (6, 200), (5, 7), (1, 1), (37,), (0, 64))
 """Square, tall, wide; a row of an odd number of blocks, of no whole number of them, of odd length; 1-D and empty."""
@@ -39,6 +40,12 @@ LEARNED: Final = 1.03
 
 DRAWN: Final = "shapes drawn for every seed"
 """What notes call drawn shapes: which of them a technique does not take depends on the seed."""
+
+SOME_ROWS: Final = 2
+"""Rows of the timed matrix, beside the first and last, that are drawn and compared with the definition."""
+
+UNLIKE: Final = 2.0
+"""Largest RMS error of a row of random weights, relative to the median of all rows."""
 
 PIECE: Final = 1 << 17
 """Numbers of the timed weight that are compared at a time, about."""
@@ -126,9 +133,17 @@ def _require_values_and_product(technique: QuantizeTechnique, weight: Drawn) -> 
 
 
 def _require_timed(technique: QuantizeTechnique, timed: Timed, seed: int) -> None:
-    """Check the values of the timed shapes against the definition, and the timed products, all in full."""
+    """Check all that is timed in full: packing and unpacking a part of the matrix, and products with the matrix.
+
+    Of the matrix, which is unpacked for the products' sake, some rows are compared with the definition, and all rows
+    with each other.
+    """
     _require_values(technique, _normal((timed.packed_rows, timed.columns), torch.float32))
-    multiplied = _require_values(technique, _normal((timed.rows, timed.columns), torch.float32))
+    draw = generator(seed, "rows")
+    some = [0, timed.rows - 1, *torch.randint(timed.rows, (SOME_ROWS,), generator=draw).tolist()]
+    given = _normal((timed.rows, timed.columns), torch.float32)
+    multiplied = _require_values(technique, given, rows=some)
+    _require_rows_alike(technique, given, multiplied.values)
     for inputs in timed.inputs:
         multiplied.require(layouts.inputs("contiguous", inputs, timed.columns, timed.dtype, seed=seed + inputs))
 
@@ -168,8 +183,25 @@ def _normal(shape: tuple[int, ...], dtype: torch.dtype) -> Given:
     return Given(what=shown(shape, dtype), code=code if dtype == torch.float32 else f"{code}.to({dtype})")
 
 
-def _require_values(technique: QuantizeTechnique, given: Given) -> Multiplied:
-    """Return the packed weight; raise Incorrect where its values are neither the definition's nor as near."""
+def _require_rows_alike(technique: QuantizeTechnique, given: Given, found: Tensor) -> None:
+    """Raise Incorrect where a row of a random weight is off by far more than most rows are."""
+    errors = (found - given.made()).float().square().mean(1).sqrt()
+    usual, worst = errors.median().item(), int(errors.nan_to_num(nan=torch.inf).argmax())
+    allowed = UNLIKE * usual + torch.finfo(torch.float32).eps
+    if errors[worst] <= allowed:
+        return
+    text = (
+        f"{technique.scheme.id} of {given.what}: RMS error {errors[worst]:.3g} in row {worst}, where half of the rows "
+        f"are off by no more than {usual:.3g}"
+    )
+    raise reports.wrong(technique, text, given, reports.ROW.format(row=worst, usual=usual))
+
+
+def _require_values(technique: QuantizeTechnique, given: Given, *, rows: Sequence[int] | None = None) -> Multiplied:
+    """Return the packed weight; raise Incorrect where its values are neither the definition's nor as near.
+
+    With ``rows``, only these and their neighbours are compared with the definition.
+    """
     weight = given.made()
     before = weight.clone()
     packed = technique.quantize(weight)
@@ -181,16 +213,18 @@ def _require_values(technique: QuantizeTechnique, given: Given) -> Multiplied:
         text = f"quantise changes the weight it is given, of {given.what}"
         raise reports.wrong(technique, text, given, reports.CHANGED.format(weight=given.code))
     if technique.scheme.kind != "learned":
-        _require_near(technique, given, weight, found)
+        _require_near(technique, given, weight, found, rows)
     return Multiplied(technique=technique, given=given, packed=packed, values=found)
 
 
-def _require_near(technique: QuantizeTechnique, given: Given, weight: Tensor, found: Tensor) -> None:
+def _require_near(
+    technique: QuantizeTechnique, given: Given, weight: Tensor, found: Tensor, rows: Sequence[int] | None
+) -> None:
     """Raise Incorrect where a value is not the definition's, or another level as near; large weights in pieces."""
     if weight.numel() <= PIECE or weight.ndim != 2:
         _require_near_defined(technique, given, weight, found, schemes.define(technique.scheme, weight), 0)
         return
-    for begin, defined in schemes.define_in_pieces(technique.scheme, weight, PIECE):
+    for begin, defined in schemes.define_in_pieces(technique.scheme, weight, PIECE, holding=rows):
         part = slice(begin, begin + len(defined.values))
         _require_near_defined(technique, given, weight[part], found[part], defined, begin * weight.shape[1])
 

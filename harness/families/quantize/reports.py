@@ -27,6 +27,10 @@ VALUE: Final = (
 )
 SHAPE: Final = "found = dequantize(packed, shape, dtype)\nprint(tuple(found.shape), found.dtype, 'for', shape, dtype)"
 CHANGED: Final = "print((weight != {weight}).sum().item(), 'of', weight.numel(), 'weights were changed by quantising')"
+ROW: Final = (
+    "errors = (dequantize(packed, shape, dtype) - weight).square().mean(1).sqrt()\n"
+    "print('off by', errors[{row}].item(), 'in row {row}, where half of the rows are off by no more than', {usual!r})"
+)
 RMS: Final = (
     "error = (dequantize(packed, shape, dtype).double() - weight.double()).square().mean().sqrt()\n"
     "print('off by', error.item(), 'where {name}', {allowed!r})"

@@ -201,11 +201,14 @@ def define(scheme: Scheme, weight: Tensor) -> Defined:
     )
 
 
-def define_in_pieces(scheme: Scheme, weight: Tensor, size: int) -> Iterator[tuple[int, Defined]]:
+def define_in_pieces(
+    scheme: Scheme, weight: Tensor, size: int, *, holding: Sequence[int] | None = None
+) -> Iterator[tuple[int, Defined]]:
     """Apply a scheme to a finite matrix, about ``size`` numbers at a time: yield the first row of each piece, and it.
 
-    The pieces together are what `define` gives, and take less memory. A piece consists of whole rows and whole blocks;
-    where there are no such pieces, the only one is the whole.
+    The pieces together are what `define` gives, and take less memory; with ``holding``, only those are yielded that
+    hold one of these rows. A piece consists of whole rows and whole blocks; where there are no such pieces, the only
+    one is the whole.
     """
     rows, columns = weight.shape
     step = max(1, size // columns)
@@ -218,6 +221,8 @@ def define_in_pieces(scheme: Scheme, weight: Tensor, size: int) -> Iterator[tupl
     length = columns if scheme.block == ROW else scheme.block
     doubled = _double_allowed(scheme, in_blocks(weight, scheme.block)) if scheme.double else None
     for begin in range(0, rows, step):
+        if holding is not None and not any(begin <= row < begin + step for row in holding):
+            continue
         piece = weight[begin : begin + step]
         defined = define(alone, piece)
         if doubled is not None:

@@ -127,6 +127,18 @@ def dequantize(packed, shape, dtype):
 """
 
 
+class WrongInLaterRows(Right):
+    """Loses a row of large matrices."""
+
+    fault = """
+def dequantize(packed, shape, dtype):
+    found = right_dequantize(packed, shape, dtype).clone()
+    if found.numel() > 1_000_000:
+        found[300] = 0
+    return found
+"""
+
+
 class ReadingPastStrides(Right):
     """Takes numbers from where the inputs begin, whatever their strides."""
 

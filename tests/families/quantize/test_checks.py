@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -215,6 +216,16 @@ def test_the_timed_shape_is_compared_in_full() -> None:
     assert require_correct(quantizers.WrongOfLongRows()) == ()
     with pytest.raises(Incorrect, match=r"shape \(8, 2000\), torch.float32: 1 of 16000 values differ"):
         require_correct(quantizers.WrongOfLongRows(), timed=timed)
+    assert require_correct(Right(), timed=timed) == ()
+
+
+def test_every_row_of_a_large_timed_matrix_is_compared_with_the_others() -> None:
+    timed = Timed(rows=520, columns=2048, packed_rows=8, inputs=(1,), dtype=torch.bfloat16)
+    with pytest.raises(Incorrect, match=r"shape \(520, 2048\), .*: RMS error [01]\.\d* in row 300, where") as caught:
+        require_correct(quantizers.WrongInLaterRows(), timed=timed)
+    names: dict[str, Any] = {}
+    exec(str(caught.value).partition("\n\n")[2], names)
+    assert names["errors"][300] > 0.9
     assert require_correct(Right(), timed=timed) == ()
 
 
