@@ -31,6 +31,15 @@ def require(name: str, tensor: Tensor, dtype: torch.dtype, count: int) -> int:
     return address
 
 
+def require_beside(name: str, tensor: Tensor, dtype: torch.dtype, count: int, device: torch.device) -> None:
+    """Raise ValueError where a tensor is not a contiguous one of this dtype, length and device."""
+    if not (tensor.dtype is dtype and tensor.numel() == count and tensor.device == device and tensor.is_contiguous()):
+        raise ValueError(
+            f"{name} has {tensor.numel()} numbers of {tensor.dtype} on {tensor.device}, strides {tensor.stride()}: "
+            f"expected {count} of {dtype}, contiguous, on {device}"
+        )
+
+
 def require_matrix(name: str, tensor: Tensor, columns: int) -> None:
     """Raise ValueError where a tensor is not a matrix of so many columns."""
     shape = tensor.shape
