@@ -142,7 +142,7 @@ class QuantizedLinear(nn.Module):
         self._names = tuple(packed.tensors)
         for name, tensor in packed.tensors.items():
             self.register_buffer(f"{_PREFIX}{name}", tensor)
-        self.register_buffer("bias", bias)
+        self.register_buffer("bias", None if bias is None else bias.detach())
         self.bias: Tensor | None
 
     @property

@@ -58,6 +58,13 @@ def test_a_copy_has_tensors_of_its_own_and_the_same_technique() -> None:
     assert torch.equal(copied(X), first.bias.expand(3, -1))  # type: ignore[union-attr]
 
 
+def test_the_bias_of_a_linear_layer_becomes_a_buffer_that_can_be_copied_once_it_was_moved() -> None:
+    technique, linear = Right(), nn.Linear(64, 32)
+    module = QuantizedLinear(technique, technique.quantize(linear.weight.detach()), linear.bias).to(torch.bfloat16)
+    assert torch.equal(copy.deepcopy(module)(X), module(X))
+    assert not module(X).requires_grad
+
+
 def test_a_technique_that_cannot_be_pickled_is_told_in_one_line() -> None:
     module = layer(quantizers.NotPickled())
     with pytest.raises(
