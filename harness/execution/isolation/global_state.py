@@ -7,16 +7,25 @@ incorrect, as the judge could no longer tell what it measured; a setting that wa
 from __future__ import annotations
 
 import functools
+import gc
+import math
 import os
+import random
+import resource
+import statistics
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, Final
 
 from harness.api import WARNING
 
-MODULES: Final = ("gc", "math", "random", "resource", "statistics", "time", "torch.autograd", "torch.nn.functional")
-"""Modules whose functions the judge relies on, besides its own."""
+MODULES: Final = (gc, math, random, resource, statistics, time)
+"""Modules of Python whose functions the judge relies on."""
+
+TORCH: Final = ("torch.autograd", "torch.nn.functional")
+"""Modules of torch whose functions the judge relies on."""
 
 CLASSES: Final = ("torch:Tensor", "torch.nn:Module", "torch.nn:Linear", "torch.nn:Parameter", "torch:Generator")
 """Classes whose methods the judge relies on."""
@@ -64,9 +73,8 @@ class GlobalState:
 
 def _functions() -> Iterator[tuple[str, object]]:
     """Yield the functions and classes that the judge relies on, by full name."""
-    for name in MODULES:
-        if (module := sys.modules.get(name)) is not None:
-            yield from _members(name, vars(module))
+    for module in (*MODULES, *(sys.modules[name] for name in TORCH if name in sys.modules)):
+        yield from _members(module.__name__, vars(module))
     for name, module in list(sys.modules.items()):
         if name.startswith(OWN) and isinstance(module, ModuleType):
             yield from _members(name, vars(module))

@@ -52,7 +52,7 @@ _WORKLOADS: Final = (
             "anchored_rows": 8,
         },
         stacks=True,
-        preload=(),
+        preload=("torch.utils.serialization",),
     ),
 )
 

@@ -6,7 +6,6 @@ It consists of the technique's own script, code that creates the weight, and a f
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Final
 
 import torch
@@ -28,9 +27,13 @@ VALUE: Final = (
 )
 SHAPE: Final = "found = dequantize(packed, shape, dtype)\nprint(tuple(found.shape), found.dtype, 'for', shape, dtype)"
 CHANGED: Final = "print((weight != {weight}).sum().item(), 'of', weight.numel(), 'weights were changed by quantising')"
+ROW: Final = (
+    "errors = (dequantize(packed, shape, dtype) - weight).square().mean(1).sqrt()\n"
+    "print('off by', errors[{row}].item(), 'in row {row}, where half of the rows are off by no more than', {usual!r})"
+)
 RMS: Final = (
     "error = (dequantize(packed, shape, dtype).double() - weight.double()).square().mean().sqrt()\n"
-    "print('off by', error.item(), 'where NF4 is off by', {allowed!r})"
+    "print('off by', error.item(), 'where {name}', {allowed!r})"
 )
 LEVELS: Final = (
     "blocks = dequantize(packed, shape, dtype).reshape(-1, {block})\n"
@@ -52,6 +55,23 @@ error = (found - expected).norm(dim=1) / size
 print('off by', error[{inputs}].max().item(), 'of the exact product, where', {allowed!r}, 'is allowed')
 """
 POISON: Final = "x[1, 0] = torch.nan\n"
+INPUT_CHANGED: Final = (
+    "x, same = {x}, {x}\n"
+    "linear(x, packed, shape, dtype)\n"
+    "print((x != same).sum().item(), 'of', x.numel(), 'numbers of the input were changed')"
+)
+ELSEWHERE: Final = """\
+def elsewhere(tensor):  # a copy that begins one number after an aligned address
+    return torch.empty(tensor.numel() + 1, dtype=tensor.dtype)[1:].view(tensor.shape).copy_(tensor)
+
+before = dequantize(packed, shape, dtype)
+packed = {name: elsewhere(tensor) for name, tensor in packed.items()}
+"""
+MOVED_VALUE: Final = (
+    f"{ELSEWHERE}"
+    "wrong = (dequantize(packed, shape, dtype) - before).nan_to_num(nan=torch.inf).abs()\n"
+    "print('off by', wrong.max().item(), 'where the packed tensors begin at another address')"
+)
 SWALLOWED: Final = (
     "x = {x}\n"
     f"{POISON}"
@@ -87,6 +107,18 @@ error = (found.double() - expected).norm(dim=-1) / expected.norm(dim=-1)
 print('off by', error.max().item(), 'of the exact output, where', {allowed!r}, 'is allowed')
 """
 MODULE_AGAIN: Final = "print('off by', (first(x) - found).abs().max().item(), 'when it is asked again')"
+MODULE_COPIED: Final = """\
+import copy
+print('off by', (copy.deepcopy(first)(x) - found).abs().max().item(), 'in a copy of the module')
+"""
+MODULE_MOVED: Final = """\
+import copy
+moved = copy.deepcopy(first)
+moved.bias = moved.bias.to({dtype})
+expected = x.double() @ dequantize(first.packed(), first.shape, first.dtype).double().T + first.bias.double()
+error = (moved(x).double() - expected).norm(dim=-1) / expected.norm(dim=-1)
+print('off by', error.max().item(), 'of the exact output, where', {allowed!r}, 'is allowed')
+"""
 MODULE_LOADED: Final = """\
 second.load_state_dict({name: value.clone() for name, value in first.state_dict().items()})
 print('off by', (second(x) - found).abs().max().item(), 'in a module that loaded the state_dict')
@@ -101,13 +133,9 @@ class Given:
     code: str
 
     def made(self) -> Tensor:
-        """Return a contiguous copy of the tensor, which the caller may change."""
-        return self._made.clone()
-
-    @cached_property
-    def _made(self) -> Tensor:
+        """Return the tensor as the code lays it out, a new one in each call, which the caller may change."""
         made: Tensor = eval(self.code, {"torch": torch})  # the judge's own constants
-        return made.contiguous()
+        return made
 
 
 def wrong(technique: QuantizeTechnique, text: str, weight: Given, body: str) -> Incorrect:

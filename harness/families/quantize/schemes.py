@@ -7,8 +7,8 @@ nearest level; of two that are as near, to the lower.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final, Literal
 
@@ -101,6 +101,25 @@ def nf4_levels() -> tuple[float, ...]:
 
 
 @lru_cache
+def normal_levels(bits: int) -> tuple[float, ...]:
+    """Return ``2 ** bits`` levels at quantiles of the normal distribution, ascending: NF4 for codes of any length.
+
+    Half of the levels are positive, one is 0, and the others are negative, as in NF4 (arXiv:2305.14314, equation 4 and
+    appendix E).
+    """
+    if bits == 4:
+        return NF4  # as printed
+    half = 2 ** (bits - 1)
+    end = 1 - (1 / (4 * half) + 1 / (4 * half - 2)) / 2
+    sides = [
+        sign * torch.special.ndtri(torch.linspace(end, 0.5, count + 1, dtype=torch.float64)[:-1])
+        for sign, count in ((1, half), (-1, half - 1))
+    ]
+    levels = torch.cat([*sides, torch.zeros(1, dtype=torch.float64)])
+    return tuple((levels / levels.abs().max()).sort().values.tolist())
+
+
+@lru_cache
 def fp4_levels() -> tuple[float, ...]:
     """Return the levels of bitsandbytes' FP4: sign, two bits of exponent, one of mantissa, over the largest (12)."""
     sizes = (0.0, 0.0625, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
@@ -168,18 +187,49 @@ def define(scheme: Scheme, weight: Tensor) -> Defined:
         values = low + torch.ceil(places - 0.5).clamp_min(0) * step
         largest = torch.maximum(high.abs(), low.abs())
         differ = (ROUNDING + _eps(scheme.scale_dtype)) * largest + scheme.slack * (high - low)
-        differ += _double_error(low, scheme) + (2**scheme.bits - 1) * _double_error(step, scheme)
     elif scheme.kind == "learned":
         values, differ = clean, torch.full_like(clean, torch.inf)
     else:
         scale = clean.abs().amax(-1, keepdim=True)
         values = nearest(torch.where(scale > 0, clean / scale, 0.0), scheme.levels) * scale
-        differ = (ROUNDING + scheme.slack + _eps(scheme.scale_dtype)) * scale + _double_error(scale, scheme)
+        differ = (ROUNDING + scheme.slack + _eps(scheme.scale_dtype)) * scale
+    differ = differ + _double_allowed(scheme, clean)
     return Defined(
         values=out_of_blocks(values, weight.shape),
         differ=out_of_blocks(differ.expand_as(blocks), weight.shape),
         sound=out_of_blocks(sound, weight.shape),
     )
+
+
+def define_in_pieces(
+    scheme: Scheme, weight: Tensor, size: int, *, holding: Sequence[int] | None = None
+) -> Iterator[tuple[int, Defined]]:
+    """Apply a scheme to a finite matrix, about ``size`` numbers at a time: yield the first row of each piece, and it.
+
+    The pieces together are what `define` gives, and take less memory; with ``holding``, only those are yielded that
+    hold one of these rows. A piece consists of whole rows and whole blocks; where there are no such pieces, the only
+    one is the whole.
+    """
+    rows, columns = weight.shape
+    step = max(1, size // columns)
+    if scheme.block != ROW:
+        step += -step % (scheme.block // math.gcd(scheme.block, columns))
+    if step >= rows:
+        yield 0, define(scheme, weight)
+        return
+    alone = replace(scheme, double=False)
+    length = columns if scheme.block == ROW else scheme.block
+    doubled = _double_allowed(scheme, in_blocks(weight, scheme.block)) if scheme.double else None
+    for begin in range(0, rows, step):
+        if holding is not None and not any(begin <= row < begin + step for row in holding):
+            continue
+        piece = weight[begin : begin + step]
+        defined = define(alone, piece)
+        if doubled is not None:
+            first = begin * columns // length
+            blocks = doubled[first : first - (-piece.numel() // length)].expand(-1, length)
+            defined = replace(defined, differ=defined.differ + out_of_blocks(blocks, piece.shape))
+        yield begin, defined
 
 
 def nearest(normalised: Tensor, levels: Sequence[float]) -> Tensor:
@@ -189,16 +239,32 @@ def nearest(normalised: Tensor, levels: Sequence[float]) -> Tensor:
 
 
 def in_blocks(weight: Tensor, block: int) -> Tensor:
-    """Return the blocks ``(blocks, length)``: rows, or pieces of the flattened tensor, the last padded with zeros."""
+    """Return the blocks ``(blocks, length)``: rows, or pieces of the flattened tensor, the last padded with zeros.
+
+    A block that is longer than the tensor is cut to the tensor's length.
+    """
     if block == ROW:
         return weight.reshape(-1, weight.shape[-1] if weight.ndim else 1) if weight.numel() else weight.reshape(0, 1)
     flat = weight.reshape(-1)
+    block = min(block, max(1, len(flat)))
     return torch.nn.functional.pad(flat, (0, -len(flat) % block)).view(-1, block)
 
 
 def out_of_blocks(blocks: Tensor, shape: Sequence[int]) -> Tensor:
     """Return the tensor of this shape that `in_blocks` divided, without padding."""
     return blocks.reshape(-1)[: math.prod(shape)].view(*shape)
+
+
+def _double_allowed(scheme: Scheme, blocks: Tensor) -> Tensor:
+    """Return the error ``(blocks, 1)`` that quantising the scales allows in the values of each block, float64."""
+    if not scheme.double or scheme.kind in ("learned", "cast"):
+        return torch.zeros(len(blocks), 1, dtype=torch.float64)
+    if scheme.kind == "codebook":
+        return _double_error(blocks.abs().amax(-1, keepdim=True).double(), scheme)
+    low, high = (values.double() for values in (blocks.amin(-1, keepdim=True), blocks.amax(-1, keepdim=True)))
+    steps = 2**scheme.bits - 1
+    allowed: Tensor = _double_error(low, scheme) + steps * _double_error((high - low) / steps, scheme)
+    return allowed
 
 
 def _double_error(scale: Tensor, scheme: Scheme) -> Tensor:

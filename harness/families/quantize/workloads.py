@@ -12,11 +12,11 @@ from torch import Tensor
 
 from harness.api import WARNING, CaseContext, Json, OpenCase, Outcome
 from harness.families.quantize.anchors import anchor
-from harness.families.quantize.checks import require_correct
+from harness.families.quantize.checks import Timed, require_correct
 from harness.families.quantize.contract import OnDevice, QuantizeTechnique, live_bytes, quantized_, stored_bytes
 from harness.families.quantize.data import DISTRIBUTIONS, even_normal
 from harness.families.quantize.settings import Settings
-from harness.families.quantize.timing import timed
+from harness.families.quantize.timing import ACTIVATIONS, BATCHES, timed
 from harness.judge.seeds import generator
 from harness.judge.settings import read_settings
 from harness.judge.trained_digits import trained_digits
@@ -40,8 +40,16 @@ class Weights:
         trained_digits(context.seed, context.cache)
 
     def check(self, technique: QuantizeTechnique, context: CaseContext) -> None:
-        """Run the correctness gate, the same on every seed. Raises Incorrect at the first failure."""
-        require_correct(_judged(technique, context))
+        """Run the correctness gate, with shapes of the seed and the timed ones; raise Incorrect where it fails."""
+        settings = read_settings(Settings, context.settings)
+        timed = Timed(
+            rows=settings.rows,
+            columns=settings.columns,
+            packed_rows=settings.packed_rows,
+            inputs=BATCHES,
+            dtype=ACTIVATIONS[settings.activations],
+        )
+        require_correct(_judged(technique, context), seed=context.seed, timed=timed)
 
     def evaluate(self, technique: QuantizeTechnique, context: CaseContext) -> Outcome:
         """Run the gate, then measure errors and sizes. Raises Incorrect where the gate fails."""
@@ -54,7 +62,7 @@ class Weights:
         with contexts[0].phase("check"):
             judged = _judged(techniques[0], contexts[0])
             rows = read_settings(Settings, contexts[0].settings).anchored_rows
-            notes = [*require_correct(judged), *_anchored(judged, rows)]
+            notes = [*require_correct(judged, seed=contexts[0].seed), *_anchored(judged, rows)]
         outcomes = []
         for technique, context in zip(techniques, contexts, strict=True):
             with contexts[0].phase("measure"):

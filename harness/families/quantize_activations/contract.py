@@ -20,8 +20,9 @@ class ActivationTechnique(Protocol):
 
         ``linear`` has a weight ``(out, in)`` and mostly a bias ``(out,)``; ``inputs`` ``(n, in)``, of the weight's
         dtype, are what it sees in the calibration examples (64, none of which is a test example). The module maps
-        ``(n, in)`` to ``(n, out)`` for any ``n``. The gate requires that it gives the same bits for the same inputs,
-        and that ``linear.weight`` is left unchanged: a technique that rescales weights works on a copy.
+        ``(n, in)`` to ``(n, out)`` for any ``n``, whatever the strides and the address of its inputs. The gate requires
+        that it gives the same bits for the same inputs, also when it was copied, pickled or loaded from a
+        ``state_dict``, and that ``linear.weight`` is left unchanged: a technique that rescales weights works on a copy.
         """
 
     def unrounded(self, linear: nn.Linear, inputs: Tensor) -> nn.Module:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from peft import LoraConfig
 from peft.tuners.lora import Linear as LoraLinear
+from peft.tuners.lora.dora import DoraLinearLayer
 from torch import nn
 
 from harness.api import UsageError, number, whole_number
@@ -94,9 +95,41 @@ def rslora(*, rank: int, alpha: float) -> Lora:
     return Lora(rank=rank, alpha=alpha, options={"use_rslora": True})
 
 
+class _Magnitude(DoraLinearLayer):  # type: ignore[misc]  # peft has no types
+    """The magnitudes m of peft's DoRA, with norms of at least ``least``, so that a row of zeros can be divided."""
+
+    least: float
+
+    def get_weight_norm(self, *arguments: Any, **named: Any) -> torch.Tensor:
+        """Return the norm of each row, at least ``least``."""
+        norm: torch.Tensor = super().get_weight_norm(*arguments, **named)
+        return norm.clamp_min(self.least)
+
+
+class Dora(Lora):
+    """DoRA (Liu 2024, arXiv:2402.09353, equation 5): m (W + s B A) / ||W + s B A||, row by row, m trained.
+
+    The equation says nothing of a row of zeros. A norm below float32's rounding of the layer's largest norm, or of 1
+    where all are 0, counts as that large, in m too, so that the layer starts as it was.
+    """
+
+    def __init__(self, *, rank: int, alpha: float) -> None:
+        super().__init__(rank=rank, alpha=alpha, options={"use_dora": True})
+
+    def inject(self, model: nn.Module, task: FinetuneTask, **options: Any) -> None:
+        """Inject peft's layers and bound their norms."""
+        super().inject(model, task, **options)
+        for _, layer in tuner_layers(model):
+            magnitude = layer.lora_magnitude_vector[ADAPTER]
+            magnitude.__class__ = _Magnitude
+            with torch.no_grad():
+                magnitude.least = torch.finfo(torch.float32).eps * (float(magnitude.weight.max()) or 1.0)
+                magnitude.weight.clamp_min_(magnitude.least)
+
+
 def dora(*, rank: int, alpha: float) -> Lora:
-    """Return DoRA (Liu 2024, arXiv:2402.09353, equation 5): m (W + s B A) / ||W + s B A||, row by row, m trained."""
-    return Lora(rank=rank, alpha=alpha, options={"use_dora": True})
+    """Return DoRA (Liu 2024, arXiv:2402.09353)."""
+    return Dora(rank=rank, alpha=alpha)
 
 
 def orthogonal(*, rank: int, alpha: float) -> Lora:

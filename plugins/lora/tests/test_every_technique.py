@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
+
 import pytest
 import torch
 from harness_lora import register_techniques
@@ -112,3 +115,37 @@ def test_another_seed_gives_another_start(vit, build, name) -> None:
 def test_says_when_it_does_not_apply(build, request, name, params, problem) -> None:
     with pytest.raises(NotApplicable):
         request.getfixturevalue(problem).adapted(build(name, **params))
+
+
+def row_of_zeros(weight: torch.Tensor) -> None:
+    weight[0] = 0
+
+
+def layer_of_zeros(weight: torch.Tensor) -> None:
+    weight.zero_()
+
+
+def row_of_almost_zeros(weight: torch.Tensor) -> None:
+    weight[0] = 1e-30
+
+
+@pytest.mark.parametrize("change", [row_of_zeros, layer_of_zeros, row_of_almost_zeros])
+@pytest.mark.parametrize("name", [name for name in IDS if (name, "mlp") not in NOTHING_TO_ACT_ON])
+def test_rows_without_a_direction_are_adapted_or_refused(mlp, build, name, change) -> None:
+    base = copy.deepcopy(mlp.base)
+    with torch.no_grad():
+        change(base.layers[0].weight)
+    problem = replace(mlp, base=base)
+    technique = build(name, rank=2) if name == "eva" else build(name)
+    try:
+        model = problem.adapted(technique)
+    except NotApplicable:
+        return
+    torch.testing.assert_close(problem.logits(model), problem.logits(problem.fresh()), rtol=1e-4, atol=2e-5)
+    problem.train(technique, model)
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+    expected = problem.logits(model)
+    assert expected.isfinite().all()
+    assert expected.abs().max() < 100
+    torch.testing.assert_close(problem.logits(technique.merge(model)), expected, rtol=1e-3, atol=1e-4)

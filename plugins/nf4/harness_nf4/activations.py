@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -30,10 +31,13 @@ def scale_of(values: Tensor, bits: int, *, by_row: bool) -> Tensor:
 class Layer(nn.Module):
     """A linear layer with another weight whose inputs are divided by ``smoothing`` and, if ``bits`` is set, rounded.
 
-    ``scale`` is the scale of all inputs, from the calibration; None where each input has its own scale.
+    ``scale`` is the scale of all inputs, from the calibration; None where each input has its own scale. A layer that is
+    moved to another dtype keeps all but the bias, since rounded weights cannot be rounded again, and its state can be
+    loaded into a layer of the same bits only.
     """
 
     bits: int | None = None
+    weight_bits: int | None = None
 
     def __init__(self, linear: nn.Linear, weight: Tensor, smoothing: Tensor, scale: Tensor | None = None) -> None:
         super().__init__()
@@ -44,12 +48,41 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs ``(..., out)`` of inputs ``(..., in)``."""
-        smooth = x / self.get_buffer("smoothing")
+        smooth = x.to(self.get_buffer("weight").dtype) / self.get_buffer("smoothing")
         if self.bits is not None:
             scale = scale_of(smooth, self.bits, by_row=True) if self.scale is None else self.get_buffer("scale")
             smooth = rounded(smooth, scale, self.bits)
         bias = None if self.bias is None else self.get_buffer("bias")
-        return functional.linear(smooth, self.get_buffer("weight"), bias)
+        bias = None if bias is None else bias.to(smooth.dtype)
+        return functional.linear(smooth, self.get_buffer("weight"), bias).to(x.dtype)
+
+    def get_extra_state(self) -> Tensor:
+        """Return the bits of inputs, 0 where they are not rounded, and of weights."""
+        return torch.tensor([self.bits or 0, self.weight_bits or 0])
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Raise ValueError where the state is that of a layer of other bits."""
+        mine, theirs = self.get_extra_state().tolist(), state.tolist() if isinstance(state, Tensor) else "unknown"
+        if theirs != mine:
+            raise ValueError(f"its state is of {theirs} bits of inputs and weights, and this layer is of {mine}")
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        """Load a state of the same bits; report any other one in the errors, and load nothing of it."""
+        try:
+            self.set_extra_state(state_dict.get(f"{prefix}_extra_state"))  # type: ignore[arg-type]
+        except ValueError as error:
+            if any(f"{prefix}{name}" in state_dict for name in self._buffers):
+                rest[-1].append(f"{prefix.rstrip('.') or type(self).__name__}: {error}")
+                return
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Layer:
+        """Apply a move to the buffers, of which only the bias changes its dtype."""
+        before = {name: tensor for name, tensor in self._buffers.items() if tensor is not None and name != "bias"}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, tensor in before.items():
+            self._buffers[name] = tensor.to(self.get_buffer(name).device)
+        return self
 
 
 class Rounded:
@@ -73,7 +106,7 @@ class Rounded:
         weight = linear.weight.detach() * smoothing
         weight = rounded(weight, scale_of(weight, self._weight_bits, by_row=True), self._weight_bits)
         layer = Layer(linear, weight, smoothing, scale)
-        layer.bits = self._bits
+        layer.bits, layer.weight_bits = self._bits, self._weight_bits
         return layer
 
     def unrounded(self, linear: nn.Linear, inputs: Tensor) -> nn.Module:

@@ -58,10 +58,14 @@ class BitsAndBytes(Technique):
         return weight
 
     def linear(self, x: Tensor, packed: Packed) -> Tensor:
-        """Return the library's product of ``x`` and the packed weight."""
+        """Return the library's product of ``x`` and the packed weight.
+
+        Float64, for which the library returns other numbers, is multiplied in float32.
+        """
+        inputs = x.float() if x.dtype == torch.float64 else x
         with _as_written(packed.shape):
-            product: Tensor = matmul_4bit(x, packed.tensors["codes"].t(), self._state(packed, x.dtype))
-        return product
+            product: Tensor = matmul_4bit(inputs, packed.tensors["codes"].t(), self._state(packed, inputs.dtype))
+        return product.to(x.dtype)
 
     def _state(self, packed: Packed, dtype: torch.dtype | None = None) -> Any:
         """Return the library's record of a packed weight, made from the packed tensors."""

@@ -17,6 +17,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from harness_nf4 import pointers
+
 LIBRARY: Final = Path(__file__).parent / "native" / "libkernel.so"
 
 PATHS: Final = ("portable", "avx2", "avx512")
@@ -72,35 +74,60 @@ class Codebook:
         """Return codes uint8 ``((n + 1) // 2,)``, the first of two in the high half, and absmax float32 ``(blocks,)``.
 
         ``weight`` must be float32 and contiguous. The absmax of a block with NaN or infinity is NaN or infinity.
-        Raises ValueError where ``block`` is not even.
+        Raises ValueError where ``weight`` is anything else, or ``block`` is not even.
         """
-        if block < 2 or block % 2:
-            raise ValueError(f"block {block}: expected an even number")
         count = weight.numel()
+        address = pointers.require("the weight", weight, torch.float32, count)
+        block = _cut(block, count)
         codes = torch.empty((count + 1) // 2, dtype=torch.uint8)
         absmax = torch.empty(-(-count // block), dtype=torch.float32)
         _library().harness_quantize(
-            _chosen_path(), torch.get_num_threads(), ctypes.byref(self._rounding), weight.data_ptr(), count, block,
+            _chosen_path(), torch.get_num_threads(), ctypes.byref(self._rounding), address, count, block,
             codes.data_ptr(), absmax.data_ptr(),
         )  # fmt: skip
         return codes, absmax
 
+    def __reduce__(self) -> tuple[type[Codebook], tuple[tuple[float, ...]]]:
+        return Codebook, (self.levels,)
+
     def weights(self, matrix: Matrix) -> _Weights:
-        """Return a matrix as the library takes it; the matrix's tensors must outlive the returned structure."""
-        small = matrix.small_absmax
-        scale = matrix.group_scale
+        """Return a matrix as the library takes it; the matrix's tensors must outlive the returned structure.
+
+        Raises ValueError where a tensor is not what the library reads for the matrix's shape and blocks.
+        """
+        count = matrix.rows * matrix.columns
+        block = _cut(matrix.block, count)
+        blocks = -(-count // block)
+        codes = pointers.require("codes", matrix.codes, torch.uint8, (count + 1) // 2)
+        absmax = small = scale = None
+        if matrix.absmax is not None:
+            absmax = pointers.require("absmax", matrix.absmax, torch.float32, blocks)
+        elif matrix.small_absmax is not None and matrix.group_scale is not None:
+            small = pointers.require("absmax", matrix.small_absmax, torch.int8, blocks)
+            scale = pointers.require(
+                "the scales of absmax", matrix.group_scale, torch.float32, -(-blocks // matrix.group)
+            )
+        else:
+            raise ValueError("a matrix without scales: expected absmax, or small_absmax and group_scale")
         return _Weights(
-            codes=matrix.codes.data_ptr(),
-            absmax=None if matrix.absmax is None else matrix.absmax.data_ptr(),
-            small_absmax=None if small is None else small.data_ptr(),
-            group_scale=None if scale is None else scale.data_ptr(),
+            codes=codes,
+            absmax=absmax,
+            small_absmax=small,
+            group_scale=scale,
             mean=matrix.mean,
             group=matrix.group,
             rows=matrix.rows,
             columns=matrix.columns,
-            block=matrix.block,
+            block=block,
             levels=self._levels,
         )
+
+
+def _cut(block: int, count: int) -> int:
+    """Return a block length, cut to the even length that holds ``count`` weights; raise ValueError where it is odd."""
+    if block < 2 or block % 2:
+        raise ValueError(f"block {block}: expected an even number")
+    return min(block, max(2, count + count % 2))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,18 +162,21 @@ class Matrix:
 
         Products are computed in float32 if ``exact``, else in 16-bit fixed point. Inputs that fixed point cannot
         represent (values that are not finite, or 64 neighbours all below 1e-30) are multiplied in float32.
+        Raises ValueError where ``x`` or a packed tensor is of another dtype or shape.
         """
+        pointers.require_matrix("the input", x, self.columns)
         x = x.contiguous()
+        address = pointers.require("the input", x, torch.float32, x.numel())
         if self.whole and len(x) and not exact:
             out = torch.empty(len(x), self.rows)
             weights = self.codebook.weights(self)
             failed = _library().harness_multiply(
-                _chosen_path(), torch.get_num_threads(), ctypes.byref(weights), x.data_ptr(), len(x), out.data_ptr()
+                _chosen_path(), torch.get_num_threads(), ctypes.byref(weights), address, len(x), out.data_ptr()
             )
             if not failed:
                 return out
         if self.whole and len(x) == 1:
-            return self._exact_row(x)
+            return self._exact_row(address)
         out = torch.empty(len(x), self.rows)
         step = max(1, _TILE // max(1, self.columns))
         for begin in range(0, self.rows, step):
@@ -154,11 +184,12 @@ class Matrix:
             out[:, begin:end] = x @ self._unpacked(begin, end).T
         return out
 
-    def _exact_row(self, x: Tensor) -> Tensor:
+    def _exact_row(self, address: int) -> Tensor:
+        """Return the product of the contiguous float32 input at an address, ``(1, rows)``."""
         out = torch.empty(1, self.rows)
         weights = self.codebook.weights(self)
         _library().harness_multiply_exact(
-            _chosen_path(), torch.get_num_threads(), ctypes.byref(weights), x.data_ptr(), out.data_ptr()
+            _chosen_path(), torch.get_num_threads(), ctypes.byref(weights), address, out.data_ptr()
         )
         return out
 

@@ -37,6 +37,10 @@ class Kernel(Blocks):
         if precision == "fixed":
             self.computes_in = torch.bfloat16  # fixed point is finer than bfloat16 and coarser than float32
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._available = kernel.available()  # where it is unpickled
+
     def sized(self, block: int) -> Blocks | None:
         """Return the technique with another block length."""
         return Kernel(levels=self._name, block=block, double=self.scheme.double, precision=self._precision)
@@ -67,7 +71,8 @@ class Kernel(Blocks):
 
     def multiply(self, x: Tensor, packed: Packed) -> Tensor:
         """Return the product in the dtype of ``x``, without gradients."""
-        exact = self._precision == "exact" or (self._precision == "auto" and x.dtype == torch.float32)
+        wide = x.dtype in (torch.float32, torch.float64)
+        exact = self._precision == "exact" or (self._precision == "auto" and wide)
         return self._matrix(packed).multiply(x.float(), exact=exact).to(x.dtype)
 
     def _runs_on(self, tensor: Tensor) -> bool:

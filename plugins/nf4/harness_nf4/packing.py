@@ -157,10 +157,14 @@ class _Blocks(Protocol):
 
 
 def in_blocks(weight: Tensor, block: int) -> Tensor:
-    """Return ``(blocks, length)``: the rows, or pieces of the flattened tensor, the last padded with zeros."""
+    """Return ``(blocks, length)``: the rows, or pieces of the flattened tensor, the last padded with zeros.
+
+    A block that is longer than the tensor is cut to the tensor's length.
+    """
     if block == ROW:
         return weight.reshape(-1, weight.shape[-1] if weight.ndim else 1) if weight.numel() else weight.reshape(0, 1)
     flat = weight.reshape(-1)
+    block = min(block, max(1, len(flat)))
     return functional.pad(flat, (0, -len(flat) % block)).view(-1, block)
 
 
@@ -208,11 +212,11 @@ def fitted(weight: Tensor, block: int, start: Sequence[float]) -> Tensor:
     """
     levels = torch.tensor(start, dtype=torch.float64, device=weight.device)
     blocks = in_blocks(weight.reshape(-1), block)
-    blocks = blocks[:: max(1, len(blocks) * block // FIT_VALUES)].double()
+    blocks = blocks[:: max(1, blocks.numel() // FIT_VALUES)].double()
     absmax = blocks.abs().amax(-1, keepdim=True)
     usable = (absmax.isfinite() & (absmax > 0))[:, 0]
     values = (blocks[usable] / absmax[usable]).reshape(-1)
-    counts = absmax[usable].square().expand(-1, block).reshape(-1)
+    counts = absmax[usable].square().expand(-1, blocks.shape[1]).reshape(-1)
     for _ in range(FIT_STEPS if len(values) else 0):
         nearest = torch.bucketize(values, (levels[1:] + levels[:-1]) / 2)
         mass = torch.zeros_like(levels).index_add_(0, nearest, counts)

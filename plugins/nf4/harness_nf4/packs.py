@@ -12,7 +12,7 @@ from torch.nn import functional
 from harness.api import NotApplicable, one_of
 from harness.families.quantize.contract import Packed
 from harness.families.quantize.schemes import Scheme
-from harness_nf4 import reference, scripts
+from harness_nf4 import pointers, reference, scripts
 from harness_nf4.reference import Technique
 
 INT4_GROUPS: Final = (32, 64, 128, 256)
@@ -61,24 +61,34 @@ class Int4Pack(Technique):
         """Return the product with the identity, as only torch's product reads torch's own order of codes."""
         rows, columns = packed.shape
         block = self.scheme.block
+        codes, kept = self._aligned(packed)
         out = torch.empty(rows, columns, dtype=packed.dtype)
-        for group, scales in enumerate(packed.tensors["scales"]):
+        for group, scales in enumerate(kept):
             # the scales of other groups are set to 0: multiplied by 0, a NaN among them would remain NaN
-            alone = torch.zeros_like(packed.tensors["scales"])
+            alone = torch.zeros_like(kept)
             alone[group] = scales
             identity = torch.zeros(block, columns, dtype=self._kept)
             identity[:, group * block : (group + 1) * block].fill_diagonal_(1)
-            columns_of_group = torch._weight_int4pack_mm_for_cpu(identity, packed.tensors["codes"], block, alone)
+            columns_of_group = torch._weight_int4pack_mm_for_cpu(identity, codes, block, alone)
             out[:, group * block : (group + 1) * block] = columns_of_group.T[:rows].to(packed.dtype)
         return out
 
     def linear(self, x: Tensor, packed: Packed) -> Tensor:
         """Return torch's product of ``x`` and the packed weight."""
-        tensors = packed.tensors
-        product = torch._weight_int4pack_mm_for_cpu(
-            x.to(self._kept), tensors["codes"], self.scheme.block, tensors["scales"]
-        )
+        pointers.require_matrix("the input", x, packed.shape[1])
+        codes, scales = self._aligned(packed)
+        inputs = pointers.aligned(x.to(self._kept))
+        product = torch._weight_int4pack_mm_for_cpu(inputs, codes, self.scheme.block, scales)
         return product[:, : packed.shape[0]].to(x.dtype)
+
+    def _aligned(self, packed: Packed) -> tuple[Tensor, Tensor]:
+        """Return codes and scales as torch's product reads them; raise ValueError for another dtype or length."""
+        rows, columns = packed.shape
+        rows += -rows % ROWS
+        codes, scales = (pointers.aligned(packed.tensors[name]) for name in ("codes", "scales"))
+        pointers.require("codes", codes, torch.uint8, rows * columns // 2)
+        pointers.require("scales", scales, self._kept, columns // self.scheme.block * rows * 2)
+        return codes, scales
 
 
 class Int8Pack(reference.Rows):
@@ -91,7 +101,15 @@ class Int8Pack(reference.Rows):
         reference.require_running(self)
 
     def linear(self, x: Tensor, packed: Packed) -> Tensor:
-        """Return torch's product, which takes the scales in the dtype of ``x``."""
-        if packed.tensors["codes"].shape[1] % 16 or packed.tensors["codes"].shape[0] % 4:
+        """Return torch's product, which takes the scales in the dtype of ``x``.
+
+        It reads with aligned loads, so that tensors at other addresses are copied; float64 it does not take.
+        """
+        rows, columns = packed.shape
+        pointers.require_matrix("the input", x, columns)
+        if columns % 16 or rows % 4 or x.dtype == torch.float64:
             return super().linear(x, packed)
-        return torch._weight_int8pack_mm(x, packed.tensors["codes"], packed.tensors["scale"].to(x.dtype))
+        inputs, codes, scale = map(pointers.aligned, (x, packed.tensors["codes"], packed.tensors["scale"]))
+        pointers.require("codes", codes, torch.int8, rows * columns)
+        pointers.require("scale", scale, torch.float32, rows)
+        return torch._weight_int8pack_mm(inputs, codes, pointers.aligned(scale.to(x.dtype)))

@@ -87,6 +87,11 @@ def linear(x, packed, shape, dtype):
     return triton_kernels.multiply(x.to(device), *known(packed), shape[0], coder.block).cpu()
 """
 
+_ALIGNED: Final = """
+def aligned(tensor):  # torch's products read views and odd addresses wrongly, or end the process
+    return torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor)
+"""
+
 _INT4PACK: Final = """
 def quantize(weight):
     filled = torch.nn.functional.pad(weight.float(), (0, 0, 0, -len(weight) % 16))
@@ -104,11 +109,12 @@ def dequantize(packed, shape, dtype):  # group by group, by products with parts 
         alone = torch.zeros_like(packed['scales'])
         alone[group] = scales
         part = torch.eye(shape[1], dtype={kept})[group * {block} : (group + 1) * {block}]
-        found.append(torch._weight_int4pack_mm_for_cpu(part, packed['codes'], {block}, alone).T[: shape[0]])
+        found.append(torch._weight_int4pack_mm_for_cpu(part, aligned(packed['codes']), {block}, alone).T[: shape[0]])
     return torch.cat(found, 1).to(dtype)
 
 def linear(x, packed, shape, dtype):
-    found = torch._weight_int4pack_mm_for_cpu(x.to({kept}), packed['codes'], {block}, packed['scales'])
+    codes, scales = aligned(packed['codes']), aligned(packed['scales'])
+    found = torch._weight_int4pack_mm_for_cpu(aligned(x.to({kept})), codes, {block}, scales)
     return found[:, : shape[0]].to(x.dtype)
 """
 
@@ -124,9 +130,9 @@ def dequantize(packed, shape, dtype):
     return (packed['codes'].float() * packed['scale'][:, None]).view(shape).to(dtype)
 
 def linear(x, packed, shape, dtype):
-    if shape[1] % 16 or shape[0] % 4:
+    if shape[1] % 16 or shape[0] % 4 or x.dtype == torch.float64:
         return torch.nn.functional.linear(x.float(), dequantize(packed, shape, torch.float32)).to(x.dtype)
-    return torch._weight_int8pack_mm(x, packed['codes'], packed['scale'].to(x.dtype))
+    return torch._weight_int8pack_mm(aligned(x), aligned(packed['codes']), aligned(packed['scale'].to(x.dtype)))
 """
 
 _BITSANDBYTES: Final = """
@@ -198,7 +204,7 @@ def inductor(codebook: object) -> str:
 
 def kernel(*, levels: tuple[float, ...], block: int, double: bool, precision: str) -> str:
     """Return the script of the C++ kernel, which `kernel.Matrix` calls."""
-    exact = {"auto": "x.dtype == torch.float32", "exact": "True", "fixed": "False"}[precision]
+    exact = {"auto": "x.dtype in (torch.float32, torch.float64)", "exact": "True", "fixed": "False"}[precision]
     return f"{_loading('kernel', 'packing')}\n" + _KERNEL.format(levels=levels, block=block, double=double, exact=exact)
 
 
@@ -209,12 +215,12 @@ def triton(codebook: object) -> str:
 
 def int4pack(*, block: int, kept: torch.dtype) -> str:
     """Return the script of torch's packed INT4 product."""
-    return _INT4PACK.format(block=block, kept=kept)
+    return _ALIGNED + _INT4PACK.format(block=block, kept=kept)
 
 
 def int8pack() -> str:
     """Return the script of torch's product with INT8 weights."""
-    return _INT8PACK
+    return _ALIGNED + _INT8PACK
 
 
 def bitsandbytes(*, levels: str, block: int, double: bool) -> str:

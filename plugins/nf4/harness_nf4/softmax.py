@@ -12,7 +12,7 @@ from torch import Tensor
 
 from harness.api import Unavailable, one_of
 from harness.families.softmax.contract import Passes
-from harness_nf4 import kernel
+from harness_nf4 import kernel, pointers
 
 ALGORITHMS: Final = {
     "three-pass-recompute": Passes(reading=2, copying=1),
@@ -49,9 +49,19 @@ class Softmax:
         self._run = _library(kernel.LIBRARY).harness_softmax
 
     def softmax(self, x: Tensor, out: Tensor) -> None:
-        """Write the softmax of each row of ``x`` to ``out``, both float32 ``(rows, n)``, contiguous and disjoint."""
+        """Write the softmax of each row of ``x`` to ``out``, both float32 ``(rows, n)``, contiguous and disjoint.
+
+        Raises ValueError for other tensors.
+        """
+        if x.ndim != 2 or x.shape != out.shape:
+            raise ValueError(f"softmax of shape {tuple(x.shape)} to {tuple(out.shape)}: expected (rows, n) of both")
         rows, columns = x.shape
-        self._run(self._path, self._algorithm, x.data_ptr(), rows, columns, out.data_ptr())
+        count = rows * columns
+        source = pointers.require("x", x, torch.float32, count)
+        target = pointers.require("out", out, torch.float32, count)
+        if abs(source - target) < 4 * count:
+            raise ValueError("x and out share memory: expected disjoint tensors")
+        self._run(self._path, self._algorithm, source, rows, columns, target)
 
 
 class TorchSoftmax:

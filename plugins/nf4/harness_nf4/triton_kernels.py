@@ -13,6 +13,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from harness_nf4 import pointers
+
 PIECE: Final = 1024
 """Weights that one program unpacks."""
 
@@ -68,8 +70,19 @@ def runs_compiled() -> bool:
     return isinstance(_multiply, triton.JITFunction)
 
 
+def _require(codes: Tensor, absmax: Tensor, levels: Tensor, count: int, block: int) -> None:
+    """Raise ValueError where tensors are not those of so many weights, on one device."""
+    pointers.require_beside("codes", codes, torch.uint8, (count + 1) // 2, codes.device)
+    pointers.require_beside("absmax", absmax, torch.float32, -(-count // block), codes.device)
+    pointers.require_beside("levels", levels, torch.float32, 16, codes.device)
+
+
 def dequantize(codes: Tensor, absmax: Tensor, levels: Tensor, count: int, block: int) -> Tensor:
-    """Return float32 weights ``(count,)`` of uint8 codes, float32 absmax by block, and levels ``(16,)`` by code."""
+    """Return float32 weights ``(count,)`` of uint8 codes, float32 absmax by block, and levels ``(16,)`` by code.
+
+    Raises ValueError where these are of another dtype, length, layout or device.
+    """
+    _require(codes, absmax, levels, count, block)
     out = torch.empty(count, device=codes.device)
     if count:
         _dequantize[(triton.cdiv(count, PIECE),)](codes, absmax, levels, out, count, block, PIECE=PIECE)
@@ -77,8 +90,12 @@ def dequantize(codes: Tensor, absmax: Tensor, levels: Tensor, count: int, block:
 
 
 def multiply(x: Tensor, codes: Tensor, absmax: Tensor, levels: Tensor, rows: int, block: int) -> Tensor:
-    """Return ``x`` ``(n, columns)`` times the transposed matrix, in the dtype of ``x`` (32 or 16 bits)."""
+    """Return ``x`` ``(n, columns)`` times the transposed matrix, in the dtype of ``x`` (32 or 16 bits).
+
+    Raises ValueError where codes, absmax or levels are of another dtype, length, layout or device.
+    """
     x = x.contiguous()
+    _require(codes, absmax, levels, rows * x.shape[1], block)
     # Triton's interpreter does not multiply bfloat16, and truncates where it should round
     wide = x.dtype == torch.bfloat16 and not runs_compiled()
     out = torch.empty(len(x), rows, dtype=torch.float32 if wide else x.dtype, device=x.device)

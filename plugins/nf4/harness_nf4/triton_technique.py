@@ -9,7 +9,7 @@ from torch import Tensor
 
 from harness.api import Unavailable
 from harness.families.quantize.contract import Packed
-from harness_nf4 import packing, reference, scripts, triton_kernels
+from harness_nf4 import packing, pointers, reference, scripts, triton_kernels
 from harness_nf4.reference import FourBits
 
 
@@ -46,6 +46,7 @@ class Triton(FourBits):
         """
         if x.requires_grad and torch.is_grad_enabled():
             return super().linear(x, packed)
+        pointers.require_matrix("the input", x, packed.shape[1])
         return triton_kernels.multiply(x, *self._tensors(packed), packed.shape[0], self.scheme.block)
 
     def _tensors(self, packed: Packed) -> tuple[Tensor, Tensor, Tensor]:

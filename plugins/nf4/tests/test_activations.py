@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -109,3 +112,33 @@ def test_smoothing_lowers_the_error_that_an_outlying_channel_makes() -> None:
 def test_parameters_that_make_no_sense_are_told(wrong) -> None:
     with pytest.raises(UsageError, match="expected"):
         Rounded(**wrong)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("per", ["tensor", "input"])
+def test_a_layer_moved_to_another_dtype_keeps_its_integers(per, dtype) -> None:
+    linear, x = problem(0)
+    layer = Rounded(per=per, strength=0.5).layer(linear, x)
+    expected, weight = layer(x), layer.get_buffer("weight").clone()
+    moved = copy.deepcopy(layer).to(dtype)
+    assert torch.equal(moved.get_buffer("weight"), weight)
+    assert moved.get_buffer("bias").dtype == dtype
+    assert (moved(x) - expected).norm() < 6e-3 * expected.norm()
+    found = moved(x.to(dtype))
+    assert found.dtype == dtype
+    assert (found.double() - expected.double()).norm() < 2e-2 * expected.norm()
+
+
+def test_a_layer_loads_the_state_of_no_other_bits() -> None:
+    linear, x = problem(0)
+    eight, four = (Rounded(bits=bits, weight_bits=bits, per="input").layer(linear, x) for bits in (8, 4))
+    before = four(x)
+    with pytest.raises(RuntimeError, match=r"Layer: its state is of \[8, 8\] bits .* this layer is of \[4, 4\]"):
+        four.load_state_dict(eight.state_dict())
+    with pytest.raises(RuntimeError, match="its state is of unknown bits"):
+        four.load_state_dict({name: value for name, value in eight.state_dict().items() if "extra" not in name})
+    assert torch.equal(four(x), before)
+    other = Rounded(bits=8, weight_bits=8, per="input").layer(nn.Linear(12, 7).requires_grad_(False), x)
+    other.load_state_dict(eight.state_dict())
+    for again in (other, copy.deepcopy(eight), pickle.loads(pickle.dumps(eight))):
+        assert torch.equal(again(x), eight(x))

@@ -88,8 +88,10 @@ def test_where_no_compiler_works_it_is_unavailable_in_torch_s_words(monkeypatch)
 
 
 INTERPRETED = """
+import dataclasses
 import torch
-from harness.families.quantize.products import require_module, require_products
+from harness.families.quantize.modules import require_module
+from harness.families.quantize.products import require_layouts, require_products
 from harness.families.quantize.reports import Given
 from harness_nf4.reference import Eager
 from harness_nf4.triton_technique import Triton
@@ -100,7 +102,24 @@ for params in ({'levels': 'nf4'}, {'levels': 'fp4', 'block': 32}, {'levels': 'nf
         packed = mine.quantize(weight)
         assert torch.equal(mine.dequantize(packed), plain.dequantize(packed)), shape
     require_products(mine, Given(what='', code='torch.randn(6, 200, generator=torch.Generator().manual_seed(0))'))
-require_module(mine)
+require_layouts(mine, Given(what='', code='torch.randn(6, 200, generator=torch.Generator().manual_seed(0))'))
+assert not require_module(mine)
+packed = mine.quantize(torch.randn(5, 64))
+for wrong in (packed.tensors['codes'][:-1], packed.tensors['codes'].float(), packed.tensors['codes'].repeat(2)[::2]):
+    changed = dataclasses.replace(packed, tensors={**packed.tensors, 'codes': wrong})
+    for use in (lambda: mine.dequantize(changed), lambda: mine.linear(torch.randn(3, 64), changed)):
+        try:
+            use()
+        except ValueError as error:
+            assert str(error).startswith('codes '), error
+        else:
+            raise AssertionError('packed tensors of another kind were read')
+try:
+    mine.linear(torch.randn(3, 32), packed)
+except ValueError as error:
+    assert str(error) == 'the input has shape (3, 32): expected (n, 64)', error
+else:
+    raise AssertionError('an input of another shape was read')
 x = torch.randn(3, 64).requires_grad_()
 packed = mine.quantize(torch.randn(5, 64))
 mine.linear(x, packed).sum().backward()

@@ -6,13 +6,16 @@ import json
 import re
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
 
 from harness.api import Incorrect, NotApplicable
-from harness.families.quantize.checks import require_correct
+from harness.families.quantize import schemes
+from harness.families.quantize.checks import Timed, require_correct
 from harness.families.quantize.contract import Packed
+from harness.families.quantize.drawn import drawn
 from tests.families.quantize import quantizers
 from tests.families.quantize.quantizers import Right
 
@@ -24,6 +27,26 @@ FAULTS = {
         VALUE,
     ),
     quantizers.WrongTail: (r"shape \(6, 200\).*differ from the definition", VALUE),
+    quantizers.WrongOfWholeVectors: (
+        r"NF4 of shape \(\d, \d+\), torch\.\w+ \(drawn with seed 0\): .* differ from the definition",
+        VALUE,
+    ),
+    quantizers.WrongOfOneLength: (r"linear of .* shape \(1, \d+\), torch\.\w+ \(drawn with seed 0\): off by 1.0", OFF),
+    quantizers.ReadingPastStrides: (r"linear of 8 inputs of torch.float32 \(columns of a wider matrix\)", OFF),
+    quantizers.NeedingAlignedInputs: (r"linear of 1 inputs of torch.float32 \(at an odd address\) .* off by", OFF),
+    quantizers.NeedingAlignedCodes: (
+        r"dequantise gives other values where the packed tensors begin at another address, shape \(256, 64\)",
+        r"off by 0\.[1-9]\d* where the packed tensors",
+    ),
+    quantizers.NeedingAlignedWeights: (r"\(drawn with seed 0\): .* differ from the definition", VALUE),
+    quantizers.ChangingInputs: (
+        "linear changes its input, 8 inputs of torch.float32",
+        "512 of 512 numbers of the input were changed",
+    ),
+    quantizers.BadlyLearnedInThreeBits: (
+        r"RMS error 0\.\d+, where 8 normal quantiles make 0\.\d+",
+        r"off by 0\.[1-9]\d* where 8 normal quantiles make 0\.[1-9]",
+    ),
     quantizers.WrongOnZeros: ("of zeros: .* differ from the definition", VALUE),
     quantizers.WrongForOtherBlocks: (r"shape \(256, 256\), torch.float32: .* differ from the definition", VALUE),
     quantizers.Leaking: ("of a NaN: .* differ from the definition", VALUE),
@@ -38,7 +61,7 @@ FAULTS = {
     quantizers.Float64: ("dequantise gives .*float64", r"torch.float64 for \(64, 64\) torch.float32"),
     quantizers.BadlyLearned: (
         r"RMS error 0\.\d+, where NF4 makes 0\.\d+",
-        r"off by 0\.[1-9]\d* where NF4 is off by 0\.0",
+        r"off by 0\.[1-9]\d* where NF4 makes 0\.0",
     ),
     quantizers.ManyLearned: (r"a block has \d+ different values; 4 bits", r"\d\d different values in a block, .* 16$"),
     quantizers.WrongInModules: ("a module with a bias, inputs of torch.float32: off by 1.0.e-01", OFF),
@@ -86,6 +109,14 @@ def printed(reports: dict[str, tuple[str, str]]) -> dict[str, str]:
 def test_a_right_one_passes_and_there_is_nothing_to_tell() -> None:
     assert require_correct(Right()) == ()
     assert require_correct(quantizers.Learned()) == ()
+    assert require_correct(quantizers.LearnedInThreeBits()) == ()
+
+
+@pytest.mark.parametrize("seed", range(1, 4))
+def test_whatever_the_seed_a_right_one_passes_and_rows_of_whole_vectors_do_not_escape(seed: int) -> None:
+    assert require_correct(Right(), seed=seed) == ()
+    with pytest.raises(Incorrect, match=rf"drawn with seed {seed}\): .* differ from the definition"):
+        require_correct(quantizers.WrongOfWholeVectors(), seed=seed)
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
@@ -135,7 +166,7 @@ class Particular(Right):
 def test_what_a_technique_does_not_take_is_told_and_not_held_against_it() -> None:
     (note,) = require_correct(Particular())
     assert note.startswith("does not take shape (64, 64), torch.bfloat16; shape (64, 64), torch.float16; ")
-    assert note.endswith("shape (0, 64), torch.float16: only matrices of float32")
+    assert note.endswith("shape (0, 64), torch.float16; shapes drawn for every seed: only matrices of float32")
 
 
 class Refusing(Right):
@@ -146,3 +177,87 @@ class Refusing(Right):
 def test_what_takes_no_plain_matrix_is_not_applicable() -> None:
     with pytest.raises(NotApplicable, match="nothing will do"):
         require_correct(Refusing())
+
+
+@pytest.mark.parametrize("block", [2, 32, 64, 128, 256, 1 << 30])
+def test_every_remainder_of_a_row_s_length_is_drawn_for_every_seed(block: int) -> None:
+    shapes = []
+    for seed in range(3):
+        weights = drawn(block, seed)
+        assert {weight.columns % 64 for weight in weights} == set(range(64))
+        assert {weight.columns % 16 for weight in weights if weight.columns < 64} != set()
+        assert [weight.columns for weight in weights] == sorted(weight.columns for weight in weights)
+        shapes.append([(weight.rows, weight.columns) for weight in weights])
+        assert drawn(block, seed) == weights
+    assert shapes[0] != shapes[1] != shapes[2]
+
+
+def test_the_drawn_weights_lie_in_memory_as_described() -> None:
+    offsets = {weight.weight.made().storage_offset() for weight in drawn(64, 0)}
+    assert offsets == {0, 1, 2, 3}
+    for weight in drawn(64, 0):
+        made, x = weight.weight.made(), weight.x.made()
+        assert made.shape == (weight.rows, weight.columns)
+        assert made.is_contiguous()
+        assert made.dtype == weight.dtype
+        assert x.shape == (weight.inputs, weight.columns)
+        assert x.dtype == weight.inputs_dtype
+
+
+def test_of_shapes_that_fail_the_shortest_row_and_the_fewest_rows_are_reported() -> None:
+    with pytest.raises(Incorrect) as caught:
+        require_correct(quantizers.WrongOfOneLength(), seed=5)
+    shortest = min(weight.columns for weight in drawn(64, 5) if weight.columns % 64 == 63 and weight.columns > 64)
+    assert f"shape (1, {shortest})" in str(caught.value)
+
+
+def test_the_timed_shape_is_compared_in_full() -> None:
+    timed = Timed(rows=16, columns=2000, packed_rows=8, inputs=(1, 8), dtype=torch.bfloat16)
+    assert require_correct(quantizers.WrongOfLongRows()) == ()
+    with pytest.raises(Incorrect, match=r"shape \(8, 2000\), torch.float32: 1 of 16000 values differ"):
+        require_correct(quantizers.WrongOfLongRows(), timed=timed)
+    assert require_correct(Right(), timed=timed) == ()
+
+
+def test_every_row_of_a_large_timed_matrix_is_compared_with_the_others() -> None:
+    timed = Timed(rows=520, columns=2048, packed_rows=8, inputs=(1,), dtype=torch.bfloat16)
+    with pytest.raises(Incorrect, match=r"shape \(520, 2048\), .*: RMS error [01]\.\d* in row 300, where") as caught:
+        require_correct(quantizers.WrongInLaterRows(), timed=timed)
+    names: dict[str, Any] = {}
+    exec(str(caught.value).partition("\n\n")[2], names)
+    assert names["errors"][300] > 0.9
+    assert require_correct(Right(), timed=timed) == ()
+
+
+def test_a_layer_that_pickling_changes_is_found_and_one_that_refuses_is_told() -> None:
+    with pytest.raises(Incorrect, match="another output after it was pickled"):
+        require_correct(quantizers.LostInPickles())
+    assert require_correct(quantizers.NotPickled()) == ("its layers cannot be pickled",)
+
+
+class OneBlock(Right):
+    """Claims blocks of a billion."""
+
+    def __init__(self, block: int = 10**9) -> None:
+        super().__init__(64)
+        self.scheme = schemes.nf4(block)
+
+    def quantize(self, weight: torch.Tensor) -> Packed:
+        sized = Right(min(self.scheme.block, max(1, weight.numel())))
+        return sized.quantize(weight)
+
+    def dequantize(self, packed: Packed) -> torch.Tensor:
+        return Right(max(1, len(packed.tensors["codes"]))).dequantize(packed)
+
+    def linear(self, x: torch.Tensor, packed: Packed) -> torch.Tensor:
+        return x @ self.dequantize(packed).to(x.dtype).T
+
+    def sized(self, block: int) -> None:
+        return None
+
+
+def test_a_block_that_is_longer_than_any_weight_is_cut_to_the_weight() -> None:
+    assert require_correct(OneBlock()) == ()
+    weight = torch.randn(64, 64, generator=torch.Generator().manual_seed(0))
+    long, whole = (schemes.define(schemes.nf4(block), weight) for block in (10**9, 4096))
+    assert torch.equal(long.values, whole.values)

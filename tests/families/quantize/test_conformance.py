@@ -13,4 +13,5 @@ class TestFamily(FamilyConformance):
     faults: ClassVar = {
         "tests.families.quantize.quantizers:WrongOnZeros": "differ from the definition",
         "tests.families.quantize.quantizers:ChangingTheWeight": "changes the weight",
+        "tests.families.quantize.quantizers:WrongOfWholeVectors": "drawn with seed",
     }

@@ -171,3 +171,38 @@ def test_a_poisoned_block_is_unsound_and_its_neighbours_are_not(value: float) ->
     assert found.sound.view(4, 64).all(1).tolist() == [True, False, True, True]
     assert found.values.isfinite().all()
     assert not define(schemes.nf4(double=True), weight).sound.any()
+
+
+@pytest.mark.parametrize("double", [False, True])
+@pytest.mark.parametrize("kind", ["codebook", "affine", "cast", "learned"])
+@pytest.mark.parametrize(
+    ("shape", "block"), [((40, 128), 64), ((40, 96), 64), ((37, 100), 64), ((40, 7), 64), ((40, 96), schemes.ROW)]
+)
+def test_a_definition_in_pieces_is_the_definition(kind, shape, block, double) -> None:
+    scheme = schemes.Scheme(id="any", kind=kind, bits=4, block=block, levels=schemes.NF4, double=double)
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    whole = schemes.define(scheme, weight)
+    for size in (1, 700, 10_000):
+        pieces = list(schemes.define_in_pieces(scheme, weight, size))
+        for name in ("values", "differ", "sound"):
+            joined = torch.cat([getattr(piece, name) for _, piece in pieces])
+            torch.testing.assert_close(joined, getattr(whole, name), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 5, 8])
+def test_levels_at_normal_quantiles_are_as_many_as_codes_and_hold_nought_and_one(bits) -> None:
+    levels = schemes.normal_levels(bits)
+    assert len(set(levels)) == 2**bits
+    assert list(levels) == sorted(levels)
+    assert levels[-1] == 1
+    assert 0.0 in levels
+    assert bits == 1 or levels[0] == -1
+
+
+def test_normal_quantiles_of_4_bits_are_nf4_by_its_formula() -> None:
+    end = (31 / 32 + 29 / 30) / 2
+    sides = [norm.ppf(np.linspace(end, 0.5, 9)[:-1]), -norm.ppf(np.linspace(end, 0.5, 8)[:-1]), [0.0]]
+    expected = np.sort(np.concatenate(sides)) / norm.ppf(end)
+    np.testing.assert_allclose(schemes.normal_levels(4), expected, atol=2e-7)
+    thirds = (15 / 16 + 13 / 14) / 2
+    assert schemes.normal_levels(3)[-2] == pytest.approx(norm.ppf(0.5 + 3 / 4 * (thirds - 0.5)) / norm.ppf(thirds))

@@ -109,9 +109,74 @@ class Careless(Same):
         return linear
 
 
+class Viewing(Same):
+    """Reads numbers from where the inputs begin, whatever their strides."""
+
+    def layer(self, linear: nn.Linear, inputs: Tensor) -> nn.Module:
+        made = nn.Module()
+        made.forward = lambda x: linear(x.as_strided(x.shape, (x.shape[1], 1)))  # type: ignore[method-assign]
+        return made
+
+
+class Overwriting(Same):
+    """Uses inputs that are no contiguous ones as memory for its own."""
+
+    def layer(self, linear: nn.Linear, inputs: Tensor) -> nn.Module:
+        def forward(x: Tensor) -> Tensor:
+            found: Tensor = linear(x)
+            if not x.is_contiguous():
+                x.zero_()
+            return found
+
+        made = nn.Module()
+        made.forward = forward  # type: ignore[method-assign]
+        return made
+
+
+class Factor(nn.Module):
+    """A layer times a number that its copies forget."""
+
+    def __init__(self, linear: nn.Linear, factor: float) -> None:
+        super().__init__()
+        self.linear, self.factor = linear, factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.linear(x) * self.factor
+        return found
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Factor:
+        return Factor(self.linear, 1.0)
+
+
+class Forgetful(Same):
+    def layer(self, linear: nn.Linear, inputs: Tensor) -> nn.Module:
+        return Factor(linear, 1.001)
+
+
+class Unloadable(Same):
+    """Has a tensor of another length each time that it is made."""
+
+    made = 0
+
+    def layer(self, linear: nn.Linear, inputs: Tensor) -> nn.Module:
+        self.made += 1
+        layer = nn.Linear(linear.in_features, linear.out_features).requires_grad_(False)
+        layer.load_state_dict(linear.state_dict())
+        layer.register_buffer("seen", torch.zeros(self.made))
+        return layer
+
+
 @pytest.mark.parametrize(
     ("fault", "found"),
-    [(Unfaithful, "without rounding"), (Random, "another output"), (Careless, "was changed")],
+    [
+        (Unfaithful, "without rounding"),
+        (Random, "another output"),
+        (Careless, "was changed"),
+        (Viewing, r"off by .* where its inputs lie otherwise in memory: columns of a wider matrix"),
+        (Overwriting, "changes its inputs"),
+        (Forgetful, "another output in a copy"),
+        (Unloadable, "does not load the state of a layer made alike"),
+    ],
 )
 def test_faults_are_caught(fault: type[Same], found: str, context: Context) -> None:
     with pytest.raises(Incorrect, match=found):

@@ -1,0 +1,54 @@
+"""Checks of tensors before native code is given their addresses, which trusts them.
+
+This module needs nothing of the harness, so that a report of a wrong result can load the file alone.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor
+
+ALIGNMENT: Final = 64
+"""Torch's own products load vectors that may need an address which is a multiple of this; torch allocates so."""
+
+
+def require(name: str, tensor: Tensor, dtype: torch.dtype, count: int) -> int:
+    """Return the address of a tensor; raise ValueError where it is not a contiguous one of this dtype and length."""
+    address = tensor.data_ptr()
+    if not (
+        tensor.dtype is dtype
+        and tensor.numel() == count
+        and tensor.is_cpu
+        and tensor.is_contiguous()
+        and not address % dtype.itemsize
+    ):
+        raise ValueError(
+            f"{name} has {tensor.numel()} numbers of {tensor.dtype} on {tensor.device}, strides {tensor.stride()}: "
+            f"expected {count} of {dtype}, contiguous, on the CPU"
+        )
+    return address
+
+
+def require_beside(name: str, tensor: Tensor, dtype: torch.dtype, count: int, device: torch.device) -> None:
+    """Raise ValueError where a tensor is not a contiguous one of this dtype, length and device."""
+    if not (tensor.dtype is dtype and tensor.numel() == count and tensor.device == device and tensor.is_contiguous()):
+        raise ValueError(
+            f"{name} has {tensor.numel()} numbers of {tensor.dtype} on {tensor.device}, strides {tensor.stride()}: "
+            f"expected {count} of {dtype}, contiguous, on {device}"
+        )
+
+
+def require_matrix(name: str, tensor: Tensor, columns: int) -> None:
+    """Raise ValueError where a tensor is not a matrix of so many columns."""
+    shape = tensor.shape
+    if len(shape) != 2 or shape[1] != columns:
+        raise ValueError(f"{name} has shape {tuple(shape)}: expected (n, {columns})")
+
+
+def aligned(tensor: Tensor) -> Tensor:
+    """Return a tensor that is contiguous and begins at an aligned address: itself, or else a copy."""
+    if tensor.is_contiguous() and not tensor.data_ptr() % ALIGNMENT:
+        return tensor
+    return tensor.clone(memory_format=torch.contiguous_format)
