@@ -156,7 +156,7 @@ _FIELDS: Final[Mapping[type, Mapping[str, Expected]]] = {
 def check_declared(item: Any, what: str) -> None:
     """Raise BrokenPlugin with the field, its value and what was expected where a declaration is not well-formed."""
     if isinstance(item, Path):
-        if not item.is_file():
+        if not item.exists():
             raise BrokenPlugin(f"suite {str(item)!r}: there is no such file; expected the path of a TOML file")
         return
     who = f"{what} {item.id!r}"
