@@ -100,13 +100,13 @@ def test_a_distribution_without_metadata_is_named_by_its_folder(site: Site) -> N
 def test_of_two_installs_the_imported_one_counts_and_the_other_is_named(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    site.plugin("healthy", HEALTHY)
-    old = "Metadata-Version: 2.1\nName: harness-healthy\nVersion: 0.0.9\n"
-    metadata(site, "harness_healthy", folder="left", text=old, points=b"[harness.plugins]\nhealthy = harness_healthy")
+    site.plugin("twofold", HEALTHY)
+    old = "Metadata-Version: 2.1\nName: harness-twofold\nVersion: 0.0.9\n"
+    metadata(site, "harness_twofold", folder="left", text=old, points=b"[harness.plugins]\ntwofold = harness_twofold")
     monkeypatch.syspath_prepend(site.folder / "left")
     host = load_host()
-    assert host.version_of("healthy") == "1.0"
-    assert "harness-healthy 0.0.9" in record(host, "healthy").cause
+    assert host.version_of("twofold") == "1.0"
+    assert "harness-twofold 0.0.9" in record(host, "twofold").cause
 
 
 def test_a_leftover_without_entry_points_hides_no_plugin(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
