@@ -7,7 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from harness.api import Contract, ExecutorSpec, Metric, Reporter, Technique, WorkloadSpec, nearest, phase_metrics
+from harness.api import (
+    Contract,
+    Defaults,
+    ExecutorSpec,
+    Json,
+    Metric,
+    Reporter,
+    Technique,
+    WorkloadSpec,
+    nearest,
+    phase_metrics,
+)
 
 SpecT = TypeVar("SpecT", Technique, Contract, WorkloadSpec, Metric, Reporter, ExecutorSpec, Path)
 
@@ -93,6 +104,7 @@ def first_misfit(declared: Declared, order: Mapping[str, int], lost: Mapping[str
         or _unknown_contract(declared, lost)
         or _unknown_phase(declared)
         or _unknown_metric(declared, lost)
+        or _unfit_space(declared)
     )
 
 
@@ -148,6 +160,32 @@ def _unknown_metric(declared: Declared, lost: Mapping[str, str]) -> Misfit | Non
                 cause = f"declares workload {entry.spec.id!r} with metric {name!r}, {_missing(name, metrics, lost)}"
                 return Misfit(plugin=entry.plugin, cause=cause)
     return None
+
+
+def _unfit_space(declared: Declared) -> Misfit | None:
+    """Look for a space that varies what nothing has, or tries a value that no workload of the contract takes."""
+    for entry in declared.techniques.values():
+        spec = entry.spec
+        workloads = [work.spec.settings for work in declared.workloads.values() if work.spec.contract == spec.contract]
+        known = {key for settings in workloads for key in settings} | {*spec.params}
+        for key, values in spec.space.items() if workloads else ():
+            cause = f"declares technique {spec.id!r} with space of {key!r}"
+            if key not in known:
+                hint = nearest(key, known) or f"; known: {', '.join(sorted(known))}"
+                cause += f": expected a parameter of the technique or a setting of its workloads{hint}"
+                return Misfit(plugin=entry.plugin, cause=cause)
+            having = [] if key in spec.params else [settings for settings in workloads if key in settings]
+            for value in values if having else ():
+                problems = [_problem(settings, key, value) for settings in having]
+                if all(problems):
+                    return Misfit(plugin=entry.plugin, cause=f"{cause}: {problems[0]}")
+    return None
+
+
+def _problem(settings: Mapping[str, Json], key: str, value: Json) -> str:
+    """Return what is wrong with the value of a setting; an empty text where its range is not declared."""
+    knobs = settings.knobs if isinstance(settings, Defaults) else ()
+    return next((knob.problem(value) for knob in knobs if knob.name == key), "")
 
 
 def _missing(name: str, known: Mapping[str, object], lost: Mapping[str, str]) -> str:

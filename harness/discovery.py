@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import json
+import operator
 import pkgutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
-from harness.api import DISTRIBUTION, ENTRY_POINT_GROUP
+from harness.api import DISTRIBUTION, ENTRY_POINT_GROUP, check_id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +38,17 @@ class PluginRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A plugin that was found but not loaded: its name, module and distribution; ``load`` imports the plugin."""
+    """A plugin that was found but not loaded: its name, module and distribution; ``load`` imports the plugin.
+
+    ``note`` says what is odd about how the plugin is installed.
+    """
 
     name: str
     module: str
     distribution: str
     version: str
     load: Callable[[], object]
+    note: str = ""
 
 
 def family_candidates() -> list[Candidate]:
@@ -52,17 +61,135 @@ def family_candidates() -> list[Candidate]:
     ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Point:
+    """A line of a distribution's entry points, and what the distribution says of itself."""
+
+    name: str
+    target: str
+    distribution: str
+    version: str
+    folders: tuple[str, ...]
+
+
 def entry_point_candidates() -> list[Candidate]:
-    """Return the plugins that installed distributions name as entry points, each once, none of them imported yet."""
-    seen: dict[tuple[str, str, str], Candidate] = {}
-    for point in metadata.entry_points(group=ENTRY_POINT_GROUP):
-        owner = point.dist.name if point.dist else ""
-        version = (point.dist.version or "") if point.dist else ""
-        # one distribution that is on the path twice (a checkout and its install) is one plugin
-        seen[point.name, point.value, owner] = Candidate(
-            name=point.name, module=point.module, distribution=owner, version=version, load=point.load
-        )
-    return list(seen.values())
+    """Return the plugins that installed distributions name as entry points, each once, none of them imported yet.
+
+    A distribution that is on the path several times is one plugin. What cannot be read is a candidate that says why
+    when it is loaded.
+    """
+    found: dict[tuple[str, str], list[_Point]] = {}
+    broken: list[Candidate] = []
+    for distribution in _distributions(broken):
+        try:
+            for point in _points(distribution):
+                found.setdefault((point.name, point.target), []).append(point)
+        except Exception as error:  # metadata may hold anything, and a finder may be anybody's
+            broken.append(_unreadable(_text_of(distribution, "name") or "(a distribution without a name)", error))
+    return [_candidate(points) for points in found.values()] + broken
+
+
+def _distributions(broken: list[Candidate]) -> Iterable[metadata.Distribution]:
+    """Yield the installed distributions; a finder that raises ends the list, and is noted in ``broken``."""
+    try:
+        yield from metadata.distributions()
+    except Exception as error:  # a finder may be anybody's
+        broken.append(_unreadable("(installed packages)", error))
+
+
+def _points(distribution: metadata.Distribution) -> Iterable[_Point]:
+    """Yield the entry points of plugins in one distribution, those with a malformed target among them."""
+    try:
+        text = distribution.read_text("entry_points.txt") or ""
+    except UnicodeDecodeError as error:
+        text = error.object.decode(errors="replace")
+    section = ""
+    for line in map(str.strip, text.splitlines()):
+        if line.startswith("[") and line.endswith("]"):
+            section = line[1:-1].strip()
+        elif section == ENTRY_POINT_GROUP and line and line[0] not in "#;":
+            name, _, target = map(str.strip, line.partition("="))
+            yield _Point(
+                name=name,
+                target=target.partition("[")[0].strip(),
+                distribution=_text_of(distribution, "name"),
+                version=_text_of(distribution, "version"),
+                folders=tuple(_folders(distribution)),
+            )
+
+
+def _text_of(distribution: metadata.Distribution, field: str) -> str:
+    """Return the name or the version of a distribution in one line; an empty text where its metadata lack it."""
+    try:
+        value = getattr(distribution, field)
+    except Exception:  # metadata without the field, or no metadata at all
+        value = None
+    if not isinstance(value, str) and field == "name":  # the folder is named like the distribution
+        value = str(getattr(getattr(distribution, "_path", ""), "name", "")).partition("-")[0]
+    return " ".join(value.split()) if isinstance(value, str) else ""
+
+
+def _folders(distribution: metadata.Distribution) -> Iterable[str]:
+    """Yield the folders in which the modules of a distribution lie, that of an editable checkout first."""
+    try:
+        url = json.loads(distribution.read_text("direct_url.json") or "{}").get("url", "")
+        if url.startswith("file://"):
+            yield url2pathname(urlsplit(url).path)
+        yield str(distribution.locate_file(""))
+    except Exception:  # optional files, which a distribution need not have in any form
+        return
+
+
+def _candidate(points: Sequence[_Point]) -> Candidate:
+    """Return the plugin of an entry point; of several installs, that from which its module would be imported."""
+    point = _imported(points) if len(points) > 1 else points[0]
+    module, colon, attribute = (part.strip() for part in point.target.partition(":"))
+
+    def load() -> object:
+        check_id(point.name, "the plugin's")
+        names = [*module.split("."), *(attribute.split(".") if colon else [])]
+        if not all(name.isidentifier() for name in names):
+            raise ValueError(f"entry point {point.name!r} = {point.target!r}: expected a module, like harness_my_lora")
+        loaded = importlib.import_module(module)
+        return operator.attrgetter(attribute)(loaded) if colon else loaded
+
+    others = {f"{other.distribution} {other.version}".strip() for other in points if other.version != point.version}
+    return Candidate(
+        name=point.name,
+        module=module,
+        distribution=point.distribution,
+        version=point.version,
+        load=load,
+        note=f"also installed as {', '.join(sorted(others))}, which is not what is imported" if others else "",
+    )
+
+
+def _imported(points: Sequence[_Point]) -> _Point:
+    """Return the entry point of the distribution whose folder has the module; the first where none has."""
+    try:
+        spec = importlib.util.find_spec(points[0].target.partition(":")[0].strip().partition(".")[0])
+        origin = Path(spec.origin).resolve() if spec and spec.origin else None
+    except Exception:  # a finder may be anybody's
+        origin = None
+    if origin is None:
+        return points[0]
+    found = [
+        (len(folder), place)
+        for place, point in enumerate(points)
+        for folder in point.folders
+        if origin.is_relative_to(Path(folder).resolve())
+    ]
+    return points[max(found, key=lambda pair: (pair[0], -pair[1]))[1]] if found else points[0]
+
+
+def _unreadable(name: str, error: Exception) -> Candidate:
+    """Return a candidate that says, when it is loaded, why the metadata of its distribution cannot be read."""
+    cause = f"its entry points cannot be read: {type(error).__name__}: {error}"
+
+    def load() -> object:
+        raise ValueError(cause)
+
+    return Candidate(name=name, module="", distribution=name, version="", load=load)
 
 
 def module_candidate(name: str, module: str, distribution: str) -> Candidate:
@@ -84,8 +211,8 @@ def named_candidate(module: str) -> Candidate:
 def _version(distribution: str) -> str:
     """Return the installed version of a distribution; an empty text for a checkout that is not installed."""
     try:
-        return metadata.version(distribution) if distribution else ""
-    except metadata.PackageNotFoundError:
+        return str(metadata.version(distribution) or "") if distribution else ""
+    except Exception:  # not installed, or with metadata that cannot be read
         return ""
 
 

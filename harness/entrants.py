@@ -129,6 +129,17 @@ def value_problem(key: str, value: object, known: Mapping[str, Json]) -> str:
     return f"{key}={_shown(value)}: expected a number, like {default}"
 
 
+def refused(fixed: Mapping[str, Json], takers: Iterable[Mapping[str, Json]]) -> list[str]:
+    """Return a line for each value of ``--param`` that a technique or a workload with such a parameter refuses."""
+    problems = {
+        f"--param: {problem}"
+        for known in takers
+        for key, value in fixed.items()
+        if key in known and (problem := value_problem(key, value, known))
+    }
+    return sorted(problems)
+
+
 def is_json(value: object, levels: int = _DEEPEST) -> TypeGuard[Json]:
     """Return whether JSON can hold a value exactly: it has no infinite number, NaN or object of another type.
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -29,7 +29,7 @@ from harness.api import (
     check_id,
     nearest,
 )
-from harness.api.values import plain
+from harness.checked import BrokenPlugin, check_answer, check_declared, check_kept
 from harness.declared import Declared, Registered, first_misfit
 from harness.discovery import (
     Candidate,
@@ -40,16 +40,13 @@ from harness.discovery import (
     named_candidate,
     record_of,
 )
+from harness.implemented import Manager, check_hook_names
 
 CORE = "core"
 """The plugin name of what ships with the host."""
 
 DISABLE = "no:"
 """``-p no:NAME`` disables a plugin, as in pytest."""
-
-
-class BrokenPlugin(Exception):
-    """A plugin cannot be used; the text says why, in one line."""
 
 
 # hook, the field of Declared it fills, the type of its items, and whether ids are global
@@ -63,6 +60,9 @@ _DECLARING: tuple[tuple[str, str, type, bool], ...] = (
     ("register_executors", "executors", ExecutorSpec, True),
 )
 
+_IMPORTS_TORCH = "imports torch when it is listed, which makes every command slow: import it where it is used"
+"""The note on a plugin that imports torch to declare itself."""
+
 _LISTED = ("suite", "technique", "contract", "workload", "metric")
 """What `harness list` shows, in the singular."""
 
@@ -71,11 +71,13 @@ class Host:
     """The loaded plugins, with the declarations of each and the look-up of declarations by name."""
 
     def __init__(self) -> None:
-        self._manager = pluggy.PluginManager(PROJECT)
+        self._manager = Manager(PROJECT)
         self._manager.add_hookspecs(hookspecs)
         self.plugins: list[PluginRecord] = []
         self.declared = Declared()
         self._dropped: set[str] = set()
+        self._own: set[str] = {CORE}
+        self._told: set[str] = set()
 
     @property
     def techniques(self) -> dict[str, Registered[Technique]]:
@@ -105,9 +107,12 @@ class Host:
     def load(self, candidate: Candidate) -> None:
         """Load one plugin, or record why the plugin is broken; an exception of the plugin is never passed on."""
         module: object = None
+        has_torch = "torch" in sys.modules
         try:
-            module = candidate.load()
-            declared = self._register(candidate.name, module)
+            with contextlib.redirect_stdout(sys.stderr):  # what a plugin prints is no output of a command
+                module = candidate.load()
+                note = _note_of(module)
+                declared = self._register(candidate.name, module)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a plugin may raise anything while it is imported, SystemExit too
@@ -119,7 +124,8 @@ class Host:
             return
         for name in vars(self.declared):
             getattr(self.declared, name).update(getattr(declared, name))
-        self.plugins.append(record_of(candidate, "ok", str(getattr(module, "HARNESS_NOTE", ""))))
+        slow = "" if has_torch or "torch" not in sys.modules else _IMPORTS_TORCH
+        self.plugins.append(record_of(candidate, "ok", "; ".join(filter(None, [note, candidate.note, slow]))))
 
     def settle(self) -> None:
         """Mark as broken the plugins whose declarations name what no plugin declares, until all names resolve.
@@ -160,6 +166,10 @@ class Host:
         """Record a plugin that cannot be used."""
         self.plugins.append(record_of(candidate, "broken", cause, detail))
 
+    def take_as_own(self, plugins: Iterable[str]) -> None:
+        """Note which plugins ship with the host: a short name that they share with others means theirs."""
+        self._own.update(plugins)
+
     def add_disabled(self, candidate: Candidate) -> None:
         """Record a plugin that the user switched off."""
         self.plugins.append(record_of(candidate, "disabled", f"disabled by -p {DISABLE}{candidate.name}"))
@@ -168,20 +178,14 @@ class Host:
         version = getattr(module, "HARNESS_API", None)
         if version is None:
             raise BrokenPlugin(f"states no HARNESS_API; add HARNESS_API = {API_VERSION} to {_name_of(module)}")
-        if version != API_VERSION:
+        if type(version) is not int or version != API_VERSION:
             raise BrokenPlugin(f"is written for plugin interface {version!r}; this host speaks {API_VERSION}")
-        self._check_hook_names(module)
+        check_hook_names(module)
         try:
             self._manager.register(module, name)
         except pluggy.PluginValidationError as error:
             raise BrokenPlugin(str(error).partition("\n")[2] or str(error)) from error
         return self._declare(name, module)
-
-    def _check_hook_names(self, module: object) -> None:
-        known = [name for name in vars(hookspecs) if hasattr(getattr(hookspecs, name), f"{PROJECT}_spec")]
-        for name in dir(module):
-            if hasattr(getattr(module, name), f"{PROJECT}_impl") and name not in known:
-                raise BrokenPlugin(f"implements an unknown hook {name!r}{nearest(name, known)}")
 
     def _declare(self, plugin: str, module: object) -> Declared:
         declared = Declared()
@@ -196,15 +200,20 @@ class Host:
                 full = short if is_global else f"{plugin}/{short}"
                 if full in target:
                     raise BrokenPlugin(f"declares {kind[:-1]} {short!r} twice")
+                check_declared(item, kind[:-1])
                 if full in getattr(self.declared, kind):
+                    if kind == "metrics" and getattr(self.declared, kind)[full].spec == item:
+                        continue  # two plugins may declare the same metric, where they agree on what it is
                     owner = getattr(self.declared, kind)[full].plugin
                     raise BrokenPlugin(f"declares {kind[:-1]} {short!r}, which plugin {owner!r} declares already")
-                _check_json(item, short)
                 target[full] = Registered(id=full, plugin=plugin, spec=item)
         return declared
 
     def notify(self, hook: str, **arguments: object) -> list[Any]:
-        """Call a hook plugin by plugin; return pairs of plugin name and result. A plugin that raises is dropped."""
+        """Call a hook plugin by plugin; return pairs of plugin name and result.
+
+        A plugin that raises, or whose answer is not what the hook promises, is dropped, and cases stay as they were.
+        """
         answers: list[Any] = []
         caller = getattr(self._manager.hook, hook)
         for plugin in [impl.plugin for impl in caller.get_hookimpls()]:
@@ -212,17 +221,30 @@ class Host:
             if name in self._dropped:
                 continue
             others = [other for other in self._manager.get_plugins() if other is not plugin]
+            cases = arguments.get("cases")
+            before = list(cases) if isinstance(cases, list) else []
             try:
                 answer = self._manager.subset_hook_caller(hook, others)(**arguments)
+                results = answer if isinstance(answer, list) and hook != "check_case" else [answer]
+                for result in results:
+                    check_answer(hook, result)
+                if isinstance(cases, list):
+                    check_kept(before, cases)
             except Exception as error:
+                if isinstance(cases, list):
+                    cases[:] = before
                 if os.environ.get("HARNESS_RAISE"):
                     raise
                 self._dropped.add(name)
                 warn(f"plugin {name!r} failed in {hook} and is left out from here on: {_one_line(error)}")
                 continue
-            results = answer if isinstance(answer, list) else [answer]
             answers.extend((name, result) for result in results if result is not None)
         return answers
+
+    def _tell_once(self, line: str) -> None:
+        if line not in self._told:
+            self._told.add(line)
+            warn(line)
 
     def version_of(self, plugin: str) -> str:
         """Return the version of a plugin's distribution; an empty text where the plugin has none."""
@@ -242,6 +264,11 @@ class Host:
         if name in known:
             return name
         candidates = [full for full in known if full.rpartition("/")[2] == name]
+        own = [full for full in candidates if known[full].plugin in self._own]
+        if len(own) == 1 and len(candidates) > 1:
+            rest = ", ".join(sorted(full for full in candidates if full != own[0]))
+            self._tell_once(f"{kind[:-1]} {name!r} is {own[0]}; others need their full id: {rest}")
+            return own[0]
         if len(candidates) == 1:
             return candidates[0]
         if candidates:
@@ -292,13 +319,17 @@ def load_host(enable: Sequence[str] = (), disable: Sequence[str] = (), *, entry_
     host = Host()
     host.load(module_candidate(CORE, "harness.builtin", DISTRIBUTION))
     families = {candidate.name: candidate for candidate in family_candidates()}
+    host.take_as_own(families)
     others: dict[str, list[Candidate]] = {}
     for candidate in [*(entry_point_candidates() if entry_points else []), *map(named_candidate, enable)]:
-        others.setdefault(candidate.name, []).append(candidate)
+        same = others.setdefault(candidate.name, [])
+        if not candidate.module:
+            host.load(candidate)  # unreadable metadata: it says why, and claims no name
+        elif all(candidate.module != other.module for other in same):  # what is installed may be named with -p, too
+            same.append(candidate)
     for name in sorted(families):
         host.add_disabled(families[name]) if name in disable else host.load(families[name])
-    for name in sorted(others):
-        same = others[name]
+    for name, same in sorted((name, same) for name, same in others.items() if same):
         if name in families or name == CORE:
             for candidate in same:
                 host.add_broken(candidate, f"the plugin name {name!r} is taken by the host itself; choose another one")
@@ -320,15 +351,11 @@ def _sequence(answer: object, hook: str) -> Sequence[Any]:
     raise BrokenPlugin(f"{hook} returned {type(answer).__name__}; expected a list")
 
 
-def _check_json(item: object, name: str) -> None:
-    for attribute in ("params", "space", "settings"):
-        value: Mapping[str, Any] | None = getattr(item, attribute, None)
-        try:
-            text = json.dumps(value, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise BrokenPlugin(f"{attribute} of {name!r} cannot be written as JSON: {error}") from error
-        if value is not None and json.loads(text) != plain(value):
-            raise BrokenPlugin(f"{attribute} of {name!r} change in a JSON round trip; use strings as keys")
+def _note_of(module: object) -> str:
+    note = getattr(module, "HARNESS_NOTE", "")
+    if not isinstance(note, str):
+        raise BrokenPlugin(f"HARNESS_NOTE = {note!r}: expected a text")
+    return " ".join(note.split())
 
 
 def _name_of(module: object) -> str:

@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Final
 
 from harness.api import LANES, Case, Json, Lane, Skip, Stage, Suite, Technique, UsageError, WorkloadSpec
-from harness.entrants import Entrant, check_known, chosen, is_pinned, techniques_of, together, workload_of
+from harness.entrants import (
+    Entrant,
+    check_known,
+    chosen,
+    is_pinned,
+    refused,
+    techniques_of,
+    together,
+    workload_of,
+)
 from harness.host import Host, matches
 from harness.measure.sources import content_digest
 
@@ -335,9 +344,11 @@ def _narrowed(suite: Suite, host: Host, selection: Selection) -> _Entry:
     except UsageError as error:
         problems.extend(error.problems)
     try:
-        check_known(selection.params, known, "--param")
+        check_known({key: value for key, value in selection.params.items() if key not in known}, known, "--param")
     except UsageError as error:
         problems.extend(error.problems)
+    entered = [technique.spec.params for technique in (techniques[0], *chosen_techniques)]
+    problems.extend(refused(selection.params, [*entered, *(entrant.spec.settings for entrant in chosen_workloads)]))
     if problems:
         raise UsageError(*problems)
     seeds = selection.seeds or suite.seeds

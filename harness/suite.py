@@ -280,12 +280,18 @@ class _Reader:
         """Check the names and the ranges of the values that are tuned and of the settings."""
         settings = {key for spec in workloads for key in spec.settings}
         techniques = [entry.spec for entry in self._host.techniques.values()]
-        params = {key for spec in techniques if spec.contract == self._data["contract"] for key in spec.params}
+        mine = [spec for spec in techniques if spec.contract == self._data["contract"]]
+        params = {key for spec in mine for key in spec.params}
         for key, values in self._data.get("tuning", {}).items():
             if not _is(values, list) or not values or not all(_is_scalar(value) for value in values):
                 self._problems.add(f"tuning.{key}", f"{values!r}: expected a list of at least one value")
             else:
                 self._check_range(f"tuning.{key}", key, values, [] if key in params else workloads)
+                having = [spec.params for spec in mine if key in spec.params]
+                for value in values if having else ():
+                    refused = [value_problem(key, value, known) for known in having]
+                    if all(refused):  # a grid is for those techniques that take its values
+                        self._problems.add(f"tuning.{key}", refused[0])
             if key not in settings | params:
                 names = sorted(settings | params)
                 hint = nearest(key, names) or f"; known: {', '.join(names)}"

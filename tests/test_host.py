@@ -152,9 +152,11 @@ def test_a_metric_id_is_global_and_the_second_plugin_that_claims_it_is_broken(si
             return [Metric(id="joy", unit="", higher_is_better=True, summary="s", lane="accuracy")]
     """
     site.plugin("aa", text)
-    site.plugin("bb", text)
+    site.plugin("bb", text.replace('unit=""', 'unit="%"'))
+    site.plugin("cc", text)
     host = load_host()
     assert record(host, "aa").status == "ok"
+    assert record(host, "cc").status == "ok", "it says the same of the metric"
     assert "'aa' declares already" in record(host, "bb").cause
 
 

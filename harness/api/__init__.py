@@ -2,8 +2,8 @@
 
 The names by audience:
 
-- authors of techniques: `Technique`, `hookimpl`, `UsageError`, `NotApplicable`, `Unavailable`, `Json`, and the checks
-  of values `whole_number`, `number`, `one_of`;
+- authors of techniques: `Technique`, `hookimpl`, `UsageError`, `NotApplicable`, `Unavailable`, `Json`, `Knob` and
+  `ranged` for the ranges of parameters, and the checks of values `whole_number`, `number`, `one_of`;
 - authors of families: `Contract`, `WorkloadSpec`, `Metric`, `CaseContext`, `Outcome`, `Phase`, `OpenCase`, `Incorrect`,
   `CannotStack`, `WARNING`, and the protocols `Workload`, `CheckingWorkload`, `StackingWorkload`;
 - authors of executors: `Executor`, `ExecutorSpec`, `ExecutorOptions`, `Unit`, `Case`, `Reply`, `Limits`;
@@ -60,7 +60,7 @@ from harness.api._workload import (
     StackingWorkload,
     Workload,
 )
-from harness.api.values import Defaults, Knob, nearest, number, one_of, require_members, resolve, whole_number
+from harness.api.values import Defaults, Knob, nearest, number, one_of, ranged, require_members, resolve, whole_number
 
 __all__ = [
     "API_VERSION",
@@ -118,6 +118,7 @@ __all__ = [
     "number",
     "one_of",
     "phase_metrics",
+    "ranged",
     "require_members",
     "resolve",
     "whole_number",

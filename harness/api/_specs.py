@@ -44,7 +44,7 @@ def check_id(value: str, what: str) -> str:
 
 
 def _check_target(value: str, what: str) -> None:
-    module, _, name = value.partition(":")
+    module, _, name = value.partition(":") if isinstance(value, str) else ("", "", "")
     if not module or not name:
         raise ValueError(f"{what} target {value!r}: expected 'package.module:attribute'")
 
@@ -93,8 +93,10 @@ class Contract:
     def __post_init__(self) -> None:
         check_id(self.id, "contract")
         _check_target(self.protocol, f"contract {self.id!r}")
+        if not isinstance(self.phases, Mapping):
+            raise ValueError(f"contract {self.id!r}: phases = {self.phases!r}: expected a mapping of phases to texts")
         for phase in self.phases:
-            if not _METRIC_ID.fullmatch(phase):
+            if not isinstance(phase, str) or not _METRIC_ID.fullmatch(phase):
                 raise ValueError(f"contract {self.id!r}: phase {phase!r}: expected snake_case, like 'encode_row'")
             if phase == BUILD_PHASE:
                 raise ValueError(f"contract {self.id!r}: phase {phase!r} is the host's: every case is built")
@@ -187,7 +189,7 @@ class Metric:
     selects: bool = False
 
     def __post_init__(self) -> None:
-        if not _METRIC_ID.fullmatch(self.id):
+        if not isinstance(self.id, str) or not _METRIC_ID.fullmatch(self.id):
             raise ValueError(f"metric id {self.id!r}: expected snake_case, like 'peak_bytes'")
 
 

@@ -8,7 +8,7 @@ import inspect
 import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
 from harness.api._errors import Incorrect, UsageError
@@ -19,7 +19,8 @@ from harness.api._records import Json
 class Knob:
     """A setting as it is declared: its name, kind, default, range, and one line that says what it does.
 
-    ``kind`` is ``"whole number"``, ``"number"`` or ``"text"``. ``least`` and ``most`` are bounds that a value may
+    ``kind`` is ``"whole number"``, ``"number"``, ``"text"`` or ``"whole numbers"``, a list of at least one, whose
+    bounds are those of each number. ``least`` and ``most`` are bounds that a value may
     equal, ``above`` and ``below`` bounds that it may not. ``choices``, if any, are the only values allowed.
     ``file`` says that a text is the path of a file (or folder) whose content decides the result: the content is part of
     a case's key, the path is not, and a path that does not exist is refused before the run. An empty text is no path.
@@ -47,7 +48,12 @@ class Knob:
         """The allowed values, in words: ``a whole number, more than 0``."""
         if self.choices:
             return f"one of {', '.join(map(repr, self.choices))}"
-        kinds = {"whole number": "a whole number", "number": "a number", "text": "a path" if self.file else "a text"}
+        kinds = {
+            "whole number": "a whole number",
+            "whole numbers": "a list of at least one whole number, each",
+            "number": "a number",
+            "text": "a path" if self.file else "a text",
+        }
         kind = kinds[self.kind]
         bounds = (
             ("at least", self.least),
@@ -66,7 +72,16 @@ class Knob:
             return any(value == choice and type(value) is type(choice) for choice in self.choices)
         if self.kind == "text":
             return isinstance(value, str)
-        if not is_finite(value) or (self.kind == "whole number" and not isinstance(value, int)):
+        if self.kind == "whole numbers":
+            members = value if isinstance(value, list | tuple) else ()
+            return bool(members) and all(isinstance(member, int) and self._within(member) for member in members)
+        if self.kind == "whole number" and not isinstance(value, int):
+            return False
+        return self._within(value)
+
+    def _within(self, value: Json) -> bool:
+        """Return whether a value is a finite number within the bounds."""
+        if not is_finite(value):
             return False
         return (
             (self.least is None or value >= self.least)
@@ -77,11 +92,23 @@ class Knob:
 
 
 class Defaults(dict[str, Json]):
-    """A workload's settings with their defaults by name; ``knobs`` hold the kind, range and line of each."""
+    """Settings or parameters with their defaults by name; ``knobs`` hold the kind, range and line of each."""
 
     def __init__(self, knobs: Iterable[Knob]) -> None:
         self.knobs = tuple(knobs)
         super().__init__({knob.name: knob.default for knob in self.knobs})
+
+
+def ranged(params: Mapping[str, Json], *knobs: Knob) -> Defaults:
+    """Return the parameters of a `Technique`, each with the kind and range of its knob, the last of its name.
+
+    A value out of range is then refused before a run. Raises ValueError for a parameter without a knob, or whose own
+    value is out of range.
+    """
+    known = {knob.name: knob for knob in knobs}
+    if unknown := next((name for name in params if name not in known), None):
+        raise ValueError(f"parameter {unknown!r} has no knob{nearest(unknown, known)}")
+    return Defaults(replace(known[name], default=value) for name, value in params.items())
 
 
 def is_finite(value: object) -> TypeGuard[int | float]:

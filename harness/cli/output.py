@@ -6,7 +6,7 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
-from harness.api import resolve
+from harness.api import UsageError, resolve
 
 if TYPE_CHECKING:
     from harness.analysis.view import RunView
@@ -14,18 +14,28 @@ if TYPE_CHECKING:
 
 
 def check_format(name: str, host: Host) -> None:
-    """Raise UsageError for an unknown format."""
+    """Raise UsageError for an unknown format, and for a plugin's reporter that cannot be loaded."""
     from harness.report import check
+    from harness.report.formats import formats
 
-    if name not in host.declared.reporters:
-        check(name, also=sorted(host.declared.reporters))
+    check(name, also=sorted(host.declared.reporters))
+    reporter = host.declared.reporters.get(name)
+    if reporter is None or name in formats():
+        return
+    try:
+        resolve(reporter.spec.target)
+    except Exception as error:  # a plugin may raise anything while it is imported
+        cause = f"{type(error).__name__}: {error}"
+        raise UsageError(f"format {name!r} of plugin {reporter.plugin!r} cannot be loaded: {cause}") from error
 
 
 def show_view(view: RunView, name: str, host: Host) -> str:
     """Return the text of a view in a format."""
     from harness.report import render
+    from harness.report.formats import formats
 
-    reporter = host.declared.reporters.get(name)
+    # a format of the host stays the host's, whatever a plugin names its own
+    reporter = host.declared.reporters.get(name) if name not in formats() else None
     if reporter is not None:
         return str(resolve(reporter.spec.target)(view))
     width = shutil.get_terminal_size((120, 24)).columns

@@ -27,6 +27,11 @@ LAST = "last"
 _UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
+_MOST_BYTES = 2**63 - 1
+_LONGEST_S = 366 * 86_400.0
+"""The largest limits of a case that the system takes."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """The options of ``harness run``, as parsed."""
@@ -67,9 +72,24 @@ class _Bytes(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
             size = int(float(number) * _UNITS[unit])
         except (ValueError, KeyError, OverflowError):
             self.fail(f"{value!r}: expected bytes, like 2000000000, 500MiB or 2GiB", param, ctx)
-        if size <= 0:
-            self.fail(f"{value!r}: expected more than 0 bytes", param, ctx)
+        if not 0 < size <= _MOST_BYTES:
+            self.fail(f"{value!r}: expected more than 0 bytes, at most 8 EiB", param, ctx)
         return size
+
+
+class _Seconds(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only
+    """A number of seconds that a clock can wait: neither infinite nor NaN."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = 0.0
+        if not 0 < seconds <= _LONGEST_S:  # false for NaN, too
+            self.fail(f"{value!r}: expected seconds, more than 0, at most {_LONGEST_S:.0f} (a year)", param, ctx)
+        return seconds
 
 
 @click.command()
@@ -98,7 +118,7 @@ class _Bytes(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
     "--jobs", type=click.IntRange(min=1), metavar="N", help="Cases run concurrently.  [default: one per core]"
 )
 @click.option(
-    "--time-limit", type=click.FloatRange(min=0, min_open=True), default=300.0, show_default=True, metavar="S",
+    "--time-limit", type=_Seconds(), default=300.0, show_default=True, metavar="S",
     help="Seconds after which a case is terminated.",
 )  # fmt: skip
 @click.option("--memory-limit", type=_Bytes(), metavar="BYTES", help="Largest memory of a case, like 2GiB.")

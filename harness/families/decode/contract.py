@@ -11,10 +11,13 @@ from bisect import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+
+_SAFE: Final = 1e-20
+"""The least temperature that logits are divided by as they are: quotients of logits up to 1e18 are float32 numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +46,7 @@ class Sampling:
         if self.greedy:
             return torch.zeros_like(logits).scatter_(-1, logits.argmax(-1, keepdim=True), 1.0)
         if self.temperature != 1.0:
-            logits = logits / self.temperature
+            logits = _sharpened(logits, self.temperature)
         if 0 < self.top_k < logits.shape[-1]:
             values, kept = logits.topk(self.top_k, -1)
             logits = torch.full_like(logits, -torch.inf).scatter_(-1, kept, values)
@@ -70,11 +73,21 @@ def pick(weights: Sequence[float], generator: torch.Generator) -> int:
     return min(bisect(reached, point), len(reached) - 1)
 
 
+def _sharpened(logits: Tensor, temperature: float) -> Tensor:
+    """Return logits divided by a temperature above 0, or such with the same softmax where a quotient would overflow."""
+    if temperature >= _SAFE:
+        return logits / temperature
+    top = logits.double().amax(-1, keepdim=True)
+    return ((logits.double() - top) / temperature).to(logits.dtype)
+
+
 def _nucleus(probabilities: Tensor, mass: float) -> Tensor:
     """Keep the fewest most probable tokens that hold ``mass`` and renormalise (Holtzman et al., arXiv:1904.09751)."""
     ordered, order = probabilities.sort(dim=-1, descending=True)
     before = ordered.cumsum(-1) - ordered
-    kept = torch.zeros_like(probabilities).scatter_(-1, order, ordered * (before < mass))
+    inside = before < mass
+    inside[..., 0] = True  # the most probable token stays, however small the mass is as a number of this dtype
+    kept = torch.zeros_like(probabilities).scatter_(-1, order, ordered * inside)
     return kept / kept.sum(-1, keepdim=True)
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
-from harness.api import Technique, hookimpl
+from harness.api import Json, Technique, hookimpl, ranged
+from harness_dropout.parameters import KNOBS, SPECIAL
 
 __version__ = "0.2.0"
 
 HARNESS_API = 1
 
 
-_technique = partial(Technique, contract="regularize")
+def _technique(
+    *, params: Mapping[str, Json] = MappingProxyType({}), contract: str = "regularize", **fields: Any
+) -> Technique:
+    """Return a technique whose parameters have the kinds and ranges of `KNOBS`."""
+    return Technique(contract=contract, params=ranged(params, *KNOBS, *SPECIAL.get(fields["id"], ())), **fields)
 
 
 _RATES = {"rate": [0.2, 0.35, 0.5, 0.65]}

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
-from harness.api import Technique, hookimpl
+from harness.api import Json, Technique, hookimpl, ranged
+from harness_lora.parameters import KNOBS
 
 __version__ = "0.2.0"
 
 HARNESS_API = 1
 
 
-_technique = partial(Technique, contract="finetune")
+def _technique(
+    *, params: Mapping[str, Json] = MappingProxyType({}), contract: str = "finetune", **fields: Any
+) -> Technique:
+    """Return a technique whose parameters have the kinds and ranges of `KNOBS`."""
+    return Technique(contract=contract, params=ranged(params, *KNOBS), **fields)
 
 
 _RANK = {"rank": 4, "alpha": 4}

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from types import MappingProxyType
+from typing import Any
 
-from harness.api import Json, Technique, hookimpl
+from harness.api import Json, Technique, hookimpl, ranged
+from harness_moe.parameters import KNOBS
 
 __version__ = "0.2.0"
 
 HARNESS_API = 1
 
 
-_technique = partial(Technique, contract="route")
+def _technique(
+    *, params: Mapping[str, Json] = MappingProxyType({}), contract: str = "route", **fields: Any
+) -> Technique:
+    """Return a technique whose parameters have the kinds and ranges of `KNOBS`."""
+    return Technique(contract=contract, params=ranged(params, *KNOBS), **fields)
 
 
 _SHAZEER = "arXiv:1701.06538"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
-from harness.api import Json, Technique, hookimpl
+from harness.api import Json, Technique, hookimpl, ranged
+from harness_nf4.parameters import KNOBS
 
 __version__ = "0.2.0"
 
@@ -22,7 +24,11 @@ HARNESS_NOTE = (
 _QLORA = "arXiv:2305.14314"
 
 
-_technique = partial(Technique, contract="quantize")
+def _technique(
+    *, params: Mapping[str, Json] = MappingProxyType({}), contract: str = "quantize", **fields: Any
+) -> Technique:
+    """Return a technique whose parameters have the kinds and ranges of `KNOBS`."""
+    return Technique(contract=contract, params=ranged(params, *KNOBS), **fields)
 
 
 def _blocks(id_: str, summary: str, reference: str, *, double: bool = False, levels: str = "") -> Technique:
@@ -177,7 +183,7 @@ _PEERS = (
 
 def _activations() -> list[Technique]:
     def of(id_: str, bits: int, per: str, strength: float, summary: str, reference: str = "") -> Technique:
-        return Technique(
+        return _technique(
             id=id_,
             contract="quantize-activations",
             target="harness_nf4.activations:Rounded",
@@ -188,7 +194,7 @@ def _activations() -> list[Technique]:
 
     smoothquant = "arXiv:2211.10438"
     return [
-        Technique(
+        _technique(
             id="unquantized",
             contract="quantize-activations",
             target="harness_nf4.activations:Unquantized",
@@ -204,7 +210,7 @@ def _activations() -> list[Technique]:
 
 def _softmax() -> list[Technique]:
     def of(id_: str, algorithm: str, summary: str, reference: str = "") -> Technique:
-        return Technique(
+        return _technique(
             id=id_,
             contract="softmax",
             target="harness_nf4.softmax:Softmax",
@@ -219,7 +225,7 @@ def _softmax() -> list[Technique]:
         of("three-pass-reload", "three-pass-reload", "softmax that stores its exponentials and scales them"),
         of("two-pass", "two-pass", "softmax that sums mantissas and exponents, so it needs no maximum", two_pass),
         of("online-softmax", "online", "softmax that finds the maximum while it sums", online),
-        Technique(
+        _technique(
             id="torch-softmax",
             contract="softmax",
             target="harness_nf4.softmax:TorchSoftmax",

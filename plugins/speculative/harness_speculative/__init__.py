@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
-from harness.api import Json, Technique, hookimpl
+from harness.api import Json, Technique, hookimpl, ranged
+from harness_speculative.parameters import KNOBS
 
 __version__ = "0.2.0"
 
@@ -19,7 +21,11 @@ _AWRS = "arXiv:2504.05410"
 _ASSISTED = "https://huggingface.co/blog/assisted-generation"
 
 
-_technique = partial(Technique, contract="decode")
+def _technique(
+    *, params: Mapping[str, Json] = MappingProxyType({}), contract: str = "decode", **fields: Any
+) -> Technique:
+    """Return a technique whose parameters have the kinds and ranges of `KNOBS`."""
+    return Technique(contract=contract, params=ranged(params, *KNOBS), **fields)
 
 
 _PLAIN = (
@@ -140,7 +146,7 @@ def _controlled() -> list[Technique]:
     adaptive: dict[str, Json] = {"proposal": "adaptive"}
     entropic: dict[str, Json] = {**adaptive, "threshold": 0.5, "early": 1.0, "look_ahead": False}
     return [
-        Technique(
+        _technique(
             id=id_,
             contract="control",
             target=f"harness_speculative.{target}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import torch
 from torch import Tensor
@@ -70,15 +70,16 @@ class Wrapped(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         return False
 
 
+_GREEDY: Final = 1e-20
+"""The temperature below which transformers, whose quotients of logits would overflow, is told to be greedy."""
+
+
 def settings(sampling: Sampling, count: int, **more: Any) -> GenerationConfig:
     """Return the configuration of generate; ``top_k`` is set, as its default of 50 is another distribution."""
-    drawn = (
-        {}
-        if sampling.greedy
-        else {"temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p}
-    )
+    greedy = sampling.greedy or sampling.temperature < _GREEDY
+    drawn = {} if greedy else {"temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p}
     return GenerationConfig(
-        do_sample=not sampling.greedy,
+        do_sample=not greedy,
         max_new_tokens=count,
         use_cache=True,
         eos_token_id=None,

@@ -97,3 +97,18 @@ def test_who_writes_into_logits_changes_no_table():
     session.exit(1).zero_()
     session.resolve().zero_()
     assert all(map(torch.equal, before, (target.logits, target.exit_logits, target.head_logits)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        *(Sampling(temperature=temperature) for temperature in (1e-38, 1e-40, 1e-46, 5e-324)),
+        *(Sampling(temperature=1e-40, top_k=2, top_p=0.5), Sampling(top_p=1e-40), Sampling(top_p=5e-324)),
+    ],
+    ids=str,
+)
+def test_a_tiny_temperature_or_mass_is_greedy_where_no_logits_are_equal(sampling: Sampling, dtype: torch.dtype) -> None:
+    logits = torch.tensor([[1.0, 3.0, 2.0], [1e30, -1e30, -torch.inf]], dtype=dtype)
+    expected = Sampling(temperature=0.0).probabilities(logits)
+    assert torch.equal(sampling.probabilities(logits), expected)
