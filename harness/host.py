@@ -29,6 +29,7 @@ from harness.api import (
     check_id,
     nearest,
 )
+from harness.api.text import printable
 from harness.api.values import plain
 from harness.declared import Declared, Registered, first_misfit
 from harness.discovery import (
@@ -40,6 +41,7 @@ from harness.discovery import (
     named_candidate,
     record_of,
 )
+from harness.streams import aside
 
 CORE = "core"
 """The plugin name of what ships with the host."""
@@ -106,8 +108,9 @@ class Host:
         """Load one plugin, or record why the plugin is broken; an exception of the plugin is never passed on."""
         module: object = None
         try:
-            module = candidate.load()
-            declared = self._register(candidate.name, module)
+            with aside():
+                module = candidate.load()
+                declared = self._register(candidate.name, module)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a plugin may raise anything while it is imported, SystemExit too
@@ -213,7 +216,8 @@ class Host:
                 continue
             others = [other for other in self._manager.get_plugins() if other is not plugin]
             try:
-                answer = self._manager.subset_hook_caller(hook, others)(**arguments)
+                with aside():
+                    answer = self._manager.subset_hook_caller(hook, others)(**arguments)
             except Exception as error:
                 if os.environ.get("HARNESS_RAISE"):
                     raise
@@ -278,7 +282,8 @@ def matches(pattern: str, full: str) -> bool:
 
 def warn(line: str) -> None:
     """Write one line to standard error."""
-    sys.stderr.write(f"harness: {line}\n")
+    if sys.stderr is not None:  # a process that was started without it
+        sys.stderr.write(f"harness: {printable(line)}\n")
 
 
 def load_host(enable: Sequence[str] = (), disable: Sequence[str] = (), *, entry_points: bool = True) -> Host:
@@ -337,6 +342,6 @@ def _name_of(module: object) -> str:
 
 def _one_line(error: BaseException) -> str:
     if isinstance(error, BrokenPlugin):
-        return " ".join(str(error).split())
-    text = " ".join(str(error).split())
+        return printable(" ".join(str(error).split()))
+    text = printable(" ".join(str(error).split()))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

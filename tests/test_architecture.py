@@ -22,6 +22,7 @@ from tests.conftest import ROOT
 # A room may import itself and the rooms named here. cli and the package itself may import all.
 ALLOWED = {
     "api": set(),
+    "streams": set(),
     "hookspecs": {"api"},
     "measure": {"api"},
     "judge": {"api", "measure"},
@@ -29,7 +30,7 @@ ALLOWED = {
     "builtin": {"api", "judge"},
     "declared": {"api"},
     "discovery": {"api"},
-    "host": {"api", "declared", "discovery", "hookspecs"},
+    "host": {"api", "declared", "discovery", "hookspecs", "streams"},
     "entrants": {"api", "host"},
     "suite": {"api", "host", "entrants"},
     "plan": {"api", "host", "measure", "entrants", "suite"},

@@ -10,7 +10,7 @@ from harness.analysis.claims import ClaimResult, judge_claims, rule_of
 from harness.analysis.compare import Rule, compare_family
 from harness.analysis.intervals import Estimate, iqm_difference, iqm_interval
 from harness.analysis.summary import TechniqueSummary, summarise, withheld
-from harness.api import Metric, Row, RunInfo, Suite, UsageError
+from harness.api import DISTRIBUTION, Metric, Row, RunInfo, Suite, UsageError
 from harness.results.store import latest
 
 
@@ -76,7 +76,7 @@ class RunView:
         Raises `UsageError` where a metric of the suite is among none of them.
         """
         suite = info.suite
-        _require(suite, metrics)
+        require_metrics(info, metrics)
         rows = latest(rows)
         groups: dict[str, dict[str, list[Row]]] = {}
         for row in rows:
@@ -103,14 +103,25 @@ class RunView:
         )
 
 
-def _require(suite: Suite, metrics: Mapping[str, Metric]) -> None:
+def require_metrics(info: RunInfo, metrics: Mapping[str, Metric]) -> None:
+    """Raise `UsageError` where a metric of a run's suite is not declared, with the plugins that the run was made with.
+
+    ``metrics`` are those declared by the loaded plugins.
+    """
+    suite = info.suite
     needed = dict.fromkeys([*suite.metrics, suite.select, *(claim.metric for claim in suite.claims)])
     missing = [name for name in needed if name not in metrics]
     if missing:
         raise UsageError(
             f"suite {suite.id!r} uses the metric {missing[0]!r}, which no loaded plugin declares",
-            "install or enable the plugin that did when the run was made; see: harness show run ID",
+            f"install or enable the plugin that did when run {info.id} was made: {_plugins_of(info) or 'unknown'}",
         )
+
+
+def _plugins_of(info: RunInfo) -> str:
+    """Return the names of the plugins that took part in a run and do not ship with the harness."""
+    own = {str(plugin.get("name")) for plugin in info.plugins if plugin.get("distribution") == DISTRIBUTION}
+    return ", ".join(sorted({str(plugin.get("name")) for plugin in info.plugins} - own))
 
 
 def _workload(

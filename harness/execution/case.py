@@ -27,6 +27,7 @@ from harness.api import (
     require_members,
     resolve,
 )
+from harness.api.text import printable
 from harness.execution.job import Act, Job, Message
 from harness.measure import clock, memory
 
@@ -308,5 +309,5 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 def _line(text: str) -> str:
     """The first line, at a length that a table can bear."""
-    line = next(iter(text.strip().splitlines()), "")
+    line = printable(next(iter(text.strip().splitlines()), ""))
     return line if len(line) <= _REASON_LENGTH else line[: _REASON_LENGTH - 1] + "…"
