@@ -119,9 +119,15 @@ def require_metrics(info: RunInfo, metrics: Mapping[str, Metric]) -> None:
 
 
 def _plugins_of(info: RunInfo) -> str:
-    """Return the names of the plugins that took part in a run and do not ship with the harness."""
-    own = {str(plugin.get("name")) for plugin in info.plugins if plugin.get("distribution") == DISTRIBUTION}
-    return ", ".join(sorted({str(plugin.get("name")) for plugin in info.plugins} - own))
+    """Return the plugins of a run's techniques and workloads that do not ship with the harness."""
+    ids = (info.suite.baseline, *info.suite.techniques, *info.suite.workloads)
+    concerned = {name.partition("/")[0] for name in ids}
+    names = []
+    for plugin in info.plugins:
+        name, owner = str(plugin.get("name")), plugin.get("distribution")
+        if name in concerned and owner != DISTRIBUTION:
+            names.append(name if owner else f"{name} (with -p harness_{name.replace('-', '_')})")
+    return ", ".join(names)
 
 
 def _workload(

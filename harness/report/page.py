@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.api import UsageError
+from harness.api.text import printable
 from harness.report import units
 from harness.report.charts import charts
 from harness.report.columns import measured_columns, quality_columns, tuned_column, verdict_cell, with_interval
@@ -91,7 +92,7 @@ def write_page(view: RunView, folder: Path, rows: tuple[Row, ...] = (), *, name:
             )
         folder.mkdir(parents=True, exist_ok=True)
         _write_script(folder)
-        path.write_text(render_page(view, rows), encoding="utf-8")
+        path.write_text(printable(render_page(view, rows), keep="\n\t"), encoding="utf-8")
         _write_index(folder)
     except OSError as error:
         raise UsageError(
