@@ -73,7 +73,8 @@ def test_what_c_code_prints_later_stays_out_of_json(site: Site, harness: Harness
 def test_what_a_case_in_the_same_process_prints_stays_out_of_a_result(harness: Harness, tmp_path: Path) -> None:
     target = tmp_path / "loud_toy.py"
     target.write_text(
-        "from toy_targets import Toy\n\n\nclass Loud(Toy):\n    def apply(self):\n        print('loud')\n        return 0\n"
+        "from toy_targets import Toy\n\n\nclass Loud(Toy):\n"
+        "    def apply(self):\n        print('loud')\n        return 0\n"
     )
     (tmp_path / "harness_loudtoy.py").write_text(
         "from harness.api import Technique, hookimpl\nHARNESS_API = 1\n\n\n@hookimpl\ndef register_techniques():\n"
@@ -132,7 +133,6 @@ def test_a_comparison_of_runs_without_their_plugin_names_it(harness: Harness) ->
 def test_a_fault_of_the_harness_has_an_exit_code_of_its_own(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("harness.cli.runs.json_option", None)
     monkeypatch.setattr("harness.results.index.Index.runs", lambda _: 1 / 0)
     with pytest.raises(SystemExit) as left:
         main(["runs"])
@@ -180,7 +180,7 @@ class _Terminal(io.StringIO):
 def test_colours_follow_the_conventions(environment: dict[str, str], on_terminal: bool, in_a_file: bool) -> None:
     assert streams.is_coloured(_Terminal(), environment) is on_terminal
     assert streams.is_coloured(io.StringIO(), environment) is in_a_file
-    closed = _Terminal()
+    closed = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115 - it is closed in the next line
     closed.close()
     assert streams.is_coloured(None, {}) is False
     assert streams.is_coloured(closed, {}) is False

@@ -178,6 +178,7 @@ def _finish(session: Session, options: RunOptions, writer: RunWriter) -> int:
     from harness.analysis.view import RunView
     from harness.cli.progress import make_progress
     from harness.execution.session import INTERRUPTED
+    from harness.report.commands import command
     from harness.results.store import Store
 
     signal.signal(signal.SIGTERM, _interrupt)
@@ -187,7 +188,8 @@ def _finish(session: Session, options: RunOptions, writer: RunWriter) -> int:
     view = RunView.build(stored.info, stored.rows, session.host.metrics)
     click.echo(show_view(view, options.format, session.host))
     if info.exit_code == INTERRUPTED:
-        say(f"harness: interrupted; finish it with: harness run --resume {info.id}", err=True)
+        finish = command(stored.info, f"run --resume {info.id}")
+        say(f"harness: interrupted; finish it with: {finish}", err=True)
     return info.exit_code or 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from harness.api.text import printable
 from harness.report import units
 from harness.report.charts import charts
 from harness.report.columns import measured_columns, quality_columns, tuned_column, verdict_cell, with_interval
+from harness.report.commands import command
 from harness.report.detail import circumstances
 from harness.report.notes import claim_text, device_of, footnotes, heading, legend, overall_line, run_label, short
 from harness.results.schema import run_to_json
@@ -250,7 +252,7 @@ def _failures(view: RunView, rows: Iterable[Row]) -> list[FailedCases]:
             reason=reason.removeprefix(status).lstrip(": ") or "no reason was recorded",
             cases=tuple(_case(row) for row in group),
             detail=next((row.reply.detail.rstrip() for row in group if row.reply.detail), ""),
-            command=f"harness show row {run_label(view)}/{technique}",
+            command=command(view.info, f"show row {shlex.quote(f'{run_label(view)}/{technique}')}"),
         )
         for (technique, workload, status, reason), group in groups.items()
     ]
