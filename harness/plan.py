@@ -319,7 +319,7 @@ class _Entry:
 def _narrowed(suite: Suite, host: Host, selection: Selection) -> _Entry:
     """Return the suite narrowed by the user's globs and seeds; raise UsageError for unknown names and parameters."""
     problems: list[str] = []
-    if suite.tuning and "accuracy" not in selection.lanes:
+    if suite.tuning.keys() - selection.params.keys() and "accuracy" not in selection.lanes:
         problems.append("--lane: tuning chooses a trial by its quality: add --lane accuracy, or take --track")
     techniques = techniques_of(suite, host)
     workloads = [workload_of(name, host) for name in suite.workloads]
