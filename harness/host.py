@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import traceback
@@ -29,6 +28,7 @@ from harness.api import (
     check_id,
     nearest,
 )
+from harness.api.text import printable
 from harness.checked import BrokenPlugin, check_answer, check_declared, check_kept
 from harness.declared import Declared, Registered, first_misfit
 from harness.discovery import (
@@ -41,6 +41,7 @@ from harness.discovery import (
     record_of,
 )
 from harness.implemented import Manager, check_hook_names
+from harness.streams import aside
 
 CORE = "core"
 """The plugin name of what ships with the host."""
@@ -109,7 +110,7 @@ class Host:
         module: object = None
         has_torch = "torch" in sys.modules
         try:
-            with contextlib.redirect_stdout(sys.stderr):  # what a plugin prints is no output of a command
+            with aside():
                 module = candidate.load()
                 note = _note_of(module)
                 declared = self._register(candidate.name, module)
@@ -224,7 +225,8 @@ class Host:
             cases = arguments.get("cases")
             before = list(cases) if isinstance(cases, list) else []
             try:
-                answer = self._manager.subset_hook_caller(hook, others)(**arguments)
+                with aside():
+                    answer = self._manager.subset_hook_caller(hook, others)(**arguments)
                 results = answer if isinstance(answer, list) and hook != "check_case" else [answer]
                 for result in results:
                     check_answer(hook, result)
@@ -305,7 +307,8 @@ def matches(pattern: str, full: str) -> bool:
 
 def warn(line: str) -> None:
     """Write one line to standard error."""
-    sys.stderr.write(f"harness: {line}\n")
+    if sys.stderr is not None:  # a process that was started without it
+        sys.stderr.write(f"harness: {printable(line)}\n")
 
 
 def load_host(enable: Sequence[str] = (), disable: Sequence[str] = (), *, entry_points: bool = True) -> Host:
@@ -364,6 +367,6 @@ def _name_of(module: object) -> str:
 
 def _one_line(error: BaseException) -> str:
     if isinstance(error, BrokenPlugin):
-        return " ".join(str(error).split())
-    text = " ".join(str(error).split())
+        return printable(" ".join(str(error).split()))
+    text = printable(" ".join(str(error).split()))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

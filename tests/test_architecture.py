@@ -22,6 +22,7 @@ from tests.conftest import ROOT
 # A room may import itself and the rooms named here. cli and the package itself may import all.
 ALLOWED = {
     "api": set(),
+    "streams": set(),
     "hookspecs": {"api"},
     "measure": {"api"},
     "judge": {"api", "measure"},
@@ -31,7 +32,7 @@ ALLOWED = {
     "discovery": {"api"},
     "checked": {"api"},
     "implemented": {"api", "checked", "hookspecs"},
-    "host": {"api", "checked", "declared", "discovery", "hookspecs", "implemented"},
+    "host": {"api", "checked", "declared", "discovery", "hookspecs", "implemented", "streams"},
     "entrants": {"api", "host"},
     "suite_rules": {"api"},
     "suite": {"api", "host", "entrants", "suite_rules"},

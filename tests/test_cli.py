@@ -185,3 +185,31 @@ def test_the_cache_is_shown_and_cleared_of_its_own_files_only(harness: Harness, 
     assert not (models / "a-model.pt").exists()
     assert (cache / "not-ours.txt").exists()
     assert "nothing to clear" in harness("cache", "clear", HARNESS_CACHE=str(cache)).stdout
+
+
+def test_a_damaged_run_is_listed_with_its_problem(harness: Harness, tmp_path: Path) -> None:
+    for name, text in (("20260101-000000-aaaa", "{"), ("20260102-000000-bbbb", None)):
+        folder = tmp_path / "cwd/.harness/runs" / name
+        folder.mkdir(parents=True)
+        if text is not None:
+            (folder / "run.json").write_text(text)
+    done = harness("runs")
+    assert done.returncode == 0, done.stderr
+    for line in done.stdout.splitlines()[2:]:
+        assert "cannot be read" in line
+        assert "None" not in line
+    assert "aaaa" in done.stdout
+    assert "bbbb" in done.stdout
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.api import UsageError
+    from harness.results.store import default_cache_path
+
+    def no_home(*_: object, **__: object) -> Path:
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.delenv("HARNESS_CACHE", raising=False)
+    monkeypatch.setattr("platformdirs.user_cache_path", no_home)
+    with pytest.raises(UsageError, match="HARNESS_CACHE"):
+        default_cache_path()

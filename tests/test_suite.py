@@ -240,3 +240,10 @@ def test_every_suite_that_ships_is_right() -> None:
     everything = load_host()
     for full in everything.declared.suites:
         assert read_suite(full, everything).claims is not None
+
+
+def test_a_suite_with_a_byte_order_mark_is_read(host: Host, tmp_path: Path) -> None:
+    path = Path(write(tmp_path))
+    plain = read_suite(str(path), host)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_suite(str(path), host) == plain

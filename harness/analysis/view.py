@@ -10,7 +10,7 @@ from harness.analysis.claims import ClaimResult, judge_claims, rule_of
 from harness.analysis.compare import Rule, compare_family
 from harness.analysis.intervals import Estimate, iqm_difference, iqm_interval
 from harness.analysis.summary import TechniqueSummary, summarise, withheld
-from harness.api import Metric, Row, RunInfo, Suite, UsageError
+from harness.api import DISTRIBUTION, Metric, Row, RunInfo, Suite, UsageError
 from harness.results.store import latest
 
 
@@ -80,7 +80,7 @@ class RunView:
         Raises `UsageError` where no loaded plugin declares a metric that the suite uses.
         """
         suite = info.suite
-        _require(suite, metrics)
+        require_metrics(info, metrics)
         rows = latest(rows)
         groups: dict[str, dict[str, list[Row]]] = {}
         for row in rows:
@@ -107,15 +107,31 @@ class RunView:
         )
 
 
-def _require(suite: Suite, metrics: Mapping[str, Metric]) -> None:
-    """Raise `UsageError` where a metric that the suite uses is not among ``metrics``."""
+def require_metrics(info: RunInfo, metrics: Mapping[str, Metric]) -> None:
+    """Raise `UsageError` where a metric of a run's suite is not declared, with the plugins that the run was made with.
+
+    ``metrics`` are those declared by the loaded plugins.
+    """
+    suite = info.suite
     needed = dict.fromkeys([*suite.metrics, suite.select, *(claim.metric for claim in suite.claims)])
     missing = [name for name in needed if name not in metrics]
     if missing:
         raise UsageError(
             f"suite {suite.id!r} uses the metric {missing[0]!r}, which no loaded plugin declares",
-            "install or enable the plugin that did when the run was made; see: harness show run ID",
+            f"install or enable the plugin that did when run {info.id} was made: {_plugins_of(info) or 'unknown'}",
         )
+
+
+def _plugins_of(info: RunInfo) -> str:
+    """Return the plugins of a run's techniques and workloads that do not ship with the harness."""
+    ids = (info.suite.baseline, *info.suite.techniques, *info.suite.workloads)
+    concerned = {name.partition("/")[0] for name in ids}
+    names = []
+    for plugin in info.plugins:
+        name, owner = str(plugin.get("name")), plugin.get("distribution")
+        if name in concerned and owner != DISTRIBUTION:
+            names.append(name if owner else f"{name} (with -p harness_{name.replace('-', '_')})")
+    return ", ".join(names)
 
 
 def _workload(

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Iterable, Sequence
 
 import click
 
 from harness import __version__
 from harness.api import HarnessError, nearest, resolve
+from harness.api.text import printable
 from harness.cli.app import plugin_options
+from harness.streams import OutputLost, guarded, is_coloured
+
+BUG = 70
+"""The exit code of an error of the harness itself: EX_SOFTWARE of sysexits.h, which no gate takes for ``worse``."""
+
+READER_LEFT = 141
+"""The exit code where the reader of standard output left: what a shell gives a program that SIGPIPE ended."""
 
 _COMMANDS = {
     "run": "harness.cli.run:run",
@@ -75,11 +84,27 @@ def cli() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and leave with its exit code: 0 fine, 1 a case failed, 2 wrong usage, 130 interrupted."""
+    """Run the command line and leave with its exit code.
+
+    The code is 0 where all is fine, 1 where a case failed or the gate found something worse, 2 for wrong usage, 70 for
+    an error of the harness itself, 130 after an interruption, and 141 where the reader of standard output left.
+    """
+    with guarded():
+        code = _run(arguments)
+    sys.exit(code)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    """Run the command line and return its exit code; print what a person must know of an error."""
+    code: int | None
     try:
         code = cli.main(
-            args=[*arguments] if arguments is not None else None, prog_name="harness", standalone_mode=False
+            args=[*arguments] if arguments is not None else None,
+            prog_name="harness",
+            standalone_mode=False,
+            color=is_coloured(sys.stdout),
         )
+        sys.stdout.flush()
     except click.exceptions.Abort:
         code = 130
     except click.exceptions.NoArgsIsHelpError as error:
@@ -90,15 +115,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = HarnessError.exit_code
     except KeyboardInterrupt:
         code = 130
+    except OutputLost as lost:
+        code = _lost(lost)
     except Exception as error:
         code = _explain(error)
-    sys.exit(code or 0)
+    return code or 0
+
+
+def _lost(lost: OutputLost) -> int:
+    """Say that standard output takes no more, unless its reader left, which is no fault; return the exit code."""
+    if lost.left:
+        return READER_LEFT
+    _print([str(lost)])
+    return HarnessError.exit_code
 
 
 def _explain(error: Exception) -> int:
-    """Print a `HarnessError`, one line for each problem; raise another error again, as it is a bug."""
+    """Print a `HarnessError`, one line for each problem, or the traceback of a bug; return the exit code."""
     if not isinstance(error, HarnessError):
-        raise error
+        click.echo(printable(traceback.format_exc(), keep="\n").rstrip(), err=True)
+        _print(["this is a fault of the harness, not of the command; please report it with the lines above"])
+        return BUG
     _print(str(error).splitlines())
     return error.exit_code
 
@@ -119,4 +156,4 @@ def _usage_line(error: click.ClickException) -> str:
 
 def _print(lines: Iterable[str]) -> None:
     for line in lines:
-        click.echo(f"harness: error: {line}", err=True)
+        click.echo(f"harness: error: {printable(line)}", err=True)

@@ -8,6 +8,7 @@ import click
 
 from harness.api import BASE_MODELS
 from harness.cli.app import json_option, print_json
+from harness.cli.output import say
 
 
 @click.group()
@@ -28,9 +29,9 @@ def show(as_json: bool) -> None:
         entries = [{"name": str(path.relative_to(folder)), "bytes": length} for path, length in files]
         print_json({"folder": str(folder), "files": entries})
         return
-    click.echo(f"{folder}: {len(files)} files, {size(sum(length for _, length in files))}")
+    say(f"{folder}: {len(files)} files, {size(sum(length for _, length in files))}")
     for path, length in files:
-        click.echo(f"  {size(length):>10}  {path.relative_to(folder)}")
+        say(f"  {size(length):>10}  {path.relative_to(folder)}")
 
 
 @cache.command()
@@ -42,13 +43,13 @@ def clear(yes: bool) -> None:
     folder = default_cache_path()
     files = _files(folder)
     if not files:
-        click.echo(f"{folder}: nothing to clear")
+        say(f"{folder}: nothing to clear")
         return
     if not yes:
         click.confirm(f"Remove {len(files)} files from {folder}?", abort=True)
     for path in files:
         path.unlink(missing_ok=True)
-    click.echo(f"removed {len(files)} files from {folder}")
+    say(f"removed {len(files)} files from {folder}")
 
 
 def _files(folder: Path) -> list[Path]:

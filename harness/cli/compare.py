@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.app import complete_from, current, plugin_options, store_option
+from harness.cli.output import say
+from harness.streams import is_coloured
 
 if TYPE_CHECKING:
     from harness.report.changes import ChangeReport
@@ -75,7 +77,7 @@ def execute(options: CompareOptions) -> int:
     store = Store(default_store_path(options.store))
     runs = _runs(options, store)
     report = _of_runs(options, *runs) if runs else _of_revisions(options)
-    click.echo(render_changes(report, options.format, color=sys.stdout.isatty()))
+    click.echo(render_changes(report, options.format, color=is_coloured(sys.stdout)))
     if not options.gate:
         return 0
     return {"worse": 1, "refused": 2}.get(report.outcome, 0)
@@ -114,6 +116,7 @@ def _repository() -> Repository | None:
 def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> ChangeReport:
     from harness.analysis.changes import Pairing, find_changes
     from harness.analysis.unlike import code_of, unlike
+    from harness.analysis.view import require_metrics
     from harness.api import UsageError
     from harness.report.changes import ChangeReport
     from harness.revisions.measure import narrowed
@@ -121,6 +124,8 @@ def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> Chang
     given = [name for name in ("suite", "release", "rounds") if getattr(options, name)]
     if given:
         raise UsageError(f"--{given[0]} applies to commits only: a stored run has its suite and its times")
+    for stored in (base, head):
+        require_metrics(stored.info, current().host.metrics)
     lines = unlike(base, head)
     if options.technique:
         base, head = (narrowed(run, options.technique) for run in (base, head))
@@ -251,4 +256,4 @@ def _release(options: CompareOptions, repository: Repository, head: Revision) ->
 
 
 def _say(line: str) -> None:
-    click.echo(f"harness: {line}", err=True)
+    say(f"harness: {line}", err=True)

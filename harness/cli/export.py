@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli.app import current, plugin_options, store_option
+from harness.cli.output import say
 
 if TYPE_CHECKING:
     from harness.results.store import StoredRun
@@ -55,7 +56,7 @@ def _export_asv(runs: list[StoredRun], folder: Path | None) -> None:
     host = current().host
     contracts = {name: entry.spec for name, entry in host.contracts.items()}
     for file in write_asv(runs, host.metrics, contracts, folder, _dates(commits)):
-        click.echo(file)
+        say(str(file))
 
 
 def _dates(commits: Iterable[str]) -> dict[str, int]:

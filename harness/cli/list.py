@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.app import current, json_option, plugin_options, print_json
+from harness.cli.output import say
 
 if TYPE_CHECKING:
     from harness.host import Host
@@ -28,11 +29,11 @@ def list_(what: str, as_json: bool) -> None:
     if what == "contracts":
         from harness.report.contracts import list_contracts
 
-        click.echo(list_contracts(entries))
+        say(list_contracts(entries))
         return
     from harness.report.listing import list_entries
 
-    click.echo(list_entries(entries, group="lane" if what == "metrics" else "contract"))
+    say(list_entries(entries, group="lane" if what == "metrics" else "contract"))
 
 
 def _entry(name: str, plugin: str, contract: str | None, summary: str, reason: str) -> dict[str, Any]:

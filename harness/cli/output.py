@@ -6,11 +6,20 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
+import click
+
 from harness.api import UsageError, resolve
+from harness.api.text import printable
+from harness.streams import aside, is_coloured
 
 if TYPE_CHECKING:
     from harness.analysis.view import RunView
     from harness.host import Host
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print text that may hold foreign names and reasons: no character of it is a command to the terminal."""
+    click.echo(printable(text, keep="\n"), err=err)
 
 
 def check_format(name: str, host: Host) -> None:
@@ -37,6 +46,7 @@ def show_view(view: RunView, name: str, host: Host) -> str:
     # a format of the host stays the host's, whatever a plugin names its own
     reporter = host.declared.reporters.get(name) if name not in formats() else None
     if reporter is not None:
-        return str(resolve(reporter.spec.target)(view))
+        with aside():
+            return str(resolve(reporter.spec.target)(view))
     width = shutil.get_terminal_size((120, 24)).columns
-    return render(view, name, color=sys.stdout.isatty(), width=width)
+    return render(view, name, color=is_coloured(sys.stdout), width=width)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from harness.cli.app import current, json_option, plugin_options, print_json
+from harness.cli.output import say
 
 
 @click.command()
@@ -46,4 +47,4 @@ def plugins(as_json: bool) -> None:
         ]
         for record in host.plugins
     ]
-    click.echo(tabulate(rows, headers=["plugin", "distribution", "status", "techniques", "cause"], tablefmt="simple"))
+    say(tabulate(rows, headers=["plugin", "distribution", "status", "techniques", "cause"], tablefmt="simple"))

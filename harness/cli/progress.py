@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -9,6 +10,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from harness.api import Case, Row
+from harness.api.text import printable
+from harness.streams import is_coloured, is_terminal
 
 if TYPE_CHECKING:
     from harness.execution.runner import Progress
@@ -23,14 +26,16 @@ def make_progress(*, quiet: bool, verbose: bool = False) -> _Base:
         return _Log()
     if quiet:
         return _Base()
-    return _Bar() if sys.stderr.isatty() else _Lines()
+    if os.environ.get("TERM") == "dumb" or not is_terminal(sys.stderr):
+        return _Lines()
+    return _Bar()
 
 
 def case_label(case: Case) -> str:
     """Return a short description of a case: 'lora/pissa on digits-split, seed 3, lr 0.01'."""
     tuned = "".join(f", {key} {value}" for key, value in case.tuned.items())
     what = f"seed {case.seed}" if case.lane == "accuracy" else case.lane
-    return f"{case.technique} on {case.workload.rpartition('/')[2]}, {what}{tuned}"
+    return printable(f"{case.technique} on {case.workload.rpartition('/')[2]}, {what}{tuned}")
 
 
 class _Base:
@@ -60,6 +65,13 @@ class _Base:
         """Show the running cases."""
 
 
+def _write(text: str) -> None:
+    """Write lines to standard error, where there is one; they hold no command to a terminal."""
+    if sys.stderr is not None:
+        sys.stderr.write(printable(text, keep="\n\t") + "\n")
+        sys.stderr.flush()
+
+
 class _Lines(_Base):
     """A display for a file or a CI log: one line for each failure, and one for each tenth of the run."""
 
@@ -71,13 +83,12 @@ class _Lines(_Base):
     def finished(self, row: Row) -> None:
         super().finished(row)
         if row.failed:
-            sys.stderr.write(f"{row.reply.status}: {case_label(row.case)}: {row.reply.reason}\n")
+            _write(f"{row.reply.status}: {case_label(row.case)}: {row.reply.reason}")
         tenth = 10 * self.done // max(self.total, 1)
         if tenth > self._tenth:
             self._tenth = tenth
             seconds = time.monotonic() - self._start
-            sys.stderr.write(f"{self.done}/{self.total} cases, {seconds:.0f} s\n")
-            sys.stderr.flush()
+            _write(f"{self.done}/{self.total} cases, {seconds:.0f} s")
 
 
 class _Log(_Base):
@@ -87,9 +98,9 @@ class _Log(_Base):
         super().finished(row)
         reply = row.reply
         took = f"{reply.wall_s:.2f} s wall, {reply.cpu_s:.2f} s cpu"
-        line = f"[{self.done}/{self.total}] {reply.status} {case_label(row.case)}: {reply.reason or took}\n"
-        sys.stderr.write(line + (f"{reply.detail.rstrip()}\n" if row.failed and reply.detail else ""))
-        sys.stderr.flush()
+        _write(f"[{self.done}/{self.total}] {reply.status} {case_label(row.case)}: {reply.reason or took}")
+        if row.failed and reply.detail:
+            _write(reply.detail.rstrip())
 
 
 class _Bar(_Base):
@@ -113,8 +124,8 @@ class _Bar(_Base):
             TimeElapsedColumn(),
             TextColumn("eta"),
             TimeRemainingColumn(elapsed_when_finished=True),
-            TextColumn("{task.description}"),
-            console=Console(stderr=True),
+            TextColumn("{task.description}", markup=False),
+            console=Console(stderr=True, no_color=not is_coloured(sys.stderr)),
             transient=True,
             refresh_per_second=4,
         )
@@ -139,7 +150,7 @@ class _Bar(_Base):
         if row.failed:
             from rich.text import Text
 
-            line = Text.assemble((row.reply.status, "red"), f" {case_label(row.case)}: {row.reply.reason}")
+            line = Text.assemble((row.reply.status, "red"), f" {case_label(row.case)}: {printable(row.reply.reason)}")
             self._display.console.print(line)
 
     def running(self, cases: Sequence[tuple[Case, str]]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from harness.cli.app import current, plugin_options
+from harness.cli.output import say
 
 
 @click.command()
@@ -39,8 +40,8 @@ def publish(output: Path | None, store: Path | None) -> None:
     run_asv(project, ["publish", "--no-pull", "--html-dir", str(site)], quiet=True)
     make_offline(site, default_cache_path())
     pages = add_runs(project, site, current().host.metrics, Store(store.absolute()) if store else None)
-    click.echo(f"{site}: the series over commits, and {pages} page{'' if pages == 1 else 's'} of runs")
-    click.echo(f"view the site: python -m http.server --bind 127.0.0.1 --directory {site}")
+    say(f"{site}: the series over commits, and {pages} page{'' if pages == 1 else 's'} of runs")
+    say(f"view the site: python -m http.server --bind 127.0.0.1 --directory {site}")
 
 
 def _check_replaceable(site: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from harness.cli.app import current, plugin_options, store_option
+from harness.cli.output import say
 
 FOLDER = "reports"
 """The folder of pages in a store."""
@@ -31,6 +32,6 @@ def report(name: str, output: Path | None, open_: bool, store: Path | None) -> N
     stored = place.read(name)
     view = RunView.build(stored.info, stored.rows, current().host.metrics)
     path = write_page(view, output or place.path / FOLDER, tuple(stored.rows))
-    click.echo(str(path))
+    say(str(path))
     if open_:
         click.launch(str(path))

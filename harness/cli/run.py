@@ -12,7 +12,8 @@ import click
 
 from harness.api import DEVICES, LANES
 from harness.cli.app import App, complete_from, current, plugin_options, store_option
-from harness.cli.output import check_format, show_view
+from harness.cli.output import check_format, say, show_view
+from harness.streams import aside
 
 if TYPE_CHECKING:
     from harness.api import Form, Json, Lane
@@ -197,16 +198,18 @@ def _finish(session: Session, options: RunOptions, writer: RunWriter) -> int:
     from harness.analysis.view import RunView
     from harness.cli.progress import make_progress
     from harness.execution.session import INTERRUPTED
+    from harness.report.commands import command
     from harness.results.store import Store
 
     signal.signal(signal.SIGTERM, _interrupt)
-    with writer, make_progress(quiet=options.quiet, verbose=bool(current().verbose)) as progress:
+    with writer, make_progress(quiet=options.quiet, verbose=bool(current().verbose)) as progress, aside():
         info = session.carry_out(writer, progress)
     stored = Store(info.folder.parent.parent).read(info.id)
     view = RunView.build(stored.info, stored.rows, session.host.metrics)
     click.echo(show_view(view, options.format, session.host))
     if info.exit_code == INTERRUPTED:
-        click.echo(f"harness: interrupted; finish it with: harness run --resume {info.id}", err=True)
+        finish = command(stored.info, f"run --resume {info.id}")
+        say(f"harness: interrupted; finish it with: {finish}", err=True)
     return info.exit_code or 0
 
 
@@ -222,11 +225,11 @@ def _announce(session: Session, store: Store, jobs: int, *, full: bool) -> None:
 
     plan = session.plan
     for note in plan.notes:
-        click.echo(f"harness: {note}", err=True)
+        say(f"harness: {note}", err=True)
     seconds = estimate(plan, store, jobs)
     size = f"{session.planned_rows} cases: {len(plan.contestants)} contestants, {len(plan.seeds)} seeds"
     about = f", about {duration(seconds)}" if seconds else ""
-    click.echo(f"{plan.suite.title} ({plan.suite.id}): {size}{about}", err=not full)
+    say(f"{plan.suite.title} ({plan.suite.id}): {size}{about}", err=not full)
     if not full:
         return
     from tabulate import tabulate
@@ -240,7 +243,7 @@ def _announce(session: Session, store: Store, jobs: int, *, full: bool) -> None:
         ]
         for contestant in plan.contestants
     ]
-    click.echo(tabulate(rows, headers=["technique", "workload", "trials", "cases"], tablefmt="simple"))
+    say(tabulate(rows, headers=["technique", "workload", "trials", "cases"], tablefmt="simple"))
 
 
 def _tuned(trial: Mapping[str, Json]) -> str:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from harness.cli.app import json_option, print_json, store_option
+from harness.cli.output import say
+
+if TYPE_CHECKING:
+    from harness.results.index import RunSummary
 
 _ENDS = {0: "ok", 1: "some failed", 130: "interrupted"}
 
@@ -27,19 +32,26 @@ def runs(store: Path | None, as_json: bool) -> None:
         print_json([asdict(run) for run in stored])
         return
     if not stored:
-        click.echo(f"no runs in {place.path}; make one: harness run --suite peft --quick")
+        say(f"no runs in {place.path}; make one: harness run --suite peft --quick")
         return
     from tabulate import tabulate
 
     rows = [
         [
             run.id,
-            run.problem or f"{run.suite} v{run.suite_version}{of_form(run.form)}",
-            run.started[:16].replace("T", " "),
-            f"{run.rows}/{run.planned}",
+            " ".join(run.problem.split()) or f"{run.suite} v{run.suite_version}{of_form(run.form)}",
+            (run.started or "")[:16].replace("T", " "),
+            "" if run.problem else f"{run.rows}/{run.planned}",
             run.failed or "",
-            _ENDS.get(run.exit_code, "unfinished") if run.exit_code is not None else "unfinished",
+            _end(run),
         ]
         for run in stored
     ]
-    click.echo(tabulate(rows, headers=["run", "suite", "started (UTC)", "rows", "failed", "end"], tablefmt="simple"))
+    say(tabulate(rows, headers=["run", "suite", "started (UTC)", "rows", "failed", "end"], tablefmt="simple"))
+
+
+def _end(run: RunSummary) -> str:
+    """Return how a run ended, in a word or two."""
+    if run.problem:
+        return "cannot be read"
+    return "unfinished" if run.exit_code is None else _ENDS.get(run.exit_code, "unfinished")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli.app import complete_from, current, json_option, plugin_options, print_json, store_option
-from harness.cli.output import check_format, show_view
+from harness.cli.output import check_format, say, show_view
 
 if TYPE_CHECKING:
     from harness.results.store import StoredRun
@@ -37,7 +37,7 @@ def technique(name: str, as_json: bool) -> None:
         available = {"available": not missing, "reason": install_hint(missing) if missing else ""}
         print_json({**asdict(spec), "id": full, "plugin": entry.plugin, **available})
         return
-    click.echo(f"{full}: {spec.summary}")
+    say(f"{full}: {spec.summary}")
     facts = {
         "contract": spec.contract,
         "reference": spec.reference,
@@ -49,7 +49,7 @@ def technique(name: str, as_json: bool) -> None:
     }
     for label, text in facts.items():
         if text:
-            click.echo(f"  {label:<11} {text}")
+            say(f"  {label:<11} {text}")
 
 
 @show.command()
@@ -68,7 +68,7 @@ def contract(name: str, as_json: bool) -> None:
     if as_json:
         print_json(contract_json(spec, reference, workloads))
         return
-    click.echo(show_contract(spec, reference, workloads))
+    say(show_contract(spec, reference, workloads))
 
 
 @show.command()
@@ -85,7 +85,7 @@ def workload(name: str, as_json: bool) -> None:
     if as_json:
         print_json(workload_json(full, entry.plugin, entry.spec, host.metrics))
         return
-    click.echo(show_workload(full, entry.spec, host.metrics))
+    say(show_workload(full, entry.spec, host.metrics))
 
 
 @show.command()
@@ -103,7 +103,10 @@ def run(name: str, format_: str, details: bool, store: Path | None) -> None:
     check_format(format_, host)
     stored = _read(name, store)
     view = RunView.build(stored.info, stored.rows, host.metrics)
-    click.echo(show_run(view) if details else show_view(view, format_, host))
+    if details:
+        say(show_run(view))
+    else:
+        click.echo(show_view(view, format_, host))
 
 
 @show.command()
@@ -120,7 +123,7 @@ def row(name: str, store: Path | None, as_json: bool) -> None:
     if as_json:
         print_json([row_to_json(match) for match in matching])
         return
-    click.echo(show_rows(matching))
+    say(show_rows(matching))
 
 
 @show.command()
@@ -134,7 +137,7 @@ def tuning(name: str, technique_: str, store: Path | None) -> None:
     from harness.report.detail import show_tuning
 
     stored = _read(name, store)
-    click.echo(show_tuning(RunView.build(stored.info, stored.rows, current().host.metrics), technique_))
+    say(show_tuning(RunView.build(stored.info, stored.rows, current().host.metrics), technique_))
 
 
 def _read(name: str, store: Path | None) -> StoredRun:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.api import resolve
+from harness.cli.output import say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,24 +109,24 @@ def asv_range(project: Path, text: str) -> str:
 def _warn_of_uncommitted(project: Path) -> None:
     command = ["git", "-C", str(project), "status", "--porcelain", "--untracked-files=no"]
     if subprocess.run(command, capture_output=True, text=True, check=False).stdout:
-        click.echo("harness: uncommitted changes are not measured", err=True)
+        say("harness: uncommitted changes are not measured", err=True)
 
 
 def _summarise(project: Path, regressions: Sequence[Regression]) -> None:
     if not regressions:
-        click.echo("\nno regressions")
+        say("\nno regressions")
     else:
-        click.echo(f"\n{len(regressions)} regression{'s' if len(regressions) > 1 else ''}:")
+        say(f"\n{len(regressions)} regression{'s' if len(regressions) > 1 else ''}:")
         for regression in regressions:
             before, after = (_value(value, regression.unit) for value in (regression.before, regression.after))
             percent = f" ({100 * (regression.after / regression.before - 1):+.0f} %)" if regression.before else ""
-            click.echo(f"  {regression.series}, {regression.key}: {before} -> {after}{percent}")
-            click.echo(f"      at {_subject(project, regression.commit)}{' or before' if regression.since else ''}")
+            say(f"  {regression.series}, {regression.key}: {before} -> {after}{percent}")
+            say(f"      at {_subject(project, regression.commit)}{' or before' if regression.since else ''}")
     timed = next((regression.commit[:9] for regression in regressions if regression.unit == "seconds"), None)
     if timed:
-        click.echo("The two times were measured at different hours, perhaps under load; to measure them in turns:")
-        click.echo(f"  harness compare {timed}^ {timed}")
-    click.echo("Slow drifts are not listed here; harness compare --gate finds them")
+        say("The two times were measured at different hours, perhaps under load; to measure them in turns:")
+        say(f"  harness compare {timed}^ {timed}")
+    say("Slow drifts are not listed here; harness compare --gate finds them")
 
 
 def _value(value: float, unit: str) -> str:

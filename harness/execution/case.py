@@ -27,6 +27,7 @@ from harness.api import (
     require_members,
     resolve,
 )
+from harness.api.text import printable
 from harness.execution.audit import Audit
 from harness.execution.isolation import global_state
 from harness.execution.job import Act, Job, Message
@@ -348,5 +349,5 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 def _line(text: str) -> str:
     """Return the first line of a text, cut to a length that a table can show."""
-    line = next(iter(text.strip().splitlines()), "")
+    line = printable(next(iter(text.strip().splitlines()), ""))
     return line if len(line) <= _REASON_LENGTH else line[: _REASON_LENGTH - 1] + "…"

@@ -33,6 +33,6 @@ def _means(rows: Iterable[Row]) -> dict[tuple[str, str], float]:
     """Return the mean wall seconds of the cases that were run, by workload and lane."""
     seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
     for row in rows:
-        if row.reply.wall_s > 0:
+        if row.ok and row.reply.wall_s > 0:  # a failed case often ends at once
             seconds[row.case.workload, row.case.lane].append(row.reply.wall_s)
     return {key: sum(values) / len(values) for key, values in seconds.items()}

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from harness.api.text import printable
 from harness.report import units
+from harness.report.escapes import markdown, markdown_cell
 from harness.report.notes import short
 
 if TYPE_CHECKING:
@@ -103,11 +105,15 @@ def _table(report: ChangeReport, *, color: bool) -> str:
     from tabulate import tabulate
 
     colours = {"worse": "red", "better": "green", "refused": "yellow"}
-    blocks = [click.style(report.headline, fg=colours.get(report.outcome), bold=True) if color else report.headline]
+    headline = printable(report.headline)
+    blocks = [click.style(headline, fg=colours.get(report.outcome), bold=True) if color else headline]
     for title, rows in _tables(report):
+        rows = [[printable(cell) for cell in row] for row in rows]
         blocks.append(f"{title}\n{tabulate(rows, headers=_HEADINGS, tablefmt='simple', disable_numparse=True)}")
-    blocks += ["\n".join(lines) for lines in (_listed(report.changes.listed), _remarks(report)) if lines]
-    return "\n\n".join([*blocks, report.counts])
+    blocks += [
+        "\n".join(map(printable, lines)) for lines in (_listed(report.changes.listed), _remarks(report)) if lines
+    ]
+    return "\n\n".join([*blocks, printable(report.counts)])
 
 
 # ------------------------------------------------------------------------------------------------ markdown
@@ -116,18 +122,18 @@ def _table(report: ChangeReport, *, color: bool) -> str:
 def _markdown(report: ChangeReport) -> str:
     from tabulate import tabulate
 
-    parts = [f"**{report.headline}**"]
+    parts = [f"**{markdown(report.headline)}**"]
     for title, rows in _tables(report):
-        rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+        rows = [[markdown_cell(cell) for cell in row] for row in rows]
         table = tabulate(rows, headers=_HEADINGS, tablefmt="github", disable_numparse=True)
         if title.startswith("worse"):
             parts.append(table)
         else:
             parts.append(f"<details><summary>{title}</summary>\n\n{table}\n\n</details>")
     if listed := _listed(report.changes.listed):
-        lines = "\n".join(f"- {line}" for line in listed)
+        lines = "\n".join(f"- {markdown(line)}" for line in listed)
         parts.append(f"<details><summary>{len(listed)} new or removed</summary>\n\n{lines}\n\n</details>")
-    parts.append("\n".join(f"- {line}" for line in [report.counts, *_remarks(report)]))
+    parts.append("\n".join(f"- {markdown(line)}" for line in [report.counts, *_remarks(report)]))
     return "\n\n".join(parts)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness.api import Json, Row, UsageError, nearest
 from harness.report import units
+from harness.report.commands import command
 from harness.report.notes import of_form, run_label, short
 
 if TYPE_CHECKING:
@@ -119,7 +120,9 @@ def show_run(view: RunView) -> str:
         if summary.failures
     ]
     if failures:
-        parts.append("\n".join(["failures", *failures, f"  details: harness show row {run_label(view)}/TECHNIQUE"]))
+        parts.append(
+            "\n".join(["failures", *failures, f"  details: {command(info, f'show row {run_label(view)}/TECHNIQUE')}"])
+        )
     return "\n\n".join(parts)
 
 
@@ -145,7 +148,7 @@ def show_tuning(view: RunView, technique: str = "") -> str:
         return f"nothing was tuned in run {view.info.id}"
     marks = ["* chosen; a trial with failed cases goes last"]
     if any("^" in block for block in blocks):
-        marks.append("^ chosen at the edge of what was tried: a better value may lie beyond")
+        marks.append("^ chosen, and the smallest or largest value tried: a better one may lie outside")
     return "\n\n".join([*blocks, "\n".join(marks)])
 
 

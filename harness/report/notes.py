@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from harness.analysis.significance import permutation_floor
 from harness.report import units
 from harness.report.columns import with_interval
+from harness.report.commands import command
 
 if TYPE_CHECKING:
     from harness.analysis.claims import ClaimResult
@@ -63,15 +65,16 @@ def footnotes(view: RunView, workload: WorkloadView) -> list[str]:
     notes = []
     if edges := _edges(workload.techniques):
         notes.append(
-            f"^ the best value is the last that was tried, a better one may lie beyond: {edges} · "
-            f"harness show tuning {run}"
+            f"^ tuning chose the smallest or largest value tried, a better one may lie outside: {edges} · "
+            + command(view.info, f"show tuning {run}")
         )
     by_reason: dict[str, list[str]] = {}
     for summary in workload.techniques:
         if summary.failures:
             by_reason.setdefault(summary.reason, []).append(summary.technique)
     notes += [
-        f"! {', '.join(names)}: {reason} · harness show row {run}/{names[0]}" for reason, names in by_reason.items()
+        f"! {', '.join(names)}: {reason} · {command(view.info, 'show row ' + shlex.quote(f'{run}/{names[0]}'))}"
+        for reason, names in by_reason.items()
     ]
     notes += [f"{text}: {', '.join(names)}" for text, names in _explanations(view, workload).items()]
     return notes
@@ -127,8 +130,13 @@ def _verdict_notes(view: RunView, every: Iterable[TechniqueSummary]) -> list[str
         families = sorted({comparison.family for comparison in tested})
         many = " and ".join(str(family) for family in families)
         lines.append(f"verdicts: {sized}Holm's correction over {many} comparisons, {_decider(tested)}")
-    if any(comparison.verdict == "undecided" and comparison.seeds_needed for comparison in comparisons):
-        lines.append("n~34: about 34 seeds would decide")
+    needed = [
+        comparison.seeds_needed
+        for comparison in comparisons
+        if comparison.verdict == "undecided" and comparison.seeds_needed
+    ]
+    if needed:
+        lines.append(f"n~{needed[0]}: about {needed[0]} seeds would decide")
     return lines
 
 
@@ -151,12 +159,13 @@ def closing(view: RunView) -> list[str]:
     lines += claim_lines(view)
     if not view.finished:
         lines.append(
-            f"unfinished: {view.rows} of {view.info.planned} cases are done; go on: harness run --resume {view.info.id}"
+            f"unfinished: {view.rows} of {view.info.planned} cases are done; go on: "
+            + command(view.info, f"run --resume {view.info.id}")
         )
     tuned = any(summary.tuning for workload in view.workloads for summary in workload.techniques)
-    commands = [f"harness show tuning {run}"] if tuned else []
-    commands += [f"harness report {run} --open", f"harness export csv {run}"]
-    return [*lines, f"next: {' · '.join(commands)}"]
+    words = [f"show tuning {run}"] if tuned else []
+    words += [f"report {run} --open", f"export csv {run}"]
+    return [*lines, f"next: {' · '.join(command(view.info, part) for part in words)}"]
 
 
 def claim_lines(view: RunView) -> list[str]:
@@ -166,7 +175,7 @@ def claim_lines(view: RunView) -> list[str]:
     tested_ids = {result.claim.id for result in tested}
     untested = sorted({result.claim.id for result in view.claims} - tested_ids)
     if untested:
-        lines.append(f"claims without results here: {', '.join(untested)}")
+        lines.append(f"claims not tested in this run: {', '.join(untested)}")
     return lines
 
 

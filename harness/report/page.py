@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,9 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.api import UsageError
+from harness.api.text import printable
 from harness.report import units
 from harness.report.charts import charts
 from harness.report.columns import measured_columns, quality_columns, tuned_column, verdict_cell, with_interval
+from harness.report.commands import command
 from harness.report.detail import circumstances
 from harness.report.notes import claim_text, device_of, footnotes, heading, legend, overall_line, run_label, short
 from harness.results.schema import run_to_json
@@ -91,7 +94,7 @@ def write_page(view: RunView, folder: Path, rows: tuple[Row, ...] = (), *, name:
             )
         folder.mkdir(parents=True, exist_ok=True)
         _write_script(folder)
-        path.write_text(render_page(view, rows), encoding="utf-8")
+        path.write_text(printable(render_page(view, rows), keep="\n\t"), encoding="utf-8")
         _write_index(folder)
     except OSError as error:
         raise UsageError(
@@ -249,7 +252,7 @@ def _failures(view: RunView, rows: Iterable[Row]) -> list[FailedCases]:
             reason=reason.removeprefix(status).lstrip(": ") or "no reason was recorded",
             cases=tuple(_case(row) for row in group),
             detail=next((row.reply.detail.rstrip() for row in group if row.reply.detail), ""),
-            command=f"harness show row {run_label(view)}/{technique}",
+            command=command(view.info, f"show row {shlex.quote(f'{run_label(view)}/{technique}')}"),
         )
         for (technique, workload, status, reason), group in groups.items()
     ]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from harness.report.columns import measured_columns, quality_columns, tuned_column, verdict_cell
+from harness.report.escapes import cell
 from harness.report.notes import short
 
 if TYPE_CHECKING:
     from harness.analysis.summary import TechniqueSummary
     from harness.analysis.view import RunView, WorkloadView
+
+
+_TEXTS: Final = ("technique", "verdict", "tuned", "status", "workload")
+"""What the headings of columns of text begin with; the others are of numbers."""
 
 
 def plain_table(view: RunView, format_: str) -> str:
@@ -23,14 +28,18 @@ def plain_table(view: RunView, format_: str) -> str:
             cells = _cells(view, workload, summary)
             headers += [name for name in cells if name not in headers]
             rows.append(cells)
-    left = ("technique", "verdict", "tuned", "status", "workload")
     return tabulate(
-        [[row.get(name, "") for name in headers] for row in rows],
-        headers=headers,
+        [[_escaped(name, row.get(name, ""), format_) for name in headers] for row in rows],
+        headers=[cell(name, format_) for name in headers],
         tablefmt=format_,
-        colalign=["left" if name.startswith(left) else "right" for name in headers] if rows else None,
+        colalign=["left" if name.startswith(_TEXTS) else "right" for name in headers] if rows else None,
         disable_numparse=True,
     )
+
+
+def _escaped(heading: str, text: str, format_: str) -> str:
+    """Return a cell for the format; a number's sign is no formula."""
+    return cell(text, format_) if heading.startswith(_TEXTS) else text
 
 
 def _cells(view: RunView, workload: WorkloadView, summary: TechniqueSummary) -> dict[str, str]:

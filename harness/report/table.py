@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from harness.api.text import printable
 from harness.report.columns import Column, measured_columns, quality_columns, tuned_column, verdict_cell
 from harness.report.notes import closing, footnotes, heading, legend
 
@@ -57,11 +58,11 @@ def _laid_out(workload: WorkloadView, columns: Sequence[Column], *, color: bool)
     from tabulate import tabulate
 
     headers = [
-        [*(column.title for column in columns), "verdict", ""],
+        [*(printable(column.title) for column in columns), "verdict", ""],
         [*(column.unit for column in columns), "", ""],
     ]
     rows = [
-        [*(column.cell(summary) for column in columns), _verdict(summary, color=color), _marks(summary)]
+        [*(printable(column.cell(summary)) for column in columns), _verdict(summary, color=color), _marks(summary)]
         for summary in workload.techniques
     ]
     alignment = ["left" if column.left else "right" for column in columns]
@@ -106,7 +107,7 @@ def _wrapped(lines: Sequence[str], width: int) -> list[str]:
         part
         for line in lines
         for part in textwrap.wrap(
-            line, max(width, 40), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+            printable(line), max(width, 40), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
         )
     ]
 

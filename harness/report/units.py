@@ -58,8 +58,10 @@ def duration(seconds: float) -> str:
 
 
 def ratio(value: float) -> str:
-    """Return a ratio to the baseline as text: 'x0.98', 'x12.5'."""
-    return f"x{value:.2f}" if value < 9.995 else f"x{significant(value, 3)}"
+    """Return a ratio to the baseline as text, with at least two significant digits: 'x0.98', 'x12.5', 'x0.0042'."""
+    if 0.0995 <= abs(value) < 9.995:
+        return f"x{value:.2f}"
+    return f"x{significant(value, 3 if abs(value) > 1 else 2)}"
 
 
 def amount(value: float, unit: str) -> str:

@@ -17,6 +17,9 @@ _STRINGS: Final = ("run", "suite", "workload", "technique", "stage", "lane", "tu
 _PROVENANCE: Final = ("device", "plugin_version", "code", "started", "status", "reason", "metric")
 _WHOLE: Final = ("suite_version", "workload_version", "seed")
 
+_COMPUTED: Final = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for the beginning of a formula."""
+
 COLUMNS: Final = (*_STRINGS, *_WHOLE, "form", *_PROVENANCE, "value")
 """The columns of the long form, in which each record holds one value of one metric (tidy data)."""
 
@@ -40,8 +43,13 @@ def to_csv(rows: Iterable[Row]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(long_form(rows))
+    writer.writerows({name: _cell(value) for name, value in record.items()} for record in long_form(rows))
     return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    """Return a value for CSV: a text that a spreadsheet would compute has a quote before it."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in _COMPUTED else value
 
 
 def to_json(rows: Iterable[Row]) -> str:
@@ -93,7 +101,7 @@ def export(rows: Iterable[Row], format_: str, path: Path | None = None) -> str |
         if text is None:
             write_parquet(rows, path)
         else:
-            path.write_text(text, encoding="utf-8")
+            path.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror or error}", "choose another file") from error
     return None

@@ -35,7 +35,13 @@ def default_cache_path() -> Path:
         return Path(chosen)
     from platformdirs import user_cache_path
 
-    return user_cache_path("technique-harness", appauthor=False)
+    try:
+        return user_cache_path("technique-harness", appauthor=False)
+    except RuntimeError as error:  # a user without an entry in the account database, as in a container
+        raise UsageError(
+            "this user has no home directory, and so no folder for trained base models",
+            "name a folder: HARNESS_CACHE=/path",
+        ) from error
 
 
 def latest(rows: Iterable[Row]) -> tuple[Row, ...]:

@@ -128,10 +128,18 @@ class Repository:
         commit = self._ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{_ref(name)}^{{commit}}")
         if commit is None:
             return None
+        self._require_unambiguous(name)
         if name != WORKING_TREE:
             return Revision(name=name, commit=commit)
         changed = bool(self._ask("status", "--porcelain"))
         return Revision(name=name, commit=commit, tree=self._digest() if changed else "")
+
+    def _require_unambiguous(self, name: str) -> None:
+        """Raise UsageError for the name of a branch that is also the name of a tag of another commit."""
+        references = (f"refs/{kind}/{name}^{{commit}}" for kind in ("heads", "tags"))
+        found = {self._ask("rev-parse", "--verify", "--quiet", "--end-of-options", text) for text in references}
+        if None not in found and len(found) > 1:
+            raise UsageError(f"{name!r} is ambiguous: a branch and a tag", f"say heads/{name} or tags/{name}")
 
     def release(self, head: Revision) -> Revision | None:
         """Return the last release before ``head``; None where there is none. A release does not precede itself."""

@@ -178,3 +178,25 @@ def test_environments_used_longest_ago_are_removed(history, tmp_path: Path) -> N
     assert installed.folder.name in left
     assert "old-00" not in left
     assert f"old-{KEPT + 2:02}" in left
+
+
+def test_a_branch_and_a_tag_of_one_name_are_ambiguous(tmp_path: Path) -> None:
+    folder = Folder(path=tmp_path / "both")
+    folder.path.mkdir()
+    folder.write("a.txt", "1")
+    folder.commit("first")
+    folder.git("branch", "topic")
+    folder.git("tag", "same", "HEAD")
+    folder.git("branch", "same")
+    folder.write("a.txt", "2")
+    folder.commit("second")
+    folder.git("tag", "topic")
+    repository = Repository.around(folder.path)
+    assert repository is not None
+    with pytest.raises(UsageError, match="'topic' is ambiguous: a branch and a tag"):
+        repository.find("topic")
+    branch, tag = repository.find("heads/topic"), repository.find("tags/topic")
+    assert branch is not None
+    assert tag is not None
+    assert branch.commit != tag.commit
+    assert repository.find("same") is not None

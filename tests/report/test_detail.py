@@ -130,7 +130,7 @@ def test_sweeps_stand_side_by_side_with_the_choice_and_its_edge_marked(builders)
     assert cells["toys/a"] == ["0.6000", "0.3000*", "0.9000 (1 failed)"]
     assert cells["toys/b"] == ["0.1000*^", "0.3000", "0.4000"]
     assert cells["toys/c"] == ["failed"]
-    assert lines[-1].startswith("^ chosen at the edge")
+    assert lines[-1].startswith("^ chosen, and the smallest or largest value tried")
 
 
 def test_one_techniques_sweep_is_listed_trial_by_trial_and_seed_by_seed(builders) -> None:

@@ -208,7 +208,7 @@ def test_the_command_writes_the_page_and_says_where(harness: Harness, tmp_path: 
     suite.write_text((toys / "toys.toml").read_text().replace('"twin"', '"raises"'))
     run = harness("run", "-p", "harness_toy", "--no-plugins", "--suite", str(suite), *chosen, **environment)
     assert run.returncode == 1, run.stderr
-    assert "harness report" in run.stdout
+    assert "harness -p harness_toy report" in run.stdout
     done = harness("report", "-p", "harness_toy", "--no-plugins", **environment)
     assert done.returncode == 0, done.stderr
     text = Path(done.stdout.strip()).read_text()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 import re
+from pathlib import Path
 
 import pytest
 
@@ -130,7 +131,7 @@ def test_failures_are_told_with_the_command_that_shows_them(view: RunView) -> No
 
 def test_marks_are_explained_and_only_where_they_occur(builders, view: RunView) -> None:
     text = render(view, "table", width=200)
-    assert "^ the best value is the last that was tried, a better one may lie beyond: lr 1.0: toys/full" in text
+    assert "^ tuning chose the smallest or largest value tried, a better one may lie outside: lr 1.0: toys/full" in text
     assert re.search(r"^\^ .* · harness show tuning abcd$", render(view, "table", width=1000), re.MULTILINE)
     assert "* on the Pareto front of accuracy and adapter parameters" in text
     bare = render(view_of(builders, builders.scored("toys/a", [90.0, 91.0]), builders.make_suite()), "table")
@@ -151,7 +152,7 @@ def test_claims_iqm_and_next_steps_stand_below_the_tables(view: RunView) -> None
         r"claim a-beats-b on alpha: reproduced: accuracy of toys/full - toys/norm \+\d+\.\d ±\d\.\d "
         r"\(5 seeds\) · arXiv:0000\.00000", text,
     )  # fmt: skip
-    assert "claims without results here: c-beats-d" in text
+    assert "claims not tested in this run: c-beats-d" in text
     assert re.search(r"interquartile mean of accuracy over 2 workloads: toys/full \d\d\.\d, toys/dora", text)
     assert text.splitlines()[-1].startswith("next: harness show tuning abcd · ")
 
@@ -187,8 +188,9 @@ def test_an_undecided_verdict_says_how_many_seeds_would_do(builders) -> None:
     base = builders.scored("toys/base", [90.0, 91.0, 92.0, 90.0, 89.0])
     noisy = builders.scored("toys/a", [94.0, 89.0, 95.0, 89.0, 92.0])
     text = render(view_of(builders, [*base, *noisy], builders.make_suite()), "table")
-    assert re.search(r"undecided n~\d+", text)
-    assert "n~34: about 34 seeds would decide" in text
+    found = re.search(r"undecided n~(\d+)", text)
+    assert found
+    assert f"n~{found[1]}: about {found[1]} seeds would decide" in text
 
 
 def test_an_unstable_time_is_marked(builders) -> None:
@@ -240,3 +242,21 @@ def test_a_warning_of_the_judge_stands_below_the_table_with_how_many_seeds_it_wa
     text = render(view_of(builders, rows, builders.make_suite(baseline="toys/full")), "table", width=120)
     assert "warning: nothing to gain (2 of 3 seeds): toys/full" in text
     assert "did nothing: identical to the baseline on every seed: toys/a" in text
+
+
+def test_an_advised_command_finds_the_run_and_its_plugin(builders, tmp_path, monkeypatch) -> None:
+    monkeypatch.delenv("HARNESS_STORE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    plugins = ({"name": "toys", "distribution": "", "version": "", "status": "ok", "cause": ""},)
+    rows = [*builders.scored("toys/base", [90.0, 91.0]), builders.make_row(technique="toys/a b", status="error")]
+
+    def text(folder: Path, **changes) -> str:
+        return render(view_of(builders, rows, builders.make_suite(), folder=folder, **changes), "table", width=1000)
+
+    elsewhere = text(tmp_path / "my store/runs/x", plugins=plugins)
+    assert "harness -p harness_toys export csv abcd --store 'my store'" in elsewhere
+    assert "harness -p harness_toys show row 'abcd/toys/a b' --store 'my store'" in elsewhere
+    assert f"harness export csv abcd --store {tmp_path.parent}/s\n" in text(tmp_path.parent / "s/runs/x") + "\n"
+    assert "--store" not in text(tmp_path / ".harness/runs/x")
+    monkeypatch.setenv("HARNESS_STORE", str(tmp_path / "s"))
+    assert "--store" not in text(tmp_path / "s/runs/x")

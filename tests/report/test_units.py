@@ -75,8 +75,14 @@ def test_durations_are_in_the_units_that_fit(given: float, expected: str) -> Non
     assert units.duration(given) == expected
 
 
-@pytest.mark.parametrize(("given", "expected"), [(1.0, "x1.00"), (0.123, "x0.12"), (9.996, "x10.0"), (123.4, "x123")])
-def test_ratios_have_two_decimals_until_they_are_large(given: float, expected: str) -> None:
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (1.0, "x1.00"), (0.123, "x0.12"), (0.0996, "x0.10"), (0.05, "x0.050"), (0.0042, "x0.0042"), (0, "x0"),
+        (9.996, "x10.0"), (123.4, "x123"),
+    ],
+)  # fmt: skip
+def test_ratios_have_two_significant_digits_or_more(given: float, expected: str) -> None:
     assert units.ratio(given) == expected
 
 
