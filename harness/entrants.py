@@ -132,12 +132,12 @@ def value_problem(key: str, value: object, known: Mapping[str, Json]) -> str:
 def refused(fixed: Mapping[str, Json], takers: Iterable[Mapping[str, Json]]) -> list[str]:
     """Return a line for each value of ``--param`` that a technique or a workload with such a parameter refuses."""
     problems = {
-        f"--param: {problem}"
+        problem.partition(", like ")[0]: f"--param: {problem}"  # takers differ in their defaults, not in what they take
         for known in takers
         for key, value in fixed.items()
         if key in known and (problem := value_problem(key, value, known))
     }
-    return sorted(problems)
+    return sorted(problems.values())
 
 
 def is_json(value: object, levels: int = _DEEPEST) -> TypeGuard[Json]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +34,7 @@ def technique(name: str, as_json: bool) -> None:
     missing = missing_requirements(spec.requires)
     if as_json:
         available = {"available": not missing, "reason": install_hint(missing) if missing else ""}
-        print_json({**asdict(spec), "id": full, "plugin": entry.plugin, **available})
+        print_json({**vars(spec), "id": full, "plugin": entry.plugin, **available})
         return
     say(f"{full}: {spec.summary}")
     facts = {
