@@ -13,7 +13,7 @@ from typing import Final, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from harness.api import Phase
+from harness.api import Incorrect, Phase
 from harness.measure.processors import everywhere
 
 T = TypeVar("T")
@@ -24,6 +24,9 @@ COLD: Final = 4
 USUAL_CACHE: Final = 32 << 20
 MOST_COPIED: Final = 1 << 30
 """Bytes of copies at most, should a machine report the cache of a whole rack."""
+
+IMPOSSIBLE: Final = 150.0
+"""Shares of what the memory of this machine allows, in per cent, from which on nothing was computed."""
 
 FIRST_CALLS: Final = 3
 """Calls of a rotation before it makes copies: a lane that measures memory and not time makes no more calls."""
@@ -104,6 +107,18 @@ class MachineLimits:
             "copy_rate": self.copied_bytes / seconds["copy"] / 1e9,
             "matmul_rate": max(2 * order**3 / seconds[name] for name, order in self.orders.items()) / 1e9,
         }
+
+
+def require_possible(shares: Mapping[str, float]) -> None:
+    """Raise Incorrect where a share, in per cent of what this machine's memory allows, is beyond all noise.
+
+    Shares of honest techniques were seen up to 110 %: the limit is measured in the same rounds, and is noisy too.
+    """
+    for name, share in shares.items():
+        if share > IMPOSSIBLE:
+            raise Incorrect(
+                f"{name} is {share:.0f} %: faster than this machine can move the bytes that have to be moved"
+            )
 
 
 def limits(device: str = "cpu") -> MachineLimits:

@@ -202,12 +202,16 @@ class _Figures:
         rates = {name: self.moved / seconds[name] / 1e9 for name in ("quantize", "dequantize")}
         read = {name: self.read / seconds[name] / 1e9 for name in ("linear1", "linear1_all")}
         computed = {batch: batch * self.operations / seconds[f"linear{batch}"] / 1e9 for batch in BATCHES[1:]}
-        return {
-            **limit,
-            **{f"{name}_rate": rate for name, rate in {**rates, **read}.items()},
+        shares = {
             **{f"{name}_share": 100 * rate / limit["copy_rate"] for name, rate in rates.items()},
             "linear1_share": 100 * read["linear1"] / limit["read_rate"],
             "linear1_all_share": 100 * read["linear1_all"] / limit["read_all_rate"],
+        }
+        machine.require_possible(shares)
+        return {
+            **limit,
+            **{f"{name}_rate": rate for name, rate in {**rates, **read}.items()},
+            **shares,
             **{f"linear{batch}_rate": rate for batch, rate in computed.items()},
             **{f"linear{batch}_share": 100 * rate / limit["matmul_rate"] for batch, rate in computed.items()},
         }

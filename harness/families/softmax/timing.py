@@ -139,13 +139,17 @@ class Timing:
         copy = 8 * numbers / seconds["copy"]
         limit = passes.reading * seconds["read"] + passes.copying * seconds["copy"]
         least = 8 * self._settings.rows * self._settings.columns
+        shares = {
+            "long_row_share": 100 * limit / seconds["long_row"],
+            "cold_rows_share": 100 * least / copy / seconds["cold_rows"],
+        }
+        machine.require_possible(shares)
         return {
             "read_rate": 4 * numbers / seconds["read"] / 1e9,
             "copy_rate": copy / 1e9,
             "long_row_rate": passes.bytes * numbers / seconds["long_row"] / 1e9,
-            "long_row_share": 100 * limit / seconds["long_row"],
             "cold_rows_rate": least / seconds["cold_rows"] / 1e9,
-            "cold_rows_share": 100 * least / copy / seconds["cold_rows"],
+            **shares,
         }
 
 
