@@ -65,22 +65,14 @@ class PluginConformance(Declares):
                 pytest.skip(reason)
             yield benches[technique]
 
-    def test_describes_itself(self, spec: Technique, host: Host) -> None:
-        """Check that params and space survive JSON, the summary is one line, and the space varies existing names."""
+    def test_describes_itself(self, spec: Technique) -> None:
+        """Check that params and space survive JSON, the summary is one line, and values of the space differ."""
         if not spec.summary.strip() or "\n" in spec.summary:
             fail(f"summary {spec.summary!r}: expected one line that says what the technique does")
         for what, value in (("params", spec.params), ("space", spec.space)):
             if json.loads(json.dumps(value)) != _plain(value):
                 fail(f"{what} {value!r} change in a JSON round trip")
-        settings = {
-            name
-            for entry in host.workloads.values()
-            if entry.spec.contract == spec.contract
-            for name in entry.spec.settings
-        }
         for name, values in spec.space.items():
-            if name not in {*spec.params, *settings}:
-                fail(f"space varies {name!r}, which is no param and no setting of the contract's workloads")
             if not values or len({json.dumps(value) for value in values}) < len(values):
                 fail(f"space of {name!r} {list(values)!r}: expected values, each once")
 

@@ -57,8 +57,6 @@ FAMILY = """
             workload("makes-other", "MakesOther"),
             workload("refuses", "Refuses"),
             workload("incomplete", "Incomplete"),
-            workload("small-unknown", small={"size": 3}),
-            workload("small-wrong", small={"count": 0}),
             workload("no-ranges", settings={"count": 100}),
         ]
 """
@@ -109,12 +107,6 @@ FAILING = {
         "test_opens_the_declared_phases",
         "test_follows_the_seed",
     },
-    "small-unknown": {"test_the_small_form_exists_and_is_valid"},
-    "small-wrong": {
-        "test_the_small_form_exists_and_is_valid",
-        "test_emits_the_declared_metrics",
-        "test_follows_the_seed",
-    },
     "no-ranges": {"test_wrong_settings_are_refused_by_name"},
     "kit": set(),
     "kit-idle": {"test_the_contract_names_a_protocol"},
@@ -131,8 +123,6 @@ MESSAGES = {
     "test_an_edit_renames_cached_content[names-carelessly]": "caches kit-careless, whatever made it",
     "test_cached_content_can_be_made_again[makes-other]": "anew with other content under the same name",
     "test_the_gate_passes_what_keeps_the_contract[refuses]": "which keeps the contract: nothing is right",
-    "test_the_small_form_exists_and_is_valid[small-unknown]": "sets size, which the workload does not have",
-    "test_the_small_form_exists_and_is_valid[small-wrong]": "setting count = 0",
     "test_the_judge_has_its_methods[incomplete]": "lacks evaluate, open, check of harness.api.Workload",
     "test_the_contract_names_a_protocol[kit-idle]": "expected a class of typing.Protocol",
     "test_the_suite_can_be_read[kit-suite]": "no_such_metric",
