@@ -134,6 +134,17 @@ def test_a_fork_server_that_is_stopped_between_cases_does_not_hang_the_next(tmp_
         assert one(executor, make_case("Technique")).status == "ok"
 
 
+def test_a_fork_server_that_has_answered_is_not_killed(tmp_path, monkeypatch):
+    with local(tmp_path) as executor:
+        assert one(executor, make_case("Technique")).status == "ok"
+        monkeypatch.setattr(client, "ANSWER_S", 0.5)
+        units = [Unit(cases=(make_case("hostile:Says", text="garbage"),))]
+        assert ends([reply for [reply] in finish(executor, units)]) == [UNREADABLE]
+        [before] = executor._clients.values()
+        assert (before.due, one(executor, make_case("Sleeps", ms=1)).status) == (None, "ok")
+        assert executor._clients == {"": before}
+
+
 def test_a_process_that_fled_ends_where_its_fork_server_was_killed(tmp_path):
     with local(tmp_path) as executor:
         file = tmp_path / "pid"

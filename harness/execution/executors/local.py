@@ -236,6 +236,8 @@ class LocalExecutor:
         del self._workers[worker.number]
         with contextlib.suppress(KeyError):
             self._selector.unregister(worker.channel)
+        if (client := self._clients.get(self._group(worker.job))) is not None:
+            client.expect_nothing(worker.number)
         worker.close()
         worker.end = reply
 

@@ -100,6 +100,10 @@ class Client:
         """Expect the fork server to report soon that a worker has ended."""
         self._unanswered.setdefault(number, time.monotonic())
 
+    def expect_nothing(self, number: int) -> None:
+        """Expect no report about a worker any more, which has ended."""
+        self._unanswered.pop(number, None)
+
     def news(self) -> list[Message]:
         """Return reports ``{id, pid}``, ``{id, status, cpu_s}`` or ``{id, refused}``; block until there is one.
 
