@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, Protocol
+from typing import Protocol
 
 from harness.analysis.tuning import select_best
-from harness.api import Case, Executor, Json, Reply, Row, Skip, Unit
+from harness.api import Case, Executor, Json, Reply, Row, Unit, UsageError
 from harness.execution.contestant_state import CHECKED, ContestantState
+from harness.execution.grouping import blocks, companions
+from harness.execution.rows import holds_declared, skipped, storable, unpaired
 from harness.host import Host
 from harness.plan import Plan
 
 TICK_S = 0.25
 """How often the progress display hears of what is running."""
-
-
-MOST_STACKED: Final = 10
-"""Cases evaluated together at most: more gain little, and keep other workers waiting at the end."""
-
-FEWEST_STACKED: Final = 3
-"""Two gain nothing on a CPU: what sharing saves goes into holding it against each alone."""
 
 
 class Progress(Protocol):
@@ -64,10 +58,17 @@ class Runner:
         self._owner: dict[str, ContestantState] = {}
         self._queue: deque[Case] = deque()
         self._started: dict[str, str] = {}
+        self._lost: list[Unit] = []
+        """What is to be tried once more, alone, before anything is chosen."""
+        self._retried: set[str] = set()
+        """Keys of the cases that were tried once more."""
         self.rows: list[Row] = []
 
     def run(self) -> None:
-        """Run everything that is missing. On an exception or Ctrl-C all processes are ended and rows kept."""
+        """Run everything that is missing. On an exception or Ctrl-C all processes are ended and rows kept.
+
+        Raises UsageError where there was something to run and plugins have left nothing of it.
+        """
         try:
             self._tell_size()
             self._skip_unavailable()
@@ -80,6 +81,8 @@ class Runner:
                 self._time(workload)
         finally:
             self._executor.close()
+        if self._states and not self.rows:
+            raise UsageError("nothing was run: a plugin's modify_cases removed every case")
 
     # -------------------------------------------------------------------------------------- side by side
 
@@ -89,7 +92,7 @@ class Runner:
                 case = self._plan.first_case(state.contestant)
                 self._owner[case.key] = state
                 self._end(state)
-                self._finish(case, _skipped(state.contestant.skip))
+                self._finish(case, skipped(state.contestant.skip))
 
     def _prepare(self) -> None:
         """Make the base models, one process a workload; where that fails its contestants leave one row each."""
@@ -98,7 +101,7 @@ class Runner:
             cases = [self._plan.first_case(state.contestant) for state in states]
             if not states or all(case.key in self._destination.stored for case in cases):
                 continue
-            replies, environment = self._alone(Unit(cases=(cases[0],), prepare=True))
+            replies, environment = self._alone_or_again(Unit(cases=(cases[0],), prepare=True))
             if replies[0].status == "ok":
                 continue
             for state, case in zip(states, cases, strict=True):
@@ -115,6 +118,11 @@ class Runner:
             self._progress.running(self._executor.running())
             for done, replies in self._executor.wait(TICK_S):
                 return replies, self._environment_of(done)
+
+    def _alone_or_again(self, unit: Unit) -> tuple[list[Reply], Mapping[str, Json]]:
+        """Run a unit while nothing else runs, and once more where it was lost; return replies and environment."""
+        replies, environment = self._alone(unit)
+        return self._alone(unit) if any(reply.status == "lost" for reply in replies) else (replies, environment)
 
     def _environment_of(self, unit: Unit) -> Mapping[str, Json]:
         """Return the environment of a finished unit's rows: the run's, with what is different where the unit ran."""
@@ -136,20 +144,31 @@ class Runner:
         return cases
 
     def _drain(self) -> None:
+        """Run what is queued, side by side, and then what was lost, one unit at a time, until nothing is left."""
         taken = 0
-        while self._queue or taken:
+        while self._queue or taken or self._lost:
             taken += self._fill(taken)
             self._progress.running(self._executor.running())
             if not taken:
+                if self._lost:
+                    unit = self._lost.pop(0)
+                    self._receive(unit, *self._alone(unit))
                 continue
             for unit, replies in self._executor.wait(TICK_S):
                 taken -= unit.processes
-                environment = self._environment_of(unit)
-                if unit.check:
-                    self._checked(unit.cases[0], replies[0], environment)
-                    continue
-                for case, reply in zip(unit.cases, replies, strict=True):
-                    self._finish(case, reply, environment)
+                self._receive(unit, replies, self._environment_of(unit))
+
+    def _receive(self, unit: Unit, replies: Sequence[Reply], environment: Mapping[str, Json]) -> None:
+        """Finish the cases of a unit; those that were lost, which others may have caused, are tried once more."""
+        for case, reply in zip(unit.cases, replies, strict=True):
+            attempt = f"{case.key} {'check' if unit.check else ''}"
+            if reply.status == "lost" and attempt not in self._retried:
+                self._retried.add(attempt)
+                self._lost.append(replace(unit, cases=(case,)))
+            elif unit.check:
+                self._checked(case, reply, environment)
+            else:
+                self._finish(case, reply, environment)
 
     def _fill(self, taken: int) -> int:
         """Submit units in their order while the next one fits into the slots that are left; how many they take.
@@ -216,16 +235,10 @@ class Runner:
         return self._owner[case.key].contestant.problem.spec.processes
 
     def _companions(self, case: Case, free: int) -> list[Case]:
-        """Take other seeds and trials of a case out of the queue that may be evaluated with it.
-
-        So many that each of the ``free`` places has something to do, as two workers gain more than sharing one.
-        """
+        """Take other seeds and trials of a case out of the queue that are evaluated with it."""
         if not (case.stacked and self._executor.stacks):
             return []
-        alike = [queued for queued in self._queue if _alike(queued, case)]
-        spare = max(1, free - (len(self._queue) - len(alike)))
-        size = min(math.ceil((1 + len(alike)) / spare), MOST_STACKED)
-        taken = alike[: size - 1] if size >= FEWEST_STACKED else []
+        taken = companions(case, self._queue, free)
         for companion in taken:
             self._queue.remove(companion)
         return [companion for companion in taken if not self._settle(companion)]
@@ -240,16 +253,21 @@ class Runner:
             return True
         answers = self._host.notify("check_case", case=case, environment=self._destination.environment)
         if answers:
-            self._finish(case, _skipped(answers[0][1]))
+            self._finish(case, skipped(answers[0][1]))
             return True
         return False
 
     def _start(self, case: Case) -> None:
+        """Note that a case begins; one that is tried again has begun already."""
+        if case.key in self._started:
+            return
         self._started[case.key] = _now()
         self._host.notify("case_started", case=case)
 
     def _finish(self, case: Case, reply: Reply, environment: Mapping[str, Json] | None = None) -> None:
         """Write down and pass on a row, whose environment is the run's where none is given."""
+        if case.lane == "accuracy":
+            reply = holds_declared(reply, self._owner[case.key].contestant.problem.spec.metrics)
         row = Row(
             run=self._destination.run,
             case=case,
@@ -257,6 +275,7 @@ class Runner:
             started=self._started.pop(case.key, "") or _now(),
             environment=self._destination.environment if environment is None else environment,
         )
+        row = storable(row, self._destination.environment)
         self._destination.record(row)
         self._host.notify("case_finished", row=row)
         self._take(row)
@@ -316,7 +335,9 @@ class Runner:
         baseline = self._baseline_cases(states)
         wanted = {case.key for case in cases}
         others = [case for case in cases if case not in baseline]
-        for block in self._blocks(others, states) if others else [[]] * bool(wanted):
+        rows = [row for state in states for row in state.rows]
+        free = self._executor.free_memory()
+        for block in blocks(others, rows, free) if others else [[]] * bool(wanted):
             processes = states[0].contestant.problem.spec.processes
             self._run_block(baseline + block, bool(baseline), wanted, processes)
 
@@ -324,7 +345,7 @@ class Runner:
         """Return whether the technique of a timed case keeps its contract, which it is asked where nobody has yet."""
         state = self._owner[case.key]
         if state.needs_check(case):
-            replies, environment = self._alone(Unit(cases=(case,), check=True))
+            replies, environment = self._alone_or_again(Unit(cases=(case,), check=True))
             self._checked(case, replies[0], environment)
         return not state.refused
 
@@ -336,57 +357,30 @@ class Runner:
             if state.contestant.technique == self._plan.suite.baseline and state.tuned is not None and not state.refused
         ]
 
-    def _blocks(self, cases: list[Case], states: Iterable[ContestantState]) -> Iterable[list[Case]]:
-        """Split what is timed together so that all of a block, alive at once, takes half of the free memory."""
-        peaks = [
-            row.reply.metrics.get(name, 0.0)
-            for state in states
-            for row in state.rows
-            if row.case.lane == "memory"
-            for name in row.reply.metrics
-            if name.endswith("_process_peak")
-        ]
-        largest = max(peaks, default=0.0)
-        size = max(1, int(self._executor.free_memory() / 2 / largest) - 1) if largest else len(cases)
-        for start in range(0, len(cases), max(size, 1)):
-            yield cases[start : start + size]
-
     def _run_block(self, cases: list[Case], paired: bool, wanted: set[str], processes: int) -> None:
-        """Time one block; the baseline of a later block serves as reference only and leaves no second row."""
+        """Time one block; the baseline of a later block serves as reference only and leaves no second row.
+
+        What was lost, or has lost its baseline, is timed once more, one case at a time.
+        """
         for case in cases:
             if case.key in wanted:
                 self._start(case)
         replies, environment = self._alone(Unit(cases=tuple(cases), processes=processes))
+        baseline_lost = paired and replies[0].status == "lost"
+        again: list[Case] = []
         for case, reply in zip(cases, replies, strict=True):
-            if case.key in wanted:
+            if case.key not in wanted:
+                continue
+            if (reply.status == "lost" or baseline_lost) and case.key not in self._retried:
+                self._retried.add(case.key)
+                again.append(case)
+            else:
                 wanted.discard(case.key)
-                self._finish(case, reply if paired else _unpaired(reply), environment)
-
-
-def _alike(one: Case, other: Case) -> bool:
-    """Return whether two cases differ in seed and trial only; what differs most often is compared first."""
-    return (
-        one.technique == other.technique
-        and one.workload == other.workload
-        and one.settings == other.settings
-        and _without_trial(one) == _without_trial(other)
-    )
-
-
-def _without_trial(case: Case) -> Case:
-    return replace(case, key="", seed=0, params={}, tuned={})
-
-
-def _skipped(skip: Skip) -> Reply:
-    return Reply(status=skip.status, reason=skip.reason)
-
-
-def _unpaired(reply: Reply) -> Reply:
-    """Return a reply without the samples of a baseline, where the suite's baseline is not part of the block."""
-    return replace(
-        reply, samples={name: value for name, value in reply.samples.items() if not name.startswith("baseline.")}
-    )
+                self._finish(case, reply if paired else unpaired(reply), environment)
+        for case in again:
+            self._run_block([cases[0], case] if paired and case is not cases[0] else [case], paired, wanted, processes)
 
 
 def _now() -> str:
+    """Return the time of day, as rows have it."""
     return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")

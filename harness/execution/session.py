@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, cast
 from harness.api import Case, Executor, ExecutorOptions, Json, Lane, Limits, Row, RunInfo, Suite, resolve
 from harness.execution.executors import fulfilled
 from harness.execution.preflight import check_device, check_values
+from harness.execution.rows import require_storable
 from harness.execution.runner import Destination, Progress, Runner
 from harness.execution.surroundings import Surroundings, surroundings
 from harness.host import Host
@@ -140,6 +141,7 @@ def begin(host: Host, suite: Suite, selection: Selection, resources: Resources) 
     check_device(selection.device, "use --device cpu")
     around = surroundings(host, suite.contract)
     plan = Plan(suite, host, selection, around.identity)
+    require_storable(map(plan.first_case, plan.contestants))
     if plan.fixed_by_user:
         check_values(
             plan.case(contestant, contestant.trials[0], plan.seeds[0])

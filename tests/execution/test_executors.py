@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from harness.api import Case, Executor, ExecutorOptions, Limits, Reply, Row, Unit, UsageError, WorkloadSpec
+from harness.execution import grouping
 from harness.execution.executors import fulfilled
 from harness.execution.executors.inline import InlineExecutor
 from harness.execution.executors.local import LocalExecutor
@@ -86,14 +87,10 @@ def test_a_row_holds_the_environment_of_the_place_that_computed_it() -> None:
 
 def blocks(memory: int, peak: float) -> list[int]:
     """The sizes of the timed blocks of eight cases beside their baseline, whose largest peak is known."""
-    executor = Recorder(1)
-    executor.memory = memory
     cases = [case_of("toys/toy", seed, "time") for seed in range(8)]
-    runner = runner_of(cases, executor)
     reply = Reply(status="ok", metrics={"any_process_peak": peak, "any_tensor_peak": 1e15})
     row = Row(run="r", case=case_of("toys/toy", 0, "memory"), reply=reply, started="", environment={})
-    states = [SimpleNamespace(rows=[row])]
-    return [len(block) for block in runner._blocks(cases, states)]  # type: ignore[arg-type]
+    return [len(block) for block in grouping.blocks(cases, [row], memory)]
 
 
 def test_a_timed_block_takes_half_of_the_memory_that_the_executor_has_free() -> None:

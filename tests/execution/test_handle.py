@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.api import Limits, Reply
-from harness.execution.isolation import handle
+from harness.execution.isolation import handle, processes
 from harness.execution.isolation.messages import PHASE_BYTES, encode, encode_reply
 from harness.execution.job import Job
 
@@ -79,6 +79,6 @@ def test_only_the_end_of_a_long_output_is_kept(ends):
 
 
 def test_the_memory_of_a_process_counts_from_its_baseline():
-    assert handle.memory_use(1, 1 << 60) == 0
+    assert processes.memory_use(1, 1 << 60) == 0
     assert gone(2**22 + 1)
-    assert handle.memory_use(2**22 + 1, 0) == 0
+    assert processes.memory_use(2**22 + 1, 0) == 0

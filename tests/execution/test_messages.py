@@ -39,8 +39,8 @@ def test_a_job_survives_the_way_to_its_worker(params, seed):
     assert Job.read(message) == job
 
 
-@given(st.text(), st.dictionaries(st.text(), st.floats(allow_nan=False)))
+@given(st.text(), st.dictionaries(st.text(), st.floats(allow_nan=False, allow_infinity=False)))
 def test_a_reply_survives_the_way_back(reason, metrics):
     reply = Reply(status="error", reason=reason, metrics=metrics, notes=["a"], samples={"train": [1.0, 2.5]})
     [message] = Lines().feed(encode_reply(reply))
-    assert read_reply(message) == reply
+    assert read_reply(message["reply"]) == reply

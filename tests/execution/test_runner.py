@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from harness.api import Case, Executor, Json, Reply, Row, Unit
-from harness.execution.runner import MOST_STACKED, Destination, Runner
+from harness.execution.grouping import MOST_STACKED
+from harness.execution.runner import Destination, Runner
 from tests.execution.conftest import make_case
 
 
@@ -67,7 +68,7 @@ def runner_of(
     runner = Runner(plan, host, executor, session, progress)  # type: ignore[arg-type]
     runner._queue = deque(cases)
     for case in cases:
-        problem = SimpleNamespace(spec=SimpleNamespace(processes=processes.get(case.workload, 1)))
+        problem = SimpleNamespace(spec=SimpleNamespace(processes=processes.get(case.workload, 1), metrics=()))
         contestant = SimpleNamespace(problem=problem)
         state = SimpleNamespace(
             contestant=contestant, rows=[], waiting={"more to come"}, over=True, checking=False,

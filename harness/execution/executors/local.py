@@ -1,7 +1,8 @@
 """Runs each case in a process of its own on this machine, and survives whatever the case does.
 
 One loop waits for workers' messages, for their ends and for their deadlines; it never spins and never blocks on a
-case. A unit's script is resumed whenever the worker it waits for has answered or ended.
+case. A unit's script is resumed whenever the worker it waits for has answered or ended. Nothing that is wrong with one
+worker leaves the loop: a worker that cannot be started, or that sends what cannot be read, costs only its own case.
 """
 
 from __future__ import annotations
@@ -10,20 +11,31 @@ import contextlib
 import itertools
 import selectors
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from harness.api import Case, ExecutorOptions, Json, Reply, Unit
 from harness.execution.isolation.client import Client, ForkServerLost, Start
-from harness.execution.isolation.handle import Handle, memory_use
+from harness.execution.isolation.descriptors import raise_limit
+from harness.execution.isolation.handle import LAST_READS, READS, UNREADABLE, Handle
+from harness.execution.isolation.processes import memory_use
 from harness.execution.job import Job, Message
 from harness.execution.units import Done, Script, Turn, script_of
 from harness.measure.memory import LINUX, available_bytes
 from harness.measure.processors import quietest
 
 WATCH_S: Final = 0.25
-"""How often memory is looked at, where it is limited."""
+"""How often the memory of workers, where it is limited, and the size of their output are looked at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _NotStarted:
+    """A worker that could not be started, and the reply that says why."""
+
+    job: Job
+    end: Reply
+    stacked: Sequence[Reply] = ()
 
 
 @dataclass(eq=False, kw_only=True)
@@ -37,7 +49,7 @@ class _Running:
     unit: Unit
     script: Script
     processor: int | None
-    contestants: dict[int, Handle] = field(default_factory=dict)
+    contestants: dict[int, Handle | _NotStarted] = field(default_factory=dict)
     waits_for: Handle | None = None
 
 
@@ -56,6 +68,7 @@ class LocalExecutor:
         self._finished: list[tuple[Unit, list[Reply]]] = []
         self._numbers = itertools.count()
         self._watched = time.monotonic()
+        raise_limit()
 
     def submit(self, unit: Unit) -> None:
         """Start a unit; never blocks on its result."""
@@ -105,7 +118,9 @@ class LocalExecutor:
 
     # ---------------------------------------------------------------------------------------- scripts
 
-    def _resume(self, running: _Running, worker: Handle | None, answer: Message | Reply | None = None) -> None:
+    def _resume(
+        self, running: _Running, worker: Handle | _NotStarted | None, answer: Message | Reply | None = None
+    ) -> None:
         """Let a unit's script go on until it waits for something that has not come yet."""
         while True:
             try:
@@ -121,20 +136,22 @@ class LocalExecutor:
                 return
             worker = self._turn_of(running, request) if isinstance(request, Turn) else self._start(request)
             answer = worker.end  # a contestant may have died while others had their turns
-            if answer is None:
+            if isinstance(worker, Handle) and answer is None:
                 running.waits_for = worker
                 return
 
-    def _turn_of(self, running: _Running, turn: Turn) -> Handle:
+    def _turn_of(self, running: _Running, turn: Turn) -> Handle | _NotStarted:
         """Ask a contestant for its next act; one that opens is started, and lives until the block ends."""
         if turn.act == "open":
             worker = self._start(replace(turn.job, processor=running.processor))
             running.contestants[turn.contestant] = worker
         worker = running.contestants[turn.contestant]
-        worker.ask({"turn": turn.act})
+        if isinstance(worker, Handle):
+            worker.ask({"turn": turn.act})
         return worker
 
     def _deliver(self, worker: Handle, answer: Message | Reply) -> None:
+        """Pass what a worker has answered, or how it ended, to the unit that waits for the worker."""
         for running in self._units:
             if running.waits_for is worker:
                 running.waits_for = None
@@ -153,19 +170,20 @@ class LocalExecutor:
         now = time.monotonic()
         for client in self._clients.values():
             if client.due is not None and now >= client.due:
-                client.kill_imports()
-        for worker in self._workers.values():
+                client.kill_server()
+        for worker in list(self._workers.values()):
             if worker.overdue(now):
                 limit = worker.job.limits.time_s
                 self._end(worker, Reply(status="timeout", reason=f"timeout after {limit:g} s{worker.where}"))
         if now - self._watched >= WATCH_S:
             self._watched = now
-            self._watch_memory()
+            self._watch()
 
     def _patience(self, timeout_s: float | None) -> float | None:
+        """Return the seconds until something is due; None where nothing is."""
         now = time.monotonic()
         due = [worker.deadline - now for worker in self._workers.values() if worker.deadline is not None]
-        if any(worker.baseline is not None for worker in self._workers.values()):
+        if self._workers:
             due.append(self._watched + WATCH_S - now)
         due += [client.due - now for client in self._clients.values() if client.due is not None]
         if timeout_s is not None:
@@ -184,31 +202,44 @@ class LocalExecutor:
             self._selector.unregister(control)
             self._selector.register(client.control, selectors.EVENT_READ, client)
         for report in reports:
-            worker = self._workers[report["id"]]
+            worker = self._workers.get(report["id"])
+            if worker is None:
+                continue
             if "pid" in report:
                 worker.started(report["pid"])
             elif "refused" in report:
-                self._retire(worker, Reply(status="lost", reason=f"no process could be started: {report['refused']}"))
+                self._retire(worker, _not_started(report["refused"]))
             else:
-                self._read(worker)
+                self._read(worker, LAST_READS)
                 self._retire(worker, worker.verdict(report["status"], report["cpu_s"]))
 
-    def _read(self, worker: Handle) -> None:
-        """Take what a worker has sent."""
-        for answer in worker.receive():
+    def _read(self, worker: Handle, reads: int = READS) -> None:
+        """Take what a worker has sent; kill a worker that sent what cannot be read."""
+        for answer in worker.receive(reads):
             self._deliver(worker, answer)
-        if worker.closed:
-            with contextlib.suppress(KeyError):
-                self._selector.unregister(worker.channel)
+        if not worker.closed:
+            return
+        with contextlib.suppress(KeyError):
+            self._selector.unregister(worker.channel)
+        if worker.unreadable:
+            self._end(worker, Reply(status="crash", reason=UNREADABLE))
+        elif worker.replied and (client := self._clients.get(self._group(worker.job))) is not None:
+            client.expect(worker.number)
 
     def _retire(self, worker: Handle, reply: Reply) -> None:
         """Forget a worker that has ended and pass its reply to the unit that waits for it."""
+        self._forget(worker, reply)
+        self._deliver(worker, reply)
+
+    def _forget(self, worker: Handle, reply: Reply) -> None:
+        """Note how a worker ended, and close what belongs to it."""
         del self._workers[worker.number]
         with contextlib.suppress(KeyError):
             self._selector.unregister(worker.channel)
+        if (client := self._clients.get(self._group(worker.job))) is not None:
+            client.expect_nothing(worker.number)
         worker.close()
         worker.end = reply
-        self._deliver(worker, reply)
 
     def _end(self, worker: Handle, why: Reply) -> None:
         """Kill a worker; the fork server reports its end as that of any other."""
@@ -222,13 +253,23 @@ class LocalExecutor:
         client.close()
         group = next(name for name, known in self._clients.items() if known is client)
         del self._clients[group]
-        for worker in [worker for worker in self._workers.values() if self._group(worker.job) == group]:
+        client.kill_descendants()
+        lost = [worker for worker in self._workers.values() if self._group(worker.job) == group]
+        reply = Reply(status="lost", reason=why)
+        for worker in lost:  # all of them, before a unit goes on and asks another
             worker.kill_descendants()
-            self._retire(worker, Reply(status="lost", reason=why))
+            self._forget(worker, reply)
+        for worker in lost:
+            self._deliver(worker, reply)
 
-    def _watch_memory(self) -> None:
-        """Kill workers whose limit the kernel's own did not hold, by shared memory or with the help of children."""
+    def _watch(self) -> None:
+        """Bound the output of workers, and kill those that use more memory than they may.
+
+        The kernel's own limit does not count shared memory, nor what children hold.
+        """
         for worker in self._workers.values():
+            with contextlib.suppress(OSError):
+                worker.bound_output()
             limit, baseline = worker.job.limits.memory_bytes, worker.baseline
             if limit is None or baseline is None or worker.pid is None:
                 continue
@@ -238,11 +279,20 @@ class LocalExecutor:
 
     # ---------------------------------------------------------------------------------------- workers
 
-    def _start(self, job: Job) -> Handle:
-        worker, theirs = Handle.create(next(self._numbers), job)
+    def _start(self, job: Job) -> Handle | _NotStarted:
+        """Have a worker started for a job; where this process lacks what that takes, the job is lost."""
+        with contextlib.ExitStack() as undo:
+            try:
+                worker, theirs = Handle.create(next(self._numbers), job)
+                undo.callback(worker.close)
+                undo.callback(theirs.close)
+                client = self._served(job)
+                self._selector.register(worker.channel, selectors.EVENT_READ, worker)
+            except OSError as error:
+                return _NotStarted(job=job, end=_not_started(str(error)))
+            undo.pop_all()
         self._workers[worker.number] = worker
-        self._selector.register(worker.channel, selectors.EVENT_READ, worker)
-        self._served(job).start(Start(id=worker.number, channel=theirs, output=worker.output))
+        client.start(Start(id=worker.number, channel=theirs, output=worker.output))
         return worker
 
     def _served(self, job: Job) -> Client:
@@ -260,3 +310,8 @@ class LocalExecutor:
         """Return the plugin whose fork server does a job; content that cases share is made where no plugin is."""
         plugin = job.case.technique.partition("/")[0]
         return plugin if plugin in self._options.techniques and job.task != "prepare" else ""
+
+
+def _not_started(why: str) -> Reply:
+    """Return the reply of a case for which there was no process."""
+    return Reply(status="lost", reason=f"no process could be started: {why}")

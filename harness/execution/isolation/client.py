@@ -1,4 +1,4 @@
-"""The runner's end of a fork server: starts it when first needed, asks for workers, hears how they end."""
+"""The runner's end of a fork server: starts the server, asks it for workers, and receives how they ended."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import os
 import signal
 import socket
 import subprocess
-import tempfile
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Final
 
 from harness.execution.isolation.forkserver import command
-from harness.execution.isolation.messages import Lines, encode
+from harness.execution.isolation.handle import give_up_sending, output_file
+from harness.execution.isolation.messages import Lines, Unreadable, encode
+from harness.execution.isolation.processes import kill, marked
 from harness.execution.job import Message
 
 ONE_THREAD: Final[Mapping[str, str]] = {
@@ -32,6 +34,16 @@ START_S: Final = 120.0
 """Seconds the imports may take; on a busy machine torch alone was seen to take 26."""
 
 CLOSE_S: Final = 5.0
+"""Seconds that a fork server may take to end all its workers and itself."""
+
+ANSWER_S: Final = 20.0
+"""Seconds within which a fork server reports that a worker has started or ended; one that is stopped never does."""
+
+LOG_BYTES: Final = 4096
+"""How much of a fork server's output is looked at for its last line."""
+
+MARK: Final = "HARNESS_FORK_SERVER"
+"""The variable of the environment by which the processes of a fork server are known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +69,10 @@ class Client:
     def __init__(self, *, afresh: bool, preload: Sequence[str], techniques: Sequence[str] = ()) -> None:
         self._afresh = afresh
         self._waiting: list[Start] = []
-        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the client
+        self._unanswered: dict[int, float] = {}
+        """When the fork server was asked something about a worker (monotonic clock), by the worker's id."""
+        self._mark = uuid.uuid4().hex
+        self._log: IO[bytes] = output_file()
         self.control: socket.socket
         """Readable when there is news, or the end; another one after imports had to be tried again."""
         self._lines = Lines()
@@ -65,8 +80,10 @@ class Client:
 
     @property
     def due(self) -> float | None:
-        """When its imports must be done (monotonic clock); None once they are."""
-        return None if self._ready else self._started + START_S
+        """When the fork server must have answered (monotonic clock); None where nothing is asked of it."""
+        if not self._ready:
+            return self._started + START_S
+        return min(self._unanswered.values()) + ANSWER_S if self._unanswered else None
 
     def start(self, request: Start) -> None:
         """Start a worker as soon as the imports are done."""
@@ -76,7 +93,16 @@ class Client:
 
     def kill(self, number: int) -> None:
         """Kill a worker and its descendants."""
+        self.expect(number)
         self._send(encode({"kill": number}))
+
+    def expect(self, number: int) -> None:
+        """Expect the fork server to report soon that a worker has ended."""
+        self._unanswered.setdefault(number, time.monotonic())
+
+    def expect_nothing(self, number: int) -> None:
+        """Expect no report about a worker any more, which has ended."""
+        self._unanswered.pop(number, None)
 
     def news(self) -> list[Message]:
         """Return reports ``{id, pid}``, ``{id, status, cpu_s}`` or ``{id, refused}``; block until there is one.
@@ -86,23 +112,31 @@ class Client:
         """
         try:
             data = self.control.recv(1 << 16)
-        except ConnectionResetError:
-            data = b""
+            messages = self._lines.feed(data)
+        except (OSError, Unreadable):
+            data, messages = b"", []
         if not data:
             self._recover()
             return []
         reports = []
-        for message in self._lines.feed(data):
+        for message in messages:
             if "ready" in message:
                 self._ready = True
                 self._pass_on()
             else:
+                self._unanswered.pop(message["id"], None)
                 reports.append(message)
         return reports
 
-    def kill_imports(self) -> None:
-        """End a fork server whose imports hang; `news` then tells."""
+    def kill_server(self) -> None:
+        """Kill a fork server that hangs in its imports, or is stopped; `news` then tells."""
+        self._unanswered.clear()
         self._server.kill()
+
+    def kill_descendants(self) -> None:
+        """Kill what is left of a fork server's workers and of the processes they began, wherever these have gone."""
+        for pid in marked(f"{MARK}={self._mark}"):
+            kill(pid)
 
     def close(self) -> None:
         """End the fork server with all its workers and their descendants."""
@@ -125,11 +159,12 @@ class Client:
         self._imports = (*preload, *techniques)
         self._lines = Lines()
         self.control, theirs = socket.socketpair()
+        give_up_sending(self.control)
         with theirs:
             self._server = subprocess.Popen(
                 command("harness.execution.isolation.forkserver", theirs.fileno()),
                 pass_fds=[theirs.fileno()],
-                env={**os.environ, **ONE_THREAD, **ONE_HASH_SEED},
+                env={**os.environ, **ONE_THREAD, **ONE_HASH_SEED, MARK: self._mark},
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=self._log,
@@ -141,7 +176,8 @@ class Client:
         """Hand over what waits. A request is a short line and two descriptors, so it is sent whole."""
         while self._waiting:
             request = self._waiting.pop(0)
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # `news` reads of its end
+            self.expect(request.id)
+            with contextlib.suppress(OSError):  # `news` reads of its end, and no answer is one too
                 socket.send_fds(
                     self.control,
                     [encode({"start": request.id})],
@@ -150,19 +186,24 @@ class Client:
             request.channel.close()
 
     def _recover(self) -> None:
-        self._server.wait()
+        try:
+            self._server.wait(CLOSE_S)
+        except subprocess.TimeoutExpired:
+            self._server.kill()  # it has closed its end and lives on
+            self._server.wait()
         if self._ready or not self._imports:
             raise ForkServerLost(self._exit_message())
         self.control.close()
         self._spawn((), ())
 
     def _exit_message(self) -> str:
-        self._log.seek(0)
-        last = self._log.read().decode(errors="replace").strip().splitlines()[-1:]
+        size = os.fstat(self._log.fileno()).st_size
+        tail = os.pread(self._log.fileno(), LOG_BYTES, max(0, size - LOG_BYTES))
+        last = tail.decode(errors="replace").strip().splitlines()[-1:]
         code = self._server.returncode
         how = signal.Signals(-code).name if code < 0 else f"status {code}"
         return ": ".join([f"the fork server ended ({how})", *last])
 
     def _send(self, data: bytes) -> None:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        with contextlib.suppress(OSError):  # `news` reads of its end, and no answer is one too
             self.control.sendall(data)

@@ -25,6 +25,7 @@ import psutil
 
 from harness.execution.isolation import global_state, worker
 from harness.execution.isolation.messages import Lines, encode
+from harness.execution.isolation.processes import children, kill, kill_group
 from harness.execution.job import Message
 from harness.measure.memory import LINUX
 
@@ -32,6 +33,10 @@ _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
 
 EXEC_FAILED: Final = 71
+"""The exit status of a worker that could not become one."""
+
+NO_DESCRIPTOR: Final = -1
+"""The place of a descriptor that did not arrive."""
 
 
 def command(module: str, *arguments: int) -> list[str]:
@@ -107,16 +112,21 @@ class _ForkServer:
     def end_all(self) -> None:
         """Kill every worker, and whatever descends from one, until nothing is left."""
         for pid in self._cases:
-            _kill_group(pid)
+            kill_group(pid)
         while _kill_children():
             with contextlib.suppress(ChildProcessError):
                 os.wait4(-1, 0)
 
     def _obey(self, selector: selectors.BaseSelector) -> bool:
+        """Carry out what the runner asks for; return whether the runner is still there."""
         try:
-            data, descriptors, _, _ = socket.recv_fds(self._control, 1 << 16, 64)
+            data, descriptors, flags, _ = socket.recv_fds(self._control, 1 << 16, 64)
         except ConnectionResetError:
             return False
+        if flags & socket.MSG_CTRUNC:  # this process may have no more descriptors, and the kernel has dropped some
+            for descriptor in descriptors:
+                os.close(descriptor)
+            descriptors = [NO_DESCRIPTOR, NO_DESCRIPTOR]
         self._descriptors += descriptors
         for message in self._lines.feed(data):
             if "start" in message:
@@ -124,12 +134,16 @@ class _ForkServer:
             else:
                 for pid, number in self._cases.items():
                     if number == message["kill"]:
-                        _kill_group(pid)
-                        _kill(pid)  # it may not lead its group yet
+                        kill_group(pid)
+                        kill(pid)  # it may not lead its group yet
         return bool(data)
 
     def _fork(self, number: int, selector: selectors.BaseSelector) -> None:
+        """Fork a worker, and report its process id, or why there is none."""
         channel, output = self._descriptors.popleft(), self._descriptors.popleft()
+        if NO_DESCRIPTOR in (channel, output):
+            self._send({"id": number, "refused": "too many open files"})
+            return
         parent = os.getpid()
         try:
             pid = os.fork()
@@ -153,6 +167,7 @@ class _ForkServer:
         """Close the fork server's descriptors in a child, and have the kernel end the child with the fork server."""
         os.setsid()
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)  # what forks away from a case stays its descendant, and counts as its memory
         if os.getppid() != parent:
             os._exit(EXEC_FAILED)
         signal.set_wakeup_fd(-1)
@@ -169,10 +184,13 @@ class _ForkServer:
                     break
                 number = self._cases.pop(pid, None)
                 if number is not None:
-                    _kill_group(pid)
+                    kill_group(pid)
                     self._send({"id": number, "status": status, "cpu_s": usage.ru_utime + usage.ru_stime})
+        for pid in children(os.getpid()):
+            if pid not in self._cases:  # an orphan of a worker that has ended: those of others are still with them
+                kill(pid)
         if not self._cases:
-            _kill_children()  # orphans that left their worker's process group: now they are nobody's
+            _kill_children()
 
     def _send(self, message: Message) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its end is then read as well
@@ -196,22 +214,12 @@ def _become_worker(channel: int, output: int, afresh: bool) -> NoReturn:
     worker.main(channel, output)
 
 
-def _kill_group(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
-
-
-def _kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, signal.SIGKILL)
-
-
 def _kill_children() -> bool:
-    """Kill all descendants; whether there were any."""
-    children = psutil.Process().children(recursive=True)
-    for child in children:
-        _kill(child.pid)
-    return bool(children)
+    """Kill all descendants; return whether there were any."""
+    found = psutil.Process().children(recursive=True)
+    for child in found:
+        kill(child.pid)
+    return bool(found)
 
 
 def _threads() -> int:

@@ -1,4 +1,4 @@
-"""The runner's handle of one worker process: what it was asked, what it said, when it is due, how it ended."""
+"""The runner's handle of one worker process: its job, its messages, its deadline and its end."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import struct
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -14,12 +15,41 @@ from pathlib import Path
 from typing import IO, Final
 
 from harness.api import FAILED, Reply
-from harness.execution.isolation.messages import PHASE_BYTES, Lines, encode, read_reply
-from harness.execution.job import Job, Message
-from harness.measure.memory import LINUX, resident_bytes
+from harness.execution.isolation.messages import (
+    PHASE_BYTES,
+    Lines,
+    Unreadable,
+    encode,
+    read_count,
+    read_name,
+    read_opened,
+    read_reply,
+    read_samples,
+    read_stacked,
+)
+from harness.execution.isolation.processes import kill_group
+from harness.execution.job import Act, Job, Message
 
 TAIL_BYTES: Final = 4096
 """How much of a failed case's output is kept."""
+
+OUTPUT_BYTES: Final = 1 << 24
+"""The output of a case at most; where there is more, all that came so far is dropped."""
+
+READS: Final = 16
+"""How many pieces of what a worker sends are taken at a time, so that none who sends without end keeps the others."""
+
+LAST_READS: Final = 1024
+"""How many pieces of what a worker has sent are taken once the worker has ended."""
+
+SEND_S: Final = 10
+"""Seconds after which a message counts as not sent to a process that does not take it."""
+
+UNREADABLE: Final = "said something unreadable"
+"""The reason of a case whose process sent what no worker sends."""
+
+MARKS: Final = 1000
+"""Phases in which a contestant may mark samples at a time."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -36,6 +66,8 @@ class Handle:
     deadline: float | None = None
     baseline: int | None = None
     closed: bool = False
+    unreadable: str = ""
+    """What the worker sent that cannot be read; empty where there was nothing of the kind."""
     end: Reply | None = None
     stacked: Sequence[Reply] = ()
     _resumed: float | None = field(default=None, init=False)
@@ -44,14 +76,27 @@ class Handle:
     _watched: Watched = field(default_factory=lambda: Watched(), init=False)
     _reply: Reply | None = field(default=None, init=False)
     _killed_for: Reply | None = field(default=None, init=False)
+    _asked: Act | None = field(default=None, init=False)
+    """The act of the turn that has no answer yet."""
+    _measured: Sequence[str] = field(default=(), init=False)
+    """The phases and probes that a contestant's rounds have, as it said when it opened."""
 
     @classmethod
     def create(cls, number: int, job: Job) -> tuple[Handle, socket.socket]:
-        """Return a worker's handle, its job waiting in the channel, and the end of that which its process inherits."""
-        ours, theirs = socket.socketpair()
-        output = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # closed with the handle
-        output.write(b"start".ljust(PHASE_BYTES, b"\0"))  # the process goes on writing behind it
-        ours.sendall(encode(job.message()))
+        """Return a worker's handle, its job waiting in the channel, and the end of that which its process inherits.
+
+        Raises OSError where there is no descriptor or no space left for it.
+        """
+        with contextlib.ExitStack() as undo:
+            ours, theirs = socket.socketpair()
+            undo.callback(ours.close)
+            undo.callback(theirs.close)
+            output = output_file()
+            undo.callback(output.close)
+            output.write(b"start".ljust(PHASE_BYTES, b"\0"))  # the process goes on writing behind it
+            give_up_sending(ours)
+            ours.sendall(encode(job.message()))
+            undo.pop_all()
         return cls(number=number, job=job, channel=ours, output=output), theirs
 
     @property
@@ -64,42 +109,88 @@ class Handle:
         """The phase, for the end of a sentence."""
         return f" in {phase}" if (phase := self.phase) else ""
 
+    @property
+    def replied(self) -> bool:
+        """Whether the final reply has come."""
+        return self._reply is not None
+
     def started(self, pid: int) -> None:
         """Note the process id, and begin to count the worker's time."""
         self.pid = pid
         self._resume()
 
     def ask(self, message: Message) -> None:
-        """Give a contestant its turn; its time runs until it answers."""
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its end is reported too
+        """Give a contestant its turn; its time runs until it answers. One that has ended is not asked."""
+        if self.end is not None:
+            return
+        self._asked = message["turn"]
+        with contextlib.suppress(OSError):  # its end is reported too
             self.channel.sendall(encode(message))
         if self.pid is not None:
             self._resume()
 
-    def receive(self) -> list[Message]:
-        """Return the answers to turns that have come in; note the final reply and the memory baseline."""
+    def receive(self, reads: int = READS) -> list[Message]:
+        """Return the answers to turns that have come in; note the final reply and the memory baseline.
+
+        Where something cannot be read, ``unreadable`` says so, and nothing of the worker is read any more.
+        """
         answers: list[Message] = []
-        while not self.closed:
+        for _ in range(reads):
+            if self.closed:
+                break
             try:
                 data = self.channel.recv(1 << 18, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 break
-            except ConnectionResetError:
+            except OSError:
                 data = b""
             self.closed = not data
-            for message in self._lines.feed(data):
-                if "answer" in message:
-                    self._pause()
-                    answers.append(self._watched.added_to(message["answer"]))
-                elif "mark" in message:
-                    self._watched.mark(message["mark"])
-                elif "stacked" in message:
-                    self.stacked = [Reply(**reply) for reply in message["stacked"]]
-                elif "reply" in message:
-                    self._reply = read_reply(message)
-                else:
-                    self.baseline = message["baseline"]
+            try:
+                for message in self._lines.feed(data):
+                    answers += self._take(message)
+            except Unreadable as error:
+                self.unreadable = str(error)
+                self.closed = True
+                return []
         return answers
+
+    def _take(self, message: Message) -> list[Message]:
+        """Take note of a message; return the answer in it, if it has one. Raises Unreadable."""
+        if len(message) != 1 or self._reply is not None:
+            raise Unreadable("message of one field before the reply")
+        [(kind, content)] = message.items()
+        if kind == "answer" and self._asked is not None:
+            return [self._answer(content, self._asked)]
+        if kind == "mark" and self.job.task == "contest":
+            self._watched.mark(read_name(content))
+        elif kind == "stacked" and self.job.task == "stack":
+            self.stacked = read_stacked(content, 1 + len(self.job.others))
+        elif kind == "reply":
+            self._reply = read_reply(content)
+            self._require_stacked(self._reply)
+        elif kind == "baseline":
+            self.baseline = read_count(content)
+        else:
+            raise Unreadable(f"message {kind[:20]!r} that was not asked for")
+        return []
+
+    def _require_stacked(self, reply: Reply) -> None:
+        """Raise Unreadable where cases were evaluated together and the replies of them are missing."""
+        if self.job.task == "stack" and reply.status == "ok" and not self.stacked:
+            raise Unreadable("replies of the cases that were evaluated together")
+
+    def _answer(self, content: object, act: Act) -> Message:
+        """Return the answer to a turn, with the watched seconds of its samples. Raises Unreadable."""
+        if act == "open":
+            answer = read_opened(content)
+            self._measured = (*answer["batches"], *answer["probes"])
+        elif act == "round":
+            answer = self._watched.added_to(read_samples(content, self._measured))
+        else:
+            raise Unreadable("reply to 'close'")
+        self._asked = None
+        self._pause()
+        return answer
 
     def overdue(self, now: float) -> bool:
         """Return whether the worker's time is up."""
@@ -113,13 +204,20 @@ class Handle:
     def kill_descendants(self) -> None:
         """Kill its process group, where its fork server no longer can."""
         if self.pid is not None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGKILL)
+            kill_group(self.pid)
+
+    def bound_output(self) -> None:
+        """Drop what the case has written so far where it is too much; the case goes on writing from the beginning."""
+        descriptor = self.output.fileno()
+        if os.fstat(descriptor).st_size > OUTPUT_BYTES:
+            os.ftruncate(descriptor, PHASE_BYTES)
+            os.lseek(descriptor, PHASE_BYTES, os.SEEK_SET)  # of the process too, which shares the open file
 
     def verdict(self, status: int, cpu_s: float) -> Reply:
         """Return the reply of a case from its wait status and its messages; a failed case shows its output."""
         self._pause()
-        reply = self._reply or self._killed_for or self._death(status)
+        unreadable = Reply(status="crash", reason=UNREADABLE) if self.unreadable else None
+        reply = unreadable or self._reply or self._killed_for or self._death(status)
         if reply.status in FAILED and (tail := self._tail()):
             reply = replace(reply, detail="\n".join(filter(None, [reply.detail.rstrip(), "Output:", tail])))
         return replace(reply, wall_s=self._used_s, cpu_s=cpu_s, load=self.load)
@@ -130,16 +228,19 @@ class Handle:
         self.output.close()
 
     def _resume(self) -> None:
+        """Begin to count the worker's time, where it is not counted."""
         if self._resumed is None:
             self._resumed = time.monotonic()
             self.deadline = self._resumed + self.job.limits.time_s - self._used_s
 
     def _pause(self) -> None:
+        """Stop counting the worker's time."""
         if self._resumed is not None:
             self._used_s += time.monotonic() - self._resumed
         self._resumed = self.deadline = None
 
     def _death(self, status: int) -> Reply:
+        """Return the reply of a worker that ended without one."""
         if not os.WIFSIGNALED(status):
             return Reply(status="crash", reason=f"exited with status {os.WEXITSTATUS(status)} without a result")
         number = os.WTERMSIG(status)
@@ -154,6 +255,7 @@ class Handle:
         return Reply(status="crash", reason=f"{name}{self.where}")
 
     def _tail(self) -> str:
+        """Return the end of the worker's output."""
         size = os.fstat(self.output.fileno()).st_size
         start = max(PHASE_BYTES, size - TAIL_BYTES)
         return os.pread(self.output.fileno(), TAIL_BYTES, start).decode(errors="replace").strip()
@@ -167,8 +269,10 @@ class Watched:
         self._seconds: dict[str, float] = {}
 
     def mark(self, phase: str) -> None:
-        """Note that a sample of a phase begins, or that it ends where it has begun."""
+        """Note that a sample of a phase begins, or that it ends where it has begun. Raises Unreadable for too many."""
         now = time.perf_counter()
+        if len(self._began) > MARKS or len(self._seconds) > MARKS:
+            raise Unreadable("samples of so many phases")
         if phase in self._began:
             self._seconds[phase] = now - self._began.pop(phase)
         else:
@@ -180,13 +284,16 @@ class Watched:
         return {**answer, **{phase: [*answer[phase], seconds] for phase, seconds in watched.items() if phase in answer}}
 
 
-def memory_use(pid: int, baseline: int) -> int:
-    """Return the bytes of a process and its descendants, each above the baseline that a fork begins with."""
-    total = 0
-    for member in (pid, *_descendants(pid)):
-        with contextlib.suppress(ProcessLookupError):
-            total += max(0, resident_bytes(member) - baseline)
-    return total
+def output_file() -> IO[bytes]:
+    """Return an empty file without a name, which needs no folder for temporary files where the system allows that."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("output"), "w+b", buffering=0)
+    return tempfile.TemporaryFile(buffering=0)
+
+
+def give_up_sending(channel: socket.socket) -> None:
+    """Have a message fail, after some seconds, that the process at the other end does not take."""
+    channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_S, 0))
 
 
 def _oom_kills() -> int:
@@ -196,19 +303,3 @@ def _oom_kills() -> int:
     except OSError:
         return 0
     return int(counters.get("oom_kill", 0))
-
-
-def _descendants(pid: int) -> list[int]:
-    if not LINUX:
-        import psutil
-
-        try:
-            return [child.pid for child in psutil.Process(pid).children(recursive=True)]
-        except psutil.NoSuchProcess:
-            return []
-    found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):  # gone in the meantime
-            for child in map(int, task.read_text().split()):
-                found += [child, *_descendants(child)]
-    return found

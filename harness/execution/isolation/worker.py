@@ -52,24 +52,36 @@ def main(channel: int, output: int) -> NoReturn:
 
 
 class _Channel:
-    """The socket to the runner, message by message."""
+    """The socket to the runner, message by message.
+
+    It is this process's alone: a process that a case forks, and that comes back here, ends.
+    """
 
     def __init__(self, channel: socket.socket) -> None:
+        self._owner = os.getpid()
         self._channel = channel
         self._lines = Lines()
         self._waiting: list[Message] = []
 
     def send(self, data: bytes) -> None:
+        """Send a whole line."""
+        self._end_other_processes()
         self._channel.sendall(data)
 
     def receive(self) -> Message | None:
         """Return the next message; None when the runner has closed its end."""
+        self._end_other_processes()
         while not self._waiting:
             data = self._channel.recv(1 << 16)
             if not data:
                 return None
             self._waiting += self._lines.feed(data)
         return self._waiting.pop(0)
+
+    def _end_other_processes(self) -> None:
+        """End this process where it is not the worker but a fork of it."""
+        if os.getpid() != self._owner:
+            os._exit(BROKEN)
 
 
 class _Worker:

@@ -1,0 +1,80 @@
+"""Checks replies and rows before a row is written: what is stored can be read back, and holds what was declared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Final
+
+from harness.api import Case, Json, Reply, Row, Skip, UsageError
+from harness.execution.isolation.messages import Unreadable, read_reply
+from harness.results.schema import dump_line, row_from_json
+
+_WHERE: Final = "the row"
+
+
+def storable(row: Row, environment: Mapping[str, Json]) -> Row:
+    """Return a row that can be read back: the row itself, or an ``error`` row that says why that one cannot.
+
+    ``environment`` is that of the run, which the row gets where its own cannot be stored.
+    """
+    problem = _problem(row)
+    if not problem:
+        return row
+    failed = replace(row, reply=Reply(status="error", reason=f"its result cannot be stored: {problem}"))
+    return replace(failed, environment=environment) if _problem(failed) else failed
+
+
+def require_storable(cases: Iterable[Case]) -> None:
+    """Raise UsageError for cases whose rows could not be read back, as their technique or workload is declared."""
+    problems: dict[str, None] = {}
+    for case in cases:
+        row = Row(run="", case=case, reply=Reply(status="ok"), started="", environment={})
+        if problem := _problem(row):
+            problems[f"{case.technique} on {case.workload}: {problem}"] = None
+    if problems:
+        raise UsageError(*problems, "its rows could not be read back: correct what the plugin declares")
+
+
+def holds_declared(reply: Reply, declared: Sequence[str]) -> Reply:
+    """Return a reply of the accuracy lane, or an error where its metrics are not exactly the declared ones."""
+    if reply.status != "ok":
+        return reply
+    missing = [f"{name} is missing" for name in declared if name not in reply.metrics]
+    more = [f"{name} is not declared by the workload" for name in reply.metrics if name not in declared]
+    if not missing and not more:
+        return reply
+    return replace(reply, status="error", reason=", ".join([*missing, *more])[:_LONGEST], metrics={})
+
+
+_LONGEST: Final = 300
+"""Characters of a reason."""
+
+
+def skipped(skip: object) -> Reply:
+    """Return the reply of a case that a plugin or the plan says not to run."""
+    if not isinstance(skip, Skip):
+        return Reply(status="error", reason=f"a plugin answered {type(skip).__name__}, expected a Skip")
+    return Reply(status=skip.status, reason=skip.reason)
+
+
+def unpaired(reply: Reply) -> Reply:
+    """Return a reply without the samples of a baseline, where the suite's baseline is not part of the block."""
+    samples = {name: value for name, value in reply.samples.items() if not name.startswith("baseline.")}
+    return replace(reply, samples=samples)
+
+
+def _problem(row: Row) -> str:
+    """Return why a row cannot be read back; empty where it can."""
+    try:
+        data = json.loads(dump_line(row))
+        read_reply({field.name: data[field.name] for field in fields(Reply)})
+        row_from_json(data, _WHERE)
+    except Unreadable as error:
+        return f"{error} of the kind that is expected"
+    except UsageError as error:
+        return error.problems[0].removeprefix(f"{_WHERE}: ")
+    except (TypeError, ValueError, AttributeError, RecursionError) as error:
+        return f"{type(error).__name__}: {error}"[:_LONGEST]
+    return ""

@@ -1,0 +1,176 @@
+"""Techniques that say what no worker says, or harm the processes and the machine around them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import stat
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from toys import Technique
+
+from harness.api import Outcome
+
+
+def channels():
+    """Return the sockets of this process: the worker's channel to the runner."""
+    found = []
+    for path in Path("/proc/self/fd").iterdir():
+        try:
+            if stat.S_ISSOCK(os.fstat(int(path.name)).st_mode):
+                found.append(int(path.name))
+        except OSError:
+            continue
+    return found
+
+
+class Says(Technique):
+    """Writes ``text`` to its channel, and ends at once where ``ends``."""
+
+    def say(self):
+        for descriptor in channels():
+            os.write(descriptor, self.text.encode() + b"\n")
+        if getattr(self, "ends", False):
+            os._exit(0)
+
+    def act(self, context):
+        self.say()
+        return 1.0
+
+
+class SaysInItsTurn(Says):
+    """Writes ``text`` to its channel in its training step."""
+
+    def train(self):
+        self.say()
+        time.sleep(0.001)
+
+
+class ForksAndReturns(Technique):
+    """Forks, and both processes return a long result."""
+
+    def act(self, context):
+        os.fork()
+        return Outcome(metrics={"score": 1.0}, series={"loss": [0.123456789] * 100_000})
+
+
+class DiesLater(Technique):
+    """Dies ``after`` seconds from its build, whoever has the turn then."""
+
+    def build(self):
+        threading.Timer(self.after, lambda: os.kill(os.getpid(), signal.SIGKILL)).start()
+
+    def train(self):
+        time.sleep(0.02)
+
+    infer = train
+
+
+class KillsItsParent(Technique):
+    """Kills the fork server, in its evaluation or in its training step; once only where there is a ``file``."""
+
+    def kill(self):
+        path = getattr(self, "file", None)
+        if path and Path(path).exists():
+            return
+        if path:
+            Path(path).touch()
+        os.kill(os.getppid(), getattr(self, "number", signal.SIGKILL))
+        time.sleep(1)
+
+    def act(self, context):
+        self.kill()
+
+    def train(self):
+        self.kill()
+        time.sleep(0.001)
+
+
+class StopsItsParent(Technique):
+    """Stops the fork server, then goes on as if nothing were."""
+
+    def act(self, context):
+        os.kill(os.getppid(), signal.SIGSTOP)
+
+
+class RemovesTemporary(Technique):
+    """Removes the folder for temporary files."""
+
+    def act(self, context):
+        shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)
+
+
+class Spams(Technique):
+    """Writes ``mib`` MiB to its output, in pieces, and a last word."""
+
+    def act(self, context):
+        for _ in range(self.mib):
+            os.write(1, b"spam" * (1 << 18))
+            time.sleep(0.005)
+        raise ValueError("enough")
+
+
+class AllocatesElsewhere(Technique):
+    """Has a process that left its group, and its parents, hold ``mib`` MiB for a while."""
+
+    def act(self, context):
+        child = os.fork()
+        if child == 0:
+            os.setsid()
+            if os.fork():
+                os._exit(0)
+            import mmap
+
+            held = mmap.mmap(-1, self.mib << 20)
+            for page in range(0, len(held), mmap.PAGESIZE):
+                held[page] = 1
+            time.sleep(8)
+            os._exit(0)
+        os.waitpid(child, 0)
+        time.sleep(4)
+
+
+class CannotSay(Exception):
+    """An exception without a text."""
+
+    def __str__(self):
+        raise ValueError("no text for you")
+
+
+class RaisesWithoutText(Technique):
+    def act(self, context):
+        raise CannotSay
+
+
+class Gives(Technique):
+    """Returns an outcome of these parts."""
+
+    def act(self, context):
+        return Outcome(metrics={"score": 1.0}, **{name: part() for name, part in PARTS[self.what].items()})
+
+
+PARTS = {
+    "a number among the notes": {"notes": lambda: [1, "text"]},
+    "an object among the notes": {"notes": lambda: [object()]},
+    "no notes": {"notes": lambda: None},
+    "long notes": {"notes": lambda: ["n" * 5_000_000]},
+    "many notes": {"notes": lambda: [f"note {number}" for number in range(5000)]},
+    "a long series": {"series": lambda: {"loss": [0.1] * 2_000_000}},
+    "a name that is no text": {"series": lambda: {1: [0.1]}},
+}
+
+
+class RaisesAtLength(Technique):
+    def act(self, context):
+        raise ValueError("y" * 10_000_000)
+
+
+class Scores(Technique):
+    """Scores what it is given."""
+
+    def act(self, context):
+        return Outcome(metrics={"score": {"text": "87.5", "bool": True, "complex": 1 + 2j, "huge": 10**400}[self.what]})
