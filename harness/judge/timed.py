@@ -208,6 +208,29 @@ def _from_mean(gradients: Sequence[Tensor], others: Sequence[Sequence[Tensor]]) 
     return _distance(gradients, means)
 
 
+ItemT = TypeVar("ItemT")
+
+
+class Untouched(Generic[ItemT]):
+    """A copy of an item that is taken by ``refresh``, before the first timed call; a call returns a copy of that."""
+
+    def __init__(self, item: ItemT) -> None:
+        self._item = item
+        self._copy: ItemT | None = None
+
+    def refresh(self) -> None:
+        """Copy the item at the first call."""
+        if self._copy is None:
+            self._copy = copy.deepcopy(self._item)
+
+    def __call__(self) -> ItemT:
+        """Return another copy, which nobody has called."""
+        self.refresh()
+        copied = copy.deepcopy(self._copy)
+        assert copied is not None
+        return copied
+
+
 class RepeatedPrediction(Generic[BatchT]):
     """A timed prediction: each call predicts a fresh batch. ``verify`` compares it with ``expected`` of that batch."""
 

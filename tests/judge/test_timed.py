@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from harness.api import Incorrect
 from harness.judge.fresh import FreshBatches, Noise, require_close, require_tensor
-from harness.judge.timed import RepeatedPrediction, RepeatedStep
+from harness.judge.timed import RepeatedPrediction, RepeatedStep, Untouched
 from harness.judge.training import adamw
 
 CALLS = 6
@@ -270,3 +270,13 @@ def test_a_difference_is_relative_to_the_largest_value(wrong: float) -> None:
     require_close(torch.tensor([1.0, 10.05]), expected, tolerance=0.01, what="it")
     with pytest.raises(Incorrect, match=r"^it differs"):
         require_close(torch.tensor([1.0, 10.0 * wrong]), expected, tolerance=0.01, what="it")
+
+
+def test_an_untouched_item_is_as_it_was_before_its_first_call() -> None:
+    model = Honest()
+    untouched = Untouched(model)
+    untouched.refresh()
+    model(batch()["inputs"])
+    assert untouched().calls == 0
+    untouched()(batch()["inputs"])
+    assert untouched().calls == 0

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from harness.api import CaseContext, Json, OpenCase, Outcome, Phase, UsageError
+from harness.judge.fresh import FreshBatches
 from harness.judge.seeds import generator
 from harness.judge.settings import read_settings
+from harness.judge.timed import RepeatedPrediction, Untouched
 from harness_retrieve import data
 from harness_retrieve.checks import distances_of, nearest, require_correct
 from harness_retrieve.contract import RetrieveTechnique
@@ -74,10 +76,18 @@ class RetrieveWorkload:
 
         with context.phase("init"):
             build()
+        fresh = FreshBatches({"queries": problem.queries})
+        untouched = Untouched(technique)
+        search = RepeatedPrediction(
+            fresh,
+            lambda batch: technique.search(batch["queries"], NEIGHBOURS),
+            lambda batch: untouched().search(batch["queries"], NEIGHBOURS),
+            tolerance=0,  # the same neighbours, not near ones
+        )
         return OpenCase(
             phases={
                 "search": Phase(
-                    run=lambda: technique.search(problem.queries, NEIGHBOURS), samples=len(problem.queries)
+                    run=search, samples=len(problem.queries), verify=search.verify, refresh=untouched.refresh
                 ),
                 "index": Phase(run=build, samples=len(problem.vectors)),
             }
