@@ -280,7 +280,7 @@ class LocalExecutor:
     # ---------------------------------------------------------------------------------------- workers
 
     def _start(self, job: Job) -> Handle | _NotStarted:
-        """Have a worker started for a job; where this process lacks what that takes, the job is lost."""
+        """Start a worker for a job; where this process lacks what that takes, the job is lost."""
         with contextlib.ExitStack() as undo:
             try:
                 worker, theirs = Handle.create(next(self._numbers), job)

@@ -292,7 +292,7 @@ def output_file() -> IO[bytes]:
 
 
 def give_up_sending(channel: socket.socket) -> None:
-    """Have a message fail, after some seconds, that the process at the other end does not take."""
+    """Let a message fail that the process at the other end does not take within some seconds."""
     channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_S, 0))
 
 
