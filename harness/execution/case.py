@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import errno
 import gc
-import math
 import random
-import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, TypeVar
 
 from harness.api import (
-    CannotStack,
     CaseContext,
     Incorrect,
-    NotApplicable,
     OpenCase,
-    Outcome,
     Phase,
     Reply,
-    Status,
-    Unavailable,
     require_members,
     resolve,
 )
-from harness.api.text import printable
 from harness.execution.audit import Audit
 from harness.execution.isolation import global_state
 from harness.execution.job import Act, Job, Message
+from harness.execution.replies import batches_of, failure, figures, quality
 from harness.measure import clock, memory
 
 Result = TypeVar("Result")
@@ -40,8 +30,6 @@ THREADS: Final = 1
 
 OPENINGS: Final = 3
 """Number of times a contestant is built, to sample the cost of its initialisation; the last build is then timed."""
-
-_REASON_LENGTH: Final = 300
 
 
 def load(job: Job) -> None:
@@ -86,10 +74,12 @@ def stack(job: Job, phases: clock.PhaseClock) -> list[Reply]:
         stage.seed()
         techniques.append(stage.technique())
     outcomes = stages[0].workload.evaluate_stacked(techniques, [stage.context for stage in stages])
+    if len(outcomes) != len(cases):
+        raise ValueError(f"evaluate_stacked returned {len(outcomes)} outcomes of {len(cases)} cases")
     seeds = dict.fromkeys(case.seed for case in cases)
     seconds = {name: value / len(cases) for name, value in phases.seconds.items()}
     note = f"evaluated together: {len(cases)} cases, seeds {', '.join(str(seed) for seed in seeds)}"
-    return [_quality(outcome, seconds, note) for outcome in outcomes]
+    return [quality(outcome, seconds, note) for outcome in outcomes]
 
 
 class TimedCase:
@@ -117,7 +107,7 @@ class TimedCase:
             case "close":
                 return self._close()
 
-    def _open(self) -> Message:
+    def _open(self) -> Message | Reply:
         """Build the technique and warm up every phase; return the seconds of the builds, of the inits and of a turn."""
         load(self._job)
         stage = _Stage(self._job, self.phases)
@@ -134,7 +124,9 @@ class TimedCase:
         gc.collect()
         gc.freeze()
         gc.disable()
-        batches = {name: phase.samples for name, phase in self._trial.phases.items()}
+        batches = batches_of(self._trial.phases)
+        if isinstance(batches, Reply):
+            return batches
         probes = list(self._trial.probes)
         return {"build": builds, "init": inits, "batches": batches, "probes": probes, "turn_s": turn_s}
 
@@ -205,11 +197,11 @@ class TimedCase:
         for name, phase in self._measured():
             if phase.verify is not None and not self._audit.done(name):
                 self._verify(name, phase, self._sample(name, phase)[0])
-        figures = self._trial.figures(self._seconds) if self._trial.figures else {}
+        values = self._trial.figures(self._seconds) if self._trial.figures else {}
         self._trial = None
         gc.enable()
         gc.unfreeze()
-        return _finite(figures, self.phases.seconds)
+        return figures(values, self.phases.seconds)
 
 
 def guarded(
@@ -222,20 +214,6 @@ def guarded(
         raise
     except BaseException as error:  # SystemExit and KeyboardInterrupt of a case end the case, not the run
         return failure(error, phases.seconds)
-
-
-def failure(error: BaseException, phases: Mapping[str, float]) -> Reply:
-    """Return the reply for an exception that a case raised."""
-    if isinstance(error, NotApplicable | CannotStack):
-        return Reply(status="skipped", reason=_line(str(error)), phases=phases)
-    if isinstance(error, Unavailable):
-        return Reply(status="unavailable", reason=_line(str(error)), phases=phases)
-    detail = "".join(traceback.format_exception(type(error), error, _case_frames(error)))
-    if isinstance(error, Incorrect):
-        return Reply(status="incorrect", reason=_line(str(error)), detail=detail, phases=phases)
-    status: Status = "oom" if _is_out_of_memory(error) else "error"
-    reason = _line(": ".join(filter(None, [type(error).__name__, str(error)])))
-    return Reply(status=status, reason=reason, detail=detail, phases=phases)
 
 
 class _Stage:
@@ -280,38 +258,7 @@ def _evaluate(stage: _Stage) -> Reply:
     stage.seed()
     with stage.phases("evaluate"):
         outcome = stage.workload.evaluate(stage.technique(), stage.context)
-    return _quality(outcome, stage.phases.seconds)
-
-
-def _quality(outcome: Outcome, seconds: Mapping[str, float], *more_notes: str) -> Reply:
-    series, notes = _finite_series(outcome.series)
-    reply = _finite(outcome.metrics, seconds)
-    return replace(reply, series=series, notes=(*outcome.notes, *notes, *more_notes))
-
-
-def _finite(figures: Mapping[str, float], seconds: Mapping[str, float]) -> Reply:
-    """Return the reply that holds the figures, or an error where a figure is NaN or infinite."""
-    metrics = {name: float(value) for name, value in figures.items()}
-    wrong = [f"{name} is {value}" for name, value in metrics.items() if not math.isfinite(value)]
-    return Reply(
-        status="error" if wrong else "ok",
-        reason=", ".join(wrong),
-        metrics={} if wrong else metrics,
-        phases=seconds,
-    )
-
-
-def _finite_series(series: Mapping[str, Sequence[float]]) -> tuple[dict[str, list[float]], list[str]]:
-    """Return curves up to the first NaN or infinity, which JSON cannot hold, and a note for each curve that was cut."""
-    kept: dict[str, list[float]] = {}
-    notes = []
-    for name, values in series.items():
-        numbers = [float(value) for value in values]
-        end = next((i for i, number in enumerate(numbers) if not math.isfinite(number)), len(numbers))
-        kept[name] = numbers[:end]
-        if end < len(numbers):
-            notes.append(f"{name} is {numbers[end]} at step {end + 1} of {len(numbers)}")
-    return kept, notes
+    return quality(outcome, stage.phases.seconds)
 
 
 def _peaks(stage: _Stage) -> Reply:
@@ -324,30 +271,3 @@ def _peaks(stage: _Stage) -> Reply:
     else:
         metrics, notes = memory.process_peaks(stage.build, stage.phases)
     return Reply(status="ok", metrics=metrics, phases=stage.phases.seconds, notes=notes)
-
-
-def _case_frames(error: BaseException) -> TracebackType | None:
-    """Return the traceback from where it leaves `harness.execution`, whose own frames do not help a reader."""
-    frame = error.__traceback__
-    room = Path(__file__).parent
-    while frame is not None and Path(frame.tb_frame.f_code.co_filename).is_relative_to(room):
-        frame = frame.tb_next
-    return frame or error.__traceback__
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    import torch
-
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    return isinstance(error, RuntimeError) and any(
-        words in str(error) for words in ("can't allocate memory", "not enough memory", "out of memory")
-    )
-
-
-def _line(text: str) -> str:
-    """Return the first line of a text, cut to a length that a table can show."""
-    line = printable(next(iter(text.strip().splitlines()), ""))
-    return line if len(line) <= _REASON_LENGTH else line[: _REASON_LENGTH - 1] + "…"

@@ -24,6 +24,7 @@ COMPUTING: Final = (
     "measure",
     "execution/audit.py",
     "execution/case.py",
+    "execution/replies.py",
     "execution/block.py",
     "execution/units.py",
     "execution/job.py",
@@ -31,11 +32,12 @@ COMPUTING: Final = (
     "execution/isolation/processes.py",
     "execution/isolation/forkserver.py",
     "execution/isolation/global_state.py",
+    "execution/isolation/processes.py",
     "execution/isolation/worker.py",
 )
 """The files and folders of the host's package that compute a case; the family's and the technique's code are added.
 
-Of execution, the list has what a worker process runs: the fork server, the worker, the job's messages and the case.
+Of execution, the list has what a worker process runs: the fork server, the worker, messages, the case and its reply.
 `block` and `units` run outside the workers, but compute figures of a reply: the order of turns, medians, shares of
 seconds. Executors are not listed, since they decide only where and when a case runs (``--executor`` is in no key
 either). The runner's ends of the channels, plan, store, analysis, report and commands compute no result of a case.

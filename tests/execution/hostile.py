@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import signal
@@ -11,9 +12,9 @@ import threading
 import time
 from pathlib import Path
 
-from toys import Technique
+from toys import Technique, Toy
 
-from harness.api import Outcome
+from harness.api import OpenCase, Outcome, Phase
 
 
 def channels():
@@ -173,4 +174,14 @@ class Scores(Technique):
     """Scores what it is given."""
 
     def act(self, context):
-        return Outcome(metrics={"score": {"text": "87.5", "bool": True, "complex": 1 + 2j, "huge": 10**400}[self.what]})
+        scores = {"text": "87.5", "truth": True, "complex": 1 + 2j, "huge": 10**400, "none": None}
+        return Outcome(metrics={"score": scores[self.what]})
+
+
+class Counts(Toy):
+    """A workload whose training step counts as many samples as its technique says."""
+
+    def open(self, technique, context):
+        opened = super().open(technique, context)
+        samples = {"text": "64", "none": None, "zero": 0, "less": -3, "nan": math.nan, "many": 2}[technique.what]
+        return OpenCase(phases={name: Phase(run=phase.run, samples=samples) for name, phase in opened.phases.items()})
