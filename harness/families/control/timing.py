@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import deque
 from collections.abc import Sequence
 from typing import Final
@@ -11,6 +10,7 @@ import torch
 
 from harness.api import Incorrect
 from harness.families.control.contract import ControlTask, ControlTechnique, Population
+from harness.judge.timed import Untouched
 
 RECENT: Final = 25
 """Populations of which the last timed ones are compared with as many of the copy."""
@@ -26,7 +26,8 @@ class Generation:
         self._technique = technique
         self._task = task
         self._draw = draw
-        self._untouched: ControlTechnique | None = None
+        self._untouched = Untouched(technique)
+        self.refresh = self._untouched.refresh
         self._recent: deque[tuple[float, int]] = deque(maxlen=RECENT)
         self._before: Population | None = None
 
@@ -37,20 +38,13 @@ class Generation:
         self._recent.append((population.evidence, _asked(self._task) - before))
         return population
 
-    def refresh(self) -> None:
-        """Copy the technique at the first call: before it is timed."""
-        if self._untouched is None:
-            self._untouched = copy.deepcopy(self._technique)
-
     def verify(self, population: Population) -> None:
         """Raise Incorrect unless populations are well-formed, new, and distributed like those of the copy."""
         require_form(population, self._task)
         if population == self._before and len(set(population.texts)) > 1:
             raise Incorrect("other draws give the same population")
         self._before = population
-        self.refresh()
-        technique = copy.deepcopy(self._untouched)
-        assert technique is not None
+        technique = self._untouched()
         usual: list[tuple[float, int]] = []
         for _ in range(len(self._recent)):
             before = _asked(self._task)

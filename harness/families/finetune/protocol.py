@@ -27,7 +27,7 @@ from harness.judge.pretraining import CLASSES, base
 from harness.judge.quality import quality
 from harness.judge.seeds import generator, global_seed
 from harness.judge.settings import read_settings
-from harness.judge.timed import RepeatedPrediction, RepeatedStep
+from harness.judge.timed import RepeatedPrediction, RepeatedStep, Untouched
 from harness.judge.training import Batch, batch_order
 
 LOWEST: Final = 5
@@ -276,7 +276,8 @@ class _Serving:
         self._forward = forward
         self._train = weakref.ref(train)
         self._model = train.trains.model
-        self._unmerged: nn.Module | None = None
+        self._unmerged = Untouched(self._model)
+        self.refresh = self._unmerged.refresh
         self._merged = False
 
     def __call__(self, batch: Batch) -> Tensor:
@@ -285,17 +286,10 @@ class _Serving:
         with torch.no_grad():  # as in the check
             return self._forward(self._model, batch)
 
-    def refresh(self) -> None:
-        """Copy the model before it is merged, at the first call."""
-        if self._unmerged is None:
-            self._unmerged = copy.deepcopy(self._model).eval()
-
     def expected(self, batch: Batch) -> Tensor:
         """Return what the model before merging predicts for a batch."""
-        self.refresh()
-        assert self._unmerged is not None
         with torch.no_grad():
-            return self._forward(self._unmerged, batch)
+            return self._forward(self._unmerged().eval(), batch)
 
     def _merge(self) -> None:
         if self._train() is not None:

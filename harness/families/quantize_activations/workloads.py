@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -16,7 +17,7 @@ from harness.families.quantize_activations.checks import Subject, inputs_of, req
 from harness.families.quantize_activations.contract import ActivationTechnique
 from harness.families.quantize_activations.models import trained_residual
 from harness.judge.fresh import FreshBatches
-from harness.judge.timed import RepeatedPrediction
+from harness.judge.timed import RepeatedPrediction, Untouched
 from harness.judge.trained_digits import trained_digits
 
 CALIBRATION: Final = 64
@@ -67,9 +68,12 @@ class Activations:
         subject = self.subject(context.seed, context.cache)
         with context.phase("init"):
             model = _replaced(technique, subject)
-        served = _Served(model)
-        infer = RepeatedPrediction(FreshBatches({"inputs": subject.inputs[:BATCH]}), served, served.expected)
-        return OpenCase(phases={"infer": Phase(run=infer, samples=BATCH, verify=infer.verify, refresh=served.refresh)})
+        untouched = Untouched(model)
+        fresh = FreshBatches({"inputs": subject.inputs[:BATCH]})
+        infer = RepeatedPrediction(fresh, partial(_outputs, model), lambda batch: _outputs(untouched(), batch))
+        return OpenCase(
+            phases={"infer": Phase(run=infer, samples=BATCH, verify=infer.verify, refresh=untouched.refresh)}
+        )
 
     def check(self, technique: ActivationTechnique, context: CaseContext) -> None:
         """Run the gate. Raises Incorrect at the first failure."""
@@ -123,30 +127,11 @@ class ResidualMuon(ResidualActivations):
     recipe = "muon"
 
 
-class _Served:
-    """A timed forward pass of a model whose linear layers were replaced, and an untouched copy of that model."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
-        self._untouched: nn.Module | None = None
-
-    def __call__(self, batch: Mapping[str, Tensor]) -> Tensor:
-        with torch.no_grad():  # as in the gate
-            found: Tensor = self._model(batch["inputs"])
-        return found
-
-    def refresh(self) -> None:
-        """Copy the model at the first call: before it is timed."""
-        if self._untouched is None:
-            self._untouched = copy.deepcopy(self._model)
-
-    def expected(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Return the outputs of the untouched copy for a batch."""
-        self.refresh()
-        assert self._untouched is not None
-        with torch.no_grad():
-            found: Tensor = self._untouched(batch["inputs"])
-        return found
+def _outputs(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+    """Return a model's outputs for a batch, without gradients, as in the gate."""
+    with torch.no_grad():
+        found: Tensor = model(batch["inputs"])
+    return found
 
 
 def enlarge(first: nn.Module, second: nn.Module, seed: int) -> None:
