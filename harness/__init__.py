@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from harness.analysis.view import RunView
     from harness.api import Form, Json, Lane, Limits
+    from harness.host import Host
 
 __all__ = ["load", "run"]
 
@@ -80,6 +81,7 @@ def run(
     )
     resources = resources_of(executor=executor, jobs=jobs, limits=limits, cache=cache)
     host = load_host(plugins)
+    _require_loaded(host, plugins)
     session = begin(host, read_suite(suite, host, form=form), selection, resources)
     folder = Store(default_store_path(Path(store) if store else None))
     with session.start(folder, selection, resources) as writer:
@@ -106,4 +108,15 @@ def load(run: str = "last", *, plugins: Sequence[str] = (), store: Path | str | 
     from harness.results.store import Store, default_store_path
 
     stored = Store(default_store_path(Path(store) if store else None)).read(run)
-    return RunView.build(stored.info, stored.rows, load_host(plugins).metrics)
+    host = load_host(plugins)
+    _require_loaded(host, plugins)
+    return RunView.build(stored.info, stored.rows, host.metrics)
+
+
+def _require_loaded(host: Host, plugins: Sequence[str]) -> None:
+    """Raise UsageError with a line for each of these plugin modules that could not be loaded."""
+    from harness.api import UsageError
+
+    broken = [record for record in host.plugins if record.module in plugins and record.status == "broken"]
+    if broken:
+        raise UsageError(*(f"plugins: {record.module}: {record.cause}" for record in broken))

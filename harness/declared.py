@@ -54,7 +54,10 @@ class Declared:
         for entry in self.contracts.values():
             for phase, call in entry.spec.phases.items():
                 calls.setdefault(phase, {})[call] = None
-        derived = [metric for phase, words in calls.items() for metric in phase_metrics(phase, ", or ".join(words))]
+        named = {
+            phase: next(iter(words)) if len(words) == 1 else f"a call of {phase}" for phase, words in calls.items()
+        }
+        derived = [metric for phase, call in named.items() for metric in phase_metrics(phase, call)]
         return {
             **{name: entry.spec for name, entry in self.metrics.items()},
             **{metric.id: metric for metric in derived},

@@ -102,7 +102,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         commit(folder)
         url = json.dumps({"url": folder.as_uri(), "dir_info": {"editable": True}})
         points = "[harness.plugins]\npaint = harness_paint\n"
-        record = "_editable_impl_paint.pth,,\n"
+        record = "_editable_impl_paint.pth,,\npaint_native.so,,\n"
+        write(site, {"paint_native.so": "built", "_editable_impl_paint.pth": "a path"})
         metadata(site, "harness-paint", RECORD=record, entry_points__txt=points, direct_url__json=url)
     if form == "module":
         modules.append("harness_paint")
@@ -134,6 +135,13 @@ def test_an_edit_of_any_file_that_a_plugin_brings_changes_the_key(place: Place) 
         for name in ("build_kernel.py", "cmake/flags.cmake", "harness_paint_kit/new.bin", "new_module.py"):
             before, edited, after = place.edit(name)
             assert edited != before == after, name
+        for name in ("newsgroups.npz", "changes.csv", "NOTICE.bin", "prompt.md", "ignored/table.bin"):
+            before, edited, after = place.edit(f"harness_paint_kit/{name}")
+            assert edited != before == after, name
+        before, edited, after = place.edit("paint_native.so", folder=place.site)
+        assert edited != before == after
+        before, edited, after = place.edit("_editable_impl_paint.pth", folder=place.site)
+        assert edited == before == after
     if place.form != "installed":
         before, edited, after = place.edit("linked.cu", folder=place.folder.parent / "shared")
         assert edited != before == after

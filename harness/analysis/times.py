@@ -106,8 +106,8 @@ def _p_value(ratios: Sequence[float]) -> float:
 
 
 def early_looks(rounds: int) -> frozenset[int]:
-    """Return the numbers of rounds after which a measurement of ``rounds`` rounds is tested before its end."""
-    return frozenset(int(rounds * share) for share in LOOKS if share < 1)
+    """Return the numbers of rounds, 1 or more, after which a measurement of ``rounds`` is tested before its end."""
+    return frozenset(int(rounds * share) for share in LOOKS if share < 1 and rounds * share >= 1)
 
 
 def _judged(ratios: Sequence[float], p_holm: float | None, margin: float) -> TimeVerdict:

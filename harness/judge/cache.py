@@ -36,8 +36,8 @@ def sources_of(*modules: str) -> str:
     """Return the SHA-256 of the sources of these modules and of every module of their packages that they import.
 
     Imports are followed from module to module through the text of the sources, within the top-level packages of
-    ``modules``; `harness.api` is left out, since declarations compute nothing. The key of a cached model or data set is
-    therefore complete. Raises ModuleNotFoundError for a module that has no source.
+    ``modules`` and within ``harness``; `harness.api` is left out, since declarations compute nothing. The key of a
+    cached model or data set is therefore complete. Raises ModuleNotFoundError for a module that has no source.
 
     The first call for the same modules takes tens of milliseconds. A module that calls it at import keeps the answer in
     the process that cases are forked from.
@@ -53,7 +53,7 @@ _digests: dict[tuple[str, ...], str] = {}
 
 def _digest_of_sources(modules: tuple[str, ...]) -> str:
     """Compute the answer of `sources_of`."""
-    tops = {name.partition(".")[0] for name in modules}
+    tops = {name.partition(".")[0] for name in (*modules, API)}
     waiting, sources = list(modules), dict[str, bytes]()
     while waiting:
         name = waiting.pop()

@@ -120,11 +120,14 @@ class PluginCode:
 
     def _sources(self, first: Top | None, leave_out: set[Path]) -> Sources:
         folder = editable_folder(self.distribution) if self.distribution else None
-        installed = list(installed_files(self.distribution)) if self.distribution and not folder else []
+        recorded = list(installed_files(self.distribution)) if self.distribution else []
+        installed = [] if folder else recorded
         place = folder or (first.parents[0] if first and first.parents else None)
         if place is not None and (folder or not in_site(place)):
             self.checkout = git.checkout(place)
-        files = [*(project_files(folder, self.checkout) if folder else installed)]
+        # an editable installation may have compiled objects among what is installed
+        built = [(name, path) for name, path in recorded if not name.endswith(".pth")]
+        files = [*(project_files(folder, self.checkout) if folder else ()), *built]
         for top in self._tops.values():
             if _lies_in_site(top) and not top.is_namespace and not _is_among(top, installed):
                 self.foreign += _owners(top.name)

@@ -60,11 +60,11 @@ _LEFT_OUT_SUFFIXES: Final = (".pyc", ".pyo", ".egg-info", ".dist-info", "~", ".s
 _NOT_COMPUTING: Final = frozenset({"test", "tests", "doc", "docs", ".github", ".ci", "changelog"})
 """Folders in the root of a project that are not part of its packages."""
 
-_READERS_PREFIXES: Final = (
+_READERS: Final = (
     "README", "LICENSE", "LICENCE", "CHANGELOG", "CHANGES", "NEWS", "NOTICE", "AUTHORS", "CITATION", "CONTRIBUTING",
     "CODE_OF_CONDUCT", "SECURITY",
 )  # fmt: skip
-"""Prefixes of the names of files that are documents for readers."""
+"""Names, without a suffix, of files outside of packages that are documents for readers."""
 
 OBJECTS: Final = frozenset({".so", ".pyd", ".dylib", ".dll", ".cubin", ".ptx", ".fatbin", ".hsaco", ".spv"})
 """Suffixes of compiled objects, which count even where git ignores them."""
@@ -241,10 +241,12 @@ def project_files(folder: Path, checkout: git.Checkout | None) -> Iterator[Entry
         if "__init__.py" in files or here.parent in packages:
             packages.add(here)
         at_root = here == folder
-        folders[:] = sorted(name for name in folders if _is_part(here / name, checkout, at_root=at_root))
+        inside = here in packages
+        kept = None if inside else checkout  # in a package what git ignores may be data that the package reads
+        folders[:] = sorted(name for name in folders if _is_part(here / name, kept, at_root=at_root))
         for name in sorted(files):
             path = here / name
-            if not _is_left_out(name) and not _is_for_readers(name) and (here in packages or _counts(path, checkout)):
+            if not _is_left_out(name) and (inside or (not _is_for_readers(name) and _counts(path, checkout))):
                 yield path.relative_to(folder).as_posix(), path
 
 
@@ -260,7 +262,7 @@ def _is_part(folder: Path, checkout: git.Checkout | None, *, at_root: bool) -> b
 
 
 def _is_for_readers(name: str) -> bool:
-    return name.upper().startswith(_READERS_PREFIXES) or name.endswith((".md", ".rst"))
+    return name.partition(".")[0].upper() in _READERS or name.endswith((".md", ".rst"))
 
 
 def _counts(path: Path, checkout: git.Checkout | None) -> bool:

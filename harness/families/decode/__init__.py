@@ -57,7 +57,7 @@ _METRICS: Final = (
     higher("draft_acceptance", "%", "proposed tokens that were accepted"),
     lower("total_variation", "%", "distance from the target's distribution, beyond chance"),
     lower("cache_bytes", "B", "keys and values that all models hold of a whole text"),
-    lower("text_loss", "nats", "surprise of the full target at a character of the text"),
+    lower("text_loss", "nats", "cross-entropy of a text under the full target, a character"),
     lower("repetition", "%", "characters that end a run of eight seen before in the text"),
     lower("heldout_loss", "nats", "cross-entropy of the target on held-out text"),
     higher("speedup", "x", "time of plain decoding over the time needed, on the same prompts", "time"),

@@ -124,7 +124,7 @@ def register_contracts() -> Sequence[Contract]:
         Contract(
             id="regularize",
             protocol="harness.families.regularize.contract:RegularizeTechnique",
-            summary="what is attached to a model and done at each step, so that less is learnt by heart",
+            summary="what keeps a model from memorising its training data: modules, losses and changes of each step",
             phases=_PHASES,
         )
     ]
