@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from textwrap import shorten
+from typing import TYPE_CHECKING
 
 import click
 
 from harness.cli.app import json_option, print_json, store_option
+
+if TYPE_CHECKING:
+    from harness.results.index import RunSummary
+
+_PROBLEM_WIDTH = 200
 
 _ENDS = {0: "ok", 1: "some failed", 130: "interrupted"}
 
@@ -17,7 +24,6 @@ _ENDS = {0: "ok", 1: "some failed", 130: "interrupted"}
 @json_option
 def runs(store: Path | None, as_json: bool) -> None:
     """List the runs of the store, the latest last."""
-    from harness.report.notes import of_form
     from harness.results.index import Index
     from harness.results.store import Store, default_store_path
 
@@ -31,15 +37,16 @@ def runs(store: Path | None, as_json: bool) -> None:
         return
     from tabulate import tabulate
 
-    rows = [
-        [
-            run.id,
-            run.problem or f"{run.suite} v{run.suite_version}{of_form(run.form)}",
-            run.started[:16].replace("T", " "),
-            f"{run.rows}/{run.planned}",
-            run.failed or "",
-            _ENDS.get(run.exit_code, "unfinished") if run.exit_code is not None else "unfinished",
-        ]
-        for run in stored
-    ]
+    rows = [_line(run) for run in stored]
     click.echo(tabulate(rows, headers=["run", "suite", "started (UTC)", "rows", "failed", "end"], tablefmt="simple"))
+
+
+def _line(run: RunSummary) -> list[str | int]:
+    """Return the cells of a run; one that can't be read has its problem, in one line, in place of the suite."""
+    from harness.report.notes import of_form
+
+    if run.problem:
+        return [run.id, shorten(run.problem.partition("\n")[0], _PROBLEM_WIDTH), "", "", "", "unreadable"]
+    end = _ENDS.get(run.exit_code, "unfinished") if run.exit_code is not None else "unfinished"
+    suite = f"{run.suite} v{run.suite_version}{of_form(run.form)}"
+    return [run.id, suite, run.started[:16].replace("T", " "), f"{run.rows}/{run.planned}", run.failed or "", end]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import fcntl
+import itertools
 import json
 import os
-import secrets
 import shutil
 import tempfile
 import time
@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from harness.api import HarnessError, Json, Row, RunInfo, Suite, UsageError
+from harness.results.names import confusable, is_id, is_safe, new_id
 from harness.results.schema import dump_line, row_from_json, run_from_json, run_to_json
 
 RUNS: Final = "runs"
@@ -113,9 +114,17 @@ class Store:
         self.path = path
 
     def ids(self) -> list[str]:
-        """Return the ids of all runs, oldest first."""
+        """Return the ids of all runs, oldest first: the names of folders, which need not have the form of an id."""
+        return [name for name in self._folders() if is_safe(name)]
+
+    def strangers(self) -> list[str]:
+        """Return the names of folders beside the runs that no id may have, and that are never read."""
+        return [name for name in self._folders() if not is_safe(name)]
+
+    def _folders(self) -> list[str]:
+        """Return the sorted names of the folders among the runs, without hidden ones."""
         folder = self.path / RUNS
-        names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+        names = [entry.name for entry in folder.iterdir() if entry.is_dir()] if folder.is_dir() else []
         return sorted(name for name in names if not name.startswith("."))
 
     def folder(self, run: str) -> Path:
@@ -133,7 +142,7 @@ class Store:
                 f"run {text!r}: there are no runs in {self.path}", "create a run: harness run --suite NAME"
             )
         if text == "last":
-            return ids[-1]
+            return next((run for run in reversed(ids) if is_id(run)), ids[-1])
         matches = [run for run in ids if text and (run.startswith(text) or run.endswith(text))]
         if text in ids:
             matches = [text]
@@ -243,15 +252,17 @@ class Store:
         path = self.folder(run) / RUN_FILE
         try:
             data = json.loads(_contents(path))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UsageError(f"{path}: not JSON ({error})", f"repair or remove {path.parent}") from error
-        return run_from_json(data, path.parent, str(path))
+        info = run_from_json(data, path.parent, str(path))
+        return replace(info, id=run)  # a header that was copied or forged may name another run, or a path
 
     def _publish(self, draft: Path, header: Callable[[str, Path], RunInfo]) -> RunInfo:
         """Rename a draft folder to a new id that sorts after all other ids and has an ending that no other id has."""
-        while True:
-            run = _new_id()
-            if any(_confusable(run, other) for other in self.ids()[-1000:]):
+        for attempt in itertools.count():
+            ids = self.ids()
+            run = new_id(_now(), ids, attempt)
+            if any(confusable(run, other) for other in ids[-1000:]):
                 time.sleep(0.001)
                 continue
             info = header(run, self.folder(run))
@@ -262,28 +273,14 @@ class Store:
                 if not info.folder.exists():
                     raise
                 continue  # another process took this id after the check
-            _sync_folder(info.folder.parent)
-            return info
+            break
+        _sync_folder(info.folder.parent)
+        return info
 
 
 def _now() -> dt.datetime:
     """Return the current time in UTC."""
     return dt.datetime.now(dt.UTC)
-
-
-def _new_id() -> str:
-    """Return a new id: date, time and four hexadecimal digits.
-
-    The digits hold the fraction of the second (ten bits) before six random bits, so that ids sort by time.
-    """
-    now = _now()
-    low = (now.microsecond * 1024 // 1_000_000) << 6 | secrets.randbits(6)
-    return f"{now:%Y%m%d-%H%M%S}-{low:04x}"
-
-
-def _confusable(run: str, other: str) -> bool:
-    """Return whether a new id ends like another id, or sorts before another id of the same second."""
-    return other.endswith(run[-4:]) or (other[:-4] == run[:-4] and other > run)
 
 
 def _open_rows(path: Path, *, create: bool) -> int:
@@ -320,8 +317,8 @@ def _read_rows(data: bytes, path: Path) -> tuple[list[Row], int]:
             break
         try:
             content = json.loads(line)
-        except ValueError as error:
-            if last:
+        except (ValueError, RecursionError) as error:
+            if last and not isinstance(error, RecursionError):
                 break
             raise UsageError(f"{where}: not JSON ({error})", f"repair or remove line {number}") from error
         rows.append(row_from_json(content, where))

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import datetime as dt
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -313,3 +315,47 @@ def test_an_idle_child_of_the_writer_does_not_keep_the_lock(store: Store, builde
     finally:
         child.kill()
         child.join()
+
+
+def test_the_last_run_is_the_newest_id_whatever_else_lies_beside_the_runs(store: Store, builders) -> None:
+    begin(store, builders).close()
+    (run,) = store.ids()
+    (store.path / "runs" / "zz-backup").mkdir()
+    (store.path / "runs" / "zz-notes.txt").touch()
+    assert store.resolve("last") == run
+    assert store.ids() == [run, "zz-backup"]
+
+
+def test_the_id_of_a_run_is_the_name_of_its_folder_whatever_its_header_says(store: Store, builders) -> None:
+    begin(store, builders).close()
+    (run,) = store.ids()
+    header = store.folder(run) / RUN_FILE
+    header.write_text(header.read_text().replace(f'"id": "{run}"', '"id": "../../victim/owned"'))
+    assert store.info("last").id == store.read("last").info.id == run
+    with store.open_run("last") as writer:
+        assert writer.info.id == run
+
+
+def test_a_folder_with_a_name_that_no_id_may_have_is_never_read(store: Store, builders) -> None:
+    begin(store, builders).close()
+    (run,) = store.ids()
+    shutil.copytree(store.folder(run), store.path / "runs" / "javascript:alert(1)")
+    assert store.ids() == [run]
+    assert store.strangers() == ["javascript:alert(1)"]
+
+
+def test_a_run_begun_after_the_clock_was_set_back_is_the_last(store: Store, builders, monkeypatch) -> None:
+    begin(store, builders).close()
+    past = store_module._now() - dt.timedelta(hours=2)
+    monkeypatch.setattr(store_module, "_now", lambda: past)
+    for _ in range(3):
+        with begin(store, builders) as writer:
+            assert store.resolve("last") == writer.info.id
+
+
+@pytest.mark.parametrize("name", [RUN_FILE, ROWS_FILE])
+def test_json_nested_without_end_is_a_usage_error(store: Store, builders, name: str) -> None:
+    begin(store, builders).close()
+    (store.folder(store.ids()[0]) / name).write_text("[" * 100_000 + "\n{}\n")
+    with pytest.raises(UsageError, match="not JSON"):
+        store.read("last")
