@@ -11,12 +11,14 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from harness.api import HarnessError, Json, Row, RunInfo, Suite, UsageError
+from harness.results.files import sweep, sync_folder
 from harness.results.names import confusable, is_id, is_safe, new_id
 from harness.results.schema import dump_line, row_from_json, run_from_json, run_to_json
 
@@ -72,24 +74,29 @@ class RunWriter:
         Raises `HarnessError` where the row can't be written; the file then ends with the previous row.
         """
         line = dump_line(row)
-        before = os.fstat(self._descriptor).st_size
+        state = os.fstat(self._descriptor)
+        if state.st_nlink == 0:
+            raise HarnessError(f"{self.info.folder / ROWS_FILE} was removed during the run\nstart another run")
+        before = state.st_size
         try:
             written = os.write(self._descriptor, line)
             while written < len(line):  # a nearly full disk writes a part; the next write then fails
                 written += os.write(self._descriptor, line[written:])
             os.fsync(self._descriptor)
         except OSError as error:
-            os.ftruncate(self._descriptor, before)  # so that a later row doesn't follow a part of this one
-            raise HarnessError(
-                f"cannot write to {self.info.folder / ROWS_FILE}: {error.strerror}\n"
-                f"all earlier rows are stored; free disk space, then: harness run --resume {self.info.id}"
-            ) from error
+            with suppress(OSError):
+                os.ftruncate(self._descriptor, before)  # so that a later row doesn't follow a part of this one
+            raise _unwritten(self.info, ROWS_FILE, error) from error
 
     def finish(self, exit_code: int) -> RunInfo:
         """Record the end and the exit code of the run, release its lock, and return its final header."""
         self.info = replace(self.info, finished=_now().isoformat(timespec="milliseconds"), exit_code=exit_code)
-        _write_header(self.info)
-        self.close()
+        try:
+            _write_header(self.info)
+        except OSError as error:
+            raise _unwritten(self.info, RUN_FILE, error) from error
+        finally:
+            self.close()
         return self.info
 
     def close(self) -> None:
@@ -195,6 +202,7 @@ class Store:
                 f"cannot create a run in {self.path}: {error.strerror}",
                 "choose a folder you may write to: --store PATH",
             ) from error
+        sweep(runs, ".new-*")
         draft.chmod(0o755)  # mkdtemp's mode 0700 would prevent other users from reading shared results
 
         def header(run: str, folder: Path) -> RunInfo:
@@ -211,8 +219,17 @@ class Store:
 
         descriptor = _open_rows(draft / ROWS_FILE, create=True)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            info = self._publish(draft, header)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            except OSError as error:
+                raise _unlocked(self.path, error) from error
+            try:
+                info = self._publish(draft, header)
+            except OSError as error:
+                raise UsageError(
+                    f"cannot create a run in {self.path}: {error.strerror}",
+                    "free disk space, or choose another store: --store PATH",
+                ) from error
         except BaseException:
             os.close(descriptor)
             shutil.rmtree(draft, ignore_errors=True)
@@ -237,14 +254,21 @@ class Store:
                 f"run {run} is being written by another process",
                 "wait for that process to end, or start another run without --resume",
             ) from error
+        except OSError as error:
+            os.close(descriptor)
+            raise _unlocked(path, error) from error
         try:
             rows, complete = _read_rows(_contents(path), path)
             os.ftruncate(descriptor, complete)
             os.fsync(descriptor)
             _write_header(info)
+        except OSError as error:
+            os.close(descriptor)
+            raise _unwritten(info, RUN_FILE, error) from error
         except BaseException:
             os.close(descriptor)
             raise
+        sweep(path.parent, f".{RUN_FILE}.*")
         return RunWriter(info, latest(rows), descriptor)
 
     def _header(self, run: str) -> RunInfo:
@@ -274,13 +298,29 @@ class Store:
                     raise
                 continue  # another process took this id after the check
             break
-        _sync_folder(info.folder.parent)
+        sync_folder(info.folder.parent)
         return info
 
 
 def _now() -> dt.datetime:
     """Return the current time in UTC."""
     return dt.datetime.now(dt.UTC)
+
+
+def _unwritten(info: RunInfo, name: str, error: OSError) -> HarnessError:
+    """Return the error of a file of a run that can't be written."""
+    return HarnessError(
+        f"cannot write to {info.folder / name}: {error.strerror}\n"
+        f"all earlier rows are stored; free disk space, then: harness run --resume {info.id}"
+    )
+
+
+def _unlocked(path: Path, error: OSError) -> UsageError:
+    """Return the error of a file system that gives no locks."""
+    return UsageError(
+        f"cannot lock {path}: {error.strerror}",
+        "choose a store on a file system with locks, such as a local disk: --store PATH",
+    )
 
 
 def _open_rows(path: Path, *, create: bool) -> int:
@@ -336,13 +376,4 @@ def _write_header(info: RunInfo, folder: Path | None = None) -> None:
         file.flush()
         os.fsync(file.fileno())
     draft.rename(folder / RUN_FILE)
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Flush the entries of a folder to disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(folder)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import multiprocessing
 import os
 import shutil
@@ -177,7 +178,7 @@ def test_no_half_made_run_is_visible_or_left_behind(store: Store, builders, monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(store_module, "_write_header", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(UsageError, match="No space"):
         begin(store, builders)
     assert list((store.path / "runs").iterdir()) == []
 
@@ -359,3 +360,54 @@ def test_json_nested_without_end_is_a_usage_error(store: Store, builders, name: 
     (store.folder(store.ids()[0]) / name).write_text("[" * 100_000 + "\n{}\n")
     with pytest.raises(UsageError, match="not JSON"):
         store.read("last")
+
+
+def raising(number: int):
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+def test_a_file_system_without_locks_is_a_usage_error(store: Store, builders, monkeypatch) -> None:
+    begin(store, builders).close()
+    monkeypatch.setattr(store_module.fcntl, "flock", raising(errno.ENOLCK))
+    with pytest.raises(UsageError, match=r"No locks available\n.*--store"):
+        begin(store, builders)
+    with pytest.raises(UsageError, match=r"No locks available\n.*--store"):
+        store.open_run("last")
+    assert len(list((store.path / "runs").iterdir())) == 1
+
+
+def test_a_full_disk_when_a_run_is_resumed_or_ends_is_reported(store: Store, builders, monkeypatch) -> None:
+    with begin(store, builders) as writer:
+        monkeypatch.setattr(store_module, "_write_header", raising(errno.ENOSPC))
+        with pytest.raises(HarnessError, match=rf"No space left.*\n.*--resume {writer.info.id}"):
+            writer.finish(0)
+    with pytest.raises(HarnessError, match=rf"No space left.*\n.*--resume {writer.info.id}"):
+        store.open_run("last")
+
+
+def test_a_run_whose_folder_was_removed_meanwhile_is_reported(store: Store, builders) -> None:
+    with begin(store, builders) as writer:
+        shutil.rmtree(writer.info.folder)
+        with pytest.raises(HarnessError, match="was removed during the run"):
+            writer.append(builders.make_row())
+        with pytest.raises(HarnessError, match="No such file"):
+            writer.finish(0)
+
+
+def test_drafts_of_killed_runs_are_removed_after_a_day(store: Store, builders) -> None:
+    begin(store, builders).close()
+    runs = store.path / "runs"
+    for name, age in ((".new-old", 90_000), (".new-young", 60)):
+        (runs / name).mkdir()
+        os.utime(runs / name, (time.time() - age,) * 2)
+    draft = store.folder(store.ids()[0]) / f".{RUN_FILE}.77"
+    draft.touch()
+    os.utime(draft, (time.time() - 90_000,) * 2)
+    begin(store, builders).close()
+    store.open_run(store.ids()[0]).close()
+    assert not (runs / ".new-old").exists()
+    assert (runs / ".new-young").exists()
+    assert not draft.exists()
