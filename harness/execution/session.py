@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from harness.execution.preflight import check_device, check_values
 from harness.execution.runner import Destination, Progress, Runner
 from harness.execution.surroundings import Surroundings, surroundings
 from harness.host import Host
+from harness.measure.processors import allowed_cores
 from harness.plan import Plan, Selection
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ class Resources:
 
 
 def cores() -> int:
-    """Return the number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of processors that this process may use, with the CPU quota of its container."""
+    return allowed_cores()
 
 
 def make_executor(host: Host, plan: Plan, resources: Resources, device: str) -> Executor:
