@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
-from harness.api import Case, Executor, ExecutorOptions, Json, Lane, Limits, Row, RunInfo, Suite, resolve
+from harness.api import Case, Executor, ExecutorOptions, Json, Lane, Limits, Row, RunInfo, Suite, UsageError, resolve
 from harness.execution.executors import fulfilled
+from harness.execution.identity import check_same_code
 from harness.execution.preflight import check_device, check_values
 from harness.execution.runner import Destination, Progress, Runner
 from harness.execution.surroundings import Surroundings, surroundings
@@ -113,7 +114,15 @@ class Session:
         )
 
     def carry_out(self, writer: RunWriter, progress: Progress) -> RunInfo:
-        """Run the cases without a row, notify the plugins, and close the run with its exit code: 130 after Ctrl-C."""
+        """Run the cases without a row, notify the plugins, and close the run with its exit code: 130 after Ctrl-C.
+
+        Raises UsageError where stored rows come from other code or packages; the run is then left as it was.
+        """
+        try:
+            check_same_code(self.plan, writer.info, writer.rows, self._around.environment)
+        except UsageError:
+            writer.withdraw()
+            raise
         destination = Destination(
             run=writer.info.id,
             environment=self._around.environment,

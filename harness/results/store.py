@@ -62,11 +62,12 @@ class StoredRun:
 class RunWriter:
     """A context manager that writes one run and holds the run's lock; see `Store.create_run` and `Store.open_run`."""
 
-    def __init__(self, info: RunInfo, rows: tuple[Row, ...], descriptor: int) -> None:
+    def __init__(self, info: RunInfo, rows: tuple[Row, ...], descriptor: int, earlier: RunInfo | None = None) -> None:
         self.info = info
         self.rows = rows
         """The rows that were stored when the run was opened, the latest of each case."""
         self._descriptor = descriptor
+        self._earlier = earlier
 
     def append(self, row: Row) -> None:
         """Append a row. Once the method has returned, the row survives a crash of the process and of the machine.
@@ -98,6 +99,12 @@ class RunWriter:
         finally:
             self.close()
         return self.info
+
+    def withdraw(self) -> None:
+        """Restore the header that a resumed run had before it was opened, and release the lock."""
+        if self._earlier is not None:
+            _write_header(self._earlier)
+        self.close()
 
     def close(self) -> None:
         """Release the lock without recording an end, so that the run counts as unfinished; further calls do nothing."""
@@ -244,7 +251,8 @@ class Store:
         """
         run = self.resolve(text)
         path = self.folder(run) / ROWS_FILE
-        info = replace(self._header(run), finished="", exit_code=None)
+        earlier = self._header(run)
+        info = replace(earlier, finished="", exit_code=None)
         descriptor = _open_rows(path, create=False)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -269,7 +277,7 @@ class Store:
             os.close(descriptor)
             raise
         sweep(path.parent, f".{RUN_FILE}.*")
-        return RunWriter(info, latest(rows), descriptor)
+        return RunWriter(info, latest(rows), descriptor, earlier)
 
     def _header(self, run: str) -> RunInfo:
         """Return the header of the run with this full id."""
