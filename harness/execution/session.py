@@ -200,6 +200,12 @@ def plugin_list(host: Host) -> list[Mapping[str, Json]]:
 
 def resumed_selection(info: RunInfo) -> tuple[Suite, Selection]:
     """Return the suite and selection of a stored run; the suite is narrowed to the selection already."""
+    choices = {"params": dict, "lanes": list, "device": str}
+    if wrong := [name for name, kind in choices.items() if not isinstance(info.selection.get(name), kind)]:
+        raise UsageError(
+            f"run {info.id}: its selection has no valid {wrong[0]!r}, so that it cannot be resumed",
+            f"the file was edited or damaged; start another run: harness run --suite {info.suite.id}",
+        )
     params = cast(Mapping[str, Json], info.selection["params"])
     lanes = cast(Sequence[Lane], info.selection["lanes"])
     stack = bool(info.selection.get("stack", False))
