@@ -196,7 +196,7 @@ def test_a_damaged_run_is_listed_with_its_problem(harness: Harness, tmp_path: Pa
     done = harness("runs")
     assert done.returncode == 0, done.stderr
     for line in done.stdout.splitlines()[2:]:
-        assert "cannot be read" in line
+        assert "unreadable" in line
         assert "None" not in line
     assert "aaaa" in done.stdout
     assert "bbbb" in done.stdout

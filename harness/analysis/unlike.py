@@ -9,6 +9,7 @@ from harness.api import DISTRIBUTION, RunInfo
 from harness.results.store import StoredRun
 
 _HARDWARE: Final = ("machine", "cpu", "gpu")
+_LIMITS: Final = ("cores", "cpu_quota", "memory_limit")
 _CHOICES: Final = ("device", "params")
 
 
@@ -16,7 +17,7 @@ def unlike(base: StoredRun, head: StoredRun) -> tuple[str, ...]:
     """Return one line for each difference, besides the code under test, that may have changed the results.
 
     Compared are the suite, its version and its form, the versions of Python and of third-party packages, the hardware,
-    the threads of a case, the device, fixed parameters, and the versions of workloads.
+    the limits of the container, the threads of a case, the device, fixed parameters, and the versions of workloads.
     """
     base_info, head_info = base.info, head.info
     lines = []
@@ -27,7 +28,7 @@ def unlike(base: StoredRun, head: StoredRun) -> tuple[str, ...]:
         lines.append(f"suite {suite.id}: version {suite.version} and {other.version}")
     if suite.form != other.form:
         lines.append(f"form: {suite.form} and {other.form}")
-    facts = ("python", *_HARDWARE, "case_threads")
+    facts = ("python", *_HARDWARE, *_LIMITS, "case_threads")
     lines += [_line(name, base_info.environment, head_info.environment) for name in facts]
     own = _own_packages(base_info) | _own_packages(head_info)
     packages = [_third_party(info, own) for info in (base_info, head_info)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 import click
@@ -14,6 +15,11 @@ from harness.cli.output import say
 if TYPE_CHECKING:
     from harness.results.index import RunSummary
 
+if TYPE_CHECKING:
+    from harness.results.index import RunSummary
+
+_PROBLEM_WIDTH = 200
+
 _ENDS = {0: "ok", 1: "some failed", 130: "interrupted"}
 
 
@@ -22,7 +28,6 @@ _ENDS = {0: "ok", 1: "some failed", 130: "interrupted"}
 @json_option
 def runs(store: Path | None, as_json: bool) -> None:
     """List the runs of the store, the latest last."""
-    from harness.report.notes import of_form
     from harness.results.index import Index
     from harness.results.store import Store, default_store_path
 
@@ -36,22 +41,16 @@ def runs(store: Path | None, as_json: bool) -> None:
         return
     from tabulate import tabulate
 
-    rows = [
-        [
-            run.id,
-            " ".join(run.problem.split()) or f"{run.suite} v{run.suite_version}{of_form(run.form)}",
-            (run.started or "")[:16].replace("T", " "),
-            "" if run.problem else f"{run.rows}/{run.planned}",
-            run.failed or "",
-            _end(run),
-        ]
-        for run in stored
-    ]
+    rows = [_line(run) for run in stored]
     say(tabulate(rows, headers=["run", "suite", "started (UTC)", "rows", "failed", "end"], tablefmt="simple"))
 
 
-def _end(run: RunSummary) -> str:
-    """Return how a run ended, in a word or two."""
+def _line(run: RunSummary) -> list[str | int]:
+    """Return the cells of a run; one that can't be read has its problem, in one line, in place of the suite."""
+    from harness.report.notes import of_form
+
     if run.problem:
-        return "cannot be read"
-    return "unfinished" if run.exit_code is None else _ENDS.get(run.exit_code, "unfinished")
+        return [run.id, shorten(run.problem.partition("\n")[0], _PROBLEM_WIDTH), "", "", "", "unreadable"]
+    end = _ENDS.get(run.exit_code, "unfinished") if run.exit_code is not None else "unfinished"
+    suite = f"{run.suite} v{run.suite_version}{of_form(run.form)}"
+    return [run.id, suite, run.started[:16].replace("T", " "), f"{run.rows}/{run.planned}", run.failed or "", end]

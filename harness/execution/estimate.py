@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable
 
-from harness.api import Row
+from harness.api import Row, UsageError
 from harness.plan import Plan
 from harness.results.index import Index
 from harness.results.store import Store
@@ -13,12 +14,17 @@ from harness.results.store import Store
 
 def estimate(plan: Plan, store: Store, jobs: int) -> float | None:
     """Return the seconds that the plan is expected to take on ``jobs`` processes; None where no earlier run tells."""
-    finished = [
-        run for run in Index(store).runs() if run.suite == plan.suite.id and run.finished and run.exit_code in (0, 1)
-    ]
-    if not finished:
+    try:
+        finished = [
+            run
+            for run in Index(store).runs()
+            if run.suite == plan.suite.id and run.finished and run.exit_code in (0, 1)
+        ]
+        if not finished:
+            return None
+        means = _means(store.read(finished[-1].id).rows)
+    except (UsageError, OSError, sqlite3.Error):  # an estimate never stops a run
         return None
-    means = _means(store.read(finished[-1].id).rows)
     side_by_side = alone = 0.0
     for contestant in plan.contestants:
         if contestant.skip:

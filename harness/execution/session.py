@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
-from harness.api import Case, Executor, ExecutorOptions, Json, Lane, Limits, Row, RunInfo, Suite, resolve
+from harness.api import Case, Executor, ExecutorOptions, Json, Lane, Limits, Row, RunInfo, Suite, UsageError, resolve
 from harness.execution.executors import fulfilled
+from harness.execution.identity import check_same_code
 from harness.execution.preflight import check_device, check_values
 from harness.execution.rows import require_storable
 from harness.execution.runner import Destination, Progress, Runner
 from harness.execution.surroundings import Surroundings, surroundings
 from harness.host import Host
+from harness.measure.processors import allowed_cores
 from harness.plan import Plan, Selection
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ class Resources:
 
 
 def cores() -> int:
-    """Return the number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of processors that this process may use, with the CPU quota of its container."""
+    return allowed_cores()
 
 
 def make_executor(host: Host, plan: Plan, resources: Resources, device: str) -> Executor:
@@ -114,7 +115,15 @@ class Session:
         )
 
     def carry_out(self, writer: RunWriter, progress: Progress) -> RunInfo:
-        """Run the cases without a row, notify the plugins, and close the run with its exit code: 130 after Ctrl-C."""
+        """Run the cases without a row, notify the plugins, and close the run with its exit code: 130 after Ctrl-C.
+
+        Raises UsageError where stored rows come from other code or packages; the run is then left as it was.
+        """
+        try:
+            check_same_code(self.plan, writer.info, writer.rows, self._around.environment)
+        except UsageError:
+            writer.withdraw()
+            raise
         destination = Destination(
             run=writer.info.id,
             environment=self._around.environment,
@@ -193,6 +202,12 @@ def plugin_list(host: Host) -> list[Mapping[str, Json]]:
 
 def resumed_selection(info: RunInfo) -> tuple[Suite, Selection]:
     """Return the suite and selection of a stored run; the suite is narrowed to the selection already."""
+    choices = {"params": dict, "lanes": list, "device": str}
+    if wrong := [name for name, kind in choices.items() if not isinstance(info.selection.get(name), kind)]:
+        raise UsageError(
+            f"run {info.id}: its selection has no valid {wrong[0]!r}, so that it cannot be resumed",
+            f"the file was edited or damaged; start another run: harness run --suite {info.suite.id}",
+        )
     params = cast(Mapping[str, Json], info.selection["params"])
     lanes = cast(Sequence[Lane], info.selection["lanes"])
     stack = bool(info.selection.get("stack", False))

@@ -14,6 +14,7 @@ from typing import Final
 
 from harness.api import DISTRIBUTION, Json
 from harness.measure import git
+from harness.measure.cgroups import cpu_quota, memory_limit
 from harness.measure.distributions import version_of
 from harness.measure.sources import Sources, is_dirty
 
@@ -32,8 +33,9 @@ _TIMEOUT_S: Final = 10.0
 def environment(distributions: Sequence[str] = ()) -> dict[str, Json]:
     """Return facts about the machine and the interpreter, as stored in ``run.json`` and in every row.
 
-    ``distributions`` names those whose versions are recorded in addition to `PACKAGES`. Memory is in bytes. The name
-    of the host is left out. The call takes a few milliseconds, or more where ``nvidia-smi`` has to be started.
+    ``distributions`` names those whose versions are recorded in addition to `PACKAGES`. Memory is in bytes.
+    ``cpu_quota`` and ``memory_limit`` are those of the container, or None. The name of the host is left out. The call
+    takes a few milliseconds, or more where ``nvidia-smi`` has to be started.
     """
     return {
         "python": platform.python_version(),
@@ -41,6 +43,8 @@ def environment(distributions: Sequence[str] = ()) -> dict[str, Json]:
         "machine": platform.machine(),
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpu_quota": cpu_quota(),
+        "memory_limit": memory_limit(),
         "gpu": _gpus(),
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),

@@ -1,4 +1,7 @@
-"""Pins timed work to one processor, so that load on other processors affects all trials alike or none."""
+"""Counts the processors that this process may use, and pins timed work to one of them.
+
+Pinned work is affected by load on other processors in all trials alike, or in none.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from harness.measure.cgroups import cpu_quota
+
 LOOK_S: Final = 0.05
 """Seconds for which the load of the processors is observed to find the least loaded one."""
 
 _allowed: frozenset[int] = frozenset()
 """The processors that this process was allowed to use before `stay_on` pinned it; empty before that."""
+
+
+def allowed_cores() -> int:
+    """Return the number of processors that the affinity and the CPU quota leave to this process, at least 1."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cpu_quota()
+    return allowed if quota is None else max(1, min(allowed, int(quota)))
 
 
 def quietest() -> int | None:

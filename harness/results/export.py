@@ -58,7 +58,7 @@ def to_json(rows: Iterable[Row]) -> str:
 
 
 def write_parquet(rows: Iterable[Row], path: Path) -> None:
-    """Write the long form as a Parquet file.
+    """Write the long form as a Parquet file; a column of whole numbers beyond 64 bits is written as text.
 
     Raises `UsageError` where pyarrow isn't installed, and `OSError` where ``path`` can't be written.
     """
@@ -69,11 +69,13 @@ def write_parquet(rows: Iterable[Row], path: Path) -> None:
         raise UsageError(
             "parquet needs pyarrow, which is not installed", f"install it: pip install '{DISTRIBUTION}[parquet]'"
         ) from error
-    kinds = dict.fromkeys(_WHOLE, pa.int64()) | {"value": pa.float64()}
-    schema = pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS])
     records = [
         {**record, "value": None if record["value"] is None else float(record["value"])} for record in long_form(rows)
     ]
+    large = [name for name in _WHOLE if any(not -(2**63) <= record[name] < 2**63 for record in records)]
+    records = [{**record, **{name: str(record[name]) for name in large}} for record in records]
+    kinds = {name: pa.int64() for name in _WHOLE if name not in large} | {"value": pa.float64()}
+    schema = pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS])
     pq.write_table(pa.Table.from_pylist(records, schema=schema), path)
 
 

@@ -7,22 +7,28 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from harness.api import Form, Row, UsageError
 from harness.results.store import ROWS_FILE, RUN_FILE, Store, StoredRun
 
 INDEX_FILE: Final = "index.sqlite"
 
-_VERSION: Final = 2
+_VERSION: Final = 3
+
+# Whole numbers have columns without a type, because those that SQLite can't hold are stored as text.
+_WHOLE: Final = ("suite_version", "exit_code", "planned", "seed")
+_UNFIT: Final = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
+"""The errors of SQLite that blame a value."""
+
 _SCHEMA: Final = """
 CREATE TABLE runs (
-    id TEXT PRIMARY KEY, stamp TEXT NOT NULL, suite TEXT, suite_version INTEGER, form TEXT, started TEXT,
-    finished TEXT, exit_code INTEGER, planned INTEGER, rows INTEGER, failed INTEGER, problem TEXT NOT NULL
+    id TEXT PRIMARY KEY, stamp TEXT NOT NULL, suite TEXT, suite_version, form TEXT, started TEXT,
+    finished TEXT, exit_code, planned, rows INTEGER, failed INTEGER, problem TEXT NOT NULL
 );
 CREATE TABLE figures (
     run TEXT NOT NULL REFERENCES runs(id) ON DELETE CASCADE, key TEXT NOT NULL, workload TEXT NOT NULL,
-    technique TEXT NOT NULL, metric TEXT NOT NULL, value REAL, seed INTEGER NOT NULL, tuned TEXT NOT NULL,
+    technique TEXT NOT NULL, metric TEXT NOT NULL, value REAL, seed NOT NULL, tuned TEXT NOT NULL,
     code TEXT NOT NULL, plugin_version TEXT NOT NULL, started TEXT NOT NULL
 );
 CREATE INDEX history ON figures (technique, workload, metric, started);
@@ -34,7 +40,7 @@ CREATE INDEX of_run ON figures (run);
 class RunSummary:
     """A run as listed: its suite and times, and its numbers of planned, stored and failed rows.
 
-    ``problem`` says why the files of the run can't be read, in which case all other fields but ``id`` are None.
+    ``problem`` says why the files of the run can't be read, in which case all other fields but ``id`` are empty.
     """
 
     id: str
@@ -74,9 +80,12 @@ class Index:
     def runs(self) -> list[RunSummary]:
         """Return the summaries of all runs, oldest first."""
         columns = tuple(RunSummary.__dataclass_fields__)
-        with self._connection() as db:
-            records = db.execute(f"SELECT {', '.join(columns)} FROM runs ORDER BY id").fetchall()
-        return [RunSummary(**dict(zip(columns, record, strict=True))) for record in records]
+        records = self._query(f"SELECT {', '.join(columns)} FROM runs ORDER BY id")
+        known = (dict(zip(columns, record, strict=True)) for record in records)
+        return [
+            RunSummary(**{name: _whole(name, value) for name, value in facts.items() if value is not None})
+            for facts in known
+        ]
 
     def history(self, technique: str, workload: str, metric: str) -> list[HistoryPoint]:
         """Return the stored values of a metric of a technique on a workload, oldest first.
@@ -84,13 +93,23 @@ class Index:
         Failed cases, and values that aren't finite numbers, are left out.
         """
         columns = tuple(HistoryPoint.__dataclass_fields__)
-        with self._connection() as db:
-            records = db.execute(
-                f"SELECT {', '.join(columns)} FROM figures WHERE technique = ? AND workload = ? AND metric = ? "
-                "AND value IS NOT NULL ORDER BY started, run, seed",
-                (technique, workload, metric),
-            ).fetchall()
-        return [HistoryPoint(**dict(zip(columns, record, strict=True))) for record in records]
+        records = self._query(
+            f"SELECT {', '.join(columns)} FROM figures WHERE technique = ? AND workload = ? AND metric = ? "
+            "AND value IS NOT NULL ORDER BY started, run, seed",
+            (technique, workload, metric),
+        )
+        known = (dict(zip(columns, record, strict=True)) for record in records)
+        return [HistoryPoint(**{name: _whole(name, value) for name, value in facts.items()}) for facts in known]
+
+    def _query(self, statement: str, values: Sequence[str] = ()) -> list[tuple[Any, ...]]:
+        """Return the records of a query; an index whose damage shows only in the query is built anew."""
+        try:
+            with self._connection() as db:
+                return db.execute(statement, values).fetchall()
+        except sqlite3.DatabaseError:
+            self._remove()
+            with self._connection() as db:
+                return db.execute(statement, values).fetchall()
 
     def rebuild(self) -> None:
         """Delete the index and build a new one from the files of every run."""
@@ -134,13 +153,27 @@ class Index:
         """Remove runs that are gone, and read runs that are new or changed."""
         known = dict(db.execute("SELECT id, stamp FROM runs"))
         present = {run: self._stamp(run) for run in self._store.ids()}
+        present |= {ascii(name): "-" for name in self._store.strangers()}
         db.executemany("DELETE FROM runs WHERE id = ?", [(run,) for run in known if present.get(run) != known[run]])
         for run, stamp in present.items():
             if known.get(run) != stamp:
-                try:
-                    _insert(db, self._store.read(run), stamp)
-                except UsageError as error:
-                    db.execute("INSERT INTO runs (id, stamp, problem) VALUES (?, ?, ?)", (run, stamp, str(error)))
+                self._read(db, run, stamp)
+
+    def _read(self, db: sqlite3.Connection, run: str, stamp: str) -> None:
+        """Insert a run, or the reason why the run can't be read or kept: a damaged run must not hide the others."""
+        db.execute("SAVEPOINT run")
+        try:
+            if stamp == "-":
+                raise UsageError(f"the folder {run} has a name that no run can have", "rename or remove the folder")
+            _insert(db, self._store.read(run), stamp)
+        except Exception as error:
+            if isinstance(error, sqlite3.Error) and not isinstance(error, _UNFIT):
+                raise  # the index failed, not the run
+            db.execute("ROLLBACK TO run")
+            text = str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
+            problem = text.encode("utf-8", "backslashreplace").decode()
+            db.execute("INSERT INTO runs (id, stamp, problem) VALUES (?, ?, ?)", (run, stamp, problem))
+        db.execute("RELEASE run")
 
     def _stamp(self, run: str) -> str:
         """Return a text that changes whenever the files of a run change: their inodes, sizes and modification times."""
@@ -171,20 +204,31 @@ def _insert(db: sqlite3.Connection, stored: StoredRun, stamp: str) -> None:
     """Insert a run and the metrics of its successful cases."""
     info = stored.info
     failed = sum(row.failed for row in stored.rows)
-    run = (info.id, stamp, info.suite.id, info.suite.version, info.suite.form, info.started, info.finished)
+    suite = (info.suite.id, _fitting(info.suite.version), info.suite.form)
+    run = (info.id, stamp, *suite, info.started, info.finished)
     db.execute(
         "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '')",
-        (*run, info.exit_code, info.planned, len(stored.rows), failed),
+        (*run, _fitting(info.exit_code), _fitting(info.planned), len(stored.rows), failed),
     )
     figures = [figure for row in stored.rows if row.ok for figure in _figures(info.id, row)]
     db.executemany("INSERT INTO figures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", figures)
+
+
+def _fitting(number: int | None) -> int | str | None:
+    """Return a whole number as it is where SQLite can hold it (64 bits), else as text."""
+    return number if number is None or -(2**63) <= number < 2**63 else str(number)
+
+
+def _whole(column: str, value: Any) -> Any:
+    """Return the value of a column, with whole numbers that `_fitting` made text as numbers again."""
+    return int(value) if column in _WHOLE and value is not None else value
 
 
 def _figures(run: str, row: Row) -> Sequence[tuple[object, ...]]:
     """Return the records of a row for the table ``figures``, one for each metric."""
     case = row.case
     tuned = json.dumps(dict(case.tuned), sort_keys=True)
-    provenance = (case.seed, tuned, case.code, case.plugin_version, row.started)
+    provenance = (_fitting(case.seed), tuned, case.code, case.plugin_version, row.started)
     return [
         (run, case.key, case.workload, case.technique, metric, value, *provenance)
         for metric, value in row.reply.metrics.items()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import reprlib
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from numbers import Real
@@ -34,18 +36,20 @@ _Spec = TypeVar("_Spec", Case, Reply, Suite, Claim, Row, RunInfo)
 
 _NUMBERS: Final = "Mapping[str, float]"
 _VECTORS: Final = "Mapping[str, Sequence[float]]"
+_TUNINGS: Final = "Mapping[str, tuple[Json, ...]]"
+_FLOAT: Final = (int, float, type(None))
 
 # The JSON types that are allowed for a field, by the field's annotation. Claims are read separately.
 _SHAPES: Final[Mapping[str, tuple[type, ...]]] = {
     "str": (str,),
     "int": (int,),
-    "float": (int, float, type(None)),
+    "float": _FLOAT,
     "bool": (bool,),
     "int | None": (int, type(None)),
     "Lane": (str,),
     "Form": (str,),
     "ClaimKind": (str,),
-    "float | None": (int, float, type(None)),
+    "float | None": _FLOAT,
     "Stage": (str,),
     "Status": (str,),
     "Sequence[str]": (list,),
@@ -55,7 +59,18 @@ _SHAPES: Final[Mapping[str, tuple[type, ...]]] = {
     _VECTORS: (dict,),
     "tuple[str, ...]": (list,),
     "tuple[int, ...]": (list,),
-    "Mapping[str, tuple[Json, ...]]": (dict,),
+    _TUNINGS: (dict,),
+}
+
+# The JSON types that are allowed for each element of a list or mapping, by the field's annotation.
+_ELEMENTS: Final[Mapping[str, tuple[type, ...]]] = {
+    "Sequence[str]": (str,),
+    "Sequence[Mapping[str, Json]]": (dict,),
+    _NUMBERS: _FLOAT,
+    _VECTORS: (list,),
+    "tuple[str, ...]": (str,),
+    "tuple[int, ...]": (int,),
+    _TUNINGS: (list,),
 }
 
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -142,6 +157,8 @@ def row_from_json(data: object, where: str) -> Row:
     a field that is missing, unknown or of the wrong type.
     """
     flat = _checked_object(data, where)
+    if flat.get("plugin_version", "") is None:  # stored for a distribution whose metadata had no version
+        flat["plugin_version"] = ""
     case, reply = _names(Case), _names(Reply)
     rest = {name: value for name, value in flat.items() if name not in case | reply}
     return _build(
@@ -158,7 +175,7 @@ def run_from_json(data: object, folder: Path, where: str) -> RunInfo:
     flat = _checked_object(data, where)
     suite = flat.pop("suite", None)
     if not isinstance(suite, dict):
-        raise UsageError(f"{where}: field 'suite' should be an object, not {suite!r}", _advice(where))
+        raise UsageError(f"{where}: field 'suite' should be an object, not {reprlib.repr(suite)}", _advice(where))
     return _build(RunInfo, flat, where, folder=folder, suite=_suite_from_json(suite, where))
 
 
@@ -167,7 +184,11 @@ def _suite_from_json(data: Mapping[str, Any], where: str) -> Suite:
     rest = dict(data)
     claims = rest.pop("claims", None)
     if not isinstance(claims, list) or not all(isinstance(claim, dict) for claim in claims):
-        raise UsageError(f"{where}: field 'claims' should be a list of objects, not {claims!r}", _advice(where))
+        raise UsageError(
+            f"{where}: field 'claims' should be a list of objects, not {reprlib.repr(claims)}", _advice(where)
+        )
+    if rest.get("metrics") == []:  # the first metric sorts the tables
+        raise UsageError(f"{where}: field 'metrics' of the suite is empty", _advice(where))
     return _build(Suite, rest, where, claims=tuple(_build(Claim, claim, where) for claim in claims))
 
 
@@ -191,7 +212,8 @@ def _from_schema_1(data: Mapping[str, Any]) -> dict[str, Any]:
     changed = {**data, "schema": SCHEMA}
     if isinstance(changed.get("suite"), dict):
         changed["suite"] = _with_form(changed["suite"])
-        changed["selection"] = {"lanes": list(LANES), "stack": False, **changed.get("selection", {})}
+        if isinstance(selection := changed.get("selection", {}), dict):
+            changed["selection"] = {"lanes": list(LANES), "stack": False, **selection}
         return changed
     return _with_form(changed)
 
@@ -216,23 +238,46 @@ def _decode(field: Field[Any], value: Any, where: str) -> Any:
     """Return the value of a field from JSON; raises `UsageError` for a value of the wrong type."""
     kind = str(field.type)
     shape = _SHAPES[kind]
-    wrong = not isinstance(value, shape) or (isinstance(value, bool) and bool not in shape)
-    if wrong or value not in _CHOICES.get(kind, (value,)):
-        raise UsageError(f"{where}: field {field.name!r} has the value {value!r}, expected {kind}", _advice(where))
+    if not _fits(value, shape) or value not in _CHOICES.get(kind, (value,)):
+        raise _wrong(field, value, where)
+    for item in _items(value) if kind in _ELEMENTS else ():
+        numbers = item if kind == _VECTORS and isinstance(item, list) else ()
+        if not _fits(item, _ELEMENTS[kind]) or not all(_fits(number, _FLOAT) for number in numbers):
+            raise _wrong(field, value, where)
     if kind == "float":
         return _number(value)
     if kind == _NUMBERS:
         return {name: _number(item) for name, item in value.items()}
     if kind == _VECTORS:
         return {name: tuple(_number(item) for item in items) for name, items in value.items()}
-    if kind == "Mapping[str, tuple[Json, ...]]":
+    if kind == _TUNINGS:
         return {name: tuple(items) for name, items in value.items()}
     return tuple(value) if shape == (list,) else value
 
 
+def _items(value: Any) -> Sequence[Any]:
+    """Return the elements of a list, or the values of an object."""
+    return list(value.values()) if isinstance(value, dict) else value
+
+
+def _fits(value: Any, shape: tuple[type, ...]) -> bool:
+    """Return whether a value has one of the types; a boolean is no number, and a number must fit where floats do."""
+    if isinstance(value, bool):
+        return bool in shape
+    if shape == _FLOAT and isinstance(value, int):
+        return abs(value) <= sys.float_info.max
+    return isinstance(value, shape)
+
+
+def _wrong(field: Field[Any], value: Any, where: str) -> UsageError:
+    """Return the error of a field whose value, or a part of it, has the wrong type."""
+    shown = reprlib.repr(value)
+    return UsageError(f"{where}: field {field.name!r} has the value {shown}, expected {field.type}", _advice(where))
+
+
 def _number(value: Any) -> float:
-    """Return a number from JSON, with NaN for null."""
-    return math.nan if value is None else value
+    """Return a number from JSON, with NaN for null and for what is not finite."""
+    return value if value is not None and math.isfinite(value) else math.nan
 
 
 def _names(spec: type) -> set[str]:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import datetime as dt
 import fcntl
+import itertools
 import json
 import os
-import secrets
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from harness.api import HarnessError, Json, Row, RunInfo, Suite, UsageError
+from harness.results.files import sweep, sync_folder
+from harness.results.names import confusable, is_id, is_safe, new_id
 from harness.results.schema import dump_line, row_from_json, run_from_json, run_to_json
 
 RUNS: Final = "runs"
@@ -65,11 +68,12 @@ class StoredRun:
 class RunWriter:
     """A context manager that writes one run and holds the run's lock; see `Store.create_run` and `Store.open_run`."""
 
-    def __init__(self, info: RunInfo, rows: tuple[Row, ...], descriptor: int) -> None:
+    def __init__(self, info: RunInfo, rows: tuple[Row, ...], descriptor: int, earlier: RunInfo | None = None) -> None:
         self.info = info
         self.rows = rows
         """The rows that were stored when the run was opened, the latest of each case."""
         self._descriptor = descriptor
+        self._earlier = earlier
 
     def append(self, row: Row) -> None:
         """Append a row. Once the method has returned, the row survives a crash of the process and of the machine.
@@ -77,25 +81,36 @@ class RunWriter:
         Raises `HarnessError` where the row can't be written; the file then ends with the previous row.
         """
         line = dump_line(row)
-        before = os.fstat(self._descriptor).st_size
+        state = os.fstat(self._descriptor)
+        if state.st_nlink == 0:
+            raise HarnessError(f"{self.info.folder / ROWS_FILE} was removed during the run\nstart another run")
+        before = state.st_size
         try:
             written = os.write(self._descriptor, line)
             while written < len(line):  # a nearly full disk writes a part; the next write then fails
                 written += os.write(self._descriptor, line[written:])
             os.fsync(self._descriptor)
         except OSError as error:
-            os.ftruncate(self._descriptor, before)  # so that a later row doesn't follow a part of this one
-            raise HarnessError(
-                f"cannot write to {self.info.folder / ROWS_FILE}: {error.strerror}\n"
-                f"all earlier rows are stored; free disk space, then: harness run --resume {self.info.id}"
-            ) from error
+            with suppress(OSError):
+                os.ftruncate(self._descriptor, before)  # so that a later row doesn't follow a part of this one
+            raise _unwritten(self.info, ROWS_FILE, error) from error
 
     def finish(self, exit_code: int) -> RunInfo:
         """Record the end and the exit code of the run, release its lock, and return its final header."""
         self.info = replace(self.info, finished=_now().isoformat(timespec="milliseconds"), exit_code=exit_code)
-        _write_header(self.info)
-        self.close()
+        try:
+            _write_header(self.info)
+        except OSError as error:
+            raise _unwritten(self.info, RUN_FILE, error) from error
+        finally:
+            self.close()
         return self.info
+
+    def withdraw(self) -> None:
+        """Restore the header that a resumed run had before it was opened, and release the lock."""
+        if self._earlier is not None:
+            _write_header(self._earlier)
+        self.close()
 
     def close(self) -> None:
         """Release the lock without recording an end, so that the run counts as unfinished; further calls do nothing."""
@@ -119,9 +134,17 @@ class Store:
         self.path = path
 
     def ids(self) -> list[str]:
-        """Return the ids of all runs, oldest first."""
+        """Return the ids of all runs, oldest first: the names of folders, which need not have the form of an id."""
+        return [name for name in self._folders() if is_safe(name)]
+
+    def strangers(self) -> list[str]:
+        """Return the names of folders beside the runs that no id may have, and that are never read."""
+        return [name for name in self._folders() if not is_safe(name)]
+
+    def _folders(self) -> list[str]:
+        """Return the sorted names of the folders among the runs, without hidden ones."""
         folder = self.path / RUNS
-        names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+        names = [entry.name for entry in folder.iterdir() if entry.is_dir()] if folder.is_dir() else []
         return sorted(name for name in names if not name.startswith("."))
 
     def folder(self, run: str) -> Path:
@@ -139,7 +162,7 @@ class Store:
                 f"run {text!r}: there are no runs in {self.path}", "create a run: harness run --suite NAME"
             )
         if text == "last":
-            return ids[-1]
+            return next((run for run in reversed(ids) if is_id(run)), ids[-1])
         matches = [run for run in ids if text and (run.startswith(text) or run.endswith(text))]
         if text in ids:
             matches = [text]
@@ -192,6 +215,7 @@ class Store:
                 f"cannot create a run in {self.path}: {error.strerror}",
                 "choose a folder you may write to: --store PATH",
             ) from error
+        sweep(runs, ".new-*")
         draft.chmod(0o755)  # mkdtemp's mode 0700 would prevent other users from reading shared results
 
         def header(run: str, folder: Path) -> RunInfo:
@@ -208,8 +232,17 @@ class Store:
 
         descriptor = _open_rows(draft / ROWS_FILE, create=True)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            info = self._publish(draft, header)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            except OSError as error:
+                raise _unlocked(self.path, error) from error
+            try:
+                info = self._publish(draft, header)
+            except OSError as error:
+                raise UsageError(
+                    f"cannot create a run in {self.path}: {error.strerror}",
+                    "free disk space, or choose another store: --store PATH",
+                ) from error
         except BaseException:
             os.close(descriptor)
             shutil.rmtree(draft, ignore_errors=True)
@@ -224,7 +257,8 @@ class Store:
         """
         run = self.resolve(text)
         path = self.folder(run) / ROWS_FILE
-        info = replace(self._header(run), finished="", exit_code=None)
+        earlier = self._header(run)
+        info = replace(earlier, finished="", exit_code=None)
         descriptor = _open_rows(path, create=False)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -234,30 +268,39 @@ class Store:
                 f"run {run} is being written by another process",
                 "wait for that process to end, or start another run without --resume",
             ) from error
+        except OSError as error:
+            os.close(descriptor)
+            raise _unlocked(path, error) from error
         try:
             rows, complete = _read_rows(_contents(path), path)
             os.ftruncate(descriptor, complete)
             os.fsync(descriptor)
             _write_header(info)
+        except OSError as error:
+            os.close(descriptor)
+            raise _unwritten(info, RUN_FILE, error) from error
         except BaseException:
             os.close(descriptor)
             raise
-        return RunWriter(info, latest(rows), descriptor)
+        sweep(path.parent, f".{RUN_FILE}.*")
+        return RunWriter(info, latest(rows), descriptor, earlier)
 
     def _header(self, run: str) -> RunInfo:
         """Return the header of the run with this full id."""
         path = self.folder(run) / RUN_FILE
         try:
             data = json.loads(_contents(path))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UsageError(f"{path}: not JSON ({error})", f"repair or remove {path.parent}") from error
-        return run_from_json(data, path.parent, str(path))
+        info = run_from_json(data, path.parent, str(path))
+        return replace(info, id=run)  # a header that was copied or forged may name another run, or a path
 
     def _publish(self, draft: Path, header: Callable[[str, Path], RunInfo]) -> RunInfo:
         """Rename a draft folder to a new id that sorts after all other ids and has an ending that no other id has."""
-        while True:
-            run = _new_id()
-            if any(_confusable(run, other) for other in self.ids()[-1000:]):
+        for attempt in itertools.count():
+            ids = self.ids()
+            run = new_id(_now(), ids, attempt)
+            if any(confusable(run, other) for other in ids[-1000:]):
                 time.sleep(0.001)
                 continue
             info = header(run, self.folder(run))
@@ -268,8 +311,9 @@ class Store:
                 if not info.folder.exists():
                     raise
                 continue  # another process took this id after the check
-            _sync_folder(info.folder.parent)
-            return info
+            break
+        sync_folder(info.folder.parent)
+        return info
 
 
 def _now() -> dt.datetime:
@@ -277,19 +321,20 @@ def _now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
 
 
-def _new_id() -> str:
-    """Return a new id: date, time and four hexadecimal digits.
-
-    The digits hold the fraction of the second (ten bits) before six random bits, so that ids sort by time.
-    """
-    now = _now()
-    low = (now.microsecond * 1024 // 1_000_000) << 6 | secrets.randbits(6)
-    return f"{now:%Y%m%d-%H%M%S}-{low:04x}"
+def _unwritten(info: RunInfo, name: str, error: OSError) -> HarnessError:
+    """Return the error of a file of a run that can't be written."""
+    return HarnessError(
+        f"cannot write to {info.folder / name}: {error.strerror}\n"
+        f"all earlier rows are stored; free disk space, then: harness run --resume {info.id}"
+    )
 
 
-def _confusable(run: str, other: str) -> bool:
-    """Return whether a new id ends like another id, or sorts before another id of the same second."""
-    return other.endswith(run[-4:]) or (other[:-4] == run[:-4] and other > run)
+def _unlocked(path: Path, error: OSError) -> UsageError:
+    """Return the error of a file system that gives no locks."""
+    return UsageError(
+        f"cannot lock {path}: {error.strerror}",
+        "choose a store on a file system with locks, such as a local disk: --store PATH",
+    )
 
 
 def _open_rows(path: Path, *, create: bool) -> int:
@@ -326,8 +371,8 @@ def _read_rows(data: bytes, path: Path) -> tuple[list[Row], int]:
             break
         try:
             content = json.loads(line)
-        except ValueError as error:
-            if last:
+        except (ValueError, RecursionError) as error:
+            if last and not isinstance(error, RecursionError):
                 break
             raise UsageError(f"{where}: not JSON ({error})", f"repair or remove line {number}") from error
         rows.append(row_from_json(content, where))
@@ -345,13 +390,4 @@ def _write_header(info: RunInfo, folder: Path | None = None) -> None:
         file.flush()
         os.fsync(file.fileno())
     draft.rename(folder / RUN_FILE)
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Flush the entries of a folder to disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(folder)

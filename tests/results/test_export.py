@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.api import UsageError
-from harness.results.export import COLUMNS, export, long_form
+from harness.results.export import COLUMNS, export, long_form, write_parquet
 from harness.results.schema import row_from_json
 
 
@@ -73,3 +73,10 @@ def test_usage_errors_say_what_was_expected(rows, tmp_path: Path) -> None:
         export(rows, "parquet")
     with pytest.raises(UsageError, match="cannot write"):
         export(rows, "csv", tmp_path / "missing" / "rows.csv")
+
+
+def test_a_seed_beyond_64_bits_is_text_in_parquet(builders, tmp_path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    rows = [builders.make_row(seed=seed, metrics={"accuracy": 1.0}) for seed in (3, 2**63)]
+    write_parquet(rows, tmp_path / "rows.parquet")
+    assert parquet.read_table(tmp_path / "rows.parquet")["seed"].to_pylist() == ["3", str(2**63)]

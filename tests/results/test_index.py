@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import threading
 from pathlib import Path
@@ -130,3 +131,62 @@ def test_several_readers_at_once_agree(store: Store, builders) -> None:
     for thread in threads:
         thread.join()
     assert answers == [[1.0, 2.0, 3.0]] * 6
+
+
+def test_an_empty_or_odd_folder_is_one_run_with_its_problem(store: Store, builders) -> None:
+    good = write(store, builders, [1.0])
+    for name in ("zz", "odd\nname", "javascript:alert(1)"):
+        (store.path / "runs" / name).mkdir()
+    listed = {run.id: run for run in Index(store).runs()}
+    assert listed[good].problem == ""
+    assert "cannot read" in listed["zz"].problem
+    assert {"'odd\\nname'", "'javascript:alert(1)'"} < set(listed)
+    assert (listed["zz"].started, listed["zz"].rows) == ("", 0)
+    assert values(Index(store)) == [1.0]
+
+
+def test_a_copy_of_a_run_is_a_run_of_its_own(store: Store, builders) -> None:
+    run = write(store, builders, [1.0])
+    shutil.copytree(store.folder(run), store.folder("copy"))
+    listed = Index(store).runs()
+    assert [(found.id, found.rows, found.problem) for found in listed] == [(run, 1, ""), ("copy", 1, "")]
+
+
+@pytest.mark.parametrize("number", [2**63, 2**64, 10**30])
+def test_a_seed_that_sqlite_cannot_hold_is_kept(store: Store, builders, number: int) -> None:
+    run = write(store, builders, [1.0])
+    path = store.folder(run) / ROWS_FILE
+    path.write_text(path.read_text().replace('"seed": 0', f'"seed": {number}'))
+    index = Index(store)
+    assert index.runs()[0].problem == ""
+    assert [point.seed for point in index.history("toys/a", "core/alpha", "accuracy")] == [number]
+
+
+def test_whatever_reading_a_run_raises_is_its_problem(store: Store, builders, monkeypatch) -> None:
+    bad, good = write(store, builders, [1.0]), write(store, builders, [2.0])
+    really = Store.read
+
+    def read(self: Store, run: str):
+        if run == bad:
+            raise ZeroDivisionError("by \udcff")
+        return really(self, run)
+
+    monkeypatch.setattr(Store, "read", read)
+    listed = Index(store).runs()
+    assert [run.id for run in listed] == [bad, good]
+    assert listed[0].problem.startswith("ZeroDivisionError: by ")
+    assert values(Index(store)) == [2.0]
+
+
+def test_damage_that_shows_only_in_a_query_rebuilds_the_index(store: Store, builders) -> None:
+    for _ in range(40):
+        write(store, builders, [float(number) for number in range(20)])
+    expected = values(Index(store))
+    for suffix in ("-wal", "-shm"):
+        (store.path / (INDEX_FILE + suffix)).unlink(missing_ok=True)
+    content = bytearray((store.path / INDEX_FILE).read_bytes())
+    for page in range(2, len(content) // 4096):  # the first pages hold the schema and the list of runs
+        content[page * 4096 : page * 4096 + 64] = b"\xa5" * 64
+    (store.path / INDEX_FILE).write_bytes(content)
+    assert values(Index(store)) == expected
+    assert len(Index(store).runs()) == 40

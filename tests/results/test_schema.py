@@ -100,6 +100,16 @@ def test_another_schema_version_is_refused_with_what_to_do(builders) -> None:
         ({"status": "fine"}, "field 'status' has the value 'fine', expected Status"),
         ({"lane": "fast"}, "field 'lane'"),
         ({"metrics": [1]}, "field 'metrics'"),
+        ({"metrics": {"x": "y"}}, "field 'metrics'"),
+        ({"metrics": {"x": True}}, "field 'metrics'"),
+        ({"metrics": {"x": 10**400}}, "field 'metrics'"),
+        ({"samples": {"a": 5}}, "field 'samples'"),
+        ({"samples": {"a": ["b"]}}, "field 'samples'"),
+        ({"series": {"a": [[1]]}}, "field 'series'"),
+        ({"phases": {"a": {}}}, "field 'phases'"),
+        ({"notes": [{}]}, "field 'notes'"),
+        ({"notes": [None]}, "field 'notes'"),
+        ({"wall_s": 10**400}, "field 'wall_s'"),
         ({"surprise": 1}, "unknown field 'surprise'"),
     ],
 )
@@ -151,3 +161,36 @@ def test_a_run_of_another_schema_or_with_a_damaged_suite_is_refused(builders, tm
     ):
         with pytest.raises(UsageError):
             run_from_json(damaged, tmp_path, "here")
+
+
+@pytest.mark.parametrize(
+    ("place", "change"),
+    [
+        ("run", {"plugins": [1]}),
+        ("run", {"selection": []}),
+        ("suite", {"workloads": [1]}),
+        ("suite", {"seeds": ["0"]}),
+        ("suite", {"seeds": [True]}),
+        ("suite", {"metrics": []}),
+        ("suite", {"metrics": [None]}),
+        ("suite", {"tuning": {"lr": 0.1}}),
+        ("suite", {"margins": {"accuracy": "1"}}),
+        ("suite", {"claims": [{"id": 1}]}),
+    ],
+)
+def test_an_element_of_the_wrong_kind_in_a_header_is_refused(builders, tmp_path, place: str, change: dict) -> None:
+    stored = json.loads(json.dumps(run_to_json(builders.make_run())))
+    (stored if place == "run" else stored["suite"]).update(change)
+    with pytest.raises(UsageError, match=r"^here: field "):
+        run_from_json(stored, tmp_path, "here")
+
+
+def test_a_version_that_was_stored_as_null_is_read_as_empty(builders) -> None:
+    stored = {**row_to_json(builders.make_row()), "plugin_version": None}
+    assert row_from_json(stored, "here").case.plugin_version == ""
+
+
+def test_a_long_value_is_named_in_a_short_message(builders) -> None:
+    with pytest.raises(UsageError) as caught:
+        row_from_json({**row_to_json(builders.make_row()), "seed": "x" * 100_000}, "here")
+    assert len(str(caught.value)) < 300

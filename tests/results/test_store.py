@@ -175,7 +175,7 @@ def test_no_half_made_run_is_visible_or_left_behind(store: Store, builders, monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(store_module, "_write_header", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(UsageError, match="No space"):
         begin(store, builders)
     assert list((store.path / "runs").iterdir()) == []
 
