@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -93,7 +94,9 @@ def _runs(options: CompareOptions, store: Store) -> tuple[StoredRun, StoredRun] 
             continue
     if len(ids) < 2:
         return None
-    repository = _repository()
+    repository = None
+    with contextlib.suppress(UsageError):  # stored runs need no repository
+        repository = _repository()
     if repository and all(repository.find(name) for name in (options.base, options.head)):
         raise UsageError(
             f"{options.base} and {options.head} are names of stored runs and of commits; give longer names",
