@@ -130,6 +130,10 @@ class Repository:
 
     def find(self, name: str) -> Revision | None:
         """Return the revision of a commit, a tag, a branch, or ``.`` (the working tree); None for an unknown name."""
+        refs = [f"refs/{kind}/{name}" for kind in ("tags", "heads")]
+        named = {self._ask("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}") for ref in refs} - {None}
+        if len(named) > 1:
+            raise UsageError(f"{name!r} is ambiguous: a tag and a branch; write {' or '.join(refs)}")
         commit = self._ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{_ref(name)}^{{commit}}")
         if commit is None:
             return None
@@ -157,6 +161,8 @@ class Repository:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(self.folder / name, target, follow_symlinks=False)
             return
+        if not self._ask("ls-tree", "--name-only", revision.commit):
+            return  # a commit without files, whose archive tarfile cannot read
         done = subprocess.run(
             ["git", "-C", str(self.folder), "archive", "--format=tar", revision.commit],
             env=git.environment(),

@@ -187,6 +187,31 @@ def test_a_refusal_of_git_is_told_in_its_words(history, monkeypatch) -> None:
         Repository.around(history.path)
 
 
+def test_a_commit_without_files_has_nothing_to_install(tmp_path: Path) -> None:
+    folder = Folder(path=tmp_path / "empty")
+    folder.write("a.txt", "a")
+    folder.commit("first")
+    folder.git("rm", "--quiet", "a.txt")
+    folder.git("commit", "--quiet", "--message=empty")
+    repository = Repository(folder.path)
+    with pytest.raises(UsageError, match="nothing to install"):
+        install(repository, find(repository, "HEAD"), tmp_path / "cache")
+
+
+def test_a_name_of_both_a_tag_and_a_branch_is_ambiguous(tmp_path: Path) -> None:
+    folder = Folder(path=tmp_path / "twice")
+    folder.write("a.txt", "a")
+    folder.commit("first")
+    folder.git("branch", "twice")
+    folder.write("a.txt", "b")
+    folder.commit("second")
+    folder.git("tag", "twice")
+    repository = Repository(folder.path)
+    with pytest.raises(UsageError, match="ambiguous"):
+        repository.find("twice")
+    assert find(repository, "refs/heads/twice").commit == find(repository, "HEAD^").commit
+
+
 def test_a_repository_inside_the_working_tree_is_left_out(tmp_path: Path) -> None:
     folder = Folder(path=tmp_path / "outer")
     folder.plugin("mini", PLUGIN)
