@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -95,7 +96,9 @@ def _runs(options: CompareOptions, store: Store) -> tuple[StoredRun, StoredRun] 
             continue
     if len(ids) < 2:
         return None
-    repository = _repository()
+    repository = None
+    with contextlib.suppress(UsageError):  # stored runs need no repository
+        repository = _repository()
     if repository and all(repository.find(name) for name in (options.base, options.head)):
         raise UsageError(
             f"{options.base} and {options.head} are names of stored runs and of commits; give longer names",
@@ -116,6 +119,7 @@ def _repository() -> Repository | None:
 def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> ChangeReport:
     from harness.analysis.changes import Pairing, find_changes
     from harness.analysis.unlike import code_of, unlike
+    from harness.analysis.vacuous import undecidable
     from harness.analysis.view import require_metrics
     from harness.api import UsageError
     from harness.report.changes import ChangeReport
@@ -136,12 +140,13 @@ def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> Chang
         for name in codes[0]
         if name in codes[1] and codes[0][name] != codes[1][name]
     ]
+    found = find_changes(pairings, current().host.metrics)
     return ChangeReport(
         base=f"run {base.info.id}",
         head=f"run {head.info.id}",
         release="",
-        changes=find_changes(pairings, current().host.metrics),
-        refused=lines,
+        changes=found,
+        refused=lines or undecidable(found.changes, pairings),
         notes=notes,
     )
 
@@ -151,6 +156,7 @@ def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> Chang
 
 def _of_revisions(options: CompareOptions) -> ChangeReport:
     from harness.analysis.changes import Changes, fails, find_changes
+    from harness.analysis.vacuous import undecidable
     from harness.report.changes import ChangeReport
     from harness.results.store import default_cache_path
     from harness.revisions.measure import Wanted, measure
@@ -170,12 +176,13 @@ def _of_revisions(options: CompareOptions) -> ChangeReport:
     wanted = Wanted(suites=suites, techniques=options.technique, rounds=options.rounds or ROUNDS)
     measured = measure(sides, wanted, default_cache_path(), _say)
     detected = find_changes(measured.pairings, measured.metrics)
+    changes = replace(detected, changes=(*measured.failures, *detected.changes))
     return ChangeReport(
         base=base.label,
         head=head.label,
         release=revisions[RELEASE].label if RELEASE in sides else "",
-        changes=replace(detected, changes=(*measured.failures, *detected.changes)),
-        refused=measured.refused,
+        changes=changes,
+        refused=measured.refused or undecidable(changes.changes, measured.pairings),
         notes=[*notes, *measured.notes],
     )
 

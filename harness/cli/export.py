@@ -61,11 +61,13 @@ def _export_asv(runs: list[StoredRun], folder: Path | None) -> None:
 
 def _dates(commits: Iterable[str]) -> dict[str, int]:
     """Return the time of each commit, in seconds since 1970; commits that the repository lacks are left out."""
+    from harness.measure import git
+
     dates = {}
     for commit in commits:
-        command = ["git", "show", "--no-patch", "--format=%ct", commit]
+        command = ["git", "show", "--no-patch", "--format=%ct", "--end-of-options", commit]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            done = subprocess.run(command, env=git.environment(), capture_output=True, text=True, check=False)
         except FileNotFoundError:  # there is no git
             break
         if done.returncode == 0:

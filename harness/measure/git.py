@@ -41,8 +41,11 @@ _TIMEOUT_S: Final = 10.0
 
 
 def environment() -> dict[str, str]:
-    """Return the environment variables of this process without those of `LEADING`."""
-    return {name: value for name, value in os.environ.items() if name not in LEADING}
+    """Return the environment variables of this process without those of `LEADING`, for a git that only reads.
+
+    git takes no optional lock: a command that reads must not make a commit of the user fail.
+    """
+    return {name: value for name, value in os.environ.items() if name not in LEADING} | {"GIT_OPTIONAL_LOCKS": "0"}
 
 
 def ask(folder: Path, *arguments: str) -> str | None:

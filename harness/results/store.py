@@ -209,6 +209,8 @@ class Store:
         runs = self.path / RUNS
         try:
             runs.mkdir(parents=True, exist_ok=True)
+            if {entry.name for entry in self.path.iterdir()} == {RUNS}:  # no folder that holds the user's files
+                (self.path / ".gitignore").write_text("*\n", encoding="utf-8")
             draft = Path(tempfile.mkdtemp(prefix=".new-", dir=runs))
         except OSError as error:
             raise UsageError(

@@ -111,16 +111,18 @@ class Repository:
 
     @classmethod
     def around(cls, place: Path) -> Repository | None:
-        """Return the repository that contains the folder ``place``; None without a repository, or without git."""
+        """Return the repository around ``place``, None without one or without git; raise UsageError in git's words."""
         if shutil.which("git") is None:
             return None
         done = subprocess.run(
             ["git", "-C", str(place), "rev-parse", "--show-toplevel"],
-            env=git.environment(),
+            env=git.environment() | {"LC_ALL": "C"},  # the words below are those of git's English
             capture_output=True,
             text=True,
             check=False,
         )
+        if done.returncode and "not a git repository" not in done.stderr:
+            raise UsageError(f"git cannot read the repository of {place}: {' '.join(done.stderr.split())}")
         return cls(Path(done.stdout.rstrip("\n"))) if done.returncode == 0 else None
 
     def find(self, name: str) -> Revision | None:
@@ -129,9 +131,7 @@ class Repository:
         if commit is None:
             return None
         self._require_unambiguous(name)
-        if name != WORKING_TREE:
-            return Revision(name=name, commit=commit)
-        changed = bool(self._ask("status", "--porcelain"))
+        changed = name == WORKING_TREE and bool(self._ask("status", "--porcelain"))
         return Revision(name=name, commit=commit, tree=self._digest() if changed else "")
 
     def _require_unambiguous(self, name: str) -> None:
@@ -155,9 +155,13 @@ class Repository:
         if revision.tree:
             for name in self._files():
                 target = folder / name
+                if (self.folder / name).is_dir() and not (self.folder / name).is_symlink():
+                    continue  # a repository inside this repository, which has files of its own
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(self.folder / name, target, follow_symlinks=False)
             return
+        if not self._ask("ls-tree", "--name-only", revision.commit):
+            return  # a commit without files, whose archive tarfile cannot read
         done = subprocess.run(
             ["git", "-C", str(self.folder), "archive", "--format=tar", revision.commit],
             env=git.environment(),

@@ -12,6 +12,7 @@ from typing import Final
 from harness.analysis.view import RunView
 from harness.api import Metric, UsageError
 from harness.host import warn
+from harness.measure import git
 from harness.results.store import Store, StoredRun
 from harness.tracking.results import commit_of
 
@@ -130,15 +131,25 @@ def _newest_first(project: Path, commits: Sequence[str]) -> list[str]:
     """Return those of the commits that the repository has, newest first."""
     if not commits:
         return []
-    command = ["git", "-C", str(project), "rev-list", "--ignore-missing", "--topo-order", *commits, "--"]
-    listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+    command = [
+        "git",
+        "-C",
+        str(project),
+        "rev-list",
+        "--ignore-missing",
+        "--topo-order",
+        "--end-of-options",
+        *commits,
+        "--",
+    ]
+    listed = subprocess.run(command, env=git.environment(), capture_output=True, text=True, check=False).stdout.split()
     return [commit for commit in listed if commit in set(commits)]
 
 
 def _subject(project: Path, commit: str) -> str:
     """Return the date and the subject of a commit."""
-    command = ["git", "-C", str(project), "show", "--no-patch", "--format=%cs %s", commit]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    command = ["git", "-C", str(project), "show", "--no-patch", "--format=%cs %s", "--end-of-options", commit]
+    return subprocess.run(command, env=git.environment(), capture_output=True, text=True, check=False).stdout.strip()
 
 
 def _link(page: Path) -> None:

@@ -31,6 +31,7 @@ VERSION: Final = "1"
 _RESULTS_VERSION: Final = 2
 _BENCHMARKS_VERSION: Final = 2
 _MACHINE_VERSION: Final = 1
+_COMMIT: Final = re.compile("[0-9a-f]{40}")
 _ENVIRONMENT: Final = "harness"
 _COLUMNS: Final = ("result", "params", "version", "started_at")
 _STATISTICS: Final = ("stats_q_25", "stats_q_75", "stats_number", "stats_repeat")
@@ -92,7 +93,10 @@ def commit_of(info: RunInfo) -> str:
     changed = [name for name, state in states.items() if state.get("dirty")]
     if changed:
         raise UsageError(f"run {info.id}: {changed[0]} had uncommitted changes", advice)
-    return commits.get("harness") or next(iter(commits.values()))
+    commit = commits.get("harness") or next(iter(commits.values()))
+    if not _COMMIT.fullmatch(commit):
+        raise UsageError(f"run {info.id}: {commit!r} is not the id of a commit; expected 40 hexadecimal digits", advice)
+    return commit
 
 
 # ----------------------------------------------------------------------------------------- series of a run

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.api import UsageError
+from harness.measure import git
 from harness.revisions.commits import KEPT, Installed, Repository, Revision, install
 
 from .repositories import Folder
@@ -200,3 +201,40 @@ def test_a_branch_and_a_tag_of_one_name_are_ambiguous(tmp_path: Path) -> None:
     assert tag is not None
     assert branch.commit != tag.commit
     assert repository.find("same") is not None
+
+
+def test_a_refusal_of_git_is_told_in_its_words(history, monkeypatch) -> None:
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    with pytest.raises(UsageError, match=r"dubious ownership.*safe\.directory"):
+        Repository.around(history.path)
+
+
+def test_a_commit_without_files_has_nothing_to_install(tmp_path: Path) -> None:
+    folder = Folder(path=tmp_path / "empty")
+    folder.write("a.txt", "a")
+    folder.commit("first")
+    folder.git("rm", "--quiet", "a.txt")
+    folder.git("commit", "--quiet", "--message=empty")
+    repository = Repository(folder.path)
+    with pytest.raises(UsageError, match="nothing to install"):
+        install(repository, find(repository, "HEAD"), tmp_path / "cache")
+
+
+def test_a_repository_inside_the_working_tree_is_left_out(tmp_path: Path) -> None:
+    folder = Folder(path=tmp_path / "outer")
+    folder.plugin("mini", PLUGIN)
+    folder.commit("first")
+    inner = Folder(path=folder.path / "nested")
+    inner.write("a.txt", "a")
+    inner.commit("inner")
+    folder.write("new.txt", "new")
+    repository = Repository(folder.path)
+    repository.export(find(repository, "."), tmp_path / "exported")
+    assert (tmp_path / "exported/new.txt").read_text() == "new"
+    assert not (tmp_path / "exported/nested").exists()
+
+
+def test_git_is_asked_without_a_lock_of_the_index(monkeypatch) -> None:
+    monkeypatch.setenv("GIT_DIR", "/nowhere")
+    assert git.environment()["GIT_OPTIONAL_LOCKS"] == "0"
+    assert "GIT_DIR" not in git.environment()

@@ -313,3 +313,13 @@ def test_an_idle_child_of_the_writer_does_not_keep_the_lock(store: Store, builde
     finally:
         child.kill()
         child.join()
+
+
+def test_git_ignores_a_store_but_not_a_folder_with_other_files(store: Store, builders, tmp_path) -> None:
+    begin(store, builders).finish(0)
+    assert (store.path / ".gitignore").read_text() == "*\n"
+    mixed = Store(tmp_path / "mixed")
+    mixed.path.mkdir()
+    (mixed.path / "notes.txt").write_text("mine")
+    begin(mixed, builders).finish(0)
+    assert not (mixed.path / ".gitignore").exists()

@@ -203,3 +203,10 @@ def test_the_command_takes_several_runs_and_a_folder(harness: Harness, tmp_path:
         wrong = harness("export", *arguments, *chosen)
         assert (wrong.returncode, "Traceback" in wrong.stderr) == (2, False)
         assert reason in wrong.stderr
+
+
+@pytest.mark.parametrize("commit", ["--output=victim", "../../../x", "a" * 39, "HEAD", "a" * 40 + "\n"])
+def test_a_commit_that_is_no_full_hash_is_refused(commit, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is not the id of a commit"):
+        write_asv([run_of(scored("toys/a", [50.0]), commit=commit)], METRICS, CONTRACTS, tmp_path / "out", {})
+    assert not (tmp_path / "out").exists()
