@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -21,6 +22,7 @@ from tests.conftest import ROOT
 EXAMPLE = ROOT / "examples/harness-retrieve"
 LIMIT_S = 400
 COMMIT = "1234567890" * 4
+AUTHOR = ("-c", "user.name=Somebody", "-c", "user.email=somebody@example.org")
 
 
 def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -119,6 +121,26 @@ def test_a_tracked_run_gives_series_of_asv(folder: Path, tmp_path: Path, monkeyp
     for technique in ("exact", "8_bit", "inverted_lists", "random_projections"):
         for metric in ("search_tensor_peak", "index_tensor_peak", "index_bytes", "error"):
             assert f"benchmarks.retrieve_retrieve_{technique}.track_{metric}" in names
+
+
+@pytest.mark.slow
+def test_a_checkout_of_the_family_has_a_site_of_its_own_over_its_commits(tmp_path: Path) -> None:
+    place = tmp_path / "retrieve"
+    shutil.copytree(EXAMPLE, place, ignore=shutil.ignore_patterns("__pycache__"))
+    for arguments in (("init", "--quiet"), ("add", "--all"), (*AUTHOR, "commit", "--quiet", "--message=first")):
+        assert run("git", *arguments, cwd=place).returncode == 0
+    commit = run("git", "rev-parse", "HEAD", cwd=place).stdout.strip()
+    command = (sys.executable, "-m", "harness", "-p", "harness_retrieve")
+    tracked = run(*command, "run", "--suite", "retrieve", "--track", cwd=place, PYTHONPATH=str(place))
+    assert tracked.returncode == 0, tracked.stderr
+    exported = run(*command, "export", "asv", "--output", ".asv/results", cwd=place, PYTHONPATH=str(place))
+    if exported.returncode:  # the checkout of the harness is being worked on: its commit is not what was measured
+        assert "had uncommitted changes" in exported.stderr
+        return
+    assert exported.stdout.strip().endswith(f"{commit[:8]}-harness.json")
+    published = run(*command, "track", "publish", cwd=place, PYTHONPATH=str(place))
+    assert published.returncode == 0, published.stderr
+    assert (place / ".asv/html/index.html").is_file()
 
 
 @pytest.mark.slow

@@ -342,7 +342,7 @@ def test_every_module_of_the_host_that_a_worker_imports_counts() -> None:
 # ---------------------------------------------------------------------------------------------- whole runs
 
 
-def test_a_resume_after_an_edit_of_the_second_module_runs_all_again(harness: Harness, tmp_path: Path) -> None:
+def test_an_edit_of_the_second_module_forbids_a_resume_and_changes_every_code(harness: Harness, tmp_path: Path) -> None:
     toys = tmp_path / "toys"
     shutil.copytree(TOYS, toys, ignore=shutil.ignore_patterns("__pycache__"))
     plugin = ("-p", "harness_toy", "--no-plugins")
@@ -355,11 +355,12 @@ def test_a_resume_after_an_edit_of_the_second_module_runs_all_again(harness: Har
     assert len(rows.read_text().splitlines()) == count
     targets = toys / "toy_targets.py"
     targets.write_text(targets.read_text().replace("return self.shift", "return self.shift + 5.0"))
-    done = harness("run", *plugin, "--resume", "--quiet", **where)
-    assert done.returncode == 0, done.stderr
-    stored = [json.loads(line) for line in rows.read_text().splitlines()]
-    assert len(stored) == 2 * count
-    codes = [{row["code"] for row in half} for half in (stored[:count], stored[count:])]
+    refused = harness("run", *plugin, "--resume", "--quiet", **where)
+    assert refused.returncode == 2
+    assert len(rows.read_text().splitlines()) == count
+    assert harness("run", *plugin, "--suite", "toys", *chosen, "--quiet", **where).returncode == 0
+    stores = sorted((tmp_path / "cwd/.harness/runs").glob("*/rows.jsonl"))
+    codes = [{json.loads(line)["code"] for line in file.read_text().splitlines()} for file in stores]
     assert [len(each) for each in codes] == [1, 1]
     assert codes[0] != codes[1]
 

@@ -48,14 +48,16 @@ def export(format_: str, runs: tuple[str, ...], output: Path | None, store: Path
 
 def _export_asv(runs: list[StoredRun], folder: Path | None) -> None:
     from harness.api import UsageError
-    from harness.tracking.results import commit_of, write_asv
+    from harness.tracking.results import commit_of, commits_of, write_asv
 
     if folder is None:
         raise UsageError("asv needs a folder of results", "give one: --output .asv/results")
-    commits = {commit_of(run.info) for run in runs}
+    dates = _dates({commit for run in runs for commit in commits_of(run.info).values()})
+    for run in runs:
+        commit_of(run.info, dates)  # nothing is written where one is not known
     host = current().host
     contracts = {name: entry.spec for name, entry in host.contracts.items()}
-    for file in write_asv(runs, host.metrics, contracts, folder, _dates(commits)):
+    for file in write_asv(runs, host.metrics, contracts, folder, dates):
         say(str(file))
 
 

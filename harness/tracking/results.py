@@ -7,7 +7,7 @@ import json
 import math
 import re
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -54,13 +54,13 @@ def write_asv(
 ) -> list[Path]:
     """Add runs to the asv results directory ``folder``, which is created as needed; return the files of results.
 
-    ``metrics`` and ``contracts`` are those of the loaded plugins. ``dates`` maps commits to their time in seconds since
-    1970; a commit that is missing there gets the start time of the run. A series of a later run replaces the same
-    series of an earlier run of the same commit and machine.
+    ``metrics`` and ``contracts`` are those of the loaded plugins. ``dates`` maps the commits that the repository has to
+    their time in seconds since 1970; a commit that is missing there gets the start time of the run. A series of a later
+    run replaces the same series of an earlier run of the same commit and machine.
 
     Raises `UsageError` for a run whose commit is not known, and for a folder that cannot be written.
     """
-    commits = [commit_of(run.info) for run in runs]
+    commits = [commit_of(run.info, dates) for run in runs]
     try:
         written = []
         for run, commit in zip(runs, commits, strict=True):
@@ -78,22 +78,32 @@ def write_asv(
     return list(dict.fromkeys(written))
 
 
-def commit_of(info: RunInfo) -> str:
-    """Return the commit of the code that a run measured: the harness's, or else the only commit that its plugins have.
-
-    Raises `UsageError` where the commit is not known, or where the code had uncommitted changes.
-    """
+def commits_of(info: RunInfo) -> dict[str, str]:
+    """Return the commits of the packages that a run measured, by package, as the run says."""
     code = info.environment.get("code")
     packages = code if isinstance(code, Mapping) else {}
     states = {name: state for name, state in packages.items() if isinstance(state, Mapping)}
-    commits = {name: str(state["commit"]) for name, state in states.items() if state.get("commit")}
+    return {name: str(state["commit"]) for name, state in states.items() if state.get("commit")}
+
+
+def commit_of(info: RunInfo, known: Container[str] = ()) -> str:
+    """Return the commit of the code that a run measured.
+
+    It is the one that is ``known`` to the repository where only one is (a plugin's own repository), else the harness's,
+    else the only commit that the plugins have. Raises `UsageError` where the commit is not known, or where the code had
+    uncommitted changes.
+    """
+    commits = commits_of(info)
+    here = {commit for commit in commits.values() if commit in known}
     advice = "a point of a series needs a commit: run from a clean checkout, or install the project from a commit"
-    if "harness" not in commits and len(set(commits.values())) != 1:
+    if len(here) != 1 and "harness" not in commits and len(set(commits.values())) != 1:
         raise UsageError(f"run {info.id}: the commit of its code is not known", advice)
-    changed = [name for name, state in states.items() if state.get("dirty")]
+    code = info.environment.get("code")
+    states = code.items() if isinstance(code, Mapping) else ()
+    changed = [name for name, state in states if isinstance(state, Mapping) and state.get("dirty")]
     if changed:
         raise UsageError(f"run {info.id}: {changed[0]} had uncommitted changes", advice)
-    commit = commits.get("harness") or next(iter(commits.values()))
+    commit = here.pop() if len(here) == 1 else commits.get("harness") or next(iter(commits.values()))
     if not _COMMIT.fullmatch(commit):
         raise UsageError(f"run {info.id}: {commit!r} is not the id of a commit; expected 40 hexadecimal digits", advice)
     return commit
