@@ -28,13 +28,13 @@ class Plain(Speculating):
 
 
 class Slow(Plain):
-    """Takes a millisecond a text, so that what a text takes can be told."""
+    """Takes some milliseconds a text, so that what a text takes can be told."""
 
     def open(self, models, sampling):
         decode = super().open(models, sampling)
 
         def slowly(*arguments):
-            time.sleep(0.002)
+            time.sleep(0.01)
             return decode(*arguments)
 
         return slowly
