@@ -133,8 +133,8 @@ def _lost(lost: OutputLost) -> int:
 def _explain(error: Exception) -> int:
     """Print a `HarnessError`, one line for each problem, or the traceback of a bug; return the exit code."""
     if not isinstance(error, HarnessError):
+        _print(["this is a fault of the harness, not of the command; please report it with the lines below"])
         click.echo(printable(traceback.format_exc(), keep="\n").rstrip(), err=True)
-        _print(["this is a fault of the harness, not of the command; please report it with the lines above"])
         return BUG
     _print(str(error).splitlines())
     return error.exit_code
