@@ -55,10 +55,26 @@ def _at_a_tenth(run, repeats, device):
 
 
 class SlowCode(Technique):
-    """Puts other code into the function that takes the time, which stays the same object."""
+    """Puts other code into the function that takes the time, and the right one again before anybody looks."""
 
-    def build(self):
+    right = clock._wall_seconds.__code__
+
+    def train(self):
         clock._wall_seconds.__code__ = _at_a_tenth.__code__
+        super().train()
+
+    def infer(self):
+        clock._wall_seconds.__code__ = self.right
+        super().infer()
+
+
+class PatchesCode(Technique):
+    """Puts other code into a function that the judge relies on, which stays the same object."""
+
+    def act(self, context):
+        from torch.nn import functional
+
+        functional.cross_entropy.__code__ = (lambda *_, **__: 0.0).__code__
 
 
 class Patches(Technique):

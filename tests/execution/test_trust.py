@@ -175,11 +175,13 @@ def test_a_clock_that_a_contestant_slows_down_is_told_by_the_runner_s(executor, 
 
 
 def test_a_function_of_the_judge_that_a_technique_replaces_makes_its_case_incorrect(executor) -> None:
-    cases = [make_case("cheats:Patches"), make_case("cheats:Changes"), make_case("Seeded")]
-    patched, changed, honest = (reply for [reply] in finish(executor, [Unit(cases=(case,)) for case in cases]))
-    assert patched.status == "incorrect"
-    assert patched.reason == "torch.nn.functional.cross_entropy was replaced by the technique or its modules"
-    assert not patched.metrics
+    cases = [make_case(name) for name in ("cheats:Patches", "cheats:PatchesCode", "cheats:Changes", "Seeded")]
+    units = [Unit(cases=(case,)) for case in cases]
+    *patched, changed, honest = (reply for [reply] in finish(executor, units))
+    for reply in patched:
+        assert reply.status == "incorrect"
+        assert reply.reason == "torch.nn.functional.cross_entropy was replaced by the technique or its modules"
+        assert not reply.metrics
     assert changed.status == "ok"
     assert any("the default dtype is torch.float64, was torch.float32" in note for note in changed.notes)
     assert not any("changed the process" in note for note in honest.notes)

@@ -47,13 +47,17 @@ class GlobalState:
     """The state of this process as it was when the object was made."""
 
     def __init__(self) -> None:
-        self._functions = dict(_functions())
+        self._functions = {name: (function, _code(function)) for name, function in _functions()}
         self._settings = {name: read() for name, read in _settings().items()}
 
     def replaced(self) -> list[str]:
         """Return the names of the functions that are others now, sorted."""
         now = dict(_functions())
-        return sorted(name for name, function in self._functions.items() if now.get(name) is not function)
+        return sorted(
+            name
+            for name, (function, code) in self._functions.items()
+            if now.get(name) is not function or _code(function) is not code
+        )
 
     def changed(self) -> list[str]:
         """Return a line for each setting that is another one now."""
@@ -69,6 +73,11 @@ class GlobalState:
     def notes(self) -> list[str]:
         """Return a warning for each setting that was changed."""
         return [f"{WARNING}the technique or its modules changed the process: {line}" for line in self.changed()]
+
+
+def _code(function: object) -> object:
+    """Return the code of a function written in Python, which can be exchanged while the function stays the same."""
+    return getattr(function, "__code__", None)
 
 
 def _functions() -> Iterator[tuple[str, object]]:
