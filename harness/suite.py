@@ -119,10 +119,10 @@ def has_form(name: str, host: Host, form: Form) -> bool:
 def _parse(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path}: not valid TOML: {error}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read: {error}") from error
+    except (ValueError, RecursionError) as error:  # also of a number of thousands of digits, or as many brackets
+        raise UsageError(f"{path}: not valid TOML: {str(error).partition(';')[0]}") from error
 
 
 def _is(value: object, kind: Any) -> bool:

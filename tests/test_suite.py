@@ -73,6 +73,15 @@ def test_costs_are_those_named_or_the_live_tensors_of_the_first_phase(host: Host
     assert read_suite(write(tmp_path, ("rounds = 5", "costs = []")), host).costs == ()
 
 
+@pytest.mark.parametrize("text", [f"x = {'[' * 3000}{']' * 3000}", f"version = {'9' * 5000}", "x = [", "x"])
+def test_a_file_that_no_parser_takes_is_one_line(host: Host, tmp_path: Path, text: str) -> None:
+    path = tmp_path / "odd.toml"
+    path.write_text(text)
+    (line,) = problems(str(path), host)
+    assert line.startswith(f"{path}: not valid TOML: ")
+    assert len(line) < 300
+
+
 FORMS = [
     ("[quick]\nseeds = 2", "[quick]\nseedz = 2", "quick.seedz: unknown key; did you mean 'seeds'"),
     ("[quick]\nseeds = 2", '[quick]\nseeds = "two"', "quick: seeds: 'two': expected a whole number"),
