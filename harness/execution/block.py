@@ -47,6 +47,12 @@ machine that does much else. So the difference is around zero, and a quarter of 
 a slowed clock lacks a part of every sample.
 """
 
+ROUNDS_OF_DOUBT: Final = 12
+"""A clock is found at fault over at least so many rounds; the block goes on until then where one seems slow.
+
+In a few rounds on a busy machine all news of an end can be late by chance.
+"""
+
 UNSTABLE: Final = 0.10
 """A spread (interquartile range over median) past this is noted beside the figure."""
 
@@ -108,17 +114,17 @@ class _Contestant:
 def run(cases: Sequence[Case], rounds: int) -> Block:
     """Take ``cases`` (the first is the baseline) through about ``rounds`` rounds; return a reply for each.
 
-    There are fewer rounds where all medians are settled, and up to twice as many where rounds were interrupted. The
-    failure of a contestant does not affect the others.
+    There are fewer rounds where all medians are settled, and up to twice as many where rounds were interrupted or, of
+    few rounds, where a clock seems slow. The failure of a contestant does not affect the others.
     """
     contestants = [_Contestant() for _ in cases]
     order = random.Random(cases[0].key)
     yield from _ask(contestants, range(len(cases)), "open")
     if len(_alive(contestants)) > 1 and contestants[0].end is None:
         yield from _ask(contestants, [0], "round")
-    for number in range(2 * rounds):
+    for number in range(max(2 * rounds, ROUNDS_OF_DOUBT)):
         running = _alive(contestants)
-        if not running or (number >= min(FEWEST_ROUNDS, rounds) and _settled(contestants, running, rounds)):
+        if not running or (_enough(contestants, running, number, rounds) and not _in_doubt(contestants, running)):
             break
         yield from _round(contestants, order)
     alive = _alive(contestants)
@@ -154,6 +160,17 @@ def _round(contestants: Sequence[_Contestant], order: random.Random) -> Generato
         for i in group:
             if baseline.end is None and contestants[i].end is None:
                 contestants[i].beside.append((baseline.rounds[-2], baseline.rounds[-1]))
+
+
+def _enough(contestants: Sequence[_Contestant], running: Sequence[int], done: int, rounds: int) -> bool:
+    """Return whether the figures need no round beyond the ``done`` ones."""
+    return done >= 2 * rounds or (done >= min(FEWEST_ROUNDS, rounds) and _settled(contestants, running, rounds))
+
+
+def _in_doubt(contestants: Sequence[_Contestant], running: Sequence[int]) -> bool:
+    """Return whether a clock seems slow, over too few rounds to say so."""
+    doubted = [contestants[i] for i in running if any(map(contestants[i].clock_problem, contestants[i].measured))]
+    return any(len(contestant.rounds) < ROUNDS_OF_DOUBT for contestant in doubted)
 
 
 def _settled(contestants: Sequence[_Contestant], running: Sequence[int], rounds: int) -> bool:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pytest
 
-from harness.execution.block import _Contestant
+from harness.api import Reply
+from harness.execution import block
+from harness.execution.block import ROUNDS_OF_DOUBT, _Contestant
+from tests.execution.conftest import make_case
 
 
 def problem(claimed: float, differences: list[float]) -> str:
@@ -35,3 +39,38 @@ def test_a_clock_that_lacks_time_in_most_samples_is_found() -> None:
 def test_samples_that_nobody_watched_are_no_fault() -> None:
     contestant = _Contestant(opened={"batches": {"train": 1}, "probes": []}, rounds=[{"train": (1.0, False, 1)}])
     assert contestant.clock_problem("train") == ""
+
+
+def _played(lateness: Callable[[int], float], rounds: int) -> tuple[Reply, int]:
+    """Return the reply of a lone contestant whose samples of 5 ms end late by seconds of the round, and its rounds."""
+    turns = block.run([make_case("Technique", "time")], rounds)
+    taken = 0
+    turn = next(turns)
+    try:
+        while True:
+            if turn.act == "open":
+                turn = turns.send({"batches": {"train": 1}, "probes": [], "build": [0.1], "init": []})
+            elif turn.act == "round":
+                turn = turns.send({"train": (0.005, False, 1, 0.005 + lateness(taken))})
+                taken += 1
+            else:
+                turn = turns.send(Reply(status="ok"))
+    except StopIteration as stop:
+        return stop.value[0], taken
+
+
+def test_few_rounds_that_all_end_late_are_followed_by_more() -> None:
+    reply, taken = _played(lambda number: 0.02 if number < 4 else 0.0, rounds=3)
+    assert reply.status == "ok"
+    assert 4 < taken < ROUNDS_OF_DOUBT
+
+
+def test_a_clock_that_stays_slow_is_found_after_few_rounds_more() -> None:
+    reply, taken = _played(lambda _: 0.02, rounds=3)
+    assert (reply.status, taken) == ("incorrect", ROUNDS_OF_DOUBT)
+    assert "the clock of its process counts" in reply.reason
+
+
+def test_a_clock_in_no_doubt_takes_no_more_rounds() -> None:
+    reply, taken = _played(lambda _: 0.0, rounds=3)
+    assert (reply.status, taken) == ("ok", 3)

@@ -16,7 +16,7 @@ from harness.families.decode.checks import Verdict, examine, require_greedy, req
 from harness.families.decode.clocks import Watch, rounds_of, speed_figures
 from harness.families.decode.contract import DecodeTechnique, Models, Sampling, plain
 from harness.families.decode.data import prompts, texts
-from harness.families.decode.passes import PassAudit, Passes, one_pass
+from harness.families.decode.passes import UNSEEN_PROMPTS, PassAudit, Passes, one_pass
 from harness.families.decode.settings import Settings
 from harness.families.decode.training import Trained
 from harness.judge.seeds import generator
@@ -137,7 +137,7 @@ class DecodeText:
         count = max(settings.prompts, settings.timed_prompts)
         drawn = prompts(found, settings.category, count, settings.prompt_tokens, generator(context.seed, "prompts"))
         later = generator(context.seed, "prompts that are not timed")
-        unseen = prompts(found, settings.category, settings.timed_prompts, settings.prompt_tokens, later)
+        unseen = prompts(found, settings.category, UNSEEN_PROMPTS, settings.prompt_tokens, later)
         models = Models(target=own.model, drafts=drafts)
         return Problem(settings=settings, models=models, target=own, reference=reference, prompts=drawn, unseen=unseen)
 

@@ -12,7 +12,7 @@ import torch
 from harness.api import Incorrect
 from harness.families.decode.clocks import Watch
 from harness.families.decode.contract import Sampling, plain
-from harness.families.decode.passes import PassAudit, Passes
+from harness.families.decode.passes import UNSEEN_PROMPTS, PassAudit, Passes
 from harness.families.decode.tables import VOCABULARY, tables
 from tests.mutants.mutant_decoders import Speculating
 
@@ -112,10 +112,16 @@ class Short(Plain):
         return often
 
 
+def drawn_prompts() -> tuple[list[list[int]], list[list[int]]]:
+    """Return prompts to time, and prompts that are not timed."""
+    drawn = torch.randint(VOCABULARY, (2 + UNSEEN_PROMPTS, PROMPT), generator=torch.Generator().manual_seed(1))
+    return drawn[:2].tolist(), drawn[2:].tolist()
+
+
 def found_in(technique: Speculating, sampling: Sampling, passes: int = 4) -> str:
     """Return what is found wrong with some timed passes, or an empty text."""
     models = tables(torch.Generator().manual_seed(0), apart=0.7)
-    given, unseen = torch.randint(VOCABULARY, (2, 2, PROMPT), generator=torch.Generator().manual_seed(1)).tolist()
+    given, unseen = drawn_prompts()
     watch = Watch(models)
     timed = Passes(technique.open(watch.models, sampling), watch, given, COUNT)
     audit = PassAudit(technique, models, sampling, timed, unseen)
@@ -157,6 +163,31 @@ def test_texts_that_were_not_decoded_are_found(
     assert any(word in found for word in words.split("|")), found
 
 
+class StalledAtTimes(Plain):
+    """Waits as long before some texts as another process may hold the processor."""
+
+    calls = 0
+
+    def open(self, models, sampling):
+        decode = super().open(models, sampling)
+
+        def stalled(*arguments):
+            self.calls += 1
+            time.sleep(0.05 * (self.calls % 3 == 0))
+            return decode(*arguments)
+
+        return stalled
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=["sampled", "greedy"])
+def test_a_text_that_was_held_up_is_no_fault(sampling: Sampling) -> None:
+    assert found_in(StalledAtTimes(), sampling) == ""
+
+
+def test_texts_that_are_alike_because_they_are_likely_are_no_fault() -> None:
+    assert found_in(Plain(), Sampling(temperature=0.02), passes=12) == ""
+
+
 def test_unseen_prompts_are_not_the_timed_ones() -> None:
-    given, unseen = torch.randint(VOCABULARY, (2, 2, PROMPT), generator=torch.Generator().manual_seed(1)).tolist()
+    given, unseen = drawn_prompts()
     assert not any(first == second for first, second in itertools.product(given, unseen))
