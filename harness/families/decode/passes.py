@@ -95,7 +95,7 @@ class Passes:
         return self._passes[number]
 
     def unseen(self, prompts: Sequence[Sequence[int]], seed: int, enough: float) -> float:
-        """Decode other prompts without a record until a text takes at most ``enough`` seconds; return the least taken."""
+        """Decode other prompts unrecorded until a text takes at most ``enough`` seconds; return the least."""
         least = math.inf
         for prompt in prompts:
             with torch.inference_mode():
