@@ -51,9 +51,10 @@ ALLOWED = {
         "measure",
         "results",
         "analysis",
+        "streams",
     },
     "revisions": {"api", "host", "entrants", "suite", "plan", "measure", "results", "analysis", "execution"},
-    "tracking": {"api", "host", "measure", "entrants", "plan", "suite", "results", "analysis", "report"},
+    "tracking": {"api", "host", "measure", "entrants", "plan", "suite", "results", "analysis", "report", "streams"},
     "testing": {"api", "declared", "discovery", "hookspecs", "host", "plan", "suite", "execution", "measure", "judge"},
 }
 TORCH_ROOMS = {"families", "judge", "measure", "execution", "revisions", "testing"}
