@@ -76,7 +76,7 @@ class Runner:
             for state in self._states:
                 if not state.over:
                     self._ask(state, self._plan.trial_cases(state.contestant))
-            self._drain()
+            self._drain(self._fill)
             for workload in self._plan.suite.workloads if "time" in self._plan.lanes else ():
                 self._time(workload)
         finally:
@@ -143,11 +143,14 @@ class Runner:
         self._host.notify("modify_cases", cases=cases)
         return cases
 
-    def _drain(self) -> None:
-        """Run what is queued, side by side, and then what was lost, one unit at a time, until nothing is left."""
+    def _drain(self, fill: Callable[[int], int]) -> None:
+        """Run what ``fill`` submits, side by side, and then what was lost, one unit at a time, until nothing is left.
+
+        ``fill`` is called with the number of slots that are taken, and returns how many more it takes.
+        """
         taken = 0
-        while self._queue or taken or self._lost:
-            taken += self._fill(taken)
+        while (more := fill(taken)) or taken or self._lost:
+            taken += more
             self._progress.running(self._executor.running())
             if not taken:
                 if self._lost:
@@ -330,8 +333,10 @@ class Runner:
             tuned = state.tuned
             for case in [] if tuned is None else self._admitted([self._plan.time_case(state.contestant, tuned)]):
                 self._owner[case.key] = state
-                if not self._settle(case) and self._passes_check(case):
+                if not self._settle(case):
                     cases.append(case)
+        self._check_side_by_side(cases)
+        cases = [case for case in cases if not self._owner[case.key].refused]
         baseline = self._baseline_cases(states)
         wanted = {case.key for case in cases}
         others = [case for case in cases if case not in baseline]
@@ -341,13 +346,21 @@ class Runner:
             processes = states[0].contestant.problem.spec.processes
             self._run_block(baseline + block, bool(baseline), wanted, processes)
 
-    def _passes_check(self, case: Case) -> bool:
-        """Return whether the technique of a timed case keeps its contract, which it is asked where nobody has yet."""
-        state = self._owner[case.key]
-        if state.needs_check(case):
-            replies, environment = self._alone_or_again(Unit(cases=(case,), check=True))
-            self._checked(case, replies[0], environment)
-        return not state.refused
+    def _check_side_by_side(self, cases: Sequence[Case]) -> None:
+        """Check the techniques of timed cases against their contract where nobody has yet."""
+        unchecked = deque(case for case in cases if self._owner[case.key].needs_check(case))
+
+        def fill(taken: int) -> int:
+            before = taken
+            while unchecked and taken < self._executor.slots:
+                processes = self._processes(unchecked[0])
+                if taken and taken + processes > self._executor.slots:
+                    break
+                self._executor.submit(Unit(cases=(unchecked.popleft(),), check=True, processes=processes))
+                taken += processes
+            return taken - before
+
+        self._drain(fill)
 
     def _baseline_cases(self, states: Iterable[ContestantState]) -> list[Case]:
         """Return the baseline's timing, which every block carries, stored already or not; none where it failed."""

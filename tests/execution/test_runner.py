@@ -81,7 +81,8 @@ def runner_of(
 def units(cases: list[Case], slots: int, *, stacks: bool = True, stored: dict[str, Row] | None = None) -> list[Unit]:
     """What is submitted of these cases, in order."""
     executor = Recorder(slots, stacks=stacks)
-    runner_of(cases, executor, stored)._drain()
+    runner = runner_of(cases, executor, stored)
+    runner._drain(runner._fill)
     assert sorted(case.key for unit in executor.seen for case in unit.cases) == sorted(
         case.key for case in cases if case.key not in (stored or {})
     )
