@@ -208,7 +208,7 @@ def test_inline_takes_turns_and_survives_an_error(inline):
     cases = (make_case("Sleeps", "time", ms=20), make_case("Mortal", "time", lives=3, hard=False))
     [replies] = finish(inline, [Unit(cases=cases)])
     assert [reply.status for reply in replies] == ["ok", "error"]
-    assert replies[0].metrics["train_time"] == pytest.approx(0.02, rel=0.05)
+    assert 0.02 <= replies[0].metrics["train_time"] < 0.04  # waking up may take a while
     assert one(inline, make_case("Raises", what="exit")).reason == "SystemExit: 3"
     assert one(inline, make_case("Technique"), prepare=True).status == "ok"
 
