@@ -36,6 +36,7 @@ _OPTIONAL = {
     "claims": list,
     "quick": dict,
     "track": dict,
+    "sequential": dict,
 }
 _OVERRIDES = ("workloads", "techniques", "seeds", "tuning_seeds", "rounds", "tuning", "settings")
 """What a suite's ``[quick]`` and ``[track]`` tables may say."""
@@ -107,6 +108,7 @@ def _read_form(path: Path, data: Mapping[str, Any], host: Host, form: Form, prob
             raise UsageError(f"{path}: has no [{form}] table, so --{form} has no effect; leave out --{form}")
         problems.keys(overrides, _OVERRIDES, f"{form}.")
         untuned: dict[str, Any] = {"tuning": {}} if form == "track" else {}
+        data = {key: value for key, value in data.items() if key != "sequential"}
         data = {**data, **untuned, **{key: value for key, value in overrides.items() if key in _OVERRIDES}}
     return _Reader(dict(data), host, problems).read(path, form)
 
@@ -179,6 +181,7 @@ class _Reader:
             form=form,
             source=str(path),
             costs=costs,
+            looks=tuple(data.get("sequential", {}).get("looks", ())),
         )
 
     def _check_shape(self, path: Path) -> None:

@@ -70,7 +70,9 @@ class Suite:
     ``select`` is the validation metric that chooses among the ``tuning`` grid, over the first ``tuning_seeds``
     seeds. ``margins`` are the smallest differences that matter, in the metric's unit; ``metrics[0]`` is the quality
     metric that sorts the table. ``costs`` are the cost metrics in order of preference: the first that a run has
-    is the axis of the Pareto front. Runs stored before the field existed have no costs.
+    is the axis of the Pareto front. ``looks`` are the numbers of seeds after which undecided comparisons are tested, in
+    rising order; empty where all techniques get the ``seeds``, which are those of the first look. Runs stored before
+    these two fields existed have neither.
     """
 
     id: str
@@ -92,6 +94,7 @@ class Suite:
     form: Form
     source: str
     costs: tuple[str, ...] = ()
+    looks: tuple[int, ...] = ()
 
     @property
     def quality(self) -> str:

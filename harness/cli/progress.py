@@ -14,7 +14,7 @@ from harness.api.text import printable
 from harness.streams import is_coloured, is_terminal
 
 if TYPE_CHECKING:
-    from harness.execution.runner import Progress
+    from harness.execution.destination import Progress
 
 SHOWN = 2
 """The number of running cases that are named beside the bar."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import datetime as dt
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from dataclasses import replace
 
 from harness.analysis.tuning import select_best
 from harness.api import Case, Executor, Json, Reply, Row, Unit, UsageError
 from harness.execution.contestant_state import CHECKED, ContestantState
+from harness.execution.destination import Destination, Progress
 from harness.execution.grouping import blocks, companions
 from harness.execution.rows import holds_declared, skipped, storable, unpaired
 from harness.host import Host
@@ -18,29 +18,6 @@ from harness.plan import Plan
 
 TICK_S = 0.25
 """How often the progress display hears of what is running."""
-
-
-class Progress(Protocol):
-    """Who is told how a run goes."""
-
-    def planned(self, rows: int) -> None:
-        """Take note of how many rows the run will have, as far as is known now."""
-
-    def finished(self, row: Row) -> None:
-        """Take note of a row that is on disk."""
-
-    def running(self, cases: Sequence[tuple[Case, str]]) -> None:
-        """Take note of the cases under way and the phase of each."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Destination:
-    """Where a run's rows go: its id and environment, the durable ``record``, and the rows it has already."""
-
-    run: str
-    environment: Mapping[str, Json]
-    record: Callable[[Row], None]
-    stored: Mapping[str, Row] = field(default_factory=dict)
 
 
 class Runner:

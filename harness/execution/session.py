@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 from harness.api import Case, Executor, ExecutorOptions, Json, Lane, Limits, Row, RunInfo, Suite, UsageError, resolve
+from harness.execution.destination import Destination, Progress
 from harness.execution.executors import fulfilled
 from harness.execution.identity import check_same_code
 from harness.execution.preflight import check_device, check_values
 from harness.execution.rows import require_storable
-from harness.execution.runner import Destination, Progress, Runner
+from harness.execution.runner import Runner
 from harness.execution.surroundings import Surroundings, surroundings
 from harness.host import Host
 from harness.measure.processors import allowed_cores

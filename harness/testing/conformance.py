@@ -11,7 +11,7 @@ import pytest
 
 from harness.api import Incorrect, Reply, Technique, nearest
 from harness.host import Host
-from harness.plan import install_hint, missing_requirements
+from harness.requirements import install_hint, missing_requirements
 from harness.testing.declaring import Declares, cache_folder, fail, installed, one_thread
 from harness.testing.smoke import Bench, live_tensors, newer_objects
 

@@ -10,8 +10,9 @@ from types import SimpleNamespace
 import pytest
 
 from harness.api import Case, Executor, Json, Reply, Row, Unit
+from harness.execution.destination import Destination
 from harness.execution.grouping import MOST_STACKED
-from harness.execution.runner import Destination, Runner
+from harness.execution.runner import Runner
 from tests.execution.conftest import make_case
 
 
