@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from harness.analysis.significance import permutation_floor
+from harness.analysis.significance import ALPHA
 from harness.report import units
 from harness.report.columns import with_interval
 from harness.report.commands import command
 
 if TYPE_CHECKING:
     from harness.analysis.claims import ClaimResult
+    from harness.analysis.compare import Comparison
     from harness.analysis.intervals import Estimate
     from harness.analysis.summary import TechniqueSummary
     from harness.analysis.view import RunView, WorkloadView
@@ -20,6 +22,13 @@ if TYPE_CHECKING:
 
 _ISA = (("avx512f", "AVX512"), ("avx2", "AVX2"), ("sve", "SVE"), ("asimd", "NEON"))
 
+
+_TESTS: Final[Mapping[str, str]] = {
+    "moderated": "the moderated paired t test (variances shrunk towards their common one)",
+    "t": "the paired t test",
+    "permutation": "the sign-flip permutation test",
+}
+"""The names of the tests by what decided a verdict."""
 
 _FORMS: Final[Mapping[str, str]] = {
     "quick": " (quick: a short form, for a first look only)",
@@ -107,7 +116,7 @@ def legend(view: RunView) -> list[str]:
     every = [summary for workload in view.workloads for summary in workload.techniques]
     lines = []
     if any(summary.quality and summary.quality.estimate.n > 1 for summary in every):
-        lines.append("± 95 % t interval over seeds; differences are paired by seed")
+        lines.append("± 95 % t interval over seeds; differences are paired by seed, with the interval of their test")
     lines += _verdict_notes(view, every)
     costs = sorted({workload.cost for workload in view.workloads if workload.cost})
     if any(summary.pareto for summary in every) and costs:
@@ -121,7 +130,7 @@ def legend(view: RunView) -> list[str]:
 
 def _verdict_notes(view: RunView, every: Iterable[TechniqueSummary]) -> list[str]:
     comparisons = [summary.comparison for summary in every if summary.comparison]
-    tested = [comparison for comparison in comparisons if comparison.decided_by in ("t", "permutation")]
+    tested = [comparison for comparison in comparisons if comparison.decided_by in _TESTS]
     lines = []
     if tested:
         margin = view.workloads[0].rule.margin
@@ -129,7 +138,8 @@ def _verdict_notes(view: RunView, every: Iterable[TechniqueSummary]) -> list[str
         sized = f"a margin of {units.amount(margin, unit)}, " if margin else ""
         families = sorted({comparison.family for comparison in tested})
         many = " and ".join(str(family) for family in families)
-        lines.append(f"verdicts: {sized}Holm's correction over {many} comparisons, {_decider(tested)}")
+        lines.append(f"verdicts: {sized}Holm's correction over {many} comparisons, by {_deciders(tested)}")
+    lines += _sign_flips(tested)
     needed = [
         comparison.seeds_needed
         for comparison in comparisons
@@ -140,14 +150,25 @@ def _verdict_notes(view: RunView, every: Iterable[TechniqueSummary]) -> list[str
     return lines
 
 
-def _decider(tested: Iterable[Any]) -> str:
-    by_t = [comparison for comparison in tested if comparison.decided_by == "t"]
-    if not by_t:
-        return "exact paired permutation test"
-    n = max(comparison.n for comparison in by_t)
-    extent = "" if len(by_t) == len(list(tested)) else "in part "
-    floor = f"{permutation_floor(n):.3g}"
-    return f"{extent}by the paired t test (with {n} seeds a permutation test cannot go below p = {floor})"
+def _deciders(tested: Sequence[Comparison]) -> str:
+    """Return the tests that decided, the most frequent first."""
+    counts = Counter(comparison.decided_by for comparison in tested).most_common()
+    return ", in part by ".join(_TESTS[decider] for decider, _ in counts)
+
+
+def _sign_flips(tested: Iterable[Comparison]) -> list[str]:
+    """Return a line on the sign-flip test, where it stands beside differences that were found."""
+    found = [
+        comparison.p_sign_flip
+        for comparison in tested
+        if comparison.verdict in ("better", "worse") and comparison.p_sign_flip is not None
+    ]
+    if not found:
+        return []
+    agreeing = sum(p < ALPHA for p in found)
+    return [
+        f"a sign-flip test, which assumes no normal noise, gives p < .05 for {agreeing} of {len(found)} better or worse"
+    ]
 
 
 def closing(view: RunView) -> list[str]:
