@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from harness.analysis.claims import ClaimResult, judge_claims, rule_of
-from harness.analysis.compare import Rule, compare_family
+from harness.analysis.compare import Rule
+from harness.analysis.decisions import decide_all
 from harness.analysis.intervals import Estimate, iqm_difference, iqm_interval
 from harness.analysis.summary import TechniqueSummary, summarise, withheld
 from harness.api import DISTRIBUTION, Metric, Row, RunInfo, Suite, UsageError
@@ -163,17 +164,16 @@ def _rank(summary: TechniqueSummary, quality: Metric) -> tuple[bool, float, str]
 
 def _compared(summaries: Mapping[str, TechniqueSummary], suite: Suite, rule: Rule) -> dict[str, TechniqueSummary]:
     """Return the summaries, each with its comparison with the baseline where both have a quality."""
-    baseline = summaries.get(suite.baseline)
-    if baseline is None or baseline.quality is None:
-        return dict(summaries)
-    contestants = {
-        name: summary.quality.values
-        for name, summary in summaries.items()
-        if summary.quality is not None and not summary.baseline
-    }
-    compared = compare_family(contestants, baseline.quality.values, rule)
+    found = decide_all(summaries, suite, rule)
+    compared = found.comparisons
     return {
-        name: replace(summary, comparison=withheld(compared[name], summary, baseline)) if name in compared else summary
+        name: replace(
+            summary,
+            comparison=withheld(compared[name], summary, summaries[suite.baseline]),
+            look=found.look(name),
+        )
+        if name in compared
+        else summary
         for name, summary in summaries.items()
     }
 

@@ -61,8 +61,15 @@ class _Base:
         """Count a row."""
         self.done += 1
 
+    def looked(self, seeds: int, undecided: int, of: int) -> None:
+        """Show how many comparisons are undecided after a number of seeds."""
+
     def running(self, cases: Sequence[tuple[Case, str]]) -> None:
         """Show the running cases."""
+
+
+def _look_line(seeds: int, undecided: int, of: int) -> str:
+    return f"after {seeds} seeds {undecided} of {of} comparisons are undecided"
 
 
 def _write(text: str) -> None:
@@ -84,6 +91,12 @@ class _Lines(_Base):
         super().finished(row)
         if row.failed:
             _write(f"{row.reply.status}: {case_label(row.case)}: {row.reply.reason}")
+        self._tell()
+
+    def looked(self, seeds: int, undecided: int, of: int) -> None:
+        _write(_look_line(seeds, undecided, of))
+
+    def _tell(self) -> None:
         tenth = 10 * self.done // max(self.total, 1)
         if tenth > self._tenth:
             self._tenth = tenth
@@ -101,6 +114,9 @@ class _Log(_Base):
         _write(f"[{self.done}/{self.total}] {reply.status} {case_label(row.case)}: {reply.reason or took}")
         if row.failed and reply.detail:
             _write(reply.detail.rstrip())
+
+    def looked(self, seeds: int, undecided: int, of: int) -> None:
+        _write(_look_line(seeds, undecided, of))
 
 
 class _Bar(_Base):
@@ -152,6 +168,9 @@ class _Bar(_Base):
 
             line = Text.assemble((row.reply.status, "red"), f" {case_label(row.case)}: {printable(row.reply.reason)}")
             self._display.console.print(line)
+
+    def looked(self, seeds: int, undecided: int, of: int) -> None:
+        self._display.console.print(_look_line(seeds, undecided, of), highlight=False)
 
     def running(self, cases: Sequence[tuple[Case, str]]) -> None:
         names = [f"{case_label(case)}{f' ({phase})' if phase else ''}" for case, phase in cases[:SHOWN]]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
+from harness.analysis.decisions import undecided_after
 from harness.analysis.tuning import select_best
 from harness.api import Case, Executor, Json, Reply, Row, Unit, UsageError
-from harness.execution.contestant_state import CHECKED, ContestantState
+from harness.execution.contestant_state import CHECKED, ContestantState, baseline_cases
 from harness.execution.destination import Destination, Progress
 from harness.execution.grouping import blocks, companions
 from harness.execution.rows import holds_declared, skipped, storable, unpaired
@@ -46,6 +49,7 @@ class Runner:
 
         Raises UsageError where there was something to run and plugins have left nothing of it.
         """
+        started = time.monotonic()
         try:
             self._tell_size()
             self._skip_unavailable()
@@ -54,6 +58,7 @@ class Runner:
                 if not state.over:
                     self._ask(state, self._plan.trial_cases(state.contestant))
             self._drain(self._fill)
+            self._take_further_seeds(started + self._plan.further_seconds)
             for workload in self._plan.suite.workloads if "time" in self._plan.lanes else ():
                 self._time(workload)
         finally:
@@ -291,6 +296,28 @@ class Runner:
             return
         self._ask(state, self._plan.final_cases(state.contestant, state.tuned), first=True)
 
+    def _take_further_seeds(self, until: float) -> None:
+        """Run the next seeds of what is undecided, and of its baseline, while there is a look left and it is early.
+
+        ``until`` is when no further seeds are begun any more, by the monotonic clock.
+        """
+        suite = self._plan.suite
+        for look, following in pairwise(suite.looks):
+            undecided, of = undecided_after(look, self.rows, suite, self._host.metrics)
+            self._progress.looked(look, len(undecided), of)
+            if not undecided or time.monotonic() >= until:
+                break
+            undecided |= {(workload, suite.baseline) for workload, _ in undecided}
+            seeds = self._plan.seeds_between(look, following)
+            states = [state for state in self._states if state.of in undecided and state.alive]
+            for state in states:
+                state.planned += len(seeds)
+            self._tell_size()
+            for state in states:
+                assert state.tuned is not None
+                self._ask(state, self._plan.further_cases(state.contestant, state.tuned, seeds))
+            self._drain(self._fill)
+
     def _end(self, state: ContestantState) -> None:
         """Ask nothing more of a contestant side by side; one of which nothing worked is not timed either."""
         state.over = True
@@ -314,7 +341,7 @@ class Runner:
                     cases.append(case)
         self._check_side_by_side(cases)
         cases = [case for case in cases if not self._owner[case.key].refused]
-        baseline = self._baseline_cases(states)
+        baseline = baseline_cases(states, self._plan)
         wanted = {case.key for case in cases}
         others = [case for case in cases if case not in baseline]
         rows = [row for state in states for row in state.rows]
@@ -338,14 +365,6 @@ class Runner:
             return taken - before
 
         self._drain(fill)
-
-    def _baseline_cases(self, states: Iterable[ContestantState]) -> list[Case]:
-        """Return the baseline's timing, which every block carries, stored already or not; none where it failed."""
-        return [
-            self._plan.time_case(state.contestant, state.tuned)
-            for state in states
-            if state.contestant.technique == self._plan.suite.baseline and state.tuned is not None and not state.refused
-        ]
 
     def _run_block(self, cases: list[Case], paired: bool, wanted: set[str], processes: int) -> None:
         """Time one block; the baseline of a later block serves as reference only and leaves no second row.

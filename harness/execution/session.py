@@ -87,6 +87,9 @@ class Silent:
     def finished(self, row: Row) -> None:
         """Do nothing."""
 
+    def looked(self, seeds: int, undecided: int, of: int) -> None:
+        """Do nothing."""
+
     def running(self, cases: Sequence[tuple[Case, str]]) -> None:
         """Do nothing."""
 
@@ -180,6 +183,7 @@ def selection_json(selection: Selection, resources: Resources) -> dict[str, Json
         "lanes": list(selection.lanes),
         "device": selection.device,
         "stack": selection.stack,
+        "until": selection.until.text if selection.until else "",
         "jobs": resources.jobs,
         "executor": resources.executor,
         "time_limit_s": resources.limits.time_s,

@@ -56,10 +56,11 @@ def heading(view: RunView, workload: WorkloadView) -> str:
     info = view.info
     lengths = [len(summary.quality.values) for summary in workload.techniques if summary.quality]
     seeds = max(lengths, default=0)
+    fewest = f"{min(lengths)} to " if info.suite.looks and lengths and min(lengths) < seeds else ""
     parts = [
         f"{info.suite.id}{_FORMS.get(info.suite.form, '')}",
         short(workload.workload),
-        f"{seeds} seed{'s' if seeds != 1 else ''}",
+        f"{fewest}{seeds} seed{'s' if seeds != 1 else ''}",
         _tuning(view, workload),
         device_of(info.environment, workload),
         info.started[:10],
@@ -99,7 +100,8 @@ def _explanations(view: RunView, workload: WorkloadView) -> dict[str, list[str]]
         for text, count in summary.warnings.items():
             warning = f"warning: {text} ({count} of {summary.quality_cases} seeds)"
             notes.setdefault(warning, []).append(summary.technique)
-        if summary.quality and len(summary.quality.values) < most and not summary.failed_seeds:
+        waits = summary.quality and len(summary.quality.values) < most and not summary.failed_seeds
+        if summary.quality and waits and summary.look is None:
             notes.setdefault(f"only {len(summary.quality.values)} of {most} seeds yet", []).append(summary.technique)
         comparison = summary.comparison
         if comparison is None:
@@ -139,6 +141,9 @@ def _verdict_notes(view: RunView, every: Iterable[TechniqueSummary]) -> list[str
         families = sorted({comparison.family for comparison in tested})
         many = " and ".join(str(family) for family in families)
         lines.append(f"verdicts: {sized}Holm's correction over {many} comparisons, by {_deciders(tested)}")
+    if looks := view.info.suite.looks:
+        numbers = f"{', '.join(map(str, looks[:-1]))} and {looks[-1]}"
+        lines.append(f"looks after {numbers} seeds, at Pocock's levels: what is decided gets no further seeds")
     lines += _sign_flips(tested)
     needed = [
         comparison.seeds_needed
