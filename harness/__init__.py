@@ -37,6 +37,7 @@ def run(
     seeds: int | Sequence[int] = (),
     params: Mapping[str, Json] | None = None,
     lanes: Sequence[Lane] = (),
+    until: str | int | None = None,
     form: Form = "full",
     device: str = "cpu",
     executor: str = "local",
@@ -55,6 +56,7 @@ def run(
         seeds: the seeds or their count, in place of the suite's.
         params: parameters and settings that are fixed, and so not tuned.
         lanes: "accuracy", "memory" and "time"; all where there are none.
+        until: how long undecided techniques get further seeds: "decided", a number of seeds, or a time like "10min".
         form: "full", "quick" or "track".
         device: "cpu", "cuda" or "mps".
         executor: what runs the cases; "inline" runs them in this process, without isolation.
@@ -77,7 +79,13 @@ def run(
 
     check_form(form)
     selection = selection_of(
-        techniques=techniques, workloads=workloads, seeds=seeds, params=params, lanes=lanes, device=device
+        techniques=techniques,
+        workloads=workloads,
+        seeds=seeds,
+        params=params,
+        lanes=lanes,
+        device=device,
+        until=until,
     )
     resources = resources_of(executor=executor, jobs=jobs, limits=limits, cache=cache)
     host = load_host(plugins)

@@ -12,7 +12,7 @@ from harness.api import Claim, ClaimKind, Form, Suite, UsageError, WorkloadSpec,
 from harness.api.values import is_finite
 from harness.entrants import WITHOUT, Entrant, Kind, entrant_of, is_json, is_pinned, value_problem
 from harness.host import Host
-from harness.suite_rules import Problems
+from harness.suite_rules import Problems, looks_in
 from harness.suite_rules import problems as rules
 
 _REQUIRED = {
@@ -33,10 +33,10 @@ _OPTIONAL = {
     "tuning": dict,
     "settings": dict,
     "margins": dict,
+    "sequential": dict,
     "claims": list,
     "quick": dict,
     "track": dict,
-    "sequential": dict,
 }
 _OVERRIDES = ("workloads", "techniques", "seeds", "tuning_seeds", "rounds", "tuning", "settings")
 """What a suite's ``[quick]`` and ``[track]`` tables may say."""
@@ -181,7 +181,7 @@ class _Reader:
             form=form,
             source=str(path),
             costs=costs,
-            looks=tuple(data.get("sequential", {}).get("looks", ())),
+            looks=looks_in(data),
         )
 
     def _check_shape(self, path: Path) -> None:

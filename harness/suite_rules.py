@@ -82,6 +82,12 @@ def _looks(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "sequential.looks", f"the first look is at {looks[0]} seeds; expected {first}, as seeds says"
 
 
+def looks_in(data: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the looks of a suite; none where it has no table for them, or one that is refused."""
+    looks = data.get("sequential", {}).get("looks")
+    return tuple(looks) if isinstance(looks, list) and _rise(looks) else ()
+
+
 def _rise(looks: Sequence[Any]) -> bool:
     """Return whether these are two or more whole numbers in rising order, as looks have to be."""
     whole = all(isinstance(look, int) and not isinstance(look, bool) for look in looks)

@@ -42,11 +42,11 @@ def parse_until(text: str) -> Until:
     """
     if text == DECIDED:
         return Until(text=text)
-    if match := re.fullmatch(r"(\d{1,9})", text):
+    if match := re.fullmatch(r"(\d{1,9})", text, re.ASCII):
         seeds = int(match[1])
         if 2 <= seeds <= MOST_SEEDS:
             return Until(text=text, seeds=seeds)
-    elif match := re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?) ?(s|min|h)", text):
+    elif match := re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?) ?(s|min|h)", text, re.ASCII):
         seconds = float(match[1]) * _SECONDS[match[2]]
         if 0 < seconds <= _LONGEST_S:
             return Until(text=text, seconds=seconds)

@@ -40,7 +40,7 @@ def decide_all(summaries: Mapping[str, TechniqueSummary], suite: Suite, rule: Ru
         return Decisions(comparisons=compare_family(contestants, baseline.quality.values, rule))
     seeds = further_seeds(suite.seeds, suite.looks[-1])
     family = Family(contestants=contestants, baseline=baseline.quality.values, rule=rule, seeds=seeds)
-    ended = {name: summaries[name].ended & baseline.ended for name in contestants}
+    ended = {name: {*summaries[name].ended} & {*baseline.ended} for name in contestants}
     ledger = replay(family, ended, suite.looks)
     if ledger.look:
         return Decisions(comparisons=ledger.comparisons, ledger=ledger)

@@ -91,7 +91,7 @@ class TechniqueSummary:
     pareto: bool = False
     series: Mapping[str, Mapping[int, Sequence[float]]] = field(default_factory=dict)
     rounds: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
-    ended: frozenset[int] = frozenset()
+    ended: tuple[int, ...] = ()
     look: int | None = None
 
     @property
@@ -156,7 +156,7 @@ def summarise(rows: Sequence[Row], suite: Suite, metric: Metric) -> TechniqueSum
         baseline=baseline,
         series=_series(chosen),
         rounds=_rounds(chosen, baseline=baseline),
-        ended=frozenset(row.case.seed for row in chosen if row.case.lane == "accuracy"),
+        ended=tuple(row.case.seed for row in chosen if row.case.lane == "accuracy"),
     )
 
 
