@@ -2,8 +2,8 @@
 
 Source: Smyth 2004, "Linear Models and Empirical Bayes Methods for Assessing Differential Expression in Microarray
 Experiments". Three things differ from that source, because contestants that are compared with one baseline share the
-baseline's noise: their correlation is taken into account, the prior weighs at most `WEIGHTS` times what the
-contestant's own seeds weigh, and no variance is shrunk below the contestant's own.
+baseline's noise: their correlation is taken into account, the prior weighs little more than the contestant's own seeds
+at most (`MOST_WEIGHT`), and no variance is shrunk below the contestant's own.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 FEWEST_CONTESTANTS: Final = 5
 """The fewest contestants whose variances make a prior; fewer are tested by the plain paired t test."""
 
-MANY_CONTESTANTS: Final = 10
-"""The fewest contestants whose prior may weigh more than the contestant's own seeds."""
+MOST_WEIGHT: Final = 1.25
+"""The most that a prior weighs, relative to the contestant's own degrees of freedom."""
 
-WEIGHTS: Final = (0.0, 1.0, 2.0)
-"""The most that the prior weighs, relative to the contestant's own degrees of freedom: with fewer than
-`FEWEST_CONTESTANTS`, with fewer than `MANY_CONTESTANTS`, and with more."""
+CONTESTANTS_PER_WEIGHT: Final = 12
+"""The number of contestants whose prior may weigh as much as a contestant's own seeds. The prior of fewer contestants is
+known less well, and weighs less in proportion. Together with `MOST_WEIGHT` this bounds the error rates of
+docs/statistics.md."""
 
 FEWEST_SEEDS: Final = 3
 """The fewest seeds of a contestant that takes part in the prior; error rates are simulated from this number on."""
@@ -170,7 +171,7 @@ def _prior(own: Array, nu: Array, taking_part: Mask, correlation: Array) -> Prio
     from scipy.special import polygamma, psi
 
     count = taking_part.sum(axis=-1)
-    weight = np.select([count < FEWEST_CONTESTANTS, count < MANY_CONTESTANTS], WEIGHTS[:2], WEIGHTS[2])
+    weight = np.where(count < FEWEST_CONTESTANTS, 0.0, np.minimum(count / CONTESTANTS_PER_WEIGHT, MOST_WEIGHT))
     half = np.where(taking_part, nu, 2.0) / 2
     logs = np.where(taking_part, np.log(np.where(taking_part, own, 1.0)) - psi(half) + np.log(half), 0.0)
     some = np.maximum(count, 1)

@@ -86,8 +86,10 @@ def test_only_shared_seeds_are_paired() -> None:
     assert compare_pair(own, BASE, POINT).n == 3
 
 
-@pytest.mark.parametrize(("contestants", "weight"), [(4, 0), (5, 1), (9, 1), (10, 2), (26, 2)])
-def test_the_more_contestants_there_are_the_more_their_common_variance_may_weigh(contestants: int, weight: int) -> None:
+@pytest.mark.parametrize(("contestants", "weight"), [(4, 0), (5, 5 / 12), (12, 1), (15, 1.25), (26, 1.25)])
+def test_the_more_contestants_there_are_the_more_their_common_variance_may_weigh(
+    contestants: int, weight: float
+) -> None:
     generator = np.random.default_rng(0)
     vectors = generator.normal(0, 1, (contestants, 5))
     found = compare_family(family(vectors), dict(enumerate(generator.normal(0, 1, 5))), POINT)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, special, stats
 
-from harness.analysis.moderated import FEWEST_CONTESTANTS, MANY_CONTESTANTS, inverse_trigamma, moderate
+from harness.analysis.moderated import inverse_trigamma, moderate
 
 
 def drawn(contestants: int, seeds: int, seed: int = 0, *, tables: int | None = None) -> np.ndarray:
@@ -41,7 +41,7 @@ def by_definition(rows: list[np.ndarray]) -> tuple[list[float], list[float]]:
     if excess > 0:
         half = float(inverse_trigamma(np.array(excess)))
         degrees, common = 2 * half, math.exp(np.mean(logs) + special.digamma(half) - math.log(half))
-    weight = 2 if len(rows) >= MANY_CONTESTANTS else 1 if len(rows) >= FEWEST_CONTESTANTS else 0
+    weight = min(len(rows) / 12, 1.25) if len(rows) >= 5 else 0
     borrowed = [min(degrees, weight * nu) for nu in nus]
     shrunk = [(k * common + nu * own) / (k + nu) for k, nu, own in zip(borrowed, nus, variances, strict=True)]
     tested = [max(own, other) for own, other in zip(variances, shrunk, strict=True)]
@@ -61,7 +61,7 @@ def test_the_inverse_of_trigamma_is_that_of_its_integral(value: float) -> None:
     assert found == pytest.approx(value, rel=1e-6)
 
 
-@pytest.mark.parametrize("contestants", [4, 5, 9, 10, 22])
+@pytest.mark.parametrize("contestants", [4, 5, 12, 22])
 @pytest.mark.parametrize("seeds", [3, 5, 20])
 def test_variances_and_degrees_are_those_of_the_formulas(contestants: int, seeds: int) -> None:
     for seed in range(5):
@@ -101,7 +101,7 @@ def test_tables_of_a_batch_are_moderated_each_on_its_own() -> None:
 def test_no_variance_is_below_the_contestants_own_and_the_prior_never_outweighs_its_bound() -> None:
     found = moderate(drawn(22, 5, tables=200))
     assert (found.variance >= found.own).all()
-    assert (found.degrees <= 4 * 3).all()
+    assert (found.degrees <= 4 * 2.25 + 1e-9).all()
     assert (found.degrees > 4).all()
 
 
