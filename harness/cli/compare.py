@@ -17,7 +17,8 @@ from harness.streams import is_coloured
 if TYPE_CHECKING:
     from harness.report.changes import ChangeReport
     from harness.results.store import Store, StoredRun
-    from harness.revisions.commits import Installed, Repository, Revision
+    from harness.revisions.commits import Installed
+    from harness.revisions.repository import Repository, Revision
 
 ROUNDS = 16
 NO_RELEASE = "none"
@@ -108,7 +109,7 @@ def _runs(options: CompareOptions, store: Store) -> tuple[StoredRun, StoredRun] 
 
 
 def _repository() -> Repository | None:
-    from harness.revisions.commits import Repository
+    from harness.revisions.repository import Repository
 
     return Repository.around(Path.cwd())
 

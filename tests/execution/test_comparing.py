@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from harness.api import Reply, Row
-from harness.revisions.commits import Installed, Revision
+from harness.revisions.commits import Installed
 from harness.revisions.measure import CONFIRMED, Timing, start_failure, timed_cases, too_old
+from harness.revisions.repository import Revision
 from harness.revisions.rounds import BASE, HEAD, RELEASE, Contest, Turns
 
 from .conftest import make_case
