@@ -99,6 +99,10 @@ def install(repository: Repository, revision: Revision, cache: Path) -> Installe
         draft = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
         try:
             _build(repository, revision, draft, own, sites)
+        except UsageError as error:
+            advice = [f"its submodule {path} is not here: git submodule update --init --recursive" for path in missing]
+            raise UsageError(*error.problems, *advice) from error
+        else:
             with contextlib.suppress(OSError):  # another process has installed the revision meanwhile
                 draft.rename(folder)
         finally:
