@@ -89,7 +89,7 @@ def _read_plugin(
     suites = [suite.spec for suite in host.declared.suites.values() if suite.plugin == record.name]
     plugin = PluginCode(record.module, record.distribution, targets, suites)
     package = host.module_of(record.name)
-    code.states[package] = code_state(plugin.sources, plugin.distribution, plugin.checkout)
+    code.states[package] = code_state(plugin.sources, plugin.distribution, plugin.checkout, plugin.unknown)
     versions = cache(lambda *requires: required_versions(requires, without=without))
     own = str(code.states[package]["digest"])  # type: ignore[index, call-overload]  # a state is a mapping
     brought = [*dependencies(plugin.distribution), *plugin.foreign]
@@ -129,4 +129,6 @@ def _host_state(families: Iterable[Sources]) -> dict[str, Json]:
         distribution: Any = importlib.metadata.distribution(DISTRIBUTION)
     except importlib.metadata.PackageNotFoundError:
         distribution = None
-    return code_state(sources, distribution, None if in_site(HOST) else git.checkout(HOST))
+    if in_site(HOST):
+        return code_state(sources, distribution, None)
+    return code_state(sources, distribution, git.checkout(HOST), git.why_no_commit(HOST))

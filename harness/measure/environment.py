@@ -68,19 +68,24 @@ def versions(distributions: Iterable[str]) -> dict[str, Json]:
 
 
 def code_state(
-    sources: Sources, distribution: importlib.metadata.Distribution | None, checkout: git.Checkout | None
+    sources: Sources,
+    distribution: importlib.metadata.Distribution | None,
+    checkout: git.Checkout | None,
+    unknown: str = "",
 ) -> dict[str, Json]:
     """Return the state of the code under test: ``{commit, dirty, version, digest}`` of the files that compute.
 
     ``commit`` is that of the git checkout that holds the files, or the one that pip installed the distribution from;
-    ``dirty`` says whether a file differs from that commit. Both are None where neither commit is known. ``digest`` is
-    the SHA-256 over all files.
+    ``dirty`` says whether a file differs from that commit. Both are None where neither commit is known; the state then
+    has ``unknown`` as ``commit_unknown``, if git gave a reason. ``digest`` is the SHA-256 over all files.
     """
     state: dict[str, Json] = {"commit": None, "dirty": None}
     if checkout is not None:
         state = {"commit": checkout.commit, "dirty": is_dirty(sources, checkout)}
     elif distribution is not None:
         state.update(_installed_from(distribution))
+    if unknown and state["commit"] is None:
+        state["commit_unknown"] = unknown
     version = version_of(distribution) if distribution is not None else ""
     return {**state, "version": version or None, "digest": sources.digest}
 

@@ -99,10 +99,9 @@ def words(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def refusal(folder: Path) -> str:
-    """Return why git tells no commit of a folder that is in a repository; an empty text outside of a repository.
+    """Return git's words where it refuses to read a folder's repository, as it does where another user owns it.
 
-    The reasons are git's own words where git refuses to read the repository, as it does where another user owns it,
-    and that the repository has no commit yet.
+    The text is empty where git reads the repository, and outside of repositories.
     """
     if not any((parent / ".git").exists() for parent in (folder, *folder.parents)):
         return ""
@@ -110,14 +109,16 @@ def refusal(folder: Path) -> str:
         done = call(folder, "rev-parse", "--git-dir", timeout_s=_TIMEOUT_S)
     except UsageError as error:
         return error.problems[0]
-    if done.returncode:
-        return "" if "not a git repository" in done.stderr else words(done)
-    return "" if has_commit(folder) else "the repository has no commit yet"
+    return words(done) if done.returncode and "not a git repository" not in done.stderr else ""
 
 
-def has_commit(folder: Path) -> bool:
-    """Return whether there is a commit that is checked out in a folder."""
-    return ask(folder, "rev-parse", "--verify", "--quiet", "HEAD^{commit}") is not None
+def why_no_commit(folder: Path) -> str:
+    """Return why git tells no commit of a folder that is in a repository; an empty text outside of repositories."""
+    if why := refusal(folder):
+        return why
+    if ask(folder, "rev-parse", "--git-dir") is None or ask(folder, "rev-parse", "--verify", "HEAD") is not None:
+        return ""
+    return "the repository has no commit yet"
 
 
 def is_shallow(folder: Path) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.api import DISTRIBUTION, UsageError
+from harness.measure import git
 
 CONFIGURATION: Final = "asv.conf.json"
 
@@ -59,6 +60,15 @@ def find_project(place: Path) -> Path:
     )
 
 
+def require_history(project: Path) -> None:
+    """Raise UsageError, in git's words where it refuses, unless a folder is in a repository that has commits."""
+    why = git.why_no_commit(project)
+    if not why and git.ask(project, "rev-parse", "--git-dir") is None:
+        why = "it is in no git repository"
+    if why:
+        raise UsageError(f"there is no history of {project}: {why}")
+
+
 def require_asv() -> None:
     """Raise UsageError with the command that installs asv and uv, unless both are installed.
 
@@ -93,7 +103,7 @@ def asv_environment() -> dict[str, str]:
     """Return the environment variables for asv: uv on the path, and the package sources that pip is configured with."""
     scripts = str(Path(sys.executable).parent)
     path = os.pathsep.join([scripts, os.environ.get("PATH", os.defpath)])
-    return {**uv_settings(_pip_settings()), **os.environ, "PATH": path}
+    return {**uv_settings(_pip_settings()), **git.environment(), "PATH": path}
 
 
 def uv_settings(pip_settings: str) -> dict[str, str]:

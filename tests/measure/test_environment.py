@@ -60,7 +60,7 @@ def test_reading_the_environment_imports_nothing_heavy():
 def state_of(name="shiny"):
     """The state of the code of a plugin on the import path."""
     code = PluginCode(name, "", [])
-    return env.code_state(code.sources, code.distribution, code.checkout)
+    return env.code_state(code.sources, code.distribution, code.checkout, code.unknown)
 
 
 @pytest.fixture
@@ -101,6 +101,19 @@ def test_a_package_is_read_without_being_imported(package):
     (package / "__init__.py").write_text("raise SystemExit")
     assert state_of()["digest"]
     assert "shiny" not in sys.modules
+
+
+@pytest.mark.usefixtures("on_path")
+def test_the_reason_for_an_unknown_commit_is_kept(package, monkeypatch):
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    state = state_of()
+    assert (state["commit"], state["dirty"]) == (None, None)
+    assert "dubious ownership" in state["commit_unknown"]
+    monkeypatch.delenv("GIT_TEST_ASSUME_DIFFERENT_OWNER")
+    assert "commit_unknown" not in state_of()
+    monkeypatch.delenv("GIT_DIR")
+    git(package.parent, "update-ref", "-d", "HEAD")
+    assert state_of()["commit_unknown"] == "the repository has no commit yet"
 
 
 def test_code_outside_any_checkout_has_only_its_digest(tmp_path, monkeypatch):

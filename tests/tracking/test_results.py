@@ -132,6 +132,13 @@ def test_a_run_of_no_commit_is_refused(changes: dict[str, Any], reason: str, tmp
     assert not (tmp_path / "results").exists()
 
 
+def test_a_run_of_no_commit_says_why_git_told_none(tmp_path: Path) -> None:
+    run = run_of(rows_of(), commit=None)
+    run.info.environment["code"]["harness"]["commit_unknown"] = "dubious ownership"  # type: ignore[index, call-overload]
+    with pytest.raises(UsageError, match="the commit of its code is not known: dubious ownership"):
+        write_asv([run], METRICS, CONTRACTS, tmp_path / "results", {})
+
+
 # ----------------------------------------------------------------------------- beside suites/benchmarks.py
 
 
