@@ -157,6 +157,5 @@ def _value(value: float, unit: str) -> str:
 def _subject(project: Path, commit: str) -> str:
     from harness.measure import git
 
-    return git.demand(
-        project, "show", "--no-patch", "--no-show-signature", "--format=%h %s", "--end-of-options", commit
-    ).strip()
+    options = ("--no-patch", "--no-show-signature", "--format=%h %s")
+    return git.demand(project, "show", *options, "--end-of-options", commit).strip()
