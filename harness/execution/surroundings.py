@@ -6,18 +6,19 @@ import hashlib
 import importlib.metadata
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any, Final, cast
 
-from harness.api import DISTRIBUTION, Json
+from harness.api import DISTRIBUTION, Json, Suite
 from harness.declared import RegisteredTechnique, RegisteredWorkload
 from harness.discovery import PluginRecord
 from harness.execution.case import THREADS
 from harness.host import Host
 from harness.measure import git
 from harness.measure.distributions import HOST_PACKAGE, PluginCode, dependencies, in_site, required_versions
-from harness.measure.environment import code_state, environment
+from harness.measure.environment import code_state, environment, suite_state
 from harness.measure.sources import FAMILIES, HOST, Sources, host_sources, module_sources
 from harness.plan import HOST_CODE, Identity, part
 
@@ -42,6 +43,21 @@ class _Code:
     digests: dict[str, str]
     versions: dict[str, Mapping[str, Json]]
     states: dict[str, Json]
+
+
+def of_suite(host: Host, suite: Suite, stored: Mapping[str, Json] | None = None) -> Surroundings:
+    """Return the surroundings of a run of a suite, with the state of the suite's file as ``suite``.
+
+    ``stored`` are the facts of a run that is resumed: its suite is stored too, so that the file does not matter any
+    more.
+    """
+    around = surroundings(host, suite.contract)
+    if stored is not None:
+        facts = {"suite": stored["suite"]} if "suite" in stored else {}
+    else:
+        code = around.environment["code"]
+        facts = {"suite": suite_state(Path(suite.source), code if isinstance(code, Mapping) else {})}
+    return replace(around, environment={**around.environment, **facts})
 
 
 def surroundings(host: Host, contract: str | None = None) -> Surroundings:

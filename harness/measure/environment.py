@@ -15,8 +15,8 @@ from typing import Final
 from harness.api import DISTRIBUTION, Json
 from harness.measure import git
 from harness.measure.cgroups import cpu_quota, memory_limit
-from harness.measure.distributions import version_of
-from harness.measure.sources import Sources, is_dirty
+from harness.measure.distributions import in_site, version_of
+from harness.measure.sources import Sources, file_digest, is_dirty
 
 PACKAGES: Final = (DISTRIBUTION, "torch", "numpy", "scipy", "scikit-learn", "transformers", "peft", "safetensors")
 """Distributions whose version can change a result."""
@@ -88,6 +88,24 @@ def code_state(
         state["commit_unknown"] = unknown
     version = version_of(distribution) if distribution is not None else ""
     return {**state, "version": version or None, "digest": sources.digest}
+
+
+def suite_state(file: Path, code: Mapping[str, Json]) -> dict[str, Json]:
+    """Return the state of a suite's file: ``{commit, dirty, digest}``.
+
+    ``code`` has the states of the code under test. The file is dirty where it differs from its commit, and where its
+    commit is none of the code's, as then no commit of the code leads to the file. A file that an installer copied
+    belongs to its distribution: it is clean, and has no commit of its own.
+    """
+    real = file.resolve()
+    state: dict[str, Json] = {"commit": None, "dirty": False, "digest": file_digest(real)}
+    if in_site(real):
+        return state
+    commit = (git.ask(real.parent, "rev-parse", "--verify", "HEAD") or "").strip() or None
+    commits = {facts.get("commit") for facts in code.values() if isinstance(facts, Mapping)}
+    tracked = git.ask(real.parent, "ls-files", "--error-unmatch", "--", real.name) is not None
+    clean = git.ask(real.parent, "status", "--porcelain", "--", real.name) == ""
+    return {**state, "commit": commit, "dirty": commit is None or commit not in commits or not tracked or not clean}
 
 
 def _installed_from(distribution: importlib.metadata.Distribution) -> dict[str, Json]:

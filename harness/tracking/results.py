@@ -106,6 +106,11 @@ def commit_of(info: RunInfo, known: Container[str] = ()) -> str:
     changed = [name for name, state in _states(info).items() if state.get("dirty")]
     if changed:
         raise UsageError(f"run {info.id}: {changed[0]} had uncommitted changes", advice)
+    suite = info.environment.get("suite")
+    if isinstance(suite, Mapping) and suite.get("dirty"):
+        own = suite.get("commit") in commits.values()
+        what = "had uncommitted changes" if own else "is not in the repository of the code"
+        raise UsageError(f"run {info.id}: the file of its suite {info.suite.id} {what}", advice)
     commit = here.pop() if len(here) == 1 else commits.get("harness") or next(iter(commits.values()))
     if not _COMMIT.fullmatch(commit):
         raise UsageError(f"run {info.id}: {commit!r} is not the id of a commit; expected 40 hexadecimal digits", advice)
