@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from harness.api import DISTRIBUTION, UsageError
 from harness.measure import git
+from harness.tracking.ended import drop_ended
 
 CONFIGURATION: Final = "asv.conf.json"
 
@@ -143,10 +144,19 @@ def ensure_machine(project: Path) -> None:
 
 
 def find_regressions(project: Path) -> list[Regression]:
-    """Return the regressions that asv finds in all results so far, worst first; takes seconds."""
+    """Return the regressions that asv finds in all results so far, worst first; takes seconds.
+
+    Series that ended are left out.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        run_asv(project, ["publish", "--no-pull", "--html-dir", folder], quiet=True)
+        make_site(project, Path(folder))
         return read_regressions(Path(folder))
+
+
+def make_site(project: Path, folder: Path) -> list[str]:
+    """Let asv write its site to a folder; return the series that ended, which are not among the regressions there."""
+    run_asv(project, ["publish", "--no-pull", "--html-dir", str(folder)], quiet=True)
+    return drop_ended(project, folder)
 
 
 def read_regressions(html: Path) -> list[Regression]:
