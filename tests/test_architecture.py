@@ -213,6 +213,11 @@ def test_only_the_worker_side_imports_torch() -> None:
             assert not {name for name in imports(path) if name.split(".")[0] == "torch"}, path
 
 
+def test_one_module_alone_calls_git() -> None:
+    callers = [path for path in SOURCES if re.search(r"""\[\s*"git",""", path.read_text(encoding="utf-8"))]
+    assert [path.relative_to(HARNESS).as_posix() for path in callers] == ["measure/git.py"]
+
+
 def names_of_plugins() -> dict[str, str]:
     """Return what the host must not name, with its kind: all that families, the judge and the plugins declare."""
     host = load_host()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,15 +62,12 @@ def _export_asv(runs: list[StoredRun], folder: Path | None) -> None:
 
 def _dates(commits: Iterable[str]) -> dict[str, int]:
     """Return the time of each commit, in seconds since 1970; commits that the repository lacks are left out."""
+    from harness.api import UsageError
     from harness.measure import git
 
-    dates = {}
-    for commit in commits:
-        command = ["git", "show", "--no-patch", "--format=%ct", "--end-of-options", commit]
-        try:
-            done = subprocess.run(command, env=git.environment(), capture_output=True, text=True, check=False)
-        except FileNotFoundError:  # there is no git
-            break
-        if done.returncode == 0:
-            dates[commit] = int(done.stdout.split()[-1])
-    return dates
+    here = Path.cwd()
+    if why := git.refusal(here):
+        raise UsageError(f"git cannot read the repository of {here}: {why}")
+    options = ("--no-patch", "--no-show-signature", "--format=%ct", "--end-of-options")
+    answers = {commit: git.ask(here, "show", *options, commit) for commit in commits}
+    return {commit: int(text.split()[-1]) for commit, text in answers.items() if text}

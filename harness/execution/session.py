@@ -14,7 +14,7 @@ from harness.execution.identity import check_same_code
 from harness.execution.preflight import check_device, check_values
 from harness.execution.rows import require_storable
 from harness.execution.runner import Runner
-from harness.execution.surroundings import Surroundings, surroundings
+from harness.execution.surroundings import Surroundings, of_suite
 from harness.host import Host
 from harness.measure.processors import allowed_cores
 from harness.plan import Plan, Selection
@@ -152,7 +152,7 @@ def begin(host: Host, suite: Suite, selection: Selection, resources: Resources) 
     Values that the user fixed are validated by the techniques and the workloads, in a separate process.
     """
     check_device(selection.device, "use --device cpu")
-    around = surroundings(host, suite.contract)
+    around = of_suite(host, suite)
     plan = Plan(suite, host, selection, around.identity)
     require_storable(map(plan.first_case, plan.contestants))
     if plan.fixed_by_user:
@@ -168,7 +168,7 @@ def resume(host: Host, info: RunInfo, resources: Resources) -> Session:
     """Return a stored run, planned again as it was begun; `Session.carry_out` takes its stored rows from the writer."""
     suite, selection = resumed_selection(info)
     check_device(selection.device, f"resume run {info.id} where there is one")
-    around = surroundings(host, suite.contract)
+    around = of_suite(host, suite, info.environment)
     plan = Plan(suite, host, selection, around.identity)
     return Session(host, plan, make_executor(host, plan, resources, selection.device), around)
 

@@ -166,7 +166,8 @@ def _provenance(view: RunView) -> dict[str, str]:
         details = (plugin.get(key) for key in ("distribution", "version", "status", "cause"))
         facts[f"plugin {plugin.get('name')}"] = " · ".join(str(part) for part in details if part)
     for name, code in _objects(environment.get("code")).items():
-        commit = f"commit {code.get('commit') or 'unknown'}{' with changes' if code.get('dirty') else ''}"
+        unknown = ": ".join(filter(None, ["unknown", str(code.get("commit_unknown") or "")]))
+        commit = f"commit {code.get('commit') or unknown}{' with changes' if code.get('dirty') else ''}"
         digest = f"digest {code['digest']}" if code.get("digest") else ""
         facts[f"code of {name}"] = " · ".join(str(part) for part in (code.get("version"), commit, digest) if part)
     packages = _object(environment.get("packages"))

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.api import DISTRIBUTION, UsageError
+from harness.measure import git
+from harness.tracking.ended import drop_ended
 
 CONFIGURATION: Final = "asv.conf.json"
 
@@ -59,6 +61,15 @@ def find_project(place: Path) -> Path:
     )
 
 
+def require_history(project: Path) -> None:
+    """Raise UsageError, in git's words where it refuses, unless a folder is in a repository that has commits."""
+    why = git.why_no_commit(project)
+    if not why and git.ask(project, "rev-parse", "--git-dir") is None:
+        why = "it is in no git repository"
+    if why:
+        raise UsageError(f"there is no history of {project}: {why}")
+
+
 def require_asv() -> None:
     """Raise UsageError with the command that installs asv and uv, unless both are installed.
 
@@ -93,7 +104,7 @@ def asv_environment() -> dict[str, str]:
     """Return the environment variables for asv: uv on the path, and the package sources that pip is configured with."""
     scripts = str(Path(sys.executable).parent)
     path = os.pathsep.join([scripts, os.environ.get("PATH", os.defpath)])
-    return {**uv_settings(_pip_settings()), **os.environ, "PATH": path}
+    return {**uv_settings(_pip_settings()), **git.environment(), "PATH": path}
 
 
 def uv_settings(pip_settings: str) -> dict[str, str]:
@@ -133,10 +144,19 @@ def ensure_machine(project: Path) -> None:
 
 
 def find_regressions(project: Path) -> list[Regression]:
-    """Return the regressions that asv finds in all results so far, worst first; takes seconds."""
+    """Return the regressions that asv finds in all results so far, worst first; takes seconds.
+
+    Series that ended are left out.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        run_asv(project, ["publish", "--no-pull", "--html-dir", folder], quiet=True)
+        make_site(project, Path(folder))
         return read_regressions(Path(folder))
+
+
+def make_site(project: Path, folder: Path) -> list[str]:
+    """Let asv write its site to a folder; return the series that ended, which are not among the regressions there."""
+    run_asv(project, ["publish", "--no-pull", "--html-dir", str(folder)], quiet=True)
+    return drop_ended(project, folder)
 
 
 def read_regressions(html: Path) -> list[Regression]:
