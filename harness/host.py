@@ -40,6 +40,7 @@ from harness.discovery import (
     named_candidate,
     record_of,
 )
+from harness.foreign import contained, one_line
 from harness.implemented import Manager, check_hook_names
 from harness.streams import aside
 
@@ -110,13 +111,11 @@ class Host:
         module: object = None
         has_torch = "torch" in sys.modules
         try:
-            with aside():
+            with aside(), contained():
                 module = candidate.load()
                 note = _note_of(module)
                 declared = self._register(candidate.name, module)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # a plugin may raise anything while it is imported, SystemExit too
+        except Exception as error:  # a plugin may raise anything while it is imported
             if os.environ.get("HARNESS_RAISE"):
                 raise
             if module is not None and self._manager.is_registered(module):
@@ -225,7 +224,7 @@ class Host:
             cases = arguments.get("cases")
             before = list(cases) if isinstance(cases, list) else []
             try:
-                with aside():
+                with aside(), contained():
                     answer = self._manager.subset_hook_caller(hook, others)(**arguments)
                 results = answer if isinstance(answer, list) and hook != "check_case" else [answer]
                 for result in results:
@@ -365,8 +364,5 @@ def _name_of(module: object) -> str:
     return getattr(module, "__name__", repr(module))
 
 
-def _one_line(error: BaseException) -> str:
-    if isinstance(error, BrokenPlugin):
-        return printable(" ".join(str(error).split()))
-    text = printable(" ".join(str(error).split()))
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+def _one_line(error: Exception) -> str:
+    return printable(" ".join(str(error).split())) if isinstance(error, BrokenPlugin) else one_line(error)

@@ -23,6 +23,7 @@ from tests.conftest import ROOT
 ALLOWED = {
     "api": set(),
     "streams": set(),
+    "foreign": {"api"},
     "hookspecs": {"api"},
     "measure": {"api"},
     "judge": {"api", "measure"},
@@ -32,7 +33,7 @@ ALLOWED = {
     "discovery": {"api"},
     "checked": {"api"},
     "implemented": {"api", "checked", "hookspecs"},
-    "host": {"api", "checked", "declared", "discovery", "hookspecs", "implemented", "streams"},
+    "host": {"api", "checked", "declared", "discovery", "foreign", "hookspecs", "implemented", "streams"},
     "entrants": {"api", "host"},
     "suite_rules": {"api"},
     "suite": {"api", "host", "entrants", "suite_rules"},
@@ -44,6 +45,7 @@ ALLOWED = {
         "api",
         "declared",
         "discovery",
+        "foreign",
         "host",
         "entrants",
         "suite",
@@ -54,7 +56,19 @@ ALLOWED = {
     },
     "revisions": {"api", "host", "entrants", "suite", "plan", "measure", "results", "analysis", "execution"},
     "tracking": {"api", "host", "measure", "entrants", "plan", "suite", "results", "analysis", "report"},
-    "testing": {"api", "declared", "discovery", "hookspecs", "host", "plan", "suite", "execution", "measure", "judge"},
+    "testing": {
+        "api",
+        "declared",
+        "discovery",
+        "foreign",
+        "hookspecs",
+        "host",
+        "plan",
+        "suite",
+        "execution",
+        "measure",
+        "judge",
+    },
 }
 TORCH_ROOMS = {"families", "judge", "measure", "execution", "revisions", "testing"}
 FREE_OF_TORCH = ("families/__init__.py", "families/*/__init__.py", "families/*/settings.py", "judge/settings.py")

@@ -5,12 +5,19 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from harness.api import UsageError
+from harness.cli.output import show_view
 from harness.host import Host, load_host
 from tests.conftest import Harness, Site
 from tests.test_host import HEALTHY, record
+
+if TYPE_CHECKING:
+    from harness.analysis.view import RunView
 
 OK = "HARNESS_API = 1\n"
 IMPORTS = "from harness.api import *\nfrom harness.api import hookimpl\nHARNESS_API = 1\n"
@@ -263,6 +270,16 @@ def test_a_reporter_takes_no_format_of_the_host_and_a_wrong_target_is_one_line(s
     assert "format 'mine' of plugin 'bad' cannot be loaded" in done.stderr
     assert "Traceback" not in done.stderr
     assert harness("run", "--suite", "peft", "--format", "json", "--dry-run").returncode == 0
+
+
+@pytest.mark.parametrize("raised", ["ValueError", "SystemExit", "KeyboardInterrupt"])
+def test_a_reporter_that_raises_is_told_in_a_line(site: Site, raised: str) -> None:
+    made = REPORTER.format("'id': 'mine'").replace("a:b", "harness_bad:report")
+    text = f"{IMPORTS}@hookimpl\ndef register_reporters(): return [{made}]\ndef report(view): raise {raised}('bye')\n"
+    site.plugin("bad", text)
+    view = cast("RunView", SimpleNamespace(info=SimpleNamespace(id="20260101-000000-abcd")))
+    with pytest.raises(UsageError, match=f"format 'mine' of plugin 'bad' fails: {raised}: bye"):
+        show_view(view, "mine", load_host())
 
 
 ANSWERS = {

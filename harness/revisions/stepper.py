@@ -98,7 +98,7 @@ class _Stepper:
 def _preload(modules: Sequence[str]) -> None:
     """Import modules before the forks, so that no case has to; skip modules whose import fails."""
     for module in ("torch", *modules):
-        with contextlib.suppress(Exception):  # the case that needs the module reports why its import fails
+        with contextlib.suppress(BaseException):  # the case that needs the module reports why its import fails
             importlib.import_module(module)
     gc.collect()
     gc.freeze()
