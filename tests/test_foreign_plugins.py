@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
@@ -285,7 +286,12 @@ def test_a_reporter_that_raises_is_told_in_a_line(site: Site, raised: str) -> No
 ANSWERS = {
     "environment_info()": ["3", "object()", "{1: 2}", "{'x': float('nan')}", "{'x': object()}"],
     "check_case(case)": ["'no'", "[1]", "Skip(reason=3)", "Skip(reason='x', status='ok')"],
-    "modify_cases(cases)": ["cases.append('x')", "cases.append(cases[0])", "cases.__setitem__(0, 3)"],
+    "modify_cases(cases)": [
+        "cases.append('x')",
+        "cases.append(cases[0])",
+        "cases.__setitem__(0, 3)",
+        "cases[0].params.update(a=1)",
+    ],
 }
 
 
@@ -319,3 +325,26 @@ def _selection():
     from harness.plan import Selection
 
     return Selection()
+
+
+def test_what_a_hook_alters_stays_with_it(site: Site) -> None:
+    from harness.plan import Identity, Plan
+    from harness.suite import read_suite
+
+    site.plugin(
+        "odd",
+        f"{IMPORTS}@hookimpl\ndef check_case(case, environment):\n"
+        "    case.params['rank'] = environment['cpu']['model'] = 'another'\n"
+        "@hookimpl\ndef modify_cases(cases): cases.reverse()\n",
+    )
+    host = load_host()
+    plan = Plan(read_suite("peft", host), host, _selection(), Identity(code={}, packages={}))
+    cases = [plan.first_case(contestant) for contestant in plan.contestants][:2]
+    before = deepcopy(cases)
+    environment = {"cpu": {"model": "this"}}
+    host.notify("check_case", case=cases[0], environment=environment)
+    assert (cases, environment) == (before, {"cpu": {"model": "this"}})
+    first, second = cases
+    host.notify("modify_cases", cases=cases)
+    assert cases[0] is second
+    assert cases[1] is first
