@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from harness.api import Reply, Row
+from harness.results.store import Store
 from harness.revisions.commits import Installed, Revision
-from harness.revisions.measure import CONFIRMED, Timing, start_failure, timed_cases, too_old
+from harness.revisions.measure import CONFIRMED, Timing, _stored, start_failure, timed_cases, too_old
 from harness.revisions.rounds import BASE, HEAD, RELEASE, Contest, Turns
+from tests.results.builders import make_suite, scored
 
 from .conftest import make_case
 
@@ -98,3 +100,25 @@ def test_the_case_that_is_timed_worked_and_is_the_first_seed_s() -> None:
 
     found = timed_cases([row(2, "ok"), row(1, "ok"), row(0, "error")])
     assert {key: case.seed for key, case in found.items()} == {("t", "w"): 1}
+
+
+@pytest.mark.parametrize("damage", ["rows.jsonl", "run.json"])
+def test_a_stored_run_that_cannot_be_read_is_left_out_with_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    installed = Installed(revision=Revision(name="v1", commit="c" * 40), folder=tmp_path)
+    store = Store(installed.store)
+    selection = {"lanes": ["accuracy"], "seeds": [], "workloads": [], "techniques": []}
+    suite = make_suite(form="track")
+    made = []
+    for score in (1.0, 2.0):
+        with store.create_run(suite=suite, selection=selection, plugins=(), environment={}, planned=1) as writer:
+            writer.append(scored("toys/base", [score])[0])
+            made.append(writer.finish(0).id)
+    (store.folder(made[1]) / damage).write_text('{"schema": 2}\n')
+    found = _stored(installed, "toy", (), ("accuracy",), None)
+    assert found is not None
+    assert found.info.id == made[0]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"run {made[1]} of v1" in line
+    assert damage in line
