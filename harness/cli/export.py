@@ -47,6 +47,7 @@ def export(format_: str, runs: tuple[str, ...], output: Path | None, store: Path
 
 
 def _export_asv(runs: list[StoredRun], folder: Path | None) -> None:
+    from harness.analysis.view import known_metrics
     from harness.api import UsageError
     from harness.tracking.results import commit_of, commits_of, write_asv
 
@@ -56,8 +57,11 @@ def _export_asv(runs: list[StoredRun], folder: Path | None) -> None:
     for run in runs:
         commit_of(run.info, dates)  # nothing is written where one is not known
     host = current().host
+    metrics = host.metrics
+    for run in runs:
+        metrics = known_metrics(run.info, metrics)
     contracts = {name: entry.spec for name, entry in host.contracts.items()}
-    for file in write_asv(runs, host.metrics, contracts, folder, dates):
+    for file in write_asv(runs, metrics, contracts, folder, dates):
         say(str(file))
 
 

@@ -44,6 +44,7 @@ def check_format(name: str, host: Host) -> None:
 def show_view(view: RunView, name: str, host: Host) -> str:
     """Return the text of a view in a format."""
     from harness.report import render
+    from harness.report.commands import command
     from harness.report.formats import formats
 
     # a format of the host stays the host's, whatever a plugin names its own
@@ -55,7 +56,7 @@ def show_view(view: RunView, name: str, host: Host) -> str:
         except Exception as error:  # a plugin may raise anything
             raise UsageError(
                 f"format {name!r} of plugin {reporter.plugin!r} fails: {one_line(error)}",
-                f"the run is stored; show it in another format: harness show run {view.info.id}",
+                f"the run is stored; show it in another format: {command(view.info, f'show run {view.info.id}')}",
             ) from error
     width = shutil.get_terminal_size((120, 24)).columns
     return render(view, name, color=is_coloured(sys.stdout), width=width)

@@ -11,6 +11,7 @@ from harness.api import Json, Row, UsageError, nearest
 from harness.report import units
 from harness.report.commands import command
 from harness.report.notes import of_form, run_label, short
+from harness.results.plugins import option_of
 
 if TYPE_CHECKING:
     from harness.analysis.summary import TechniqueSummary
@@ -250,7 +251,8 @@ def _facts(facts: Mapping[str, object], indent: str = "") -> str:
 
 def _plugin(plugin: Mapping[str, Json]) -> str:
     cause = f": {plugin['cause']}" if plugin.get("cause") else ""
-    return f"{plugin.get('version') or '-'}  {plugin.get('status') or ''}{cause}"
+    version = plugin.get("version") or option_of(plugin) or "-"
+    return f"{version}  {plugin.get('status') or ''}{cause}"
 
 
 def _inline(values: Mapping[str, Any]) -> str:
