@@ -9,11 +9,11 @@ from typing import Self
 from harness.analysis.claims import ClaimResult, judge_claims, rule_of
 from harness.analysis.compare import Rule, compare_family
 from harness.analysis.intervals import Estimate, iqm_difference, iqm_interval
+from harness.analysis.states import of_one_identity, remarks_on
 from harness.analysis.summary import TechniqueSummary, summarise, withheld
 from harness.api import DISTRIBUTION, Metric, Row, RunInfo, Suite, UsageError
 from harness.results.plugins import option_of
 from harness.results.schema import metrics_from_json
-from harness.results.store import latest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,8 @@ class RunView:
 
     ``metrics`` describes every metric that appears in the run. ``overall`` is empty for a single workload, and leaves
     out techniques that failed on a seed or lack a quality on some workload. ``rows`` is the number of stored rows, the
-    latest for each case, and ``failed`` the number of failed ones among them.
+    latest for each case, and ``failed`` the number of failed ones among them. ``remarks`` are lines on the rows: which
+    states of code and packages computed them, and which rows are left out.
     """
 
     info: RunInfo
@@ -64,6 +65,7 @@ class RunView:
     claims: tuple[ClaimResult, ...]
     rows: int
     failed: int
+    remarks: tuple[str, ...] = ()
 
     @property
     def quality(self) -> Metric:
@@ -84,7 +86,8 @@ class RunView:
         """
         suite = info.suite
         metrics = known_metrics(info, metrics)
-        rows = latest(rows)
+        remarks = remarks_on(rows := tuple(rows))
+        rows = of_one_identity(rows).rows
         groups: dict[str, dict[str, list[Row]]] = {}
         for row in rows:
             groups.setdefault(row.case.workload, {}).setdefault(row.case.technique, []).append(row)
@@ -107,6 +110,7 @@ class RunView:
             ),
             rows=len(rows),
             failed=sum(row.failed for row in rows),
+            remarks=remarks,
         )
 
 

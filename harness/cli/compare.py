@@ -118,6 +118,7 @@ def _repository() -> Repository | None:
 
 def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> ChangeReport:
     from harness.analysis.changes import Pairing, find_changes
+    from harness.analysis.states import of_one_identity, remarks_on
     from harness.analysis.unlike import code_of, unlike
     from harness.analysis.vacuous import undecidable
     from harness.analysis.view import known_metrics
@@ -129,8 +130,11 @@ def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> Chang
     if given:
         raise UsageError(f"--{given[0]} applies to commits only: a stored run has its suite and its times")
     metrics = current().host.metrics
+    remarks: list[str] = []
     for stored in (base, head):
         metrics = known_metrics(stored.info, metrics)
+        remarks += [f"run {stored.info.id}: {line}" for line in remarks_on(stored.rows)]
+    base, head = (replace(stored, rows=of_one_identity(stored.rows).rows) for stored in (base, head))
     lines = unlike(base, head)
     if options.technique:
         base, head = (narrowed(run, options.technique) for run in (base, head))
@@ -148,7 +152,7 @@ def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> Chang
         release="",
         changes=found,
         refused=lines or undecidable(found.changes, pairings),
-        notes=notes,
+        notes=[*remarks, *notes],
     )
 
 

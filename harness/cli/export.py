@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,13 +38,22 @@ def export(format_: str, runs: tuple[str, ...], output: Path | None, store: Path
 
     stored = Store(default_store_path(store))
     if format_ == ASV:
-        _export_asv([stored.read(run) for run in runs or ("last",)], output)
+        _export_asv([_of_one_identity(stored.read(run)) for run in runs or ("last",)], output)
         return
     if len(runs) > 1:
         raise UsageError(f"{format_} takes one run, not {len(runs)}; export one run at a time")
-    text = write(stored.read(runs[0] if runs else "last").rows, format_, output)
+    text = write(_of_one_identity(stored.read(runs[0] if runs else "last")).rows, format_, output)
     if text is not None:
         click.echo(text, nl=False)
+
+
+def _of_one_identity(run: StoredRun) -> StoredRun:
+    """Return a run with rows of one version of code and packages; a line says which states these and others have."""
+    from harness.analysis.states import of_one_identity, remarks_on
+
+    for line in remarks_on(run.rows):
+        say(f"harness: run {run.info.id}: {line}", err=True)
+    return replace(run, rows=of_one_identity(run.rows).rows)
 
 
 def _export_asv(runs: list[StoredRun], folder: Path | None) -> None:

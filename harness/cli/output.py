@@ -47,6 +47,9 @@ def show_view(view: RunView, name: str, host: Host) -> str:
     from harness.report.commands import command
     from harness.report.formats import formats
 
+    if name not in ("table", "json"):  # which hold the remarks
+        for line in view.remarks:
+            say(f"harness: {line}", err=True)
     # a format of the host stays the host's, whatever a plugin names its own
     reporter = host.declared.reporters.get(name) if name not in formats() else None
     if reporter is not None:

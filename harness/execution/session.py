@@ -138,6 +138,7 @@ class Session:
         except UsageError:
             writer.withdraw()
             raise
+        writer.go_on_in(self._around.environment, plugin_list(self.host, self.plan))
         destination = Destination(
             run=writer.info.id,
             environment=self._around.environment,

@@ -99,9 +99,13 @@ def circumstances(view: RunView) -> dict[str, object]:
         "seeds": ", ".join(map(str, info.suite.seeds)),
         "selection": _inline({name: value for name, value in info.selection.items() if value not in (None, [], {})}),
         "started": info.started,
+        "resumed": "; ".join(
+            f"{part.get('started')} with {_short_json(part.get('environment'))}" for part in info.resumed
+        ),
         "finished": info.finished or "-",
         "end": end.get(info.exit_code, f"exit code {info.exit_code}"),
         "rows": f"{view.rows} of {info.planned} planned, {view.failed} failed",
+        "remarks": "; ".join(view.remarks),
         "folder": info.folder,
     }
     return facts | {f"environment {name}": _short_json(value) for name, value in info.environment.items()}
