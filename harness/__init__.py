@@ -74,6 +74,7 @@ def run(
     from harness.execution.choices import check_form, resources_of, selection_of
     from harness.execution.session import INTERRUPTED, Silent, begin
     from harness.host import load_host
+    from harness.report.commands import command
     from harness.results.store import Store, default_store_path
     from harness.suite import read_suite
 
@@ -95,7 +96,7 @@ def run(
     with session.start(folder, selection, resources) as writer:
         info = session.carry_out(writer, Silent())
     if info.exit_code == INTERRUPTED:
-        raise KeyboardInterrupt(f"finish the run with: harness run --resume {info.id}")
+        raise KeyboardInterrupt(f"finish the run with: {command(info, f'run --resume {info.id}')}")
     return load(info.id, plugins=plugins, store=store)
 
 

@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -203,9 +204,11 @@ class Plan:
             technique=technique.name,
             technique_target=technique.spec.target,
             plugin_version=self._host.version_of(technique.plugin),
-            params={key: fixed.get(key, value) for key, value in own.items()},
-            settings={key: _fixed(key, value, settings, own) for key, value in workload.spec.settings.items()},
-            tuned=dict(tuned),
+            params=deepcopy({key: fixed.get(key, value) for key, value in own.items()}),
+            settings=deepcopy(
+                {key: _fixed(key, value, settings, own) for key, value in workload.spec.settings.items()}
+            ),
+            tuned=deepcopy(dict(tuned)),
             seed=seed,
             lane=lane,
             device=self._selection.device,

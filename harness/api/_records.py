@@ -190,7 +190,8 @@ class RunInfo:
     """One run, as stored in ``run.json``: its suite and selection, the folder of results, and the loaded plugins.
 
     ``plugins`` are the active and the broken plugins, each with version and first cause; ``planned`` is the number of
-    planned cases; ``finished`` is the time at which the run ended, empty before.
+    planned cases; ``finished`` is the time at which the run ended, empty before. ``environment`` is that of the start;
+    ``resumed`` has an entry for each resume in another: the time (``started``), and the facts that were different then.
     """
 
     id: str
@@ -203,4 +204,5 @@ class RunInfo:
     planned: int
     finished: str = ""
     exit_code: int | None = None
+    resumed: Sequence[Mapping[str, Json]] = ()
     schema: int = 2

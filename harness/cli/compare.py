@@ -122,9 +122,10 @@ def _repository() -> Repository | None:
 
 def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> ChangeReport:
     from harness.analysis.changes import Pairing, find_changes
+    from harness.analysis.states import of_one_identity, remarks_on
     from harness.analysis.unlike import code_of, unlike
     from harness.analysis.vacuous import undecidable
-    from harness.analysis.view import require_metrics
+    from harness.analysis.view import known_metrics
     from harness.api import UsageError
     from harness.report.changes import ChangeReport
     from harness.revisions.measure import narrowed
@@ -132,8 +133,12 @@ def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> Chang
     given = [name for name in ("suite", "release", "rounds") if getattr(options, name)]
     if given:
         raise UsageError(f"--{given[0]} applies to commits only: a stored run has its suite and its times")
+    metrics = current().host.metrics
+    remarks: list[str] = []
     for stored in (base, head):
-        require_metrics(stored.info, current().host.metrics)
+        metrics = known_metrics(stored.info, metrics)
+        remarks += [f"run {stored.info.id}: {line}" for line in remarks_on(stored.rows)]
+    base, head = (replace(stored, rows=of_one_identity(stored.rows).rows) for stored in (base, head))
     lines = unlike(base, head)
     if options.technique:
         base, head = (narrowed(run, options.technique) for run in (base, head))
@@ -144,14 +149,14 @@ def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> Chang
         for name in codes[0]
         if name in codes[1] and codes[0][name] != codes[1][name]
     ]
-    found = find_changes(pairings, current().host.metrics)
+    found = find_changes(pairings, metrics)
     return ChangeReport(
         base=f"run {base.info.id}",
         head=f"run {head.info.id}",
         release="",
         changes=found,
         refused=lines or undecidable(found.changes, pairings),
-        notes=notes,
+        notes=[*remarks, *notes],
     )
 
 

@@ -7,7 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
-from harness.api import Case, Executor, ExecutorOptions, Json, Lane, Limits, Row, RunInfo, Suite, UsageError, resolve
+from harness.api import (
+    Case,
+    Executor,
+    ExecutorOptions,
+    Json,
+    Lane,
+    Limits,
+    Row,
+    RunInfo,
+    Suite,
+    UsageError,
+    phase_metrics,
+    resolve,
+)
 from harness.execution.destination import Destination, Progress
 from harness.execution.executors import fulfilled
 from harness.execution.identity import check_same_code
@@ -18,6 +31,7 @@ from harness.execution.surroundings import Surroundings, of_suite
 from harness.host import Host
 from harness.measure.processors import allowed_cores
 from harness.plan import Plan, Selection
+from harness.results.schema import metric_to_json
 
 if TYPE_CHECKING:
     from harness.results.store import RunWriter, Store
@@ -113,7 +127,7 @@ class Session:
         return store.create_run(
             suite=self.plan.suite,
             selection=selection_json(selection, resources),
-            plugins=plugin_list(self.host),
+            plugins=plugin_list(self.host, self.plan),
             environment=self._around.environment,
             planned=self.planned_rows,
         )
@@ -128,6 +142,7 @@ class Session:
         except UsageError:
             writer.withdraw()
             raise
+        writer.go_on_in(self._around.environment, plugin_list(self.host, self.plan))
         destination = Destination(
             run=writer.info.id,
             environment=self._around.environment,
@@ -191,18 +206,42 @@ def selection_json(selection: Selection, resources: Resources) -> dict[str, Json
     }
 
 
-def plugin_list(host: Host) -> list[Mapping[str, Json]]:
-    """Return the plugins of a run, active and broken, as kept in ``run.json``."""
+def plugin_list(host: Host, plan: Plan) -> list[Mapping[str, Json]]:
+    """Return the plugins of a run, active and broken, each with its metrics that rows of the run may hold.
+
+    They are kept in ``run.json``, so that the run can be read where a plugin is missing.
+    """
+    metrics = _metrics_by_plugin(host, plan)
     return [
         {
             "name": record.name,
+            "module": record.module,
             "distribution": record.distribution,
             "version": record.version,
             "status": record.status,
             "cause": record.cause,
+            "metrics": metrics.get(record.name, []) if record.status == "ok" else [],
         }
         for record in host.plugins
     ]
+
+
+def _metrics_by_plugin(host: Host, plan: Plan) -> dict[str, list[Json]]:
+    """Return the declarations of the metrics that rows of a run may hold, by the name of the plugin behind each.
+
+    These are the metrics of the suite and of its workloads, and all metrics of the memory and time lanes that are
+    declared or follow from the phases of the suite's contract.
+    """
+    suite, owner = plan.suite, host.contracts[plan.suite.contract]
+    emitted = {name for contestant in plan.contestants for name in contestant.problem.spec.metrics}
+    needed = {*emitted, *suite.metrics, suite.select, *suite.costs, *(claim.metric for claim in suite.claims)}
+    phases = {metric.id for phase in owner.spec.phases for metric in phase_metrics(phase, "")}
+    found: dict[str, list[Json]] = {}
+    for name, metric in host.metrics.items():
+        declared = host.declared.metrics.get(name)
+        if name in needed | phases or (declared is not None and metric.lane != "accuracy"):
+            found.setdefault(declared.plugin if declared else owner.plugin, []).append(metric_to_json(metric))
+    return found
 
 
 def resumed_selection(info: RunInfo) -> tuple[Suite, Selection]:

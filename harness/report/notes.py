@@ -177,9 +177,9 @@ def _sign_flips(tested: Iterable[Comparison]) -> list[str]:
 
 
 def closing(view: RunView) -> list[str]:
-    """Return the lines on the whole run: quality over all workloads, claims, missing cases, next commands."""
+    """Return the lines on the whole run: its rows, quality over all workloads, claims, missing cases, next commands."""
     run = run_label(view)
-    lines = []
+    lines = [*view.remarks]
     if view.overall:
         lines.append(overall_line(view))
     lines += claim_lines(view)

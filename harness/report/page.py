@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from harness.analysis.states import of_one_identity
 from harness.api import UsageError
 from harness.api.text import printable
 from harness.report import units
@@ -118,7 +119,8 @@ def render_page(view: RunView, rows: tuple[Row, ...] = ()) -> str:
         ranking=_ranking(view),
         claims=[_claim(view, result) for result in view.claims if result.tested],
         untested=sorted({result.claim.id for result in view.claims} - tested),
-        failed=_failures(view, rows),
+        failed=_failures(view, of_one_identity(rows).rows),
+        resume=command(info, f"run --resume {info.id}"),
         margins={name.replace("_", " "): f"{margin:g}" for name, margin in info.suite.margins.items()},
         facts=_provenance(view),
         suite=json.dumps(run_to_json(info)["suite"], indent=1, ensure_ascii=False),
@@ -143,7 +145,7 @@ def _summary(view: RunView) -> dict[str, str]:
         "device": f"{device} ({cpu})" if cpu and device.startswith("cpu") else device,
         "seeds": f"{seeds}: {', '.join(map(str, info.suite.seeds))}" if seeds <= 10 else str(seeds),
         "code": ", ".join(_commits(_objects(info.environment.get("code")))),
-        "cases": f"{view.rows}, {view.failed} failed",
+        "cases": "; ".join([f"{view.rows}, {view.failed} failed", *view.remarks]),
     }
     return {name: text for name, text in facts.items() if text}
 

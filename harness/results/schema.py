@@ -6,7 +6,7 @@ import json
 import math
 import reprlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from numbers import Real
 from pathlib import Path
@@ -21,6 +21,7 @@ from harness.api import (
     ClaimKind,
     Form,
     Json,
+    Metric,
     Reply,
     Row,
     RunInfo,
@@ -32,7 +33,7 @@ from harness.api import (
 SCHEMA: Final = 2
 """The schema version that is written; increased by hand when a stored field is removed or changes its meaning."""
 
-_Spec = TypeVar("_Spec", Case, Reply, Suite, Claim, Row, RunInfo)
+_Spec = TypeVar("_Spec", Case, Reply, Suite, Claim, Row, RunInfo, Metric)
 
 _NUMBERS: Final = "Mapping[str, float]"
 _VECTORS: Final = "Mapping[str, Sequence[float]]"
@@ -177,6 +178,32 @@ def run_from_json(data: object, folder: Path, where: str) -> RunInfo:
     if not isinstance(suite, dict):
         raise UsageError(f"{where}: field 'suite' should be an object, not {reprlib.repr(suite)}", _advice(where))
     return _build(RunInfo, flat, where, folder=folder, suite=_suite_from_json(suite, where))
+
+
+def metric_to_json(metric: Metric) -> dict[str, Json]:
+    """Return the declaration of a metric as an object."""
+    return {name: encode(value) for name, value in _own_fields(metric).items()}
+
+
+def metrics_from_json(plugins: Iterable[Mapping[str, Json]], where: str) -> dict[str, Metric]:
+    """Return the metrics, by id, whose declarations a run's header keeps in the entries of its plugins.
+
+    Raises `UsageError` where a declaration is damaged. Runs that were stored by earlier versions keep none.
+    """
+    metrics = {}
+    for plugin in plugins:
+        entries = plugin.get("metrics", [])
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise UsageError(
+                f"{where}: field 'metrics' should be a list of objects, not {reprlib.repr(entries)}", _advice(where)
+            )
+        for entry in entries:
+            try:
+                metric = _build(Metric, entry, where)
+            except ValueError as error:  # an id that is not well-formed
+                raise UsageError(f"{where}: {error}", _advice(where)) from error
+            metrics[metric.id] = metric
+    return metrics
 
 
 def _suite_from_json(data: Mapping[str, Any], where: str) -> Suite:

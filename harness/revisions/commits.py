@@ -27,7 +27,7 @@ from typing import Final
 
 from harness.api import UsageError
 from harness.measure import git
-from harness.plan import missing_requirements
+from harness.requirements import missing_requirements
 from harness.revisions.checkout import check_out
 from harness.revisions.repository import Repository, Revision
 

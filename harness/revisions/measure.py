@@ -12,7 +12,7 @@ from harness.analysis.changes import FAMILIES, Change, Pairing, PhaseOf, Timed, 
 from harness.analysis.times import early_looks, round_of, unsettled
 from harness.analysis.unlike import unlike
 from harness.api import Case, Lane, Metric, Row, UsageError
-from harness.host import matches
+from harness.host import matches, warn
 from harness.results.store import Store, StoredRun, latest
 from harness.revisions.asked import broken_plugins, last_line, listed, metrics_of, with_broken
 from harness.revisions.commits import Installed
@@ -161,8 +161,7 @@ def _run(
     options = [option for technique in techniques for option in ("--technique", technique)]
     options += [option for lane in lanes for option in ("--lane", lane)]
     options += ["--seeds", str(seeds)] if seeds else []
-    place = ("--store", str(installed.store))
-    done = installed.run("run", "--suite", name, "--track", *options, *place, "--quiet")
+    done = installed.run("run", "--suite", name, "--track", *options, "--store", str(installed.store), "--quiet")
     if done.returncode == 130:
         raise KeyboardInterrupt
     if done.returncode not in (0, 1) or not Store(installed.store).ids():
@@ -173,18 +172,19 @@ def _run(
 def _stored(
     installed: Installed, suite: str, techniques: Sequence[str], lanes: Sequence[Lane], seeds: int | None
 ) -> StoredRun | None:
-    """Return the latest finished run with the same choices, narrowed to the techniques; None where there is none."""
+    """Return the latest finished run with the same choices that can be read, narrowed to the techniques; or None."""
     store = Store(installed.store)
     chosen = {"lanes": list(lanes), "seeds": list(range(seeds or 0)), "workloads": []}
     for run in reversed(store.ids()):
-        info = store.info(run)
-        same = all(info.selection.get(key) == value for key, value in chosen.items())
-        if not same or info.exit_code not in (0, 1) or info.suite.id != _short(suite) or info.suite.form != "track":
-            continue
-        if info.selection.get("techniques") == list(techniques):
-            return store.read(run)
-        if not info.selection.get("techniques"):
-            return narrowed(store.read(run), techniques)
+        try:
+            info = store.info(run)
+            same = all(info.selection.get(key) == value for key, value in chosen.items())
+            if not same or info.exit_code not in (0, 1) or info.suite.id != _short(suite) or info.suite.form != "track":
+                continue
+            if (given := info.selection.get("techniques")) == list(techniques) or not given:
+                return store.read(run) if given == list(techniques) else narrowed(store.read(run), techniques)
+        except UsageError as error:
+            warn(f"run {run} of {installed.revision.label} is left out: {error.problems[0]}")
     return None
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from harness.api import Reply, Row
+from harness.results.store import Store
 from harness.revisions.asked import start_failure, too_old
 from harness.revisions.commits import Installed
-from harness.revisions.measure import CONFIRMED, Measured, Timing, Wanted, _add_lost, measure, timed_cases
+from harness.revisions.measure import CONFIRMED, Measured, Timing, Wanted, _add_lost, _stored, measure, timed_cases
 from harness.revisions.repository import Revision
 from harness.revisions.rounds import BASE, HEAD, RELEASE, Contest, Turns
-from tests.results.builders import scored
+from tests.results.builders import make_suite, scored
 from tests.tracking.test_results import run_of
 
 from .conftest import make_case
@@ -132,3 +133,25 @@ def test_a_plugin_that_broke_is_a_failure_and_no_removal() -> None:
     assert (failure.place.technique, failure.verdict) == ("plugin toys", "worse")
     assert failure.reason == "is broken: No module named 'lib'"
     assert not failure.since_release
+
+
+@pytest.mark.parametrize("damage", ["rows.jsonl", "run.json"])
+def test_a_stored_run_that_cannot_be_read_is_left_out_with_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    installed = Installed(revision=Revision(name="v1", commit="c" * 40), folder=tmp_path)
+    store = Store(installed.store)
+    selection = {"lanes": ["accuracy"], "seeds": [], "workloads": [], "techniques": []}
+    suite = make_suite(form="track")
+    made = []
+    for score in (1.0, 2.0):
+        with store.create_run(suite=suite, selection=selection, plugins=(), environment={}, planned=1) as writer:
+            writer.append(scored("toys/base", [score])[0])
+            made.append(writer.finish(0).id)
+    (store.folder(made[1]) / damage).write_text('{"schema": 2}\n')
+    found = _stored(installed, "toy", (), ("accuracy",), None)
+    assert found is not None
+    assert found.info.id == made[0]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"run {made[1]} of v1" in line
+    assert damage in line

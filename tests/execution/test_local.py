@@ -6,6 +6,7 @@ import itertools
 import math
 import os
 import re
+import signal
 
 import pytest
 
@@ -213,6 +214,8 @@ def test_inline_takes_turns_and_survives_an_error(inline):
     assert one(inline, make_case("Technique"), prepare=True).status == "ok"
 
 
-def test_inline_lets_an_interrupt_through(inline):
+def test_inline_lets_an_interrupt_through_and_no_other_keyboard_interrupt(inline):
     with pytest.raises(KeyboardInterrupt):
-        one(inline, make_case("Raises", what="interrupt"))
+        one(inline, make_case("Signals", number=signal.SIGINT))
+    reply = one(inline, make_case("Raises", what="interrupt"))
+    assert (reply.status, reply.reason) == ("error", "KeyboardInterrupt")

@@ -95,6 +95,22 @@ class Raises(Technique):
         }[self.what]
 
 
+class Grows(Technique):
+    """Adds to the list that it is given, and refuses a list to which somebody has added before."""
+
+    def __init__(self, **params):
+        super().__init__(**params)
+        self.steps.append(0)
+
+    def act(self, context):
+        context.settings["rates"].append(0.1)
+        return len(self.steps) + len(context.settings["rates"])
+
+    def build(self):
+        if len(self.steps) != 2:
+            raise ValueError(f"steps {self.steps}")
+
+
 class Imports(Technique):
     def act(self, context):
         for name in [*(f"late.{number}" for number in range(self.modules)), "late", "later"]:

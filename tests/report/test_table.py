@@ -262,6 +262,8 @@ def test_an_advised_command_finds_the_run_and_its_plugin(builders, tmp_path, mon
     def text(folder: Path, **changes) -> str:
         return render(view_of(builders, rows, builders.make_suite(), folder=folder, **changes), "table", width=1000)
 
+    others = ({**plugins[0], "name": "tool", "module": "my.tool"}, {**plugins[0], "name": "off", "status": "broken"})
+    assert "harness -p harness_toys -p my.tool report abcd" in text(tmp_path / "s/runs/x", plugins=plugins + others)
     elsewhere = text(tmp_path / "my store/runs/x", plugins=plugins)
     assert "harness -p harness_toys export csv abcd --store 'my store'" in elsewhere
     assert "harness -p harness_toys show row 'abcd/toys/a b' --store 'my store'" in elsewhere
