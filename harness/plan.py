@@ -326,17 +326,17 @@ def _narrowed(suite: Suite, host: Host, selection: Selection) -> _Entry:
     problems: list[str] = []
     techniques = techniques_of(suite, host)
     workloads = [workload_of(name, host) for name in suite.workloads]
-    params = [technique.spec.params for technique in techniques]
-    known = together([*params, *(workload.spec.settings for workload in workloads)])
     chosen_techniques, chosen_workloads = techniques, workloads
     try:
-        chosen_techniques = chosen(selection.techniques, "techniques", techniques, host, suite.contract)
+        chosen_techniques = chosen(selection.techniques, "techniques", techniques, host, suite)
     except UsageError as error:
         problems.extend(error.problems)
     try:
-        chosen_workloads = chosen(selection.workloads, "workloads", workloads, host, suite.contract)
+        chosen_workloads = chosen(selection.workloads, "workloads", workloads, host, suite)
     except UsageError as error:
         problems.extend(error.problems)
+    params = [technique.spec.params for technique in (*techniques, *chosen_techniques)]
+    known = together([*params, *(workload.spec.settings for workload in (*workloads, *chosen_workloads))])
     try:
         check_known({key: value for key, value in selection.params.items() if key not in known}, known, "--param")
     except UsageError as error:

@@ -32,6 +32,7 @@ COMPUTING: Final = (
     "execution/isolation/processes.py",
     "execution/isolation/forkserver.py",
     "execution/isolation/global_state.py",
+    "execution/isolation/left_running.py",
     "execution/isolation/processes.py",
     "execution/isolation/worker.py",
 )

@@ -126,6 +126,8 @@ class _Worker:
         while (message := self._channel.receive()) is not None:
             self._backstop()
             answer = guarded(functools.partial(contestant.take, message["turn"]), self._phases)
+            if not isinstance(answer, Reply) and (problem := global_state.remembered().others.problem_of_new()):
+                answer = Reply(status="incorrect", reason=problem)
             if isinstance(answer, Reply):
                 self._reply(answer)
                 return
