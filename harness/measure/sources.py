@@ -32,7 +32,6 @@ COMPUTING: Final = (
     "execution/isolation/processes.py",
     "execution/isolation/forkserver.py",
     "execution/isolation/global_state.py",
-    "execution/isolation/processes.py",
     "execution/isolation/worker.py",
 )
 """The files and folders of the host's package that compute a case; the family's and the technique's code are added.
