@@ -62,11 +62,12 @@ def _export_asv(runs: list[StoredRun], folder: Path | None) -> None:
 
 
 def _dates(commits: Iterable[str]) -> dict[str, int]:
-    """Return the time of each commit, in seconds since 1970; commits that the repository lacks are left out."""
+    """Return the time of each commit, in seconds since 1970; what is no commit of the repository is left out."""
     from harness.measure import git
+    from harness.tracking.results import COMMIT
 
     dates = {}
-    for commit in commits:
+    for commit in filter(COMMIT.fullmatch, commits):  # a stored text may be anything, and git is not to read it
         command = ["git", "show", "--no-patch", "--format=%ct", "--end-of-options", commit]
         try:
             done = subprocess.run(command, env=git.environment(), capture_output=True, text=True, check=False)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from harness.api import Form, Row, UsageError
-from harness.results.store import ROWS_FILE, RUN_FILE, Store, StoredRun
+from harness.results.store import ROWS_FILE, RUN_FILE, RUNS, Store, StoredRun
 
 INDEX_FILE: Final = "index.sqlite"
 
@@ -132,7 +132,7 @@ class Index:
 
     def _opened(self, path: str) -> sqlite3.Connection:
         """Open the index, create tables that are missing or of another version, and read the runs that changed."""
-        if not self._store.path.is_dir():
+        if not (self._store.path / RUNS).is_dir():  # a folder that is no store gets no file
             path = ":memory:"
         db = sqlite3.connect(path, timeout=5, isolation_level=None)
         try:

@@ -19,17 +19,12 @@ PLUGINS = ("harness_toy", "harness_recorded")
 
 
 @pytest.fixture(scope="session")
-def host(toys: None) -> Host:
+def host() -> Iterator[Host]:
     """The host with the toys and the executor that computes nothing."""
-    return host_module.load_host(PLUGINS, entry_points=False)
-
-
-@pytest.fixture(scope="session")
-def toys() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "tests" / "toy"))
         patch.syspath_prepend(str(Path(__file__).parent))
-        yield
+        yield host_module.load_host(PLUGINS, entry_points=False)
 
 
 @pytest.fixture(scope="module")

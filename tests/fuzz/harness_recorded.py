@@ -54,7 +54,9 @@ def reply_of(case: Case, *, prepared: bool) -> Reply:
             status="ok", metrics={"toy_score": score, "toy_val_score": score - 1}, series={"loss": [2.0, 1.0, 0.5]}
         )
     if case.lane == "memory":
-        metrics = {f"{phase}_{peak}_peak": draw.randrange(1 << 20) for phase in PHASES for peak in ("process", "tensor")}
+        metrics = {
+            f"{phase}_{peak}_peak": draw.randrange(1 << 20) for phase in PHASES for peak in ("process", "tensor")
+        }
         return Reply(status="ok", metrics=metrics)
     samples = {phase: [draw.uniform(1, 2) for _ in range(5)] for phase in PHASES}
     samples |= {f"baseline.{phase}": [draw.uniform(1, 2) for _ in range(5)] for phase in PHASES}

@@ -19,6 +19,7 @@ NASTY: Final = (
     "", " ", "\n", "\0", "\x1b[2J", "\ud800", "../../owned", "/owned", "a" * 3000, "--output=owned", "{0}", "%s %(x)s",
     "a|b", "<script>alert(1)</script>", "javascript:alert(1)", "=1+1", "@someone", "nan", "1e400", "last", ".", "..",
     "toy/good:shift=1", "toy/*", "[", "*", "!", "\u202eevil", "1" * 5000, "\\", "'", '"', "a/b/c", "True", "null",
+    "~nobody-of-this-name", "a" * 250 + ".toml", "b/" * 2500 + "c.toml",
 )  # fmt: skip
 """Texts that mean something to a terminal, a shell, a file system, a page, a spreadsheet or a parser."""
 
@@ -64,6 +65,19 @@ def at(value: Any, path: tuple[Any, ...]) -> Any:
 
 
 @st.composite
+def chosen_path(draw: st.DrawFn, value: Any) -> tuple[Any, ...]:
+    """Draw the path of a value in a structure; half of those chosen stand at the top, a quarter one level below."""
+    path: tuple[Any, ...] = ()
+    while isinstance(value, dict | list) and value:
+        keys = [*value] if isinstance(value, dict) else range(len(value))
+        path = (*path, draw(st.sampled_from(keys)))
+        value = at(value, path[-1:])
+        if draw(st.booleans()):
+            break
+    return path
+
+
+@st.composite
 def damaged(draw: st.DrawFn, whole: Any, put: st.SearchStrategy[Any] = values) -> Any:
     """Draw a copy of a structure with one to three values replaced, removed, doubled, moved or added."""
     whole = copy.deepcopy(whole)
@@ -71,7 +85,7 @@ def damaged(draw: st.DrawFn, whole: Any, put: st.SearchStrategy[Any] = values) -
         paths = list(places(whole))
         if not paths:
             break
-        path = draw(st.sampled_from(paths))
+        path = draw(chosen_path(whole))
         parent, key = at(whole, path[:-1]), path[-1]
         action = draw(st.sampled_from(("replace", "replace", "nasty", "remove", "double", "move", "add")))
         if action == "remove":

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from tests.fuzz.inputs import NASTY, NUMBERS, fuzzed
 from tests.fuzz.world import World
 
-words = (st.sampled_from(NASTY) | st.text(max_size=20)).map(lambda text: text.replace("\0", ""))  # no argument holds NUL
+words = (st.sampled_from(NASTY) | st.text(max_size=20)).map(
+    lambda text: text.replace("\0", "")
+)  # no argument holds NUL
 numbers = st.sampled_from([*map(repr, NUMBERS[:-1]), "nan", "inf", "-inf", "1e400", "0x10", "1_0", "٣", "1e-400"])
 names = words | st.sampled_from(["good", "toy/good", "goood", "good:shift=5", "good:shift=", "formula:lr=0.1", "toy/*"])
 pairs = st.tuples(st.sampled_from(["lr", "shift", "sleep_s", "behaviour", "", "x"]) | words, numbers | words)
@@ -64,6 +66,7 @@ def test_a_run_with_any_options_is_done_or_refused_and_leaves_nothing(
 @pytest.fixture(scope="module")
 def stored(world: World, run_files: dict[str, Any]) -> dict[str, bytes]:
     """The files of the only run."""
+    assert run_files
     return world.runs()
 
 

@@ -102,7 +102,10 @@ def test_a_damaged_run_is_resumed_or_refused_and_keeps_its_rows(world: World, ru
 
 
 @fuzzed(3)
-@given(name=texts.filter(lambda text: "/" not in text and text not in ("", ".", "..") and "\0" not in text), command=commands)
+@given(
+    name=texts.filter(lambda text: "/" not in text and text not in ("", ".", "..") and "\0" not in text),
+    command=commands,
+)
 def test_folders_of_any_name_beside_the_runs_are_left_alone(
     world: World, run_files: Any, name: str, command: Any
 ) -> None:
@@ -120,5 +123,3 @@ def json_or_bytes(content: bytes) -> object:
         return repr(json.loads(content))
     except ValueError:
         return content
-
-
