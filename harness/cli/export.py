@@ -75,13 +75,14 @@ def _export_asv(runs: list[StoredRun], folder: Path | None) -> None:
 
 
 def _dates(commits: Iterable[str]) -> dict[str, int]:
-    """Return the time of each commit, in seconds since 1970; commits that the repository lacks are left out."""
+    """Return the time of each commit, in seconds since 1970; what is no commit of the repository is left out."""
     from harness.api import UsageError
     from harness.measure import git
+    from harness.tracking.results import COMMIT
 
     here = Path.cwd()
     if why := git.refusal(here):
         raise UsageError(f"git cannot read the repository of {here}: {why}")
     options = ("--no-patch", "--no-show-signature", "--format=%ct", "--end-of-options")
-    answers = {commit: git.ask(here, "show", *options, commit) for commit in commits}
+    answers = {commit: git.ask(here, "show", *options, commit) for commit in filter(COMMIT.fullmatch, commits)}
     return {commit: int(text.split()[-1]) for commit, text in answers.items() if text}

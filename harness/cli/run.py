@@ -195,9 +195,15 @@ def _resume(host: Host, options: RunOptions, store: Store) -> int:
     assert options.resume is not None
     with store.open_run(options.resume) as writer:
         suite = writer.info.suite
-        if options.suite not in (None, suite.id, suite.source):
-            raise UsageError(f"run {writer.info.id} is of suite {suite.id!r}, not {options.suite!r}: leave --suite out")
-        return _finish(resume(host, writer.info, _resources(options)), options, writer)
+        try:
+            if options.suite not in (None, suite.id, suite.source):
+                wrong = f"run {writer.info.id} is of suite {suite.id!r}, not {options.suite!r}: leave --suite out"
+                raise UsageError(wrong)
+            session = resume(host, writer.info, _resources(options))
+        except UsageError:
+            writer.withdraw()
+            raise
+        return _finish(session, options, writer)
 
 
 def _finish(session: Session, options: RunOptions, writer: RunWriter) -> int:

@@ -29,7 +29,6 @@ COMPUTING: Final = (
     "execution/units.py",
     "execution/job.py",
     "execution/isolation/messages.py",
-    "execution/isolation/processes.py",
     "execution/isolation/forkserver.py",
     "execution/isolation/global_state.py",
     "execution/isolation/left_running.py",

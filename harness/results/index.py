@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from harness.api import Form, Row, UsageError
 from harness.api.text import printable
-from harness.results.store import ROWS_FILE, RUN_FILE, Store, StoredRun
+from harness.results.store import ROWS_FILE, RUN_FILE, RUNS, Store, StoredRun
 
 INDEX_FILE: Final = "index.sqlite"
 
@@ -123,7 +123,7 @@ class Index:
 
     def _connection(self) -> sqlite3.Connection:
         """Return an up-to-date index: on disk, or in memory where the index can't be opened or written on disk."""
-        if not self._store.path.is_dir():
+        if not (self._store.path / RUNS).is_dir():  # a folder that is no store gets no file
             return self._in_memory()
         try:
             return self._opened()

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from harness.api import HarnessError, Json, Row, RunInfo, Suite, UsageError
-from harness.results.files import sweep, sync_folder
+from harness.results.files import folder_path, sweep, sync_folder
 from harness.results.names import confusable, is_id, is_safe, new_id
 from harness.results.reading import contents, read_rows
 from harness.results.schema import dump_line, encode, run_from_json, run_to_json
@@ -29,14 +29,17 @@ ROWS_FILE: Final = "rows.jsonl"
 
 
 def default_store_path(option: str | os.PathLike[str] | None = None) -> Path:
-    """Return the path of the store: the ``--store`` option, ``HARNESS_STORE``, or ``.harness``."""
-    return Path(option or os.environ.get("HARNESS_STORE") or ".harness").expanduser().absolute()
+    """Return the path of the store: the ``--store`` option, ``HARNESS_STORE``, or ``.harness``.
+
+    Raises `UsageError` for a path that no folder can have.
+    """
+    return folder_path(option or os.environ.get("HARNESS_STORE") or ".harness", "the store", "--store PATH")
 
 
 def default_cache_path() -> Path:
     """Return the folder of trained base models: ``HARNESS_CACHE``, or the user's cache folder."""
     if chosen := os.environ.get("HARNESS_CACHE"):
-        return Path(chosen)
+        return folder_path(chosen, "the cache", "HARNESS_CACHE=/path")
     from platformdirs import user_cache_path
 
     try:

@@ -31,7 +31,8 @@ VERSION: Final = "1"
 _RESULTS_VERSION: Final = 2
 _BENCHMARKS_VERSION: Final = 2
 _MACHINE_VERSION: Final = 1
-_COMMIT: Final = re.compile("[0-9a-f]{40}")
+COMMIT: Final = re.compile("[0-9a-f]{40}")
+"""The form of the id of a commit."""
 _ENVIRONMENT: Final = "harness"
 _COLUMNS: Final = ("result", "params", "version", "started_at")
 _STATISTICS: Final = ("stats_q_25", "stats_q_75", "stats_number", "stats_repeat")
@@ -112,7 +113,7 @@ def commit_of(info: RunInfo, known: Container[str] = ()) -> str:
         what = "had uncommitted changes" if own else "is not in the repository of the code"
         raise UsageError(f"run {info.id}: the file of its suite {info.suite.id} {what}", advice)
     commit = here.pop() if len(here) == 1 else commits.get("harness") or next(iter(commits.values()))
-    if not _COMMIT.fullmatch(commit):
+    if not COMMIT.fullmatch(commit):
         raise UsageError(f"run {info.id}: {commit!r} is not the id of a commit; expected 40 hexadecimal digits", advice)
     return commit
 

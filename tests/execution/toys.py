@@ -169,10 +169,15 @@ class Ignores(Technique):
 
 
 class Begets(Technique):
-    """Leaves a process behind, in its own session where ``flees``, and writes down its id."""
+    """Leaves a process behind, in its own session where ``flees``, and writes down its id.
+
+    Where ``unmarked``, nothing in the environment of that process tells where it comes from.
+    """
 
     def act(self, context):
-        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"], start_new_session=self.flees)
+        environment = {} if getattr(self, "unmarked", False) else None
+        command = [sys.executable, "-c", "import time; time.sleep(1000)"]
+        child = subprocess.Popen(command, start_new_session=self.flees, env=environment)
         Path(self.file).write_text(str(child.pid))
         if self.then == "hang":
             ctypes.PyDLL(None).sleep(1000)
