@@ -109,11 +109,9 @@ def asv_environment() -> dict[str, str]:
 
 def local_submodules(project: Path) -> dict[str, str]:
     """Return the settings of git with which a project's submodules come from this machine, as far as it has them."""
-    names = (
-        git.ask(project, "config", "--null", "--name-only", "--file", ".gitmodules", "--get-regexp", r"\.path$") or ""
-    )
+    listing = ("--null", "--name-only", "--file", ".gitmodules", "--get-regexp", r"\.path$")
     settings = {}
-    for key in filter(None, names.split("\0")):
+    for key in filter(None, (git.ask(project, "config", *listing) or "").split("\0")):
         name = key.removeprefix("submodule.").removesuffix(".path")
         place = git.ask(project, "rev-parse", "--git-path", f"modules/{name}")
         folder = (project / place.rstrip("\n")).resolve() if place else None
@@ -124,8 +122,10 @@ def local_submodules(project: Path) -> dict[str, str]:
 
 def with_settings(environment: Mapping[str, str], settings: Mapping[str, str]) -> dict[str, str]:
     """Return environment variables that give git further settings, beside those that the variables give already."""
+    if not settings:
+        return dict(environment)
     first = int(environment.get("GIT_CONFIG_COUNT") or 0)
-    added = {}
+    added: dict[str, str] = {}
     for number, (key, value) in enumerate(settings.items(), first):
         added |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
     return {**environment, **added, "GIT_CONFIG_COUNT": str(first + len(settings))}
