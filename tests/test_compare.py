@@ -91,6 +91,15 @@ def test_unlike_runs_are_not_judged_and_the_gate_says_so(harness: Harness, two_r
     assert harness("compare", *TOY_PLUGIN, *names).returncode == 0
 
 
+def test_runs_of_suites_that_differ_say_so(harness: Harness, two_runs: list[Path]) -> None:
+    names = [folder.name for folder in two_runs]
+    assert "files of the two suites differ" not in harness("compare", *TOY_PLUGIN, *names).stdout
+    header = json.loads((two_runs[1] / "run.json").read_text())
+    header["environment"]["suite"]["digest"] = "another"
+    (two_runs[1] / "run.json").write_text(json.dumps(header))
+    assert "the files of the two suites differ" in harness("compare", *TOY_PLUGIN, *names).stdout
+
+
 def test_options_of_commits_are_refused_for_stored_runs(harness: Harness, two_runs: list[Path]) -> None:
     done = harness("compare", *TOY_PLUGIN, *(folder.name for folder in two_runs), "--rounds", "5")
     assert done.returncode == 2

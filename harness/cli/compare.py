@@ -149,6 +149,9 @@ def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> Chang
         for name in codes[0]
         if name in codes[1] and codes[0][name] != codes[1][name]
     ]
+    suites = [run.info.environment.get("suite") for run in (base, head)]
+    digests = {suite.get("digest") for suite in suites if isinstance(suite, dict)} - {None}
+    notes += ["the files of the two suites differ"] if len(digests) > 1 else []
     found = find_changes(pairings, metrics)
     return ChangeReport(
         base=f"run {base.info.id}",

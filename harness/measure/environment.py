@@ -104,7 +104,8 @@ def suite_state(file: Path, code: Mapping[str, Json]) -> dict[str, Json]:
     commit = (git.ask(real.parent, "rev-parse", "--verify", "HEAD") or "").strip() or None
     commits = {facts.get("commit") for facts in code.values() if isinstance(facts, Mapping)}
     tracked = git.ask(real.parent, "ls-files", "--error-unmatch", "--", real.name) is not None
-    clean = git.ask(real.parent, "status", "--porcelain", "--", real.name) == ""
+    listed = git.ask(real.parent, "status", "--porcelain", "--", real.name) != ""
+    clean = not listed and real.name not in git.hidden(real.parent)
     return {**state, "commit": commit, "dirty": commit is None or commit not in commits or not tracked or not clean}
 
 

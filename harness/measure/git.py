@@ -121,6 +121,16 @@ def why_no_commit(folder: Path) -> str:
     return "the repository has no commit yet"
 
 
+def hidden(folder: Path) -> list[str]:
+    """Return the paths, relative to a folder, of the files there that git was told to take for unchanged.
+
+    Git lists no change of such a file (``git update-index --assume-unchanged`` or ``--skip-worktree``).
+    """
+    listed = (ask(folder, "ls-files", "-v", "-z", "--", ".") or "").split("\0")
+    names = (entry[2:] for entry in listed if entry[:1].islower() or entry[:1] == "S")
+    return [name for name in names if (folder / name).is_file()]
+
+
 def is_shallow(folder: Path) -> bool:
     """Return whether a folder's repository lacks the older part of its history."""
     return (ask(folder, "rev-parse", "--is-shallow-repository") or "").strip() == "true"
@@ -134,7 +144,8 @@ SHALLOW: Final = "the clone is shallow: git fetch --unshallow --tags"
 class Checkout:
     """A folder of a git working tree: the commit, and the files below the folder that differ from the commit.
 
-    ``ignored`` may contain folders, whose whole content is ignored. All paths are absolute and resolved.
+    ``ignored`` may contain folders, whose whole content is ignored. ``changed`` and ``untracked`` may contain folders
+    of other repositories, submodules included, of which something differs. All paths are absolute and resolved.
     """
 
     commit: str
@@ -146,11 +157,9 @@ class Checkout:
 
 def checkout(folder: Path) -> Checkout | None:
     """Return the git state of a folder; None outside of a working tree, or where the repository has no commit."""
-    answer = ask(folder, "rev-parse", "--show-toplevel", "HEAD")
-    if answer is None or len(answer.splitlines()) != 2:
-        return None
-    top, commit = answer.splitlines()
-    status = ask(folder, "status", "--porcelain=v1", "-z", "--untracked-files=all", "--ignored=matching", "--", ".")
+    top, _, commit = (ask(folder, "rev-parse", "--show-toplevel", "HEAD") or "").removesuffix("\n").rpartition("\n")
+    options = ("--untracked-files=all", "--ignored=matching", "--ignore-submodules=none")
+    status = ask(folder, "status", "--porcelain=v1", "-z", *options, "--", ".") if top else None
     if status is None:
         return None
     kinds: dict[str, set[Path]] = {kind: set() for kind in ("changed", "deleted", "untracked", "ignored")}
@@ -160,6 +169,7 @@ def checkout(folder: Path) -> Checkout | None:
             kinds["untracked" if code == "??" else "ignored"].add(path)
         else:
             kinds["deleted" if "D" in code else "changed"].add(path)
+    kinds["changed"] |= {(folder / name).resolve() for name in hidden(folder)}
     return Checkout(commit=commit, **{kind: frozenset(paths) for kind, paths in kinds.items()})
 
 

@@ -116,8 +116,12 @@ class Repository:
         return Revision(name=name, commit=commit, tree=self.digest() if changed else "")
 
     def changes(self) -> str:
-        """Return git's list of changed and new files; no setting of the user hides any of them."""
-        return self.ask("status", "--porcelain", "--untracked-files=normal", "--ignore-submodules=none") or ""
+        """Return git's list of changed and new files, and those that git was told to take for unchanged.
+
+        No setting of the user hides any of them.
+        """
+        listed = self.ask("status", "--porcelain", "--untracked-files=normal", "--ignore-submodules=none") or ""
+        return "\n".join([listed, *git.hidden(self.folder)]).strip()
 
     def why_unknown(self) -> str:
         """Return why a commit may be unknown that the user named: the history is empty or cut off; else empty."""

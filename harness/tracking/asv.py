@@ -88,7 +88,7 @@ def run_asv(project: Path, arguments: Sequence[str], *, quiet: bool = False) -> 
     done = subprocess.run(
         [sys.executable, "-m", "asv", *arguments],
         cwd=project,
-        env=asv_environment(),
+        env=with_settings(asv_environment(), local_submodules(project)),
         stdout=subprocess.PIPE if quiet else None,
         stderr=subprocess.STDOUT if quiet else None,
         text=True,
@@ -105,6 +105,30 @@ def asv_environment() -> dict[str, str]:
     scripts = str(Path(sys.executable).parent)
     path = os.pathsep.join([scripts, os.environ.get("PATH", os.defpath)])
     return {**uv_settings(_pip_settings()), **git.environment(), "PATH": path}
+
+
+def local_submodules(project: Path) -> dict[str, str]:
+    """Return the settings of git with which a project's submodules come from this machine, as far as it has them."""
+    listing = ("--null", "--name-only", "--file", ".gitmodules", "--get-regexp", r"\.path$")
+    settings = {}
+    for key in filter(None, (git.ask(project, "config", *listing) or "").split("\0")):
+        name = key.removeprefix("submodule.").removesuffix(".path")
+        place = git.ask(project, "rev-parse", "--git-path", f"modules/{name}")
+        folder = (project / place.rstrip("\n")).resolve() if place else None
+        if folder is not None and folder.is_dir():
+            settings[f"submodule.{name}.url"] = str(folder)
+    return {**settings, "protocol.file.allow": "always"} if settings else {}
+
+
+def with_settings(environment: Mapping[str, str], settings: Mapping[str, str]) -> dict[str, str]:
+    """Return environment variables that give git further settings, beside those that the variables give already."""
+    if not settings:
+        return dict(environment)
+    first = int(environment.get("GIT_CONFIG_COUNT") or 0)
+    added: dict[str, str] = {}
+    for number, (key, value) in enumerate(settings.items(), first):
+        added |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+    return {**environment, **added, "GIT_CONFIG_COUNT": str(first + len(settings))}
 
 
 def uv_settings(pip_settings: str) -> dict[str, str]:

@@ -131,6 +131,12 @@ def test_a_new_file_is_a_change_though_the_user_has_git_list_none(tagged) -> Non
     assert found.tree
 
 
+def test_a_change_that_git_was_told_not_to_see_is_a_change(tagged, tmp_path: Path) -> None:
+    tagged.git("update-index", "--assume-unchanged", "data/levels.txt")
+    tagged.write("data/levels.txt", "3")
+    assert (checked_out(tagged, ".", tmp_path / "copy").path / "data/levels.txt").read_text() == "3"
+
+
 def test_submodules_are_written_from_this_machine(nested, tmp_path: Path) -> None:
     before = state(nested)
     copy = checked_out(nested, "HEAD", tmp_path / "copy")

@@ -97,6 +97,27 @@ def test_code_is_dirty_when_its_own_files_differ(package):
 
 
 @pytest.mark.usefixtures("on_path")
+@pytest.mark.parametrize("flag", ["--assume-unchanged", "--skip-worktree"])
+def test_code_that_git_was_told_not_to_look_at_is_dirty(package, flag, monkeypatch):
+    monkeypatch.delenv("GIT_DIR")
+    git(package.parent, "update-index", flag, "shiny/__init__.py")
+    (package / "__init__.py").write_text("value = 2\n")
+    assert state_of()["dirty"] is True
+
+
+@pytest.mark.usefixtures("on_path")
+def test_code_in_a_submodule_is_dirty_when_the_submodule_is(package, monkeypatch, tmp_path):
+    monkeypatch.delenv("GIT_DIR")
+    git(tmp_path, "clone", str(package.parent), "origin")
+    git(package.parent, "-c", "protocol.file.allow=always", "submodule", "add", str(tmp_path / "origin"), "shiny/part")
+    git(package.parent, "commit", "-m", "two")
+    git(package.parent, "config", "submodule.shiny/part.ignore", "all")
+    assert state_of()["dirty"] is False
+    (package / "part/shiny/__init__.py").write_text("value = 2\n")
+    assert state_of()["dirty"] is True
+
+
+@pytest.mark.usefixtures("on_path")
 def test_a_package_is_read_without_being_imported(package):
     (package / "__init__.py").write_text("raise SystemExit")
     assert state_of()["digest"]

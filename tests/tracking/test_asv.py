@@ -19,10 +19,12 @@ from harness.tracking.asv import (
     Regression,
     asv_environment,
     find_project,
+    local_submodules,
     read_regressions,
     require_asv,
     require_history,
     uv_settings,
+    with_settings,
 )
 from tests.conftest import ROOT, Harness
 from tests.execution.repositories import Folder
@@ -140,6 +142,23 @@ def test_variables_that_point_to_another_repository_are_not_passed_on(
     monkeypatch.setenv("GIT_DIR", "/nowhere")
     assert asv_range(repository.path, "v1") == "v1^!"
     assert "GIT_DIR" not in asv_environment()
+
+
+def test_asv_takes_submodules_from_this_machine(repository: Folder, tmp_path: Path) -> None:
+    outer = Folder(path=tmp_path / "outer")
+    outer.write("file", "outer")
+    outer.commit("first")
+    repository.git("clone", "--quiet", "--bare", str(repository.path), str(tmp_path / "origin"))
+    outer.git("-c", "protocol.file.allow=always", "submodule", "add", f"file://{tmp_path}/origin", "parts/inner")
+    outer.commit("second")
+    (tmp_path / "origin").rename(tmp_path / "gone")
+    settings = local_submodules(outer.path)
+    environment = with_settings({**os.environ, "GIT_CONFIG_COUNT": "0"}, settings)
+    command = ["git", "clone", "--quiet", "--shared", "--recursive", str(outer.path), str(tmp_path / "copy")]
+    subprocess.run(command, env=environment, check=True)
+    assert (tmp_path / "copy/parts/inner/file").read_text() == "2"
+    more = with_settings({"GIT_CONFIG_COUNT": "2"}, {"a.b": "c"})
+    assert more == {"GIT_CONFIG_COUNT": "3", "GIT_CONFIG_KEY_2": "a.b", "GIT_CONFIG_VALUE_2": "c"}
 
 
 def test_a_folder_without_a_history_is_refused(tmp_path: Path) -> None:
