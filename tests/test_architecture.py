@@ -30,7 +30,7 @@ ALLOWED = {
     "families": {"api", "judge", "measure"},
     "builtin": {"api", "judge"},
     "declared": {"api"},
-    "discovery": {"api"},
+    "discovery": {"api", "foreign"},
     "checked": {"api"},
     "implemented": {"api", "checked", "hookspecs"},
     "host": {"api", "checked", "declared", "discovery", "foreign", "hookspecs", "implemented", "streams"},

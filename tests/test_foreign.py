@@ -126,3 +126,21 @@ def test_nested_and_in_a_thread_it_contains_the_same() -> None:
     thread.start()
     thread.join()
     assert found == ["SystemExit: 5"]
+
+
+@pytest.mark.parametrize("end", ["KeyboardInterrupt", "SystemExit"])
+def test_a_finder_of_distributions_that_ends_the_process_is_one_broken_plugin(
+    site: Site, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    class Finder:
+        def find_distributions(self, *_: object):
+            raise ENDS[end]("bye")
+
+        def find_spec(self, *_: object) -> None:
+            return None
+
+    site.plugin("healthy", HEALTHY)
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Finder()])
+    host = load_host()
+    assert record(host, "(installed packages)").cause == f"ValueError: its entry points cannot be read: {end}: bye"
+    assert "healthy/one" in host.techniques

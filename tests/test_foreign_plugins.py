@@ -6,19 +6,16 @@ import json
 import sys
 from copy import deepcopy
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from harness.analysis import RunView
 from harness.api import UsageError
 from harness.cli.output import show_view
 from harness.host import Host, load_host
 from tests.conftest import Harness, Site
+from tests.results.builders import METRICS, make_run
 from tests.test_host import HEALTHY, record
-
-if TYPE_CHECKING:
-    from harness.analysis.view import RunView
 
 OK = "HARNESS_API = 1\n"
 IMPORTS = "from harness.api import *\nfrom harness.api import hookimpl\nHARNESS_API = 1\n"
@@ -278,7 +275,7 @@ def test_a_reporter_that_raises_is_told_in_a_line(site: Site, raised: str) -> No
     made = REPORTER.format("'id': 'mine'").replace("a:b", "harness_bad:report")
     text = f"{IMPORTS}@hookimpl\ndef register_reporters(): return [{made}]\ndef report(view): raise {raised}('bye')\n"
     site.plugin("bad", text)
-    view = cast("RunView", SimpleNamespace(info=SimpleNamespace(id="20260101-000000-abcd")))
+    view = RunView.build(make_run(), [], METRICS)
     with pytest.raises(UsageError, match=f"format 'mine' of plugin 'bad' fails: {raised}: bye"):
         show_view(view, "mine", load_host())
 

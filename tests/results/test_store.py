@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -345,3 +347,25 @@ def test_a_run_without_rows_takes_the_environment_in_which_it_goes_on(store: Sto
         writer.go_on_in({"python": "3.14"}, ({"name": "toys"},))
     info = store.info("last")
     assert (info.environment, info.plugins, info.resumed) == ({"python": "3.14"}, ({"name": "toys"},), ())
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EOPNOTSUPP, errno.EIO])
+def test_a_file_system_that_flushes_no_folders_keeps_runs_all_the_same(
+    store: Store, builders, monkeypatch, number: int
+) -> None:
+    really = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        really(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    if number == errno.EIO:
+        with pytest.raises(UsageError, match="Input/output error"):
+            begin(store, builders)
+        return
+    with begin(store, builders) as writer:
+        writer.append(builders.make_row())
+        writer.finish(0)
+    assert len(store.read("last").rows) == 1
