@@ -62,7 +62,8 @@ def _unlike(base: StoredRun, head: StoredRun) -> list[str]:
 def code_of(info: RunInfo) -> dict[str, str]:
     """Return the state of each package under test: its commit where that is known, else its version and digest."""
     states = {}
-    for name, state in _mapping(info.environment.get("code")).items():
+    for name, facts in _mapping(info.environment.get("code")).items():
+        state = _mapping(facts)
         commit = str(state.get("commit") or "")[:9]
         text = commit + (" with changes" if commit and state.get("dirty") else "")
         states[name] = text or f"{state.get('version') or '?'} ({str(state.get('digest'))[:8]})"

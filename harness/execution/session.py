@@ -60,7 +60,8 @@ def cores() -> int:
 
 
 def make_executor(host: Host, plan: Plan, resources: Resources, device: str) -> Executor:
-    """Return the executor of an id, ready to take units. Raises UsageError for an unknown id."""
+    """Return the executor of an id, ready to take units. Raises UsageError for an unknown id or contract."""
+    contract = host.contracts[host.resolve("contracts", plan.suite.contract)].spec
     spec = host.declared.executors[host.resolve("executors", resources.executor)].spec
     options = ExecutorOptions(
         jobs=resources.jobs,
@@ -70,7 +71,7 @@ def make_executor(host: Host, plan: Plan, resources: Resources, device: str) -> 
         techniques=_technique_modules(plan),
         rounds=plan.suite.rounds,
         device=device,
-        protocol=host.contracts[plan.suite.contract].spec.protocol,
+        protocol=contract.protocol,
     )
     return fulfilled(resolve(spec.target)(options), resources.executor)
 

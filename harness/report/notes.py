@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from harness.analysis.significance import ALPHA
 from harness.report import units
@@ -267,13 +267,15 @@ def device_of(environment: Mapping[str, Any], workload: WorkloadView) -> str:
     """Return the device of a table's measurements: 'cpu AVX2, 1 thread'."""
     device = workload.techniques[0].device
     if device == "cpu":
-        flags = cast("Mapping[str, Any]", environment.get("cpu") or {}).get("flags", ())
-        isa = next((name for flag, name in _ISA if flag in flags), "")
+        cpu = environment.get("cpu")  # a stored text may be anything
+        flags = cpu.get("flags") if isinstance(cpu, Mapping) else None
+        isa = next((name for flag, name in _ISA if isinstance(flags, Sequence) and flag in flags), "")
         threads = environment.get("case_threads")
         counted = f", {threads} thread{'s' if threads != 1 else ''}" if threads else ""
         return f"cpu {isa}".strip() + counted
-    gpus = cast("list[Mapping[str, Any]]", environment.get("gpu") or [])
-    return f"{device} {gpus[0]['name']}" if gpus else device
+    gpus = environment.get("gpu")
+    gpu = gpus[0] if isinstance(gpus, Sequence) and gpus else None
+    return f"{device} {gpu['name']}" if isinstance(gpu, Mapping) and gpu.get("name") else device
 
 
 def _words(metric: str) -> str:

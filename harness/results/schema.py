@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import math
 import reprlib
@@ -32,6 +33,9 @@ from harness.api import (
 
 SCHEMA: Final = 2
 """The schema version that is written; increased by hand when a stored field is removed or changes its meaning."""
+
+_BASELINE: Final = "baseline."
+"""The beginning of the names of the baseline's samples in the row of a technique that was timed beside it."""
 
 _Spec = TypeVar("_Spec", Case, Reply, Suite, Claim, Row, RunInfo, Metric)
 
@@ -162,13 +166,24 @@ def row_from_json(data: object, where: str) -> Row:
         flat["plugin_version"] = ""
     case, reply = _names(Case), _names(Reply)
     rest = {name: value for name, value in flat.items() if name not in case | reply}
-    return _build(
+    row = _build(
         Row,
         rest,
         where,
         case=_build(Case, {name: flat[name] for name in flat if name in case}, where),
         reply=_build(Reply, {name: flat[name] for name in flat if name in reply}, where),
     )
+    _check_paired(row.reply.samples, where)
+    return row
+
+
+def _check_paired(samples: Mapping[str, Sequence[float]], where: str) -> None:
+    """Raise `UsageError` where a technique and its baseline, timed in turns, have unequal numbers of samples."""
+    for name, seconds in samples.items():
+        paired = samples.get(f"{_BASELINE}{name}")
+        if paired is not None and len(paired) != len(seconds):
+            counts = f"{len(seconds)} and {len(paired)}"
+            raise UsageError(f"{where}: samples {name!r} and those of its baseline are {counts}", _advice(where))
 
 
 def run_from_json(data: object, folder: Path, where: str) -> RunInfo:
@@ -177,7 +192,20 @@ def run_from_json(data: object, folder: Path, where: str) -> RunInfo:
     suite = flat.pop("suite", None)
     if not isinstance(suite, dict):
         raise UsageError(f"{where}: field 'suite' should be an object, not {reprlib.repr(suite)}", _advice(where))
-    return _build(RunInfo, flat, where, folder=folder, suite=_suite_from_json(suite, where))
+    info = _build(RunInfo, flat, where, folder=folder, suite=_suite_from_json(suite, where))
+    for name, text in (("started", info.started), ("finished", info.finished)):
+        if not (_is_time(text) or (name == "finished" and text == "")):  # a run that goes on has no end
+            expected = "a date and time with its zone"
+            raise UsageError(f"{where}: field {name!r} is {reprlib.repr(text)}, expected {expected}", _advice(where))
+    return info
+
+
+def _is_time(text: str) -> bool:
+    """Return whether a text is a moment in time, with the zone that tells which."""
+    try:
+        return dt.datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
 
 
 def metric_to_json(metric: Metric) -> dict[str, Json]:
@@ -214,8 +242,9 @@ def _suite_from_json(data: Mapping[str, Any], where: str) -> Suite:
         raise UsageError(
             f"{where}: field 'claims' should be a list of objects, not {reprlib.repr(claims)}", _advice(where)
         )
-    if rest.get("metrics") == []:  # the first metric sorts the tables
-        raise UsageError(f"{where}: field 'metrics' of the suite is empty", _advice(where))
+    for name in ("metrics", "seeds", "workloads", "techniques"):  # the first metric sorts, the first seed tunes
+        if rest.get(name) == []:
+            raise UsageError(f"{where}: field {name!r} of the suite is empty", _advice(where))
     return _build(Suite, rest, where, claims=tuple(_build(Claim, claim, where) for claim in claims))
 
 

@@ -218,7 +218,12 @@ def _samples(rows: Iterable[Row], workload: str, name: str, quality: Metric, qua
 
 
 def _times(rounds: Sequence[float], baselines: Sequence[float]) -> dict[str, Sequence[float]]:
-    """Return seconds by round, and their ratios to the baseline's; none where the median's interval is too wide."""
+    """Return seconds by round, and their ratios to the baseline's; none where the median's interval is too wide.
+
+    None either where a second is missing or is not positive, as in a row that somebody edited.
+    """
+    if not rounds or not all(seconds > 0 for seconds in (*rounds, *baselines)):
+        return {"time": (), "ratio": ()}
     ratios = [seconds / baseline for seconds, baseline in zip(rounds, baselines, strict=bool(baselines))]
     low, high = order_interval(ratios or rounds)
     middle = statistics.median(ratios or rounds)

@@ -28,7 +28,10 @@ ODD_FLOATS: Final = (math.nan, math.inf, -math.inf)
 
 texts = st.sampled_from(NASTY) | st.text(max_size=20)
 scalars = st.none() | st.booleans() | st.sampled_from(NUMBERS + ODD_FLOATS) | st.integers() | st.floats() | texts
-values = st.recursive(
+confused = st.sampled_from([None, "x", -1, 0, 1.5, [], {}, [[]], ["x"], {"x": 1}, True, *NUMBERS, *ODD_FLOATS])
+"""Values of another type or range than what was expected, which find more than any text."""
+
+values = confused | st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3), max_leaves=6
 )
 

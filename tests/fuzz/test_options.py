@@ -46,7 +46,7 @@ ASKING = st.one_of(
 )
 
 
-@fuzzed(20)
+@fuzzed(13)
 @given(chosen=st.lists(RUN_OPTIONS, min_size=1, max_size=3), dry=st.booleans())
 def test_a_run_with_any_options_is_done_or_refused_and_leaves_nothing(
     world: World, chosen: list[tuple[str, ...]], dry: bool
@@ -70,7 +70,7 @@ def stored(world: World, run_files: dict[str, Any]) -> dict[str, bytes]:
     return world.runs()
 
 
-@fuzzed(15)
+@fuzzed(9)
 @given(command=ASKING)
 def test_a_command_with_any_name_answers_or_refuses_and_changes_no_run(
     world: World, stored: dict[str, bytes], command: tuple[str, ...]

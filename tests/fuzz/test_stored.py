@@ -50,14 +50,14 @@ def read(world: World, command: tuple[str, ...]) -> None:
     assert world.runs() == before
 
 
-@fuzzed(12)
+@fuzzed(10)
 @given(data=st.data(), command=commands)
 def test_a_header_of_any_values_is_shown_or_refused(world: World, run_files: Any, data: Any, command: Any) -> None:
     put(world, run_files, data.draw(damaged(run_files["run.json"])), run_files["rows.jsonl"])
     read(world, command)
 
 
-@fuzzed(15)
+@fuzzed(10)
 @given(data=st.data(), command=commands)
 def test_rows_of_any_values_are_shown_or_refused(world: World, run_files: Any, data: Any, command: Any) -> None:
     rows = [*run_files["rows.jsonl"]]
@@ -68,7 +68,7 @@ def test_rows_of_any_values_are_shown_or_refused(world: World, run_files: Any, d
     read(world, command)
 
 
-@fuzzed(8)
+@fuzzed(6)
 @given(data=st.data(), file=st.sampled_from(("run.json", "rows.jsonl")), command=commands)
 def test_files_of_any_bytes_are_shown_or_refused(
     world: World, run_files: Any, data: Any, file: str, command: Any
@@ -79,7 +79,7 @@ def test_files_of_any_bytes_are_shown_or_refused(
     read(world, command)
 
 
-@fuzzed(7)
+@fuzzed(5)
 @given(data=st.data())
 def test_a_damaged_run_is_resumed_or_refused_and_keeps_its_rows(world: World, run_files: Any, data: Any) -> None:
     rows = run_files["rows.jsonl"][: data.draw(st.integers(1, 6))]
@@ -101,7 +101,7 @@ def test_a_damaged_run_is_resumed_or_refused_and_keeps_its_rows(world: World, ru
         }
 
 
-@fuzzed(3)
+@fuzzed(2)
 @given(
     name=texts.filter(lambda text: "/" not in text and text not in ("", ".", "..") and "\0" not in text),
     command=commands,

@@ -37,14 +37,14 @@ def file(world: World) -> Path:
     return world.folder / "mine.toml"
 
 
-@fuzzed(20)
+@fuzzed(14)
 @given(data=damaged(DATA, values | st.dates()))
 def test_a_suite_with_any_values_is_planned_or_refused(world: World, host: Host, file: Path, data: dict) -> None:
     file.write_text("\n".join(f"{toml(str(key))} = {toml(value)}" for key, value in data.items()), "utf-8", "replace")
     plan_or_refuse(world, host, file)
 
 
-@fuzzed(10)
+@fuzzed(6)
 @given(data=torn(TEXT.encode()))
 def test_a_suite_of_any_bytes_is_planned_or_refused(world: World, host: Host, file: Path, data: bytes) -> None:
     file.write_bytes(data)
