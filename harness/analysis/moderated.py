@@ -27,8 +27,8 @@ MOST_WEIGHT: Final = 1.25
 CONTESTANTS_PER_WEIGHT: Final = 12
 """The number of contestants whose prior may weigh as much as a contestant's own seeds.
 
-The prior of fewer contestants is known less well, and weighs less in proportion. Together with `MOST_WEIGHT` this bounds
-the error rates of docs/statistics.md.
+The prior of fewer contestants is known less well, and weighs less in proportion. Together with `MOST_WEIGHT` this
+bounds the error rates of docs/statistics.md.
 """
 
 FEWEST_SEEDS: Final = 3
