@@ -30,6 +30,8 @@ LEADING: Final = frozenset(
         "GIT_GLOB_PATHSPECS",
         "GIT_NOGLOB_PATHSPECS",
         "GIT_ICASE_PATHSPECS",
+        "GIT_ATTR_SOURCE",
+        "GIT_DEFAULT_HASH",
     }
 )
 """Variables that point git to another repository, or change how git reads paths.

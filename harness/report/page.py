@@ -138,8 +138,9 @@ def _summary(view: RunView) -> dict[str, str]:
         took = f", took {units.duration((ended - begun).total_seconds())}"
     device = device_of(info.environment, view.workloads[0]) if view.workloads else ""
     cpu = _object(info.environment.get("cpu")).get("model")
+    changed = _object(info.environment.get("suite")).get("dirty")
     facts = {
-        "suite": f"{info.suite.id} v{info.suite.version}",
+        "suite": f"{info.suite.id} v{info.suite.version}{' with changes' if changed else ''}",
         "run": info.id,
         "started": f"{info.started[:16].replace('T', ' ')} UTC{took}",
         "device": f"{device} ({cpu})" if cpu and device.startswith("cpu") else device,

@@ -36,9 +36,8 @@ def check_out(repository: Repository, revision: Revision, folder: Path) -> None:
 
 def _borrow(repository: Repository, commit: str, folder: Path) -> None:
     """Make a folder a repository at a commit, with the objects, the settings and the tags of another repository."""
-    kind = repository.ask("rev-parse", "--show-object-format") or "sha1"
-    options = [] if kind == "sha1" else [f"--object-format={kind}"]
-    git.demand(folder, "init", "--quiet", "--template=", *options)
+    kind = repository.demand("rev-parse", "--show-object-format")
+    git.demand(folder, "init", "--quiet", "--template=", f"--object-format={kind}")
     own = folder / ".git"
     (own / "objects/info").mkdir(parents=True, exist_ok=True)
     (own / "objects/info/alternates").write_text(f"{repository.path_of('objects').resolve()}\n", encoding="utf-8")

@@ -127,6 +127,8 @@ class Repository:
         """Return why a commit may be unknown that the user named: the history is empty or cut off; else empty."""
         if not self.ask("rev-list", "--all", "--max-count=1"):
             return "the repository has no commit yet"
+        if self.ask("rev-parse", "--verify", "--quiet", "HEAD") is None:
+            return "the branch that is checked out has no commit yet"
         return git.SHALLOW if self.is_shallow else ""
 
     @property

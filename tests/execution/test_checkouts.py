@@ -203,6 +203,24 @@ def test_odd_repositories_are_checked_out_as_any_other(tagged, tmp_path: Path) -
         assert copy.git("status", "--porcelain") == ""
 
 
+def test_a_partial_clone_is_checked_out_as_far_as_git_can_fetch_the_rest(tagged, tmp_path: Path) -> None:
+    tagged.git("config", "uploadpack.allowFilter", "true")
+    tagged.git("config", "uploadpack.allowAnySHA1InWant", "true")
+    tagged.git("clone", "--quiet", "--filter=blob:none", f"file://{tagged.path}", str(tmp_path / "partial"))
+    copy = checked_out(tagged, "HEAD^", tmp_path / "copy", tmp_path / "partial")
+    assert (copy.path / "data/levels.txt").read_text() == "1"
+    tagged.git("clone", "--quiet", "--filter=blob:none", f"file://{tagged.path}", str(tmp_path / "cut-off"))
+    Folder(path=tmp_path / "cut-off").git("remote", "set-url", "origin", "file:///nowhere")
+    with pytest.raises(UsageError, match="could not fetch"):
+        checked_out(tagged, "HEAD^", tmp_path / "other", tmp_path / "cut-off")
+
+
+@pytest.mark.parametrize("default", ["sha1", "sha256"])
+def test_the_user_s_default_of_new_repositories_does_not_matter(tagged, default, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("GIT_DEFAULT_HASH", default)
+    assert (checked_out(tagged, "HEAD", tmp_path / "copy").path / "data/levels.txt").read_text() == "2"
+
+
 def test_a_repository_of_longer_hashes_is_checked_out(tmp_path: Path) -> None:
     folder = Folder(path=tmp_path / "long")
     folder.path.mkdir()
@@ -232,6 +250,8 @@ def test_a_missing_commit_is_explained_by_the_state_of_the_repository(tagged, tm
     tagged.git("init", "--quiet", str(tmp_path / "new"))
     assert Repository(tagged.path).why_unknown() == ""
     assert Repository(tmp_path / "new").why_unknown() == "the repository has no commit yet"
+    tagged.git("switch", "--quiet", "--orphan", "fresh")
+    assert Repository(tagged.path).why_unknown() == "the branch that is checked out has no commit yet"
     shallow = Repository(tmp_path / "shallow")
     assert shallow.find("HEAD^") is None
     assert shallow.why_unknown() == "the clone is shallow: git fetch --unshallow --tags"
