@@ -83,8 +83,8 @@ def of_one_identity(rows: Iterable[Row]) -> OneIdentity:
     changed = "; ".join(_differences(states)) or "the code or settings of its cases"
     return OneIdentity(
         rows=tuple(kept.rows),
-        left_out=f"{total - len(kept.rows)} of {total} rows are left out, which other code or packages computed "
-        f"than the {len(kept.rows)} shown: {changed}",
+        left_out=f"{total - len(kept.rows)} of {total} rows are left out, as other code or packages computed them than "
+        f"the {len(kept.rows)} rows shown: {changed}",
     )
 
 
@@ -108,7 +108,7 @@ def told_states(rows: Iterable[Row]) -> str:
         return ""
     counts = " and ".join(str(len(own)) for _, own in states)
     differences = "; ".join(_differences([state for state, _ in states]))
-    return f"computed in {len(states)} states ({counts} rows), as a resume found others: {differences}"
+    return f"computed in {len(states)} states ({counts} rows): {differences}"
 
 
 def _by_environment(rows: Iterable[Row]) -> list[tuple[Mapping[str, Json], list[Row]]]:
