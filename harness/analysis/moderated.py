@@ -25,7 +25,7 @@ MOST_WEIGHT: Final = 1.25
 """The most that a prior weighs, relative to the contestant's own degrees of freedom."""
 
 CONTESTANTS_PER_WEIGHT: Final = 12
-"""The number of contestants whose prior may weigh as much as a contestant's own seeds. The prior of fewer contestants is
+"""The number of contestants whose prior may weigh as much as a contestant's own seeds. The prior of fewer is
 known less well, and weighs less in proportion. Together with `MOST_WEIGHT` this bounds the error rates of
 docs/statistics.md."""
 
