@@ -72,7 +72,9 @@ def test_a_resume_in_another_environment_is_told_by_rows_header_and_table(place:
 def test_of_a_run_that_mixes_two_versions_each_view_takes_one_and_says_so(place: Path) -> None:
     (folder,) = (place / ".harness" / "runs").iterdir()
     rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
-    older = [{**row, "key": f"0{row['key'][1:]}", "code": "0" * 16, "metrics": {"toy_score": 1.0}} for row in rows[:-1]]
+    older = [
+        {**row, "key": f"old-{row['key'][4:]}", "code": "0" * 16, "metrics": {"toy_score": 1.0}} for row in rows[:-1]
+    ]
     (folder / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in [*older, *rows]))
     line = f"{len(older)} of {len(older) + len(rows)} rows are left out"
     exported = harness(place, "json", command=("export",))
