@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -72,8 +73,11 @@ def find_suite(name: str, host: Host) -> Path:
     """Return the file of a suite given by id, short name or path; raise UsageError where there is none."""
     if name.endswith(".toml") or ("/" in name and name not in host.declared.suites):
         path = Path(name)
-        if path.is_file():
-            return path
+        try:
+            if path.is_file():
+                return path
+        except OSError as error:  # the name is too long, or of a folder that may not be looked at
+            raise UsageError(f"suite file {reprlib.repr(name)}: cannot be read: {error.strerror}") from error
         raise UsageError(f"no suite file {name!r} in {Path.cwd()}; harness list suites shows the ones that ship")
     return host.declared.suites[host.resolve("suites", name)].spec
 

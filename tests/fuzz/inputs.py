@@ -16,10 +16,10 @@ TOTAL: Final = int(os.environ.get("HARNESS_FUZZ") or 300)
 """How many inputs all tests of this folder try together: a few in every run of the tests, many in ``make fuzz``."""
 
 NASTY: Final = (
-    "", " ", "\n", "\0", "\x1b[2J", "\ud800", "../../owned", "/owned", "a" * 3000, "--output=owned", "{0}", "%s %(x)s",
-    "a|b", "<script>alert(1)</script>", "javascript:alert(1)", "=1+1", "@someone", "nan", "1e400", "last", ".", "..",
-    "toy/good:shift=1", "toy/*", "[", "*", "!", "\u202eevil", "1" * 5000, "\\", "'", '"', "a/b/c", "True", "null",
-    "~nobody-of-this-name", "a" * 250 + ".toml", "b/" * 2500 + "c.toml",
+    "", " ", "\n", "\0", "\x1b[2J", "\ud800", "../../owned", "/owned", "a" * 3000, "--output=out/owned", "{0}",
+    "%s %(x)s", "a|b", "<script>alert(1)</script>", "javascript:alert(1)", "=1+1", "@someone", "nan", "1e400", "last",
+    ".", "..", "toy/good:shift=1", "toy/*", "[", "*", "!", "\u202eevil", "1" * 5000, "\\", "'", '"', "a/b/c",
+    "True", "null", "~nobody-of-this-name", "a" * 250 + ".toml", "b/" * 2500 + "c.toml",
 )  # fmt: skip
 """Texts that mean something to a terminal, a shell, a file system, a page, a spreadsheet or a parser."""
 

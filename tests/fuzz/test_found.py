@@ -85,6 +85,12 @@ def test_a_resume_that_is_refused_leaves_the_run_finished(world: World, run_file
     assert (header["finished"], header["exit_code"]) == (run_files["run.json"]["finished"], 0)
 
 
+@pytest.mark.parametrize("name", ["a" * 300 + ".toml", "b/" * 2500 + "c.toml"])
+def test_a_suite_file_of_a_name_that_is_too_long_is_refused(world: World, name: str) -> None:
+    answer = world.call("run", "--suite", name, "--dry-run")
+    assert (answer.code, "cannot be read" in answer.err, len(answer.err) < 200) == (2, True, True)
+
+
 def json_of(content: bytes) -> object:
     """Return what the lines of a file say, whatever their layout."""
     lines = content.splitlines() if content.startswith(b'{"') else [content]

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from tests.fuzz.inputs import NASTY, NUMBERS, fuzzed
 from tests.fuzz.world import World
 
+# No argument holds NUL, and a byte that is no text becomes a surrogate of the upper half alone.
 words = (st.sampled_from(NASTY) | st.text(max_size=20)).map(
-    lambda text: text.replace("\0", "")
-)  # no argument holds NUL
+    lambda text: text.replace("\0", "").replace("\ud800", "\udc80")
+)
 numbers = st.sampled_from([*map(repr, NUMBERS[:-1]), "nan", "inf", "-inf", "1e400", "0x10", "1_0", "٣", "1e-400"])
 names = words | st.sampled_from(["good", "toy/good", "goood", "good:shift=5", "good:shift=", "formula:lr=0.1", "toy/*"])
 pairs = st.tuples(st.sampled_from(["lr", "shift", "sleep_s", "behaviour", "", "x"]) | words, numbers | words)
@@ -31,7 +32,10 @@ RUN_OPTIONS = st.one_of(
     st.tuples(words),
 )
 runs = st.sampled_from(["last", "last/", "last/good", "last/good@formula", "2"]) | words
+files = words.map(lambda text: "out/" + text.replace("/", "_").replace("..", "_"))
 ASKING = st.one_of(
+    st.tuples(st.just("export"), st.sampled_from(["csv", "json", "parquet", "asv"]), st.just("-o"), files),
+    st.tuples(st.just("report"), st.just("--output"), files),
     st.tuples(st.just("show"), st.sampled_from(["technique", "contract", "workload"]), names),
     st.tuples(st.just("show"), st.sampled_from(["run", "row", "tuning"]), runs),
     st.tuples(st.just("show"), st.just("row"), names.map("last/{}".format)),

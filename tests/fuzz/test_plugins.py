@@ -67,7 +67,7 @@ def watch() -> Watch:
     return Watch()
 
 
-@fuzzed(8)
+@fuzzed(7)
 @given(
     data=st.data(), damaged=st.sets(st.sampled_from([*PARTS]), min_size=1), folder=st.sampled_from(["fuzzed-1.0", "x"])
 )
@@ -85,7 +85,7 @@ def test_metadata_of_any_bytes_harm_no_other_plugin(
     assert not [path for path in written if "__pycache__" not in path.parts]
 
 
-@fuzzed(7)
+@fuzzed(6)
 @given(name=texts, target=texts, data=st.data())
 def test_entry_points_of_any_names_harm_no_other_plugin(site: Path, name: str, target: str, data: Any) -> None:
     info = site / "x.dist-info"
@@ -99,7 +99,7 @@ def test_entry_points_of_any_names_harm_no_other_plugin(site: Path, name: str, t
     require_told(host)
 
 
-@fuzzed(10)
+@fuzzed(9)
 @given(changes=st.dictionaries(st.sampled_from(FIELDS), values, min_size=1, max_size=3))
 def test_declarations_of_any_values_are_taken_or_break_their_plugin_alone(changes: dict[tuple[str, str], Any]) -> None:
     module = ModuleType(f"harness_fuzzed_{next(numbers)}")
@@ -117,6 +117,14 @@ def test_declarations_of_any_values_are_taken_or_break_their_plugin_alone(change
         for name in (*known.techniques, *known.workloads, *known.contracts, *known.metrics):
             assert isinstance(name, str)
         assert known.unknown("technique", "nothing", known.techniques)
+
+
+@fuzzed(3)
+@given(enabled=st.lists(texts, max_size=2), disabled=st.lists(texts, max_size=2))
+def test_plugins_named_by_any_text_are_loaded_or_broken(enabled: list[str], disabled: list[str]) -> None:
+    host = load_host(enabled, disabled, entry_points=False)
+    require_told(host)
+    assert [record.status for record in host.plugins if record.name == "core"][:1] == ["ok"]
 
 
 def lister(kind: str, changes: dict[tuple[str, str], Any]) -> Any:

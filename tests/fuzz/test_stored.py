@@ -29,6 +29,7 @@ READING = (
     ("export", "parquet", "-o", ".harness/rows.parquet"),
     ("export", "asv", "-o", ".harness/asv"),
     ("compare", "last", "last"),
+    ("compare", "last", "last", "--gate", "--format", "markdown"),
 )
 commands = st.sampled_from(READING)
 

@@ -67,6 +67,9 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.store = folder / ".harness"
+        self.chosen = folder / "out"
+        """Where a command may write what its options ask for."""
+        self.chosen.mkdir()
         self._watch = Watch()
 
     def call(self, *arguments: str) -> Answer:
@@ -97,8 +100,10 @@ class World:
         return {str(path.relative_to(self.store)): path.read_bytes() for path in files}
 
     def clear(self) -> None:
-        """Remove the store."""
+        """Remove the store, and what was written elsewhere by choice."""
         shutil.rmtree(self.store, ignore_errors=True)
+        shutil.rmtree(self.chosen, ignore_errors=True)
+        self.chosen.mkdir()
 
     @staticmethod
     def _real(path: Path) -> Path:
@@ -106,4 +111,4 @@ class World:
         return path.parent.resolve() / path.name
 
     def _is_ours(self, path: Path) -> bool:
-        return path.is_relative_to(self.store) or "__pycache__" in path.parts
+        return path.is_relative_to(self.store) or path.is_relative_to(self.chosen) or "__pycache__" in path.parts

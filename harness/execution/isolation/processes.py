@@ -74,7 +74,7 @@ def kill_descendants() -> bool:
 
 
 def die_with_parent(parent: int) -> None:
-    """Ask the kernel to kill this process when the thread that forked it ends; exit where ``parent`` has ended."""
+    """Make the kernel kill this process when the thread that forked it ends; exit where ``parent`` has ended."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
