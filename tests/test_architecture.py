@@ -55,10 +55,11 @@ ALLOWED = {
         "measure",
         "results",
         "analysis",
+        "streams",
         "until",
     },
     "revisions": {"api", "host", "entrants", "suite", "plan", "measure", "results", "analysis", "execution"},
-    "tracking": {"api", "host", "measure", "entrants", "plan", "suite", "results", "analysis", "report"},
+    "tracking": {"api", "host", "measure", "entrants", "plan", "suite", "results", "analysis", "report", "streams"},
     "testing": {
         "api",
         "declared",

@@ -9,6 +9,7 @@ from typing import Self
 from harness.analysis.claims import ClaimResult, judge_claims, rule_of
 from harness.analysis.compare import Rule
 from harness.analysis.decisions import decide_all
+from harness.analysis.front import pareto
 from harness.analysis.intervals import Estimate, iqm_difference, iqm_interval
 from harness.analysis.states import of_one_identity, remarks_on
 from harness.analysis.summary import TechniqueSummary, summarise, withheld
@@ -153,7 +154,7 @@ def _workload(
     summaries = {name: summarise(rows, suite, metrics[suite.select]) for name, rows in groups.items()}
     summaries = _compared(summaries, suite, rule)
     cost = next((name for name in suite.costs if any(name in summary.figures for summary in summaries.values())), None)
-    front = _pareto(summaries.values(), cost, quality) if cost else set()
+    front = pareto(summaries.values(), cost, quality) if cost else set()
     ranked = sorted(summaries.values(), key=lambda summary: _rank(summary, quality))
     return WorkloadView(
         workload=workload,
@@ -185,22 +186,6 @@ def _compared(summaries: Mapping[str, TechniqueSummary], suite: Suite, rule: Rul
         else summary
         for name, summary in summaries.items()
     }
-
-
-def _pareto(summaries: Iterable[TechniqueSummary], cost: str, quality: Metric) -> set[str]:
-    """Return the techniques on the Pareto front of quality and cost, among those without failed seeds."""
-    sign = -1 if quality.higher_is_better else 1
-    points = {
-        summary.technique: (sign * summary.quality.estimate.value, summary.figures[cost].estimate.value)
-        for summary in summaries
-        if summary.quality is not None and not summary.failed_seeds and cost in summary.figures
-    }
-
-    def dominated(point: tuple[float, float]) -> bool:
-        """Return whether another point is at least as good in both and differs in one."""
-        return any(other[0] <= point[0] and other[1] <= point[1] and other != point for other in points.values())
-
-    return {name for name, point in points.items() if not dominated(point)}
 
 
 def _overall(workloads: Sequence[WorkloadView]) -> tuple[Overall, ...]:

@@ -21,7 +21,16 @@ from harness.api import (
 from harness.execution.audit import Audit
 from harness.execution.isolation import global_state
 from harness.execution.job import Act, Job, Message
-from harness.execution.replies import batches_of, failure, figures, quality
+from harness.execution.replies import (
+    batches_of,
+    failure,
+    figures,
+    quality,
+    require_nothing,
+    require_opened,
+    require_outcome,
+    require_outcomes,
+)
 from harness.measure import clock, memory
 
 Result = TypeVar("Result")
@@ -56,7 +65,7 @@ def perform(job: Job, phases: clock.PhaseClock) -> Reply:
         case "check":
             stage.seed()
             with phases("check"):
-                stage.workload.check(stage.technique(), stage.context)
+                require_nothing(stage.workload.check(stage.technique(), stage.context), "check")
             return Reply(status="ok", phases=phases.seconds)
         case "evaluate":
             return _evaluate(stage)
@@ -74,9 +83,8 @@ def stack(job: Job, phases: clock.PhaseClock) -> list[Reply]:
     for stage in stages:
         stage.seed()
         techniques.append(stage.technique())
-    outcomes = stages[0].workload.evaluate_stacked(techniques, [stage.context for stage in stages])
-    if len(outcomes) != len(cases):
-        raise ValueError(f"evaluate_stacked returned {len(outcomes)} outcomes of {len(cases)} cases")
+    answer = stages[0].workload.evaluate_stacked(techniques, [stage.context for stage in stages])
+    outcomes = require_outcomes(answer, len(cases))
     seeds = dict.fromkeys(case.seed for case in cases)
     seconds = {name: value / len(cases) for name, value in phases.seconds.items()}
     note = f"evaluated together: {len(cases)} cases, seeds {', '.join(str(seed) for seed in seeds)}"
@@ -126,8 +134,6 @@ class TimedCase:
         gc.freeze()
         gc.disable()
         batches = batches_of(self._trial.phases)
-        if isinstance(batches, Reply):
-            return batches
         probes = list(self._trial.probes)
         return {"build": builds, "init": inits, "batches": batches, "probes": probes, "turn_s": turn_s}
 
@@ -183,7 +189,7 @@ class TimedCase:
         assert phase.verify is not None
         with self.phases(f"audit of {name}"), self._audit.verifying(name):
             try:
-                phase.verify(sample.result)
+                require_nothing(phase.verify(sample.result), f"verify of {name}")
             except Incorrect as error:
                 raise Incorrect(f"{name}, timed: {error}") from error
 
@@ -202,7 +208,7 @@ class TimedCase:
         self._trial = None
         gc.enable()
         gc.unfreeze()
-        return figures(values, self.phases.seconds)
+        return figures(values, self.phases.seconds, "what figures returned")
 
 
 def guarded(act: Callable[[], Result], phases: clock.PhaseClock) -> Result | Reply:
@@ -257,14 +263,13 @@ class _Stage:
 
     def build(self) -> OpenCase:
         self.seed()
-        trial: OpenCase = self.workload.open(self.technique(), self.context)
-        return trial
+        return require_opened(self.workload.open(self.technique(), self.context))
 
 
 def _evaluate(stage: _Stage) -> Reply:
     stage.seed()
     with stage.phases("evaluate"):
-        outcome = stage.workload.evaluate(stage.technique(), stage.context)
+        outcome = require_outcome(stage.workload.evaluate(stage.technique(), stage.context))
     return quality(outcome, stage.phases.seconds)
 
 

@@ -15,7 +15,7 @@ from harness.api import Case, Executor, Json, Reply, Row, Unit, UsageError
 from harness.execution.contestant_state import CHECKED, ContestantState, baseline_cases
 from harness.execution.destination import Destination, Progress
 from harness.execution.grouping import blocks, companions
-from harness.execution.rows import holds_declared, skipped, storable, unpaired
+from harness.execution.rows import as_declared, skipped, storable, unpaired
 from harness.host import Host
 from harness.plan import Plan
 
@@ -251,8 +251,7 @@ class Runner:
 
     def _finish(self, case: Case, reply: Reply, environment: Mapping[str, Json] | None = None) -> None:
         """Write down and pass on a row, whose environment is the run's where none is given."""
-        if case.lane == "accuracy":
-            reply = holds_declared(reply, self._owner[case.key].contestant.problem.spec.metrics)
+        reply = as_declared(reply, case.lane, self._owner[case.key].contestant.problem.spec, self._host.metrics)
         row = Row(
             run=self._destination.run,
             case=case,

@@ -122,7 +122,10 @@ def legend(view: RunView) -> list[str]:
     lines += _verdict_notes(view, every)
     costs = sorted({workload.cost for workload in view.workloads if workload.cost})
     if any(summary.pareto for summary in every) and costs:
-        lines.append(f"* on the Pareto front of {view.quality.id} and {' or '.join(_words(cost) for cost in costs)}")
+        lines.append(
+            f"* on the Pareto front of {view.quality.id} and {' or '.join(_words(cost) for cost in costs)}; "
+            "of equals, the fastest"
+        )
     if any(summary.ratios for summary in every):
         lines.append("x samples a second relative to the baseline's, median of the ratios of interleaved rounds")
     if any(summary.unstable for summary in every):

@@ -32,6 +32,7 @@ from harness.api import (
     resolve,
 )
 from harness.execution.executors.inline import InlineExecutor
+from harness.execution.replies import require_nothing, require_opened
 from harness.measure.clock import PhaseClock
 
 SEED: Final = 0
@@ -72,15 +73,17 @@ class Bench:
         return ""
 
     def check(self) -> None:
-        """Check the technique with the judge; the judge's exceptions (Incorrect, NotApplicable) propagate."""
+        """Check the technique with the judge; the judge's exceptions (Incorrect, NotApplicable) propagate.
+
+        Raises Malformed where the judge answers something, as it must not.
+        """
         with self._prepared() as (judge, context):
-            judge.check(self._built(), context)
+            require_nothing(judge.check(self._built(), context), "check")  # type: ignore[func-returns-value]
 
     def open(self) -> OpenCase:
-        """Return the open case of the memory and time lanes, built by the judge."""
+        """Return the open case of the memory and time lanes, built by the judge. Raises Malformed where it is none."""
         with self._prepared() as (judge, context):
-            case: OpenCase = judge.open(self._built(), context)
-            return case
+            return require_opened(judge.open(self._built(), context))
 
     def prepare(self) -> None:
         """Make the content that the judge's cases share."""

@@ -16,6 +16,7 @@ GIVEN = {
     "an object among the notes": "a note is of type object, expected a text",
     "no notes": "notes is None, expected a list of texts",
     "a long series": "series hold more than 1,000,000 numbers",
+    "no series": "series is of type list, expected a mapping of names to lists of numbers",
     "a name that is no text": "the name of a series is of type int, expected a text",
 }
 
@@ -34,6 +35,7 @@ def test_a_malformed_part_of_an_outcome_is_an_error_that_names_it(executor, what
         ("complex", "(1+2j)"),
         ("huge", "of type int"),
         ("none", "None"),
+        ("tensor", "of type Tensor"),
     ],
 )
 def test_a_metric_that_is_no_number_is_an_error(executor, what, shown):

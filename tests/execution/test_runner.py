@@ -62,14 +62,16 @@ def runner_of(
     cases: list[Case], executor: Executor, stored: dict[str, Row] | None = None, processes: Mapping[str, int] = {}
 ) -> Runner:
     """A runner with these cases in its queue; ``processes`` of a workload's cases are 1 where nothing else is said."""
-    host = SimpleNamespace(notify=lambda *_, **__: [])
+    host = SimpleNamespace(notify=lambda *_, **__: [], metrics={})
     session = Destination(run="r", environment=ENVIRONMENT, record=lambda _: None, stored=stored or {})
     progress = SimpleNamespace(planned=lambda _: None, finished=lambda _: None, running=lambda _: None)
     plan = SimpleNamespace(contestants=())
     runner = Runner(plan, host, executor, session, progress)  # type: ignore[arg-type]
     runner._queue = deque(cases)
     for case in cases:
-        problem = SimpleNamespace(spec=SimpleNamespace(processes=processes.get(case.workload, 1), metrics=()))
+        problem = SimpleNamespace(
+            spec=SimpleNamespace(processes=processes.get(case.workload, 1), metrics=(), phases=())
+        )
         contestant = SimpleNamespace(problem=problem)
         state = SimpleNamespace(
             contestant=contestant, rows=[], waiting={"more to come"}, over=True, checking=False,

@@ -74,7 +74,7 @@ class Seeded(Technique):
         import numpy as np
 
         return Outcome(
-            metrics={"torch": torch.rand(()), "numpy": np.random.rand(), "python": random.random()},
+            metrics={"torch": float(torch.rand(())), "numpy": np.random.rand(), "python": random.random()},
             series={"loss": [3.0, 2.0, 1.0]},
             notes=[f"lr {context.settings['lr']}", f"threads {torch.get_num_threads()}"],
         )

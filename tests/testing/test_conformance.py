@@ -46,7 +46,7 @@ FAULTY = """
 PLUGINS = {
     "faulty": FAULTY,
     "sound": "HARNESS_API = 1\n",
-    "eager": "import torch\nHARNESS_API = 1\n",
+    "eager": "import atexit, torch\natexit.register(print, 'the end')\nHARNESS_API = 1\n",
     "unmarked": "HARNESS_API = 1\ndef register_techniques():\n    return []\n",
     "outdated": "HARNESS_API = 0\n",
     "ill-formed": (
