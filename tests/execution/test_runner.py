@@ -103,6 +103,15 @@ def test_seeds_and_trials_of_a_technique_go_together_and_techniques_apart() -> N
     assert [{case.technique for case in unit.cases} for unit in found] == [{"a"}, {"b"}]
 
 
+def test_trials_of_a_setting_go_together_and_other_settings_apart() -> None:
+    def trial(rate: float, steps: int = 5) -> Case:
+        case = case_of("a", 0)
+        settings = {**case.settings, "rate": rate, "steps": steps}
+        return replace(case, settings=settings, key=f"{rate} {steps}")
+
+    assert sizes(units([trial(0.1), trial(0.2), trial(0.3), trial(0.1, 9), trial(0.2, 9), trial(0.3, 9)], 1)) == [3, 3]
+
+
 @pytest.mark.parametrize(("slots", "expected"), [(1, [8]), (2, [4, 4]), (3, [3, 3, 1, 1]), (16, [1] * 8)])
 def test_a_group_is_split_so_that_no_slot_stands_idle(slots: int, expected: list[int]) -> None:
     assert sizes(units([case_of("a", seed) for seed in range(8)], slots)) == expected
