@@ -41,6 +41,9 @@ VARIABLES: Final = (
 )  # fmt: skip
 """Variables of the environment that decide how something is computed."""
 
+CHANGED: Final = f"{WARNING}the technique or its modules changed the process: "
+"""How the note on a changed setting begins."""
+
 SHOWN: Final = 3
 """Replaced functions that a reply names at most."""
 
@@ -83,7 +86,7 @@ class GlobalState:
 
     def notes(self) -> list[str]:
         """Return a warning for each setting that was changed."""
-        return [f"{WARNING}the technique or its modules changed the process: {line}" for line in self.changed()]
+        return [f"{CHANGED}{line}" for line in self.changed()]
 
 
 def _code(function: object) -> object:
