@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import sys
 import time
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 from harness.api import Case, Row
 from harness.api.text import printable
+from harness.cli.spent import Spent
 from harness.streams import is_coloured, is_terminal
 
 if TYPE_CHECKING:
@@ -105,10 +107,20 @@ class _Lines(_Base):
 
 
 class _Log(_Base):
-    """The display of --verbose: every case as it ends, and the output of failed cases."""
+    """The display of --verbose: every case as it ends, the output of failed cases, and where the time went."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._spent = Spent(began=dt.datetime.now(dt.UTC))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _write(self._spent.line(dt.datetime.now(dt.UTC)))
 
     def finished(self, row: Row) -> None:
         super().finished(row)
+        self._spent.add(row)
         reply = row.reply
         took = f"{reply.wall_s:.2f} s wall, {reply.cpu_s:.2f} s cpu"
         _write(f"[{self.done}/{self.total}] {reply.status} {case_label(row.case)}: {reply.reason or took}")
