@@ -22,7 +22,7 @@ QUICK := tests/analysis tests/judge tests/report tests/results tests/test_archit
 	tests/test_tests_workflow.py $(wildcard plugins/*/tests/test_declaration.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup peft test quick check news clean
+.PHONY: help setup peft test quick check kills fuzz audit news clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,15 @@ quick: $(READY) ## run a fixed selection of fast tests, in less than 90 seconds 
 
 check: $(READY) ## run ruff and mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+kills: $(READY) ## kill runs fifty times at random moments and resume them, in about ten minutes; HARNESS_SEED=N repeats that
+	$(PYTEST) -m exhaustive -s tests/test_kills.py
+
+fuzz: $(READY) ## try ten thousand damaged files, options and plugins, in about ten minutes
+	HARNESS_FUZZ=10000 $(PYTEST) $(PARALLEL) tests/fuzz
+
+audit: $(READY) ## look for known vulnerabilities and unexpected licences in the pinned requirements
+	$(BIN)/python tools/audit.py
 
 news: $(READY) ## show what the news fragments in changelog/ become
 	$(BIN)/python -m towncrier build --draft --version next

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from harness.api import Claim, ClaimKind, Form, Suite, UsageError, WorkloadSpec,
 from harness.api.values import is_finite
 from harness.entrants import WITHOUT, Entrant, Kind, entrant_of, is_glob, is_json, value_problem
 from harness.host import Host
-from harness.suite_rules import Problems
+from harness.suite_rules import Problems, looks_in
 from harness.suite_rules import problems as rules
 
 _REQUIRED = {
@@ -33,6 +34,7 @@ _OPTIONAL = {
     "tuning": dict,
     "settings": dict,
     "margins": dict,
+    "sequential": dict,
     "claims": list,
     "quick": dict,
     "track": dict,
@@ -71,8 +73,11 @@ def find_suite(name: str, host: Host) -> Path:
     """Return the file of a suite given by id, short name or path; raise UsageError where there is none."""
     if name.endswith(".toml") or ("/" in name and name not in host.declared.suites):
         path = Path(name)
-        if path.is_file():
-            return path
+        try:
+            if path.is_file():
+                return path
+        except OSError as error:  # the name is too long, or of a folder that may not be looked at
+            raise UsageError(f"suite file {reprlib.repr(name)}: cannot be read: {error.strerror}") from error
         raise UsageError(f"no suite file {name!r} in {Path.cwd()}; harness list suites shows the ones that ship")
     return host.declared.suites[host.resolve("suites", name)].spec
 
@@ -107,6 +112,7 @@ def _read_form(path: Path, data: Mapping[str, Any], host: Host, form: Form, prob
             raise UsageError(f"{path}: has no [{form}] table, so --{form} has no effect; leave out --{form}")
         problems.keys(overrides, _OVERRIDES, f"{form}.")
         untuned: dict[str, Any] = {"tuning": {}} if form == "track" else {}
+        data = {key: value for key, value in data.items() if key != "sequential"}
         data = {**data, **untuned, **{key: value for key, value in overrides.items() if key in _OVERRIDES}}
     return _Reader(dict(data), host, problems).read(path, form)
 
@@ -179,6 +185,7 @@ class _Reader:
             form=form,
             source=str(path),
             costs=costs,
+            looks=looks_in(data),
         )
 
     def _check_shape(self, path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import random
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
@@ -210,14 +211,10 @@ class TimedCase:
         return figures(values, self.phases.seconds, "what figures returned")
 
 
-def guarded(
-    act: Callable[[], Result], phases: clock.PhaseClock, passing: tuple[type[BaseException], ...] = ()
-) -> Result | Reply:
-    """Return what ``act`` returns, or the reply that says how it failed; exceptions in ``passing`` are raised."""
+def guarded(act: Callable[[], Result], phases: clock.PhaseClock) -> Result | Reply:
+    """Return what ``act`` returns, or the reply that says how it failed."""
     try:
         return act()
-    except passing:
-        raise
     except BaseException as error:  # SystemExit and KeyboardInterrupt of a case end the case, not the run
         return failure(error, phases.seconds)
 
@@ -231,8 +228,17 @@ class _Stage:
         self.phases = phases
         self.device = case.device
         self.workload: Any = resolve(case.workload_target)()
-        self.context = CaseContext(
-            seed=case.seed, device=case.device, settings=case.settings, cache=job.cache, phase=phases
+
+    @property
+    def context(self) -> CaseContext:
+        """A new context of the case, with settings of its own: what a judge does to them changes no other case."""
+        case = self.job.case
+        return CaseContext(
+            seed=case.seed,
+            device=case.device,
+            settings=deepcopy(case.settings),
+            cache=self.job.cache,
+            phase=self.phases,
         )
 
     def seed(self) -> None:
@@ -248,8 +254,9 @@ class _Stage:
             torch.manual_seed(seed)
 
     def technique(self) -> object:
+        """Return the technique, made of parameters of its own: what it does to them changes no other build."""
         case = self.job.case
-        technique: object = resolve(case.technique_target)(**case.params)
+        technique: object = resolve(case.technique_target)(**deepcopy(case.params))
         if self.job.protocol:
             require_members(technique, resolve(self.job.protocol), case.contract)
         return technique

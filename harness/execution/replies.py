@@ -216,7 +216,7 @@ def _is_out_of_memory(error: BaseException, text: str) -> bool:
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     return isinstance(error, RuntimeError) and any(
-        words in text for words in ("can't allocate memory", "not enough memory", "out of memory")
+        words in text for words in ("can't allocate memory", "not enough memory", "out of memory", "std::bad_alloc")
     )
 
 

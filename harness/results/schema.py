@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import math
 import reprlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from numbers import Real
 from pathlib import Path
@@ -21,6 +22,7 @@ from harness.api import (
     ClaimKind,
     Form,
     Json,
+    Metric,
     Reply,
     Row,
     RunInfo,
@@ -32,7 +34,10 @@ from harness.api import (
 SCHEMA: Final = 2
 """The schema version that is written; increased by hand when a stored field is removed or changes its meaning."""
 
-_Spec = TypeVar("_Spec", Case, Reply, Suite, Claim, Row, RunInfo)
+_BASELINE: Final = "baseline."
+"""The beginning of the names of the baseline's samples in the row of a technique that was timed beside it."""
+
+_Spec = TypeVar("_Spec", Case, Reply, Suite, Claim, Row, RunInfo, Metric)
 
 _NUMBERS: Final = "Mapping[str, float]"
 _VECTORS: Final = "Mapping[str, Sequence[float]]"
@@ -161,13 +166,24 @@ def row_from_json(data: object, where: str) -> Row:
         flat["plugin_version"] = ""
     case, reply = _names(Case), _names(Reply)
     rest = {name: value for name, value in flat.items() if name not in case | reply}
-    return _build(
+    row = _build(
         Row,
         rest,
         where,
         case=_build(Case, {name: flat[name] for name in flat if name in case}, where),
         reply=_build(Reply, {name: flat[name] for name in flat if name in reply}, where),
     )
+    _check_paired(row.reply.samples, where)
+    return row
+
+
+def _check_paired(samples: Mapping[str, Sequence[float]], where: str) -> None:
+    """Raise `UsageError` where a technique and its baseline, timed in turns, have unequal numbers of samples."""
+    for name, seconds in samples.items():
+        paired = samples.get(f"{_BASELINE}{name}")
+        if paired is not None and len(paired) != len(seconds):
+            counts = f"{len(seconds)} and {len(paired)}"
+            raise UsageError(f"{where}: samples {name!r} and those of its baseline are {counts}", _advice(where))
 
 
 def run_from_json(data: object, folder: Path, where: str) -> RunInfo:
@@ -176,7 +192,46 @@ def run_from_json(data: object, folder: Path, where: str) -> RunInfo:
     suite = flat.pop("suite", None)
     if not isinstance(suite, dict):
         raise UsageError(f"{where}: field 'suite' should be an object, not {reprlib.repr(suite)}", _advice(where))
-    return _build(RunInfo, flat, where, folder=folder, suite=_suite_from_json(suite, where))
+    info = _build(RunInfo, flat, where, folder=folder, suite=_suite_from_json(suite, where))
+    for name, text in (("started", info.started), ("finished", info.finished)):
+        if not (_is_time(text) or (name == "finished" and text == "")):  # a run that goes on has no end
+            expected = "a date and time with its zone"
+            raise UsageError(f"{where}: field {name!r} is {reprlib.repr(text)}, expected {expected}", _advice(where))
+    return info
+
+
+def _is_time(text: str) -> bool:
+    """Return whether a text is a moment in time, with the zone that tells which."""
+    try:
+        return dt.datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
+
+
+def metric_to_json(metric: Metric) -> dict[str, Json]:
+    """Return the declaration of a metric as an object."""
+    return {name: encode(value) for name, value in _own_fields(metric).items()}
+
+
+def metrics_from_json(plugins: Iterable[Mapping[str, Json]], where: str) -> dict[str, Metric]:
+    """Return the metrics, by id, whose declarations a run's header keeps in the entries of its plugins.
+
+    Raises `UsageError` where a declaration is damaged. Runs that were stored by earlier versions keep none.
+    """
+    metrics = {}
+    for plugin in plugins:
+        entries = plugin.get("metrics", [])
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise UsageError(
+                f"{where}: field 'metrics' should be a list of objects, not {reprlib.repr(entries)}", _advice(where)
+            )
+        for entry in entries:
+            try:
+                metric = _build(Metric, entry, where)
+            except ValueError as error:  # an id that is not well-formed
+                raise UsageError(f"{where}: {error}", _advice(where)) from error
+            metrics[metric.id] = metric
+    return metrics
 
 
 def _suite_from_json(data: Mapping[str, Any], where: str) -> Suite:
@@ -187,8 +242,9 @@ def _suite_from_json(data: Mapping[str, Any], where: str) -> Suite:
         raise UsageError(
             f"{where}: field 'claims' should be a list of objects, not {reprlib.repr(claims)}", _advice(where)
         )
-    if rest.get("metrics") == []:  # the first metric sorts the tables
-        raise UsageError(f"{where}: field 'metrics' of the suite is empty", _advice(where))
+    for name in ("metrics", "seeds", "workloads", "techniques"):  # the first metric sorts, the first seed tunes
+        if rest.get(name) == []:
+            raise UsageError(f"{where}: field {name!r} of the suite is empty", _advice(where))
     return _build(Suite, rest, where, claims=tuple(_build(Claim, claim, where) for claim in claims))
 
 

@@ -12,7 +12,7 @@ import pytest
 from harness.api import Incorrect, Reply, Technique, nearest
 from harness.execution.isolation.global_state import CHANGED
 from harness.host import Host
-from harness.plan import install_hint, missing_requirements
+from harness.requirements import install_hint, missing_requirements
 from harness.testing.declaring import Declares, cache_folder, fail, installed, one_thread
 from harness.testing.isolated import ENDED, Isolated, isolated
 from harness.testing.smoke import Bench, Ended, kept_settings, live_tensors, newer_objects

@@ -18,6 +18,7 @@ import torch
 from harness import hookspecs
 from harness.api import API_VERSION, PROJECT, nearest
 from harness.discovery import PluginRecord
+from harness.foreign import contained, one_line
 from harness.host import Host, load_host
 
 HOOKS: Final = tuple(name for name in vars(hookspecs) if hasattr(getattr(hookspecs, name), f"{PROJECT}_spec"))
@@ -114,9 +115,10 @@ def one_thread() -> Iterator[None]:
 def module_of(record: PluginRecord) -> ModuleType:
     """Import and return a plugin's module; fail the test with the reason where the import fails."""
     try:
-        return importlib.import_module(record.module)
-    except BaseException as error:  # a plugin may raise anything while it is imported, SystemExit too
-        fail(f"{record.module} cannot be imported: {type(error).__name__}: {error}")
+        with contained():
+            return importlib.import_module(record.module)
+    except Exception as error:  # a plugin may raise anything while it is imported
+        fail(f"{record.module} cannot be imported: {one_line(error)}")
 
 
 def _is_marked(function: object) -> bool:

@@ -29,7 +29,7 @@ from harness.api import (
 from harness.declared import Registered, SpecT
 from harness.execution.replies import Malformed
 from harness.host import Host
-from harness.plan import install_hint, missing_requirements
+from harness.requirements import install_hint, missing_requirements
 from harness.suite import has_form, read_suite
 from harness.testing.declaring import Declares, cache_folder, fail, installed, one_thread
 from harness.testing.making import cached_content, cached_files, cached_names, edited

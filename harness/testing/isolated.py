@@ -9,7 +9,7 @@ from typing import Final
 from harness.api import ExecutorOptions, Limits, Reply, Technique, Unit, WorkloadSpec
 from harness.execution.executors.local import LocalExecutor
 from harness.host import Host
-from harness.plan import missing_requirements
+from harness.requirements import missing_requirements
 
 DEVICE: Final = "cpu"
 

@@ -6,6 +6,7 @@ import gc
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -61,7 +62,7 @@ class Bench:
 
     def build(self, **overrides: Json) -> object:
         """Return the technique as the worker builds it, with some params replaced."""
-        built: object = resolve(self.spec.target)(**{**self.spec.params, **overrides})
+        built: object = resolve(self.spec.target)(**deepcopy({**self.spec.params, **overrides}))
         return built
 
     def check(self) -> None:
@@ -115,7 +116,7 @@ class Bench:
         """Yield the prepared judge and the context of a case; the global seed is the case's seed."""
         judge: Workload = resolve(self.workload.target)()
         context = CaseContext(
-            seed=self.seed, device=DEVICE, settings=self.settings, cache=self.cache, phase=PhaseClock(DEVICE)
+            seed=self.seed, device=DEVICE, settings=deepcopy(self.settings), cache=self.cache, phase=PhaseClock(DEVICE)
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)

@@ -31,7 +31,8 @@ VERSION: Final = "1"
 _RESULTS_VERSION: Final = 2
 _BENCHMARKS_VERSION: Final = 2
 _MACHINE_VERSION: Final = 1
-_COMMIT: Final = re.compile("[0-9a-f]{40}")
+COMMIT: Final = re.compile("[0-9a-f]{40}")
+"""The form of the id of a commit."""
 _ENVIRONMENT: Final = "harness"
 _COLUMNS: Final = ("result", "params", "version", "started_at")
 _STATISTICS: Final = ("stats_q_25", "stats_q_75", "stats_number", "stats_repeat")
@@ -80,10 +81,14 @@ def write_asv(
 
 def commits_of(info: RunInfo) -> dict[str, str]:
     """Return the commits of the packages that a run measured, by package, as the run says."""
+    return {name: str(state["commit"]) for name, state in _states(info).items() if state.get("commit")}
+
+
+def _states(info: RunInfo) -> dict[str, Mapping[str, Any]]:
+    """Return the state of the code of each package that a run measured."""
     code = info.environment.get("code")
     packages = code if isinstance(code, Mapping) else {}
-    states = {name: state for name, state in packages.items() if isinstance(state, Mapping)}
-    return {name: str(state["commit"]) for name, state in states.items() if state.get("commit")}
+    return {name: state for name, state in packages.items() if isinstance(state, Mapping)}
 
 
 def commit_of(info: RunInfo, known: Container[str] = ()) -> str:
@@ -97,14 +102,18 @@ def commit_of(info: RunInfo, known: Container[str] = ()) -> str:
     here = {commit for commit in commits.values() if commit in known}
     advice = "a point of a series needs a commit: run from a clean checkout, or install the project from a commit"
     if len(here) != 1 and "harness" not in commits and len(set(commits.values())) != 1:
-        raise UsageError(f"run {info.id}: the commit of its code is not known", advice)
-    code = info.environment.get("code")
-    states = code.items() if isinstance(code, Mapping) else ()
-    changed = [name for name, state in states if isinstance(state, Mapping) and state.get("dirty")]
+        reasons = {str(state["commit_unknown"]) for state in _states(info).values() if state.get("commit_unknown")}
+        raise UsageError(": ".join([f"run {info.id}: the commit of its code is not known", *sorted(reasons)]), advice)
+    changed = [name for name, state in _states(info).items() if state.get("dirty")]
     if changed:
         raise UsageError(f"run {info.id}: {changed[0]} had uncommitted changes", advice)
+    suite = info.environment.get("suite")
+    if isinstance(suite, Mapping) and suite.get("dirty"):
+        own = suite.get("commit") in commits.values()
+        what = "had uncommitted changes" if own else "is not in the repository of the code"
+        raise UsageError(f"run {info.id}: the file of its suite {info.suite.id} {what}", advice)
     commit = here.pop() if len(here) == 1 else commits.get("harness") or next(iter(commits.values()))
-    if not _COMMIT.fullmatch(commit):
+    if not COMMIT.fullmatch(commit):
         raise UsageError(f"run {info.id}: {commit!r} is not the id of a commit; expected 40 hexadecimal digits", advice)
     return commit
 
@@ -209,7 +218,12 @@ def _samples(rows: Iterable[Row], workload: str, name: str, quality: Metric, qua
 
 
 def _times(rounds: Sequence[float], baselines: Sequence[float]) -> dict[str, Sequence[float]]:
-    """Return seconds by round, and their ratios to the baseline's; none where the median's interval is too wide."""
+    """Return seconds by round, and their ratios to the baseline's; none where the median's interval is too wide.
+
+    None either where a second is missing or is not positive, as in a row that somebody edited.
+    """
+    if not rounds or not all(seconds > 0 for seconds in (*rounds, *baselines)):
+        return {"time": (), "ratio": ()}
     ratios = [seconds / baseline for seconds, baseline in zip(rounds, baselines, strict=bool(baselines))]
     low, high = order_interval(ratios or rounds)
     middle = statistics.median(ratios or rounds)

@@ -108,7 +108,7 @@ def test_close_ends_a_hanging_case_at_once(tmp_path):
         while [phase for _, phase in executor.running()] != ["init", "init"] or not (tmp_path / "pid").exists():
             assert executor.wait(0.05) == []
         children = psutil.Process().children(recursive=True)
-        assert len(children) == 4
+        assert len(children) == 5  # supervisor, fork server, two cases and the child of one
         start = time.monotonic()
         executor.close()
         assert time.monotonic() - start < 3
@@ -121,12 +121,14 @@ def test_a_lost_fork_server_loses_only_its_cases(tmp_path):
             executor.submit(Unit(cases=(make_case("Hangs"),)))
             while [phase for _, phase in executor.running()] != ["import"]:
                 executor.wait(0.05)
-            [server] = psutil.Process().children()
+            [supervisor] = psutil.Process().children()
+            [server] = supervisor.children()
             [worker] = server.children()
             server.kill()
             [(_, [reply])] = executor.wait(10)
             assert (reply.status, reply.reason) == ("lost", "the fork server ended (SIGKILL)")
             assert gone(worker.pid)
+            assert gone(supervisor.pid)
 
 
 def test_modules_that_cannot_be_preloaded_harm_only_the_case_that_needs_them(tmp_path, monkeypatch):

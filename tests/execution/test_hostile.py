@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 
+import psutil
 import pytest
 
 from harness.api import Unit
@@ -22,6 +24,13 @@ OK = ("ok", "")
 
 def ends(replies):
     return [(reply.status, reply.reason) for reply in replies]
+
+
+def fork_server(executor):
+    """Return the process of an executor's only fork server."""
+    [client] = executor._clients.values()
+    [process] = psutil.Process(client._supervisor.pid).children()
+    return process
 
 
 SAYINGS = {
@@ -128,8 +137,7 @@ def test_a_fork_server_that_is_stopped_between_cases_does_not_hang_the_next(tmp_
     with local(tmp_path) as executor:
         assert one(executor, make_case("Technique")).status == "ok"
         monkeypatch.setattr(client, "ANSWER_S", 1.0)
-        [server] = executor._clients.values()
-        server._server.send_signal(19)
+        fork_server(executor).suspend()
         assert one(executor, make_case("Technique")).status == "lost"
         assert one(executor, make_case("Technique")).status == "ok"
 
@@ -151,8 +159,25 @@ def test_a_process_that_fled_ends_where_its_fork_server_was_killed(tmp_path):
         executor.submit(Unit(cases=(make_case("Begets", flees=True, file=str(file), then="hang"),)))
         while not (file.exists() and file.read_text()):
             executor.wait(0.05)
-        [server] = executor._clients.values()
-        server._server.kill()
+        fork_server(executor).kill()
+        [(_, [reply])] = executor.wait(10)
+        assert reply.status == "lost"
+        assert gone(int(file.read_text()))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=lambda number: number.name)
+def test_the_end_of_a_supervisor_is_that_of_its_fork_server(tmp_path, monkeypatch, number):
+    monkeypatch.setattr(client, "ANSWER_S", 1.0)
+    monkeypatch.setattr(client, "CLOSE_S", 1.0)
+    with local(tmp_path, preload=("toys",)) as executor:
+        file = tmp_path / "pid"
+        executor.submit(Unit(cases=(make_case("Begets", flees=True, file=str(file), then="hang"),)))
+        while not (file.exists() and file.read_text()):
+            executor.wait(0.05)
+        server = fork_server(executor)
+        server.parent().send_signal(number)
+        server.kill()
+        executor._end(*executor._workers.values(), handle.Reply(status="timeout", reason="too long"))
         [(_, [reply])] = executor.wait(10)
         assert reply.status == "lost"
         assert gone(int(file.read_text()))

@@ -9,8 +9,9 @@ import pytest
 
 from harness.api import Reply, Row, Skip, UsageError
 from harness.execution import grouping
+from harness.execution.destination import Destination
 from harness.execution.rows import holds_declared, require_storable, skipped, storable
-from harness.execution.runner import Destination, Runner
+from harness.execution.runner import Runner
 from harness.host import load_host
 from harness.plan import Plan, Selection
 from harness.results.schema import dump_line, row_from_json

@@ -10,8 +10,9 @@ from types import SimpleNamespace
 import pytest
 
 from harness.api import Case, Executor, Json, Reply, Row, Unit
+from harness.execution.destination import Destination
 from harness.execution.grouping import MOST_STACKED
-from harness.execution.runner import Destination, Runner
+from harness.execution.runner import Runner
 from tests.execution.conftest import make_case
 
 
@@ -83,7 +84,8 @@ def runner_of(
 def units(cases: list[Case], slots: int, *, stacks: bool = True, stored: dict[str, Row] | None = None) -> list[Unit]:
     """What is submitted of these cases, in order."""
     executor = Recorder(slots, stacks=stacks)
-    runner_of(cases, executor, stored)._drain()
+    runner = runner_of(cases, executor, stored)
+    runner._drain(runner._fill)
     assert sorted(case.key for unit in executor.seen for case in unit.cases) == sorted(
         case.key for case in cases if case.key not in (stored or {})
     )
@@ -99,6 +101,15 @@ def test_seeds_and_trials_of_a_technique_go_together_and_techniques_apart() -> N
     found = units(cases, slots=2)
     assert sizes(found) == [8, 8]
     assert [{case.technique for case in unit.cases} for unit in found] == [{"a"}, {"b"}]
+
+
+def test_trials_of_a_setting_go_together_and_other_settings_apart() -> None:
+    def trial(rate: float, steps: int = 5) -> Case:
+        case = case_of("a", 0)
+        settings = {**case.settings, "rate": rate, "steps": steps}
+        return replace(case, settings=settings, key=f"{rate} {steps}")
+
+    assert sizes(units([trial(0.1), trial(0.2), trial(0.3), trial(0.1, 9), trial(0.2, 9), trial(0.3, 9)], 1)) == [3, 3]
 
 
 @pytest.mark.parametrize(("slots", "expected"), [(1, [8]), (2, [4, 4]), (3, [3, 3, 1, 1]), (16, [1] * 8)])

@@ -12,8 +12,9 @@ import pytest
 from harness.api import ExecutorOptions, Incorrect, Phase, Reply, Unit
 from harness.execution.audit import FIRST_WITHIN, SHARE, Audit
 from harness.execution.contestant_state import CHECKED
+from harness.execution.destination import Destination
 from harness.execution.executors.local import LocalExecutor
-from harness.execution.runner import Destination, Runner
+from harness.execution.runner import Runner
 from harness.host import load_host
 from harness.plan import Plan, Selection
 from harness.suite import read_suite

@@ -95,6 +95,22 @@ class Raises(Technique):
         }[self.what]
 
 
+class Grows(Technique):
+    """Adds to the list that it is given, and refuses a list to which somebody has added before."""
+
+    def __init__(self, **params):
+        super().__init__(**params)
+        self.steps.append(0)
+
+    def act(self, context):
+        context.settings["rates"].append(0.1)
+        return len(self.steps) + len(context.settings["rates"])
+
+    def build(self):
+        if len(self.steps) != 2:
+            raise ValueError(f"steps {self.steps}")
+
+
 class Imports(Technique):
     def act(self, context):
         for name in [*(f"late.{number}" for number in range(self.modules)), "late", "later"]:
@@ -153,10 +169,15 @@ class Ignores(Technique):
 
 
 class Begets(Technique):
-    """Leaves a process behind, in its own session where ``flees``, and writes down its id."""
+    """Leaves a process behind, in its own session where ``flees``, and writes down its id.
+
+    Where ``unmarked``, nothing in the environment of that process tells where it comes from.
+    """
 
     def act(self, context):
-        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"], start_new_session=self.flees)
+        environment = {} if getattr(self, "unmarked", False) else None
+        command = [sys.executable, "-c", "import time; time.sleep(1000)"]
+        child = subprocess.Popen(command, start_new_session=self.flees, env=environment)
         Path(self.file).write_text(str(child.pid))
         if self.then == "hang":
             ctypes.PyDLL(None).sleep(1000)

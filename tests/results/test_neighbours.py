@@ -13,6 +13,7 @@ import pytest
 
 from harness.api import HarnessError, UsageError
 from harness.results import store as store_module
+from harness.results.index import Index
 from harness.results.store import ROWS_FILE, RUN_FILE, Store
 
 
@@ -118,3 +119,15 @@ def test_drafts_of_killed_runs_are_removed_after_a_day(store: Store, builders) -
     assert not (runs / ".new-old").exists()
     assert (runs / ".new-young").exists()
     assert not draft.exists()
+
+
+@pytest.mark.parametrize("path", ["a" * 300, "b/" * 3000, "~nobody-of-this-name/x", "nul\0"])
+def test_a_path_that_no_folder_can_have_is_no_store(path: str) -> None:
+    with pytest.raises(UsageError, match="the store cannot be"):
+        store_module.default_store_path(path)
+
+
+def test_a_folder_that_is_no_store_gets_no_index(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    assert Index(Store(tmp_path)).runs() == []
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

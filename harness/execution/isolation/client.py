@@ -71,6 +71,8 @@ class Client:
         self._waiting: list[Start] = []
         self._unanswered: dict[int, float] = {}
         """When the fork server was asked something about a worker (monotonic clock), by the worker's id."""
+        self._ends: float | None = None
+        """When a supervisor must have ended that was told to end its fork server (monotonic clock)."""
         self._mark = uuid.uuid4().hex
         self._log: IO[bytes] = output_file()
         self.control: socket.socket
@@ -83,6 +85,8 @@ class Client:
         """When the fork server must have answered (monotonic clock); None where nothing is asked of it."""
         if not self._ready:
             return self._started + START_S
+        if self._ends is not None:
+            return self._ends
         return min(self._unanswered.values()) + ANSWER_S if self._unanswered else None
 
     def start(self, request: Start) -> None:
@@ -129,9 +133,15 @@ class Client:
         return reports
 
     def kill_server(self) -> None:
-        """Kill a fork server that hangs in its imports, or is stopped; `news` then tells."""
-        self._unanswered.clear()
-        self._server.kill()
+        """Kill a fork server that hangs in its imports, or is stopped; `news` then tells.
+
+        Its supervisor does so, and ends its workers too; where nothing comes of that, the next call kills both.
+        """
+        if self._ready and self._ends is None:
+            self._supervisor.terminate()
+            self._ends = time.monotonic() + CLOSE_S
+        else:
+            self._supervisor.kill()
 
     def kill_descendants(self) -> None:
         """Kill what is left of a fork server's workers and of the processes they began, wherever these have gone."""
@@ -145,24 +155,25 @@ class Client:
         self._waiting.clear()
         self.control.close()
         if not self._ready:
-            self._server.kill()  # it has no workers yet, and reads nothing while it imports
+            self._supervisor.kill()  # it has no workers yet, and reads nothing while it imports
         try:
-            self._server.wait(CLOSE_S)
+            self._supervisor.wait(CLOSE_S)
         except subprocess.TimeoutExpired:
-            self._server.kill()  # its workers die with it
-            self._server.wait()
+            self._supervisor.kill()  # fork server and workers die with it
+            self._supervisor.wait()
         self._log.close()
 
     def _spawn(self, preload: Sequence[str], techniques: Sequence[str]) -> None:
         self._ready = False
         self._started = time.monotonic()
+        self._ends = None
         self._imports = (*preload, *techniques)
         self._lines = Lines()
         self.control, theirs = socket.socketpair()
         give_up_sending(self.control)
         with theirs:
-            self._server = subprocess.Popen(
-                command("harness.execution.isolation.forkserver", theirs.fileno()),
+            self._supervisor = subprocess.Popen(
+                command("harness.execution.isolation.supervisor", theirs.fileno()),
                 pass_fds=[theirs.fileno()],
                 env={**os.environ, **ONE_THREAD, **ONE_HASH_SEED, MARK: self._mark},
                 stdin=subprocess.DEVNULL,
@@ -187,10 +198,10 @@ class Client:
 
     def _recover(self) -> None:
         try:
-            self._server.wait(CLOSE_S)
+            self._supervisor.wait(CLOSE_S)
         except subprocess.TimeoutExpired:
-            self._server.kill()  # it has closed its end and lives on
-            self._server.wait()
+            self._supervisor.kill()  # it has closed its end and lives on
+            self._supervisor.wait()
         if self._ready or not self._imports:
             raise ForkServerLost(self._exit_message())
         self.control.close()
@@ -200,7 +211,7 @@ class Client:
         size = os.fstat(self._log.fileno()).st_size
         tail = os.pread(self._log.fileno(), LOG_BYTES, max(0, size - LOG_BYTES))
         last = tail.decode(errors="replace").strip().splitlines()[-1:]
-        code = self._server.returncode
+        code = self._supervisor.returncode
         how = signal.Signals(-code).name if code < 0 else f"status {code}"
         return ": ".join([f"the fork server ended ({how})", *last])
 

@@ -1,13 +1,13 @@
 """A small fork server: imports what cases share once, then forks a worker a case and reports how each ended.
 
 It only ever imports, never computes: a fork of a process that has run threads may hang. When the runner goes away,
-even by ``kill -9``, it ends every worker with all its descendants, and then itself.
+even by ``kill -9``, it ends every worker with all its descendants, and then itself. Where it cannot, its parent does,
+the supervisor.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import importlib
 import os
@@ -21,16 +21,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
-import psutil
-
 from harness.execution.isolation import global_state, worker
 from harness.execution.isolation.messages import Lines, encode
-from harness.execution.isolation.processes import children, kill, kill_group
+from harness.execution.isolation.processes import (
+    adopt_orphans,
+    children,
+    die_with_parent,
+    kill,
+    kill_descendants,
+    kill_group,
+)
 from harness.execution.job import Message
 from harness.measure.memory import LINUX
-
-_PR_SET_PDEATHSIG: Final = 1
-_PR_SET_CHILD_SUBREAPER: Final = 36
 
 EXEC_FAILED: Final = 71
 """The exit status of a worker that could not become one."""
@@ -69,9 +71,7 @@ class _ForkServer:
 
     def start(self) -> None:
         """Take the configuration, import what is to be shared, and say so."""
-        # While importing nothing is read from the runner, so only the kernel can tell of its end.
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        _prctl(_PR_SET_CHILD_SUBREAPER, 1)  # orphans of a case come here, whatever session they fled to
+        adopt_orphans()  # of the cases
         config = self._configuration()
         if not config["afresh"]:
             _preload(("torch", *config["preload"]))
@@ -86,7 +86,6 @@ class _ForkServer:
         signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
         gc.collect()
         gc.freeze()  # a worker's collector then leaves the shared pages alone
-        _prctl(_PR_SET_PDEATHSIG, 0)
         self._send({"ready": True, "afresh": self._afresh})
 
     def _configuration(self) -> Message:
@@ -113,7 +112,7 @@ class _ForkServer:
         """Kill every worker, and whatever descends from one, until nothing is left."""
         for pid in self._cases:
             kill_group(pid)
-        while _kill_children():
+        while kill_descendants():
             with contextlib.suppress(ChildProcessError):
                 os.wait4(-1, 0)
 
@@ -166,10 +165,8 @@ class _ForkServer:
     def _leave(self, parent: int) -> None:
         """Close the fork server's descriptors in a child, and have the kernel end the child with the fork server."""
         os.setsid()
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        _prctl(_PR_SET_CHILD_SUBREAPER, 1)  # what forks away from a case stays its descendant, and counts as its memory
-        if os.getppid() != parent:
-            os._exit(EXEC_FAILED)
+        die_with_parent(parent)
+        adopt_orphans()  # what forks away from a case stays its descendant, and counts as its memory
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for end in (self._control, self._wake, self._wakeup):
@@ -190,7 +187,7 @@ class _ForkServer:
             if pid not in self._cases:  # an orphan of a worker that has ended: those of others are still with them
                 kill(pid)
         if not self._cases:
-            _kill_children()
+            kill_descendants()
 
     def _send(self, message: Message) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its end is then read as well
@@ -214,19 +211,6 @@ def _become_worker(channel: int, output: int, afresh: bool) -> NoReturn:
     worker.main(channel, output)
 
 
-def _kill_children() -> bool:
-    """Kill all descendants; return whether there were any."""
-    found = psutil.Process().children(recursive=True)
-    for child in found:
-        kill(child.pid)
-    return bool(found)
-
-
 def _threads() -> int:
     """Return the number of threads of this process, those that Python does not know included."""
     return len(list(Path("/proc/self/task").iterdir())) if LINUX else threading.active_count()
-
-
-def _prctl(option: int, argument: int) -> None:
-    if LINUX:
-        ctypes.CDLL(None).prctl(option, argument, 0, 0, 0)

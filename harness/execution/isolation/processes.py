@@ -1,16 +1,21 @@
-"""Questions about processes that may end at any moment: their children, their memory, and marks to know them by."""
+"""Handles processes that may end at any moment: their children, their memory, their marks, and who ends with whom."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import psutil
 
 from harness.measure.memory import LINUX, resident_bytes
+
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_CHILD_SUBREAPER: Final = 36
 
 
 def memory_use(pid: int, baseline: int) -> int:
@@ -58,6 +63,31 @@ def kill_group(pid: int) -> None:
     """Kill the process group that a process leads, where there is any left."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
+
+
+def kill_descendants() -> bool:
+    """Kill all descendants of this process; return whether there were any."""
+    found = psutil.Process().children(recursive=True)
+    for child in found:
+        kill(child.pid)
+    return bool(found)
+
+
+def die_with_parent(parent: int) -> None:
+    """Make the kernel kill this process when the thread that forked it ends; exit where ``parent`` has ended."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent ends, whatever session that descendant fled to."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def _prctl(option: int, argument: int) -> None:
+    if LINUX:
+        ctypes.CDLL(None).prctl(option, argument, 0, 0, 0)
 
 
 def marked(mark: str) -> Iterator[int]:
