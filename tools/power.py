@@ -22,8 +22,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.analysis.looks import LEVEL, LOOKS, pocock
+from harness.analysis.looks import LEVEL, pocock
 from harness.analysis.moderated import Moderated, Prior, moderate
+from harness.until import LOOKS
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/statistics.md"

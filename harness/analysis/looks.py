@@ -12,23 +12,11 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
-LOOKS: Final = (5, 10, 15, 20)
-"""The numbers of seeds after which undecided comparisons are tested."""
-
 LEVEL: Final = 0.05
 """The two-sided level that all looks at a family of comparisons share."""
 
 _NODES: Final = 64
 """The Gauss-Legendre nodes of an integral between two critical values; more change no level by 1 in 10^9."""
-
-
-def looks(most: int, every: Sequence[int] = LOOKS) -> tuple[int, ...]:
-    """Return the numbers of seeds to look at where there are at most ``most`` seeds, the last look being at ``most``.
-
-    Beyond the last number of ``every`` there is no further look: its seeds are the most that are run.
-    """
-    last = min(most, every[-1])
-    return (*(seeds for seeds in every if seeds < last), last)
 
 
 def pocock(at: tuple[int, ...], hypotheses: int) -> float:

@@ -1,6 +1,7 @@
 """Decides comparisons while seeds are still run: undecided ones get more seeds, decided ones stay as they are.
 
-`looks` of `harness.analysis.looks` gives the numbers of seeds at which to decide, `levels` what each look costs. A
+`harness.until.looks_of` gives the numbers of seeds at which to decide, `levels` of `harness.analysis.looks` what each
+look costs. A
 `Ledger` holds what is decided; `decide` returns the next one. After every look, the seeds up to the next look are run
 for the baseline and for what the ledger lists as open. All functions are pure: `replay` makes the same ledger of stored
 rows again.
@@ -12,8 +13,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from harness.analysis.compare import Comparison, Rule, Scores, Sides, compare_open
-from harness.analysis.looks import LOOKS
 from harness.analysis.significance import Correction
+from harness.until import LOOKS
 
 
 @dataclass(frozen=True, kw_only=True)

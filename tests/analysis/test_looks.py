@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.analysis.looks import LOOKS, crossing, levels, looks, pocock
+from harness.analysis.looks import crossing, levels, pocock
 from harness.analysis.significance import Correction, holm
+from harness.until import LOOKS
 
 
 @pytest.mark.parametrize(("count", "nominal"), [(2, 0.0294), (3, 0.0221), (4, 0.0182), (5, 0.0158), (10, 0.0106)])
@@ -45,10 +46,6 @@ def test_the_levels_are_those_of_holms_steps() -> None:
     found = levels(LOOKS, 3)
     assert found == pytest.approx([0.05 / left * pocock(LOOKS, left) for left in (3, 2, 1)])
     assert list(found) == sorted(found)
-
-
-def test_looks_end_with_the_last_seed() -> None:
-    assert [looks(most) for most in (3, 5, 12, 20, 40)] == [(3,), (5,), (5, 10, 12), LOOKS, LOOKS]
 
 
 def test_a_correction_for_looks_rejects_what_is_below_the_levels_and_counts_what_is_kept() -> None:
