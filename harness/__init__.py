@@ -37,6 +37,7 @@ def run(
     seeds: int | Sequence[int] = (),
     params: Mapping[str, Json] | None = None,
     lanes: Sequence[Lane] = (),
+    until: str | int | None = None,
     form: Form = "full",
     device: str = "cpu",
     executor: str = "local",
@@ -55,6 +56,7 @@ def run(
         seeds: the seeds or their count, in place of the suite's.
         params: parameters and settings that are fixed, and so not tuned.
         lanes: "accuracy", "memory" and "time"; all where there are none.
+        until: how long undecided techniques get further seeds: "decided", a number of seeds, or a time like "10min".
         form: "full", "quick" or "track".
         device: "cpu", "cuda" or "mps".
         executor: what runs the cases; "inline" runs them in this process, without isolation.
@@ -72,12 +74,19 @@ def run(
     from harness.execution.choices import check_form, resources_of, selection_of
     from harness.execution.session import INTERRUPTED, Silent, begin
     from harness.host import load_host
+    from harness.report.commands import command
     from harness.results.store import Store, default_store_path
     from harness.suite import read_suite
 
     check_form(form)
     selection = selection_of(
-        techniques=techniques, workloads=workloads, seeds=seeds, params=params, lanes=lanes, device=device
+        techniques=techniques,
+        workloads=workloads,
+        seeds=seeds,
+        params=params,
+        lanes=lanes,
+        device=device,
+        until=until,
     )
     resources = resources_of(executor=executor, jobs=jobs, limits=limits, cache=cache)
     host = load_host(plugins)
@@ -87,7 +96,7 @@ def run(
     with session.start(folder, selection, resources) as writer:
         info = session.carry_out(writer, Silent())
     if info.exit_code == INTERRUPTED:
-        raise KeyboardInterrupt(f"finish the run with: harness run --resume {info.id}")
+        raise KeyboardInterrupt(f"finish the run with: {command(info, f'run --resume {info.id}')}")
     return load(info.id, plugins=plugins, store=store)
 
 

@@ -213,18 +213,22 @@ def check_answer(hook: str, answer: object) -> None:
             raise BrokenPlugin(f"returned {_shown(answer)}; expected a text as reason, and a status of {statuses}")
 
 
-def check_kept(before: Sequence[Case], after: Sequence[object]) -> None:
-    """Raise BrokenPlugin where a list of cases, as a plugin left it, holds more than the cases that were planned."""
-    known = {case.key: case for case in before}
-    seen: set[str] = set()
+def kept(planned: Sequence[Case], after: Sequence[object]) -> list[Case]:
+    """Return those of the planned cases that a plugin left in its copy of their list, in the order of the copy.
+
+    Raises BrokenPlugin where the copy holds anything else.
+    """
+    known = {case.key: case for case in planned}
+    found: dict[str, Case] = {}
     for case in after:
         if not isinstance(case, Case):
             raise BrokenPlugin(f"put {_shown(case)} among the cases; expected cases alone")
         if known.get(case.key) != case:
             raise BrokenPlugin(f"added or altered the case {case.key}; expected some of the cases as they were")
-        if case.key in seen:
+        if case.key in found:
             raise BrokenPlugin(f"put the case {case.key} twice")
-        seen.add(case.key)
+        found[case.key] = known[case.key]
+    return list(found.values())
 
 
 def _shown(value: object) -> str:

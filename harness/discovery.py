@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from harness.api import DISTRIBUTION, ENTRY_POINT_GROUP, check_id
+from harness.foreign import contained, one_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,9 @@ def entry_point_candidates() -> list[Candidate]:
     broken: list[Candidate] = []
     for distribution in _distributions(broken):
         try:
-            for point in _points(distribution):
+            with contained():
+                points = list(_points(distribution))
+            for point in points:
                 found.setdefault((point.name, point.target), []).append(point)
         except Exception as error:  # metadata may hold anything, and a finder may be anybody's
             broken.append(_unreadable(_text_of(distribution, "name") or "(a distribution without a name)", error))
@@ -90,11 +93,14 @@ def entry_point_candidates() -> list[Candidate]:
 
 
 def _distributions(broken: list[Candidate]) -> Iterable[metadata.Distribution]:
-    """Yield the installed distributions; a finder that raises ends the list, and is noted in ``broken``."""
+    """Return the installed distributions; a finder that raises ends the list, and is noted in ``broken``."""
+    found: list[metadata.Distribution] = []
     try:
-        yield from metadata.distributions()
+        with contained():
+            found.extend(metadata.distributions())
     except Exception as error:  # a finder may be anybody's
         broken.append(_unreadable("(installed packages)", error))
+    return found
 
 
 def _points(distribution: metadata.Distribution) -> Iterable[_Point]:
@@ -167,7 +173,8 @@ def _candidate(points: Sequence[_Point]) -> Candidate:
 def _imported(points: Sequence[_Point]) -> _Point:
     """Return the entry point of the distribution whose folder has the module; the first where none has."""
     try:
-        spec = importlib.util.find_spec(points[0].target.partition(":")[0].strip().partition(".")[0])
+        with contained():
+            spec = importlib.util.find_spec(points[0].target.partition(":")[0].strip().partition(".")[0])
         origin = Path(spec.origin).resolve() if spec and spec.origin else None
     except Exception:  # a finder may be anybody's
         origin = None
@@ -184,7 +191,7 @@ def _imported(points: Sequence[_Point]) -> _Point:
 
 def _unreadable(name: str, error: Exception) -> Candidate:
     """Return a candidate that says, when it is loaded, why the metadata of its distribution cannot be read."""
-    cause = f"its entry points cannot be read: {type(error).__name__}: {error}"
+    cause = f"its entry points cannot be read: {one_line(error)}"
 
     def load() -> object:
         raise ValueError(cause)

@@ -23,6 +23,9 @@ WITHOUT: Final = "!"
 _LONG: Final = 64
 """The most characters of a wrong value that an error shows."""
 
+_SHOWN: Final = 3
+"""The most names that an error lists."""
+
 _DEEPEST: Final = 50
 """The most levels of lists and mappings in a value."""
 
@@ -48,6 +51,11 @@ class Entrant(Generic[SpecT]):
 def is_pinned(name: str) -> bool:
     """Return whether a name pins values."""
     return MARK in name
+
+
+def is_glob(name: str) -> bool:
+    """Return whether a name is a pattern of names; values that a name pins may have any characters."""
+    return not is_pinned(name) and (name.startswith(WITHOUT) or any(mark in name for mark in "*?["))
 
 
 def id_of(name: str) -> str:
@@ -217,12 +225,12 @@ def techniques_of(suite: Suite, host: Host) -> list[Entrant[Technique]]:
 
 
 def chosen(
-    patterns: Sequence[str], kind: Kind, offered: Sequence[Entrant[SpecT]], host: Host, contract: str
+    patterns: Sequence[str], kind: Kind, offered: Sequence[Entrant[SpecT]], host: Host, suite: Suite
 ) -> list[Entrant[SpecT]]:
     """Return the entrants that a user's globs and names choose, those of the suite first; all without a pattern.
 
-    A name that pins values is added to ``offered``, if the named entrant has ``contract``. Raises UsageError with a
-    line for each pattern that matches nothing.
+    A name that pins values is added to ``offered`` where the named entrant has the suite's contract, and so is a
+    technique that is named without a glob. Raises UsageError with a line for each pattern that matches nothing.
     """
     if not patterns:
         return list(offered)
@@ -230,11 +238,11 @@ def chosen(
     taken: dict[str, Entrant[SpecT]] = {}
     for pattern in patterns:
         try:
-            entrants = [entrant_of(kind, pattern, host)] if is_pinned(pattern) else _matching(pattern, kind, offered)
+            entrants = _chosen_by(pattern, kind, offered, host, suite)
             problems += [
-                f"{entrant.name} has contract {entrant.spec.contract!r}; expected {contract!r}, that of the suite"
+                _of_another_contract(entrant.name, entrant.spec, suite)
                 for entrant in entrants
-                if entrant.spec.contract != contract
+                if entrant.spec.contract != suite.contract
             ]
             taken |= {entrant.name: entrant for entrant in entrants}
         except UsageError as error:
@@ -246,10 +254,44 @@ def chosen(
     return ordered + [entrant for entrant in taken.values() if entrant.name not in names]
 
 
-def _matching(pattern: str, kind: Kind, offered: Sequence[Entrant[SpecT]]) -> list[Entrant[SpecT]]:
+def _chosen_by(
+    pattern: str, kind: Kind, offered: Sequence[Entrant[SpecT]], host: Host, suite: Suite
+) -> Sequence[Entrant[SpecT]]:
+    """Return the entrants that one pattern chooses; raise UsageError where there is none."""
+    if is_pinned(pattern):
+        return [entrant_of(kind, pattern, host)]
     matching = [entrant for entrant in offered if matches(pattern, entrant.name)]
-    if not matching:
-        what = kind.removesuffix("s")
-        hint = nearest(pattern, [entrant.name for entrant in offered])
-        raise UsageError(f"--{what} {pattern!r} matches no {what} of the suite{hint}")
-    return matching
+    if matching:
+        return matching
+    what = kind.removesuffix("s")
+    nothing = f"--{what} {pattern!r} matches no {what} of {_form_of(suite)}"
+    leave_out = f"leave out --{suite.form}" if suite.form != "full" else ""
+    if is_glob(pattern):
+        there = {full: getattr(host, kind)[full].spec for full in host.matching(kind, pattern)}
+        fitting = [full for full, spec in there.items() if spec.contract == suite.contract]
+        if fitting:
+            mend = " or ".join(filter(None, [f"name {'it' if len(fitting) == 1 else 'them'} in full", leave_out]))
+            raise UsageError(f"{nothing}; {_listed(fitting)} {'is' if len(fitting) == 1 else 'are'} there: {mend}")
+        others = [_of_another_contract(full, spec, suite) for full, spec in there.items()]
+        raise UsageError(nothing + (f"; {others[0]}" if others else nearest(pattern, [own.name for own in offered])))
+    try:
+        entrant = entrant_of(kind, pattern, host)
+    except UsageError as error:
+        raise UsageError(*(f"--{what}: {problem}" for problem in error.problems)) from error
+    if isinstance(entrant.spec, WorkloadSpec) and entrant.spec.contract == suite.contract:
+        names = ", ".join(own.name for own in offered)
+        raise UsageError(f"{nothing}, which has {names}" + (f": {leave_out}" if leave_out else ""))
+    return [entrant]
+
+
+def _form_of(suite: Suite) -> str:
+    return f"the suite {suite.id}" if suite.form == "full" else f"the {suite.form} form of the suite {suite.id}"
+
+
+def _of_another_contract(name: str, spec: Technique | WorkloadSpec, suite: Suite) -> str:
+    return f"{name} has contract {spec.contract!r}; the suite's is {suite.contract!r}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,7 +1,7 @@
 """The hooks a plugin may implement; these docstrings are the hook reference.
 
 Implement a hook as a module-level function of the same name marked with ``harness.api.hookimpl``. Take only the
-arguments you need, by name and without defaults.
+arguments you need, by name and without defaults. A hook gets copies: altering them changes neither cases nor rows.
 """
 
 from __future__ import annotations

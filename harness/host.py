@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -29,7 +30,7 @@ from harness.api import (
     nearest,
 )
 from harness.api.text import printable
-from harness.checked import BrokenPlugin, check_answer, check_declared, check_kept
+from harness.checked import BrokenPlugin, check_answer, check_declared, kept
 from harness.declared import Declared, Registered, first_misfit
 from harness.discovery import (
     Candidate,
@@ -40,6 +41,7 @@ from harness.discovery import (
     named_candidate,
     record_of,
 )
+from harness.foreign import contained, one_line
 from harness.implemented import Manager, check_hook_names
 from harness.streams import aside
 
@@ -110,13 +112,11 @@ class Host:
         module: object = None
         has_torch = "torch" in sys.modules
         try:
-            with aside():
+            with aside(), contained():
                 module = candidate.load()
                 note = _note_of(module)
                 declared = self._register(candidate.name, module)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # a plugin may raise anything while it is imported, SystemExit too
+        except Exception as error:  # a plugin may raise anything while it is imported
             if os.environ.get("HARNESS_RAISE"):
                 raise
             if module is not None and self._manager.is_registered(module):
@@ -213,7 +213,8 @@ class Host:
     def notify(self, hook: str, **arguments: object) -> list[Any]:
         """Call a hook plugin by plugin; return pairs of plugin name and result.
 
-        A plugin that raises, or whose answer is not what the hook promises, is dropped, and cases stay as they were.
+        A plugin gets copies, so that what it alters changes neither cases nor rows; of a list of cases, those that it
+        keeps stay, in its order. A plugin that raises, or whose answer is not what the hook promises, is dropped.
         """
         answers: list[Any] = []
         caller = getattr(self._manager.hook, hook)
@@ -222,19 +223,16 @@ class Host:
             if name in self._dropped:
                 continue
             others = [other for other in self._manager.get_plugins() if other is not plugin]
-            cases = arguments.get("cases")
-            before = list(cases) if isinstance(cases, list) else []
+            given = {key: value if key == "cli" else deepcopy(value) for key, value in arguments.items()}
             try:
-                with aside():
-                    answer = self._manager.subset_hook_caller(hook, others)(**arguments)
+                with aside(), contained():
+                    answer = self._manager.subset_hook_caller(hook, others)(**given)
                 results = answer if isinstance(answer, list) and hook != "check_case" else [answer]
                 for result in results:
                     check_answer(hook, result)
-                if isinstance(cases, list):
-                    check_kept(before, cases)
+                if isinstance(cases := arguments.get("cases"), list):
+                    cases[:] = kept(cases, cast("list[object]", given["cases"]))
             except Exception as error:
-                if isinstance(cases, list):
-                    cases[:] = before
                 if os.environ.get("HARNESS_RAISE"):
                     raise
                 self._dropped.add(name)
@@ -365,8 +363,5 @@ def _name_of(module: object) -> str:
     return getattr(module, "__name__", repr(module))
 
 
-def _one_line(error: BaseException) -> str:
-    if isinstance(error, BrokenPlugin):
-        return printable(" ".join(str(error).split()))
-    text = printable(" ".join(str(error).split()))
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+def _one_line(error: Exception) -> str:
+    return printable(" ".join(str(error).split())) if isinstance(error, BrokenPlugin) else one_line(error)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -23,6 +25,8 @@ from harness.entrants import (
 )
 from harness.host import Host, matches
 from harness.measure.sources import content_digest
+from harness.requirements import install_hint, missing_requirements
+from harness.until import Until, further_seeds, looks_of
 
 Tuned = Mapping[str, Json]
 """The settings or parameters one trial tries."""
@@ -32,7 +36,8 @@ Tuned = Mapping[str, Json]
 class Selection:
     """The user's choices for a run of a suite: globs, seeds, fixed parameters, lanes and device.
 
-    ``stack`` allows several seeds of a technique to be evaluated together.
+    ``stack`` allows several seeds of a technique to be evaluated together. ``until`` asks for further seeds of what is
+    undecided.
     """
 
     techniques: tuple[str, ...] = ()
@@ -42,6 +47,7 @@ class Selection:
     lanes: tuple[Lane, ...] = LANES
     device: str = "cpu"
     stack: bool = True
+    until: Until | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +125,15 @@ class Plan:
         """All seeds of the run, the seeds of the tuning first."""
         return self.suite.seeds
 
+    def seeds_between(self, look: int, next_look: int) -> tuple[int, ...]:
+        """Return the seeds that a technique gets after one look and before the next, both in numbers of seeds."""
+        return further_seeds(self.seeds, next_look)[look:]
+
+    @property
+    def further_seconds(self) -> float:
+        """The seconds after whose end no further seeds are begun; infinite without a limit."""
+        return self._selection.until.seconds if self._selection.until else math.inf
+
     @property
     def fixed_by_user(self) -> bool:
         """Whether the user fixed any value, by an option or in the name of a technique or workload."""
@@ -153,6 +168,10 @@ class Plan:
             cases.append(self.case(contestant, tuned, self.seeds[0], lane="memory"))
         return cases
 
+    def further_cases(self, contestant: Contestant, tuned: Tuned, seeds: Iterable[int]) -> list[Case]:
+        """Return the cases of further seeds of the chosen trial."""
+        return [self.case(contestant, tuned, seed) for seed in seeds]
+
     def time_case(self, contestant: Contestant, tuned: Tuned) -> Case:
         """Return the time case of the chosen trial; a timed block has one such case for each contestant."""
         return self.case(contestant, tuned, self.seeds[0], lane="time")
@@ -185,9 +204,11 @@ class Plan:
             technique=technique.name,
             technique_target=technique.spec.target,
             plugin_version=self._host.version_of(technique.plugin),
-            params={key: fixed.get(key, value) for key, value in own.items()},
-            settings={key: _fixed(key, value, settings, own) for key, value in workload.spec.settings.items()},
-            tuned=dict(tuned),
+            params=deepcopy({key: fixed.get(key, value) for key, value in own.items()}),
+            settings=deepcopy(
+                {key: _fixed(key, value, settings, own) for key, value in workload.spec.settings.items()}
+            ),
+            tuned=deepcopy(dict(tuned)),
             seed=seed,
             lane=lane,
             device=self._selection.device,
@@ -291,33 +312,6 @@ def _files_of(case: Case, contestant: Contestant) -> dict[tuple[str, str], str]:
     return digests
 
 
-def install_hint(missing: Sequence[str]) -> str:
-    """Return a line that names the missing requirements and the command that installs them."""
-    quoted = " ".join(f'"{text}"' if set(text) & set("<>= ;") else text for text in missing)
-    return f"needs {', '.join(missing)}: pip install {quoted}"
-
-
-def missing_requirements(requires: Iterable[str]) -> list[str]:
-    """Return the pip requirements that the environment does not satisfy."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    from packaging.requirements import Requirement
-
-    missing = []
-    for text in requires:
-        wanted = Requirement(text)
-        if wanted.marker is not None and not wanted.marker.evaluate():
-            continue
-        try:
-            installed = version(wanted.name)
-        except PackageNotFoundError:
-            missing.append(text)
-            continue
-        if not wanted.specifier.contains(installed, prereleases=True):
-            missing.append(text)
-    return missing
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Entry:
     """A suite as narrowed by the user's selection, with its techniques (the baseline first) and workloads."""
@@ -332,17 +326,17 @@ def _narrowed(suite: Suite, host: Host, selection: Selection) -> _Entry:
     problems: list[str] = []
     techniques = techniques_of(suite, host)
     workloads = [workload_of(name, host) for name in suite.workloads]
-    params = [technique.spec.params for technique in techniques]
-    known = together([*params, *(workload.spec.settings for workload in workloads)])
     chosen_techniques, chosen_workloads = techniques, workloads
     try:
-        chosen_techniques = chosen(selection.techniques, "techniques", techniques, host, suite.contract)
+        chosen_techniques = chosen(selection.techniques, "techniques", techniques, host, suite)
     except UsageError as error:
         problems.extend(error.problems)
     try:
-        chosen_workloads = chosen(selection.workloads, "workloads", workloads, host, suite.contract)
+        chosen_workloads = chosen(selection.workloads, "workloads", workloads, host, suite)
     except UsageError as error:
         problems.extend(error.problems)
+    params = [technique.spec.params for technique in (*techniques, *chosen_techniques)]
+    known = together([*params, *(workload.spec.settings for workload in (*workloads, *chosen_workloads))])
     try:
         check_known({key: value for key, value in selection.params.items() if key not in known}, known, "--param")
     except UsageError as error:
@@ -361,10 +355,18 @@ def _narrowed(suite: Suite, host: Host, selection: Selection) -> _Entry:
             workloads=tuple(workload.name for workload in chosen_workloads),
             seeds=seeds,
             tuning_seeds=min(suite.tuning_seeds, len(seeds)),
+            looks=_looks(suite, selection, len(seeds)),
         ),
         techniques=(baseline, *(others[name] for name in sorted(others))),
         workloads=tuple(chosen_workloads),
     )
+
+
+def _looks(suite: Suite, selection: Selection, first: int) -> tuple[int, ...]:
+    """Return the looks of a run: none where the user chose the seeds, or where no quality is measured."""
+    if "accuracy" not in selection.lanes:
+        return ()
+    return looks_of(first, selection.until, () if selection.seeds else suite.looks)
 
 
 def _fixed(key: str, value: Json, fixed: Mapping[str, Json], own: Mapping[str, Json]) -> Json:

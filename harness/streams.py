@@ -126,6 +126,22 @@ def aside() -> Iterator[None]:
         sys.stdout = out
 
 
+@contextmanager
+def answering() -> Iterator[TextIO]:
+    """Yield standard output for the one answer of this process; whatever else it prints, to its end, is dropped.
+
+    The reader of the answer is another process of the harness. Modules of plugins may print while they are imported,
+    without an end of line, and when the process ends.
+    """
+    sys.stdout.flush()
+    answer = os.fdopen(os.dup(_OUT), "w", encoding="utf-8")
+    dropped = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(dropped, _OUT)
+    os.close(dropped)
+    with answer:
+        yield answer
+
+
 def _flush_c_streams() -> None:
     """Write what C code printed and the C library still holds, while its descriptor leads to standard error."""
     import ctypes

@@ -11,9 +11,9 @@ from typing import Any, get_args
 
 from harness.api import Claim, ClaimKind, Form, Suite, UsageError, WorkloadSpec, check_id, nearest
 from harness.api.values import is_finite
-from harness.entrants import WITHOUT, Entrant, Kind, entrant_of, is_json, is_pinned, value_problem
+from harness.entrants import WITHOUT, Entrant, Kind, entrant_of, is_glob, is_json, value_problem
 from harness.host import Host
-from harness.suite_rules import Problems
+from harness.suite_rules import Problems, looks_in
 from harness.suite_rules import problems as rules
 
 _REQUIRED = {
@@ -34,6 +34,7 @@ _OPTIONAL = {
     "tuning": dict,
     "settings": dict,
     "margins": dict,
+    "sequential": dict,
     "claims": list,
     "quick": dict,
     "track": dict,
@@ -111,6 +112,7 @@ def _read_form(path: Path, data: Mapping[str, Any], host: Host, form: Form, prob
             raise UsageError(f"{path}: has no [{form}] table, so --{form} has no effect; leave out --{form}")
         problems.keys(overrides, _OVERRIDES, f"{form}.")
         untuned: dict[str, Any] = {"tuning": {}} if form == "track" else {}
+        data = {key: value for key, value in data.items() if key != "sequential"}
         data = {**data, **untuned, **{key: value for key, value in overrides.items() if key in _OVERRIDES}}
     return _Reader(dict(data), host, problems).read(path, form)
 
@@ -183,6 +185,7 @@ class _Reader:
             form=form,
             source=str(path),
             costs=costs,
+            looks=looks_in(data),
         )
 
     def _check_shape(self, path: Path) -> None:
@@ -227,7 +230,7 @@ class _Reader:
         for key, kind in kinds:
             value = self._data.get(key)
             for name in value if isinstance(value, list) else [value]:
-                if isinstance(name, str) and not _is_glob(name):
+                if isinstance(name, str) and not is_glob(name):
                     self._name(kind, key, name)
 
     def _name(self, kind: Kind, key: str, name: str) -> str:
@@ -257,7 +260,7 @@ class _Reader:
     def _techniques(self) -> tuple[str, ...]:
         names = []
         for name in self._data["techniques"]:
-            if not _is_glob(name):
+            if not is_glob(name):
                 entrant = self._entrant("techniques", "techniques", name)
                 self._check_contract([entrant])
                 names += [entrant.name] if entrant else []
@@ -373,10 +376,6 @@ class _Reader:
 
 def _is_scalar(value: object) -> bool:
     return isinstance(value, (str, int, float, bool))
-
-
-def _is_glob(name: str) -> bool:
-    return not is_pinned(name) and (name.startswith(WITHOUT) or any(mark in name for mark in "*?["))
 
 
 def seeds_of(value: object) -> tuple[int, ...]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from harness.api import Metric, UsageError, WorkloadSpec, nearest
+from harness.until import MOST_SEEDS
 
 
 class Problems:
@@ -57,11 +59,39 @@ def problems(
         yield from ((key, f"{name!r} is listed twice") for name in _repeated(data.get(key, [])))
     claims = [claim.get("id") for claim in data.get("claims", []) if isinstance(claim, dict)]
     yield from (("claims", f"two claims have the id {name!r}") for name in _repeated(claims))
+    yield from _looks(data)
     yield from _not_emitted(data, workloads, select, metrics)
     chosen = metrics.get(select)
     if data.get("tuning") and chosen is not None and not chosen.selects:
         named = ", ".join(sorted(name for name, metric in metrics.items() if metric.selects))
         yield "select", f"{select} is not computed on validation data, so nothing may be tuned by it; expected {named}"
+
+
+def _looks(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the problems of a suite's ``[sequential]`` table."""
+    if "sequential" not in data:
+        return
+    table: Mapping[str, Any] = data["sequential"]
+    yield from ((f"sequential.{key}", "unknown key; known: looks") for key in table if key != "looks")
+    looks, seeds = table.get("looks"), data["seeds"]
+    first = seeds if isinstance(seeds, int) else len(seeds)
+    if not isinstance(looks, list) or not _rise(looks):
+        expected = f"expected two or more rising numbers of seeds, at most {MOST_SEEDS}, like [5, 10, 15, 20]"
+        yield "sequential.looks", f"{looks!r}: {expected}"
+    elif looks[0] != first:
+        yield "sequential.looks", f"the first look is at {looks[0]} seeds; expected {first}, as seeds says"
+
+
+def looks_in(data: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the looks of a suite; none where it has no table for them, or one that is refused."""
+    looks = data.get("sequential", {}).get("looks")
+    return tuple(looks) if isinstance(looks, list) and _rise(looks) else ()
+
+
+def _rise(looks: Sequence[Any]) -> bool:
+    """Return whether these are two or more whole numbers in rising order, as looks have to be."""
+    whole = all(isinstance(look, int) and not isinstance(look, bool) for look in looks)
+    return whole and len(looks) > 1 and all(a < b for a, b in pairwise(looks)) and looks[-1] <= MOST_SEEDS
 
 
 def _repeated(names: Sequence[Any]) -> list[Any]:

@@ -23,27 +23,31 @@ from tests.conftest import ROOT
 ALLOWED = {
     "api": set(),
     "streams": set(),
+    "foreign": {"api"},
     "hookspecs": {"api"},
     "measure": {"api"},
     "judge": {"api", "measure"},
     "families": {"api", "judge", "measure"},
     "builtin": {"api", "judge"},
     "declared": {"api"},
-    "discovery": {"api"},
+    "discovery": {"api", "foreign"},
     "checked": {"api"},
     "implemented": {"api", "checked", "hookspecs"},
-    "host": {"api", "checked", "declared", "discovery", "hookspecs", "implemented", "streams"},
+    "host": {"api", "checked", "declared", "discovery", "foreign", "hookspecs", "implemented", "streams"},
     "entrants": {"api", "host"},
-    "suite_rules": {"api"},
+    "until": {"api"},
+    "requirements": set(),
+    "suite_rules": {"api", "until"},
     "suite": {"api", "host", "entrants", "suite_rules"},
-    "plan": {"api", "host", "measure", "entrants", "suite"},
+    "plan": {"api", "host", "measure", "entrants", "requirements", "suite", "until"},
     "results": {"api"},
-    "analysis": {"api", "results"},
+    "analysis": {"api", "results", "until"},
     "report": {"api", "results", "analysis"},
     "execution": {
         "api",
         "declared",
         "discovery",
+        "foreign",
         "host",
         "entrants",
         "suite",
@@ -51,10 +55,25 @@ ALLOWED = {
         "measure",
         "results",
         "analysis",
+        "streams",
+        "until",
     },
     "revisions": {"api", "host", "entrants", "suite", "plan", "measure", "results", "analysis", "execution"},
-    "tracking": {"api", "host", "measure", "entrants", "plan", "suite", "results", "analysis", "report"},
-    "testing": {"api", "declared", "discovery", "hookspecs", "host", "plan", "suite", "execution", "measure", "judge"},
+    "tracking": {"api", "host", "measure", "entrants", "plan", "suite", "results", "analysis", "report", "streams"},
+    "testing": {
+        "api",
+        "declared",
+        "discovery",
+        "foreign",
+        "hookspecs",
+        "host",
+        "plan",
+        "requirements",
+        "suite",
+        "execution",
+        "measure",
+        "judge",
+    },
 }
 TORCH_ROOMS = {"families", "judge", "measure", "execution", "revisions", "testing"}
 FREE_OF_TORCH = ("families/__init__.py", "families/*/__init__.py", "families/*/settings.py", "judge/settings.py")
@@ -196,6 +215,11 @@ def test_only_the_worker_side_imports_torch() -> None:
     for path in SOURCES:
         if room_of(path) not in TORCH_ROOMS or path in free:
             assert not {name for name in imports(path) if name.split(".")[0] == "torch"}, path
+
+
+def test_one_module_alone_calls_git() -> None:
+    callers = [path for path in SOURCES if re.search(r"""\[\s*"git",""", path.read_text(encoding="utf-8"))]
+    assert [path.relative_to(HARNESS).as_posix() for path in callers] == ["measure/git.py"]
 
 
 def names_of_plugins() -> dict[str, str]:

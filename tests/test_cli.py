@@ -140,6 +140,11 @@ def test_runs_and_export_of_a_stored_run(harness: Harness, monkeypatch: pytest.M
     figures = json.loads(harness("show", "run", *toy, "--format", "json").stdout)
     assert figures["run"] == run_entry["id"] or run_entry["id"] in json.dumps(figures)
     assert "*" in harness("show", "tuning", *toy).stdout
+    details = harness("show", "run", "--details", "--no-plugins")
+    assert (details.returncode, details.stderr) == (0, "")
+    assert "-p harness_toy  ok" in details.stdout
+    unread = harness("compare", run_entry["id"], "last", "--no-plugins")
+    assert (unread.returncode, unread.stderr) == (0, "")
     assert "10 ok" in harness("show", "row", "last/toy/good").stdout
     key = rows[0]["key"]
     assert json.loads(harness("show", "row", f"last/{key}", "--json").stdout)[0]["key"] == key

@@ -91,6 +91,15 @@ def test_unlike_runs_are_not_judged_and_the_gate_says_so(harness: Harness, two_r
     assert harness("compare", *TOY_PLUGIN, *names).returncode == 0
 
 
+def test_runs_of_suites_that_differ_say_so(harness: Harness, two_runs: list[Path]) -> None:
+    names = [folder.name for folder in two_runs]
+    assert "files of the two suites differ" not in harness("compare", *TOY_PLUGIN, *names).stdout
+    header = json.loads((two_runs[1] / "run.json").read_text())
+    header["environment"]["suite"]["digest"] = "another"
+    (two_runs[1] / "run.json").write_text(json.dumps(header))
+    assert "the files of the two suites differ" in harness("compare", *TOY_PLUGIN, *names).stdout
+
+
 def test_options_of_commits_are_refused_for_stored_runs(harness: Harness, two_runs: list[Path]) -> None:
     done = harness("compare", *TOY_PLUGIN, *(folder.name for folder in two_runs), "--rounds", "5")
     assert done.returncode == 2
@@ -128,11 +137,18 @@ def test_wrong_input_is_refused_with_exit_code_2(arguments: list[str], text: str
 
 @pytest.fixture
 def in_repository(tmp_path: Path, harness: Harness) -> Harness:
-    """The command, in the folder of a git repository with one commit in which there is nothing to install."""
+    """The command, in the folder of a git repository with two commits in which there is nothing to install."""
     folder = tmp_path / "cwd"
     (folder / "README.md").touch()
     who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
-    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "first"], ["tag", "here"]):
+    empty = ["commit", "-q", "--allow-empty", "-m", "second"]
+    for command in (
+        ["init", "-q", "-b", "main"],
+        ["add", "."],
+        ["commit", "-q", "-m", "first"],
+        ["tag", "here"],
+        empty,
+    ):
         subprocess.run(["git", "-C", str(folder), *who, *command], check=True)
     return harness
 
@@ -141,8 +157,10 @@ def in_repository(tmp_path: Path, harness: Harness) -> Harness:
     ("arguments", "text"),
     [
         (["nowhere"], "'nowhere' is no commit, tag or branch"),
-        (["HEAD", "--release", "v9"], "--release 'v9': no such tag or commit"),
+        (["here", "--release", "v9"], "--release 'v9': no such tag or commit"),
         (["HEAD", "here"], "has nothing to install"),
+        (["HEAD", "main", "--gate"], "there is nothing to compare"),
+        (["HEAD"], "there is nothing to compare"),
     ],
     ids=" ".join,
 )
@@ -150,4 +168,26 @@ def test_wrong_commits_are_refused_with_exit_code_2(arguments: list[str], text: 
     done = in_repository("compare", *arguments)
     assert done.returncode == 2
     assert text in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (["clone", "-q", "--depth=1"], ": the clone is shallow: git fetch --unshallow --tags"),
+        (["init", "-q"], ": the repository has no commit yet"),
+        (["clone", "-q", "--bare"], "has no working tree to compare"),
+    ],
+    ids=["shallow", "new", "bare"],
+)
+@pytest.mark.usefixtures("in_repository")
+def test_an_odd_repository_says_in_one_line_what_it_lacks(make: list[str], text: str, tmp_path: Path) -> None:
+    source = [] if make[0] == "init" else [f"file://{tmp_path}/cwd"]
+    subprocess.run(["git", *make, *source, str(tmp_path / "odd")], check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", "compare", "here" if "--bare" in make else "HEAD^"],
+        cwd=tmp_path / "odd", capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert text in next(iter(done.stderr.splitlines()))
     assert "Traceback" not in done.stderr

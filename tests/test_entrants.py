@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -137,7 +138,7 @@ def test_a_pinned_workload_is_a_problem_of_its_own(host: Host) -> None:
 def test_a_pinned_technique_of_another_contract_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(TOYS)
     everything = load_host(["harness_toy"])
-    with pytest.raises(UsageError, match="expected 'toy', that of the suite"):
+    with pytest.raises(UsageError, match="lora/lora:rank=2 has contract 'finetune'; the suite's is 'toy'"):
         Plan(read_suite("toys", everything), everything, Selection(techniques=("lora/lora:rank=2",)), IDENTITY)
 
 
@@ -158,3 +159,69 @@ def test_pins_may_stand_in_a_suite_file_and_in_its_claims(host: Host, tmp_path: 
         "toy/good:shift=1",
         "toy/good:shift=2",
     ]
+
+
+def quick_plan(host: Host, **selected) -> Plan:
+    """Return a plan of a short form that has the techniques base and good, and one workload."""
+    suite = replace(read_suite("toys", host, form="quick"), techniques=("toy/base", "toy/good"))
+    return Plan(suite, host, Selection(**selected), IDENTITY)
+
+
+@pytest.mark.parametrize("name", ["toy/own-space", "own-space", "toy/twin"])
+def test_a_technique_that_is_named_in_full_joins_any_form_of_a_suite_with_its_contract(host: Host, name: str) -> None:
+    for plan in (quick_plan(host, techniques=(name,)), plan_of(host, techniques=(name,))):
+        assert [contestant.technique for contestant in plan.contestants][1:] == [f"toy/{name.removeprefix('toy/')}"]
+
+
+def test_what_a_technique_that_joins_can_be_set_to_may_be_set(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = replace(host.techniques["toy/twin"].spec, params={"behaviour": "twin", "shift": 0.0, "own": 1.0})
+    monkeypatch.setitem(host.techniques, "toy/twin", replace(host.techniques["toy/twin"], spec=spec))
+    plan = quick_plan(host, techniques=("toy/twin",), params={"own": 2.0})
+    assert plan.trial_cases(plan.contestants[1])[0].params["own"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("selected", "line"),
+    [
+        (
+            {"techniques": ("twi*",)},
+            "--technique 'twi*' matches no technique of the quick form of the suite toys; toy/twin is there: "
+            "name it in full or leave out --quick",
+        ),
+        (
+            {"techniques": ("e*s*",)},
+            "--technique 'e*s*' matches no technique of the quick form of the suite toys; toy/eats-memory, toy/exits "
+            "are there: name them in full or leave out --quick",
+        ),
+        (
+            {"techniques": ("toy/tvin",)},
+            "--technique: unknown technique 'toy/tvin'; did you mean 'toy/twin'?",
+        ),
+        (
+            {"workloads": ("unprepared",)},
+            "--workload 'unprepared' matches no workload of the quick form of the suite toys, which has toy/formula: "
+            "leave out --quick",
+        ),
+        (
+            {"workloads": ("digits-mlp",)},
+            "finetune/digits-mlp has contract 'finetune'; the suite's is 'toy'",
+        ),
+        (
+            {"workloads": ("digits-m*",)},
+            "--workload 'digits-m*' matches no workload of the quick form of the suite toys; finetune/digits-mlp has "
+            "contract 'finetune'; the suite's is 'toy'",
+        ),
+    ],
+    ids=["glob", "several", "typo", "workload", "contract", "glob of a contract"],
+)
+def test_a_name_that_is_there_but_not_in_the_suite_is_told_so(host: Host, selected: dict, line: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        quick_plan(host, **selected)
+    assert caught.value.problems == (line,)
+
+
+def test_a_technique_of_another_contract_does_not_join(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(TOYS)
+    everything = load_host(["harness_toy"])
+    with pytest.raises(UsageError, match="lora/lora has contract 'finetune'; the suite's is 'toy'"):
+        quick_plan(everything, techniques=("lora/lora",))

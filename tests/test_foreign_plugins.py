@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 
+from harness.analysis import RunView
+from harness.api import UsageError
+from harness.cli.output import show_view
 from harness.host import Host, load_host
 from tests.conftest import Harness, Site
+from tests.results.builders import METRICS, make_run
 from tests.test_host import HEALTHY, record
 
 OK = "HARNESS_API = 1\n"
@@ -265,10 +270,25 @@ def test_a_reporter_takes_no_format_of_the_host_and_a_wrong_target_is_one_line(s
     assert harness("run", "--suite", "peft", "--format", "json", "--dry-run").returncode == 0
 
 
+@pytest.mark.parametrize("raised", ["ValueError", "SystemExit", "KeyboardInterrupt"])
+def test_a_reporter_that_raises_is_told_in_a_line(site: Site, raised: str) -> None:
+    made = REPORTER.format("'id': 'mine'").replace("a:b", "harness_bad:report")
+    text = f"{IMPORTS}@hookimpl\ndef register_reporters(): return [{made}]\ndef report(view): raise {raised}('bye')\n"
+    site.plugin("bad", text)
+    view = RunView.build(make_run(), [], METRICS)
+    with pytest.raises(UsageError, match=f"format 'mine' of plugin 'bad' fails: {raised}: bye"):
+        show_view(view, "mine", load_host())
+
+
 ANSWERS = {
     "environment_info()": ["3", "object()", "{1: 2}", "{'x': float('nan')}", "{'x': object()}"],
     "check_case(case)": ["'no'", "[1]", "Skip(reason=3)", "Skip(reason='x', status='ok')"],
-    "modify_cases(cases)": ["cases.append('x')", "cases.append(cases[0])", "cases.__setitem__(0, 3)"],
+    "modify_cases(cases)": [
+        "cases.append('x')",
+        "cases.append(cases[0])",
+        "cases.__setitem__(0, 3)",
+        "cases[0].params.update(a=1)",
+    ],
 }
 
 
@@ -302,3 +322,26 @@ def _selection():
     from harness.plan import Selection
 
     return Selection()
+
+
+def test_what_a_hook_alters_stays_with_it(site: Site) -> None:
+    from harness.plan import Identity, Plan
+    from harness.suite import read_suite
+
+    site.plugin(
+        "odd",
+        f"{IMPORTS}@hookimpl\ndef check_case(case, environment):\n"
+        "    case.params['rank'] = environment['cpu']['model'] = 'another'\n"
+        "@hookimpl\ndef modify_cases(cases): cases.reverse()\n",
+    )
+    host = load_host()
+    plan = Plan(read_suite("peft", host), host, _selection(), Identity(code={}, packages={}))
+    cases = [plan.first_case(contestant) for contestant in plan.contestants][:2]
+    before = deepcopy(cases)
+    environment = {"cpu": {"model": "this"}}
+    host.notify("check_case", case=cases[0], environment=environment)
+    assert (cases, environment) == (before, {"cpu": {"model": "this"}})
+    first, second = cases
+    host.notify("modify_cases", cases=cases)
+    assert cases[0] is second
+    assert cases[1] is first

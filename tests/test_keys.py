@@ -20,7 +20,8 @@ from harness.host import Host, load_host
 from harness.measure import sources
 from harness.measure.distributions import PluginCode, required_versions
 from harness.plan import Plan, Selection
-from harness.revisions.commits import Repository, clean_environment, install
+from harness.revisions.commits import clean_environment, install
+from harness.revisions.repository import Repository
 from harness.suite import read_suite
 from tests.conftest import ROOT, Harness
 from tests.execution.repositories import Folder

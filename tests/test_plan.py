@@ -147,3 +147,13 @@ def test_times_alone_may_be_measured_where_all_that_would_be_tuned_is_fixed(host
     assert len(contestant.trials) == 1
     with pytest.raises(UsageError, match="add --lane accuracy"):
         plan_of(host, Selection(lanes=("time",)))
+
+
+def test_cases_share_no_object_with_each_other_or_with_what_was_declared(host: Host) -> None:
+    plan = plan_of(host)
+    trial = {"lr": [0.1]}
+    first, second = (plan.case(plan.contestants[0], trial, seed) for seed in (0, 1))
+    lists = [case_values["lr"] for case in (first, second) for case_values in (case.settings, case.tuned)]
+    assert all(rates == [0.1] for rates in lists)
+    assert len({id(rates) for rates in (*lists, trial["lr"])}) == 5
+    assert first.params is not second.params

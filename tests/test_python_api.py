@@ -58,6 +58,14 @@ def test_a_stored_run_is_loaded_as_it_was_returned(tmp_path: Path) -> None:
     assert harness.load(view.info.id, **options) == harness.load(**options) == view
 
 
+def test_a_stored_run_is_loaded_without_the_plugin_that_made_it(tmp_path: Path) -> None:
+    options = {"plugins": ["harness_toy"], "store": tmp_path}
+    view = harness.run("toys", techniques=["good"], seeds=[0], lanes=["accuracy"], executor="inline", **options)
+    assert harness.load(store=tmp_path) == view
+    (plugin,) = [plugin for plugin in view.info.plugins if plugin["name"] == "toy"]
+    assert [metric["id"] for metric in plugin["metrics"]][:2] == ["toy_score", "toy_val_score"]
+
+
 def test_what_makes_no_sense_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="did you mean"):
         harness.run("toys", techniques=["god"], plugins=["harness_toy"], store=tmp_path / "store")
@@ -121,7 +129,7 @@ def test_an_interrupted_run_is_raised_and_keeps_its_rows(tmp_path: Path, monkeyp
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Runner, "_take", interrupt)
-    with pytest.raises(KeyboardInterrupt, match="harness run --resume"):
+    with pytest.raises(KeyboardInterrupt, match=f"harness -p harness_toy run --resume .* --store {tmp_path}"):
         harness.run("toys", seeds=1, executor="inline", plugins=["harness_toy"], store=tmp_path)
     stored = Store(tmp_path).read("last")
     assert stored.info.exit_code == 130

@@ -21,10 +21,12 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def harness(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "harness", "run", "-p", "harness_toy", "--no-plugins", "--quiet", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(place / "toy"), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
+def harness(
+    place: Path, *arguments: str, command: tuple[str, ...] = ("run", "--quiet"), **variables: str
+) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", "harness", *command, "-p", "harness_toy", "--no-plugins", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(place / "toy"), "OMP_NUM_THREADS": "1", **variables}
+    return subprocess.run(words, cwd=place, env=environment, capture_output=True, text=True, check=False)
 
 
 def files(place: Path) -> dict[str, bytes]:
@@ -50,3 +52,36 @@ def test_a_resume_under_the_same_code_adds_nothing_to_a_complete_run(place: Path
     before = files(place)["rows.jsonl"]
     assert harness(place, "--resume").returncode == 0
     assert files(place)["rows.jsonl"] == before
+
+
+def test_a_resume_in_another_environment_is_told_by_rows_header_and_table(place: Path) -> None:
+    (folder,) = (place / ".harness" / "runs").iterdir()
+    lines = (folder / "rows.jsonl").read_text().splitlines(keepends=True)
+    (folder / "rows.jsonl").write_text("".join(lines[:-2]))
+    done = harness(place, "--resume", OPENBLAS_NUM_THREADS="3")
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+    assert len(rows) == len(lines)
+    threads = [row["environment"]["threads"].get("OPENBLAS_NUM_THREADS") for row in rows]
+    assert [number == "3" for number in threads] == [False] * (len(lines) - 2) + [True] * 2
+    (resumed,) = json.loads(files(place)["run.json"])["resumed"]
+    assert resumed["environment"]["threads"]["OPENBLAS_NUM_THREADS"] == "3"
+    assert f"computed in 2 states ({len(lines) - 2} and 2 rows)" in " ".join(done.stdout.split())
+
+
+def test_of_a_run_that_mixes_two_versions_each_view_takes_one_and_says_so(place: Path) -> None:
+    (folder,) = (place / ".harness" / "runs").iterdir()
+    rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+    older = [
+        {**row, "key": f"old-{row['key'][4:]}", "code": "0" * 16, "metrics": {"toy_score": 1.0}} for row in rows[:-1]
+    ]
+    (folder / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in [*older, *rows]))
+    line = f"{len(older)} of {len(older) + len(rows)} rows are left out"
+    exported = harness(place, "json", command=("export",))
+    assert json.loads(exported.stdout) == rows
+    assert line in exported.stderr
+    shown = harness(place, "--format", "github", command=("show", "run"))
+    assert line in shown.stderr
+    assert "| toy/good" in shown.stdout
+    compared = harness(place, "last", folder.name, command=("compare",))
+    assert line in " ".join(compared.stdout.split())

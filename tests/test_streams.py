@@ -9,6 +9,7 @@ import pty
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -87,6 +88,41 @@ def test_what_a_case_in_the_same_process_prints_stays_out_of_a_result(harness: H
     done = harness("-p", "harness_loudtoy", *RUN, *options, PYTHONPATH=path)
     assert json.loads(done.stdout)
     assert "loud" in done.stderr
+
+
+LOUD_TARGET = """
+    import atexit
+    import os
+    from toy_targets import Toy
+
+    os.write(1, b"imported")
+    atexit.register(print, "the end")
+
+    class Loud(Toy):
+        def __init__(self, shift=0.0):
+            print("built", end="")
+            super().__init__("loud", shift)
+"""
+LOUD_TOY = """
+    from harness.api import Technique, hookimpl
+
+    HARNESS_API = 1
+
+    @hookimpl
+    def register_techniques():
+        loud = Technique(id="loud", contract="toy", target="loud_toy:Loud", summary="prints", params={"shift": 0.0})
+        return [loud]
+"""
+
+
+def test_what_modules_print_does_not_hide_that_they_refuse_a_value(harness: Harness, tmp_path: Path) -> None:
+    (tmp_path / "loud_toy.py").write_text(dedent(LOUD_TARGET))
+    (tmp_path / "harness_loudtoy.py").write_text(dedent(LOUD_TOY))
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parent / "toy")])
+    options = ("--technique", "loudtoy/loud:shift=200", "--track", "--format", "json")
+    done = harness("-p", "harness_loudtoy", *RUN[:-2], *options, PYTHONPATH=path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "harness: error: shift 200: expected -100 to 100 (loudtoy/loud:shift=200)\n"
 
 
 @pytest.mark.parametrize("command", ["list techniques", "list metrics --json", "completion bash", "--help", "plugins"])

@@ -21,8 +21,9 @@ from harness.analysis.times import round_of
 from harness.api import Lane
 from harness.measure.environment import environment
 from harness.results.store import Store, StoredRun, default_cache_path
-from harness.revisions.commits import Installed, Repository, install
+from harness.revisions.commits import Installed, install
 from harness.revisions.measure import timed_cases
+from harness.revisions.repository import Repository
 from harness.revisions.rounds import BASE, HEAD, RELEASE, Contest, measure_round
 
 ROOT = Path(__file__).parents[1]

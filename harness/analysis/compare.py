@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
-from harness.analysis.intervals import ROUNDING, Estimate, deviation, mean_interval
+from harness.analysis.intervals import LEVEL, ROUNDING, Estimate, Spread, deviation, mean_interval
+from harness.analysis.moderated import moderate
 from harness.analysis.significance import (
     ALPHA,
-    holm,
+    Correction,
     paired_t_p,
-    permutation_floor,
     seeds_for_effect,
     seeds_for_equivalence,
     sign_flip_p,
@@ -25,14 +25,18 @@ Name = TypeVar("Name", bound=Hashable)
 
 Verdict = Literal["better", "worse", "same", "undecided"]
 
-Decider = Literal["permutation", "t", "exact", "none"]
+Decider = Literal["moderated", "t", "permutation", "exact", "none"]
 """What the verdict rests on.
 
-- ``permutation``: the sign-flip permutation test.
-- ``t``: the paired t test, used where the seeds are too few for the permutation test to reach significance.
+- ``moderated``: the paired t test with variances shrunk towards that of the family (`harness.analysis.moderated`).
+- ``t``: the paired t test, used for comparisons planned alone and where a family is too small to be moderated.
+- ``permutation``: the sign-flip permutation test, where an equal difference on all seeds leaves no variance to test by.
 - ``exact``: the values themselves, because neither side varies with the seed or both sides are identical.
 - ``none``: no test, because fewer than two seeds are shared.
 """
+
+SIGN_FLIP_FROM: Final = 10
+"""The fewest pairs on which the sign-flip test stands beside the test that decides."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +63,13 @@ class Comparison:
     - ``difference``: the mean difference in the metric's unit with its 95 % interval; None without a shared seed.
     - ``reason``: why the verdict is undecided, or ``identical``.
     - ``sd``: the standard deviation of the paired differences.
+    - ``tested_sd``, ``degrees``: the standard deviation and the degrees of freedom of the test that decided and of the
+      interval; the first is ``sd`` unless the test is moderated.
     - ``wins``, ``ties``: the number of seeds on which the technique is better than, or equal to, the baseline.
     - ``probability_better``: P(A > B) over all pairs of a technique's and a baseline's score, with ties counting half.
     - ``p``, ``p_holm``: the two-sided p-value, and the same corrected for ``family`` comparisons.
+    - ``p_sign_flip``: the uncorrected p-value of the sign-flip permutation test, from `SIGN_FLIP_FROM` seeds on. It
+      is a check that assumes no normal noise, and decides nothing.
     - ``smallest_effect``: the difference that ``n`` seeds detect with 80 % power at the corrected level.
     - ``seeds_needed``: about how many seeds would settle an undecided comparison, where that number is known.
     """
@@ -72,11 +80,14 @@ class Comparison:
     decided_by: Decider
     reason: str = ""
     sd: float | None = None
+    tested_sd: float | None = None
+    degrees: float | None = None
     wins: int = 0
     ties: int = 0
     probability_better: float | None = None
     p: float | None = None
     p_holm: float | None = None
+    p_sign_flip: float | None = None
     family: int = 1
     smallest_effect: float | None = None
     seeds_needed: int | None = None
@@ -84,8 +95,9 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class _Pairs:
-    """The scores of the technique and of the baseline on the seeds they share, in the same order."""
+    """The scores of the technique and of the baseline on the ``seeds`` they share, in the same order."""
 
+    seeds: list[int]
     own: list[float]
     base: list[float]
 
@@ -116,45 +128,91 @@ class _Pairs:
         tolerance = self.tolerance
         return all(max(side) - min(side) <= tolerance for side in (self.own, self.base))
 
+    @property
+    def spread(self) -> bool:
+        """Whether the differences vary, so that a t test applies."""
+        return len(self.own) >= 2 and not self.constant
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Test:
+    """The outcome of a test: which it was, its p-value, and the spread behind the interval; None without a spread."""
+
+    decided_by: Decider
+    p: float
+    spread: Spread | None = None
+
 
 def compare_pair(own: Scores, baseline: Scores, rule: Rule) -> Comparison:
     """Return the comparison of two sides that was planned on its own, such as a claim's.
 
-    The p-value is not corrected for other comparisons.
+    The test is the plain paired t test, and the p-value is not corrected for other comparisons.
     """
-    return compare_family({"": own}, baseline, rule)[""]
+    return compare_each({"": Sides(own=own, other=baseline, rule=rule)})[""]
 
 
 def compare_family(contestants: Mapping[str, Scores], baseline: Scores, rule: Rule) -> dict[str, Comparison]:
     """Return the comparison of every contestant with one baseline, by the contestant's name.
 
-    The p-values are Holm-corrected over all comparisons that can be tested. The verdict is ``better`` or ``worse``
-    where the 95 % interval excludes 0, the corrected p-value is below .05 and the difference is at least the margin;
-    ``same`` where the interval lies within the margin; otherwise ``undecided``.
+    The test is the moderated paired t test, whose p-values are Holm-corrected over all comparisons that can be tested.
+    The verdict is ``better`` or ``worse`` where the 95 % interval of that test excludes 0, the corrected p-value is
+    below .05 and the difference is at least the margin; ``same`` where the interval lies within the margin; otherwise
+    ``undecided``.
     """
-    return compare_each({name: Sides(own=own, other=baseline, rule=rule) for name, own in contestants.items()})
+    sides = {name: Sides(own=own, other=baseline, rule=rule) for name, own in contestants.items()}
+    return compare_open(sides, list(sides), Correction())
+
+
+def compare_open(
+    sides: Mapping[Name, Sides], names: Collection[Name], correction: Correction
+) -> dict[Name, Comparison]:
+    """Return the comparisons of ``names`` as `compare_family` does; the other sides only contribute their variances.
+
+    All sides have the same baseline and rule.
+    """
+    pairs = {name: _pair(side.own, side.other) for name, side in sides.items()}
+    spreads = _moderated(pairs)
+    return _compared({name: pairs[name] for name in names}, sides, spreads, correction)
 
 
 def compare_each(sides: Mapping[Name, Sides], *, families: int = 1) -> dict[Name, Comparison]:
-    """Return a family of comparisons as `compare_family` does, each with a baseline and a rule of its own.
+    """Return a family of comparisons, each with a baseline and a rule of its own, by the plain paired t test.
 
-    ``families`` is the number of families that share the significance level of .05 in equal parts (Bonferroni).
+    Verdicts are made as by `compare_family`. Variances of different metrics have nothing in common, so none is
+    moderated. ``families`` is the number of families that share the significance level of .05 in equal parts
+    (Bonferroni).
     """
     pairs = {name: _pair(side.own, side.other) for name, side in sides.items()}
-    tested = [name for name, pair in pairs.items() if _testable(pair)]
-    values, deciders = _p_values([pairs[name] for name in tested], families)
-    corrected = [min(1.0, families * p) for p in holm(values)]
-    comparisons = {name: _untested(pair, sides[name].rule) for name, pair in pairs.items() if name not in tested}
-    size = families * len(tested)
-    for name, p, p_holm, decider in zip(tested, values, corrected, deciders, strict=True):
-        comparisons[name] = _tested(pairs[name], sides[name].rule, p=p, p_holm=p_holm, family=size, decided_by=decider)
-    return {name: comparisons[name] for name in sides}
+    return _compared(pairs, sides, {}, Correction(families=families))
+
+
+def _compared(
+    pairs: Mapping[Name, _Pairs], sides: Mapping[Name, Sides], spreads: Mapping[Name, Spread], correction: Correction
+) -> dict[Name, Comparison]:
+    """Return the comparisons of the pairs; ``spreads`` has the moderated ones."""
+    tests = {name: _test(pair, spreads.get(name)) for name, pair in pairs.items() if _testable(pair)}
+    flipped = _sign_flips({name: pairs[name] for name, test in tests.items() if test.spread})
+    corrected = correction.correct([test.p for test in tests.values()])
+    comparisons = {name: _untested(pair, sides[name].rule) for name, pair in pairs.items() if name not in tests}
+    size = correction.size(len(tests))
+    for (name, test), p_holm in zip(tests.items(), corrected, strict=True):
+        described = _described(pairs[name], sides[name].rule, test.spread, correction.coverage)
+        described = replace(
+            described,
+            p=test.p,
+            p_holm=p_holm,
+            p_sign_flip=flipped.get(name),
+            family=size,
+            decided_by=test.decided_by,
+        )
+        comparisons[name] = _judged(described, pairs[name], sides[name].rule, test.spread, correction)
+    return {name: comparisons[name] for name in pairs}
 
 
 def _pair(own: Scores, baseline: Scores) -> _Pairs:
     """Return the scores of both sides on the seeds they share, in the order of ``own``."""
     shared = [seed for seed in own if seed in baseline]
-    return _Pairs(own=[own[seed] for seed in shared], base=[baseline[seed] for seed in shared])
+    return _Pairs(seeds=shared, own=[own[seed] for seed in shared], base=[baseline[seed] for seed in shared])
 
 
 def _testable(pairs: _Pairs) -> bool:
@@ -162,29 +220,47 @@ def _testable(pairs: _Pairs) -> bool:
     return len(pairs.own) >= 2 and (pairs.identical or not pairs.deterministic)
 
 
-def _p_values(tested: Sequence[_Pairs], families: int) -> tuple[list[float], list[Decider]]:
-    """Return the p-value of each comparison and the test it comes from.
+def _moderated(pairs: Mapping[Name, _Pairs]) -> dict[Name, Spread]:
+    """Return the spread of every contestant whose variance is moderated by those of the others."""
+    import numpy as np
 
-    The permutation test is used where its smallest p-value can pass Holm's correction, or where all differences are
-    equal; the paired t test elsewhere.
-    """
-    values = [1.0] * len(tested)
-    deciders: list[Decider] = ["exact"] * len(tested)
-    by_length: dict[int, list[int]] = {}
-    for index, pair in enumerate(tested):
-        n = len(pair.own)
-        if pair.identical:
-            continue
-        if pair.constant or permutation_floor(n) * len(tested) * families < ALPHA:
-            by_length.setdefault(n, []).append(index)
-            deciders[index] = "permutation"
-        else:
-            values[index] = paired_t_p(pair.differences)
-            deciders[index] = "t"
-    for indices in by_length.values():
-        for index, p in zip(indices, sign_flip_p([tested[i].differences for i in indices]), strict=True):
-            values[index] = p
-    return values, deciders
+    varying = {name: pair for name, pair in pairs.items() if pair.spread}
+    if not varying:
+        return {}
+    columns = {seed: i for i, seed in enumerate(sorted({seed for pair in varying.values() for seed in pair.seeds}))}
+    differences = np.full((len(varying), len(columns)), np.nan)
+    for row, pair in zip(differences, varying.values(), strict=True):
+        row[[columns[seed] for seed in pair.seeds]] = pair.differences
+    found = moderate(differences)
+    prior, weight = float(found.prior.degrees), float(found.prior.weight)
+    return {
+        name: Spread(sd=float(np.sqrt(variance)), prior=prior, weight=weight)
+        for name, variance, moderated in zip(varying, found.variance, found.moderate, strict=True)
+        if moderated
+    }
+
+
+def _test(pairs: _Pairs, moderated: Spread | None) -> _Test:
+    """Return the outcome of the test of one comparison."""
+    if pairs.identical:
+        return _Test(decided_by="exact", p=1.0)
+    differences = pairs.differences
+    if pairs.constant:
+        return _Test(decided_by="permutation", p=sign_flip_p([differences])[0])
+    spread = moderated or Spread(sd=deviation(differences))
+    return _Test(decided_by="moderated" if moderated else "t", p=paired_t_p(differences, spread), spread=spread)
+
+
+def _sign_flips(pairs: Mapping[Name, _Pairs]) -> dict[Name, float]:
+    """Return the p-values of the sign-flip test, for the comparisons with `SIGN_FLIP_FROM` seeds or more."""
+    by_length: dict[int, list[Name]] = {}
+    for name, pair in pairs.items():
+        if len(pair.own) >= SIGN_FLIP_FROM:
+            by_length.setdefault(len(pair.own), []).append(name)
+    found: dict[Name, float] = {}
+    for names in by_length.values():
+        found |= zip(names, sign_flip_p([pairs[name].differences for name in names]), strict=True)
+    return found
 
 
 def _untested(pairs: _Pairs, rule: Rule) -> Comparison:
@@ -192,7 +268,7 @@ def _untested(pairs: _Pairs, rule: Rule) -> Comparison:
     n = len(pairs.own)
     if n == 0:
         return Comparison(n=0, difference=None, verdict="undecided", decided_by="none", reason="no seed in common")
-    described = _described(pairs, rule)
+    described = _described(pairs, rule, None, LEVEL)
     if n == 1:
         return replace(described, reason="one seed", seeds_needed=None)
     assert described.difference is not None
@@ -201,31 +277,33 @@ def _untested(pairs: _Pairs, rule: Rule) -> Comparison:
     return replace(described, verdict=verdict, decided_by="exact")
 
 
-def _tested(pairs: _Pairs, rule: Rule, *, p: float, p_holm: float, family: int, decided_by: Decider) -> Comparison:
-    """Return the comparison with its verdict by the rules of `compare_family`, given its p-values."""
-    base = replace(_described(pairs, rule), p=p, p_holm=p_holm, family=family, decided_by=decided_by)
+def _judged(base: Comparison, pairs: _Pairs, rule: Rule, spread: Spread | None, correction: Correction) -> Comparison:
+    """Return the tested comparison with its verdict by the rules of `compare_family`."""
     if pairs.identical:
         return replace(base, verdict="same", reason="identical")
-    if pairs.constant:
-        return replace(base, reason=f"the same difference on all {base.n} seeds leaves no spread to judge it by")
-    difference, sd = base.difference, base.sd
+    difference = base.difference
     assert difference is not None
-    assert difference.low is not None
-    assert difference.high is not None
-    assert sd is not None
-    base = replace(base, smallest_effect=smallest_effect(base.n, sd, alpha=ALPHA / family))
+    p_holm = base.p_holm
+    assert p_holm is not None
+    if spread is None or difference.low is None or difference.high is None:
+        return replace(base, reason=f"the same difference on all {base.n} seeds leaves no spread to judge it by")
+    alpha = ALPHA * correction.share(base.family) / base.family
+    base = replace(base, smallest_effect=smallest_effect(base.n, spread, alpha=alpha))
     if -rule.margin < difference.low and difference.high < rule.margin:
         return replace(base, verdict="same")
     excludes_zero = difference.low > 0 or difference.high < 0
     if excludes_zero and p_holm < ALPHA and abs(difference.value) >= rule.margin:
         return replace(base, verdict=_direction(difference.value, rule))
-    needed = _seeds_needed(difference, sd, rule.margin, family)
+    needed = _seeds_needed(difference, spread, rule.margin, alpha)
     reason = f"about {needed} seeds needed" if needed else "no realistic number of seeds would tell"
     return replace(base, seeds_needed=needed, reason=reason)
 
 
-def _described(pairs: _Pairs, rule: Rule) -> Comparison:
-    """Return the comparison's descriptive statistics over at least one shared seed, without a verdict."""
+def _described(pairs: _Pairs, rule: Rule, spread: Spread | None, coverage: float) -> Comparison:
+    """Return the comparison's statistics over at least one shared seed, without a verdict.
+
+    The interval is that of the test with this ``spread``.
+    """
     differences, tolerance = pairs.differences, pairs.tolerance
     sign = 1 if rule.higher_is_better else -1
     n = len(differences)
@@ -233,7 +311,7 @@ def _described(pairs: _Pairs, rule: Rule) -> Comparison:
     wins = sum(sign * difference > tolerance for difference in differences)
     duels = [sign * (own - base) for own in pairs.own for base in pairs.base]
     won = sum(1.0 if duel > tolerance else 0.5 if duel >= -tolerance else 0.0 for duel in duels)
-    estimate = mean_interval(differences)
+    estimate = mean_interval(differences, spread, coverage)
     if n > 1 and pairs.constant:
         # The difference is exact where neither side varies; elsewhere a zero-width interval would claim too much.
         exact = pairs.identical or pairs.deterministic
@@ -245,22 +323,25 @@ def _described(pairs: _Pairs, rule: Rule) -> Comparison:
         verdict="undecided",
         decided_by="none",
         sd=None if n < 2 else 0.0 if pairs.constant else deviation(differences),
+        tested_sd=spread.sd if spread else None,
+        degrees=spread.degrees(n) if spread else None,
         wins=wins,
         ties=ties,
         probability_better=won / len(duels),
     )
 
 
-def _seeds_needed(difference: Estimate, sd: float, margin: float, family: int) -> int | None:
+def _seeds_needed(difference: Estimate, spread: Spread, margin: float, alpha: float) -> int | None:
     """Return about how many seeds would settle an undecided comparison, or None where that number is not realistic.
 
-    Seeds are counted to detect the observed difference, or where that lies within the margin, to show equivalence.
+    Seeds are counted to detect the observed difference at the level ``alpha``, or where that lies within the margin, to
+    show equivalence.
     """
     size = abs(difference.value)
     if size >= margin:
-        needed = seeds_for_effect(sd, size, alpha=ALPHA / family) if size else None
+        needed = seeds_for_effect(spread, size, alpha=alpha) if size else None
     else:
-        needed = seeds_for_equivalence(sd, size, margin)
+        needed = seeds_for_equivalence(spread, size, margin)
     return None if needed is None else max(needed, difference.n + 1)
 
 

@@ -33,10 +33,28 @@ class Estimate:
     n: int
 
 
-def mean_interval(values: Sequence[float]) -> Estimate:
-    """Return the mean of at least one value with its Student t interval.
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """The standard deviation that a t test uses, and what its degrees of freedom owe to a prior.
 
-    The interval of paired differences is the paired t interval. A single value has no interval.
+    A prior with ``prior`` degrees of freedom adds these, but at most ``weight`` times those of the values themselves.
+    Without a prior the test is the plain t test. Source of the prior: `harness.analysis.moderated`.
+    """
+
+    sd: float
+    prior: float = 0.0
+    weight: float = 0.0
+
+    def degrees(self, n: int) -> float:
+        """Return the degrees of freedom of the test on ``n`` values."""
+        return n - 1 + (min(self.prior, self.weight * (n - 1)) if self.weight else 0.0)
+
+
+def mean_interval(values: Sequence[float], spread: Spread | None = None, level: float = LEVEL) -> Estimate:
+    """Return the mean of at least one value with its t interval of coverage ``level``.
+
+    The interval of paired differences is the paired t interval, with the standard deviation and degrees of freedom of
+    ``spread`` where that is given. A single value has no interval.
     """
     n = len(values)
     mean = math.fsum(values) / n
@@ -44,7 +62,8 @@ def mean_interval(values: Sequence[float]) -> Estimate:
         return Estimate(value=mean, low=None, high=None, n=n)
     from scipy.special import stdtrit
 
-    half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * deviation(values) / math.sqrt(n)
+    spread = spread or Spread(sd=deviation(values))
+    half = float(stdtrit(spread.degrees(n), (1 + level) / 2)) * spread.sd / math.sqrt(n)
     return Estimate(value=mean, low=mean - half, high=mean + half, n=n)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from harness.analysis.intervals import deviation
+from harness.analysis.intervals import Spread, deviation
+from harness.analysis.looks import pocock
 
 ALPHA: Final = 0.05
 """The significance level of a family of comparisons."""
@@ -24,13 +26,17 @@ _PATTERNS: Final = 2**_EXACT_UP_TO
 """The number of random sign patterns that the permutation test tries for more pairs."""
 
 
-def paired_t_p(differences: Sequence[float]) -> float:
-    """Return the two-sided p-value of the paired t test on at least two differences that are not all the same."""
+def paired_t_p(differences: Sequence[float], spread: Spread | None = None) -> float:
+    """Return the two-sided p-value of the paired t test on at least two differences that are not all the same.
+
+    The test has the standard deviation and the degrees of freedom of ``spread`` where that is given.
+    """
     from scipy.special import stdtr
 
     n = len(differences)
-    t = math.fsum(differences) / n / (deviation(differences) / math.sqrt(n))
-    return float(2 * stdtr(n - 1, -abs(t)))
+    spread = spread or Spread(sd=deviation(differences))
+    t = math.fsum(differences) / n / (spread.sd / math.sqrt(n))
+    return float(2 * stdtr(spread.degrees(n), -abs(t)))
 
 
 def permutation_floor(n: int) -> float:
@@ -64,65 +70,98 @@ def sign_flip_p(differences: Sequence[Sequence[float]]) -> list[float]:
     return [float(p) for p in np.atleast_1d(result.pvalue)]
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Return the p-values adjusted by Holm's step-down method, to be compared with the level of the whole family.
+@dataclass(frozen=True, kw_only=True)
+class Correction:
+    """The correction of a family of comparisons for their number, and for the number of looks at the seeds.
 
-    Source: Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure".
+    - ``families``: the number of families that share the significance level in equal parts (Bonferroni).
+    - ``kept``: the comparisons of the family that are not tested at this look and have not been rejected before.
+    - ``looks``: the numbers of seeds at which the family is tested; empty where it is tested once.
     """
-    corrected = [0.0] * len(p_values)
-    largest = 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        corrected[index] = largest
-    return corrected
+
+    families: int = 1
+    kept: int = 0
+    looks: tuple[int, ...] = ()
+
+    @property
+    def coverage(self) -> float:
+        """The coverage of the interval of one comparison, which all looks together keep to 95 %."""
+        return 1 - ALPHA * self.share(1)
+
+    def size(self, tested: int) -> int:
+        """Return the number of comparisons by which the smallest of ``tested`` p-values is multiplied."""
+        return self.families * (tested + self.kept)
+
+    def share(self, size: int) -> float:
+        """Return the part of the level of one among ``size`` comparisons that every look has; 1 for a single look."""
+        return pocock(self.looks, size) if self.looks else 1.0
+
+    def correct(self, p_values: Sequence[float]) -> list[float]:
+        """Return the p-values adjusted by Holm's step-down method, to be compared with the level of 5 %.
+
+        Source: Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure".
+        """
+        corrected = [0.0] * len(p_values)
+        largest = 0.0
+        for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+            size = self.size(len(p_values) - rank)
+            largest = max(largest, min(1.0, size * p_values[index] / self.share(size)))
+            corrected[index] = largest
+        return corrected
 
 
-def power_of(n: int, sd: float, effect: float, *, alpha: float = ALPHA) -> float:
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return the p-values of a family adjusted by Holm's step-down method, as `Correction` does."""
+    return Correction().correct(p_values)
+
+
+def power_of(n: int, spread: Spread, effect: float, *, alpha: float = ALPHA) -> float:
     """Return the power of a two-sided paired t test at level ``alpha`` on ``n`` pairs for a true difference ``effect``.
 
-    ``sd``, above 0, is the standard deviation of the paired differences. Source: the noncentral t distribution,
-    without the negligible probability of rejecting in the wrong direction.
+    ``spread``, above 0, is that of the paired differences. Source: the noncentral t distribution, without the
+    negligible probability of rejecting in the wrong direction.
     """
     from scipy.special import nctdtr, stdtrit
 
-    missed = float(nctdtr(n - 1, math.sqrt(n) * abs(effect) / sd, stdtrit(n - 1, 1 - alpha / 2)))
+    degrees = spread.degrees(n)
+    missed = float(nctdtr(degrees, math.sqrt(n) * abs(effect) / spread.sd, stdtrit(degrees, 1 - alpha / 2)))
     return 1.0 if math.isnan(missed) else 1 - missed  # scipy gives NaN for some effects far above the threshold
 
 
-def seeds_for_effect(sd: float, effect: float, *, alpha: float = ALPHA, power: float = POWER) -> int | None:
+def seeds_for_effect(spread: Spread, effect: float, *, alpha: float = ALPHA, power: float = POWER) -> int | None:
     """Return the fewest pairs with which a paired t test at level ``alpha`` detects ``effect`` with this power.
 
-    ``sd`` is the standard deviation of the paired differences. The result is None where more than `MOST_SEEDS` pairs
-    are needed.
+    ``spread`` is that of the paired differences. The result is None where more than `MOST_SEEDS` pairs are needed.
     """
-    return 2 if sd == 0 else _fewest(lambda n: power_of(n, sd, effect, alpha=alpha) >= power)
+    return 2 if spread.sd == 0 else _fewest(lambda n: power_of(n, spread, effect, alpha=alpha) >= power)
 
 
-def seeds_for_equivalence(sd: float, difference: float, margin: float, *, power: float = POWER) -> int | None:
+def seeds_for_equivalence(spread: Spread, difference: float, margin: float, *, power: float = POWER) -> int | None:
     """Return about the fewest pairs whose 95 % interval lies within the margin with this power.
 
-    ``difference`` is assumed to be the true mean, and ``sd`` the standard deviation, of the paired differences. The
-    result is None where more than `MOST_SEEDS` pairs are needed, as where the difference is close to the margin.
+    ``difference`` is assumed to be the true mean of the paired differences, and ``spread`` to be theirs. The result is
+    None where more than `MOST_SEEDS` pairs are needed, as where the difference is close to the margin.
     """
     from scipy.special import stdtrit
 
     room = margin - abs(difference)
 
     def enough(n: int) -> bool:
-        reach = float(stdtrit(n - 1, 1 - ALPHA / 2) + stdtrit(n - 1, power))
-        return reach * sd / math.sqrt(n) <= room
+        reach = float(stdtrit(spread.degrees(n), 1 - ALPHA / 2) + stdtrit(spread.degrees(n), power))
+        return reach * spread.sd / math.sqrt(n) <= room
 
     return _fewest(enough) if room > 0 else None
 
 
-def smallest_effect(n: int, sd: float, *, alpha: float = ALPHA, power: float = POWER) -> float:
+def smallest_effect(n: int, spread: Spread, *, alpha: float = ALPHA, power: float = POWER) -> float:
     """Return the true difference that a paired t test at level ``alpha`` on ``n`` pairs detects with this power.
 
-    The result has the unit of ``sd``, the standard deviation of the paired differences.
+    The result has the unit of ``spread``, which is that of the paired differences.
     """
     from scipy.special import nctdtrinc, stdtrit
 
-    return float(nctdtrinc(n - 1, 1 - power, stdtrit(n - 1, 1 - alpha / 2)) * sd / math.sqrt(n))
+    degrees = spread.degrees(n)
+    return float(nctdtrinc(degrees, 1 - power, stdtrit(degrees, 1 - alpha / 2)) * spread.sd / math.sqrt(n))
 
 
 def _fewest(enough: Callable[[int], bool]) -> int | None:

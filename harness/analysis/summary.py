@@ -65,6 +65,8 @@ class TechniqueSummary:
       two has no quality.
     - ``pareto``: whether the technique is on the workload's Pareto front of quality and cost.
     - ``series``: the recorded series by name and seed.
+    - ``ended``: the seeds of the chosen trial whose accuracy case has ended, with or without a quality.
+    - ``look``: the number of seeds after which the comparison was decided, in a run that looks several times.
     """
 
     technique: str
@@ -89,6 +91,8 @@ class TechniqueSummary:
     pareto: bool = False
     series: Mapping[str, Mapping[int, Sequence[float]]] = field(default_factory=dict)
     rounds: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    ended: tuple[int, ...] = ()
+    look: int | None = None
 
     @property
     def verdict(self) -> str:
@@ -152,6 +156,7 @@ def summarise(rows: Sequence[Row], suite: Suite, metric: Metric) -> TechniqueSum
         baseline=baseline,
         series=_series(chosen),
         rounds=_rounds(chosen, baseline=baseline),
+        ended=tuple(row.case.seed for row in chosen if row.case.lane == "accuracy"),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from harness.api import DISTRIBUTION, RunInfo
@@ -17,8 +18,27 @@ def unlike(base: StoredRun, head: StoredRun) -> tuple[str, ...]:
     """Return one line for each difference, besides the code under test, that may have changed the results.
 
     Compared are the suite, its version and its form, the versions of Python and of third-party packages, the hardware,
-    the limits of the container, the threads of a case, the device, fixed parameters, and the versions of workloads.
+    the limits of the container, the threads of a case, the device, fixed parameters, and the versions of workloads. Of
+    a run that went on in other environments, each of these is compared.
     """
+    lines = [
+        line
+        for first in _in_each_environment(base)
+        for second in _in_each_environment(head)
+        for line in _unlike(first, second)
+    ]
+    return tuple(dict.fromkeys(line for line in lines if line))
+
+
+def _in_each_environment(run: StoredRun) -> list[StoredRun]:
+    """Return the run as if it had been started in each of its environments."""
+    environments = [{**run.info.environment, **_mapping(entry.get("environment"))} for entry in run.info.resumed]
+    others = [replace(run, info=replace(run.info, environment=environment)) for environment in environments]
+    return [run, *others]
+
+
+def _unlike(base: StoredRun, head: StoredRun) -> list[str]:
+    """Return one line for each difference between two runs of one environment each; lines may be empty."""
     base_info, head_info = base.info, head.info
     lines = []
     suite, other = base_info.suite, head_info.suite
@@ -36,7 +56,7 @@ def unlike(base: StoredRun, head: StoredRun) -> tuple[str, ...]:
     lines += _requirements(base, head, own)
     lines += [_line(name, base_info.selection, head_info.selection) for name in _CHOICES]
     lines += _workloads(base, head)
-    return tuple(dict.fromkeys(line for line in lines if line))
+    return lines
 
 
 def code_of(info: RunInfo) -> dict[str, str]:

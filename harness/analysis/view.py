@@ -7,11 +7,15 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from harness.analysis.claims import ClaimResult, judge_claims, rule_of
-from harness.analysis.compare import Rule, compare_family
+from harness.analysis.compare import Rule
+from harness.analysis.decisions import decide_all
+from harness.analysis.front import pareto
 from harness.analysis.intervals import Estimate, iqm_difference, iqm_interval
+from harness.analysis.states import of_one_identity, remarks_on
 from harness.analysis.summary import TechniqueSummary, summarise, withheld
 from harness.api import DISTRIBUTION, Metric, Row, RunInfo, Suite, UsageError
-from harness.results.store import latest
+from harness.results.plugins import option_of
+from harness.results.schema import metrics_from_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +56,8 @@ class RunView:
 
     ``metrics`` describes every metric that appears in the run. ``overall`` is empty for a single workload, and leaves
     out techniques that failed on a seed or lack a quality on some workload. ``rows`` is the number of stored rows, the
-    latest for each case, and ``failed`` the number of failed ones among them.
+    latest for each case, and ``failed`` the number of failed ones among them. ``remarks`` are lines on the rows: which
+    states of code and packages computed them, and which rows are left out.
     """
 
     info: RunInfo
@@ -62,6 +67,7 @@ class RunView:
     claims: tuple[ClaimResult, ...]
     rows: int
     failed: int
+    remarks: tuple[str, ...] = ()
 
     @property
     def quality(self) -> Metric:
@@ -77,11 +83,13 @@ class RunView:
     def build(cls, info: RunInfo, rows: Iterable[Row], metrics: Mapping[str, Metric]) -> Self:
         """Return the analysis of a run. ``metrics`` are the metrics that loaded plugins declare, by id.
 
-        Raises `UsageError` where no loaded plugin declares a metric that the suite uses.
+        What the run itself keeps of a metric is preferred. Raises `UsageError` where a metric that the suite uses is
+        declared by neither.
         """
         suite = info.suite
-        require_metrics(info, metrics)
-        rows = latest(rows)
+        metrics = known_metrics(info, metrics)
+        remarks = remarks_on(rows := tuple(rows))
+        rows = of_one_identity(rows).rows
         groups: dict[str, dict[str, list[Row]]] = {}
         for row in rows:
             groups.setdefault(row.case.workload, {}).setdefault(row.case.technique, []).append(row)
@@ -104,22 +112,25 @@ class RunView:
             ),
             rows=len(rows),
             failed=sum(row.failed for row in rows),
+            remarks=remarks,
         )
 
 
-def require_metrics(info: RunInfo, metrics: Mapping[str, Metric]) -> None:
-    """Raise `UsageError` where a metric of a run's suite is not declared, with the plugins that the run was made with.
+def known_metrics(info: RunInfo, metrics: Mapping[str, Metric]) -> dict[str, Metric]:
+    """Return the metrics by id: those that the run keeps as they were declared when it was made, and other ``metrics``.
 
-    ``metrics`` are those declared by the loaded plugins.
+    Raises `UsageError` where a metric of the run's suite is not among them, with the plugins of the run.
     """
     suite = info.suite
+    known = {**metrics, **metrics_from_json(info.plugins, f"run {info.id}")}
     needed = dict.fromkeys([*suite.metrics, suite.select, *(claim.metric for claim in suite.claims)])
-    missing = [name for name in needed if name not in metrics]
+    missing = [name for name in needed if name not in known]
     if missing:
         raise UsageError(
             f"suite {suite.id!r} uses the metric {missing[0]!r}, which no loaded plugin declares",
             f"install or enable the plugin that did when run {info.id} was made: {_plugins_of(info) or 'unknown'}",
         )
+    return known
 
 
 def _plugins_of(info: RunInfo) -> str:
@@ -130,7 +141,7 @@ def _plugins_of(info: RunInfo) -> str:
     for plugin in info.plugins:
         name, owner = str(plugin.get("name")), plugin.get("distribution")
         if name in concerned and owner != DISTRIBUTION:
-            names.append(name if owner else f"{name} (with -p harness_{name.replace('-', '_')})")
+            names.append(name if owner else f"{name} (with {option_of(plugin)})")
     return ", ".join(names)
 
 
@@ -143,7 +154,7 @@ def _workload(
     summaries = {name: summarise(rows, suite, metrics[suite.select]) for name, rows in groups.items()}
     summaries = _compared(summaries, suite, rule)
     cost = next((name for name in suite.costs if any(name in summary.figures for summary in summaries.values())), None)
-    front = _pareto(summaries.values(), cost, quality) if cost else set()
+    front = pareto(summaries.values(), cost, quality) if cost else set()
     ranked = sorted(summaries.values(), key=lambda summary: _rank(summary, quality))
     return WorkloadView(
         workload=workload,
@@ -163,35 +174,18 @@ def _rank(summary: TechniqueSummary, quality: Metric) -> tuple[bool, float, str]
 
 def _compared(summaries: Mapping[str, TechniqueSummary], suite: Suite, rule: Rule) -> dict[str, TechniqueSummary]:
     """Return the summaries, each with its comparison with the baseline where both have a quality."""
-    baseline = summaries.get(suite.baseline)
-    if baseline is None or baseline.quality is None:
-        return dict(summaries)
-    contestants = {
-        name: summary.quality.values
-        for name, summary in summaries.items()
-        if summary.quality is not None and not summary.baseline
-    }
-    compared = compare_family(contestants, baseline.quality.values, rule)
+    found = decide_all(summaries, suite, rule)
+    compared = found.comparisons
     return {
-        name: replace(summary, comparison=withheld(compared[name], summary, baseline)) if name in compared else summary
+        name: replace(
+            summary,
+            comparison=withheld(compared[name], summary, summaries[suite.baseline]),
+            look=found.look(name),
+        )
+        if name in compared
+        else summary
         for name, summary in summaries.items()
     }
-
-
-def _pareto(summaries: Iterable[TechniqueSummary], cost: str, quality: Metric) -> set[str]:
-    """Return the techniques on the Pareto front of quality and cost, among those without failed seeds."""
-    sign = -1 if quality.higher_is_better else 1
-    points = {
-        summary.technique: (sign * summary.quality.estimate.value, summary.figures[cost].estimate.value)
-        for summary in summaries
-        if summary.quality is not None and not summary.failed_seeds and cost in summary.figures
-    }
-
-    def dominated(point: tuple[float, float]) -> bool:
-        """Return whether another point is at least as good in both and differs in one."""
-        return any(other[0] <= point[0] and other[1] <= point[1] and other != point for other in points.values())
-
-    return {name for name, point in points.items() if not dominated(point)}
 
 
 def _overall(workloads: Sequence[WorkloadView]) -> tuple[Overall, ...]:

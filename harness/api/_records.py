@@ -70,7 +70,9 @@ class Suite:
     ``select`` is the validation metric that chooses among the ``tuning`` grid, over the first ``tuning_seeds``
     seeds. ``margins`` are the smallest differences that matter, in the metric's unit; ``metrics[0]`` is the quality
     metric that sorts the table. ``costs`` are the cost metrics in order of preference: the first that a run has
-    is the axis of the Pareto front. Runs stored before the field existed have no costs.
+    is the axis of the Pareto front. ``looks`` are the numbers of seeds after which undecided comparisons are tested, in
+    rising order; empty where all techniques get the ``seeds``, which are those of the first look. Runs stored before
+    these two fields existed have neither.
     """
 
     id: str
@@ -92,6 +94,7 @@ class Suite:
     form: Form
     source: str
     costs: tuple[str, ...] = ()
+    looks: tuple[int, ...] = ()
 
     @property
     def quality(self) -> str:
@@ -187,7 +190,8 @@ class RunInfo:
     """One run, as stored in ``run.json``: its suite and selection, the folder of results, and the loaded plugins.
 
     ``plugins`` are the active and the broken plugins, each with version and first cause; ``planned`` is the number of
-    planned cases; ``finished`` is the time at which the run ended, empty before.
+    planned cases; ``finished`` is the time at which the run ended, empty before. ``environment`` is that of the start;
+    ``resumed`` has an entry for each resume in another: the time (``started``), and the facts that were different then.
     """
 
     id: str
@@ -200,4 +204,5 @@ class RunInfo:
     planned: int
     finished: str = ""
     exit_code: int | None = None
+    resumed: Sequence[Mapping[str, Json]] = ()
     schema: int = 2

@@ -108,7 +108,8 @@ class StackingWorkload(Workload, Protocol):
     def evaluate_stacked(self, techniques: Sequence[Any], contexts: Sequence[CaseContext]) -> Sequence[Outcome]:
         """Return the outcome of ``evaluate`` for each technique in its context, with the same numbers.
 
-        The contexts differ in the seed only, the techniques in the values of their parameters.
+        The contexts differ in the seed and in the settings that are tuned, the techniques in the values of their
+        parameters.
 
         Raises `CannotStack` where the cases cannot be evaluated together, without side effects.
         """

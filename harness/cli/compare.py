@@ -15,9 +15,13 @@ from harness.cli.output import say
 from harness.streams import is_coloured
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from harness.report.changes import ChangeReport
     from harness.results.store import Store, StoredRun
-    from harness.revisions.commits import Installed, Repository, Revision
+    from harness.revisions.commits import Installed
+    from harness.revisions.repository import Repository, Revision
+    from harness.revisions.rounds import Side
 
 ROUNDS = 16
 NO_RELEASE = "none"
@@ -108,7 +112,7 @@ def _runs(options: CompareOptions, store: Store) -> tuple[StoredRun, StoredRun] 
 
 
 def _repository() -> Repository | None:
-    from harness.revisions.commits import Repository
+    from harness.revisions.repository import Repository
 
     return Repository.around(Path.cwd())
 
@@ -118,9 +122,10 @@ def _repository() -> Repository | None:
 
 def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> ChangeReport:
     from harness.analysis.changes import Pairing, find_changes
+    from harness.analysis.states import of_one_identity, remarks_on
     from harness.analysis.unlike import code_of, unlike
     from harness.analysis.vacuous import undecidable
-    from harness.analysis.view import require_metrics
+    from harness.analysis.view import known_metrics
     from harness.api import UsageError
     from harness.report.changes import ChangeReport
     from harness.revisions.measure import narrowed
@@ -128,8 +133,12 @@ def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> Chang
     given = [name for name in ("suite", "release", "rounds") if getattr(options, name)]
     if given:
         raise UsageError(f"--{given[0]} applies to commits only: a stored run has its suite and its times")
+    metrics = current().host.metrics
+    remarks: list[str] = []
     for stored in (base, head):
-        require_metrics(stored.info, current().host.metrics)
+        metrics = known_metrics(stored.info, metrics)
+        remarks += [f"run {stored.info.id}: {line}" for line in remarks_on(stored.rows)]
+    base, head = (replace(stored, rows=of_one_identity(stored.rows).rows) for stored in (base, head))
     lines = unlike(base, head)
     if options.technique:
         base, head = (narrowed(run, options.technique) for run in (base, head))
@@ -140,14 +149,17 @@ def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> Chang
         for name in codes[0]
         if name in codes[1] and codes[0][name] != codes[1][name]
     ]
-    found = find_changes(pairings, current().host.metrics)
+    suites = [run.info.environment.get("suite") for run in (base, head)]
+    digests = {suite.get("digest") for suite in suites if isinstance(suite, dict)} - {None}
+    notes += ["the files of the two suites differ"] if len(digests) > 1 else []
+    found = find_changes(pairings, metrics)
     return ChangeReport(
         base=f"run {base.info.id}",
         head=f"run {head.info.id}",
         release="",
         changes=found,
         refused=lines or undecidable(found.changes, pairings),
-        notes=notes,
+        notes=[*remarks, *notes],
     )
 
 
@@ -172,6 +184,7 @@ def _of_revisions(options: CompareOptions) -> ChangeReport:
         changes = Changes(changes=(fails("harness", why[HEAD]),), listed=())
         return ChangeReport(base=base.label, head=head.label, release="", changes=changes)
     notes = [f"not compared with the release {revisions[name].label}: {cause}" for name, cause in why.items()]
+    notes += _limits(options, repository, sides, release)
     suites = tuple(_suite(name, repository) for name in options.suite)
     wanted = Wanted(suites=suites, techniques=options.technique, rounds=options.rounds or ROUNDS)
     measured = measure(sides, wanted, default_cache_path(), _say)
@@ -187,19 +200,37 @@ def _of_revisions(options: CompareOptions) -> ChangeReport:
     )
 
 
-def _installed(repository: Repository, revisions: dict[str, Revision]) -> tuple[dict[str, Installed], dict[str, str]]:
+def _limits(
+    options: CompareOptions, repository: Repository, sides: Mapping[Side, Installed], release: Revision | None
+) -> list[str]:
+    """Return what a comparison leaves out because this machine does not have it: releases, submodules."""
+    from harness.measure.git import SHALLOW
+
+    notes = [
+        f"{side.revision.label} is installed without its submodule {path}: git submodule update --init --recursive"
+        for side in sides.values()
+        for path in side.missing
+    ]
+    if release is None and options.release is None and repository.is_shallow:
+        notes.append(f"not compared with a release, for {SHALLOW}")
+    return notes
+
+
+def _installed(
+    repository: Repository, revisions: dict[Side, Revision]
+) -> tuple[dict[Side, Installed], dict[Side, str]]:
     """Return the environments of comparable revisions, and why the release or the head cannot be compared.
 
     Raises UsageError for a base that cannot be compared, and for a head that is too old.
     """
     from harness.api import UsageError
     from harness.results.store import default_cache_path
+    from harness.revisions.asked import start_failure, too_old
     from harness.revisions.commits import install
-    from harness.revisions.measure import start_failure, too_old
     from harness.revisions.rounds import BASE, RELEASE
 
-    sides: dict[str, Installed] = {}
-    why: dict[str, str] = {}
+    sides: dict[Side, Installed] = {}
+    why: dict[Side, str] = {}
     for name, revision in revisions.items():
         _say(f"installing {revision.label}")
         installed = install(repository, revision, default_cache_path())
@@ -224,17 +255,23 @@ def _find_revisions(options: CompareOptions) -> tuple[Repository, Revision, Revi
             f"{options.base} and {options.head} are not both stored runs, and this folder is in no git repository",
             "see the runs: harness runs; or go to a checkout to compare commits",
         )
-    revisions = []
-    problems = []
-    for name in (options.base, options.head):
-        revision = repository.find(name)
-        if revision is None:
-            problems.append(f"{name!r} is no commit, tag or branch of {repository.folder}, nor are both stored runs")
-        else:
-            revisions.append(revision)
-    if problems:
-        raise UsageError(*problems, "see the runs: harness runs; see the commits: git log --oneline")
-    return repository, revisions[0], revisions[1]
+    found = {name: repository.find(name) for name in (options.base, options.head)}
+    unknown = [repr(name) for name, revision in found.items() if revision is None]
+    if unknown:
+        why = repository.why_unknown()
+        raise UsageError(
+            f"{', '.join(unknown)} is no commit, tag or branch of {repository.folder}" + (f": {why}" if why else ""),
+            *([] if why else ["see the stored runs: harness runs; see the commits: git log --oneline"]),
+        )
+    base, head = (found[name] for name in (options.base, options.head))
+    assert base is not None
+    assert head is not None
+    if (base.commit, base.tree) == (head.commit, head.tree):
+        raise UsageError(
+            f"{options.base} and {options.head} are both {head.commit[:9]}: there is nothing to compare",
+            "to compare with a release, name it as BASE",
+        )
+    return repository, base, head
 
 
 def _suite(name: str, repository: Repository) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,16 +37,26 @@ def export(format_: str, runs: tuple[str, ...], output: Path | None, store: Path
 
     stored = Store(default_store_path(store))
     if format_ == ASV:
-        _export_asv([stored.read(run) for run in runs or ("last",)], output)
+        _export_asv([_of_one_identity(stored.read(run)) for run in runs or ("last",)], output)
         return
     if len(runs) > 1:
         raise UsageError(f"{format_} takes one run, not {len(runs)}; export one run at a time")
-    text = write(stored.read(runs[0] if runs else "last").rows, format_, output)
+    text = write(_of_one_identity(stored.read(runs[0] if runs else "last")).rows, format_, output)
     if text is not None:
         click.echo(text, nl=False)
 
 
+def _of_one_identity(run: StoredRun) -> StoredRun:
+    """Return a run with rows of one version of code and packages; a line says which states these and others have."""
+    from harness.analysis.states import of_one_identity, remarks_on
+
+    for line in remarks_on(run.rows):
+        say(f"harness: run {run.info.id}: {line}", err=True)
+    return replace(run, rows=of_one_identity(run.rows).rows)
+
+
 def _export_asv(runs: list[StoredRun], folder: Path | None) -> None:
+    from harness.analysis.view import known_metrics
     from harness.api import UsageError
     from harness.tracking.results import commit_of, commits_of, write_asv
 
@@ -56,23 +66,23 @@ def _export_asv(runs: list[StoredRun], folder: Path | None) -> None:
     for run in runs:
         commit_of(run.info, dates)  # nothing is written where one is not known
     host = current().host
+    metrics = host.metrics
+    for run in runs:
+        metrics = known_metrics(run.info, metrics)
     contracts = {name: entry.spec for name, entry in host.contracts.items()}
-    for file in write_asv(runs, host.metrics, contracts, folder, dates):
+    for file in write_asv(runs, metrics, contracts, folder, dates):
         say(str(file))
 
 
 def _dates(commits: Iterable[str]) -> dict[str, int]:
     """Return the time of each commit, in seconds since 1970; what is no commit of the repository is left out."""
+    from harness.api import UsageError
     from harness.measure import git
     from harness.tracking.results import COMMIT
 
-    dates = {}
-    for commit in filter(COMMIT.fullmatch, commits):  # a stored text may be anything, and git is not to read it
-        command = ["git", "show", "--no-patch", "--format=%ct", "--end-of-options", commit]
-        try:
-            done = subprocess.run(command, env=git.environment(), capture_output=True, text=True, check=False)
-        except FileNotFoundError:  # there is no git
-            break
-        if done.returncode == 0:
-            dates[commit] = int(done.stdout.split()[-1])
-    return dates
+    here = Path.cwd()
+    if why := git.refusal(here):
+        raise UsageError(f"git cannot read the repository of {here}: {why}")
+    options = ("--no-patch", "--no-show-signature", "--format=%ct", "--end-of-options")
+    answers = {commit: git.ask(here, "show", *options, commit) for commit in filter(COMMIT.fullmatch, commits)}
+    return {commit: int(text.split()[-1]) for commit, text in answers.items() if text}

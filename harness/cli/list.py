@@ -60,7 +60,7 @@ def _specs(host: Host, what: str) -> list[dict[str, Any]]:
 def _missing(requires: Sequence[str]) -> str:
     if not requires:
         return ""
-    from harness.plan import install_hint, missing_requirements
+    from harness.requirements import install_hint, missing_requirements
 
     missing = missing_requirements(requires)
     return install_hint(missing) if missing else ""

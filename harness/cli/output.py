@@ -10,6 +10,7 @@ import click
 
 from harness.api import UsageError, resolve
 from harness.api.text import printable
+from harness.foreign import contained, one_line
 from harness.streams import aside, is_coloured
 
 if TYPE_CHECKING:
@@ -32,21 +33,33 @@ def check_format(name: str, host: Host) -> None:
     if reporter is None or name in formats():
         return
     try:
-        resolve(reporter.spec.target)
+        with contained():
+            resolve(reporter.spec.target)
     except Exception as error:  # a plugin may raise anything while it is imported
-        cause = f"{type(error).__name__}: {error}"
-        raise UsageError(f"format {name!r} of plugin {reporter.plugin!r} cannot be loaded: {cause}") from error
+        raise UsageError(
+            f"format {name!r} of plugin {reporter.plugin!r} cannot be loaded: {one_line(error)}"
+        ) from error
 
 
 def show_view(view: RunView, name: str, host: Host) -> str:
     """Return the text of a view in a format."""
     from harness.report import render
+    from harness.report.commands import command
     from harness.report.formats import formats
 
+    if name not in ("table", "json"):  # which hold the remarks
+        for line in view.remarks:
+            say(f"harness: {line}", err=True)
     # a format of the host stays the host's, whatever a plugin names its own
     reporter = host.declared.reporters.get(name) if name not in formats() else None
     if reporter is not None:
-        with aside():
-            return str(resolve(reporter.spec.target)(view))
+        try:
+            with aside(), contained():
+                return str(resolve(reporter.spec.target)(view))
+        except Exception as error:  # a plugin may raise anything
+            raise UsageError(
+                f"format {name!r} of plugin {reporter.plugin!r} fails: {one_line(error)}",
+                f"the run is stored; show it in another format: {command(view.info, f'show run {view.info.id}')}",
+            ) from error
     width = shutil.get_terminal_size((120, 24)).columns
     return render(view, name, color=is_coloured(sys.stdout), width=width)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import sys
 import time
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING, Self
 
 from harness.api import Case, Row
 from harness.api.text import printable
+from harness.cli.spent import Spent
 from harness.streams import is_coloured, is_terminal
 
 if TYPE_CHECKING:
-    from harness.execution.runner import Progress
+    from harness.execution.destination import Progress
 
 SHOWN = 2
 """The number of running cases that are named beside the bar."""
@@ -61,8 +63,15 @@ class _Base:
         """Count a row."""
         self.done += 1
 
+    def looked(self, seeds: int, undecided: int, of: int) -> None:
+        """Show how many comparisons are undecided after a number of seeds."""
+
     def running(self, cases: Sequence[tuple[Case, str]]) -> None:
         """Show the running cases."""
+
+
+def _look_line(seeds: int, undecided: int, of: int) -> str:
+    return f"after {seeds} seeds {undecided} of {of} comparisons are undecided"
 
 
 def _write(text: str) -> None:
@@ -84,6 +93,12 @@ class _Lines(_Base):
         super().finished(row)
         if row.failed:
             _write(f"{row.reply.status}: {case_label(row.case)}: {row.reply.reason}")
+        self._tell()
+
+    def looked(self, seeds: int, undecided: int, of: int) -> None:
+        _write(_look_line(seeds, undecided, of))
+
+    def _tell(self) -> None:
         tenth = 10 * self.done // max(self.total, 1)
         if tenth > self._tenth:
             self._tenth = tenth
@@ -92,15 +107,28 @@ class _Lines(_Base):
 
 
 class _Log(_Base):
-    """The display of --verbose: every case as it ends, and the output of failed cases."""
+    """The display of --verbose: every case as it ends, the output of failed cases, and where the time went."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._spent = Spent(began=dt.datetime.now(dt.UTC))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _write(self._spent.line(dt.datetime.now(dt.UTC)))
 
     def finished(self, row: Row) -> None:
         super().finished(row)
+        self._spent.add(row)
         reply = row.reply
         took = f"{reply.wall_s:.2f} s wall, {reply.cpu_s:.2f} s cpu"
         _write(f"[{self.done}/{self.total}] {reply.status} {case_label(row.case)}: {reply.reason or took}")
         if row.failed and reply.detail:
             _write(reply.detail.rstrip())
+
+    def looked(self, seeds: int, undecided: int, of: int) -> None:
+        _write(_look_line(seeds, undecided, of))
 
 
 class _Bar(_Base):
@@ -152,6 +180,9 @@ class _Bar(_Base):
 
             line = Text.assemble((row.reply.status, "red"), f" {case_label(row.case)}: {printable(row.reply.reason)}")
             self._display.console.print(line)
+
+    def looked(self, seeds: int, undecided: int, of: int) -> None:
+        self._display.console.print(_look_line(seeds, undecided, of), highlight=False)
 
     def running(self, cases: Sequence[tuple[Case, str]]) -> None:
         names = [f"{case_label(case)}{f' ({phase})' if phase else ''}" for case, phase in cases[:SHOWN]]

@@ -27,7 +27,7 @@ def publish(output: Path | None, store: Path | None) -> None:
     """
     from harness.api import UsageError
     from harness.results.store import Store, default_cache_path
-    from harness.tracking.asv import find_project, require_asv, run_asv
+    from harness.tracking.asv import find_project, make_site, require_asv, require_history
     from harness.tracking.offline import make_offline
     from harness.tracking.pages import add_runs
 
@@ -36,11 +36,14 @@ def publish(output: Path | None, store: Path | None) -> None:
     site = (output or project / ".asv/html").absolute()
     if not (project / ".asv/results/benchmarks.json").is_file():
         raise UsageError(f"nothing was tracked in {project} yet, so there is nothing to publish; first: harness track")
+    require_history(project)
     _check_replaceable(site)
-    run_asv(project, ["publish", "--no-pull", "--html-dir", str(site)], quiet=True)
+    ended = make_site(project, site)
     make_offline(site, default_cache_path())
     pages = add_runs(project, site, current().host.metrics, Store(store.absolute()) if store else None)
     say(f"{site}: the series over commits, and {pages} page{'' if pages == 1 else 's'} of runs")
+    if ended:
+        say(f"not among the regressions, as they ended: {', '.join(ended)}")
     say(f"view the site: python -m http.server --bind 127.0.0.1 --directory {site}")
 
 

@@ -45,6 +45,7 @@ class RunOptions:
     device: str
     lane: tuple[Lane, ...]
     quick: bool
+    until: str | None
     track: bool
     stack: bool
     jobs: int | None
@@ -104,6 +105,10 @@ class _Seconds(click.ParamType):  # type: ignore[type-arg]  # generic from click
     help="Run only these workloads.",
 )  # fmt: skip
 @click.option("--seeds", metavar="N|LIST", help="The number of seeds, or a list: 5, or 0,1,7.")
+@click.option(
+    "--until", metavar="decided|SEEDS|TIME",
+    help="Run further seeds of what is undecided: until all is decided, up to 20 seeds, or for 10min.",
+)  # fmt: skip
 @click.option("--param", multiple=True, metavar="K=V", help="Fix a parameter or setting, which is then not tuned.")
 @click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True)
 @click.option(
@@ -181,7 +186,9 @@ def _resume(host: Host, options: RunOptions, store: Store) -> int:
     from harness.execution.session import resume
 
     given = [
-        name for name in ("technique", "workload", "seeds", "param", "lane", "quick", "track") if getattr(options, name)
+        name
+        for name in ("technique", "workload", "seeds", "until", "param", "lane", "quick", "track")
+        if getattr(options, name)
     ]
     if given:
         raise UsageError(f"--resume continues a run with its own options: leave out --{', --'.join(given)}")
@@ -267,6 +274,7 @@ def _form(options: RunOptions) -> Form:
 def _selection(options: RunOptions) -> Selection:
     from harness.entrants import read_values
     from harness.plan import Selection
+    from harness.until import parse_until
 
     return Selection(
         techniques=options.technique,
@@ -276,6 +284,7 @@ def _selection(options: RunOptions) -> Selection:
         lanes=options.lane or LANES,
         device=options.device,
         stack=options.stack,
+        until=parse_until(options.until) if options.until is not None else None,
     )
 
 

@@ -25,7 +25,7 @@ def show() -> None:
 @json_option
 def technique(name: str, as_json: bool) -> None:
     """Show the technique NAME: its paper, parameters and requirements."""
-    from harness.plan import install_hint, missing_requirements
+    from harness.requirements import install_hint, missing_requirements
 
     host = current().host
     full = host.resolve("techniques", name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,15 +64,23 @@ def run(context: click.Context, /, bench: tuple[str, ...], arguments: tuple[str,
     The default is the last commit. Measured commits are not measured again. Options after -- are passed
     to asv run.
     """
-    from harness.tracking.asv import ensure_machine, find_project, find_regressions, require_asv, run_asv
+    from harness.tracking.asv import (
+        ensure_machine,
+        find_project,
+        find_regressions,
+        require_asv,
+        require_history,
+        run_asv,
+    )
 
     require_asv()
     project = find_project(Path.cwd())
+    require_history(project)
     given = bool(arguments) and not arguments[0].startswith("-")
     commits = asv_range(project, arguments[0]) if given else "HEAD"
     rest = arguments[1:] if given else arguments
     ensure_machine(project)
-    _warn_of_uncommitted(project)
+    _warn_of_unmeasured(project, commits)
     selected = [part for regex in bench for part in ("--bench", regex)]
     code = run_asv(project, ["run", commits, "--show-stderr", "--skip-existing-successful", *selected, *rest])
     if code not in (0, MEASURED_BUT_FAILED):
@@ -94,22 +101,27 @@ def asv_range(project: Path, text: str) -> str:
     if text in _SETS or text.startswith("HASHFILE:"):
         return text
     from harness.api import UsageError
+    from harness.measure import git
 
     single = ".." not in text and " " not in text
     commits = f"{text.removesuffix('^!')}^!" if single else text
-    command = ["git", "-C", str(project), "rev-list", "--max-count=1", *commits.split(), "--"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise UsageError(f"RANGE {text!r} names no commits of {project}; expected something like v0.1.0..HEAD")
-    if not done.stdout.strip():
+    found = git.call(project, "rev-list", "--max-count=1", *commits.split(), "--")
+    if found.returncode:
+        cause = f": {git.SHALLOW}" if git.is_shallow(project) else "; expected something like v0.1.0..HEAD"
+        raise UsageError(f"RANGE {text!r} names no commits of {project}{cause}")
+    if not found.stdout.strip():
         raise UsageError(f"RANGE {text!r} is empty; expected something like v0.1.0..HEAD")
     return commits
 
 
-def _warn_of_uncommitted(project: Path) -> None:
-    command = ["git", "-C", str(project), "status", "--porcelain", "--untracked-files=no"]
-    if subprocess.run(command, capture_output=True, text=True, check=False).stdout:
+def _warn_of_unmeasured(project: Path, commits: str) -> None:
+    """Tell the user of changes that are not committed, and of a history that is cut off, as none of it is measured."""
+    from harness.measure import git
+
+    if git.ask(project, "status", "--porcelain", "--untracked-files=no"):
         say("harness: uncommitted changes are not measured", err=True)
+    if commits in _SETS and git.is_shallow(project):
+        say(f"harness: older commits are not measured, for {git.SHALLOW}", err=True)
 
 
 def _summarise(project: Path, regressions: Sequence[Regression]) -> None:
@@ -143,5 +155,7 @@ def _value(value: float, unit: str) -> str:
 
 
 def _subject(project: Path, commit: str) -> str:
-    command = ["git", "-C", str(project), "show", "--no-patch", "--format=%h %s", commit]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    from harness.measure import git
+
+    options = ("--no-patch", "--no-show-signature", "--format=%h %s")
+    return git.demand(project, "show", *options, "--end-of-options", commit).strip()

@@ -34,10 +34,10 @@ LONG_S: Final = 0.03
 """Seconds from which a baseline's turn is taken once a round: it costs more, and averages over disturbances."""
 
 FEWEST_ROUNDS: Final = 10
-"""Rounds before a block may end early."""
+"""Rounds that every contestant takes before it may leave."""
 
 NARROW: Final = 0.04
-"""A block ends early once the interval of every median is narrower than this share of it."""
+"""A contestant leaves the block once the intervals of its ratios to the baseline are narrower than this share."""
 
 CLOCKS_DIFFER: Final = {0.25: (0.25, 0.002), 0.5: (1.0, 0.01)}
 """By quantile over the rounds: the share and the seconds of a sample that a contestant's clock may lack.
@@ -48,7 +48,7 @@ a slowed clock lacks a part of every sample.
 """
 
 ROUNDS_OF_DOUBT: Final = 12
-"""A clock is found at fault over at least so many rounds; the block goes on until then where one seems slow.
+"""A clock is found at fault over at least so many rounds; it goes on until then where its clock seems slow.
 
 In a few rounds on a busy machine all news of an end can be late by chance.
 """
@@ -91,6 +91,10 @@ class _Contestant:
     def seconds(self, phase: str) -> list[float]:
         return [samples[phase][0] for samples in self.rounds]
 
+    def seconds_beside(self, phase: str) -> list[float]:
+        """Return the baseline's seconds beside each turn, the geometric mean of the turns before and after."""
+        return [math.sqrt(before[phase][0] * after[phase][0]) for before, after in self.beside]
+
     def clock_problem(self, phase: str) -> str:
         """Return the fault of the clock in the contestant's process; empty where the runner's clock agrees with it.
 
@@ -114,8 +118,9 @@ class _Contestant:
 def run(cases: Sequence[Case], rounds: int) -> Block:
     """Take ``cases`` (the first is the baseline) through about ``rounds`` rounds; return a reply for each.
 
-    There are fewer rounds where all medians are settled, and up to twice as many where rounds were interrupted or, of
-    few rounds, where a clock seems slow. The failure of a contestant does not affect the others.
+    A contestant leaves earlier once its ratio to the baseline is known, and stays for up to twice as many where rounds
+    were interrupted or, of few rounds, where its clock seems slow. The failure of a contestant does not affect the
+    others.
     """
     contestants = [_Contestant() for _ in cases]
     order = random.Random(cases[0].key)
@@ -123,10 +128,11 @@ def run(cases: Sequence[Case], rounds: int) -> Block:
     if len(_alive(contestants)) > 1 and contestants[0].end is None:
         yield from _ask(contestants, [0], "round")
     for number in range(max(2 * rounds, ROUNDS_OF_DOUBT)):
-        running = _alive(contestants)
-        if not running or (_enough(contestants, running, number, rounds) and not _in_doubt(contestants, running)):
+        baseline = contestants[0] if contestants[0].end is None else None
+        taking = [i for i in _alive(contestants) if _open(contestants[i], baseline, number, rounds)]
+        if not taking:
             break
-        yield from _round(contestants, order)
+        yield from _round(contestants, [i for i in taking if i != 0], order)
     alive = _alive(contestants)
     baseline = contestants[0] if 0 in alive else None
     yield from _ask(contestants, alive, "close")
@@ -148,10 +154,11 @@ def _ask(contestants: Sequence[_Contestant], whom: Sequence[int], act: Act) -> G
             contestants[i].rounds.append(answer)
 
 
-def _round(contestants: Sequence[_Contestant], order: random.Random) -> Generator[Turn, Message | Reply, None]:
-    """Give each contestant a turn in random order, and the baseline one after every few of them."""
+def _round(
+    contestants: Sequence[_Contestant], others: list[int], order: random.Random
+) -> Generator[Turn, Message | Reply, None]:
+    """Give each of the ``others`` a turn in random order, and the baseline one after every few of them."""
     baseline = contestants[0]
-    others = [i for i in _alive(contestants) if i != 0]
     order.shuffle(others)
     few = max(1, len(others)) if baseline.opened.get("turn_s", 0.0) >= LONG_S else NEIGHBOURS
     for start in range(0, max(1, len(others)), few):
@@ -162,29 +169,25 @@ def _round(contestants: Sequence[_Contestant], order: random.Random) -> Generato
                 contestants[i].beside.append((baseline.rounds[-2], baseline.rounds[-1]))
 
 
-def _enough(contestants: Sequence[_Contestant], running: Sequence[int], done: int, rounds: int) -> bool:
-    """Return whether the figures need no round beyond the ``done`` ones."""
-    return done >= 2 * rounds or (done >= min(FEWEST_ROUNDS, rounds) and _settled(contestants, running, rounds))
-
-
-def _in_doubt(contestants: Sequence[_Contestant], running: Sequence[int]) -> bool:
-    """Return whether a clock seems slow, over too few rounds to say so."""
-    doubted = [contestants[i] for i in running if any(map(contestants[i].clock_problem, contestants[i].measured))]
-    return any(len(contestant.rounds) < ROUNDS_OF_DOUBT for contestant in doubted)
-
-
-def _settled(contestants: Sequence[_Contestant], running: Sequence[int], rounds: int) -> bool:
-    """Return whether another round would add nothing: every median is narrow, or there are enough clean rounds."""
-    baseline = contestants[0] if 0 in running else None
-    measured = [(contestants[i], phase) for i in running for phase in contestants[i].phases]
-    return all(_narrow(contestant.seconds(phase)) for contestant, phase in measured) or all(
-        sum(_clean(contestant, baseline, phase)) >= rounds for contestant, phase in measured
+def _open(contestant: _Contestant, baseline: _Contestant | None, done: int, rounds: int) -> bool:
+    """Return whether the figures of a contestant need another round beyond the ``done`` ones of the block."""
+    if len(contestant.rounds) < ROUNDS_OF_DOUBT and any(map(contestant.clock_problem, contestant.measured)):
+        return True
+    if done >= 2 * rounds:
+        return False
+    return done < min(FEWEST_ROUNDS, rounds) or not all(
+        _known(contestant, baseline, phase) or sum(_clean(contestant, baseline, phase)) >= rounds
+        for phase in contestant.phases
     )
 
 
-def _narrow(seconds: Sequence[float]) -> bool:
-    low, high = order_interval(seconds)
-    return high - low <= NARROW * statistics.median(seconds)
+def _known(contestant: _Contestant, baseline: _Contestant | None, phase: str) -> bool:
+    """Return whether the interval of a phase's ratio to the baseline, or of its own seconds, is narrow enough."""
+    values = contestant.seconds(phase)
+    if _paired(contestant, baseline, phase):
+        values = [own / beside for own, beside in zip(values, contestant.seconds_beside(phase), strict=True)]
+    low, high = order_interval(values)
+    return high - low <= NARROW * statistics.median(values)
 
 
 def _clean(contestant: _Contestant, baseline: _Contestant | None, phase: str) -> list[bool]:
@@ -224,8 +227,7 @@ def _summary(contestant: _Contestant, baseline: _Contestant | None) -> Reply:
         seconds = _chosen(contestant.seconds(phase), kept)
         samples[phase] = seconds
         if _paired(contestant, baseline, phase):
-            beside = [math.sqrt(before[phase][0] * after[phase][0]) for before, after in contestant.beside]
-            samples[f"baseline.{phase}"] = _chosen(beside, kept)
+            samples[f"baseline.{phase}"] = _chosen(contestant.seconds_beside(phase), kept)
         median = statistics.median(seconds)
         metrics |= {f"{phase}_time": median, f"{phase}_throughput": batch / median}
         if (spread := _spread(seconds)) > UNSTABLE:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import random
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
@@ -20,7 +21,16 @@ from harness.api import (
 from harness.execution.audit import Audit
 from harness.execution.isolation import global_state
 from harness.execution.job import Act, Job, Message
-from harness.execution.replies import batches_of, failure, figures, quality
+from harness.execution.replies import (
+    batches_of,
+    failure,
+    figures,
+    quality,
+    require_nothing,
+    require_opened,
+    require_outcome,
+    require_outcomes,
+)
 from harness.measure import clock, memory
 
 Result = TypeVar("Result")
@@ -55,7 +65,7 @@ def perform(job: Job, phases: clock.PhaseClock) -> Reply:
         case "check":
             stage.seed()
             with phases("check"):
-                stage.workload.check(stage.technique(), stage.context)
+                require_nothing(stage.workload.check(stage.technique(), stage.context), "check")
             return Reply(status="ok", phases=phases.seconds)
         case "evaluate":
             return _evaluate(stage)
@@ -73,9 +83,8 @@ def stack(job: Job, phases: clock.PhaseClock) -> list[Reply]:
     for stage in stages:
         stage.seed()
         techniques.append(stage.technique())
-    outcomes = stages[0].workload.evaluate_stacked(techniques, [stage.context for stage in stages])
-    if len(outcomes) != len(cases):
-        raise ValueError(f"evaluate_stacked returned {len(outcomes)} outcomes of {len(cases)} cases")
+    answer = stages[0].workload.evaluate_stacked(techniques, [stage.context for stage in stages])
+    outcomes = require_outcomes(answer, len(cases))
     seeds = dict.fromkeys(case.seed for case in cases)
     seconds = {name: value / len(cases) for name, value in phases.seconds.items()}
     note = f"evaluated together: {len(cases)} cases, seeds {', '.join(str(seed) for seed in seeds)}"
@@ -125,8 +134,6 @@ class TimedCase:
         gc.freeze()
         gc.disable()
         batches = batches_of(self._trial.phases)
-        if isinstance(batches, Reply):
-            return batches
         probes = list(self._trial.probes)
         return {"build": builds, "init": inits, "batches": batches, "probes": probes, "turn_s": turn_s}
 
@@ -182,7 +189,7 @@ class TimedCase:
         assert phase.verify is not None
         with self.phases(f"audit of {name}"), self._audit.verifying(name):
             try:
-                phase.verify(sample.result)
+                require_nothing(phase.verify(sample.result), f"verify of {name}")
             except Incorrect as error:
                 raise Incorrect(f"{name}, timed: {error}") from error
 
@@ -201,17 +208,13 @@ class TimedCase:
         self._trial = None
         gc.enable()
         gc.unfreeze()
-        return figures(values, self.phases.seconds)
+        return figures(values, self.phases.seconds, "what figures returned")
 
 
-def guarded(
-    act: Callable[[], Result], phases: clock.PhaseClock, passing: tuple[type[BaseException], ...] = ()
-) -> Result | Reply:
-    """Return what ``act`` returns, or the reply that says how it failed; exceptions in ``passing`` are raised."""
+def guarded(act: Callable[[], Result], phases: clock.PhaseClock) -> Result | Reply:
+    """Return what ``act`` returns, or the reply that says how it failed."""
     try:
         return act()
-    except passing:
-        raise
     except BaseException as error:  # SystemExit and KeyboardInterrupt of a case end the case, not the run
         return failure(error, phases.seconds)
 
@@ -225,8 +228,17 @@ class _Stage:
         self.phases = phases
         self.device = case.device
         self.workload: Any = resolve(case.workload_target)()
-        self.context = CaseContext(
-            seed=case.seed, device=case.device, settings=case.settings, cache=job.cache, phase=phases
+
+    @property
+    def context(self) -> CaseContext:
+        """A new context of the case, with settings of its own: what a judge does to them changes no other case."""
+        case = self.job.case
+        return CaseContext(
+            seed=case.seed,
+            device=case.device,
+            settings=deepcopy(case.settings),
+            cache=self.job.cache,
+            phase=self.phases,
         )
 
     def seed(self) -> None:
@@ -242,22 +254,22 @@ class _Stage:
             torch.manual_seed(seed)
 
     def technique(self) -> object:
+        """Return the technique, made of parameters of its own: what it does to them changes no other build."""
         case = self.job.case
-        technique: object = resolve(case.technique_target)(**case.params)
+        technique: object = resolve(case.technique_target)(**deepcopy(case.params))
         if self.job.protocol:
             require_members(technique, resolve(self.job.protocol), case.contract)
         return technique
 
     def build(self) -> OpenCase:
         self.seed()
-        trial: OpenCase = self.workload.open(self.technique(), self.context)
-        return trial
+        return require_opened(self.workload.open(self.technique(), self.context))
 
 
 def _evaluate(stage: _Stage) -> Reply:
     stage.seed()
     with stage.phases("evaluate"):
-        outcome = stage.workload.evaluate(stage.technique(), stage.context)
+        outcome = require_outcome(stage.workload.evaluate(stage.technique(), stage.context))
     return quality(outcome, stage.phases.seconds)
 
 

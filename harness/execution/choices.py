@@ -11,6 +11,7 @@ from harness.execution.session import TIME_LIMIT_S, Resources, cores
 from harness.plan import Selection
 from harness.results.store import default_cache_path
 from harness.suite import seeds_of
+from harness.until import Until, parse_until
 
 
 def check_form(form: str) -> None:
@@ -26,6 +27,7 @@ def selection_of(
     params: Mapping[str, Json] | None,
     lanes: Iterable[Lane],
     device: str,
+    until: str | int | None = None,
 ) -> Selection:
     """Return the selection; raise UsageError with a line for each argument that is wrong in itself."""
     _check_all(
@@ -35,6 +37,7 @@ def selection_of(
         lambda: _mapping("params", {} if params is None else params),
         lambda: [one_of("lanes", lane, LANES) for lane in _texts("lanes", lanes)],
         lambda: one_of("device", device, DEVICES),
+        lambda: _until(until),
     )
     return Selection(
         techniques=tuple(techniques),
@@ -43,6 +46,7 @@ def selection_of(
         params=dict(params or {}),
         lanes=tuple(lanes) or LANES,
         device=device,
+        until=_until(until),
     )
 
 
@@ -61,6 +65,15 @@ def resources_of(*, executor: str, jobs: int | None, limits: Limits | None, cach
         limits=limits,
         cache=Path(cache) if cache else default_cache_path(),
     )
+
+
+def _until(value: object) -> Until | None:
+    """Return what the argument means; None where there is none."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise UsageError(f"until: {value!r}: expected 'decided', a number of seeds, or a time like '10min'")
+    return parse_until(str(value))
 
 
 def _check_all(*checks: Callable[[], object]) -> None:

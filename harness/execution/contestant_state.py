@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from harness.api import Case, Json, Row, Stage
-from harness.plan import Contestant, Tuned
+from harness.plan import Contestant, Plan, Tuned
 
 CHECKED: Final = "found by the check of the technique, which precedes every measurement"
 """The note of a row whose case was not run because the check of its technique failed."""
@@ -33,6 +33,11 @@ class ContestantState:
     """Cases that wait for the end of a check."""
 
     @property
+    def of(self) -> tuple[str, str]:
+        """The workload's and the technique's name."""
+        return self.contestant.workload, self.contestant.technique
+
+    @property
     def alive(self) -> bool:
         """Whether further cases are worth running: no case has a row yet, or at least one succeeded."""
         return not self.refused and (not self.rows or any(row.ok for row in self.rows))
@@ -43,3 +48,12 @@ class ContestantState:
         It is checked before its first trial, and again with its tuned parameters where it has some.
         """
         return not any(stage == case.stage or params == case.params for stage, params in self.checked)
+
+
+def baseline_cases(states: Iterable[ContestantState], plan: Plan) -> list[Case]:
+    """Return the baseline's timing, which every block carries, stored already or not; none where it failed."""
+    return [
+        plan.time_case(state.contestant, state.tuned)
+        for state in states
+        if state.contestant.technique == plan.suite.baseline and state.tuned is not None and not state.refused
+    ]

@@ -53,11 +53,11 @@ def _alike(case: Case, other: Case) -> bool:
     return (
         case.technique == other.technique
         and case.workload == other.workload
-        and case.settings == other.settings
         and _without_trial(case) == _without_trial(other)
     )
 
 
 def _without_trial(case: Case) -> Case:
-    """Return a case without its seed and the values of its trial."""
-    return replace(case, key="", seed=0, params={}, tuned={})
+    """Return a case without its seed and the values of its trial, which are parameters or settings."""
+    settings = {name: value for name, value in case.settings.items() if name not in case.tuned}
+    return replace(case, key="", seed=0, params={}, settings=settings, tuned={})

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from harness.api import Case, UsageError, resolve
 from harness.execution.isolation.forkserver import command
+from harness.streams import answering
 
 LIMIT_S: Final = 120.0
 """Seconds that the process may take to answer, imports included."""
@@ -39,9 +40,8 @@ def check_values(cases: Iterable[Case]) -> None:
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
         return  # a module that crashes or hangs on import is reported by the row of its case
     refused: dict[str, list[str]] = {}
-    for line in done.stdout.splitlines()[-1:]:  # there is no line where a technique ended the process
-        for who, text in json.loads(line):
-            refused.setdefault(text, []).append(who)
+    for who, text in json.loads(done.stdout or "[]"):  # there is no answer where a technique ended the process
+        refused.setdefault(text, []).append(who)
     if refused:
         raise UsageError(*(f"{text} ({', '.join(dict.fromkeys(whom))})" for text, whom in refused.items()))
 
@@ -58,14 +58,15 @@ def check_device(device: str, advice: str) -> None:
 def main() -> None:
     """Print, for the questions on standard input, who refuses its values and with which message."""
     answers = []
-    for question in json.load(sys.stdin):
-        try:
-            _ask(question)
-        except UsageError as error:
-            answers += [(question["who"], problem) for problem in error.problems]
-        except Exception:  # other errors do not concern the values; the row of the case reports them
-            continue
-    sys.stdout.write(f"{json.dumps(answers)}\n")
+    with answering() as out:
+        for question in json.load(sys.stdin):
+            try:
+                _ask(question)
+            except UsageError as error:
+                answers += [(question["who"], problem) for problem in error.problems]
+            except Exception:  # other errors do not concern the values; the row of the case reports them
+                continue
+        out.write(json.dumps(answers))
 
 
 def _ask(question: Question) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Final
 
-from harness.api import Case, Json, Reply, Row, Skip, UsageError
+from harness.api import BUILD_PHASE, Case, Json, Lane, Metric, Reply, Row, Skip, UsageError, WorkloadSpec
 from harness.execution.isolation.messages import Unreadable, read_reply
 from harness.results.schema import dump_line, row_from_json
 
@@ -35,6 +35,34 @@ def require_storable(cases: Iterable[Case]) -> None:
             problems[f"{case.technique} on {case.workload}: {problem}"] = None
     if problems:
         raise UsageError(*problems, "its rows could not be read back: correct what the plugin declares")
+
+
+def as_declared(reply: Reply, lane: Lane, spec: WorkloadSpec, metrics: Mapping[str, Metric]) -> Reply:
+    """Return a reply, or an error where it does not hold what the workload declares for its lane.
+
+    ``metrics`` are all metrics by id: figures of the time lane have to be among these.
+    """
+    if reply.status != "ok":
+        return reply
+    if lane == "accuracy":
+        return holds_declared(reply, spec.metrics)
+    ending = "_throughput" if lane == "time" else "_tensor_peak"
+    names = [name.removesuffix(ending) for name in reply.metrics if name.endswith(ending)]
+    opened = [name for name in names if name != BUILD_PHASE and (lane == "memory" or f"{name}_time" in reply.metrics)]
+    missing = [f"has no phase {name}" for name in spec.phases if name not in opened]
+    more = [f"has the phase {name}" for name in opened if name not in spec.phases]
+    problem = " and ".join([*missing, *more])
+    if problem:
+        problem = f"the opened case {problem}; the workload declares {', '.join(spec.phases)}"
+    elif lane == "time" and (unknown := _undeclared(reply, opened, metrics)):
+        problem = f"figures returned {', '.join(unknown)}; declare a metric of the lane 'time' for each"
+    return replace(reply, status="error", reason=problem[:_LONGEST], metrics={}) if problem else reply
+
+
+def _undeclared(reply: Reply, phases: Sequence[str], metrics: Mapping[str, Metric]) -> list[str]:
+    """Return the names of figures that are no metric of the time lane; those of the phases are the host's."""
+    own = {f"{phase}_{kind}" for phase in phases for kind in ("time", "throughput")}
+    return [name for name in reply.metrics if name not in own and (name not in metrics or metrics[name].lane != "time")]
 
 
 def holds_declared(reply: Reply, declared: Sequence[str]) -> Reply:

@@ -3,44 +3,24 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
 
+from harness.analysis.decisions import undecided_after
 from harness.analysis.tuning import select_best
 from harness.api import Case, Executor, Json, Reply, Row, Unit, UsageError
-from harness.execution.contestant_state import CHECKED, ContestantState
+from harness.execution.contestant_state import CHECKED, ContestantState, baseline_cases
+from harness.execution.destination import Destination, Progress
 from harness.execution.grouping import blocks, companions
-from harness.execution.rows import holds_declared, skipped, storable, unpaired
+from harness.execution.rows import as_declared, skipped, storable, unpaired
 from harness.host import Host
 from harness.plan import Plan
 
 TICK_S = 0.25
 """How often the progress display hears of what is running."""
-
-
-class Progress(Protocol):
-    """Who is told how a run goes."""
-
-    def planned(self, rows: int) -> None:
-        """Take note of how many rows the run will have, as far as is known now."""
-
-    def finished(self, row: Row) -> None:
-        """Take note of a row that is on disk."""
-
-    def running(self, cases: Sequence[tuple[Case, str]]) -> None:
-        """Take note of the cases under way and the phase of each."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Destination:
-    """Where a run's rows go: its id and environment, the durable ``record``, and the rows it has already."""
-
-    run: str
-    environment: Mapping[str, Json]
-    record: Callable[[Row], None]
-    stored: Mapping[str, Row] = field(default_factory=dict)
 
 
 class Runner:
@@ -69,6 +49,7 @@ class Runner:
 
         Raises UsageError where there was something to run and plugins have left nothing of it.
         """
+        started = time.monotonic()
         try:
             self._tell_size()
             self._skip_unavailable()
@@ -76,7 +57,8 @@ class Runner:
             for state in self._states:
                 if not state.over:
                     self._ask(state, self._plan.trial_cases(state.contestant))
-            self._drain()
+            self._drain(self._fill)
+            self._take_further_seeds(started + self._plan.further_seconds)
             for workload in self._plan.suite.workloads if "time" in self._plan.lanes else ():
                 self._time(workload)
         finally:
@@ -143,11 +125,14 @@ class Runner:
         self._host.notify("modify_cases", cases=cases)
         return cases
 
-    def _drain(self) -> None:
-        """Run what is queued, side by side, and then what was lost, one unit at a time, until nothing is left."""
+    def _drain(self, fill: Callable[[int], int]) -> None:
+        """Run what ``fill`` submits, side by side, and then what was lost, one unit at a time, until nothing is left.
+
+        ``fill`` is called with the number of slots that are taken, and returns how many more it takes.
+        """
         taken = 0
-        while self._queue or taken or self._lost:
-            taken += self._fill(taken)
+        while (more := fill(taken)) or taken or self._lost:
+            taken += more
             self._progress.running(self._executor.running())
             if not taken:
                 if self._lost:
@@ -266,8 +251,7 @@ class Runner:
 
     def _finish(self, case: Case, reply: Reply, environment: Mapping[str, Json] | None = None) -> None:
         """Write down and pass on a row, whose environment is the run's where none is given."""
-        if case.lane == "accuracy":
-            reply = holds_declared(reply, self._owner[case.key].contestant.problem.spec.metrics)
+        reply = as_declared(reply, case.lane, self._owner[case.key].contestant.problem.spec, self._host.metrics)
         row = Row(
             run=self._destination.run,
             case=case,
@@ -311,6 +295,28 @@ class Runner:
             return
         self._ask(state, self._plan.final_cases(state.contestant, state.tuned), first=True)
 
+    def _take_further_seeds(self, until: float) -> None:
+        """Run the next seeds of what is undecided, and of its baseline, while there is a look left and it is early.
+
+        ``until`` is when no further seeds are begun any more, by the monotonic clock.
+        """
+        suite = self._plan.suite
+        for look, following in pairwise(suite.looks):
+            undecided, of = undecided_after(look, self.rows, suite, self._host.metrics)
+            self._progress.looked(look, len(undecided), of)
+            if not undecided or time.monotonic() >= until:
+                break
+            undecided |= {(workload, suite.baseline) for workload, _ in undecided}
+            seeds = self._plan.seeds_between(look, following)
+            states = [state for state in self._states if state.of in undecided and state.alive]
+            for state in states:
+                state.planned += len(seeds)
+            self._tell_size()
+            for state in states:
+                assert state.tuned is not None
+                self._ask(state, self._plan.further_cases(state.contestant, state.tuned, seeds))
+            self._drain(self._fill)
+
     def _end(self, state: ContestantState) -> None:
         """Ask nothing more of a contestant side by side; one of which nothing worked is not timed either."""
         state.over = True
@@ -330,9 +336,11 @@ class Runner:
             tuned = state.tuned
             for case in [] if tuned is None else self._admitted([self._plan.time_case(state.contestant, tuned)]):
                 self._owner[case.key] = state
-                if not self._settle(case) and self._passes_check(case):
+                if not self._settle(case):
                     cases.append(case)
-        baseline = self._baseline_cases(states)
+        self._check_side_by_side(cases)
+        cases = [case for case in cases if not self._owner[case.key].refused]
+        baseline = baseline_cases(states, self._plan)
         wanted = {case.key for case in cases}
         others = [case for case in cases if case not in baseline]
         rows = [row for state in states for row in state.rows]
@@ -341,21 +349,21 @@ class Runner:
             processes = states[0].contestant.problem.spec.processes
             self._run_block(baseline + block, bool(baseline), wanted, processes)
 
-    def _passes_check(self, case: Case) -> bool:
-        """Return whether the technique of a timed case keeps its contract, which it is asked where nobody has yet."""
-        state = self._owner[case.key]
-        if state.needs_check(case):
-            replies, environment = self._alone_or_again(Unit(cases=(case,), check=True))
-            self._checked(case, replies[0], environment)
-        return not state.refused
+    def _check_side_by_side(self, cases: Sequence[Case]) -> None:
+        """Check the techniques of timed cases against their contract where nobody has yet."""
+        unchecked = deque(case for case in cases if self._owner[case.key].needs_check(case))
 
-    def _baseline_cases(self, states: Iterable[ContestantState]) -> list[Case]:
-        """Return the baseline's timing, which every block carries, stored already or not; none where it failed."""
-        return [
-            self._plan.time_case(state.contestant, state.tuned)
-            for state in states
-            if state.contestant.technique == self._plan.suite.baseline and state.tuned is not None and not state.refused
-        ]
+        def fill(taken: int) -> int:
+            before = taken
+            while unchecked and taken < self._executor.slots:
+                processes = self._processes(unchecked[0])
+                if taken and taken + processes > self._executor.slots:
+                    break
+                self._executor.submit(Unit(cases=(unchecked.popleft(),), check=True, processes=processes))
+                taken += processes
+            return taken - before
+
+        self._drain(fill)
 
     def _run_block(self, cases: list[Case], paired: bool, wanted: set[str], processes: int) -> None:
         """Time one block; the baseline of a later block serves as reference only and leaves no second row.

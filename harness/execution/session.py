@@ -7,16 +7,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
-from harness.api import Case, Executor, ExecutorOptions, Json, Lane, Limits, Row, RunInfo, Suite, UsageError, resolve
+from harness.api import (
+    Case,
+    Executor,
+    ExecutorOptions,
+    Json,
+    Lane,
+    Limits,
+    Row,
+    RunInfo,
+    Suite,
+    UsageError,
+    phase_metrics,
+    resolve,
+)
+from harness.execution.destination import Destination, Progress
 from harness.execution.executors import fulfilled
 from harness.execution.identity import check_same_code
 from harness.execution.preflight import check_device, check_values
 from harness.execution.rows import require_storable
-from harness.execution.runner import Destination, Progress, Runner
-from harness.execution.surroundings import Surroundings, surroundings
+from harness.execution.runner import Runner
+from harness.execution.surroundings import Surroundings, of_suite
 from harness.host import Host
 from harness.measure.processors import allowed_cores
 from harness.plan import Plan, Selection
+from harness.results.schema import metric_to_json
 
 if TYPE_CHECKING:
     from harness.results.store import RunWriter, Store
@@ -87,6 +102,9 @@ class Silent:
     def finished(self, row: Row) -> None:
         """Do nothing."""
 
+    def looked(self, seeds: int, undecided: int, of: int) -> None:
+        """Do nothing."""
+
     def running(self, cases: Sequence[tuple[Case, str]]) -> None:
         """Do nothing."""
 
@@ -110,7 +128,7 @@ class Session:
         return store.create_run(
             suite=self.plan.suite,
             selection=selection_json(selection, resources),
-            plugins=plugin_list(self.host),
+            plugins=plugin_list(self.host, self.plan),
             environment=self._around.environment,
             planned=self.planned_rows,
         )
@@ -125,6 +143,7 @@ class Session:
         except UsageError:
             writer.withdraw()
             raise
+        writer.go_on_in(self._around.environment, plugin_list(self.host, self.plan))
         destination = Destination(
             run=writer.info.id,
             environment=self._around.environment,
@@ -149,7 +168,7 @@ def begin(host: Host, suite: Suite, selection: Selection, resources: Resources) 
     Values that the user fixed are validated by the techniques and the workloads, in a separate process.
     """
     check_device(selection.device, "use --device cpu")
-    around = surroundings(host, suite.contract)
+    around = of_suite(host, suite)
     plan = Plan(suite, host, selection, around.identity)
     require_storable(map(plan.first_case, plan.contestants))
     if plan.fixed_by_user:
@@ -165,7 +184,7 @@ def resume(host: Host, info: RunInfo, resources: Resources) -> Session:
     """Return a stored run, planned again as it was begun; `Session.carry_out` takes its stored rows from the writer."""
     suite, selection = resumed_selection(info)
     check_device(selection.device, f"resume run {info.id} where there is one")
-    around = surroundings(host, suite.contract)
+    around = of_suite(host, suite, info.environment)
     plan = Plan(suite, host, selection, around.identity)
     return Session(host, plan, make_executor(host, plan, resources, selection.device), around)
 
@@ -180,6 +199,7 @@ def selection_json(selection: Selection, resources: Resources) -> dict[str, Json
         "lanes": list(selection.lanes),
         "device": selection.device,
         "stack": selection.stack,
+        "until": selection.until.text if selection.until else "",
         "jobs": resources.jobs,
         "executor": resources.executor,
         "time_limit_s": resources.limits.time_s,
@@ -187,18 +207,42 @@ def selection_json(selection: Selection, resources: Resources) -> dict[str, Json
     }
 
 
-def plugin_list(host: Host) -> list[Mapping[str, Json]]:
-    """Return the plugins of a run, active and broken, as kept in ``run.json``."""
+def plugin_list(host: Host, plan: Plan) -> list[Mapping[str, Json]]:
+    """Return the plugins of a run, active and broken, each with its metrics that rows of the run may hold.
+
+    They are kept in ``run.json``, so that the run can be read where a plugin is missing.
+    """
+    metrics = _metrics_by_plugin(host, plan)
     return [
         {
             "name": record.name,
+            "module": record.module,
             "distribution": record.distribution,
             "version": record.version,
             "status": record.status,
             "cause": record.cause,
+            "metrics": metrics.get(record.name, []) if record.status == "ok" else [],
         }
         for record in host.plugins
     ]
+
+
+def _metrics_by_plugin(host: Host, plan: Plan) -> dict[str, list[Json]]:
+    """Return the declarations of the metrics that rows of a run may hold, by the name of the plugin behind each.
+
+    These are the metrics of the suite and of its workloads, and all metrics of the memory and time lanes that are
+    declared or follow from the phases of the suite's contract.
+    """
+    suite, owner = plan.suite, host.contracts[plan.suite.contract]
+    emitted = {name for contestant in plan.contestants for name in contestant.problem.spec.metrics}
+    needed = {*emitted, *suite.metrics, suite.select, *suite.costs, *(claim.metric for claim in suite.claims)}
+    phases = {metric.id for phase in owner.spec.phases for metric in phase_metrics(phase, "")}
+    found: dict[str, list[Json]] = {}
+    for name, metric in host.metrics.items():
+        declared = host.declared.metrics.get(name)
+        if name in needed | phases or (declared is not None and metric.lane != "accuracy"):
+            found.setdefault(declared.plugin if declared else owner.plugin, []).append(metric_to_json(metric))
+    return found
 
 
 def resumed_selection(info: RunInfo) -> tuple[Suite, Selection]:

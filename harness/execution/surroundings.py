@@ -6,18 +6,19 @@ import hashlib
 import importlib.metadata
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any, Final, cast
 
-from harness.api import DISTRIBUTION, Json
+from harness.api import DISTRIBUTION, Json, Suite
 from harness.declared import RegisteredTechnique, RegisteredWorkload
 from harness.discovery import PluginRecord
 from harness.execution.case import THREADS
 from harness.host import Host
 from harness.measure import git
 from harness.measure.distributions import HOST_PACKAGE, PluginCode, dependencies, in_site, required_versions
-from harness.measure.environment import code_state, environment
+from harness.measure.environment import code_state, environment, suite_state
 from harness.measure.sources import FAMILIES, HOST, Sources, host_sources, module_sources
 from harness.plan import HOST_CODE, Identity, part
 
@@ -42,6 +43,21 @@ class _Code:
     digests: dict[str, str]
     versions: dict[str, Mapping[str, Json]]
     states: dict[str, Json]
+
+
+def of_suite(host: Host, suite: Suite, stored: Mapping[str, Json] | None = None) -> Surroundings:
+    """Return the surroundings of a run of a suite, with the state of the suite's file as ``suite``.
+
+    ``stored`` are the facts of a run that is resumed: its suite is stored too, so that the file does not matter any
+    more.
+    """
+    around = surroundings(host, suite.contract)
+    if stored is not None:
+        facts = {"suite": stored["suite"]} if "suite" in stored else {}
+    else:
+        code = around.environment["code"]
+        facts = {"suite": suite_state(Path(suite.source), code if isinstance(code, Mapping) else {})}
+    return replace(around, environment={**around.environment, **facts})
 
 
 def surroundings(host: Host, contract: str | None = None) -> Surroundings:
@@ -89,7 +105,7 @@ def _read_plugin(
     suites = [suite.spec for suite in host.declared.suites.values() if suite.plugin == record.name]
     plugin = PluginCode(record.module, record.distribution, targets, suites)
     package = host.module_of(record.name)
-    code.states[package] = code_state(plugin.sources, plugin.distribution, plugin.checkout)
+    code.states[package] = code_state(plugin.sources, plugin.distribution, plugin.checkout, plugin.unknown)
     versions = cache(lambda *requires: required_versions(requires, without=without))
     own = str(code.states[package]["digest"])  # type: ignore[index, call-overload]  # a state is a mapping
     brought = [*dependencies(plugin.distribution), *plugin.foreign]
@@ -129,4 +145,6 @@ def _host_state(families: Iterable[Sources]) -> dict[str, Json]:
         distribution: Any = importlib.metadata.distribution(DISTRIBUTION)
     except importlib.metadata.PackageNotFoundError:
         distribution = None
-    return code_state(sources, distribution, None if in_site(HOST) else git.checkout(HOST))
+    if in_site(HOST):
+        return code_state(sources, distribution, None)
+    return code_state(sources, distribution, git.checkout(HOST), git.why_no_commit(HOST))

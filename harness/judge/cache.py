@@ -8,6 +8,8 @@ import hashlib
 import importlib.util
 import json
 import os
+import secrets
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -104,8 +106,9 @@ def _is_package(name: str) -> bool:
 def load_or_make(cache: Path, name: str, make: Callable[[], dict[str, Tensor]]) -> Tensors:
     """Return the tensors cached under ``name``; make and store them where they are missing or damaged.
 
-    Of two processes that miss at once, one calls ``make`` and the other waits and reads. Files are replaced atomically.
-    Raises OSError where the folder cannot be written.
+    Of two processes that miss at once, one calls ``make`` and the other waits and reads; where the file system has no
+    locks both call ``make``, which a line on standard error says. Files are replaced atomically. Raises OSError where
+    the folder cannot be written.
     """
     path = cache / BASE_MODELS / f"{name}.safetensors"
     if (found := _read(path)) is not None:
@@ -131,11 +134,14 @@ def _read(path: Path) -> Tensors | None:
 
 
 def _write(path: Path, tensors: dict[str, Tensor]) -> None:
-    draft = path.with_suffix(".part")
-    save_file(tensors, draft, metadata={"sha256": _digest(tensors)})
-    with draft.open("rb") as file:
-        os.fsync(file.fileno())
-    draft.replace(path)
+    draft = path.with_suffix(f".{secrets.token_hex(4)}.part")  # of this process alone, also where there are no locks
+    try:
+        save_file(tensors, draft, metadata={"sha256": _digest(tensors)})
+        with draft.open("rb") as file:
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _digest(tensors: Tensors) -> str:
@@ -149,7 +155,17 @@ def _digest(tensors: Tensors) -> str:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock, which the system releases when the process dies."""
+    """Hold an exclusive lock, which the system releases when the process dies; none where there are no locks."""
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            _say_unlocked(path.parent, error.strerror)
         yield
+
+
+@cache
+def _say_unlocked(folder: Path, why: str) -> None:
+    """Say, once in this process, that a folder has no locks; the content is complete without them."""
+    if sys.stderr is not None:
+        sys.stderr.write(f"harness: {folder} cannot be locked ({why}): runs at the same time may train a model twice\n")

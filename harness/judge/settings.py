@@ -13,12 +13,12 @@ reads those of a case. This module imports no torch, so that a family can declar
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field, fields
 from functools import cache
 from typing import Any, TypeVar
 
-from harness.api import Defaults, Json, Knob, UsageError, nearest
+from harness.api import CannotStack, CaseContext, Defaults, Json, Knob, UsageError, nearest
 
 S = TypeVar("S")
 
@@ -65,6 +65,14 @@ def read_settings(settings: type[S], values: Mapping[str, Json]) -> S:
     if problems:
         raise UsageError(*problems)
     return settings(**{entry.name: values[entry.name] for entry in fields(settings)})  # type: ignore[arg-type]
+
+
+def require_same(contexts: Sequence[CaseContext], *, but: Collection[str] = ()) -> None:
+    """Raise CannotStack where the settings of cases differ in more than the settings named by ``but``."""
+    first = contexts[0].settings
+    for name in first:
+        if name not in but and any(context.settings[name] != first[name] for context in contexts):
+            raise CannotStack(f"its trials differ in the setting {name}")
 
 
 @cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -32,6 +33,31 @@ def adamw(groups: list[dict[str, Any]], weight_decay: float) -> torch.optim.Adam
     return torch.optim.AdamW(groups, weight_decay=weight_decay, fused=True)
 
 
+def gradients(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    *,
+    loss: Callable[[nn.Module, Batch], Tensor],
+    max_grad_norm: float,
+) -> Tensor:
+    """Set the gradients of all that trains and return the loss, a detached scalar on the model's device.
+
+    Gradients are clipped to a norm of ``max_grad_norm``, where that is finite.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    value = loss(model, batch)
+    value.backward()  # type: ignore[no-untyped-call]
+    if math.isfinite(max_grad_norm):
+        nn.utils.clip_grad_norm_(trained(optimizer), max_grad_norm)
+    return value.detach()
+
+
+def trained(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    """Return the parameters that an optimiser trains."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
 def step(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -40,18 +66,10 @@ def step(
     loss: Callable[[nn.Module, Batch], Tensor],
     max_grad_norm: float,
 ) -> Tensor:
-    """Take one optimiser step and return the loss before it, a detached scalar on the model's device.
-
-    Gradients are clipped to a norm of ``max_grad_norm``, where that is finite.
-    """
-    optimizer.zero_grad(set_to_none=True)
-    value = loss(model, batch)
-    value.backward()  # type: ignore[no-untyped-call]
-    if math.isfinite(max_grad_norm):
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        nn.utils.clip_grad_norm_(parameters, max_grad_norm)
+    """Take one optimiser step and return the loss before it, a detached scalar on the model's device."""
+    value = gradients(model, optimizer, batch, loss=loss, max_grad_norm=max_grad_norm)
     optimizer.step()
-    return value.detach()
+    return value
 
 
 def fit(
@@ -68,12 +86,20 @@ def fit(
     The rate of each group follows one cycle of ``steps``: warm-up to the group's own rate, then cosine decay. Raises
     FloatingPointError at the first loss that is not finite.
     """
+    model.train()
+    taken = partial(step, model, optimizer, loss=loss, max_grad_norm=max_grad_norm)
+    return fit_by(taken, optimizer, batches, steps=steps)
+
+
+def fit_by(
+    taken: Callable[[Batch], Tensor], optimizer: torch.optim.Optimizer, batches: Iterable[Batch], *, steps: int
+) -> list[float]:
+    """Train as `fit` does, by calling ``taken`` for the step of each batch, which returns the loss before it."""
     rates = [group["lr"] for group in optimizer.param_groups]
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps, cycle_momentum=False)
     losses: list[float] = []
-    model.train()
     for number, batch in enumerate(batches, start=1):
-        value = step(model, optimizer, batch, loss=loss, max_grad_norm=max_grad_norm).item()
+        value = taken(batch).item()
         if not math.isfinite(value):
             raise FloatingPointError(f"loss is {value} at step {number}")
         losses.append(value)

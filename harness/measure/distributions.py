@@ -112,6 +112,8 @@ class PluginCode:
         self.distribution = find_distribution(distribution, first)
         self._followed: dict[str, tuple[Path, ...]] = {}
         self.checkout: git.Checkout | None = None
+        self.unknown = ""
+        """Why git tells no commit of a folder that is in a repository."""
         self.sources = self._sources(first, {path.resolve() for path in leave_out})
 
     def imports(self, target: str) -> frozenset[str]:
@@ -125,6 +127,7 @@ class PluginCode:
         place = folder or (first.parents[0] if first and first.parents else None)
         if place is not None and (folder or not in_site(place)):
             self.checkout = git.checkout(place)
+            self.unknown = git.why_no_commit(place) if self.checkout is None else ""
         # an editable installation may have compiled objects among what is installed
         built = [(name, path) for name, path in recorded if not name.endswith(".pth")]
         files = [*(project_files(folder, self.checkout) if folder else ()), *built]

@@ -15,8 +15,8 @@ from typing import Final
 from harness.api import DISTRIBUTION, Json
 from harness.measure import git
 from harness.measure.cgroups import cpu_quota, memory_limit
-from harness.measure.distributions import version_of
-from harness.measure.sources import Sources, is_dirty
+from harness.measure.distributions import in_site, version_of
+from harness.measure.sources import Sources, file_digest, is_dirty
 
 PACKAGES: Final = (DISTRIBUTION, "torch", "numpy", "scipy", "scikit-learn", "transformers", "peft", "safetensors")
 """Distributions whose version can change a result."""
@@ -68,21 +68,45 @@ def versions(distributions: Iterable[str]) -> dict[str, Json]:
 
 
 def code_state(
-    sources: Sources, distribution: importlib.metadata.Distribution | None, checkout: git.Checkout | None
+    sources: Sources,
+    distribution: importlib.metadata.Distribution | None,
+    checkout: git.Checkout | None,
+    unknown: str = "",
 ) -> dict[str, Json]:
     """Return the state of the code under test: ``{commit, dirty, version, digest}`` of the files that compute.
 
     ``commit`` is that of the git checkout that holds the files, or the one that pip installed the distribution from;
-    ``dirty`` says whether a file differs from that commit. Both are None where neither commit is known. ``digest`` is
-    the SHA-256 over all files.
+    ``dirty`` says whether a file differs from that commit. Both are None where neither commit is known; the state then
+    has ``unknown`` as ``commit_unknown``, if git gave a reason. ``digest`` is the SHA-256 over all files.
     """
     state: dict[str, Json] = {"commit": None, "dirty": None}
     if checkout is not None:
         state = {"commit": checkout.commit, "dirty": is_dirty(sources, checkout)}
     elif distribution is not None:
         state.update(_installed_from(distribution))
+    if unknown and state["commit"] is None:
+        state["commit_unknown"] = unknown
     version = version_of(distribution) if distribution is not None else ""
     return {**state, "version": version or None, "digest": sources.digest}
+
+
+def suite_state(file: Path, code: Mapping[str, Json]) -> dict[str, Json]:
+    """Return the state of a suite's file: ``{commit, dirty, digest}``.
+
+    ``code`` has the states of the code under test. The file is dirty where it differs from its commit, and where its
+    commit is none of the code's, as then no commit of the code leads to the file. A file that an installer copied
+    belongs to its distribution: it is clean, and has no commit of its own.
+    """
+    real = file.resolve()
+    state: dict[str, Json] = {"commit": None, "dirty": False, "digest": file_digest(real)}
+    if in_site(real):
+        return state
+    commit = (git.ask(real.parent, "rev-parse", "--verify", "HEAD") or "").strip() or None
+    commits = {facts.get("commit") for facts in code.values() if isinstance(facts, Mapping)}
+    tracked = git.ask(real.parent, "ls-files", "--error-unmatch", "--", real.name) is not None
+    listed = git.ask(real.parent, "status", "--porcelain", "--", real.name) != ""
+    clean = not listed and real.name not in git.hidden(real.parent)
+    return {**state, "commit": commit, "dirty": commit is None or commit not in commits or not tracked or not clean}
 
 
 def _installed_from(distribution: importlib.metadata.Distribution) -> dict[str, Json]:

@@ -29,9 +29,10 @@ COMPUTING: Final = (
     "execution/units.py",
     "execution/job.py",
     "execution/isolation/messages.py",
-    "execution/isolation/processes.py",
     "execution/isolation/forkserver.py",
     "execution/isolation/global_state.py",
+    "execution/isolation/left_running.py",
+    "execution/isolation/processes.py",
     "execution/isolation/worker.py",
 )
 """The files and folders of the host's package that compute a case; the family's and the technique's code are added.
@@ -277,8 +278,10 @@ def _counts(path: Path, checkout: git.Checkout | None) -> bool:
 def is_dirty(sources: Sources, checkout: git.Checkout) -> bool:
     """Return whether a file differs from the commit, or a file that would count was deleted."""
     changed = checkout.changed | checkout.untracked
-    if any(path.resolve() in changed for _, path in sources.files):
-        return True
+    others = [path for path in changed if path.is_dir()]  # repositories inside this one
+    for _, path in sources.files:
+        if path.resolve() in changed or any(path.resolve().is_relative_to(other) for other in others):
+            return True
     real = sources.folder.resolve() if sources.folder else None
     for path in checkout.deleted:
         if real is None or not path.is_relative_to(real):

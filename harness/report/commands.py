@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.results.plugins import option_of
 from harness.results.store import default_store_path
 
 if TYPE_CHECKING:
@@ -17,18 +18,8 @@ _RUNS = "runs"
 
 def command(info: RunInfo, words: str) -> str:
     """Return a command on a run, ready to paste: ``words`` between the run's ``-p`` options and its ``--store``."""
-    return " ".join(filter(None, ["harness", *_modules(info), words, _store(info)]))
-
-
-def _modules(info: RunInfo) -> list[str]:
-    """Return -p for each plugin of the run's suite that was loaded without an installation."""
-    suite = info.suite
-    concerned = {name.partition("/")[0] for name in (suite.baseline, *suite.techniques, *suite.workloads)}
-    return [
-        f"-p harness_{str(plugin['name']).replace('-', '_')}"
-        for plugin in info.plugins
-        if plugin.get("distribution") == "" and plugin.get("status") == "ok" and plugin.get("name") in concerned
-    ]
+    options = [option for option in map(option_of, info.plugins) if option]
+    return " ".join(filter(None, ["harness", *options, words, _store(info)]))
 
 
 def _store(info: RunInfo) -> str:

@@ -11,6 +11,7 @@ from harness.api import Json, Row, UsageError, nearest
 from harness.report import units
 from harness.report.commands import command
 from harness.report.notes import of_form, run_label, short
+from harness.results.plugins import option_of
 
 if TYPE_CHECKING:
     from harness.analysis.summary import TechniqueSummary
@@ -98,9 +99,13 @@ def circumstances(view: RunView) -> dict[str, object]:
         "seeds": ", ".join(map(str, info.suite.seeds)),
         "selection": _inline({name: value for name, value in info.selection.items() if value not in (None, [], {})}),
         "started": info.started,
+        "resumed": "; ".join(
+            f"{part.get('started')} with {_short_json(part.get('environment'))}" for part in info.resumed
+        ),
         "finished": info.finished or "-",
         "end": end.get(info.exit_code, f"exit code {info.exit_code}"),
         "rows": f"{view.rows} of {info.planned} planned, {view.failed} failed",
+        "remarks": "; ".join(view.remarks),
         "folder": info.folder,
     }
     return facts | {f"environment {name}": _short_json(value) for name, value in info.environment.items()}
@@ -250,7 +255,8 @@ def _facts(facts: Mapping[str, object], indent: str = "") -> str:
 
 def _plugin(plugin: Mapping[str, Json]) -> str:
     cause = f": {plugin['cause']}" if plugin.get("cause") else ""
-    return f"{plugin.get('version') or '-'}  {plugin.get('status') or ''}{cause}"
+    version = plugin.get("version") or option_of(plugin) or "-"
+    return f"{version}  {plugin.get('status') or ''}{cause}"
 
 
 def _inline(values: Mapping[str, Any]) -> str:

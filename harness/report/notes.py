@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.analysis.significance import permutation_floor
+from harness.analysis.significance import ALPHA
 from harness.report import units
 from harness.report.columns import with_interval
 from harness.report.commands import command
 
 if TYPE_CHECKING:
     from harness.analysis.claims import ClaimResult
+    from harness.analysis.compare import Comparison
     from harness.analysis.intervals import Estimate
     from harness.analysis.summary import TechniqueSummary
     from harness.analysis.view import RunView, WorkloadView
@@ -20,6 +22,13 @@ if TYPE_CHECKING:
 
 _ISA = (("avx512f", "AVX512"), ("avx2", "AVX2"), ("sve", "SVE"), ("asimd", "NEON"))
 
+
+_TESTS: Final[Mapping[str, str]] = {
+    "moderated": "the moderated paired t test (variances shrunk towards their common one)",
+    "t": "the paired t test",
+    "permutation": "the sign-flip permutation test",
+}
+"""The names of the tests by what decided a verdict."""
 
 _FORMS: Final[Mapping[str, str]] = {
     "quick": " (quick: a short form, for a first look only)",
@@ -47,10 +56,11 @@ def heading(view: RunView, workload: WorkloadView) -> str:
     info = view.info
     lengths = [len(summary.quality.values) for summary in workload.techniques if summary.quality]
     seeds = max(lengths, default=0)
+    fewest = f"{min(lengths)} to " if info.suite.looks and lengths and min(lengths) < seeds else ""
     parts = [
         f"{info.suite.id}{_FORMS.get(info.suite.form, '')}",
         short(workload.workload),
-        f"{seeds} seed{'s' if seeds != 1 else ''}",
+        f"{fewest}{seeds} seed{'s' if seeds != 1 else ''}",
         _tuning(view, workload),
         device_of(info.environment, workload),
         info.started[:10],
@@ -90,7 +100,8 @@ def _explanations(view: RunView, workload: WorkloadView) -> dict[str, list[str]]
         for text, count in summary.warnings.items():
             warning = f"warning: {text} ({count} of {summary.quality_cases} seeds)"
             notes.setdefault(warning, []).append(summary.technique)
-        if summary.quality and len(summary.quality.values) < most and not summary.failed_seeds:
+        waits = summary.quality and len(summary.quality.values) < most and not summary.failed_seeds
+        if summary.quality and waits and summary.look is None:
             notes.setdefault(f"only {len(summary.quality.values)} of {most} seeds yet", []).append(summary.technique)
         comparison = summary.comparison
         if comparison is None:
@@ -107,11 +118,14 @@ def legend(view: RunView) -> list[str]:
     every = [summary for workload in view.workloads for summary in workload.techniques]
     lines = []
     if any(summary.quality and summary.quality.estimate.n > 1 for summary in every):
-        lines.append("± 95 % t interval over seeds; differences are paired by seed")
+        lines.append("± 95 % t interval over seeds; differences are paired by seed, with the interval of their test")
     lines += _verdict_notes(view, every)
     costs = sorted({workload.cost for workload in view.workloads if workload.cost})
     if any(summary.pareto for summary in every) and costs:
-        lines.append(f"* on the Pareto front of {view.quality.id} and {' or '.join(_words(cost) for cost in costs)}")
+        lines.append(
+            f"* on the Pareto front of {view.quality.id} and {' or '.join(_words(cost) for cost in costs)}; "
+            "of equals, the fastest"
+        )
     if any(summary.ratios for summary in every):
         lines.append("x samples a second relative to the baseline's, median of the ratios of interleaved rounds")
     if any(summary.unstable for summary in every):
@@ -121,7 +135,7 @@ def legend(view: RunView) -> list[str]:
 
 def _verdict_notes(view: RunView, every: Iterable[TechniqueSummary]) -> list[str]:
     comparisons = [summary.comparison for summary in every if summary.comparison]
-    tested = [comparison for comparison in comparisons if comparison.decided_by in ("t", "permutation")]
+    tested = [comparison for comparison in comparisons if comparison.decided_by in _TESTS]
     lines = []
     if tested:
         margin = view.workloads[0].rule.margin
@@ -129,7 +143,11 @@ def _verdict_notes(view: RunView, every: Iterable[TechniqueSummary]) -> list[str
         sized = f"a margin of {units.amount(margin, unit)}, " if margin else ""
         families = sorted({comparison.family for comparison in tested})
         many = " and ".join(str(family) for family in families)
-        lines.append(f"verdicts: {sized}Holm's correction over {many} comparisons, {_decider(tested)}")
+        lines.append(f"verdicts: {sized}Holm's correction over {many} comparisons, by {_deciders(tested)}")
+    if looks := view.info.suite.looks:
+        numbers = f"{', '.join(map(str, looks[:-1]))} and {looks[-1]}"
+        lines.append(f"looks after {numbers} seeds, at Pocock's levels: what is decided gets no further seeds")
+    lines += _sign_flips(tested)
     needed = [
         comparison.seeds_needed
         for comparison in comparisons
@@ -140,20 +158,31 @@ def _verdict_notes(view: RunView, every: Iterable[TechniqueSummary]) -> list[str
     return lines
 
 
-def _decider(tested: Iterable[Any]) -> str:
-    by_t = [comparison for comparison in tested if comparison.decided_by == "t"]
-    if not by_t:
-        return "exact paired permutation test"
-    n = max(comparison.n for comparison in by_t)
-    extent = "" if len(by_t) == len(list(tested)) else "in part "
-    floor = f"{permutation_floor(n):.3g}"
-    return f"{extent}by the paired t test (with {n} seeds a permutation test cannot go below p = {floor})"
+def _deciders(tested: Sequence[Comparison]) -> str:
+    """Return the tests that decided, the most frequent first."""
+    counts = Counter(comparison.decided_by for comparison in tested).most_common()
+    return ", in part by ".join(_TESTS[decider] for decider, _ in counts)
+
+
+def _sign_flips(tested: Iterable[Comparison]) -> list[str]:
+    """Return a line on the sign-flip test, where it stands beside differences that were found."""
+    found = [
+        comparison.p_sign_flip
+        for comparison in tested
+        if comparison.verdict in ("better", "worse") and comparison.p_sign_flip is not None
+    ]
+    if not found:
+        return []
+    agreeing = sum(p < ALPHA for p in found)
+    return [
+        f"a sign-flip test, which assumes no normal noise, gives p < .05 for {agreeing} of {len(found)} better or worse"
+    ]
 
 
 def closing(view: RunView) -> list[str]:
-    """Return the lines on the whole run: quality over all workloads, claims, missing cases, next commands."""
+    """Return the lines on the whole run: its rows, quality over all workloads, claims, missing cases, next commands."""
     run = run_label(view)
-    lines = []
+    lines = [*view.remarks]
     if view.overall:
         lines.append(overall_line(view))
     lines += claim_lines(view)

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from harness.analysis.states import of_one_identity
 from harness.api import UsageError
 from harness.api.text import printable
 from harness.report import units
@@ -118,7 +119,8 @@ def render_page(view: RunView, rows: tuple[Row, ...] = ()) -> str:
         ranking=_ranking(view),
         claims=[_claim(view, result) for result in view.claims if result.tested],
         untested=sorted({result.claim.id for result in view.claims} - tested),
-        failed=_failures(view, rows),
+        failed=_failures(view, of_one_identity(rows).rows),
+        resume=command(info, f"run --resume {info.id}"),
         margins={name.replace("_", " "): f"{margin:g}" for name, margin in info.suite.margins.items()},
         facts=_provenance(view),
         suite=json.dumps(run_to_json(info)["suite"], indent=1, ensure_ascii=False),
@@ -136,14 +138,15 @@ def _summary(view: RunView) -> dict[str, str]:
         took = f", took {units.duration((ended - begun).total_seconds())}"
     device = device_of(info.environment, view.workloads[0]) if view.workloads else ""
     cpu = _object(info.environment.get("cpu")).get("model")
+    changed = _object(info.environment.get("suite")).get("dirty")
     facts = {
-        "suite": f"{info.suite.id} v{info.suite.version}",
+        "suite": f"{info.suite.id} v{info.suite.version}{' with changes' if changed else ''}",
         "run": info.id,
         "started": f"{info.started[:16].replace('T', ' ')} UTC{took}",
         "device": f"{device} ({cpu})" if cpu and device.startswith("cpu") else device,
         "seeds": f"{seeds}: {', '.join(map(str, info.suite.seeds))}" if seeds <= 10 else str(seeds),
         "code": ", ".join(_commits(_objects(info.environment.get("code")))),
-        "cases": f"{view.rows}, {view.failed} failed",
+        "cases": "; ".join([f"{view.rows}, {view.failed} failed", *view.remarks]),
     }
     return {name: text for name, text in facts.items() if text}
 
@@ -166,7 +169,8 @@ def _provenance(view: RunView) -> dict[str, str]:
         details = (plugin.get(key) for key in ("distribution", "version", "status", "cause"))
         facts[f"plugin {plugin.get('name')}"] = " · ".join(str(part) for part in details if part)
     for name, code in _objects(environment.get("code")).items():
-        commit = f"commit {code.get('commit') or 'unknown'}{' with changes' if code.get('dirty') else ''}"
+        unknown = ": ".join(filter(None, ["unknown", str(code.get("commit_unknown") or "")]))
+        commit = f"commit {code.get('commit') or unknown}{' with changes' if code.get('dirty') else ''}"
         digest = f"digest {code['digest']}" if code.get("digest") else ""
         facts[f"code of {name}"] = " · ".join(str(part) for part in (code.get("version"), commit, digest) if part)
     packages = _object(environment.get("packages"))

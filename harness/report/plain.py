@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from harness.analysis.view import RunView, WorkloadView
 
 
-_TEXTS: Final = ("technique", "verdict", "tuned", "status", "workload")
+_TEXTS: Final = ("technique", "verdict", "decided by", "tuned", "status", "workload")
 """What the headings of columns of text begin with; the others are of numbers."""
 
 
@@ -52,6 +52,7 @@ def _cells(view: RunView, workload: WorkloadView, summary: TechniqueSummary) -> 
     columns = [*quality_columns(view, workload), *measured_columns(view, workload), *([tuned] if tuned else [])]
     cells |= {column.heading: column.cell(summary) for column in columns}
     cells["verdict"] = verdict_cell(summary)
+    cells["decided by"] = summary.comparison.decided_by if summary.comparison else ""
     cells["Pareto"] = "*" if summary.pareto else ""
     cells["status"] = summary.reason or summary.status
     return cells

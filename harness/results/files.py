@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import reprlib
 import shutil
@@ -14,6 +15,9 @@ from harness.api import UsageError
 
 _DRAFT_AGE_S: Final = 86_400.0
 """The age at which a draft belongs to no living process: drafts live for milliseconds."""
+
+_UNSUPPORTED: Final = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS)
+"""What a file system answers that writes the entries of folders by itself, as some network drives do."""
 
 
 def folder_path(text: str | os.PathLike[str], what: str, choice: str) -> Path:
@@ -47,9 +51,12 @@ def sweep(folder: Path, pattern: str) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush the entries of a folder to disk."""
+    """Flush the entries of a folder to disk, where its file system can do so for folders."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
     finally:
         os.close(descriptor)

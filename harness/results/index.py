@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+import sys
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
 from harness.api import Form, Row, UsageError
+from harness.api.text import printable
 from harness.results.store import ROWS_FILE, RUN_FILE, RUNS, Store, StoredRun
 
 INDEX_FILE: Final = "index.sqlite"
 
 _VERSION: Final = 3
+
+_PATIENCE_S: Final = 5.0
+"""Seconds to wait for another process that writes the index."""
 
 # Whole numbers have columns without a type, because those that SQLite can't hold are stored as text.
 _WHOLE: Final = ("suite_version", "exit_code", "planned", "seed")
@@ -104,37 +111,39 @@ class Index:
     def _query(self, statement: str, values: Sequence[str] = ()) -> list[tuple[Any, ...]]:
         """Return the records of a query; an index whose damage shows only in the query is built anew."""
         try:
-            with self._connection() as db:
+            with closing(self._connection()) as db:
                 return db.execute(statement, values).fetchall()
         except sqlite3.DatabaseError:
-            self._remove()
-            with self._connection() as db:
+            with closing(self._rebuilt()) as db:
                 return db.execute(statement, values).fetchall()
 
     def rebuild(self) -> None:
         """Delete the index and build a new one from the files of every run."""
-        self._remove()
-        with self._connection():
-            pass
+        self._rebuilt().close()
 
-    @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        """Open an up-to-date index: on disk, or in memory where the index can't be opened or written on disk."""
-        try:
-            db = self._opened(str(self._path))
-        except sqlite3.OperationalError:  # read-only, locked for long, on a file system without locks
-            db = self._opened(":memory:")
-        except sqlite3.DatabaseError:  # damaged
-            self._remove()
-            db = self._opened(str(self._path))
-        with closing(db):
-            yield db
-
-    def _opened(self, path: str) -> sqlite3.Connection:
-        """Open the index, create tables that are missing or of another version, and read the runs that changed."""
+    def _connection(self) -> sqlite3.Connection:
+        """Return an up-to-date index: on disk, or in memory where the index can't be opened or written on disk."""
         if not (self._store.path / RUNS).is_dir():  # a folder that is no store gets no file
-            path = ":memory:"
-        db = sqlite3.connect(path, timeout=5, isolation_level=None)
+            return self._in_memory()
+        try:
+            return self._opened()
+        except sqlite3.OperationalError as error:  # read-only, locked for long, on a file system without locks
+            return self._in_memory(error)
+        except sqlite3.DatabaseError:  # damaged
+            return self._rebuilt()
+
+    def _rebuilt(self) -> sqlite3.Connection:
+        """Return a new index in place of the one on disk: on disk again, or in memory where that can't be written."""
+        try:
+            for suffix in ("", "-wal", "-shm"):
+                self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+            return self._opened()
+        except (OSError, sqlite3.OperationalError) as error:
+            return self._in_memory(error)
+
+    def _opened(self) -> sqlite3.Connection:
+        """Open the index on disk, create tables that are missing or of another version, and read what has changed."""
+        db = sqlite3.connect(self._path, timeout=_PATIENCE_S, isolation_level=None)
         try:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = NORMAL")
@@ -147,6 +156,24 @@ class Index:
         except BaseException:
             db.close()
             raise
+        return db
+
+    def _in_memory(self, problem: Exception | None = None) -> sqlite3.Connection:
+        """Return an index in memory: what the one on disk holds, and the runs that are new or changed since.
+
+        ``problem`` says why the index on disk cannot be written; a line on standard error passes it on.
+        """
+        db = sqlite3.connect(":memory:", timeout=_PATIENCE_S, isolation_level=None, uri=True)
+        db.execute("PRAGMA foreign_keys = ON")
+        _make_tables(db)
+        address = self._path.absolute().as_uri()
+        # a folder without write permission lacks the shared memory of a reader, and nobody writes there
+        is_copied = any(_copy(db, f"{address}?{mode}") for mode in ("mode=ro", "immutable=1"))
+        if problem is not None:
+            _say_unwritten(self._path, str(problem), "what is new since" if is_copied else "every run")
+        db.execute("BEGIN")
+        self._update(db)
+        db.execute("COMMIT")
         return db
 
     def _update(self, db: sqlite3.Connection) -> None:
@@ -185,10 +212,32 @@ class Index:
             marks.append(f"{stat.st_ino}:{stat.st_size}:{stat.st_mtime_ns}" if stat else "-")
         return " ".join(marks)
 
-    def _remove(self) -> None:
-        """Delete the files of the index."""
-        for suffix in ("", "-wal", "-shm"):
-            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+
+def _copy(db: sqlite3.Connection, address: str) -> bool:
+    """Copy the index at an address into the empty tables of ``db``; return whether it could be read."""
+    try:
+        db.execute("ATTACH ? AS stored", (address,))
+    except sqlite3.Error:
+        return False
+    try:
+        if db.execute("PRAGMA stored.user_version").fetchone()[0] != _VERSION:
+            return False
+        for table in ("runs", "figures"):
+            db.execute(f"INSERT INTO {table} SELECT * FROM stored.{table}")
+    except sqlite3.Error:
+        _make_tables(db)
+        return False
+    finally:
+        db.execute("DETACH stored")
+    return True
+
+
+@cache
+def _say_unwritten(path: Path, problem: str, what: str) -> None:
+    """Say, once in this process, that an index cannot be written, and what each command therefore reads."""
+    if sys.stderr is not None:
+        line = f"the index {path} cannot be written ({problem}): each command reads {what} anew"
+        sys.stderr.write(f"harness: {printable(line)}\n")
 
 
 def _make_tables(db: sqlite3.Connection) -> None:

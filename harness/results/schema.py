@@ -7,7 +7,7 @@ import json
 import math
 import reprlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from numbers import Real
 from pathlib import Path
@@ -22,6 +22,7 @@ from harness.api import (
     ClaimKind,
     Form,
     Json,
+    Metric,
     Reply,
     Row,
     RunInfo,
@@ -36,7 +37,7 @@ SCHEMA: Final = 2
 _BASELINE: Final = "baseline."
 """The beginning of the names of the baseline's samples in the row of a technique that was timed beside it."""
 
-_Spec = TypeVar("_Spec", Case, Reply, Suite, Claim, Row, RunInfo)
+_Spec = TypeVar("_Spec", Case, Reply, Suite, Claim, Row, RunInfo, Metric)
 
 _NUMBERS: Final = "Mapping[str, float]"
 _VECTORS: Final = "Mapping[str, Sequence[float]]"
@@ -205,6 +206,32 @@ def _is_time(text: str) -> bool:
         return dt.datetime.fromisoformat(text).tzinfo is not None
     except ValueError:
         return False
+
+
+def metric_to_json(metric: Metric) -> dict[str, Json]:
+    """Return the declaration of a metric as an object."""
+    return {name: encode(value) for name, value in _own_fields(metric).items()}
+
+
+def metrics_from_json(plugins: Iterable[Mapping[str, Json]], where: str) -> dict[str, Metric]:
+    """Return the metrics, by id, whose declarations a run's header keeps in the entries of its plugins.
+
+    Raises `UsageError` where a declaration is damaged. Runs that were stored by earlier versions keep none.
+    """
+    metrics = {}
+    for plugin in plugins:
+        entries = plugin.get("metrics", [])
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise UsageError(
+                f"{where}: field 'metrics' should be a list of objects, not {reprlib.repr(entries)}", _advice(where)
+            )
+        for entry in entries:
+            try:
+                metric = _build(Metric, entry, where)
+            except ValueError as error:  # an id that is not well-formed
+                raise UsageError(f"{where}: {error}", _advice(where)) from error
+            metrics[metric.id] = metric
+    return metrics
 
 
 def _suite_from_json(data: Mapping[str, Any], where: str) -> Suite:

@@ -20,7 +20,8 @@ from typing import Final, Self
 from harness.api import HarnessError, Json, Row, RunInfo, Suite, UsageError
 from harness.results.files import folder_path, sweep, sync_folder
 from harness.results.names import confusable, is_id, is_safe, new_id
-from harness.results.schema import dump_line, row_from_json, run_from_json, run_to_json
+from harness.results.reading import contents, read_rows
+from harness.results.schema import dump_line, encode, run_from_json, run_to_json
 
 RUNS: Final = "runs"
 RUN_FILE: Final = "run.json"
@@ -109,6 +110,27 @@ class RunWriter:
             self.close()
         return self.info
 
+    def go_on_in(self, environment: Mapping[str, Json], plugins: Sequence[Mapping[str, Json]]) -> None:
+        """Note in the header in which environment the run goes on: the only one where the run has no rows yet.
+
+        Of an environment that differs from the last one, the header gets the facts that differ from those of its start.
+        """
+        start: Mapping[str, Json] = _plain(self.info.environment)
+        now = _plain(environment)
+        facts = {name: now.get(name) for name in (*start, *now) if now.get(name) != start.get(name)}
+        last = self.info.resumed[-1]["environment"] if self.info.resumed else {}
+        if facts == last:
+            return
+        if self.rows:
+            entry: Mapping[str, Json] = {"started": _now().isoformat(timespec="milliseconds"), "environment": facts}
+            self.info = replace(self.info, resumed=(*self.info.resumed, entry))
+        else:
+            self.info = replace(self.info, environment=now, plugins=plugins, resumed=())
+        try:
+            _write_header(self.info)
+        except OSError as error:
+            raise _unwritten(self.info, RUN_FILE, error) from error
+
     def withdraw(self) -> None:
         """Restore the header that a resumed run had before it was opened, and release the lock."""
         if self._earlier is not None:
@@ -191,8 +213,8 @@ class Store:
         """Return a run with its rows; raises `UsageError` where the run can't be found or read."""
         run = self.resolve(text)
         path = self.folder(run) / ROWS_FILE
-        data = _contents(path)
-        rows, complete = _read_rows(data, path)
+        data = contents(path)
+        rows, complete = read_rows(data, path)
         return StoredRun(info=self._header(run), rows=latest(rows), torn=complete < len(data))
 
     def create_run(
@@ -277,7 +299,7 @@ class Store:
             os.close(descriptor)
             raise _unlocked(path, error) from error
         try:
-            rows, complete = _read_rows(_contents(path), path)
+            rows, complete = read_rows(contents(path), path)
             os.ftruncate(descriptor, complete)
             os.fsync(descriptor)
             _write_header(info)
@@ -294,7 +316,7 @@ class Store:
         """Return the header of the run with this full id."""
         path = self.folder(run) / RUN_FILE
         try:
-            data = json.loads(_contents(path))
+            data = json.loads(contents(path))
         except (ValueError, RecursionError) as error:
             raise UsageError(f"{path}: not JSON ({error})", f"repair or remove {path.parent}") from error
         info = run_from_json(data, path.parent, str(path))
@@ -319,6 +341,11 @@ class Store:
             break
         sync_folder(info.folder.parent)
         return info
+
+
+def _plain(environment: Mapping[str, Json]) -> dict[str, Json]:
+    """Return an environment as it is read back."""
+    return {name: json.loads(json.dumps(encode(value))) for name, value in environment.items()}
 
 
 def _now() -> dt.datetime:
@@ -351,38 +378,6 @@ def _open_rows(path: Path, *, create: bool) -> int:
             f"cannot write to {path}: {error.strerror}",
             "check the permissions of the folder, or choose another store: --store PATH",
         ) from error
-
-
-def _contents(path: Path) -> bytes:
-    """Return the bytes of a file; raises `UsageError` where the file can't be read."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}", f"repair or remove {path.parent}") from error
-
-
-def _read_rows(data: bytes, path: Path) -> tuple[list[Row], int]:
-    """Return the rows, and the number of bytes that their complete lines take.
-
-    A power failure may leave an incomplete last line, which is left out. Raises `UsageError` at any other line that is
-    not a row.
-    """
-    rows: list[Row] = []
-    complete = 0
-    for number, line in enumerate(data.splitlines(keepends=True), start=1):
-        where = f"{path}:{number}"
-        last = complete + len(line) == len(data)
-        if last and not line.endswith(b"\n"):
-            break
-        try:
-            content = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            if last and not isinstance(error, RecursionError):
-                break
-            raise UsageError(f"{where}: not JSON ({error})", f"repair or remove line {number}") from error
-        rows.append(row_from_json(content, where))
-        complete += len(line)
-    return rows, complete
 
 
 def _write_header(info: RunInfo, folder: Path | None = None) -> None:

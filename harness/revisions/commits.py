@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
-import io
 import json
 import os
 import re
@@ -18,23 +17,19 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tarfile
 import tempfile
 import tomllib
 import urllib.parse
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from harness.api import UsageError
 from harness.measure import git
-
-WORKING_TREE: Final = "."
-"""The name of the revision that stands for the working tree, with its uncommitted changes."""
-
-RELEASES: Final = "v*"
-"""The pattern of the tags that mark releases."""
+from harness.requirements import missing_requirements
+from harness.revisions.checkout import check_out
+from harness.revisions.repository import Repository, Revision
 
 FOLDER: Final = "commits"
 """The folder of the environments, relative to the cache."""
@@ -44,32 +39,15 @@ KEPT: Final = 12
 
 
 @dataclass(frozen=True, kw_only=True)
-class Revision:
-    """A state of the project: a commit, or a working tree on top of a commit.
-
-    ``commit`` is the full hash of the commit. ``tree`` is a digest of the files of a working tree with uncommitted
-    changes; it is empty for a commit and for an unchanged working tree.
-    """
-
-    name: str
-    commit: str
-    tree: str = ""
-
-    @property
-    def label(self) -> str:
-        """The name in a report: the name given, followed by the commit unless the name is the commit's hash."""
-        short = self.commit[:9]
-        if self.tree:
-            return f"working tree on {short}"
-        return short if self.commit.startswith(self.name) else f"{self.name} ({short})"
-
-
-@dataclass(frozen=True, kw_only=True)
 class Installed:
-    """The environment of a revision: the revision's files, and a Python that imports the revision's packages."""
+    """The environment of a revision: the revision's files, and a Python that imports the revision's packages.
+
+    ``missing`` are the paths of the revision's submodules that this machine does not have.
+    """
 
     revision: Revision
     folder: Path
+    missing: tuple[str, ...] = ()
 
     @property
     def source(self) -> Path:
@@ -103,109 +81,6 @@ def clean_environment() -> dict[str, str]:
     return {name: value for name, value in git.environment().items() if name not in ("PYTHONPATH", "PYTHONHOME")}
 
 
-class Repository:
-    """The git repository that holds the project."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    @classmethod
-    def around(cls, place: Path) -> Repository | None:
-        """Return the repository around ``place``, None without one or without git; raise UsageError in git's words."""
-        if shutil.which("git") is None:
-            return None
-        done = subprocess.run(
-            ["git", "-C", str(place), "rev-parse", "--show-toplevel"],
-            env=git.environment() | {"LC_ALL": "C"},  # the words below are those of git's English
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode and "not a git repository" not in done.stderr:
-            raise UsageError(f"git cannot read the repository of {place}: {' '.join(done.stderr.split())}")
-        return cls(Path(done.stdout.rstrip("\n"))) if done.returncode == 0 else None
-
-    def find(self, name: str) -> Revision | None:
-        """Return the revision of a commit, a tag, a branch, or ``.`` (the working tree); None for an unknown name."""
-        commit = self._ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{_ref(name)}^{{commit}}")
-        if commit is None:
-            return None
-        self._require_unambiguous(name)
-        changed = name == WORKING_TREE and bool(self._ask("status", "--porcelain"))
-        return Revision(name=name, commit=commit, tree=self._digest() if changed else "")
-
-    def _require_unambiguous(self, name: str) -> None:
-        """Raise UsageError for the name of a branch that is also the name of a tag of another commit."""
-        references = (f"refs/{kind}/{name}^{{commit}}" for kind in ("heads", "tags"))
-        found = {self._ask("rev-parse", "--verify", "--quiet", "--end-of-options", text) for text in references}
-        if None not in found and len(found) > 1:
-            raise UsageError(f"{name!r} is ambiguous: a branch and a tag", f"say heads/{name} or tags/{name}")
-
-    def release(self, head: Revision) -> Revision | None:
-        """Return the last release before ``head``; None where there is none. A release does not precede itself."""
-        for start in (head.commit, f"{head.commit}^"):
-            tag = self._ask("describe", "--tags", "--abbrev=0", "--match", RELEASES, start)
-            release = self.find(tag) if tag else None
-            if release is not None and (release.commit != head.commit or head.tree):
-                return release
-        return None
-
-    def export(self, revision: Revision, folder: Path) -> None:
-        """Write the files of a revision into ``folder``."""
-        if revision.tree:
-            for name in self._files():
-                target = folder / name
-                if (self.folder / name).is_dir() and not (self.folder / name).is_symlink():
-                    continue  # a repository inside this repository, which has files of its own
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(self.folder / name, target, follow_symlinks=False)
-            return
-        if not self._ask("ls-tree", "--name-only", revision.commit):
-            return  # a commit without files, whose archive tarfile cannot read
-        done = subprocess.run(
-            ["git", "-C", str(self.folder), "archive", "--format=tar", revision.commit],
-            env=git.environment(),
-            capture_output=True,
-            check=True,
-        )
-        with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
-            archive.extractall(folder, filter="data")
-
-    def _files(self) -> list[str]:
-        """Return the paths of the working tree's files that git tracks, or that are new and not ignored."""
-        listed = self._ask("ls-files", "--cached", "--others", "--exclude-standard", "-z") or ""
-        names = dict.fromkeys(listed.split("\0"))
-        return [name for name in names if name and os.path.lexists(self.folder / name)]
-
-    def _digest(self) -> str:
-        """Return the SHA-256 digest, in hexadecimal, of the names and contents of the working tree's files."""
-        total = hashlib.sha256()
-        for name in sorted(self._files()):
-            path = self.folder / name
-            if path.is_dir():
-                continue  # a repository inside this repository
-            content = str(path.readlink()).encode() if path.is_symlink() else path.read_bytes()
-            total.update(f"{name}\0{len(content)}\0".encode())
-            total.update(content)
-        return total.hexdigest()
-
-    def _ask(self, *command: str) -> str | None:
-        """Return the output of a git command; None where the command fails."""
-        done = subprocess.run(
-            ["git", "-C", str(self.folder), *command],
-            env=git.environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return done.stdout.rstrip("\n") if done.returncode == 0 else None
-
-
-def _ref(name: str) -> str:
-    """Return git's name of a revision."""
-    return "HEAD" if name == WORKING_TREE else name
-
-
 # ------------------------------------------------------------------------------------------- environments
 
 
@@ -216,19 +91,24 @@ def install(repository: Repository, revision: Revision, cache: Path) -> Installe
     """
     own = _own_distributions(repository.folder)
     sites = _sites()
-    folder = cache / FOLDER / _key(revision, own, sites)
+    missing = tuple(repository.missing_submodules(revision))
+    folder = cache / FOLDER / _key(revision, own, sites, missing)
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         _prune(folder.parent)
         draft = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
         try:
             _build(repository, revision, draft, own, sites)
+        except UsageError as error:
+            advice = [f"its submodule {path} is not here: git submodule update --init --recursive" for path in missing]
+            raise UsageError(*error.problems, *advice) from error
+        else:
             with contextlib.suppress(OSError):  # another process has installed the revision meanwhile
                 draft.rename(folder)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     os.utime(folder)
-    return Installed(revision=revision, folder=folder)
+    return Installed(revision=revision, folder=folder, missing=missing)
 
 
 def _build(repository: Repository, revision: Revision, draft: Path, own: set[str], sites: Sequence[Path]) -> None:
@@ -237,7 +117,7 @@ def _build(repository: Repository, revision: Revision, draft: Path, own: set[str
 
     source = draft / "source"
     source.mkdir()
-    repository.export(revision, source)
+    check_out(repository, revision, source)
     projects = _projects(source)
     if not projects:
         raise UsageError(
@@ -287,11 +167,11 @@ def _own_distributions(project: Path) -> set[str]:
     return names
 
 
-def _key(revision: Revision, own: Iterable[str], sites: Iterable[Path]) -> str:
+def _key(revision: Revision, own: Iterable[str], sites: Iterable[Path], missing: Sequence[str]) -> str:
     """Return the name of an environment's folder.
 
-    The name depends on the revision, on Python, on the third-party packages and on the hardware: all that decides which
-    packages are imported or which numbers they compute.
+    The name depends on the revision, on the submodules that are missing, on Python, on the third-party packages and on
+    the hardware: all that decides which packages are imported or which numbers they compute.
     """
     from harness.measure.environment import environment
 
@@ -302,7 +182,7 @@ def _key(revision: Revision, own: Iterable[str], sites: Iterable[Path]) -> str:
         if _normalised(distribution.name) not in own
     )
     surroundings = [sys.version, sys.prefix, [str(site) for site in sites], third_party, facts["cpu"], facts["gpu"]]
-    digest = hashlib.sha256(json.dumps([surroundings, revision.tree]).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps([surroundings, revision.tree, *missing]).encode()).hexdigest()
     return f"{revision.commit[:12]}-{digest[:12]}"
 
 
@@ -354,14 +234,14 @@ def has_pip() -> bool:
 
 
 def _pip_install(revision: Revision, draft: Path, projects: Sequence[Path]) -> None:
-    """Install the projects without their dependencies, with this environment's build backends where it has all.
+    """Install the projects without their dependencies; build with this environment's packages where it has all needed.
 
     Raises UsageError where the environment has neither pip nor uv, and where the installation fails.
     """
     python = str(draft / "venv/bin/python")
-    backends = [_backend(project) for project in projects]
-    has_backends = all(backend and importlib.util.find_spec(backend) for backend in backends)
-    options = ["--no-deps", "--quiet", *(["--no-build-isolation"] if has_backends else []), *map(str, projects)]
+    missing = [text for project in projects for text in _missing_for_build(project)]
+    isolated = [] if missing else ["--no-build-isolation"]
+    options = ["--no-deps", "--quiet", *isolated, *map(str, projects)]
     if has_pip():
         quietly = ["--no-input", "--disable-pip-version-check"]
         command = [sys.executable, "-m", "pip", "--python", python, "install", *quietly, *options]
@@ -373,7 +253,8 @@ def _pip_install(revision: Revision, draft: Path, projects: Sequence[Path]) -> N
         )
     done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, check=False)
     if done.returncode:
-        raise UsageError(f"{revision.label} cannot be installed: {_cause(done.stderr)}")
+        advice = [f"its build needs {', '.join(dict.fromkeys(missing))}, not installed here"] if missing else []
+        raise UsageError(f"{revision.label} cannot be installed: {_cause(done.stderr)}", *advice)
 
 
 def _cause(text: str) -> str:
@@ -383,12 +264,20 @@ def _cause(text: str) -> str:
     return (named or [line for line in lines if line.lower().startswith("error")] or lines or ["no reason given"])[-1]
 
 
-def _backend(project: Path) -> str:
-    """Return the name of the top-level module of a project's build backend."""
-    system: Mapping[str, object] = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8")).get(
-        "build-system", {}
-    )
-    return str(system.get("build-backend", "setuptools")).partition(":")[0].partition(".")[0]
+def _missing_for_build(project: Path) -> list[str]:
+    """Return what a project's build requires and this environment does not have.
+
+    The default is that of PEP 518. A requirement that is not valid counts as missing: the installer reports it.
+    """
+    table = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8")).get("build-system", {})
+    requires = table.get("requires", ["setuptools"]) if isinstance(table, dict) else []
+    missing = []
+    for text in map(str, requires if isinstance(requires, list) else [requires]):
+        try:
+            missing += missing_requirements([text])
+        except ValueError:
+            missing.append(text)
+    return missing
 
 
 def _prune(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,8 +12,9 @@ from harness.analysis.changes import FAMILIES, Change, Pairing, PhaseOf, Timed, 
 from harness.analysis.times import early_looks, round_of, unsettled
 from harness.analysis.unlike import unlike
 from harness.api import Case, Lane, Metric, Row, UsageError
-from harness.host import matches
+from harness.host import matches, warn
 from harness.results.store import Store, StoredRun, latest
+from harness.revisions.asked import broken_plugins, last_line, listed, metrics_of, with_broken
 from harness.revisions.commits import Installed
 from harness.revisions.rounds import BASE, HEAD, RELEASE, Contest, Side, Turns, measure_round
 
@@ -23,9 +23,6 @@ MORE_SEEDS: Final = 12
 
 CONFIRMED: Final = 2
 """The rounds in which head must fail while the reference does not: a single failure may be the machine's fault."""
-
-NEEDED: Final = ("--track", "--lane")
-"""The options of ``harness run`` that a revision must have to be compared."""
 
 Report = Callable[[str], None]
 """A function that shows a line of progress to the user."""
@@ -48,27 +45,16 @@ class Wanted:
 class Measured:
     """The measurements of all revisions.
 
-    ``refused`` gives the reasons why a suite could not be compared with the base; ``notes`` gives other remarks.
+    ``broken`` gives the broken plugins of each side, with the reasons. ``refused`` gives the reasons why a suite could
+    not be compared with the base; ``notes`` gives other remarks.
     """
 
     metrics: Mapping[str, Metric]
+    broken: Mapping[Side, Mapping[str, str]]
     pairings: list[Pairing] = field(default_factory=list)
     failures: list[Change] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-
-
-def start_failure(installed: Installed) -> str:
-    """Return why a revision's harness does not start; an empty string where the harness starts."""
-    done = installed.run("list", "metrics")
-    return f"its harness does not start: {_last_line(done.stderr)}" if done.returncode else ""
-
-
-def too_old(installed: Installed) -> str:
-    """Return which options a revision's harness lacks for a comparison; an empty string where none is missing."""
-    text = installed.run("run", "--help").stdout
-    missing = [option for option in NEEDED if option not in text]
-    return f"its harness run has no {' and no '.join(missing)} yet, so it cannot be compared" if missing else ""
 
 
 def measure(sides: Mapping[Side, Installed], wanted: Wanted, cache: Path, report: Report) -> Measured:
@@ -77,7 +63,13 @@ def measure(sides: Mapping[Side, Installed], wanted: Wanted, cache: Path, report
     ``sides`` has head, base and perhaps a release; ``cache`` is the folder of base models. Raises UsageError where head
     has no suite to compare.
     """
-    measured = Measured(metrics=_metrics(sides[HEAD]))
+    broken = {name: broken_plugins(installed) for name, installed in sides.items()}
+    measured = Measured(metrics=metrics_of(sides[HEAD]), broken=broken)
+    measured.notes += [
+        f"plugin {plugin!r} is broken at {sides[name].revision.label}: {cause}"
+        for name, causes in broken.items()
+        for plugin, cause in causes.items()
+    ]
     for suite in _suites(sides, wanted):
         runs = _run_suite(suite, sides, wanted, measured, report)
         pairings = {name: Pairing(reference=run, head=runs[HEAD], since_release=name == RELEASE)
@@ -92,29 +84,6 @@ def measure(sides: Mapping[Side, Installed], wanted: Wanted, cache: Path, report
 # ------------------------------------------------------------------------------------ what there is to run
 
 
-def _metrics(head: Installed) -> dict[str, Metric]:
-    """Return the metrics of head, by their ids."""
-    return {
-        entry["id"]: Metric(
-            id=entry["id"],
-            unit=entry["unit"],
-            higher_is_better=entry["higher_is_better"],
-            summary=entry["summary"],
-            lane=entry["lane"],
-        )
-        for entry in _listed(head, "metrics")
-    }
-
-
-def _listed(installed: Installed, kind: str) -> list[dict[str, Any]]:
-    """Return the entries that ``harness list`` prints of a kind; raise UsageError where the command fails."""
-    done = installed.run("list", kind, "--json")
-    if done.returncode:
-        raise UsageError(f"{installed.revision.label}: harness list {kind} fails: {_last_line(done.stderr)}")
-    entries: list[dict[str, Any]] = json.loads(done.stdout)
-    return entries
-
-
 def _suites(sides: Mapping[Side, Installed], wanted: Wanted) -> list[str]:
     """Return the suites to compare: the chosen ones, else every suite with a tracked form at head or base.
 
@@ -123,7 +92,7 @@ def _suites(sides: Mapping[Side, Installed], wanted: Wanted) -> list[str]:
     if wanted.suites:
         return list(wanted.suites)
     tracked = dict.fromkeys(
-        entry["id"] for name in (HEAD, BASE) for entry in _listed(sides[name], "suites") if entry.get("track")
+        entry["id"] for name in (HEAD, BASE) for entry in listed(sides[name], "list", "suites") if entry.get("track")
     )
     if not tracked:
         raise UsageError(
@@ -151,7 +120,7 @@ def _run_suite(
         if isinstance(run_or_cause, StoredRun):
             runs[name] = run_or_cause
         else:
-            causes[name] = run_or_cause
+            causes[name] = with_broken(run_or_cause, measured.broken[name])
     if HEAD in causes:
         for name in runs:
             reason = f"cannot be run: {causes[HEAD]}"
@@ -163,7 +132,22 @@ def _run_suite(
         measured.notes.append(
             f"suite {suite} is new since {sides[name].revision.label}, where it cannot be run: {cause}"
         )
+    _add_lost(runs, measured)
     return runs
+
+
+def _add_lost(runs: Mapping[Side, StoredRun], measured: Measured) -> None:
+    """Add a failure for each plugin that is broken at head and has techniques in a reference's run.
+
+    Without the failure, the techniques would count as removed, as if on purpose.
+    """
+    for name, run in runs.items():
+        plugins = dict.fromkeys(row.case.technique.partition("/")[0] for row in run.rows)
+        for plugin in (plugin for plugin in plugins if plugin in measured.broken[HEAD]):
+            failure = fails(
+                f"plugin {plugin}", f"is broken: {measured.broken[HEAD][plugin]}", since_release=name == RELEASE
+            )
+            measured.failures += [] if failure in measured.failures or name == HEAD else [failure]
 
 
 def _run(
@@ -177,30 +161,30 @@ def _run(
     options = [option for technique in techniques for option in ("--technique", technique)]
     options += [option for lane in lanes for option in ("--lane", lane)]
     options += ["--seeds", str(seeds)] if seeds else []
-    place = ("--store", str(installed.store))
-    done = installed.run("run", "--suite", name, "--track", *options, *place, "--quiet")
+    done = installed.run("run", "--suite", name, "--track", *options, "--store", str(installed.store), "--quiet")
     if done.returncode == 130:
         raise KeyboardInterrupt
     if done.returncode not in (0, 1) or not Store(installed.store).ids():
-        return _last_line(done.stderr)
+        return last_line(done.stderr)
     return Store(installed.store).read("last")
 
 
 def _stored(
     installed: Installed, suite: str, techniques: Sequence[str], lanes: Sequence[Lane], seeds: int | None
 ) -> StoredRun | None:
-    """Return the latest finished run with the same choices, narrowed to the techniques; None where there is none."""
+    """Return the latest finished run with the same choices that can be read, narrowed to the techniques; or None."""
     store = Store(installed.store)
     chosen = {"lanes": list(lanes), "seeds": list(range(seeds or 0)), "workloads": []}
     for run in reversed(store.ids()):
-        info = store.info(run)
-        same = all(info.selection.get(key) == value for key, value in chosen.items())
-        if not same or info.exit_code not in (0, 1) or info.suite.id != _short(suite) or info.suite.form != "track":
-            continue
-        if info.selection.get("techniques") == list(techniques):
-            return store.read(run)
-        if not info.selection.get("techniques"):
-            return narrowed(store.read(run), techniques)
+        try:
+            info = store.info(run)
+            same = all(info.selection.get(key) == value for key, value in chosen.items())
+            if not same or info.exit_code not in (0, 1) or info.suite.id != _short(suite) or info.suite.form != "track":
+                continue
+            if (given := info.selection.get("techniques")) == list(techniques) or not given:
+                return store.read(run) if given == list(techniques) else narrowed(store.read(run), techniques)
+        except UsageError as error:
+            warn(f"run {run} of {installed.revision.label} is left out: {error.problems[0]}")
     return None
 
 
@@ -214,12 +198,6 @@ def narrowed(run: StoredRun, techniques: Sequence[str]) -> StoredRun:
 def _short(suite: str) -> str:
     """Return the id of a suite that is given by its id or by the path of its file."""
     return suite.rpartition("/")[2].removesuffix(".toml")
-
-
-def _last_line(text: str) -> str:
-    """Return the last line of a command's error output, which names the error."""
-    lines = [line.removeprefix("harness: error: ") for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "no reason given"
 
 
 def _comparable(suite: str, pairings: Mapping[Side, Pairing], measured: Measured) -> dict[Side, Pairing]:

@@ -9,6 +9,7 @@ parent imports modules, and every case runs in a fork of its own.
 from __future__ import annotations
 
 import contextlib
+import copy
 import gc
 import importlib
 import importlib.util
@@ -98,7 +99,7 @@ class _Stepper:
 def _preload(modules: Sequence[str]) -> None:
     """Import modules before the forks, so that no case has to; skip modules whose import fails."""
     for module in ("torch", *modules):
-        with contextlib.suppress(Exception):  # the case that needs the module reports why its import fails
+        with contextlib.suppress(BaseException):  # the case that needs the module reports why its import fails
             importlib.import_module(module)
     gc.collect()
     gc.freeze()
@@ -116,20 +117,26 @@ class _Case:
         self._clock = clock
         self._device = case["device"]
         workload = _resolve(case["workload_target"])()
-        context = CaseContext(
-            seed=case["seed"],
-            device=self._device,
-            settings=case["settings"],
-            cache=Path(case["cache"]),
-            phase=clock.PhaseClock(self._device),
-        )
         make = _resolve(case["technique_target"])
+
+        def technique() -> Any:
+            return make(**copy.deepcopy(case["params"]))  # a technique may change what it is given
+
+        def context() -> CaseContext:
+            return CaseContext(
+                seed=case["seed"],
+                device=self._device,
+                settings=copy.deepcopy(case["settings"]),
+                cache=Path(case["cache"]),
+                phase=clock.PhaseClock(self._device),
+            )
+
         _seed(case["seed"])
-        workload.prepare(context)
+        workload.prepare(context())
         _seed(case["seed"])
-        workload.check(make(**case["params"]), context)
+        workload.check(technique(), context())
         _seed(case["seed"])
-        self._phases = workload.open(make(**case["params"]), context).phases
+        self._phases = workload.open(technique(), context()).phases
         self.repeats: dict[str, int] = {}
         for name, phase in self._phases.items():
             clock.warm_up(phase.run, device=self._device)

@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 import pytest
 
 from harness.api import Incorrect, Reply, Technique, nearest
+from harness.execution.isolation.global_state import CHANGED
 from harness.host import Host
-from harness.plan import install_hint, missing_requirements
+from harness.requirements import install_hint, missing_requirements
 from harness.testing.declaring import Declares, cache_folder, fail, installed, one_thread
-from harness.testing.smoke import Bench, live_tensors, newer_objects
+from harness.testing.isolated import ENDED, Isolated, isolated
+from harness.testing.smoke import Bench, Ended, kept_settings, live_tensors, newer_objects
 
 _BENCHES: Final = pytest.StashKey[dict[str, Bench]]()
 """The bench of each technique, kept for the session because finding the workload runs a check."""
+
+_PROCESSES: Final = pytest.StashKey[dict[str, Isolated]]()
+"""The processes by plugin and contract, kept for the session because they import torch."""
 
 
 class PluginConformance(Declares):
@@ -30,7 +35,12 @@ class PluginConformance(Declares):
     ``plugin`` is the name of the entry point, so the plugin has to be installed (``pip install -e .``). A technique
     is tried on the first workload of its contract that accepts it, in that workload's small form
     (`harness.api.WorkloadSpec.small`). Base models are kept in pytest's cache folder.
+
+    Techniques are checked and evaluated in processes of their own, so that one that ends its process, or changes
+    settings of torch, fails its own tests only. A case that takes more than ``limit_s`` seconds is ended.
     """
+
+    limit_s: ClassVar[float] = 300.0
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Parametrize the tests with the techniques of the plugin."""
@@ -60,9 +70,13 @@ class PluginConformance(Declares):
         with one_thread():
             if technique not in benches:
                 folder = cache_folder(request.config, tmp_path_factory)
-                benches[technique] = self._first_that_accepts(host, spec, technique, folder)
-            if reason := benches[technique].unavailable():
-                pytest.skip(reason)
+                processes = self._processes(host, spec.contract, request.config, folder)
+                benches[technique] = self._first_that_accepts(host, spec, technique, folder, processes)
+            reply = benches[technique].examined()
+            if reply.status == "unavailable":
+                pytest.skip(reply.reason)
+            if reply.status in ENDED:
+                fail(f"the check of {technique} ended as {reply.status}: {reply.reason}", reply.detail)
             yield benches[technique]
 
     def test_describes_itself(self, spec: Technique) -> None:
@@ -91,10 +105,12 @@ class PluginConformance(Declares):
             bench.check()
         except Incorrect as error:
             fail(f"{bench.technique} on {bench.workload_id} breaks the contract {bench.spec.contract!r}: {error}")
+        except Ended as error:
+            fail(f"the check of {bench.technique} on {bench.workload_id} {error.args[0]}", error.args[1])
 
     def test_emits_the_declared_metrics(self, bench: Bench) -> None:
         """Check that a short case on the CPU emits exactly the workload's declared metrics."""
-        reply = bench.run()
+        reply = bench.first()
         if reply.status != "ok":
             fail(f"{bench.technique} on {bench.workload_id} ended as {reply.status}: {reply.reason}", reply.detail)
         emitted, declared = set(reply.metrics), set(bench.workload.metrics)
@@ -106,7 +122,7 @@ class PluginConformance(Declares):
 
     def test_repeats_itself(self, bench: Bench) -> None:
         """Check that the same seed gives bitwise identical numbers."""
-        first, second = _completed(bench), _completed(bench)
+        first, second = _completed(bench.first()), _completed(bench.run())
         differing = [
             f"{name}: {first.metrics[name]!r}, then {second.metrics.get(name)!r}"
             for name in first.metrics
@@ -123,10 +139,11 @@ class PluginConformance(Declares):
 
     def test_frees_its_memory(self, bench: Bench) -> None:
         """Check that no tensor of a case is alive after the case."""
-        with newer_objects():
-            _completed(bench)  # creates what is kept for all cases, such as a table
+        _completed(bench.first())  # what ends its process must not do so here
+        with newer_objects(), kept_settings():
+            _completed(bench.run_here())  # creates what is kept for all cases, such as a table
             before = live_tensors()
-            _completed(bench)
+            _completed(bench.run_here())
             left = sorted((live_tensors() - before).elements())
         if left:
             fail(
@@ -134,7 +151,23 @@ class PluginConformance(Declares):
                 *left,
             )
 
-    def _first_that_accepts(self, host: Host, spec: Technique, technique: str, folder: Path) -> Bench:
+    def test_leaves_the_process_as_it_is(self, bench: Bench) -> None:
+        """Check that a case changes no setting of the process, such as torch's default dtype."""
+        if changed := [note for note in bench.first().notes if note.startswith(CHANGED)]:
+            fail(f"{bench.technique} changes what others share; set it back", *changed)
+
+    def _processes(self, host: Host, contract: str, config: pytest.Config, folder: Path) -> Isolated:
+        """Return the processes for the plugin's techniques of a contract, which end with the session."""
+        kept = config.stash.setdefault(_PROCESSES, {})
+        key = f"{self.plugin} {contract} {self.limit_s}"
+        if key not in kept:
+            kept[key] = isolated(host, self.plugin, contract, folder, self.limit_s)
+            config.add_cleanup(kept[key].close)
+        return kept[key]
+
+    def _first_that_accepts(
+        self, host: Host, spec: Technique, technique: str, folder: Path, processes: Isolated
+    ) -> Bench:
         workloads = [entry for entry in host.workloads.values() if entry.spec.contract == spec.contract]
         if not workloads:
             known = sorted({entry.spec.contract for entry in host.workloads.values()})
@@ -152,16 +185,17 @@ class PluginConformance(Declares):
                 settings={**workload.spec.settings, **workload.spec.small},
                 cache=folder,
                 protocol=host.contracts[spec.contract].spec.protocol,
+                processes=processes,
             )
-            if not (refusal := bench.refusal()):
+            reply = bench.examined()
+            if reply.status != "skipped":
                 return bench
-            refusals.append(f"{workload.id}: {refusal}")
+            refusals.append(f"{workload.id}: {reply.reason}")
         return fail(f"{technique} can run on no workload of its contract", *refusals)
 
 
-def _completed(bench: Bench) -> Reply:
+def _completed(reply: Reply) -> Reply:
     """Return the reply of a case that ended well; skip the test otherwise, as another test reports the failure."""
-    reply = bench.run()
     if reply.status != "ok":
         pytest.skip(f"the case ended as {reply.status}: see test_emits_the_declared_metrics")
     return reply

@@ -27,8 +27,9 @@ from harness.api import (
     resolve,
 )
 from harness.declared import Registered, SpecT
+from harness.execution.replies import Malformed
 from harness.host import Host
-from harness.plan import install_hint, missing_requirements
+from harness.requirements import install_hint, missing_requirements
 from harness.suite import has_form, read_suite
 from harness.testing.declaring import Declares, cache_folder, fail, installed, one_thread
 from harness.testing.making import cached_content, cached_files, cached_names, edited
@@ -166,6 +167,8 @@ class FamilyConformance(Declares):
             pytest.skip(str(reason))
         except Incorrect as error:
             fail(f"the gate of {bench.workload_id} refuses {bench.technique}, which keeps the contract: {error}")
+        except Malformed as error:
+            fail(f"{bench.workload_id}: {error}")
 
     def test_the_gate_catches_a_planted_fault(self, fault: str, host: Host, folder: Path) -> None:
         """Check that a technique with a planted fault is `Incorrect` for the reason given in ``faults``."""
@@ -194,18 +197,21 @@ class FamilyConformance(Declares):
 
     def test_opens_the_declared_phases(self, bench: Bench, host: Host) -> None:
         """Check that an opened case has exactly the declared phases, which run, and figures that are time metrics."""
-        case = bench.open()
+        try:
+            case = bench.open()
+        except Malformed as error:
+            fail(f"{bench.workload_id}: {error}")
         if tuple(case.phases) != tuple(bench.workload.phases):
             fail(f"{bench.workload_id} opens {list(case.phases)}; declared are {list(bench.workload.phases)}, in order")
-        for name, phase in {**case.phases, **case.probes}.items():
-            if phase.samples < 1:
-                fail(f"{name} of {bench.workload_id} has {phase.samples} samples a call; expected at least 1")
+        for phase in (*case.phases.values(), *case.probes.values()):
             phase.run()
         if case.figures is None:
             return
         seconds = {name: [1.0, 2.0] for name in case.phases}  # long beside the machine's limits, so that shares are low
         figures = case.figures({**seconds, **{name: [0.01, 0.02] for name in case.probes}})
         timed = {name for name, metric in host.metrics.items() if metric.lane == "time"}
+        if not isinstance(figures, Mapping):
+            fail(f"{bench.workload_id}: what figures returned is {figures!r}, expected a mapping of names to numbers")
         if unknown := sorted(figures.keys() - timed):
             fail(f"{bench.workload_id} figures {', '.join(unknown)}: declare a metric of the lane 'time' for each")
 

@@ -1,4 +1,4 @@
-"""Short cases in the test's own process, and the tensors that remain alive after a case."""
+"""Short cases, in processes of their own or in the test's, and the tensors that remain alive after a case."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import gc
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,7 @@ from harness.api import (
     Case,
     CaseContext,
     ExecutorOptions,
+    Incorrect,
     Json,
     Limits,
     NotApplicable,
@@ -31,10 +33,11 @@ from harness.api import (
     resolve,
 )
 from harness.execution.executors.inline import InlineExecutor
+from harness.execution.replies import require_nothing, require_opened
 from harness.measure.clock import PhaseClock
+from harness.testing.isolated import DEVICE, Isolated
 
 SEED: Final = 0
-DEVICE: Final = "cpu"
 NAME: Final = "conformance"
 """The suite and key of the cases."""
 
@@ -43,7 +46,8 @@ NAME: Final = "conformance"
 class Bench:
     """A technique, by its full id, on a workload with these settings.
 
-    ``cache`` is the folder of base models, ``protocol`` names the class that the technique has to fulfil.
+    ``cache`` is the folder of base models, ``protocol`` names the class that the technique has to fulfil. Where there
+    are ``processes``, the technique is checked and evaluated in these, and else in the process of the tests.
     """
 
     technique: str
@@ -54,32 +58,47 @@ class Bench:
     cache: Path
     protocol: str
     seed: int = SEED
+    processes: Isolated | None = None
 
     def build(self, **overrides: Json) -> object:
         """Return the technique as the worker builds it, with some params replaced."""
-        built: object = resolve(self.spec.target)(**{**self.spec.params, **overrides})
+        built: object = resolve(self.spec.target)(**deepcopy({**self.spec.params, **overrides}))
         return built
 
-    def unavailable(self) -> str:
-        """Return the reason why the technique cannot run on this machine; an empty text where it can."""
-        try:
-            self.build()
-        except Unavailable as error:
-            return str(error)
-        except Exception:
-            return ""  # as in `refusal`
-        return ""
-
     def check(self) -> None:
-        """Check the technique with the judge; the judge's exceptions (Incorrect, NotApplicable) propagate."""
+        """Check the technique with the judge; the judge's exceptions (Incorrect, NotApplicable) propagate.
+
+        Raises Malformed where the judge answers something, as it must not, and `Ended` where a process ended otherwise.
+        """
+        if self.processes is not None:
+            _raise_for(self.examined())
+            return
         with self._prepared() as (judge, context):
-            judge.check(self._built(), context)
+            require_nothing(judge.check(self._built(), context), "check")  # type: ignore[func-returns-value]
+
+    def examined(self) -> Reply:
+        """Return the reply of the technique's check in a process, which is made once."""
+        assert self.processes is not None
+        self.prepare()
+        unit = Unit(cases=(self._case(),), check=True)
+        return self.processes.once("check", self._name, lambda: self._carried_out(unit))
+
+    def first(self) -> Reply:
+        """Return the reply of the first case of the accuracy lane, which is made once where there are processes."""
+        return self.run() if self.processes is None else self.processes.once("evaluate", self._name, self.run)
+
+    @property
+    def _name(self) -> str:
+        return f"{self.technique} on {self.workload_id}"
+
+    def _carried_out(self, unit: Unit) -> Reply:
+        assert self.processes is not None
+        return self.processes.reply(unit)
 
     def open(self) -> OpenCase:
-        """Return the open case of the memory and time lanes, built by the judge."""
+        """Return the open case of the memory and time lanes, built by the judge. Raises Malformed where it is none."""
         with self._prepared() as (judge, context):
-            case: OpenCase = judge.open(self._built(), context)
-            return case
+            return require_opened(judge.open(self._built(), context))
 
     def prepare(self) -> None:
         """Make the content that the judge's cases share."""
@@ -97,25 +116,19 @@ class Bench:
         """Yield the prepared judge and the context of a case; the global seed is the case's seed."""
         judge: Workload = resolve(self.workload.target)()
         context = CaseContext(
-            seed=self.seed, device=DEVICE, settings=self.settings, cache=self.cache, phase=PhaseClock(DEVICE)
+            seed=self.seed, device=DEVICE, settings=deepcopy(self.settings), cache=self.cache, phase=PhaseClock(DEVICE)
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             judge.prepare(context)
             yield judge, context
 
-    def refusal(self) -> str:
-        """Return the reason of NotApplicable; an empty text where the check passes or fails otherwise."""
-        try:
-            self.check()
-        except NotApplicable as error:
-            return str(error)
-        except Exception:
-            return ""  # the tests report other failures
-        return ""
-
     def run(self) -> Reply:
         """Run the technique's case of the accuracy lane and return the reply."""
+        return self.run_here() if self.processes is None else self._carried_out(Unit(cases=(self._case(),)))
+
+    def run_here(self) -> Reply:
+        """Run the technique's case of the accuracy lane in this process and return the reply."""
         options = ExecutorOptions(
             jobs=1,
             limits=Limits(time_s=float("inf")),
@@ -151,6 +164,35 @@ class Bench:
             stage="final",
             code="",
         )
+
+
+class Ended(Exception):
+    """A case ended as the text says, in a process of its own."""
+
+
+def _raise_for(reply: Reply) -> None:
+    """Raise the exception that ended a check, from its reply."""
+    kinds: dict[str, type[Exception]] = {
+        "incorrect": Incorrect,
+        "skipped": NotApplicable,
+        "unavailable": Unavailable,
+    }
+    if reply.status in kinds:
+        raise kinds[reply.status](reply.reason)
+    if reply.status != "ok":
+        raise Ended(f"ended as {reply.status}: {reply.reason}", reply.detail)
+
+
+@contextmanager
+def kept_settings() -> Iterator[None]:
+    """Restore the settings of torch that a technique may have changed in this process."""
+    dtype, threads, gradients = torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled()
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(dtype)
+        torch.set_num_threads(threads)
+        torch.set_grad_enabled(gradients)
 
 
 @contextmanager

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.api import DISTRIBUTION, UsageError
+from harness.measure import git
+from harness.tracking.ended import drop_ended
 
 CONFIGURATION: Final = "asv.conf.json"
 
@@ -59,6 +61,15 @@ def find_project(place: Path) -> Path:
     )
 
 
+def require_history(project: Path) -> None:
+    """Raise UsageError, in git's words where it refuses, unless a folder is in a repository that has commits."""
+    why = git.why_no_commit(project)
+    if not why and git.ask(project, "rev-parse", "--git-dir") is None:
+        why = "it is in no git repository"
+    if why:
+        raise UsageError(f"there is no history of {project}: {why}")
+
+
 def require_asv() -> None:
     """Raise UsageError with the command that installs asv and uv, unless both are installed.
 
@@ -77,7 +88,7 @@ def run_asv(project: Path, arguments: Sequence[str], *, quiet: bool = False) -> 
     done = subprocess.run(
         [sys.executable, "-m", "asv", *arguments],
         cwd=project,
-        env=asv_environment(),
+        env=with_settings(asv_environment(), local_submodules(project)),
         stdout=subprocess.PIPE if quiet else None,
         stderr=subprocess.STDOUT if quiet else None,
         text=True,
@@ -93,7 +104,31 @@ def asv_environment() -> dict[str, str]:
     """Return the environment variables for asv: uv on the path, and the package sources that pip is configured with."""
     scripts = str(Path(sys.executable).parent)
     path = os.pathsep.join([scripts, os.environ.get("PATH", os.defpath)])
-    return {**uv_settings(_pip_settings()), **os.environ, "PATH": path}
+    return {**uv_settings(_pip_settings()), **git.environment(), "PATH": path}
+
+
+def local_submodules(project: Path) -> dict[str, str]:
+    """Return the settings of git with which a project's submodules come from this machine, as far as it has them."""
+    listing = ("--null", "--name-only", "--file", ".gitmodules", "--get-regexp", r"\.path$")
+    settings = {}
+    for key in filter(None, (git.ask(project, "config", *listing) or "").split("\0")):
+        name = key.removeprefix("submodule.").removesuffix(".path")
+        place = git.ask(project, "rev-parse", "--git-path", f"modules/{name}")
+        folder = (project / place.rstrip("\n")).resolve() if place else None
+        if folder is not None and folder.is_dir():
+            settings[f"submodule.{name}.url"] = str(folder)
+    return {**settings, "protocol.file.allow": "always"} if settings else {}
+
+
+def with_settings(environment: Mapping[str, str], settings: Mapping[str, str]) -> dict[str, str]:
+    """Return environment variables that give git further settings, beside those that the variables give already."""
+    if not settings:
+        return dict(environment)
+    first = int(environment.get("GIT_CONFIG_COUNT") or 0)
+    added: dict[str, str] = {}
+    for number, (key, value) in enumerate(settings.items(), first):
+        added |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+    return {**environment, **added, "GIT_CONFIG_COUNT": str(first + len(settings))}
 
 
 def uv_settings(pip_settings: str) -> dict[str, str]:
@@ -133,10 +168,19 @@ def ensure_machine(project: Path) -> None:
 
 
 def find_regressions(project: Path) -> list[Regression]:
-    """Return the regressions that asv finds in all results so far, worst first; takes seconds."""
+    """Return the regressions that asv finds in all results so far, worst first; takes seconds.
+
+    Series that ended are left out.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        run_asv(project, ["publish", "--no-pull", "--html-dir", folder], quiet=True)
+        make_site(project, Path(folder))
         return read_regressions(Path(folder))
+
+
+def make_site(project: Path, folder: Path) -> list[str]:
+    """Let asv write its site to a folder; return the series that ended, which are not among the regressions there."""
+    run_asv(project, ["publish", "--no-pull", "--html-dir", str(folder)], quiet=True)
+    return drop_ended(project, folder)
 
 
 def read_regressions(html: Path) -> list[Regression]:

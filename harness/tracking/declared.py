@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from harness.api import ENTRY_POINT_GROUP, UsageError
 from harness.host import load_host, warn
+from harness.streams import answering
 
 if TYPE_CHECKING:
     from harness.host import Host
@@ -99,4 +100,5 @@ def declared(root: Path) -> list[Followed]:
 if __name__ == "__main__":
     root = Path(sys.argv[1])
     sys.path[1:1] = [str(folder) for folder in plugin_modules(root).values()]
-    sys.stdout.write(json.dumps([asdict(suite) for suite in declared(root)]))
+    with answering() as out:
+        out.write(json.dumps([asdict(suite) for suite in declared(root)]))

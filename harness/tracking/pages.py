@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -131,25 +130,16 @@ def _newest_first(project: Path, commits: Sequence[str]) -> list[str]:
     """Return those of the commits that the repository has, newest first."""
     if not commits:
         return []
-    command = [
-        "git",
-        "-C",
-        str(project),
-        "rev-list",
-        "--ignore-missing",
-        "--topo-order",
-        "--end-of-options",
-        *commits,
-        "--",
-    ]
-    listed = subprocess.run(command, env=git.environment(), capture_output=True, text=True, check=False).stdout.split()
+    listed = git.demand(
+        project, "rev-list", "--ignore-missing", "--topo-order", "--end-of-options", *commits, "--"
+    ).split()
     return [commit for commit in listed if commit in set(commits)]
 
 
 def _subject(project: Path, commit: str) -> str:
     """Return the date and the subject of a commit."""
-    command = ["git", "-C", str(project), "show", "--no-patch", "--format=%cs %s", "--end-of-options", commit]
-    return subprocess.run(command, env=git.environment(), capture_output=True, text=True, check=False).stdout.strip()
+    options = ("--no-patch", "--no-show-signature", "--format=%cs %s")
+    return git.demand(project, "show", *options, "--end-of-options", commit).strip()
 
 
 def _link(page: Path) -> None:

@@ -81,10 +81,14 @@ def write_asv(
 
 def commits_of(info: RunInfo) -> dict[str, str]:
     """Return the commits of the packages that a run measured, by package, as the run says."""
+    return {name: str(state["commit"]) for name, state in _states(info).items() if state.get("commit")}
+
+
+def _states(info: RunInfo) -> dict[str, Mapping[str, Any]]:
+    """Return the state of the code of each package that a run measured."""
     code = info.environment.get("code")
     packages = code if isinstance(code, Mapping) else {}
-    states = {name: state for name, state in packages.items() if isinstance(state, Mapping)}
-    return {name: str(state["commit"]) for name, state in states.items() if state.get("commit")}
+    return {name: state for name, state in packages.items() if isinstance(state, Mapping)}
 
 
 def commit_of(info: RunInfo, known: Container[str] = ()) -> str:
@@ -98,12 +102,16 @@ def commit_of(info: RunInfo, known: Container[str] = ()) -> str:
     here = {commit for commit in commits.values() if commit in known}
     advice = "a point of a series needs a commit: run from a clean checkout, or install the project from a commit"
     if len(here) != 1 and "harness" not in commits and len(set(commits.values())) != 1:
-        raise UsageError(f"run {info.id}: the commit of its code is not known", advice)
-    code = info.environment.get("code")
-    states = code.items() if isinstance(code, Mapping) else ()
-    changed = [name for name, state in states if isinstance(state, Mapping) and state.get("dirty")]
+        reasons = {str(state["commit_unknown"]) for state in _states(info).values() if state.get("commit_unknown")}
+        raise UsageError(": ".join([f"run {info.id}: the commit of its code is not known", *sorted(reasons)]), advice)
+    changed = [name for name, state in _states(info).items() if state.get("dirty")]
     if changed:
         raise UsageError(f"run {info.id}: {changed[0]} had uncommitted changes", advice)
+    suite = info.environment.get("suite")
+    if isinstance(suite, Mapping) and suite.get("dirty"):
+        own = suite.get("commit") in commits.values()
+        what = "had uncommitted changes" if own else "is not in the repository of the code"
+        raise UsageError(f"run {info.id}: the file of its suite {info.suite.id} {what}", advice)
     commit = here.pop() if len(here) == 1 else commits.get("harness") or next(iter(commits.values()))
     if not COMMIT.fullmatch(commit):
         raise UsageError(f"run {info.id}: {commit!r} is not the id of a commit; expected 40 hexadecimal digits", advice)

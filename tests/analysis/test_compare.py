@@ -86,14 +86,56 @@ def test_only_shared_seeds_are_paired() -> None:
     assert compare_pair(own, BASE, POINT).n == 3
 
 
-def test_few_seeds_leave_the_decision_to_the_t_test_and_many_to_the_permutation_test() -> None:
+@pytest.mark.parametrize(("contestants", "weight"), [(4, 0), (5, 5 / 12), (12, 1), (15, 1.25), (26, 1.25)])
+def test_the_more_contestants_there_are_the_more_their_common_variance_may_weigh(
+    contestants: int, weight: float
+) -> None:
     generator = np.random.default_rng(0)
-    vectors = generator.normal(0, 1, (26, 10))
-    base = dict(enumerate(generator.normal(0, 1, 10)))
-    for contestants, decider in ((25, "permutation"), (26, "t")):
-        found = compare_family(family(vectors[:contestants]), base, POINT)
-        assert {one.decided_by for one in found.values()} == {decider}
-    assert compare_pair(shifted(1.0, 2.0, 3.0, 4.0, 5.0), BASE, POINT).decided_by == "t"
+    vectors = generator.normal(0, 1, (contestants, 5))
+    found = compare_family(family(vectors), dict(enumerate(generator.normal(0, 1, 5))), POINT)
+    assert {comparison.decided_by for comparison in found.values()} == {"moderated" if weight else "t"}
+    assert {comparison.degrees for comparison in found.values()} == {
+        4 * (1 + weight)
+    }  # equal variances: as much as is allowed
+    for comparison in found.values():
+        assert comparison.tested_sd >= comparison.sd or comparison.tested_sd == pytest.approx(comparison.sd)
+
+
+def test_a_comparison_that_was_planned_alone_is_made_by_the_plain_t_test_and_its_interval() -> None:
+    found = compare_pair(shifted(1.0, 2.0, 3.0, 4.0, 5.0), BASE, POINT)
+    assert (found.decided_by, found.degrees, found.tested_sd) == ("t", 4, found.sd)
+    assert found.p == pytest.approx(stats.ttest_1samp([1.0, 2.0, 3.0, 4.0, 5.0], 0).pvalue)
+
+
+def test_the_interval_is_that_of_the_test_that_decides() -> None:
+    generator = np.random.default_rng(5)
+    scores = 85 + generator.normal(0, 1, (13, 6))
+    for comparison in compare_family(family(scores[1:]), dict(enumerate(scores[0])), ANY).values():
+        half = stats.t.ppf(0.975, comparison.degrees) * comparison.tested_sd / np.sqrt(comparison.n)
+        assert (comparison.difference.high - comparison.difference.low) / 2 == pytest.approx(half)
+        assert (comparison.difference.low > 0 or comparison.difference.high < 0) == (comparison.p < 0.05)
+
+
+@pytest.mark.parametrize(("seeds", "beside"), [(9, False), (10, True)])
+def test_the_sign_flip_test_stands_beside_from_ten_seeds_on_and_decides_nothing(seeds: int, beside: bool) -> None:
+    base = dict(enumerate(range(seeds)))
+    own = {seed: value + 1 + 0.01 * seed for seed, value in base.items()}
+    found = compare_pair(own, base, ANY)
+    assert found.decided_by == "t"
+    assert (found.p_sign_flip is not None) == beside
+    if beside:
+        assert found.p_sign_flip == pytest.approx(2 / 2**seeds)
+
+
+def test_a_difference_without_spread_takes_no_part_in_the_common_variance() -> None:
+    generator = np.random.default_rng(3)
+    others = {f"t{i}": shifted(*generator.normal(0, 2, 5)) for i in range(12)}
+    alone = compare_family(others, BASE, POINT)
+    beside = compare_family({"constant": shifted(*[5.0] * 5), "copy": dict(BASE), **others}, BASE, POINT)
+    assert (beside["constant"].verdict, beside["copy"].verdict) == ("undecided", "same")
+    for name, comparison in alone.items():
+        assert (beside[name].tested_sd, beside[name].degrees) == (comparison.tested_sd, comparison.degrees)
+        assert beside[name].family == comparison.family + 2
 
 
 def test_a_family_is_corrected_for_its_size() -> None:
@@ -102,18 +144,17 @@ def test_a_family_is_corrected_for_its_size() -> None:
     generator = np.random.default_rng(1)
     others = {f"other{i}": shifted(*generator.normal(0, 2, 5)) for i in range(19)}
     among = compare_family({"own": own, **others}, BASE, POINT)["own"]
-    assert alone.p == among.p
     assert among.family == 20
-    assert among.p_holm == pytest.approx(20 * alone.p)
+    assert among.p_holm == pytest.approx(20 * among.p)
     assert (alone.verdict, among.verdict) == ("better", "undecided")
 
 
-def test_an_outlier_that_the_permutation_test_does_not_mind_still_widens_the_interval_over_zero() -> None:
+def test_an_outlier_that_the_sign_flip_test_does_not_mind_leaves_the_comparison_undecided() -> None:
     base = dict.fromkeys(range(10), 80.0) | {0: 80.5}
     gains = [1.0, 1.1, 0.9, 1.2, 0.8, 1.0, 1.1, 0.9, 1.2, 60.0]
     found = compare_pair({seed: base[seed] + gain for seed, gain in enumerate(gains)}, base, POINT)
-    assert (found.decided_by, found.wins) == ("permutation", 10)
-    assert found.p_holm < 0.05
+    assert (found.decided_by, found.wins) == ("t", 10)
+    assert found.p_sign_flip < 0.05
     assert found.difference.low < 0
     assert found.verdict == "undecided"
 

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from harness.analysis.intervals import deviation
+from harness.analysis.intervals import Spread, deviation
 from harness.analysis.significance import (
     MOST_SEEDS,
     holm,
@@ -79,7 +79,7 @@ def test_holm_of_nothing_is_nothing() -> None:
 
 @pytest.mark.parametrize(("sd", "seeds"), [(0.5, 5), (1.0, 10), (2.0, 34)])
 def test_one_point_needs_the_seeds_that_power_tables_give(sd: float, seeds: int) -> None:
-    assert seeds_for_effect(sd, 1.0) == seeds
+    assert seeds_for_effect(Spread(sd=sd), 1.0) == seeds
 
 
 def integrated_power(n: int, effect: float, alpha: float) -> float:
@@ -93,16 +93,16 @@ def integrated_power(n: int, effect: float, alpha: float) -> float:
 def test_the_power_is_that_of_an_integral_over_the_spread(n: int, alpha: float) -> None:
     for effect in np.geomspace(0.01, 20, 40):
         expected = integrated_power(n, effect, alpha)
-        assert power_of(n, 3.0, 3 * effect, alpha=alpha) == pytest.approx(expected, abs=2e-3)
+        assert power_of(n, Spread(sd=3.0), 3 * effect, alpha=alpha) == pytest.approx(expected, abs=2e-3)
 
 
 def test_a_large_effect_needs_few_seeds_also_where_scipys_distribution_has_holes() -> None:
-    assert seeds_for_effect(1.0, 3.53, alpha=0.043) == 3
+    assert seeds_for_effect(Spread(sd=1.0), 3.53, alpha=0.043) == 3
 
 
 def test_so_many_seeds_see_the_effect_four_times_of_five_and_one_less_does_not() -> None:
     generator = np.random.default_rng(0)
-    seeds = seeds_for_effect(1.0, 0.9)
+    seeds = seeds_for_effect(Spread(sd=1.0), 0.9)
     assert seeds is not None
     powers = [
         np.mean(stats.ttest_1samp(generator.normal(0.9, 1.0, (20_000, n)), 0.0, axis=1).pvalue < 0.05)
@@ -113,33 +113,44 @@ def test_so_many_seeds_see_the_effect_four_times_of_five_and_one_less_does_not()
 
 
 def test_effects_far_below_the_noise_need_too_many_seeds() -> None:
-    assert seeds_for_effect(1.0, 0.01) is None
-    assert seeds_for_effect(1.0, 0.1) == pytest.approx(787, abs=5)
-    assert seeds_for_effect(0.0, 1.0) == 2
-    assert seeds_for_effect(1e-6, 1.0) == 2
+    assert seeds_for_effect(Spread(sd=1.0), 0.01) is None
+    assert seeds_for_effect(Spread(sd=1.0), 0.1) == pytest.approx(787, abs=5)
+    assert seeds_for_effect(Spread(sd=0.0), 1.0) == 2
+    assert seeds_for_effect(Spread(sd=1e-6), 1.0) == 2
 
 
 @given(st.integers(3, 200), st.floats(0.01, 50), st.floats(0.001, 0.05))
 def test_the_smallest_effect_is_the_one_that_just_needs_these_seeds(n: int, sd: float, alpha: float) -> None:
-    effect = smallest_effect(n, sd, alpha=alpha)
-    assert power_of(n, sd, effect, alpha=alpha) == pytest.approx(0.8, abs=1e-4)
-    needed = seeds_for_effect(sd, effect * 1.001, alpha=alpha)
+    effect = smallest_effect(n, Spread(sd=sd), alpha=alpha)
+    assert power_of(n, Spread(sd=sd), effect, alpha=alpha) == pytest.approx(0.8, abs=1e-4)
+    needed = seeds_for_effect(Spread(sd=sd), effect * 1.001, alpha=alpha)
     assert needed is not None
     assert needed <= n
 
 
 def test_equivalence_needs_more_seeds_the_nearer_the_difference_is_to_the_margin() -> None:
-    needed = [seeds_for_equivalence(0.5, difference, 1.0) for difference in (0.0, 0.3, -0.6, 0.9)]
+    needed = [seeds_for_equivalence(Spread(sd=0.5), difference, 1.0) for difference in (0.0, 0.3, -0.6, 0.9)]
     assert needed == sorted(needed)
-    assert seeds_for_equivalence(0.5, 1.0, 1.0) is None
-    assert seeds_for_equivalence(0.5, 0.999, 1.0) is None
+    assert seeds_for_equivalence(Spread(sd=0.5), 1.0, 1.0) is None
+    assert seeds_for_equivalence(Spread(sd=0.5), 0.999, 1.0) is None
 
 
 def test_so_many_seeds_bring_the_interval_inside_the_margin_four_times_of_five() -> None:
     generator = np.random.default_rng(0)
-    seeds = seeds_for_equivalence(1.0, 0.3, 1.0)
+    seeds = seeds_for_equivalence(Spread(sd=1.0), 0.3, 1.0)
     assert seeds is not None
     assert seeds < MOST_SEEDS
     draws = generator.normal(0.3, 1.0, (5000, seeds))
     half = stats.t.ppf(0.975, seeds - 1) * draws.std(axis=1, ddof=1) / math.sqrt(seeds)
     assert np.mean(draws.mean(axis=1) + half < 1.0) == pytest.approx(0.8, abs=0.04)
+
+
+def test_degrees_of_freedom_from_a_prior_need_fewer_seeds_and_count_at_most_as_often_as_their_weight_allows() -> None:
+    plain, moderated = Spread(sd=1.0), Spread(sd=1.0, prior=math.inf, weight=2.0)
+    assert [moderated.degrees(n) for n in (3, 5)] == [6, 12]
+    assert Spread(sd=1.0, prior=3.3, weight=2.0).degrees(5) == pytest.approx(7.3)
+    assert Spread(sd=1.0, prior=math.inf, weight=0.0).degrees(5) == 4
+    few, many = (seeds_for_effect(spread, 2.0, alpha=0.05 / 22) for spread in (moderated, plain))
+    assert few is not None
+    assert many is not None
+    assert few < many

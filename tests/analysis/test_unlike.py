@@ -82,3 +82,10 @@ def test_the_code_under_test_may_differ(run) -> None:
     assert unlike(run(), other) == ()
     assert code_of(run().info) == {"harness": "012345678"}
     assert code_of(other.info) == {"harness": "0.2.0 (d2345678)"}
+
+
+def test_a_run_that_went_on_with_another_package_is_unlike_one_that_did_not(run) -> None:
+    resumed = ({"started": "2026-01-01", "environment": {"python": "2.7"}},)
+    mixed = run(resumed=resumed)
+    assert unlike(run(), mixed) == (f"python: {run().info.environment['python']} and 2.7",)
+    assert unlike(mixed, run()) == (f"python: 2.7 and {run().info.environment['python']}",)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from harness.analysis import RunView
 from harness.api import UsageError
+from harness.results.schema import metric_to_json
 
 BASE = [90.0, 91.5, 89.0, 92.0, 90.5]
 
@@ -282,6 +284,15 @@ def test_one_workload_needs_no_overall_score(builders) -> None:
 def test_a_metric_that_no_plugin_declares_is_a_usage_error(builders) -> None:
     with pytest.raises(UsageError, match="uses the metric 'smoothness', which no loaded plugin declares"):
         view_of(builders, [], builders.make_suite(metrics=("accuracy", "smoothness")))
+
+
+def test_a_run_is_read_with_the_metrics_that_it_keeps_though_no_plugin_declares_them(builders) -> None:
+    kept = [metric_to_json(metric) for metric in builders.METRICS.values()]
+    info = builders.make_run(plugins=({"name": "toys", "metrics": kept},))
+    rows = [*baseline(builders), *builders.scored("toys/a", [90.0] * 5)]
+    assert RunView.build(info, rows, {}).metrics == RunView.build(info, rows, builders.METRICS).metrics
+    changed = {**builders.METRICS, "accuracy": replace(builders.METRICS["accuracy"], higher_is_better=False)}
+    assert RunView.build(info, rows, changed).quality.higher_is_better, "it is what it was when the run was made"
 
 
 def test_an_empty_run_has_an_empty_view(builders) -> None:

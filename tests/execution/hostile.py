@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+import torch
 from toys import Technique, Toy
 
 from harness.api import OpenCase, Outcome, Phase
@@ -160,6 +161,7 @@ PARTS = {
     "long notes": {"notes": lambda: ["n" * 5_000_000]},
     "many notes": {"notes": lambda: [f"note {number}" for number in range(5000)]},
     "a long series": {"series": lambda: {"loss": [0.1] * 2_000_000}},
+    "no series": {"series": lambda: [0.1]},
     "a name that is no text": {"series": lambda: {1: [0.1]}},
 }
 
@@ -174,7 +176,7 @@ class Scores(Technique):
 
     def act(self, context):
         scores = {"text": "87.5", "truth": True, "complex": 1 + 2j, "huge": 10**400, "none": None}
-        return Outcome(metrics={"score": scores[self.what]})
+        return Outcome(metrics={"score": torch.ones(()) if self.what == "tensor" else scores[self.what]})
 
 
 class Counts(Toy):

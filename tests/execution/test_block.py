@@ -98,6 +98,20 @@ def test_a_settled_block_ends_after_the_fewest_rounds():
     assert [len(reply.samples["train"]) for reply in replies] == [block.FEWEST_ROUNDS + 1, block.FEWEST_ROUNDS]
 
 
+def test_a_contestant_whose_ratio_is_known_leaves_and_the_others_go_on():
+    def answer(i, n):
+        return (1.0 + 0.618 * n % 1 if i == 2 else 1.0 + 0.001 * (n % 2), False)
+
+    replies, _ = play(3, 40, answer)
+    assert len(replies[1].samples["train"]) == len(replies[1].samples["baseline.train"]) == block.FEWEST_ROUNDS
+    assert len(replies[2].samples["train"]) == len(replies[2].samples["baseline.train"]) == 40
+
+
+def test_a_ratio_is_known_where_both_sides_drift_together():
+    replies, _ = play(2, 40, lambda i, n: ((1 + i) * 1.01**n, False))
+    assert len(replies[1].samples["train"]) == block.FEWEST_ROUNDS
+
+
 def test_interrupted_turns_are_made_up_for_and_dropped_in_pairs():
     replies, turns = play(2, 12, lambda i, n: (noisy(i, n), i == 1 and n in (0, 5)))
     baseline, other = replies

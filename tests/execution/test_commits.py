@@ -13,7 +13,9 @@ import pytest
 
 from harness.api import UsageError
 from harness.measure import git
-from harness.revisions.commits import KEPT, Installed, Repository, Revision, install
+from harness.revisions.checkout import check_out
+from harness.revisions.commits import KEPT, Installed, install
+from harness.revisions.repository import Repository, Revision
 
 from .repositories import Folder
 
@@ -229,7 +231,8 @@ def test_a_repository_inside_the_working_tree_is_left_out(tmp_path: Path) -> Non
     inner.commit("inner")
     folder.write("new.txt", "new")
     repository = Repository(folder.path)
-    repository.export(find(repository, "."), tmp_path / "exported")
+    (tmp_path / "exported").mkdir()
+    check_out(repository, find(repository, "."), tmp_path / "exported")
     assert (tmp_path / "exported/new.txt").read_text() == "new"
     assert not (tmp_path / "exported/nested").exists()
 

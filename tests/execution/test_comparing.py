@@ -9,9 +9,14 @@ from pathlib import Path
 import pytest
 
 from harness.api import Reply, Row
-from harness.revisions.commits import Installed, Revision
-from harness.revisions.measure import CONFIRMED, Timing, start_failure, timed_cases, too_old
+from harness.results.store import Store
+from harness.revisions.asked import start_failure, too_old
+from harness.revisions.commits import Installed
+from harness.revisions.measure import CONFIRMED, Measured, Timing, Wanted, _add_lost, _stored, measure, timed_cases
+from harness.revisions.repository import Revision
 from harness.revisions.rounds import BASE, HEAD, RELEASE, Contest, Turns
+from tests.results.builders import make_suite, scored
+from tests.tracking.test_results import run_of
 
 from .conftest import make_case
 
@@ -98,3 +103,55 @@ def test_the_case_that_is_timed_worked_and_is_the_first_seed_s() -> None:
 
     found = timed_cases([row(2, "ok"), row(1, "ok"), row(0, "error")])
     assert {key: case.seed for key, case in found.items()} == {("t", "w"): 1}
+
+
+BROKEN = """
+case "$4" in
+run) echo "harness: error: --technique 'bias/*' matches no technique of the suite" >&2; exit 2;;
+plugins) echo '[{"name": "bias", "status": "broken", "cause": "No module lib"}, {"name": "core", "status": "ok"}]';;
+*) echo '[]';;
+esac
+"""
+
+
+def test_a_suite_that_cannot_be_run_says_which_plugin_is_broken(speaking, tmp_path: Path) -> None:
+    installed = speaking(BROKEN)
+    wanted = Wanted(suites=("peft",), techniques=("bias/*",), rounds=3)
+    measured = measure({HEAD: installed, BASE: installed}, wanted, tmp_path, lambda _: None)
+    (line,) = measured.refused
+    assert line.startswith("suite peft can be run at neither revision: --technique 'bias/*' matches no technique")
+    assert line.endswith("; plugin 'bias' is broken: No module lib")
+    assert set(measured.notes) == {"plugin 'bias' is broken at old (000000000): No module lib"}
+
+
+def test_a_plugin_that_broke_is_a_failure_and_no_removal() -> None:
+    broken = {HEAD: {"toys": "No module named 'lib'", "other": "a reason"}, BASE: {}}
+    measured = Measured(metrics={}, broken=broken)
+    for _ in range(2):  # a plugin that is missing in two suites is told once
+        _add_lost({HEAD: run_of(scored("core/base", [80.0])), BASE: run_of(scored("toys/a", [90.0]))}, measured)
+    (failure,) = measured.failures
+    assert (failure.place.technique, failure.verdict) == ("plugin toys", "worse")
+    assert failure.reason == "is broken: No module named 'lib'"
+    assert not failure.since_release
+
+
+@pytest.mark.parametrize("damage", ["rows.jsonl", "run.json"])
+def test_a_stored_run_that_cannot_be_read_is_left_out_with_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    installed = Installed(revision=Revision(name="v1", commit="c" * 40), folder=tmp_path)
+    store = Store(installed.store)
+    selection = {"lanes": ["accuracy"], "seeds": [], "workloads": [], "techniques": []}
+    suite = make_suite(form="track")
+    made = []
+    for score in (1.0, 2.0):
+        with store.create_run(suite=suite, selection=selection, plugins=(), environment={}, planned=1) as writer:
+            writer.append(scored("toys/base", [score])[0])
+            made.append(writer.finish(0).id)
+    (store.folder(made[1]) / damage).write_text('{"schema": 2}\n')
+    found = _stored(installed, "toy", (), ("accuracy",), None)
+    assert found is not None
+    assert found.info.id == made[0]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"run {made[1]} of v1" in line
+    assert damage in line

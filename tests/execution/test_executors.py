@@ -33,7 +33,7 @@ def filled(slots: int, *needs: int) -> list[list[int]]:
     cases = [case_of(f"toys/of{need}", seed) for seed, need in enumerate(needs)]
     processes = {f"toys/of{need}": need for need in needs}
     runner = runner_of(cases, Watching(slots), processes=processes)
-    runner._drain()
+    runner._drain(runner._fill)
     assert len(runner.rows) == len(cases)
     return side_by_side
 
@@ -73,7 +73,7 @@ def rows_of(*, away: bool) -> list[Row]:
     executor = Recorder(1)
     executor.away = away
     runner = runner_of([case_of("toys/toy", seed) for seed in range(2)], executor)
-    runner._drain()
+    runner._drain(runner._fill)
     return runner.rows
 
 

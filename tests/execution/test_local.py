@@ -6,6 +6,7 @@ import itertools
 import math
 import os
 import re
+import signal
 
 import pytest
 
@@ -208,11 +209,13 @@ def test_inline_takes_turns_and_survives_an_error(inline):
     cases = (make_case("Sleeps", "time", ms=20), make_case("Mortal", "time", lives=3, hard=False))
     [replies] = finish(inline, [Unit(cases=cases)])
     assert [reply.status for reply in replies] == ["ok", "error"]
-    assert replies[0].metrics["train_time"] == pytest.approx(0.02, rel=0.05)
+    assert 0.02 <= replies[0].metrics["train_time"] < 0.04  # waking up may take a while
     assert one(inline, make_case("Raises", what="exit")).reason == "SystemExit: 3"
     assert one(inline, make_case("Technique"), prepare=True).status == "ok"
 
 
-def test_inline_lets_an_interrupt_through(inline):
+def test_inline_lets_an_interrupt_through_and_no_other_keyboard_interrupt(inline):
     with pytest.raises(KeyboardInterrupt):
-        one(inline, make_case("Raises", what="interrupt"))
+        one(inline, make_case("Signals", number=signal.SIGINT))
+    reply = one(inline, make_case("Raises", what="interrupt"))
+    assert (reply.status, reply.reason) == ("error", "KeyboardInterrupt")

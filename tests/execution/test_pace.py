@@ -11,7 +11,8 @@ import psutil
 import pytest
 
 from harness.revisions import rounds as pace
-from harness.revisions.commits import Installed, Repository, install
+from harness.revisions.commits import Installed, install
+from harness.revisions.repository import Repository
 from harness.revisions.rounds import BASE, FEWEST_TURNS, HEAD, MOST_TURNS, Contest, Turns, measure_round
 
 from .conftest import make_case

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from harness.api import Unit
-from harness.execution.replies import DETAIL_LENGTH, MOST_NOTES, NOTE_LENGTH
+from harness.execution.replies import DETAIL_LENGTH, MOST_NOTES, NOTE_LENGTH, failure
 
 from .conftest import finish, make_case, one
 
@@ -16,6 +16,7 @@ GIVEN = {
     "an object among the notes": "a note is of type object, expected a text",
     "no notes": "notes is None, expected a list of texts",
     "a long series": "series hold more than 1,000,000 numbers",
+    "no series": "series is of type list, expected a mapping of names to lists of numbers",
     "a name that is no text": "the name of a series is of type int, expected a text",
 }
 
@@ -34,6 +35,7 @@ def test_a_malformed_part_of_an_outcome_is_an_error_that_names_it(executor, what
         ("complex", "(1+2j)"),
         ("huge", "of type int"),
         ("none", "None"),
+        ("tensor", "of type Tensor"),
     ],
 )
 def test_a_metric_that_is_no_number_is_an_error(executor, what, shown):
@@ -81,3 +83,22 @@ def test_samples_of_a_step_that_are_no_number_are_an_error_of_that_contestant(ex
     assert replies[0].status == "ok"
     assert replies[1].reason.startswith(reason)
     assert (replies[1].status == "ok") == (reason == "")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(12, "Cannot allocate memory"),
+        RuntimeError("std::bad_alloc"),  # what torch makes of C++'s exception for it
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried 16 bytes"
+        ),
+    ],
+)
+def test_every_way_to_say_that_memory_is_short_is_oom(error):
+    assert failure(error, {}).status == "oom"
+
+
+def test_an_error_that_only_speaks_of_memory_is_none():
+    assert failure(ValueError("out of memory: the text of a test"), {}).status == "error"

@@ -10,8 +10,9 @@ from types import SimpleNamespace
 import pytest
 
 from harness.api import Case, Executor, Json, Reply, Row, Unit
+from harness.execution.destination import Destination
 from harness.execution.grouping import MOST_STACKED
-from harness.execution.runner import Destination, Runner
+from harness.execution.runner import Runner
 from tests.execution.conftest import make_case
 
 
@@ -61,14 +62,16 @@ def runner_of(
     cases: list[Case], executor: Executor, stored: dict[str, Row] | None = None, processes: Mapping[str, int] = {}
 ) -> Runner:
     """A runner with these cases in its queue; ``processes`` of a workload's cases are 1 where nothing else is said."""
-    host = SimpleNamespace(notify=lambda *_, **__: [])
+    host = SimpleNamespace(notify=lambda *_, **__: [], metrics={})
     session = Destination(run="r", environment=ENVIRONMENT, record=lambda _: None, stored=stored or {})
     progress = SimpleNamespace(planned=lambda _: None, finished=lambda _: None, running=lambda _: None)
     plan = SimpleNamespace(contestants=())
     runner = Runner(plan, host, executor, session, progress)  # type: ignore[arg-type]
     runner._queue = deque(cases)
     for case in cases:
-        problem = SimpleNamespace(spec=SimpleNamespace(processes=processes.get(case.workload, 1), metrics=()))
+        problem = SimpleNamespace(
+            spec=SimpleNamespace(processes=processes.get(case.workload, 1), metrics=(), phases=())
+        )
         contestant = SimpleNamespace(problem=problem)
         state = SimpleNamespace(
             contestant=contestant, rows=[], waiting={"more to come"}, over=True, checking=False,
@@ -81,7 +84,8 @@ def runner_of(
 def units(cases: list[Case], slots: int, *, stacks: bool = True, stored: dict[str, Row] | None = None) -> list[Unit]:
     """What is submitted of these cases, in order."""
     executor = Recorder(slots, stacks=stacks)
-    runner_of(cases, executor, stored)._drain()
+    runner = runner_of(cases, executor, stored)
+    runner._drain(runner._fill)
     assert sorted(case.key for unit in executor.seen for case in unit.cases) == sorted(
         case.key for case in cases if case.key not in (stored or {})
     )
@@ -97,6 +101,15 @@ def test_seeds_and_trials_of_a_technique_go_together_and_techniques_apart() -> N
     found = units(cases, slots=2)
     assert sizes(found) == [8, 8]
     assert [{case.technique for case in unit.cases} for unit in found] == [{"a"}, {"b"}]
+
+
+def test_trials_of_a_setting_go_together_and_other_settings_apart() -> None:
+    def trial(rate: float, steps: int = 5) -> Case:
+        case = case_of("a", 0)
+        settings = {**case.settings, "rate": rate, "steps": steps}
+        return replace(case, settings=settings, key=f"{rate} {steps}")
+
+    assert sizes(units([trial(0.1), trial(0.2), trial(0.3), trial(0.1, 9), trial(0.2, 9), trial(0.3, 9)], 1)) == [3, 3]
 
 
 @pytest.mark.parametrize(("slots", "expected"), [(1, [8]), (2, [4, 4]), (3, [3, 3, 1, 1]), (16, [1] * 8)])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from harness.api import Lane, Limits, Reply, Status, Unit
+from harness.api import Case, Lane, Limits, Reply, Status, Unit
 from harness.execution.executors.inline import InlineExecutor
 from harness.execution.executors.local import LocalExecutor
 from harness.execution.job import Job, Task
@@ -167,3 +168,33 @@ def test_contestants_of_a_timed_block_are_asked_turn_by_turn() -> None:
     assert turns[-2:] == [(0, "close"), (1, "close")]
     assert {act for _, act in turns[2:-2]} == {"round"}
     assert [reply.metrics["train_throughput"] for reply in replies] == [8.0, 8.0]
+
+
+def growing(lane: Lane, steps: list[int], rates: list[float]) -> Case:
+    """A case of a technique that adds to both lists, which other cases have as well."""
+    return replace(make_case("Grows", lane, steps=steps), settings={"lr": 0.5, "rates": rates})
+
+
+def test_what_a_technique_does_to_its_parameters_and_settings_changes_no_other_build(make) -> None:
+    steps, rates = [1], [0.5]
+    executor = make(rounds=3)
+    for _ in range(2):
+        [[reply]] = finish(executor, [Unit(cases=(growing("accuracy", steps, rates),))])
+        assert scores([reply]) == [4.0]
+    [[reply]] = finish(executor, [Unit(cases=(growing("time", steps, rates),))])
+    assert reply.status == "ok", reply.reason
+    assert (steps, rates) == ([1], [0.5])
+
+
+def test_the_builds_of_a_case_that_is_timed_in_rounds_are_alike(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.measure import clock
+    from harness.revisions import stepper
+
+    monkeypatch.syspath_prepend(str(TOYS))
+    case = {**vars(growing("time", [1], [0.5])), "cache": str(tmp_path)}
+    try:
+        assert set(stepper._Case(case, clock).repeats) == {"train", "infer"}
+    finally:
+        gc.enable()
+        gc.unfreeze()
+        sys.modules.pop("toys", None)

@@ -74,7 +74,7 @@ class Seeded(Technique):
         import numpy as np
 
         return Outcome(
-            metrics={"torch": torch.rand(()), "numpy": np.random.rand(), "python": random.random()},
+            metrics={"torch": float(torch.rand(())), "numpy": np.random.rand(), "python": random.random()},
             series={"loss": [3.0, 2.0, 1.0]},
             notes=[f"lr {context.settings['lr']}", f"threads {torch.get_num_threads()}"],
         )
@@ -93,6 +93,22 @@ class Raises(Technique):
             "memory": MemoryError("none left"),
             "torch-memory": torch.OutOfMemoryError("CUDA out of memory."),
         }[self.what]
+
+
+class Grows(Technique):
+    """Adds to the list that it is given, and refuses a list to which somebody has added before."""
+
+    def __init__(self, **params):
+        super().__init__(**params)
+        self.steps.append(0)
+
+    def act(self, context):
+        context.settings["rates"].append(0.1)
+        return len(self.steps) + len(context.settings["rates"])
+
+    def build(self):
+        if len(self.steps) != 2:
+            raise ValueError(f"steps {self.steps}")
 
 
 class Imports(Technique):

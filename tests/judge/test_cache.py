@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import subprocess
 import sys
@@ -119,3 +121,39 @@ def test_only_the_model_stays_in_the_folder(file: Path) -> None:
 
 def test_the_name_follows_from_the_facts_in_any_order() -> None:
     assert key_of({"a": 1, "b": [2]}) == key_of({"b": [2], "a": 1}) != key_of({"a": 1, "b": [3]})
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_without_locks_it_is_made_all_the_same_and_a_line_says_so_once(
+    tmp_path: Path,
+    make: Callable[[], dict[str, Tensor]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: int,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    for name in ("first", "second"):
+        assert torch.equal(load_or_make(tmp_path, name, make)["weight"], make()["weight"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert os.strerror(number) in line
+    assert sorted(path.name for path in (tmp_path / "base-models").iterdir()) == [
+        "first.safetensors",
+        "second.safetensors",
+    ]
+
+
+def test_two_makers_without_locks_leave_one_whole_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    def outer() -> dict[str, Tensor]:
+        load_or_make(tmp_path, "model", lambda: {"weight": torch.ones(1)})
+        return {"weight": torch.ones(1)}
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    load_or_make(tmp_path, "model", outer)
+    assert load_or_make(tmp_path, "model", outer)["weight"].item() == 1
+    assert [path.name for path in (tmp_path / "base-models").iterdir()] == ["model.safetensors"]

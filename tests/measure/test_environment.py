@@ -60,7 +60,7 @@ def test_reading_the_environment_imports_nothing_heavy():
 def state_of(name="shiny"):
     """The state of the code of a plugin on the import path."""
     code = PluginCode(name, "", [])
-    return env.code_state(code.sources, code.distribution, code.checkout)
+    return env.code_state(code.sources, code.distribution, code.checkout, code.unknown)
 
 
 @pytest.fixture
@@ -97,10 +97,81 @@ def test_code_is_dirty_when_its_own_files_differ(package):
 
 
 @pytest.mark.usefixtures("on_path")
+@pytest.mark.parametrize("flag", ["--assume-unchanged", "--skip-worktree"])
+def test_code_that_git_was_told_not_to_look_at_is_dirty(package, flag, monkeypatch):
+    monkeypatch.delenv("GIT_DIR")
+    git(package.parent, "update-index", flag, "shiny/__init__.py")
+    (package / "__init__.py").write_text("value = 2\n")
+    assert state_of()["dirty"] is True
+
+
+@pytest.mark.usefixtures("on_path")
+def test_code_in_a_submodule_is_dirty_when_the_submodule_is(package, monkeypatch, tmp_path):
+    monkeypatch.delenv("GIT_DIR")
+    git(tmp_path, "clone", str(package.parent), "origin")
+    git(package.parent, "-c", "protocol.file.allow=always", "submodule", "add", str(tmp_path / "origin"), "shiny/part")
+    git(package.parent, "commit", "-m", "two")
+    git(package.parent, "config", "submodule.shiny/part.ignore", "all")
+    assert state_of()["dirty"] is False
+    (package / "part/shiny/__init__.py").write_text("value = 2\n")
+    assert state_of()["dirty"] is True
+
+
+@pytest.mark.usefixtures("on_path")
 def test_a_package_is_read_without_being_imported(package):
     (package / "__init__.py").write_text("raise SystemExit")
     assert state_of()["digest"]
     assert "shiny" not in sys.modules
+
+
+@pytest.mark.usefixtures("on_path")
+def test_the_reason_for_an_unknown_commit_is_kept(package, monkeypatch):
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    state = state_of()
+    assert (state["commit"], state["dirty"]) == (None, None)
+    assert "dubious ownership" in state["commit_unknown"]
+    monkeypatch.delenv("GIT_TEST_ASSUME_DIFFERENT_OWNER")
+    assert "commit_unknown" not in state_of()
+    monkeypatch.delenv("GIT_DIR")
+    git(package.parent, "update-ref", "-d", "HEAD")
+    assert state_of()["commit_unknown"] == "the repository has no commit yet"
+
+
+def suite_of(file, *commits):
+    """The commit of a suite's file and whether it is dirty, beside code of these commits."""
+    code = {str(number): {"commit": commit} for number, commit in enumerate(commits)}
+    state = env.suite_state(file, code)
+    assert state["digest"]
+    return state["commit"], state["dirty"]
+
+
+@pytest.mark.usefixtures("on_path")
+def test_an_edited_or_new_suite_counts_as_changed_code(package):
+    file, head = package / "__init__.py", head_of(package)
+    assert suite_of(file, head, None) == (head, False)
+    file.write_text("value = 2\n")
+    assert suite_of(file, head) == (head, True)
+    for name in ("new.toml", "ignored.toml"):
+        (package / name).write_text("")
+        (package / ".gitignore").write_text("ignored.toml")
+        assert suite_of(package / name, head) == (head, True)
+
+
+def test_a_suite_of_elsewhere_counts_as_changed_code(package, tmp_path):
+    head = head_of(package)
+    outside = tmp_path / "outside.toml"
+    outside.write_text("")
+    assert suite_of(outside, head) == (None, True)
+    assert suite_of(package / "__init__.py", "another commit") == (head, True)
+    (tmp_path / "link.toml").symlink_to(package / "__init__.py")
+    assert suite_of(tmp_path / "link.toml", head) == (head, False)
+
+
+def test_a_suite_that_was_installed_is_as_clean_as_its_distribution(package):
+    installed = package / "venv/site-packages/glowing"
+    installed.mkdir(parents=True)
+    (installed / "suite.toml").write_text("")
+    assert suite_of(installed / "suite.toml") == (None, False)
 
 
 def test_code_outside_any_checkout_has_only_its_digest(tmp_path, monkeypatch):

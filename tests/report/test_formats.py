@@ -39,7 +39,7 @@ def test_markdown_has_one_line_a_technique_and_units_in_its_header(view: RunView
     lines = render(view, "github").splitlines()
     header = [cell.strip() for cell in lines[0].strip("|").split("|")]
     assert header[:4] == ["technique", "accuracy (%)", "vs toys/base (points)", "trainable (parameters)"]
-    assert header[-3:] == ["verdict", "Pareto", "status"]
+    assert header[-4:] == ["verdict", "decided by", "Pareto", "status"]
     assert len(lines) == 2 + 3
     assert all(line.count("|") == len(header) + 1 for line in lines)
 

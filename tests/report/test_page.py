@@ -42,6 +42,14 @@ def test_the_heading_says_what_ran_when_on_what_and_at_which_commit(full_view: R
     assert "unfinished" not in head
 
 
+def test_a_changed_suite_and_the_reason_for_an_unknown_commit_are_told(builders) -> None:
+    code = {"harness": {"commit": None, "commit_unknown": "dubious ownership", "version": "1.0"}}
+    run = builders.make_run(environment={"code": code, "suite": {"commit": None, "dirty": True}})
+    text = render_page(RunView.build(run, builders.scored("toys/base", [80.0]), builders.METRICS))
+    assert "toy v1 with changes" in text
+    assert "1.0 · commit unknown: dubious ownership" in text
+
+
 @pytest.mark.parametrize("form", ["quick", "track"])
 def test_a_short_form_is_labelled(builders, form: str) -> None:
     run = builders.make_run(builders.make_suite(form=form))

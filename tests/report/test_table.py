@@ -141,9 +141,18 @@ def test_marks_are_explained_and_only_where_they_occur(builders, view: RunView) 
 def test_the_legend_says_which_test_decided_over_how_many_comparisons_at_which_margin(view: RunView) -> None:
     text = render(view, "table", width=300)
     assert (
-        "verdicts: a margin of 1 point, Holm's correction over 18 comparisons, by the paired t test "
-        "(with 5 seeds a permutation test cannot go below p = 0.0625)"
+        "verdicts: a margin of 1 point, Holm's correction over 18 comparisons, by the moderated paired t test "
+        "(variances shrunk towards their common one)"
     ) in text
+    assert "sign-flip" not in text
+
+
+def test_the_legend_has_the_sign_flip_test_beside_the_one_that_decided_from_ten_seeds_on(builders) -> None:
+    own = [90 + 0.1 * seed for seed in range(10)]
+    rows = [*builders.scored("toys/full", [80.0, 80.5] * 5), *builders.scored("toys/a", own)]
+    text = render(view_of(builders, rows, builders.make_suite(baseline="toys/full")), "table", width=300)
+    assert "Holm's correction over 1 comparisons, by the paired t test" in text
+    assert "a sign-flip test, which assumes no normal noise, gives p < .05 for 1 of 1 better or worse" in text
 
 
 def test_claims_iqm_and_next_steps_stand_below_the_tables(view: RunView) -> None:
@@ -253,6 +262,8 @@ def test_an_advised_command_finds_the_run_and_its_plugin(builders, tmp_path, mon
     def text(folder: Path, **changes) -> str:
         return render(view_of(builders, rows, builders.make_suite(), folder=folder, **changes), "table", width=1000)
 
+    others = ({**plugins[0], "name": "tool", "module": "my.tool"}, {**plugins[0], "name": "off", "status": "broken"})
+    assert "harness -p harness_toys -p my.tool report abcd" in text(tmp_path / "s/runs/x", plugins=plugins + others)
     elsewhere = text(tmp_path / "my store/runs/x", plugins=plugins)
     assert "harness -p harness_toys export csv abcd --store 'my store'" in elsewhere
     assert "harness -p harness_toys show row 'abcd/toys/a b' --store 'my store'" in elsewhere

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import threading
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -106,10 +108,69 @@ def test_rebuilding_gives_the_same_answers(store: Store, builders) -> None:
     assert (index.runs(), index.history("toys/a", "core/alpha", "accuracy")) == before
 
 
-def test_an_index_that_cannot_be_written_is_kept_in_memory(store: Store, builders) -> None:
+@contextmanager
+def locked(store: Store, monkeypatch: pytest.MonkeyPatch):
+    """Hold the lock of the index, as another process that writes for long."""
+    monkeypatch.setattr("harness.results.index._PATIENCE_S", 0.01)
+    with closing(sqlite3.connect(store.path / INDEX_FILE, isolation_level=None)) as db:
+        db.execute("BEGIN EXCLUSIVE")
+        yield
+
+
+def test_an_index_that_cannot_be_written_is_kept_in_memory_and_a_line_says_so(store: Store, builders, capsys) -> None:
     write(store, builders, [1.0])
     (store.path / INDEX_FILE).mkdir()
+    assert values(Index(store)) == values(Index(store)) == [1.0]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"the index {store.path / INDEX_FILE} cannot be written" in line
+    assert "reads every run anew" in line
+
+
+def test_what_the_index_holds_is_not_read_again_where_it_cannot_be_written(
+    store: Store, builders, monkeypatch, capsys
+) -> None:
+    old = write(store, builders, [1.0])
+    gone = write(store, builders, [5.0])
+    assert values(Index(store)) == [1.0, 5.0]
+    shutil.rmtree(store.folder(gone))
+    new = write(store, builders, [2.0])
+    read = []
+    really = Store.read
+    monkeypatch.setattr(Store, "read", lambda self, run: read.append(run) or really(self, run))
+    with locked(store, monkeypatch):
+        assert values(Index(store)) == [1.0, 2.0]
+        assert [run.id for run in Index(store).runs()] == [old, new]
+    assert read == [new, new]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "reads what is new since anew" in line
+    assert values(Index(store)) == [1.0, 2.0]
+
+
+def test_a_damaged_index_that_cannot_be_removed_is_replaced_in_memory(
+    store: Store, builders, monkeypatch, capsys
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    write(store, builders, [1.0])
+    (store.path / INDEX_FILE).write_bytes(b"not a database " * 500)
+    monkeypatch.setattr(Path, "unlink", refuse)
     assert values(Index(store)) == [1.0]
+    assert "Permission denied" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="no folder is read-only to root")
+def test_the_index_of_a_store_without_write_permission_is_read(store: Store, builders, monkeypatch, capsys) -> None:
+    write(store, builders, [1.0])
+    assert values(Index(store)) == [1.0]
+    monkeypatch.setattr(Store, "read", lambda *_: pytest.fail("read again"))
+    (store.path / INDEX_FILE).chmod(0o444)
+    store.path.chmod(0o555)
+    try:
+        assert values(Index(store)) == [1.0]
+    finally:
+        store.path.chmod(0o755)
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_a_run_that_cannot_be_read_is_listed_with_the_problem_and_hides_no_other(store: Store, builders) -> None:

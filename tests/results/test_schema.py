@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.api import STATUSES, Case, Reply, Row, UsageError
-from harness.results.schema import dump_line, row_from_json, row_to_json, run_from_json, run_to_json
+from harness.results.schema import (
+    dump_line,
+    metric_to_json,
+    metrics_from_json,
+    row_from_json,
+    row_to_json,
+    run_from_json,
+    run_to_json,
+)
 
 text = st.text(max_size=20)
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -194,3 +202,19 @@ def test_a_long_value_is_named_in_a_short_message(builders) -> None:
     with pytest.raises(UsageError) as caught:
         row_from_json({**row_to_json(builders.make_row()), "seed": "x" * 100_000}, "here")
     assert len(str(caught.value)) < 300
+
+
+def test_metrics_that_a_header_keeps_are_read_back(builders, tmp_path) -> None:
+    plugins = ({"name": "toys", "metrics": [metric_to_json(metric) for metric in builders.METRICS.values()]}, {})
+    stored = json.loads(json.dumps(run_to_json(builders.make_run(plugins=plugins))))
+    assert metrics_from_json(run_from_json(stored, tmp_path, "here").plugins, "here") == builders.METRICS
+
+
+@pytest.mark.parametrize(
+    "change", [{"unit": 3}, {"lane": "acuracy"}, {"id": "Not An Id"}, {"colour": "red"}, {"summary": None}]
+)
+def test_a_damaged_metric_in_a_header_is_refused(builders, change: dict) -> None:
+    metric = {**metric_to_json(builders.METRICS["accuracy"]), **change}
+    for plugin in ({"metrics": [metric]}, {"metrics": metric}, {"metrics": ["accuracy"]}):
+        with pytest.raises(UsageError, match=r"^here: "):
+            metrics_from_json([plugin], "here")

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -323,3 +325,47 @@ def test_git_ignores_a_store_but_not_a_folder_with_other_files(store: Store, bui
     (mixed.path / "notes.txt").write_text("mine")
     begin(mixed, builders).finish(0)
     assert not (mixed.path / ".gitignore").exists()
+
+
+def test_the_header_says_in_which_environments_a_run_went_on(store: Store, builders) -> None:
+    start = {"packages": {"torch": "1"}, "threads": (1, 2)}
+    with begin(store, builders, environment=start) as writer:
+        writer.append(builders.make_row())
+    for environment in (start, {**start, "threads": [3]}, {**start, "threads": [3]}, start):
+        with store.open_run("last") as writer:
+            writer.go_on_in(environment, ())
+    info = store.info("last")
+    assert info.environment == {"packages": {"torch": "1"}, "threads": [1, 2]}
+    assert [entry["environment"] for entry in info.resumed] == [{"threads": [3]}, {}]
+    assert info.resumed[0]["started"] > info.started
+
+
+def test_a_run_without_rows_takes_the_environment_in_which_it_goes_on(store: Store, builders) -> None:
+    with begin(store, builders, environment={"python": "3.11"}):
+        pass
+    with store.open_run("last") as writer:
+        writer.go_on_in({"python": "3.14"}, ({"name": "toys"},))
+    info = store.info("last")
+    assert (info.environment, info.plugins, info.resumed) == ({"python": "3.14"}, ({"name": "toys"},), ())
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EOPNOTSUPP, errno.EIO])
+def test_a_file_system_that_flushes_no_folders_keeps_runs_all_the_same(
+    store: Store, builders, monkeypatch, number: int
+) -> None:
+    really = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        really(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    if number == errno.EIO:
+        with pytest.raises(UsageError, match="Input/output error"):
+            begin(store, builders)
+        return
+    with begin(store, builders) as writer:
+        writer.append(builders.make_row())
+        writer.finish(0)
+    assert len(store.read("last").rows) == 1

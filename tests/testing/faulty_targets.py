@@ -71,6 +71,27 @@ class Elsewhere(Honest):
         raise Unavailable("RuntimeError: no device of that kind")
 
 
+class Exits(Honest):
+    """Ends its process as if all were well."""
+
+    def adapt(self, model: nn.Module, task: FinetuneTask) -> nn.Module:
+        os._exit(0)
+
+
+class Endless(Honest):
+    def adapt(self, model: nn.Module, task: FinetuneTask) -> nn.Module:
+        while True:
+            pass
+
+
+class Widens(Honest):
+    """Has torch make float64 tensors from here on, whoever asks for one."""
+
+    def adapt(self, model: nn.Module, task: FinetuneTask) -> nn.Module:
+        torch.set_default_dtype(torch.float64)
+        return super().adapt(model, task)
+
+
 class OnlyNorms(Honest):
     """Applies to the transformer only, which is not the first workload that is tried."""
 

@@ -85,6 +85,38 @@ class FiguresMore(Sound):
         return OpenCase(phases=super().open(technique, context).phases, figures=_figures)
 
 
+class SaysNo(Sound):
+    """Returns a verdict where it has to raise."""
+
+    def check(self, technique: Doubles, context: CaseContext) -> bool:  # type: ignore[override]
+        return technique.double(2) == 4
+
+
+class GivesMappings(Sound):
+    """Returns mappings in place of an outcome and an open case."""
+
+    def evaluate(self, technique: Doubles, context: CaseContext) -> dict[str, float]:  # type: ignore[override]
+        return {"kit_sum": 1.0}
+
+    def open(self, technique: Doubles, context: CaseContext) -> dict[str, Phase]:  # type: ignore[override]
+        return {"double": Phase(run=lambda: technique.double(1), samples=1)}
+
+
+class CountsNothing(Sound):
+    """Opens a phase of no samples, and gives a tensor as a metric."""
+
+    def evaluate(self, technique: Doubles, context: CaseContext) -> Outcome:
+        return Outcome(metrics={"kit_sum": torch.ones(())})  # type: ignore[dict-item]
+
+    def open(self, technique: Doubles, context: CaseContext) -> OpenCase:
+        return OpenCase(phases={"double": Phase(run=lambda: technique.double(1), samples=0)})
+
+
+class NotesText(Sound):
+    def evaluate(self, technique: Doubles, context: CaseContext) -> Outcome:
+        return Outcome(metrics={"kit_sum": 1.0}, notes="one note")
+
+
 class TakesAll(Sound):
     def check_settings(self, settings: Mapping[str, Json]) -> None:
         pass

@@ -29,6 +29,8 @@ FAULTY = """
             technique("sound", space={"lr": [0.1, 0.2]}),
             technique("keeps-one", "KeepsOne"),
             technique("only-norms", "OnlyNorms"),
+            technique("exits", "Exits"),
+            technique("widens", "Widens"),
             technique("poisons", "Poisons"),
             technique("moody", "Moody"),
             technique("hoards", "Hoards"),
@@ -43,10 +45,27 @@ FAULTY = """
         ]
 """
 
+ENDLESS = """
+    from harness.api import Technique, hookimpl
+
+    HARNESS_API = 1
+
+    @hookimpl
+    def register_techniques():
+        target = "tests.testing.faulty_targets:Endless"
+        return [Technique(id="endless", contract="finetune", target=target, summary="of a test")]
+"""
+
+LIMITED = """
+class Test_limited(PluginConformance):
+    plugin = "limited"
+    limit_s = 3.0
+"""
+
 PLUGINS = {
     "faulty": FAULTY,
     "sound": "HARNESS_API = 1\n",
-    "eager": "import torch\nHARNESS_API = 1\n",
+    "eager": "import atexit, torch\natexit.register(print, 'the end')\nHARNESS_API = 1\n",
     "unmarked": "HARNESS_API = 1\ndef register_techniques():\n    return []\n",
     "outdated": "HARNESS_API = 0\n",
     "ill-formed": (
@@ -60,9 +79,13 @@ PLUGINS = {
 }
 NAMES = [*PLUGINS, "absent"]
 
-CASES = {"test_keeps_the_invariants_of_its_contract", "test_emits_the_declared_metrics", "test_repeats_itself", (
-    "test_frees_its_memory"
-)}  # fmt: skip
+CASES = {
+    "test_keeps_the_invariants_of_its_contract",
+    "test_emits_the_declared_metrics",
+    "test_repeats_itself",
+    "test_frees_its_memory",
+    "test_leaves_the_process_as_it_is",
+}
 ON_A_WORKLOAD = {"test_can_be_built", *CASES}
 OF_THE_PLUGIN = {
     "test_loads",
@@ -75,6 +98,9 @@ TECHNIQUES = {
     "sound": set(),
     "keeps-one": set(),
     "only-norms": set(),
+    "exits": ON_A_WORKLOAD,
+    "endless": ON_A_WORKLOAD,
+    "widens": {"test_leaves_the_process_as_it_is"},
     "poisons": {"test_emits_the_declared_metrics"},
     "moody": {"test_repeats_itself"},
     "hoards": {"test_frees_its_memory"},
@@ -108,6 +134,9 @@ MESSAGES = {
     "test_loads of raising": "SystemExit: no",
     "test_loads of absent": "no plugin 'absent' is installed",
     "test_emits_the_declared_metrics[poisons]": "ended as error: loss is nan, val_loss is nan",
+    "test_can_be_built[exits]": "ended as crash: exited with status 0 without a result",
+    "test_keeps_the_invariants_of_its_contract[endless]": "ended as timeout: timeout after 3 s in check",
+    "test_leaves_the_process_as_it_is[widens]": "the default dtype is torch.float64, was torch.float32",
     "test_repeats_itself[moody]": "gives other numbers for the same seed",
     "test_frees_its_memory[hoards]": "Parameter (128, 64) torch.float32",
     "test_keeps_the_invariants_of_its_contract[vandal]": "frozen parameters changed in 3 steps",
@@ -131,10 +160,11 @@ def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     site = Site(folder=folder)
     for name, text in PLUGINS.items():
         site.plugin(name, text)
+    site.plugin("limited", ENDLESS)
     classes = "".join(
         f"class Test_{name.replace('-', '_')}(PluginConformance):\n    plugin = {name!r}\n" for name in NAMES
     )
-    (folder / "test_kit.py").write_text(f"from harness.testing import PluginConformance\n{classes}")
+    (folder / "test_kit.py").write_text(f"from harness.testing import PluginConformance\n{classes}{LIMITED}")
     kept = cache_folder(request.config, tmp_path_factory).parents[1]
     (folder / "pytest.ini").write_text(f"[pytest]\ncache_dir = {kept}\n")
     done = subprocess.run(

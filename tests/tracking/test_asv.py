@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -14,7 +15,17 @@ from asv.util import load_json
 
 from harness.api import UsageError
 from harness.cli.track import _summarise, asv_range
-from harness.tracking.asv import Regression, asv_environment, find_project, read_regressions, require_asv, uv_settings
+from harness.tracking.asv import (
+    Regression,
+    asv_environment,
+    find_project,
+    local_submodules,
+    read_regressions,
+    require_asv,
+    require_history,
+    uv_settings,
+    with_settings,
+)
 from tests.conftest import ROOT, Harness
 from tests.execution.repositories import Folder
 
@@ -117,6 +128,61 @@ def test_a_name_means_one_commit_and_a_range_all_of_it(repository: Folder, text:
 def test_a_range_of_nothing_is_refused(repository: Folder, text: str) -> None:
     with pytest.raises(UsageError, match=r"expected something like v0.1.0..HEAD"):
         asv_range(repository.path, text)
+
+
+def test_a_range_of_a_shallow_clone_says_how_to_fetch_the_rest(repository: Folder, tmp_path: Path) -> None:
+    repository.git("clone", "--quiet", "--depth=1", f"file://{repository.path}", str(tmp_path / "shallow"))
+    with pytest.raises(UsageError, match=r"the clone is shallow: git fetch --unshallow --tags$"):
+        asv_range(tmp_path / "shallow", "v1..HEAD")
+
+
+def test_variables_that_point_to_another_repository_are_not_passed_on(
+    repository: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_DIR", "/nowhere")
+    assert asv_range(repository.path, "v1") == "v1^!"
+    assert "GIT_DIR" not in asv_environment()
+
+
+def test_asv_takes_submodules_from_this_machine(repository: Folder, tmp_path: Path) -> None:
+    outer = Folder(path=tmp_path / "outer")
+    outer.write("file", "outer")
+    outer.commit("first")
+    repository.git("clone", "--quiet", "--bare", str(repository.path), str(tmp_path / "origin"))
+    outer.git("-c", "protocol.file.allow=always", "submodule", "add", f"file://{tmp_path}/origin", "parts/inner")
+    outer.commit("second")
+    (tmp_path / "origin").rename(tmp_path / "gone")
+    settings = local_submodules(outer.path)
+    environment = with_settings({**os.environ, "GIT_CONFIG_COUNT": "0"}, settings)
+    command = ["git", "clone", "--quiet", "--shared", "--recursive", str(outer.path), str(tmp_path / "copy")]
+    subprocess.run(command, env=environment, check=True)
+    assert (tmp_path / "copy/parts/inner/file").read_text() == "2"
+    more = with_settings({"GIT_CONFIG_COUNT": "2"}, {"a.b": "c"})
+    assert more == {"GIT_CONFIG_COUNT": "3", "GIT_CONFIG_KEY_2": "a.b", "GIT_CONFIG_VALUE_2": "c"}
+
+
+def test_a_folder_without_a_history_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="it is in no git repository"):
+        require_history(tmp_path)
+    Folder(path=tmp_path).git("init")
+    with pytest.raises(UsageError, match="the repository has no commit yet"):
+        require_history(tmp_path)
+
+
+def test_a_refusal_of_git_is_told_in_its_words(
+    repository: Folder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    subprocess.run(["git", "clone", "--quiet", str(repository.path), str(tmp_path / "cwd/copy")], check=True)
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    (tmp_path / "cwd/copy/asv.conf.json").touch()
+    (tmp_path / "cwd/copy/.asv/results").mkdir(parents=True)
+    (tmp_path / "cwd/copy/.asv/results/benchmarks.json").touch()
+    monkeypatch.chdir(tmp_path / "cwd/copy")
+    for command in (["track", "v1..HEAD"], ["track"], ["track", "publish"]):
+        done = subprocess.run([sys.executable, "-m", "harness", *command], capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert re.search(r"dubious ownership.*safe\.directory", done.stderr)
+        assert "Traceback" not in done.stderr
 
 
 def test_regressions_are_read_worst_first(tmp_path: Path) -> None:

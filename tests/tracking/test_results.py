@@ -132,6 +132,29 @@ def test_a_run_of_no_commit_is_refused(changes: dict[str, Any], reason: str, tmp
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        ({"commit": COMMIT, "dirty": True}, "the file of its suite toy had uncommitted changes"),
+        ({"commit": None, "dirty": True}, "the file of its suite toy is not in the repository of the code"),
+    ],
+)
+def test_a_run_of_a_changed_suite_is_refused_as_one_of_changed_code(state: Any, reason: str, tmp_path: Path) -> None:
+    run = run_of(rows_of())
+    run.info.environment["suite"] = state  # type: ignore[index]
+    with pytest.raises(UsageError, match=reason):
+        write_asv([run], METRICS, CONTRACTS, tmp_path / "results", {})
+    run.info.environment["suite"] = {**state, "dirty": False}  # type: ignore[index]
+    assert write_asv([run], METRICS, CONTRACTS, tmp_path / "results", {})
+
+
+def test_a_run_of_no_commit_says_why_git_told_none(tmp_path: Path) -> None:
+    run = run_of(rows_of(), commit=None)
+    run.info.environment["code"]["harness"]["commit_unknown"] = "dubious ownership"  # type: ignore[index, call-overload]
+    with pytest.raises(UsageError, match="the commit of its code is not known: dubious ownership"):
+        write_asv([run], METRICS, CONTRACTS, tmp_path / "results", {})
+
+
 # ----------------------------------------------------------------------------- beside suites/benchmarks.py
 
 

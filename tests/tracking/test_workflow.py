@@ -76,17 +76,32 @@ def test_every_script_in_it_is_one_that_a_shell_can_read(script: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_actions_are_pinned_by_major_version(workflow: dict[Any, Any]) -> None:
-    actions = [step["uses"] for step in steps(workflow) if "uses" in step]
-    assert actions
-    assert all(re.fullmatch(r"actions/[a-z-]+@v\d+", action) for action in actions)
+def test_actions_are_pinned_by_commit_with_the_version_beside_it() -> None:
+    text = "".join(file.read_text(encoding="utf-8") for file in sorted(WORKFLOW.parent.glob("*.yml")))
+    actions = re.findall(r"uses: (.*)", text)
+    assert len(actions) > 10
+    assert [one for one in actions if not re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", one)] == []
+    versions = {one.partition("@")[0]: one for one in actions}
+    assert set(versions.values()) == set(actions)
+
+
+def test_no_token_is_left_where_a_job_runs_packages(workflow: dict[Any, Any]) -> None:
+    for name, job in workflow["jobs"].items():
+        texts = [str(step) for step in job["steps"]]
+        checkouts = [step for step in job["steps"] if "checkout" in step.get("uses", "")]
+        assert all(step["with"]["persist-credentials"] is False for step in checkouts)
+        installs = [number for number, text in enumerate(texts) if "make setup" in text]
+        with_token = [number for number, text in enumerate(texts) if "github.token" in text]
+        assert not [number for number in with_token if number > min(installs, default=len(texts))], name
+        assert not installs or job["permissions"] == {"contents": "read"}
 
 
 def test_no_job_may_write_more_than_its_task_takes(workflow: dict[Any, Any]) -> None:
     assert workflow["permissions"] == {}
     jobs = workflow["jobs"]
     assert {name: job["permissions"] for name, job in jobs.items()} == {
-        "track": {"contents": "write"},
+        "track": {"contents": "read"},
+        "keep": {"contents": "write"},
         "publish": {"pages": "write", "id-token": "write"},
         "gate": {"contents": "read"},
         "comment": {"pull-requests": "write"},
@@ -125,7 +140,12 @@ def test_results_are_kept_from_push_to_push_in_a_branch_of_their_own(
     workflow: dict[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
-    named = {step.get("name"): step.get("run", "") for step in workflow["jobs"]["track"]["steps"]}
+    jobs = [workflow["jobs"][name]["steps"] for name in ("track", "keep")]
+    named = {step.get("name"): step.get("run", "") for steps in jobs for step in steps}
+
+    def step(name: str, folder: Path) -> None:
+        environment = {**os.environ, "GITHUB_SHA": folder.name, "TOKEN": "secret"}
+        subprocess.run(["bash", "-e", "-c", named[name]], cwd=folder, env=environment, capture_output=True, check=True)
 
     def git(*arguments: str, folder: Path = tmp_path) -> str:
         command = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org", *arguments]
@@ -138,17 +158,21 @@ def test_results_are_kept_from_push_to_push_in_a_branch_of_their_own(
     git("commit", "--quiet", "--message=one", folder=tmp_path / "first")
     git("push", "--quiet", "origin", "HEAD:main", folder=tmp_path / "first")
     for name in ("second", "third"):
-        git("clone", "--quiet", "origin", name)
-        for step in ("Fetch earlier results", "Keep the results"):
-            bash = ["bash", "-e", "-c", named[step]]
-            environment = {**os.environ, "GITHUB_SHA": name}
-            subprocess.run(bash, cwd=tmp_path / name, env=environment, capture_output=True, check=True)
-            if step.startswith("Fetch"):
-                (tmp_path / name / ".asv/results/ci").mkdir(exist_ok=True)
-                (tmp_path / name / f".asv/results/ci/{name}.json").write_text("{}")
-        assert git("status", "--porcelain", folder=tmp_path / name) == ""
+        measuring, keeping = tmp_path / name, tmp_path / f"{name}-kept"
+        git("clone", "--quiet", "origin", measuring.name)
+        git("clone", "--quiet", "origin", keeping.name)
+        step("Fetch earlier results", measuring)
+        (measuring / ".asv/results/ci").mkdir(exist_ok=True)
+        (measuring / f".asv/results/ci/{name}.json").write_text("{}")
+        step("Take the results out of a folder that counts as hidden", measuring)
+        shutil.move(measuring / "results", keeping / "results")
+        assert git("status", "--porcelain", folder=measuring) == ""
+        (keeping / "results/.git").write_text("gitdir: /nowhere")
+        (keeping / "results/ci/link.json").symlink_to("/etc/passwd")
+        step("Keep the results", keeping)
     kept = git("ls-tree", "-r", "--name-only", "tracking-results", folder=tmp_path / "origin").split()
     assert kept == ["ci/second.json", "ci/third.json"]
+    assert sorted(path.name for path in (tmp_path / "third-kept/results/ci").iterdir()) == ["second.json", "third.json"]
     assert git("ls-tree", "--name-only", "main", folder=tmp_path / "origin").split() == [".gitignore"]
 
 

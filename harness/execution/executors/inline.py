@@ -13,10 +13,9 @@ from harness.api import Case, ExecutorOptions, Json, Reply, Unit
 from harness.execution.case import TimedCase, guarded, load, perform, stack
 from harness.execution.job import Job, Message
 from harness.execution.units import Answer, Done, Turn, script_of
+from harness.foreign import contained
 from harness.measure.clock import PhaseClock
 from harness.measure.memory import available_bytes
-
-_PASSING = (KeyboardInterrupt,)
 
 
 @dataclass(kw_only=True)
@@ -94,7 +93,8 @@ def _do(job: Job) -> Done:
         together.extend(stack(job, phases))
         return Reply(status="ok")
 
-    reply = _clocked(lambda: guarded(act, phases, passing=_PASSING))
+    with contained():
+        reply = _clocked(lambda: guarded(act, phases))
     return Done(reply=reply, together=together)
 
 
@@ -105,7 +105,8 @@ def _take(turn: Turn, contestants: dict[int, _Timed]) -> Message | Reply:
         contestants[turn.contestant] = _Timed(contestant=made)
     timed = contestants[turn.contestant]
     wall, cpu = time.perf_counter(), time.process_time()
-    answer = guarded(lambda: timed.contestant.take(turn.act), timed.contestant.phases, passing=_PASSING)
+    with contained():
+        answer = guarded(lambda: timed.contestant.take(turn.act), timed.contestant.phases)
     timed.wall_s += time.perf_counter() - wall
     timed.cpu_s += time.process_time() - cpu
     if isinstance(answer, Reply):

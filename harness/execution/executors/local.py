@@ -296,15 +296,25 @@ class LocalExecutor:
         return worker
 
     def _served(self, job: Job) -> Client:
-        """Return the fork server for a job, which is started when it is first needed."""
+        """Return the fork server for a job, which is started when it is first needed.
+
+        With the first, those of the first plugins are started too, one a slot: their imports take seconds.
+        """
         group = self._group(job)
-        if group not in self._clients:
-            afresh = not LINUX or self._options.device != "cpu"
-            techniques = self._options.techniques.get(group, ())
-            client = Client(afresh=afresh, preload=self._options.preload, techniques=techniques)
-            self._clients[group] = client
-            self._selector.register(client.control, selectors.EVENT_READ, client)
+        if not self._clients:
+            others = [plugin for plugin in self._options.techniques if plugin != group]
+            for plugin in [group, *others[: self.slots - 1]]:
+                self._start_server(plugin)
+        elif group not in self._clients:
+            self._start_server(group)
         return self._clients[group]
+
+    def _start_server(self, group: str) -> None:
+        afresh = not LINUX or self._options.device != "cpu"
+        techniques = self._options.techniques.get(group, ())
+        client = Client(afresh=afresh, preload=self._options.preload, techniques=techniques)
+        self._clients[group] = client
+        self._selector.register(client.control, selectors.EVENT_READ, client)
 
     def _group(self, job: Job) -> str:
         """Return the plugin whose fork server does a job; content that cases share is made where no plugin is."""

@@ -1,7 +1,8 @@
 """What a process shares with a contestant: functions of torch, Python and the judge, and settings of the interpreter.
 
 It is recorded before the modules of a contestant are imported. A function that was replaced since makes a case
-incorrect, as the judge could no longer tell what it measured; a setting that was changed is told in a note.
+incorrect, as the judge could no longer tell what it measured, and so do threads that it leaves running or more threads
+for torch to compute on; any other setting that was changed is told in a note.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from harness.api import WARNING
+from harness.execution.isolation.left_running import Others
 
 MODULES: Final = (gc, math, random, resource, statistics, time)
 """Modules of Python whose functions the judge relies on."""
@@ -39,6 +41,9 @@ VARIABLES: Final = (
 )  # fmt: skip
 """Variables of the environment that decide how something is computed."""
 
+CHANGED: Final = f"{WARNING}the technique or its modules changed the process: "
+"""How the note on a changed setting begins."""
+
 SHOWN: Final = 3
 """Replaced functions that a reply names at most."""
 
@@ -49,6 +54,8 @@ class GlobalState:
     def __init__(self) -> None:
         self._functions = {name: (function, _code(function)) for name, function in _functions()}
         self._settings = {name: read() for name, read in _settings().items()}
+        self._computing = _threads()
+        self.others = Others()
 
     def replaced(self) -> list[str]:
         """Return the names of the functions that are others now, sorted."""
@@ -65,14 +72,21 @@ class GlobalState:
         return [f"{name} is {now[name]}, was {value}" for name, value in self._settings.items() if now[name] != value]
 
     def problem(self) -> str:
-        """Return what was replaced, as the reason of a reply; empty where nothing was."""
+        """Return what was replaced or is left running, as the reason of a reply; empty where nothing is."""
         names = self.replaced()
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        return f"{', '.join(names[:SHOWN])}{more} was replaced by the technique or its modules" if names else ""
+        if names:
+            return f"{', '.join(names[:SHOWN])}{more} was replaced by the technique or its modules"
+        if (threads := _threads()) != self._computing:
+            return (
+                f"torch computes on {threads} threads, a case has {self._computing}: torch.set_num_threads was called "
+                "by the technique or its modules"
+            )
+        return self.others.problem()
 
     def notes(self) -> list[str]:
         """Return a warning for each setting that was changed."""
-        return [f"{WARNING}the technique or its modules changed the process: {line}" for line in self.changed()]
+        return [f"{CHANGED}{line}" for line in self.changed()]
 
 
 def _code(function: object) -> object:
@@ -105,7 +119,6 @@ def _settings() -> dict[str, Callable[[], object]]:
 
     return {
         "the default dtype": torch.get_default_dtype,
-        "the number of threads": torch.get_num_threads,
         "anomaly detection": torch.is_anomaly_enabled,
         "deterministic algorithms": torch.are_deterministic_algorithms_enabled,
         "the precision of float32 products": torch.get_float32_matmul_precision,
@@ -114,6 +127,13 @@ def _settings() -> dict[str, Callable[[], object]]:
         "the recursion limit": sys.getrecursionlimit,
         **{f"the variable {name}": functools.partial(os.environ.get, name) for name in VARIABLES},
     }
+
+
+def _threads() -> int:
+    """Return the number of threads that torch computes on."""
+    import torch
+
+    return torch.get_num_threads()
 
 
 _before: GlobalState | None = None

@@ -126,6 +126,8 @@ class _Worker:
         while (message := self._channel.receive()) is not None:
             self._backstop()
             answer = guarded(functools.partial(contestant.take, message["turn"]), self._phases)
+            if not isinstance(answer, Reply) and (problem := global_state.remembered().others.problem_of_new()):
+                answer = Reply(status="incorrect", reason=problem)
             if isinstance(answer, Reply):
                 self._reply(answer)
                 return
@@ -144,9 +146,11 @@ class _Worker:
     def _noted(self, reply: Reply) -> Reply:
         """Return the reply, with a warning where the case imported many modules after `_load`."""
         late = list(sys.modules)[self._imported :]
+        state = global_state.remembered()
+        if reply.status == "error":  # a changed setting, such as the default dtype, may be the cause
+            return replace(reply, notes=(*reply.notes, *state.notes()))
         if reply.status != "ok":
             return reply
-        state = global_state.remembered()
         if problem := state.problem():
             return replace(reply, status="incorrect", reason=problem, metrics={}, samples={}, series={})
         reply = replace(reply, notes=(*reply.notes, *state.notes()))

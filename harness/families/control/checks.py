@@ -8,12 +8,17 @@ from dataclasses import dataclass
 from typing import Final
 
 import torch
+from scipy.optimize import brentq
+from scipy.stats import nct
 from torch import Tensor
 
 from harness.families.control.contract import Population
 
 DEVIATIONS: Final = 5.0
 """Standard errors by which a mean of weights may be off: a correct one is so with a chance of one in a million."""
+
+POWER: Final = 0.95
+"""Chance with which weights that are off by the stated error are found."""
 
 _TESTED: Final = 30
 """Draws of a token that its mean weight needs to be close to normal."""
@@ -49,6 +54,19 @@ def worst(runs: Sequence[Population], truth: Truth) -> tuple[float, str]:
     place = int(off.argmax())
     what = "all texts" if place == 0 else f"texts with token {(place - 1) % size} at place {(place - 1) // size}"
     return float(off[place]), what
+
+
+def detectable(runs: Sequence[Population], truth: Truth) -> float:
+    """Return the error of the mean weight of all texts that is found with chance `POWER`, relative to the evidence.
+
+    The mean over n populations, in standard errors that these populations give, has a noncentral t distribution with
+    n - 1 degrees of freedom. Weights that differ more from population to population hide a larger error.
+    """
+    freedom = len(runs) - 1
+    estimates = torch.tensor([population.evidence for population in runs], dtype=torch.float64)
+    error = float(estimates.std()) / math.sqrt(len(runs))
+    needed = brentq(lambda centre: nct.sf(DEVIATIONS, freedom, centre) - POWER, DEVIATIONS, 10 * DEVIATIONS)
+    return float(needed) * error / truth.evidence
 
 
 def distance(runs: Sequence[Population], truth: Truth) -> float:

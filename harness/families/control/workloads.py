@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from harness.api import WARNING, CaseContext, Incorrect, Json, OpenCase, Outcome, Phase
-from harness.families.control.checks import DEVIATIONS, Truth, distance, worst
+from harness.families.control.checks import DEVIATIONS, POWER, Truth, detectable, distance, worst
 from harness.families.control.contract import ControlTask, ControlTechnique, Population, Text
 from harness.families.control.settings import Settings, VerifierSettings
 from harness.families.control.timing import Generation, require_form
@@ -120,12 +120,16 @@ def gate(technique: ControlTechnique, seed: int) -> list[str]:
     runs = [technique.generate(task, draw) for _ in range(GATE_RUNS)]
     for population in runs:
         require_form(population, task)
-    off, what = worst(runs, judge.truth(seed))
+    truth = judge.truth(seed)
+    off, what = worst(runs, truth)
     if not technique.weighted:
         return [f"{WARNING}its samples are not distributed as what is wanted, by design"]
     if off > DEVIATIONS:
         raise Incorrect(f"the mean weight of {what} is off by {off:.1f} standard errors; {DEVIATIONS:g} are allowed")
-    return [f"gate: mean weights are off by at most {off:.1f} standard errors"]
+    return [
+        f"gate: mean weights are off by at most {off:.1f} standard errors; it finds a mean weight of all texts that is "
+        f"off by {100 * detectable(runs, truth):.2g} % or more with a chance of {100 * POWER:.0f} %"
+    ]
 
 
 def model(seed: int, size: int) -> Tensor:

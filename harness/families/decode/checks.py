@@ -16,6 +16,7 @@ from scipy.stats import chi2
 from torch import Tensor
 
 from harness.api import Incorrect
+from harness.families.decode import power
 from harness.families.decode.contract import DecodeTechnique, Models, Sampling, Trace, plain
 from harness.families.decode.tables import VOCABULARY, TableModel, probabilities, tables
 from harness.judge.seeds import generator
@@ -42,13 +43,16 @@ class Verdict:
     """The result of the gate: the smallest p of its tests, with Bonferroni's correction, and the total variation.
 
     ``distance`` is the total variation, in per cent, between the joint distribution of the first tokens as drawn and
-    the target's, over the pooled cells. ``expected`` is that of a correct decoder with as many draws.
+    the target's, over the pooled cells. ``expected`` is that of a correct decoder with as many draws. A decoder whose
+    true total variation is ``detectable`` per cent or more, with either pair of models, is found with the chance
+    `power.POWER`; where that is 100, there are too few draws to find any.
     """
 
     p: float
     tests: int
     distance: float
     expected: float
+    detectable: float
 
     @property
     def exact(self) -> bool:
@@ -106,6 +110,7 @@ def examine(technique: DecodeTechnique, sampling: Sampling, *, draws: int, seed:
     length = technique.longest + 2
     values: list[float] = []
     distances: list[tuple[float, float]] = []
+    tested: list[tuple[Tensor, Tensor]] = []
     for name, apart in APART.items():
         models = tables(generator(seed, f"gate {name}"), apart=apart)
         prompt = torch.randint(VOCABULARY, (PROMPT,), generator=generator(seed, f"gate prompt {name}")).tolist()
@@ -118,10 +123,15 @@ def examine(technique: DecodeTechnique, sampling: Sampling, *, draws: int, seed:
         observed, expected = joint(texts, prompt, table)
         values.append(_p_value(observed, expected))
         distances.append(_distance(observed, expected))
+        tested.append((expected, table))
         values += [follow(texts, prompt, table, position) for position in range(length)]
     worst = max(distances)
     return Verdict(
-        p=min(1.0, len(values) * min(values)), tests=len(values), distance=100 * worst[0], expected=100 * worst[1]
+        p=min(1.0, len(values) * min(values)),
+        tests=len(values),
+        distance=100 * worst[0],
+        expected=100 * worst[1],
+        detectable=100 * max(_detectable(*cells, ALPHA / len(values)) for cells in tested),
     )
 
 
@@ -179,6 +189,13 @@ def follow(texts: Tensor, prompt: Sequence[int], table: Tensor, position: int) -
             statistic += float(((pooled[0] - pooled[1]).square() / pooled[1])[solid].sum())
             freedom += int(solid.sum()) - 1
     return float(chi2.sf(statistic, freedom)) if freedom else 1.0
+
+
+def _detectable(expected: Tensor, table: Tensor, level: float) -> float:
+    """Return the total variation that the test of the joint distribution finds; of a single text, by what is wrong."""
+    if bool((table.amax(-1) == 1).all()):  # whatever else is drawn has probability 0
+        return power.always_found(round(float(expected.sum())))
+    return power.detectable(expected, level)
 
 
 def _impossible(texts: Tensor, prompt: Sequence[int], table: Tensor) -> float:

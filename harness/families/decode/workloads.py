@@ -17,6 +17,7 @@ from harness.families.decode.clocks import Watch, rounds_of, speed_figures
 from harness.families.decode.contract import DecodeTechnique, Models, Sampling, plain
 from harness.families.decode.data import prompts, texts
 from harness.families.decode.passes import UNSEEN_PROMPTS, PassAudit, Passes, one_pass
+from harness.families.decode.power import POWER
 from harness.families.decode.settings import Settings
 from harness.families.decode.training import Trained
 from harness.judge.seeds import generator
@@ -169,8 +170,18 @@ def gate(technique: DecodeTechnique, problem: Problem, seed: int) -> tuple[Verdi
             f"{draws} draws, total variation {verdict.distance:.1f} % where chance alone gives "
             f"{verdict.expected:.1f} %"
         )
-    notes.append(f"gate: p = {verdict.p:.2g} over {verdict.tests} tests of {draws} draws of each of two models")
+    notes.append(
+        f"gate: p = {verdict.p:.2g} over {verdict.tests} tests of {draws} draws of each of two models; "
+        f"{finds(verdict.detectable)}"
+    )
     return verdict, [note for note in notes if note]
+
+
+def finds(detectable: float) -> str:
+    """Return what a gate of so many draws finds, where ``detectable`` is a total variation in per cent."""
+    if detectable >= 100:
+        return "with so few draws it finds no wrong distribution"
+    return f"it finds a total variation of {detectable:.2g} % or more with a chance of {100 * POWER:.0f} %"
 
 
 def text_loss(problem: Problem, found: Sequence[Sequence[int]]) -> float:

@@ -47,6 +47,7 @@ def register_workloads() -> Sequence[WorkloadSpec]:
             settings=defaults_of(Settings),
             small=_SMALL,
             preload=("torch._dynamo",),
+            stacks=True,
         ),
         WorkloadSpec(
             id="digits-split",
@@ -59,6 +60,7 @@ def register_workloads() -> Sequence[WorkloadSpec]:
             settings=defaults_of(Settings, steps=80, batch_size=16),  # half the cost of 100 of 32, the same picture
             small=_SMALL,
             preload=("torch._dynamo",),
+            stacks=True,
         ),
     ]
 

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from harness.api import CaseContext, Json, OpenCase, Outcome, Phase
+from harness.api import CannotStack, CaseContext, Json, OpenCase, Outcome, Phase
 from harness.families.finetune import checks
 from harness.families.finetune.contract import FinetuneTask, FinetuneTechnique
 from harness.families.finetune.settings import Settings
+from harness.families.finetune.stacking import RepeatedSteps, Training
 from harness.judge import training
 from harness.judge.architectures import Architecture
 from harness.judge.checks import require_groups
 from harness.judge.datasets import split
 from harness.judge.digits import scaled
 from harness.judge.fresh import FreshBatches
+from harness.judge.generators import GlobalGenerators
 from harness.judge.pretraining import CLASSES, base
 from harness.judge.quality import quality
+from harness.judge.replay import Buffers
 from harness.judge.seeds import generator, global_seed
 from harness.judge.settings import read_settings
 from harness.judge.timed import RepeatedPrediction, RepeatedStep, Untouched
@@ -102,17 +106,34 @@ class DigitsWorkload(Architecture):
 
     def evaluate(self, technique: FinetuneTechnique, context: CaseContext) -> Outcome:
         """Adapt, train and test. Raises FloatingPointError at the first loss that is not finite."""
+        return self._evaluate(technique, context, _fit)
+
+    def evaluate_stacked(
+        self, techniques: Sequence[FinetuneTechnique], contexts: Sequence[CaseContext]
+    ) -> list[Outcome]:
+        """Return the outcome of `evaluate` for each technique in its context, trained by repeating a recorded step.
+
+        Raises `harness.api.CannotStack` where that would change a number.
+        """
+        generators = GlobalGenerators(contexts[0].device)
+        buffers = Buffers()
+        outcomes = []
+        for number, (technique, context) in enumerate(zip(techniques, contexts, strict=True)):
+            fit = partial(_fit_repeatedly, technique=technique, buffers=buffers, watched=number == 0)
+            outcomes.append(self._evaluate(technique, context, fit))
+        generators.require_untouched()
+        return outcomes
+
+    def _evaluate(
+        self,
+        technique: FinetuneTechnique,
+        context: CaseContext,
+        fit: Callable[[Problem, Adapted], list[float]],
+    ) -> Outcome:
         with global_seed(context.seed, context.device):
             problem, adapted = self._adapt(technique, context)
             with context.phase("train"):
-                losses = training.fit(
-                    adapted.model,
-                    adapted.optimizer,
-                    problem.train.at(problem.order).batches(),
-                    steps=problem.settings.steps,
-                    loss=problem.task.loss,
-                    max_grad_norm=problem.settings.max_grad_norm,
-                )
+                losses = fit(problem, adapted)
             with context.phase("test"):
                 measured = self._quality(adapted.model, problem)
         return Outcome(
@@ -297,6 +318,40 @@ class _Serving:
         self._model.zero_grad(set_to_none=True)
         self._model = self._technique.merge(self._model).eval().requires_grad_(False)
         self._merged = True
+
+
+def _fit(problem: Problem, adapted: Adapted) -> list[float]:
+    """Train and return the loss of every step."""
+    return training.fit(
+        adapted.model,
+        adapted.optimizer,
+        problem.train.at(problem.order).batches(),
+        steps=problem.settings.steps,
+        loss=problem.task.loss,
+        max_grad_norm=problem.settings.max_grad_norm,
+    )
+
+
+def _fit_repeatedly(
+    problem: Problem, adapted: Adapted, *, technique: FinetuneTechnique, buffers: Buffers, watched: bool
+) -> list[float]:
+    """Train as `_fit` does, by repeating a recorded step. Raises CannotStack where that is not the same."""
+    given = Training(
+        model=adapted.model.train(),
+        optimizer=adapted.optimizer,
+        loss=problem.task.loss,
+        max_grad_norm=problem.settings.max_grad_norm,
+        steps=problem.settings.steps,
+        draw=problem.task.generator,
+        technique=technique,
+    )
+    steps = RepeatedSteps(given, buffers, watched=watched)
+    try:
+        return training.fit_by(
+            steps, adapted.optimizer, problem.train.at(problem.order).batches(), steps=problem.settings.steps
+        )
+    except FloatingPointError as error:  # which is that case's alone
+        raise CannotStack(str(error)) from error
 
 
 def _optimizer(technique: FinetuneTechnique, model: nn.Module, problem: Problem) -> torch.optim.Optimizer:

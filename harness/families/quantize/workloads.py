@@ -18,7 +18,7 @@ from harness.families.quantize.data import DISTRIBUTIONS, even_normal
 from harness.families.quantize.settings import Settings
 from harness.families.quantize.timing import ACTIVATIONS, BATCHES, timed
 from harness.judge.seeds import generator
-from harness.judge.settings import read_settings
+from harness.judge.settings import read_settings, require_same
 from harness.judge.trained_digits import trained_digits
 
 CLOSE: Final = 2e-4
@@ -59,6 +59,7 @@ class Weights:
         self, techniques: Sequence[QuantizeTechnique], contexts: Sequence[CaseContext]
     ) -> list[Outcome]:
         """Return the outcome of `evaluate` for each technique and context; no seed depends on another."""
+        require_same(contexts)
         with contexts[0].phase("check"):
             judged = _judged(techniques[0], contexts[0])
             rows = read_settings(Settings, contexts[0].settings).anchored_rows

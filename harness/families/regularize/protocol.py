@@ -19,13 +19,13 @@ from harness.families.regularize.data import Examples, Parts, divided, flipped
 from harness.families.regularize.models import Slotted
 from harness.families.regularize.settings import Settings
 from harness.families.regularize.stacking import fit_stacked
-from harness.families.regularize.stacking_checks import GlobalGenerators
 from harness.families.regularize.training import Problem, Stepper, Trained, fit, predict, quality, start
 from harness.judge.cache import sources_of
 from harness.judge.datasets import Dataset, cached
 from harness.judge.fresh import FreshBatches
+from harness.judge.generators import GlobalGenerators
 from harness.judge.seeds import generator, global_seed, seed_of
-from harness.judge.settings import read_settings
+from harness.judge.settings import read_settings, require_same
 from harness.judge.timed import RepeatedPrediction, RepeatedStep
 
 OVERFIT_GAP: Final = 2.0
@@ -97,6 +97,7 @@ class RegularizeWorkload(ABC):
 
         Raises `harness.api.CannotStack` where stacking would change a number.
         """
+        require_same(contexts, but=("lr",))
         first = contexts[0]
         generators = GlobalGenerators(first.device)
         with first.phase("load"):

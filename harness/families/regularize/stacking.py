@@ -21,7 +21,6 @@ from harness.api import CannotStack
 from harness.families.regularize.contract import RegularizeTechnique
 from harness.families.regularize.models import CharacterMlp, Hidden, Mlp
 from harness.families.regularize.stacking_checks import (
-    GlobalGenerators,
     Structure,
     altered,
     hooked,
@@ -30,6 +29,7 @@ from harness.families.regularize.stacking_checks import (
 )
 from harness.families.regularize.training import Problem, Trained, epoch_mean
 from harness.judge import training
+from harness.judge.generators import GlobalGenerators
 from harness.judge.seeds import generator
 
 CONTAINERS: Final = (Mlp, Hidden, CharacterMlp, nn.ModuleList)

@@ -190,9 +190,9 @@ def require_stillness(model: RoutedModel, batch: Batch, seed: int) -> None:
 def require_equivariance(layer: RoutedLayer, tokens: Tokens) -> None:
     """Raise Incorrect unless permuted tokens have the same outputs, permuted, in evaluation mode.
 
-    A router that compares tokens with each other may break a tie by their order. So tokens that resemble an earlier one
-    are left out, and most of several parts of the batch must have the property: a tie that rounding decides is in few
-    parts, and an order that matters shows in nearly all.
+    Rounding may decide between scores that are nearly equal. So tokens that resemble an earlier one are left out, and
+    most of several parts of the batch must have the property: a tie that rounding decides is in few parts, and an
+    order that matters shows in nearly all. Copies of one token must have one output.
     """
     distinct = _distinct(tokens.features)
     places = torch.arange(len(distinct), device=distinct.device)
@@ -201,6 +201,19 @@ def require_equivariance(layer: RoutedLayer, tokens: Tokens) -> None:
     gap = median(_permutation_gap(layer, part, draw) for part in parts)
     if not gap <= CLOSE:
         raise Incorrect(f"permuting the tokens changes an output by {gap:.3g} of the largest, against what is declared")
+    require_equal_outputs(layer, tokens)
+
+
+def require_equal_outputs(layer: RoutedLayer, tokens: Tokens) -> None:
+    """Raise Incorrect where copies of the first token have different outputs in evaluation mode."""
+    with torch.no_grad():
+        found = layer(tokens.at(torch.zeros_like(tokens.ids)), [])
+    gap = _relative_gap(found, found[:1])
+    if not gap <= CLOSE:
+        raise Incorrect(
+            f"copies of one token have outputs that differ by {gap:.3g} of the largest, by their places: the technique "
+            "is declared equivariant"
+        )
 
 
 def _distinct(features: Tensor) -> Tensor:
@@ -221,6 +234,11 @@ def _permutation_gap(layer: RoutedLayer, tokens: Tokens, draw: torch.Generator) 
     with torch.no_grad():
         expected = layer(tokens, [])[order]
         found = layer(tokens.at(order), [])
+    return _relative_gap(found, expected)
+
+
+def _relative_gap(found: Tensor, expected: Tensor) -> float:
+    """Return the largest difference relative to the largest expected output or 1; infinite where it is not finite."""
     gap = (found - expected).abs().max().item() / max(1.0, expected.abs().max().item())
     return gap if isfinite(gap) else inf
 

@@ -149,7 +149,9 @@ class Router(nn.Module, ABC):
         """Return the routing of a batch.
 
         In evaluation mode (``self.training`` false) the gate requires the same bits for the same tokens, and that no
-        parameter and no buffer changes.
+        parameter and no buffer changes. A technique states which of equal scores it takes: those of harness-moe take
+        the expert, or the token, with the lowest index. `torch.topk` leaves that open; a stable descending sort,
+        ``max`` and ``argmax`` do not.
         """
 
     def after_step(self, load: Tensor) -> None:
@@ -175,7 +177,11 @@ class RouteTechnique(Protocol):
     """
 
     equivariant: bool
-    """Whether permuted tokens have the same outputs, permuted, in evaluation mode; tested where true, within 1e-4."""
+    """Whether permuted tokens have the same outputs, permuted, in evaluation mode; tested where true, within 1e-4.
+
+    Equal tokens then have equal outputs, wherever they stand. A router that takes the best tokens of a batch has to
+    decide by position which of equal tokens it takes, and is not equivariant.
+    """
 
     learned: bool
     """Whether the task's loss, without auxiliary losses, has a gradient for the parameters of every router.

@@ -7,16 +7,18 @@ from torch import Tensor
 
 from harness.api import whole_number
 from harness.families.route.contract import Layout, Router, RouteTask, Sparse, Tokens
-from harness_moe.base import Gate, Technique, assignments, capacity
+from harness_moe.base import Gate, Technique, assignments, capacity, highest
 
 
 class ExpertChoice(Technique):
     """Each expert takes the ``k T / E`` tokens with its highest softmax scores, which are the weights.
 
-    A token may be taken by all experts or by none, depending also on the tokens that come after it.
+    A token may be taken by all experts or by none, depending also on the tokens that come after it. Of tokens with
+    equal scores, an expert takes the first, so that equal tokens may have different outputs.
     """
 
     weights = (0.0, 1.0)
+    equivariant = False
     causal = False
 
     def __init__(self, k: int = 2) -> None:
@@ -37,7 +39,7 @@ class ExpertChoiceRouter(Gate):
     def forward(self, tokens: Tokens) -> Sparse:
         """Assign the same number of tokens to every expert."""
         scores = self.gate(tokens.features).softmax(1)
-        weight, token = scores.T.topk(capacity(1.0, len(tokens), self.experts, self._k))
+        weight, token = highest(scores.T, capacity(1.0, len(tokens), self.experts, self._k))
         expert = torch.arange(self.experts, device=token.device).repeat_interleave(token.shape[1])
         return Sparse(token=token.flatten(), expert=expert, weight=weight.flatten())
 

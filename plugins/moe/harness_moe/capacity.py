@@ -7,7 +7,7 @@ from torch import Tensor
 
 from harness.api import NotApplicable, number, whole_number
 from harness.families.route.contract import Layout, Router, RouteTask, Sparse, Tokens
-from harness_moe.base import Gate, Technique, assignments, balance_loss, capacity, shares
+from harness_moe.base import Gate, Technique, assignments, balance_loss, capacity, highest, shares
 
 
 class Switch(Technique):
@@ -76,7 +76,7 @@ class GShardRouter(Gate):
     def forward(self, tokens: Tokens) -> Sparse:
         """Assign first choices, then the second choices that were drawn."""
         probabilities = self.gate(tokens.features).softmax(1)
-        best, expert = probabilities.topk(2)
+        best, expert = highest(probabilities, 2)
         weight = best / best.sum(1, keepdim=True)
         limit = capacity(self._technique.capacity, len(tokens), self.experts, k=2)
         place = torch.arange(len(tokens), device=expert.device)
@@ -134,7 +134,7 @@ class WideNetRouter(Gate):
         if self.training:
             logits = logits + torch.randn_like(logits) / self.experts
         probabilities = logits.softmax(1)
-        weight, expert = probabilities.topk(self._technique.k)
+        weight, expert = highest(probabilities, self._technique.k)
         loss = self._technique.alpha * balance_loss(probabilities, shares(expert, self.experts))
         limit = capacity(self._technique.capacity, len(tokens), self.experts, self._technique.k)
         return assignments(expert, weight, limit=limit, loss=loss if self.training else None)

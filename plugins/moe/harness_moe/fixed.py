@@ -7,7 +7,7 @@ from torch import Tensor
 
 from harness.api import whole_number
 from harness.families.route.contract import Layout, Router, RouteTask, Sparse, Tokens
-from harness_moe.base import Technique, assignments
+from harness_moe.base import Technique, assignments, highest
 
 
 class Hash(Technique):
@@ -21,7 +21,7 @@ class Hash(Technique):
     def router(self, task: RouteTask, layout: Layout) -> Router:
         """Return a router with a table drawn at random."""
         keys = torch.rand(task.vocabulary, layout.experts, generator=task.generator)
-        return Table(keys.argsort(1)[:, : self.k].contiguous())
+        return Table(keys.argsort(dim=1, stable=True)[:, : self.k].contiguous())
 
 
 class Table(Router):
@@ -63,7 +63,7 @@ class Drawn(Router):
     def forward(self, tokens: Tokens) -> Sparse:
         """Assign every token to experts drawn uniformly."""
         keys = torch.rand(len(tokens), self._experts, device=tokens.ids.device)
-        return _evenly(keys.topk(self._k).indices, tokens)
+        return _evenly(highest(keys, self._k)[1], tokens)
 
 
 def _evenly(expert: Tensor, tokens: Tokens) -> Sparse:

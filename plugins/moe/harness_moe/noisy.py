@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from harness.api import number, whole_number
 from harness.families.route.contract import Layout, Router, RouteTask, Sparse, Tokens
-from harness_moe.base import Gate, Technique, assignments
+from harness_moe.base import Gate, Technique, assignments, highest
 
 
 class NoisyTopK(Technique):
@@ -51,7 +51,7 @@ class NoisyRouter(Gate):
         if self.training:
             deviation = functional.softplus(self.noise(tokens.features))
             noisy = logits + torch.randn_like(logits) * deviation
-        best, expert = noisy.topk(self._technique.k)
+        best, expert = highest(noisy, self._technique.k)
         weight = best.softmax(1)
         if not self.training:
             return assignments(expert, weight)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from harness.api import number, one_of, whole_number
 from harness.families.route.contract import Layout, Router, RouteTask, Sparse, Tokens
-from harness_moe.base import Gate, Technique, assignments, balance_loss, shares, z_loss
+from harness_moe.base import Gate, Technique, assignments, balance_loss, highest, shares, z_loss
 
 SCORES = ("softmax", "sigmoid")
 
@@ -46,7 +46,7 @@ class ScoredRouter(Gate):
         """Assign every token to the k best experts by score plus bias, weighted by the score alone."""
         logits = self.gate(tokens.features)
         scores = logits.softmax(1) if self._technique.score == "softmax" else logits.sigmoid()
-        expert = (scores.detach() + self.bias).topk(self._technique.k).indices
+        expert = highest(scores.detach() + self.bias, self._technique.k)[1]
         weight = scores.gather(1, expert)
         return assignments(expert, weight / weight.sum(1, keepdim=True), loss=self._loss(logits, scores, expert))
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 import torch
+from scipy.stats import binom
 
 from harness.api import CaseContext, Incorrect, UsageError
-from harness.families.control.checks import Truth, distance, worst
+from harness.families.control.checks import DEVIATIONS, POWER, Truth, detectable, distance, worst
 from harness.families.control.contract import Population
 from harness.families.control.settings import VerifierSettings
-from harness.families.control.workloads import Brackets, Verifier, model
+from harness.families.control.workloads import Brackets, Verifier, gate, model
 from tests.declared import specs
 
 SETTINGS = VerifierSettings(particles=2, populations=2, noise=2.5)
@@ -131,3 +133,38 @@ def test_settings_that_make_no_sense_are_refused():
         Brackets().check(Exact(), context(particles=1))
     with pytest.raises(UsageError, match="noise = -1"):
         Verifier().check(Exact(), context(noise=-1))
+
+
+def populations(mean, spread, draw):
+    """Return sixty populations whose estimates are drawn from a normal distribution."""
+    return estimating(mean + spread * torch.randn(60, generator=draw, dtype=torch.float64))
+
+
+def estimating(values):
+    return [Population(texts=[(0,)], weights=[float(value)]) for value in values]
+
+
+def test_weights_that_are_off_by_the_stated_error_are_found_and_those_off_by_half_of_it_are_not():
+    truth = Truth(evidence=2.0, marginals=torch.ones(1, 1, dtype=torch.float64))
+    spread, trials = 0.2, 300
+    draw = torch.Generator().manual_seed(0)
+    values = torch.randn(60, generator=draw, dtype=torch.float64)
+    typical = estimating(2.0 + spread * (values - values.mean()) / values.std())
+    stated = detectable(typical, truth)
+    found = {
+        factor: sum(
+            worst(populations(2.0 * (1 + factor * stated), spread, draw), truth)[0] > DEVIATIONS for _ in range(trials)
+        )
+        for factor in (0.5, 1.0)
+    }
+    assert found[0.5] < trials / 5
+    assert found[1.0] >= binom.ppf(1e-3, trials, POWER)
+
+
+def test_the_note_of_the_gate_says_how_large_an_error_it_finds():
+    (note,) = gate(Exact(), 0)
+    match = re.search(r"finds a mean weight of all texts that is off by ([\d.]+) % or more with a chance of 95 %", note)
+    assert match
+    assert 0 < float(match.group(1)) < 100
+    with pytest.raises(Incorrect, match="standard errors"):
+        gate(Exact(scale=1 + 2 * float(match.group(1)) / 100), 0)

@@ -205,6 +205,15 @@ class Factor(nn.Module):
         return self.factor * x
 
 
+def test_trials_of_other_rates_share_a_training_and_those_of_other_lengths_do_not(context: Context) -> None:
+    contexts = [context("digits-noisy", seed=seed, epochs=1, lr=lr) for seed in (0, 1) for lr in (1e-3, 1e-2)]
+    alone = [DigitsMlp().evaluate(Nothing(), each) for each in contexts]
+    assert DigitsMlp().evaluate_stacked([Nothing() for _ in contexts], contexts) == alone
+    longer = context("digits-noisy", seed=0, epochs=2)
+    with pytest.raises(CannotStack, match="the setting epochs"):
+        DigitsMlp().evaluate_stacked([Nothing(), Nothing()], [contexts[0], longer])
+
+
 def test_trials_of_other_strengths_share_a_training_with_the_seeds(context: Context) -> None:
     asked = [(seed, strength) for seed in (0, 4) for strength in (0.0, 0.3, 0.6)]
     contexts = [context("digits-noisy", seed=seed, epochs=2) for seed, _ in asked]
@@ -294,5 +303,5 @@ def test_products_that_come_out_otherwise_in_a_batch_are_refused() -> None:
 
 def test_workloads_that_say_they_stack_do_and_others_do_not_say_so() -> None:
     says = {spec.id for spec in specs().values() if spec.stacks}
-    assert {"digits-noisy", "digits-clean", "cancer", "docstrings", "charlm-once"} <= says
-    assert not says & {"digits-conv", "digits-rnn", "vowels-rnn", "digits-split", "digits-mlp"}
+    assert {"digits-noisy", "digits-clean", "cancer", "docstrings", "charlm-once", "digits-split", "digits-mlp"} <= says
+    assert not says & {"digits-conv", "digits-rnn", "vowels-rnn"}

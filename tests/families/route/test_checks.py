@@ -65,14 +65,12 @@ def test_what_depends_on_the_order_of_tokens_is_caught(context: Context) -> None
     check(technique, context)
 
 
-def test_ties_of_tokens_alike_are_no_fault(context: Context) -> None:
-    problem = Clusters().problem(context("clusters", **FEW))
-    trained = route_checks.start(Plain(leaking), problem)
-    batch = problem.data.validation[0]
-    layer, tokens, _ = route_checks.routings(trained.model, batch, problem.seed, training=False)[0]
-    order = torch.randperm(2 * len(tokens), generator=torch.Generator().manual_seed(1))[2:]  # an expert takes 31
-    doubled = Tokens(features=tokens.features.repeat(2, 1)[order], ids=tokens.ids.repeat(2)[order])
-    route_checks.require_equivariance(layer.eval(), doubled)
+def test_who_decides_by_position_which_of_equal_tokens_is_taken_is_not_equivariant(context: Context) -> None:
+    technique = Plain(leaking, weights=(0.0, 1.0), causal=False)
+    with pytest.raises(Incorrect, match=r"copies of one token have outputs that differ by .* by their places"):
+        check(technique, context)
+    technique.equivariant = False
+    check(technique, context)
 
 
 def test_a_router_out_of_reach_is_caught(context: Context) -> None:
@@ -166,7 +164,3 @@ def test_soft_shares_must_have_a_place_for_each_token_and_expert(context: Contex
 def test_bounds_of_weights_have_to_be_in_order(context: Context) -> None:
     with pytest.raises(Incorrect, match="the least and the most"):
         check(Plain(weights=(1.0, 0.5)), context)
-
-
-def test_leaking_is_no_fault_where_tokens_have_no_order(context: Context) -> None:
-    check(Plain(leaking, weights=(0.0, 1.0), causal=False), context)

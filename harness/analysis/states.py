@@ -1,0 +1,172 @@
+"""Tells apart the states of code, packages and machine that computed the rows of a run, which a resume may change."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from harness.api import Json, Row
+from harness.results.store import latest
+
+_FACTS: Final = (
+    "python", "platform", "machine", "cpu", "cores", "cpu_quota", "memory_limit", "gpu", "memory", "governor",
+    "transparent_hugepages", "threads", "case_threads",
+)  # fmt: skip
+"""The facts of an environment that make a state, besides packages and code; what plugins add may vary by the minute."""
+
+_RESULT_PACKAGES: Final = ("torch", "numpy", "scipy", "transformers", "peft", "scikit-learn")
+"""The packages whose versions are part of every key: rows of different versions are not put into one table."""
+
+_HOST: Final = "harness"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneIdentity:
+    """The rows of a run that one version of the code and packages computed, and a line on those left out, or none."""
+
+    rows: tuple[Row, ...]
+    left_out: str = ""
+
+
+@dataclass(kw_only=True)
+class _Version:
+    """The rows of one version of the code and packages, the code of each contestant, and the key of each case."""
+
+    packages: tuple[Json, ...]
+    rows: list[Row] = field(default_factory=list)
+    codes: dict[tuple[str, str], str] = field(default_factory=dict)
+    keys: dict[tuple[object, ...], str] = field(default_factory=dict)
+
+    def fits(self, row: Row) -> bool:
+        """Return whether nothing says that another version computed a row."""
+        case = row.case
+        return (
+            self.packages == _packages_of(row)
+            and self.codes.get((case.technique, case.workload), case.code) == case.code
+            and self.keys.get(_place(row), case.key) == case.key
+        )
+
+    def has_code_of(self, row: Row) -> bool:
+        """Return whether this version has the code that computed a row."""
+        return self.codes.get((row.case.technique, row.case.workload)) == row.case.code
+
+    def add(self, row: Row) -> None:
+        """Add a row that fits."""
+        self.rows.append(row)
+        self.codes[row.case.technique, row.case.workload] = row.case.code
+        self.keys[_place(row)] = row.case.key
+
+
+def of_one_identity(rows: Iterable[Row]) -> OneIdentity:
+    """Return the latest row of each case, of the version of code and packages with most rows; of two, the later one.
+
+    A run that was resumed by an earlier version of the harness after its code had changed may hold several versions.
+    ``rows`` are in the order in which they were written.
+    """
+    versions: list[_Version] = []
+    current: _Version | None = None
+    for row in latest(rows):
+        if current is None or not current.fits(row):
+            known = (version for version in versions if version.has_code_of(row) and version.fits(row))
+            current = next(known, None)
+            if current is None:
+                current = _Version(packages=_packages_of(row))
+                versions.append(current)
+        current.add(row)
+    if len(versions) < 2:
+        return OneIdentity(rows=tuple(versions[0].rows) if versions else ())
+    _, kept = max(enumerate(versions), key=lambda numbered: (len(numbered[1].rows), numbered[0]))
+    total = sum(len(version.rows) for version in versions)
+    states = [_state_of(version.rows[-1].environment) for version in versions]
+    changed = "; ".join(_differences(states)) or "the code or settings of its cases"
+    return OneIdentity(
+        rows=tuple(kept.rows),
+        left_out=f"{total - len(kept.rows)} of {total} rows are left out, as other code or packages computed them than "
+        f"the {len(kept.rows)} rows shown: {changed}",
+    )
+
+
+def remarks_on(rows: Iterable[Row]) -> tuple[str, ...]:
+    """Return the lines on the rows of a run: which states computed those that are shown, and which are left out."""
+    chosen = of_one_identity(rows)
+    return tuple(filter(None, [told_states(chosen.rows), chosen.left_out]))
+
+
+def told_states(rows: Iterable[Row]) -> str:
+    """Return a line on the states that computed the rows, or an empty text where no fact differs between the rows."""
+    states: list[tuple[Mapping[str, Json], list[Row]]] = []
+    for environment, own in _by_environment(rows):
+        state = _state_of(environment)
+        same = next((members for other, members in states if other == state), None)
+        if same is None:
+            states.append((state, own))
+        else:
+            same += own
+    if len(states) < 2:
+        return ""
+    counts = " and ".join(str(len(own)) for _, own in states)
+    differences = "; ".join(_differences([state for state, _ in states]))
+    return f"computed in {len(states)} states ({counts} rows): {differences}"
+
+
+def _by_environment(rows: Iterable[Row]) -> list[tuple[Mapping[str, Json], list[Row]]]:
+    """Return the different environments of rows, each with its rows; most often there is one."""
+    found: list[tuple[Mapping[str, Json], list[Row]]] = []
+    for row in rows:
+        own = next((members for environment, members in reversed(found) if environment == row.environment), None)
+        if own is None:
+            found.append((row.environment, [row]))
+        else:
+            own.append(row)
+    return found
+
+
+def _packages_of(row: Row) -> tuple[Json, ...]:
+    """Return the facts that all rows of a version share: Python, the packages of every key, the code of the host."""
+    environment = row.environment
+    packages, code = (_mapping(environment.get(name)) for name in ("packages", "code"))
+    host = _mapping(code.get(_HOST)).get("digest")
+    return (environment.get("python"), *(packages.get(name) for name in _RESULT_PACKAGES), host)
+
+
+def _place(row: Row) -> tuple[object, ...]:
+    """Return the place of a case in its run: two keys for one place are of two versions."""
+    case = row.case
+    tuned = json.dumps(case.tuned, sort_keys=True, default=str)
+    return (case.technique, case.workload, case.seed, case.lane, case.stage, case.device, tuned)
+
+
+def _state_of(environment: Mapping[str, Json]) -> dict[str, Json]:
+    """Return the facts of a state by name, in the order in which they are told."""
+    packages = dict(_mapping(environment.get("packages")))
+    for versions in _mapping(environment.get("requirements")).values():
+        packages.update(_mapping(versions))
+    code = {f"the code of {name}": _code(_mapping(state)) for name, state in _mapping(environment.get("code")).items()}
+    return {**{name: environment.get(name) for name in _FACTS}, **packages, **code}
+
+
+def _differences(states: Sequence[Mapping[str, Json]]) -> list[str]:
+    """Return a text for each fact that differs between states, with its values."""
+    names = dict.fromkeys(name for state in states for name in state)
+    values = {name: dict.fromkeys(_shown(state.get(name)) for state in states) for name in names}
+    return [f"{name} {' and '.join(known)}" for name, known in values.items() if len(known) > 1]
+
+
+def _shown(value: Any) -> str:
+    """Return a short text for a fact."""
+    if isinstance(value, Mapping):
+        return str(value.get("model") or ", ".join(f"{name}={item}" for name, item in value.items()) or "none")
+    return "none" if value in (None, "", []) else str(value)
+
+
+def _code(state: Mapping[str, Any]) -> str:
+    """Return the state of a package's code: its commit where that is known, and its digest."""
+    commit = str(state.get("commit") or "")[:9]
+    return " ".join(filter(None, [commit, f"({str(state.get('digest'))[:8]})"]))
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    """Return a mapping as it is, and an empty one for any other value."""
+    return value if isinstance(value, Mapping) else {}

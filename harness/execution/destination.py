@@ -1,0 +1,35 @@
+"""Says where the rows of a run go, and who is told how the run goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from harness.api import Case, Json, Row
+
+
+class Progress(Protocol):
+    """Who is told how a run goes."""
+
+    def planned(self, rows: int) -> None:
+        """Take note of how many rows the run will have, as far as is known now."""
+
+    def finished(self, row: Row) -> None:
+        """Take note of a row that is on disk."""
+
+    def looked(self, seeds: int, undecided: int, of: int) -> None:
+        """Take note of how many of all comparisons are undecided after a number of seeds."""
+
+    def running(self, cases: Sequence[tuple[Case, str]]) -> None:
+        """Take note of the cases under way and the phase of each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Destination:
+    """Where a run's rows go: its id and environment, the durable ``record``, and the rows it has already."""
+
+    run: str
+    environment: Mapping[str, Json]
+    record: Callable[[Row], None]
+    stored: Mapping[str, Row] = field(default_factory=dict)

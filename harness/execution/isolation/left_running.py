@@ -1,0 +1,116 @@
+"""Finds threads and processes that a contestant leaves running: they take the time of whoever has the next turn.
+
+An idle pool is no fault. A thread counts as running where it is ready to run for most of the time while the contestant
+does nothing, whether or not the machine is busy with others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from harness.execution.isolation.processes import descendants
+from harness.measure.memory import LINUX
+
+WINDOW_S: Final = 0.1
+"""Seconds for which this process does nothing while the others are watched."""
+
+PATIENCE_S: Final = 1.0
+"""Seconds within which what runs has to come to rest: threads of a pool wait actively for up to 0.2 s."""
+
+BUSY: Final = 0.5
+"""Threads that are ready to run, on average over a window, from which on something is running."""
+
+PART: Final = 0.1
+"""Share of a window for which a thread is ready to run that is counted in the message."""
+
+ACTIVE: Final = {"OMP_WAIT_POLICY": "active", "KMP_BLOCKTIME": "infinite"}
+"""Variables with which a user has the threads of every pool wait actively for ever."""
+
+Member = tuple[int, int]
+"""The ids of a process and of one of its threads."""
+
+
+class Others:
+    """The threads and processes of this process beside those that it had when the object was made."""
+
+    def __init__(self) -> None:
+        self._before = frozenset(_members())
+        self._known = self._before
+        self._watched = all(os.environ.get(name, "").lower() != value for name, value in ACTIVE.items())
+
+    def problem_of_new(self) -> str:
+        """Return what `problem` does, where something was started since the last call; else an empty text."""
+        return self.problem() if not self._known.issuperset(_members()) else ""
+
+    def problem(self) -> str:
+        """Return what is running, as the reason of a reply; empty where everything is idle.
+
+        A call takes no time where nothing was started, and `WINDOW_S` where all that was started is idle.
+        """
+        self._known = frozenset(_members())
+        if not self._watched or self._known <= self._before:
+            return ""
+        end = time.monotonic() + PATIENCE_S
+        while sum((shares := self._shares()).values()) >= BUSY:
+            if time.monotonic() >= end:
+                return _reason([member for member, share in shares.items() if share >= PART])
+        return ""
+
+    def _shares(self) -> Mapping[Member, float]:
+        """Return for how much of a window each of the others was ready to run."""
+        start, began = _ready_s(), time.monotonic()
+        time.sleep(WINDOW_S)
+        now, length = _ready_s(), time.monotonic() - began
+        others = start.keys() & now.keys() - self._before
+        return {member: (now[member] - start[member]) / length for member in others}
+
+
+def _reason(running: list[Member]) -> str:
+    threads = sum(process == os.getpid() for process, _ in running)
+    processes = len({process for process, _ in running} - {os.getpid()})
+    counts = [(threads, "thread", "threads"), (processes, "process", "processes")]
+    what = " and ".join(f"{count} {single if count == 1 else several}" for count, single, several in counts if count)
+    return f"leaves {what} running, which slows others down: all but the calling thread have to be idle between calls"
+
+
+def _members() -> Iterator[Member]:
+    """Yield the threads of this process and of its descendants, without the calling thread."""
+    own = os.getpid()
+    for process in (own, *descendants(own)):
+        for thread in _threads(process):
+            if thread != threading.get_native_id():
+                yield process, thread
+
+
+def _threads(process: int) -> list[int]:
+    """Return the ids of the threads of a process; none where it has ended."""
+    if LINUX:
+        with contextlib.suppress(OSError):
+            return [int(path.name) for path in Path(f"/proc/{process}/task").iterdir()]
+        return []
+    with contextlib.suppress(psutil.Error):
+        return [thread.id for thread in psutil.Process(process).threads()]
+    return []
+
+
+def _ready_s() -> dict[Member, float]:
+    """Return the seconds for which each member ran or waited for a processor; of other systems, for which it ran."""
+    ready: dict[Member, float] = {}
+    for process, thread in _members():
+        if LINUX:
+            with contextlib.suppress(OSError):
+                ran, waited, _ = Path(f"/proc/{process}/task/{thread}/schedstat").read_text().split()
+                ready[process, thread] = (int(ran) + int(waited)) / 1e9
+        else:
+            with contextlib.suppress(psutil.Error):
+                for member in psutil.Process(process).threads():
+                    ready[process, member.id] = member.user_time + member.system_time
+    return ready

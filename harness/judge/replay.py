@@ -1,0 +1,286 @@
+"""A step of a training as a list of the kernels that it runs, to be repeated without Python's and autograd's part.
+
+A step of a small model spends most of its time between its kernels: in the modules' code, and in building and walking
+the graph of gradients. `recorded` runs a step once, notes every call below autograd, forwards and backwards, and
+returns a `Program` that makes the same calls on the same numbers: its results are those of the step, bit for bit. What
+a recording cannot stand for raises `harness.api.CannotStack`: a step that draws, that decides by a value, or that
+changes something other than what it makes itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from harness.api import CannotStack
+
+READERS: Final = frozenset(
+    {Tensor.numpy, Tensor.tolist, Tensor.__array__, Tensor.data_ptr, Tensor.untyped_storage, Tensor.__dlpack__}
+)
+"""Ways to read a tensor's values that no kernel shows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """A call of a kernel: its arguments, and the tensors that it returned."""
+
+    operator: Any
+    arguments: tuple[Any, ...]
+    named: Mapping[str, Any]
+    results: Sequence[Any]
+
+    @property
+    def given(self) -> list[Tensor]:
+        """The tensors among the arguments."""
+        return _tensors((*self.arguments, *self.named.values()))
+
+    @property
+    def writes(self) -> bool:
+        """Whether the call changes one of its arguments."""
+        return _writes(self.operator)
+
+
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's is not typed
+    """Notes the calls below autograd. Raises CannotStack at one whose result depends on values in another way."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.calls: list[Call] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        named = kwargs or {}
+        if _depends_on_values(func, args):
+            raise CannotStack(f"its step decides by values ({func})")
+        result = func(*args, **named)
+        if not str(func).startswith("profiler."):
+            results = _listed(result)
+            self.calls.append(Call(operator=func, arguments=args, named=named, results=results))
+        return result
+
+
+class _Unread(TorchFunctionMode):
+    """Raises CannotStack where values are read without a kernel."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in READERS:
+            raise CannotStack(f"its step reads values ({func.__name__})")
+        return func(*args, **(kwargs or {}))
+
+
+class Buffers:
+    """Memory for what a program makes on its way, used again by later calls and by other programs."""
+
+    def __init__(self) -> None:
+        self._free: dict[tuple[int, torch.device], list[torch.UntypedStorage]] = {}
+
+    def take(self, like: torch.UntypedStorage) -> torch.UntypedStorage:
+        """Return memory of the size and device of other memory."""
+        free = self._free.get((like.nbytes(), like.device))
+        if free:
+            return free.pop()
+        return torch.UntypedStorage(like.nbytes(), device=like.device)  # type: ignore[no-untyped-call]
+
+    def give(self, storage: torch.UntypedStorage) -> None:
+        """Take back memory that is read no more."""
+        self._free.setdefault((storage.nbytes(), storage.device), []).append(storage)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """The kernels of a step, with arguments that stay the same tensors in every repetition, and the step's results."""
+
+    kernels: Sequence[tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]]
+    results: Sequence[Tensor]
+
+    def __call__(self) -> None:
+        """Compute the results from what the step's parameters and inputs hold now."""
+        with torch.no_grad():
+            for kernel, arguments, named in self.kernels:
+                kernel(*arguments, **named)
+
+
+def recorded(step: Callable[[], Sequence[Tensor]], buffers: Buffers) -> Program:
+    """Run a step and return the program of its results.
+
+    The results of several programs that share ``buffers`` may share memory: each holds until another program runs.
+    """
+    with _Recorder() as recorder, _Unread():
+        results = step()
+    return _Compiler(recorder.calls, results, buffers).program()
+
+
+@dataclass(kw_only=True)
+class _Life:
+    """A piece of memory that the step made: the first and the last call that use it, and what stands for it."""
+
+    born: int
+    dies: int
+    stand_in: torch.UntypedStorage | None = None
+
+
+@dataclass
+class _Compiler:
+    """Turns calls into kernels on memory of their own; memory from before the step stays what it is."""
+
+    calls: Sequence[Call]
+    results: Sequence[Tensor]
+    buffers: Buffers
+    lives: dict[int, _Life] = field(default_factory=dict)
+
+    def program(self) -> Program:
+        """Return the program. Raises CannotStack where a call changes memory from before the step."""
+        self._live()
+        deaths: dict[int, list[_Life]] = {}
+        for life in self.lives.values():
+            deaths.setdefault(life.dies, []).append(life)
+        kernels = []
+        for number, call in enumerate(self.calls):
+            kernel = self._kernel(number, call)
+            if kernel is not None:
+                kernels.append(kernel)
+            self._bury(deaths.get(number, ()))
+        results = [self._standing(tensor) for tensor in self.results]
+        self._bury(deaths.get(len(self.calls), ()))
+        return Program(kernels=kernels, results=results)
+
+    def _live(self) -> None:
+        before: set[int] = set()
+        for number, call in enumerate(self.calls):
+            for tensor in call.given:
+                identity = _memory(tensor)
+                if identity in self.lives:
+                    self.lives[identity].dies = number
+                else:
+                    before.add(identity)
+            for tensor in _tensors(call.results):
+                identity = _memory(tensor)
+                if identity not in before:
+                    self.lives.setdefault(identity, _Life(born=number, dies=number)).dies = number
+        for tensor in self.results:
+            if _memory(tensor) in self.lives:
+                self.lives[_memory(tensor)].dies = len(self.calls)
+
+    def _kernel(self, number: int, call: Call) -> tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]] | None:
+        """Return what a call is in the program; None for one that computes nothing, as views do."""
+        made = [self._made(number, result) for result in call.results]
+        for tensor, fresh in zip(call.results, made, strict=True):
+            life = self.lives[_memory(tensor)] if fresh else None
+            if life is not None and life.stand_in is None:
+                life.stand_in = self.buffers.take(tensor.untyped_storage())
+        if call.writes:
+            self._require_own(call)
+        elif not any(made) or "empty" in call.operator.__name__:
+            return None
+        arguments = tuple(self._standing_in(argument) for argument in call.arguments)
+        named = {name: self._standing_in(argument) for name, argument in call.named.items()}
+        if not any(made):
+            return call.operator, arguments, named
+        targets = [self._standing(tensor) if fresh else None for tensor, fresh in zip(call.results, made, strict=True)]
+        into = _into(call.operator) if all(made) else None
+        if into is None or len(into[1]) != len(targets):
+            return _Copied(call.operator, targets), arguments, named
+        return into[0], arguments, {**named, **dict(zip(into[1], targets, strict=True))}
+
+    def _made(self, number: int, result: object) -> bool:
+        life = self.lives.get(_memory(result)) if isinstance(result, Tensor) else None
+        return life is not None and life.born == number
+
+    def _require_own(self, call: Call) -> None:
+        for index, argument in enumerate(call.operator._schema.arguments):
+            if argument.alias_info is not None and argument.alias_info.is_write:
+                value = call.arguments[index] if index < len(call.arguments) else call.named.get(argument.name)
+                if any(_memory(tensor) not in self.lives for tensor in _tensors(value)):
+                    raise CannotStack(f"its step changes what it does not make ({call.operator})")
+
+    def _standing_in(self, argument: object) -> object:
+        """Return an argument with the tensors that stand for its own."""
+        if isinstance(argument, list | tuple):
+            return [self._standing_in(item) for item in argument]
+        return self._standing(argument) if isinstance(argument, Tensor) else argument
+
+    def _standing(self, tensor: Tensor) -> Tensor:
+        """Return the tensor that stands for one of the recorded step: of the same geometry, in the program's memory."""
+        life = self.lives.get(_memory(tensor))
+        storage = tensor.untyped_storage() if life is None or life.stand_in is None else life.stand_in
+        empty = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+        return empty.set_(storage, tensor.storage_offset(), tensor.size(), tensor.stride())
+
+    def _bury(self, lives: Sequence[_Life]) -> None:
+        for life in lives:
+            if life.stand_in is not None:
+                self.buffers.give(life.stand_in)
+
+
+class _Copied:
+    """A kernel that cannot write into given memory: its results are copied there."""
+
+    def __init__(self, operator: Any, targets: Sequence[Tensor | None]) -> None:
+        self._operator = operator
+        self._targets = targets
+
+    def __call__(self, *arguments: Any, **named: Any) -> None:
+        """Compute and copy."""
+        results = _listed(self._operator(*arguments, **named))
+        for target, value in zip(self._targets, results, strict=True):
+            if target is not None:
+                target.copy_(value)
+
+
+def _listed(result: Any) -> list[Any]:
+    """Return what a kernel returned, one or several values or lists of values, as one list."""
+    return [value for part in result for value in _listed(part)] if isinstance(result, list | tuple) else [result]
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    """Return the tensors among arguments or results of a kernel."""
+    return [value for value in _listed(values) if isinstance(value, Tensor)]
+
+
+def _memory(tensor: object) -> int:
+    """Return the identity of a tensor's memory, unique among tensors that are alive."""
+    assert isinstance(tensor, Tensor)
+    identity: int = tensor.untyped_storage()._cdata
+    return identity
+
+
+def _depends_on_values(operator: Any, arguments: tuple[Any, ...]) -> bool:
+    """Return whether a call reads a value, or whether the shape of its result depends on values."""
+    if torch.Tag.data_dependent_output in operator.tags:
+        return True
+    if torch.Tag.dynamic_output_shape not in operator.tags:
+        return False
+    indexed = operator is torch.ops.aten.index.Tensor
+    return not indexed or any(index.dtype in (torch.bool, torch.uint8) for index in _tensors(arguments[1]))
+
+
+@cache
+def _writes(operator: Any) -> bool:
+    return any(
+        argument.alias_info is not None and argument.alias_info.is_write for argument in operator._schema.arguments
+    )
+
+
+@cache
+def _into(operator: Any) -> tuple[Any, Sequence[str]] | None:
+    """Return the form of an operator that writes its results into given tensors, and the names of those arguments."""
+    if any("[]" in str(result.type) for result in operator._schema.returns):
+        return None
+    wanted = [(argument.name, str(argument.type)) for argument in operator._schema.arguments]
+    packet = operator.overloadpacket
+    for name in packet.overloads():
+        form = getattr(packet, name)
+        given = form._schema.arguments
+        if [(argument.name, str(argument.type)) for argument in given if not argument.is_out] == wanted:
+            outputs = [argument.name for argument in given if argument.is_out]
+            if outputs:
+                return form, outputs
+    return None
