@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import stat
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -103,7 +102,7 @@ class RemovesTemporary(Technique):
     """Removes the folder for temporary files."""
 
     def act(self, context):
-        shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)
+        shutil.rmtree(os.environ["TMPDIR"], ignore_errors=True)  # never that of the machine
 
 
 class Spams(Technique):

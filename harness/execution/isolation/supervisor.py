@@ -76,14 +76,12 @@ def _wait(server: int, control: int, wake: socket.socket) -> int:
 
 def _end_descendants() -> None:
     """Kill whatever descends from the fork server, until nothing is left."""
-    while True:
-        kill_descendants()
-        try:
+    with contextlib.suppress(ChildProcessError):  # every descendant is a child, or has one for an ancestor
+        while True:
             pid, _ = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if pid == 0:
-            time.sleep(_PAUSE_S)
+            if pid == 0:
+                kill_descendants()
+                time.sleep(_PAUSE_S)
 
 
 def _end_like(status: int) -> NoReturn:
