@@ -199,19 +199,24 @@ class _Figures:
         """Return rates and shares from the seconds of each round, by phase."""
         seconds = {name: machine.median(values) for name, values in rounds.items()}
         limit = self.limits.rates(seconds)
+        fastest = self.limits.rates({name: min(values) for name, values in rounds.items()})
         rates = {name: self.moved / seconds[name] / 1e9 for name in ("quantize", "dequantize")}
         read = {name: self.read / seconds[name] / 1e9 for name in ("linear1", "linear1_all")}
         computed = {batch: batch * self.operations / seconds[f"linear{batch}"] / 1e9 for batch in BATCHES[1:]}
-        shares = {
-            **{f"{name}_share": 100 * rate / limit["copy_rate"] for name, rate in rates.items()},
-            "linear1_share": 100 * read["linear1"] / limit["read_rate"],
-            "linear1_all_share": 100 * read["linear1_all"] / limit["read_all_rate"],
-        }
-        machine.require_possible(shares)
+        machine.require_possible(_shares(rates, read, fastest))
         return {
             **limit,
             **{f"{name}_rate": rate for name, rate in {**rates, **read}.items()},
-            **shares,
+            **_shares(rates, read, limit),
             **{f"linear{batch}_rate": rate for batch, rate in computed.items()},
             **{f"linear{batch}_share": 100 * rate / limit["matmul_rate"] for batch, rate in computed.items()},
         }
+
+
+def _shares(rates: Mapping[str, float], read: Mapping[str, float], limit: Mapping[str, float]) -> dict[str, float]:
+    """Return in per cent of the machine's rates those of packing and unpacking, and of reading for a product."""
+    return {
+        **{f"{name}_share": 100 * rate / limit["copy_rate"] for name, rate in rates.items()},
+        "linear1_share": 100 * read["linear1"] / limit["read_rate"],
+        "linear1_all_share": 100 * read["linear1_all"] / limit["read_all_rate"],
+    }

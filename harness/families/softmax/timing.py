@@ -132,24 +132,29 @@ class Timing:
             self._noise.into(self._rows_at(begin)[0])()
         self._used.clear()
 
+    def _shares(self, seconds: Mapping[str, float], limit: Mapping[str, float]) -> dict[str, float]:
+        """Return in per cent how much of the time the machine needs to move the bytes, by the seconds of the probes."""
+        passes = self._technique.passes
+        least = 8 * self._settings.rows * self._settings.columns
+        long_row = passes.reading * limit["read"] + passes.copying * limit["copy"]
+        cold_rows = least * limit["copy"] / (8 * len(self._long))
+        return {
+            "long_row_share": 100 * long_row / seconds["long_row"],
+            "cold_rows_share": 100 * cold_rows / seconds["cold_rows"],
+        }
+
     def _figures(self, rounds: Mapping[str, Sequence[float]]) -> dict[str, float]:
         """Return rates in GB/s, and their shares in per cent of the machine's rates in the same rounds."""
         seconds = {name: machine.median(values) for name, values in rounds.items()}
         numbers, passes = len(self._long), self._technique.passes
-        copy = 8 * numbers / seconds["copy"]
-        limit = passes.reading * seconds["read"] + passes.copying * seconds["copy"]
         least = 8 * self._settings.rows * self._settings.columns
-        shares = {
-            "long_row_share": 100 * limit / seconds["long_row"],
-            "cold_rows_share": 100 * least / copy / seconds["cold_rows"],
-        }
-        machine.require_possible(shares)
+        machine.require_possible(self._shares(seconds, {name: min(values) for name, values in rounds.items()}))
         return {
             "read_rate": 4 * numbers / seconds["read"] / 1e9,
-            "copy_rate": copy / 1e9,
+            "copy_rate": 8 * numbers / seconds["copy"] / 1e9,
             "long_row_rate": passes.bytes * numbers / seconds["long_row"] / 1e9,
             "cold_rows_rate": least / seconds["cold_rows"] / 1e9,
-            **shares,
+            **self._shares(seconds, seconds),
         }
 
 

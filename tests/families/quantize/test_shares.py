@@ -1,0 +1,36 @@
+"""What no machine can do is found by the fastest round of the machine's own probes."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.api import Incorrect
+from harness.families.quantize.timing import _Figures
+from harness.judge.machine import limits
+
+ROUNDS = 5
+PHASES = ("quantize", "dequantize", "linear1", "linear1_all", "linear8", "linear64")
+
+
+def seconds(slow_rounds: int, own: float) -> dict[str, list[float]]:
+    """Return seconds in which the probes take 1 s, in some rounds 4 s, and every phase the same in all rounds."""
+    probe = [4.0] * slow_rounds + [1.0] * (ROUNDS - slow_rounds)
+    probes = limits().probes
+    return {**dict.fromkeys(probes, probe), **{name: [own] * ROUNDS for name in PHASES}}
+
+
+def figures(slow_rounds: int, own: float) -> dict[str, float]:
+    """Return the figures of phases that move as many bytes as the probes do."""
+    machine = limits()
+    made = _Figures(limits=machine, moved=machine.copied_bytes, read=machine.read_bytes, operations=1)
+    return made(seconds(slow_rounds, own))
+
+
+@pytest.mark.parametrize("slow_rounds", [0, 3, 4])
+def test_probes_that_were_held_up_in_most_rounds_make_nobody_incorrect(slow_rounds: int) -> None:
+    assert figures(slow_rounds, own=1.0)["quantize_share"] == pytest.approx(400.0 if slow_rounds > 2 else 100.0)
+
+
+def test_more_than_the_fastest_probe_allows_is_incorrect() -> None:
+    with pytest.raises(Incorrect, match="quantize_share is 200 %"):
+        figures(0, own=0.5)
