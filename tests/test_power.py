@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from harness.analysis.compare import Rule, compare_family
-from harness.analysis.looks import LOOKS
 from harness.analysis.sequential import Family, replay
+from harness.until import LOOKS
 from tests.tools import load_tool
 
 RUNS = 1000

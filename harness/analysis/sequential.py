@@ -1,10 +1,9 @@
 """Decides comparisons while seeds are still run: undecided ones get more seeds, decided ones stay as they are.
 
 `harness.until.looks_of` gives the numbers of seeds at which to decide, `levels` of `harness.analysis.looks` what each
-look costs. A
-`Ledger` holds what is decided; `decide` returns the next one. After every look, the seeds up to the next look are run
-for the baseline and for what the ledger lists as open. All functions are pure: `replay` makes the same ledger of stored
-rows again.
+look costs. A `Ledger` holds what is decided; `decide` returns the next one. After every look, the seeds up to the next
+look are run for the baseline and for what the ledger lists as open. All functions are pure: `replay` makes the same
+ledger of stored rows again.
 """
 
 from __future__ import annotations

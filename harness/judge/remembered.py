@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import random
 import sys
 import types
 from collections import OrderedDict
@@ -48,24 +49,32 @@ def remembered(*roots: object) -> list[object]:
             waiting.extend(value)
             waiting.extend(value.values())
             continue
-        if isinstance(value, Tensor):
-            found.append(None if value.is_inference() else value._version)
-        elif isinstance(value, torch.Generator):
-            found.append(value.get_state().numpy().tobytes())
-        elif isinstance(value, np.ndarray):
-            found.append(value.tobytes())
-        elif isinstance(value, types.ModuleType):
+        if isinstance(value, types.ModuleType):
             continue
-        elif isinstance(value, type):
+        if isinstance(value, type):
             waiting.extend(vars(value).values() if _package(value.__module__) in packages else ())
             continue
-        elif not hasattr(value, "__dict__") and not isinstance(value, CONTAINERS):
-            found.append(repr(value))
+        found.append(_state(value))
         waiting.extend(_held(value, packages))
         waiting.extend(_attributes(value))
         if _package(kind.__module__) in packages:
             waiting.append(kind)
     return found
+
+
+def _state(value: object) -> object:
+    """Return what an object remembers in itself, beside what it holds."""
+    if isinstance(value, Tensor):
+        return None if value.is_inference() else value._version
+    if isinstance(value, torch.Generator):
+        return value.get_state().numpy().tobytes()
+    if isinstance(value, np.random.Generator):
+        return repr(value.bit_generator.state)
+    if isinstance(value, random.Random):
+        return value.getstate()
+    if isinstance(value, np.ndarray):
+        return value.tobytes()
+    return None if hasattr(value, "__dict__") or isinstance(value, CONTAINERS) else repr(value)
 
 
 def _held(value: object, packages: set[str]) -> Iterable[object]:

@@ -26,8 +26,14 @@ READERS: Final = frozenset(
 )
 """Ways to read a tensor's values that no kernel shows."""
 
+UPDATING: Final = frozenset({torch.ops.aten._foreach_add_.Scalar, torch.ops.aten._fused_adamw_.default})
+"""The kernels of an optimiser's step: they count it, and update parameters at the rate of their argument ``lr``."""
 
-@dataclass(frozen=True, kw_only=True)
+RECORDED: Final = 2
+"""The number of the optimiser's step that is recorded: the first one also makes the optimiser's state."""
+
+
+@dataclass(kw_only=True, slots=True)  # not frozen, which would take a tenth of a recording
 class Call:
     """A call of a kernel: its arguments, and the tensors that it returned."""
 
@@ -58,12 +64,11 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         named = kwargs or {}
-        if _depends_on_values(func, args):
+        if _may_depend_on_values(func) and not _indexes_by_numbers(func, args):
             raise CannotStack(f"its step decides by values ({func})")
         result = func(*args, **named)
-        if not str(func).startswith("profiler."):
-            results = _listed(result)
-            self.calls.append(Call(operator=func, arguments=args, named=named, results=results))
+        if func.namespace != "profiler":
+            self.calls.append(Call(operator=func, arguments=args, named=named, results=_listed(result)))
         return result
 
 
@@ -116,6 +121,43 @@ def recorded(step: Callable[[], Sequence[Tensor]], buffers: Buffers) -> Program:
     with _Recorder() as recorder, _Unread():
         results = step()
     return _Compiler(recorder.calls, results, buffers).program()
+
+
+class Update:
+    """The steps of an optimiser of `harness.judge.training.adamw`, without the Python around its fused kernels.
+
+    The first two are taken as they are, the second one is recorded. Later ones make the same calls with the learning
+    rates of the time, where there is nothing in between but these calls.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self._optimizer = optimizer
+        self._taken = 0
+        self._calls: list[tuple[Call, dict[str, Any] | None]] = []
+
+    def __call__(self) -> None:
+        """Take the next step, by the gradients that the parameters have; they must stay the same tensors."""
+        self._taken += 1
+        if self._taken == RECORDED:
+            with _Recorder() as recorder:
+                self._optimizer.step()
+            if all(call.operator in UPDATING for call in recorder.calls):
+                self._calls = [(call, self._group_of(call)) for call in recorder.calls]
+        elif self._taken < RECORDED or not self._calls:
+            self._optimizer.step()
+        else:
+            with torch.no_grad():
+                for call, group in self._calls:
+                    named = call.named if group is None else {**call.named, "lr": group["lr"]}
+                    call.operator(*call.arguments, **named)
+
+    def _group_of(self, call: Call) -> dict[str, Any] | None:
+        """Return the group of parameters that a call updates; None where it takes no learning rate."""
+        if "lr" not in call.named:
+            return None
+        updated = call.arguments[0][0]
+        groups = self._optimizer.param_groups
+        return next(group for group in groups if any(parameter is updated for parameter in group["params"]))
 
 
 @dataclass(kw_only=True)
@@ -252,14 +294,17 @@ def _memory(tensor: object) -> int:
     return identity
 
 
-def _depends_on_values(operator: Any, arguments: tuple[Any, ...]) -> bool:
-    """Return whether a call reads a value, or whether the shape of its result depends on values."""
-    if torch.Tag.data_dependent_output in operator.tags:
-        return True
-    if torch.Tag.dynamic_output_shape not in operator.tags:
+@cache
+def _may_depend_on_values(operator: Any) -> bool:
+    """Return whether an operator reads a value, or the shape of its result may depend on values."""
+    return bool({torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}.intersection(operator.tags))
+
+
+def _indexes_by_numbers(operator: Any, arguments: tuple[Any, ...]) -> bool:
+    """Return whether a call picks out elements by their numbers, so that the shape of its result is known."""
+    if operator is not torch.ops.aten.index.Tensor:
         return False
-    indexed = operator is torch.ops.aten.index.Tensor
-    return not indexed or any(index.dtype in (torch.bool, torch.uint8) for index in _tensors(arguments[1]))
+    return all(index.dtype not in (torch.bool, torch.uint8) for index in _tensors(arguments[1]))
 
 
 @cache

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from harness.analysis.compare import Rule, compare_family
-from harness.analysis.looks import LOOKS, levels
+from harness.analysis.looks import levels
 from harness.analysis.sequential import Family, Ledger, decide, replay
+from harness.until import LOOKS
 
 ANY = Rule(margin=0.0, higher_is_better=True)
 POINT = Rule(margin=1.0, higher_is_better=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import torch
+from torch._dynamo import mutation_guard
 from toys import Technique
 
 from harness.api import Incorrect, Outcome
@@ -133,3 +135,20 @@ class TellsASetsOrder(Technique):
 
     def act(self, context):
         return Outcome(metrics={"score": 0.0}, notes=[" ".join({f"text {number}" for number in range(20)})])
+
+
+class Compiles(Technique):
+    """Compiles, at which torch puts functions of its own around two methods of `nn.Module`."""
+
+    def act(self, context):
+        mutation_guard.install_generation_tagging_init()
+        return 1.0
+
+
+class HidesBehindTorch(Compiles):
+    """Replaces a method of `nn.Module` before torch puts its own around it."""
+
+    def act(self, context):
+        init = torch.nn.Module.__init__
+        torch.nn.Module.__init__ = lambda module, *given, **named: init(module, *given, **named)
+        return super().act(context)

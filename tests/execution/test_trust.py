@@ -24,6 +24,9 @@ from tests.test_plan import IDENTITY
 TOYS = Path(__file__).parents[1] / "toy"
 
 
+COMPILING = ("Compiles", "HidesBehindTorch")
+
+
 class Silent:
     """A progress display that shows nothing."""
 
@@ -193,6 +196,16 @@ def test_a_function_of_the_judge_that_a_technique_replaces_makes_its_case_incorr
     assert changed.status == "ok"
     assert any("the default dtype is torch.float64, was torch.float32" in note for note in changed.notes)
     assert not any("changed the process" in note for note in honest.notes)
+
+
+def test_what_torch_itself_replaces_when_it_compiles_is_no_fault_and_hides_none(executor) -> None:
+    replies = [
+        reply for [reply] in finish(executor, [Unit(cases=(make_case(f"cheats:{name}"),)) for name in COMPILING])
+    ]
+    assert [(reply.status, reply.reason) for reply in replies] == [
+        ("ok", ""),
+        ("incorrect", "torch.nn.Module.__init__ was replaced by the technique or its modules"),
+    ]
 
 
 def test_what_a_plugin_imports_reaches_no_case_of_another_plugin(tmp_path) -> None:

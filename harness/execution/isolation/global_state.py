@@ -63,7 +63,7 @@ class GlobalState:
         return sorted(
             name
             for name, (function, code) in self._functions.items()
-            if now.get(name) is not function or _code(function) is not code
+            if (now.get(name) is not function and not _tags(now.get(name), function)) or _code(function) is not code
         )
 
     def changed(self) -> list[str]:
@@ -92,6 +92,14 @@ class GlobalState:
 def _code(function: object) -> object:
     """Return the code of a function written in Python, which can be exchanged while the function stays the same."""
     return getattr(function, "__code__", None)
+
+
+def _tags(function: object, original: object) -> bool:
+    """Return whether a function is the one that the first compilation by torch puts around a method of `nn.Module`."""
+    guard = sys.modules.get("torch._dynamo.mutation_guard")
+    installing = _code(getattr(guard, "install_generation_tagging_init", None))
+    own = any(_code(function) is constant for constant in getattr(installing, "co_consts", ()) if constant is not None)
+    return own and any(cell.cell_contents is original for cell in getattr(function, "__closure__", None) or ())
 
 
 def _functions() -> Iterator[tuple[str, object]]:

@@ -18,7 +18,7 @@ from harness.api import CannotStack
 from harness.judge import training
 from harness.judge.generators import GlobalGenerators
 from harness.judge.remembered import remembered
-from harness.judge.replay import Buffers, Program, recorded
+from harness.judge.replay import Buffers, Program, Update, recorded
 from harness.judge.training import Batch
 
 
@@ -46,6 +46,7 @@ class RepeatedSteps:
         self._buffers = buffers
         self._watched = watched
         self._parameters = training.trained(given.optimizer)
+        self._update = Update(given.optimizer)
         self._number = 0
 
     def __call__(self, batch: Batch) -> Tensor:
@@ -63,7 +64,7 @@ class RepeatedSteps:
         loss, *gradients = self._program.results
         for parameter, gradient in zip(self._trains, gradients, strict=True):
             parameter.grad = gradient
-        self._given.optimizer.step()
+        self._update()
         return loss
 
     def _taken(self, batch: Batch) -> list[Tensor]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from scipy.stats import binom
 
 from harness.api import Incorrect
 from harness.families.control.contract import Population
-from harness.families.control.timing import require_form
+from harness.families.control.timing import CHANCE, FEWEST, RECENT, _chance, require_form
 from harness.families.control.workloads import Brackets, Verifier
 from tests.families.control.test_workloads import SETTINGS, Exact, context
 
@@ -104,3 +106,15 @@ def test_a_population_has_the_form_that_the_task_asks_for(population: Population
     require_form(Population(texts=[(2,) * 6, ()], weights=[1.0, 0.0]), task)
     with pytest.raises(Incorrect, match=words):
         require_form(population, task)
+
+
+def test_fewer_populations_than_are_compared_could_show_no_difference():
+    apart = [_chance(range(count), range(100, 100 + count)) for count in (FEWEST - 1, FEWEST)]
+    assert apart[0] > CHANCE > apart[1]
+
+
+def test_a_shift_of_the_stated_size_is_found_with_the_stated_chance():
+    draw, trials = np.random.default_rng(0), 200
+    found = sum(_chance(draw.normal(0, 1, RECENT), draw.normal(2.4, 1, RECENT)) < CHANCE for _ in range(trials))
+    assert binom.ppf(1e-3, trials, 0.95) <= found < trials
+    assert not any(_chance(draw.normal(0, 1, RECENT), draw.normal(0.8, 1, RECENT)) < CHANCE for _ in range(trials))

@@ -13,6 +13,7 @@ class DigitsMlp(DigitsPerceptron, DigitsWorkload):
 
 
 if TYPE_CHECKING:  # mypy compares every method with the protocol's
-    from harness.api import CheckingWorkload
+    from harness.api import CheckingWorkload, StackingWorkload
 
     _FULFILS: tuple[type[CheckingWorkload], ...] = (DigitsMlp,)
+    _STACKS: tuple[type[StackingWorkload], ...] = (DigitsMlp,)

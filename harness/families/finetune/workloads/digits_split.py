@@ -64,6 +64,7 @@ class DigitsSplit(DigitsWorkload):
 
 
 if TYPE_CHECKING:  # mypy compares every method with the protocol's
-    from harness.api import CheckingWorkload
+    from harness.api import CheckingWorkload, StackingWorkload
 
     _FULFILS: tuple[type[CheckingWorkload], ...] = (DigitsSplit,)
+    _STACKS: tuple[type[StackingWorkload], ...] = (DigitsSplit,)
