@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from harness.api import Case, UsageError, resolve
+from harness.api import DEVICES, Case, UsageError, resolve
 from harness.execution.isolation.forkserver import command
 from harness.streams import answering
 
@@ -50,6 +50,8 @@ def check_device(device: str, advice: str) -> None:
     """Raise UsageError with ``advice`` where torch does not see the device; a child process imports torch."""
     if device == "cpu":
         return
+    if device not in DEVICES:  # which becomes code below
+        raise UsageError(f"--device {device!r}: expected one of {', '.join(DEVICES)}")
     probe = f"import torch; raise SystemExit(not torch.{'backends.mps' if device == 'mps' else device}.is_available())"
     if subprocess.run([sys.executable, "-c", probe], check=False, capture_output=True).returncode:
         raise UsageError(f"--device {device}: torch sees no such device here; {advice}")

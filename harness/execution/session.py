@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 from harness.api import (
+    DEVICES,
+    LANES,
     Case,
     Executor,
     ExecutorOptions,
@@ -183,6 +185,9 @@ def begin(host: Host, suite: Suite, selection: Selection, resources: Resources) 
 def resume(host: Host, info: RunInfo, resources: Resources) -> Session:
     """Return a stored run, planned again as it was begun; `Session.carry_out` takes its stored rows from the writer."""
     suite, selection = resumed_selection(info)
+    for name in (*suite.metrics, suite.select):  # a plugin may have left, or the file was edited
+        if name not in host.metrics:
+            raise UsageError(host.unknown("metric", name, host.metrics))
     check_device(selection.device, f"resume run {info.id} where there is one")
     around = of_suite(host, suite, info.environment)
     plan = Plan(suite, host, selection, around.identity)
@@ -247,13 +252,18 @@ def _metrics_by_plugin(host: Host, plan: Plan) -> dict[str, list[Json]]:
 
 def resumed_selection(info: RunInfo) -> tuple[Suite, Selection]:
     """Return the suite and selection of a stored run; the suite is narrowed to the selection already."""
-    choices = {"params": dict, "lanes": list, "device": str}
-    if wrong := [name for name, kind in choices.items() if not isinstance(info.selection.get(name), kind)]:
+    lanes = info.selection.get("lanes")
+    valid = {
+        "params": isinstance(info.selection.get("params"), dict),
+        "lanes": isinstance(lanes, list) and bool(lanes) and all(lane in LANES for lane in lanes),
+        "device": info.selection.get("device") in DEVICES,
+    }
+    if wrong := [name for name, is_valid in valid.items() if not is_valid]:
         raise UsageError(
             f"run {info.id}: its selection has no valid {wrong[0]!r}, so that it cannot be resumed",
             f"the file was edited or damaged; start another run: harness run --suite {info.suite.id}",
         )
     params = cast(Mapping[str, Json], info.selection["params"])
-    lanes = cast(Sequence[Lane], info.selection["lanes"])
+    chosen = tuple(cast(Sequence[Lane], lanes))
     stack = bool(info.selection.get("stack", False))
-    return info.suite, Selection(params=params, lanes=tuple(lanes), device=str(info.selection["device"]), stack=stack)
+    return info.suite, Selection(params=params, lanes=chosen, device=str(info.selection["device"]), stack=stack)

@@ -168,7 +168,7 @@ class Index:
         _make_tables(db)
         address = self._path.absolute().as_uri()
         # a folder without write permission lacks the shared memory of a reader, and nobody writes there
-        is_copied = any(_copy(db, f"{address}?{mode}") for mode in ("mode=ro", "immutable=1"))
+        is_copied = any(_copy(db, f"{address}?{mode}") for mode in ("mode=ro", "mode=ro&immutable=1"))
         if problem is not None:
             _say_unwritten(self._path, str(problem), "what is new since" if is_copied else "every run")
         db.execute("BEGIN")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness import host as host_module
-from harness.execution import session
+from harness.execution import session, surroundings
 from harness.host import Host
 from tests.conftest import ROOT
 from tests.fuzz.world import World
@@ -36,7 +36,7 @@ def world(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worl
         patch.delenv("HARNESS_STORE", raising=False)
         patch.setenv("HARNESS_CACHE", str(folder / "cache"))
         patch.setattr(host_module, "load_host", lambda *_, **__: host)
-        patch.setattr(session, "surroundings", functools.cache(session.surroundings))
+        patch.setattr(surroundings, "surroundings", functools.cache(surroundings.surroundings))
         patch.setattr(session, "check_values", lambda cases: list(cases))
         yield World(folder)
 
@@ -51,4 +51,5 @@ def run_files(world: World) -> dict[str, str | list[dict]]:
     header = json.loads((folder / "run.json").read_text())
     for state in header["environment"]["code"].values():
         state.update(commit="0123456789" * 4, dirty=False)  # so that the run can be exported for asv
+    header["environment"]["suite"] = {**next(iter(header["environment"]["code"].values()))}
     return {"name": folder.name, "run.json": header, "rows.jsonl": rows}

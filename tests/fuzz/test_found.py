@@ -21,6 +21,11 @@ REFUSED = {
     "a start that is no time": (("started",), "", ASV, "expected a date and time with its zone"),
     "a suite without seeds": (("suite", "seeds"), [], RESUME, "field 'seeds' of the suite is empty"),
     "a suite without workloads": (("suite", "workloads"), [], ("report",), "field 'workloads' of the suite is empty"),
+    "a device that is code": (
+        ("selection", "device"), "cuda.is_available() and open('owned', 'w'))  #", RESUME, "no valid 'device'",
+    ),
+    "a lane that is none": (("selection", "lanes"), [["x"]], RESUME, "no valid 'lanes'"),
+    "a choice by a metric that is gone": (("suite", "select"), "x", RESUME, "unknown metric 'x'"),
     "a contract that is gone": (("suite", "contract"), "x", RESUME, "unknown contract 'x'"),
     "a commit that git cannot be given": (
         ("environment", "code", "harness", "commit"), "\0\ud800", ASV, "is not the id of a commit",
@@ -48,6 +53,7 @@ def test_a_damaged_header_is_refused_with_what_is_wrong(world: World, run_files:
     before = world.runs()
     answer = world.call(*command)
     assert (answer.code, reason in answer.err) == (2, True), answer.err
+    assert not (world.folder / "owned").exists()
     assert {name: json_of(text) for name, text in world.runs().items()} == {
         name: json_of(text) for name, text in before.items()
     }
