@@ -32,7 +32,7 @@ class Generation:
         self._before: Population | None = None
 
     def refresh(self) -> None:
-        """Have a copy generate populations, at the first call: before any is timed.
+        """Generate populations by a copy, at the first call: before any is timed.
 
         What a technique keeps outside of itself, such as a count of its class, a later copy would share.
         """
