@@ -1,7 +1,9 @@
 """Timed steps and predictions of a model: on batches never seen before, and verified against an untouched copy.
 
 The copy is made before the first call of a timed lane and takes over the parameters and buffers of the model. Whatever
-a contestant keeps from call to call elsewhere (answers, counts of calls, addresses) is not in it.
+a contestant keeps from call to call elsewhere in the model (answers, counts of calls, addresses) is not in it. What is
+kept outside of the model, such as a count of a class, a copy shares; so a copy is asked something before the first call
+and must give the same answer later. It also has its learning rate, by which a timed model could tell that it is timed.
 """
 
 from __future__ import annotations
@@ -87,9 +89,10 @@ class RepeatedStep(Generic[TrainsT, BatchT]):
         self._step = step
         self._number = 0
         self._device = next(trains.model.parameters()).device
+        self._early: tuple[Taken[BatchT], list[list[Tensor]]] | None = None
+        self._rates = [group["lr"] for group in trains.optimizer.param_groups]
         trains.model.train()
-        for group in trains.optimizer.param_groups:
-            group["lr"] = 0.0
+        _set_rates(trains, [0.0] * len(self._rates))
 
     def __call__(self) -> Taken[BatchT]:
         """Take one step."""
@@ -101,26 +104,42 @@ class RepeatedStep(Generic[TrainsT, BatchT]):
         return taken
 
     def refresh(self) -> None:
-        """Copy what is trained, at the first call: before any step is taken."""
+        """Copy what is trained, at the first call: before any step is taken; and take steps of copies."""
         if self.untouched is None:
             self.untouched = copy.deepcopy(self.trains)
+            taken = Taken(batch=copy.deepcopy(self._fresh()), number=0, states=_states(self._device))
+            cloud = [self._of(self.as_it_was(), taken, taken.states) for _ in range(2)]
+            if _distance(*cloud) > REPEATED * _norm(cloud[0]):
+                for trains in (self.as_it_was() for _ in range(1 + MORE_COPIES)):
+                    cloud += [self._of(trains, taken, ()) for _ in range(STEPS_OF_COPY)]
+            self._early = taken, cloud
 
-    def later(self) -> Callable[[], TrainsT]:
-        """Return a function for `as_it_is` that does not keep this step and what it trains alive."""
+    def later(self, *, as_it_was: bool = False) -> Callable[[], TrainsT]:
+        """Return a function for `as_it_is`, or for `as_it_was`, that keeps neither this step nor its model alive."""
         reference = weakref.ref(self)
 
-        def as_it_is() -> TrainsT:
+        def copied() -> TrainsT:
             step = reference()
             assert step is not None, "the step is alive while its time is taken"
-            return step.as_it_is()
+            return step.as_it_was() if as_it_was else step.as_it_is()
 
-        return as_it_is
+        return copied
 
-    def as_it_is(self) -> TrainsT:
-        """Return a copy of the untouched copy, with the parameters and buffers that the model has now."""
+    def as_it_was(self) -> TrainsT:
+        """Return a copy of the untouched copy, with the learning rate that it had."""
         self.refresh()
         copied = copy.deepcopy(self.untouched)
         assert copied is not None
+        if {id(value) for value in _trained(copied)} & {id(value) for value in _trained(self.trains)} or (
+            copied.model is self.trains.model
+        ):
+            raise Incorrect("a deep copy of the model is, or shares parameters with, the model")
+        _set_rates(copied, self._rates)
+        return copied
+
+    def as_it_is(self) -> TrainsT:
+        """Return a copy of the untouched copy, with the parameters and buffers that the model has now."""
+        copied = self.as_it_was()
         copied.model.load_state_dict(self.trains.model.state_dict(), strict=False)
         return copied
 
@@ -131,6 +150,7 @@ class RepeatedStep(Generic[TrainsT, BatchT]):
         of several of the copy's as these do, and no parameter may lack a gradient that all of these have.
         """
         found = _gradients(self.trains)
+        self._require_as_before()
         copied = self.as_it_is()
         expected, again = (self._of(copied, taken, taken.states) for _ in range(2))
         gap, size = _distance(found, expected), _norm(expected)
@@ -147,11 +167,33 @@ class RepeatedStep(Generic[TrainsT, BatchT]):
             cloud += [self._of(trains, taken, ()) for _ in range(STEPS_OF_COPY)]
         _require_alike(found, cloud)
 
+    def _require_as_before(self) -> None:
+        """Raise Incorrect unless a copy takes the step that copies took before the first call as these did."""
+        assert self._early is not None, "refresh comes before verify"
+        taken, cloud = self._early
+        found = self._of(self.as_it_was(), taken, taken.states)
+        if len(cloud) > 2:
+            _require_alike(found, cloud)
+        elif not _distance(found, cloud[0]) <= GRADIENTS_DIFFER * _norm(cloud[0]):
+            raise Incorrect(
+                "a copy of the model that nobody has called gets other gradients from a batch than such a copy got "
+                "before the timed calls"
+            )
+
     def _of(self, trains: TrainsT, taken: Taken[BatchT], states: tuple[Tensor, ...]) -> list[Tensor]:
-        """Return the gradients that a copy gets from the batch of a step, by parameter.
+        """Return the gradients that a copy gets from the batch of a step, by parameter; the parameters stay.
 
         torch's generators are put into the given ``states``; where there are none, they go on.
         """
+        before = [parameter.detach().clone() for parameter in _trained(trains)]
+        try:
+            return self._gradients_of(trains, taken, states)
+        finally:
+            with torch.no_grad():
+                for parameter, value in zip(_trained(trains), before, strict=True):
+                    parameter.copy_(value)
+
+    def _gradients_of(self, trains: TrainsT, taken: Taken[BatchT], states: tuple[Tensor, ...]) -> list[Tensor]:
         trains.model.train()
         if not states:
             self._step(trains, taken.batch, taken.number)
@@ -170,12 +212,21 @@ def _states(device: torch.device) -> tuple[Tensor, ...]:
     return (cpu, torch.cuda.get_rng_state(device)) if device.type == "cuda" else (cpu,)
 
 
+def _trained(trains: Trains) -> list[Tensor]:
+    """Return all that the optimiser trains."""
+    return [parameter for group in trains.optimizer.param_groups for parameter in group["params"]]
+
+
+def _set_rates(trains: Trains, rates: Sequence[float]) -> None:
+    for group, rate in zip(trains.optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+
+
 def _gradients(trains: Trains) -> list[Tensor]:
     """Return copies of the gradients of all that the optimiser trains, float64; zeros where there is none."""
-    parameters = [parameter for group in trains.optimizer.param_groups for parameter in group["params"]]
     return [
         torch.zeros_like(value, dtype=torch.float64) if value.grad is None else value.grad.detach().double()
-        for value in parameters
+        for value in _trained(trains)
     ]
 
 
@@ -232,7 +283,11 @@ class Untouched(Generic[ItemT]):
 
 
 class RepeatedPrediction(Generic[BatchT]):
-    """A timed prediction: each call predicts a fresh batch. ``verify`` compares it with ``expected`` of that batch."""
+    """A timed prediction: each call predicts a fresh batch. ``verify`` compares it with ``expected`` of that batch.
+
+    ``before`` is what an untouched copy predicts in the state that it had before the first call, by default what is
+    ``expected``. It must predict the same, later, of the batch that ``refresh`` asked it for.
+    """
 
     def __init__(
         self,
@@ -241,11 +296,20 @@ class RepeatedPrediction(Generic[BatchT]):
         expected: Callable[[BatchT], Tensor],
         *,
         tolerance: float = OUTPUTS_DIFFER,
+        before: Callable[[BatchT], Tensor] | None = None,
     ) -> None:
         self._fresh = fresh
         self.predict = predict
         self._expected = expected
+        self._before = before or expected
         self._tolerance = tolerance
+        self._early: tuple[BatchT, Tensor] | None = None
+
+    def refresh(self) -> None:
+        """Ask a copy for a prediction, at the first call: before any prediction is timed."""
+        if self._early is None:
+            batch = copy.deepcopy(self._fresh())
+            self._early = batch, self._before(batch).clone()
 
     def __call__(self) -> tuple[BatchT, Tensor]:
         """Return a fresh batch and its prediction."""
@@ -262,3 +326,7 @@ class RepeatedPrediction(Generic[BatchT]):
             tolerance=self._tolerance,
             what="a prediction",
         )
+        if self._early is not None:
+            asked, answer = self._early
+            what = "what a copy of the model that nobody has called predicts now"
+            require_close(self._before(asked), answer, tolerance=self._tolerance, what=what)

@@ -14,6 +14,9 @@ CALLS = 3
 def found_in_time(workload: Workload, technique: Any, case: CaseContext, phases: Sequence[str] = ()) -> str:
     """Return what was found wrong with a timed call, or an empty text; all phases are played where none are given."""
     opened = workload.open(technique, case)
+    for phase in opened.phases.values():
+        if phase.refresh is not None:
+            phase.refresh()
     for name, phase in opened.phases.items():
         if phases and name not in phases:
             continue

@@ -40,9 +40,11 @@ def batch() -> dict[str, Tensor]:
 def found_in(model: nn.Module) -> str:
     """Return what is found wrong with some timed steps of a model, or an empty text."""
     optimizer = adamw([{"params": list(model.parameters()), "lr": 0.1}], weight_decay=0.1)
+    if isinstance(model, AtARate):
+        model.groups = optimizer.param_groups
     timed = RepeatedStep(Trained(model, optimizer), FreshBatches(batch()), step)
-    timed.refresh()
     try:
+        timed.refresh()
         for _ in range(CALLS):
             for _ in range(CALLS):
                 taken = timed()
@@ -147,6 +149,55 @@ def test_steps_that_were_not_computed_are_found(cheat: type[Honest]) -> None:
     assert "gradient" in found_in(cheat())
 
 
+class CountOfItsClass(Honest):
+    """Computes nothing once all models of its class together were called often, and so do copies."""
+
+    called = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        CountOfItsClass.called += 1
+        if self.called < OFTEN:
+            return super().forward(x)
+        return x[:, :3] + 0 * sum(parameter.sum() for parameter in self.parameters())
+
+
+class NoCopy(CountOfItsClass):
+    """Is its own copy."""
+
+    def __deepcopy__(self, _: object) -> NoCopy:
+        return self
+
+
+class NoisyAndCounting(CountOfItsClass, OwnRandomness):
+    """Counts as its class does, and gives other gradients in each step."""
+
+
+class AtARate(Honest):
+    """Computes nothing where its learning rate is 0, as it is in timed steps only."""
+
+    groups: list[dict[str, float]]
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.groups[0]["lr"]:
+            return super().forward(x)
+        return x[:, :3] + 0 * sum(parameter.sum() for parameter in self.parameters())
+
+
+@pytest.mark.parametrize("cheat", [CountOfItsClass, NoisyAndCounting])
+def test_a_count_that_copies_share_is_found(cheat: type[Honest]) -> None:
+    CountOfItsClass.called = 0
+    assert "gradient" in found_in(cheat())
+
+
+def test_a_model_that_is_its_own_copy_is_found() -> None:
+    CountOfItsClass.called = 0
+    assert found_in(NoCopy()).startswith("a deep copy of the model is")
+
+
+def test_a_model_that_knows_the_learning_rate_of_timed_steps_is_found() -> None:
+    assert "gradient" in found_in(AtARate())
+
+
 # ------------------------------------------------------------------------------------ what a step is
 
 
@@ -232,6 +283,21 @@ def test_predictions_of_a_model_that_computes_pass() -> None:
 @pytest.mark.parametrize("cheat", [Surrogate, KeepsHidden, Empty])
 def test_predictions_that_were_not_computed_are_found(cheat: type[Honest]) -> None:
     assert predicted(cheat()).startswith("a prediction differs from what is defined by ")
+
+
+def test_predictions_of_a_count_that_copies_share_are_found() -> None:
+    CountOfItsClass.called = 0
+    model = CountOfItsClass()
+    copies = Untouched(model)
+    timed = RepeatedPrediction(
+        FreshBatches(batch()), lambda given: model(given["inputs"]), lambda given: copies()(given["inputs"])
+    )
+    timed.refresh()
+    with torch.no_grad():
+        for _ in range(OFTEN):
+            result = timed()
+        with pytest.raises(Incorrect, match="what a copy of the model that nobody has called predicts now"):
+            timed.verify(result)
 
 
 # ------------------------------------------------------------------------------------ fresh data

@@ -86,9 +86,7 @@ class RetrieveWorkload:
         )
         return OpenCase(
             phases={
-                "search": Phase(
-                    run=search, samples=len(problem.queries), verify=search.verify, refresh=untouched.refresh
-                ),
+                "search": Phase(run=search, samples=len(problem.queries), verify=search.verify, refresh=search.refresh),
                 "index": Phase(run=build, samples=len(problem.vectors)),
             }
         )

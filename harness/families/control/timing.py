@@ -31,16 +31,29 @@ class Generation:
         self._task = task
         self._draw = draw
         self._untouched = Untouched(technique)
-        self.refresh = self._untouched.refresh
+        self._usual: list[tuple[float, int]] = []
         self._recent: deque[tuple[float, int]] = deque(maxlen=RECENT)
         self._before: Population | None = None
 
+    def refresh(self) -> None:
+        """Generate populations by a copy, at the first call: before any is timed.
+
+        What a technique keeps outside of itself, such as a count of its class, a later copy would share.
+        """
+        if not self._usual:
+            technique = self._untouched()
+            self._usual = [self._generated(technique)[1] for _ in range(RECENT)]
+
     def __call__(self) -> Population:
         """Generate a population, and record its estimate and how much was asked for it."""
-        before = _asked(self._task)
-        population = self._technique.generate(self._task, self._draw)
-        self._recent.append((population.evidence, _asked(self._task) - before))
+        population, figures = self._generated(self._technique)
+        self._recent.append(figures)
         return population
+
+    def _generated(self, technique: ControlTechnique) -> tuple[Population, tuple[float, int]]:
+        before = _asked(self._task)
+        population = technique.generate(self._task, self._draw)
+        return population, (population.evidence, _asked(self._task) - before)
 
     def verify(self, population: Population) -> None:
         """Raise Incorrect unless populations are well-formed, new, and distributed like those of the copy.
@@ -54,13 +67,8 @@ class Generation:
         self._before = population
         if len(self._recent) < FEWEST:
             return
-        technique = self._untouched()
-        usual: list[tuple[float, int]] = []
-        for _ in range(len(self._recent)):
-            before = _asked(self._task)
-            usual.append((technique.generate(self._task, self._draw).evidence, _asked(self._task) - before))
         for place, what in enumerate(("estimates of Z", "numbers of queries")):
-            timed, expected = ([pair[place] for pair in pairs] for pairs in (self._recent, usual))
+            timed, expected = ([pair[place] for pair in pairs] for pairs in (self._recent, self._usual))
             if _chance(timed, expected) < CHANCE:
                 raise Incorrect(f"the {what} of timed populations are not distributed like those of a copy")
 

@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from random import SystemRandom
 from time import perf_counter
 from typing import Final
 
@@ -28,6 +29,12 @@ UNSEEN_PROMPTS: Final = 8
 
 One text alone may take long because another process had the processor for some milliseconds.
 """
+
+UNLIKELY: Final = 1e-4
+"""How far below the likeliest logit, relative to the largest, a greedy token's may be: models sum in another order."""
+
+EARLIEST: Final = 1 << 30
+"""Least number of the pass that is decoded before all timed ones; these have lower numbers, and so other draws."""
 
 BY_CHANCE: Final = 1e-9
 """Two passes may have the same texts where the target gives these texts a probability above this."""
@@ -145,21 +152,30 @@ class PassAudit:
         self._passes = passes
         self._unseen = unseen
         self._before: Sequence[list[int]] = ()
+        self._early: tuple[int, Sequence[list[int]]] | None = None
+
+    def refresh(self) -> None:
+        """Decode a pass by a decoder of its own, at the first call: before any pass is timed."""
+        if self._early is None:
+            number = SystemRandom().randrange(EARLIEST, 2 * EARLIEST)
+            self._early = number, self._anew(number)
 
     def __call__(self, number: int) -> None:
         """Raise Incorrect where the texts of a pass were not decoded from the target's logits, then and there."""
         taken = self._passes.recorded(number)
         self._require_reads(taken)
         texts = taken.texts
-        with torch.inference_mode():
-            watch = Watch(self._models)
-            decode = self._technique.open(watch.models, self._sampling)
-            again = one_pass(decode, watch.start, self._passes.prompts, self._passes.count, number)
-        if texts != again.texts:
+        if texts != self._anew(number):
             raise Incorrect("a decoder that is opened anew gives another text from the same prompt and the same draws")
         if not self._sampling.greedy and texts == self._before and self._log_chance(texts) < math.log(BY_CHANCE):
             raise Incorrect("other draws give the same texts")
         self._before = texts
+        if self._early is not None and self._anew(self._early[0]) != self._early[1]:
+            raise Incorrect(
+                "a decoder that is opened anew gives other texts than such a decoder gave before all timed ones"
+            )
+        if self._sampling.greedy and self._technique.exact(self._sampling):
+            self._require_likeliest(texts)
         usual = self._passes.usual()
         enough = SLOWER * usual + SLOWER_S
         seconds = self._passes.unseen(self._unseen, number, enough)
@@ -167,6 +183,13 @@ class PassAudit:
             raise Incorrect(
                 f"a text of a prompt that was never decoded takes {seconds / usual:.3g} times as long as one that was"
             )
+
+    def _anew(self, number: int) -> Sequence[list[int]]:
+        """Return the texts of the pass of a number, by a decoder that is opened anew."""
+        with torch.inference_mode():
+            watch = Watch(self._models)
+            decode = self._technique.open(watch.models, self._sampling)
+            return one_pass(decode, watch.start, self._passes.prompts, self._passes.count, number).texts
 
     def _log_chance(self, texts: Sequence[Sequence[int]]) -> float:
         """Return the logarithm of the probability that plain decoding gives these texts."""
@@ -177,6 +200,15 @@ class PassAudit:
                 chances = self._sampling.probabilities(logits).gather(-1, torch.tensor(text)[:, None])
             total += float(chances.double().log().sum())
         return total
+
+    def _require_likeliest(self, texts: Sequence[Sequence[int]]) -> None:
+        """Raise Incorrect where a greedy token is not the target's likeliest."""
+        for prompt, text in zip(self._passes.prompts, texts, strict=True):
+            with torch.inference_mode():
+                logits = self._models.target.open().read([*prompt, *text[:-1]], len(text))
+            short = logits.amax(-1) - logits.gather(-1, torch.tensor(text)[:, None])[:, 0]
+            if bool((short > UNLIKELY * logits.abs().amax(-1)).any()):
+                raise Incorrect("a token of a timed text is not the one that the target finds likeliest")
 
     def _require_reads(self, taken: Pass) -> None:
         """Raise Incorrect where the target's logits of a token were never asked for."""

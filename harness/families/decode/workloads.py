@@ -114,7 +114,7 @@ class DecodeText:
 
         samples = len(timed) * settings.timed_tokens
         return OpenCase(
-            phases={"infer": Phase(run=own, samples=samples, verify=audit)},
+            phases={"infer": Phase(run=own, samples=samples, verify=audit, refresh=audit.refresh)},
             probes={"plain": Phase(run=baseline, samples=samples)},
             figures=figures,
         )

@@ -165,7 +165,7 @@ class DigitsWorkload(Architecture):
         return OpenCase(
             phases={
                 "train": Phase(run=train, samples=samples, verify=train.verify, refresh=train.refresh),
-                "infer": Phase(run=infer, samples=samples, verify=infer.verify, refresh=serving.refresh),
+                "infer": Phase(run=infer, samples=samples, verify=infer.verify, refresh=infer.refresh),
             }
         )
 
@@ -298,7 +298,6 @@ class _Serving:
         self._train = weakref.ref(train)
         self._model = train.trains.model
         self._unmerged = Untouched(self._model)
-        self.refresh = self._unmerged.refresh
         self._merged = False
 
     def __call__(self, batch: Batch) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from random import SystemRandom
 from typing import Final
 
 import torch
@@ -129,11 +130,12 @@ def _products(
     """Return the timed products by the number of inputs; all rotate over the same copies of the weight."""
     dtype = ACTIVATIONS[settings.activations]
     given = {batch: torch.empty(batch, settings.columns, device=matrix.device, dtype=dtype) for batch in BATCHES}
-    rotation = rotated(packed)
+    rotation, plain = rotated(packed), _Plain(technique, packed)
     return {
         batch: _Product(
             technique=technique,
             packed=packed,
+            plain=plain,
             weight=rotation.shared(),
             fill=Noise(inputs.numel(), device=str(matrix.device), dtype=dtype).into(inputs),
             x=inputs,
@@ -142,12 +144,47 @@ def _products(
     }
 
 
+class _Plain:
+    """The dequantised weight of the products, which has to stay what it was before the first call."""
+
+    def __init__(self, technique: QuantizeTechnique, packed: Packed) -> None:
+        self._technique = technique
+        self._packed = packed
+        self._early: Tensor | None = None
+
+    def refresh(self) -> None:
+        """Dequantise, at the first call: before any product is timed; only sums of the weight are kept."""
+        if self._early is None:
+            self._early = self._sums(self._now())
+
+    def __call__(self) -> Tensor:
+        """Return the weight in float64. Raises Incorrect where it is another than before."""
+        weight = self._now()
+        if self._early is not None and not torch.equal(self._sums(weight), self._early):
+            raise Incorrect("the weight is dequantised to other values than before the timed calls")
+        return weight
+
+    def _now(self) -> Tensor:
+        return self._technique.dequantize(self._packed).double()
+
+    @cached_property
+    def _factors(self) -> Tensor:
+        """Factors of the columns that no technique can foresee, so that it cannot keep the sums."""
+        draw = torch.Generator().manual_seed(SystemRandom().getrandbits(63))
+        device = next(iter(self._packed.tensors.values())).device
+        return torch.randn(self._packed.shape[1], generator=draw, dtype=torch.float64).to(device)
+
+    def _sums(self, weight: Tensor) -> Tensor:
+        return weight @ self._factors
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Product:
     """The timed product of fresh inputs with a weight that is out of the cache."""
 
     technique: QuantizeTechnique
     packed: Packed
+    plain: _Plain
     weight: Callable[[], Packed]
     fill: Callable[[], Tensor]
     x: Tensor
@@ -159,12 +196,12 @@ class _Product:
 
     def phase(self) -> Phase:
         """Return the phase of the product."""
-        return Phase(run=self, samples=len(self.x), verify=self.verify)
+        return Phase(run=self, samples=len(self.x), verify=self.verify, refresh=self.plain.refresh)
 
     def verify(self, found: Tensor) -> None:
         """Raise Incorrect unless every output of the last call is that of the dequantised weight, in float64."""
         require_tensor(found, (len(self.x), self.packed.shape[0]), self.x.dtype)
-        exact = self.technique.dequantize(self.packed).double()
+        exact = self.plain()
         inputs = self.x.double()
         expected = inputs @ exact.T
         usual = inputs.norm(dim=1) * exact.norm() / exact.shape[1] ** 0.5

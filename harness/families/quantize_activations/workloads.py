@@ -71,9 +71,7 @@ class Activations:
         untouched = Untouched(model)
         fresh = FreshBatches({"inputs": subject.inputs[:BATCH]})
         infer = RepeatedPrediction(fresh, partial(_outputs, model), lambda batch: _outputs(untouched(), batch))
-        return OpenCase(
-            phases={"infer": Phase(run=infer, samples=BATCH, verify=infer.verify, refresh=untouched.refresh)}
-        )
+        return OpenCase(phases={"infer": Phase(run=infer, samples=BATCH, verify=infer.verify, refresh=infer.refresh)})
 
     def check(self, technique: ActivationTechnique, context: CaseContext) -> None:
         """Run the gate. Raises Incorrect at the first failure."""

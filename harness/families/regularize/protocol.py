@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -138,17 +138,21 @@ class RegularizeWorkload(ABC):
             return predict(fitted, model, Examples(**examples), context.seed)
 
         train = RepeatedStep(Stepper(technique, trained), fresh, step)
-        untouched = train.later()
 
-        def expected(examples: Mapping[str, Tensor]) -> Tensor:
-            stepper = untouched()
+        def of(copied: Callable[[], Stepper], examples: Mapping[str, Tensor]) -> Tensor:
+            stepper = copied()
             return predicted(stepper.technique, stepper.model, examples)
 
-        infer = RepeatedPrediction(fresh, partial(predicted, technique, trained.model), expected)
+        infer = RepeatedPrediction(
+            fresh,
+            partial(predicted, technique, trained.model),
+            partial(of, train.later()),
+            before=partial(of, train.later(as_it_was=True)),
+        )
         return OpenCase(
             phases={
                 "train": Phase(run=train, samples=len(batch), verify=train.verify, refresh=train.refresh),
-                "infer": Phase(run=infer, samples=len(batch), verify=infer.verify),
+                "infer": Phase(run=infer, samples=len(batch), verify=infer.verify, refresh=infer.refresh),
             }
         )
 

@@ -114,15 +114,16 @@ class RouteWorkload(ABC):
         batch = problem.data.train()
         fresh, seed = FreshBatches(vars(batch)), problem.seed
         train = RepeatedStep(trained, fresh, lambda trains, tokens, _: step(trains, Batch(**tokens)))
-        model, untouched = trained.model, train.later()
+        model, untouched, before = trained.model, train.later(), train.later(as_it_was=True)
         infer = RepeatedPrediction(
             fresh,
             lambda tokens: _predicted(model, tokens, seed),
             lambda tokens: _predicted(untouched().model, tokens, seed),
+            before=lambda tokens: _predicted(before().model, tokens, seed),
         )
         phases = {
             "train": Phase(run=train, samples=len(batch), verify=train.verify, refresh=train.refresh),
-            "infer": Phase(run=infer, samples=len(batch), verify=infer.verify),
+            "infer": Phase(run=infer, samples=len(batch), verify=infer.verify, refresh=infer.refresh),
         }
         return OpenCase(
             phases=phases,

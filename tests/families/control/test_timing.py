@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from typing import ClassVar
+
 import numpy as np
 import pytest
 from scipy.stats import binom
@@ -68,6 +71,30 @@ class Forbidden(Exact):
         return Population(texts=[(1,) * task.length] * task.particles, weights=[1.0] * task.particles)
 
 
+class PoolOfItsClass(Exact):
+    """Gives the first populations again, in random order, as each copy does too."""
+
+    pool: ClassVar[list[Population]] = []
+
+    def generate(self, task, generator):
+        if len(self.pool) < OFTEN:
+            self.pool.append(super().generate(task, generator))
+            return self.pool[-1]
+        return random.choice(self.pool)
+
+
+class CountOfItsClass(Exact):
+    """Spares the model and the verifier once it was asked often, and so do copies."""
+
+    calls = 0
+
+    def generate(self, task, generator):
+        CountOfItsClass.calls += 1
+        if self.calls < OFTEN:
+            CountOfItsClass.kept = super().generate(task, generator)
+        return Population(texts=self.kept.texts, weights=[random.random() for _ in self.kept.texts])
+
+
 def found_in(workload, technique) -> str:
     phase = workload.open(technique, context()).phases["infer"]
     phase.refresh()
@@ -89,6 +116,14 @@ def test_a_sampler_that_samples_passes(workload) -> None:
 @pytest.mark.parametrize("cheat", [Kept, KeptInTurn, NoWeights, Forbidden])
 def test_populations_that_were_not_sampled_are_found(cheat) -> None:
     assert found_in(Brackets(), cheat())
+
+
+@pytest.mark.parametrize("cheat", [PoolOfItsClass, CountOfItsClass])
+@pytest.mark.parametrize("workload", [Brackets(), Verifier()], ids=["brackets", "verifier"])
+def test_what_copies_share_is_found(workload, cheat) -> None:
+    PoolOfItsClass.pool.clear()
+    CountOfItsClass.calls = 0
+    assert "not distributed like those of a copy" in found_in(workload, cheat())
 
 
 WRONG = [

@@ -11,7 +11,7 @@ import torch
 
 from harness.api import Incorrect
 from harness.families.decode.clocks import Watch
-from harness.families.decode.contract import Sampling, plain
+from harness.families.decode.contract import Sampling, Trace, plain
 from harness.families.decode.passes import UNSEEN_PROMPTS, PassAudit, Passes
 from harness.families.decode.tables import VOCABULARY, tables
 from tests.mutants.mutant_decoders import Speculating
@@ -112,6 +112,24 @@ class Short(Plain):
         return often
 
 
+class CountOfItsClass(Plain):
+    """Decodes by the draft once all decoders were asked often, and reads the target once, to be seen to read."""
+
+    calls = 0
+
+    def open(self, models, sampling):
+        decode, cheap = super().open(models, sampling), plain(models.drafts["tiny"], sampling)
+
+        def often(prompt, count, draw, trace):
+            CountOfItsClass.calls += 1
+            if self.calls < 4:
+                return decode(prompt, count, draw, trace)
+            models.target.open().read([*prompt, *[0] * count], count)
+            return cheap(prompt, count, draw, trace)
+
+        return often
+
+
 def drawn_prompts() -> tuple[list[list[int]], list[list[int]]]:
     """Return prompts to time, and prompts that are not timed."""
     drawn = torch.randint(VOCABULARY, (2 + UNSEEN_PROMPTS, PROMPT), generator=torch.Generator().manual_seed(1))
@@ -126,6 +144,7 @@ def found_in(technique: Speculating, sampling: Sampling, passes: int = 4) -> str
     timed = Passes(technique.open(watch.models, sampling), watch, given, COUNT)
     audit = PassAudit(technique, models, sampling, timed, unseen)
     try:
+        audit.refresh()
         for _ in range(passes):
             timed()
             timed()
@@ -150,6 +169,7 @@ CHEATS = [
     (AroundTheWatch, "the target was never read at"),
     (OnlyTheFirst, "the target was never read at"),
     (Short, "gave 2 tokens where 12 were asked for"),
+    (CountOfItsClass, "than such a decoder gave before all timed ones"),
 ]
 
 
@@ -159,8 +179,21 @@ def test_texts_that_were_not_decoded_are_found(
     cheat: Callable[[], Speculating], words: str, sampling: Sampling
 ) -> None:
     KeptByAll.kept.clear()
+    CountOfItsClass.calls = 0
     found = found_in(cheat(), sampling)
     assert any(word in found for word in words.split("|")), found
+
+
+def test_a_greedy_token_that_the_target_finds_unlikely_is_found() -> None:
+    models = tables(torch.Generator().manual_seed(0), apart=0.7)
+    given, unseen = drawn_prompts()
+    watch = Watch(models)
+    cheap = plain(models.drafts["tiny"], Sampling(temperature=0.0))
+    audit = PassAudit(Plain(), models, Sampling(temperature=0.0), Passes(cheap, watch, given, COUNT), unseen)
+    draw = torch.Generator()
+    audit._require_likeliest([Plain().open(models, audit._sampling)(prompt, COUNT, draw, Trace()) for prompt in given])
+    with pytest.raises(Incorrect, match="is not the one that the target finds likeliest"):
+        audit._require_likeliest([cheap(prompt, COUNT, draw, Trace()) for prompt in given])
 
 
 class StalledAtTimes(Plain):

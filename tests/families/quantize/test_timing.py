@@ -93,6 +93,25 @@ class Later(Tensor):
     """A tensor that is computed where it is looked at."""
 
 
+class TrivialWeight(Right):
+    """Dequantises a large weight to one number once it was called often, so that its products are sums of inputs."""
+
+    calls = 0
+
+    def linear(self, x: Tensor, packed: Packed) -> Tensor:
+        if packed.shape[1] < 2048:
+            return super().linear(x, packed)
+        TrivialWeight.calls += 1
+        if self.calls < 5:
+            return super().linear(x, packed)
+        return (1e-3 * x.sum(1, keepdim=True)).repeat(1, packed.shape[0])
+
+    def dequantize(self, packed: Packed) -> Tensor:
+        if packed.shape[1] < 2048 or self.calls < 5:
+            return super().dequantize(packed)
+        return torch.full(packed.shape, 1e-3, dtype=packed.dtype)
+
+
 class Subclass(Right):
     """Gives a tensor of a class of its own."""
 
@@ -133,6 +152,11 @@ def test_an_honest_technique_passes(case: CaseContext) -> None:
 @pytest.mark.parametrize("cheat", [Memo, MemoOfContent, LargeShapes, LastOnly, OneRowShort, InInference, Subclass])
 def test_products_that_were_not_computed_are_found(cheat: type[Right], case: CaseContext) -> None:
     assert found_in_time(Weights(), cheat(), case).startswith(("linear1: the ", "linear8: the ", "linear64: the "))
+
+
+def test_a_weight_that_changes_where_nobody_looks_is_found(case: CaseContext) -> None:
+    found = found_in_time(Weights(), TrivialWeight(), case, ["linear1"])
+    assert found == "linear1: the weight is dequantised to other values than before the timed calls"
 
 
 @pytest.mark.parametrize(("cheat", "phase"), [(FirstPacked, "quantize"), (KeptWeight, "dequantize")])
