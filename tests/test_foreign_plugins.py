@@ -345,3 +345,14 @@ def test_what_a_hook_alters_stays_with_it(site: Site) -> None:
     host.notify("modify_cases", cases=cases)
     assert cases[0] is second
     assert cases[1] is first
+
+
+@pytest.mark.parametrize("fact", ["packages", "cpu", "code", "gpu"])
+def test_a_plugin_named_like_a_fact_of_the_run_does_not_replace_it(site: Site, fact: str) -> None:
+    from harness.execution.surroundings import surroundings
+
+    before = surroundings(load_host()).environment[fact]
+    site.plugin(fact, f"{IMPORTS}@hookimpl\ndef environment_info(): return {{'torch': '9.9.9'}}\n")
+    around = surroundings(load_host())
+    assert around.environment[fact] == before
+    assert "9.9.9" not in str(around.identity.packages)

@@ -67,7 +67,8 @@ def surroundings(host: Host, contract: str | None = None) -> Surroundings:
     facts["code"] = code.states
     facts["requirements"] = {name: dict(versions) for name, versions in code.versions.items() if versions}
     facts["case_threads"] = THREADS
-    facts.update(dict(host.notify("environment_info")))
+    # Named like a fact of the run's own, a plugin would have said on which processor or with which torch it ran.
+    facts = {**dict(host.notify("environment_info")), **facts}
     everywhere = {"python": facts.get("python"), **cast("Mapping[str, Json]", facts.get("packages", {}))}
     versions = {name: value for name, value in everywhere.items() if name in RESULT_PACKAGES}
     identity = Identity(
