@@ -268,8 +268,9 @@ class Plan:
         budget = len(_grid(self.suite.tuning, fixed))
         if len(trials) >= budget or trials == ({},):
             return None
+        held = f"{len(trials)} {'trial' if len(trials) == 1 else 'trials'}"
         return Skip(
-            reason=f"the technique's space has {len(trials)} trials where every technique of the suite gets {budget}"
+            reason=f"the technique's space has {held}, and this suite gives every technique {budget}: list more values"
         )
 
     def _unavailable(self, technique: Entrant[Technique], workload: Entrant[WorkloadSpec]) -> Skip | None:

@@ -26,6 +26,8 @@ _REQUIRED = {
     "seeds": (int, list),
     "metrics": list,
 }
+_STAND_INS = {"title": "-", "version": 1}
+"""What the rest of a file is checked with where its own values cannot be used; nothing else depends on them."""
 _OPTIONAL = {
     "select": str,
     "costs": list,
@@ -58,7 +60,6 @@ DEFAULT_ROUNDS = 20
 DEFAULT_TUNING_SEEDS = 2
 MOST_SEEDS = 100_000
 LARGEST_SEED = 2**63 - 1  # of those that torch takes
-
 _WORDS = {
     str: "a string",
     int: "a whole number",
@@ -144,14 +145,14 @@ class _Reader:
         self._data = data
         self._host = host
         self._problems = problems
+        self._wrong: set[str] = set()  # the keys without a value that can be used
 
     def read(self, path: Path, form: Form) -> Suite | None:
         self._check_shape(path)
-        if self._problems:
-            # the code below needs values of the right types; names are checked wherever the types allow
-            self._check_names_that_are_there()
+        if self._wrong & _REQUIRED.keys() - _STAND_INS.keys():
+            self._check_names_that_are_there()  # all that can be checked without values of the right types
             return None
-        data = self._data
+        data = self._data = {**_STAND_INS, **{key: self._data[key] for key in self._data.keys() - self._wrong}}
         baseline = self._entrant("techniques", "baseline", data["baseline"])
         workloads = [self._entrant("workloads", "workloads", name) for name in data["workloads"]]
         self._check_contract([*workloads, baseline])
@@ -160,8 +161,10 @@ class _Reader:
         costs = self._costs()
         self._metrics([*((name, "metrics") for name in metrics), (select, "select")])
         self._metrics((name, "costs") for name in costs)
-        self._check_values([workload.spec for workload in workloads if workload])
-        specs = {workload.name: workload.spec for workload in workloads if workload}
+        # what is known of all workloads: where one is unknown, so are its settings and metrics
+        specs = {known.name: known.spec for known in workloads if known} if all(workloads) else {}
+        if specs:
+            self._check_values(list(specs.values()))
         resolved = {**data, "workloads": [workload.name for workload in workloads if workload]}
         for key, text in rules(resolved, specs, select, self._host.metrics):
             self._problems.add(key, text)
@@ -194,14 +197,14 @@ class _Reader:
         for key, kind in known.items():
             if key not in self._data:
                 if key in _REQUIRED:
-                    self._problems.add(key, f"missing; expected {_WORDS[kind]}")
+                    self._refuse(key, f"missing; expected {_WORDS[kind]}")
             elif not _is(self._data[key], kind):
-                self._problems.add(key, f"{self._data[key]!r}: expected {_WORDS[kind]}")
+                self._refuse(key, f"{self._data[key]!r}: expected {_WORDS[kind]}")
         self._check_lists()
         for key in ("version", "tuning_seeds", "rounds"):
             value = self._data.get(key)
             if isinstance(value, int) and value < 1:
-                self._problems.add(key, f"{value}: expected 1 or more")
+                self._refuse(key, f"{value}: expected 1 or more")
         try:
             check_id(path.stem, "suite")
         except ValueError as error:
@@ -210,7 +213,12 @@ class _Reader:
             try:
                 seeds_of(self._data["seeds"])
             except ValueError as error:
-                self._problems.add("seeds", str(error))
+                self._refuse("seeds", str(error))
+
+    def _refuse(self, key: str, text: str) -> None:
+        """Note what is wrong with the value of a key, which is used no further."""
+        self._problems.add(key, text)
+        self._wrong.add(key)
 
     def _check_lists(self) -> None:
         for key, may_be_empty in (("workloads", False), ("techniques", False), ("metrics", False), ("costs", True)):
@@ -219,7 +227,7 @@ class _Reader:
                 continue
             if value or not may_be_empty:
                 expected = "a list of strings" if may_be_empty else "a list of at least one string"
-                self._problems.add(key, f"{value!r}: expected {expected}")
+                self._refuse(key, f"{value!r}: expected {expected}")
 
     def _check_names_that_are_there(self) -> None:
         kinds: tuple[tuple[str, Kind], ...] = (

@@ -52,11 +52,18 @@ def problems(
 ) -> Iterator[tuple[str, str]]:
     """Yield the key and the text of each problem of a suite whose values have the right types.
 
-    ``workloads`` are the suite's own by name, ``metrics`` those that plugins declare; ``select`` is the metric that
-    tuning chooses by.
+    ``workloads`` are the suite's own by name (none where not all of them are known), ``metrics`` those that plugins
+    declare; ``select`` is the metric that tuning chooses by.
     """
     for key in ("workloads", "metrics", "techniques", "costs"):
         yield from ((key, f"{name!r} is listed twice") for name in _repeated(data.get(key, [])))
+    if not data["title"].strip():
+        yield "title", f"{data['title']!r}: expected a line to show above the table"
+    if all(name.startswith("!") for name in data["techniques"]):
+        yield (
+            "techniques",
+            f"only leaves out ({', '.join(data['techniques'])}): expected a name or a glob of who takes part",
+        )
     claims = [claim.get("id") for claim in data.get("claims", []) if isinstance(claim, dict)]
     yield from (("claims", f"two claims have the id {name!r}") for name in _repeated(claims))
     yield from _looks(data)
@@ -101,7 +108,12 @@ def _repeated(names: Sequence[Any]) -> list[Any]:
 def _not_emitted(
     data: Mapping[str, Any], workloads: Mapping[str, WorkloadSpec], select: str, metrics: Mapping[str, Metric]
 ) -> Iterator[tuple[str, str]]:
-    """Yield each metric of quality that no workload emits, or not every one where rows are sorted or chosen by it."""
+    """Yield each metric of quality that no workload emits, or not every one where rows are sorted or chosen by it.
+
+    Nothing is yielded where no workload is known.
+    """
+    if not workloads:
+        return
     quality, *others = data["metrics"]
     named = [("metrics", name) for name in others]
     named += [("margins", name) for name in data.get("margins", {})]

@@ -45,7 +45,7 @@ def test_a_larger_space_is_thinned_evenly_and_a_smaller_one_is_skipped_with_the_
     assert [trial["lr"] for trial in by_name["toy/own-space"].trials] == [1.0, 3.0, 5.0]
     skip = by_name["toy/small-space"].skip
     assert skip is not None
-    assert "1 trials where every technique of the suite gets 3" in skip.reason
+    assert "has 1 trial, and this suite gives every technique 3: list more values" in skip.reason
 
 
 def test_a_technique_without_what_the_suite_tunes_has_one_trial_on_all_seeds(host: Host) -> None:

@@ -82,6 +82,14 @@ def test_a_file_that_no_parser_takes_is_one_line(host: Host, tmp_path: Path, tex
     assert len(line) < 300
 
 
+CLAIM = """
+[[claims]]
+id = "a"
+source = "a book"
+says = "better"
+test = { metric = "toy_score", better = "toy/good", than = "toy/base" }
+"""
+
 FORMS = [
     ("[quick]\nseeds = 2", "[quick]\nseedz = 2", "quick.seedz: unknown key; did you mean 'seeds'"),
     ("[quick]\nseeds = 2", '[quick]\nseeds = "two"', "quick: seeds: 'two': expected a whole number"),
@@ -122,10 +130,36 @@ def test_all_errors_come_at_once_with_file_key_and_nearest_name(host: Host, tmp_
         assert any(f": {key}: " in line and text in line for line in found), (key, text, found)
 
 
+@pytest.mark.parametrize("first", ["roundz = 3", "rounds = inf", "costs = [1]", "version = 0", "title = 3"])
+def test_a_mistake_hides_none_of_another_kind(host: Host, tmp_path: Path, first: str) -> None:
+    key = first.partition(" ")[0]
+    replaced = {"version": "version = 1", "title": 'title = "Toys"', "rounds": "rounds = 5"}.get(key, "rounds = 5")
+    path = write(
+        tmp_path,
+        (replaced, first),
+        ('metrics = ["toy_score"]', 'metrics = ["toy_score", "losss"]'),
+        ("toy_score = 1.0", "toy_score = -1"),
+        ("lr = [0.1, 0.2, 0.3]", "lr = []"),
+        extra=CLAIM.replace("toy/good", "toy/gud"),
+    )
+    found = problems(path, host)
+    expected = [key, "metrics", "margins.toy_score", "tuning.lr", "claims[0].test.better"]
+    assert sorted(line.removeprefix(f"{path}: ").partition(": ")[0] for line in found) == sorted(expected), found
+
+
+def test_an_unknown_workload_accuses_no_setting_and_no_metric(host: Host, tmp_path: Path) -> None:
+    changes = ('workloads = ["formula"]', 'workloads = ["formul*"]'), ("rounds = 5", "settings = { sleep_s = 0.1 }")
+    found = problems(write(tmp_path, *changes), host)
+    assert len(found) == 1, found
+    assert ": workloads: " in found[0]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "key", "text"),
     [
         ('"toy_score"]', '"toy_scor"]', "metrics", "did you mean 'toy_score'"),
+        ('title = "Toys"', 'title = " "', "title", "a line to show above the table"),
+        ('["base", "good", "twin"]', '["!toy/base", "!toy/t*"]', "techniques", "only leaves out (!toy/base, !toy/t*)"),
         ("rounds = 5", 'costs = ["train_tensor_peek"]', "costs", "did you mean 'train_tensor_peak'"),
         ("rounds = 5", "costs = [1]", "costs", "a list of strings"),
         ("rounds = 5", 'costs = "train_time"', "costs", "a list"),

@@ -1,4 +1,4 @@
-"""The invariant of an optimiser's parameter groups: they list the trainable parameters and nothing else."""
+"""Invariants of what every technique that trains answers: a model, and groups of the parameters that train."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ from harness.api import Incorrect
 
 Group = dict[str, Any]
 """A parameter group: ``params``, an iterable of parameters, and options of the optimiser."""
+
+
+def require_model(answer: object, method: str) -> nn.Module:
+    """Return the model that a technique's method returned. Raises Incorrect where the method returned none."""
+    if not isinstance(answer, nn.Module):
+        raise Incorrect(f"{method} returned {type(answer).__name__}; expected the model: end it with 'return model'")
+    return answer
 
 
 def require_groups(model: nn.Module, head: Sequence[nn.Parameter], groups: Sequence[Group]) -> None:

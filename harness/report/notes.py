@@ -143,7 +143,8 @@ def _verdict_notes(view: RunView, every: Iterable[TechniqueSummary]) -> list[str
         sized = f"a margin of {units.amount(margin, unit)}, " if margin else ""
         families = sorted({comparison.family for comparison in tested})
         many = " and ".join(str(family) for family in families)
-        lines.append(f"verdicts: {sized}Holm's correction over {many} comparisons, by {_deciders(tested)}")
+        counted = "comparison" if families == [1] else "comparisons"
+        lines.append(f"verdicts: {sized}Holm's correction over {many} {counted}, by {_deciders(tested)}")
     if looks := view.info.suite.looks:
         numbers = f"{', '.join(map(str, looks[:-1]))} and {looks[-1]}"
         lines.append(f"looks after {numbers} seeds, at Pocock's levels: what is decided gets no further seeds")

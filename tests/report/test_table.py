@@ -151,7 +151,7 @@ def test_the_legend_has_the_sign_flip_test_beside_the_one_that_decided_from_ten_
     own = [90 + 0.1 * seed for seed in range(10)]
     rows = [*builders.scored("toys/full", [80.0, 80.5] * 5), *builders.scored("toys/a", own)]
     text = render(view_of(builders, rows, builders.make_suite(baseline="toys/full")), "table", width=300)
-    assert "Holm's correction over 1 comparisons, by the paired t test" in text
+    assert "Holm's correction over 1 comparison, by the paired t test" in text
     assert "a sign-flip test, which assumes no normal noise, gives p < .05 for 1 of 1 better or worse" in text
 
 

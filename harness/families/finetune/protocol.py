@@ -21,7 +21,7 @@ from harness.families.finetune.settings import Settings
 from harness.families.finetune.stacking import RepeatedSteps, Training
 from harness.judge import training
 from harness.judge.architectures import Architecture
-from harness.judge.checks import require_groups
+from harness.judge.checks import require_groups, require_model
 from harness.judge.datasets import split
 from harness.judge.digits import scaled
 from harness.judge.fresh import FreshBatches
@@ -176,7 +176,7 @@ class DigitsWorkload(Architecture):
             batch = problem.train.at(problem.order[0]).batch()
             at_base = self._logits(problem.model, batch)
             head = checks.snapshot(problem.head)
-            model = technique.adapt(problem.model, problem.task)
+            model = require_model(technique.adapt(problem.model, problem.task), "adapt")
             checks.require_head(model, head)
             if technique.exact_at_start:
                 checks.require_start(at_base, self._logits(model, batch))
@@ -189,7 +189,8 @@ class DigitsWorkload(Architecture):
                 )
             checks.require_unchanged(frozen, min(CHECKED_STEPS, len(problem.order)))
             trained = self._logits(model, batch)
-            checks.require_merge(trained, self._logits(technique.merge(copy.deepcopy(model)), batch))
+            merged = require_model(technique.merge(copy.deepcopy(model)), "merge")
+            checks.require_merge(trained, self._logits(merged, batch))
 
     def _adapt(self, technique: FinetuneTechnique, context: CaseContext) -> tuple[Problem, Adapted]:
         with context.phase("load"):

@@ -13,7 +13,7 @@ from harness.families.regularize.contract import RegularizeTask, RegularizeTechn
 from harness.families.regularize.data import Examples, Parts
 from harness.families.regularize.settings import Settings
 from harness.judge import training
-from harness.judge.checks import require_groups
+from harness.judge.checks import require_groups, require_model
 from harness.judge.quality import quality as judge_quality
 from harness.judge.seeds import generator, global_seed, seed_of
 
@@ -53,7 +53,7 @@ def start(technique: RegularizeTechnique, problem: Problem) -> Trained:
     just what trains.
     """
     torch.manual_seed(seed_of(problem.seed, "technique"))
-    model = technique.attach(problem.model, problem.task).train()
+    model = require_model(technique.attach(problem.model, problem.task), "attach").train()
     groups = technique.parameter_groups(model, problem.settings.lr)
     groups = [{**group, "params": list(group["params"])} for group in groups]
     require_groups(model, [], groups)

@@ -154,6 +154,16 @@ class MergesToNan(Honest):
         return model
 
 
+class ReturnsNothing(Honest):
+    def adapt(self, model: nn.Module, task: FinetuneTask) -> None:  # type: ignore[override]
+        super().adapt(model, task)
+
+
+class MergesToNothing(Honest):
+    def merge(self, model: nn.Module) -> None:  # type: ignore[override]
+        super().merge(model)
+
+
 class LeavesOut(Honest):
     def parameter_groups(self, model: nn.Module, lr: float) -> list[dict[str, Any]]:
         return []

@@ -16,6 +16,8 @@ MUTANTS = {
     techniques.ChangesFrozen: r"of \d+ frozen parameters changed in 3 steps; \S+\.base\.weight by up to 0\.0003",
     techniques.MergesWrong: r"the merged model differs from the adapted one: logits by up to \d\.\d\de",
     techniques.MergesToNan: r"the merged model differs from the adapted one: logits by up to nan",
+    techniques.ReturnsNothing: r"adapt returned NoneType; expected the model",
+    techniques.MergesToNothing: r"merge returned NoneType; expected the model",
     techniques.LeavesOut: r"leave out 1 trainable parameters, the first is \S+\.added",
     techniques.ListsTwice: r"list \S+\.added twice",
     techniques.ListsFrozen: r"lists \S+\.base\.weight, which does not require a gradient",

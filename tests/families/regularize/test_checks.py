@@ -48,6 +48,16 @@ def test_parameters_left_out_of_the_groups_are_named(context: Context) -> None:
         DigitsMlp().check(LastParameterLeftOut(), context("digits-noisy"))
 
 
+class AttachesNothing(Nothing):
+    def attach(self, model: nn.Module, task: RegularizeTask) -> None:  # type: ignore[override]
+        super().attach(model, task)
+
+
+def test_a_technique_that_returns_no_model_is_told_so(context: Context) -> None:
+    with pytest.raises(Incorrect, match="attach returned NoneType; expected the model"):
+        DigitsMlp().check(AttachesNothing(), context("digits-noisy"))
+
+
 class Noisy(StepSlot):
     def forward(self, x: Tensor, step: int) -> Tensor:
         return nn.functional.dropout(x, 0.5, self.training)
