@@ -279,6 +279,19 @@ def test_seeds_are_a_count_or_a_list() -> None:
             parse_seeds(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("20251126", "for the one seed write 20251126,$"),
+        (f"{2**63},", "whole numbers from 0 to 2.63 - 1$"),
+        ("1,1", "twice$"),
+    ],
+)
+def test_seeds_that_are_refused_are_refused_with_the_reason(text: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        parse_seeds(text)
+
+
 def test_every_suite_that_ships_is_right() -> None:
     everything = load_host()
     for full in everything.declared.suites:

@@ -297,9 +297,14 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     from harness.suite import seeds_of
 
     try:
-        return seeds_of([int(part) for part in text.split(",") if part.strip()] if "," in text else int(text))
+        given = [int(part) for part in text.split(",") if part.strip()] if "," in text else int(text)
     except ValueError:
         raise UsageError(f"--seeds {text!r}: expected a count like 5, or a list like 0,1,2") from None
+    try:
+        return seeds_of(given)
+    except ValueError as error:
+        one = f"; for the one seed write {given}," if isinstance(given, int) and given > 0 else ""
+        raise UsageError(f"--seeds {text!r}: {error}{one}") from None
 
 
 def _resources(options: RunOptions) -> Resources:

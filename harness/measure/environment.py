@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -130,13 +131,20 @@ def _cpu() -> dict[str, Json]:
     return {"model": model, "flags": [flag for flag in FLAGS if flag in features]}
 
 
+NVIDIA_DRIVERS: Final = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg")
+"""What Linux has, the last one as a guest of Windows, where there is a driver for nvidia-smi to talk to."""
+
+
 def _gpus() -> list[Json]:
-    """Return name, driver and memory (MiB) of each NVIDIA GPU, as nvidia-smi lists them."""
+    """Return name, driver and memory (MiB) of each NVIDIA GPU that nvidia-smi lists, and of nothing else."""
+    if sys.platform == "linux" and not any(Path(path).exists() for path in NVIDIA_DRIVERS):
+        return []  # a tool without its driver may take long to say so
     listing = _output("nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader,nounits")
     gpus: list[Json] = []
     for line in (listing or "").splitlines():
-        name, driver, memory = (part.strip() for part in line.split(",", 2))
-        gpus.append({"name": name, "driver": driver, "memory_mib": memory})
+        parts = [part.strip() for part in line.rsplit(",", 2)]  # from the end, as a name may contain a comma
+        if len(parts) == 3 and parts[1][:1].isdigit():
+            gpus.append({"name": parts[0], "driver": parts[1], "memory_mib": parts[2]})
     return gpus
 
 
@@ -158,7 +166,9 @@ def _output(*command: str) -> str | None:
     if shutil.which(command[0]) is None:
         return None
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

@@ -47,6 +47,35 @@ def test_the_environment_is_json_and_names_what_matters_but_not_the_host():
     assert platform.node() not in text
 
 
+LISTINGS = [
+    (b"No devices were found\n", []),
+    (b"\xff\xfe", []),
+    (b"\nwarning: infoROM is corrupted, at gpu 0, slot 1\n", []),
+    (b"Card, 2nd edition, 550.54.15, 24576\n\n", [("Card, 2nd edition", "550.54.15", "24576")]),
+]
+
+
+@pytest.mark.parametrize(("printed", "expected"), LISTINGS)
+def test_only_lines_that_describe_a_gpu_are_read(tmp_path, monkeypatch, printed, expected):
+    (tmp_path / "printed").write_bytes(printed)
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\ncat {tmp_path / 'printed'}\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(env, "NVIDIA_DRIVERS", [tmp_path])
+    found = [(gpu["name"], gpu["driver"], gpu["memory_mib"]) for gpu in env.environment()["gpu"]]
+    assert found == expected
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the driver has no file")
+def test_a_tool_without_a_driver_is_not_waited_for(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(env, "NVIDIA_DRIVERS", [tmp_path / "nothing"])
+    monkeypatch.setattr(env, "_output", lambda *command: asked.append(command[0]))
+    assert env.environment()["gpu"] == []
+    assert "nvidia-smi" not in asked
+
+
 def test_reading_the_environment_imports_nothing_heavy():
     code = (
         "import sys; from harness.host import load_host; from harness.execution.surroundings import surroundings;"
