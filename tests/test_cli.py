@@ -200,11 +200,22 @@ def test_a_damaged_run_is_listed_with_its_problem(harness: Harness, tmp_path: Pa
             (folder / "run.json").write_text(text)
     done = harness("runs")
     assert done.returncode == 0, done.stderr
-    for line in done.stdout.splitlines()[2:]:
+    table, _, problems = done.stdout.partition("\n\n")
+    for line in table.splitlines()[2:]:
         assert "unreadable" in line
-        assert "None" not in line
-    assert "aaaa" in done.stdout
-    assert "bbbb" in done.stdout
+    assert "None" not in done.stdout
+    for name in ("20260101-000000-aaaa", "20260102-000000-bbbb"):
+        assert name in table
+        assert f"{name}:\n" in problems
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_why_a_plugin_is_broken_fits_into_80_columns(harness: Harness, tmp_path: Path) -> None:
+    (tmp_path / "cwd").mkdir(exist_ok=True)
+    (tmp_path / "cwd/harness_long.py").write_text(f"raise RuntimeError({'a long reason ' * 20!r})\n")
+    done = harness("-p", "harness_long", "plugins")
+    assert "long:\n  RuntimeError: a long reason a long reason" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
 
 
 def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:

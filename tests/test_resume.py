@@ -54,6 +54,18 @@ def test_a_resume_under_the_same_code_adds_nothing_to_a_complete_run(place: Path
     assert files(place)["rows.jsonl"] == before
 
 
+def test_a_resume_runs_again_what_could_not_be_prepared(tmp_path: Path) -> None:
+    shutil.copytree(TOYS, tmp_path / "toy", ignore=shutil.ignore_patterns("__pycache__"))
+    suite = tmp_path / "unready.toml"
+    suite.write_text((TOYS / "toys.toml").read_text().replace('["formula"]', '["unprepared"]'))
+    narrow = ("--quick", "--lane", "accuracy", "--technique", "good")
+    assert harness(tmp_path, "--suite", str(suite), *narrow).returncode == 1
+    done = harness(tmp_path, "--resume", TOY_DATA="1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "failed" not in done.stdout
+    assert "lr tuned over 3 values" in done.stdout
+
+
 def test_a_resume_in_another_environment_is_told_by_rows_header_and_table(place: Path) -> None:
     (folder,) = (place / ".harness" / "runs").iterdir()
     lines = (folder / "rows.jsonl").read_text().splitlines(keepends=True)

@@ -43,8 +43,11 @@ def plugins(as_json: bool) -> None:
             " ".join(filter(None, [record.distribution or record.module, record.version])),
             record.status,
             len(offered[record.name]) or "",
-            record.cause,
         ]
         for record in host.plugins
     ]
-    say(tabulate(rows, headers=["plugin", "distribution", "status", "techniques", "cause"], tablefmt="simple"))
+    from harness.report.listing import below
+
+    say(tabulate(rows, headers=["plugin", "distribution", "status", "techniques"], tablefmt="simple"))
+    if causes := {record.name: record.cause for record in host.plugins if record.cause}:
+        say(below(causes))

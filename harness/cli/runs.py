@@ -15,9 +15,6 @@ from harness.cli.output import say
 if TYPE_CHECKING:
     from harness.results.index import RunSummary
 
-if TYPE_CHECKING:
-    from harness.results.index import RunSummary
-
 _PROBLEM_WIDTH = 200
 
 _ENDS = {0: "ok", 1: "some failed", 130: "interrupted"}
@@ -41,16 +38,20 @@ def runs(store: Path | None, as_json: bool) -> None:
         return
     from tabulate import tabulate
 
+    from harness.report.listing import below
+
     rows = [_line(run) for run in stored]
     say(tabulate(rows, headers=["run", "suite", "started (UTC)", "rows", "failed", "end"], tablefmt="simple"))
+    if problems := {run.id: shorten(run.problem.partition("\n")[0], _PROBLEM_WIDTH) for run in stored if run.problem}:
+        say(below(problems))
 
 
 def _line(run: RunSummary) -> list[str | int]:
-    """Return the cells of a run; one that can't be read has its problem, in one line, in place of the suite."""
+    """Return the cells of a run; why one cannot be read is told below the table."""
     from harness.report.notes import of_form
 
     if run.problem:
-        return [run.id, shorten(run.problem.partition("\n")[0], _PROBLEM_WIDTH), "", "", "", "unreadable"]
+        return [run.id, "", "", "", "", "unreadable"]
     end = _ENDS.get(run.exit_code, "unfinished") if run.exit_code is not None else "unfinished"
     suite = f"{run.suite} v{run.suite_version}{of_form(run.form)}"
     return [run.id, suite, run.started[:16].replace("T", " "), f"{run.rows}/{run.planned}", run.failed or "", end]

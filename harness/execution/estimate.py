@@ -29,9 +29,13 @@ def estimate(plan: Plan, store: Store, jobs: int) -> float | None:
     for contestant in plan.contestants:
         if contestant.skip:
             continue
-        of_lane = {lane: means.get((contestant.workload, lane), 0.0) for lane in ("accuracy", "memory", "time")}
-        side_by_side += (plan.size(contestant) - 2) * of_lane["accuracy"] + of_lane["memory"]
-        alone += of_lane["time"]
+        cases = plan.size(contestant)
+        for lane in plan.lanes:  # each but the accuracy lane has one case
+            mean = means.get((contestant.workload, lane), 0.0)
+            if lane == "time":
+                alone += mean
+            else:
+                side_by_side += mean * (cases - sum(other != lane for other in plan.lanes) if lane == "accuracy" else 1)
     return side_by_side / jobs + alone
 
 

@@ -140,7 +140,7 @@ def _number(name: object, value: Any) -> float:
         if not isinstance(value, bool) and isinstance(value, Real):
             return float(value)
     except OverflowError:
-        pass
+        raise Malformed(f"{name} is too large for a float, expected a number up to 1.8e308") from None
     raise Malformed(f"{name} is {_shown(value)}, expected a number")
 
 

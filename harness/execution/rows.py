@@ -13,6 +13,9 @@ from harness.results.schema import dump_line, row_from_json
 
 _WHERE: Final = "the row"
 
+PREPARING: Final = "preparing "
+"""What the reason of a case begins with whose workload could not be prepared."""
+
 
 def storable(row: Row, environment: Mapping[str, Json]) -> Row:
     """Return a row that can be read back: the row itself, or an ``error`` row that says why that one cannot.
@@ -106,3 +109,16 @@ def _problem(row: Row) -> str:
     except (TypeError, ValueError, AttributeError, RecursionError) as error:
         return f"{type(error).__name__}: {error}"[:_LONGEST]
     return ""
+
+
+def not_prepared(workload: str, reply: Reply) -> Reply:
+    """Return the reply of each case of a workload whose preparation ended with a reply that is not ok."""
+    return replace(reply, reason=f"{PREPARING}{workload}: {reply.reason}")
+
+
+def is_kept(reply: Reply) -> bool:
+    """Return whether a resumed run keeps a stored reply.
+
+    A case that was lost, or whose workload could not be prepared, says nothing about its technique and is run again.
+    """
+    return reply.status != "lost" and not (reply.status != "ok" and reply.reason.startswith(PREPARING))

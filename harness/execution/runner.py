@@ -15,7 +15,7 @@ from harness.api import Case, Executor, Json, Reply, Row, Unit, UsageError
 from harness.execution.contestant_state import CHECKED, ContestantState, baseline_cases
 from harness.execution.destination import Destination, Progress
 from harness.execution.grouping import blocks, companions
-from harness.execution.rows import as_declared, skipped, storable, unpaired
+from harness.execution.rows import as_declared, not_prepared, skipped, storable, unpaired
 from harness.host import Host
 from harness.plan import Plan
 
@@ -89,9 +89,7 @@ class Runner:
             for state, case in zip(states, cases, strict=True):
                 self._owner[case.key] = state
                 self._end(state)
-                self._finish(
-                    case, replace(replies[0], reason=f"preparing {workload}: {replies[0].reason}"), environment
-                )
+                self._finish(case, not_prepared(workload, replies[0]), environment)
 
     def _alone(self, unit: Unit) -> tuple[list[Reply], Mapping[str, Json]]:
         """Run a unit while nothing else runs; return its replies and the environment that they come from."""

@@ -27,7 +27,7 @@ from harness.execution.destination import Destination, Progress
 from harness.execution.executors import fulfilled
 from harness.execution.identity import check_same_code
 from harness.execution.preflight import check_device, check_values
-from harness.execution.rows import require_storable
+from harness.execution.rows import is_kept, require_storable
 from harness.execution.runner import Runner
 from harness.execution.surroundings import Surroundings, of_suite
 from harness.host import Host
@@ -150,7 +150,7 @@ class Session:
             run=writer.info.id,
             environment=self._around.environment,
             record=writer.append,
-            stored={row.case.key: row for row in writer.rows if row.reply.status != "lost"},
+            stored={row.case.key: row for row in writer.rows if is_kept(row.reply)},
         )
         runner = Runner(self.plan, self.host, self._executor, destination, progress)
         self.host.notify("run_started", run=writer.info)

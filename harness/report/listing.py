@@ -34,6 +34,15 @@ def list_entries(entries: Sequence[Mapping[str, Any]], group: str) -> str:
     return "\n".join(lines[1:])
 
 
+def below(reasons: Mapping[str, str]) -> str:
+    """Return the lines below a table that give the reason of each row that has one, under its name."""
+    lines = []
+    for name, reason in reasons.items():
+        indent = " " * _INDENT
+        lines += ["", f"{name}:", *textwrap.wrap(reason, WIDTH, initial_indent=indent, subsequent_indent=indent)]
+    return "\n".join(lines)
+
+
 def _entry(entry: Mapping[str, Any], column: int) -> Iterator[str]:
     """Yield an entry's id with its summary, wrapped from ``column`` on, and the reason why it cannot run."""
     unit = f" [{entry['unit']}]" if entry.get("unit") else ""

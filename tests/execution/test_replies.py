@@ -27,13 +27,17 @@ def test_a_malformed_part_of_an_outcome_is_an_error_that_names_it(executor, what
     assert (reply.status, reply.reason, reply.metrics) == ("error", GIVEN[what], {})
 
 
+def test_a_metric_that_no_float_holds_is_an_error(executor):
+    reply = one(executor, make_case("hostile:Scores", what="huge"))
+    assert (reply.status, reply.reason) == ("error", "score is too large for a float, expected a number up to 1.8e308")
+
+
 @pytest.mark.parametrize(
     ("what", "shown"),
     [
         ("text", "'87.5'"),
         ("truth", "True"),
         ("complex", "(1+2j)"),
-        ("huge", "of type int"),
         ("none", "None"),
         ("tensor", "of type Tensor"),
     ],

@@ -46,14 +46,15 @@ def test_a_run_that_cannot_be_read_is_one_line_with_its_problem(
     bad, good = store.ids()
     path = store.folder(bad) / file
     path.unlink() if content is None else path.write_text(content)
-    first, second = lines(store)
+    first, second, _, named, *reason = lines(store)
     assert first.startswith(bad)
-    assert problem in first
     assert "unreadable" in first
+    assert named == f"{bad}:"
+    assert problem in " ".join(line.strip() for line in reason)
     assert second.startswith(good)
     assert "1/1" in second
 
 
 def test_an_empty_folder_beside_the_runs_is_one_line(store: Store) -> None:
     (store.path / "runs" / "zz").mkdir()
-    assert [line.split()[0] for line in lines(store)] == [*store.ids()[:2], "zz"]
+    assert [line.split()[0] for line in lines(store)[:3]] == [*store.ids()[:2], "zz"]

@@ -96,8 +96,9 @@ class Formula:
 
 
 class Unprepared(Formula):
-    """Its base model cannot be made."""
+    """Its base model cannot be made, unless the environment says that the data is there."""
 
     def prepare(self, context: CaseContext) -> None:
         """Fail."""
-        raise OSError("the data is not there")
+        if "TOY_DATA" not in os.environ:
+            raise OSError("the data is not there")
