@@ -13,6 +13,7 @@ from harness.api import Claim, ClaimKind, Form, Suite, UsageError, WorkloadSpec,
 from harness.api.values import is_finite
 from harness.entrants import WITHOUT, Entrant, Kind, entrant_of, is_glob, is_json, value_problem
 from harness.host import Host
+from harness.suite_comparison import stated_in
 from harness.suite_rules import Problems, looks_in
 from harness.suite_rules import problems as rules
 
@@ -34,6 +35,7 @@ _OPTIONAL = {
     "tuning": dict,
     "settings": dict,
     "margins": dict,
+    "comparison": dict,
     "sequential": dict,
     "claims": list,
     "quick": dict,
@@ -152,6 +154,7 @@ class _Reader:
             self._check_names_that_are_there()
             return None
         data = self._data
+        stated = stated_in(data, lambda name: self._name("techniques", "comparison.references", name))
         baseline = self._entrant("techniques", "baseline", data["baseline"])
         workloads = [self._entrant("workloads", "workloads", name) for name in data["workloads"]]
         self._check_contract([*workloads, baseline])
@@ -186,6 +189,7 @@ class _Reader:
             source=str(path),
             costs=costs,
             looks=looks_in(data),
+            **vars(stated),
         )
 
     def _check_shape(self, path: Path) -> None:

@@ -79,7 +79,7 @@ def _differences(view: RunView, workload: WorkloadView) -> Chart | None:
         shapes=[*([band(-margin, margin)] if margin else []), line(0)],
     )
     inside = f" In the grey band, up to {units.amount(margin, unit)}, a difference does not matter." if margin else ""
-    note = f"Paired by seed, with 95 % intervals; a dot is a seed. Better is to the {better}.{inside}"
+    note = f"Paired by {view.repeat}, with 95 % intervals; a dot is a {view.repeat}. Better is to the {better}.{inside}"
     return Chart(title=f"Differences to {baseline.technique}", note=note, plots=(drawing,))
 
 
@@ -98,7 +98,9 @@ def _qualities(view: RunView, workload: WorkloadView) -> Chart | None:
         height=28 * len(shown) + 110,
     )
     return Chart(
-        title=_words(metric.id).capitalize(), note="Means with 95 % intervals; a dot is a seed.", plots=(drawing,)
+        title=_words(metric.id).capitalize(),
+        note=f"Means with 95 % intervals; a dot is a {view.repeat}.",
+        plots=(drawing,),
     )
 
 
@@ -120,9 +122,9 @@ def _by_seed(
             y.append(row + 0.27)
             against = f", the baseline {units.significant(base[seed], 4)}" if summary.comparison else ""
             measured = f"{units.significant(value, 4)} {metric.unit}".rstrip()
-            hover.append(f"{names[summary.technique]}, seed {seed}: {measured}{against}")
+            hover.append(f"{names[summary.technique]}, {view.repeat} {seed}: {measured}{against}")
     dot = {"color": GREY, "size": 4.5, "opacity": 0.65}
-    return [trace(x, y, "markers", marker=dot, hovertext=hover, name="seeds")]
+    return [trace(x, y, "markers", marker=dot, hovertext=hover, name=f"{view.repeat}s")]
 
 
 def _estimates(
@@ -187,7 +189,7 @@ def _against_speed(view: RunView, workload: WorkloadView) -> Chart | None:
     shown = [
         summary for summary in workload.techniques if summary.quality and (summary.baseline or phase in summary.ratios)
     ]
-    if phase is None or len(shown) < 2:
+    if phase is None or phase == view.judged_phase or len(shown) < 2:
         return None
     ratios = {summary.technique: summary.ratios[phase] for summary in shown if phase in summary.ratios}
     names = [summary.technique for summary in shown]

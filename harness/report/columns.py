@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from harness.report import units
@@ -37,12 +37,16 @@ class Column:
 
 
 def quality_columns(view: RunView, workload: WorkloadView) -> list[Column]:
-    """Return the columns of the quality and of its difference to the baseline, each with an interval."""
+    """Return the columns of the quality and of its difference to the baseline, each with an interval.
+
+    A quality that is relative to the baseline is one column, as its difference to 1 says nothing more.
+    """
     metric = view.quality
+    if view.by_rounds:
+        title = f"{metric.id.removesuffix('_throughput')}/s"
+        return [Column(title=title, unit="", cell=lambda summary: judged_text(view, workload, summary))]
     baseline = workload.baseline
-    estimates = [summary.quality.estimate for summary in workload.techniques if summary.quality]
-    differences = [summary.comparison.difference for summary in workload.techniques if summary.comparison]
-    places = _places(metric, [*estimates, *filter(None, differences)])
+    places = quality_places(view, workload)
     name = view.info.suite.baseline if baseline is None else baseline.technique
 
     def quality(summary: TechniqueSummary) -> str:
@@ -59,23 +63,50 @@ def quality_columns(view: RunView, workload: WorkloadView) -> list[Column]:
     ]
 
 
+def quality_places(view: RunView, workload: WorkloadView) -> int:
+    """Return the decimals of the quality and of its differences in a table."""
+    estimates = [summary.quality.estimate for summary in workload.techniques if summary.quality]
+    differences = [summary.comparison.difference for summary in workload.techniques if summary.comparison]
+    return _places(view.quality, [*estimates, *filter(None, differences)])
+
+
+def judged_text(view: RunView, workload: WorkloadView, summary: TechniqueSummary) -> str:
+    """Return the quality with its unit; of a ratio 'x1.25 \u00b10.03', with the interval of the test that decided.
+
+    The baseline's ratio is 1, so that its samples a second are returned instead.
+    """
+    if summary.quality is None:
+        return NOTHING
+    if not view.by_rounds:
+        text = with_interval(summary.quality.estimate, quality_places(view, workload))
+        return f"{text} {view.quality.unit}".rstrip()
+    if summary.baseline:
+        figure = summary.figures.get(view.quality.id)
+        return units.rate(figure.estimate.value) if figure else NOTHING
+    difference = summary.comparison.difference if summary.comparison else None
+    if difference is None:
+        return f"x{summary.quality.estimate.value:.2f}"
+    low, high = (None if bound is None else 1 + bound for bound in (difference.low, difference.high))
+    return f"x{with_interval(replace(difference, value=1 + difference.value, low=low, high=high), 2)}"
+
+
 def measured_columns(view: RunView, workload: WorkloadView) -> list[Column]:
     """Return the columns of the other measurements, the most relevant first.
 
-    The order is: the last of the suite's costs from the accuracy lane, memory and throughput of the first phase, the
-    suite's other metrics, memory and throughput of the other phases.
+    The order is: what the suite wants unchanged, the last of the suite's costs from the accuracy lane, memory and
+    throughput of the first phase, the suite's other metrics, memory and throughput of the other phases.
     """
     present = {name for summary in workload.techniques for name in summary.figures}
     suite = view.info.suite
     known = [view.metrics[name] for name in suite.costs if name in present and name in view.metrics]
     sizes = [metric.id for metric in known if metric.lane == "accuracy"]
     per_phase = [(f"{phase}_tensor_peak", f"{phase}_throughput") for phase in phases_of(workload)]
-    wanted = [*sizes[-1:], *(per_phase[0] if per_phase else ()), *suite.metrics[1:]]
+    wanted = [*suite.unchanged, *sizes[-1:], *(per_phase[0] if per_phase else ()), *suite.metrics]
     wanted += [name for pair in per_phase[1:] for name in pair]
     return [
         metric_column(view.metrics[name], workload)
         for name in dict.fromkeys(wanted)
-        if name in present and name in view.metrics
+        if name in present and name in view.metrics and name != view.quality.id
     ]
 
 

@@ -21,6 +21,7 @@ COLOURS: Final = {
     "worse": "#D55E00",
     "same": "#3A8FC4",
     "undecided": "#808080",
+    "changed": "#A67C00",
     "baseline": "#B65C90",
 }
 """The colour of each verdict, after a palette for colour-blind readers (Okabe and Ito).
@@ -32,6 +33,7 @@ SYMBOLS: Final = {
     "worse": "triangle-down",
     "same": "square",
     "undecided": "diamond-open",
+    "changed": "x-open",
     "baseline": "star",
 }
 """The symbol of each verdict, for readers who cannot distinguish the colours; the table has the same symbols."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from harness.api.text import printable
+from harness.report.answer import answer
 from harness.report.columns import Column, measured_columns, quality_columns, tuned_column, verdict_cell
 from harness.report.notes import closing, footnotes, heading, legend
 
@@ -16,7 +17,14 @@ if TYPE_CHECKING:
 
 LONGEST_NAME: Final = 32
 
-_COLOURS: Final = {"better": "green", "worse": "red", "same": "cyan", "undecided": "yellow", "baseline": "bright_black"}
+_COLOURS: Final = {
+    "better": "green",
+    "worse": "red",
+    "same": "cyan",
+    "undecided": "yellow",
+    "changed": "red",
+    "baseline": "bright_black",
+}
 
 
 def terminal_table(view: RunView, *, color: bool, width: int) -> str:
@@ -35,7 +43,8 @@ def _block(view: RunView, workload: WorkloadView, *, color: bool, width: int) ->
     notes = footnotes(view, workload)
     if hidden:
         notes.append(f"not shown at this width: {', '.join(column.heading for column in hidden)}")
-    parts = [_styled(title, "bold", color=color), _laid_out(workload, shown, color=color), *_wrapped(notes, width)]
+    said = [_styled(line, "bold", color=color) for line in _wrapped(answer(view, workload), width)]
+    parts = [title, *said, _laid_out(workload, shown, color=color), *_wrapped(notes, width)]
     return "\n".join(parts)
 
 
