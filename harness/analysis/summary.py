@@ -19,6 +19,11 @@ UNSTABLE: Final = 0.10
 CHANGED: Final = "changed"
 """The verdict of a technique that is worse in a metric which the suite wants unchanged."""
 
+REFERENCE: Final = "reference"
+FRONT: Final = "front"
+BEHIND: Final = "behind"
+"""What stands in place of a verdict where techniques are compared at equal values, and one has no partner."""
+
 _BASELINE: Final = "baseline."
 
 
@@ -72,6 +77,9 @@ class TechniqueSummary:
     - ``ended``: the seeds of the chosen trial whose accuracy case has ended, with or without a quality.
     - ``look``: the number of seeds after which the comparison was decided, in a run that looks several times.
     - ``unchanged``: the comparisons with the baseline in the metrics that the suite wants unchanged.
+    - ``against``: the technique of the comparison where that is not the baseline but the reference of an equal value.
+    - ``place``: what stands for a verdict where techniques are compared at equal values, and this one is a reference or
+      has none: its place on the front of the quality and that value.
     """
 
     technique: str
@@ -99,17 +107,19 @@ class TechniqueSummary:
     ended: tuple[int, ...] = ()
     look: int | None = None
     unchanged: Mapping[str, Comparison] = field(default_factory=dict)
+    against: str = ""
+    place: str = ""
 
     @property
     def verdict(self) -> str:
-        """``baseline``, ``changed``, the verdict of the comparison, or the status where there is no quality."""
+        """``baseline``, ``changed``, the verdict of the comparison, the place, or the status without a quality."""
         if self.quality is None:
             return self.status
         if self.baseline:
             return "baseline"
         if self.changed:
             return CHANGED
-        return self.comparison.verdict if self.comparison else "undecided"
+        return self.comparison.verdict if self.comparison else self.place or "undecided"
 
     @property
     def changed(self) -> tuple[str, ...]:

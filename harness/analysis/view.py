@@ -11,9 +11,9 @@ from harness.analysis.compare import Rule
 from harness.analysis.decisions import decide_all
 from harness.analysis.front import pareto
 from harness.analysis.intervals import Estimate, iqm_difference, iqm_interval
-from harness.analysis.judging import as_measured, with_unchanged
+from harness.analysis.judging import as_measured, at_equal_values, level, with_unchanged
 from harness.analysis.states import of_one_identity, remarks_on
-from harness.analysis.summary import TechniqueSummary, summarise, withheld
+from harness.analysis.summary import BEHIND, FRONT, TechniqueSummary, summarise, withheld
 from harness.api import DISTRIBUTION, Metric, Row, RunInfo, Suite, UsageError
 from harness.results.plugins import option_of
 from harness.results.schema import metrics_from_json
@@ -39,6 +39,10 @@ class WorkloadView:
     def baseline(self) -> TechniqueSummary | None:
         """The summary of the baseline, or None where the baseline was not run on this workload."""
         return next((summary for summary in self.techniques if summary.baseline), None)
+
+    def other(self, summary: TechniqueSummary) -> TechniqueSummary | None:
+        """Return what a technique is compared with: its reference at an equal value, or else the baseline."""
+        return next((other for other in self.techniques if other.technique == summary.against), self.baseline)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,15 +189,31 @@ def _workload(
     rule = rule_of(quality, suite)
     summaries = {name: summarise(rows, suite, metrics[suite.select]) for name, rows in groups.items()}
     summaries = with_unchanged(_compared(summaries, suite, rule), suite, metrics)
-    cost = next((name for name in suite.costs if any(name in summary.figures for summary in summaries.values())), None)
+    names = (suite.equal,) if suite.equal else suite.costs
+    cost = next((name for name in names if any(name in summary.figures for summary in summaries.values())), None)
     front = pareto((own for own in summaries.values() if not own.changed), cost, quality) if cost else set()
-    ranked = sorted(summaries.values(), key=lambda summary: _rank(summary, quality))
-    return WorkloadView(
-        workload=workload,
-        techniques=tuple(replace(summary, pareto=summary.technique in front) for summary in ranked),
-        rule=rule,
-        cost=cost,
+    placed = {
+        name: replace(
+            summary,
+            pareto=name in front,
+            place=summary.place or (suite.equal and (FRONT if name in front else BEHIND)),
+        )
+        for name, summary in summaries.items()
+    }
+    ranked = sorted(
+        placed.values(), key=lambda summary: (*_level(summary, placed, suite, metrics), *_rank(summary, quality))
     )
+    return WorkloadView(workload=workload, techniques=tuple(ranked), rule=rule, cost=cost)
+
+
+def _level(
+    summary: TechniqueSummary, summaries: Mapping[str, TechniqueSummary], suite: Suite, metrics: Mapping[str, Metric]
+) -> tuple[bool, float]:
+    """Return a sort key by which techniques of an equal value stand together, the better value first."""
+    value = level(summaries.get(summary.against, summary), suite.equal) if suite.equal and summary.quality else None
+    if value is None:
+        return (bool(suite.equal), 0.0)
+    return (False, -value if metrics[suite.equal].higher_is_better else value)
 
 
 def _rank(summary: TechniqueSummary, quality: Metric) -> tuple[bool, bool, float, str]:
@@ -206,6 +226,8 @@ def _rank(summary: TechniqueSummary, quality: Metric) -> tuple[bool, bool, float
 
 def _compared(summaries: Mapping[str, TechniqueSummary], suite: Suite, rule: Rule) -> dict[str, TechniqueSummary]:
     """Return the summaries, each with its comparison with the baseline where both have a quality."""
+    if suite.equal:
+        return at_equal_values(summaries, suite, rule)
     found = decide_all(summaries, suite, rule)
     compared = found.comparisons
     if suite.judged_phase:

@@ -39,7 +39,8 @@ class Column:
 def quality_columns(view: RunView, workload: WorkloadView) -> list[Column]:
     """Return the columns of the quality and of its difference to the baseline, each with an interval.
 
-    A quality that is relative to the baseline is one column, as its difference to 1 says nothing more.
+    Where techniques are compared at an equal value, the column of that comes first, and the difference is to the
+    reference. A quality that is relative to the baseline is one column, as its difference to 1 says nothing more.
     """
     metric = view.quality
     if view.by_rounds:
@@ -54,13 +55,22 @@ def quality_columns(view: RunView, workload: WorkloadView) -> list[Column]:
 
     def difference(summary: TechniqueSummary) -> str:
         estimate = summary.comparison.difference if summary.comparison else None
-        return with_interval(estimate, places, signed=True) if estimate else "" if summary.baseline else NOTHING
+        return (
+            with_interval(estimate, places, signed=True) if estimate else NOTHING if _is_compared(view, summary) else ""
+        )
 
     unit = "points" if metric.unit == "%" else metric.unit
+    equal = view.info.suite.equal
     return [
+        *([metric_column(view.metrics[equal], workload)] if equal else []),
         Column(title=metric.id, unit=metric.unit, cell=quality),
-        Column(title=f"vs {name}", unit=unit, cell=difference),
+        Column(title="vs reference" if equal else f"vs {name}", unit=unit, cell=difference),
     ]
+
+
+def _is_compared(view: RunView, summary: TechniqueSummary) -> bool:
+    """Return whether a technique should have a difference: the baseline has none, nor has one without a reference."""
+    return not summary.baseline and not (view.info.suite.equal and summary.quality)
 
 
 def quality_places(view: RunView, workload: WorkloadView) -> int:
@@ -106,7 +116,7 @@ def measured_columns(view: RunView, workload: WorkloadView) -> list[Column]:
     return [
         metric_column(view.metrics[name], workload)
         for name in dict.fromkeys(wanted)
-        if name in present and name in view.metrics and name != view.quality.id
+        if name in present and name in view.metrics and name not in (view.quality.id, suite.equal)
     ]
 
 

@@ -23,6 +23,9 @@ COLOURS: Final = {
     "undecided": "#808080",
     "changed": "#A67C00",
     "baseline": "#B65C90",
+    "reference": "#7A78D8",
+    "front": "#009E73",
+    "behind": "#808080",
 }
 """The colour of each verdict, after a palette for colour-blind readers (Okabe and Ito).
 
@@ -35,6 +38,9 @@ SYMBOLS: Final = {
     "undecided": "diamond-open",
     "changed": "x-open",
     "baseline": "star",
+    "reference": "cross",
+    "front": "circle",
+    "behind": "circle-open",
 }
 """The symbol of each verdict, for readers who cannot distinguish the colours; the table has the same symbols."""
 

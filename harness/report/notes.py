@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.analysis.significance import ALPHA
+from harness.analysis.summary import BEHIND, FRONT
 from harness.report import units
 from harness.report.columns import with_interval
 from harness.report.commands import command
@@ -87,7 +88,21 @@ def footnotes(view: RunView, workload: WorkloadView) -> list[str]:
         for reason, names in by_reason.items()
     ]
     notes += [f"{text}: {', '.join(names)}" for text, names in _explanations(view, workload).items()]
-    return notes
+    return [*notes, *_pairs(view, workload)]
+
+
+def _pairs(view: RunView, workload: WorkloadView) -> list[str]:
+    """Return which techniques are compared with which reference, and at which equal value."""
+    equal = view.info.suite.equal
+    pairs: dict[str, list[str]] = {}
+    for summary in workload.techniques:
+        if summary.against:
+            pairs.setdefault(summary.against, []).append(summary.technique)
+    values = {own.technique: own.figures[equal].estimate.value for own in workload.techniques if equal in own.figures}
+    return [
+        f"compared with {reference}, at {units.significant(values[reference], 3)} {equal}: {', '.join(names)}"
+        for reference, names in pairs.items()
+    ]
 
 
 def _explanations(view: RunView, workload: WorkloadView) -> dict[str, list[str]]:
@@ -109,9 +124,8 @@ def _explanations(view: RunView, workload: WorkloadView) -> dict[str, list[str]]
         if comparison is None:
             continue
         if comparison.reason == "identical":
-            notes.setdefault(f"did nothing: identical to the baseline on every {view.repeat}", []).append(
-                summary.technique
-            )
+            same = f"identical to {summary.against}" if summary.against else "did nothing: identical to the baseline"
+            notes.setdefault(f"{same} on every {view.repeat}", []).append(summary.technique)
         elif comparison.verdict == "undecided" and not comparison.seeds_needed:
             notes.setdefault(f"undecided, {comparison.reason}", []).append(summary.technique)
     return notes
@@ -145,6 +159,11 @@ def legend(view: RunView) -> list[str]:
     elif any(summary.quality and summary.quality.estimate.n > 1 for summary in every):
         lines.append("± 95 % t interval over seeds; differences are paired by seed, with the interval of their test")
     lines += _verdict_notes(view, every)
+    if any(summary.place in (FRONT, BEHIND) and not summary.comparison for summary in every if summary.quality):
+        equal = view.info.suite.equal
+        lines.append(
+            f"front, behind: no reference of this {equal} was run; on the front of it and {view.quality.id}, or not"
+        )
     costs = sorted({workload.cost for workload in view.workloads if workload.cost})
     if any(summary.pareto for summary in every) and costs:
         lines.append(

@@ -24,6 +24,9 @@ _COLOURS: Final = {
     "undecided": "yellow",
     "changed": "red",
     "baseline": "bright_black",
+    "reference": "bright_black",
+    "front": "green",
+    "behind": "bright_black",
 }
 
 
