@@ -23,12 +23,17 @@ _ENDINGS: Final = {"_tensor_peak": "", "_process_peak": " process", "_throughput
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column: its title, the unit below it, and its cell for a technique."""
+    """A column: its title, the unit below it, and its cell for a technique.
+
+    ``narrow`` is a shorter title, and ``brief`` a shorter cell, for a terminal on which the table has no room.
+    """
 
     title: str
     unit: str
     cell: Callable[[TechniqueSummary], str]
     left: bool = False
+    narrow: str = ""
+    brief: Callable[[TechniqueSummary], str] | None = None
 
     @property
     def heading(self) -> str:
@@ -37,21 +42,26 @@ class Column:
 
 
 def quality_columns(view: RunView, workload: WorkloadView) -> list[Column]:
-    """Return the columns of the quality and of its difference to the baseline, each with an interval.
+    """Return the columns that answer the suite's question: of the quality and of its difference to the baseline.
 
-    Where techniques are compared at an equal value, the column of that comes first, and the difference is to the
-    reference. A quality that is relative to the baseline is one column, as its difference to 1 says nothing more.
+    What the suite wants unchanged stands behind them. Where techniques are compared at an equal value, the column of
+    that comes first, and the difference is to the reference. A quality that is relative to the baseline is one column,
+    as its difference to 1 says nothing more.
     """
     metric = view.quality
     if view.by_rounds:
         title = f"{metric.id.removesuffix('_throughput')}/s"
-        return [Column(title=title, unit="", cell=lambda summary: judged_text(view, workload, summary))]
+        speed = Column(title=title, unit="", cell=lambda summary: judged_text(view, workload, summary))
+        return [speed, *_unchanged_columns(view, workload)]
     baseline = workload.baseline
     places = quality_places(view, workload)
     name = view.info.suite.baseline if baseline is None else baseline.technique
 
     def quality(summary: TechniqueSummary) -> str:
         return with_interval(summary.quality.estimate, places) if summary.quality else NOTHING
+
+    def value(summary: TechniqueSummary) -> str:
+        return f"{summary.quality.estimate.value:.{places}f}" if summary.quality else NOTHING
 
     def difference(summary: TechniqueSummary) -> str:
         estimate = summary.comparison.difference if summary.comparison else None
@@ -63,9 +73,18 @@ def quality_columns(view: RunView, workload: WorkloadView) -> list[Column]:
     equal = view.info.suite.equal
     return [
         *([metric_column(view.metrics[equal], workload)] if equal else []),
-        Column(title=metric.id, unit=metric.unit, cell=quality),
-        Column(title="vs reference" if equal else f"vs {name}", unit=unit, cell=difference),
+        Column(title=metric.id, unit=metric.unit, cell=quality, brief=value),
+        Column(title="vs reference", unit=unit, cell=difference)
+        if equal
+        else Column(title=f"vs {name}", unit=unit, cell=difference, narrow="vs baseline"),
+        *_unchanged_columns(view, workload),
     ]
+
+
+def _unchanged_columns(view: RunView, workload: WorkloadView) -> list[Column]:
+    present = {name for summary in workload.techniques for name in summary.figures}
+    names = [name for name in view.info.suite.unchanged if name in present and name != view.quality.id]
+    return [metric_column(view.metrics[name], workload) for name in names]
 
 
 def _is_compared(view: RunView, summary: TechniqueSummary) -> bool:
@@ -103,20 +122,21 @@ def judged_text(view: RunView, workload: WorkloadView, summary: TechniqueSummary
 def measured_columns(view: RunView, workload: WorkloadView) -> list[Column]:
     """Return the columns of the other measurements, the most relevant first.
 
-    The order is: what the suite wants unchanged, the last of the suite's costs from the accuracy lane, memory and
-    throughput of the first phase, the suite's other metrics, memory and throughput of the other phases.
+    The order is: the last of the suite's costs from the accuracy lane, memory and throughput of the first phase, the
+    suite's other metrics, memory and throughput of the other phases.
     """
     present = {name for summary in workload.techniques for name in summary.figures}
     suite = view.info.suite
     known = [view.metrics[name] for name in suite.costs if name in present and name in view.metrics]
     sizes = [metric.id for metric in known if metric.lane == "accuracy"]
     per_phase = [(f"{phase}_tensor_peak", f"{phase}_throughput") for phase in phases_of(workload)]
-    wanted = [*suite.unchanged, *sizes[-1:], *(per_phase[0] if per_phase else ()), *suite.metrics]
+    answering = (view.quality.id, suite.equal, *suite.unchanged)
+    wanted = [*sizes[-1:], *(per_phase[0] if per_phase else ()), *suite.metrics]
     wanted += [name for pair in per_phase[1:] for name in pair]
     return [
         metric_column(view.metrics[name], workload)
         for name in dict.fromkeys(wanted)
-        if name in present and name in view.metrics and name not in (view.quality.id, suite.equal)
+        if name in present and name in view.metrics and name not in answering
     ]
 
 
