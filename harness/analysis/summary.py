@@ -128,7 +128,9 @@ class TechniqueSummary:
 
     @property
     def seeds(self) -> int:
-        """The number of seeds with results of the accuracy lane."""
+        """The number of seeds with a quality; where that has rounds instead, the number with any figure."""
+        if self.quality and self.quality == self.figures.get(self.quality.metric):
+            return len(self.quality.values)
         return max((len(figure.values) for figure in self.figures.values()), default=0)
 
     @property

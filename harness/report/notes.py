@@ -99,10 +99,13 @@ def _pairs(view: RunView, workload: WorkloadView) -> list[str]:
         if summary.against:
             pairs.setdefault(summary.against, []).append(summary.technique)
     values = {own.technique: own.figures[equal].estimate.value for own in workload.techniques if equal in own.figures}
-    return [
+    lines = [
         f"compared with {reference}, at {units.significant(values[reference], 3)} {equal}: {', '.join(names)}"
         for reference, names in pairs.items()
     ]
+    if missing := [name for name in view.info.suite.references if name not in values]:
+        lines.append(f"references without a result, so that nothing is compared with them: {', '.join(missing)}")
+    return lines
 
 
 def _explanations(view: RunView, workload: WorkloadView) -> dict[str, list[str]]:
