@@ -47,7 +47,7 @@ def _result(view: RunView, workload: WorkloadView, best: TechniqueSummary) -> st
 
 def _among(view: RunView, ranked: Sequence[TechniqueSummary]) -> str:
     """Return how many techniques the best is the best of, and which metrics they leave unchanged as far as is shown."""
-    metrics = view.info.suite.unchanged
+    metrics = [name for name in view.info.suite.unchanged if name != view.quality.id]
     if not metrics:
         return str(len(ranked))
     shown = [summary for summary in ranked if summary.baseline or _leaves(summary, metrics)]

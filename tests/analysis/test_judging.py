@@ -149,6 +149,12 @@ def test_the_answer_says_by_what_was_judged_where_the_stated_metric_was_not_meas
     assert second == "infer_throughput was not measured in this run: verdicts are made by accuracy"
 
 
+def test_the_answer_does_not_say_that_the_judged_metric_is_unchanged(builders: ModuleType) -> None:
+    untimed = {name: (accuracy, loss, 0.0) for name, (accuracy, loss, _) in DECODERS.items()}
+    (line, _) = answers(a_view(builders, untimed, judge="infer_throughput", unchanged=("accuracy",)))
+    assert line.startswith("highest accuracy of 4: toys/cheat")
+
+
 def test_the_answer_stands_above_the_table(builders: ModuleType) -> None:
     view = a_view(builders, DECODERS, **STATED)
     lines = render(view, "table", width=100).splitlines()
