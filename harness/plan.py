@@ -367,6 +367,8 @@ def _looks(suite: Suite, selection: Selection, first: int) -> tuple[int, ...]:
     """Return the looks of a run: none where the user chose the seeds, or where no quality is measured."""
     if "accuracy" not in selection.lanes:
         return ()
+    if selection.until and (suite.judged_phase or suite.equal):
+        raise UsageError(f"--until: further seeds decide nothing in {suite.id}, which is not judged over seeds alone")
     return looks_of(first, selection.until, () if selection.seeds else suite.looks)
 
 

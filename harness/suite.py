@@ -13,6 +13,7 @@ from harness.api import Claim, ClaimKind, Form, Suite, UsageError, WorkloadSpec,
 from harness.api.values import is_finite
 from harness.entrants import WITHOUT, Entrant, Kind, entrant_of, is_glob, is_json, value_problem
 from harness.host import Host
+from harness.suite_comparison import stated_in
 from harness.suite_rules import Problems, looks_in
 from harness.suite_rules import problems as rules
 
@@ -36,6 +37,7 @@ _OPTIONAL = {
     "tuning": dict,
     "settings": dict,
     "margins": dict,
+    "comparison": dict,
     "sequential": dict,
     "claims": list,
     "quick": dict,
@@ -153,6 +155,7 @@ class _Reader:
             self._check_names_that_are_there()  # all that can be checked without values of the right types
             return None
         data = self._data = {**_STAND_INS, **{key: self._data[key] for key in self._data.keys() - self._wrong}}
+        stated = stated_in(data, lambda name: self._name("techniques", "comparison.references", name))
         baseline = self._entrant("techniques", "baseline", data["baseline"])
         workloads = [self._entrant("workloads", "workloads", name) for name in data["workloads"]]
         self._check_contract([*workloads, baseline])
@@ -189,6 +192,7 @@ class _Reader:
             source=str(path),
             costs=costs,
             looks=looks_in(data),
+            **vars(stated),
         )
 
     def _check_shape(self, path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.api import Metric, UsageError, WorkloadSpec, nearest
+from harness.suite_comparison import comparison_problems
 from harness.until import MOST_SEEDS
 
 
@@ -67,6 +68,7 @@ def problems(
     claims = [claim.get("id") for claim in data.get("claims", []) if isinstance(claim, dict)]
     yield from (("claims", f"two claims have the id {name!r}") for name in _repeated(claims))
     yield from _looks(data)
+    yield from comparison_problems(data, workloads, metrics)
     yield from _not_emitted(data, workloads, select, metrics)
     chosen = metrics.get(select)
     if data.get("tuning") and chosen is not None and not chosen.selects:

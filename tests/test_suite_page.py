@@ -11,6 +11,7 @@ from harness import suite as suites
 from harness.api import Suite
 from harness.host import load_host
 from harness.suite import read_suite
+from harness.suite_comparison import COMPARISON
 from tests.conftest import ROOT, Harness
 
 PAGE = (ROOT / "docs/suites.md").read_text(encoding="utf-8")
@@ -38,6 +39,7 @@ def cells(line: str) -> list[list[str]]:
         ("Required keys", suites._REQUIRED),
         ("Optional keys", suites._OPTIONAL),
         ("Short forms", suites._OVERRIDES),
+        ("What is compared", COMPARISON),
         ("Claims", suites._CLAIM),
     ],
 )

@@ -36,7 +36,7 @@ def decide_all(summaries: Mapping[str, TechniqueSummary], suite: Suite, rule: Ru
         for name, summary in summaries.items()
         if summary.quality is not None and not summary.baseline
     }
-    if not suite.looks:
+    if not suite.looks or suite.judged_phase:
         return Decisions(comparisons=compare_family(contestants, baseline.quality.values, rule))
     seeds = further_seeds(suite.seeds, suite.looks[-1])
     family = Family(contestants=contestants, baseline=baseline.quality.values, rule=rule, seeds=seeds)
@@ -71,4 +71,4 @@ def undecided_after(
 
 def _ledger(groups: Mapping[str, Sequence[Row]], suite: Suite, metrics: Mapping[str, Metric]) -> Ledger | None:
     summaries = {name: summarise(rows, suite, metrics[suite.select]) for name, rows in groups.items()}
-    return decide_all(summaries, suite, rule_of(metrics[suite.quality], suite)).ledger
+    return decide_all(summaries, suite, rule_of(metrics[suite.judged], suite)).ledger

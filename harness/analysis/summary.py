@@ -16,6 +16,14 @@ from harness.api import WARNING, Json, Metric, Row, Suite
 UNSTABLE: Final = 0.10
 """A time is unstable where the interval of its ratio to the baseline extends further than this fraction either way."""
 
+CHANGED: Final = "changed"
+"""The verdict of a technique that is worse in a metric which the suite wants unchanged."""
+
+REFERENCE: Final = "reference"
+FRONT: Final = "front"
+BEHIND: Final = "behind"
+"""What stands in place of a verdict where techniques are compared at equal values, and one has no partner."""
+
 _BASELINE: Final = "baseline."
 
 
@@ -55,7 +63,8 @@ class TechniqueSummary:
     - ``status``: ``ok``; ``partial`` where the technique has a quality although cases of the chosen trial failed; where
       the technique has no quality, the most frequent status of its failed cases, or ``unfinished``.
     - ``failed_seeds``: the number of failed seeds of the chosen trial.
-    - ``figures``: the figures by metric; ``quality`` is the one of the suite's quality metric.
+    - ``figures``: the figures by metric; ``quality`` is the one of the metric that the suite is judged by. Where that
+      is a throughput, the quality is the ratio to the baseline's, with a value for each round instead of each seed.
     - ``ratios``: the throughput divided by the baseline's, by phase; ``rounds`` holds the same ratio for each round,
       which is 1 for the baseline itself.
     - ``sweep``: all trials; ``tuning``: the trial chosen from them, None where no trial succeeded.
@@ -67,6 +76,10 @@ class TechniqueSummary:
     - ``series``: the recorded series by name and seed.
     - ``ended``: the seeds of the chosen trial whose accuracy case has ended, with or without a quality.
     - ``look``: the number of seeds after which the comparison was decided, in a run that looks several times.
+    - ``unchanged``: the comparisons with the baseline in the metrics that the suite wants unchanged.
+    - ``against``: the technique of the comparison where that is not the baseline but the reference of an equal value.
+    - ``place``: what stands for a verdict where techniques are compared at equal values, and this one is a reference or
+      has none: its place on the front of the quality and that value.
     """
 
     technique: str
@@ -93,20 +106,32 @@ class TechniqueSummary:
     rounds: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     ended: tuple[int, ...] = ()
     look: int | None = None
+    unchanged: Mapping[str, Comparison] = field(default_factory=dict)
+    against: str = ""
+    place: str = ""
 
     @property
     def verdict(self) -> str:
-        """``baseline``, the verdict of the comparison, or the status where the technique has no quality."""
+        """``baseline``, ``changed``, the verdict of the comparison, the place, or the status without a quality."""
         if self.quality is None:
             return self.status
         if self.baseline:
             return "baseline"
-        return self.comparison.verdict if self.comparison else "undecided"
+        if self.changed:
+            return CHANGED
+        return self.comparison.verdict if self.comparison else self.place or "undecided"
 
     @property
-    def quality_cases(self) -> int:
-        """The number of seeds with a quality."""
-        return len(self.quality.values) if self.quality else 0
+    def changed(self) -> tuple[str, ...]:
+        """The metrics that the suite wants unchanged and in which the technique is worse than the baseline."""
+        return tuple(metric for metric, comparison in self.unchanged.items() if comparison.verdict == "worse")
+
+    @property
+    def seeds(self) -> int:
+        """The number of seeds with a quality; where that has rounds instead, the number with any figure."""
+        if self.quality and self.quality == self.figures.get(self.quality.metric):
+            return len(self.quality.values)
+        return max((len(figure.values) for figure in self.figures.values()), default=0)
 
     @property
     def reason(self) -> str:
@@ -130,8 +155,9 @@ def summarise(rows: Sequence[Row], suite: Suite, metric: Metric) -> TechniqueSum
     points = sweep(rows, suite, technique, workload)
     chosen = _chosen(rows, choice, tuned=bool(points))
     figures = _figures(chosen)
-    quality = figures.get(suite.quality)
     baseline = technique == suite.baseline
+    rounds = _rounds(chosen, baseline=baseline)
+    quality = _ratio(suite.judged, rounds.get(suite.judged_phase)) if suite.judged_phase else figures.get(suite.judged)
     ratios = {} if baseline else _ratios(chosen)
     case = (chosen or rows)[0].case
     failed_seeds = sum(row.failed for row in chosen if row.case.lane == "accuracy")
@@ -155,7 +181,7 @@ def summarise(rows: Sequence[Row], suite: Suite, metric: Metric) -> TechniqueSum
         unstable=tuple(phase for phase, ratio in ratios.items() if _is_unstable(ratio)),
         baseline=baseline,
         series=_series(chosen),
-        rounds=_rounds(chosen, baseline=baseline),
+        rounds=rounds,
         ended=tuple(row.case.seed for row in chosen if row.case.lane == "accuracy"),
     )
 
@@ -258,6 +284,11 @@ def _rounds(rows: Iterable[Row], *, baseline: bool) -> dict[str, dict[int, float
             if of_baseline and all(seconds):
                 rounds[phase] = {i: base / own for i, (base, own) in enumerate(zip(of_baseline, seconds, strict=True))}
     return rounds
+
+
+def _ratio(metric: str, ratios: Mapping[int, float] | None) -> Figure | None:
+    """Return the figure of a throughput that the suite is judged by: the mean of the ratios over rounds."""
+    return Figure(metric=metric, estimate=mean_interval(list(ratios.values())), values=ratios) if ratios else None
 
 
 def _is_unstable(ratio: Estimate) -> bool:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Final, Self
 
 from harness.analysis.claims import ClaimResult, judge_claims, rule_of
 from harness.analysis.compare import Rule
 from harness.analysis.decisions import decide_all
 from harness.analysis.front import pareto
 from harness.analysis.intervals import Estimate, iqm_difference, iqm_interval
+from harness.analysis.judging import as_measured, at_equal_values, level, with_unchanged
 from harness.analysis.states import of_one_identity, remarks_on
-from harness.analysis.summary import TechniqueSummary, summarise, withheld
+from harness.analysis.summary import BEHIND, FRONT, TechniqueSummary, summarise, withheld
 from harness.api import DISTRIBUTION, Metric, Row, RunInfo, Suite, UsageError
 from harness.results.plugins import option_of
 from harness.results.schema import metrics_from_json
+
+RATIO: Final = "x"
+"""The unit of a throughput that verdicts are made by: times the baseline's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +39,10 @@ class WorkloadView:
     def baseline(self) -> TechniqueSummary | None:
         """The summary of the baseline, or None where the baseline was not run on this workload."""
         return next((summary for summary in self.techniques if summary.baseline), None)
+
+    def other(self, summary: TechniqueSummary) -> TechniqueSummary | None:
+        """Return what a technique is compared with: its reference at an equal value, or else the baseline."""
+        return next((other for other in self.techniques if other.technique == summary.against), self.baseline)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +65,8 @@ class RunView:
     ``metrics`` describes every metric that appears in the run. ``overall`` is empty for a single workload, and leaves
     out techniques that failed on a seed or lack a quality on some workload. ``rows`` is the number of stored rows, the
     latest for each case, and ``failed`` the number of failed ones among them. ``remarks`` are lines on the rows: which
-    states of code and packages computed them, and which rows are left out.
+    states of code and packages computed them, and which rows are left out. ``judged`` is the metric behind the
+    verdicts: the one that the suite states, or its first where that was not measured; by default the former.
     """
 
     info: RunInfo
@@ -68,11 +77,28 @@ class RunView:
     rows: int
     failed: int
     remarks: tuple[str, ...] = ()
+    judged: str = ""
 
     @property
     def quality(self) -> Metric:
-        """The suite's quality metric, by which tables are sorted."""
-        return self.metrics[self.info.suite.quality]
+        """The metric by which tables are sorted and verdicts made; of a throughput, the ratio to the baseline's."""
+        metric = self.metrics[self.judged or self.info.suite.judged]
+        return replace(metric, unit=RATIO) if self.by_rounds else metric
+
+    @property
+    def judged_phase(self) -> str:
+        """The phase whose throughput makes the verdicts; empty where a metric of the accuracy lane does."""
+        return replace(self.info.suite, judge=self.judged or self.info.suite.judged).judged_phase
+
+    @property
+    def by_rounds(self) -> bool:
+        """Whether verdicts are made over the rounds of the time lane, and not over seeds."""
+        return bool(self.judged_phase)
+
+    @property
+    def repeat(self) -> str:
+        """What verdicts are made over, in the singular: ``seed`` or ``round``."""
+        return "round" if self.by_rounds else "seed"
 
     @property
     def finished(self) -> bool:
@@ -90,6 +116,7 @@ class RunView:
         metrics = known_metrics(info, metrics)
         remarks = remarks_on(rows := tuple(rows))
         rows = of_one_identity(rows).rows
+        suite = as_measured(suite, rows)
         groups: dict[str, dict[str, list[Row]]] = {}
         for row in rows:
             groups.setdefault(row.case.workload, {}).setdefault(row.case.technique, []).append(row)
@@ -99,7 +126,9 @@ class RunView:
         return cls(
             info=info,
             metrics={
-                name: metric for name, metric in metrics.items() if name in shown | {*suite.metrics, suite.select}
+                name: metric
+                for name, metric in metrics.items()
+                if name in shown | {*suite.metrics, suite.select, *_of_comparison(info.suite)}
             },
             workloads=workloads,
             overall=_overall(workloads) if len(workloads) > 1 else (),
@@ -113,6 +142,7 @@ class RunView:
             rows=len(rows),
             failed=sum(row.failed for row in rows),
             remarks=remarks,
+            judged=suite.judged,
         )
 
 
@@ -123,7 +153,8 @@ def known_metrics(info: RunInfo, metrics: Mapping[str, Metric]) -> dict[str, Met
     """
     suite = info.suite
     known = {**metrics, **metrics_from_json(info.plugins, f"run {info.id}")}
-    needed = dict.fromkeys([*suite.metrics, suite.select, *(claim.metric for claim in suite.claims)])
+    claimed = (claim.metric for claim in suite.claims)
+    needed = dict.fromkeys([*suite.metrics, suite.select, *_of_comparison(suite), *claimed])
     missing = [name for name in needed if name not in known]
     if missing:
         raise UsageError(
@@ -131,6 +162,11 @@ def known_metrics(info: RunInfo, metrics: Mapping[str, Metric]) -> dict[str, Met
             f"install or enable the plugin that did when run {info.id} was made: {_plugins_of(info) or 'unknown'}",
         )
     return known
+
+
+def _of_comparison(suite: Suite) -> tuple[str, ...]:
+    """Return the metrics that techniques are compared by."""
+    return (suite.judged, *suite.unchanged, *filter(None, [suite.equal]))
 
 
 def _plugins_of(info: RunInfo) -> str:
@@ -149,33 +185,56 @@ def _workload(
     workload: str, groups: Mapping[str, Sequence[Row]], suite: Suite, metrics: Mapping[str, Metric]
 ) -> WorkloadView:
     """Return the table of a workload from its rows by technique."""
-    quality = metrics[suite.quality]
+    quality = metrics[suite.judged]
     rule = rule_of(quality, suite)
     summaries = {name: summarise(rows, suite, metrics[suite.select]) for name, rows in groups.items()}
-    summaries = _compared(summaries, suite, rule)
-    cost = next((name for name in suite.costs if any(name in summary.figures for summary in summaries.values())), None)
-    front = pareto(summaries.values(), cost, quality) if cost else set()
-    ranked = sorted(summaries.values(), key=lambda summary: _rank(summary, quality))
-    return WorkloadView(
-        workload=workload,
-        techniques=tuple(replace(summary, pareto=summary.technique in front) for summary in ranked),
-        rule=rule,
-        cost=cost,
+    summaries = with_unchanged(_compared(summaries, suite, rule), suite, metrics)
+    names = (suite.equal,) if suite.equal else suite.costs
+    cost = next((name for name in names if any(name in summary.figures for summary in summaries.values())), None)
+    front = pareto((own for own in summaries.values() if not own.changed), cost, quality) if cost else set()
+    placed = {
+        name: replace(
+            summary,
+            pareto=name in front,
+            place=summary.place or (suite.equal and (FRONT if name in front else BEHIND)),
+        )
+        for name, summary in summaries.items()
+    }
+    ranked = sorted(
+        placed.values(), key=lambda summary: (*_level(summary, placed, suite, metrics), *_rank(summary, quality))
     )
+    return WorkloadView(workload=workload, techniques=tuple(ranked), rule=rule, cost=cost)
 
 
-def _rank(summary: TechniqueSummary, quality: Metric) -> tuple[bool, float, str]:
-    """Return a sort key: the best quality first, techniques without a quality last, by name where equal."""
+def _level(
+    summary: TechniqueSummary, summaries: Mapping[str, TechniqueSummary], suite: Suite, metrics: Mapping[str, Metric]
+) -> tuple[bool, float]:
+    """Return a sort key by which techniques of an equal value stand together, the better value first."""
+    value = level(summaries.get(summary.against, summary), suite.equal) if suite.equal and summary.quality else None
+    if value is None:
+        return (bool(suite.equal), 0.0)
+    return (False, -value if metrics[suite.equal].higher_is_better else value)
+
+
+def _rank(summary: TechniqueSummary, quality: Metric) -> tuple[bool, bool, float, str]:
+    """Return a sort key: the best quality first, then techniques that are not ranked, then those without a quality."""
     if summary.quality is None:
-        return (True, 0.0, summary.technique)
+        return (True, True, 0.0, summary.technique)
     value = summary.quality.estimate.value
-    return (False, -value if quality.higher_is_better else value, summary.technique)
+    return (False, bool(summary.changed), -value if quality.higher_is_better else value, summary.technique)
 
 
 def _compared(summaries: Mapping[str, TechniqueSummary], suite: Suite, rule: Rule) -> dict[str, TechniqueSummary]:
     """Return the summaries, each with its comparison with the baseline where both have a quality."""
+    if suite.equal:
+        return at_equal_values(summaries, suite, rule)
     found = decide_all(summaries, suite, rule)
     compared = found.comparisons
+    if suite.judged_phase:
+        compared = {
+            name: replace(comparison, reason=comparison.reason.replace("seed", "round"))
+            for name, comparison in compared.items()
+        }
     return {
         name: replace(
             summary,

@@ -69,10 +69,13 @@ class Suite:
     ``techniques`` are globs, or ``!glob`` to exclude; ``workloads`` and ``baseline`` are full ids.
     ``select`` is the validation metric that chooses among the ``tuning`` grid, over the first ``tuning_seeds``
     seeds. ``margins`` are the smallest differences that matter, in the metric's unit; ``metrics[0]`` is the quality
-    metric that sorts the table. ``costs`` are the cost metrics in order of preference: the first that a run has
+    metric. ``costs`` are the cost metrics in order of preference: the first that a run has
     is the axis of the Pareto front. ``looks`` are the numbers of seeds after which undecided comparisons are tested, in
-    rising order; empty where all techniques get the ``seeds``, which are those of the first look. Runs stored before
-    these two fields existed have neither.
+    rising order; empty where all techniques get the ``seeds``, which are those of the first look. ``judge`` is the
+    metric that sorts the table and makes the verdicts where that is not ``metrics[0]``: one of the accuracy lane, or a
+    throughput. A technique that is worse than the baseline in one of ``unchanged`` is not ranked. Where ``equal`` is
+    named, techniques are compared with the one of the ``references`` that has an equal value of this metric. Runs
+    stored before a field with a default existed lack that field.
     """
 
     id: str
@@ -95,11 +98,25 @@ class Suite:
     source: str
     costs: tuple[str, ...] = ()
     looks: tuple[int, ...] = ()
+    judge: str = ""
+    unchanged: tuple[str, ...] = ()
+    equal: str = ""
+    references: tuple[str, ...] = ()
 
     @property
     def quality(self) -> str:
-        """The metric the table is sorted by."""
+        """The metric of quality that is followed over commits, and that the table is sorted by unless one is stated."""
         return self.metrics[0]
+
+    @property
+    def judged(self) -> str:
+        """The metric that sorts the table and makes the verdicts."""
+        return self.judge or self.quality
+
+    @property
+    def judged_phase(self) -> str:
+        """The phase whose throughput makes the verdicts, over rounds; empty where a metric does, over seeds."""
+        return self.judged.removesuffix("_throughput") if self.judged.endswith("_throughput") else ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -60,11 +60,14 @@ def _differences(view: RunView, workload: WorkloadView) -> Chart | None:
     metric, baseline = view.quality, workload.baseline
     if not shown or baseline is None or baseline.quality is None:
         return _qualities(view, workload)
-    base = baseline.quality.values
+    equal = view.info.suite.equal
+    others = f"the reference of equal {_words(equal)}" if equal else baseline.technique
     better = "right" if metric.higher_is_better else "left"
     margin = workload.rule.margin
     unit = "points" if metric.unit == "%" else metric.unit
-    traces = _by_seed(view, workload, shown, lambda summary, seed: _value(summary, seed) - base[seed])
+    traces = _by_seed(
+        view, workload, shown, lambda summary, seed: _value(summary, seed) - _base(workload, summary)[seed]
+    )
     differences = {
         summary.technique: summary.comparison.difference
         for summary in shown
@@ -74,13 +77,13 @@ def _differences(view: RunView, workload: WorkloadView) -> Chart | None:
     drawing = plot(
         traces,
         (axis(_titled(f"difference in {_words(metric.id)}", unit)), _names(workload, shown)),
-        f"Differences of {len(shown)} techniques to {baseline.technique}; the table has the same figures",
+        f"Differences of {len(shown)} techniques to {others}; the table has the same figures",
         height=28 * len(shown) + 110,
         shapes=[*([band(-margin, margin)] if margin else []), line(0)],
     )
     inside = f" In the grey band, up to {units.amount(margin, unit)}, a difference does not matter." if margin else ""
-    note = f"Paired by seed, with 95 % intervals; a dot is a seed. Better is to the {better}.{inside}"
-    return Chart(title=f"Differences to {baseline.technique}", note=note, plots=(drawing,))
+    note = f"Paired by {view.repeat}, with 95 % intervals; a dot is a {view.repeat}. Better is to the {better}.{inside}"
+    return Chart(title=f"Differences to {others}", note=note, plots=(drawing,))
 
 
 def _qualities(view: RunView, workload: WorkloadView) -> Chart | None:
@@ -98,7 +101,9 @@ def _qualities(view: RunView, workload: WorkloadView) -> Chart | None:
         height=28 * len(shown) + 110,
     )
     return Chart(
-        title=_words(metric.id).capitalize(), note="Means with 95 % intervals; a dot is a seed.", plots=(drawing,)
+        title=_words(metric.id).capitalize(),
+        note=f"Means with 95 % intervals; a dot is a {view.repeat}.",
+        plots=(drawing,),
     )
 
 
@@ -110,9 +115,9 @@ def _by_seed(
 ) -> list[Trace]:
     """Return the trace with a dot for each seed, just below the technique's line."""
     names, metric = names_of(workload), view.quality
-    base = workload.baseline.quality.values if workload.baseline and workload.baseline.quality else {}
     x, y, hover = [], [], []
     for row, summary in enumerate(shown):
+        base = _base(workload, summary)
         for seed, value in summary.quality.values.items() if summary.quality else ():
             if summary.comparison and seed not in base:
                 continue
@@ -120,9 +125,9 @@ def _by_seed(
             y.append(row + 0.27)
             against = f", the baseline {units.significant(base[seed], 4)}" if summary.comparison else ""
             measured = f"{units.significant(value, 4)} {metric.unit}".rstrip()
-            hover.append(f"{names[summary.technique]}, seed {seed}: {measured}{against}")
+            hover.append(f"{names[summary.technique]}, {view.repeat} {seed}: {measured}{against}")
     dot = {"color": GREY, "size": 4.5, "opacity": 0.65}
-    return [trace(x, y, "markers", marker=dot, hovertext=hover, name="seeds")]
+    return [trace(x, y, "markers", marker=dot, hovertext=hover, name=f"{view.repeat}s")]
 
 
 def _estimates(
@@ -187,7 +192,7 @@ def _against_speed(view: RunView, workload: WorkloadView) -> Chart | None:
     shown = [
         summary for summary in workload.techniques if summary.quality and (summary.baseline or phase in summary.ratios)
     ]
-    if phase is None or len(shown) < 2:
+    if phase is None or phase == view.judged_phase or len(shown) < 2:
         return None
     ratios = {summary.technique: summary.ratios[phase] for summary in shown if phase in summary.ratios}
     names = [summary.technique for summary in shown]
@@ -300,6 +305,12 @@ def _interval(ratio: Estimate) -> str:
     if ratio.low is None or ratio.high is None:
         return units.ratio(ratio.value)
     return f"{units.ratio(ratio.value)} [{units.ratio(ratio.low)}, {units.ratio(ratio.high)}]"
+
+
+def _base(workload: WorkloadView, summary: TechniqueSummary) -> Mapping[int, float]:
+    """Return the values that a technique's are compared with."""
+    other = workload.other(summary)
+    return other.quality.values if other and other.quality else {}
 
 
 def _value(summary: TechniqueSummary, seed: int) -> float:

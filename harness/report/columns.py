@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from harness.report import units
@@ -23,12 +23,17 @@ _ENDINGS: Final = {"_tensor_peak": "", "_process_peak": " process", "_throughput
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column: its title, the unit below it, and its cell for a technique."""
+    """A column: its title, the unit below it, and its cell for a technique.
+
+    ``narrow`` is a shorter title, and ``brief`` a shorter cell, for a terminal on which the table has no room.
+    """
 
     title: str
     unit: str
     cell: Callable[[TechniqueSummary], str]
     left: bool = False
+    narrow: str = ""
+    brief: Callable[[TechniqueSummary], str] | None = None
 
     @property
     def heading(self) -> str:
@@ -37,26 +42,81 @@ class Column:
 
 
 def quality_columns(view: RunView, workload: WorkloadView) -> list[Column]:
-    """Return the columns of the quality and of its difference to the baseline, each with an interval."""
+    """Return the columns that answer the suite's question: of the quality and of its difference to the baseline.
+
+    What the suite wants unchanged stands behind them. Where techniques are compared at an equal value, the column of
+    that comes first, and the difference is to the reference. A quality that is relative to the baseline is one column,
+    as its difference to 1 says nothing more.
+    """
     metric = view.quality
+    if view.by_rounds:
+        title = f"{metric.id.removesuffix('_throughput')}/s"
+        speed = Column(title=title, unit="", cell=lambda summary: judged_text(view, workload, summary))
+        return [speed, *_unchanged_columns(view, workload)]
     baseline = workload.baseline
-    estimates = [summary.quality.estimate for summary in workload.techniques if summary.quality]
-    differences = [summary.comparison.difference for summary in workload.techniques if summary.comparison]
-    places = _places(metric, [*estimates, *filter(None, differences)])
+    places = quality_places(view, workload)
     name = view.info.suite.baseline if baseline is None else baseline.technique
 
     def quality(summary: TechniqueSummary) -> str:
         return with_interval(summary.quality.estimate, places) if summary.quality else NOTHING
 
+    def value(summary: TechniqueSummary) -> str:
+        return f"{summary.quality.estimate.value:.{places}f}" if summary.quality else NOTHING
+
     def difference(summary: TechniqueSummary) -> str:
         estimate = summary.comparison.difference if summary.comparison else None
-        return with_interval(estimate, places, signed=True) if estimate else "" if summary.baseline else NOTHING
+        return (
+            with_interval(estimate, places, signed=True) if estimate else NOTHING if _is_compared(view, summary) else ""
+        )
 
     unit = "points" if metric.unit == "%" else metric.unit
+    equal = view.info.suite.equal
     return [
-        Column(title=metric.id, unit=metric.unit, cell=quality),
-        Column(title=f"vs {name}", unit=unit, cell=difference),
+        *([metric_column(view.metrics[equal], workload)] if equal else []),
+        Column(title=metric.id, unit=metric.unit, cell=quality, brief=value),
+        Column(title="vs reference", unit=unit, cell=difference)
+        if equal
+        else Column(title=f"vs {name}", unit=unit, cell=difference, narrow="vs baseline"),
+        *_unchanged_columns(view, workload),
     ]
+
+
+def _unchanged_columns(view: RunView, workload: WorkloadView) -> list[Column]:
+    present = {name for summary in workload.techniques for name in summary.figures}
+    names = [name for name in view.info.suite.unchanged if name in present and name != view.quality.id]
+    return [metric_column(view.metrics[name], workload) for name in names]
+
+
+def _is_compared(view: RunView, summary: TechniqueSummary) -> bool:
+    """Return whether a technique should have a difference: the baseline has none, nor has one without a reference."""
+    return not summary.baseline and not (view.info.suite.equal and summary.quality)
+
+
+def quality_places(view: RunView, workload: WorkloadView) -> int:
+    """Return the decimals of the quality and of its differences in a table."""
+    estimates = [summary.quality.estimate for summary in workload.techniques if summary.quality]
+    differences = [summary.comparison.difference for summary in workload.techniques if summary.comparison]
+    return _places(view.quality, [*estimates, *filter(None, differences)])
+
+
+def judged_text(view: RunView, workload: WorkloadView, summary: TechniqueSummary) -> str:
+    """Return the quality with its unit; of a ratio 'x1.25 \u00b10.03', with the interval of the test that decided.
+
+    The baseline's ratio is 1, so that its samples a second are returned instead.
+    """
+    if summary.quality is None:
+        return NOTHING
+    if not view.by_rounds:
+        text = with_interval(summary.quality.estimate, quality_places(view, workload))
+        return f"{text} {view.quality.unit}".rstrip()
+    if summary.baseline:
+        figure = summary.figures.get(view.quality.id)
+        return units.rate(figure.estimate.value) if figure else NOTHING
+    difference = summary.comparison.difference if summary.comparison else None
+    if difference is None:
+        return f"x{summary.quality.estimate.value:.2f}"
+    low, high = (None if bound is None else 1 + bound for bound in (difference.low, difference.high))
+    return f"x{with_interval(replace(difference, value=1 + difference.value, low=low, high=high), 2)}"
 
 
 def measured_columns(view: RunView, workload: WorkloadView) -> list[Column]:
@@ -70,12 +130,13 @@ def measured_columns(view: RunView, workload: WorkloadView) -> list[Column]:
     known = [view.metrics[name] for name in suite.costs if name in present and name in view.metrics]
     sizes = [metric.id for metric in known if metric.lane == "accuracy"]
     per_phase = [(f"{phase}_tensor_peak", f"{phase}_throughput") for phase in phases_of(workload)]
-    wanted = [*sizes[-1:], *(per_phase[0] if per_phase else ()), *suite.metrics[1:]]
+    answering = (view.quality.id, suite.equal, *suite.unchanged)
+    wanted = [*sizes[-1:], *(per_phase[0] if per_phase else ()), *suite.metrics]
     wanted += [name for pair in per_phase[1:] for name in pair]
     return [
         metric_column(view.metrics[name], workload)
         for name in dict.fromkeys(wanted)
-        if name in present and name in view.metrics
+        if name in present and name in view.metrics and name not in answering
     ]
 
 

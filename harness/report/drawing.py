@@ -21,7 +21,11 @@ COLOURS: Final = {
     "worse": "#D55E00",
     "same": "#3A8FC4",
     "undecided": "#808080",
+    "changed": "#A67C00",
     "baseline": "#B65C90",
+    "reference": "#7A78D8",
+    "front": "#009E73",
+    "behind": "#808080",
 }
 """The colour of each verdict, after a palette for colour-blind readers (Okabe and Ito).
 
@@ -32,7 +36,11 @@ SYMBOLS: Final = {
     "worse": "triangle-down",
     "same": "square",
     "undecided": "diamond-open",
+    "changed": "x-open",
     "baseline": "star",
+    "reference": "cross",
+    "front": "circle",
+    "behind": "circle-open",
 }
 """The symbol of each verdict, for readers who cannot distinguish the colours; the table has the same symbols."""
 

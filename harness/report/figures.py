@@ -22,6 +22,7 @@ def view_to_json(view: RunView) -> dict[str, Json]:
         "failed": view.failed,
         "remarks": list(view.remarks),
         "finished": view.finished,
+        "judged": view.quality.id,
         "metrics": _plain(view.metrics),
         "workloads": [
             {

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.analysis.significance import ALPHA
+from harness.analysis.summary import BEHIND, FRONT
 from harness.report import units
 from harness.report.columns import with_interval
 from harness.report.commands import command
@@ -54,7 +55,7 @@ def run_label(view: RunView) -> str:
 def heading(view: RunView, workload: WorkloadView) -> str:
     """Return suite, workload, seeds, tuning, device, date and run in one line."""
     info = view.info
-    lengths = [len(summary.quality.values) for summary in workload.techniques if summary.quality]
+    lengths = [summary.seeds for summary in workload.techniques if summary.quality]
     seeds = max(lengths, default=0)
     fewest = f"{min(lengths)} to " if info.suite.looks and lengths and min(lengths) < seeds else ""
     parts = [
@@ -87,7 +88,24 @@ def footnotes(view: RunView, workload: WorkloadView) -> list[str]:
         for reason, names in by_reason.items()
     ]
     notes += [f"{text}: {', '.join(names)}" for text, names in _explanations(view, workload).items()]
-    return notes
+    return [*notes, *_pairs(view, workload)]
+
+
+def _pairs(view: RunView, workload: WorkloadView) -> list[str]:
+    """Return which techniques are compared with which reference, and at which equal value."""
+    equal = view.info.suite.equal
+    pairs: dict[str, list[str]] = {}
+    for summary in workload.techniques:
+        if summary.against:
+            pairs.setdefault(summary.against, []).append(summary.technique)
+    values = {own.technique: own.figures[equal].estimate.value for own in workload.techniques if equal in own.figures}
+    lines = [
+        f"compared with {reference}, at {units.significant(values[reference], 3)} {equal}: {', '.join(names)}"
+        for reference, names in pairs.items()
+    ]
+    if missing := [name for name in view.info.suite.references if name not in values]:
+        lines.append(f"references without a result, so that nothing is compared with them: {', '.join(missing)}")
+    return lines
 
 
 def _explanations(view: RunView, workload: WorkloadView) -> dict[str, list[str]]:
@@ -95,39 +113,69 @@ def _explanations(view: RunView, workload: WorkloadView) -> dict[str, list[str]]
     notes: dict[str, list[str]] = {}
     if workload.baseline is None or workload.baseline.quality is None:
         notes["not compared, as the baseline has no result"] = [view.info.suite.baseline]
-    most = max((len(summary.quality.values) for summary in workload.techniques if summary.quality), default=0)
+    most = max((summary.seeds for summary in workload.techniques if summary.quality), default=0)
     for summary in workload.techniques:
         for text, count in summary.warnings.items():
-            warning = f"warning: {text} ({count} of {summary.quality_cases} seeds)"
+            warning = f"warning: {text} ({count} of {summary.seeds} seeds)"
             notes.setdefault(warning, []).append(summary.technique)
-        waits = summary.quality and len(summary.quality.values) < most and not summary.failed_seeds
-        if summary.quality and waits and summary.look is None:
-            notes.setdefault(f"only {len(summary.quality.values)} of {most} seeds yet", []).append(summary.technique)
+        waits = summary.quality and summary.seeds < most and not summary.failed_seeds
+        if waits and summary.look is None:
+            notes.setdefault(f"only {summary.seeds} of {most} seeds yet", []).append(summary.technique)
+        for text in _changes(view, summary):
+            notes.setdefault(text, []).append(summary.technique)
         comparison = summary.comparison
         if comparison is None:
             continue
         if comparison.reason == "identical":
-            notes.setdefault("did nothing: identical to the baseline on every seed", []).append(summary.technique)
+            same = f"identical to {summary.against}" if summary.against else "did nothing: identical to the baseline"
+            notes.setdefault(f"{same} on every {view.repeat}", []).append(summary.technique)
         elif comparison.verdict == "undecided" and not comparison.seeds_needed:
             notes.setdefault(f"undecided, {comparison.reason}", []).append(summary.technique)
     return notes
+
+
+def _changes(view: RunView, summary: TechniqueSummary) -> list[str]:
+    """Return in what a technique is changed, or may be changed, that the suite wants unchanged."""
+    if summary.baseline or not summary.quality:
+        return []
+    texts = []
+    for name in view.info.suite.unchanged:
+        comparison = summary.unchanged.get(name)
+        difference = comparison.difference if comparison else None
+        if comparison is None or difference is None:
+            texts.append(f"not ranked by the suite's rule, as {name} was not measured")
+        elif comparison.verdict == "worse":
+            metric = view.metrics[name]
+            size = f"{_difference(difference, metric)} {'points' if metric.unit == '%' else metric.unit}".rstrip()
+            texts.append(f"changed: {name} is {size} from the baseline's")
+        elif comparison.verdict == "undecided":
+            texts.append(f"whether {name} is unchanged is undecided, {comparison.reason}")
+    return texts
 
 
 def legend(view: RunView) -> list[str]:
     """Return the meaning of the figures and marks that occur in the tables."""
     every = [summary for workload in view.workloads for summary in workload.techniques]
     lines = []
-    if any(summary.quality and summary.quality.estimate.n > 1 for summary in every):
+    if view.by_rounds:
+        lines.append("x samples a second relative to the baseline's: the mean over rounds ± the interval of its test")
+    elif any(summary.quality and summary.quality.estimate.n > 1 for summary in every):
         lines.append("± 95 % t interval over seeds; differences are paired by seed, with the interval of their test")
     lines += _verdict_notes(view, every)
+    if any(summary.place in (FRONT, BEHIND) and not summary.comparison for summary in every if summary.quality):
+        equal = view.info.suite.equal
+        lines.append(
+            f"front, behind: no reference of this {equal} was run; on the front of it and {view.quality.id}, or not"
+        )
     costs = sorted({workload.cost for workload in view.workloads if workload.cost})
     if any(summary.pareto for summary in every) and costs:
         lines.append(
             f"* on the Pareto front of {view.quality.id} and {' or '.join(_words(cost) for cost in costs)}; "
             "of equals, the fastest"
         )
-    if any(summary.ratios for summary in every):
-        lines.append("x samples a second relative to the baseline's, median of the ratios of interleaved rounds")
+    if any(phase != view.judged_phase for summary in every for phase in summary.ratios):
+        kind = "other ratios: " if view.by_rounds else "x samples a second relative to the baseline's, "
+        lines.append(f"{kind}median of the ratios of interleaved rounds")
     if any(summary.unstable for summary in every):
         lines.append("~ unstable: the interval of this ratio reaches further than 10 %")
     return lines
@@ -139,13 +187,13 @@ def _verdict_notes(view: RunView, every: Iterable[TechniqueSummary]) -> list[str
     lines = []
     if tested:
         margin = view.workloads[0].rule.margin
-        unit = "points" if view.quality.unit == "%" else view.quality.unit
+        unit = "times the baseline's" if view.by_rounds else "points" if view.quality.unit == "%" else view.quality.unit
         sized = f"a margin of {units.amount(margin, unit)}, " if margin else ""
         families = sorted({comparison.family for comparison in tested})
         many = " and ".join(str(family) for family in families)
         counted = "comparison" if families == [1] else "comparisons"
         lines.append(f"verdicts: {sized}Holm's correction over {many} {counted}, by {_deciders(tested)}")
-    if looks := view.info.suite.looks:
+    if (looks := view.info.suite.looks) and not view.by_rounds:
         numbers = f"{', '.join(map(str, looks[:-1]))} and {looks[-1]}"
         lines.append(f"looks after {numbers} seeds, at Pocock's levels: what is decided gets no further seeds")
     lines += _sign_flips(tested)
@@ -155,7 +203,7 @@ def _verdict_notes(view: RunView, every: Iterable[TechniqueSummary]) -> list[str
         if comparison.verdict == "undecided" and comparison.seeds_needed
     ]
     if needed:
-        lines.append(f"n~{needed[0]}: about {needed[0]} seeds would decide")
+        lines.append(f"n~{needed[0]}: about {needed[0]} {view.repeat}s would decide")
     return lines
 
 

@@ -17,6 +17,7 @@ from harness.analysis.states import of_one_identity
 from harness.api import UsageError
 from harness.api.text import printable
 from harness.report import units
+from harness.report.answer import answer
 from harness.report.charts import charts
 from harness.report.columns import measured_columns, quality_columns, tuned_column, verdict_cell, with_interval
 from harness.report.commands import command
@@ -55,11 +56,12 @@ class TableRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """The section of one workload: heading, table, notes and charts."""
+    """The section of one workload: heading, answer, table, notes and charts."""
 
     name: str
     anchor: str
     heading: str
+    answer: tuple[str, ...]
     columns: tuple[tuple[str, bool], ...]
     rows: tuple[TableRow, ...]
     counts: Mapping[str, int]
@@ -185,6 +187,7 @@ def _section(view: RunView, workload: WorkloadView, number: int) -> Section:
         name=short(workload.workload),
         anchor=f"workload-{number}",
         heading=heading(view, workload),
+        answer=tuple(answer(view, workload)),
         columns=tuple((column.heading, column.left) for column in columns),
         rows=tuple(
             TableRow(

@@ -4,19 +4,37 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from harness.api.text import printable
+from harness.report.answer import answer
 from harness.report.columns import Column, measured_columns, quality_columns, tuned_column, verdict_cell
-from harness.report.notes import closing, footnotes, heading, legend
+from harness.report.commands import command
+from harness.report.notes import closing, footnotes, heading, legend, run_label
 
 if TYPE_CHECKING:
     from harness.analysis.summary import TechniqueSummary
     from harness.analysis.view import RunView, WorkloadView
 
 LONGEST_NAME: Final = 32
+SHORT_NAMES: Final = (24, 20)
+"""The longest names where the columns that answer the suite's question have no room otherwise."""
 
-_COLOURS: Final = {"better": "green", "worse": "red", "same": "cyan", "undecided": "yellow", "baseline": "bright_black"}
+FEW_COLUMNS: Final = 3
+"""The most hidden columns that a note names."""
+
+_COLOURS: Final = {
+    "better": "green",
+    "worse": "red",
+    "same": "cyan",
+    "undecided": "yellow",
+    "changed": "red",
+    "baseline": "bright_black",
+    "reference": "bright_black",
+    "front": "green",
+    "behind": "bright_black",
+}
 
 
 def terminal_table(view: RunView, *, color: bool, width: int) -> str:
@@ -34,24 +52,55 @@ def _block(view: RunView, workload: WorkloadView, *, color: bool, width: int) ->
     shown, hidden = _fitting(view, workload, width)
     notes = footnotes(view, workload)
     if hidden:
-        notes.append(f"not shown at this width: {', '.join(column.heading for column in hidden)}")
-    parts = [_styled(title, "bold", color=color), _laid_out(workload, shown, color=color), *_wrapped(notes, width)]
+        notes.append(_how_to_see(view, workload, shown, hidden))
+    said = [_styled(line, "bold", color=color) for line in _wrapped(answer(view, workload), width)]
+    parts = [title, *said, _laid_out(workload, shown, color=color), *_wrapped(notes, width)]
     return "\n".join(parts)
 
 
 def _fitting(view: RunView, workload: WorkloadView, width: int) -> tuple[list[Column], list[Column]]:
-    """Return the columns that fit the width, the most relevant first, and the columns that do not."""
-    needed = [_name_column(), *quality_columns(view, workload)]
+    """Return the columns that fit the width, the most relevant first, and the columns that do not.
+
+    The columns that answer the suite's question always stay. Where these alone are too wide, titles are shortened,
+    then intervals of the quality left out, then names shortened.
+    """
+    answering = quality_columns(view, workload)
+    needed = [_name_column(), *answering]
+    for step in (_with_narrow_titles, _with_brief_cells):
+        if _width_of(workload, needed) > width:
+            needed = [needed[0], *map(step, needed[1:])]
+    for longest in SHORT_NAMES:
+        if _width_of(workload, needed) > width:
+            needed[0] = _name_column(longest)
     tuned = tuned_column(workload)
     optional = [*measured_columns(view, workload), *([tuned] if tuned else [])]
     kept = len(optional)
-    while kept and _width(_laid_out(workload, [*needed, *optional[:kept]], color=False)) > width:
+    while kept and _width_of(workload, [*needed, *optional[:kept]]) > width:
         kept -= 1
     return [*needed, *optional[:kept]], optional[kept:]
 
 
-def _name_column() -> Column:
-    return Column(title="technique", unit="", cell=lambda summary: _shortened(summary.technique), left=True)
+def _how_to_see(view: RunView, workload: WorkloadView, shown: Sequence[Column], hidden: Sequence[Column]) -> str:
+    """Return the hidden columns by name where they are few, and else their number and how to see them."""
+    if len(hidden) <= FEW_COLUMNS:
+        return f"not shown at this width: {', '.join(column.heading for column in hidden)}"
+    run = run_label(view)
+    seen = f"{command(view.info, f'report {run}')}, {command(view.info, f'show run {run} --format json')}"
+    wide = _width_of(workload, [*shown, *hidden])
+    return f"{len(hidden)} more columns do not fit: {seen}, or a terminal {wide} characters wide"
+
+
+def _with_narrow_titles(column: Column) -> Column:
+    narrow = column.narrow and len(column.narrow) < len(column.title)
+    return replace(column, title=column.narrow) if narrow else column
+
+
+def _with_brief_cells(column: Column) -> Column:
+    return replace(column, cell=column.brief) if column.brief else column
+
+
+def _name_column(longest: int = LONGEST_NAME) -> Column:
+    return Column(title="technique", unit="", cell=lambda summary: _shortened(summary.technique, longest), left=True)
 
 
 def _laid_out(workload: WorkloadView, columns: Sequence[Column], *, color: bool) -> str:
@@ -93,11 +142,11 @@ def _styled(text: str, style: str, *, color: bool) -> str:
     return click.style(text, bold=True) if style == "bold" else click.style(text, fg=style)
 
 
-def _shortened(name: str) -> str:
+def _shortened(name: str, longest: int) -> str:
     """Return a long name without its middle: plugins differ at the beginning, variants at the end."""
-    if len(name) <= LONGEST_NAME:
+    if len(name) <= longest:
         return name
-    half = (LONGEST_NAME - 1) // 2
+    half = (longest - 1) // 2
     return f"{name[:half]}…{name[-half:]}"
 
 
@@ -112,5 +161,5 @@ def _wrapped(lines: Sequence[str], width: int) -> list[str]:
     ]
 
 
-def _width(text: str) -> int:
-    return max(map(len, text.splitlines()), default=0)
+def _width_of(workload: WorkloadView, columns: Sequence[Column]) -> int:
+    return max(map(len, _laid_out(workload, columns, color=False).splitlines()), default=0)

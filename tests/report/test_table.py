@@ -114,10 +114,18 @@ def test_the_heading_says_what_was_run_on_what_and_when(view: RunView) -> None:
     ]  # fmt: skip
 
 
-def test_at_80_columns_the_verdict_stays_and_what_is_left_out_is_named(view: RunView) -> None:
+def test_few_columns_that_are_left_out_are_named(view: RunView) -> None:
+    assert re.search(r"^not shown at this width: infer/s, tuned$", render(view, "table", width=105), re.MULTILINE)
+
+
+def test_at_80_columns_the_verdict_stays_and_how_to_see_the_other_columns_is_said(view: RunView) -> None:
+    text = " ".join(render(view, "table", width=80).split())
+    found = re.search(r"(\d) more columns do not fit: (.*?), or a terminal (\d+) characters wide", text)
+    assert found
+    assert found[2] == "harness report abcd, harness show run abcd --format json"
+    assert "more columns" not in render(view, "table", width=int(found[3]))
+    assert "not shown" in render(view, "table", width=int(found[3]) - 1)
     text = render(view, "table", width=80)
-    assert "not shown at this width:" in text
-    assert "infer (MiB), infer/s" in text
     verdicts = [re.search(r"  (baseline|worse|timeout)", row) for row in tables(text)[0]]
     assert [found and found[1] for found in verdicts] == ["baseline", *["worse"] * 18, "timeout"]
 
