@@ -102,7 +102,7 @@ def quality_places(view: RunView, workload: WorkloadView) -> int:
 def judged_text(view: RunView, workload: WorkloadView, summary: TechniqueSummary) -> str:
     """Return the quality with its unit; of a ratio 'x1.25 \u00b10.03', with the interval of the test that decided.
 
-    The baseline's ratio is 1, so that its samples a second are returned instead.
+    An unstable ratio is marked '~'. The baseline's ratio is 1, so that its samples a second are returned instead.
     """
     if summary.quality is None:
         return NOTHING
@@ -113,10 +113,11 @@ def judged_text(view: RunView, workload: WorkloadView, summary: TechniqueSummary
         figure = summary.figures.get(view.quality.id)
         return units.rate(figure.estimate.value) if figure else NOTHING
     difference = summary.comparison.difference if summary.comparison else None
+    sign = "~x" if view.judged_phase in summary.unstable else "x"
     if difference is None:
-        return f"x{summary.quality.estimate.value:.2f}"
+        return f"{sign}{summary.quality.estimate.value:.2f}"
     low, high = (None if bound is None else 1 + bound for bound in (difference.low, difference.high))
-    return f"x{with_interval(replace(difference, value=1 + difference.value, low=low, high=high), 2)}"
+    return f"{sign}{with_interval(replace(difference, value=1 + difference.value, low=low, high=high), 2)}"
 
 
 def measured_columns(view: RunView, workload: WorkloadView) -> list[Column]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import ModuleType
 
 import pytest
@@ -153,6 +154,15 @@ def test_the_answer_does_not_say_that_the_judged_metric_is_unchanged(builders: M
     untimed = {name: (accuracy, loss, 0.0) for name, (accuracy, loss, _) in DECODERS.items()}
     (line, _) = answers(a_view(builders, untimed, judge="infer_throughput", unchanged=("accuracy",)))
     assert line.startswith("highest accuracy of 4: toys/cheat")
+
+
+def test_a_speed_that_scatters_is_marked_as_unstable(builders: ModuleType) -> None:
+    view = a_view(builders, DECODERS, **STATED)
+    assert "~" not in render(view, "table", width=100)
+    (workload,) = view.workloads
+    loose = tuple(replace(own, unstable=("infer",)) for own in workload.techniques)
+    text = render(replace(view, workloads=(replace(workload, techniques=loose),)), "table", width=100)
+    assert "toys/fast   ~x1.25 " in text
 
 
 def test_the_answer_stands_above_the_table(builders: ModuleType) -> None:
