@@ -20,7 +20,7 @@ from harness.api import (
 )
 from harness.execution.audit import Audit
 from harness.execution.isolation import global_state
-from harness.execution.job import Act, Job, Message
+from harness.execution.job import THREADS, Act, Job, Message
 from harness.execution.replies import (
     batches_of,
     failure,
@@ -34,9 +34,6 @@ from harness.execution.replies import (
 from harness.measure import clock, memory
 
 Result = TypeVar("Result")
-
-THREADS: Final = 1
-"""Threads that compute in a case: on busy cores, more threads make small models at least ten times slower."""
 
 OPENINGS: Final = 3
 """Number of times a contestant is built, to sample the cost of its initialisation; the last build is then timed."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from harness.api import Case, Limits
+
+THREADS: Final = 1
+"""Threads that compute in a case: on busy cores, more threads make small models at least ten times slower."""
 
 Task = Literal["prepare", "check", "evaluate", "stack", "process_peak", "tensor_peak", "contest"]
 

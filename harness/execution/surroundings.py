@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 from harness.api import DISTRIBUTION, Json, Suite
 from harness.declared import RegisteredTechnique, RegisteredWorkload
 from harness.discovery import PluginRecord
-from harness.execution.case import THREADS
+from harness.execution.job import THREADS
 from harness.host import Host
 from harness.measure import git
 from harness.measure.distributions import HOST_PACKAGE, PluginCode, dependencies, in_site, required_versions
