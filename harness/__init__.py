@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from harness.analysis.view import RunView
     from harness.api import Form, Json, Lane, Limits
-    from harness.host import Host
 
 __all__ = ["load", "run"]
 
@@ -90,7 +89,7 @@ def run(
     )
     resources = resources_of(executor=executor, jobs=jobs, limits=limits, cache=cache)
     host = load_host(plugins)
-    _require_loaded(host, plugins)
+    host.require_loaded(plugins)
     session = begin(host, read_suite(suite, host, form=form), selection, resources)
     folder = Store(default_store_path(Path(store) if store else None))
     with session.start(folder, selection, resources) as writer:
@@ -118,14 +117,5 @@ def load(run: str = "last", *, plugins: Sequence[str] = (), store: Path | str | 
 
     stored = Store(default_store_path(Path(store) if store else None)).read(run)
     host = load_host(plugins)
-    _require_loaded(host, plugins)
+    host.require_loaded(plugins)
     return RunView.build(stored.info, stored.rows, host.metrics)
-
-
-def _require_loaded(host: Host, plugins: Sequence[str]) -> None:
-    """Raise UsageError with a line for each of these plugin modules that could not be loaded."""
-    from harness.api import UsageError
-
-    broken = [record for record in host.plugins if record.module in plugins and record.status == "broken"]
-    if broken:
-        raise UsageError(*(f"plugins: {record.module}: {record.cause}" for record in broken))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -106,6 +106,12 @@ class Host:
     def broken(self) -> list[PluginRecord]:
         """The plugins that could not be used."""
         return [record for record in self.plugins if record.status == "broken"]
+
+    def require_loaded(self, modules: Collection[str]) -> None:
+        """Raise UsageError with a line for each of these plugin modules, which the user named, that is broken."""
+        broken = [record for record in self.broken if record.module in modules]
+        if broken:
+            raise UsageError(*(f"plugin {record.module}: {record.cause}" for record in broken))
 
     def load(self, candidate: Candidate) -> None:
         """Load one plugin, or record why the plugin is broken; an exception of the plugin is never passed on."""

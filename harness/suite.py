@@ -234,12 +234,8 @@ class _Reader:
                 self._refuse(key, f"{value!r}: expected {expected}")
 
     def _check_names_that_are_there(self) -> None:
-        kinds: tuple[tuple[str, Kind], ...] = (
-            ("workloads", "workloads"),
-            ("techniques", "techniques"),
-            ("baseline", "techniques"),
-        )
-        for key, kind in kinds:
+        kinds: dict[str, Kind] = {"workloads": "workloads", "techniques": "techniques", "baseline": "techniques"}
+        for key, kind in kinds.items():
             value = self._data.get(key)
             for name in value if isinstance(value, list) else [value]:
                 if isinstance(name, str) and not is_glob(name):

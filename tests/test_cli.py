@@ -229,3 +229,11 @@ def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("platformdirs.user_cache_path", no_home)
     with pytest.raises(UsageError, match="HARNESS_CACHE"):
         default_cache_path()
+
+
+def test_a_plugin_that_was_asked_for_and_is_not_there_stops_a_run_in_one_line(harness: Harness) -> None:
+    done = harness("run", "-p", "harness_nope", "--suite", "peft", "--dry-run")
+    assert done.returncode == 2
+    assert "plugin harness_nope: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert harness("plugins", "-p", "harness_nope").returncode == 0

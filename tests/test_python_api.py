@@ -102,7 +102,7 @@ def test_each_kind_of_wrong_argument_is_refused_and_leaves_nothing(wrong: dict, 
 
 
 def test_a_plugin_that_cannot_be_loaded_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="plugins: no_such_module"):
+    with pytest.raises(UsageError, match="plugin no_such_module"):
         harness.run("toys", plugins=["no_such_module"], store=tmp_path / "store")
     assert not (tmp_path / "store").exists()
 

@@ -149,6 +149,7 @@ def execute(app: App, options: RunOptions) -> int:
     """Run ``harness run`` and return the exit code."""
     from harness.results.store import Store, default_store_path
 
+    app.host.require_loaded(app.plugins)
     check_format(options.format, app.host)
     store = Store(default_store_path(options.store))
     if options.resume is not None:
