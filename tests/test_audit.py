@@ -136,4 +136,4 @@ def test_a_job_audits_every_week_and_may_only_read() -> None:
     (job,) = workflow["jobs"].values()
     assert (workflow["permissions"], job["permissions"]) == ({}, {"contents": "read"})
     assert [step["run"] for step in job["steps"] if "run" in step] == ["make audit"]
-    assert all(re.fullmatch(r"actions/[a-z-]+@v\d+", step["uses"]) for step in job["steps"] if "uses" in step)
+    assert all(re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40}", step["uses"]) for step in job["steps"] if "uses" in step)
