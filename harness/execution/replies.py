@@ -34,6 +34,10 @@ class Malformed(Exception):
     """An answer of a workload, or a part of it, that is not what it has to be; the text is the reason of the reply."""
 
 
+ALLOCATOR: Final = "[enforce fail at alloc"
+"""How torch's message begins where memory could not be had; it breaks off where its own text finds none either."""
+
+
 def failure(error: BaseException, phases: Mapping[str, float]) -> Reply:
     """Return the reply for an exception that a case raised."""
     text = _text_of(error)
@@ -215,8 +219,12 @@ def _is_out_of_memory(error: BaseException, text: str) -> bool:
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    return isinstance(error, RuntimeError) and any(
-        words in text for words in ("can't allocate memory", "not enough memory", "out of memory", "std::bad_alloc")
+    if not isinstance(error, RuntimeError):
+        return False
+    torn = text != "" and ALLOCATOR.startswith(text)
+    return torn or any(
+        words in text
+        for words in (ALLOCATOR, "can't allocate memory", "not enough memory", "out of memory", "std::bad_alloc")
     )
 
 

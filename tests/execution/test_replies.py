@@ -94,6 +94,7 @@ def test_samples_of_a_step_that_are_no_number_are_an_error_of_that_contestant(ex
     [
         MemoryError(),
         OSError(12, "Cannot allocate memory"),
+        RuntimeError("[enforce fail a"),  # the message broke off, as there was no memory for it
         RuntimeError("std::bad_alloc"),  # what torch makes of C++'s exception for it
         RuntimeError(
             "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried 16 bytes"
@@ -106,3 +107,5 @@ def test_every_way_to_say_that_memory_is_short_is_oom(error):
 
 def test_an_error_that_only_speaks_of_memory_is_none():
     assert failure(ValueError("out of memory: the text of a test"), {}).status == "error"
+    assert failure(RuntimeError(), {}).status == "error"
+    assert failure(RuntimeError("[enforce fail at layer_norm.cpp:9]"), {}).status == "error"
