@@ -101,13 +101,19 @@ def test_time_is_filled_in_for_those_that_could_not_tell_it(replies):
     assert reply.load > 0
 
 
+def begun_since(before, *, recursive=False):
+    """Return the children of this process that were not there before, when other tests' executors were."""
+    return [child for child in psutil.Process().children(recursive=recursive) if child not in before]
+
+
 def test_close_ends_a_hanging_case_at_once(tmp_path):
+    before = psutil.Process().children(recursive=True)
     with local(tmp_path, jobs=2) as executor:
         executor.submit(Unit(cases=(make_case("Ignores"),)))
         executor.submit(Unit(cases=(make_case("Begets", flees=True, file=str(tmp_path / "pid"), then="hang"),)))
         while [phase for _, phase in executor.running()] != ["init", "init"] or not (tmp_path / "pid").exists():
             assert executor.wait(0.05) == []
-        children = psutil.Process().children(recursive=True)
+        children = begun_since(before, recursive=True)
         assert len(children) == 5  # supervisor, fork server, two cases and the child of one
         start = time.monotonic()
         executor.close()
@@ -116,12 +122,13 @@ def test_close_ends_a_hanging_case_at_once(tmp_path):
 
 
 def test_a_lost_fork_server_loses_only_its_cases(tmp_path):
+    before = psutil.Process().children()
     with local(tmp_path, device="cuda") as executor:  # each worker a fresh interpreter, so nothing is imported first
         for _ in range(2):
             executor.submit(Unit(cases=(make_case("Hangs"),)))
             while [phase for _, phase in executor.running()] != ["import"]:
                 executor.wait(0.05)
-            [supervisor] = psutil.Process().children()
+            [supervisor] = begun_since(before)
             [server] = supervisor.children()
             [worker] = server.children()
             server.kill()
