@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
@@ -87,3 +87,12 @@ def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Harness:
         )
 
     return run
+
+
+@pytest.fixture
+def forgotten(site: Site) -> Iterator[None]:
+    """Forget the modules of a test's plugins, so that the next test may use their names."""
+    yield
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", "")).startswith(str(site.folder)):
+            del sys.modules[name]

@@ -32,13 +32,7 @@ HARNESS_API = 1
 CTRL_C = "os.kill(os.getpid(), signal.SIGINT)"
 
 
-@pytest.fixture(autouse=True)
-def forgotten(site: Site):
-    """Forget the modules of a test's plugins, so that the next test may use their names."""
-    yield
-    for name, module in list(sys.modules.items()):
-        if str(getattr(module, "__file__", "")).startswith(str(site.folder)):
-            del sys.modules[name]
+pytestmark = pytest.mark.usefixtures("forgotten")
 
 
 @pytest.mark.parametrize("end", ENDS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from copy import deepcopy
 from pathlib import Path
 
@@ -21,13 +20,7 @@ OK = "HARNESS_API = 1\n"
 IMPORTS = "from harness.api import *\nfrom harness.api import hookimpl\nHARNESS_API = 1\n"
 
 
-@pytest.fixture(autouse=True)
-def forgotten(site: Site):
-    """Forget the modules of a test's plugins, so that the next test may use their names."""
-    yield
-    for name, module in list(sys.modules.items()):
-        if str(getattr(module, "__file__", "")).startswith(str(site.folder)):
-            del sys.modules[name]
+pytestmark = pytest.mark.usefixtures("forgotten")
 
 
 def metadata(site: Site, name: str, *, points: bytes = b"", text: str | None = None, folder: str = "") -> Path:
