@@ -365,6 +365,8 @@ def _narrowed(suite: Suite, host: Host, selection: Selection) -> _Entry:
 
 def _looks(suite: Suite, selection: Selection, first: int) -> tuple[int, ...]:
     """Return the looks of a run: none where the user chose the seeds, or where no quality is measured."""
+    if selection.until and "accuracy" not in selection.lanes:
+        raise UsageError("--until: what is undecided is decided by quality: add --lane accuracy")
     if "accuracy" not in selection.lanes:
         return ()
     if selection.until and (suite.judged_phase or suite.equal):

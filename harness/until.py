@@ -58,13 +58,18 @@ def parse_until(text: str) -> Until:
 def looks_of(first: int, until: Until | None, of_suite: Sequence[int]) -> tuple[int, ...]:
     """Return the numbers of seeds after which comparisons are decided, the ``first`` ones included.
 
-    ``of_suite`` are those that the suite names. The result is empty where there is one look only.
+    ``of_suite`` are those that the suite names. The result is empty where there is one look only. Raises UsageError
+    where ``until`` asks for no more seeds than the first ones.
     """
     if until is None:
         return tuple(of_suite)
     every = [seeds for seeds in of_suite or LOOKS if seeds > first]
     if until.seeds is not None:
-        every = [*(seeds for seeds in every if seeds < until.seeds), *([until.seeds] if until.seeds > first else [])]
+        if until.seeds <= first:
+            raise UsageError(
+                f"--until {until.text}: {first} seeds are run anyway; expected more, or --seeds {until.text}"
+            )
+        every = [*(seeds for seeds in every if seeds < until.seeds), until.seeds]
     return (first, *every) if every else ()
 
 

@@ -40,15 +40,18 @@ def test_anything_else_is_refused(text: str) -> None:
         parse_until(text)
 
 
-@given(st.integers(1, 30), st.one_of(st.none(), st.integers(2, 60)), st.sampled_from([(), (3, 6), LOOKS]))
+@given(st.integers(1, 30), st.one_of(st.none(), st.integers(31, 60)), st.sampled_from([(), (3, 6), LOOKS]))
 def test_looks_rise_from_the_first_seeds_to_the_most_that_were_asked_for(first, most, of_suite) -> None:
     looks = looks_of(first, Until(text="", seeds=most), of_suite)
     assert list(looks) == sorted(set(looks))
-    if looks:
-        assert looks[0] == first
-        assert looks[-1] == (most if most is not None else (of_suite or LOOKS)[-1])
-    else:
-        assert first >= (most if most is not None else (of_suite or LOOKS)[-1])
+    last = most if most is not None else (of_suite or LOOKS)[-1]
+    assert (looks[0], looks[-1]) == (first, last) if looks else first >= last
+
+
+@pytest.mark.parametrize("options", [{"until": 3}, {"until": 2}, {"until": "decided", "lanes": ["memory"]}])
+def test_further_seeds_that_could_decide_nothing_are_refused(noisy: str, tmp_path: Path, options) -> None:
+    with pytest.raises(UsageError, match="--until"):
+        ran(noisy, tmp_path, **options)
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=10, unique=True), st.integers(0, 30))
