@@ -58,8 +58,7 @@ def dequantize(packed, shape, dtype):
     return matrix(packed, 1, torch.Size(shape).numel()).dequantize().view(shape).to(dtype)
 
 def linear(x, packed, shape, dtype):
-    exact = {exact}
-    return matrix(packed, *shape).multiply(x.float(), exact=exact).to(x.dtype)
+    return matrix(packed, *shape).product(x, {precision!r})
 """
 
 _INDUCTOR: Final = """
@@ -204,8 +203,8 @@ def inductor(codebook: object) -> str:
 
 def kernel(*, levels: tuple[float, ...], block: int, double: bool, precision: str) -> str:
     """Return the script of the C++ kernel, which `kernel.Matrix` calls."""
-    exact = {"auto": "x.dtype in (torch.float32, torch.float64)", "exact": "True", "fixed": "False"}[precision]
-    return f"{_loading('kernel', 'packing')}\n" + _KERNEL.format(levels=levels, block=block, double=double, exact=exact)
+    code = _KERNEL.format(levels=levels, block=block, double=double, precision=precision)
+    return f"{_loading('kernel', 'packing')}\n{code}"
 
 
 def triton(codebook: object) -> str:
