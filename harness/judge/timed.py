@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.api import Incorrect
+from harness.judge.copies import deep_copy
 from harness.judge.fresh import require_close, require_tensor
 
 GRADIENTS_DIFFER: Final = 0.3
@@ -106,7 +107,7 @@ class RepeatedStep(Generic[TrainsT, BatchT]):
     def refresh(self) -> None:
         """Copy what is trained, at the first call: before any step is taken; and take steps of copies."""
         if self.untouched is None:
-            self.untouched = copy.deepcopy(self.trains)
+            self.untouched = deep_copy(self.trains, self.trains.model)
             taken = Taken(batch=copy.deepcopy(self._fresh()), number=0, states=_states(self._device))
             cloud = [self._of(self.as_it_was(), taken, taken.states) for _ in range(2)]
             if _distance(*cloud) > REPEATED * _norm(cloud[0]):
@@ -128,8 +129,8 @@ class RepeatedStep(Generic[TrainsT, BatchT]):
     def as_it_was(self) -> TrainsT:
         """Return a copy of the untouched copy, with the learning rate that it had."""
         self.refresh()
-        copied = copy.deepcopy(self.untouched)
-        assert copied is not None
+        assert self.untouched is not None
+        copied = deep_copy(self.untouched, self.untouched.model)
         if {id(value) for value in _trained(copied)} & {id(value) for value in _trained(self.trains)} or (
             copied.model is self.trains.model
         ):
@@ -152,10 +153,11 @@ class RepeatedStep(Generic[TrainsT, BatchT]):
         found = _gradients(self.trains)
         self._require_as_before()
         copied = self.as_it_is()
-        expected, again = (self._of(copied, taken, taken.states) for _ in range(2))
+        expected = self._of(copied, taken, taken.states)
         gap, size = _distance(found, expected), _norm(expected)
         if gap <= GRADIENTS_DIFFER * size:
             return
+        again = self._of(copied, taken, taken.states)
         if _distance(expected, again) <= REPEATED * size:
             share = gap / size if size else math.inf
             raise Incorrect(
@@ -272,14 +274,13 @@ class Untouched(Generic[ItemT]):
     def refresh(self) -> None:
         """Copy the item at the first call."""
         if self._copy is None:
-            self._copy = copy.deepcopy(self._item)
+            self._copy = deep_copy(self._item)
 
     def __call__(self) -> ItemT:
         """Return another copy, which nobody has called."""
         self.refresh()
-        copied = copy.deepcopy(self._copy)
-        assert copied is not None
-        return copied
+        assert self._copy is not None
+        return deep_copy(self._copy)
 
 
 class RepeatedPrediction(Generic[BatchT]):

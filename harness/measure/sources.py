@@ -28,6 +28,7 @@ COMPUTING: Final = (
     "execution/block.py",
     "execution/units.py",
     "execution/job.py",
+    "execution/isolation/base.py",
     "execution/isolation/messages.py",
     "execution/isolation/forkserver.py",
     "execution/isolation/global_state.py",
