@@ -275,7 +275,7 @@ class TestTrial:
         trial = workload.open(Honest(), context(name, batch_size=16))
         assert {name: phase.samples for name, phase in trial.phases.items()} == {"train": 16, "infer": 16}
 
-    def test_a_step_updates_the_optimiser_and_stays_where_it_is(self, mlp: DigitsWorkload, context: Context) -> None:
+    def test_a_step_updates_the_optimiser_and_stays_near_where_it_is(self, mlp: DigitsWorkload, context: Context) -> None:
         train = mlp.open(Honest(), context()).phases["train"].run
         model, optimizer = train.trains.model, train.trains.optimizer
         before = [parameter.detach().clone() for parameter in model.parameters()]
@@ -283,7 +283,9 @@ class TestTrial:
             train()
         assert {int(state["step"]) for state in optimizer.state.values()} == {3}
         assert all(parameter.grad is not None for parameter in model.parameters() if parameter.requires_grad)
-        assert all(torch.equal(*pair) for pair in zip(before, model.parameters(), strict=True))
+        for old, parameter in zip(before, model.parameters(), strict=True):
+            assert torch.equal(old, parameter) is not parameter.requires_grad
+            assert torch.allclose(old, parameter, rtol=0, atol=1e-5)
 
     @pytest.mark.parametrize(
         "technique", [Honest, NotExactAndSaysSo, Nothing], ids=lambda technique: technique.__name__
