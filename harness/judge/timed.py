@@ -231,7 +231,7 @@ def _trained(trains: Trains) -> list[Tensor]:
 def _tiny(group: Mapping[str, Any]) -> float:
     """Return the rate at which a group of parameters moves by its last digits."""
     largest = max((float(value.detach().abs().max()) for value in group["params"] if value.numel()), default=0.0)
-    return max(OF_THE_RATE * group["lr"], OF_THE_LARGEST * largest)
+    return max(OF_THE_RATE * float(group["lr"]), OF_THE_LARGEST * largest)
 
 
 def _set_rates(trains: Trains, rates: Sequence[float]) -> None:

@@ -275,7 +275,9 @@ class TestTrial:
         trial = workload.open(Honest(), context(name, batch_size=16))
         assert {name: phase.samples for name, phase in trial.phases.items()} == {"train": 16, "infer": 16}
 
-    def test_a_step_updates_the_optimiser_and_stays_near_where_it_is(self, mlp: DigitsWorkload, context: Context) -> None:
+    def test_a_step_updates_the_optimiser_and_stays_near_where_it_is(
+        self, mlp: DigitsWorkload, context: Context
+    ) -> None:
         train = mlp.open(Honest(), context()).phases["train"].run
         model, optimizer = train.trains.model, train.trains.optimizer
         before = [parameter.detach().clone() for parameter in model.parameters()]
