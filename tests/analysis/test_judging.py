@@ -198,5 +198,5 @@ def test_the_answer_stands_above_the_table(builders: ModuleType) -> None:
     lines = render(view, "table", width=100).splitlines()
     assert lines[1].startswith("fastest of 3 with unchanged loss: toys/fast")
     assert lines[2].split() == ["technique", "infer/s", "loss", "accuracy", "verdict"]
-    assert "changed: loss (from the baseline's): toys/cheat +1." in "\n".join(lines)
+    assert "changed: loss (nats, from the baseline's): toys/cheat +" in "\n".join(lines)
     assert "toys/fast, x1.25" in render_page(view)

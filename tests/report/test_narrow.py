@@ -44,7 +44,7 @@ def test_what_is_asked_beside_the_verdict_stays_before_intervals_and_other_colum
     assert first.split()[:2] == ["another-one:parameter=0.125", "1.5"]
 
 
-def test_names_go_without_the_plugin_that_all_share_and_stay_apart(builders: ModuleType) -> None:
+def test_names_go_without_the_plugin_that_all_share_and_stay_apart() -> None:
     names = [f"toys/a-long-name-in-many-parts:rate={rate},depth=4,width=128" for rate in (1, 2)]
     shown = _names(names, 20, own=True)
     assert list(shown.values()) == [name.removeprefix("toys/") for name in names]
