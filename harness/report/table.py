@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,6 +11,7 @@ from harness.api.text import printable
 from harness.report.answer import answer
 from harness.report.columns import Column, beside_columns, measured_columns, quality_columns, tuned_column, verdict_cell
 from harness.report.commands import command
+from harness.report.layout import wrapped
 from harness.report.notes import closing, footnotes, heading, legend, run_label, short
 
 if TYPE_CHECKING:
@@ -43,19 +43,19 @@ def terminal_table(view: RunView, *, color: bool, width: int) -> str:
     if not view.workloads:
         return f"run {view.info.id} has no rows yet"
     blocks = [_block(view, workload, color=color, width=width) for workload in view.workloads]
-    blocks.append("\n".join(_wrapped([*legend(view), *closing(view)], width)))
+    blocks.append("\n".join(wrapped([*legend(view), *closing(view)], width)))
     return "\n\n".join(blocks)
 
 
 def _block(view: RunView, workload: WorkloadView, *, color: bool, width: int) -> str:
     """Return the heading, table and footnotes of one workload."""
-    title = "\n".join(_wrapped([heading(view, workload)], width))
+    title = "\n".join(wrapped([heading(view, workload)], width))
     shown, hidden = _fitting(view, workload, width)
     notes = footnotes(view, workload)
     if hidden:
         notes.append(_how_to_see(view, workload, shown, hidden))
-    said = [_styled(line, "bold", color=color) for line in _wrapped(answer(view, workload), width)]
-    parts = [title, *said, _laid_out(workload, shown, color=color), *_wrapped(notes, width)]
+    said = [_styled(line, "bold", color=color) for line in wrapped(answer(view, workload), width)]
+    parts = [title, *said, _laid_out(workload, shown, color=color), *wrapped(notes, width)]
     return "\n".join(parts)
 
 
@@ -174,17 +174,6 @@ def _shortened(name: str, longest: int) -> str:
         return name
     half = (longest - 1) // 2
     return f"{name[:half]}…{name[-half:]}"
-
-
-def _wrapped(lines: Sequence[str], width: int) -> list[str]:
-    """Return lines wrapped at spaces, with continuation lines indented."""
-    return [
-        part
-        for line in lines
-        for part in textwrap.wrap(
-            printable(line), max(width, 40), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
-        )
-    ]
 
 
 def _width_of(workload: WorkloadView, columns: Sequence[Column]) -> int:
