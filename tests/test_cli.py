@@ -213,6 +213,12 @@ def test_the_cache_is_shown_and_cleared_of_its_own_files_only(harness: Harness, 
     assert "nothing to clear" in harness("cache", "clear", HARNESS_CACHE=str(cache)).stdout
 
 
+def test_a_plugin_that_is_not_there_is_told_once(harness: Harness) -> None:
+    done = harness("run", "-p", "no_such_module", "--no-plugins", "--suite", "peft", "--dry-run")
+    assert done.returncode == 2
+    assert done.stderr.count("No module named 'no_such_module'") == 1
+
+
 def test_a_damaged_run_is_listed_with_its_problem(harness: Harness, tmp_path: Path) -> None:
     for name, text in (("20260101-000000-aaaa", "{"), ("20260102-000000-bbbb", None)):
         folder = tmp_path / "cwd/.harness/runs" / name

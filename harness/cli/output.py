@@ -49,8 +49,8 @@ def check_format(name: str, host: Host) -> None:
 def show_view(view: RunView, name: str, host: Host) -> str:
     """Return the text of a view in a format."""
     from harness.report import render
-    from harness.report.commands import command
     from harness.report.formats import formats
+    from harness.results.commands import command
 
     if name not in ("table", "json"):  # which hold the remarks
         for line in view.remarks:

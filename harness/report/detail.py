@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness.api import Json, Row, UsageError, nearest
 from harness.report import units
-from harness.report.commands import command
 from harness.report.layout import facts, wrapped
 from harness.report.notes import of_form, run_label, short
+from harness.results.commands import command
 from harness.results.plugins import option_of
 
 if TYPE_CHECKING:
@@ -43,9 +43,10 @@ def find_rows(rows: Iterable[Row], text: str) -> list[Row]:
     workloads = sorted({row.case.workload for row in rows})
     wrong, known = (workload, workloads) if named else (name, techniques)
     hint = nearest(wrong, known)
+    there = f"there are {', '.join(known)}" if known else "the run has no rows"
     raise UsageError(
         f"row {text!r}: no {'workload' if named else 'technique or key'} {wrong!r} in this run{hint}",
-        f"there are {', '.join(known)}" if known else "the run has no rows",
+        *([] if hint else [there]),
     )
 
 

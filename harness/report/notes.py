@@ -11,7 +11,7 @@ from harness.analysis.significance import ALPHA
 from harness.analysis.summary import BEHIND, FRONT
 from harness.report import units
 from harness.report.columns import with_interval
-from harness.report.commands import command
+from harness.results.commands import command
 
 if TYPE_CHECKING:
     from harness.analysis.claims import ClaimResult

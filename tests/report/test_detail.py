@@ -43,6 +43,12 @@ def test_what_is_not_there_is_a_usage_error_with_the_nearest_name(rows, text: st
         find_rows(rows, text)
 
 
+def test_a_name_that_is_nearly_right_gets_its_hint_and_no_list_of_all(rows) -> None:
+    with pytest.raises(UsageError) as refused:
+        find_rows(rows, "toys/slw")
+    assert len(refused.value.problems) == 1
+
+
 def test_a_row_is_shown_with_all_that_is_known_of_it(rows) -> None:
     text = show_row(rows[-1])
     for expected in (
