@@ -80,18 +80,20 @@ def test_a_fixed_value_is_held_to_the_ranges_of_the_chosen_techniques_alone() ->
 
 
 @pytest.mark.parametrize(
-    ("selected", "problem"),
+    ("selected", "where", "k", "most"),
     [
-        ({"techniques": ("moe/top-k:k=9",)}, "moe/top-k:k=9 on route/clusters: k = 9: expected at most experts, which is 8"),
-        ({"params": {"k": 9}}, "route/charlm-moe: k = 9: expected at most experts, which is 8"),
-        ({"workloads": ("clusters:active=9",)}, "route/clusters:active=9: active = 9: expected at most experts, which is 8"),
-        ({"techniques": ("moe/widenet:k=5",)}, "moe/widenet:k=5 on route/clusters: k = 5: expected at most experts, which is 4"),
+        ({"techniques": ("moe/top-k:k=9",)}, "moe/top-k:k=9 on route/clusters", "k = 9", 8),
+        ({"techniques": ("moe/widenet:k=5",)}, "moe/widenet:k=5 on route/clusters", "k = 5", 4),
+        ({"params": {"k": 9}}, "route/charlm-moe", "k = 9", 8),
+        ({"workloads": ("clusters:active=9",)}, "route/clusters:active=9", "active = 9", 8),
     ],
-)  # fmt: skip
-def test_a_value_above_what_bounds_it_on_a_workload_is_refused_before_the_run(selected: dict, problem: str) -> None:
+)
+def test_a_value_above_what_bounds_it_on_a_workload_is_refused_before_the_run(
+    selected: dict, where: str, k: str, most: int
+) -> None:
     with pytest.raises(UsageError) as refused:
         plan_of("moe", **selected)
-    assert problem in refused.value.problems
+    assert f"{where}: {k}: expected at most experts, which is {most}" in refused.value.problems
     assert len(refused.value.problems) <= 4  # each is told once, however many techniques it concerns
 
 
