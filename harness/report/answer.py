@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from harness.analysis.compare import compare_pair
+from harness.analysis.summary import REFERENCE
 from harness.report import units
 from harness.report.columns import beside_of, judged_text, metric_column, quality_places, with_interval
 
@@ -41,9 +42,14 @@ def _extreme(metric: Metric) -> str:
 
 
 def _beside(view: RunView, workload: WorkloadView) -> list[str]:
-    """Return the value of the best technique in each metric that is asked beside, and who not worse has the best."""
+    """Return the value of the best technique in each metric that is asked beside, and who not worse has the best.
+
+    Where techniques are compared at equal values, none is the best, and those without a reference are left out.
+    """
     ranked = [own for own in workload.techniques if own.quality and not own.changed]
+    equal = view.info.suite.equal
     kept = [own for own in ranked if own.verdict != "worse" and not own.failed_seeds]
+    kept = [own for own in kept if own.against or own.place == REFERENCE] if equal else kept
     lines = []
     for name in beside_of(view, workload):
         metric, column = view.metrics[name], metric_column(view.metrics[name], workload)
@@ -53,7 +59,7 @@ def _beside(view: RunView, workload: WorkloadView) -> list[str]:
             continue
         extreme = max(values) if metric.higher_is_better else min(values)
         best = [own for own, value in zip(having, values, strict=True) if value == extreme]
-        first = "" if ranked[0] in best else f"{ranked[0].technique} {column.cell(ranked[0])}; "
+        first = "" if equal or ranked[0] in best else f"{ranked[0].technique} {column.cell(ranked[0])}; "
         found = f"{_extreme(metric)} of {len(having)} not worse {column.cell(best[0])}: {_named(best)}"
         lines.append(f"{column.heading}: {first}{found}")
     return lines
