@@ -17,6 +17,7 @@ from harness.entrants import (
     Entrant,
     check_known,
     chosen,
+    exceeding,
     is_pinned,
     refused,
     techniques_of,
@@ -105,16 +106,17 @@ class Plan:
         self.contestants = tuple(self._contestants())
         if "accuracy" not in self.lanes and any(len(contestant.trials) > 1 for contestant in self.contestants):
             raise UsageError("--lane: tuning chooses a trial by its quality: add --lane accuracy, or take --track")
-        self._check_files()
+        self._check_values()
         self.notes = tuple(self._notes())
 
-    def _check_files(self) -> None:
-        """Raise UsageError with a line for each file that a contestant's values name and that does not exist."""
+    def _check_values(self) -> None:
+        """Raise UsageError for each file that does not exist, and each value above what bounds it in its case."""
         problems: dict[str, None] = {}
         for contestant in (contestant for contestant in self.contestants if not contestant.skip):
             for tuned in contestant.trials:
                 try:
-                    self.case(contestant, tuned, self.seeds[0])
+                    case = self.case(contestant, tuned, self.seeds[0])
+                    problems |= dict.fromkeys(exceeding(case, contestant.entrant.spec, contestant.problem.spec))
                 except UsageError as error:
                     problems.update(dict.fromkeys(error.problems))
         if problems:

@@ -74,8 +74,9 @@ class Suite:
     rising order; empty where all techniques get the ``seeds``, which are those of the first look. ``judge`` is the
     metric that sorts the table and makes the verdicts where that is not ``metrics[0]``: one of the accuracy lane, or a
     throughput. A technique that is worse than the baseline in one of ``unchanged`` is not ranked. Where ``equal`` is
-    named, techniques are compared with the one of the ``references`` that has an equal value of this metric. Runs
-    stored before a field with a default existed lack that field.
+    named, techniques are compared with the one of the ``references`` that has an equal value of this metric. The
+    suite asks about ``beside`` too, which makes no verdict. Runs stored before a field with a default existed lack
+    that field.
     """
 
     id: str
@@ -102,6 +103,7 @@ class Suite:
     unchanged: tuple[str, ...] = ()
     equal: str = ""
     references: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
     @property
     def quality(self) -> str:
