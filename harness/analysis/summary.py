@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from harness.analysis.compare import Comparison
-from harness.analysis.intervals import Estimate, mean_interval, median_interval, ratio_interval
+from harness.analysis.intervals import Estimate, geometric_interval, mean_interval, median_interval, ratio_interval
 from harness.analysis.tuning import SweepPoint, TuningChoice, select_best, sweep, trial_id
 from harness.api import WARNING, Json, Metric, Row, Suite
 
@@ -281,14 +281,18 @@ def _rounds(rows: Iterable[Row], *, baseline: bool) -> dict[str, dict[int, float
             continue
         for phase, seconds in row.reply.samples.items():
             of_baseline = seconds if baseline else row.reply.samples.get(_BASELINE + phase, ())
-            if of_baseline and all(seconds):
-                rounds[phase] = {i: base / own for i, (base, own) in enumerate(zip(of_baseline, seconds, strict=True))}
+            pairs = enumerate(zip(of_baseline, seconds, strict=True) if of_baseline else ())
+            ratios = {i: base / own for i, (base, own) in pairs if 0 < base < math.inf and 0 < own < math.inf}
+            if ratios:
+                rounds[phase] = ratios
     return rounds
 
 
 def _ratio(metric: str, ratios: Mapping[int, float] | None) -> Figure | None:
-    """Return the figure of a throughput that the suite is judged by: the mean of the ratios over rounds."""
-    return Figure(metric=metric, estimate=mean_interval(list(ratios.values())), values=ratios) if ratios else None
+    """Return the figure of a throughput that the suite is judged by: the geometric mean of the ratios over rounds."""
+    if not ratios:
+        return None
+    return Figure(metric=metric, estimate=geometric_interval(list(ratios.values())), values=ratios)
 
 
 def _is_unstable(ratio: Estimate) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.analysis.significance import ALPHA
 from harness.analysis.summary import BEHIND, FRONT
 from harness.report import units
-from harness.report.columns import with_interval
+from harness.report.columns import ratio_text, with_interval
 from harness.report.commands import command
 
 if TYPE_CHECKING:
@@ -158,7 +158,9 @@ def legend(view: RunView) -> list[str]:
     every = [summary for workload in view.workloads for summary in workload.techniques]
     lines = []
     if view.by_rounds:
-        lines.append("x samples a second relative to the baseline's: the mean over rounds ± the interval of its test")
+        lines.append(
+            "x samples a second relative to the baseline's: the geometric mean of the rounds, with its test's interval"
+        )
     elif any(summary.quality and summary.quality.estimate.n > 1 for summary in every):
         lines.append("± 95 % t interval over seeds; differences are paired by seed, with the interval of their test")
     lines += _verdict_notes(view, every)
@@ -267,12 +269,14 @@ def claim_text(view: RunView, result: ClaimResult) -> str:
     """Return the comparison and the result of a tested claim."""
     claim, comparison = result.claim, result.comparison
     assert comparison is not None
-    what = f"{_words(claim.metric)} of {claim.better} - {claim.than}"
+    ratio = result.paired_by == "rounds"
+    what = f"{_words(claim.metric)} of {claim.better} {'/' if ratio else '-'} {claim.than}"
     if claim.kind == "gain":
-        what = f"on {short(claim.workload)} minus on {short(claim.less_on)}, {what}"
+        how = "relative to" if ratio else "minus"
+        what = f"on {short(claim.workload)} {how} on {short(claim.less_on)}, {what}"
     if comparison.difference is not None:
-        what += f" {_difference(comparison.difference, view.metrics[claim.metric])}"
-        what += " times the baseline's" if result.paired_by == "rounds" else ""
+        size = comparison.difference
+        what += f" {ratio_text(size, 2)}" if ratio else f" {_difference(size, view.metrics[claim.metric])}"
     details = "; ".join(part for part in (f"{comparison.n} {result.paired_by}", result.reason) if part)
     return f"{what} ({details})"
 
