@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from harness.analysis.ranking import unequal_looks
 from harness.analysis.significance import ALPHA
 from harness.analysis.summary import BEHIND, FRONT
 from harness.report import units
@@ -197,7 +198,9 @@ def _verdict_notes(view: RunView, every: Iterable[TechniqueSummary]) -> list[str
         lines.append(f"verdicts: {sized}Holm's correction over {many} {counted}, by {_deciders(tested)}")
     if (looks := view.info.suite.looks) and not view.by_rounds:
         numbers = f"{', '.join(map(str, looks[:-1]))} and {looks[-1]}"
-        lines.append(f"looks after {numbers} seeds, at Pocock's levels: what is decided gets no further seeds")
+        unequal = any(unequal_looks(workload.techniques, view.info.suite) for workload in view.workloads)
+        by = "; sorted by differences, as seeds are unequal" if unequal else ""
+        lines.append(f"looks after {numbers} seeds, at Pocock's levels: what is decided gets no further seeds{by}")
     lines += _sign_flips(tested)
     needed = [
         comparison.seeds_needed
