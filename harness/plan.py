@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,13 +22,11 @@ from harness.entrants import (
     together,
     workload_of,
 )
+from harness.grid import Tuned, grid_of, thin
 from harness.host import Host, matches
 from harness.measure.sources import content_digest
 from harness.requirements import install_hint, missing_requirements
 from harness.until import Until, further_seeds, looks_of
-
-Tuned = Mapping[str, Json]
-"""The settings or parameters one trial tries."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,17 +153,36 @@ class Plan:
         if "accuracy" not in self.lanes:
             return []
         if len(contestant.trials) == 1:
-            return [self.case(contestant, contestant.trials[0], seed) for seed in self.seeds]
+            tuned = contestant.trials[0]
+            cases = [self.case(contestant, tuned, seed) for seed in self.seeds]
+            return [*cases, *self._perturbed_cases(contestant, tuned)]
         seeds = self.seeds[: self.suite.tuning_seeds]
         return [self.case(contestant, tuned, seed, stage="tuning") for seed in seeds for tuned in contestant.trials]
 
     def final_cases(self, contestant: Contestant, tuned: Tuned) -> list[Case]:
-        """Return the cases of the chosen trial after tuning: the remaining seeds, and the memory case."""
-        seeds = () if len(contestant.trials) == 1 else self.seeds[self.suite.tuning_seeds :]
-        cases = [self.case(contestant, tuned, seed) for seed in seeds] if "accuracy" in self.lanes else []
+        """Return the cases of the chosen trial after tuning: the other seeds, repeated ones, and the memory case."""
+        cases: list[Case] = []
+        if "accuracy" in self.lanes and len(contestant.trials) > 1:
+            cases += [self.case(contestant, tuned, seed) for seed in self.seeds[self.suite.tuning_seeds :]]
+            cases += self._perturbed_cases(contestant, tuned)
         if "memory" in self.lanes:
             cases.append(self.case(contestant, tuned, self.seeds[0], lane="memory"))
         return cases
+
+    def _perturbed_cases(self, contestant: Contestant, tuned: Tuned) -> list[Case]:
+        """Return the cases that train the first seeds once more, from perturbed weights."""
+        cases = (self.case(contestant, tuned, seed) for seed in self._repeated(contestant))
+        return [self.case_like(contestant, replace(case, perturbed=True)) for case in cases]
+
+    def _repeated(self, contestant: Contestant) -> tuple[int, ...]:
+        """Return the seeds that are trained once more from perturbed weights, where the workload can do that."""
+        return self.seeds[: self.suite.repeatability] if contestant.problem.spec.perturbs else ()
+
+    def case_like(self, contestant: Contestant, stored: Case) -> Case:
+        """Return a stored case as the plan makes it now."""
+        case = self.case(contestant, stored.tuned, stored.seed, lane=stored.lane, stage=stored.stage)
+        case = replace(case, perturbed=stored.perturbed)
+        return replace(case, key=self._key(case, contestant))
 
     def further_cases(self, contestant: Contestant, tuned: Tuned, seeds: Iterable[int]) -> list[Case]:
         """Return the cases of further seeds of the chosen trial."""
@@ -182,7 +198,7 @@ class Plan:
             return 1
         trials = len(contestant.trials)
         first = self.suite.tuning_seeds if trials > 1 else len(self.seeds)
-        quality = trials * first + (len(self.seeds) - first)
+        quality = trials * first + (len(self.seeds) - first) + len(self._repeated(contestant))
         return quality * ("accuracy" in self.lanes) + ("memory" in self.lanes) + ("time" in self.lanes)
 
     def case(
@@ -262,10 +278,10 @@ class Plan:
         space = technique.spec.space or self.suite.tuning
         if not self.suite.tuning or not known & {*space}:
             return ({},)
-        return _thin(_grid(space, fixed), len(_grid(self.suite.tuning, fixed)))
+        return thin(grid_of(space, fixed), len(grid_of(self.suite.tuning, fixed)))
 
     def _unequal(self, trials: Sequence[Tuned], fixed: Mapping[str, Json]) -> Skip | None:
-        budget = len(_grid(self.suite.tuning, fixed))
+        budget = len(grid_of(self.suite.tuning, fixed))
         if len(trials) >= budget or trials == ({},):
             return None
         held = f"{len(trials)} {'trial' if len(trials) == 1 else 'trials'}"
@@ -377,20 +393,6 @@ def _looks(suite: Suite, selection: Selection, first: int) -> tuple[int, ...]:
 def _fixed(key: str, value: Json, fixed: Mapping[str, Json], own: Mapping[str, Json]) -> Json:
     """Return the value of a setting; a parameter of the technique itself keeps the protocol's default."""
     return value if key in own else fixed.get(key, value)
-
-
-def _grid(space: Mapping[str, Sequence[Json]], fixed: Mapping[str, Json]) -> list[Tuned]:
-    keys = [key for key in space if key not in fixed]
-    return [dict(zip(keys, values, strict=True)) for values in itertools.product(*(space[key] for key in keys))]
-
-
-def _thin(trials: Sequence[Tuned], budget: int) -> tuple[Tuned, ...]:
-    """Return at most ``budget`` evenly spaced trials, the first and the last included."""
-    if len(trials) <= budget:
-        return tuple(trials)
-    if budget == 1:
-        return (trials[len(trials) // 2],)
-    return tuple(trials[round(step * (len(trials) - 1) / (budget - 1))] for step in range(budget))
 
 
 def _digest(facts: Mapping[str, object]) -> str:

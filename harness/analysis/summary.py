@@ -6,12 +6,15 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from harness.analysis.compare import Comparison
 from harness.analysis.intervals import Estimate, geometric_interval, mean_interval, median_interval, ratio_interval
 from harness.analysis.tuning import SweepPoint, TuningChoice, select_best, sweep, trial_id
 from harness.api import WARNING, Json, Metric, Row, Suite
+
+if TYPE_CHECKING:
+    from harness.analysis.repeatability import Repeatability
 
 UNSTABLE: Final = 0.10
 """A time is unstable where the interval of its ratio to the baseline extends further than this fraction either way."""
@@ -76,6 +79,9 @@ class TechniqueSummary:
     - ``series``: the recorded series by name and seed.
     - ``ended``: the seeds of the chosen trial whose accuracy case has ended, with or without a quality.
     - ``look``: the number of seeds after which the comparison was decided, in a run that looks several times.
+    - ``repeated``: the metrics, by seed, of trainings that were repeated from perturbed weights. They are no seeds of
+      their own, and nothing but ``repeatability`` is made of them.
+    - ``repeatability``: how far the quality moved there; None where nothing was repeated.
     - ``unchanged``: the comparisons with the baseline in the metrics that the suite wants unchanged.
     - ``against``: the technique of the comparison where that is not the baseline but the reference of an equal value.
     - ``place``: what stands for a verdict where techniques are compared at equal values, and this one is a reference or
@@ -109,6 +115,8 @@ class TechniqueSummary:
     unchanged: Mapping[str, Comparison] = field(default_factory=dict)
     against: str = ""
     place: str = ""
+    repeated: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    repeatability: Repeatability | None = None
 
     @property
     def verdict(self) -> str:
@@ -148,12 +156,14 @@ class TechniqueSummary:
 def summarise(rows: Sequence[Row], suite: Suite, metric: Metric) -> TechniqueSummary:
     """Sum up all rows of one technique on one workload. ``metric`` is the suite's ``select`` metric.
 
-    Only rows of the chosen trial contribute figures; the test results of the other trials are never used.
+    Only rows of the chosen trial contribute figures; the test results of the other trials are never used, and those of
+    repeated trainings are kept apart.
     """
     technique, workload = rows[0].case.technique, rows[0].case.workload
-    choice = select_best(rows, suite, technique, workload, metric)
-    points = sweep(rows, suite, technique, workload)
-    chosen = _chosen(rows, choice, tuned=bool(points))
+    once = [row for row in rows if not row.case.perturbed]
+    choice = select_best(once, suite, technique, workload, metric)
+    points = sweep(once, suite, technique, workload)
+    chosen = _chosen(once, choice, tuned=bool(points))
     figures = _figures(chosen)
     baseline = technique == suite.baseline
     rounds = _rounds(chosen, baseline=baseline)
@@ -164,7 +174,7 @@ def summarise(rows: Sequence[Row], suite: Suite, metric: Metric) -> TechniqueSum
     return TechniqueSummary(
         technique=technique,
         workload=workload,
-        status=_status(rows, quality, failed=any(row.failed for row in chosen)),
+        status=_status(once, quality, failed=any(row.failed for row in chosen)),
         failures=_failures(rows),
         cases=len(rows),
         failed_seeds=failed_seeds,
@@ -182,8 +192,20 @@ def summarise(rows: Sequence[Row], suite: Suite, metric: Metric) -> TechniqueSum
         baseline=baseline,
         series=_series(chosen),
         rounds=rounds,
+        repeated=_repeated(rows, case.tuned),
         ended=tuple(row.case.seed for row in chosen if row.case.lane == "accuracy"),
     )
+
+
+def _repeated(rows: Iterable[Row], tuned: Mapping[str, Json]) -> dict[str, dict[int, float]]:
+    """Return the finite metrics, by seed, of the trainings of a trial that were repeated from perturbed weights."""
+    found: dict[str, dict[int, float]] = {}
+    for row in rows:
+        if row.ok and row.case.perturbed and trial_id(row.case.tuned) == trial_id(tuned):
+            for name, value in row.reply.metrics.items():
+                if math.isfinite(value):
+                    found.setdefault(name, {})[row.case.seed] = value
+    return found
 
 
 def _warnings(rows: Iterable[Row]) -> dict[str, int]:

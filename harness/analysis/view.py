@@ -13,6 +13,7 @@ from harness.analysis.front import pareto
 from harness.analysis.judging import as_measured, at_equal_values, with_unchanged
 from harness.analysis.overall import Overall, overall
 from harness.analysis.ranking import ranked, standings
+from harness.analysis.repeatability import with_repeatability
 from harness.analysis.states import of_one_identity, remarks_on
 from harness.analysis.summary import BEHIND, FRONT, TechniqueSummary, summarise, withheld
 from harness.api import DISTRIBUTION, Metric, Row, RunInfo, Suite, UsageError
@@ -177,6 +178,7 @@ def _workload(
     rule = rule_of(quality, suite)
     summaries = {name: summarise(rows, suite, metrics[suite.select]) for name, rows in groups.items()}
     summaries = with_unchanged(_compared(summaries, suite, rule), suite, metrics)
+    summaries = with_repeatability(summaries, suite.baseline, rule)
     names = (suite.equal,) if suite.equal else suite.costs
     cost = next((name for name in names if any(name in summary.figures for summary in summaries.values())), None)
     candidates = [own for own in summaries.values() if not own.changed]

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.analysis.ranking import unequal_looks
+from harness.analysis.repeatability import rests_on_rounding, shaken
 from harness.analysis.significance import ALPHA
 from harness.analysis.summary import BEHIND, FRONT
 from harness.report import units
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from harness.analysis.claims import ClaimResult
     from harness.analysis.compare import Comparison
     from harness.analysis.intervals import Estimate
+    from harness.analysis.repeatability import Repeatability
     from harness.analysis.summary import TechniqueSummary
     from harness.analysis.view import RunView, WorkloadView
     from harness.api import Form, Metric
@@ -31,6 +33,9 @@ _TESTS: Final[Mapping[str, str]] = {
     "permutation": "the sign-flip permutation test",
 }
 """The names of the tests by what decided a verdict."""
+
+MOST_SHAKEN: Final = 3
+"""The most techniques whose repeatability is told in a line."""
 
 _FORMS: Final[Mapping[str, str]] = {
     "quick": " (quick: a short form, for a first look only)",
@@ -89,7 +94,34 @@ def footnotes(view: RunView, workload: WorkloadView) -> list[str]:
         for reason, names in by_reason.items()
     ]
     notes += [f"{text}: {', '.join(names)}" for text, names in _explanations(view, workload).items()]
-    return [*notes, *_pairs(view, workload)]
+    return [*notes, *_pairs(view, workload), *_repeatability(view, workload)]
+
+
+def _repeatability(view: RunView, workload: WorkloadView) -> list[str]:
+    """Return for whom rounding alone moves the quality by much, and whether the verdicts rest on that."""
+    found = shaken(workload.techniques)
+    if not found:
+        return []
+    baseline = workload.baseline
+    named = [*found[:MOST_SHAKEN], *([baseline] if baseline and baseline.repeatability else [])]
+    texts = [_moved(view, summary.technique, measured) for summary in named if (measured := summary.repeatability)]
+    others = f"; and {len(found) - MOST_SHAKEN} more" if len(found) > MOST_SHAKEN else ""
+    what = f"repeatability of {view.quality.id}, trained again from weights one rounding apart"
+    lines = [f"{what}: {'; '.join(texts)}{others}"]
+    if rests_on_rounding(workload.techniques):
+        of = sum(bool(summary.repeatability and summary.comparison) for summary in workload.techniques)
+        lines.append(
+            f"! these verdicts rest on rounding, which moves {len(found)} of {of} techniques by half the spread of "
+            "seeds or half the margin: another processor gives other numbers"
+        )
+    return lines
+
+
+def _moved(view: RunView, name: str, measured: Repeatability) -> str:
+    """Return how far a technique moved, beside the spread of its seeds."""
+    places = 1 if view.quality.unit == "%" else units.decimals([measured.change], [measured.change])
+    beside = "" if measured.spread is None else f" (seeds spread by {measured.spread:.{places}f})"
+    return f"{name} moves by {measured.change:.{places}f}{beside}"
 
 
 def _pairs(view: RunView, workload: WorkloadView) -> list[str]:

@@ -224,6 +224,19 @@ class FamilyConformance(Declares):
         if all(_numbers(other) == _numbers(first) for other in others):
             fail(f"{bench.workload_id} gives the same numbers for every seed: nothing is drawn from the case's seed")
 
+    def test_a_perturbed_start_gives_numbers_of_its_own(self, bench: Bench) -> None:
+        """Check that a workload which declares ``perturbs`` trains from other weights where it is told to."""
+        if not bench.workload.perturbs:
+            return
+        for seed in (bench.seed, *OTHER_SEEDS):  # rounding may leave a short training as it is
+            own = replace(bench, seed=seed)
+            if _numbers(completed(own)) != _numbers(completed(replace(own, perturbed=True))):
+                return
+        fail(
+            f"{bench.workload_id} declares perturbs, and trains from the same weights as ever: call "
+            "harness.judge.perturbation.perturb_start before the first step, or leave perturbs out"
+        )
+
     def test_a_second_preparation_makes_nothing_anew(self, bench: Bench) -> None:
         """Check that a second preparation leaves the cache unchanged."""
         bench.prepare()
