@@ -19,6 +19,8 @@ from harness.results.store import Store
 from harness.suite import read_suite
 from tests.conftest import Site
 
+pytestmark = pytest.mark.usefixtures("forgotten")
+
 PLUGIN = '''
 from pathlib import Path
 
@@ -125,7 +127,7 @@ height = 0.5
 
 
 @pytest.fixture
-def weather(site: Site, tmp_path: Path, forgotten: None) -> Path:
+def weather(site: Site, tmp_path: Path) -> Path:
     """Return the suite's file; its plugin is installed."""
     site.plugin("weather", PLUGIN)
     path = tmp_path / "weather.toml"

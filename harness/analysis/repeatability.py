@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from harness.analysis.compare import Comparison, Rule
 from harness.analysis.intervals import deviation
-from harness.analysis.summary import TechniqueSummary
+from harness.analysis.summary import Repeatability, TechniqueSummary
 
 SHARE: Final = 0.25
 """The share of the variance of a seed's paired difference from which on rounding matters: half the spread."""
@@ -23,24 +23,6 @@ OF_MARGIN: Final = 0.5
 
 MANY: Final = 0.25
 """The fraction of the compared techniques, for which rounding matters, from which on the verdicts rest on it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Repeatability:
-    """How far the quality of a technique moves where its training is repeated with other roundings.
-
-    - ``seeds``: the repeated minus the first result by seed, in the unit of the metric.
-    - ``change``: the root mean square of these, which for one seed is the absolute difference.
-    - ``spread``: the standard deviation of the first results over all seeds; None for fewer than two.
-    - ``of_difference``: the standard deviation that rounding gives to the difference to the other side on one seed.
-    - ``matters``: whether that is large beside the spread of these differences, or beside the margin.
-    """
-
-    seeds: Mapping[int, float]
-    change: float
-    spread: float | None = None
-    of_difference: float = 0.0
-    matters: bool = False
 
 
 def with_repeatability(

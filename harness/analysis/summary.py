@@ -6,15 +6,12 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from harness.analysis.compare import Comparison
 from harness.analysis.intervals import Estimate, geometric_interval, mean_interval, median_interval, ratio_interval
 from harness.analysis.tuning import SweepPoint, TuningChoice, select_best, sweep, trial_id
 from harness.api import WARNING, Json, Metric, Row, Suite
-
-if TYPE_CHECKING:
-    from harness.analysis.repeatability import Repeatability
 
 UNSTABLE: Final = 0.10
 """A time is unstable where the interval of its ratio to the baseline extends further than this fraction either way."""
@@ -57,6 +54,24 @@ class Failure:
         if not self.reason or self.reason.startswith(self.status):
             return self.reason or self.status
         return f"{self.status} {self.reason}" if self.reason.startswith("after") else f"{self.status}: {self.reason}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeatability:
+    """How far the quality of a technique moves where its training is repeated with other roundings.
+
+    - ``seeds``: the repeated minus the first result by seed, in the unit of the metric.
+    - ``change``: the root mean square of these, which for one seed is the absolute difference.
+    - ``spread``: the standard deviation of the first results over all seeds; None for fewer than two.
+    - ``of_difference``: the standard deviation that rounding gives to the difference to the other side on one seed.
+    - ``matters``: whether that is large beside the spread of these differences, or beside the margin.
+    """
+
+    seeds: Mapping[int, float]
+    change: float
+    spread: float | None = None
+    of_difference: float = 0.0
+    matters: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from harness.analysis.claims import ClaimResult
     from harness.analysis.compare import Comparison
     from harness.analysis.intervals import Estimate
-    from harness.analysis.repeatability import Repeatability
-    from harness.analysis.summary import TechniqueSummary
+    from harness.analysis.summary import Repeatability, TechniqueSummary
     from harness.analysis.view import RunView, WorkloadView
     from harness.api import Form, Metric
 
