@@ -244,6 +244,7 @@ class _Stage:
             settings=deepcopy(case.settings),
             cache=self.job.cache,
             phase=self.phases,
+            perturbed=case.perturbed,
         )
 
     def seed(self) -> None:

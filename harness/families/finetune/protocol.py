@@ -26,6 +26,7 @@ from harness.judge.datasets import split
 from harness.judge.digits import scaled
 from harness.judge.fresh import FreshBatches
 from harness.judge.generators import GlobalGenerators
+from harness.judge.perturbation import perturb_start
 from harness.judge.pretraining import CLASSES, base
 from harness.judge.quality import quality
 from harness.judge.replay import Buffers
@@ -132,6 +133,7 @@ class DigitsWorkload(Architecture):
     ) -> Outcome:
         with global_seed(context.seed, context.device):
             problem, adapted = self._adapt(technique, context)
+            perturb_start(training.trained(adapted.optimizer), context)
             with context.phase("train"):
                 losses = fit(problem, adapted)
             with context.phase("test"):
