@@ -50,7 +50,9 @@ def selection_of(
     )
 
 
-def resources_of(*, executor: str, jobs: int | None, limits: Limits | None, cache: Path | str | None) -> Resources:
+def resources_of(
+    *, executor: str, jobs: int | None, limits: Limits | None, cache: Path | str | None, fresh: bool = False
+) -> Resources:
     """Return the resources, by default those of the command line; raise UsageError for numbers out of their range."""
     limits = limits or Limits(time_s=TIME_LIMIT_S)
     memory = limits.memory_bytes
@@ -64,6 +66,7 @@ def resources_of(*, executor: str, jobs: int | None, limits: Limits | None, cach
         jobs=jobs or cores(),
         limits=limits,
         cache=Path(cache) if cache else default_cache_path(),
+        fresh=fresh,
     )
 
 
