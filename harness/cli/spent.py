@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass, field
 
+from harness.analysis.parts import part_of
 from harness.api import Row
 from harness.report.units import duration
 
@@ -30,8 +31,8 @@ class Spent:
             return
         if self.start_s is None:
             self.start_s = (started - self.began).total_seconds()
-        kind = ("tuning" if row.case.stage == "tuning" else "seeds") if row.case.lane == "accuracy" else row.case.lane
-        self.by_kind[kind] = self.by_kind.get(kind, 0.0) + row.reply.wall_s
+        part = part_of(row.case)
+        self.by_kind[part] = self.by_kind.get(part, 0.0) + row.reply.wall_s
 
     def line(self, now: dt.datetime) -> str:
         """Return all of it in a line; the cases of all lanes but time run side by side, so these are sums."""

@@ -120,9 +120,7 @@ class Silent:
 class Session:
     """A planned run: ``start`` creates its folder in a store, ``carry_out`` runs the cases that have no row yet."""
 
-    def __init__(
-        self, host: Host, plan: Plan, executor: Executor, around: Surroundings, resources: Resources
-    ) -> None:
+    def __init__(self, host: Host, plan: Plan, executor: Executor, around: Surroundings, resources: Resources) -> None:
         self.host = host
         self.plan = plan
         self._executor = executor

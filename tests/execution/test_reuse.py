@@ -127,9 +127,7 @@ class World:
     def _carried_out(self, begun: Any, writer: Any, executor: Formulas) -> Done:
         with writer:
             info = begun.carry_out(writer, Silent())
-        return Done(
-            stored=self.store.read(info.id), computed=executor.computed, units=executor.units, host=begun.host
-        )
+        return Done(stored=self.store.read(info.id), computed=executor.computed, units=executor.units, host=begun.host)
 
 
 @pytest.fixture
@@ -170,7 +168,7 @@ def test_a_run_of_which_everything_is_stored_starts_no_process(world: World) -> 
     assert not world.run(tuned).units
     seeds = world.run(replace(tuned, seeds=(0, 1, 2, 3, 4)))
     assert {case.seed for case in seeds.computed} == {4}
-    assert [unit.prepare for unit in seeds.units][0]
+    assert seeds.units[0].prepare
 
 
 def test_a_fresh_run_computes_everything_and_stays_fresh_when_it_is_resumed(world: World) -> None:
