@@ -60,6 +60,7 @@ def resources_of(
         lambda: jobs is None or whole_number("jobs", jobs),
         lambda: number("limits.time_s", limits.time_s, above=0),
         lambda: memory is None or whole_number("limits.memory_bytes", memory),
+        lambda: one_of("fresh", fresh, (False, True)),
     )
     return Resources(
         executor=executor,

@@ -94,12 +94,7 @@ class Earlier:
 
     def _fits(self, row: Row, case: Case) -> bool:
         """Return whether a row is a result of this very case that computing it again would give once more."""
-        return (
-            row.ok
-            and _place(row.case) == _place(case)
-            and row.reply.wall_s <= self._time_s
-            and _facts_of(row.environment) == self._facts
-        )
+        return _place(row.case) == _place(case) and row.reply.wall_s <= self._time_s
 
     def _runs_by_key(self) -> dict[str, list[str]]:
         """Return the runs of the suite that have a key; where the store can't be read, a line says so."""
@@ -116,7 +111,10 @@ class Earlier:
         return runs
 
     def _rows_of(self, run: str) -> dict[str, Row]:
-        """Return the rows of a run by key; none where the run can't be read, or where another executor ran it."""
+        """Return the rows of a run that are ok and of the same facts, by key.
+
+        There are none where the run can't be read, and where another executor ran it.
+        """
         try:
             stored = self._store.read(run)
         except UsageError as error:
@@ -124,7 +122,15 @@ class Earlier:
             return {}
         if stored.info.selection.get("executor") != EXECUTOR:
             return {}
-        return {row.case.key: row for row in stored.rows}
+        rows: dict[str, Row] = {}
+        environment: Mapping[str, Json] = {}
+        same = False
+        for row in stored.rows:
+            if row.environment != environment:  # as good as all rows of a run have the same one
+                environment, same = row.environment, _facts_of(row.environment) == self._facts
+            if same and row.ok:
+                rows[row.case.key] = row
+        return rows
 
 
 def _facts_of(environment: Mapping[str, Json]) -> dict[str, Any]:
