@@ -156,12 +156,12 @@ class Place:
 
 
 def fork_servers(runner: int) -> list[psutil.Process]:
-    """Return the fork servers of a runner: the children of the supervisors that it started."""
+    """Return the fork servers of a runner: the children of the supervisors that its base server has forked."""
     found: list[psutil.Process] = []
     try:
-        for supervisor in psutil.Process(runner).children():
-            if any("isolation.supervisor" in argument for argument in supervisor.cmdline()):
-                found += supervisor.children()
+        for base in psutil.Process(runner).children():
+            if any("isolation.base" in argument for argument in base.cmdline()):
+                found += [server for supervisor in base.children() for server in supervisor.children()]
     except psutil.NoSuchProcess:
         pass
     return found

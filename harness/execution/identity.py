@@ -27,10 +27,7 @@ def check_same_code(
     for row in rows:
         case = row.case
         contestant = contestants.get((case.technique, case.workload))
-        if (
-            contestant is None
-            or plan.case(contestant, case.tuned, case.seed, lane=case.lane, stage=case.stage).key != case.key
-        ):
+        if contestant is None or plan.case_like(contestant, case).key != case.key:
             changed[f"{case.technique} on {case.workload}"] = None
     if not changed:
         return

@@ -125,11 +125,23 @@ def judged_text(view: RunView, workload: WorkloadView, summary: TechniqueSummary
         figure = summary.figures.get(view.quality.id)
         return units.rate(figure.estimate.value) if figure else NOTHING
     difference = summary.comparison.difference if summary.comparison else None
-    sign = "~x" if view.judged_phase in summary.unstable else "x"
+    mark = "~" if view.judged_phase in summary.unstable else ""
     if difference is None:
-        return f"{sign}{summary.quality.estimate.value:.2f}"
-    low, high = (None if bound is None else 1 + bound for bound in (difference.low, difference.high))
-    return f"{sign}{with_interval(replace(difference, value=1 + difference.value, low=low, high=high), 2)}"
+        return f"{mark}x{summary.quality.estimate.value:.2f}"
+    return mark + ratio_text(difference, 2)
+
+
+def ratio_text(difference: Estimate, places: int) -> str:
+    """Return a ratio 'x1.25 ±0.03' from the estimate of the ratio less 1.
+
+    The interval lies around the ratio on a logarithmic scale, and is written with ± where both sides look alike.
+    """
+    value, low, high = (None if x is None else 1 + x for x in (difference.value, difference.low, difference.high))
+    assert value is not None
+    if low is not None and high is not None and f"{value - low:.{places}f}" == f"{high - value:.{places}f}":
+        half = (high - low) / 2
+        low, high = value - half, value + half
+    return f"x{with_interval(replace(difference, value=value, low=low, high=high), places)}"
 
 
 def measured_columns(view: RunView, workload: WorkloadView) -> list[Column]:

@@ -62,10 +62,33 @@ def show_rows(rows: Sequence[Row], *, width: int = 0) -> str:
     for row in ordered:
         if not row.ok:
             failures.setdefault((row.reply.status, row.reply.reason), row)
-    parts = [_listing(ordered), *(show_row(row, width=width) for row in failures.values())]
+    shown = (show_row(row, width=width) for row in failures.values())
+    parts = [_listing(ordered), *_repeatability(rows), *shown]
     if not failures:
         parts.append("one of them in full: harness show row RUN/KEY")
     return "\n\n".join(parts)
+
+
+def _repeatability(rows: Sequence[Row]) -> list[str]:
+    """Return how far each metric moved where a training was repeated from perturbed weights, a line for each."""
+    first = {_training(row): row for row in rows if row.ok and not row.case.perturbed}
+    lines = []
+    for row in (row for row in rows if row.ok and row.case.perturbed and _training(row) in first):
+        before = first[_training(row)].reply.metrics
+        moved = [
+            f"{name} {units.significant(value - before[name], 3)}"
+            for name, value in row.reply.metrics.items()
+            if name in before and value != before[name]
+        ]
+        what = f"repeatability on {short(row.case.workload)}, seed {row.case.seed}, from weights one rounding apart: "
+        lines.append(what + (", ".join(moved) or "the same result"))
+    return ["\n".join(lines)] if lines else []
+
+
+def _training(row: Row) -> tuple[object, ...]:
+    """Return what a training and its repetition have in common."""
+    case = row.case
+    return (case.technique, case.workload, case.lane, case.seed, _inline(case.tuned))
 
 
 def show_row(row: Row, *, width: int = 0) -> str:
@@ -74,6 +97,7 @@ def show_row(row: Row, *, width: int = 0) -> str:
     known: dict[str, object] = {
         "status": f"{reply.status}{': ' if reply.reason else ''}{reply.reason}",
         "case": f"{case.technique} on {case.workload}, seed {case.seed}, lane {case.lane}, stage {case.stage}",
+        "repeats": "the training of its seed, from weights that differ by a rounding error" if case.perturbed else "",
         "tuned": _inline(case.tuned),
         "params": _inline(case.params),
         "settings": _inline(case.settings),
@@ -233,7 +257,7 @@ def _listing(rows: Sequence[Row]) -> str:
                 [
                     short(row.case.workload),
                     row.case.lane,
-                    str(row.case.seed),
+                    f"{row.case.seed} repeated" if row.case.perturbed else str(row.case.seed),
                     row.case.stage,
                     _inline(row.case.tuned),
                     row.reply.status,

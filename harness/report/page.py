@@ -266,7 +266,7 @@ def _failures(view: RunView, rows: Iterable[Row]) -> list[FailedCases]:
 
 def _case(row: Row) -> str:
     tuned = "".join(f", {name} {value}" for name, value in row.case.tuned.items())
-    return f"{row.case.lane}, seed {row.case.seed}{tuned}"
+    return f"{row.case.lane}, seed {row.case.seed}{' repeated' if row.case.perturbed else ''}{tuned}"
 
 
 def _object(value: object) -> Mapping[str, Json]:

@@ -259,7 +259,7 @@ def _insert(db: sqlite3.Connection, stored: StoredRun, stamp: str) -> None:
         "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '')",
         (*run, _fitting(info.exit_code), _fitting(info.planned), len(cases), sum(cases.values())),
     )
-    figures = [figure for row in stored.rows if row.ok for figure in _figures(info.id, row)]
+    figures = [figure for row in stored.rows if row.ok and not row.case.perturbed for figure in _figures(info.id, row)]
     db.executemany("INSERT INTO figures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", figures)
 
 

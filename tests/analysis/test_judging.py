@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from statistics import geometric_mean
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from harness.analysis import RunView
@@ -81,8 +83,28 @@ def test_the_verdict_on_a_throughput_rests_on_the_ratios_of_the_rounds(builders:
     assert fast.comparison is not None
     assert fast.comparison.difference is not None
     assert fast.comparison.n == len(ROUNDS)
-    assert fast.comparison.difference.value == pytest.approx(0.25)
+    assert fast.comparison.difference.value == pytest.approx(geometric_mean(1.25 + noise for noise in ROUNDS) - 1)
     assert fast.seeds == len(SEEDS)
+
+
+def test_busy_rounds_make_an_equally_fast_technique_neither_better_nor_worse(builders: ModuleType) -> None:
+    generator = np.random.default_rng(0)
+    own, base = np.exp(generator.normal(0, 0.4, (2, 40)))
+    rows = [
+        *builders.scored("toys/base", [90.0, 91.0]),
+        *builders.scored("toys/even", [90.0, 91.0]),
+        builders.timed("toys/base", (), [1.0] * 80),
+        builders.timed("toys/even", [*base, *own], [*own, *base]),
+    ]
+    suite = builders.make_suite(tuning={}, judge="train_throughput", margins={"train_throughput": 0.05})
+    summaries = RunView.build(builders.make_run(suite), rows, builders.METRICS).workloads[0].techniques
+    even = next(summary for summary in summaries if summary.technique == "toys/even")
+    assert even.quality is not None
+    assert even.comparison is not None
+    assert even.comparison.difference is not None
+    assert even.quality.estimate.value == pytest.approx(1.0), "it was faster exactly as often as slower"
+    assert even.comparison.difference.value == pytest.approx(0.0, abs=1e-12)
+    assert even.verdict == "undecided"
 
 
 def test_few_rounds_leave_a_speed_undecided_and_more_rounds_are_asked_for(builders: ModuleType) -> None:
