@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from harness.api import LANES, Case, Json, Lane, Skip, Stage, Suite, Technique, UsageError, WorkloadSpec
 from harness import entrants
+from harness.api import LANES, Case, Json, Lane, Skip, Stage, Suite, Technique, UsageError, WorkloadSpec
 from harness.entrants import Entrant, check_known, chosen, exceeding, is_pinned, refused, techniques_of, together
 from harness.grid import Tuned, grid_of, thin
 from harness.host import Host, matches

@@ -31,7 +31,8 @@ from harness.host import load_host
 from harness.report import units
 from harness.report.columns import judged_text, metric_column, quality_places, tuned_column, with_interval
 from harness.report.notes import device_of, short
-from harness.results.store import Store, default_store_path
+from harness.results.places import default_store_path
+from harness.results.store import Store
 
 PAGES: Final = Path(__file__).parents[1] / "docs/families"
 
