@@ -76,7 +76,8 @@ def run(
     from harness.execution.session import INTERRUPTED, Silent, begin
     from harness.host import load_host
     from harness.results.commands import command
-    from harness.results.store import Store, default_store_path
+    from harness.results.places import default_store_path
+    from harness.results.store import Store
     from harness.suite import read_suite
 
     check_form(form)
@@ -115,7 +116,8 @@ def load(run: str = "last", *, plugins: Sequence[str] = (), store: Path | str | 
     """
     from harness.analysis.view import RunView
     from harness.host import load_host
-    from harness.results.store import Store, default_store_path
+    from harness.results.places import default_store_path
+    from harness.results.store import Store
 
     stored = Store(default_store_path(Path(store) if store else None)).read(run)
     host = load_host(plugins)

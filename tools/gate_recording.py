@@ -20,7 +20,8 @@ from pathlib import Path
 from harness.analysis.times import round_of
 from harness.api import Lane
 from harness.measure.environment import environment
-from harness.results.store import Store, StoredRun, default_cache_path
+from harness.results.places import default_cache_path
+from harness.results.store import Store, StoredRun
 from harness.revisions.commits import Installed, install
 from harness.revisions.measure import timed_cases
 from harness.revisions.repository import Repository

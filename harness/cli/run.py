@@ -149,7 +149,8 @@ def run(context: click.Context, /, **options: Any) -> None:
 
 def execute(app: App, options: RunOptions) -> int:
     """Run ``harness run`` and return the exit code."""
-    from harness.results.store import Store, default_store_path
+    from harness.results.places import default_store_path
+    from harness.results.store import Store
 
     app.refuses_named = True
     check_format(options.format, app.host)
@@ -316,7 +317,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 def _resources(options: RunOptions) -> Resources:
     from harness.api import Limits
     from harness.execution.session import Resources, cores
-    from harness.results.store import default_cache_path
+    from harness.results.places import default_cache_path
 
     return Resources(
         executor=options.executor,

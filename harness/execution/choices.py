@@ -9,7 +9,7 @@ from typing import get_args
 from harness.api import DEVICES, LANES, Form, Json, Lane, Limits, UsageError, number, one_of, whole_number
 from harness.execution.session import TIME_LIMIT_S, Resources, cores
 from harness.plan import Selection
-from harness.results.store import default_cache_path
+from harness.results.places import default_cache_path
 from harness.suite import seeds_of
 from harness.until import Until, parse_until
 
