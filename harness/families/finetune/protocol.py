@@ -31,7 +31,7 @@ from harness.judge.quality import quality
 from harness.judge.replay import Buffers
 from harness.judge.seeds import generator, global_seed
 from harness.judge.settings import read_settings
-from harness.judge.timed import RepeatedPrediction, RepeatedStep, Untouched
+from harness.judge.timed import RepeatedPrediction, RepeatedStep
 from harness.judge.training import Batch, batch_order
 
 LOWEST: Final = 5
@@ -298,7 +298,6 @@ class _Serving:
         self._forward = forward
         self._train = weakref.ref(train)
         self._model = train.trains.model
-        self._unmerged = Untouched(self._model)
         self._merged = False
 
     def __call__(self, batch: Batch) -> Tensor:
@@ -308,9 +307,11 @@ class _Serving:
             return self._forward(self._model, batch)
 
     def expected(self, batch: Batch) -> Tensor:
-        """Return what the model before merging predicts for a batch."""
+        """Return what the model before merging predicts for a batch: that of the step, as no call has changed it."""
+        train = self._train()
+        assert train is not None, "the step is alive while its time is taken"
         with torch.no_grad():
-            return self._forward(self._unmerged().eval(), batch)
+            return self._forward(train.model_as_it_was().eval(), batch)
 
     def _merge(self) -> None:
         if self._train() is not None:
