@@ -149,6 +149,12 @@ class RepeatedStep(Generic[TrainsT, BatchT]):
         _set_rates(copied, self._rates)
         return copied
 
+    def model_as_it_was(self) -> nn.Module:
+        """Return a copy of the untouched copy's model alone."""
+        self.refresh()
+        assert self.untouched is not None
+        return deep_copy(self.untouched.model)
+
     def as_it_is(self) -> TrainsT:
         """Return a copy of the untouched copy, with the parameters and buffers that the model has now."""
         copied = self.as_it_was()
