@@ -20,7 +20,7 @@ from harness.api import (
 )
 from harness.execution.audit import Audit
 from harness.execution.isolation import global_state
-from harness.execution.job import THREADS, Act, Job, Message
+from harness.execution.job import PEAK_TASKS, THREADS, Act, Job, Message
 from harness.execution.replies import (
     batches_of,
     failure,
@@ -31,7 +31,7 @@ from harness.execution.replies import (
     require_outcome,
     require_outcomes,
 )
-from harness.measure import clock, memory
+from harness.measure import clock, memory, unforeseen
 
 Result = TypeVar("Result")
 
@@ -40,12 +40,16 @@ OPENINGS: Final = 3
 
 
 def load(job: Job) -> None:
-    """Import the modules that the job needs before anything is measured, and limit torch to `THREADS` threads."""
+    """Import the modules that the job needs before anything is measured, and limit torch to `THREADS` threads.
+
+    Where calls are timed, their data are unforeseen; where peaks are measured, the data follow from the seed.
+    """
     import torch
 
     torch.set_num_threads(THREADS)
+    source = unforeseen.follow(job.case.seed if job.task in PEAK_TASKS else None)
     resolve(job.case.workload_target)
-    global_state.remember()
+    global_state.remembered().expect(unforeseen.SOURCE, source)
     if job.task != "prepare":
         resolve(job.case.technique_target)
 

@@ -14,6 +14,10 @@ THREADS: Final = 1
 
 Task = Literal["prepare", "check", "evaluate", "stack", "process_peak", "tensor_peak", "contest"]
 
+PEAK_TASKS: Final[tuple[Task, ...]] = ("process_peak", "tensor_peak")
+"""The passes of the memory lane, each in a fresh process: a profiler would be part of what the system sees, and what a
+technique keeps from one build for the next, such as a table, would be missing in the second pass."""
+
 Act = Literal["open", "round", "close"]
 """The request to a contestant of a timed block in its turn."""
 

@@ -8,14 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 from harness.api import Case, ExecutorOptions, Limits, Reply, Unit
 from harness.execution import block
-from harness.execution.job import Act, Job, Message, Task
-
-PEAK_TASKS: Final[tuple[Task, ...]] = ("process_peak", "tensor_peak")
-"""The passes of the memory lane, each in a fresh process: a profiler would be part of what the system sees."""
+from harness.execution.job import PEAK_TASKS, Act, Job, Message, Task
 
 
 @dataclass(frozen=True, kw_only=True)

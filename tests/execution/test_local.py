@@ -80,6 +80,13 @@ def test_tensor_peak_is_the_same_in_another_process(peaks):
     assert first == again
 
 
+def test_tensor_peak_is_the_same_where_it_depends_on_data_that_nobody_foresees_while_calls_are_timed(executor):
+    replies = [reply for [reply] in finish(executor, [Unit(cases=(make_case("Grown", "memory"),)) for _ in range(2)])]
+    first, again = ({name: value for name, value in reply.metrics.items() if "tensor" in name} for reply in replies)
+    assert first == again
+    assert first["train_tensor_peak"] > 0
+
+
 def test_process_peak_sees_what_is_held_within_a_mebibyte(peaks):
     big, small, _ = (reply.metrics for reply in peaks)
     for phase, mib in (("build", 32), ("train", 40), ("infer", 32)):

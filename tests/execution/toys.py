@@ -18,6 +18,7 @@ from types import ModuleType
 import torch
 
 from harness.api import CannotStack, Incorrect, NotApplicable, OpenCase, Outcome, Phase, Unavailable
+from harness.measure.unforeseen import random_bits
 
 MIB = 1 << 20
 
@@ -115,6 +116,13 @@ class Imports(Technique):
     def act(self, context):
         for name in [*(f"late.{number}" for number in range(self.modules)), "late", "later"]:
             sys.modules[name] = ModuleType(name)
+
+
+class Grown(Technique):
+    """Takes as much memory as its data say."""
+
+    def train(self):
+        return torch.zeros(1 + random_bits(16))
 
 
 class Recurses(Technique):
