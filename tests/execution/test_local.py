@@ -80,6 +80,19 @@ def test_tensor_peak_is_the_same_in_another_process(peaks):
     assert first == again
 
 
+def test_tensor_peak_is_the_same_where_it_depends_on_data_that_nobody_foresees_while_calls_are_timed(executor):
+    replies = [reply for [reply] in finish(executor, [Unit(cases=(make_case("Grown", "memory"),)) for _ in range(2)])]
+    first, again = ({name: value for name, value in reply.metrics.items() if "tensor" in name} for reply in replies)
+    assert first == again
+    assert first["train_tensor_peak"] > 0
+
+
+def test_tensor_peak_counts_what_the_first_build_of_a_process_keeps_for_the_next(executor):
+    reply = one(executor, make_case("Keeps", "memory", mib=3, extra=1))
+    assert reply.metrics["build_tensor_peak"] == 3 * MIB + LINEAR
+    assert "train_process_peak" in reply.metrics
+
+
 def test_process_peak_sees_what_is_held_within_a_mebibyte(peaks):
     big, small, _ = (reply.metrics for reply in peaks)
     for phase, mib in (("build", 32), ("train", 40), ("infer", 32)):

@@ -14,10 +14,12 @@ import sys
 import time
 from pathlib import Path
 from types import ModuleType
+from typing import ClassVar
 
 import torch
 
 from harness.api import CannotStack, Incorrect, NotApplicable, OpenCase, Outcome, Phase, Unavailable
+from harness.measure.unforeseen import random_bits
 
 MIB = 1 << 20
 
@@ -115,6 +117,13 @@ class Imports(Technique):
     def act(self, context):
         for name in [*(f"late.{number}" for number in range(self.modules)), "late", "later"]:
             sys.modules[name] = ModuleType(name)
+
+
+class Grown(Technique):
+    """Takes as much memory as its data say."""
+
+    def train(self):
+        return torch.zeros(1 + random_bits(16))
 
 
 class Recurses(Technique):
@@ -217,6 +226,18 @@ class Holds(Technique):
     def infer(self):
         with torch.no_grad():
             self.model(torch.ones(8, 64))
+
+
+class Keeps(Holds):
+    """Makes a table of ``mib`` MiB in the first build of a process only."""
+
+    tables: ClassVar[list[torch.Tensor]] = []
+
+    def build(self):
+        size, self.mib = self.mib, 0
+        super().build()
+        if not self.tables:
+            self.tables.append(torch.ones(size * MIB // 4))
 
 
 class Sleeps(Technique):
