@@ -106,12 +106,14 @@ class RemovesTemporary(Technique):
 
 
 class Spams(Technique):
-    """Writes ``mib`` MiB to its output, in pieces, and a last word."""
+    """Writes ``mib`` MiB to its output, waits until the runner has dropped them, and writes a last word."""
 
     def act(self, context):
         for _ in range(self.mib):
             os.write(1, b"spam" * (1 << 18))
-            time.sleep(0.005)
+        while os.fstat(1).st_size >= self.mib << 20:
+            time.sleep(0.01)
+        os.write(1, b"the last word")
         raise ValueError("enough")
 
 

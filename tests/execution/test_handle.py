@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
@@ -76,6 +77,35 @@ def test_only_the_end_of_a_long_output_is_kept(ends):
     assert detail.endswith("the end")
     assert len(detail) == len("why\nOutput:\n") + handle.TAIL_BYTES
     assert worker.output.tell() == PHASE_BYTES + 10_007
+
+
+def test_an_output_is_dropped_where_it_is_longer_than_its_bound(ends):
+    worker, _ = ends
+    beginning = os.pread(worker.output.fileno(), PHASE_BYTES, 0)
+    os.truncate(worker.output.fileno(), handle.OUTPUT_BYTES)
+    worker.bound_output()
+    assert os.fstat(worker.output.fileno()).st_size == handle.OUTPUT_BYTES
+    os.truncate(worker.output.fileno(), handle.OUTPUT_BYTES + 1)
+    worker.bound_output()
+    assert os.pread(worker.output.fileno(), handle.OUTPUT_BYTES, 0) == beginning
+    assert worker.output.tell() == PHASE_BYTES
+
+
+def test_an_output_that_grows_while_it_is_dropped_is_short_and_its_end_is_shown(ends, monkeypatch):
+    worker, _ = ends
+    cut = os.ftruncate
+
+    def cut_while_the_case_writes(descriptor, size):
+        worker.output.write(b"meanwhile")
+        cut(descriptor, size)
+        worker.output.write(b"afterwards")
+
+    worker.output.seek(handle.OUTPUT_BYTES)
+    worker.output.write(b"long")
+    monkeypatch.setattr(os, "ftruncate", cut_while_the_case_writes)
+    worker.bound_output()
+    assert os.fstat(worker.output.fileno()).st_size < PHASE_BYTES + handle.TAIL_BYTES
+    assert worker.verdict(3 << 8, 0.0).detail == "Output:\nafterwards"
 
 
 def test_the_memory_of_a_process_counts_from_its_baseline():

@@ -244,16 +244,11 @@ def test_a_worker_without_space_for_its_output_is_lost_and_the_next_goes_on(tmp_
     assert ends([lost, *block]) == [("lost", why)] * 3
 
 
-def test_the_output_of_a_case_is_bounded_and_its_end_is_shown(tmp_path):
-    with local(tmp_path) as executor:
-        executor.submit(Unit(cases=(make_case("hostile:Spams", mib=400),)))
-        sizes = []
-        while not (finished := executor.wait(0.05)):
-            sizes += [os.fstat(worker.output.fileno()).st_size for worker in executor._workers.values()]
-    [(_, [reply])] = finished
-    assert max(sizes) < 200 * MIB
+def test_a_long_output_is_dropped_while_the_case_runs_and_its_end_is_shown(tmp_path):
+    with local(tmp_path, time_s=600) as executor:
+        reply = one(executor, make_case("hostile:Spams", mib=handle.OUTPUT_BYTES // MIB + 1))
     assert reply.reason == "ValueError: enough"
-    assert reply.detail.endswith("spam")
+    assert reply.detail.endswith("Output:\nthe last word")
 
 
 FEW_FILES = """

@@ -34,7 +34,7 @@ TAIL_BYTES: Final = 4096
 """How much of a failed case's output is kept."""
 
 OUTPUT_BYTES: Final = 1 << 24
-"""The output of a case at most; where there is more, all that came so far is dropped."""
+"""Where the output of a case is found to be longer, all that came so far is dropped."""
 
 READS: Final = 16
 """How many pieces of what a worker sends are taken at a time, so that none who sends without end keeps the others."""
@@ -207,11 +207,15 @@ class Handle:
             kill_group(self.pid)
 
     def bound_output(self) -> None:
-        """Drop what the case has written so far where it is too much; the case goes on writing from the beginning."""
+        """Drop what the case has written so far where it is too much; the case goes on writing from the beginning.
+
+        A limit of the kernel's would either block a case that writes while the runner is busy, in the midst of what is
+        timed, or fail the case by how busy the machine is.
+        """
         descriptor = self.output.fileno()
         if os.fstat(descriptor).st_size > OUTPUT_BYTES:
-            os.ftruncate(descriptor, PHASE_BYTES)
             os.lseek(descriptor, PHASE_BYTES, os.SEEK_SET)  # of the process too, which shares the open file
+            os.ftruncate(descriptor, PHASE_BYTES)  # afterwards: what was written meanwhile does not keep the file long
 
     def verdict(self, status: int, cpu_s: float) -> Reply:
         """Return the reply of a case from its wait status and its messages; a failed case shows its output."""
@@ -258,7 +262,8 @@ class Handle:
         """Return the end of the worker's output."""
         size = os.fstat(self.output.fileno()).st_size
         start = max(PHASE_BYTES, size - TAIL_BYTES)
-        return os.pread(self.output.fileno(), TAIL_BYTES, start).decode(errors="replace").strip()
+        tail = os.pread(self.output.fileno(), TAIL_BYTES, start)
+        return tail.lstrip(b"\0").decode(errors="replace").strip()  # zeros are before what was written while it was cut
 
 
 class Watched:
