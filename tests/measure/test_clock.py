@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.measure import clock
@@ -81,7 +81,6 @@ def test_a_phase_that_fails_is_timed_and_left():
     assert told[-1] == ""
 
 
-@settings(deadline=None)
 @given(st.integers(10, 200))
 def test_the_interval_of_the_median_covers_it_about_95_times_in_100(n):
     from scipy.stats import binom

@@ -107,7 +107,7 @@ def test_an_ambiguous_unknown_or_empty_id_is_refused_with_what_to_do(store: Stor
 
 
 @given(cut=st.integers(1, 500))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_torn_last_line_is_skipped_in_reading_and_cut_off_in_resuming(tmp_path_factory, builders, cut: int) -> None:
     store = Store(tmp_path_factory.mktemp("store"))
     kept, lost, added = builders.scored("toys/a", [90.0, 91.0, 92.0])
