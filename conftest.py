@@ -1,7 +1,11 @@
-"""What the property-based tests of the project and of its plugins have in common."""
+"""Lets every test of the project and of its plugins see the same random numbers in each run."""
 
 from __future__ import annotations
 
+import random
+import sys
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 # A verdict must not depend on how busy the machine is, nor on what was drawn: every run tries the same examples, for as
@@ -14,3 +18,13 @@ settings.register_profile(
 )
 settings.register_profile("quick", settings.get_profile("same"), max_examples=25)
 settings.load_profile("same")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Begin each test, and what is made for it, with the same states of the generators that all tests share."""
+    random.seed(0)
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed(0)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)

@@ -118,7 +118,7 @@ class Spams(Technique):
 
 
 class AllocatesElsewhere(Technique):
-    """Has a process that left its group, and its parents, hold ``mib`` MiB for a while."""
+    """Has a process that left its group, and its parents, hold ``mib`` MiB for an hour."""
 
     def act(self, context):
         child = os.fork()
@@ -131,10 +131,10 @@ class AllocatesElsewhere(Technique):
             held = mmap.mmap(-1, self.mib << 20)
             for page in range(0, len(held), mmap.PAGESIZE):
                 held[page] = 1
-            time.sleep(8)
+            time.sleep(3600)
             os._exit(0)
         os.waitpid(child, 0)
-        time.sleep(4)
+        time.sleep(3600)
 
 
 class CannotSay(Exception):

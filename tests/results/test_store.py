@@ -307,7 +307,7 @@ def test_runs_begun_at_once_get_folders_of_their_own(store: Store, builders) -> 
 def test_an_idle_child_of_the_writer_does_not_keep_the_lock(store: Store, builders) -> None:
     """A process that was started by the runner (the fork server) may outlive it; the run must stay resumable."""
     writer = begin(store, builders)
-    child = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(30,))
+    child = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(3600,))
     child.start()
     try:
         writer.close()
