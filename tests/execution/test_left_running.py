@@ -58,6 +58,7 @@ WATCHED = {
     "computing": ([(0.1, 0.1, True)], RUNNING),
     "computing one time in ten, and waiting for its turn": ([(0.01, 0.1, True)], RUNNING),
     "computing, and its waits are not counted yet": ([(0.05, 0.05, True)], RUNNING),
+    "computing, while its process is stopped now and then": ([(0.1, 0.1, True), (0.1, 0.1, False, 2.0)], RUNNING),
     "waking up often, and waiting each time": ([(0.0002, 0.09, True)], ""),
     "waiting actively, while the machine stands still for seconds": (
         [(0.1, 3.0, True), (0.1, 0.1, False), (0.0, 0.0, False)],
@@ -76,13 +77,14 @@ def test_what_runs_is_told_from_what_waits_for_a_processor_whenever_it_wakes(wha
     following = itertools.chain(windows, itertools.repeat(windows[-1]))
 
     def sleep(_):
-        ran_s, counted_s, ready = next(following)
-        now[0] += max(left_running.WINDOW_S, counted_s)
+        ran_s, counted_s, ready, *stopped_s = next(following)
+        now[0] += sum(stopped_s, max(left_running.WINDOW_S, counted_s))
         last = so_far[0]
         so_far[0] = replace(last, ran_s=last.ran_s + ran_s, counted_s=last.counted_s + counted_s, ready=ready)
 
     others = left_running.Others()
     monkeypatch.setattr(left_running, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    monkeypatch.setattr(left_running, "waited_s", lambda _: 0.0)
     monkeypatch.setattr(left_running, "_members", lambda: [thread])
     monkeypatch.setattr(left_running, "_times", lambda: {thread: so_far[0]})
     assert others.problem().partition(",")[0] == expected

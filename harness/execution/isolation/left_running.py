@@ -19,7 +19,7 @@ from typing import Final
 
 import psutil
 
-from harness.execution.isolation.processes import descendants
+from harness.execution.isolation.processes import descendants, waited_s
 from harness.measure.memory import LINUX
 
 WINDOW_S: Final = 0.1
@@ -85,14 +85,17 @@ class Others:
         """Return for which share of a window each of the others was ready to run, and the seconds that all of them ran.
 
         The system counts a wait for a processor once it is over. So whoever waits counts as one that did all the time.
+        A time for which the whole process is stopped is in no window.
         """
-        start, began = _times(), time.monotonic()
+        waited, start, began = waited_s(os.getpid()), _times(), time.monotonic()
         time.sleep(WINDOW_S)
         now, length = _times(), time.monotonic() - began
+        if LINUX:
+            length = min(length, WINDOW_S + max(0.0, waited_s(os.getpid()) - waited))
         shares, ran_s = {}, 0.0
         for member in start.keys() & now.keys() - self._before:
             early, late = start[member], now[member]
-            shares[member] = 1.0 if late.ready else (late.counted_s - early.counted_s) / length
+            shares[member] = 1.0 if late.ready else min(1.0, (late.counted_s - early.counted_s) / length)
             ran_s += late.ran_s - early.ran_s
         return shares, ran_s
 
