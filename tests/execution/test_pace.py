@@ -56,7 +56,8 @@ TECHNIQUES = """
             if technique.behaviour == "raises":
                 raise ValueError("not here")
             if technique.behaviour == "hangs":
-                open(technique.mark, "w").close()
+                with open(technique.mark, "w") as mark:
+                    mark.write(f"{os.getpid()} {os.getppid()}")
                 time.sleep(3600)
             calls = []
 
@@ -161,12 +162,12 @@ def test_what_hangs_is_ended_and_replaced_and_nothing_is_left(
     play, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     mark, receive = tmp_path / "hangs", pace._SideProcess._receive
+    mark.touch()
 
     def receive_until_one_hangs(process: pace._SideProcess, limit_s: float) -> Mapping[str, Any]:
         """Wait for an answer as long as it takes, and for that of a case that hangs a second."""
         while b"\n" not in process._rest and not select.select([process._control], [], [], 0.05)[0]:
-            if mark.exists():
-                mark.unlink()
+            if str(process._process.pid) in mark.read_text().split():
                 return receive(process, 1.0)
         return receive(process, limit_s)
 
