@@ -78,17 +78,12 @@ def test_a_seed_that_kills_its_process_costs_only_itself(tmp_path, monkeypatch: 
     assert [reply.status for reply in replies] == ["ok", "ok", "crash"]
 
 
-def test_so_many_seeds_have_so_many_times_the_limits(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_so_many_seeds_have_so_many_times_the_limits() -> None:
     assert multiplied(Limits(time_s=2.0, memory_bytes=5), 3) == Limits(time_s=6.0, memory_bytes=15)
     assert multiplied(Limits(time_s=2.0), 3).memory_bytes is None
-    monkeypatch.syspath_prepend(str(TOYS))
-    executor = LocalExecutor(options(tmp_path, time_s=8.0))
-    try:
-        [replies] = finish(executor, [unit(*range(5), sleep_s=1.8)])  # 9 s together
-    finally:
-        executor.close()
-    assert [reply.status for reply in replies] == ["ok"] * 5
-    assert "evaluated together" in replies[0].notes[-1]
+    job = next(script_of(unit(*range(5)), options(Path("cache"), time_s=8.0, memory_bytes=3)))
+    assert isinstance(job, Job)
+    assert (job.task, job.limits) == ("stack", Limits(time_s=40.0, memory_bytes=15))
 
 
 def test_shares_add_up_to_what_was_spent() -> None:

@@ -8,7 +8,6 @@ import os
 import random
 import re
 import signal
-import statistics
 import subprocess
 import sys
 import time
@@ -155,6 +154,14 @@ class Hangs(Technique):
             time.sleep(1)
 
 
+class Waits(Technique):
+    """Waits for a file."""
+
+    def act(self, context):
+        while not Path(self.file).exists():
+            time.sleep(0.01)
+
+
 class HoldsTheLock(Technique):
     """Never gives the interpreter lock back, so that no Python code in this process runs any more."""
 
@@ -253,13 +260,14 @@ class Sleeps(Technique):
 
 
 class Parted(Sleeps):
-    """Has a part that takes a quarter of its step, and says so; or says ``instead``."""
+    """Has a part that takes a quarter of its step, tells the share of rounds that are so; or says ``instead``."""
 
     def part(self):
         time.sleep(self.ms / 4000)
 
     def figures(self, seconds):
-        share = statistics.median(seconds["part"]) / statistics.median(seconds["train"])
+        rounds = list(zip(seconds["train"], seconds["part"], strict=True))
+        share = sum(1000 * train >= self.ms and 4000 * part >= self.ms for train, part in rounds) / len(rounds)
         return {"share": getattr(self, "instead", share)}
 
 
