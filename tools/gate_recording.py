@@ -72,7 +72,7 @@ def write(installed: Installed, quality: StoredRun, peaks: Sequence[StoredRun], 
 def lanes(installed: Installed, lane: Lane, *options: str) -> StoredRun:
     """Run one lane of the suite's tracked form, and return the stored run."""
     place = ("--store", str(installed.store))
-    done = installed.run("run", "--suite", SUITE, "--track", "--lane", lane, *options, *place, "--quiet")
+    done = installed.run("run", "--suite", SUITE, "--track", "--fresh", "--lane", lane, *options, *place, "--quiet")
     assert done.returncode in (0, 1), done.stderr
     return Store(installed.store).read("last")
 
