@@ -11,17 +11,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from harness import entrants
 from harness.api import LANES, Case, Json, Lane, Skip, Stage, Suite, Technique, UsageError, WorkloadSpec
-from harness.entrants import (
-    Entrant,
-    check_known,
-    chosen,
-    is_pinned,
-    refused,
-    techniques_of,
-    together,
-    workload_of,
-)
+from harness.entrants import Entrant, check_known, chosen, exceeding, is_pinned, refused, techniques_of, together
 from harness.grid import Tuned, grid_of, thin
 from harness.host import Host, matches
 from harness.measure.sources import content_digest
@@ -102,16 +94,17 @@ class Plan:
         self.contestants = tuple(self._contestants())
         if "accuracy" not in self.lanes and any(len(contestant.trials) > 1 for contestant in self.contestants):
             raise UsageError("--lane: tuning chooses a trial by its quality: add --lane accuracy, or take --track")
-        self._check_files()
+        self._check_values()
         self.notes = tuple(self._notes())
 
-    def _check_files(self) -> None:
-        """Raise UsageError with a line for each file that a contestant's values name and that does not exist."""
+    def _check_values(self) -> None:
+        """Raise UsageError for each file that does not exist, and each value above what bounds it in its case."""
         problems: dict[str, None] = {}
         for contestant in (contestant for contestant in self.contestants if not contestant.skip):
             for tuned in contestant.trials:
                 try:
-                    self.case(contestant, tuned, self.seeds[0])
+                    case = self.case(contestant, tuned, self.seeds[0])
+                    problems |= dict.fromkeys(exceeding(case, contestant.entrant.spec, contestant.problem.spec))
                 except UsageError as error:
                     problems.update(dict.fromkeys(error.problems))
         if problems:
@@ -342,7 +335,7 @@ def _narrowed(suite: Suite, host: Host, selection: Selection) -> _Entry:
     """Return the suite narrowed by the user's globs and seeds; raise UsageError for unknown names and parameters."""
     problems: list[str] = []
     techniques = techniques_of(suite, host)
-    workloads = [workload_of(name, host) for name in suite.workloads]
+    workloads = [entrants.workload_of(name, host) for name in suite.workloads]
     chosen_techniques, chosen_workloads = techniques, workloads
     try:
         chosen_techniques = chosen(selection.techniques, "techniques", techniques, host, suite)
@@ -381,9 +374,9 @@ def _narrowed(suite: Suite, host: Host, selection: Selection) -> _Entry:
 
 def _looks(suite: Suite, selection: Selection, first: int) -> tuple[int, ...]:
     """Return the looks of a run: none where the user chose the seeds, or where no quality is measured."""
-    if selection.until and "accuracy" not in selection.lanes:
-        raise UsageError("--until: what is undecided is decided by quality: add --lane accuracy")
     if "accuracy" not in selection.lanes:
+        if selection.until:
+            raise UsageError("--until: what is undecided is decided by quality: add --lane accuracy")
         return ()
     if selection.until and (suite.judged_phase or suite.equal):
         raise UsageError(f"--until: further seeds decide nothing in {suite.id}, which is not judged over seeds alone")

@@ -156,12 +156,12 @@ class Place:
 
 
 def fork_servers(runner: int) -> list[psutil.Process]:
-    """Return the fork servers of a runner: the children of the supervisors that it started."""
+    """Return the fork servers of a runner: the children of the supervisors that its base server has forked."""
     found: list[psutil.Process] = []
     try:
-        for supervisor in psutil.Process(runner).children():
-            if any("isolation.supervisor" in argument for argument in supervisor.cmdline()):
-                found += supervisor.children()
+        for base in psutil.Process(runner).children():
+            if any("isolation.base" in argument for argument in base.cmdline()):
+                found += [server for supervisor in base.children() for server in supervisor.children()]
     except psutil.NoSuchProcess:
         pass
     return found
@@ -181,7 +181,8 @@ def check_equal(reference: Reference, place: Place) -> None:
     store = place.folder / ".harness"
     drafts = [path for path in store.rglob("*") if path.name.startswith((".new-", ".run.json."))]
     files = {path for path in store.rglob("*") if path.is_file() and not set(path.parents) & set(drafts)} - set(drafts)
-    assert {path.relative_to(store).name for path in files} <= {".gitignore", "run.json", "rows.jsonl", "index.sqlite"}
+    index = {f"index.sqlite{ending}" for ending in ("", "-wal", "-shm", "-journal")}
+    assert {path.relative_to(store).name for path in files} <= {".gitignore", "run.json", "rows.jsonl", *index}
 
 
 def kill_at_random(folder: Path, count: int, seed: int) -> list[str]:

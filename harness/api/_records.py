@@ -74,9 +74,9 @@ class Suite:
     rising order; empty where all techniques get the ``seeds``, which are those of the first look. ``judge`` is the
     metric that sorts the table and makes the verdicts where that is not ``metrics[0]``: one of the accuracy lane, or a
     throughput. A technique that is worse than the baseline in one of ``unchanged`` is not ranked. Where ``equal`` is
-    named, techniques are compared with the one of the ``references`` that has an equal value of this metric. On the
-    first ``repeatability`` seeds, each technique is trained once more from perturbed weights. Runs stored before a
-    field with a default existed lack that field.
+    named, techniques are compared with the one of the ``references`` that has an equal value of this metric. The
+    suite asks about ``beside`` too, which makes no verdict. On the first ``repeatability`` seeds, each technique is
+    trained once more from perturbed weights. Runs stored before a field with a default existed lack that field.
     """
 
     id: str
@@ -103,6 +103,7 @@ class Suite:
     unchanged: tuple[str, ...] = ()
     equal: str = ""
     references: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
     repeatability: int = 0
 
     @property
@@ -186,13 +187,18 @@ class Reply:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """The stored result of a case: the case, its reply, the start time and the environment."""
+    """The stored result of a case: the case, its reply, the start time and the environment.
+
+    ``reused_from`` is the run that computed the result, where ``run`` took the row from the store; ``started`` and
+    ``environment`` are then those of the process that computed it.
+    """
 
     run: str
     case: Case
     reply: Reply
     started: str
     environment: Mapping[str, Json]
+    reused_from: str = ""
     schema: int = 2
 
     @property

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.app import complete_from, current, plugin_options, store_option
-from harness.cli.output import say
+from harness.cli.output import say, width_of_terminal
 from harness.streams import is_coloured
 
 if TYPE_CHECKING:
@@ -77,12 +77,14 @@ def compare(context: click.Context, /, **options: Any) -> None:
 def execute(options: CompareOptions) -> int:
     """Run ``harness compare`` and return the exit code."""
     from harness.report.changes import render_changes
-    from harness.results.store import Store, default_store_path
+    from harness.results.places import default_store_path
+    from harness.results.store import Store
 
     store = Store(default_store_path(options.store))
     runs = _runs(options, store)
     report = _of_runs(options, *runs) if runs else _of_revisions(options)
-    click.echo(render_changes(report, options.format, color=is_coloured(sys.stdout)))
+    width = width_of_terminal()
+    click.echo(render_changes(report, options.format, color=is_coloured(sys.stdout), width=width))
     if not options.gate:
         return 0
     return {"worse": 1, "refused": 2}.get(report.outcome, 0)
@@ -170,7 +172,7 @@ def _of_revisions(options: CompareOptions) -> ChangeReport:
     from harness.analysis.changes import Changes, fails, find_changes
     from harness.analysis.vacuous import undecidable
     from harness.report.changes import ChangeReport
-    from harness.results.store import default_cache_path
+    from harness.results.places import default_cache_path
     from harness.revisions.measure import Wanted, measure
     from harness.revisions.rounds import BASE, HEAD, RELEASE
 
@@ -224,7 +226,7 @@ def _installed(
     Raises UsageError for a base that cannot be compared, and for a head that is too old.
     """
     from harness.api import UsageError
-    from harness.results.store import default_cache_path
+    from harness.results.places import default_cache_path
     from harness.revisions.asked import start_failure, too_old
     from harness.revisions.commits import install
     from harness.revisions.rounds import BASE, RELEASE

@@ -81,6 +81,18 @@ def quality_columns(view: RunView, workload: WorkloadView) -> list[Column]:
     ]
 
 
+def beside_columns(view: RunView, workload: WorkloadView) -> list[Column]:
+    """Return the columns of what the suite's question asks beside the verdict."""
+    return [metric_column(view.metrics[name], workload) for name in beside_of(view, workload)]
+
+
+def beside_of(view: RunView, workload: WorkloadView) -> list[str]:
+    """Return the metrics that the suite's question asks beside the verdict, and that a technique has here."""
+    present = {name for summary in workload.techniques for name in summary.figures}
+    answering = (view.quality.id, view.info.suite.equal, *view.info.suite.unchanged)
+    return [name for name in view.info.suite.beside if name in present & {*view.metrics} and name not in answering]
+
+
 def _unchanged_columns(view: RunView, workload: WorkloadView) -> list[Column]:
     present = {name for summary in workload.techniques for name in summary.figures}
     names = [name for name in view.info.suite.unchanged if name in present and name != view.quality.id]
@@ -143,7 +155,7 @@ def measured_columns(view: RunView, workload: WorkloadView) -> list[Column]:
     known = [view.metrics[name] for name in suite.costs if name in present and name in view.metrics]
     sizes = [metric.id for metric in known if metric.lane == "accuracy"]
     per_phase = [(f"{phase}_tensor_peak", f"{phase}_throughput") for phase in phases_of(workload)]
-    answering = (view.quality.id, suite.equal, *suite.unchanged)
+    answering = (view.quality.id, suite.equal, *suite.unchanged, *suite.beside)
     wanted = [*sizes[-1:], *(per_phase[0] if per_phase else ()), *suite.metrics]
     wanted += [name for pair in per_phase[1:] for name in pair]
     return [
@@ -189,7 +201,17 @@ def metric_column(metric: Metric, workload: WorkloadView) -> Column:
         figure = summary.figures.get(metric.id)
         return with_interval(figure.estimate, places) if figure else NOTHING
 
-    return Column(title=title, unit=metric.unit, cell=cell)
+    def brief(summary: TechniqueSummary) -> str:
+        return _plain(summary, metric.id, lambda value: f"{value:.{places}f}")
+
+    return Column(title=title, unit=metric.unit, cell=cell, brief=brief)
+
+
+def all_columns(view: RunView, workload: WorkloadView) -> list[Column]:
+    """Return every column of a table, those that answer the suite's question first."""
+    tuned = tuned_column(workload)
+    asked = [*quality_columns(view, workload), *beside_columns(view, workload)]
+    return [*asked, *measured_columns(view, workload), *([tuned] if tuned else [])]
 
 
 def tuned_column(workload: WorkloadView) -> Column | None:

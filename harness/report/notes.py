@@ -13,7 +13,7 @@ from harness.analysis.significance import ALPHA
 from harness.analysis.summary import BEHIND, FRONT
 from harness.report import units
 from harness.report.columns import ratio_text, with_interval
-from harness.report.commands import command
+from harness.results.commands import command
 
 if TYPE_CHECKING:
     from harness.analysis.claims import ClaimResult
@@ -71,6 +71,7 @@ def heading(view: RunView, workload: WorkloadView) -> str:
         device_of(info.environment, workload),
         info.started[:10],
         f"run {run_label(view)}",
+        f"{view.reused} of {view.rows} rows of earlier runs" if view.reused else "",
     ]
     return " · ".join(part for part in parts if part)
 
@@ -153,8 +154,8 @@ def _explanations(view: RunView, workload: WorkloadView) -> dict[str, list[str]]
         waits = summary.quality and summary.seeds < most and not summary.failed_seeds
         if waits and summary.look is None:
             notes.setdefault(f"only {summary.seeds} of {most} seeds yet", []).append(summary.technique)
-        for text in _changes(view, summary):
-            notes.setdefault(text, []).append(summary.technique)
+        for text, detail in _changes(view, summary):
+            notes.setdefault(text, []).append(f"{summary.technique} {detail}".rstrip())
         comparison = summary.comparison
         if comparison is None:
             continue
@@ -166,8 +167,8 @@ def _explanations(view: RunView, workload: WorkloadView) -> dict[str, list[str]]
     return notes
 
 
-def _changes(view: RunView, summary: TechniqueSummary) -> list[str]:
-    """Return in what a technique is changed, or may be changed, that the suite wants unchanged."""
+def _changes(view: RunView, summary: TechniqueSummary) -> list[tuple[str, str]]:
+    """Return in what a technique is changed, or may be, that the suite wants unchanged, each with by how much."""
     if summary.baseline or not summary.quality:
         return []
     texts = []
@@ -175,13 +176,14 @@ def _changes(view: RunView, summary: TechniqueSummary) -> list[str]:
         comparison = summary.unchanged.get(name)
         difference = comparison.difference if comparison else None
         if comparison is None or difference is None:
-            texts.append(f"not ranked by the suite's rule, as {name} was not measured")
+            texts.append((f"not ranked by the suite's rule, as {name} was not measured", ""))
         elif comparison.verdict == "worse":
             metric = view.metrics[name]
-            size = f"{_difference(difference, metric)} {'points' if metric.unit == '%' else metric.unit}".rstrip()
-            texts.append(f"changed: {name} is {size} from the baseline's")
+            unit = "points" if metric.unit == "%" else metric.unit
+            from_ = f"{unit}, from the baseline's" if unit else "from the baseline's"
+            texts.append((f"changed: {name} ({from_})", _difference(difference, metric)))
         elif comparison.verdict == "undecided":
-            texts.append(f"whether {name} is unchanged is undecided, {comparison.reason}")
+            texts.append((f"whether {name} is unchanged is undecided", f"({comparison.reason})"))
     return texts
 
 

@@ -25,7 +25,8 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from harness.api import Case
-from harness.execution.isolation.client import ONE_THREAD, START_S
+from harness.execution.isolation.client import START_S
+from harness.execution.isolation.supervisors import ONE_THREAD
 from harness.measure import clock
 from harness.revisions import stepper
 from harness.revisions.commits import clean_environment

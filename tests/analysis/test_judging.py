@@ -156,7 +156,35 @@ def test_the_answer_of_an_ordinary_suite_has_the_difference_and_how_many_have_ea
 def test_the_answer_says_where_nothing_is_better_than_the_baseline(builders: ModuleType) -> None:
     rows = {name: DECODERS[name] for name in ("toys/base", "toys/slow")}
     (line,) = answers(a_view(builders, rows, **STATED))
-    assert line == "fastest of 2 with unchanged loss: toys/base, x1.00, the baseline · 1 worse"
+    first, _, following = line.partition("; ")
+    assert first == "fastest of 2 with unchanged loss: toys/base, x1.00, the baseline"
+    assert following.startswith("next toys/slow, x0.60 ±0.0")
+    assert following.endswith(" (worse) · 1 worse")
+
+
+BESIDE = {"judge": "infer_throughput", "unchanged": ("loss",), "beside": ("accuracy",)}
+
+
+def test_what_is_asked_beside_is_answered_for_the_best_and_for_those_that_are_not_worse(builders: ModuleType) -> None:
+    rows = {**DECODERS, "toys/even": (70.0, 1.0, 1.0)}
+    first, second = answers(a_view(builders, rows, **BESIDE))
+    assert first.startswith("fastest of 4 with unchanged loss: toys/fast, x1.25")
+    best, _, found = second.partition("; ")
+    assert best.startswith("accuracy (%): toys/fast 60.0 ±")
+    assert found.startswith("highest of 3 not worse 70.0 ±")
+    assert found.endswith(": toys/even (same)")
+
+
+def test_what_is_asked_beside_has_one_figure_where_the_best_is_best_in_it_too(builders: ModuleType) -> None:
+    (_, second) = answers(a_view(builders, {name: DECODERS[name] for name in ("toys/base", "toys/fast")}, **BESIDE))
+    assert second.startswith("accuracy (%): highest of 2 not worse 60.0 ±")
+    assert second.endswith(": toys/fast (better)")
+
+
+def test_nothing_is_said_beside_where_all_that_are_not_worse_are_equal_in_it(builders: ModuleType) -> None:
+    stated = {"judge": "accuracy", "beside": ("infer_throughput",)}
+    rows = {"toys/base": (50.0, 1.0, 1.0), "toys/slow": (30.0, 1.0, 0.5)}
+    assert len(answers(a_view(builders, rows, **stated))) == 1
 
 
 def test_the_answer_claims_nothing_unchanged_that_is_not_shown_to_be(builders: ModuleType) -> None:
@@ -192,5 +220,5 @@ def test_the_answer_stands_above_the_table(builders: ModuleType) -> None:
     lines = render(view, "table", width=100).splitlines()
     assert lines[1].startswith("fastest of 3 with unchanged loss: toys/fast")
     assert lines[2].split() == ["technique", "infer/s", "loss", "accuracy", "verdict"]
-    assert "changed: loss is +" in "\n".join(lines)
+    assert "changed: loss (nats, from the baseline's): toys/cheat +" in "\n".join(lines)
     assert "toys/fast, x1.25" in render_page(view)

@@ -114,7 +114,7 @@ def test_close_ends_a_hanging_case_at_once(tmp_path):
         while [phase for _, phase in executor.running()] != ["init", "init"] or not (tmp_path / "pid").exists():
             assert executor.wait(0.05) == []
         children = begun_since(before, recursive=True)
-        assert len(children) == 5  # supervisor, fork server, two cases and the child of one
+        assert len(children) == 6  # base server, supervisor, fork server, two cases and the child of one
         start = time.monotonic()
         executor.close()
         assert time.monotonic() - start < 3

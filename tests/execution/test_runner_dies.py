@@ -75,7 +75,7 @@ def test_killing_the_runner_or_its_fork_server_leaves_no_process_of_a_case(tmp_p
         workers = [psutil.Process(int(pid)) for pid in runner.stdout.readline().split()]
         (server,) = {worker.parent() for worker in workers}
         everyone = psutil.Process(runner.pid).children(recursive=True)
-        assert len(everyone) == 2 + 5 + 3  # fork server and its supervisor, workers, their children
+        assert len(everyone) == 3 + 5 + 3  # fork server, its supervisor, their base, workers, their children
         if "stopped fork server" in killed:
             server.send_signal(signal.SIGSTOP)
         if "runner" in killed:

@@ -20,6 +20,7 @@ from harness.execution.isolation.client import Client, ForkServerLost, Start
 from harness.execution.isolation.descriptors import raise_limit
 from harness.execution.isolation.handle import LAST_READS, READS, UNREADABLE, Handle
 from harness.execution.isolation.processes import memory_use
+from harness.execution.isolation.supervisors import Supervisors
 from harness.execution.job import Job, Message
 from harness.execution.units import Done, Script, Turn, script_of
 from harness.measure.memory import LINUX, available_bytes
@@ -61,6 +62,8 @@ class LocalExecutor:
         self.stacks = True
         self._options = options
         self._selector = selectors.DefaultSelector()
+        self._afresh = not LINUX or options.device != "cpu"
+        self._supervisors = Supervisors(afresh=self._afresh, preload=options.preload)
         self._clients: dict[str, Client] = {}
         """The fork servers by the plugin whose techniques they import; "" imports none."""
         self._workers: dict[int, Handle] = {}
@@ -108,6 +111,7 @@ class LocalExecutor:
             self._selector.unregister(client.control)
             client.close()
         self._clients.clear()
+        self._supervisors.close()
         for worker in self._workers.values():
             with contextlib.suppress(KeyError):
                 self._selector.unregister(worker.channel)
@@ -310,9 +314,8 @@ class LocalExecutor:
         return self._clients[group]
 
     def _start_server(self, group: str) -> None:
-        afresh = not LINUX or self._options.device != "cpu"
         techniques = self._options.techniques.get(group, ())
-        client = Client(afresh=afresh, preload=self._options.preload, techniques=techniques)
+        client = Client(self._supervisors, afresh=self._afresh, preload=self._options.preload, techniques=techniques)
         self._clients[group] = client
         self._selector.register(client.control, selectors.EVENT_READ, client)
 

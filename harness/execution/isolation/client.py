@@ -9,26 +9,16 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO, Final
 
-from harness.execution.isolation.forkserver import command
+from harness.execution.isolation.base import MARK
 from harness.execution.isolation.handle import give_up_sending, output_file
 from harness.execution.isolation.messages import Lines, Unreadable, encode
 from harness.execution.isolation.processes import kill, marked
+from harness.execution.isolation.supervisors import Ends, Supervisors
 from harness.execution.job import Message
-
-ONE_THREAD: Final[Mapping[str, str]] = {
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "VECLIB_MAXIMUM_THREADS": "1",
-}
-"""Environment of all workers: one computes on one thread, and imports start none that a fork would lose."""
-
-ONE_HASH_SEED: Final[Mapping[str, str]] = {"PYTHONHASHSEED": "0"}
-"""Environment of all workers: the order of a set of texts is the same in each."""
 
 START_S: Final = 120.0
 """Seconds the imports may take; on a busy machine torch alone was seen to take 26."""
@@ -41,9 +31,6 @@ ANSWER_S: Final = 20.0
 
 LOG_BYTES: Final = 4096
 """How much of a fork server's output is looked at for its last line."""
-
-MARK: Final = "HARNESS_FORK_SERVER"
-"""The variable of the environment by which the processes of a fork server are known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +53,10 @@ class Client:
     the judge, ``techniques`` those of the contestants, all of one plugin, that are imported after them.
     """
 
-    def __init__(self, *, afresh: bool, preload: Sequence[str], techniques: Sequence[str] = ()) -> None:
+    def __init__(
+        self, supervisors: Supervisors, *, afresh: bool, preload: Sequence[str], techniques: Sequence[str] = ()
+    ) -> None:
+        self._supervisors = supervisors
         self._afresh = afresh
         self._waiting: list[Start] = []
         self._unanswered: dict[int, float] = {}
@@ -172,15 +162,8 @@ class Client:
         self.control, theirs = socket.socketpair()
         give_up_sending(self.control)
         with theirs:
-            self._supervisor = subprocess.Popen(
-                command("harness.execution.isolation.supervisor", theirs.fileno()),
-                pass_fds=[theirs.fileno()],
-                env={**os.environ, **ONE_THREAD, **ONE_HASH_SEED, MARK: self._mark},
-                stdin=subprocess.DEVNULL,
-                stdout=self._log,
-                stderr=self._log,
-                start_new_session=True,
-            )
+            ends = Ends(control=theirs, log=self._log, mark=self._mark)
+            self._supervisor = self._supervisors.start(ends)
         self._send(encode({"preload": list(preload), "techniques": list(techniques), "afresh": self._afresh}))
 
     def _pass_on(self) -> None:
@@ -212,7 +195,10 @@ class Client:
         tail = os.pread(self._log.fileno(), LOG_BYTES, max(0, size - LOG_BYTES))
         last = tail.decode(errors="replace").strip().splitlines()[-1:]
         code = self._supervisor.returncode
-        how = signal.Signals(-code).name if code < 0 else f"status {code}"
+        if code is None:
+            how = "and its base server before it"
+        else:
+            how = signal.Signals(-code).name if code < 0 else f"status {code}"
         return ": ".join([f"the fork server ended ({how})", *last])
 
     def _send(self, data: bytes) -> None:

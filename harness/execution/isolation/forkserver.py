@@ -74,10 +74,10 @@ class _ForkServer:
         adopt_orphans()  # of the cases
         config = self._configuration()
         if not config["afresh"]:
-            _preload(("torch", *config["preload"]))
+            preload(("torch", *config["preload"]))
             global_state.remember()
-            _preload(config["techniques"])
-        self._afresh = config["afresh"] or _threads() > 1
+            preload(config["techniques"])
+        self._afresh = config["afresh"] or threads() > 1
         self._wake, wakeup = socket.socketpair()
         for end in (self._wake, wakeup):
             end.setblocking(False)
@@ -194,7 +194,7 @@ class _ForkServer:
             self._control.sendall(encode(message))
 
 
-def _preload(modules: Sequence[str]) -> None:
+def preload(modules: Sequence[str]) -> None:
     """Import; one that fails is left to the case that needs it, which says why."""
     for module in modules:
         try:
@@ -211,6 +211,6 @@ def _become_worker(channel: int, output: int, afresh: bool) -> NoReturn:
     worker.main(channel, output)
 
 
-def _threads() -> int:
+def threads() -> int:
     """Return the number of threads of this process, those that Python does not know included."""
     return len(list(Path("/proc/self/task").iterdir())) if LINUX else threading.active_count()

@@ -16,7 +16,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Final
 
@@ -52,14 +52,15 @@ class GlobalState:
     """The state of this process as it was when the object was made."""
 
     def __init__(self) -> None:
-        self._functions = {name: (function, _code(function)) for name, function in _functions()}
+        self._own = [name for name in sys.modules if name.startswith(OWN)]
+        self._functions = {name: (function, _code(function)) for name, function in _functions(self._own)}
         self._settings = {name: read() for name, read in _settings().items()}
         self._computing = _threads()
         self.others = Others()
 
     def replaced(self) -> list[str]:
         """Return the names of the functions that are others now, sorted."""
-        now = dict(_functions())
+        now = dict(_functions(self._own))
         return sorted(
             name
             for name, (function, code) in self._functions.items()
@@ -102,13 +103,17 @@ def _tags(function: object, original: object) -> bool:
     return own and any(cell.cell_contents is original for cell in getattr(function, "__closure__", None) or ())
 
 
-def _functions() -> Iterator[tuple[str, object]]:
-    """Yield the functions and classes that the judge relies on, by full name."""
+def _functions(own: Sequence[str]) -> Iterator[tuple[str, object]]:
+    """Yield the functions and classes that the judge relies on, by full name; ``own`` are the judge's modules.
+
+    A worker shares its memory with its fork server, and whatever object it looks at costs it the copy of a page: it
+    does not look at the other modules.
+    """
     for module in (*MODULES, *(sys.modules[name] for name in TORCH if name in sys.modules)):
         yield from _members(module.__name__, vars(module))
-    for name, module in list(sys.modules.items()):
-        if name.startswith(OWN) and isinstance(module, ModuleType):
-            yield from _members(name, vars(module))
+    for name in own:
+        if isinstance(found := sys.modules.get(name), ModuleType):
+            yield from _members(name, vars(found))
     for target in CLASSES:
         place, _, name = target.partition(":")
         if place in sys.modules:

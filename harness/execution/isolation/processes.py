@@ -53,6 +53,14 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def is_running(pid: int) -> bool:
+    """Return whether a process has not ended; one that nobody has waited for yet has."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
+
+
 def kill(pid: int) -> None:
     """Kill a process, where it has not ended yet."""
     with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -145,7 +145,6 @@ class _Worker:
 
     def _noted(self, reply: Reply) -> Reply:
         """Return the reply, with a warning where the case imported many modules after `_load`."""
-        late = list(sys.modules)[self._imported :]
         state = global_state.remembered()
         if reply.status == "error":  # a changed setting, such as the default dtype, may be the cause
             return replace(reply, notes=(*reply.notes, *state.notes()))
@@ -154,8 +153,9 @@ class _Worker:
         if problem := state.problem():
             return replace(reply, status="incorrect", reason=problem, metrics={}, samples={}, series={})
         reply = replace(reply, notes=(*reply.notes, *state.notes()))
-        if len(late) <= LATE:
+        if len(sys.modules) - self._imported <= LATE:
             return reply
+        late = list(sys.modules)[self._imported :]
         # a module stands after those it imports, so the last package is what asked for most of them
         packages = {name.rpartition(".")[0] for name in late}
         outer = next((name for name in reversed(late) if name in packages), late[-1])

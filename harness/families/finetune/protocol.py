@@ -162,7 +162,7 @@ class DigitsWorkload(Architecture):
 
         train = RepeatedStep(adapted, fresh, step)
         serving = _Serving(technique, train, self.forward)
-        infer = RepeatedPrediction(fresh, serving, serving.expected)
+        infer = RepeatedPrediction(fresh, serving, serving.expected, before=serving.before)
         samples = problem.settings.batch_size
         return OpenCase(
             phases={
@@ -301,6 +301,7 @@ class _Serving:
         self._train = weakref.ref(train)
         self._model = train.trains.model
         self._unmerged = Untouched(self._model)
+        self._weights: dict[str, Tensor] = {}
         self._merged = False
 
     def __call__(self, batch: Batch) -> Tensor:
@@ -310,13 +311,23 @@ class _Serving:
             return self._forward(self._model, batch)
 
     def expected(self, batch: Batch) -> Tensor:
-        """Return what the model before merging predicts for a batch."""
+        """Return what the model before merging predicts for a batch, with the weights that were merged."""
+        unmerged = self._unmerged()
+        unmerged.load_state_dict(self._weights, strict=False)
+        return self._predicted(unmerged, batch)
+
+    def before(self, batch: Batch) -> Tensor:
+        """Return what the model predicted for a batch before the first timed step."""
+        return self._predicted(self._unmerged(), batch)
+
+    def _predicted(self, model: nn.Module, batch: Batch) -> Tensor:
         with torch.no_grad():
-            return self._forward(self._unmerged().eval(), batch)
+            return self._forward(model.eval(), batch)
 
     def _merge(self) -> None:
         if self._train() is not None:
             self._model = copy.deepcopy(self._model)
+            self._weights = {name: value.clone() for name, value in self._model.state_dict().items()}
         self._model.zero_grad(set_to_none=True)
         self._model = self._technique.merge(self._model).eval().requires_grad_(False)
         self._merged = True

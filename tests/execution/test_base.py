@@ -1,0 +1,112 @@
+"""The base server: the judge is imported once for all plugins, and whatever happens to it, cases go on."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from contextlib import closing
+from dataclasses import replace
+
+import psutil
+import pytest
+
+from harness.api import ExecutorOptions, Unit
+from harness.execution.executors.local import LocalExecutor
+from harness.execution.isolation import base, client, processes, supervisors
+
+from .conftest import eventually, finish, gone, make_case, options
+
+
+@pytest.fixture
+def executor(tmp_path, monkeypatch):
+    """An executor for two plugins, whose judge writes down each process that imports it."""
+    (tmp_path / "judging.py").write_text(
+        f"import os, toys\nwith open({str(tmp_path / 'imports')!r}, 'a') as f: f.write(f'{{os.getpid()}}\\n')"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    techniques = {"loud": ("hostile",), "toys": ("toys",)}
+    settings = {**vars(options(tmp_path, jobs=1)), "preload": ("judging",), "techniques": techniques}
+    with closing(LocalExecutor(ExecutorOptions(**settings))) as executor:
+        yield executor
+
+
+def of_plugin(plugin, technique="Technique", **params):
+    return Unit(cases=(replace(make_case(technique, **params), technique=f"{plugin}/it"),))
+
+
+def base_server(executor):
+    [process] = (psutil.Process(base._process.pid) for base in [executor._supervisors._base])
+    return process
+
+
+def statuses(executor, *units):
+    return [reply.status for [reply] in finish(executor, list(units))]
+
+
+def test_the_judge_is_imported_once_for_all_plugins(executor, tmp_path):
+    assert statuses(executor, of_plugin("toys"), of_plugin("loud"), of_plugin("")) == ["ok"] * 3
+    assert (tmp_path / "imports").read_text().split() == [str(base_server(executor).pid)]
+
+
+def test_each_fork_server_has_a_mark_of_its_own_that_its_cases_inherit(executor):
+    assert statuses(executor, of_plugin("toys"), of_plugin("loud")) == ["ok", "ok"]
+    found = []
+    for known in executor._clients.values():
+        supervisor = psutil.Process(known._supervisor.pid)
+        own = {supervisor.pid, *(process.pid for process in supervisor.children(recursive=True))}
+        assert set(processes.marked(f"{base.MARK}={known._mark}")) == own
+        found.append(own)
+    assert not set.intersection(*found)
+
+
+def test_the_end_of_the_base_server_ends_no_case(executor, tmp_path):
+    file = tmp_path / "pid"
+    executor.submit(of_plugin("toys", "Begets", flees=False, file=str(file), then="hang"))
+    assert eventually(lambda: not executor.wait(0.05) and file.exists(), 60)
+    first = base_server(executor)
+    first.kill()
+    assert statuses(executor, of_plugin("loud")) == ["ok"]
+    assert base_server(executor) != first
+    assert processes.is_running(int(file.read_text()))
+    psutil.Process(executor._clients["toys"]._supervisor.pid).kill()
+    [(_, [reply])] = executor.wait(30)
+    assert (reply.status, reply.reason) == ("lost", "the fork server ended (and its base server before it)")
+    assert gone(int(file.read_text()))
+
+
+def test_a_stopped_base_server_is_replaced(executor, monkeypatch):
+    assert statuses(executor, of_plugin("toys")) == ["ok"]
+    first = base_server(executor)
+    first.send_signal(signal.SIGSTOP)
+    monkeypatch.setattr(client, "START_S", 0.5)
+    monkeypatch.setattr(supervisors, "CLOSE_S", 0.5)
+    real = supervisors.Base
+
+    def another(*arguments):
+        monkeypatch.setattr(client, "START_S", 60.0)
+        return real(*arguments)
+
+    monkeypatch.setattr(supervisors, "Base", another)
+    assert statuses(executor, of_plugin("loud")) == ["ok"]
+    assert base_server(executor) != first
+
+
+def test_a_base_server_with_threads_starts_fork_servers_in_interpreters_of_their_own(executor, tmp_path):
+    (tmp_path / "judging.py").write_text(
+        "import threading, time, toys\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()"
+    )
+    executor.submit(of_plugin("toys"))
+
+    def is_afresh():
+        executor.wait(0.05)
+        with contextlib.suppress(KeyError):  # it is not started yet
+            supervisor = psutil.Process(executor._clients["toys"]._supervisor.pid)
+            return any("isolation.supervisor" in argument for argument in supervisor.cmdline())
+        return False
+
+    assert eventually(is_afresh, 60)
+
+
+def test_an_import_that_kills_the_base_server_harms_only_the_case_that_needs_it(executor, tmp_path):
+    (tmp_path / "judging.py").write_text("import os; os._exit(1)")
+    assert statuses(executor, of_plugin("toys"), of_plugin("loud", "judging:It")) == ["ok", "crash"]
