@@ -50,7 +50,7 @@ There the rounding of a difference of two normal numbers, at most 16, and of its
 """
 
 SUMMED: Final = 4 * 2.0**-24
-"""What a sum in float32 may be off by in addition, times the root of its length: four standard deviations of its roundings.
+"""What a sum in float32 may be off by too, times the root of its length: four standard deviations of its roundings.
 
 Torch's own softmax adds a row up in a few sums side by side: 33 million probabilities are off by 8e-5. Who leaves out
 so small a part of a row gains nothing by it.
