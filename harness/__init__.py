@@ -73,7 +73,7 @@ def run(
     from harness.execution.choices import check_form, resources_of, selection_of
     from harness.execution.session import INTERRUPTED, Silent, begin
     from harness.host import load_host
-    from harness.report.commands import command
+    from harness.results.commands import command
     from harness.results.store import Store, default_store_path
     from harness.suite import read_suite
 

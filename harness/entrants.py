@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Literal, TypeGuard, TypeVar
 
-from harness.api import Defaults, Json, Suite, Technique, UsageError, WorkloadSpec, nearest
+from harness.api import Case, Defaults, Json, Suite, Technique, UsageError, WorkloadSpec, nearest
 from harness.api.values import is_finite
 from harness.host import Host, matches
 
@@ -146,6 +146,21 @@ def refused(fixed: Mapping[str, Json], takers: Iterable[Mapping[str, Json]]) -> 
         if key in known and (problem := value_problem(key, value, known))
     }
     return sorted(problems.values())
+
+
+def exceeding(case: Case, technique: Technique, workload: WorkloadSpec) -> list[str]:
+    """Return a line for each value of a case that exceeds the other value which it is declared to stay within."""
+    where = f"{case.technique} on {case.workload}" if is_pinned(case.technique) else case.workload
+    scopes = (
+        (where, technique.params, {**case.settings, **case.params}),
+        (case.workload, workload.settings, case.settings),
+    )
+    return [
+        f"{place}: {knob.name} = {value}: expected at most {knob.within}, which is {bound}"
+        for place, known, values in scopes
+        for knob in getattr(known, "knobs", ())
+        if is_finite(value := values.get(knob.name)) and is_finite(bound := values.get(knob.within)) and value > bound
+    ]
 
 
 def is_json(value: object, levels: int = _DEEPEST) -> TypeGuard[Json]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,24 +11,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from harness import entrants
 from harness.api import LANES, Case, Json, Lane, Skip, Stage, Suite, Technique, UsageError, WorkloadSpec
-from harness.entrants import (
-    Entrant,
-    check_known,
-    chosen,
-    is_pinned,
-    refused,
-    techniques_of,
-    together,
-    workload_of,
-)
+from harness.entrants import Entrant, check_known, chosen, exceeding, is_pinned, refused, techniques_of, together
+from harness.grid import Tuned, grid_of, thin
 from harness.host import Host, matches
 from harness.measure.sources import content_digest
 from harness.requirements import install_hint, missing_requirements
 from harness.until import Until, further_seeds, looks_of
-
-Tuned = Mapping[str, Json]
-"""The settings or parameters one trial tries."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,16 +94,17 @@ class Plan:
         self.contestants = tuple(self._contestants())
         if "accuracy" not in self.lanes and any(len(contestant.trials) > 1 for contestant in self.contestants):
             raise UsageError("--lane: tuning chooses a trial by its quality: add --lane accuracy, or take --track")
-        self._check_files()
+        self._check_values()
         self.notes = tuple(self._notes())
 
-    def _check_files(self) -> None:
-        """Raise UsageError with a line for each file that a contestant's values name and that does not exist."""
+    def _check_values(self) -> None:
+        """Raise UsageError for each file that does not exist, and each value above what bounds it in its case."""
         problems: dict[str, None] = {}
         for contestant in (contestant for contestant in self.contestants if not contestant.skip):
             for tuned in contestant.trials:
                 try:
-                    self.case(contestant, tuned, self.seeds[0])
+                    case = self.case(contestant, tuned, self.seeds[0])
+                    problems |= dict.fromkeys(exceeding(case, contestant.entrant.spec, contestant.problem.spec))
                 except UsageError as error:
                     problems.update(dict.fromkeys(error.problems))
         if problems:
@@ -156,17 +146,36 @@ class Plan:
         if "accuracy" not in self.lanes:
             return []
         if len(contestant.trials) == 1:
-            return [self.case(contestant, contestant.trials[0], seed) for seed in self.seeds]
+            tuned = contestant.trials[0]
+            cases = [self.case(contestant, tuned, seed) for seed in self.seeds]
+            return [*cases, *self._perturbed_cases(contestant, tuned)]
         seeds = self.seeds[: self.suite.tuning_seeds]
         return [self.case(contestant, tuned, seed, stage="tuning") for seed in seeds for tuned in contestant.trials]
 
     def final_cases(self, contestant: Contestant, tuned: Tuned) -> list[Case]:
-        """Return the cases of the chosen trial after tuning: the remaining seeds, and the memory case."""
-        seeds = () if len(contestant.trials) == 1 else self.seeds[self.suite.tuning_seeds :]
-        cases = [self.case(contestant, tuned, seed) for seed in seeds] if "accuracy" in self.lanes else []
+        """Return the cases of the chosen trial after tuning: the other seeds, repeated ones, and the memory case."""
+        cases: list[Case] = []
+        if "accuracy" in self.lanes and len(contestant.trials) > 1:
+            cases += [self.case(contestant, tuned, seed) for seed in self.seeds[self.suite.tuning_seeds :]]
+            cases += self._perturbed_cases(contestant, tuned)
         if "memory" in self.lanes:
             cases.append(self.case(contestant, tuned, self.seeds[0], lane="memory"))
         return cases
+
+    def _perturbed_cases(self, contestant: Contestant, tuned: Tuned) -> list[Case]:
+        """Return the cases that train the first seeds once more, from perturbed weights."""
+        cases = (self.case(contestant, tuned, seed) for seed in self._repeated(contestant))
+        return [self.case_like(contestant, replace(case, perturbed=True)) for case in cases]
+
+    def _repeated(self, contestant: Contestant) -> tuple[int, ...]:
+        """Return the seeds that are trained once more from perturbed weights, where the workload can do that."""
+        return self.seeds[: self.suite.repeatability] if contestant.problem.spec.perturbs else ()
+
+    def case_like(self, contestant: Contestant, stored: Case) -> Case:
+        """Return a stored case as the plan makes it now."""
+        case = self.case(contestant, stored.tuned, stored.seed, lane=stored.lane, stage=stored.stage)
+        case = replace(case, perturbed=stored.perturbed)
+        return replace(case, key=self._key(case, contestant))
 
     def further_cases(self, contestant: Contestant, tuned: Tuned, seeds: Iterable[int]) -> list[Case]:
         """Return the cases of further seeds of the chosen trial."""
@@ -182,7 +191,7 @@ class Plan:
             return 1
         trials = len(contestant.trials)
         first = self.suite.tuning_seeds if trials > 1 else len(self.seeds)
-        quality = trials * first + (len(self.seeds) - first)
+        quality = trials * first + (len(self.seeds) - first) + len(self._repeated(contestant))
         return quality * ("accuracy" in self.lanes) + ("memory" in self.lanes) + ("time" in self.lanes)
 
     def case(
@@ -262,10 +271,10 @@ class Plan:
         space = technique.spec.space or self.suite.tuning
         if not self.suite.tuning or not known & {*space}:
             return ({},)
-        return _thin(_grid(space, fixed), len(_grid(self.suite.tuning, fixed)))
+        return thin(grid_of(space, fixed), len(grid_of(self.suite.tuning, fixed)))
 
     def _unequal(self, trials: Sequence[Tuned], fixed: Mapping[str, Json]) -> Skip | None:
-        budget = len(_grid(self.suite.tuning, fixed))
+        budget = len(grid_of(self.suite.tuning, fixed))
         if len(trials) >= budget or trials == ({},):
             return None
         held = f"{len(trials)} {'trial' if len(trials) == 1 else 'trials'}"
@@ -326,7 +335,7 @@ def _narrowed(suite: Suite, host: Host, selection: Selection) -> _Entry:
     """Return the suite narrowed by the user's globs and seeds; raise UsageError for unknown names and parameters."""
     problems: list[str] = []
     techniques = techniques_of(suite, host)
-    workloads = [workload_of(name, host) for name in suite.workloads]
+    workloads = [entrants.workload_of(name, host) for name in suite.workloads]
     chosen_techniques, chosen_workloads = techniques, workloads
     try:
         chosen_techniques = chosen(selection.techniques, "techniques", techniques, host, suite)
@@ -365,9 +374,9 @@ def _narrowed(suite: Suite, host: Host, selection: Selection) -> _Entry:
 
 def _looks(suite: Suite, selection: Selection, first: int) -> tuple[int, ...]:
     """Return the looks of a run: none where the user chose the seeds, or where no quality is measured."""
-    if selection.until and "accuracy" not in selection.lanes:
-        raise UsageError("--until: what is undecided is decided by quality: add --lane accuracy")
     if "accuracy" not in selection.lanes:
+        if selection.until:
+            raise UsageError("--until: what is undecided is decided by quality: add --lane accuracy")
         return ()
     if selection.until and (suite.judged_phase or suite.equal):
         raise UsageError(f"--until: further seeds decide nothing in {suite.id}, which is not judged over seeds alone")
@@ -377,20 +386,6 @@ def _looks(suite: Suite, selection: Selection, first: int) -> tuple[int, ...]:
 def _fixed(key: str, value: Json, fixed: Mapping[str, Json], own: Mapping[str, Json]) -> Json:
     """Return the value of a setting; a parameter of the technique itself keeps the protocol's default."""
     return value if key in own else fixed.get(key, value)
-
-
-def _grid(space: Mapping[str, Sequence[Json]], fixed: Mapping[str, Json]) -> list[Tuned]:
-    keys = [key for key in space if key not in fixed]
-    return [dict(zip(keys, values, strict=True)) for values in itertools.product(*(space[key] for key in keys))]
-
-
-def _thin(trials: Sequence[Tuned], budget: int) -> tuple[Tuned, ...]:
-    """Return at most ``budget`` evenly spaced trials, the first and the last included."""
-    if len(trials) <= budget:
-        return tuple(trials)
-    if budget == 1:
-        return (trials[len(trials) // 2],)
-    return tuple(trials[round(step * (len(trials) - 1) / (budget - 1))] for step in range(budget))
 
 
 def _digest(facts: Mapping[str, object]) -> str:

@@ -16,6 +16,7 @@ from harness.host import Host
 from harness.suite_comparison import stated_in
 from harness.suite_rules import Problems, looks_in
 from harness.suite_rules import problems as rules
+from harness.suite_rules import seeds_of as seeds_of
 
 _REQUIRED = {
     "title": str,
@@ -39,12 +40,15 @@ _OPTIONAL = {
     "margins": dict,
     "comparison": dict,
     "sequential": dict,
+    "repeatability": int,
     "claims": list,
     "quick": dict,
     "track": dict,
 }
 _OVERRIDES = ("workloads", "techniques", "seeds", "tuning_seeds", "rounds", "tuning", "settings")
 """What a suite's ``[quick]`` and ``[track]`` tables may say."""
+_OF_FULL = ("sequential", "repeatability")
+"""What only the full suite does."""
 _CLAIM = {"id": str, "source": str, "says": str, "test": dict}
 _TESTS: Mapping[ClaimKind, tuple[str, ...]] = {
     "same": ("same", "as"),
@@ -60,8 +64,6 @@ _TEST_EXTRAS: Mapping[ClaimKind, Mapping[str, type]] = {
 
 DEFAULT_ROUNDS = 20
 DEFAULT_TUNING_SEEDS = 2
-MOST_SEEDS = 100_000
-LARGEST_SEED = 2**63 - 1  # of those that torch takes
 _WORDS = {
     str: "a string",
     int: "a whole number",
@@ -115,7 +117,7 @@ def _read_form(path: Path, data: Mapping[str, Any], host: Host, form: Form, prob
             raise UsageError(f"{path}: has no [{form}] table, so --{form} has no effect; leave out --{form}")
         problems.keys(overrides, _OVERRIDES, f"{form}.")
         untuned: dict[str, Any] = {"tuning": {}} if form == "track" else {}
-        data = {key: value for key, value in data.items() if key != "sequential"}
+        data = {key: value for key, value in data.items() if key not in _OF_FULL}
         data = {**data, **untuned, **{key: value for key, value in overrides.items() if key in _OVERRIDES}}
     return _Reader(dict(data), host, problems).read(path, form)
 
@@ -192,6 +194,7 @@ class _Reader:
             source=str(path),
             costs=costs,
             looks=looks_in(data),
+            repeatability=data.get("repeatability", 0),
             **vars(stated),
         )
 
@@ -384,17 +387,3 @@ class _Reader:
 
 def _is_scalar(value: object) -> bool:
     return isinstance(value, (str, int, float, bool))
-
-
-def seeds_of(value: object) -> tuple[int, ...]:
-    """Return the seeds of a count (3 means 0, 1 and 2) or a list; raise ValueError with what was expected."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        if not 1 <= value <= MOST_SEEDS:
-            raise ValueError(f"expected a count of seeds from 1 to {MOST_SEEDS:,}, or a list of seeds")
-        return tuple(range(value))
-    seeds = tuple(value) if isinstance(value, list | tuple | range) else ()
-    if not seeds or not all(_is(seed, int) and 0 <= seed <= LARGEST_SEED for seed in seeds):
-        raise ValueError(f"{value!r}: expected a count of at least 1, or a list of whole numbers from 0 to 2^63 - 1")
-    if len(set(seeds)) != len(seeds):
-        raise ValueError(f"{value!r}: a seed is listed twice")
-    return seeds

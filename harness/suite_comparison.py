@@ -8,7 +8,13 @@ from typing import Any, Final
 
 from harness.api import Metric, WorkloadSpec, nearest
 
-COMPARISON: Final[Mapping[str, type]] = {"judge": str, "unchanged": list, "equal": str, "references": list}
+COMPARISON: Final[Mapping[str, type]] = {
+    "judge": str,
+    "unchanged": list,
+    "equal": str,
+    "references": list,
+    "beside": list,
+}
 """The keys of the table with their types; a list is one of strings."""
 
 THROUGHPUT: Final = "_throughput"
@@ -23,6 +29,7 @@ class Stated:
     unchanged: tuple[str, ...] = ()
     equal: str = ""
     references: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
 
 def stated_in(data: Mapping[str, Any], name_of: Callable[[str], str]) -> Stated:
@@ -37,6 +44,7 @@ def stated_in(data: Mapping[str, Any], name_of: Callable[[str], str]) -> Stated:
         unchanged=tuple(right.get("unchanged", ())),
         equal=right.get("equal", ""),
         references=tuple(name_of(name) for name in right.get("references", ())),
+        beside=tuple(right.get("beside", ())),
     )
 
 
@@ -55,7 +63,9 @@ def comparison_problems(
         missing = "references" if "equal" in table else "equal"
         yield f"comparison.{missing}", "missing; equal names a metric, references the techniques to compare with"
     for key, name in _named(table):
-        yield from ((f"comparison.{key}", text) for text in _unfit(key, name, workloads, metrics))
+        beside = key == "beside"
+        reasons = _unseen(name, workloads, metrics) if beside else _unfit(key, name, workloads, metrics)
+        yield from ((f"comparison.{key}", text) for text in reasons)
     phase = str(table.get("judge", "")).endswith(THROUGHPUT)
     if "sequential" in data and (phase or "equal" in table):
         what = "a throughput is judged over rounds" if phase else "techniques are compared at equal values"
@@ -66,10 +76,19 @@ def comparison_problems(
 
 def _named(table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield each metric that the table names, with its key."""
-    for key in ("judge", "unchanged", "equal"):
+    for key in ("judge", "unchanged", "equal", "beside"):
         value: Any = table.get(key)
         if _is(value, COMPARISON[key]):
             yield from ((key, name) for name in ([value] if isinstance(value, str) else value))
+
+
+def _unseen(name: str, workloads: Mapping[str, WorkloadSpec], metrics: Mapping[str, Metric]) -> Iterator[str]:
+    """Yield why a metric has no value to show in any table: it is unknown, or no workload emits it."""
+    if name not in metrics:
+        yield f"no metric {name!r}{nearest(name, metrics)}"
+    elif metrics[name].lane == "accuracy" and not any(name in spec.metrics for spec in workloads.values()):
+        emitted = dict.fromkeys(metric for spec in workloads.values() for metric in spec.metrics)
+        yield f"no workload emits {name!r}; they emit {', '.join(emitted)}"
 
 
 def _unfit(key: str, name: str, workloads: Mapping[str, WorkloadSpec], metrics: Mapping[str, Metric]) -> Iterator[str]:

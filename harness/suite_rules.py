@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from harness.api import Metric, UsageError, WorkloadSpec, nearest
 from harness.suite_comparison import comparison_problems
 from harness.until import MOST_SEEDS
+
+MOST_OF_A_SUITE: Final = 100_000
+LARGEST_SEED: Final = 2**63 - 1  # of those that torch takes
 
 
 class Problems:
@@ -68,6 +71,7 @@ def problems(
     claims = [claim.get("id") for claim in data.get("claims", []) if isinstance(claim, dict)]
     yield from (("claims", f"two claims have the id {name!r}") for name in _repeated(claims))
     yield from _looks(data)
+    yield from _repeated_trainings(data, workloads)
     yield from comparison_problems(data, workloads, metrics)
     yield from _not_emitted(data, workloads, select, metrics)
     chosen = metrics.get(select)
@@ -89,6 +93,17 @@ def _looks(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "sequential.looks", f"{looks!r}: {expected}"
     elif looks[0] != first:
         yield "sequential.looks", f"the first look is at {looks[0]} seeds; expected {first}, as seeds says"
+
+
+def _repeated_trainings(data: Mapping[str, Any], workloads: Mapping[str, WorkloadSpec]) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with the number of seeds on which trainings are repeated."""
+    value = data.get("repeatability", 0)
+    seeds = len(seeds_of(data["seeds"]))
+    if not 0 <= value <= seeds:
+        yield "repeatability", f"{value}: expected a number of seeds from 0 to {seeds}, which are all of the suite"
+    elif value and workloads and not any(spec.perturbs for spec in workloads.values()):
+        named = ", ".join(workloads)
+        yield "repeatability", f"{named} cannot be trained from perturbed weights, so nothing is repeated; leave it out"
 
 
 def looks_in(data: Mapping[str, Any]) -> tuple[int, ...]:
@@ -130,3 +145,19 @@ def _not_emitted(
         for workload, spec in workloads.items():
             if name in metrics and name not in spec.metrics:
                 yield key, f"{workload} emits no {name!r}; it emits {', '.join(spec.metrics)}"
+
+
+def seeds_of(value: object) -> tuple[int, ...]:
+    """Return the seeds of a count (3 means 0, 1 and 2) or a list; raise ValueError with what was expected."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        if not 1 <= value <= MOST_OF_A_SUITE:
+            raise ValueError(f"expected a count of seeds from 1 to {MOST_OF_A_SUITE:,}, or a list of seeds")
+        return tuple(range(value))
+    seeds = tuple(value) if isinstance(value, list | tuple | range) else ()
+    if not seeds or not all(
+        isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed <= LARGEST_SEED for seed in seeds
+    ):
+        raise ValueError(f"{value!r}: expected a count of at least 1, or a list of whole numbers from 0 to 2^63 - 1")
+    if len(set(seeds)) != len(seeds):
+        raise ValueError(f"{value!r}: a seed is listed twice")
+    return seeds

@@ -9,12 +9,15 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from harness import __version__
+from harness.cli.runs import _line, _table
+from harness.results.index import RunSummary
 from tests.conftest import ROOT, Harness
 
 KINDS = ("suites", "techniques", "workloads", "metrics")
@@ -153,6 +156,24 @@ def test_runs_and_export_of_a_stored_run(harness: Harness, monkeypatch: pytest.M
     assert run_entry["id"] in harness("runs", HARNESS_STORE=str(tmp_path / "cwd/.harness")).stdout
 
 
+def test_the_cases_of_a_run_that_ended_are_counted_and_a_narrow_terminal_has_no_column_of_starts() -> None:
+    done = RunSummary(
+        id="20260101-000000-abcd",
+        suite="s" * 40,
+        started="2026-01-01T00:00",
+        finished="2026-01-01T00:01",
+        exit_code=0,
+        planned=9,
+        rows=7,
+    )
+    open_ = replace(done, finished="", exit_code=None)
+    lines = [_line(done), _line(open_)]
+    assert [line["cases"] for line in lines] == [7, "7 of 9"]
+    assert "2026-01-01 00:00" in _table(lines, 200)
+    assert "started" not in _table(lines, 100)
+    assert _table(lines, 100).count("20260101-000000-abcd") == 2
+
+
 @pytest.mark.parametrize(("shell", "mark"), [("bash", "complete -o"), ("zsh", "#compdef"), ("fish", "complete --")])
 def test_completion_scripts(shell: str, mark: str, harness: Harness) -> None:
     assert mark in harness("completion", shell).stdout
@@ -190,6 +211,12 @@ def test_the_cache_is_shown_and_cleared_of_its_own_files_only(harness: Harness, 
     assert not (models / "a-model.pt").exists()
     assert (cache / "not-ours.txt").exists()
     assert "nothing to clear" in harness("cache", "clear", HARNESS_CACHE=str(cache)).stdout
+
+
+def test_a_plugin_that_is_not_there_is_told_once(harness: Harness) -> None:
+    done = harness("run", "-p", "no_such_module", "--no-plugins", "--suite", "peft", "--dry-run")
+    assert done.returncode == 2
+    assert done.stderr.count("No module named 'no_such_module'") == 1
 
 
 def test_a_damaged_run_is_listed_with_its_problem(harness: Harness, tmp_path: Path) -> None:

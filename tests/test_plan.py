@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.api import UsageError
+from harness.grid import thin
 from harness.host import Host, load_host
-from harness.plan import Identity, Plan, Selection, _thin, install_hint, missing_requirements
+from harness.plan import Identity, Plan, Selection, install_hint, missing_requirements
 from harness.suite import read_suite
 
 TOYS = Path(__file__).parent / "toy"
@@ -133,7 +134,7 @@ def test_keys_differ_by_what_changes_a_result_and_by_nothing_else(host: Host) ->
 @given(st.integers(1, 40), st.integers(1, 40))
 def test_thinning_keeps_both_ends_and_repeats_nothing(size: int, budget: int) -> None:
     trials = [{"lr": step} for step in range(size)]
-    chosen = _thin(trials, budget)
+    chosen = thin(trials, budget)
     assert len(chosen) == min(size, budget)
     values = [trial["lr"] for trial in chosen]
     assert values == sorted(set(values))

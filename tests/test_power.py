@@ -98,12 +98,14 @@ def test_the_simulation_judges_as_the_product_does(power: ModuleType) -> None:
     assert len(set(seeds.flatten().tolist())) > 2
 
 
-def test_looks_decide_nearly_as_much_as_the_most_seeds_on_half_the_cases(power: ModuleType) -> None:
-    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in power.decided(runs=200).splitlines()]
-    *fixed, looks = [(float(row[2].split()[0]), float(row[-1])) for row in rows if row[0] == "peft, digits-split"]
-    assert len(fixed) == len(LOOKS)
-    assert looks[0] >= 0.95 * fixed[-1][0]
-    assert looks[1] <= 0.55 * fixed[-1][1]
+def test_looks_decide_nearly_as_much_as_the_most_seeds_on_fewer_cases(power: ModuleType) -> None:
+    lines = power.decided(runs=100).splitlines()
+    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines]
+    for name in power.MARGINS:
+        *fixed, looks = [(float(row[2].split()[0]), float(row[-1])) for row in rows if row[0] == name]
+        assert len(fixed) == len(LOOKS)
+        assert looks[0] >= 0.95 * fixed[-1][0]
+        assert looks[1] <= 0.7 * fixed[-1][1]
 
 
 def test_the_stored_rows_are_those_of_full_runs(power: ModuleType) -> None:

@@ -79,6 +79,28 @@ def test_a_fixed_value_is_held_to_the_ranges_of_the_chosen_techniques_alone() ->
     assert plan_of("moe", techniques=("moe/switch",), params={"capacity": 2.0}).contestants
 
 
+@pytest.mark.parametrize(
+    ("selected", "where", "k", "most"),
+    [
+        ({"techniques": ("moe/top-k:k=9",)}, "moe/top-k:k=9 on route/clusters", "k = 9", 8),
+        ({"techniques": ("moe/widenet:k=5",)}, "moe/widenet:k=5 on route/clusters", "k = 5", 4),
+        ({"params": {"k": 9}}, "route/charlm-moe", "k = 9", 8),
+        ({"workloads": ("clusters:active=9",)}, "route/clusters:active=9", "active = 9", 8),
+    ],
+)
+def test_a_value_above_what_bounds_it_on_a_workload_is_refused_before_the_run(
+    selected: dict, where: str, k: str, most: int
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        plan_of("moe", **selected)
+    assert f"{where}: {k}: expected at most experts, which is {most}" in refused.value.problems
+    assert len(refused.value.problems) <= 4  # each is told once, however many techniques it concerns
+
+
+def test_a_value_that_equals_what_bounds_it_is_taken() -> None:
+    assert plan_of("moe", techniques=("moe/top-k:k=8", "moe/widenet:k=4"), workloads=("clusters:active=8",)).contestants
+
+
 def test_a_parameter_without_a_range_is_taken_as_it_is() -> None:
     free = Technique(id="free", contract="finetune", target="a:b", summary="s", params={"k": 2})
     assert not isinstance(free.params, Defaults)

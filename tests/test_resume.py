@@ -42,7 +42,7 @@ def test_a_resume_under_other_code_says_so_and_changes_nothing(place: Path) -> N
     assert done.returncode == 2
     assert "cannot be resumed" in done.stderr
     assert "the code of harness_toy" in done.stderr
-    assert "harness run --suite toys" in done.stderr
+    assert "harness -p harness_toy run --suite toys" in done.stderr
     assert files(place).keys() == before.keys()
     assert files(place)["rows.jsonl"] == before["rows.jsonl"]
     assert json.loads(files(place)["run.json"]) == json.loads(before["run.json"])

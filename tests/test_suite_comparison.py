@@ -36,6 +36,11 @@ def test_what_a_suite_states_is_read_and_the_rest_has_defaults(tmp_path: Path, h
     assert (plain.judge, plain.judged, plain.judged_phase, plain.unchanged) == ("", "toy_score", "", ())
 
 
+def test_what_is_asked_beside_may_be_of_any_lane(tmp_path: Path, host: Host) -> None:
+    suite = read_suite(written(tmp_path, 'beside = ["toy_score", "train_tensor_peak"]'), host)
+    assert suite.beside == ("toy_score", "train_tensor_peak")
+
+
 def test_references_are_techniques_and_may_have_short_names(tmp_path: Path, host: Host) -> None:
     suite = read_suite(written(tmp_path, 'equal = "toy_score"', 'references = ["good"]'), host)
     assert (suite.equal, suite.references) == ("toy_score", ("toy/good",))
@@ -53,6 +58,8 @@ def test_references_are_techniques_and_may_have_short_names(tmp_path: Path, host
         (['unchanged = ["infer_throughput"]'], "comparison.unchanged: infer_throughput has one value in a run"),
         (['equal = "toy_score"'], "comparison.references: missing"),
         (['references = ["good"]'], "comparison.equal: missing"),
+        (['beside = ["toy_scor"]'], "comparison.beside: no metric 'toy_scor'; did you mean 'toy_score'?"),
+        (['beside = ["weight_error"]'], "comparison.beside: no workload emits 'weight_error'; they emit"),
         (['equal = "toy_score"', 'references = ["god"]'], "comparison.references: unknown technique 'god'"),
         (['judge = "infer_throughput"', "[sequential]", "looks = [4, 8]"], "sequential: has no effect on verdicts"),
     ],

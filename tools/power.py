@@ -39,6 +39,16 @@ CONTESTANTS: Final = (5, 22)
 EFFECTS: Final[Mapping[int, float]] = {3: 3.0, 5: 2.0, 10: 1.0, 20: 0.75}
 """The true difference, in standard deviations of a contestant's paired differences, by the number of seeds."""
 
+MARGINS: Final[Mapping[str, float]] = {
+    "peft, digits-split": 1.0,
+    "peft, digits-mlp": 1.0,
+    "dropout, digits-noisy": 1.0,
+    "dropout, digits-clean": 1.0,
+    "dropout-text, charlm-repeat": 0.02,
+    "moe, charlm-moe": 0.05,
+}
+"""The stored rows whose decided comparisons are counted, with the margin of their suite."""
+
 SAME_MARGINS: Final = (0.5, 1.0, 2.0)
 """The margins, in median standard deviations, at which wrong verdicts of ``same`` are counted."""
 
@@ -305,23 +315,27 @@ def _summary(runs: int, same: float, beside: Sequence[tuple[float, str]]) -> Ite
 
 
 def decided(runs: int = RUNS // 4) -> str:
-    """Return how many comparisons of `peft` are decided on how many cases, in Markdown.
+    """Return how many comparisons of the stored rows are decided on how many cases, in Markdown.
 
-    Means and spreads are those of the stored rows, and the margin is one point.
+    Means and spreads are those of the stored rows, and the margin is that of the suite.
     """
     lines = ["| rows | seeds | decided | by the plain t test | cases |", "|---|---|---|---|---|"]
-    for name in ("peft, digits-split", "peft, digits-mlp"):
-        rows = json.loads(ROWS.read_text())[name]
-        scores, baseline = rows["scores"], rows["baseline"]
+    many_rows = {
+        f"dropout, {name.partition('/')[2]}": scores for name, scores in json.loads(MANY_ROWS.read_text()).items()
+    }
+    recorded = {name: (rows["scores"], rows["baseline"]) for name, rows in json.loads(ROWS.read_text()).items()}
+    known = {**recorded, **{name: (scores, "dropout/none") for name, scores in many_rows.items()}}
+    for name, margin in MARGINS.items():
+        scores, baseline = known[name]
         means = np.array([values for key, values in scores.items() if key != baseline]) - np.array(scores[baseline])
         many = len(means)
         noise, _ = stored(scores, baseline)(np.random.default_rng(0), runs, 0)
         noise += means.mean(axis=1)[:, None]
         for seeds in LOOKS:
             found = moderate(noise[..., :seeds])
-            shares = [(_verdicts_of(test, 1.0) != UNDECIDED).sum(axis=1).mean() for test in (found, plain(found))]
+            shares = [(_verdicts_of(test, margin) != UNDECIDED).sum(axis=1).mean() for test in (found, plain(found))]
             lines.append(f"| {name} | {seeds} | {shares[0]:.1f} of {many} | {shares[1]:.1f} | {(many + 1) * seeds} |")
-        verdict, used = looked_at(noise, 1.0)
+        verdict, used = looked_at(noise, margin)
         cases = (used.sum(axis=1) + used.max(axis=1)).mean()
         share = (verdict != UNDECIDED).sum(axis=1).mean()
         lines.append(f"| {name} | looks at {', '.join(map(str, LOOKS))} | {share:.1f} of {many} | | {cases:.0f} |")

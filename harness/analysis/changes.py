@@ -363,9 +363,9 @@ def _samples(rows: Sequence[Row]) -> dict[str, Sequence[float]]:
 
 
 def _grouped(run: StoredRun) -> dict[Place, list[Row]]:
-    """Return the rows of a run by place."""
+    """Return the rows of a run by place; repeated trainings are no results of their own."""
     groups: dict[Place, list[Row]] = {}
-    for row in run.rows:
+    for row in (row for row in run.rows if not row.case.perturbed):
         place = Place(suite=run.info.suite.id, workload=row.case.workload, technique=row.case.technique)
         groups.setdefault(place, []).append(row)
     return groups

@@ -63,9 +63,12 @@ class ClaimResult:
 
 
 def rule_of(metric: Metric, suite: Suite) -> Rule:
-    """Return the rule for a metric: the suite's margin, or the default of `MARGINS`, and the better direction."""
+    """Return the rule for a metric: the suite's margin, or the default of `MARGINS`, and the better direction.
+
+    Verdicts on a throughput are made from its ratios to the baseline's.
+    """
     margin = suite.margins.get(metric.id, MARGINS.get(metric.unit, 0.0))
-    return Rule(margin=margin, higher_is_better=metric.higher_is_better)
+    return Rule(margin=margin, higher_is_better=metric.higher_is_better, ratio=bool(_phase(metric.id)))
 
 
 def judge_claims(suite: Suite, workloads: Mapping[str, Summaries], metrics: Mapping[str, Metric]) -> list[ClaimResult]:
@@ -82,7 +85,7 @@ def judge_claim(claim: Claim, workload: str, workloads: Mapping[str, Summaries],
     """Return the result of a claim on a workload, from one planned comparison of the techniques' chosen trials.
 
     Scores are paired by seed. A throughput is measured on one seed only, so that its scores are paired by round, as
-    ratios to the baseline's throughput.
+    ratios to the baseline's throughput, which are compared on the log scale.
 
     A claim of kind ``same`` is reproduced where the comparison's verdict is ``same`` and contradicted where the verdict
     is ``better`` or ``worse``. Any other claim is reproduced where the technique ``better`` is better by at least the
@@ -131,11 +134,11 @@ def _scores(summary: TechniqueSummary, metric: str) -> Scores:
 
 
 def _compared(sides: Sequence[Scores], rule: Rule) -> Comparison:
-    """Compare two sides; of four sides, compare the first pair's difference with the second pair's."""
+    """Compare two sides; of four sides, compare the first pair's difference (or ratio) with the second pair's."""
     if len(sides) == 2:
         return compare_pair(sides[0], sides[1], rule)
     gains = [
-        {seed: own[seed] - other[seed] for seed in own if seed in other}
+        {seed: own[seed] / other[seed] if rule.ratio else own[seed] - other[seed] for seed in own if seed in other}
         for own, other in zip(sides[::2], sides[1::2], strict=True)
     ]
     return compare_pair(gains[0], gains[1], rule)

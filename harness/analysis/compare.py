@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeVar
 
-from harness.analysis.intervals import LEVEL, ROUNDING, Estimate, Spread, deviation, mean_interval
+from harness.analysis.intervals import LEVEL, ROUNDING, Estimate, Spread, deviation, less_one, mean_interval
 from harness.analysis.moderated import moderate
 from harness.analysis.significance import (
     ALPHA,
@@ -41,10 +42,20 @@ SIGN_FLIP_FROM: Final = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """Which differences matter: their smallest size (``margin``, in the metric's unit) and the better direction."""
+    """Which differences matter: their smallest size (``margin``, in the metric's unit) and the better direction.
+
+    Where the scores are a ``ratio``, which is above 0, their logarithms are compared, whose mean is that of the
+    geometric mean. A difference is then the ratio of both sides less 1, and so is the margin.
+    """
 
     margin: float
     higher_is_better: bool
+    ratio: bool = False
+
+    @property
+    def threshold(self) -> float:
+        """The margin on the scale on which scores are compared."""
+        return math.log1p(self.margin) if self.ratio else self.margin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +73,7 @@ class Comparison:
 
     - ``difference``: the mean difference in the metric's unit with its 95 % interval; None without a shared seed.
     - ``reason``: why the verdict is undecided, or ``identical``.
-    - ``sd``: the standard deviation of the paired differences.
+    - ``sd``: the standard deviation of the paired differences; of ratios, that of the differences of their logarithms.
     - ``tested_sd``, ``degrees``: the standard deviation and the degrees of freedom of the test that decided and of the
       interval; the first is ``sd`` unless the test is moderated.
     - ``wins``, ``ties``: the number of seeds on which the technique is better than, or equal to, the baseline.
@@ -100,6 +111,8 @@ class _Pairs:
     seeds: list[int]
     own: list[float]
     base: list[float]
+    least: float = 0.0
+    """The least size that scores are taken to have where rounding is judged: 1 for logarithms."""
 
     @property
     def differences(self) -> list[float]:
@@ -109,7 +122,7 @@ class _Pairs:
     @property
     def tolerance(self) -> float:
         """The largest difference that is attributed to rounding."""
-        return ROUNDING * max(map(abs, [*self.own, *self.base]))
+        return ROUNDING * max(self.least, *map(abs, [*self.own, *self.base]))
 
     @property
     def identical(self) -> bool:
@@ -170,7 +183,7 @@ def compare_open(
 
     All sides have the same baseline and rule.
     """
-    pairs = {name: _pair(side.own, side.other) for name, side in sides.items()}
+    pairs = {name: _pair(side) for name, side in sides.items()}
     spreads = _moderated(pairs)
     return _compared({name: pairs[name] for name in names}, sides, spreads, correction)
 
@@ -182,7 +195,7 @@ def compare_each(sides: Mapping[Name, Sides], *, families: int = 1) -> dict[Name
     moderated. ``families`` is the number of families that share the significance level of .05 in equal parts
     (Bonferroni).
     """
-    pairs = {name: _pair(side.own, side.other) for name, side in sides.items()}
+    pairs = {name: _pair(side) for name, side in sides.items()}
     return _compared(pairs, sides, {}, Correction(families=families))
 
 
@@ -206,13 +219,28 @@ def _compared(
             decided_by=test.decided_by,
         )
         comparisons[name] = _judged(described, pairs[name], sides[name].rule, test.spread, correction)
-    return {name: comparisons[name] for name in pairs}
+    return {name: _as_told(comparisons[name], sides[name].rule) for name in pairs}
 
 
-def _pair(own: Scores, baseline: Scores) -> _Pairs:
-    """Return the scores of both sides on the seeds they share, in the order of ``own``."""
-    shared = [seed for seed in own if seed in baseline]
-    return _Pairs(seeds=shared, own=[own[seed] for seed in shared], base=[baseline[seed] for seed in shared])
+def _pair(sides: Sides) -> _Pairs:
+    """Return the scores of both sides on the seeds they share, in the order of ``own``; logarithms of ratios."""
+    shared = [seed for seed in sides.own if seed in sides.other]
+    own, base = [sides.own[seed] for seed in shared], [sides.other[seed] for seed in shared]
+    if sides.rule.ratio:
+        return _Pairs(seeds=shared, own=[*map(math.log, own)], base=[*map(math.log, base)], least=1.0)
+    return _Pairs(seeds=shared, own=own, base=base)
+
+
+def _as_told(comparison: Comparison, rule: Rule) -> Comparison:
+    """Return the comparison with differences of logarithms told as ratios less 1; any other comparison as it is."""
+    if not rule.ratio:
+        return comparison
+    difference, smallest = comparison.difference, comparison.smallest_effect
+    return replace(
+        comparison,
+        difference=difference and less_one(difference),
+        smallest_effect=None if smallest is None else math.expm1(smallest),
+    )
 
 
 def _testable(pairs: _Pairs) -> bool:
@@ -273,7 +301,7 @@ def _untested(pairs: _Pairs, rule: Rule) -> Comparison:
         return replace(described, reason="one seed", seeds_needed=None)
     assert described.difference is not None
     size = abs(described.difference.value)
-    verdict: Verdict = "same" if size < rule.margin else _direction(described.difference.value, rule)
+    verdict: Verdict = "same" if size < rule.threshold else _direction(described.difference.value, rule)
     return replace(described, verdict=verdict, decided_by="exact")
 
 
@@ -289,12 +317,12 @@ def _judged(base: Comparison, pairs: _Pairs, rule: Rule, spread: Spread | None, 
         return replace(base, reason=f"the same difference on all {base.n} seeds leaves no spread to judge it by")
     alpha = ALPHA * correction.share(base.family) / base.family
     base = replace(base, smallest_effect=smallest_effect(base.n, spread, alpha=alpha))
-    if -rule.margin < difference.low and difference.high < rule.margin:
+    if -rule.threshold < difference.low and difference.high < rule.threshold:
         return replace(base, verdict="same")
     excludes_zero = difference.low > 0 or difference.high < 0
-    if excludes_zero and p_holm < ALPHA and abs(difference.value) >= rule.margin:
+    if excludes_zero and p_holm < ALPHA and abs(difference.value) >= rule.threshold:
         return replace(base, verdict=_direction(difference.value, rule))
-    needed = _seeds_needed(difference, spread, rule.margin, alpha)
+    needed = _seeds_needed(difference, spread, rule.threshold, alpha)
     reason = f"about {needed} seeds needed" if needed else "no realistic number of seeds would tell"
     return replace(base, seeds_needed=needed, reason=reason)
 

@@ -17,15 +17,18 @@ AS_BASELINE: Bounds = (1.0, 1.0, 1.0)
 """The throughput of the baseline relative to its own."""
 
 
-def pareto(summaries: Iterable[TechniqueSummary], cost: str, quality: Metric) -> set[str]:
+def pareto(
+    summaries: Iterable[TechniqueSummary], cost: str, quality: Metric, standings: Mapping[str, float]
+) -> set[str]:
     """Return the techniques on the Pareto front of quality and cost, among those without failed seeds.
 
     A technique is dominated by another one that is at least as good in both and better in one. Of techniques that are
-    equal in both, it is dominated by one that is faster in some phase and slower in none.
+    equal in both, it is dominated by one that is faster in some phase and slower in none. ``standings`` are the values
+    of the quality by which techniques are ranked.
     """
     sign = -1 if quality.higher_is_better else 1
     points = [
-        ((sign * summary.quality.estimate.value, summary.figures[cost].estimate.value), summary)
+        ((sign * standings[summary.technique], summary.figures[cost].estimate.value), summary)
         for summary in summaries
         if summary.quality is not None and not summary.failed_seeds and cost in summary.figures
     ]

@@ -67,6 +67,27 @@ def mean_interval(values: Sequence[float], spread: Spread | None = None, level: 
     return Estimate(value=mean, low=mean - half, high=mean + half, n=n)
 
 
+def geometric_interval(values: Sequence[float]) -> Estimate:
+    """Return the geometric mean of at least one value above 0, with its t interval on the log scale.
+
+    Of ratios it says the same whichever side is divided by the other, and busy moments of a machine, which lengthen
+    the tail of the ratios, move it less than the arithmetic mean.
+    """
+    return exponential(mean_interval([math.log(value) for value in values]))
+
+
+def exponential(logs: Estimate) -> Estimate:
+    """Return an estimate of logarithms as one of the values themselves."""
+    low, high = (None if bound is None else math.exp(bound) for bound in (logs.low, logs.high))
+    return Estimate(value=math.exp(logs.value), low=low, high=high, n=logs.n)
+
+
+def less_one(logs: Estimate) -> Estimate:
+    """Return an estimate of the logarithms of ratios as one of the ratios less 1."""
+    low, high = (None if bound is None else math.expm1(bound) for bound in (logs.low, logs.high))
+    return Estimate(value=math.expm1(logs.value), low=low, high=high, n=logs.n)
+
+
 def deviation(values: Sequence[float]) -> float:
     """Return the sample standard deviation (divisor n - 1) of at least two values.
 
@@ -102,9 +123,7 @@ def ratio_interval(numerators: Sequence[float], denominators: Sequence[float], *
     pairs = [(a, b) for a, b in zip(numerators, denominators, strict=False) if 0 < a < math.inf and 0 < b < math.inf]
     if not pairs:
         return None
-    logs = median_interval([math.log(a / b) for a, b in pairs], seed=seed)
-    low, high = (None if bound is None else math.exp(bound) for bound in (logs.low, logs.high))
-    return Estimate(value=math.exp(logs.value), low=low, high=high, n=logs.n)
+    return exponential(median_interval([math.log(a / b) for a, b in pairs], seed=seed))
 
 
 def iqm(values: Sequence[float]) -> float:

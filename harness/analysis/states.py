@@ -135,7 +135,7 @@ def _place(row: Row) -> tuple[object, ...]:
     """Return the place of a case in its run: two keys for one place are of two versions."""
     case = row.case
     tuned = json.dumps(case.tuned, sort_keys=True, default=str)
-    return (case.technique, case.workload, case.seed, case.lane, case.stage, case.device, tuned)
+    return (case.technique, case.workload, case.seed, case.lane, case.stage, case.device, tuned, case.perturbed)
 
 
 def _state_of(environment: Mapping[str, Json]) -> dict[str, Json]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from harness.analysis.compare import Comparison
-from harness.analysis.intervals import Estimate, mean_interval, median_interval, ratio_interval
+from harness.analysis.intervals import Estimate, geometric_interval, mean_interval, median_interval, ratio_interval
 from harness.analysis.tuning import SweepPoint, TuningChoice, select_best, sweep, trial_id
 from harness.api import WARNING, Json, Metric, Row, Suite
 
@@ -57,6 +57,24 @@ class Failure:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Repeatability:
+    """How far the quality of a technique moves where its training is repeated with other roundings.
+
+    - ``seeds``: the repeated minus the first result by seed, in the unit of the metric.
+    - ``change``: the root mean square of these, which for one seed is the absolute difference.
+    - ``spread``: the standard deviation of the first results over all seeds; None for fewer than two.
+    - ``of_difference``: the standard deviation that rounding gives to the difference to the other side on one seed.
+    - ``matters``: whether that is large beside the spread of these differences, or beside the margin.
+    """
+
+    seeds: Mapping[int, float]
+    change: float
+    spread: float | None = None
+    of_difference: float = 0.0
+    matters: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class TechniqueSummary:
     """The results of a technique on a workload.
 
@@ -76,6 +94,9 @@ class TechniqueSummary:
     - ``series``: the recorded series by name and seed.
     - ``ended``: the seeds of the chosen trial whose accuracy case has ended, with or without a quality.
     - ``look``: the number of seeds after which the comparison was decided, in a run that looks several times.
+    - ``repeated``: the metrics, by seed, of trainings that were repeated from perturbed weights. They are no seeds of
+      their own, and nothing but ``repeatability`` is made of them.
+    - ``repeatability``: how far the quality moved there; None where nothing was repeated.
     - ``unchanged``: the comparisons with the baseline in the metrics that the suite wants unchanged.
     - ``against``: the technique of the comparison where that is not the baseline but the reference of an equal value.
     - ``place``: what stands for a verdict where techniques are compared at equal values, and this one is a reference or
@@ -109,6 +130,8 @@ class TechniqueSummary:
     unchanged: Mapping[str, Comparison] = field(default_factory=dict)
     against: str = ""
     place: str = ""
+    repeated: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    repeatability: Repeatability | None = None
 
     @property
     def verdict(self) -> str:
@@ -148,12 +171,14 @@ class TechniqueSummary:
 def summarise(rows: Sequence[Row], suite: Suite, metric: Metric) -> TechniqueSummary:
     """Sum up all rows of one technique on one workload. ``metric`` is the suite's ``select`` metric.
 
-    Only rows of the chosen trial contribute figures; the test results of the other trials are never used.
+    Only rows of the chosen trial contribute figures; the test results of the other trials are never used, and those of
+    repeated trainings are kept apart.
     """
     technique, workload = rows[0].case.technique, rows[0].case.workload
-    choice = select_best(rows, suite, technique, workload, metric)
-    points = sweep(rows, suite, technique, workload)
-    chosen = _chosen(rows, choice, tuned=bool(points))
+    once = [row for row in rows if not row.case.perturbed]
+    choice = select_best(once, suite, technique, workload, metric)
+    points = sweep(once, suite, technique, workload)
+    chosen = _chosen(once, choice, tuned=bool(points))
     figures = _figures(chosen)
     baseline = technique == suite.baseline
     rounds = _rounds(chosen, baseline=baseline)
@@ -164,7 +189,7 @@ def summarise(rows: Sequence[Row], suite: Suite, metric: Metric) -> TechniqueSum
     return TechniqueSummary(
         technique=technique,
         workload=workload,
-        status=_status(rows, quality, failed=any(row.failed for row in chosen)),
+        status=_status(once, quality, failed=any(row.failed for row in chosen)),
         failures=_failures(rows),
         cases=len(rows),
         failed_seeds=failed_seeds,
@@ -182,8 +207,20 @@ def summarise(rows: Sequence[Row], suite: Suite, metric: Metric) -> TechniqueSum
         baseline=baseline,
         series=_series(chosen),
         rounds=rounds,
+        repeated=_repeated(rows, case.tuned),
         ended=tuple(row.case.seed for row in chosen if row.case.lane == "accuracy"),
     )
+
+
+def _repeated(rows: Iterable[Row], tuned: Mapping[str, Json]) -> dict[str, dict[int, float]]:
+    """Return the finite metrics, by seed, of the trainings of a trial that were repeated from perturbed weights."""
+    found: dict[str, dict[int, float]] = {}
+    for row in rows:
+        if row.ok and row.case.perturbed and trial_id(row.case.tuned) == trial_id(tuned):
+            for name, value in row.reply.metrics.items():
+                if math.isfinite(value):
+                    found.setdefault(name, {})[row.case.seed] = value
+    return found
 
 
 def _warnings(rows: Iterable[Row]) -> dict[str, int]:
@@ -281,14 +318,18 @@ def _rounds(rows: Iterable[Row], *, baseline: bool) -> dict[str, dict[int, float
             continue
         for phase, seconds in row.reply.samples.items():
             of_baseline = seconds if baseline else row.reply.samples.get(_BASELINE + phase, ())
-            if of_baseline and all(seconds):
-                rounds[phase] = {i: base / own for i, (base, own) in enumerate(zip(of_baseline, seconds, strict=True))}
+            pairs = enumerate(zip(of_baseline, seconds, strict=True) if of_baseline else ())
+            ratios = {i: base / own for i, (base, own) in pairs if 0 < base < math.inf and 0 < own < math.inf}
+            if ratios:
+                rounds[phase] = ratios
     return rounds
 
 
 def _ratio(metric: str, ratios: Mapping[int, float] | None) -> Figure | None:
-    """Return the figure of a throughput that the suite is judged by: the mean of the ratios over rounds."""
-    return Figure(metric=metric, estimate=mean_interval(list(ratios.values())), values=ratios) if ratios else None
+    """Return the figure of a throughput that the suite is judged by: the geometric mean of the ratios over rounds."""
+    if not ratios:
+        return None
+    return Figure(metric=metric, estimate=geometric_interval(list(ratios.values())), values=ratios)
 
 
 def _is_unstable(ratio: Estimate) -> bool:

@@ -10,8 +10,10 @@ from harness.analysis.claims import ClaimResult, judge_claims, rule_of
 from harness.analysis.compare import Rule
 from harness.analysis.decisions import decide_all
 from harness.analysis.front import pareto
-from harness.analysis.intervals import Estimate, iqm_difference, iqm_interval
-from harness.analysis.judging import as_measured, at_equal_values, level, with_unchanged
+from harness.analysis.judging import as_measured, at_equal_values, with_unchanged
+from harness.analysis.overall import Overall, overall
+from harness.analysis.ranking import ranked, standings
+from harness.analysis.repeatability import with_repeatability
 from harness.analysis.states import of_one_identity, remarks_on
 from harness.analysis.summary import BEHIND, FRONT, TechniqueSummary, summarise, withheld
 from harness.api import DISTRIBUTION, Metric, Row, RunInfo, Suite, UsageError
@@ -43,19 +45,6 @@ class WorkloadView:
     def other(self, summary: TechniqueSummary) -> TechniqueSummary | None:
         """Return what a technique is compared with: its reference at an equal value, or else the baseline."""
         return next((other for other in self.techniques if other.technique == summary.against), self.baseline)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Overall:
-    """A technique over all workloads: the interquartile mean (IQM) of its quality, and that minus the baseline's.
-
-    ``difference`` is None for the baseline itself, where the baseline failed on a seed or lacks a quality on some
-    workload, and where the two share no seed on some workload.
-    """
-
-    technique: str
-    iqm: Estimate
-    difference: Estimate | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +120,7 @@ class RunView:
                 if name in shown | {*suite.metrics, suite.select, *_of_comparison(info.suite)}
             },
             workloads=workloads,
-            overall=_overall(workloads) if len(workloads) > 1 else (),
+            overall=overall([view.techniques for view in workloads], workloads[0].rule) if len(workloads) > 1 else (),
             claims=tuple(
                 judge_claims(
                     suite,
@@ -189,9 +178,11 @@ def _workload(
     rule = rule_of(quality, suite)
     summaries = {name: summarise(rows, suite, metrics[suite.select]) for name, rows in groups.items()}
     summaries = with_unchanged(_compared(summaries, suite, rule), suite, metrics)
+    summaries = with_repeatability(summaries, suite.baseline, rule)
     names = (suite.equal,) if suite.equal else suite.costs
     cost = next((name for name in names if any(name in summary.figures for summary in summaries.values())), None)
-    front = pareto((own for own in summaries.values() if not own.changed), cost, quality) if cost else set()
+    candidates = [own for own in summaries.values() if not own.changed]
+    front = pareto(candidates, cost, quality, standings(summaries, suite)) if cost else set()
     placed = {
         name: replace(
             summary,
@@ -200,28 +191,7 @@ def _workload(
         )
         for name, summary in summaries.items()
     }
-    ranked = sorted(
-        placed.values(), key=lambda summary: (*_level(summary, placed, suite, metrics), *_rank(summary, quality))
-    )
-    return WorkloadView(workload=workload, techniques=tuple(ranked), rule=rule, cost=cost)
-
-
-def _level(
-    summary: TechniqueSummary, summaries: Mapping[str, TechniqueSummary], suite: Suite, metrics: Mapping[str, Metric]
-) -> tuple[bool, float]:
-    """Return a sort key by which techniques of an equal value stand together, the better value first."""
-    value = level(summaries.get(summary.against, summary), suite.equal) if suite.equal and summary.quality else None
-    if value is None:
-        return (bool(suite.equal), 0.0)
-    return (False, -value if metrics[suite.equal].higher_is_better else value)
-
-
-def _rank(summary: TechniqueSummary, quality: Metric) -> tuple[bool, bool, float, str]:
-    """Return a sort key: the best quality first, then techniques that are not ranked, then those without a quality."""
-    if summary.quality is None:
-        return (True, True, 0.0, summary.technique)
-    value = summary.quality.estimate.value
-    return (False, bool(summary.changed), -value if quality.higher_is_better else value, summary.technique)
+    return WorkloadView(workload=workload, techniques=ranked(placed, suite, metrics), rule=rule, cost=cost)
 
 
 def _compared(summaries: Mapping[str, TechniqueSummary], suite: Suite, rule: Rule) -> dict[str, TechniqueSummary]:
@@ -245,30 +215,3 @@ def _compared(summaries: Mapping[str, TechniqueSummary], suite: Suite, rule: Rul
         else summary
         for name, summary in summaries.items()
     }
-
-
-def _overall(workloads: Sequence[WorkloadView]) -> tuple[Overall, ...]:
-    """Return the techniques' IQMs over all workloads, best first."""
-    scores: dict[str, list[dict[int, float]]] = {}
-    for view in workloads:
-        for summary in view.techniques:
-            if summary.quality is not None and not summary.failed_seeds:
-                scores.setdefault(summary.technique, []).append(dict(summary.quality.values))
-    scores = {name: strata for name, strata in scores.items() if len(strata) == len(workloads)}
-    baseline = next((view.baseline.technique for view in workloads if view.baseline), "")
-    techniques = []
-    for name, strata in scores.items():
-        difference = None
-        if name != baseline and baseline in scores:
-            shared = [
-                (own, base, sorted(set(own) & set(base))) for own, base in zip(strata, scores[baseline], strict=True)
-            ]
-            if all(seeds for _, _, seeds in shared):
-                difference = iqm_difference(
-                    [[own[seed] for seed in seeds] for own, _, seeds in shared],
-                    [[base[seed] for seed in seeds] for _, base, seeds in shared],
-                )
-        iqm = iqm_interval([list(by_seed.values()) for by_seed in strata])
-        techniques.append(Overall(technique=name, iqm=iqm, difference=difference))
-    sign = -1 if workloads[0].rule.higher_is_better else 1
-    return tuple(sorted(techniques, key=lambda overall: (sign * overall.iqm.value, overall.technique)))

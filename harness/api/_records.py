@@ -74,8 +74,9 @@ class Suite:
     rising order; empty where all techniques get the ``seeds``, which are those of the first look. ``judge`` is the
     metric that sorts the table and makes the verdicts where that is not ``metrics[0]``: one of the accuracy lane, or a
     throughput. A technique that is worse than the baseline in one of ``unchanged`` is not ranked. Where ``equal`` is
-    named, techniques are compared with the one of the ``references`` that has an equal value of this metric. Runs
-    stored before a field with a default existed lack that field.
+    named, techniques are compared with the one of the ``references`` that has an equal value of this metric. The
+    suite asks about ``beside`` too, which makes no verdict. On the first ``repeatability`` seeds, each technique is
+    trained once more from perturbed weights. Runs stored before a field with a default existed lack that field.
     """
 
     id: str
@@ -102,6 +103,8 @@ class Suite:
     unchanged: tuple[str, ...] = ()
     equal: str = ""
     references: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    repeatability: int = 0
 
     @property
     def quality(self) -> str:
@@ -126,7 +129,8 @@ class Case:
     ``stacked`` says that the case may be evaluated together with other seeds and trials (the notes of a row say whether
     that happened). ``params`` are the technique's parameters, ``settings`` those of the workload's protocol (a tuned
     learning rate is a setting unless the technique declares one). ``code`` is the digest of the sources that compute
-    the result.
+    the result. A ``perturbed`` case repeats the training of its seed from weights that differ by a rounding error; it
+    is no further seed, and only tells how far the result moves.
     """
 
     key: str
@@ -149,6 +153,7 @@ class Case:
     code: str
     form: Form = "full"
     stacked: bool = False
+    perturbed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,8 @@ class CaseContext:
 
     ``phase('init')`` is a context manager that times its block (device synchronised, seconds summed per
     name, readable in ``phases``) and reports the phase to the parent process, so that a timeout can name the phase.
-    ``cache`` is the folder for trained base models.
+    ``cache`` is the folder for trained base models. Where ``perturbed``, a workload that declares ``perturbs`` begins
+    to train from weights that differ by a rounding error (`harness.judge.perturbation.perturb_start`).
     """
 
     seed: int
@@ -28,6 +29,7 @@ class CaseContext:
     settings: Mapping[str, Json]
     cache: Path
     phase: Callable[[str], AbstractContextManager[None]]
+    perturbed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,8 @@ class Knob:
     ``kind`` is ``"whole number"``, ``"number"``, ``"text"`` or ``"whole numbers"``, a list of at least one, whose
     bounds are those of each number. ``least`` and ``most`` are bounds that a value may
     equal, ``above`` and ``below`` bounds that it may not. ``choices``, if any, are the only values allowed.
+    ``within`` names another parameter of the technique, or a setting of the workload, that a value may not exceed,
+    such as the number of experts: a run in which a value does is refused before it begins.
     ``file`` says that a text is the path of a file (or folder) whose content decides the result: the content is part of
     a case's key, the path is not, and a path that does not exist is refused before the run. An empty text is no path.
     """
@@ -36,6 +38,7 @@ class Knob:
     below: float | None = None
     choices: Sequence[Json] = ()
     file: bool = False
+    within: str = ""
 
     def __post_init__(self) -> None:
         if self.file and self.kind != "text":
@@ -61,7 +64,8 @@ class Knob:
             ("at most", self.most),
             ("less than", self.below),
         )
-        return ", ".join([kind, *(f"{words} {bound:g}" for words, bound in bounds if bound is not None)])
+        words_of = [f"{words} {bound:g}" for words, bound in bounds if bound is not None]
+        return ", ".join([kind, *words_of, *([f"at most the value of {self.within}"] if self.within else [])])
 
     def problem(self, value: Json) -> str:
         """Return a line with the value and what was expected; an empty text where the value is allowed."""

@@ -19,11 +19,15 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(kw_only=True)
 class App:
-    """The plugin options of the command line, and the host loaded with these options."""
+    """The plugin options of the command line, and the host loaded with these options.
+
+    ``refuses_named`` says that the command cannot go on where a module that ``-p`` names is broken: a UsageError.
+    """
 
     plugins: list[str] = field(default_factory=list)
     no_plugins: bool = False
     strict: bool = False
+    refuses_named: bool = False
     verbose: int = 0
     _host: Host | None = None
 
@@ -41,14 +45,16 @@ class App:
         disable = [name.removeprefix(DISABLE) for name in self.plugins if name.startswith(DISABLE)]
         enable = [name for name in self.plugins if not name.startswith(DISABLE)]
         host = load_host(enable, disable, entry_points=not self.no_plugins)
+        if self.verbose:
+            for record in host.broken:
+                click.echo(record.detail, err=True)
+        if self.refuses_named:
+            host.require_loaded(enable)
         problems = [f"plugin {record.name!r} is broken: {record.cause}" for record in host.broken]
         if self.strict and problems:
             raise UsageError(*problems)
         for problem in problems:
             warn(problem)
-        if self.verbose:
-            for record in host.broken:
-                click.echo(record.detail, err=True)
         return host
 
 

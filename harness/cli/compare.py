@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.app import complete_from, current, plugin_options, store_option
-from harness.cli.output import say
+from harness.cli.output import say, width_of_terminal
 from harness.streams import is_coloured
 
 if TYPE_CHECKING:
@@ -82,7 +82,8 @@ def execute(options: CompareOptions) -> int:
     store = Store(default_store_path(options.store))
     runs = _runs(options, store)
     report = _of_runs(options, *runs) if runs else _of_revisions(options)
-    click.echo(render_changes(report, options.format, color=is_coloured(sys.stdout)))
+    width = width_of_terminal()
+    click.echo(render_changes(report, options.format, color=is_coloured(sys.stdout), width=width))
     if not options.gate:
         return 0
     return {"worse": 1, "refused": 2}.get(report.outcome, 0)

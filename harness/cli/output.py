@@ -23,6 +23,11 @@ def say(text: str, *, err: bool = False) -> None:
     click.echo(printable(text, keep="\n"), err=err)
 
 
+def width_of_terminal() -> int:
+    """Return the number of columns that standard output has, or that COLUMNS names; 120 where neither is known."""
+    return shutil.get_terminal_size((120, 24)).columns
+
+
 def check_format(name: str, host: Host) -> None:
     """Raise UsageError for an unknown format, and for a plugin's reporter that cannot be loaded."""
     from harness.report import check
@@ -44,8 +49,8 @@ def check_format(name: str, host: Host) -> None:
 def show_view(view: RunView, name: str, host: Host) -> str:
     """Return the text of a view in a format."""
     from harness.report import render
-    from harness.report.commands import command
     from harness.report.formats import formats
+    from harness.results.commands import command
 
     if name not in ("table", "json"):  # which hold the remarks
         for line in view.remarks:
@@ -61,5 +66,4 @@ def show_view(view: RunView, name: str, host: Host) -> str:
                 f"format {name!r} of plugin {reporter.plugin!r} fails: {one_line(error)}",
                 f"the run is stored; show it in another format: {command(view.info, f'show run {view.info.id}')}",
             ) from error
-    width = shutil.get_terminal_size((120, 24)).columns
-    return render(view, name, color=is_coloured(sys.stdout), width=width)
+    return render(view, name, color=is_coloured(sys.stdout), width=width_of_terminal())

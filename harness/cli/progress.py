@@ -36,7 +36,7 @@ def make_progress(*, quiet: bool, verbose: bool = False) -> _Base:
 def case_label(case: Case) -> str:
     """Return a short description of a case: 'lora/pissa on digits-split, seed 3, lr 0.01'."""
     tuned = "".join(f", {key} {value}" for key, value in case.tuned.items())
-    what = f"seed {case.seed}" if case.lane == "accuracy" else case.lane
+    what = f"seed {case.seed}{' repeated' if case.perturbed else ''}" if case.lane == "accuracy" else case.lane
     return printable(f"{case.technique} on {case.workload.rpartition('/')[2]}, {what}{tuned}")
 
 

@@ -149,7 +149,7 @@ def execute(app: App, options: RunOptions) -> int:
     """Run ``harness run`` and return the exit code."""
     from harness.results.store import Store, default_store_path
 
-    app.host.require_loaded(app.plugins)
+    app.refuses_named = True
     check_format(options.format, app.host)
     store = Store(default_store_path(options.store))
     if options.resume is not None:
@@ -212,7 +212,7 @@ def _finish(session: Session, options: RunOptions, writer: RunWriter) -> int:
     from harness.analysis.view import RunView
     from harness.cli.progress import make_progress
     from harness.execution.session import INTERRUPTED
-    from harness.report.commands import command
+    from harness.results.commands import command
     from harness.results.store import Store
 
     signal.signal(signal.SIGTERM, _interrupt)

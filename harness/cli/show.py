@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli.app import complete_from, current, json_option, plugin_options, print_json, store_option
-from harness.cli.output import check_format, say, show_view
+from harness.cli.output import check_format, say, show_view, width_of_terminal
 
 if TYPE_CHECKING:
     from harness.results.store import StoredRun
@@ -103,7 +103,7 @@ def run(name: str, format_: str, details: bool, store: Path | None) -> None:
     stored = _read(name, store)
     view = RunView.build(stored.info, stored.rows, host.metrics)
     if details:
-        say(show_run(view))
+        say(show_run(view, width=width_of_terminal()))
     else:
         click.echo(show_view(view, format_, host))
 
@@ -122,7 +122,7 @@ def row(name: str, store: Path | None, as_json: bool) -> None:
     if as_json:
         print_json([row_to_json(match) for match in matching])
         return
-    say(show_rows(matching))
+    say(show_rows(matching, width=width_of_terminal()))
 
 
 @show.command()

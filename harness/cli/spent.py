@@ -25,7 +25,7 @@ class Spent:
             return
         if self.start_s is None:
             self.start_s = (started - self.began).total_seconds()
-        kind = ("tuning" if row.case.stage == "tuning" else "seeds") if row.case.lane == "accuracy" else row.case.lane
+        kind = _kind(row)
         self.by_kind[kind] = self.by_kind.get(kind, 0.0) + row.reply.wall_s
 
     def line(self, now: dt.datetime) -> str:
@@ -35,3 +35,10 @@ class Spent:
             return f"time: {whole}, no case was run"
         parts = [f"{name} {duration(seconds)}" for name, seconds in self.by_kind.items()]
         return f"time: {whole}; start {duration(self.start_s)}; in processes: {', '.join(parts)}"
+
+
+def _kind(row: Row) -> str:
+    """Return what the time of a row counts as."""
+    if row.case.lane != "accuracy":
+        return row.case.lane
+    return "tuning" if row.case.stage == "tuning" else "repeated seeds" if row.case.perturbed else "seeds"

@@ -19,6 +19,7 @@ from harness.api import (
     resolve,
 )
 from harness.execution.audit import Audit
+from harness.execution.beside import Beside
 from harness.execution.isolation import global_state
 from harness.execution.job import THREADS, Act, Job, Message
 from harness.execution.replies import (
@@ -98,6 +99,7 @@ class TimedCase:
         self.phases = phases
         self._mark = mark
         self._audit = Audit()
+        self._beside = Beside(job.case.device)
         self._job = job
         self._trial: OpenCase | None = None
         self._repeats: dict[str, int] = {}
@@ -155,13 +157,16 @@ class TimedCase:
         assert self._trial is not None
         gc.collect()
         samples: dict[str, tuple[float, bool, int]] = {}
-        for name, phase in self._measured():
-            sample, repeats = self._sample(name, phase)
-            samples[name] = sample.seconds, sample.interruptions > 0, repeats
-            self._seconds.setdefault(name, []).append(sample.seconds)
-            if phase.verify is not None and self._audit.due(name, sample.seconds * repeats):
-                self._verify(name, phase, sample)
-            self._refresh(name, phase)
+        with self._beside.round():
+            for name, phase in self._measured():
+                sample, repeats = self._sample(name, phase)
+                samples[name] = sample.seconds, sample.interruptions > 0, repeats
+                self._seconds.setdefault(name, []).append(sample.seconds)
+                if name in self._trial.phases:  # a probe may be of all processors
+                    self._beside.note(name, sample, repeats)
+                if phase.verify is not None and self._audit.due(name, sample.seconds * repeats):
+                    self._verify(name, phase, sample)
+                self._refresh(name, phase)
         return samples
 
     def _refresh(self, name: str, phase: Phase) -> None:
@@ -201,6 +206,9 @@ class TimedCase:
         for name, phase in self._measured():
             if phase.verify is not None and not self._audit.done(name):
                 self._verify(name, phase, self._sample(name, phase)[0])
+        phases = self._trial.phases
+        if problem := self._beside.problem(lambda name: self._sample(name, phases[name])[0]):
+            raise Incorrect(problem)
         values = self._trial.figures(self._seconds) if self._trial.figures else {}
         self._trial = None
         gc.enable()
@@ -236,6 +244,7 @@ class _Stage:
             settings=deepcopy(case.settings),
             cache=self.job.cache,
             phase=self.phases,
+            perturbed=case.perturbed,
         )
 
     def seed(self) -> None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from harness.api import Case, Json, Row, Stage
-from harness.plan import Contestant, Plan, Tuned
+from harness.grid import Tuned
+from harness.plan import Contestant, Plan
 
 CHECKED: Final = "found by the check of the technique, which precedes every measurement"
 """The note of a row whose case was not run because the check of its technique failed."""

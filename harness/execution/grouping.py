@@ -58,6 +58,6 @@ def _alike(case: Case, other: Case) -> bool:
 
 
 def _without_trial(case: Case) -> Case:
-    """Return a case without its seed and the values of its trial, which are parameters or settings."""
+    """Return a case without its seed, its perturbation, and the values of its trial: parameters or settings."""
     settings = {name: value for name, value in case.settings.items() if name not in case.tuned}
-    return replace(case, key="", seed=0, params={}, settings=settings, tuned={})
+    return replace(case, key="", seed=0, params={}, settings=settings, tuned={}, perturbed=False)

@@ -33,6 +33,7 @@ from harness.execution.surroundings import Surroundings, of_suite
 from harness.host import Host
 from harness.measure.processors import allowed_cores
 from harness.plan import Plan, Selection
+from harness.results.commands import command
 from harness.results.schema import metric_to_json
 
 if TYPE_CHECKING:
@@ -141,7 +142,8 @@ class Session:
         Raises UsageError where stored rows come from other code or packages; the run is then left as it was.
         """
         try:
-            check_same_code(self.plan, writer.info, writer.rows, self._around.environment)
+            offered = {str(entry.spec) for entry in self.host.declared.suites.values()}
+            check_same_code(self.plan, writer.info, writer.rows, self._around.environment, offered)
         except UsageError:
             writer.withdraw()
             raise
@@ -261,7 +263,7 @@ def resumed_selection(info: RunInfo) -> tuple[Suite, Selection]:
     if wrong := [name for name, is_valid in valid.items() if not is_valid]:
         raise UsageError(
             f"run {info.id}: its selection has no valid {wrong[0]!r}, so that it cannot be resumed",
-            f"the file was edited or damaged; start another run: harness run --suite {info.suite.id}",
+            f"the file was edited or damaged; start another run: {command(info, f'run --suite {info.suite.id}')}",
         )
     params = cast(Mapping[str, Json], info.selection["params"])
     chosen = tuple(cast(Sequence[Lane], lanes))

@@ -25,13 +25,18 @@ S = TypeVar("S")
 _KINDS = {"int": "whole number", "float": "number", "str": "text"}
 
 
-def setting(default: Any, about: str, *, choices: Sequence[Json] = (), file: bool = False, **bounds: float) -> Any:
+def setting(
+    default: Any, about: str, *, choices: Sequence[Json] = (), file: bool = False, within: str = "", **bounds: float
+) -> Any:
     """Return the dataclass field of a setting: its default, a line about it, and the values that it may have.
 
     ``bounds`` are ``least``, ``most`` (both may be equalled), ``above`` and ``below`` (neither may). ``file`` says that
-    a text is the path of a file whose content decides the result, and so is part of a case's key.
+    a text is the path of a file whose content decides the result, and so is part of a case's key. ``within`` names
+    another setting that the value may not exceed.
     """
-    return field(default=default, metadata={"about": about, "choices": choices, "file": file, **bounds})
+    return field(
+        default=default, metadata={"about": about, "choices": choices, "file": file, "within": within, **bounds}
+    )
 
 
 def knobs_of(settings: Any, **defaults: Json) -> tuple[Knob, ...]:

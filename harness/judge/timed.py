@@ -4,6 +4,8 @@ The copy is made before the first call of a timed lane and takes over the parame
 a contestant keeps from call to call elsewhere in the model (answers, counts of calls, addresses) is not in it. What is
 kept outside of the model, such as a count of a class, a copy shares; so a copy is asked something before the first call
 and must give the same answer later. It also has its learning rate, by which a timed model could tell that it is timed.
+Timed steps move every parameter, if only by its last digits: what a contestant computed from the weights of the step
+before is of other weights, as in a training.
 """
 
 from __future__ import annotations
@@ -11,9 +13,9 @@ from __future__ import annotations
 import copy
 import math
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +47,14 @@ FURTHER: Final = 1.5
 LEAST_GRADIENT: Final = 0.1
 """Least norm of a parameter's gradient, relative to the least of the copy's."""
 
+OF_THE_RATE: Final = 2.0**-17
+OF_THE_LARGEST: Final = 2.0**-21
+"""A timed step's learning rate: the larger one of these shares of the training's rate and of the largest parameter.
+
+AdamW moves a parameter by about its rate: here by a few of the parameter's last digits, and by less than a hundredth of
+a step of the training in all timed steps together.
+"""
+
 OUTPUTS_DIFFER: Final = 1e-3
 """Largest difference of a timed prediction from the copy's, relative to the largest output."""
 
@@ -75,10 +85,11 @@ class Taken(Generic[BatchT]):
 
 
 class RepeatedStep(Generic[TrainsT, BatchT]):
-    """A timed training step: each call trains on a fresh batch, in training mode and at a learning rate of zero.
+    """A timed training step: each call trains on a fresh batch, in training mode and at a tiny learning rate.
 
-    Every kernel runs as usual, but all steps are alike: nothing diverges, and no gradient shrinks to denormal numbers,
-    which are slow. ``step`` is called with what is trained, the batch and the number of the call, from 0.
+    Every kernel runs as usual and every parameter moves, but all steps are alike: nothing diverges, and no gradient
+    shrinks to denormal numbers, which are slow. ``step`` is called with what is trained, the batch and the number of
+    the call, from 0.
     """
 
     def __init__(
@@ -93,7 +104,7 @@ class RepeatedStep(Generic[TrainsT, BatchT]):
         self._early: tuple[Taken[BatchT], list[list[Tensor]]] | None = None
         self._rates = [group["lr"] for group in trains.optimizer.param_groups]
         trains.model.train()
-        _set_rates(trains, [0.0] * len(self._rates))
+        _set_rates(trains, [_tiny(group) for group in trains.optimizer.param_groups])
 
     def __call__(self) -> Taken[BatchT]:
         """Take one step."""
@@ -223,6 +234,12 @@ def _states(device: torch.device) -> tuple[Tensor, ...]:
 def _trained(trains: Trains) -> list[Tensor]:
     """Return all that the optimiser trains."""
     return [parameter for group in trains.optimizer.param_groups for parameter in group["params"]]
+
+
+def _tiny(group: Mapping[str, Any]) -> float:
+    """Return the rate at which a group of parameters moves by its last digits."""
+    largest = max((float(value.detach().abs().max()) for value in group["params"] if value.numel()), default=0.0)
+    return max(OF_THE_RATE * float(group["lr"]), OF_THE_LARGEST * largest)
 
 
 def _set_rates(trains: Trains, rates: Sequence[float]) -> None:

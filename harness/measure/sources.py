@@ -23,6 +23,7 @@ COMPUTING: Final = (
     "judge",
     "measure",
     "execution/audit.py",
+    "execution/beside.py",
     "execution/case.py",
     "execution/replies.py",
     "execution/block.py",

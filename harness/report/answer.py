@@ -7,12 +7,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from harness.analysis.compare import compare_pair
+from harness.analysis.summary import REFERENCE
 from harness.report import units
-from harness.report.columns import judged_text, quality_places, with_interval
+from harness.report.columns import beside_of, judged_text, metric_column, quality_places, with_interval
 
 if TYPE_CHECKING:
     from harness.analysis.summary import TechniqueSummary
     from harness.analysis.view import RunView, WorkloadView
+    from harness.api import Metric
+
+_MOST_NAMES: Final = 3
+"""The most techniques of equal value that are all named."""
 
 _ORDER: Final = ("better", "same", "undecided", "worse", "changed", "reference", "front", "behind")
 
@@ -23,13 +28,48 @@ def answer(view: RunView, workload: WorkloadView) -> list[str]:
     if not ranked or workload.baseline is None or not workload.baseline.quality:
         return _missing(view)
     if view.info.suite.equal:
-        return [*_at_equal(view, workload), *_missing(view)]
+        return [*_at_equal(view, workload), *_beside(view, workload), *_missing(view)]
     best = ranked[0]
-    most = (
-        "fastest" if view.by_rounds else f"{'highest' if view.quality.higher_is_better else 'lowest'} {view.quality.id}"
-    )
+    most = "fastest" if view.by_rounds else f"{_extreme(view.quality)} {view.quality.id}"
     text = f"{most} of {_among(view, ranked)}: {best.technique}, {_result(view, workload, best)}"
-    return [f"{text} · {_counts(workload)}", *_missing(view)]
+    if best.baseline and len(ranked) > 1:
+        text += f"; next {ranked[1].technique}, {_apart(view, workload, ranked[1])}"
+    return [f"{text} · {_counts(workload)}", *_beside(view, workload), *_missing(view)]
+
+
+def _extreme(metric: Metric) -> str:
+    return "highest" if metric.higher_is_better else "lowest"
+
+
+def _beside(view: RunView, workload: WorkloadView) -> list[str]:
+    """Return the value of the best technique in each metric that is asked beside, and who not worse has the best.
+
+    Where techniques are compared at equal values, none is the best, and those without a reference are left out.
+    """
+    ranked = [own for own in workload.techniques if own.quality and not own.changed]
+    equal = view.info.suite.equal
+    kept = [own for own in ranked if own.verdict != "worse" and not own.failed_seeds]
+    kept = [own for own in kept if own.against or own.place == REFERENCE] if equal else kept
+    lines = []
+    for name in beside_of(view, workload):
+        metric, column = view.metrics[name], metric_column(view.metrics[name], workload)
+        having = [own for own in kept if name in own.figures]
+        values = [own.figures[name].estimate.value for own in having]
+        if len(set(values)) < 2:
+            continue
+        extreme = max(values) if metric.higher_is_better else min(values)
+        best = [own for own, value in zip(having, values, strict=True) if value == extreme]
+        first = "" if equal or ranked[0] in best else f"{ranked[0].technique} {column.cell(ranked[0])}; "
+        found = f"{_extreme(metric)} of {len(having)} not worse {column.cell(best[0])}: {_named(best)}"
+        lines.append(f"{column.heading}: {first}{found}")
+    return lines
+
+
+def _named(best: Sequence[TechniqueSummary]) -> str:
+    """Return the techniques with their verdicts; of many equals the first, and how many there are beside it."""
+    if len(best) > _MOST_NAMES:
+        return f"{best[0].technique} ({best[0].verdict}) and {len(best) - 1} others"
+    return ", ".join(f"{own.technique} ({own.verdict})" for own in best)
 
 
 def _result(view: RunView, workload: WorkloadView, best: TechniqueSummary) -> str:
@@ -37,12 +77,19 @@ def _result(view: RunView, workload: WorkloadView, best: TechniqueSummary) -> st
     value = judged_text(view, workload, best)
     if best.baseline:
         return f"{'x1.00' if view.by_rounds else value}, the baseline"
-    difference = best.comparison.difference if best.comparison else None
-    if difference is None or view.by_rounds:
+    if view.by_rounds or not (best.comparison and best.comparison.difference):
         return f"{value} ({best.verdict})"
+    return f"{value}, {_apart(view, workload, best)}"
+
+
+def _apart(view: RunView, workload: WorkloadView, summary: TechniqueSummary) -> str:
+    """Return the difference of a technique to the baseline with its verdict; of a speed the ratio."""
+    difference = summary.comparison.difference if summary.comparison else None
+    if view.by_rounds or difference is None:
+        return f"{judged_text(view, workload, summary)} ({summary.verdict})"
     unit = "points" if view.quality.unit == "%" else view.quality.unit
     size = with_interval(difference, quality_places(view, workload), signed=True)
-    return f"{value}, {size} {unit}".rstrip() + f" ({best.verdict})"
+    return f"{size} {unit}".rstrip() + f" ({summary.verdict})"
 
 
 def _among(view: RunView, ranked: Sequence[TechniqueSummary]) -> str:
@@ -70,7 +117,7 @@ def _counts(workload: WorkloadView) -> str:
 
 def _at_equal(view: RunView, workload: WorkloadView) -> list[str]:
     """Return who is best at the value of the first reference, by how much, and who is at the values of the others."""
-    equal, extreme = view.info.suite.equal, "highest" if view.quality.higher_is_better else "lowest"
+    equal, extreme = view.info.suite.equal, _extreme(view.quality)
     said: list[str] = []
     others: list[str] = []
     for reference in view.info.suite.references:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.api.text import printable
 from harness.report import units
 from harness.report.escapes import markdown, markdown_cell
+from harness.report.layout import wrapped
 from harness.report.notes import short
 
 if TYPE_CHECKING:
@@ -22,6 +23,11 @@ LONGEST: Final = 20
 """The largest number of lines of a kind; the others are counted, and are in the JSON form."""
 
 _HEADINGS: Final = ("technique", "workload", "metric", "before", "now", "change", "since")
+
+_CHANGE: Final = _HEADINGS.index("change")
+
+_LEAST: Final = 10
+"""The narrowest column of changes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,32 +94,51 @@ class ChangeReport:
 _MINOR: Final[tuple[Verdict, ...]] = ("better", "undecided")
 
 
-def render_changes(report: ChangeReport, format_: str, *, color: bool = False) -> str:
-    """Return the text of a comparison in one of `FORMATS`."""
+def render_changes(report: ChangeReport, format_: str, *, color: bool = False, width: int = 120) -> str:
+    """Return the text of a comparison in one of `FORMATS`; a table is for a terminal of ``width`` columns."""
     if format_ == "json":
         import json
 
         return json.dumps(_plain(report), indent=2, allow_nan=False)
-    return _markdown(report) if format_ == "markdown" else _table(report, color=color)
+    return _markdown(report) if format_ == "markdown" else _table(report, color=color, width=width)
 
 
 # ------------------------------------------------------------------------------------------------ terminal
 
 
-def _table(report: ChangeReport, *, color: bool) -> str:
+def _table(report: ChangeReport, *, color: bool, width: int) -> str:
     import click
-    from tabulate import tabulate
 
     colours = {"worse": "red", "better": "green", "refused": "yellow"}
     headline = printable(report.headline)
     blocks = [click.style(headline, fg=colours.get(report.outcome), bold=True) if color else headline]
     for title, rows in _tables(report):
         rows = [[printable(cell) for cell in row] for row in rows]
-        blocks.append(f"{title}\n{tabulate(rows, headers=_HEADINGS, tablefmt='simple', disable_numparse=True)}")
+        blocks.append(f"{title}\n{_laid_out(rows, with_since=bool(report.release), width=width)}")
     blocks += [
-        "\n".join(map(printable, lines)) for lines in (_listed(report.changes.listed), _remarks(report)) if lines
+        "\n".join(wrapped(lines, width)) for lines in (_listed(report.changes.listed), _remarks(report)) if lines
     ]
-    return "\n\n".join([*blocks, printable(report.counts)])
+    return "\n\n".join([*blocks, "\n".join(wrapped([report.counts], width))])
+
+
+def _laid_out(rows: Sequence[Sequence[str]], *, with_since: bool, width: int) -> str:
+    """Return the lines of a table; where it is wider than the terminal, a plugin's name goes, and changes are wrapped.
+
+    Without a release all changes are since the base, which the first line names: ``with_since`` is False.
+    """
+    from tabulate import tabulate
+
+    columns = len(_HEADINGS) if with_since else len(_HEADINGS) - 1
+    shown, headings = [row[:columns] for row in rows], _HEADINGS[:columns]
+    for cut in (str, short) if len({row[0].partition("/")[0] for row in shown}) == 1 else (str,):
+        shown = [[cut(row[0]), *row[1:]] for row in shown]
+        text = tabulate(shown, headers=headings, tablefmt="simple", disable_numparse=True)
+        over = max(map(len, text.splitlines())) - width
+        if over <= 0:
+            return text
+    room = max(max(len(row[_CHANGE]) for row in shown) - over, _LEAST)
+    widths = [room if column == _CHANGE else None for column in range(columns)]
+    return tabulate(shown, headers=headings, tablefmt="simple", disable_numparse=True, maxcolwidths=widths)
 
 
 # ------------------------------------------------------------------------------------------------ markdown

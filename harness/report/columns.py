@@ -81,6 +81,18 @@ def quality_columns(view: RunView, workload: WorkloadView) -> list[Column]:
     ]
 
 
+def beside_columns(view: RunView, workload: WorkloadView) -> list[Column]:
+    """Return the columns of what the suite's question asks beside the verdict."""
+    return [metric_column(view.metrics[name], workload) for name in beside_of(view, workload)]
+
+
+def beside_of(view: RunView, workload: WorkloadView) -> list[str]:
+    """Return the metrics that the suite's question asks beside the verdict, and that a technique has here."""
+    present = {name for summary in workload.techniques for name in summary.figures}
+    answering = (view.quality.id, view.info.suite.equal, *view.info.suite.unchanged)
+    return [name for name in view.info.suite.beside if name in present & {*view.metrics} and name not in answering]
+
+
 def _unchanged_columns(view: RunView, workload: WorkloadView) -> list[Column]:
     present = {name for summary in workload.techniques for name in summary.figures}
     names = [name for name in view.info.suite.unchanged if name in present and name != view.quality.id]
@@ -113,11 +125,23 @@ def judged_text(view: RunView, workload: WorkloadView, summary: TechniqueSummary
         figure = summary.figures.get(view.quality.id)
         return units.rate(figure.estimate.value) if figure else NOTHING
     difference = summary.comparison.difference if summary.comparison else None
-    sign = "~x" if view.judged_phase in summary.unstable else "x"
+    mark = "~" if view.judged_phase in summary.unstable else ""
     if difference is None:
-        return f"{sign}{summary.quality.estimate.value:.2f}"
-    low, high = (None if bound is None else 1 + bound for bound in (difference.low, difference.high))
-    return f"{sign}{with_interval(replace(difference, value=1 + difference.value, low=low, high=high), 2)}"
+        return f"{mark}x{summary.quality.estimate.value:.2f}"
+    return mark + ratio_text(difference, 2)
+
+
+def ratio_text(difference: Estimate, places: int) -> str:
+    """Return a ratio 'x1.25 ±0.03' from the estimate of the ratio less 1.
+
+    The interval lies around the ratio on a logarithmic scale, and is written with ± where both sides look alike.
+    """
+    value, low, high = (None if x is None else 1 + x for x in (difference.value, difference.low, difference.high))
+    assert value is not None
+    if low is not None and high is not None and f"{value - low:.{places}f}" == f"{high - value:.{places}f}":
+        half = (high - low) / 2
+        low, high = value - half, value + half
+    return f"x{with_interval(replace(difference, value=value, low=low, high=high), places)}"
 
 
 def measured_columns(view: RunView, workload: WorkloadView) -> list[Column]:
@@ -131,7 +155,7 @@ def measured_columns(view: RunView, workload: WorkloadView) -> list[Column]:
     known = [view.metrics[name] for name in suite.costs if name in present and name in view.metrics]
     sizes = [metric.id for metric in known if metric.lane == "accuracy"]
     per_phase = [(f"{phase}_tensor_peak", f"{phase}_throughput") for phase in phases_of(workload)]
-    answering = (view.quality.id, suite.equal, *suite.unchanged)
+    answering = (view.quality.id, suite.equal, *suite.unchanged, *suite.beside)
     wanted = [*sizes[-1:], *(per_phase[0] if per_phase else ()), *suite.metrics]
     wanted += [name for pair in per_phase[1:] for name in pair]
     return [
@@ -177,7 +201,10 @@ def metric_column(metric: Metric, workload: WorkloadView) -> Column:
         figure = summary.figures.get(metric.id)
         return with_interval(figure.estimate, places) if figure else NOTHING
 
-    return Column(title=title, unit=metric.unit, cell=cell)
+    def brief(summary: TechniqueSummary) -> str:
+        return _plain(summary, metric.id, lambda value: f"{value:.{places}f}")
+
+    return Column(title=title, unit=metric.unit, cell=cell, brief=brief)
 
 
 def tuned_column(workload: WorkloadView) -> Column | None:

@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness.api import Json, Row, UsageError, nearest
 from harness.report import units
-from harness.report.commands import command
+from harness.report.layout import facts, wrapped
 from harness.report.notes import of_form, run_label, short
+from harness.results.commands import command
 from harness.results.plugins import option_of
 
 if TYPE_CHECKING:
     from harness.analysis.summary import TechniqueSummary
     from harness.analysis.tuning import SweepPoint
     from harness.analysis.view import RunView, WorkloadView
+
+_AROUND: Final = "environment "
+"""The beginning of the names of those facts that are of a run's environment."""
 
 _SHORTEST_KEY: Final = 6
 _MOST_TRIALS: Final = 8
@@ -39,33 +43,61 @@ def find_rows(rows: Iterable[Row], text: str) -> list[Row]:
     workloads = sorted({row.case.workload for row in rows})
     wrong, known = (workload, workloads) if named else (name, techniques)
     hint = nearest(wrong, known)
+    there = f"there are {', '.join(known)}" if known else "the run has no rows"
     raise UsageError(
         f"row {text!r}: no {'workload' if named else 'technique or key'} {wrong!r} in this run{hint}",
-        f"there are {', '.join(known)}" if known else "the run has no rows",
+        *([] if hint else [there]),
     )
 
 
-def show_rows(rows: Sequence[Row]) -> str:
-    """Return one row in full; for several rows, a list with failures first, and each distinct failure in full."""
+def show_rows(rows: Sequence[Row], *, width: int = 0) -> str:
+    """Return one row in full; for several rows, a list with failures first, and each distinct failure in full.
+
+    Facts are wrapped at a ``width`` other than 0.
+    """
     if len(rows) == 1:
-        return show_row(rows[0])
+        return show_row(rows[0], width=width)
     ordered = sorted(rows, key=lambda row: (not row.failed, row.case.workload, row.case.lane, row.case.seed))
     failures: dict[tuple[str, str], Row] = {}
     for row in ordered:
         if not row.ok:
             failures.setdefault((row.reply.status, row.reply.reason), row)
-    parts = [_listing(ordered), *(show_row(row) for row in failures.values())]
+    shown = (show_row(row, width=width) for row in failures.values())
+    parts = [_listing(ordered), *_repeatability(rows), *shown]
     if not failures:
         parts.append("one of them in full: harness show row RUN/KEY")
     return "\n\n".join(parts)
 
 
-def show_row(row: Row) -> str:
+def _repeatability(rows: Sequence[Row]) -> list[str]:
+    """Return how far each metric moved where a training was repeated from perturbed weights, a line for each."""
+    first = {_training(row): row for row in rows if row.ok and not row.case.perturbed}
+    lines = []
+    for row in (row for row in rows if row.ok and row.case.perturbed and _training(row) in first):
+        before = first[_training(row)].reply.metrics
+        moved = [
+            f"{name} {units.significant(value - before[name], 3)}"
+            for name, value in row.reply.metrics.items()
+            if name in before and value != before[name]
+        ]
+        what = f"repeatability on {short(row.case.workload)}, seed {row.case.seed}, from weights one rounding apart: "
+        lines.append(what + (", ".join(moved) or "the same result"))
+    return ["\n".join(lines)] if lines else []
+
+
+def _training(row: Row) -> tuple[object, ...]:
+    """Return what a training and its repetition have in common."""
+    case = row.case
+    return (case.technique, case.workload, case.lane, case.seed, _inline(case.tuned))
+
+
+def show_row(row: Row, *, width: int = 0) -> str:
     """Return everything stored of a case except raw samples: status, values, metrics and environment."""
     case, reply = row.case, row.reply
-    facts: dict[str, object] = {
+    known: dict[str, object] = {
         "status": f"{reply.status}{': ' if reply.reason else ''}{reply.reason}",
         "case": f"{case.technique} on {case.workload}, seed {case.seed}, lane {case.lane}, stage {case.stage}",
+        "repeats": "the training of its seed, from weights that differ by a rounding error" if case.perturbed else "",
         "tuned": _inline(case.tuned),
         "params": _inline(case.params),
         "settings": _inline(case.settings),
@@ -80,10 +112,11 @@ def show_row(row: Row) -> str:
         "key": case.key,
         "device": case.device,
     }
-    text = _facts(facts)
+    text = facts(known, width=width)
     if reply.metrics:
-        text += "\n\n" + _facts({name: units.significant(value, 6) for name, value in reply.metrics.items()})
-    text += "\n\n" + _facts({f"environment {name}": _short_json(value) for name, value in row.environment.items()})
+        text += "\n\n" + facts({name: units.significant(value, 6) for name, value in reply.metrics.items()})
+    environment = {f"environment {name}": _short_json(value) for name, value in row.environment.items()}
+    text += "\n\n" + facts(environment, width=width)
     return f"{text}\n\n{reply.detail.rstrip()}" if reply.detail else text
 
 
@@ -92,7 +125,7 @@ def circumstances(view: RunView) -> dict[str, object]:
     info = view.info
     end = {None: "unfinished", 0: "all cases ok", 1: "some cases failed", 130: "interrupted"}
     suite = f"{info.suite.id} v{info.suite.version}{of_form(info.suite.form)}: {info.suite.title}"
-    facts: dict[str, object] = {
+    known: dict[str, object] = {
         "run": info.id,
         "suite": suite,
         "workloads": ", ".join(info.suite.workloads),
@@ -108,16 +141,21 @@ def circumstances(view: RunView) -> dict[str, object]:
         "remarks": "; ".join(view.remarks),
         "folder": info.folder,
     }
-    return facts | {f"environment {name}": _short_json(value) for name, value in info.environment.items()}
+    return known | {f"environment {name}": _short_json(value) for name, value in info.environment.items()}
 
 
-def show_run(view: RunView) -> str:
+def show_run(view: RunView, *, width: int = 0) -> str:
     """Return the facts of a run's start, end and environment, its plugins and its failures, as text."""
     info = view.info
-    parts = [_facts(circumstances(view))]
+    known = circumstances(view)
+    around = {name.removeprefix(_AROUND): value for name, value in known.items() if name.startswith(_AROUND)}
+    own = {name: value for name, value in known.items() if not name.startswith(_AROUND)}
+    parts = [facts(own, width=width)]
+    if around:
+        parts.append("environment\n" + facts(around, width=width, indent="  "))
     if info.plugins:
         plugins = {str(plugin.get("name")): _plugin(plugin) for plugin in info.plugins}
-        parts.append("plugins\n" + _facts(plugins, indent="  "))
+        parts.append("plugins\n" + facts(plugins, width=width, indent="  "))
     failures = [
         f"  {summary.technique} on {short(workload.workload)}: {summary.reason}"
         for workload in view.workloads
@@ -125,9 +163,8 @@ def show_run(view: RunView) -> str:
         if summary.failures
     ]
     if failures:
-        parts.append(
-            "\n".join(["failures", *failures, f"  details: {command(info, f'show row {run_label(view)}/TECHNIQUE')}"])
-        )
+        lines = [*failures, f"  details: {command(info, f'show row {run_label(view)}/TECHNIQUE')}"]
+        parts.append("\n".join(["failures", *(wrapped(lines, width, indent="    ") if width else lines)]))
     return "\n\n".join(parts)
 
 
@@ -220,7 +257,7 @@ def _listing(rows: Sequence[Row]) -> str:
                 [
                     short(row.case.workload),
                     row.case.lane,
-                    str(row.case.seed),
+                    f"{row.case.seed} repeated" if row.case.perturbed else str(row.case.seed),
                     row.case.stage,
                     _inline(row.case.tuned),
                     row.reply.status,
@@ -244,13 +281,6 @@ def _table(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
 
     text = tabulate([headers, *rows], tablefmt="plain", disable_numparse=True)
     return "\n".join(line.rstrip() for line in text.splitlines())
-
-
-def _facts(facts: Mapping[str, object], indent: str = "") -> str:
-    """Return one line for each name and value; empty values are left out."""
-    shown = {name: str(value) for name, value in facts.items() if str(value)}
-    width = max(map(len, shown), default=0)
-    return "\n".join(f"{indent}{name:<{width}}  {value}" for name, value in shown.items())
 
 
 def _plugin(plugin: Mapping[str, Json]) -> str:

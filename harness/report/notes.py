@@ -7,17 +7,19 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from harness.analysis.ranking import unequal_looks
+from harness.analysis.repeatability import rests_on_rounding, shaken
 from harness.analysis.significance import ALPHA
 from harness.analysis.summary import BEHIND, FRONT
 from harness.report import units
-from harness.report.columns import with_interval
-from harness.report.commands import command
+from harness.report.columns import ratio_text, with_interval
+from harness.results.commands import command
 
 if TYPE_CHECKING:
     from harness.analysis.claims import ClaimResult
     from harness.analysis.compare import Comparison
     from harness.analysis.intervals import Estimate
-    from harness.analysis.summary import TechniqueSummary
+    from harness.analysis.summary import Repeatability, TechniqueSummary
     from harness.analysis.view import RunView, WorkloadView
     from harness.api import Form, Metric
 
@@ -30,6 +32,9 @@ _TESTS: Final[Mapping[str, str]] = {
     "permutation": "the sign-flip permutation test",
 }
 """The names of the tests by what decided a verdict."""
+
+MOST_SHAKEN: Final = 3
+"""The most techniques whose repeatability is told in a line."""
 
 _FORMS: Final[Mapping[str, str]] = {
     "quick": " (quick: a short form, for a first look only)",
@@ -88,7 +93,34 @@ def footnotes(view: RunView, workload: WorkloadView) -> list[str]:
         for reason, names in by_reason.items()
     ]
     notes += [f"{text}: {', '.join(names)}" for text, names in _explanations(view, workload).items()]
-    return [*notes, *_pairs(view, workload)]
+    return [*notes, *_pairs(view, workload), *_repeatability(view, workload)]
+
+
+def _repeatability(view: RunView, workload: WorkloadView) -> list[str]:
+    """Return for whom rounding alone moves the quality by much, and whether the verdicts rest on that."""
+    found = shaken(workload.techniques)
+    if not found:
+        return []
+    baseline = workload.baseline
+    named = [*found[:MOST_SHAKEN], *([baseline] if baseline and baseline.repeatability else [])]
+    texts = [_moved(view, summary.technique, measured) for summary in named if (measured := summary.repeatability)]
+    others = f"; and {len(found) - MOST_SHAKEN} more" if len(found) > MOST_SHAKEN else ""
+    what = f"repeatability of {view.quality.id}, trained again from weights one rounding apart"
+    lines = [f"{what}: {'; '.join(texts)}{others}"]
+    if rests_on_rounding(workload.techniques):
+        of = sum(bool(summary.repeatability and summary.comparison) for summary in workload.techniques)
+        lines.append(
+            f"! these verdicts rest on rounding, which moves {len(found)} of {of} techniques by half the spread of "
+            "seeds or half the margin: another processor gives other numbers"
+        )
+    return lines
+
+
+def _moved(view: RunView, name: str, measured: Repeatability) -> str:
+    """Return how far a technique moved, beside the spread of its seeds."""
+    places = 1 if view.quality.unit == "%" else units.decimals([measured.change], [measured.change])
+    beside = "" if measured.spread is None else f" (seeds spread by {measured.spread:.{places}f})"
+    return f"{name} moves by {measured.change:.{places}f}{beside}"
 
 
 def _pairs(view: RunView, workload: WorkloadView) -> list[str]:
@@ -121,8 +153,8 @@ def _explanations(view: RunView, workload: WorkloadView) -> dict[str, list[str]]
         waits = summary.quality and summary.seeds < most and not summary.failed_seeds
         if waits and summary.look is None:
             notes.setdefault(f"only {summary.seeds} of {most} seeds yet", []).append(summary.technique)
-        for text in _changes(view, summary):
-            notes.setdefault(text, []).append(summary.technique)
+        for text, detail in _changes(view, summary):
+            notes.setdefault(text, []).append(f"{summary.technique} {detail}".rstrip())
         comparison = summary.comparison
         if comparison is None:
             continue
@@ -134,8 +166,8 @@ def _explanations(view: RunView, workload: WorkloadView) -> dict[str, list[str]]
     return notes
 
 
-def _changes(view: RunView, summary: TechniqueSummary) -> list[str]:
-    """Return in what a technique is changed, or may be changed, that the suite wants unchanged."""
+def _changes(view: RunView, summary: TechniqueSummary) -> list[tuple[str, str]]:
+    """Return in what a technique is changed, or may be, that the suite wants unchanged, each with by how much."""
     if summary.baseline or not summary.quality:
         return []
     texts = []
@@ -143,13 +175,14 @@ def _changes(view: RunView, summary: TechniqueSummary) -> list[str]:
         comparison = summary.unchanged.get(name)
         difference = comparison.difference if comparison else None
         if comparison is None or difference is None:
-            texts.append(f"not ranked by the suite's rule, as {name} was not measured")
+            texts.append((f"not ranked by the suite's rule, as {name} was not measured", ""))
         elif comparison.verdict == "worse":
             metric = view.metrics[name]
-            size = f"{_difference(difference, metric)} {'points' if metric.unit == '%' else metric.unit}".rstrip()
-            texts.append(f"changed: {name} is {size} from the baseline's")
+            unit = "points" if metric.unit == "%" else metric.unit
+            from_ = f"{unit}, from the baseline's" if unit else "from the baseline's"
+            texts.append((f"changed: {name} ({from_})", _difference(difference, metric)))
         elif comparison.verdict == "undecided":
-            texts.append(f"whether {name} is unchanged is undecided, {comparison.reason}")
+            texts.append((f"whether {name} is unchanged is undecided", f"({comparison.reason})"))
     return texts
 
 
@@ -158,7 +191,9 @@ def legend(view: RunView) -> list[str]:
     every = [summary for workload in view.workloads for summary in workload.techniques]
     lines = []
     if view.by_rounds:
-        lines.append("x samples a second relative to the baseline's: the mean over rounds ± the interval of its test")
+        lines.append(
+            "x samples a second relative to the baseline's: the geometric mean of the rounds, with its test's interval"
+        )
     elif any(summary.quality and summary.quality.estimate.n > 1 for summary in every):
         lines.append("± 95 % t interval over seeds; differences are paired by seed, with the interval of their test")
     lines += _verdict_notes(view, every)
@@ -195,7 +230,9 @@ def _verdict_notes(view: RunView, every: Iterable[TechniqueSummary]) -> list[str
         lines.append(f"verdicts: {sized}Holm's correction over {many} {counted}, by {_deciders(tested)}")
     if (looks := view.info.suite.looks) and not view.by_rounds:
         numbers = f"{', '.join(map(str, looks[:-1]))} and {looks[-1]}"
-        lines.append(f"looks after {numbers} seeds, at Pocock's levels: what is decided gets no further seeds")
+        unequal = any(unequal_looks(workload.techniques, view.info.suite) for workload in view.workloads)
+        by = "; sorted by differences, as seeds are unequal" if unequal else ""
+        lines.append(f"looks after {numbers} seeds, at Pocock's levels: what is decided gets no further seeds{by}")
     lines += _sign_flips(tested)
     needed = [
         comparison.seeds_needed
@@ -267,12 +304,14 @@ def claim_text(view: RunView, result: ClaimResult) -> str:
     """Return the comparison and the result of a tested claim."""
     claim, comparison = result.claim, result.comparison
     assert comparison is not None
-    what = f"{_words(claim.metric)} of {claim.better} - {claim.than}"
+    ratio = result.paired_by == "rounds"
+    what = f"{_words(claim.metric)} of {claim.better} {'/' if ratio else '-'} {claim.than}"
     if claim.kind == "gain":
-        what = f"on {short(claim.workload)} minus on {short(claim.less_on)}, {what}"
+        how = "relative to" if ratio else "minus"
+        what = f"on {short(claim.workload)} {how} on {short(claim.less_on)}, {what}"
     if comparison.difference is not None:
-        what += f" {_difference(comparison.difference, view.metrics[claim.metric])}"
-        what += " times the baseline's" if result.paired_by == "rounds" else ""
+        size = comparison.difference
+        what += f" {ratio_text(size, 2)}" if ratio else f" {_difference(size, view.metrics[claim.metric])}"
     details = "; ".join(part for part in (f"{comparison.n} {result.paired_by}", result.reason) if part)
     return f"{what} ({details})"
 

@@ -20,9 +20,9 @@ from harness.report import units
 from harness.report.answer import answer
 from harness.report.charts import charts
 from harness.report.columns import measured_columns, quality_columns, tuned_column, verdict_cell, with_interval
-from harness.report.commands import command
 from harness.report.detail import circumstances
 from harness.report.notes import claim_text, device_of, footnotes, heading, legend, overall_line, run_label, short
+from harness.results.commands import command
 from harness.results.schema import run_to_json
 
 if TYPE_CHECKING:
@@ -267,7 +267,7 @@ def _failures(view: RunView, rows: Iterable[Row]) -> list[FailedCases]:
 
 def _case(row: Row) -> str:
     tuned = "".join(f", {name} {value}" for name, value in row.case.tuned.items())
-    return f"{row.case.lane}, seed {row.case.seed}{tuned}"
+    return f"{row.case.lane}, seed {row.case.seed}{' repeated' if row.case.perturbed else ''}{tuned}"
 
 
 def _object(value: object) -> Mapping[str, Json]:

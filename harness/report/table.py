@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from harness.api.text import printable
 from harness.report.answer import answer
-from harness.report.columns import Column, measured_columns, quality_columns, tuned_column, verdict_cell
-from harness.report.commands import command
-from harness.report.notes import closing, footnotes, heading, legend, run_label
+from harness.report.columns import Column, beside_columns, measured_columns, quality_columns, tuned_column, verdict_cell
+from harness.report.layout import wrapped
+from harness.report.notes import closing, footnotes, heading, legend, run_label, short
+from harness.results.commands import command
 
 if TYPE_CHECKING:
     from harness.analysis.summary import TechniqueSummary
@@ -42,42 +43,56 @@ def terminal_table(view: RunView, *, color: bool, width: int) -> str:
     if not view.workloads:
         return f"run {view.info.id} has no rows yet"
     blocks = [_block(view, workload, color=color, width=width) for workload in view.workloads]
-    blocks.append("\n".join(_wrapped([*legend(view), *closing(view)], width)))
+    blocks.append("\n".join(wrapped([*legend(view), *closing(view)], width)))
     return "\n\n".join(blocks)
 
 
 def _block(view: RunView, workload: WorkloadView, *, color: bool, width: int) -> str:
     """Return the heading, table and footnotes of one workload."""
-    title = "\n".join(_wrapped([heading(view, workload)], width))
+    title = "\n".join(wrapped([heading(view, workload)], width))
     shown, hidden = _fitting(view, workload, width)
     notes = footnotes(view, workload)
     if hidden:
         notes.append(_how_to_see(view, workload, shown, hidden))
-    said = [_styled(line, "bold", color=color) for line in _wrapped(answer(view, workload), width)]
-    parts = [title, *said, _laid_out(workload, shown, color=color), *_wrapped(notes, width)]
+    said = [_styled(line, "bold", color=color) for line in wrapped(answer(view, workload), width)]
+    parts = [title, *said, _laid_out(workload, shown, color=color), *wrapped(notes, width)]
     return "\n".join(parts)
 
 
 def _fitting(view: RunView, workload: WorkloadView, width: int) -> tuple[list[Column], list[Column]]:
     """Return the columns that fit the width, the most relevant first, and the columns that do not.
 
-    The columns that answer the suite's question always stay. Where these alone are too wide, titles are shortened,
-    then intervals of the quality left out, then names shortened.
+    The columns that answer the suite's question always stay. Where these and what the question asks beside are too
+    wide, titles are shortened, names go without the plugin that all share, and intervals are left out, in this order;
+    then columns of the latter go, and at last names are shortened.
     """
-    answering = quality_columns(view, workload)
-    needed = [_name_column(), *answering]
-    for step in (_with_narrow_titles, _with_brief_cells):
-        if _width_of(workload, needed) > width:
-            needed = [needed[0], *map(step, needed[1:])]
+    beside = beside_columns(view, workload)
+    answering = [_name_column(workload), *quality_columns(view, workload)]
+    stay = len(beside)
+    while _width_of(workload, needed := _squeezed(workload, answering, beside[:stay], width)) > width and stay:
+        stay -= 1
     for longest in SHORT_NAMES:
         if _width_of(workload, needed) > width:
-            needed[0] = _name_column(longest)
+            needed[0] = _name_column(workload, longest, own=True)
     tuned = tuned_column(workload)
-    optional = [*measured_columns(view, workload), *([tuned] if tuned else [])]
-    kept = len(optional)
+    optional = [*beside[stay:], *measured_columns(view, workload), *([tuned] if tuned else [])]
+    kept = len(optional) if stay == len(beside) else 0
     while kept and _width_of(workload, [*needed, *optional[:kept]]) > width:
         kept -= 1
     return [*needed, *optional[:kept]], optional[kept:]
+
+
+def _squeezed(workload: WorkloadView, answering: list[Column], beside: list[Column], width: int) -> list[Column]:
+    """Return the columns with as short titles, and as few intervals, as the width makes necessary."""
+    columns = [*answering, *beside]
+    if _width_of(workload, columns) > width:
+        columns[1:] = map(_with_narrow_titles, columns[1:])
+    if _width_of(workload, columns) > width:
+        columns[0] = _name_column(workload, own=True)
+    for first in (len(answering), 1):
+        if _width_of(workload, columns) > width:
+            columns[first:] = map(_with_brief_cells, columns[first:])
+    return columns
 
 
 def _how_to_see(view: RunView, workload: WorkloadView, shown: Sequence[Column], hidden: Sequence[Column]) -> str:
@@ -99,8 +114,19 @@ def _with_brief_cells(column: Column) -> Column:
     return replace(column, cell=column.brief) if column.brief else column
 
 
-def _name_column(longest: int = LONGEST_NAME) -> Column:
-    return Column(title="technique", unit="", cell=lambda summary: _shortened(summary.technique, longest), left=True)
+def _name_column(workload: WorkloadView, longest: int = LONGEST_NAME, *, own: bool = False) -> Column:
+    """Return the column of the names; ``own`` leaves out the plugin where all techniques are of one."""
+    names = _names([summary.technique for summary in workload.techniques], longest, own=own)
+    return Column(title="technique", unit="", cell=lambda summary: names[summary.technique], left=True)
+
+
+def _names(techniques: Sequence[str], longest: int, *, own: bool) -> dict[str, str]:
+    """Return the names as a table shows them; one that would be like another one is not shortened."""
+    shared = own and len({name.partition("/")[0] for name in techniques}) == 1
+    names = {name: short(name) if shared else name for name in techniques}
+    counts = Counter(_shortened(name, longest) for name in names.values())
+    alike = {cut for cut, count in counts.items() if count > 1}
+    return {full: name if (cut := _shortened(name, longest)) in alike else cut for full, name in names.items()}
 
 
 def _laid_out(workload: WorkloadView, columns: Sequence[Column], *, color: bool) -> str:
@@ -148,17 +174,6 @@ def _shortened(name: str, longest: int) -> str:
         return name
     half = (longest - 1) // 2
     return f"{name[:half]}…{name[-half:]}"
-
-
-def _wrapped(lines: Sequence[str], width: int) -> list[str]:
-    """Return lines wrapped at spaces, with continuation lines indented."""
-    return [
-        part
-        for line in lines
-        for part in textwrap.wrap(
-            printable(line), max(width, 40), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
-        )
-    ]
 
 
 def _width_of(workload: WorkloadView, columns: Sequence[Column]) -> int:

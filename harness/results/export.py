@@ -20,7 +20,7 @@ _WHOLE: Final = ("suite_version", "workload_version", "seed")
 _COMPUTED: Final = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for the beginning of a formula."""
 
-COLUMNS: Final = (*_STRINGS, *_WHOLE, "form", *_PROVENANCE, "value")
+COLUMNS: Final = (*_STRINGS, *_WHOLE, "form", "perturbed", *_PROVENANCE, "value")
 """The columns of the long form, in which each record holds one value of one metric (tidy data)."""
 
 
@@ -75,6 +75,7 @@ def write_parquet(rows: Iterable[Row], path: Path) -> None:
     large = [name for name in _WHOLE if any(not -(2**63) <= record[name] < 2**63 for record in records)]
     records = [{**record, **{name: str(record[name]) for name in large}} for record in records]
     kinds = {name: pa.int64() for name in _WHOLE if name not in large} | {"value": pa.float64()}
+    kinds["perturbed"] = pa.bool_()
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS])
     pq.write_table(pa.Table.from_pylist(records, schema=schema), path)
 

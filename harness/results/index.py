@@ -18,7 +18,7 @@ from harness.results.store import ROWS_FILE, RUN_FILE, RUNS, Store, StoredRun
 
 INDEX_FILE: Final = "index.sqlite"
 
-_VERSION: Final = 3
+_VERSION: Final = 4
 
 _PATIENCE_S: Final = 5.0
 """Seconds to wait for another process that writes the index."""
@@ -45,7 +45,7 @@ CREATE INDEX of_run ON figures (run);
 
 @dataclass(frozen=True, kw_only=True)
 class RunSummary:
-    """A run as listed: its suite and times, and its numbers of planned, stored and failed rows.
+    """A run as listed: its suite and times, and its numbers of planned, finished and failed cases.
 
     ``problem`` says why the files of the run can't be read, in which case all other fields but ``id`` are empty.
     """
@@ -252,15 +252,22 @@ def _make_tables(db: sqlite3.Connection) -> None:
 def _insert(db: sqlite3.Connection, stored: StoredRun, stamp: str) -> None:
     """Insert a run and the metrics of its successful cases."""
     info = stored.info
-    failed = sum(row.failed for row in stored.rows)
+    cases = {_place(row): row.failed for row in stored.rows}
     suite = (info.suite.id, _fitting(info.suite.version), info.suite.form)
     run = (info.id, stamp, *suite, info.started, info.finished)
     db.execute(
         "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '')",
-        (*run, _fitting(info.exit_code), _fitting(info.planned), len(stored.rows), failed),
+        (*run, _fitting(info.exit_code), _fitting(info.planned), len(cases), sum(cases.values())),
     )
-    figures = [figure for row in stored.rows if row.ok for figure in _figures(info.id, row)]
+    figures = [figure for row in stored.rows if row.ok and not row.case.perturbed for figure in _figures(info.id, row)]
     db.executemany("INSERT INTO figures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", figures)
+
+
+def _place(row: Row) -> tuple[object, ...]:
+    """Return what a case is of its run: it may have a row for each version of the code that computed it."""
+    case = row.case
+    tuned = json.dumps(dict(case.tuned), sort_keys=True)
+    return (case.technique, case.workload, case.seed, case.lane, case.stage, case.device, tuned)
 
 
 def _fitting(number: int | None) -> int | str | None:

@@ -102,6 +102,7 @@ _ROW_ORDER: Final = (
         "suite_version",
         "form",
         "stacked",
+        "perturbed",
     ),
     *("contract", "technique_target", "plugin_version", "workload_version", "workload_target", "device", "code"),
     *("params", "settings", "detail", "series", "samples", "environment"),

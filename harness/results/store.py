@@ -355,9 +355,11 @@ def _now() -> dt.datetime:
 
 def _unwritten(info: RunInfo, name: str, error: OSError) -> HarnessError:
     """Return the error of a file of a run that can't be written."""
+    from harness.results.commands import command
+
     return HarnessError(
         f"cannot write to {info.folder / name}: {error.strerror}\n"
-        f"all earlier rows are stored; free disk space, then: harness run --resume {info.id}"
+        f"all earlier rows are stored; free disk space, then: {command(info, f'run --resume {info.id}')}"
     )
 
 

@@ -350,7 +350,7 @@ def timed_cases(rows: Iterable[Row]) -> dict[tuple[str, str], Case]:
     """Return a successful case for each pair of technique and workload, the one with the lowest seed."""
     cases: dict[tuple[str, str], Case] = {}
     for row in sorted(rows, key=lambda row: row.case.seed):
-        if row.ok:
+        if row.ok and not row.case.perturbed:
             cases.setdefault((row.case.technique, row.case.workload), row.case)
     return cases
 

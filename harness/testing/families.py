@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar, Final, get_args
 
 import pytest
+import torch
 
 from harness.api import (
     Contract,
@@ -29,6 +30,8 @@ from harness.api import (
 from harness.declared import Registered, SpecT
 from harness.execution.replies import Malformed
 from harness.host import Host
+from harness.judge import perturbation
+from harness.judge.seeds import generator
 from harness.requirements import install_hint, missing_requirements
 from harness.suite import has_form, read_suite
 from harness.testing.declaring import Declares, cache_folder, fail, installed, one_thread
@@ -223,6 +226,26 @@ class FamilyConformance(Declares):
         others = (completed(replace(bench, seed=seed)) for seed in OTHER_SEEDS)
         if all(_numbers(other) == _numbers(first) for other in others):
             fail(f"{bench.workload_id} gives the same numbers for every seed: nothing is drawn from the case's seed")
+
+    def test_a_perturbed_training_starts_from_perturbed_weights(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Check that a workload which declares ``perturbs`` calls `perturb_start`; its numbers need not show that."""
+        if not bench.workload.perturbs:
+            return
+        asked: list[str] = []
+
+        def noted(seed: int, purpose: str) -> torch.Generator:
+            asked.append(purpose)
+            return generator(seed, purpose)
+
+        monkeypatch.setattr(perturbation, "generator", noted)
+        completed(replace(bench, perturbed=True, processes=None))
+        if not asked:
+            fail(
+                f"{bench.workload_id} declares perturbs, and trains from the same weights as ever: call "
+                "harness.judge.perturbation.perturb_start before the first step, or leave perturbs out"
+            )
 
     def test_a_second_preparation_makes_nothing_anew(self, bench: Bench) -> None:
         """Check that a second preparation leaves the cache unchanged."""

@@ -58,6 +58,7 @@ class Bench:
     cache: Path
     protocol: str
     seed: int = SEED
+    perturbed: bool = False
     processes: Isolated | None = None
 
     def build(self, **overrides: Json) -> object:
@@ -163,6 +164,7 @@ class Bench:
             device=DEVICE,
             stage="final",
             code="",
+            perturbed=self.perturbed,
         )
 
 

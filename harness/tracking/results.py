@@ -201,6 +201,7 @@ def _lower(value: float, quality: Metric) -> float:
 def _samples(rows: Iterable[Row], workload: str, name: str, quality: Metric, quality_name: str) -> list[float] | None:
     """Return the samples of a series on a workload; none where the series does not apply, None where a case failed."""
     rows = [row for row in rows if row.case.workload == workload and row.case.stage == "final"]
+    rows = [row for row in rows if not row.case.perturbed]
     samples: list[float] = []
     for row in rows:
         if not row.ok:

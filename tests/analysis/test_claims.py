@@ -121,7 +121,7 @@ def test_a_claim_of_a_larger_gain_compares_two_differences_paired_by_seed(builde
     assert gains_on(builders, 8.0, 3.0, than="toys/c").reason == "toys/c has no accuracy here"
 
 
-def timed(builders, name, ratios, seconds=0.2):
+def timed(builders, name, ratios, seconds=0.2, **changes):
     own = [seconds / ratio for ratio in ratios]
     paired = {} if name == "toys/base" else {"baseline.infer": [seconds] * len(ratios)}
     return builders.make_row(
@@ -129,6 +129,7 @@ def timed(builders, name, ratios, seconds=0.2):
         lane="time",
         metrics={"infer_throughput": 8 / statistics.median(own), "infer_time": statistics.median(own)},
         samples={"infer": own, **paired},
+        **changes,
     )
 
 
@@ -137,8 +138,43 @@ def test_a_throughput_is_compared_round_by_round_in_multiples_of_the_baseline_s(
     rows = [timed(builders, "toys/a", ratios), timed(builders, "toys/base", [1.0] * 7)]
     found = verdict(builders, [], rows, metric="infer_throughput", than="toys/base")
     assert (found.verdict, found.comparison.n, found.paired_by) == ("reproduced", 7, "rounds")
-    assert found.comparison.difference.value == pytest.approx(statistics.fmean(ratios) - 1)
+    assert found.comparison.difference.value == pytest.approx(statistics.geometric_mean(ratios) - 1)
     assert verdict(builders, [], rows, metric="infer_throughput", than="toys/base", margin=0.6).verdict == "undecided"
+
+
+def test_a_claim_on_speeds_says_the_same_of_both_orders_and_of_the_techniques_beside_the_baseline(builders) -> None:
+    busy = [1.0, 1.1, 0.9, 1.6, 1.0, 1.2, 0.95, 2.5]
+    ratios = {"toys/a": [1.5 * noise for noise in busy], "toys/b": busy[::-1]}
+    rows = [timed(builders, name, values) for name, values in {**ratios, "toys/base": [1.0] * 8}.items()]
+
+    def size(better: str, than: str):
+        claim = builders.make_claim(metric="infer_throughput", better=better, than=than)
+        suite = builders.make_suite(claims=(claim,), tuning={})
+        (found,) = RunView.build(builders.make_run(suite), rows, builders.METRICS).claims
+        estimate = found.comparison.difference
+        return [1 + bound for bound in (estimate.low, estimate.value, estimate.high)]
+
+    forth, back = size("toys/a", "toys/b"), size("toys/b", "toys/a")
+    assert forth[1] == pytest.approx(1.5), "the noise of both sides is the same"
+    assert forth == pytest.approx([1 / bound for bound in reversed(back)])
+
+
+def test_a_claim_of_a_larger_gain_in_speed_compares_two_ratios(builders) -> None:
+    claim = builders.make_claim(
+        metric="infer_throughput", kind="gain", workload="core/alpha", less_on="core/beta", margin=0.05
+    )
+    suite = builders.make_suite(workloads=("core/alpha", "core/beta"), claims=(claim,), tuning={})
+    noises = {"toys/b": (0.5, 0.51, 0.5, 0.49, 0.505), "toys/base": (1.0, 1.0, 1.0, 1.0, 1.0)}
+    rows = [
+        timed(builders, name, values, workload=workload)
+        for workload, gain, noise in (
+            ("core/alpha", 3.0, (1.0, 1.01, 0.99, 1.0, 1.02)),
+            ("core/beta", 1.5, (1.02, 1.0, 1.01, 0.99, 1.0)),
+        )
+        for name, values in {**noises, "toys/a": [gain * factor for factor in noise]}.items()
+    ]
+    (found,) = RunView.build(builders.make_run(suite), rows, builders.METRICS).claims
+    assert (found.verdict, round(found.comparison.difference.value, 9)) == ("reproduced", 1.0), "6 times over 3 times"
 
 
 def test_one_round_decides_nothing(builders) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from statistics import geometric_mean
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from harness.analysis import RunView
@@ -81,8 +83,28 @@ def test_the_verdict_on_a_throughput_rests_on_the_ratios_of_the_rounds(builders:
     assert fast.comparison is not None
     assert fast.comparison.difference is not None
     assert fast.comparison.n == len(ROUNDS)
-    assert fast.comparison.difference.value == pytest.approx(0.25)
+    assert fast.comparison.difference.value == pytest.approx(geometric_mean(1.25 + noise for noise in ROUNDS) - 1)
     assert fast.seeds == len(SEEDS)
+
+
+def test_busy_rounds_make_an_equally_fast_technique_neither_better_nor_worse(builders: ModuleType) -> None:
+    generator = np.random.default_rng(0)
+    own, base = np.exp(generator.normal(0, 0.4, (2, 40)))
+    rows = [
+        *builders.scored("toys/base", [90.0, 91.0]),
+        *builders.scored("toys/even", [90.0, 91.0]),
+        builders.timed("toys/base", (), [1.0] * 80),
+        builders.timed("toys/even", [*base, *own], [*own, *base]),
+    ]
+    suite = builders.make_suite(tuning={}, judge="train_throughput", margins={"train_throughput": 0.05})
+    summaries = RunView.build(builders.make_run(suite), rows, builders.METRICS).workloads[0].techniques
+    even = next(summary for summary in summaries if summary.technique == "toys/even")
+    assert even.quality is not None
+    assert even.comparison is not None
+    assert even.comparison.difference is not None
+    assert even.quality.estimate.value == pytest.approx(1.0), "it was faster exactly as often as slower"
+    assert even.comparison.difference.value == pytest.approx(0.0, abs=1e-12)
+    assert even.verdict == "undecided"
 
 
 def test_few_rounds_leave_a_speed_undecided_and_more_rounds_are_asked_for(builders: ModuleType) -> None:
@@ -134,7 +156,35 @@ def test_the_answer_of_an_ordinary_suite_has_the_difference_and_how_many_have_ea
 def test_the_answer_says_where_nothing_is_better_than_the_baseline(builders: ModuleType) -> None:
     rows = {name: DECODERS[name] for name in ("toys/base", "toys/slow")}
     (line,) = answers(a_view(builders, rows, **STATED))
-    assert line == "fastest of 2 with unchanged loss: toys/base, x1.00, the baseline · 1 worse"
+    first, _, following = line.partition("; ")
+    assert first == "fastest of 2 with unchanged loss: toys/base, x1.00, the baseline"
+    assert following.startswith("next toys/slow, x0.60 ±0.0")
+    assert following.endswith(" (worse) · 1 worse")
+
+
+BESIDE = {"judge": "infer_throughput", "unchanged": ("loss",), "beside": ("accuracy",)}
+
+
+def test_what_is_asked_beside_is_answered_for_the_best_and_for_those_that_are_not_worse(builders: ModuleType) -> None:
+    rows = {**DECODERS, "toys/even": (70.0, 1.0, 1.0)}
+    first, second = answers(a_view(builders, rows, **BESIDE))
+    assert first.startswith("fastest of 4 with unchanged loss: toys/fast, x1.25")
+    best, _, found = second.partition("; ")
+    assert best.startswith("accuracy (%): toys/fast 60.0 ±")
+    assert found.startswith("highest of 3 not worse 70.0 ±")
+    assert found.endswith(": toys/even (same)")
+
+
+def test_what_is_asked_beside_has_one_figure_where_the_best_is_best_in_it_too(builders: ModuleType) -> None:
+    (_, second) = answers(a_view(builders, {name: DECODERS[name] for name in ("toys/base", "toys/fast")}, **BESIDE))
+    assert second.startswith("accuracy (%): highest of 2 not worse 60.0 ±")
+    assert second.endswith(": toys/fast (better)")
+
+
+def test_nothing_is_said_beside_where_all_that_are_not_worse_are_equal_in_it(builders: ModuleType) -> None:
+    stated = {"judge": "accuracy", "beside": ("infer_throughput",)}
+    rows = {"toys/base": (50.0, 1.0, 1.0), "toys/slow": (30.0, 1.0, 0.5)}
+    assert len(answers(a_view(builders, rows, **stated))) == 1
 
 
 def test_the_answer_claims_nothing_unchanged_that_is_not_shown_to_be(builders: ModuleType) -> None:
@@ -170,5 +220,5 @@ def test_the_answer_stands_above_the_table(builders: ModuleType) -> None:
     lines = render(view, "table", width=100).splitlines()
     assert lines[1].startswith("fastest of 3 with unchanged loss: toys/fast")
     assert lines[2].split() == ["technique", "infer/s", "loss", "accuracy", "verdict"]
-    assert "changed: loss is +" in "\n".join(lines)
+    assert "changed: loss (nats, from the baseline's): toys/cheat +" in "\n".join(lines)
     assert "toys/fast, x1.25" in render_page(view)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import torch
@@ -45,6 +46,25 @@ class SlowClock(Technique):
 
     def build(self):
         clock.perf_counter_ns = lambda: _now() // 10
+
+
+class HasAChildCompute(Technique):
+    """Has a process compute what is timed, which rests between the calls."""
+
+    def build(self):
+        self.asked, self.answer = os.pipe(), os.pipe()
+        if os.fork() == 0:
+            os.close(self.asked[1])
+            while os.read(self.asked[0], 1):
+                end = time.process_time() + 0.002
+                while time.process_time() < end:
+                    pass
+                os.write(self.answer[1], b".")
+            os._exit(0)
+
+    def train(self):
+        os.write(self.asked[1], b".")
+        os.read(self.answer[0], 1)
 
 
 def _at_a_tenth(run, repeats, device):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from harness.api import Incorrect
+from harness.judge import timed
 from harness.judge.fresh import FreshBatches, Noise, require_close, require_tensor
 from harness.judge.timed import RepeatedPrediction, RepeatedStep, Untouched
 from harness.judge.training import adamw
@@ -42,13 +43,13 @@ def found_in(model: nn.Module) -> str:
     optimizer = adamw([{"params": list(model.parameters()), "lr": 0.1}], weight_decay=0.1)
     if isinstance(model, AtARate):
         model.groups = optimizer.param_groups
-    timed = RepeatedStep(Trained(model, optimizer), FreshBatches(batch()), step)
+    repeated = RepeatedStep(Trained(model, optimizer), FreshBatches(batch()), step)
     try:
-        timed.refresh()
+        repeated.refresh()
         for _ in range(CALLS):
             for _ in range(CALLS):
-                taken = timed()
-            timed.verify(taken)
+                taken = repeated()
+            repeated.verify(taken)
     except Incorrect as error:
         return str(error)
     return ""
@@ -173,12 +174,12 @@ class NoisyAndCounting(CountOfItsClass, OwnRandomness):
 
 
 class AtARate(Honest):
-    """Computes nothing where its learning rate is 0, as it is in timed steps only."""
+    """Computes nothing where its learning rate is tiny, as it is in timed steps only."""
 
     groups: list[dict[str, float]]
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.groups[0]["lr"]:
+        if self.groups[0]["lr"] > 1e-3:
             return super().forward(x)
         return x[:, :3] + 0 * sum(parameter.sum() for parameter in self.parameters())
 
@@ -201,43 +202,74 @@ def test_a_model_that_knows_the_learning_rate_of_timed_steps_is_found() -> None:
 # ------------------------------------------------------------------------------------ what a step is
 
 
-def test_a_step_counts_its_calls_and_leaves_every_parameter_as_it_was() -> None:
+class KeptWhileUnchanged(Honest):
+    """Keeps a function of its weight for as long as some numbers of the weight stay what they are: no fault at all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.computed = 0
+        self.looked_at = self.norms = torch.zeros(0)
+
+    def hidden(self, x: Tensor) -> Tensor:
+        looked_at = self.first.weight.detach()[:, ::4].clone()
+        if not torch.equal(looked_at, self.looked_at):
+            self.computed += 1
+            self.looked_at, self.norms = looked_at, self.first.weight.detach().norm(dim=1)
+        return super().hidden(x) / self.norms
+
+
+@pytest.mark.parametrize("rate", [1e-5, 1e-3, 1.0])
+def test_what_was_computed_from_the_weights_of_a_step_before_is_of_no_use(rate: float) -> None:
+    model = KeptWhileUnchanged()
+    optimizer = adamw([{"params": list(model.parameters()), "lr": rate}], weight_decay=0.0)
+    repeated = RepeatedStep(Trained(model, optimizer), FreshBatches(batch()), step)
+    repeated.refresh()
+    for _ in range(CALLS):
+        taken = repeated()
+    assert model.computed == CALLS
+    repeated.verify(taken)
+
+
+def test_a_step_counts_its_calls_and_moves_every_parameter_by_its_last_digits() -> None:
     model = WithDropout()
     optimizer = adamw([{"params": list(model.parameters()), "lr": 0.1}], weight_decay=0.1)
-    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    largest = max(float(value.abs().max()) for value in before.values())
     numbers = []
 
     def counted(trains: Trained, given: Mapping[str, Tensor], number: int) -> None:
         numbers.append(number)
         step(trains, given, number)
 
-    timed = RepeatedStep(Trained(model, optimizer), FreshBatches(batch()), counted)
+    repeated = RepeatedStep(Trained(model, optimizer), FreshBatches(batch()), counted)
     for _ in range(3):
-        timed()
+        repeated()
     assert numbers == [0, 1, 2]
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None
-        assert torch.equal(parameter, before[name])
+        moved = (parameter - before[name]).detach().abs()
+        assert bool(moved.any())
+        assert float(moved.max()) < 2 * 3 * max(timed.OF_THE_RATE * 0.1, timed.OF_THE_LARGEST * largest)
 
 
 def test_a_step_puts_the_model_back_into_training_mode() -> None:
     model, modes = Honest(), []
     optimizer = adamw([{"params": list(model.parameters()), "lr": 0.1}], weight_decay=0.0)
     trains = Trained(model.eval(), optimizer)
-    timed = RepeatedStep(trains, FreshBatches(batch()), lambda *_: modes.append(model.training))
-    timed()
+    repeated = RepeatedStep(trains, FreshBatches(batch()), lambda *_: modes.append(model.training))
+    repeated()
     model.eval()
-    timed()
+    repeated()
     assert modes == [True, True]
 
 
 def test_what_is_timed_is_let_go_with_its_step() -> None:
     model = Honest()
     trains = Trained(model, adamw([{"params": list(model.parameters()), "lr": 0.1}], weight_decay=0.0))
-    timed = RepeatedStep(trains, FreshBatches(batch()), step)
-    untouched = timed.later()
+    repeated = RepeatedStep(trains, FreshBatches(batch()), step)
+    untouched = repeated.later()
     assert untouched().model is not model
-    del timed
+    del repeated
     with pytest.raises(AssertionError):
         untouched()
 
@@ -262,15 +294,15 @@ class Empty(Honest):
 def predicted(model: Honest) -> str:
     untouched = Honest()
     untouched.load_state_dict(model.state_dict())
-    timed = RepeatedPrediction(
+    repeated = RepeatedPrediction(
         FreshBatches(batch()), lambda given: model(given["inputs"]), lambda given: untouched(given["inputs"])
     )
     with torch.no_grad():
         try:
             for _ in range(CALLS):
-                result = timed()
+                result = repeated()
                 model.calls += 1
-                timed.verify(result)
+                repeated.verify(result)
         except Incorrect as error:
             return str(error)
     return ""
@@ -289,15 +321,15 @@ def test_predictions_of_a_count_that_copies_share_are_found() -> None:
     CountOfItsClass.called = 0
     model = CountOfItsClass()
     copies = Untouched(model)
-    timed = RepeatedPrediction(
+    repeated = RepeatedPrediction(
         FreshBatches(batch()), lambda given: model(given["inputs"]), lambda given: copies()(given["inputs"])
     )
-    timed.refresh()
+    repeated.refresh()
     with torch.no_grad():
         for _ in range(OFTEN):
-            result = timed()
+            result = repeated()
         with pytest.raises(Incorrect, match="what a copy of the model that nobody has called predicts now"):
-            timed.verify(result)
+            repeated.verify(result)
 
 
 # ------------------------------------------------------------------------------------ fresh data

@@ -88,6 +88,18 @@ def test_a_change_is_told_with_its_interval_and_what_it_is_compared_with() -> No
     assert any(line.rstrip().endswith("main (1234567)") and "train_time" in line for line in text.splitlines())
 
 
+def test_a_table_fits_a_narrow_terminal_and_says_once_what_all_is_compared_with() -> None:
+    place = replace(PLACE, technique="toys/a-name-of-length", workload="core/digits-split")
+    unsure = replace(DROP, place=place, verdict="undecided", reason="about 10 seeds needed")
+    report = report_of(replace(MEMORY, place=place), unsure, release="")
+    lines = render_changes(report, "table", width=80).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert not any("since" in line for line in lines if line.startswith("technique"))
+    wide = render_changes(report, "table", width=200)
+    assert "toys/a-name-of-length" in wide
+    assert "-5.1 points [-6.0, -4.2] (about 10 seeds needed)" in wide
+
+
 def test_what_is_the_same_is_only_counted() -> None:
     text = render_changes(report_of(*[SAME] * 40, MEMORY), "markdown")
     assert "infer_tensor_peak" not in text

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -40,6 +41,12 @@ def test_rows_are_found_by_technique_short_name_workload_or_key(rows) -> None:
 def test_what_is_not_there_is_a_usage_error_with_the_nearest_name(rows, text: str, message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(message)):
         find_rows(rows, text)
+
+
+def test_a_name_that_is_nearly_right_gets_its_hint_and_no_list_of_all(rows) -> None:
+    with pytest.raises(UsageError) as refused:
+        find_rows(rows, "toys/slw")
+    assert len(refused.value.problems) == 1
 
 
 def test_a_row_is_shown_with_all_that_is_known_of_it(rows) -> None:
@@ -103,6 +110,19 @@ def test_a_run_is_shown_with_how_it_began_and_ended_and_what_failed(builders, ro
     ):
         assert expected in text
     assert "params" not in text
+
+
+def test_the_facts_of_a_run_and_of_a_row_are_wrapped_and_digests_short(builders) -> None:
+    digest = "0123456789ab" + "c" * 52
+    environment = {"code": {name: {"commit": "f" * 40, "digest": digest} for name in ("harness", "harness_toys")}}
+    row = builders.make_row(technique="toys/slow", status="error", reason="many words " * 12)
+    row = replace(row, environment=environment)
+    view = view_of(builders, [row], environment=environment)
+    for text in (show_run(view, width=80), show_rows([row], width=80)):
+        assert max(map(len, text.splitlines())) <= 80
+        assert "0123456789ab" in text
+        assert digest not in text
+    assert digest in show_run(view)
 
 
 def sweep(builders, technique, by_lr):

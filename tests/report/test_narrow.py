@@ -8,6 +8,7 @@ import pytest
 
 from harness.analysis import RunView
 from harness.report.formats import render
+from harness.report.table import _names
 
 
 def a_view(builders: ModuleType, **stated: object) -> RunView:
@@ -32,6 +33,22 @@ def test_what_a_suite_wants_unchanged_stays_where_other_columns_do_not_fit(build
     titles = next(line for line in text.splitlines() if line.startswith("technique"))
     assert titles.split() == ["technique", "accuracy", "vs", "baseline", "val_loss", "verdict"]
     assert "4 more columns do not fit" in text
+
+
+def test_what_is_asked_beside_the_verdict_stays_before_intervals_and_other_columns_do(builders: ModuleType) -> None:
+    text = render(a_view(builders, beside=("val_loss",)), "table", width=76)
+    lines = text.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("technique"))
+    titles, _, first = lines[start : start + 3]
+    assert titles.split() == ["technique", "accuracy", "vs", "baseline", "val_loss", "verdict"]
+    assert first.split()[:2] == ["another-one:parameter=0.125", "1.5"]
+
+
+def test_names_go_without_the_plugin_that_all_share_and_stay_apart() -> None:
+    names = [f"toys/a-long-name-in-many-parts:rate={rate},depth=4,width=128" for rate in (1, 2)]
+    shown = _names(names, 20, own=True)
+    assert list(shown.values()) == [name.removeprefix("toys/") for name in names]
+    assert _names([*names, "other/one"], 32, own=True)["other/one"] == "other/one"
 
 
 @pytest.mark.parametrize("width", [68, 80, 100, 140])

@@ -197,7 +197,7 @@ def test_a_full_disk_is_reported_and_leaves_no_half_row(store: Store, builders, 
             patched.setattr(os, "write", part_then_full)
             with pytest.raises(HarnessError, match="No space left") as caught:
                 writer.append(second)
-        assert f"--resume {writer.info.id}" in str(caught.value)
+        assert f"harness run --resume {writer.info.id} --store {store.path}" in str(caught.value)
         writer.append(second)
     assert store.read("last").rows == (first, second)
 

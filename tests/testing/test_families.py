@@ -22,10 +22,11 @@ FAMILY = """
     HARNESS_API = 1
     KNOBS = Defaults([Knob(name="count", kind="whole number", default=100, about="numbers", above=0, most=1000)])
 
-    def workload(name, target="Sound", settings=KNOBS, small=None):
+    def workload(name, target="Sound", settings=KNOBS, small=None, perturbs=False):
         return WorkloadSpec(
             id=name, contract="kit", target=f"tests.testing.judges:{target}", summary="of a test", version=1,
             metrics=["kit_sum"], phases=["double"], settings=settings, small=small or {"count": 3},
+            perturbs=perturbs,
         )
 
     @hookimpl
@@ -62,6 +63,7 @@ FAMILY = """
             workload("refuses", "Refuses"),
             workload("incomplete", "Incomplete"),
             workload("no-ranges", settings={"count": 100}),
+            workload("starts-as-ever", perturbs=True),
         ]
 """
 SUITE = """
@@ -124,6 +126,7 @@ FAILING = {
         "test_follows_the_seed",
     },
     "no-ranges": {"test_wrong_settings_are_refused_by_name"},
+    "starts-as-ever": {"test_a_perturbed_training_starts_from_perturbed_weights"},
     "kit": set(),
     "kit-idle": {"test_the_contract_names_a_protocol"},
     "kit-suite": {"test_the_suite_can_be_read"},
@@ -142,6 +145,7 @@ MESSAGES = {
     "test_wrong_settings_are_refused_by_name[no-ranges]": "have no ranges",
     "test_follows_the_seed[ignores-seed]": "the same numbers for every seed",
     "test_follows_the_seed[moody]": "other numbers for the same seed",
+    "test_a_perturbed_training_starts_from_perturbed_weights[starts-as-ever]": "the same weights as ever",
     "test_an_edit_renames_cached_content[names-carelessly]": "caches kit-careless, whatever made it",
     "test_cached_content_can_be_made_again[makes-other]": "anew with other content under the same name",
     "test_the_gate_passes_what_keeps_the_contract[refuses]": "which keeps the contract: nothing is right",

@@ -112,8 +112,8 @@ def _functions(own: Sequence[str]) -> Iterator[tuple[str, object]]:
     for module in (*MODULES, *(sys.modules[name] for name in TORCH if name in sys.modules)):
         yield from _members(module.__name__, vars(module))
     for name in own:
-        if isinstance(module := sys.modules.get(name), ModuleType):
-            yield from _members(name, vars(module))
+        if isinstance(found := sys.modules.get(name), ModuleType):
+            yield from _members(name, vars(found))
     for target in CLASSES:
         place, _, name = target.partition(":")
         if place in sys.modules:

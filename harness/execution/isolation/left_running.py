@@ -73,6 +73,23 @@ class Others:
         return {member: (now[member] - start[member]) / length for member in others}
 
 
+def processes_ran_s() -> dict[int, float]:
+    """Return the seconds for which each descendant of this process ran so far."""
+    ran: dict[int, float] = {}
+    for process in descendants(os.getpid()):
+        if LINUX:
+            with contextlib.suppress(OSError):
+                ran[process] = sum(
+                    int((task / "schedstat").read_text().split()[0]) / 1e9
+                    for task in Path(f"/proc/{process}/task").iterdir()
+                )
+        else:
+            with contextlib.suppress(psutil.Error):
+                times = psutil.Process(process).cpu_times()
+                ran[process] = times.user + times.system
+    return ran
+
+
 def _reason(running: list[Member]) -> str:
     threads = sum(process == os.getpid() for process, _ in running)
     processes = len({process for process, _ in running} - {os.getpid()})

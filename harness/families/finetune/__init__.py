@@ -47,6 +47,7 @@ def register_workloads() -> Sequence[WorkloadSpec]:
             settings=defaults_of(Settings),
             small=_SMALL,
             preload=("torch._dynamo",),
+            perturbs=True,
             stacks=True,
         ),
         WorkloadSpec(
@@ -60,6 +61,7 @@ def register_workloads() -> Sequence[WorkloadSpec]:
             settings=defaults_of(Settings, steps=80, batch_size=16),  # half the cost of 100 of 32, the same picture
             small=_SMALL,
             preload=("torch._dynamo",),
+            perturbs=True,
             stacks=True,
         ),
     ]

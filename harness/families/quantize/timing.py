@@ -130,7 +130,7 @@ def _require_same(found: Mapping[str, Tensor], again: Mapping[str, Tensor], what
         other = found.get(name)
         if other is None or other.shape != tensor.shape or other.dtype != tensor.dtype:
             raise Incorrect(f"{what} gives other tensors than the timed call")
-        if not torch.equal(other.contiguous().view(torch.uint8), tensor.contiguous().view(torch.uint8)):
+        if not torch.equal(*(held.reshape(-1).view(torch.uint8) for held in (other, tensor))):  # a scalar, too
             raise Incorrect(f"{what} gives another {name} than the timed call")
 
 

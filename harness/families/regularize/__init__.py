@@ -40,6 +40,7 @@ def _regularize(
         small={"epochs": 1},
         phases=tuple(_PHASES),
         preload=("torch._dynamo",),
+        perturbs=True,
         requires=requires,
         stacks=target.partition(":")[2] in _STACKING,
     )

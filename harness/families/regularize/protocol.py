@@ -20,10 +20,12 @@ from harness.families.regularize.models import Slotted
 from harness.families.regularize.settings import Settings
 from harness.families.regularize.stacking import fit_stacked
 from harness.families.regularize.training import Problem, Stepper, Trained, fit, predict, quality, start
+from harness.judge import training
 from harness.judge.cache import sources_of
 from harness.judge.datasets import Dataset, cached
 from harness.judge.fresh import FreshBatches
 from harness.judge.generators import GlobalGenerators
+from harness.judge.perturbation import perturb_start
 from harness.judge.seeds import generator, global_seed, seed_of
 from harness.judge.settings import read_settings, require_same
 from harness.judge.timed import RepeatedPrediction, RepeatedStep
@@ -84,6 +86,7 @@ class RegularizeWorkload(ABC):
                 problem = self.problem(context)
             with context.phase("init"):
                 trained = start(technique, problem)
+            perturb_start(training.trained(trained.optimizer), context)
             with context.phase("train"):
                 fit(technique, trained, problem)
             with context.phase("test"):
@@ -106,6 +109,7 @@ class RegularizeWorkload(ABC):
         for technique, problem, context in zip(techniques, problems, contexts, strict=True):
             with global_seed(context.seed, context.device), first.phase("init"):
                 trained.append(start(technique, problem))
+            perturb_start(training.trained(trained[-1].optimizer), context)
         with first.phase("train"):
             notes = fit_stacked(techniques, trained, problems)
         outcomes = []

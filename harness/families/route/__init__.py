@@ -43,6 +43,7 @@ _WORKLOADS: Final = (
         phases=tuple(_PHASES),
         small={"steps": 4, "batch_size": 128},
         preload=("torch._dynamo",),
+        perturbs=True,
         settings=defaults_of(Settings, steps=200, batch_size=1024),
     ),
     WorkloadSpec(
@@ -55,6 +56,7 @@ _WORKLOADS: Final = (
         phases=tuple(_PHASES),
         small={"steps": 4, "batch_size": 128},
         preload=("torch._dynamo",),
+        perturbs=True,
         settings=defaults_of(Settings, steps=100, batch_size=512),
     ),
 )

@@ -31,7 +31,9 @@ from harness.families.route.training import (
     step,
     testing,
 )
+from harness.judge import training
 from harness.judge.fresh import FreshBatches
+from harness.judge.perturbation import perturb_start
 from harness.judge.seeds import generator, global_seed, seed_of
 from harness.judge.settings import read_settings
 from harness.judge.timed import RepeatedPrediction, RepeatedStep
@@ -84,6 +86,7 @@ class RouteWorkload(ABC):
                 if not technique.causal:  # what will be refused need not be trained
                     self.gate(technique, model, data.validation[0], seed)
                 removed = relief(model, data.validation[0], seed)
+            perturb_start(training.trained(trained.optimizer), context)
             with context.phase("train"):
                 fit(trained, problem)
             with context.phase("test"):

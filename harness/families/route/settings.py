@@ -20,7 +20,7 @@ class Settings:
     lr: float = setting(2e-2, "learning rate at the first step", above=0)
     experts: int = setting(8, "experts of a routed layer", above=0)
     hidden: int = setting(32, "hidden units of an expert", above=0)
-    active: int = setting(2, "experts that a token passes", above=0)
+    active: int = setting(2, "experts that a token passes", above=0, within="experts")
 
     def __post_init__(self) -> None:
         if self.active > self.experts:

@@ -1,10 +1,15 @@
-"""The timed calls of ``softmax``: no call has numbers that a call before had, and outputs are verified in full."""
+"""The timed calls of ``softmax``: no call has the numbers that a call before had, and outputs are verified in full.
+
+Rows of different calls overlap where they have to stay in the cache, and lie where an earlier call wrote probabilities.
+So each call begins by a change of a few numbers at random places: what a technique kept of a row is wrong there, and to
+find the place it would have to read as much as it is asked to compute.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from random import SystemRandom
+from random import Random, SystemRandom
 from typing import Final
 
 import torch
@@ -29,6 +34,12 @@ WINDOW: Final = STEP * PLACES
 TILE: Final = 1 << 18
 """Floats of the long row that are drawn anew after each sample."""
 
+CHANGED: Final = 4
+"""Numbers that a call out of the cache changes; the row in the cache is short, and one has to do there."""
+
+VALUES: Final = 1024
+"""Normal numbers that are ready to take the place of others."""
+
 CHUNK: Final = 1 << 20
 """Floats that are verified at once."""
 
@@ -51,13 +62,43 @@ class Timing:
         self._calls = 0
         self._turn = 0
         self._used: set[int] = set()
+        self._random = Random(SystemRandom().getrandbits(128)).random
+
+    @cached_property
+    def _numbers(self) -> memoryview[float]:
+        """The numbers of the long row, to be changed singly in a tenth of a microsecond, which no tensor allows."""
+        return self._long.numpy().data.cast("B").cast("f")
+
+    @cached_property
+    def _values(self) -> list[float]:
+        draw = torch.Generator().manual_seed(int(2**62 * self._random()))
+        return [float(value) for value in torch.randn(VALUES, generator=draw)]
+
+    def _change(self, begin: int, size: int, count: int = CHANGED) -> None:
+        """Change numbers at random places among the ``size`` ones from ``begin`` on."""
+        numbers, values, random = self._numbers, self._values, self._random
+        for _ in range(count):
+            numbers[begin + int(size * random())] = values[int(VALUES * random())]
+
+    @cached_property
+    def _changes(self) -> list[tuple[int, float]]:
+        """The change that each call of the row in the cache begins with; found before, as such a call is short."""
+        return [
+            (begin + int(self._settings.cached_columns * self._random()), self._values[int(VALUES * self._random())])
+            for begin in self._places
+        ]
+
+    @cached_property
+    def _places(self) -> list[int]:
+        """Where the rows in the cache begin, in random order."""
+        places = [STEP * place for place in range(PLACES)]
+        SystemRandom().shuffle(places)
+        return places
 
     @cached_property
     def _cached(self) -> list[Tensor]:
-        """The rows in the cache, in random order; made by the first call, as the build is timed."""
-        places = [STEP * place for place in range(PLACES)]
-        SystemRandom().shuffle(places)
-        return [self._long[place : place + self._settings.cached_columns][None] for place in places]
+        """The rows in the cache; made by the first call, as the build is timed."""
+        return [self._long[place : place + self._settings.cached_columns][None] for place in self._places]
 
     @cached_property
     def _noise(self) -> Noise:
@@ -88,8 +129,11 @@ class Timing:
 
     def _cached_row(self) -> Tensor:
         """Compute a row that begins at another place than in the calls before; return its input."""
-        x = self._cached[self._calls % PLACES]
+        turn = self._calls % PLACES
         self._calls += 1
+        x = self._cached[turn]
+        place, value = self._changes[turn]
+        self._numbers[place] = value
         self._technique.softmax(x, self._cached_out)
         return x
 
@@ -98,8 +142,11 @@ class Timing:
 
     def _refresh_cached(self) -> None:
         self._noise.into(self._window)()
+        self.__dict__.pop("_changes", None)
+        _ = self._changes  # found anew, which no timed call has to wait for
 
     def _long_row(self) -> None:
+        self._change(0, len(self._long))
         self._technique.softmax(self._long[None], self._long_out[None])
 
     def _verify_long(self, _: object) -> None:
@@ -115,6 +162,7 @@ class Timing:
         begin = self._turn * size
         self._turn = (self._turn + 1) % (len(self._long) // size)
         self._used.add(begin)
+        self._change(begin, size)
         self._technique.softmax(*self._rows_at(begin))
         return begin
 

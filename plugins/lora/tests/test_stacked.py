@@ -29,7 +29,7 @@ def workload(request):
 
 @pytest.fixture(scope="module")
 def contexts(workload, request, tmp_path_factory):
-    """Two seeds, each with a learning rate of its own."""
+    """Two seeds, each with a learning rate of its own, the second from perturbed weights."""
     settings = {**SPECS[workload.name].settings, "steps": STEPS}
     given = [
         CaseContext(
@@ -38,6 +38,7 @@ def contexts(workload, request, tmp_path_factory):
             settings={**settings, "lr": lr},
             cache=cache_folder(request.config, tmp_path_factory),
             phase=lambda _: nullcontext(),
+            perturbed=seed > 0,
         )
         for seed, lr in [(0, 4e-3), (3, 3.6e-2)]
     ]

@@ -12,7 +12,7 @@ _number = partial(Knob, kind="number")
 _text = partial(Knob, kind="text")
 
 KNOBS: Final = (
-    _whole(name="k", default=2, about="experts that a token passes", least=1, most=1024),
+    _whole(name="k", default=2, about="experts that a token passes", least=1, most=1024, within="experts"),
     _text(name="score", default="softmax", about="scores of the experts", choices=("softmax", "sigmoid")),
     _number(name="u", default=0.0, about="step by which a bias follows the load", least=0, most=1000000.0),
     _number(name="alpha", default=0.0, about="weight of the loss that balances the load", least=0, most=1000000.0),

@@ -152,6 +152,14 @@ _PEERS = (
         requires=_NEEDS_BITSANDBYTES,
     ),
     _technique(
+        id="bitsandbytes-eval",
+        target="harness_nf4.bits_and_bytes:Evaluated",
+        summary="NF4 of bitsandbytes as its layer computes in evaluation, with AVX512-BF16",
+        reference=_QLORA,
+        params={"levels": "nf4", "block": 64, "double": False, "contiguous": True},
+        requires=_NEEDS_BITSANDBYTES,
+    ),
+    _technique(
         id="bitsandbytes-fp4",
         target="harness_nf4.bits_and_bytes:BitsAndBytes",
         summary="FP4 of bitsandbytes",

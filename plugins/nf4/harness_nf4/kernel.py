@@ -1,7 +1,8 @@
 """The C++ kernel, called through ctypes: it packs, unpacks and multiplies with codebooks of 4 bits.
 
-Products have two precisions: float32 throughout, or 16-bit fixed point, which is finer than bfloat16. The path
-(AVX-512, AVX2, portable) is the fastest that the processor supports, or the one that `use_path` sets.
+Products have three precisions: float32 throughout; 16-bit fixed point, which is finer than bfloat16; or bfloat16 levels
+and inputs, whose products are summed in float32. The path is the fastest that the processor supports, or the one that
+`use_path` sets.
 """
 
 from __future__ import annotations
@@ -21,10 +22,29 @@ from harness_nf4 import pointers
 
 LIBRARY: Final = Path(__file__).parent / "native" / "libkernel.so"
 
-PATHS: Final = ("portable", "avx2", "avx512")
+PATHS: Final = ("portable", "avx2", "avx512", "avx512-bf16")
+"""The paths, in the order of the library's numbers; the last has dot products of integers and of bfloat16."""
 
 PIECE: Final = 64
 """The number of columns and the block length must be multiples of this for products without unpacking."""
+
+PRECISIONS: Final = ("auto", "exact", "fixed")
+"""The precisions of products.
+
+``exact`` is float32 throughout, ``fixed`` is 16-bit fixed point. ``auto`` is float32 for float32 inputs, fixed point
+for float16 inputs, and for bfloat16 inputs the faster one of fixed point and bfloat16.
+"""
+
+FEW: Final = 4
+"""Up to so many inputs, fixed point looks codes up once for all of them, in registers."""
+
+LONG: Final = 1024
+"""With few inputs, rows from this length on are multiplied faster in fixed point, shorter ones in bfloat16.
+
+The rule is fixed for every processor, and not measured where the plugin runs: the two products differ in their last
+bits, so a rule that is measured would let a result differ from one run to the next. ``pytest --benchmark-only
+plugins/nf4 -k crossover`` shows what it costs.
+"""
 
 _TILE: Final = 1 << 20
 """Weights unpacked at a time, where products need unpacking."""
@@ -157,6 +177,23 @@ class Matrix:
         """Return all weights, float32 ``(rows, columns)``."""
         return self._unpacked(0, self.rows)
 
+    def product(self, x: Tensor, precision: str) -> Tensor:
+        """Return ``x`` ``(n, columns)`` times the transposed matrix, ``(n, rows)``, in the dtype of ``x``.
+
+        ``precision`` is one of `PRECISIONS`. Raises ValueError where ``x`` or a packed tensor is of another shape.
+        """
+        if precision == "auto" and x.dtype == torch.bfloat16 and self._prefers_halves(len(x)):
+            product = self.multiply_halves(x)
+            if product is not None:
+                return product
+        wide = x.dtype in (torch.float32, torch.float64)
+        exact = precision == "exact" or (precision == "auto" and wide)
+        return self.multiply(x.float(), exact=exact).to(x.dtype)
+
+    def _prefers_halves(self, inputs: int) -> bool:
+        """Return whether the product in bfloat16 is the faster one, where the path has both."""
+        return inputs > FEW or (inputs > 0 and self.columns < LONG)
+
     def multiply(self, x: Tensor, *, exact: bool) -> Tensor:
         """Return ``x`` float32 ``(n, columns)`` times the transposed matrix, float32 ``(n, rows)``.
 
@@ -183,6 +220,24 @@ class Matrix:
             end = min(self.rows, begin + step)
             out[:, begin:end] = x @ self._unpacked(begin, end).T
         return out
+
+    def multiply_halves(self, x: Tensor) -> Tensor | None:
+        """Return ``x`` bfloat16 ``(n, columns)`` times the transposed matrix, bfloat16 ``(n, rows)``.
+
+        Levels are rounded to bfloat16, products are summed in float32. None where the path has no such product, or
+        products need unpacking. Raises ValueError where ``x`` or a packed tensor is of another dtype or shape.
+        """
+        pointers.require_matrix("the input", x, self.columns)
+        if not self.whole:
+            return None
+        x = x.contiguous()
+        address = pointers.require("the input", x, torch.bfloat16, x.numel())
+        out = torch.empty(len(x), self.rows, dtype=torch.bfloat16)
+        weights = self.codebook.weights(self)
+        failed = _library().harness_multiply_halves(
+            _chosen_path(), torch.get_num_threads(), ctypes.byref(weights), address, len(x), out.data_ptr()
+        )
+        return None if failed else out
 
     def _exact_row(self, address: int) -> Tensor:
         """Return the product of the contiguous float32 input at an address, ``(1, rows)``."""
@@ -249,6 +304,7 @@ def _loaded(path: Path) -> ctypes.CDLL:
     library.harness_quantize.argtypes = (integer, integer, pointer, pointer, long, long, pointer, pointer)
     library.harness_dequantize.argtypes = (integer, integer, pointer, long, long, pointer)
     library.harness_multiply.argtypes = (integer, integer, pointer, pointer, long, pointer)
+    library.harness_multiply_halves.argtypes = (integer, integer, pointer, pointer, long, pointer)
     library.harness_multiply_exact.argtypes = (integer, integer, pointer, pointer, pointer)
     for name in ("harness_use_pool", "harness_quantize", "harness_dequantize", "harness_multiply_exact"):
         getattr(library, name).restype = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,19 +14,17 @@ from harness.families.quantize.schemes import DOUBLE_GROUP
 from harness_nf4 import kernel, reference, scripts
 from harness_nf4.reference import Blocks
 
-PRECISIONS: Final = ("auto", "exact", "fixed")
-
 
 class Kernel(Blocks):
     """NF4 or FP4 through the C++ kernel, in the reference's layout.
 
-    ``precision`` is that of products: float32 (``exact``), 16-bit fixed point (``fixed``), or float32 for float32
-    inputs and fixed point for other inputs (``auto``). Without the compiled library, the reference runs instead.
+    ``precision`` is that of products, one of `kernel.PRECISIONS`. Without the compiled library, the reference runs
+    instead.
     """
 
     def __init__(self, *, levels: str, block: int = 64, double: bool = False, precision: str = "auto") -> None:
         super().__init__(levels=levels, block=block, double=double)
-        self._precision: str = one_of("precision", precision, PRECISIONS)
+        self._precision: str = one_of("precision", precision, kernel.PRECISIONS)
         self._available = kernel.available()
         self.script = (
             scripts.kernel(levels=self.codebook.levels, block=block, double=double, precision=precision)
@@ -71,9 +69,7 @@ class Kernel(Blocks):
 
     def multiply(self, x: Tensor, packed: Packed) -> Tensor:
         """Return the product in the dtype of ``x``, without gradients."""
-        wide = x.dtype in (torch.float32, torch.float64)
-        exact = self._precision == "exact" or (self._precision == "auto" and wide)
-        return self._matrix(packed).multiply(x.float(), exact=exact).to(x.dtype)
+        return self._matrix(packed).product(x, self._precision)
 
     def _runs_on(self, tensor: Tensor) -> bool:
         return self._available and tensor.device.type == "cpu"

@@ -18,6 +18,12 @@ KNOBS: Final = (
     _text(name="levels", default="nf4", about="codebook", choices=_LEVELS),
     _whole(name="block", default=64, about="weights that share a scale; an even number", least=2, most=65536),
     _text(name="double", default=False, about="whether scales are quantised, too", choices=(False, True)),
+    _text(
+        name="contiguous",
+        default=True,
+        about="whether inputs that are views are copied before the library reads them",
+        choices=(False, True),
+    ),
     _text(name="precision", default="auto", about="arithmetic of the products", choices=("auto", "exact", "fixed")),
     _text(
         name="dtype",

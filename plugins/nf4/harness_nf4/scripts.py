@@ -58,8 +58,7 @@ def dequantize(packed, shape, dtype):
     return matrix(packed, 1, torch.Size(shape).numel()).dequantize().view(shape).to(dtype)
 
 def linear(x, packed, shape, dtype):
-    exact = {exact}
-    return matrix(packed, *shape).multiply(x.float(), exact=exact).to(x.dtype)
+    return matrix(packed, *shape).product(x, {precision!r})
 """
 
 _INDUCTOR: Final = """
@@ -164,6 +163,37 @@ def linear(x, packed, shape, dtype):
     return matmul_4bit(x, packed['codes'].t(), state(packed, shape, x.dtype))
 """
 
+_BITSANDBYTES_EVALUATED: Final = """
+import bitsandbytes.functional as F
+from bitsandbytes import matmul_4bit
+
+def quantize(weight):  # what a Linear4bit holds after its first call in evaluation, with AVX512-BF16
+    filled = torch.nn.functional.pad(weight, (0, 0, 0, -len(weight) % 32))
+    codes, state = F.quantize_4bit(filled, blocksize={block}, compress_statistics={double}, quant_type={levels!r})
+    codes, state = F._convert_weight_packed_for_cpu(codes, state)
+    return {{'codes': codes, 'absmax': state.absmax, 'code': state.code}}
+
+def state(packed, shape, dtype):
+    made = F.QuantState(
+        absmax=packed['absmax'], shape=torch.Size((shape[0] + -shape[0] % 32, shape[1])), code=packed['code'],
+        blocksize={block}, quant_type={levels!r}, dtype=torch.bfloat16,
+    )
+    made.packing_format_for_cpu = True
+    made.original_dtype, made.original_nested = dtype, False
+    return made
+
+def dequantize(packed, shape, dtype):
+    made = state(packed, shape, dtype)
+    made.original_qshape = (packed['codes'].numel(), 1)
+    codes, made = F._convert_weight_packed_for_cpu_inverse(packed['codes'], made)
+    made.absmax = made.absmax.T.float().reshape(-1)
+    return F.dequantize_4bit(codes, made)[: shape[0]]
+
+def linear(x, packed, shape, dtype):
+    inputs = x{contiguous}.bfloat16()
+    return matmul_4bit(inputs, packed['codes'], state(packed, shape, dtype))[:, : shape[0]].to(x.dtype)
+"""
+
 _TORCHAO: Final = """
 import math
 from torchao.quantization import NF4Tensor, to_nf4
@@ -204,8 +234,8 @@ def inductor(codebook: object) -> str:
 
 def kernel(*, levels: tuple[float, ...], block: int, double: bool, precision: str) -> str:
     """Return the script of the C++ kernel, which `kernel.Matrix` calls."""
-    exact = {"auto": "x.dtype in (torch.float32, torch.float64)", "exact": "True", "fixed": "False"}[precision]
-    return f"{_loading('kernel', 'packing')}\n" + _KERNEL.format(levels=levels, block=block, double=double, exact=exact)
+    code = _KERNEL.format(levels=levels, block=block, double=double, precision=precision)
+    return f"{_loading('kernel', 'packing')}\n{code}"
 
 
 def triton(codebook: object) -> str:
@@ -226,6 +256,12 @@ def int8pack() -> str:
 def bitsandbytes(*, levels: str, block: int, double: bool) -> str:
     """Return the script of a codebook of bitsandbytes."""
     return _BITSANDBYTES.format(levels=levels, block=block, double=double)
+
+
+def bitsandbytes_evaluated(*, levels: str, block: int, double: bool, contiguous: bool) -> str:
+    """Return the script of a codebook of bitsandbytes as its layer computes in evaluation."""
+    called = ".contiguous()" if contiguous else ""
+    return _BITSANDBYTES_EVALUATED.format(levels=levels, block=block, double=double, contiguous=called)
 
 
 def torchao(*, block: int) -> str:

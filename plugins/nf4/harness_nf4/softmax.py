@@ -29,23 +29,27 @@ that sums, and rescales the sum whenever the maximum rises.
 """
 
 
+PATHS: Final = kernel.PATHS[:3]
+"""The paths of the algorithms: dot products are of no use to them."""
+
+
 class Softmax:
-    """One of `ALGORITHMS` in C++; ``path`` is one of `kernel.PATHS`, or ``auto`` for the processor's fastest.
+    """One of `ALGORITHMS` in C++; ``path`` is one of `PATHS`, or ``auto`` for the processor's fastest.
 
     Raises `harness.api.Unavailable` where the library was not built, or the processor does not support the path.
     """
 
     def __init__(self, *, algorithm: str, path: str = "auto") -> None:
         one_of("algorithm", algorithm, list(ALGORITHMS))
-        one_of("path", path, ("auto", *kernel.PATHS))
+        one_of("path", path, ("auto", *PATHS))
         if not kernel.available():
             raise Unavailable("the plugin was installed without its C++ kernel, for want of a compiler")
-        supported = kernel.supported_paths()
+        supported = [name for name in PATHS if name in kernel.supported_paths()]
         if path not in ("auto", *supported):
             raise Unavailable(f"this processor has no {path}; it supports {', '.join(supported)}")
         self.passes = ALGORITHMS[algorithm]
         self._algorithm = list(ALGORITHMS).index(algorithm)
-        self._path = kernel.PATHS.index(supported[-1] if path == "auto" else path)
+        self._path = PATHS.index(supported[-1] if path == "auto" else path)
         self._run = _library(kernel.LIBRARY).harness_softmax
 
     def softmax(self, x: Tensor, out: Tensor) -> None:

@@ -91,10 +91,19 @@ static inline __m128i wide_narrow(const Wide& v) {
 }
 static inline WideFloats wide_as_floats(const Wide& v) { WideFloats f; std::memcpy(f.bytes, v.bytes, 64); return f; }
 
+static inline Wide wide_masked_load(unsigned short mask, const void* from) {
+    return wide_words([&](int i) {
+        int32_t element = 0;
+        if (mask >> i & 1) std::memcpy(&element, static_cast<const uint8_t*>(from) + 4 * i, 4);
+        return element;
+    });
+}
+
 #undef _mm512_setr_epi32
 #define __m512i Wide
 #define __m512 WideFloats
 #define _mm512_loadu_si512 wide_load
+#define _mm512_maskz_loadu_epi32 wide_masked_load
 #define _mm512_storeu_si512 wide_store
 #define _mm512_broadcast_i32x4 wide_broadcast16
 #define _mm512_and_si512 wide_and
@@ -146,3 +155,56 @@ static inline float wide_scalef(float m, float power) {
 #define _mm512_fnmadd_ps(a, b, c) wide_floats([&](int i) { return std::fma(-real(a, i), real(b, i), real(c, i)); })
 #define _mm512_roundscale_ps(a, how) wide_floats([&](int i) { return std::nearbyint(real(a, i)); })
 #define _mm512_scalef_ps(a, b) wide_floats([&](int i) { return wide_scalef(real(a, i), real(b, i)); })
+
+// The AVX-512 intrinsics that only the path with VNNI, VBMI and BF16 uses.
+
+static inline Wide wide_dot_words(const Wide& to, const Wide& a, const Wide& b) { return wide_add(to, wide_madd(a, b)); }
+static inline Wide wide_unpack_words(const Wide& a, const Wide& b, int half, int size) {  // within groups of 16 bytes
+    return wide_bytes([&](int i) {
+        const int element = i % 16 / size, from = i / 16 * 16 + (half * 8 / size + element / 2) * size + i % size;
+        return element % 2 ? b.bytes[from] : a.bytes[from];
+    });
+}
+static inline Wide wide_shuffle_groups(const Wide& a, const Wide& b, int how) {
+    return wide_bytes([&](int i) {
+        const int group = i / 16, from = how >> 2 * group & 3;
+        return (group < 2 ? a : b).bytes[16 * from + i % 16];
+    });
+}
+static inline Wide wide_permute_halves(const Wide& index, const Wide& table) {
+    return wide_map<uint16_t, Wide>(32, [&](int i) { return table.as<uint16_t>()[index.as<uint16_t>()[i] & 31]; });
+}
+static inline Wide wide_multishift(const Wide& at, const Wide& from) {
+    return wide_bytes([&](int i) {
+        const uint64_t eight = from.as<uint64_t>()[i / 8];
+        const int by = at.bytes[i] & 63;
+        return static_cast<uint8_t>(by ? eight >> by | eight << (64 - by) : eight);
+    });
+}
+static inline float wide_half(const Wide& v, int i) {
+    const uint32_t bits = static_cast<uint32_t>(v.as<uint16_t>()[i]) << 16;
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+static inline WideFloats wide_dot_halves(const WideFloats& to, const Wide& a, const Wide& b) {
+    return wide_floats([&](int i) {
+        return real(to, i) + wide_half(a, 2 * i) * wide_half(b, 2 * i) + wide_half(a, 2 * i + 1) * wide_half(b, 2 * i + 1);
+    });
+}
+
+#define __m512bh Wide
+#define _mm512_dpwssd_epi32 wide_dot_words
+#define _mm512_unpacklo_epi32(a, b) wide_unpack_words(a, b, 0, 4)
+#define _mm512_unpackhi_epi32(a, b) wide_unpack_words(a, b, 1, 4)
+#define _mm512_unpacklo_epi64(a, b) wide_unpack_words(a, b, 0, 8)
+#define _mm512_unpackhi_epi64(a, b) wide_unpack_words(a, b, 1, 8)
+#define _mm512_shuffle_i32x4 wide_shuffle_groups
+#define _mm512_permutexvar_epi16 wide_permute_halves
+#define _mm512_multishift_epi64_epi8 wide_multishift
+#define _mm512_add_epi8(a, b) wide_bytes([&](int i) { return static_cast<uint8_t>((a).bytes[i] + (b).bytes[i]); })
+#define _mm512_set1_epi64(value) wide_pairs([&](int) { return static_cast<uint64_t>(value); })
+#define _mm512_load_si512 wide_load
+#define _mm512_store_si512 wide_store
+#define _mm512_load_ps _mm512_loadu_ps
+#define _mm512_dpbf16_ps wide_dot_halves

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -96,15 +97,29 @@ def compile_faulty(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, s
     return compiled
 
 
-@pytest.fixture(params=["portable", "avx2", "avx512", "avx512 emulated"])
-def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Each path, forced; AVX-512 as it is where the processor has it, and emulated everywhere."""
-    if not kernel.available():
-        pytest.skip("the plugin was installed without a compiler")
-    name, _, emulation = request.param.partition(" ")
-    if emulation:
-        monkeypatch.setattr(kernel, "LIBRARY", request.getfixturevalue("emulated"))
-    if name not in kernel.supported_paths():
-        pytest.skip(f"this processor has no {name}")
-    with kernel.use_path(name):
+@pytest.fixture
+def force_path(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], AbstractContextManager[str]]:
+    """Return a context that forces a path; "avx512 emulated" is AVX-512 in plain C++, on any x86 processor."""
+
+    @contextmanager
+    def forced(param: str) -> Iterator[str]:
+        if not kernel.available():
+            pytest.skip("the plugin was installed without a compiler")
+        name, _, emulation = param.partition(" ")
+        if emulation:
+            monkeypatch.setattr(kernel, "LIBRARY", request.getfixturevalue("emulated"))
+        if name not in kernel.supported_paths():
+            pytest.skip(f"this processor has no {name}")
+        with kernel.use_path(name):
+            yield name
+
+    return forced
+
+
+@pytest.fixture(params=["portable", "avx2", "avx512", "avx512-bf16", "avx512 emulated", "avx512-bf16 emulated"])
+def path(request: pytest.FixtureRequest, force_path: Callable[[str], AbstractContextManager[str]]) -> Iterator[str]:
+    """Each path of the kernel, forced; AVX-512 as it is where the processor has it, and emulated everywhere."""
+    with force_path(request.param) as name:
         yield name

@@ -1,7 +1,7 @@
 """Our kernel beside its peers, on 4096 x 4096 and cold weights: ``pytest --benchmark-only plugins/nf4``.
 
 A group's rounds follow one another, which a drifting machine would tell apart; so what is claimed of the kernel is
-held by the last two tests, whose contestants take turns. All take minutes, and run on that option alone.
+held by the last three tests, whose contestants take turns. All take minutes, and run on that option alone.
 """
 
 from __future__ import annotations
@@ -11,18 +11,24 @@ import pkgutil
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import harness_nf4
 import pytest
 import torch
+from harness_nf4.native_technique import Kernel
 
+from harness.api import Unavailable
 from harness.families.quantize.contract import Packed, QuantizeTechnique, stored_bytes
+from harness.families.quantize.rotation import rotated
 from harness.judge import machine
 from harness.plan import missing_requirements
 
 ROWS = COLUMNS = 4096
 TECHNIQUES = {technique.id: technique for technique in harness_nf4.register_techniques()}
-CONTESTANTS = ("bf16", "fp32", "kernel", "kernel-double", "bitsandbytes", "torchao", "int4pack", "int8pack")
+CONTESTANTS = (
+    "bf16", "fp32", "kernel", "kernel-double", "bitsandbytes", "bitsandbytes-eval", "torchao", "int4pack", "int8pack",
+)  # fmt: skip
 PACKED_ROWS = 512
 ROUNDS = 11
 CALLS = 3
@@ -46,13 +52,16 @@ def built(name: str) -> QuantizeTechnique:
     spec = TECHNIQUES[name]
     if missing := missing_requirements(spec.requires):
         pytest.skip(f"{', '.join(missing)} is not installed")
-    technique: QuantizeTechnique = pkgutil.resolve_name(spec.target)(**spec.params)
+    try:
+        technique: QuantizeTechnique = pkgutil.resolve_name(spec.target)(**spec.params)
+    except Unavailable as problem:
+        pytest.skip(str(problem))
     return technique
 
 
 def product(technique: QuantizeTechnique, packed: Packed, batch: int) -> Callable[[], float]:
     x = torch.randn(batch, COLUMNS, generator=torch.Generator().manual_seed(1)).bfloat16()
-    weights = machine.rotated(packed)
+    weights = rotated(packed)
     return lambda: float(technique.linear(x, weights())[-1, -1])
 
 
@@ -87,7 +96,7 @@ def test_quantize(benchmark, matrix, name) -> None:
 @cold
 def test_dequantize(benchmark, matrix, name) -> None:
     technique = built(name)
-    parts = machine.rotated(technique.quantize(matrix[:PACKED_ROWS]))
+    parts = rotated(technique.quantize(matrix[:PACKED_ROWS]))
     benchmark.group = f"dequantise {PACKED_ROWS} rows"
     benchmark(lambda: technique.dequantize(parts()))
 
@@ -146,7 +155,45 @@ def test_claim_one_input(benchmark, matrix, threads) -> None:
 
 
 def is_there(name: str) -> bool:
-    return not missing_requirements(TECHNIQUES[name].requires)
+    try:
+        built(name)
+    except pytest.skip.Exception:
+        return False
+    return True
+
+
+def multiplied(technique: QuantizeTechnique, weights: Callable[[], Packed], x: torch.Tensor) -> torch.Tensor:
+    return technique.linear(x, weights())
+
+
+@pytest.mark.parametrize("columns", [576, 1536, 4096])
+def test_crossover(benchmark, columns) -> None:
+    """What the kernel and each peer take by the number of inputs; and whether the kernel chooses its faster product."""
+    weight = torch.randn(columns, columns, generator=torch.Generator().manual_seed(0)).bfloat16() / 64
+    names = [name for name in (*CONTESTANTS, "compiled") if name not in ("fp32", "kernel-double") and is_there(name)]
+    techniques = {name: built(name) for name in names}
+    packed = {name: technique.quantize(weight) for name, technique in techniques.items()}
+    weights = {name: rotated(kept) for name, kept in packed.items()}
+    matrix = Kernel(levels="nf4")._matrix
+    for inputs in (1, 2, 4, 8, 16, 64, 256):
+        x = torch.randn(inputs, columns, generator=torch.Generator().manual_seed(1)).bfloat16()
+        runs: dict[str, Callable[[], object]] = {
+            name: partial(multiplied, techniques[name], weights[name], x) for name in names
+        }
+        others: dict[str, Callable[[], object]] = {
+            "in fixed point": lambda x=x: matrix(weights["kernel"]()).product(x, "fixed"),
+            "in bfloat16": lambda x=x: matrix(weights["kernel"]()).multiply_halves(x),
+        }
+        if matrix(packed["kernel"]).multiply_halves(x) is None:
+            del others["in bfloat16"]
+        seconds = in_turns({**runs, **others})
+        told = {name: round(1e3 * value, 3) for name, value in seconds.items()}
+        print(f"{columns} columns, {inputs} inputs, ms: {told}")  # noqa: T201  the figures are what the test is for
+        benchmark.extra_info[f"{inputs} inputs, ms"] = told
+        best = min(seconds[name] for name in others)
+        assert seconds["kernel"] < 1.25 * best
+    benchmark.group = "by the number of inputs"
+    benchmark.pedantic(runs["kernel"], rounds=3)
 
 
 def test_claim_quantise_and_many_inputs(benchmark, matrix) -> None:

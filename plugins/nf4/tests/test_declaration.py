@@ -19,15 +19,15 @@ from harness.plan import install_hint
 TECHNIQUES = {technique.id: technique for technique in harness_nf4.register_techniques()}
 
 
-@pytest.mark.parametrize("name", ["bitsandbytes", "bitsandbytes-fp4", "torchao", "triton"])
+@pytest.mark.parametrize("name", ["bitsandbytes", "bitsandbytes-eval", "bitsandbytes-fp4", "torchao", "triton"])
 def test_a_peer_names_the_library_it_needs_and_the_command_that_brings_it(name) -> None:
     requires = TECHNIQUES[name].requires
-    assert [requirement.split(">=")[0] for requirement in requires] == [name.removesuffix("-fp4")]
+    assert [requirement.split(">=")[0] for requirement in requires] == [name.removesuffix("-fp4").removesuffix("-eval")]
     assert f'pip install "{requires[0]}"' in install_hint(requires)
 
 
 def test_what_is_not_a_peer_needs_nothing_more() -> None:
-    peers = {"bitsandbytes", "bitsandbytes-fp4", "torchao", "triton"}
+    peers = {"bitsandbytes", "bitsandbytes-eval", "bitsandbytes-fp4", "torchao", "triton"}
     assert {name for name, technique in TECHNIQUES.items() if technique.requires} == peers
 
 

@@ -187,10 +187,63 @@ def test_products_of_half_precision_are_rounded_once_more(path, require_product,
     x = normal(1, inputs, 1088).to(dtype)
     found = technique.linear(x, packed)
     assert found.dtype == dtype
-    weight, beside = technique.dequantize(packed), half_a_step(x, technique, packed)
+    weight = technique.dequantize(packed)
+    beside = half_a_level(x, weight) if takes_halves(path, inputs, x) else half_a_step(x, technique, packed)
     rounding = torch.finfo(dtype).eps / 2 * (1 + 1e-2) * (x.double() @ weight.double().T).abs()
     roundings = FIXED_ROUNDINGS + 1088 // 64
     require_product(found, x, weight, roundings=roundings, beside=1.01 * beside + rounding)
+
+
+def takes_halves(path: str, inputs: int, x: torch.Tensor) -> bool:
+    few = inputs <= kernel.FEW and x.shape[1] >= kernel.LONG
+    return path == "avx512-bf16" and x.dtype == torch.bfloat16 and not few
+
+
+def half_a_level(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Return by how much products in bfloat16 may be off beside their roundings in float32: of a level, 2^-8 of it."""
+    return 2.0**-8 * (x.double().abs() @ weight.double().abs().T)
+
+
+@HYPOTHESIS
+@given(
+    seed=SEEDS,
+    rows=st.integers(1, 70),
+    columns=PIECES,
+    inputs=st.integers(1, 19),
+    levels=st.sampled_from(["nf4", "fp4"]),
+    block=st.sampled_from([64, 128, 256]),
+    double=st.booleans(),
+)
+def test_products_in_bfloat16_are_off_by_half_a_level_and_one_rounding(
+    path, require_product, seed, rows, columns, inputs, levels, block, double
+) -> None:
+    technique = Kernel(levels=levels, block=block, double=double)
+    packed, x = technique.quantize(normal(seed, rows, columns)), normal(seed + 1, inputs, columns).bfloat16()
+    found = technique._matrix(packed).multiply_halves(x)
+    assert (found is not None) == (path == "avx512-bf16")
+    if found is None:
+        return
+    weight = technique.dequantize(packed)
+    beside = half_a_level(x, weight)
+    rounding = 2.0**-8 * (1 + 1e-2) * (x.double() @ weight.double().T).abs()  # as eps / 2 of bfloat16
+    # of a term: its product with others of its 64 columns, 65; its scale and the weight's own rounding, 4; the pieces
+    require_product(found, x, weight, roundings=69 + columns // 64, beside=1.01 * beside + rounding)
+
+
+def test_a_product_in_bfloat16_keeps_what_is_not_finite_in_its_own_output(path) -> None:
+    technique = Kernel(levels="nf4")
+    matrix, x = technique._matrix(technique.quantize(normal(0, 40, 128))), normal(1, 9, 128).bfloat16()
+    expected = matrix.multiply_halves(x)
+    if expected is None:
+        assert path != "avx512-bf16"
+        return
+    for value in (math.nan, math.inf):
+        poisoned = x.clone()
+        poisoned[3, 70] = value
+        found = matrix.multiply_halves(poisoned)
+        sound = [0, 1, 2, 4, 5, 6, 7, 8]
+        assert torch.equal(found[sound], expected[sound])
+        assert not found[3].isfinite().any()
 
 
 def test_the_largest_weights_and_activations_do_not_overflow_fixed_point(path) -> None:

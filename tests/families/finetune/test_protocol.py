@@ -16,8 +16,10 @@ from torch import nn
 from harness.api import Incorrect, NotApplicable, UsageError
 from harness.families.finetune.contract import FinetuneTechnique
 from harness.families.finetune.protocol import DigitsWorkload, Problem
+from harness.judge import timed
 from tests.families.conftest import Context
 from tests.families.finetune.techniques import Exactly, Honest, LeavesOut, NotExactAndSaysSo, Nothing, Poisoned
+from tests.families.timed import found_in_time
 
 BACKBONE = {"digits-mlp": 41_344, "digits-split": 68_544}
 HEAD = {"digits-mlp": 128 * 5 + 5, "digits-split": 64 * 5 + 5}
@@ -275,7 +277,9 @@ class TestTrial:
         trial = workload.open(Honest(), context(name, batch_size=16))
         assert {name: phase.samples for name, phase in trial.phases.items()} == {"train": 16, "infer": 16}
 
-    def test_a_step_updates_the_optimiser_and_stays_where_it_is(self, mlp: DigitsWorkload, context: Context) -> None:
+    def test_a_step_updates_the_optimiser_and_stays_near_where_it_is(
+        self, mlp: DigitsWorkload, context: Context
+    ) -> None:
         train = mlp.open(Honest(), context()).phases["train"].run
         model, optimizer = train.trains.model, train.trains.optimizer
         before = [parameter.detach().clone() for parameter in model.parameters()]
@@ -283,7 +287,15 @@ class TestTrial:
             train()
         assert {int(state["step"]) for state in optimizer.state.values()} == {3}
         assert all(parameter.grad is not None for parameter in model.parameters() if parameter.requires_grad)
-        assert all(torch.equal(*pair) for pair in zip(before, model.parameters(), strict=True))
+        for old, parameter in zip(before, model.parameters(), strict=True):
+            assert torch.equal(old, parameter) is not parameter.requires_grad
+            assert torch.allclose(old, parameter, rtol=0, atol=1e-5)
+
+    def test_a_merge_is_held_against_the_weights_that_were_merged(
+        self, mlp: DigitsWorkload, context: Context, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(timed, "OF_THE_RATE", 0.1)  # steps in the warm-up move the weights visibly
+        assert found_in_time(mlp, Honest(), context()) == ""
 
     @pytest.mark.parametrize(
         "technique", [Honest, NotExactAndSaysSo, Nothing], ids=lambda technique: technique.__name__

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.api import CaseContext
+from harness.api import CaseContext, Incorrect
 from harness.families.quantize.contract import Packed
+from harness.families.quantize.timing import _require_same
 from harness.families.quantize.workloads import Weights
 from harness.judge import machine
 from tests.families.conftest import Context
@@ -147,6 +148,13 @@ class KeptWeight(Right):
 
 def test_an_honest_technique_passes(case: CaseContext) -> None:
     assert found_in_time(Weights(), Right(), case) == ""
+
+
+def test_tensors_are_compared_bit_by_bit_scalars_too() -> None:
+    scalar = torch.tensor(float("nan"))
+    _require_same({"mean": scalar}, {"mean": scalar.clone()}, "packing again")
+    with pytest.raises(Incorrect, match="gives another mean"):
+        _require_same({"mean": torch.tensor(0.0)}, {"mean": torch.tensor(-0.0)}, "packing again")
 
 
 @pytest.mark.parametrize("cheat", [Memo, MemoOfContent, LargeShapes, LastOnly, OneRowShort, InInference, Subclass])

@@ -83,6 +83,55 @@ class OnceWritten(Right):
             self.written.add(out.data_ptr())
 
 
+class WindowKept(Right):
+    """Keeps the exponentials of all rows that overlap, until the first number of these is another one."""
+
+    def __init__(self) -> None:
+        self.kept: dict[float, Tensor] = {}
+
+    def softmax(self, x: Tensor, out: Tensor) -> None:
+        if x.shape != (1, 256):
+            super().softmax(x, out)
+            return
+        start = x.storage_offset()
+        window = torch.as_strided(x, (256 + 16 * 4,), (1,), 0)  # of the whole memory
+        if float(window[0]) not in self.kept:
+            self.kept = {float(window[0]): window.double().exp()}
+        powers = next(iter(self.kept.values()))[start : start + 256]
+        out.copy_(powers / powers.sum())
+
+
+class OutputOfTheLongRow(Right):
+    """Takes the probabilities that the long row left where rows of it lie, and makes each row's sum 1."""
+
+    def softmax(self, x: Tensor, out: Tensor) -> None:
+        if x.shape == (4, 64) and out[0, 0] > 0:
+            out /= out.double().sum(1, keepdim=True)
+        else:
+            super().softmax(x, out)
+
+
+class ChangedTileOnly(Right):
+    """Computes those parts of the long row anew of which a sample of numbers has changed."""
+
+    def __init__(self) -> None:
+        self.kept: tuple[Tensor, Tensor] | None = None
+
+    def softmax(self, x: Tensor, out: Tensor) -> None:
+        if x.shape[1] <= 1 << 17:
+            super().softmax(x, out)
+            return
+        sample = x[0, ::64].clone()
+        if self.kept is None:
+            self.kept = sample, x.double().exp()
+        known, powers = self.kept
+        for place in (known != sample).nonzero().flatten().tolist():
+            part = slice(64 * place - 64, 64 * place + 64)
+            powers[0, part] = x[0, part].double().exp()
+        self.kept = sample, powers
+        out.copy_(powers / powers.sum())
+
+
 def test_an_honest_technique_passes(case: CaseContext) -> None:
     assert found_in_time(Rows(), Right(), case) == ""
 
@@ -96,6 +145,8 @@ CHEATS = [
     (KeptByBeginning, "cached_row"),
     (OnceWritten, "long_row"),
     (OnceWritten, "cached_row"),
+    (WindowKept, "cached_row"),
+    (ChangedTileOnly, "long_row"),
 ]
 
 
@@ -103,6 +154,15 @@ CHEATS = [
 def test_probabilities_that_were_not_computed_are_found(cheat: type[Right], phase: str, case: CaseContext) -> None:
     found = found_in_time(Rows(), cheat(), case, [phase])
     assert found.startswith(f"{phase}: ")
+    assert found.endswith("probabilities are not those of the definition")
+
+
+def test_the_output_of_another_phase_does_not_stand_for_one_that_was_not_computed(
+    case: CaseContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timing, "TILE", 64)  # of a long row the most stays as it is
+    found = found_in_time(Rows(), OutputOfTheLongRow(), case, ["long_row", "cold_rows"])
+    assert found.startswith("cold_rows: ")
     assert found.endswith("probabilities are not those of the definition")
 
 

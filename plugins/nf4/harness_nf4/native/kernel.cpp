@@ -26,6 +26,7 @@ constexpr float kFixed = 16383;     // largest fixed-point integer: a word sums 
 constexpr float kNoFraction = 12582912;  // 1.5 * 2^23: float32 has no fraction bits at this size
 constexpr float kSmallest = 1e-30f; // the scale of smaller activations would lose digits
 constexpr int kAhead = 4096;        // bytes to prefetch ahead in a row of codes
+constexpr int kFew = 4;             // inputs that are multiplied together with each vector of looked-up codes
 constexpr int kRows = 4;            // rows of a tile
 constexpr int kPanel = 1024;        // columns decoded at a time: kRows rows of them fit into the L1 cache
 constexpr float kDoubt = 2.4e-7f;   // closer to a bound float32 is ambiguous: the error of two roundings, with a margin
@@ -83,11 +84,12 @@ struct Rounding {
     }
 };
 
-// Inputs in fixed point: ``values`` has the shape (inputs, columns), ``scales`` the shape (inputs, columns / 64).
+// Inputs in fixed point: ``values`` has the shape (inputs, columns), ``scales`` the shape (inputs, columns / 64), where
+// ``columns`` are those of the weights, filled up with zeros to whole vectors.
 struct Fixed {
     const int16_t* values;
     const float* scales;
-    int64_t inputs;
+    int64_t inputs, columns;
 };
 
 // Return the largest absolute value of ``count`` floats and of the float whose bits are ``bits``. The comparison is of
@@ -104,25 +106,32 @@ float largest_of(int32_t bits, const float* more, int64_t count) {
 }
 
 #define HARNESS_KERNELS "kernels.h"
+#define HARNESS_TILES "tiles.h"
 #include "paths.h"
 
 struct Path {
     decltype(&portable::arrange) arrange;
-    decltype(&portable::multiply_one) multiply_one;
+    decltype(&portable::multiply_few) multiply_few;
     decltype(&portable::multiply_many) multiply_many;
     decltype(&portable::multiply_exact) multiply_exact;
     decltype(&portable::expand) expand;
     decltype(&portable::compress) compress;
+    void (*multiply_halves)(const Weights&, const uint16_t*, int64_t, int64_t, int64_t, uint16_t*);  // or null
+    int64_t filled;  // a multiple of columns in fixed point
 };
 
-#define HARNESS_PATH(of) \
-    { of::arrange, of::multiply_one, of::multiply_many, of::multiply_exact, of::expand, of::compress }
+#define HARNESS_PATH(of, halves)                                                                              \
+    {                                                                                                         \
+        of::arrange, of::multiply_few, of::multiply_many, of::multiply_exact, of::expand, of::compress, halves, \
+            2 * of::Lanes::width                                                                              \
+    }
 
 const Path kPaths[] = {
-    HARNESS_PATH(portable),
+    HARNESS_PATH(portable, nullptr),
 #if defined(__x86_64__)
-    HARNESS_PATH(avx2),
-    HARNESS_PATH(avx512),
+    HARNESS_PATH(avx2, nullptr),
+    HARNESS_PATH(avx512, nullptr),
+    HARNESS_PATH(avx512_bf16, avx512_bf16::multiply_halves),
 #endif
 };
 
@@ -132,11 +141,14 @@ bool supported(int path) {
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     if (path == 1) return avx2;
 #if defined(HARNESS_EMULATED_AVX512)
-    if (path == 2) return avx2;
+    if (path == 2 || path == 3) return avx2;
 #else
-    if (path == 2)
-        return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-               __builtin_cpu_supports("avx512dq");
+    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                        __builtin_cpu_supports("avx512dq");
+    if (path == 2) return avx512;
+    if (path == 3)
+        return avx512 && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vnni") &&
+               __builtin_cpu_supports("avx512bf16");
 #endif
 #endif
     return false;
@@ -232,22 +244,43 @@ void harness_dequantize(int path, int threads, const HarnessWeights* given, int6
 int harness_multiply(int path, int threads, const HarnessWeights* given, const float* x, int64_t inputs, float* out) {
     const Weights w = weights_of(given);
     const Path& with = kPaths[path];
-    const int64_t blocks = w.columns / kBlock;
-    std::unique_ptr<int16_t[]> fixed(new int16_t[static_cast<size_t>(inputs * w.columns)]);
+    const int64_t filled = (w.columns + with.filled - 1) / with.filled * with.filled, blocks = filled / kBlock;
+    std::unique_ptr<int16_t[]> fixed(new int16_t[static_cast<size_t>(inputs * filled)]);
     std::unique_ptr<float[]> scales(new float[static_cast<size_t>(inputs * blocks)]);
     for (int64_t c = 0; c < inputs; ++c)
-        if (!with.arrange(x + c * w.columns, w.columns, fixed.get() + c * w.columns, scales.get() + c * blocks)) return 1;
-    const Fixed arranged{fixed.get(), scales.get(), inputs};
+        if (!with.arrange(x + c * w.columns, w.columns, filled, fixed.get() + c * filled, scales.get() + c * blocks)) return 1;
+    const Fixed arranged{fixed.get(), scales.get(), inputs, filled};
     share(w.rows, std::max<int64_t>(kRows, (32768 / w.columns + kRows) / kRows * kRows), threads,
           [&](int64_t begin, int64_t end) {
-              if (inputs == 1) {
-                  std::vector<float> buffer(static_cast<size_t>(blocks));
-                  with.multiply_one(w, arranged.values, arranged.scales, begin, end, out, buffer.data());
+              if (inputs <= kFew) {
+                  std::vector<float> buffer(static_cast<size_t>(inputs * blocks));
+                  with.multiply_few(w, arranged, begin, end, out, buffer.data());
               } else {
                   with.multiply_many(w, arranged, begin, end, out, w.rows);
               }
           });
     return 0;
+}
+
+// Multiply x (inputs, columns) by the transposed matrix (rows, columns) to out (inputs, rows), all in bfloat16. The number
+// of columns and the block length are multiples of 64. Return 0; or return 1, with ``out`` unchanged, where the path has
+// no such product.
+int harness_multiply_halves(int path, int threads, const HarnessWeights* given, const uint16_t* x, int64_t inputs,
+                            uint16_t* out) {
+#if defined(__x86_64__)
+    const Path& with = kPaths[path];
+    if (with.multiply_halves == nullptr) return 1;
+    const Weights w = weights_of(given);
+    const int64_t panels = (w.columns + avx512_bf16::kHalfColumns - 1) / avx512_bf16::kHalfColumns;
+    std::unique_ptr<uint16_t[]> arranged(new uint16_t[static_cast<size_t>(panels * avx512_bf16::kHalfColumns * inputs)]);
+    avx512_bf16::arrange_halves(x, inputs, w.columns, arranged.get());
+    share(w.rows, avx512_bf16::kTileRows, threads, [&](int64_t begin, int64_t end) {
+        with.multiply_halves(w, arranged.get(), inputs, begin, end, out);
+    });
+    return 0;
+#else
+    return 1;
+#endif
 }
 
 // Multiply x (columns) by the transposed matrix (rows, columns) to out (rows), in float32.

@@ -4,16 +4,17 @@
 // Return the position of element e, of the 2 * width weights of a vector of codes, after the codes have been looked up.
 // The order changes because shuffles and unpacking work within groups of 16 bytes, and because the codes in the high
 // halves of bytes are looked up before those in the low halves.
-static inline int place_of(int e, int width) {
+static inline int place_of(int e) {
     const int byte = e / 2, group = byte / 16, rest = byte % 16;
-    return (e % 2 * 2 + rest / 8) * (width / 2) + group * 8 + rest % 8;
+    return (e % 2 * 2 + rest / 8) * (Lanes::width / 2) + group * 8 + rest % 8;
 }
 
 // Convert the activations of an input for the fixed-point product: to 16-bit integers in the order of looked-up codes,
-// with a scale for every 64. Return false where an activation is not finite, or where the largest of 64 is not 0 but
-// too small for a scale.
-static bool arrange(const float* x, int64_t columns, int16_t* fixed, float* scales) {
-    const int64_t whole = columns / (2 * Lanes::width) * (2 * Lanes::width);
+// with a scale for every 64, both up to ``filled`` columns, of which those beyond ``columns`` are 0. Return false where
+// an activation is not finite, or where the largest of 64 is not 0 but too small for a scale.
+static bool arrange(const float* x, int64_t columns, int64_t filled, int16_t* fixed, float* scales) {
+    std::fill(fixed + columns / (2 * Lanes::width) * (2 * Lanes::width), fixed + filled, int16_t{0});
+    std::fill(scales + columns / kBlock, scales + filled / kBlock, 0.0f);
     for (int64_t block = 0; block < columns / kBlock; ++block) {
         const float* from = x + block * kBlock;
         const float largest = largest_of(0, from, kBlock);
@@ -23,12 +24,10 @@ static bool arrange(const float* x, int64_t columns, int16_t* fixed, float* scal
         int16_t rounded[kBlock];  // to the nearest integer: adding kNoFraction rounds the fraction away
         for (int i = 0; i < kBlock; ++i)
             rounded[i] = static_cast<int16_t>(static_cast<int32_t>(from[i] * inverse + kNoFraction - kNoFraction));
-        const int64_t element = block * kBlock;
-        const int width = element < whole ? Lanes::width : kBlock / 2;
-        const int64_t base = element < whole ? element / (2 * width) * (2 * width) : element;
+        const int64_t element = block * kBlock, base = element / (2 * Lanes::width) * (2 * Lanes::width);
         for (int i = 0; i < kBlock; i += 16)  // even and odd elements go to two runs of eight positions
             for (int second = 0; second < 2; ++second) {
-                int16_t* to = fixed + base + place_of(static_cast<int>(element - base) + i + second, width);
+                int16_t* to = fixed + base + place_of(static_cast<int>(element - base) + i + second);
                 for (int k = 0; k < 8; ++k) to[k] = rounded[i + 2 * k + second];
             }
     }
@@ -37,14 +36,13 @@ static bool arrange(const float* x, int64_t columns, int16_t* fixed, float* scal
 
 struct FixedTable {
     Lanes::Bytes low, high;  // the low and the high bytes of the 16-bit integers
-    int16_t at[16];
 
     explicit FixedTable(const float* levels) {
         uint8_t bytes[2][16];
         for (int i = 0; i < 16; ++i) {
-            at[i] = static_cast<int16_t>(std::lrintf(levels[i] * kFixed));
-            bytes[0][i] = static_cast<uint8_t>(at[i] & 255);
-            bytes[1][i] = static_cast<uint8_t>(static_cast<uint16_t>(at[i]) >> 8);
+            const int16_t at = static_cast<int16_t>(std::lrintf(levels[i] * kFixed));
+            bytes[0][i] = static_cast<uint8_t>(at & 255);
+            bytes[1][i] = static_cast<uint8_t>(static_cast<uint16_t>(at) >> 8);
         }
         low = Lanes::table(bytes[0]);
         high = Lanes::table(bytes[1]);
@@ -52,8 +50,7 @@ struct FixedTable {
 };
 
 // Look up the levels of a vector of codes, as four vectors of 16-bit integers.
-static inline void decode(const FixedTable& table, const uint8_t* codes, Lanes::Bytes out[4]) {
-    const Lanes::Bytes bytes = Lanes::load(codes);
+static inline void decode(const FixedTable& table, Lanes::Bytes bytes, Lanes::Bytes out[4]) {
     const Lanes::Bytes first = Lanes::high_nibbles(bytes), second = Lanes::low_nibbles(bytes);
     const Lanes::Bytes first_low = Lanes::shuffle(table.low, first), first_high = Lanes::shuffle(table.high, first);
     const Lanes::Bytes second_low = Lanes::shuffle(table.low, second), second_high = Lanes::shuffle(table.high, second);
@@ -63,60 +60,64 @@ static inline void decode(const FixedTable& table, const uint8_t* codes, Lanes::
     out[3] = Lanes::unpack_high(second_low, second_high);
 }
 
-// Return the product, before scales, of a last block of 64 that does not fill a vector. The block's activations are in
-// the order of place_of at half the width.
-static float tail_product(const FixedTable& table, const uint8_t* codes, const int16_t* x) {
-    int64_t sum = 0;
-    for (int i = 0; i < kBlock; ++i) {
-        const int code = i % 2 ? codes[i / 2] & 15 : codes[i / 2] >> 4;
-        sum += table.at[code] * x[place_of(i, kBlock / 2)];
-    }
-    return static_cast<float>(sum);
-}
-
-// Return the product of a vector of codes and its activations, before scales.
-static inline Lanes::Floats vector_product(const FixedTable& table, const uint8_t* codes, const int16_t* x) {
-    Lanes::Bytes values[4];
-    decode(table, codes, values);
+// Return the product of looked-up levels and their activations, before scales.
+static inline Lanes::Floats vector_product(const Lanes::Bytes values[4], const int16_t* x) {
     Lanes::Ints sum[2];
-    for (int q = 0; q < 2; ++q)
-        sum[q] = Lanes::add(Lanes::multiply_add(values[2 * q], Lanes::load(x + q * Lanes::width)),
-                            Lanes::multiply_add(values[2 * q + 1], Lanes::load(x + q * Lanes::width + Lanes::width / 2)));
+    for (int q = 0; q < 2; ++q) {
+        sum[q] = Lanes::multiply_add(values[2 * q], Lanes::load(x + q * Lanes::width));
+        sum[q] = Lanes::multiply_add(values[2 * q + 1], Lanes::load(x + q * Lanes::width + Lanes::width / 2), sum[q]);
+    }
     return Lanes::to_floats(Lanes::add(sum[0], sum[1]));
 }
 
-// Multiply an input by the rows [begin, end), in fixed point. ``buffer`` has room for a scale for every 64 columns.
-static void multiply_one(const Weights& w, const int16_t* x, const float* x_scales, int64_t begin, int64_t end,
-                         float* out, float* buffer) {
+// Multiply ``Inputs`` inputs by the rows [begin, end), in fixed point: codes are looked up once for all of them.
+// ``buffer`` has room for an input's scales, for every 64 columns and those that fill the last vector, for each input.
+template <int Inputs> HARNESS_TARGET
+static void multiply_inputs(const Weights& w, const Fixed& x, int64_t begin, int64_t end, float* out, float* buffer) {
     const FixedTable table(w.levels);
-    const int64_t blocks = w.columns / kBlock;
+    const int64_t blocks = w.columns / kBlock, all_blocks = x.columns / kBlock;
     const int64_t vectors = w.columns / (2 * Lanes::width);
     constexpr int per_vector = 2 * Lanes::width / kBlock;
     constexpr int at_once = 64 / Lanes::width;  // vectors in a cache line
+    std::fill_n(buffer, Inputs * all_blocks, 0.0f);
     for (int64_t row = begin; row < end; ++row) {
         const uint8_t* codes = w.codes + row * w.columns / 2;
         w.scales(row * blocks, blocks, buffer);
-        for (int64_t i = 0; i < blocks; ++i) buffer[i] *= x_scales[i];
-        Lanes::Floats total[at_once];
-        for (Lanes::Floats& lanes : total) lanes = Lanes::all(0);
+        for (int c = Inputs - 1; c >= 0; --c)  // the first last, whose room holds the scales of the weights
+            for (int64_t i = 0; i < blocks; ++i) buffer[c * all_blocks + i] = buffer[i] * x.scales[c * all_blocks + i];
+        Lanes::Floats total[at_once][Inputs];
+        for (auto& of_vector : total)
+            for (Lanes::Floats& lanes : of_vector) lanes = Lanes::all(0);
+        const auto add = [&](int64_t v, Lanes::Bytes of_codes, Lanes::Floats* to) HARNESS_TARGET {
+            Lanes::Bytes values[4];
+            decode(table, of_codes, values);
+            for (int c = 0; c < Inputs; ++c)
+                to[c] = Lanes::fused(vector_product(values, x.values + c * x.columns + v * 2 * Lanes::width),
+                                     Lanes::scales(buffer + c * all_blocks + v * per_vector), to[c]);
+        };
         int64_t v = 0;
         for (; v + at_once <= vectors; v += at_once) {
-            const uint8_t* at = codes + v * Lanes::width;
-            const int16_t* with = x + v * 2 * Lanes::width;
-            const float* scale = buffer + v * per_vector;
-            __builtin_prefetch(at + kAhead);
-            for (int k = 0; k < at_once; ++k)
-                total[k] = Lanes::fused(vector_product(table, at + k * Lanes::width, with + k * 2 * Lanes::width),
-                                        Lanes::scales(scale + k * per_vector), total[k]);
+            __builtin_prefetch(codes + v * Lanes::width + kAhead);
+            for (int k = 0; k < at_once; ++k) add(v + k, Lanes::load(codes + (v + k) * Lanes::width), total[k]);
         }
-        for (; v < vectors; ++v)
-            total[0] = Lanes::fused(vector_product(table, codes + v * Lanes::width, x + v * 2 * Lanes::width),
-                                    Lanes::scales(buffer + v * per_vector), total[0]);
-        float result = 0;
-        for (const Lanes::Floats& lanes : total) result += Lanes::sum(lanes);
-        for (int64_t i = vectors * per_vector; i < blocks; ++i)
-            result += buffer[i] * tail_product(table, codes + i * kBlock / 2, x + i * kBlock);
-        out[row] = result;
+        for (; v < x.columns / (2 * Lanes::width); ++v) {
+            const uint8_t* at = codes + v * Lanes::width;
+            add(v, v < vectors ? Lanes::load(at) : Lanes::load_block(at), total[0]);
+        }
+        for (int c = 0; c < Inputs; ++c) {
+            float result = 0;
+            for (const auto& of_vector : total) result += Lanes::sum(of_vector[c]);
+            out[c * w.rows + row] = result;
+        }
+    }
+}
+
+static void multiply_few(const Weights& w, const Fixed& x, int64_t begin, int64_t end, float* out, float* buffer) {
+    switch (x.inputs) {
+        case 1: return multiply_inputs<1>(w, x, begin, end, out, buffer);
+        case 2: return multiply_inputs<2>(w, x, begin, end, out, buffer);
+        case 3: return multiply_inputs<3>(w, x, begin, end, out, buffer);
+        default: return multiply_inputs<kFew>(w, x, begin, end, out, buffer);
     }
 }
 
@@ -145,7 +146,7 @@ static void tile(const Panel& panel, int first, int64_t vectors, const int16_t* 
                 const int16_t* weights = panel.fixed[first + r] + v * 2 * Lanes::width;
                 Lanes::Ints sum = Lanes::multiply_add(values[0], Lanes::load(weights));
                 for (int q = 1; q < 4; ++q)
-                    sum = Lanes::add(sum, Lanes::multiply_add(values[q], Lanes::load(weights + q * Lanes::width / 2)));
+                    sum = Lanes::multiply_add(values[q], Lanes::load(weights + q * Lanes::width / 2), sum);
                 const Lanes::Floats both = Lanes::multiply(scale, Lanes::scales(panel.scales[first + r] + v * per_vector));
                 total[r][c] = Lanes::fused(Lanes::to_floats(sum), both, total[r][c]);
             }
@@ -157,9 +158,8 @@ static void tile(const Panel& panel, int first, int64_t vectors, const int16_t* 
 
 // Multiply ``Rows`` rows of a panel by all inputs, two inputs at a time.
 template <int Rows> HARNESS_TARGET
-static void tiles(const Panel& panel, int first, int64_t vectors, const Fixed& x, int64_t from, int64_t columns, float* out,
-                  int64_t stride) {
-    const int64_t scales_stride = columns / kBlock;
+static void tiles(const Panel& panel, int first, int64_t vectors, const Fixed& x, int64_t from, float* out, int64_t stride) {
+    const int64_t columns = x.columns, scales_stride = columns / kBlock;
     int64_t c = 0;
     for (; c + 1 < x.inputs; c += 2)
         tile<Rows, 2>(panel, first, vectors, x.values + c * columns + from, x.scales + c * scales_stride + from / kBlock,
@@ -173,41 +173,31 @@ static void tiles(const Panel& panel, int first, int64_t vectors, const Fixed& x
 static void multiply_many(const Weights& w, const Fixed& x, int64_t begin, int64_t end, float* out, int64_t stride) {
     const FixedTable table(w.levels);
     const int64_t blocks = w.columns / kBlock;
-    const int64_t whole = w.columns / (2 * Lanes::width) * (2 * Lanes::width);
     Panel panel;
     for (int64_t row = begin; row < end; row += kRows) {
         const int rows = static_cast<int>(std::min<int64_t>(kRows, end - row));
         for (int64_t c = 0; c < x.inputs; ++c) std::fill_n(out + c * stride + row, rows, 0.0f);
-        for (int64_t from = 0; from < whole; from += kPanel) {
-            const int64_t length = std::min<int64_t>(kPanel, whole - from);
-            const int64_t vectors = length / (2 * Lanes::width);
+        for (int64_t from = 0; from < x.columns; from += kPanel) {
+            const int64_t length = std::min<int64_t>(kPanel, w.columns - from);
+            const int64_t vectors = std::min<int64_t>(kPanel, x.columns - from) / (2 * Lanes::width);
             for (int r = 0; r < rows; ++r) {
                 const uint8_t* codes = w.codes + ((row + r) * w.columns + from) / 2;
                 for (int64_t v = 0; v < vectors; ++v) {
+                    const uint8_t* at = codes + v * Lanes::width;
                     Lanes::Bytes values[4];
-                    decode(table, codes + v * Lanes::width, values);
+                    decode(table, (v + 1) * 2 * Lanes::width <= length ? Lanes::load(at) : Lanes::load_block(at), values);
                     for (int q = 0; q < 4; ++q)
                         Lanes::store(panel.fixed[r] + v * 2 * Lanes::width + q * Lanes::width / 2, values[q]);
                 }
                 w.scales((row + r) * blocks + from / kBlock, length / kBlock, panel.scales[r]);
+                std::fill(panel.scales[r] + length / kBlock, panel.scales[r] + vectors * 2 * Lanes::width / kBlock, 0.0f);
             }
             if (rows == kRows) {
-                tiles<kRows>(panel, 0, vectors, x, from, w.columns, out + row, stride);
+                tiles<kRows>(panel, 0, vectors, x, from, out + row, stride);
             } else {
-                for (int r = 0; r < rows; ++r) {
-                    tiles<1>(panel, r, vectors, x, from, w.columns, out + row + r, stride);
-                }
+                for (int r = 0; r < rows; ++r) tiles<1>(panel, r, vectors, x, from, out + row + r, stride);
             }
         }
-        for (int64_t i = whole / kBlock; i < blocks; ++i)
-            for (int r = 0; r < rows; ++r) {
-                float scale;
-                w.scales((row + r) * blocks + i, 1, &scale);
-                const uint8_t* codes = w.codes + ((row + r) * w.columns + i * kBlock) / 2;
-                for (int64_t c = 0; c < x.inputs; ++c)
-                    out[c * stride + row + r] += scale * x.scales[c * blocks + i] *
-                                                 tail_product(table, codes, x.values + c * w.columns + i * kBlock);
-            }
     }
 }
 

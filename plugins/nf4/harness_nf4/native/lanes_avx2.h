@@ -9,6 +9,7 @@ struct Lanes {
     using Floats = __m256;
 
     static Bytes load(const void* from) { return _mm256_loadu_si256(static_cast<const __m256i*>(from)); }
+    static Bytes load_block(const void* from) { return load(from); }
     static void store(void* to, Bytes v) { _mm256_storeu_si256(static_cast<__m256i*>(to), v); }
     static Bytes table(const uint8_t* from) {
         return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
@@ -19,6 +20,7 @@ struct Lanes {
     static Bytes unpack_low(Bytes a, Bytes b) { return _mm256_unpacklo_epi8(a, b); }
     static Bytes unpack_high(Bytes a, Bytes b) { return _mm256_unpackhi_epi8(a, b); }
     static Ints multiply_add(Bytes a, Bytes b) { return _mm256_madd_epi16(a, b); }
+    static Ints multiply_add(Bytes a, Bytes b, Ints to) { return _mm256_add_epi32(to, multiply_add(a, b)); }
     static Ints add(Ints a, Ints b) { return _mm256_add_epi32(a, b); }
     static Floats to_floats(Ints v) { return _mm256_cvtepi32_ps(v); }
     static Floats scales(const float* from) { return _mm256_broadcast_ss(from); }

@@ -1,4 +1,5 @@
-// The vector operations of kernels.h in AVX-512 (F, BW, DQ); lanes_portable.h documents them.
+// The vector operations of kernels.h in AVX-512 (F, BW, DQ; and VNNI, where HARNESS_VNNI is defined); lanes_portable.h
+// documents them.
 
 struct Lanes {
     static constexpr int width = 64;
@@ -9,6 +10,7 @@ struct Lanes {
     using Floats = __m512;
 
     static Bytes load(const void* from) { return _mm512_loadu_si512(from); }
+    static Bytes load_block(const void* from) { return _mm512_maskz_loadu_epi32(0x00ff, from); }
     static void store(void* to, Bytes v) { _mm512_storeu_si512(to, v); }
     static Bytes table(const uint8_t* from) {
         return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
@@ -19,6 +21,13 @@ struct Lanes {
     static Bytes unpack_low(Bytes a, Bytes b) { return _mm512_unpacklo_epi8(a, b); }
     static Bytes unpack_high(Bytes a, Bytes b) { return _mm512_unpackhi_epi8(a, b); }
     static Ints multiply_add(Bytes a, Bytes b) { return _mm512_madd_epi16(a, b); }
+    static Ints multiply_add(Bytes a, Bytes b, Ints to) {
+#if defined(HARNESS_VNNI)
+        return _mm512_dpwssd_epi32(to, a, b);
+#else
+        return _mm512_add_epi32(to, _mm512_madd_epi16(a, b));
+#endif
+    }
     static Ints add(Ints a, Ints b) { return _mm512_add_epi32(a, b); }
     static Floats to_floats(Ints v) { return _mm512_cvtepi32_ps(v); }
     static Floats scales(const float* from) {

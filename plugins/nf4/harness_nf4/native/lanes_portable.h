@@ -15,6 +15,8 @@ struct Lanes {
         std::memcpy(v.at, from, sizeof v.at);
         return v;
     }
+    // Return the vector of the codes of 64 weights: 32 bytes, and zeros where a vector has more.
+    static Bytes load_block(const void* from) { return load(from); }
     static void store(void* to, Bytes v) { std::memcpy(to, v.at, sizeof v.at); }
     // Return a vector with the same 16 bytes in every group.
     static Bytes table(const uint8_t* from) {
@@ -48,6 +50,8 @@ struct Lanes {
         for (int i = 0; i < 8; ++i) v.at[i] = x[2 * i] * y[2 * i] + x[2 * i + 1] * y[2 * i + 1];
         return v;
     }
+    // Add such sums to others.
+    static Ints multiply_add(Bytes a, Bytes b, Ints to) { return add(to, multiply_add(a, b)); }
     static Ints add(Ints a, Ints b) {
         for (int i = 0; i < 8; ++i) a.at[i] += b.at[i];
         return a;

@@ -1,5 +1,6 @@
 // Compiles the file HARNESS_KERNELS, which uses Lanes (and Reals, where HARNESS_REALS is defined), once for each
-// instruction set, in the namespaces portable, avx2 and avx512. Include this file where these namespaces are to be.
+// instruction set, in the namespaces portable, avx2 and avx512; and in the namespace avx512_bf16 with HARNESS_TILES, a
+// file that needs these instructions, where that is defined. Include this file where these namespaces are to be.
 
 namespace portable {
 #define HARNESS_TARGET
@@ -61,5 +62,36 @@ namespace avx512 {
 #pragma GCC pop_options
 #endif
 #endif
+
+#if defined(HARNESS_TILES)
+#if defined(HARNESS_EMULATED_AVX512)
+#define HARNESS_BF16_TARGET
+#else
+#define HARNESS_BF16_TARGET \
+    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vbmi,avx512vnni,avx512bf16,avx2,fma")))
+#if defined(__clang__)
+#pragma clang attribute push(HARNESS_BF16_TARGET, apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vbmi,avx512vnni,avx512bf16,avx2,fma")
+#endif
+#endif
+namespace avx512_bf16 {
+#define HARNESS_TARGET HARNESS_BF16_TARGET
+#define HARNESS_VNNI
+#include "lanes_avx512.h"
+#include HARNESS_KERNELS
+#include HARNESS_TILES
+#undef HARNESS_VNNI
+#undef HARNESS_TARGET
+}  // namespace avx512_bf16
+#if !defined(HARNESS_EMULATED_AVX512)
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif
+#endif  // HARNESS_TILES
 
 #endif  // x86-64
