@@ -39,6 +39,7 @@ def run(
     until: str | int | None = None,
     form: Form = "full",
     device: str = "cpu",
+    fresh: bool = False,
     executor: str = "local",
     jobs: int | None = None,
     limits: Limits | None = None,
@@ -58,6 +59,7 @@ def run(
         until: how long undecided techniques get further seeds: "decided", a number of seeds, or a time like "10min".
         form: "full", "quick" or "track".
         device: "cpu", "cuda" or "mps".
+        fresh: whether to compute all rows, and take none from earlier runs of the store.
         executor: what runs the cases; "inline" runs them in this process, without isolation.
         jobs: cases side by side; one a core where None.
         limits: hard limits of one case; five minutes where None.
@@ -74,7 +76,8 @@ def run(
     from harness.execution.session import INTERRUPTED, Silent, begin
     from harness.host import load_host
     from harness.results.commands import command
-    from harness.results.store import Store, default_store_path
+    from harness.results.places import default_store_path
+    from harness.results.store import Store
     from harness.suite import read_suite
 
     check_form(form)
@@ -87,7 +90,7 @@ def run(
         device=device,
         until=until,
     )
-    resources = resources_of(executor=executor, jobs=jobs, limits=limits, cache=cache)
+    resources = resources_of(executor=executor, jobs=jobs, limits=limits, cache=cache, fresh=fresh)
     host = load_host(plugins)
     host.require_loaded(plugins)
     session = begin(host, read_suite(suite, host, form=form), selection, resources)
@@ -113,7 +116,8 @@ def load(run: str = "last", *, plugins: Sequence[str] = (), store: Path | str | 
     """
     from harness.analysis.view import RunView
     from harness.host import load_host
-    from harness.results.store import Store, default_store_path
+    from harness.results.places import default_store_path
+    from harness.results.store import Store
 
     stored = Store(default_store_path(Path(store) if store else None)).read(run)
     host = load_host(plugins)

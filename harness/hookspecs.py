@@ -115,12 +115,12 @@ def run_started(run: RunInfo) -> None:
 
 @hookspec
 def case_started(case: Case) -> None:
-    """Observe that a case was handed to the executor."""
+    """Observe that a case was handed to the executor; cases whose row an earlier run has are not."""
 
 
 @hookspec
 def case_finished(row: Row) -> None:
-    """Observe that the row of a case was written to disk."""
+    """Observe that the row of a case was written to disk; ``row.reused_from`` names the run that computed it before."""
 
 
 @hookspec

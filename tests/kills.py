@@ -181,7 +181,8 @@ def check_equal(reference: Reference, place: Place) -> None:
     store = place.folder / ".harness"
     drafts = [path for path in store.rglob("*") if path.name.startswith((".new-", ".run.json."))]
     files = {path for path in store.rglob("*") if path.is_file() and not set(path.parents) & set(drafts)} - set(drafts)
-    assert {path.relative_to(store).name for path in files} <= {".gitignore", "run.json", "rows.jsonl", "index.sqlite"}
+    index = {f"index.sqlite{ending}" for ending in ("", "-wal", "-shm", "-journal")}
+    assert {path.relative_to(store).name for path in files} <= {".gitignore", "run.json", "rows.jsonl", *index}
 
 
 def kill_at_random(folder: Path, count: int, seed: int) -> list[str]:

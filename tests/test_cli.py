@@ -247,7 +247,7 @@ def test_why_a_plugin_is_broken_fits_into_80_columns(harness: Harness, tmp_path:
 
 def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
     from harness.api import UsageError
-    from harness.results.store import default_cache_path
+    from harness.results.places import default_cache_path
 
     def no_home(*_: object, **__: object) -> Path:
         raise RuntimeError("could not determine the home directory")

@@ -85,6 +85,7 @@ REFUSED = [
     ({"device": "tpu"}, "device = 'tpu': expected one of 'cpu', 'cuda', 'mps'"),
     ({"form": "quik"}, "did you mean 'quick'"),
     ({"executor": "lokal"}, "did you mean 'local'"),
+    ({"fresh": "yes"}, "fresh = 'yes': expected one of False, True"),
     ({"jobs": 0}, "jobs = 0: expected a whole number of at least 1"),
     ({"limits": Limits(time_s=-1)}, "limits.time_s = -1: expected a finite number, more than 0"),
     ({"limits": Limits(time_s=1, memory_bytes=0)}, "limits.memory_bytes = 0: expected a whole number"),

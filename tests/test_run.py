@@ -103,7 +103,7 @@ def test_a_run_prints_a_table_and_keeps_every_row_with_its_provenance(harness: H
 def test_the_same_seeds_give_the_same_quality_and_tensor_peak(harness: Harness) -> None:
     found = []
     for _ in range(2):
-        assert harness("run", *TOY_PLUGIN, "--suite", "toys", "--quiet").returncode == 0
+        assert harness("run", *TOY_PLUGIN, "--suite", "toys", "--quiet", "--fresh").returncode == 0
         rows = rows_of(harness)
         found.append(
             {

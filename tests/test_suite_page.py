@@ -60,6 +60,7 @@ def test_defaults_are_those_of_the_code() -> None:
     assert defaults == {
         "tuning_seeds": str(suites.DEFAULT_TUNING_SEEDS),
         "rounds": str(suites.DEFAULT_ROUNDS),
+        "repeatability": str(Suite.__dataclass_fields__["repeatability"].default),
     }
 
 

@@ -101,7 +101,8 @@ def table(vectors: Vectors, trials: int = TRIALS) -> str:
 
 def record(run: str) -> Vectors:
     """Return the accuracies of the techniques in a stored run that have one for every seed, by workload."""
-    from harness.results.store import Store, default_store_path
+    from harness.results.places import default_store_path
+    from harness.results.store import Store
 
     stored = Store(default_store_path(None)).read(run)
     accuracies: dict[str, dict[str, dict[int, float]]] = {}

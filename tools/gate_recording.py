@@ -20,7 +20,8 @@ from pathlib import Path
 from harness.analysis.times import round_of
 from harness.api import Lane
 from harness.measure.environment import environment
-from harness.results.store import Store, StoredRun, default_cache_path
+from harness.results.places import default_cache_path
+from harness.results.store import Store, StoredRun
 from harness.revisions.commits import Installed, install
 from harness.revisions.measure import timed_cases
 from harness.revisions.repository import Repository
@@ -71,7 +72,7 @@ def write(installed: Installed, quality: StoredRun, peaks: Sequence[StoredRun], 
 def lanes(installed: Installed, lane: Lane, *options: str) -> StoredRun:
     """Run one lane of the suite's tracked form, and return the stored run."""
     place = ("--store", str(installed.store))
-    done = installed.run("run", "--suite", SUITE, "--track", "--lane", lane, *options, *place, "--quiet")
+    done = installed.run("run", "--suite", SUITE, "--track", "--fresh", "--lane", lane, *options, *place, "--quiet")
     assert done.returncode in (0, 1), done.stderr
     return Store(installed.store).read("last")
 

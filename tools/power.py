@@ -346,7 +346,8 @@ def record(runs: list[str]) -> None:
     """Write the scores of stored runs by suite and workload: of techniques that have one for every seed."""
     from harness.analysis.view import RunView
     from harness.host import load_host
-    from harness.results.store import Store, default_store_path
+    from harness.results.places import default_store_path
+    from harness.results.store import Store
 
     store, metrics = Store(default_store_path(None)), load_host().metrics
     found: dict[str, dict[str, Any]] = {}

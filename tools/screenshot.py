@@ -15,7 +15,8 @@ from rich.text import Text
 from harness.analysis.view import RunView
 from harness.host import load_host
 from harness.report import render
-from harness.results.store import Store, default_store_path
+from harness.results.places import default_store_path
+from harness.results.store import Store
 
 FILE = Path(__file__).parents[1] / "docs/peft.svg"
 WIDTH = 140

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -12,7 +13,7 @@ from harness.results.store import latest
 
 _FACTS: Final = (
     "python", "platform", "machine", "cpu", "cores", "cpu_quota", "memory_limit", "gpu", "memory", "governor",
-    "transparent_hugepages", "threads", "case_threads",
+    "transparent_hugepages", "threads", "variables", "case_threads",
 )  # fmt: skip
 """The facts of an environment that make a state, besides packages and code; what plugins add may vary by the minute."""
 
@@ -20,6 +21,9 @@ _RESULT_PACKAGES: Final = ("torch", "numpy", "scipy", "transformers", "peft", "s
 """The packages whose versions are part of every key: rows of different versions are not put into one table."""
 
 _HOST: Final = "harness"
+
+SHOWN_RUNS: Final = 3
+"""The most earlier runs that a line names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +93,25 @@ def of_one_identity(rows: Iterable[Row]) -> OneIdentity:
 
 
 def remarks_on(rows: Iterable[Row]) -> tuple[str, ...]:
-    """Return the lines on the rows of a run: which states computed those that are shown, and which are left out."""
+    """Return the lines on the rows of a run: which of those that are shown other runs computed, and in which states.
+
+    Another line tells which rows are left out.
+    """
     chosen = of_one_identity(rows)
-    return tuple(filter(None, [told_states(chosen.rows), chosen.left_out]))
+    return tuple(filter(None, [told_reused(chosen.rows), told_states(chosen.rows), chosen.left_out]))
+
+
+def told_reused(rows: Sequence[Row]) -> str:
+    """Return a line on the rows that earlier runs computed, or an empty text where there is none."""
+    counts = Counter(row.reused_from for row in rows if row.reused_from)
+    if not counts:
+        return ""
+    named = ", ".join(f"{count} of run {run}" for run, count in counts.most_common(SHOWN_RUNS))
+    more = f", others of {len(counts) - SHOWN_RUNS} more" if len(counts) > SHOWN_RUNS else ""
+    return (
+        f"{counts.total()} of {len(rows)} rows are not computed again but those of earlier runs with the same code, "
+        f"packages, machine and settings: {named}{more}; --fresh computes all"
+    )
 
 
 def told_states(rows: Iterable[Row]) -> str:

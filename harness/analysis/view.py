@@ -54,8 +54,9 @@ class RunView:
     ``metrics`` describes every metric that appears in the run. ``overall`` is empty for a single workload, and leaves
     out techniques that failed on a seed or lack a quality on some workload. ``rows`` is the number of stored rows, the
     latest for each case, and ``failed`` the number of failed ones among them. ``remarks`` are lines on the rows: which
-    states of code and packages computed them, and which rows are left out. ``judged`` is the metric behind the
-    verdicts: the one that the suite states, or its first where that was not measured; by default the former.
+    states of code and packages computed them, and which rows are left out. ``reused`` of the rows were computed by
+    earlier runs. ``judged`` is the metric behind the verdicts: the one that the suite states, or its first where that
+    was not measured; by default the former.
     """
 
     info: RunInfo
@@ -67,6 +68,7 @@ class RunView:
     failed: int
     remarks: tuple[str, ...] = ()
     judged: str = ""
+    reused: int = 0
 
     @property
     def quality(self) -> Metric:
@@ -132,6 +134,7 @@ class RunView:
             failed=sum(row.failed for row in rows),
             remarks=remarks,
             judged=suite.judged,
+            reused=sum(bool(row.reused_from) for row in rows),
         )
 
 

@@ -187,13 +187,18 @@ class Reply:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """The stored result of a case: the case, its reply, the start time and the environment."""
+    """The stored result of a case: the case, its reply, the start time and the environment.
+
+    ``reused_from`` is the run that computed the result, where ``run`` took the row from the store; ``started`` and
+    ``environment`` are then those of the process that computed it.
+    """
 
     run: str
     case: Case
     reply: Reply
     started: str
     environment: Mapping[str, Json]
+    reused_from: str = ""
     schema: int = 2
 
     @property

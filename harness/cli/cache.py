@@ -21,7 +21,7 @@ def cache() -> None:
 def show(as_json: bool) -> None:
     """Show the folder of the cache and its files."""
     from harness.report.units import size
-    from harness.results.store import default_cache_path
+    from harness.results.places import default_cache_path
 
     folder = default_cache_path()
     files = [(path, path.stat().st_size) for path in _files(folder)]
@@ -38,7 +38,7 @@ def show(as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def clear(yes: bool) -> None:
     """Remove the cached base models; the next run trains them again."""
-    from harness.results.store import default_cache_path
+    from harness.results.places import default_cache_path
 
     folder = default_cache_path()
     files = _files(folder)

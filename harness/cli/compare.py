@@ -77,7 +77,8 @@ def compare(context: click.Context, /, **options: Any) -> None:
 def execute(options: CompareOptions) -> int:
     """Run ``harness compare`` and return the exit code."""
     from harness.report.changes import render_changes
-    from harness.results.store import Store, default_store_path
+    from harness.results.places import default_store_path
+    from harness.results.store import Store
 
     store = Store(default_store_path(options.store))
     runs = _runs(options, store)
@@ -171,7 +172,7 @@ def _of_revisions(options: CompareOptions) -> ChangeReport:
     from harness.analysis.changes import Changes, fails, find_changes
     from harness.analysis.vacuous import undecidable
     from harness.report.changes import ChangeReport
-    from harness.results.store import default_cache_path
+    from harness.results.places import default_cache_path
     from harness.revisions.measure import Wanted, measure
     from harness.revisions.rounds import BASE, HEAD, RELEASE
 
@@ -225,7 +226,7 @@ def _installed(
     Raises UsageError for a base that cannot be compared, and for a head that is too old.
     """
     from harness.api import UsageError
-    from harness.results.store import default_cache_path
+    from harness.results.places import default_cache_path
     from harness.revisions.asked import start_failure, too_old
     from harness.revisions.commits import install
     from harness.revisions.rounds import BASE, RELEASE

@@ -33,7 +33,8 @@ def export(format_: str, runs: tuple[str, ...], output: Path | None, store: Path
     """
     from harness.api import UsageError
     from harness.results.export import export as write
-    from harness.results.store import Store, default_store_path
+    from harness.results.places import default_store_path
+    from harness.results.store import Store
 
     stored = Store(default_store_path(store))
     if format_ == ASV:

@@ -123,6 +123,8 @@ class _Log(_Base):
         self._spent.add(row)
         reply = row.reply
         took = f"{reply.wall_s:.2f} s wall, {reply.cpu_s:.2f} s cpu"
+        if row.reused_from:
+            took = f"of run {row.reused_from}"
         _write(f"[{self.done}/{self.total}] {reply.status} {case_label(row.case)}: {reply.reason or took}")
         if row.failed and reply.detail:
             _write(reply.detail.rstrip())

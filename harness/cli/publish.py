@@ -26,7 +26,8 @@ def publish(output: Path | None, store: Path | None) -> None:
     The site loads no other site. Its scripts are fetched once with npm and cached.
     """
     from harness.api import UsageError
-    from harness.results.store import Store, default_cache_path
+    from harness.results.places import default_cache_path
+    from harness.results.store import Store
     from harness.tracking.asv import find_project, make_site, require_asv, require_history
     from harness.tracking.offline import make_offline
     from harness.tracking.pages import add_runs

@@ -26,7 +26,8 @@ def report(name: str, output: Path | None, open_: bool, store: Path | None) -> N
     """Write a stored run (the last one) as a page with charts, which needs no network."""
     from harness.analysis.view import RunView
     from harness.report.page import write_page
-    from harness.results.store import Store, default_store_path
+    from harness.results.places import default_store_path
+    from harness.results.store import Store
 
     place = Store(default_store_path(store))
     stored = place.read(name)

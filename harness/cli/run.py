@@ -52,6 +52,7 @@ class RunOptions:
     time_limit: float
     memory_limit: int | None
     executor: str
+    fresh: bool
     resume: str | None
     store: Path | None
     format: str
@@ -134,6 +135,7 @@ class _Seconds(click.ParamType):  # type: ignore[type-arg]  # generic from click
 @click.option(
     "--resume", is_flag=False, flag_value=LAST, metavar="[RUN]", help="Run the missing cases of a run (the last one)."
 )
+@click.option("--fresh", is_flag=True, help="Compute all rows; take none from earlier runs of the store.")
 @store_option
 @click.option("--format", default="table", show_default=True, help="table, json, or any of tabulate's: github, latex…")
 @click.option("--dry-run", is_flag=True, help="Show the planned cases without running any.")
@@ -147,7 +149,8 @@ def run(context: click.Context, /, **options: Any) -> None:
 
 def execute(app: App, options: RunOptions) -> int:
     """Run ``harness run`` and return the exit code."""
-    from harness.results.store import Store, default_store_path
+    from harness.results.places import default_store_path
+    from harness.results.store import Store
 
     app.refuses_named = True
     check_format(options.format, app.host)
@@ -164,10 +167,10 @@ def execute(app: App, options: RunOptions) -> int:
         raise UsageError(
             f"--suite is missing: expected the name of a suite or its file, {example}; see: harness list suites"
         )
-    return _fresh(app.host, options, store)
+    return _begin(app.host, options, store)
 
 
-def _fresh(host: Host, options: RunOptions, store: Store) -> int:
+def _begin(host: Host, options: RunOptions, store: Store) -> int:
     from harness.execution.session import begin
     from harness.suite import read_suite
 
@@ -240,8 +243,11 @@ def _announce(session: Session, store: Store, jobs: int, *, full: bool) -> None:
     plan = session.plan
     for note in plan.notes:
         say(f"harness: {note}", err=True)
-    seconds = estimate(plan, store, jobs)
+    earlier = session.earlier(store)
+    seconds = estimate(plan, store, jobs, earlier)
     size = f"{session.planned_rows} cases: {len(plan.contestants)} contestants, {len(plan.seeds)} seeds"
+    known = sum(earlier.known(contestant).total() for contestant in plan.contestants) if earlier else 0
+    size += f", {known} rows from earlier runs" if known else ""
     about = f", about {duration(seconds)}" if seconds else ""
     say(f"{plan.suite.title} ({plan.suite.id}): {size}{about}", err=not full)
     if not full:
@@ -311,11 +317,12 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 def _resources(options: RunOptions) -> Resources:
     from harness.api import Limits
     from harness.execution.session import Resources, cores
-    from harness.results.store import default_cache_path
+    from harness.results.places import default_cache_path
 
     return Resources(
         executor=options.executor,
         jobs=options.jobs or cores(),
         limits=Limits(time_s=options.time_limit, memory_bytes=options.memory_limit),
         cache=default_cache_path(),
+        fresh=options.fresh,
     )

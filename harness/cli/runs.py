@@ -29,7 +29,8 @@ _ENDS = {0: "ok", 1: "some failed", 130: "interrupted"}
 def runs(store: Path | None, as_json: bool) -> None:
     """List the runs of the store, the latest last."""
     from harness.results.index import Index
-    from harness.results.store import Store, default_store_path
+    from harness.results.places import default_store_path
+    from harness.results.store import Store
 
     place = Store(default_store_path(store))
     stored = Index(place).runs()

@@ -140,6 +140,7 @@ def tuning(name: str, technique_: str, store: Path | None) -> None:
 
 
 def _read(name: str, store: Path | None) -> StoredRun:
-    from harness.results.store import Store, default_store_path
+    from harness.results.places import default_store_path
+    from harness.results.store import Store
 
     return Store(default_store_path(store)).read(name)

@@ -9,7 +9,7 @@ from typing import get_args
 from harness.api import DEVICES, LANES, Form, Json, Lane, Limits, UsageError, number, one_of, whole_number
 from harness.execution.session import TIME_LIMIT_S, Resources, cores
 from harness.plan import Selection
-from harness.results.store import default_cache_path
+from harness.results.places import default_cache_path
 from harness.suite import seeds_of
 from harness.until import Until, parse_until
 
@@ -50,7 +50,9 @@ def selection_of(
     )
 
 
-def resources_of(*, executor: str, jobs: int | None, limits: Limits | None, cache: Path | str | None) -> Resources:
+def resources_of(
+    *, executor: str, jobs: int | None, limits: Limits | None, cache: Path | str | None, fresh: bool = False
+) -> Resources:
     """Return the resources, by default those of the command line; raise UsageError for numbers out of their range."""
     limits = limits or Limits(time_s=TIME_LIMIT_S)
     memory = limits.memory_bytes
@@ -58,12 +60,14 @@ def resources_of(*, executor: str, jobs: int | None, limits: Limits | None, cach
         lambda: jobs is None or whole_number("jobs", jobs),
         lambda: number("limits.time_s", limits.time_s, above=0),
         lambda: memory is None or whole_number("limits.memory_bytes", memory),
+        lambda: one_of("fresh", fresh, (False, True)),
     )
     return Resources(
         executor=executor,
         jobs=jobs or cores(),
         limits=limits,
         cache=Path(cache) if cache else default_cache_path(),
+        fresh=fresh,
     )
 
 

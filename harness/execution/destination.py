@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from harness.api import Case, Json, Row
+from harness.execution.reuse import Earlier
+from harness.plan import Contestant
 
 
 class Progress(Protocol):
@@ -27,9 +29,22 @@ class Progress(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Destination:
-    """Where a run's rows go: its id and environment, the durable ``record``, and the rows it has already."""
+    """Where a run's rows go: its id and environment, the durable ``record``, and the rows it has already.
+
+    ``earlier`` has the rows of other runs that are taken instead of computing their cases; None where all is computed.
+    """
 
     run: str
     environment: Mapping[str, Json]
     record: Callable[[Row], None]
     stored: Mapping[str, Row] = field(default_factory=dict)
+    earlier: Earlier | None = None
+
+    def earlier_row(self, case: Case) -> Row | None:
+        """Return the row of a case that an earlier run has, as one of this run; None where the case has to be run."""
+        row = self.earlier.find(case) if self.earlier else None
+        return replace(row, run=self.run) if row else None
+
+    def has_all(self, contestants: Sequence[Contestant]) -> bool:
+        """Return whether earlier runs have all rows of these contestants, so that nothing of them is run."""
+        return self.earlier is not None and all(map(self.earlier.covers, contestants))

@@ -7,13 +7,17 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from harness.api import Row, UsageError
+from harness.execution.reuse import Earlier
 from harness.plan import Plan
 from harness.results.index import Index
 from harness.results.store import Store
 
 
-def estimate(plan: Plan, store: Store, jobs: int) -> float | None:
-    """Return the seconds that the plan is expected to take on ``jobs`` processes; None where no earlier run tells."""
+def estimate(plan: Plan, store: Store, jobs: int, earlier: Earlier | None = None) -> float | None:
+    """Return the seconds that the plan is expected to take on ``jobs`` processes; None where no earlier run tells.
+
+    Cases whose rows ``earlier`` runs have take no time.
+    """
     try:
         finished = [
             run
@@ -30,12 +34,14 @@ def estimate(plan: Plan, store: Store, jobs: int) -> float | None:
         if contestant.skip:
             continue
         cases = plan.size(contestant)
+        known = earlier.known(contestant) if earlier else {}
         for lane in plan.lanes:  # each but the accuracy lane has one case
             mean = means.get((contestant.workload, lane), 0.0)
             if lane == "time":
                 alone += mean
             else:
-                side_by_side += mean * (cases - sum(other != lane for other in plan.lanes) if lane == "accuracy" else 1)
+                planned = cases - sum(other != lane for other in plan.lanes) if lane == "accuracy" else 1
+                side_by_side += mean * (planned - known.get(lane, 0))
     return side_by_side / jobs + alone
 
 

@@ -51,16 +51,16 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[
     for name in _FACTS:
         if before.get(name) != now.get(name):
             yield name
-    old, new = (_mapping(facts.get("packages")) for facts in (before, now))
+    old, new = (mapping(facts.get("packages")) for facts in (before, now))
     for name in sorted({*old, *new}):
         if old.get(name) != new.get(name):
             yield f"{name} {old.get(name, 'not installed')}, now {new.get(name, 'not installed')}"
-    old, new = (_mapping(facts.get("code")) for facts in (before, now))
+    old, new = (mapping(facts.get("code")) for facts in (before, now))
     for name in sorted({*old, *new}):
-        if _mapping(old.get(name)).get("digest") != _mapping(new.get(name)).get("digest"):
+        if mapping(old.get(name)).get("digest") != mapping(new.get(name)).get("digest"):
             yield f"the code of {name}"
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
+def mapping(value: object) -> Mapping[str, Any]:
     """Return a mapping as it is, and an empty one for any other value."""
     return value if isinstance(value, Mapping) else {}

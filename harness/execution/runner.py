@@ -81,7 +81,8 @@ class Runner:
         for workload in self._plan.suite.workloads:
             states = [state for state in self._states if state.contestant.workload == workload and not state.over]
             cases = [self._plan.first_case(state.contestant) for state in states]
-            if not states or all(case.key in self._destination.stored for case in cases):
+            contestants = [state.contestant for state in states]
+            if all(case.key in self._destination.stored for case in cases) or self._destination.has_all(contestants):
                 continue
             replies, environment = self._alone_or_again(Unit(cases=(cases[0],), prepare=True))
             if replies[0].status == "ok":
@@ -227,7 +228,7 @@ class Runner:
         return [companion for companion in taken if not self._settle(companion)]
 
     def _settle(self, case: Case) -> bool:
-        """Return whether a case needs no process: its row is stored already, or a plugin says not to run it."""
+        """Return whether a case needs no process: it has a row, of this or an earlier run, or a plugin refuses it."""
         stored = self._destination.stored.get(case.key)
         if stored is not None:
             if CHECKED in stored.reply.notes:
@@ -238,7 +239,9 @@ class Runner:
         if answers:
             self._finish(case, skipped(answers[0][1]))
             return True
-        return False
+        if row := self._destination.earlier_row(case):
+            self._keep(row)
+        return row is not None
 
     def _start(self, case: Case) -> None:
         """Note that a case begins; one that is tried again has begun already."""
@@ -257,7 +260,10 @@ class Runner:
             started=self._started.pop(case.key, "") or _now(),
             environment=self._destination.environment if environment is None else environment,
         )
-        row = storable(row, self._destination.environment)
+        self._keep(storable(row, self._destination.environment))
+
+    def _keep(self, row: Row) -> None:
+        """Write down and pass on a row."""
         self._destination.record(row)
         self._host.notify("case_finished", row=row)
         self._take(row)

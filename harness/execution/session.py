@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
@@ -27,6 +27,7 @@ from harness.execution.destination import Destination, Progress
 from harness.execution.executors import fulfilled
 from harness.execution.identity import check_same_code
 from harness.execution.preflight import check_device, check_values
+from harness.execution.reuse import EXECUTOR, Earlier
 from harness.execution.rows import is_kept, require_storable
 from harness.execution.runner import Runner
 from harness.execution.surroundings import Surroundings, of_suite
@@ -35,9 +36,10 @@ from harness.measure.processors import allowed_cores
 from harness.plan import Plan, Selection
 from harness.results.commands import command
 from harness.results.schema import metric_to_json
+from harness.results.store import Store
 
 if TYPE_CHECKING:
-    from harness.results.store import RunWriter, Store
+    from harness.results.store import RunWriter
 
 
 INTERRUPTED: Final = 130
@@ -49,12 +51,16 @@ TIME_LIMIT_S: Final = 300.0
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """The resources of a run: the executor, its number of parallel processes, a case's hard limits, the model cache."""
+    """The resources of a run: the executor, its number of parallel processes, a case's hard limits, the model cache.
+
+    With ``fresh``, no row is taken from an earlier run of the store.
+    """
 
     executor: str
     jobs: int
     limits: Limits
     cache: Path
+    fresh: bool = False
 
 
 def cores() -> int:
@@ -115,11 +121,13 @@ class Silent:
 class Session:
     """A planned run: ``start`` creates its folder in a store, ``carry_out`` runs the cases that have no row yet."""
 
-    def __init__(self, host: Host, plan: Plan, executor: Executor, around: Surroundings) -> None:
+    def __init__(self, host: Host, plan: Plan, executor: Executor, around: Surroundings, resources: Resources) -> None:
         self.host = host
         self.plan = plan
         self._executor = executor
         self._around = around
+        self._resources = resources
+        self._earlier: Earlier | None = None
 
     @property
     def planned_rows(self) -> int:
@@ -135,6 +143,20 @@ class Session:
             environment=self._around.environment,
             planned=self.planned_rows,
         )
+
+    def earlier(self, store: Store) -> Earlier | None:
+        """Return the rows of the store's runs that need not be computed again; None where all is computed.
+
+        Under a limit of memory all is computed, since a limit says something about the cases that run under it.
+        """
+        resources = self._resources
+        if resources.fresh or resources.executor != EXECUTOR or resources.limits.memory_bytes is not None:
+            return None
+        if self._earlier is None:
+            select = self.host.metrics[self.plan.suite.select]
+            time_s = resources.limits.time_s
+            self._earlier = Earlier(store, self.plan, select, self._around.environment, time_s)
+        return self._earlier
 
     def carry_out(self, writer: RunWriter, progress: Progress) -> RunInfo:
         """Run the cases without a row, notify the plugins, and close the run with its exit code: 130 after Ctrl-C.
@@ -153,6 +175,7 @@ class Session:
             environment=self._around.environment,
             record=writer.append,
             stored={row.case.key: row for row in writer.rows if is_kept(row.reply)},
+            earlier=self.earlier(Store(writer.info.folder.parents[1])),
         )
         runner = Runner(self.plan, self.host, self._executor, destination, progress)
         self.host.notify("run_started", run=writer.info)
@@ -181,19 +204,20 @@ def begin(host: Host, suite: Suite, selection: Selection, resources: Resources) 
             for contestant in plan.contestants
             if not contestant.skip
         )
-    return Session(host, plan, make_executor(host, plan, resources, selection.device), around)
+    return Session(host, plan, make_executor(host, plan, resources, selection.device), around, resources)
 
 
 def resume(host: Host, info: RunInfo, resources: Resources) -> Session:
     """Return a stored run, planned again as it was begun; `Session.carry_out` takes its stored rows from the writer."""
     suite, selection = resumed_selection(info)
+    resources = replace(resources, fresh=resources.fresh or bool(info.selection.get("fresh", False)))
     for name in (*suite.metrics, suite.select):  # a plugin may have left, or the file was edited
         if name not in host.metrics:
             raise UsageError(host.unknown("metric", name, host.metrics))
     check_device(selection.device, f"resume run {info.id} where there is one")
     around = of_suite(host, suite, info.environment)
     plan = Plan(suite, host, selection, around.identity)
-    return Session(host, plan, make_executor(host, plan, resources, selection.device), around)
+    return Session(host, plan, make_executor(host, plan, resources, selection.device), around, resources)
 
 
 def selection_json(selection: Selection, resources: Resources) -> dict[str, Json]:
@@ -209,6 +233,7 @@ def selection_json(selection: Selection, resources: Resources) -> dict[str, Json
         "until": selection.until.text if selection.until else "",
         "jobs": resources.jobs,
         "executor": resources.executor,
+        "fresh": resources.fresh,
         "time_limit_s": resources.limits.time_s,
         "memory_limit_bytes": resources.limits.memory_bytes,
     }

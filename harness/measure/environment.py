@@ -27,6 +27,12 @@ FLAGS: Final = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "fm
 
 THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TORCH_NUM_THREADS")
 
+KERNEL_VARIABLES: Final = (
+    "ATEN_CPU_CAPABILITY", "CUDA_VISIBLE_DEVICES", "DNNL_MAX_CPU_ISA", "KMP_AFFINITY", "LD_PRELOAD",
+    "MKL_ENABLE_INSTRUCTIONS", "OMP_PROC_BIND",
+)  # fmt: skip
+"""Variables that choose the kernels or their processors, which may change the last bits of a result."""
+
 _TIMEOUT_S: Final = 10.0
 """Seconds after which a command that has not finished is given up."""
 
@@ -51,6 +57,7 @@ def environment(distributions: Sequence[str] = ()) -> dict[str, Json]:
         "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "transparent_hugepages": _chosen(_read("/sys/kernel/mm/transparent_hugepage/enabled")),
         "threads": {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ},
+        "variables": {name: os.environ[name] for name in KERNEL_VARIABLES if name in os.environ},
         "packages": versions((*PACKAGES, *distributions)),
     }
 

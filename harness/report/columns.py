@@ -207,6 +207,13 @@ def metric_column(metric: Metric, workload: WorkloadView) -> Column:
     return Column(title=title, unit=metric.unit, cell=cell, brief=brief)
 
 
+def all_columns(view: RunView, workload: WorkloadView) -> list[Column]:
+    """Return every column of a table, those that answer the suite's question first."""
+    tuned = tuned_column(workload)
+    asked = [*quality_columns(view, workload), *beside_columns(view, workload)]
+    return [*asked, *measured_columns(view, workload), *([tuned] if tuned else [])]
+
+
 def tuned_column(workload: WorkloadView) -> Column | None:
     """Return the column of the chosen trials; None where nothing was tuned."""
     if not any(summary.tuning for summary in workload.techniques):

@@ -107,6 +107,7 @@ def show_row(row: Row, *, width: int = 0) -> str:
         "samples": ", ".join(f"{name} {len(taken)}" for name, taken in {**reply.samples, **reply.series}.items()),
         "started": row.started,
         "run": f"{row.run}{of_form(case.form)}",
+        "computed by": f"run {row.reused_from}" if row.reused_from else "",
         "suite": f"{case.suite} v{case.suite_version}, workload v{case.workload_version}, plugin {case.plugin_version}",
         "code": case.code,
         "key": case.key,

@@ -20,6 +20,7 @@ def view_to_json(view: RunView) -> dict[str, Json]:
         "run": run_to_json(view.info),
         "rows": view.rows,
         "failed": view.failed,
+        "reused": view.reused,
         "remarks": list(view.remarks),
         "finished": view.finished,
         "judged": view.quality.id,

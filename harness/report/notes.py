@@ -71,6 +71,7 @@ def heading(view: RunView, workload: WorkloadView) -> str:
         device_of(info.environment, workload),
         info.started[:10],
         f"run {run_label(view)}",
+        f"{view.reused} of {view.rows} rows of earlier runs" if view.reused else "",
     ]
     return " · ".join(part for part in parts if part)
 

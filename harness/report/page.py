@@ -19,7 +19,7 @@ from harness.api.text import printable
 from harness.report import units
 from harness.report.answer import answer
 from harness.report.charts import charts
-from harness.report.columns import measured_columns, quality_columns, tuned_column, verdict_cell, with_interval
+from harness.report.columns import all_columns, verdict_cell, with_interval
 from harness.report.detail import circumstances
 from harness.report.notes import claim_text, device_of, footnotes, heading, legend, overall_line, run_label, short
 from harness.results.commands import command
@@ -181,8 +181,7 @@ def _provenance(view: RunView) -> dict[str, str]:
 
 
 def _section(view: RunView, workload: WorkloadView, number: int) -> Section:
-    tuned = tuned_column(workload)
-    columns = [*quality_columns(view, workload), *measured_columns(view, workload), *([tuned] if tuned else [])]
+    columns = all_columns(view, workload)
     return Section(
         name=short(workload.workload),
         anchor=f"workload-{number}",

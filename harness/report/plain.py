@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from harness.report.columns import measured_columns, quality_columns, tuned_column, verdict_cell
+from harness.report.columns import all_columns, verdict_cell
 from harness.report.escapes import cell
 from harness.report.notes import short
 
@@ -48,9 +48,7 @@ def _cells(view: RunView, workload: WorkloadView, summary: TechniqueSummary) -> 
     first = "technique" if form == "full" else f"technique ({form} run)"
     cells = {"workload": short(workload.workload)} if len(view.workloads) > 1 else {}
     cells[first] = summary.technique
-    tuned = tuned_column(workload)
-    columns = [*quality_columns(view, workload), *measured_columns(view, workload), *([tuned] if tuned else [])]
-    cells |= {column.heading: column.cell(summary) for column in columns}
+    cells |= {column.heading: column.cell(summary) for column in all_columns(view, workload)}
     cells["verdict"] = verdict_cell(summary)
     cells["decided by"] = summary.comparison.decided_by if summary.comparison else ""
     cells["Pareto"] = "*" if summary.pareto else ""

@@ -6,8 +6,8 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.results.places import default_store_path
 from harness.results.plugins import option_of
-from harness.results.store import default_store_path
 
 if TYPE_CHECKING:
     from harness.api import RunInfo

@@ -14,7 +14,7 @@ from harness.api import DISTRIBUTION, Row, UsageError, nearest
 from harness.results.schema import encode, row_to_json
 
 _STRINGS: Final = ("run", "suite", "workload", "technique", "stage", "lane", "tuned", "params", "settings", "key")
-_PROVENANCE: Final = ("device", "plugin_version", "code", "started", "status", "reason", "metric")
+_PROVENANCE: Final = ("reused_from", "device", "plugin_version", "code", "started", "status", "reason", "metric")
 _WHOLE: Final = ("suite_version", "workload_version", "seed")
 
 _COMPUTED: Final = ("=", "+", "-", "@", "\t", "\r")

@@ -108,6 +108,18 @@ class Index:
         known = (dict(zip(columns, record, strict=True)) for record in records)
         return [HistoryPoint(**{name: _whole(name, value) for name, value in facts.items()}) for facts in known]
 
+    def runs_by_key(self, suite: str) -> dict[str, list[str]]:
+        """Return the runs of a suite that have figures of a case, the newest first, by the key of the case."""
+        records = self._query(
+            "SELECT DISTINCT key, run FROM figures WHERE run IN (SELECT id FROM runs WHERE suite = ?) "
+            "ORDER BY run DESC",
+            (suite,),
+        )
+        runs: dict[str, list[str]] = {}
+        for key, run in records:
+            runs.setdefault(key, []).append(run)
+        return runs
+
     def _query(self, statement: str, values: Sequence[str] = ()) -> list[tuple[Any, ...]]:
         """Return the records of a query; an index whose damage shows only in the query is built anew."""
         try:

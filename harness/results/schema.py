@@ -97,6 +97,7 @@ _ROW_ORDER: Final = (
         "load",
         "started",
         "run",
+        "reused_from",
         "key",
         "suite",
         "suite_version",

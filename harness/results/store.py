@@ -18,7 +18,8 @@ from types import TracebackType
 from typing import Final, Self
 
 from harness.api import HarnessError, Json, Row, RunInfo, Suite, UsageError
-from harness.results.files import folder_path, sweep, sync_folder
+from harness.results.commands import command
+from harness.results.files import sweep, sync_folder
 from harness.results.names import confusable, is_id, is_safe, new_id
 from harness.results.reading import contents, read_rows
 from harness.results.schema import dump_line, encode, run_from_json, run_to_json
@@ -26,29 +27,6 @@ from harness.results.schema import dump_line, encode, run_from_json, run_to_json
 RUNS: Final = "runs"
 RUN_FILE: Final = "run.json"
 ROWS_FILE: Final = "rows.jsonl"
-
-
-def default_store_path(option: str | os.PathLike[str] | None = None) -> Path:
-    """Return the path of the store: the ``--store`` option, ``HARNESS_STORE``, or ``.harness``.
-
-    Raises `UsageError` for a path that no folder can have.
-    """
-    return folder_path(option or os.environ.get("HARNESS_STORE") or ".harness", "the store", "--store PATH")
-
-
-def default_cache_path() -> Path:
-    """Return the folder of trained base models: ``HARNESS_CACHE``, or the user's cache folder."""
-    if chosen := os.environ.get("HARNESS_CACHE"):
-        return folder_path(chosen, "the cache", "HARNESS_CACHE=/path")
-    from platformdirs import user_cache_path
-
-    try:
-        return user_cache_path("technique-harness", appauthor=False)
-    except RuntimeError as error:  # a user without an entry in the account database, as in a container
-        raise UsageError(
-            "this user has no home directory, and so no folder for trained base models",
-            "name a folder: HARNESS_CACHE=/path",
-        ) from error
 
 
 def latest(rows: Iterable[Row]) -> tuple[Row, ...]:
@@ -355,8 +333,6 @@ def _now() -> dt.datetime:
 
 def _unwritten(info: RunInfo, name: str, error: OSError) -> HarnessError:
     """Return the error of a file of a run that can't be written."""
-    from harness.results.commands import command
-
     return HarnessError(
         f"cannot write to {info.folder / name}: {error.strerror}\n"
         f"all earlier rows are stored; free disk space, then: {command(info, f'run --resume {info.id}')}"

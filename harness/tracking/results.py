@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from harness.analysis.parts import PARTS, spent
 from harness.api import FAILED, Contract, Metric, Row, RunInfo, Suite, UsageError
 from harness.measure.clock import order_interval
 from harness.results.store import StoredRun
@@ -122,7 +123,10 @@ def commit_of(info: RunInfo, known: Container[str] = ()) -> str:
 
 
 def _series(run: StoredRun, metrics: Mapping[str, Metric], contracts: Mapping[str, Contract]) -> Iterator[_Series]:
-    """Yield each technique's series that has samples or a failed case. Raises UsageError for an unknown quality."""
+    """Yield each technique's series that has samples or a failed case, and the one of the seconds of the run's parts.
+
+    Raises UsageError for an unknown quality.
+    """
     suite = run.info.suite
     quality = metrics.get(suite.quality)
     if quality is None:
@@ -147,6 +151,12 @@ def _series(run: StoredRun, metrics: Mapping[str, Metric], contracts: Mapping[st
                     f"{VERSION}.{suite.version}",
                 )
                 yield _Series(benchmark=benchmark, samples=samples)
+    if seconds := spent(run):
+        name = f"parts.{_safe(suite.id, suite.form)}.track_spent"
+        text = f"{titled} · where the time goes: CPU seconds, of the start wall-clock seconds"
+        benchmark = _benchmark(name, text, "seconds", PARTS, f"{VERSION}.{suite.version}")
+        samples = tuple([seconds[part]] if part in seconds else [] for part in PARTS)
+        yield _Series(benchmark={**benchmark, "param_names": ["part"]}, samples=samples)
 
 
 def series_of(phases: Mapping[str, str], sizes: Mapping[str, str]) -> dict[str, tuple[str, str]]:

@@ -8,6 +8,7 @@ import pytest
 
 from harness.analysis import RunView
 from harness.report.formats import render
+from harness.report.page import render_page
 from harness.report.table import _names
 
 
@@ -42,6 +43,12 @@ def test_what_is_asked_beside_the_verdict_stays_before_intervals_and_other_colum
     titles, _, first = lines[start : start + 3]
     assert titles.split() == ["technique", "accuracy", "vs", "baseline", "val_loss", "verdict"]
     assert first.split()[:2] == ["another-one:parameter=0.125", "1.5"]
+
+
+def test_what_is_asked_beside_is_in_every_format(builders: ModuleType) -> None:
+    view = a_view(builders, beside=("val_loss",))
+    assert "val_loss" in render(view, "github")
+    assert '<button type="button">val_loss' in render_page(view)
 
 
 def test_names_go_without_the_plugin_that_all_share_and_stay_apart() -> None:

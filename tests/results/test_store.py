@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from harness.api import HarnessError, UsageError
 from harness.results import store as store_module
-from harness.results.store import ROWS_FILE, RUN_FILE, Store, default_store_path, latest
+from harness.results.places import default_store_path
+from harness.results.store import ROWS_FILE, RUN_FILE, Store, latest
 
 
 @pytest.fixture

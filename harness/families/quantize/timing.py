@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from random import SystemRandom
+from functools import cached_property, partial
 from typing import Final
 
 import torch
 from torch import Tensor
 
 from harness.api import Incorrect, OpenCase, Phase
+from harness.families.quantize.contents import Contents
 from harness.families.quantize.contract import Packed, QuantizeTechnique, stored_bytes
 from harness.families.quantize.products import allowed_error
 from harness.families.quantize.rotation import RotatedPacked, RotatedWeights, rotated
@@ -140,12 +140,12 @@ def _products(
     """Return the timed products by the number of inputs; all rotate over the same copies of the weight."""
     dtype = ACTIVATIONS[settings.activations]
     given = {batch: torch.empty(batch, settings.columns, device=matrix.device, dtype=dtype) for batch in BATCHES}
-    rotation, plain = rotated(packed), _Plain(technique, packed)
+    rotation, contents = rotated(packed), Contents(technique, packed, partial(_fits, technique, dtype))
     return {
         batch: _Product(
             technique=technique,
             packed=packed,
-            plain=plain,
+            contents=contents,
             weight=rotation.shared(),
             fill=Noise(inputs.numel(), device=str(matrix.device), dtype=dtype).into(inputs),
             x=inputs,
@@ -154,71 +154,49 @@ def _products(
     }
 
 
-class _Plain:
-    """The dequantised weight of the products, which has to stay what it was before the first call."""
-
-    def __init__(self, technique: QuantizeTechnique, packed: Packed) -> None:
-        self._technique = technique
-        self._packed = packed
-        self._early: Tensor | None = None
-
-    def refresh(self) -> None:
-        """Dequantise, at the first call: before any product is timed; only sums of the weight are kept."""
-        if self._early is None:
-            self._early = self._sums(self._now())
-
-    def __call__(self) -> Tensor:
-        """Return the weight in float64. Raises Incorrect where it is another than before."""
-        weight = self._now()
-        if self._early is not None and not torch.equal(self._sums(weight), self._early):
-            raise Incorrect("the weight is dequantised to other values than before the timed calls")
-        return weight
-
-    def _now(self) -> Tensor:
-        return self._technique.dequantize(self._packed).double()
-
-    @cached_property
-    def _factors(self) -> Tensor:
-        """Factors of the columns that no technique can foresee, so that it cannot keep the sums."""
-        draw = torch.Generator().manual_seed(SystemRandom().getrandbits(63))
-        device = next(iter(self._packed.tensors.values())).device
-        return torch.randn(self._packed.shape[1], generator=draw, dtype=torch.float64).to(device)
-
-    def _sums(self, weight: Tensor) -> Tensor:
-        return weight @ self._factors
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Product:
     """The timed product of fresh inputs with a weight that is out of the cache."""
 
     technique: QuantizeTechnique
     packed: Packed
-    plain: _Plain
+    contents: Contents
     weight: Callable[[], Packed]
     fill: Callable[[], Tensor]
     x: Tensor
 
-    def __call__(self) -> Tensor:
-        found = self.technique.linear(self.fill(), self.weight())
+    def __call__(self) -> tuple[Tensor, Packed]:
+        packed = self.contents.use(self.weight())
+        found = self.technique.linear(self.fill(), packed)
         float(found[-1, -1])
-        return found
+        return found, packed
 
     def phase(self) -> Phase:
         """Return the phase of the product."""
-        return Phase(run=self, samples=len(self.x), verify=self.verify, refresh=self.plain.refresh)
+        return Phase(run=self, samples=len(self.x), verify=self.verify, refresh=self.contents.refresh)
 
-    def verify(self, found: Tensor) -> None:
+    def verify(self, result: tuple[Tensor, Packed]) -> None:
         """Raise Incorrect unless every output of the last call is that of the dequantised weight, in float64."""
+        found, packed = result
         require_tensor(found, (len(self.x), self.packed.shape[0]), self.x.dtype)
-        exact = self.plain()
-        inputs = self.x.double()
-        expected = inputs @ exact.T
-        usual = inputs.norm(dim=1) * exact.norm() / exact.shape[1] ** 0.5
-        error = ((found.double() - expected).norm(dim=1) / torch.maximum(expected.norm(dim=1), usual)).max().item()
+        error = _error(found, self.x, self.contents.weight(packed).double())
         allowed = allowed_error(self.technique, self.x.dtype, self.packed.dtype)
         if not error <= allowed:
             raise Incorrect(f"the product is off by {error:.2e} of the exact product's norm; {allowed:.0e} is allowed")
+
+
+def _error(found: Tensor, x: Tensor, weight: Tensor) -> float:
+    """Return the largest error of an output, relative to its norm; the exact one is computed in the weight's dtype."""
+    inputs = x.to(weight.dtype)
+    expected = inputs @ weight.T
+    usual = inputs.norm(dim=1) * weight.norm() / weight.shape[1] ** 0.5
+    return float(((found.double() - expected).norm(dim=1) / torch.maximum(expected.norm(dim=1), usual)).max())
+
+
+def _fits(technique: QuantizeTechnique, dtype: torch.dtype, packed: Packed, weight: Tensor) -> bool:
+    """Return whether a technique's product with a packed weight is that of a dequantised one."""
+    x = torch.randn(1, weight.shape[1], device=weight.device).to(dtype)
+    return _error(technique.linear(x, packed), x, weight) <= 2 * allowed_error(technique, dtype, packed.dtype)
 
 
 def _with_all_threads(run: Callable[[], object]) -> Callable[[], object]:

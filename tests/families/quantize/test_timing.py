@@ -146,6 +146,58 @@ class KeptWeight(Right):
         return self.kept[address].clone()
 
 
+class PlainByAddress(Right):
+    """Multiplies with the dequantised weight, which it keeps for each packed weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: dict[Any, Tensor] = {}
+
+    def key(self, packed: Packed) -> Any:
+        return packed.shape, packed.dtype, packed.tensors["codes"].data_ptr()
+
+    def plain(self, packed: Packed) -> Tensor:
+        key = self.key(packed)
+        if packed.shape[1] < 2048:
+            return super().dequantize(packed)
+        if key not in self.kept:
+            self.kept[key] = super().dequantize(packed)
+        return self.kept[key]
+
+    def linear(self, x: Tensor, packed: Packed) -> Tensor:
+        return (x.float() @ self.plain(packed).float().T).to(x.dtype)
+
+
+class PlainByShape(PlainByAddress):
+    """Keeps the first weight of a shape."""
+
+    def key(self, packed: Packed) -> Any:
+        return packed.shape, packed.dtype
+
+
+class PlainByItsBeginning(PlainByAddress):
+    """Knows a weight by its first codes and its scales."""
+
+    def key(self, packed: Packed) -> Any:
+        beginnings = [tensor.view(-1)[:16].clone().view(torch.uint8) for tensor in packed.tensors.values()]
+        return packed.shape, packed.dtype, tuple(torch.cat(beginnings).tolist())
+
+
+class PlainBothTimes(PlainByShape):
+    """Gives the weight that it kept where it is asked for the dequantised one, too."""
+
+    def dequantize(self, packed: Packed) -> Tensor:
+        return self.plain(packed).clone()
+
+
+class FitsNothing(PlainBothTimes):
+    """Multiplies with nothing but the first weight, so that its codes would not be changed singly."""
+
+    def linear(self, x: Tensor, packed: Packed) -> Tensor:
+        self.calls = getattr(self, "calls", 0) + (packed.shape[1] >= 2048)
+        return super().linear(x, packed) * (2 if self.calls == 1 and packed.shape[1] >= 2048 else 1)
+
+
 def test_an_honest_technique_passes(case: CaseContext) -> None:
     assert found_in_time(Weights(), Right(), case) == ""
 
@@ -157,6 +209,27 @@ def test_tensors_are_compared_bit_by_bit_scalars_too() -> None:
         _require_same({"mean": torch.tensor(0.0)}, {"mean": torch.tensor(-0.0)}, "packing again")
 
 
+class WithSums(Right):
+    """Keeps the sum of each row beside the codes, so that single codes cannot be exchanged: honest all the same."""
+
+    def quantize(self, weight: Tensor) -> Packed:
+        packed = super().quantize(weight)
+        sums = super().dequantize(packed).double().reshape(-1, max(1, weight.shape[-1])).sum(1)
+        return replace(packed, tensors={**packed.tensors, "sums": sums})
+
+    def linear(self, x: Tensor, packed: Packed) -> Tensor:
+        weight = super().dequantize(packed).double()
+        shift = (packed.tensors["sums"] - weight.sum(1)) / weight.shape[1]
+        return (x.double() @ (weight + shift[:, None]).T).to(x.dtype)
+
+
+def test_an_honest_technique_whose_tensors_depend_on_each_other_passes(
+    case: CaseContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "MOST_COPIED", 1)
+    assert found_in_time(Weights(), WithSums(), case, ["linear1", "linear8"]) == ""
+
+
 @pytest.mark.parametrize("cheat", [Memo, MemoOfContent, LargeShapes, LastOnly, OneRowShort, InInference, Subclass])
 def test_products_that_were_not_computed_are_found(cheat: type[Right], case: CaseContext) -> None:
     assert found_in_time(Weights(), cheat(), case).startswith(("linear1: the ", "linear8: the ", "linear64: the "))
@@ -165,6 +238,21 @@ def test_products_that_were_not_computed_are_found(cheat: type[Right], case: Cas
 def test_a_weight_that_changes_where_nobody_looks_is_found(case: CaseContext) -> None:
     found = found_in_time(Weights(), TrivialWeight(), case, ["linear1"])
     assert found == "linear1: the weight is dequantised to other values than before the timed calls"
+
+
+@pytest.mark.parametrize(
+    "cheat",
+    [PlainByAddress, PlainByShape, PlainByItsBeginning, PlainBothTimes, FitsNothing],
+    ids=lambda cheat: cheat.__name__,
+)
+@pytest.mark.parametrize("phase", ["linear1", "linear64"])
+def test_a_plain_weight_that_was_kept_is_found(
+    cheat: type[Right], phase: str, case: CaseContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "MOST_COPIED", 1)  # two copies, so that each has its turn again soon
+    assert found_in_time(Weights(), cheat(), case, [phase]).startswith(
+        (f"{phase}: the product is", f"{phase}: the weight")
+    )
 
 
 @pytest.mark.parametrize(("cheat", "phase"), [(FirstPacked, "quantize"), (KeptWeight, "dequantize")])
