@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import resource
 import signal
 from contextlib import closing
 from dataclasses import replace
@@ -12,9 +14,12 @@ import pytest
 
 from harness.api import ExecutorOptions, Unit
 from harness.execution.executors.local import LocalExecutor
-from harness.execution.isolation import base, client, processes, supervisors
+from harness.execution.isolation import base, client, descriptors, processes, supervisors
 
 from .conftest import eventually, finish, gone, make_case, options
+
+MANY_FILES = 1100
+"""More open files than `select.select` takes."""
 
 
 @pytest.fixture
@@ -110,3 +115,17 @@ def test_a_base_server_with_threads_starts_fork_servers_in_interpreters_of_their
 def test_an_import_that_kills_the_base_server_harms_only_the_case_that_needs_it(executor, tmp_path):
     (tmp_path / "judging.py").write_text("import os; os._exit(1)")
     assert statuses(executor, of_plugin("toys"), of_plugin("loud", "judging:It")) == ["ok", "crash"]
+
+
+def test_a_base_server_of_a_runner_with_many_open_files_is_heard(executor):
+    descriptors.raise_limit()
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft <= MANY_FILES:
+        pytest.skip("this process may not have as many files open")
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(MANY_FILES)]
+    try:
+        assert statuses(executor, of_plugin("toys")) == ["ok"]
+        assert psutil.Process(executor._clients["toys"]._supervisor.pid).is_running()
+    finally:
+        for descriptor in held:
+            os.close(descriptor)

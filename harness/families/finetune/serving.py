@@ -1,8 +1,7 @@
-"""The timed forward pass of a merged model, which is held against the model before merging."""
+"""A timed forward pass of a merged model, and what the model before merging predicts, against which it is held."""
 
 from __future__ import annotations
 
-import copy
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.families.finetune.contract import FinetuneTechnique
+from harness.judge.copies import deep_copy
 from harness.judge.timed import RepeatedStep
 from harness.judge.training import Batch
 
@@ -40,16 +40,16 @@ class Serving:
 
     def expected(self, batch: Batch) -> Tensor:
         """Return what the model before merging predicts for a batch, with the weights that were merged."""
-        unmerged = self._as_it_was()
+        unmerged = self._unmerged()
         unmerged.load_state_dict(self._weights, strict=False)
         return self._predicted(unmerged, batch)
 
     def before(self, batch: Batch) -> Tensor:
         """Return what the model predicted for a batch before the first timed step."""
-        return self._predicted(self._as_it_was(), batch)
+        return self._predicted(self._unmerged(), batch)
 
-    def _as_it_was(self) -> nn.Module:
-        """Return a copy of the model before the first timed step: the step's own copy serves both phases."""
+    def _unmerged(self) -> nn.Module:
+        """Return a copy of the model as it was before the first timed step."""
         train = self._train()
         assert train is not None, "the step is alive while its time is taken"
         return train.model_as_it_was()
@@ -60,7 +60,7 @@ class Serving:
 
     def _merge(self) -> None:
         if self._train() is not None:
-            self._model = copy.deepcopy(self._model)
+            self._model = deep_copy(self._model)
             self._weights = {name: value.clone() for name, value in self._model.state_dict().items()}
         self._model.zero_grad(set_to_none=True)
         self._model = self._technique.merge(self._model).eval().requires_grad_(False)
