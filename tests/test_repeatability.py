@@ -14,6 +14,7 @@ import harness as product
 from harness.api import Case, UsageError
 from harness.execution.grouping import companions
 from harness.report.formats import render
+from harness.report.page import render_page
 from harness.results.export import to_csv
 from harness.results.store import Store
 from harness.suite import read_suite
@@ -154,6 +155,7 @@ def test_a_chaotic_technique_is_found_and_a_calm_one_is_silent(weather: Path) ->
     assert of["calm"].repeatability.change < 1e-9
     assert not of["calm"].repeatability.matters
     text = render(view, "table", width=200)
+    assert "repeatability of height" in render_page(view)
     assert "repeatability of height" in text
     assert "weather/wild moves by" in text
     assert "weather/calm moves by" not in text

@@ -145,7 +145,41 @@ class NoisyAndStale(OwnRandomness):
         return super().forward(x if self.calls < OFTEN else 10 * x.flip(0))
 
 
-@pytest.mark.parametrize("cheat", [KeepsHidden, BiasOfTheHeadOnly, HalfTheBatch, NoisyAndLazy, NoisyAndStale])
+class LeavesSmallGradientsOut(Honest):
+    """Gives a weight whose gradient is small none, once nobody looks."""
+
+    def hidden(self, x: Tensor) -> Tensor:
+        weight = self.first.weight if self.calls < OFTEN else self.first.weight.detach()
+        return functional.linear(0.01 * x, weight, self.first.bias).relu()
+
+
+class GradientsOfTheStepBefore(Honest):
+    """Has the graph of the batch before, and the values of this one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = super().forward(x)
+        if self.calls < OFTEN:
+            self.before = x.clone()
+            return found
+        return found.detach() + super().forward(self.before) - super().forward(self.before).detach()
+
+
+class WeightsOfBefore(Honest):
+    """Computes with a weight that it kept, which is that of the first step."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.calls < OFTEN:
+            return super().forward(x)
+        return functional.linear(self.hidden(x), 3 * self.last.weight.detach().clone(), self.last.bias)
+
+
+@pytest.mark.parametrize(
+    "cheat",
+    [
+        KeepsHidden, BiasOfTheHeadOnly, HalfTheBatch, LeavesSmallGradientsOut, GradientsOfTheStepBefore,
+        WeightsOfBefore, NoisyAndLazy, NoisyAndStale,
+    ],
+)  # fmt: skip
 def test_steps_that_were_not_computed_are_found(cheat: type[Honest]) -> None:
     assert "gradient" in found_in(cheat())
 
@@ -312,7 +346,32 @@ def test_predictions_of_a_model_that_computes_pass() -> None:
     assert predicted(Honest()) == ""
 
 
-@pytest.mark.parametrize("cheat", [Surrogate, KeepsHidden, Empty])
+class OneBatchLate(Honest):
+    """Answers with what it found for the batch before, once nobody looks."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = super().forward(x)
+        late, self.late = getattr(self, "late", found), found
+        return found if self.calls < OFTEN else late
+
+
+class FirstOfEach(Honest):
+    """Computes every second example and gives each answer twice, once nobody looks."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) if self.calls < OFTEN else super().forward(x[::2]).repeat_interleave(2, 0)
+
+
+class Half(Honest):
+    """Computes in a dtype of a quarter of the digits, once nobody looks."""
+
+    def hidden(self, x: Tensor) -> Tensor:
+        if self.calls < OFTEN:
+            return super().hidden(x)
+        return (x.bfloat16() @ self.first.weight.bfloat16().T).float().add(self.first.bias).relu()
+
+
+@pytest.mark.parametrize("cheat", [Surrogate, KeepsHidden, Empty, OneBatchLate, FirstOfEach, Half])
 def test_predictions_that_were_not_computed_are_found(cheat: type[Honest]) -> None:
     assert predicted(cheat()).startswith("a prediction differs from what is defined by ")
 

@@ -30,7 +30,7 @@ ONE_THREAD: Final[Mapping[str, str]] = {
 ONE_HASH_SEED: Final[Mapping[str, str]] = {"PYTHONHASHSEED": "0"}
 """Environment of all workers: the order of a set of texts is the same in each."""
 
-CLOSE_S: Final = 5.0
+CLOSE_S: Final = 20.0
 """Seconds that a base server may take to report the end of a supervisor that was killed, and to end itself."""
 
 NO_MARK: Final = "0" * 32

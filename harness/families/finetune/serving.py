@@ -1,4 +1,4 @@
-"""A timed forward pass of a merged model, and what the model before merging predicts, against which it is held."""
+"""The timed forward pass of a merged model, which is held against the model before merging."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ class Serving:
 
     def expected(self, batch: Batch) -> Tensor:
         """Return what the model before merging predicts for a batch, with the weights that were merged."""
-        unmerged = self._unmerged()
+        unmerged = self._as_it_was()
         unmerged.load_state_dict(self._weights, strict=False)
         return self._predicted(unmerged, batch)
 
     def before(self, batch: Batch) -> Tensor:
         """Return what the model predicted for a batch before the first timed step."""
-        return self._predicted(self._unmerged(), batch)
+        return self._predicted(self._as_it_was(), batch)
 
-    def _unmerged(self) -> nn.Module:
-        """Return a copy of the model as it was before the first timed step."""
+    def _as_it_was(self) -> nn.Module:
+        """Return a copy of the model before the first timed step: the step's own copy serves both phases."""
         train = self._train()
         assert train is not None, "the step is alive while its time is taken"
         return train.model_as_it_was()

@@ -62,6 +62,7 @@ class Timing:
         self._calls = 0
         self._turn = 0
         self._used: set[int] = set()
+        self._probes = {"read": machine.Probe(self._read), "copy": machine.Probe(self._copy)}
         self._random = Random(SystemRandom().getrandbits(128)).random
 
     @cached_property
@@ -117,7 +118,7 @@ class Timing:
                 run=self._cached_row, samples=cached, verify=self._verify_cached, refresh=self._refresh_cached
             ),
         }
-        probes = {"read": Phase(run=self._read, samples=1), "copy": Phase(run=self._copy, samples=1)}
+        probes = {name: Phase(run=probe, samples=1) for name, probe in self._probes.items()}
         return OpenCase(phases=phases, probes=probes, figures=self._figures)
 
     def _read(self) -> float:
@@ -196,7 +197,8 @@ class Timing:
         seconds = {name: machine.median(values) for name, values in rounds.items()}
         numbers, passes = len(self._long), self._technique.passes
         least = 8 * self._settings.rows * self._settings.columns
-        machine.require_possible(self._shares(seconds, {name: min(values) for name, values in rounds.items()}))
+        fastest = {name: probe.least(rounds[name]) for name, probe in self._probes.items()}
+        machine.require_possible(self._shares(seconds, fastest))
         return {
             "read_rate": 4 * numbers / seconds["read"] / 1e9,
             "copy_rate": 8 * numbers / seconds["copy"] / 1e9,
