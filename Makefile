@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-PROJECTS := pyproject.toml $(wildcard plugins/*/pyproject.toml)
+# What an installation depends on: the projects, and the sources of what they compile.
+PROJECTS := pyproject.toml $(wildcard plugins/*/pyproject.toml plugins/*/build_*.py plugins/*/*/native/*.cpp plugins/*/*/native/*.h)
 export OMP_NUM_THREADS = 1
 # The tests start hundreds of interpreters: each would compile the project anew.
 unexport PYTHONDONTWRITEBYTECODE

@@ -19,7 +19,7 @@ from suites import benchmarks
 RUNS = 3
 """The runs of a suite; the median is shown, and nothing where the runs are further apart than other times may be."""
 
-PARTS = ("start", "tuning", "seeds", "memory", "time")
+PARTS = ("start", "tuning", "seeds", "repeated seeds", "memory", "time")
 """The parts of a run; the start is all that is computed outside of cases, imports and base models included."""
 
 
@@ -65,7 +65,7 @@ def spent(rows: Iterable[Mapping[str, Any]], total: float) -> dict[str, float]:
     for row in rows:
         if row["status"] in benchmarks.FAILED:
             raise RuntimeError(f"{row['technique']}, {row['lane']}: {row['status']}: {row['reason']}")
-        own = "tuning" if row["stage"] == "tuning" else "seeds"
+        own = "tuning" if row["stage"] == "tuning" else "repeated seeds" if row.get("perturbed") else "seeds"
         part = own if row["lane"] == "accuracy" else row["lane"]
         seconds[part] = seconds.get(part, 0.0) + row["cpu_s"]
     return {"start": total - sum(seconds.values()), **seconds}

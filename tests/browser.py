@@ -49,7 +49,7 @@ def browse(address: str, folder: Path, *arguments: str, wait_ms: int = 10_000) -
         *arguments,
         address,
     ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return subprocess.run(command, capture_output=True, text=True, timeout=900, check=True)
 
 
 def dom(address: str, folder: Path) -> str:

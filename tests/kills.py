@@ -40,7 +40,7 @@ def reference_of(folder: Path) -> Reference:
     place = Place(folder)
     began = time.monotonic()
     process = place.start()
-    assert process.wait(120) == 0, place.output()
+    assert process.wait(900) == 0, place.output()
     return Reference(rows=by_key(place.rows()), seconds=time.monotonic() - began)
 
 
@@ -124,7 +124,7 @@ class Place:
             process.kill()
             process.wait()
         else:
-            assert process.wait(120) in (0, 1), self.output()
+            assert process.wait(900) in (0, 1), self.output()
         assert self.ended(), "processes go on"
         assert "Traceback" not in self.output(), self.output()
         after = self.stored()
@@ -136,12 +136,12 @@ class Place:
         """Resume the run until its end, where it has not come there yet."""
         if self.run and json.loads((self.run / "run.json").read_bytes())["exit_code"] == 0:
             return
-        assert self.start().wait(120) == 0, self.output()
+        assert self.start().wait(900) == 0, self.output()
         assert self.stored().endswith(b"\n")
 
     def ended(self) -> bool:
-        """Return whether all processes of the run end within some seconds."""
-        end = time.monotonic() + 10
+        """Return whether all processes of the run end within some minutes."""
+        end = time.monotonic() + 300
         while any(map(self._belongs, psutil.process_iter())):
             if time.monotonic() > end:
                 return False

@@ -219,6 +219,12 @@ def test_a_plugin_that_is_not_there_is_told_once(harness: Harness) -> None:
     assert done.stderr.count("No module named 'no_such_module'") == 1
 
 
+def test_the_table_of_a_dry_run_fits_the_terminal(harness: Harness) -> None:
+    done = harness("run", "--suite", "dropout", "--dry-run", COLUMNS="80")
+    assert done.returncode == 0, done.stderr
+    assert max(map(len, done.stdout.splitlines()[1:])) <= 80
+
+
 def test_a_damaged_run_is_listed_with_its_problem(harness: Harness, tmp_path: Path) -> None:
     for name, text in (("20260101-000000-aaaa", "{"), ("20260102-000000-bbbb", None)):
         folder = tmp_path / "cwd/.harness/runs" / name

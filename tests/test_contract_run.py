@@ -120,7 +120,7 @@ def coding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harness: Harness) ->
 
 
 def test_a_phase_of_an_outside_contract_has_its_columns_in_the_table(coding: Harness) -> None:
-    done = coding("-p", "harness_code", "--no-plugins", "run", "--suite", "coding", timeout=300, COLUMNS="160")
+    done = coding("-p", "harness_code", "--no-plugins", "run", "--suite", "coding", timeout=900, COLUMNS="160")
     assert "Traceback" not in done.stderr
     table = done.stdout
     (headers,) = (line for line in table.splitlines() if line.startswith("technique "))

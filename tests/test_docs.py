@@ -30,7 +30,7 @@ def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     arguments = [sys.executable, "-m", *shlex.split(command)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+        arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=900, check=False
     )
 
 
@@ -58,7 +58,7 @@ def test_the_tutorial_s_plugin_conforms_and_its_commands_run(tutorial: Path) -> 
     tested = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_bias.py"],
         cwd=tutorial, env={**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, timeout=300, check=False,
+        capture_output=True, text=True, timeout=900, check=False,
     )  # fmt: skip
     assert tested.returncode == 0, tested.stdout
     assert " passed" in tested.stdout

@@ -20,7 +20,7 @@ from harness.tracking.results import write_asv
 from tests.conftest import ROOT
 
 EXAMPLE = ROOT / "examples/harness-retrieve"
-LIMIT_S = 400
+LIMIT_S = 900
 COMMIT = "1234567890" * 4
 AUTHOR = ("-c", "user.name=Somebody", "-c", "user.email=somebody@example.org")
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import HealthCheck
 from packaging.requirements import Requirement
 from packaging.version import Version
 
@@ -133,3 +134,19 @@ def test_mypy_runs_before_a_push_and_not_on_every_commit() -> None:
     stages = {hook["id"]: hook["stages"] for repository in settings["repos"] for hook in repository["hooks"]}
     assert stages == {"ruff": ["pre-commit"], "ruff-format": ["pre-commit"], "mypy": ["pre-push"]}
     assert set(settings["default_install_hook_types"]) == {"pre-commit", "pre-push"}
+
+
+def test_a_property_is_tried_with_the_same_examples_however_slow_the_machine_is(request: pytest.FixtureRequest) -> None:
+    tried = {
+        item.nodeid: found
+        for item in request.session.items
+        if (found := getattr(getattr(item, "obj", None), "_hypothesis_internal_use_settings", None))
+    }
+    by_time = [
+        name
+        for name, found in tried.items()
+        if found.deadline or HealthCheck.too_slow not in found.suppress_health_check
+    ]
+    by_chance = [name for name, found in tried.items() if not found.derandomize and "tests/fuzz/" not in name]
+    assert not by_time
+    assert not by_chance

@@ -27,7 +27,7 @@ def installed(
 @pytest.mark.slow
 def test_wrong_rules_of_acceptance_have_rows_that_say_so_and_no_number(harness: Harness) -> None:
     done = harness(
-        "run", *PLUGINS, "--suite", "mutants", "--quiet", "--lane", "accuracy", "--lane", "time", timeout=300
+        "run", *PLUGINS, "--suite", "mutants", "--quiet", "--lane", "accuracy", "--lane", "time", timeout=900
     )
     assert done.returncode == 1, done.stderr
     rows = json.loads(harness("export", "json").stdout)

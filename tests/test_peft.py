@@ -99,7 +99,7 @@ lr = [1e-2]
 accuracy = 1.0
 """
     (folder / "same.toml").write_text(suite)
-    done = harness("run", "-p", "harness_same", "--suite", "same.toml", "--quiet", "--format", "json", timeout=300)
+    done = harness("run", "-p", "harness_same", "--suite", "same.toml", "--quiet", "--format", "json", timeout=900)
     assert done.returncode == 0, done.stderr
     (workload,) = json.loads(done.stdout)["workloads"]
     copies = [technique for technique in workload["techniques"] if technique["technique"] != "lora/lora"]

@@ -91,7 +91,7 @@ def test_the_example_is_a_suite_in_all_its_forms(example: Path, form: str) -> No
 @pytest.mark.slow
 def test_the_example_runs_by_the_command_of_the_page(example: Path, harness: Harness) -> None:
     (command,) = re.findall(r"^\$ harness (.*)$", section("An example"), re.MULTILINE)
-    done = harness(*command.replace("./", f"{example.parent}/").split(), timeout=300)
+    done = harness(*command.replace("./", f"{example.parent}/").split(), timeout=900)
     assert done.returncode == 0, done.stderr
     assert "lora/lora:rank=8" in done.stdout
     assert "pissa-beats-lora" in done.stdout

@@ -6,6 +6,7 @@ some, and 2 where there are none but the service of known vulnerabilities could 
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
@@ -13,11 +14,13 @@ import sys
 import tempfile
 import tomllib
 import venv
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
+
+from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 
@@ -25,6 +28,10 @@ TIMEOUT_S: Final = 20
 """Seconds that the service of known vulnerabilities may take to answer one question."""
 
 _PIN: Final = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==(\S+)", re.MULTILINE)
+
+_OPERATORS: Final = re.compile(r"([()]| AND | OR )")
+_PYTHON: Final[Mapping[str, str]] = {"AND": "and", "OR": "or", "(": "(", ")": ")"}
+"""The operators of SPDX expressions as Python has them."""
 
 _NAMES: Final[Mapping[str, str]] = {
     "apache": "Apache-2.0",
@@ -73,37 +80,22 @@ def _last(classifier: str) -> str:
 
 
 def is_allowed(expression: str, allowed: Collection[str]) -> bool:
-    """Return whether an SPDX expression leaves a choice of licences that are all allowed."""
-    tokens = re.findall(r"[()]|\bAND\b|\bOR\b|(?:(?!\b(?:AND|OR)\b)[^()])+", expression)
-    words = iter([token.strip() for token in tokens if token.strip()])
-    answer, rest = _any(next(words, ""), words, allowed)
-    return answer and rest == ""
+    """Return whether an SPDX expression leaves a choice of licences that are all allowed; not where it is invalid."""
+    try:
+        stated = canonicalize_license_expression(expression)
+    except InvalidLicenseExpression:
+        return False
+    parts = [part.strip() for part in _OPERATORS.split(stated) if part.strip()]
+    words = [_PYTHON.get(part, str(part in allowed)) for part in parts]
+    return _holds(ast.parse(" ".join(words), mode="eval").body)
 
 
-def _any(word: str, words: Iterator[str], allowed: Collection[str]) -> tuple[bool, str]:
-    """Return whether one of several alternatives is allowed, and the word after them."""
-    answer, word = _every(word, words, allowed)
-    while word == "OR":
-        other, word = _every(next(words, ""), words, allowed)
-        answer = answer or other
-    return answer, word
-
-
-def _every(word: str, words: Iterator[str], allowed: Collection[str]) -> tuple[bool, str]:
-    """Return whether all of several licences are allowed, and the word after them."""
-    answer, word = _single(word, words, allowed)
-    while word == "AND":
-        other, word = _single(next(words, ""), words, allowed)
-        answer = answer and other
-    return answer, word
-
-
-def _single(word: str, words: Iterator[str], allowed: Collection[str]) -> tuple[bool, str]:
-    """Return whether a licence, or an expression in parentheses, is allowed, and the word after it."""
-    if word != "(":
-        return word in allowed, next(words, "")
-    answer, word = _any(next(words, ""), words, allowed)
-    return answer and word == ")", next(words, "")
+def _holds(node: ast.expr) -> bool:
+    """Return the value of a Boolean expression, in which AND binds more strongly than OR, as in SPDX."""
+    if isinstance(node, ast.BoolOp):
+        values = [_holds(value) for value in node.values]
+        return all(values) if isinstance(node.op, ast.And) else any(values)
+    return isinstance(node, ast.Constant) and node.value is True
 
 
 def audit_licences(

@@ -6,13 +6,13 @@ import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from harness.api import DEVICES, LANES
 from harness.cli.app import App, complete_from, current, plugin_options, store_option
-from harness.cli.output import check_format, say, show_view
+from harness.cli.output import check_format, say, show_view, width_of_terminal
 from harness.streams import aside
 
 if TYPE_CHECKING:
@@ -58,6 +58,10 @@ class RunOptions:
     format: str
     dry_run: bool
     quiet: bool
+
+
+_NARROWEST_TRIALS: Final = 16
+"""The narrowest column of trials in the table of a dry run."""
 
 
 class _Bytes(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only
@@ -263,7 +267,13 @@ def _announce(session: Session, store: Store, jobs: int, *, full: bool) -> None:
         ]
         for contestant in plan.contestants
     ]
-    say(tabulate(rows, headers=["technique", "workload", "trials", "cases"], tablefmt="simple"))
+    headings = ["technique", "workload", "trials", "cases"]
+    text = tabulate(rows, headers=headings, tablefmt="simple")
+    over = max(map(len, text.splitlines())) - width_of_terminal()
+    if over > 0:  # trials and reasons are wrapped; names are not
+        room = max(max(len(str(row[2])) for row in rows) - over, _NARROWEST_TRIALS)
+        text = tabulate(rows, headers=headings, tablefmt="simple", maxcolwidths=[None, None, room, None])
+    say(text)
 
 
 def _tuned(trial: Mapping[str, Json]) -> str:

@@ -12,7 +12,11 @@ from harness.api import Case, Limits
 THREADS: Final = 1
 """Threads that compute in a case: on busy cores, more threads make small models at least ten times slower."""
 
-Task = Literal["prepare", "check", "evaluate", "stack", "process_peak", "tensor_peak", "contest"]
+Task = Literal["prepare", "check", "evaluate", "stack", "peaks", "tensor_peak", "contest"]
+
+PEAK_TASKS: Final[tuple[Task, ...]] = ("peaks", "tensor_peak")
+"""The passes of the memory lane. The first measures what the system sees, of which a profiler would be a part, and then
+the live tensors. Where it cannot tell these as a fresh process would, the second measures them in one."""
 
 Act = Literal["open", "round", "close"]
 """The request to a contestant of a timed block in its turn."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
-from random import Random, SystemRandom
+from random import Random
 from typing import Final
 
 import torch
 from torch import Tensor
 
 from harness.api import Incorrect
+from harness.measure.unforeseen import random_bits
 
 SPREAD: Final = 4096
 """Numbers by which stretches of noise may be apart."""
@@ -27,13 +28,13 @@ NOISE: Final = 0.1
 class Noise:
     """Normal numbers drawn once; each use takes a stretch that begins at a random place, times a random factor.
 
-    A use costs one pass over the stretch and about 5 microseconds. The randomness is the system's: no seed that a
-    contestant could know determines it, and no result that is compared depends on it.
+    A use costs one pass over the stretch and about 5 microseconds. Where calls are timed, the randomness is the
+    system's: no seed that a contestant could know determines it, and no result that is compared depends on it.
     """
 
     def __init__(self, size: int, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
         self._size, self._device, self._dtype = size, device, dtype
-        self._random = Random(SystemRandom().getrandbits(128)).random
+        self._random = Random(random_bits(128)).random
 
     @cached_property
     def _numbers(self) -> Tensor:
@@ -76,7 +77,7 @@ class FreshBatches:
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         first = next(iter(tensors.values()))
         self._rows, self._device = len(first), first.device
-        self._draw = torch.Generator(first.device).manual_seed(SystemRandom().getrandbits(63))
+        self._draw = torch.Generator(first.device).manual_seed(random_bits(63))
         self._given = {name: tensor.reshape(self._rows, -1) for name, tensor in tensors.items()}
         self._batch = {name: torch.empty_like(tensor) for name, tensor in tensors.items()}
         self._noises = [

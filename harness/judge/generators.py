@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 
 import numpy as np
@@ -28,4 +29,4 @@ class GlobalGenerators:
         if self._device.startswith("cuda"):
             streams.append(torch.cuda.get_rng_state(self._device))
         legacy = np.random.get_state(legacy=False)
-        return [stream.numpy().tobytes() for stream in streams], random.getstate(), repr(legacy)
+        return [stream.numpy().tobytes() for stream in streams], random.getstate(), pickle.dumps(legacy)

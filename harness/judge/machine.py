@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from time import process_time
 from typing import Final, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from harness.api import Incorrect, Phase
+from harness.api import Incorrect
 from harness.measure.processors import everywhere
 
 T = TypeVar("T")
@@ -90,14 +92,47 @@ def rotated_tensor(tensor: Tensor) -> Rotation[Tensor]:
     return Rotation(tensor, tensor.numel() * tensor.element_size(), torch.clone, str(tensor.device))
 
 
+class Probe:
+    """A measurement of the machine that also notes the least time that a call computed, others left out.
+
+    A measurement ``on_all`` processors divides it among them. On a GPU, which computes by itself, there is none.
+    """
+
+    def __init__(self, run: Callable[[], object], *, on_all: bool = False, device: str = "cpu") -> None:
+        self._run = run
+        self._on_all = on_all
+        self._device = device
+        self._least_s = math.inf
+
+    def __call__(self) -> object:
+        """Measure, and note the time."""
+        began = process_time()
+        result = self._run()
+        if self._device == "cpu":
+            computed = process_time() - began
+            self._least_s = min(self._least_s, computed / _processors() if self._on_all else computed)
+        return result
+
+    def least(self, rounds: Sequence[float]) -> float:
+        """Return the seconds of the fastest round, or those that a call would take on a machine that does nothing else.
+
+        A machine that is always busy slows all rounds of a long measurement, and not those of a short call.
+        """
+        return min(*rounds, self._least_s)
+
+
 @dataclass(frozen=True, kw_only=True)
 class MachineLimits:
     """Probes of a machine, and the numbers that turn their seconds into rates."""
 
-    probes: Mapping[str, Phase]
+    probes: Mapping[str, Probe]
     read_bytes: int
     copied_bytes: int
     orders: Mapping[str, int]
+
+    def fastest(self, rounds: Mapping[str, Sequence[float]]) -> dict[str, float]:
+        """Return the rates of the fastest rounds of the probes, by their seconds."""
+        return self.rates({name: probe.least(rounds[name]) for name, probe in self.probes.items()})
 
     def rates(self, seconds: Mapping[str, float]) -> dict[str, float]:
         """Return GB/s of reading and of copying (bytes read and written), and GFLOP/s of the faster product."""
@@ -112,8 +147,8 @@ class MachineLimits:
 def require_possible(shares: Mapping[str, float]) -> None:
     """Raise Incorrect where a share, in per cent of what this machine's memory allows, is beyond all noise.
 
-    The shares are those of the fastest round of each probe. Shares of honest techniques of the median were seen up to
-    110 %, and up to 158 % on a machine that did much else.
+    The shares are those of the fastest round of each probe, by `Probe.least`. Shares of honest techniques of the median
+    were seen up to 110 %, and up to 158 % on a machine that did much else.
     """
     for name, share in shares.items():
         if share > IMPOSSIBLE:
@@ -144,7 +179,7 @@ def limits(device: str = "cpu") -> MachineLimits:
         **{name: partial(_multiply, dtype, orders[name], device) for name, (dtype, _) in PRODUCTS.items()},
     }
     return MachineLimits(
-        probes={name: Phase(run=run, samples=1) for name, run in probes.items()},
+        probes={name: Probe(run, on_all=name == "read_all", device=device) for name, run in probes.items()},
         read_bytes=8 * words,
         copied_bytes=16 * (words // 2),
         orders=orders,
@@ -165,6 +200,12 @@ def _multiply(dtype: torch.dtype, order: int, device: str) -> Tensor:
     first, second = _matrices(dtype, order, device)
     product: Tensor = first @ second
     return product
+
+
+@lru_cache
+def _processors() -> int:
+    with everywhere() as count:
+        return count
 
 
 @contextmanager

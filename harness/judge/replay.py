@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.api import CannotStack
+from harness.judge.kernels import Kernel, in_sequence, listed
 
 READERS: Final = frozenset(
     {Tensor.numpy, Tensor.tolist, Tensor.__array__, Tensor.data_ptr, Tensor.untyped_storage, Tensor.__dlpack__}
@@ -68,7 +69,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
             raise CannotStack(f"its step decides by values ({func})")
         result = func(*args, **named)
         if func.namespace != "profiler":
-            self.calls.append(Call(operator=func, arguments=args, named=named, results=_listed(result)))
+            self.calls.append(Call(operator=func, arguments=args, named=named, results=listed(result)))
         return result
 
 
@@ -101,16 +102,17 @@ class Buffers:
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """The kernels of a step, with arguments that stay the same tensors in every repetition, and the step's results."""
+    """The kernels of a step on tensors that are the same in every repetition, their calls, and the step's results."""
 
-    kernels: Sequence[tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]]
+    kernels: Sequence[Kernel]
+    calls: Sequence[Callable[[], object]]
     results: Sequence[Tensor]
 
     def __call__(self) -> None:
         """Compute the results from what the step's parameters and inputs hold now."""
         with torch.no_grad():
-            for kernel, arguments, named in self.kernels:
-                kernel(*arguments, **named)
+            for call in self.calls:
+                call()
 
 
 def recorded(step: Callable[[], Sequence[Tensor]], buffers: Buffers) -> Program:
@@ -192,7 +194,7 @@ class _Compiler:
             self._bury(deaths.get(number, ()))
         results = [self._standing(tensor) for tensor in self.results]
         self._bury(deaths.get(len(self.calls), ()))
-        return Program(kernels=kernels, results=results)
+        return Program(kernels=kernels, calls=in_sequence(kernels), results=results)
 
     def _live(self) -> None:
         before: set[int] = set()
@@ -211,7 +213,7 @@ class _Compiler:
             if _memory(tensor) in self.lives:
                 self.lives[_memory(tensor)].dies = len(self.calls)
 
-    def _kernel(self, number: int, call: Call) -> tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]] | None:
+    def _kernel(self, number: int, call: Call) -> Kernel | None:
         """Return what a call is in the program; None for one that computes nothing, as views do."""
         made = [self._made(number, result) for result in call.results]
         for tensor, fresh in zip(call.results, made, strict=True):
@@ -225,12 +227,13 @@ class _Compiler:
         arguments = tuple(self._standing_in(argument) for argument in call.arguments)
         named = {name: self._standing_in(argument) for name, argument in call.named.items()}
         if not any(made):
-            return call.operator, arguments, named
+            return Kernel(operator=call.operator, arguments=arguments, named=named)
         targets = [self._standing(tensor) if fresh else None for tensor, fresh in zip(call.results, made, strict=True)]
         into = _into(call.operator) if all(made) else None
         if into is None or len(into[1]) != len(targets):
-            return _Copied(call.operator, targets), arguments, named
-        return into[0], arguments, {**named, **dict(zip(into[1], targets, strict=True))}
+            return Kernel(operator=call.operator, arguments=arguments, named=named, copied=targets)
+        outputs = dict(zip(into[1], targets, strict=True))
+        return Kernel(operator=into[0], arguments=arguments, named={**named, **outputs})
 
     def _made(self, number: int, result: object) -> bool:
         life = self.lives.get(_memory(result)) if isinstance(result, Tensor) else None
@@ -262,29 +265,9 @@ class _Compiler:
                 self.buffers.give(life.stand_in)
 
 
-class _Copied:
-    """A kernel that cannot write into given memory: its results are copied there."""
-
-    def __init__(self, operator: Any, targets: Sequence[Tensor | None]) -> None:
-        self._operator = operator
-        self._targets = targets
-
-    def __call__(self, *arguments: Any, **named: Any) -> None:
-        """Compute and copy."""
-        results = _listed(self._operator(*arguments, **named))
-        for target, value in zip(self._targets, results, strict=True):
-            if target is not None:
-                target.copy_(value)
-
-
-def _listed(result: Any) -> list[Any]:
-    """Return what a kernel returned, one or several values or lists of values, as one list."""
-    return [value for part in result for value in _listed(part)] if isinstance(result, list | tuple) else [result]
-
-
 def _tensors(values: Any) -> list[Tensor]:
     """Return the tensors among arguments or results of a kernel."""
-    return [value for value in _listed(values) if isinstance(value, Tensor)]
+    return [value for value in listed(values) if isinstance(value, Tensor)]
 
 
 def _memory(tensor: object) -> int:

@@ -47,8 +47,11 @@ FURTHER: Final = 1.5
 LEAST_GRADIENT: Final = 0.1
 """Least norm of a parameter's gradient, relative to the least of the copy's."""
 
+NEGLIGIBLE: Final = 1e-4
+"""Part of the norm of all gradients below which a parameter's may come and go: that of what starts at zero does."""
+
 OF_THE_RATE: Final = 2.0**-17
-OF_THE_LARGEST: Final = 2.0**-21
+OF_THE_LARGEST: Final = 2.0**-22
 """A timed step's learning rate: the larger one of these shares of the training's rate and of the largest parameter.
 
 AdamW moves a parameter by about its rate: here by a few of the parameter's last digits, and by less than a hundredth of
@@ -149,6 +152,12 @@ class RepeatedStep(Generic[TrainsT, BatchT]):
         _set_rates(copied, self._rates)
         return copied
 
+    def model_as_it_was(self) -> nn.Module:
+        """Return a copy of the untouched copy's model alone."""
+        self.refresh()
+        assert self.untouched is not None
+        return deep_copy(self.untouched.model)
+
     def as_it_is(self) -> TrainsT:
         """Return a copy of the untouched copy, with the parameters and buffers that the model has now."""
         copied = self.as_it_was()
@@ -166,9 +175,13 @@ class RepeatedStep(Generic[TrainsT, BatchT]):
         copied = self.as_it_is()
         expected = self._of(copied, taken, taken.states)
         gap, size = _distance(found, expected), _norm(expected)
-        if gap <= GRADIENTS_DIFFER * size:
+        alike = gap <= GRADIENTS_DIFFER * size
+        if alike and _lacking(found, [expected]) is None:
             return
         again = self._of(copied, taken, taken.states)
+        if alike:
+            _require_each(found, [expected, again])
+            return
         if _distance(expected, again) <= REPEATED * size:
             share = gap / size if size else math.inf
             raise Incorrect(
@@ -257,12 +270,26 @@ def _distance(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
     return _norm([left - right for left, right in zip(first, second, strict=True)])
 
 
-def _require_alike(found: Sequence[Tensor], copies: Sequence[Sequence[Tensor]]) -> None:
-    """Raise Incorrect where gradients are not like those of several noisy steps on the same batch."""
+def _lacking(found: Sequence[Tensor], copies: Sequence[Sequence[Tensor]]) -> int | None:
+    """Return the first parameter without a gradient that has a part of the whole gradient in every copy's step."""
+    whole = min(_norm(copied) for copied in copies)
     for number, gradient in enumerate(found):
         least = min(float(copied[number].norm()) for copied in copies)
-        if float(gradient.norm()) < LEAST_GRADIENT * least:
-            raise Incorrect(f"trained parameter {number} has no gradient in a timed step, where others have one")
+        if least > NEGLIGIBLE * whole and float(gradient.norm()) < LEAST_GRADIENT * least:
+            return number
+    return None
+
+
+def _require_each(found: Sequence[Tensor], copies: Sequence[Sequence[Tensor]]) -> None:
+    """Raise Incorrect where a parameter has no gradient, and a part of the whole gradient in every copy's step."""
+    number = _lacking(found, copies)
+    if number is not None:
+        raise Incorrect(f"trained parameter {number} has no gradient in a timed step, where others have one")
+
+
+def _require_alike(found: Sequence[Tensor], copies: Sequence[Sequence[Tensor]]) -> None:
+    """Raise Incorrect where gradients are not like those of several noisy steps on the same batch."""
+    _require_each(found, copies)
     usual = max(_from_mean(copied, [other for other in copies if other is not copied]) for copied in copies)
     distance = _from_mean(found, copies)
     if not distance <= FURTHER * usual:

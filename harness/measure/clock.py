@@ -110,10 +110,10 @@ def calibrate(run: Callable[[], object], *, device: str, at_least_s: float = SAM
     confirmed = False
     while True:
         seconds = take(run, repeats=repeats, device=device).seconds
-        fastest = min(fastest, seconds)
-        if fastest * repeats < at_least_s:
+        fastest = min(fastest, seconds or math.inf)  # a coarse clock may see no time pass
+        if not seconds or fastest * repeats < at_least_s:
             # Overshoot by 10 %, so that jitter rarely needs another round; grow tenfold at most.
-            needed = math.ceil(1.1 * at_least_s / fastest) if fastest else 10 * repeats
+            needed = math.ceil(1.1 * at_least_s / fastest) if seconds else 10 * repeats
             repeats = min(max(needed, repeats + 1), 10 * repeats)
             confirmed = False
         elif confirmed or seconds >= BEYOND_DOUBT * at_least_s:

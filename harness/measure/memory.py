@@ -9,6 +9,7 @@ import ctypes
 import gc
 import platform
 import resource
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -81,6 +82,19 @@ def process_peaks(build: Callable[[], OpenCase], phase: Mark) -> tuple[dict[str,
     return peaks, [] if resets else [
         "process_peak includes all earlier phases: this system cannot reset the high-water mark"
     ]
+
+
+def kept_between_builds() -> tuple[int, int]:
+    """Return what a further build in this process would not make again: how many tensors are kept, and compiled graphs.
+
+    Tensors that were alive when the collector was frozen are not counted, since every process has them.
+    """
+    from torch import Tensor
+
+    gc.collect()
+    tensors = sum(issubclass(type(item), Tensor) for item in gc.get_objects())
+    compiler = sys.modules.get("torch._dynamo.utils")
+    return tensors, compiler.counters["stats"]["unique_graphs"] if compiler else 0
 
 
 def cuda_peaks(build: Callable[[], OpenCase], phase: Mark, device: str) -> dict[str, float]:

@@ -25,6 +25,8 @@ _ORDER: Final = ("better", "same", "undecided", "worse", "changed", "reference",
 def answer(view: RunView, workload: WorkloadView) -> list[str]:
     """Return the lines above a table: the best technique with its verdict, and how many have each verdict."""
     ranked = [summary for summary in workload.techniques if summary.quality and not summary.changed]
+    if not any(own.quality for own in workload.techniques):
+        return ["no technique has a result here"]
     if not ranked or workload.baseline is None or not workload.baseline.quality:
         return _missing(view)
     if view.info.suite.equal:

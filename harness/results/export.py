@@ -77,7 +77,9 @@ def write_parquet(rows: Iterable[Row], path: Path) -> None:
     kinds = {name: pa.int64() for name in _WHOLE if name not in large} | {"value": pa.float64()}
     kinds["perturbed"] = pa.bool_()
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS])
-    pq.write_table(pa.Table.from_pylist(records, schema=schema), path)
+    table = pa.Table.from_pylist(records, schema=schema)
+    with path.open("wb") as file:  # pyarrow reads a path as a URI, and refuses one that is not UTF-8
+        pq.write_table(table, file)
 
 
 _TEXTS: Final[Mapping[str, Callable[[Iterable[Row]], str]]] = {"csv": to_csv, "json": to_json}

@@ -96,7 +96,7 @@ class RunWriter:
         start: Mapping[str, Json] = _plain(self.info.environment)
         now = _plain(environment)
         facts = {name: now.get(name) for name in (*start, *now) if now.get(name) != start.get(name)}
-        last = self.info.resumed[-1]["environment"] if self.info.resumed else {}
+        last = self.info.resumed[-1].get("environment") if self.info.resumed else {}  # None where a header is damaged
         if facts == last:
             return
         if self.rows:

@@ -163,7 +163,6 @@ vectors = st.lists(st.floats(-100, 100).map(lambda x: round(x, 3)), min_size=5, 
 
 
 @given(vectors, vectors)
-@settings(deadline=None)
 def test_p_of_a_beats_b_is_mann_whitneys_u_over_the_pairs(own: list[float], base: list[float]) -> None:
     found = compare_pair(dict(enumerate(own)), dict(enumerate(base)), POINT)
     assert found.probability_better == pytest.approx(stats.mannwhitneyu(own, base).statistic / 25)
@@ -171,7 +170,6 @@ def test_p_of_a_beats_b_is_mann_whitneys_u_over_the_pairs(own: list[float], base
 
 
 @given(vectors, vectors, st.sampled_from([POINT, ANY]))
-@settings(deadline=None)
 def test_swapping_the_sides_turns_the_verdict_round(own: list[float], base: list[float], rule: Rule) -> None:
     turned = {"better": "worse", "worse": "better"}
     forth = compare_pair(dict(enumerate(own)), dict(enumerate(base)), rule)
@@ -181,7 +179,7 @@ def test_swapping_the_sides_turns_the_verdict_round(own: list[float], base: list
 
 
 @given(st.lists(vectors, min_size=1, max_size=5), vectors)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_no_verdict_contradicts_its_own_interval(contestants: list[list[float]], base: list[float]) -> None:
     found = compare_family(family(np.array(contestants)), dict(enumerate(base)), POINT)
     for one in found.values():

@@ -181,6 +181,12 @@ def test_what_is_asked_beside_has_one_figure_where_the_best_is_best_in_it_too(bu
     assert second.endswith(": toys/fast (better)")
 
 
+def test_the_answer_says_where_no_technique_has_a_result(builders: ModuleType) -> None:
+    rows = [builders.make_row(technique="toys/base", status="timeout", reason="after 300 s in prepare")]
+    view = RunView.build(builders.make_run(builders.make_suite(tuning={}, **STATED)), rows, builders.METRICS)
+    assert answers(view) == ["no technique has a result here"]
+
+
 def test_nothing_is_said_beside_where_all_that_are_not_worse_are_equal_in_it(builders: ModuleType) -> None:
     stated = {"judge": "accuracy", "beside": ("infer_throughput",)}
     rows = {"toys/base": (50.0, 1.0, 1.0), "toys/slow": (30.0, 1.0, 0.5)}

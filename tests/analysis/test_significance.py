@@ -40,7 +40,7 @@ def every_sign_pattern_p(differences: list[float]) -> float:
 
 
 @given(st.lists(st.lists(st.integers(-50, 50).map(float), min_size=6, max_size=6), min_size=1, max_size=3))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_the_sign_flip_test_is_that_of_every_pattern_tried(rows: list[list[float]]) -> None:
     assert sign_flip_p(rows) == pytest.approx([every_sign_pattern_p(row) for row in rows])
 

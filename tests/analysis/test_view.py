@@ -93,7 +93,7 @@ def test_only_the_chosen_trial_counts(builders) -> None:
 
 
 @given(st.lists(st.floats(0, 100), min_size=10, max_size=10))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_test_results_of_other_trials_change_nothing(builders, others: list[float]) -> None:
     def seen(first, second) -> RunView:
         by_lr = {0.01: (0.9, first), 0.1: (0.2, [85.0] * 5), 1.0: (0.8, second)}
@@ -223,7 +223,7 @@ points = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, m
 
 
 @given(points)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_the_pareto_front_is_what_nothing_dominates(builders, points: list[tuple[int, int]]) -> None:
     rows = [
         builders.make_row(technique=f"toys/{i}", metrics={"accuracy": float(q), "adapter_parameters": float(c)})

@@ -10,7 +10,7 @@ from torch._dynamo import mutation_guard
 from toys import Technique
 
 from harness.api import Incorrect, Outcome
-from harness.measure import clock
+from harness.measure import clock, unforeseen
 
 _now = time.perf_counter_ns
 
@@ -172,3 +172,10 @@ class HidesBehindTorch(Compiles):
         init = torch.nn.Module.__init__
         torch.nn.Module.__init__ = lambda module, *given, **named: init(module, *given, **named)
         return super().act(context)
+
+
+class Foresees(Technique):
+    """Has the data of measured calls follow from a seed that it knows."""
+
+    def act(self, context):
+        unforeseen.follow(3)

@@ -39,9 +39,7 @@ def make_case(technique, lane="accuracy", seed=0, **params):
     )
 
 
-def options(
-    cache, *, time_s=60.0, memory_bytes=None, jobs=2, rounds=10, preload=("toys", "torch._dynamo"), device="cpu"
-):
+def options(cache, *, time_s=900.0, memory_bytes=None, jobs=2, rounds=10, preload=("toys",), device="cpu"):
     limits = Limits(time_s=time_s, memory_bytes=memory_bytes)
     return ExecutorOptions(jobs=jobs, limits=limits, cache=cache, preload=preload, rounds=rounds, device=device)
 
@@ -66,7 +64,7 @@ def one(executor, case, *, prepare=False):
     return reply
 
 
-def eventually(condition, seconds=5.0):
+def eventually(condition, seconds=300.0):
     """Whether the condition comes true in time."""
     end = time.monotonic() + seconds
     while not condition():
@@ -107,5 +105,5 @@ def local(cache, **chosen):
 @pytest.fixture(scope="session")
 def executor(tmp_path_factory):
     """One executor for all tests that need no limits of their own: the imports are paid once."""
-    with local(tmp_path_factory.mktemp("cache")) as executor:
+    with local(tmp_path_factory.mktemp("cache"), preload=("toys", "torch._dynamo")) as executor:
         yield executor

@@ -106,17 +106,19 @@ class RemovesTemporary(Technique):
 
 
 class Spams(Technique):
-    """Writes ``mib`` MiB to its output, in pieces, and a last word."""
+    """Writes ``mib`` MiB to its output, waits until the runner has dropped them, and writes a last word."""
 
     def act(self, context):
         for _ in range(self.mib):
             os.write(1, b"spam" * (1 << 18))
-            time.sleep(0.005)
+        while os.fstat(1).st_size >= self.mib << 20:
+            time.sleep(0.01)
+        os.write(1, b"the last word")
         raise ValueError("enough")
 
 
 class AllocatesElsewhere(Technique):
-    """Has a process that left its group, and its parents, hold ``mib`` MiB for a while."""
+    """Has a process that left its group, and its parents, hold ``mib`` MiB for an hour."""
 
     def act(self, context):
         child = os.fork()
@@ -129,10 +131,10 @@ class AllocatesElsewhere(Technique):
             held = mmap.mmap(-1, self.mib << 20)
             for page in range(0, len(held), mmap.PAGESIZE):
                 held[page] = 1
-            time.sleep(8)
+            time.sleep(3600)
             os._exit(0)
         os.waitpid(child, 0)
-        time.sleep(4)
+        time.sleep(3600)
 
 
 class CannotSay(Exception):

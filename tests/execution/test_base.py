@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import resource
 import signal
 from contextlib import closing
 from dataclasses import replace
@@ -12,9 +14,12 @@ import pytest
 
 from harness.api import ExecutorOptions, Unit
 from harness.execution.executors.local import LocalExecutor
-from harness.execution.isolation import base, client, processes, supervisors
+from harness.execution.isolation import base, client, descriptors, processes, supervisors
 
 from .conftest import eventually, finish, gone, make_case, options
+
+MANY_FILES = 1100
+"""More open files than `select.select` takes."""
 
 
 @pytest.fixture
@@ -62,14 +67,14 @@ def test_each_fork_server_has_a_mark_of_its_own_that_its_cases_inherit(executor)
 def test_the_end_of_the_base_server_ends_no_case(executor, tmp_path):
     file = tmp_path / "pid"
     executor.submit(of_plugin("toys", "Begets", flees=False, file=str(file), then="hang"))
-    assert eventually(lambda: not executor.wait(0.05) and file.exists(), 60)
+    assert eventually(lambda: not executor.wait(0.05) and file.exists() and file.read_text())
     first = base_server(executor)
     first.kill()
     assert statuses(executor, of_plugin("loud")) == ["ok"]
     assert base_server(executor) != first
     assert processes.is_running(int(file.read_text()))
     psutil.Process(executor._clients["toys"]._supervisor.pid).kill()
-    [(_, [reply])] = executor.wait(30)
+    [(_, [reply])] = executor.wait()
     assert (reply.status, reply.reason) == ("lost", "the fork server ended (and its base server before it)")
     assert gone(int(file.read_text()))
 
@@ -83,7 +88,7 @@ def test_a_stopped_base_server_is_replaced(executor, monkeypatch):
     real = supervisors.Base
 
     def another(*arguments):
-        monkeypatch.setattr(client, "START_S", 60.0)
+        monkeypatch.setattr(client, "START_S", 900.0)
         return real(*arguments)
 
     monkeypatch.setattr(supervisors, "Base", another)
@@ -93,7 +98,7 @@ def test_a_stopped_base_server_is_replaced(executor, monkeypatch):
 
 def test_a_base_server_with_threads_starts_fork_servers_in_interpreters_of_their_own(executor, tmp_path):
     (tmp_path / "judging.py").write_text(
-        "import threading, time, toys\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()"
+        "import threading, time, toys\nthreading.Thread(target=time.sleep, args=(3600,), daemon=True).start()"
     )
     executor.submit(of_plugin("toys"))
 
@@ -104,9 +109,23 @@ def test_a_base_server_with_threads_starts_fork_servers_in_interpreters_of_their
             return any("isolation.supervisor" in argument for argument in supervisor.cmdline())
         return False
 
-    assert eventually(is_afresh, 60)
+    assert eventually(is_afresh)
 
 
 def test_an_import_that_kills_the_base_server_harms_only_the_case_that_needs_it(executor, tmp_path):
     (tmp_path / "judging.py").write_text("import os; os._exit(1)")
     assert statuses(executor, of_plugin("toys"), of_plugin("loud", "judging:It")) == ["ok", "crash"]
+
+
+def test_a_base_server_of_a_runner_with_many_open_files_is_heard(executor):
+    descriptors.raise_limit()
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft <= MANY_FILES:
+        pytest.skip("this process may not have as many files open")
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(MANY_FILES)]
+    try:
+        assert statuses(executor, of_plugin("toys")) == ["ok"]
+        assert psutil.Process(executor._clients["toys"]._supervisor.pid).is_running()
+    finally:
+        for descriptor in held:
+            os.close(descriptor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -21,7 +22,8 @@ def play(contestants, rounds, answer, turn_s=0.2):
     """Run a block; ``answer(contestant, number of its round)`` is a sample or a reply. The replies and the turns."""
     turns = []
     taken = [0] * contestants
-    running = block.run([make_case("Technique", "time") for _ in range(contestants)], rounds)
+    cases = [replace(make_case("Technique", "time"), key=f"contestant {i}") for i in range(contestants)]
+    running = block.run(cases, rounds)
     turn = next(running)
     while True:
         turns.append(turn)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
 from harness.api import Reply
 from harness.execution import block
 from harness.execution.block import ROUNDS_OF_DOUBT, _Contestant
+from harness.execution.isolation import handle
 from tests.execution.conftest import make_case
+
+RUNNER, CONTESTANT = os.getpid(), 0
 
 
 def problem(claimed: float, differences: list[float]) -> str:
@@ -57,6 +62,30 @@ def _played(lateness: Callable[[int], float], rounds: int) -> tuple[Reply, int]:
                 turn = turns.send(Reply(status="ok"))
     except StopIteration as stop:
         return stop.value[0], taken
+
+
+@pytest.mark.parametrize(
+    ("waited", "expected"),
+    [
+        ({}, 1.0),
+        ({RUNNER: 0.25}, 0.75),
+        ({CONTESTANT: 0.5}, 0.5),
+        ({RUNNER: 0.25, CONTESTANT: 0.5}, 0.25),
+        ({RUNNER: 0.75, CONTESTANT: 0.5}, 0.0),
+        ({RUNNER: 0.25, CONTESTANT: -3.0}, 0.75),  # its other threads computed, for which nobody waited
+    ],
+)
+def test_what_either_waited_for_a_processor_is_not_watched(monkeypatch, waited, expected) -> None:
+    now, so_far = [100.0], {RUNNER: 7.0, CONTESTANT: 8.0}
+    monkeypatch.setattr(handle, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(handle, "waited_s", so_far.__getitem__)
+    watched = handle.Watched()
+    watched.mark("train", CONTESTANT)
+    now[0] += 1.0
+    for process, seconds in waited.items():
+        so_far[process] += seconds
+    watched.mark("train", CONTESTANT)
+    assert watched.added_to({"train": [0.1]}) == {"train": [0.1, expected]}
 
 
 def test_few_rounds_that_all_end_late_are_followed_by_more() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import signal
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
 from harness.api import Unit
+from harness.execution.isolation import client
 
 from .conftest import MIB, finish, gone, local, make_case
 
@@ -26,14 +28,14 @@ DEATHS = {
     "a segmentation fault": (("Signals", {"number": signal.SIGSEGV}), "crash", "SIGSEGV in init"),
     "SIGKILL": (("Signals", {"number": signal.SIGKILL}), "crash", "SIGKILL in init"),
     "os._exit": (("Exits", {}), "crash", "exited with status 3 without a result"),
-    "a hang": (("Hangs", {}), "timeout", "timeout after 4 s in init"),
-    "a hang in C that holds the lock": (("HoldsTheLock", {"how": "sleep"}), "timeout", "timeout after 4 s in init"),
-    "a loop in C that holds the lock": (("HoldsTheLock", {"how": "regex"}), "timeout", "timeout after 4 s in init"),
-    "a hang that ignores all signals": (("Ignores", {}), "timeout", "timeout after 4 s in init"),
-    "tensors beyond the limit": (("Allocates", {"how": "torch", "mib": 1024, "hold_s": 9}), "oom", "can't allocate"),
-    "bytes beyond the limit": (("Allocates", {"how": "bytes", "mib": 1024, "hold_s": 9}), "oom", "MemoryError"),
+    "a hang": (("Hangs", {}), "timeout", "timeout after 3600 s in init"),
+    "a hang in C that holds the lock": (("HoldsTheLock", {"how": "sleep"}), "timeout", "timeout after 3600 s in init"),
+    "a loop in C that holds the lock": (("HoldsTheLock", {"how": "regex"}), "timeout", "timeout after 3600 s in init"),
+    "a hang that ignores all signals": (("Ignores", {}), "timeout", "timeout after 3600 s in init"),
+    "tensors beyond the limit": (("Allocates", {"how": "torch", "mib": 1024, "hold_s": 3600}), "oom", "can't allocate"),
+    "bytes beyond the limit": (("Allocates", {"how": "bytes", "mib": 1024, "hold_s": 3600}), "oom", "MemoryError"),
     "shared memory beyond the limit": (
-        ("Allocates", {"how": "shared", "mib": 512, "hold_s": 9}),
+        ("Allocates", {"how": "shared", "mib": 512, "hold_s": 3600}),
         "oom",
         "in use in init, limit 268,435,456",
     ),
@@ -44,9 +46,24 @@ DEATHS = {
     "a wrong output": (("Raises", {"what": "incorrect"}), "incorrect", "off by one"),
     "a child in its group left behind": (("Begets", {"flees": False, "then": "end"}), "ok", ""),
     "a child in a session of its own left behind": (("Begets", {"flees": True, "then": "end"}), "ok", ""),
-    "a hang with a child": (("Begets", {"flees": False, "then": "hang"}), "timeout", "timeout after 4 s in init"),
-    "memory within the limit": (("Allocates", {"how": "torch", "mib": 128, "hold_s": 1}), "ok", ""),
+    "a hang with a child": (("Begets", {"flees": False, "then": "hang"}), "timeout", "timeout after 3600 s in init"),
+    "memory within the limit": (("Allocates", {"how": "torch", "mib": 128, "hold_s": 0.5}), "ok", ""),
 }
+
+
+def hasten(executor, keys):
+    """Let the time of the cases of these keys be up as soon as they hang."""
+    look = executor._watch
+
+    def watch():
+        look()
+        for worker in executor._workers.values():
+            begets = worker.job.case.params.get("file")
+            hangs = worker.phase == "init" and (begets is None or (Path(begets).exists() and Path(begets).read_text()))
+            if worker.job.case.key in keys and hangs and worker.deadline is not None:
+                worker.deadline = time.monotonic()
+
+    executor._watch = watch
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +75,8 @@ def replies(tmp_path_factory):
         if technique == "Begets":
             params = {**params, "file": str(folder / name)}
         units[name] = Unit(cases=(make_case(technique, **params),))
-    with local(folder, time_s=4, memory_bytes=LIMIT, jobs=8) as executor:
+    with local(folder, time_s=3600, memory_bytes=LIMIT, jobs=8) as executor:
+        hasten(executor, {unit.cases[0].key for name, unit in units.items() if DEATHS[name][1] == "timeout"})
         found = dict(zip(units, finish(executor, list(units.values())), strict=True))
         orphans = {path.name: int(path.read_text()) for path in folder.iterdir()}
         survivors = [pid for pid in orphans.values() if not gone(pid)]
@@ -96,9 +114,8 @@ def test_a_case_that_is_not_a_number_has_no_metrics_and_a_curve_cut_where_it_bro
 
 def test_time_is_filled_in_for_those_that_could_not_tell_it(replies):
     reply = replies[0]["a loop in C that holds the lock"]
-    assert 4 <= reply.wall_s < 10
-    assert reply.cpu_s > 0.4
-    assert reply.load > 0
+    assert 0 < reply.cpu_s <= reply.wall_s + 0.1  # of one thread; the kernel counts both by the tick
+    assert reply.load >= 0
 
 
 def begun_since(before, *, recursive=False):
@@ -106,7 +123,7 @@ def begun_since(before, *, recursive=False):
     return [child for child in psutil.Process().children(recursive=recursive) if child not in before]
 
 
-def test_close_ends_a_hanging_case_at_once(tmp_path):
+def test_close_ends_a_hanging_case_at_once(tmp_path, monkeypatch):
     before = psutil.Process().children(recursive=True)
     with local(tmp_path, jobs=2) as executor:
         executor.submit(Unit(cases=(make_case("Ignores"),)))
@@ -115,9 +132,12 @@ def test_close_ends_a_hanging_case_at_once(tmp_path):
             assert executor.wait(0.05) == []
         children = begun_since(before, recursive=True)
         assert len(children) == 6  # base server, supervisor, fork server, two cases and the child of one
-        start = time.monotonic()
+        monkeypatch.setattr(client, "CLOSE_S", 900)
+        [server] = executor._clients.values()
+        kills = []
+        monkeypatch.setattr(server._supervisor, "kill", lambda: kills.append("supervisor"))
         executor.close()
-        assert time.monotonic() - start < 3
+        assert kills == []  # it ended by itself
         assert all(gone(child.pid) for child in children)
 
 
@@ -126,13 +146,13 @@ def test_a_lost_fork_server_loses_only_its_cases(tmp_path):
     with local(tmp_path, device="cuda") as executor:  # each worker a fresh interpreter, so nothing is imported first
         for _ in range(2):
             executor.submit(Unit(cases=(make_case("Hangs"),)))
-            while [phase for _, phase in executor.running()] != ["import"]:
+            while executor.running()[0][1] not in ("import", "init"):
                 executor.wait(0.05)
             [supervisor] = begun_since(before)
             [server] = supervisor.children()
             [worker] = server.children()
             server.kill()
-            [(_, [reply])] = executor.wait(10)
+            [(_, [reply])] = executor.wait()
             assert (reply.status, reply.reason) == ("lost", "the fork server ended (SIGKILL)")
             assert gone(worker.pid)
             assert gone(supervisor.pid)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from harness.api import Limits, Reply
 from harness.execution.isolation import handle, processes
 from harness.execution.isolation.messages import PHASE_BYTES, encode, encode_reply
 from harness.execution.job import Job
+from tests.conftest import ROOT
 
 from .conftest import eventually, gone, make_case
 
@@ -76,6 +80,71 @@ def test_only_the_end_of_a_long_output_is_kept(ends):
     assert detail.endswith("the end")
     assert len(detail) == len("why\nOutput:\n") + handle.TAIL_BYTES
     assert worker.output.tell() == PHASE_BYTES + 10_007
+
+
+def test_an_output_is_dropped_where_it_is_longer_than_its_bound(ends):
+    worker, _ = ends
+    beginning = os.pread(worker.output.fileno(), PHASE_BYTES, 0)
+    os.truncate(worker.output.fileno(), handle.OUTPUT_BYTES)
+    worker.bound_output()
+    assert os.fstat(worker.output.fileno()).st_size == handle.OUTPUT_BYTES
+    os.truncate(worker.output.fileno(), handle.OUTPUT_BYTES + 1)
+    worker.bound_output()
+    assert os.pread(worker.output.fileno(), handle.OUTPUT_BYTES, 0) == beginning
+    assert worker.output.tell() == PHASE_BYTES
+
+
+def test_an_output_that_grows_while_it_is_dropped_is_short_and_its_end_is_shown(ends, monkeypatch):
+    worker, _ = ends
+    cut = os.ftruncate
+
+    def cut_while_the_case_writes(descriptor, size):
+        worker.output.write(b"meanwhile")
+        cut(descriptor, size)
+        worker.output.write(b"afterwards")
+
+    worker.output.seek(handle.OUTPUT_BYTES)
+    worker.output.write(b"long")
+    monkeypatch.setattr(os, "ftruncate", cut_while_the_case_writes)
+    worker.bound_output()
+    assert os.fstat(worker.output.fileno()).st_size < PHASE_BYTES + handle.TAIL_BYTES
+    assert worker.verdict(3 << 8, 0.0).detail == "Output:\nafterwards"
+
+
+WAITS = """
+import os, subprocess, sys, time
+sys.path.insert(0, {root!r})
+from harness.execution.isolation.processes import waited_s
+
+def passed(since=(0.0, 0.0, 0.0, 0.0)):
+    now = (waited_s(os.getpid()), time.perf_counter(), time.process_time(), sum(os.times()[2:4]))
+    return [late - early for late, early in zip(now, since, strict=True)]
+
+before = passed()
+time.sleep(0.05)
+print(*passed(before))
+os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}})
+before = passed()
+burn = "import time\\nwhile time.process_time() < 0.2: pass"
+other = subprocess.Popen([sys.executable, "-c", burn])
+while other.poll() is None:  # two that compute on one processor: the time of one is what the other has waited
+    pass
+print(*passed(before))
+"""
+TICK_S = 0.05
+"""What the kernel has not counted yet, at both ends of a span: ticks of at most a hundredth of a second each."""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the system does not count it")
+def test_a_process_waits_while_others_have_its_processor_and_not_while_it_sleeps():
+    code = WAITS.format(root=str(ROOT))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    asleep, beside = (tuple(map(float, line.split())) for line in done.stdout.splitlines())
+    waited, seconds, computed, _ = asleep
+    assert waited <= seconds - 0.05 - computed + TICK_S
+    waited, seconds, computed, by_the_other = beside
+    assert by_the_other - TICK_S <= waited <= seconds - computed + TICK_S
+    assert processes.waited_s(2**22 + 1) == 0.0
 
 
 def test_the_memory_of_a_process_counts_from_its_baseline():

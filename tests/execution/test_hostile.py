@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 
 import psutil
 import pytest
@@ -123,33 +122,33 @@ def test_the_end_of_the_fork_server_in_a_timed_block_costs_only_its_rows(tmp_pat
 
 
 def test_a_stopped_fork_server_is_killed_and_its_cases_are_lost(tmp_path, monkeypatch):
-    monkeypatch.setattr(client, "ANSWER_S", 2.0)
-    with local(tmp_path, time_s=60, jobs=3) as executor:
-        start = time.monotonic()
+    with local(tmp_path, jobs=3) as executor:
         units = [Unit(cases=(make_case("hostile:StopsItsParent"),)), Unit(cases=(make_case("Hangs"),))]
-        replies = [reply for [reply] in finish(executor, units)]
+        with monkeypatch.context() as patch:
+            patch.setattr(client, "ANSWER_S", 2.0)
+            replies = [reply for [reply] in finish(executor, units)]
         assert ends(replies) == [("lost", "the fork server ended (SIGKILL)")] * 2
-        assert time.monotonic() - start < 30
         assert one(executor, make_case("Technique")).status == "ok"
 
 
 def test_a_fork_server_that_is_stopped_between_cases_does_not_hang_the_next(tmp_path, monkeypatch):
     with local(tmp_path) as executor:
         assert one(executor, make_case("Technique")).status == "ok"
-        monkeypatch.setattr(client, "ANSWER_S", 1.0)
         fork_server(executor).suspend()
-        assert one(executor, make_case("Technique")).status == "lost"
+        with monkeypatch.context() as patch:
+            patch.setattr(client, "ANSWER_S", 1.0)
+            assert one(executor, make_case("Technique")).status == "lost"
         assert one(executor, make_case("Technique")).status == "ok"
 
 
-def test_a_fork_server_that_has_answered_is_not_killed(tmp_path, monkeypatch):
+def test_a_fork_server_that_has_answered_is_not_killed(tmp_path):
     with local(tmp_path) as executor:
         assert one(executor, make_case("Technique")).status == "ok"
-        monkeypatch.setattr(client, "ANSWER_S", 0.5)
         units = [Unit(cases=(make_case("hostile:Says", text="garbage"),))]
         assert ends([reply for [reply] in finish(executor, units)]) == [UNREADABLE]
         [before] = executor._clients.values()
-        assert (before.due, one(executor, make_case("Sleeps", ms=1)).status) == (None, "ok")
+        assert before.due is None
+        assert one(executor, make_case("Technique")).status == "ok"
         assert executor._clients == {"": before}
 
 
@@ -160,25 +159,25 @@ def test_a_process_that_fled_ends_where_its_fork_server_was_killed(tmp_path):
         while not (file.exists() and file.read_text()):
             executor.wait(0.05)
         fork_server(executor).kill()
-        [(_, [reply])] = executor.wait(10)
+        [(_, [reply])] = executor.wait()
         assert reply.status == "lost"
         assert gone(int(file.read_text()))
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=lambda number: number.name)
 def test_the_end_of_a_supervisor_is_that_of_its_fork_server(tmp_path, monkeypatch, number):
-    monkeypatch.setattr(client, "ANSWER_S", 1.0)
-    monkeypatch.setattr(client, "CLOSE_S", 1.0)
     with local(tmp_path, preload=("toys",)) as executor:
         file = tmp_path / "pid"
         executor.submit(Unit(cases=(make_case("Begets", flees=True, file=str(file), then="hang"),)))
         while not (file.exists() and file.read_text()):
             executor.wait(0.05)
+        monkeypatch.setattr(client, "ANSWER_S", 1.0)
+        monkeypatch.setattr(client, "CLOSE_S", 1.0)
         server = fork_server(executor)
         server.parent().send_signal(number)
         server.kill()
         executor._end(*executor._workers.values(), handle.Reply(status="timeout", reason="too long"))
-        [(_, [reply])] = executor.wait(10)
+        [(_, [reply])] = executor.wait()
         assert reply.status == "lost"
         assert gone(int(file.read_text()))
 
@@ -188,7 +187,7 @@ def test_a_process_that_fled_ends_with_its_case_though_others_go_on(tmp_path):
         file = tmp_path / "pid"
         executor.submit(Unit(cases=(make_case("Hangs"),)))
         executor.submit(Unit(cases=(make_case("Begets", flees=True, file=str(file), then="end"),)))
-        [(_, [reply])] = executor.wait(60)
+        [(_, [reply])] = executor.wait()
         assert reply.status == "ok"
         assert gone(int(file.read_text()))
 
@@ -244,16 +243,11 @@ def test_a_worker_without_space_for_its_output_is_lost_and_the_next_goes_on(tmp_
     assert ends([lost, *block]) == [("lost", why)] * 3
 
 
-def test_the_output_of_a_case_is_bounded_and_its_end_is_shown(tmp_path):
-    with local(tmp_path) as executor:
-        executor.submit(Unit(cases=(make_case("hostile:Spams", mib=400),)))
-        sizes = []
-        while not (finished := executor.wait(0.05)):
-            sizes += [os.fstat(worker.output.fileno()).st_size for worker in executor._workers.values()]
-    [(_, [reply])] = finished
-    assert max(sizes) < 200 * MIB
+def test_a_long_output_is_dropped_while_the_case_runs_and_its_end_is_shown(tmp_path):
+    with local(tmp_path, time_s=600) as executor:
+        reply = one(executor, make_case("hostile:Spams", mib=handle.OUTPUT_BYTES // MIB + 1))
     assert reply.reason == "ValueError: enough"
-    assert reply.detail.endswith("spam")
+    assert reply.detail.endswith("Output:\nthe last word")
 
 
 FEW_FILES = """
@@ -278,21 +272,18 @@ def test_too_few_open_files_are_raised_or_cost_only_rows(tmp_path, soft, hard, c
     root = str(handle.Path(__file__).parents[2])
     path = [root, str(handle.Path(__file__).parent)]
     code = FEW_FILES.format(soft=soft, hard=hard, path=path, cache=str(tmp_path), count=count)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
     assert expected in done.stdout
 
 
-def test_a_long_message_is_put_together_in_linear_time_and_no_longer_than_its_bound():
-    def seconds(mib):
-        line = b'{"reply": "' + b"x" * (mib << 20) + b'"}\n'
-        lines, start = Lines(), time.process_time()
-        for begin in range(0, len(line), 1 << 18):
-            messages = lines.feed(line[begin : begin + (1 << 18)])
-        assert len(messages) == 1
-        return time.process_time() - start
-
-    assert seconds(56) < 1.5  # searching all that came before in every piece takes 12 s
+def test_a_long_message_is_put_together_once_and_is_no_longer_than_its_bound():
+    pieces = [b'{"reply": "', *[b"x" * (1 << 18)] * 16]
+    lines = Lines()
+    for count, piece in enumerate(pieces, 1):
+        assert lines.feed(piece) == []
+        assert lines._parts == pieces[:count]  # so that no piece is copied, or looked through, again
+    assert lines.feed(b'"}\n') == [{"reply": "x" * (1 << 22)}]
     lines = Lines()
     for _ in range(LONGEST_BYTES // (1 << 18)):
         lines.feed(b"x" * (1 << 18))

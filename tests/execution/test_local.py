@@ -7,6 +7,9 @@ import math
 import os
 import re
 import signal
+import statistics
+import time
+from dataclasses import replace
 
 import pytest
 
@@ -40,13 +43,14 @@ def test_prepare_writes_the_cache_that_cases_share(executor):
     assert (executor._options.cache / "prepared").read_text() == "5"
 
 
-def test_as_many_units_run_as_are_submitted_and_running_names_their_phases(executor):
-    cases = [make_case("Allocates", how="bytes", mib=1, hold_s=1) for _ in range(2)]
+def test_as_many_units_run_as_are_submitted_and_running_names_their_phases(executor, tmp_path):
+    cases = [make_case("Waits", file=str(tmp_path / "go on")) for _ in range(2)]
     for case in cases:
         executor.submit(Unit(cases=(case,)))
     while [phase for _, phase in executor.running()] != ["init", "init"]:
         assert executor.wait(0.02) == []
     assert [case for case, _ in executor.running()] == cases
+    (tmp_path / "go on").touch()
     finished = executor.wait()
     while len(finished) < 2:
         finished += executor.wait()
@@ -80,6 +84,19 @@ def test_tensor_peak_is_the_same_in_another_process(peaks):
     assert first == again
 
 
+def test_tensor_peak_is_the_same_where_it_depends_on_data_that_nobody_foresees_while_calls_are_timed(executor):
+    replies = [reply for [reply] in finish(executor, [Unit(cases=(make_case("Grown", "memory"),)) for _ in range(2)])]
+    first, again = ({name: value for name, value in reply.metrics.items() if "tensor" in name} for reply in replies)
+    assert first == again
+    assert first["train_tensor_peak"] > 0
+
+
+def test_tensor_peak_counts_what_the_first_build_of_a_process_keeps_for_the_next(executor):
+    reply = one(executor, make_case("Keeps", "memory", mib=3, extra=1))
+    assert reply.metrics["build_tensor_peak"] == 3 * MIB + LINEAR
+    assert "train_process_peak" in reply.metrics
+
+
 def test_process_peak_sees_what_is_held_within_a_mebibyte(peaks):
     big, small, _ = (reply.metrics for reply in peaks)
     for phase, mib in (("build", 32), ("train", 40), ("infer", 32)):
@@ -101,9 +118,11 @@ def timed(executor):
 def test_a_step_that_sleeps_is_timed_right(timed):
     for reply, ms in zip(timed, (40, 60), strict=True):
         assert reply.status == "ok"
-        assert reply.metrics["train_time"] == pytest.approx(ms / 1000, rel=0.1)  # waking up may take a while
-        assert reply.metrics["infer_throughput"] == pytest.approx(4 / (ms / 1000), rel=0.1)
-        assert reply.metrics["init_time"] == pytest.approx(ms / 100, rel=0.05)
+        assert reply.metrics["train_time"] == statistics.median(reply.samples["train"])
+        assert reply.metrics["infer_throughput"] == pytest.approx(4 / statistics.median(reply.samples["infer"]))
+        assert reply.metrics["init_time"] == statistics.median(reply.samples["init"]) >= ms / 100
+        assert min(*reply.samples["train"], *reply.samples["infer"]) >= ms / 1000  # a sleep is never shorter
+        assert sum(sum(reply.samples[name]) for name in ("init", "train", "infer")) <= reply.wall_s
         assert reply.metrics["build_time"] >= reply.metrics["init_time"]
         assert len(reply.samples["init"]) == 3
 
@@ -117,7 +136,7 @@ def test_samples_are_paired_with_the_baselines_of_the_same_rounds(timed):
 def test_a_trial_tells_figures_of_its_phases_and_probes(executor):
     cases = (make_case("Parted", "time", ms=60), make_case("Parted", "time", ms=60, instead=math.inf))
     [[told, infinite]] = finish(executor, [Unit(cases=cases)])
-    assert told.metrics["share"] == pytest.approx(0.25, rel=0.1)
+    assert told.metrics["share"] == 1.0
     assert len(told.samples["part"]) >= 5
     assert (infinite.status, infinite.reason) == ("error", "share is inf")
 
@@ -134,15 +153,18 @@ def test_all_contestants_of_a_block_stay_on_one_processor_and_the_runner_does_no
 
 def test_a_waiting_contestant_uses_no_processor(executor):
     cases = tuple(make_case("Sleeps", "time", ms=ms) for ms in (40, 1))
+    began = time.monotonic()
     [[slow, quick]] = finish(executor, [Unit(cases=cases)])
+    passed = time.monotonic() - began
     assert slow.wall_s > 1
-    assert quick.wall_s < 0.5 * slow.wall_s
-    assert quick.cpu_s < 0.3 * slow.wall_s
+    assert slow.wall_s + quick.wall_s < passed  # each has its own turns only
+    assert max(slow.cpu_s - slow.wall_s, quick.cpu_s - quick.wall_s) < 0.5  # to start and to end a process
 
 
 def test_contestants_take_turns_in_random_order(executor, tmp_path):
     log = tmp_path / "log"
     cases = tuple(make_case("Logs", "time", name=name, file=str(log)) for name in "ABC")
+    cases = (replace(cases[0], key="the seed of the order"), *cases[1:])
     [replies] = finish(executor, [Unit(cases=cases)])
     assert {reply.status for reply in replies} == {"ok"}
     letters = log.read_text()
@@ -209,7 +231,7 @@ def test_inline_takes_turns_and_survives_an_error(inline):
     cases = (make_case("Sleeps", "time", ms=20), make_case("Mortal", "time", lives=3, hard=False))
     [replies] = finish(inline, [Unit(cases=cases)])
     assert [reply.status for reply in replies] == ["ok", "error"]
-    assert 0.02 <= replies[0].metrics["train_time"] < 0.04  # waking up may take a while
+    assert replies[0].metrics["train_time"] >= 0.02
     assert one(inline, make_case("Raises", what="exit")).reason == "SystemExit: 3"
     assert one(inline, make_case("Technique"), prepare=True).status == "ok"
 

@@ -18,7 +18,7 @@ values = leaves | st.lists(leaves, max_size=3) | st.dictionaries(st.text(max_siz
 mappings = st.dictionaries(st.text(max_size=3), values, max_size=3)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(mappings, max_size=4), st.data())
 def test_messages_survive_any_cut_of_the_stream(messages, data):
     stream = b"".join(map(encode, messages))
@@ -30,7 +30,7 @@ def test_messages_survive_any_cut_of_the_stream(messages, data):
     assert received == messages
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(mappings, st.integers(0, 2**64))
 def test_a_job_survives_the_way_to_its_worker(params, seed):
     case = make_case("Technique", seed=seed, **{f"_{name}": value for name, value in params.items()})

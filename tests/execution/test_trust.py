@@ -198,6 +198,13 @@ def test_a_function_of_the_judge_that_a_technique_replaces_makes_its_case_incorr
     assert not any("changed the process" in note for note in honest.notes)
 
 
+def test_a_technique_that_chooses_the_data_of_its_measured_calls_is_incorrect(executor) -> None:
+    [[reply]] = finish(executor, [Unit(cases=(make_case("cheats:Foresees"),))])
+    assert (reply.status, reply.reason) == (
+        "incorrect", "harness.measure.unforeseen._bits was replaced by the technique or its modules",
+    )  # fmt: skip
+
+
 def test_what_torch_itself_replaces_when_it_compiles_is_no_fault_and_hides_none(executor) -> None:
     replies = [
         reply for [reply] in finish(executor, [Unit(cases=(make_case(f"cheats:{name}"),)) for name in COMPILING])

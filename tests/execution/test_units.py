@@ -78,17 +78,12 @@ def test_a_seed_that_kills_its_process_costs_only_itself(tmp_path, monkeypatch: 
     assert [reply.status for reply in replies] == ["ok", "ok", "crash"]
 
 
-def test_so_many_seeds_have_so_many_times_the_limits(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_so_many_seeds_have_so_many_times_the_limits() -> None:
     assert multiplied(Limits(time_s=2.0, memory_bytes=5), 3) == Limits(time_s=6.0, memory_bytes=15)
     assert multiplied(Limits(time_s=2.0), 3).memory_bytes is None
-    monkeypatch.syspath_prepend(str(TOYS))
-    executor = LocalExecutor(options(tmp_path, time_s=8.0))
-    try:
-        [replies] = finish(executor, [unit(*range(5), sleep_s=1.8)])  # 9 s together
-    finally:
-        executor.close()
-    assert [reply.status for reply in replies] == ["ok"] * 5
-    assert "evaluated together" in replies[0].notes[-1]
+    job = next(script_of(unit(*range(5)), options(Path("cache"), time_s=8.0, memory_bytes=3)))
+    assert isinstance(job, Job)
+    assert (job.task, job.limits) == ("stack", Limits(time_s=40.0, memory_bytes=15))
 
 
 def test_shares_add_up_to_what_was_spent() -> None:
@@ -117,7 +112,7 @@ def carried_out(unit: Unit, *statuses: Status) -> tuple[list[Task], list[Reply]]
     [
         ("accuracy", "cpu", False, ["evaluate"]),
         ("accuracy", "cuda", False, ["evaluate"]),
-        ("memory", "cpu", False, ["process_peak", "tensor_peak"]),
+        ("memory", "cpu", False, ["peaks", "tensor_peak"]),
         ("memory", "cuda:0", False, ["tensor_peak"]),
         ("accuracy", "cpu", True, ["prepare"]),
         ("time", "cpu", True, ["prepare"]),
@@ -131,12 +126,22 @@ def test_what_a_unit_of_one_case_asks_for(lane: Lane, device: str, prepare: bool
     assert reply.wall_s == len(tasks)
 
 
+def test_peaks_of_which_the_first_process_tells_all_need_no_second_one() -> None:
+    script = script_of(Unit(cases=(make_case("Technique", "memory"),)), options(Path()))
+    job = next(script)
+    assert isinstance(job, Job)
+    peaks = {"train_process_peak": 2.0, "train_tensor_peak": 1.0}
+    with pytest.raises(StopIteration) as ended:
+        script.send(Done(reply=Reply(status="ok", metrics=peaks)))
+    assert (job.task, ended.value.value[0].metrics) == ("peaks", peaks)
+
+
 def test_a_pass_that_fails_is_the_last_one_and_leaves_no_numbers() -> None:
     unit = Unit(cases=(make_case("Technique", "memory"),))
     asked, [reply] = carried_out(unit, "crash")
-    assert (asked, reply.status, reply.reason) == (["process_peak"], "crash", "why 1")
+    assert (asked, reply.status, reply.reason) == (["peaks"], "crash", "why 1")
     asked, [reply] = carried_out(unit, "ok", "oom")
-    assert (asked, reply.status, reply.metrics, reply.wall_s) == (["process_peak", "tensor_peak"], "oom", {}, 2.0)
+    assert (asked, reply.status, reply.metrics, reply.wall_s) == (["peaks", "tensor_peak"], "oom", {}, 2.0)
 
 
 def test_seeds_are_asked_for_together_and_one_by_one_where_that_fails() -> None:

@@ -8,16 +8,17 @@ import os
 import random
 import re
 import signal
-import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 from types import ModuleType
+from typing import ClassVar
 
 import torch
 
 from harness.api import CannotStack, Incorrect, NotApplicable, OpenCase, Outcome, Phase, Unavailable
+from harness.measure.unforeseen import random_bits
 
 MIB = 1 << 20
 
@@ -117,6 +118,13 @@ class Imports(Technique):
             sys.modules[name] = ModuleType(name)
 
 
+class Grown(Technique):
+    """Takes as much memory as its data say."""
+
+    def train(self):
+        return torch.zeros(1 + random_bits(16))
+
+
 class Recurses(Technique):
     def act(self, context):
         return self.act(context)
@@ -144,6 +152,14 @@ class Hangs(Technique):
     def act(self, context):
         while True:
             time.sleep(1)
+
+
+class Waits(Technique):
+    """Waits for a file."""
+
+    def act(self, context):
+        while not Path(self.file).exists():
+            time.sleep(0.01)
 
 
 class HoldsTheLock(Technique):
@@ -219,6 +235,18 @@ class Holds(Technique):
             self.model(torch.ones(8, 64))
 
 
+class Keeps(Holds):
+    """Makes a table of ``mib`` MiB in the first build of a process only."""
+
+    tables: ClassVar[list[torch.Tensor]] = []
+
+    def build(self):
+        size, self.mib = self.mib, 0
+        super().build()
+        if not self.tables:
+            self.tables.append(torch.ones(size * MIB // 4))
+
+
 class Sleeps(Technique):
     """A step that takes ``ms`` milliseconds; an initialisation that takes ten times that."""
 
@@ -232,13 +260,14 @@ class Sleeps(Technique):
 
 
 class Parted(Sleeps):
-    """Has a part that takes a quarter of its step, and says so; or says ``instead``."""
+    """Has a part that takes a quarter of its step, tells the share of rounds that are so; or says ``instead``."""
 
     def part(self):
         time.sleep(self.ms / 4000)
 
     def figures(self, seconds):
-        share = statistics.median(seconds["part"]) / statistics.median(seconds["train"])
+        rounds = list(zip(seconds["train"], seconds["part"], strict=True))
+        share = sum(1000 * train >= self.ms and 4000 * part >= self.ms for train, part in rounds) / len(rounds)
         return {"share": getattr(self, "instead", share)}
 
 

@@ -36,6 +36,8 @@ BORNE = {
     "a processor that is a text": (("environment", "cpu"), "x", ("report",)),
     "processor features that are a number": (("environment", "cpu"), {"flags": 3}, ("show", "run")),
     "code that is a number": (("environment", "code", "harness"), 3, ("compare", "last", "last")),
+    "a resume that has no environment": (("resumed",), [{"started": ""}], RESUME),
+    "a resume whose environment is a number": (("resumed",), [{"started": "", "environment": 3}], RESUME),
 }
 
 

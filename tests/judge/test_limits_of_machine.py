@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.api import Incorrect
+from harness.judge import machine
 from harness.judge.machine import require_possible
 
 
@@ -12,3 +13,23 @@ def test_a_share_that_no_memory_allows_is_incorrect_and_one_within_noise_is_not(
     require_possible({"linear1_share": 57.6, "long_row_share": 110.0})
     with pytest.raises(Incorrect, match=r"^linear1_share is 4151 %: faster than this machine"):
         require_possible({"linear1_share": 4151.0})
+
+
+def test_a_probe_notes_what_its_fastest_call_computed_itself_divided_among_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    computed = [0.0]
+
+    def run() -> str:
+        computed[0] += next(calls)
+        return "result"
+
+    monkeypatch.setattr(machine, "process_time", lambda: computed[0])
+    monkeypatch.setattr(machine, "_processors", lambda: 2)
+    for probe, expected in (
+        (machine.Probe(run), 3.0),
+        (machine.Probe(run, on_all=True), 1.5),
+        (machine.Probe(run, device="cuda"), 7.0),
+    ):
+        calls = iter([5.0, 3.0, 4.0])
+        assert [probe() for _ in range(3)] == ["result"] * 3
+        assert probe.least([9.0, 7.0]) == expected
+        assert probe.least([1.0, 7.0]) == 1.0

@@ -56,7 +56,7 @@ def test_programs_that_share_memory_do_not_disturb_each_other() -> None:
 def test_memory_that_is_read_no_more_is_used_again() -> None:
     x = torch.randn(64, 64)
     program = recorded(lambda: [x.sin().cos().sin().cos().sin()], Buffers())
-    kept = {tensor.data_ptr() for _, _, named in program.kernels for tensor in named.values()}
+    kept = {tensor.data_ptr() for kernel in program.kernels for tensor in kernel.named.values()}
     assert len(program.kernels) == 5
     assert len(kept) == 2
     program()

@@ -20,7 +20,7 @@ def phase(_):
     return nullcontext()
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(st.lists(st.integers(1, 5000), min_size=3, max_size=3))
 def test_tensor_peak_is_the_bytes_alive_at_once(sizes):
     import torch

@@ -55,6 +55,15 @@ def test_parquet_reads_back_the_long_form(rows, tmp_path: Path) -> None:
     assert str(table.schema.field("value").type) == "double"
 
 
+@pytest.mark.parametrize("name", ["rows-\udc80.parquet", "mock:rows", "s3:rows.parquet"])
+def test_parquet_is_written_to_a_file_of_any_name(rows, tmp_path: Path, monkeypatch, name: str) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.chdir(tmp_path)
+    export(rows, "parquet", Path(name))
+    with Path(name).open("rb") as file:
+        assert parquet.read_table(file).num_rows == len(list(long_form(rows)))
+
+
 def test_a_format_written_to_a_file_is_the_text_that_would_be_printed(rows, tmp_path: Path) -> None:
     export(rows, "csv", tmp_path / "rows.csv")
     assert (tmp_path / "rows.csv").read_text() == export(rows, "csv")

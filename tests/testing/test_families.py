@@ -174,7 +174,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
         env={**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 1, done.stdout + done.stderr

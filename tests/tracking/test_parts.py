@@ -49,8 +49,10 @@ def rows_of(memory: float = 4.0) -> list[Row]:
 
 
 def test_the_start_is_all_that_is_computed_outside_of_cases() -> None:
-    rows = [stored(stage="tuning"), stored(), stored(), stored("memory"), stored("time", 2.0)]
-    assert parts.spent(rows, total=9.0) == {"tuning": 1.0, "seeds": 2.0, "memory": 1.0, "time": 2.0, "start": 3.0}
+    again = stored(cpu_s=0.5, perturbed=True)
+    rows = [stored(stage="tuning"), stored(), stored(perturbed=False), again, stored("memory"), stored("time", 2.0)]
+    expected = {"start": 2.5, "tuning": 1.0, "seeds": 2.0, "repeated seeds": 0.5, "memory": 1.0, "time": 2.0}
+    assert parts.spent(rows, total=9.0) == expected
 
 
 def test_a_case_that_failed_fails_all_parts_with_its_reason() -> None:
@@ -103,8 +105,9 @@ def test_asv_finds_a_series_of_each_part_with_its_unit() -> None:
 
 
 def test_a_stored_run_of_a_whole_suite_tells_its_parts() -> None:
-    run = run_of(rows_of(), selection=WHOLE)
-    assert spent(run) == {"start": 3.0, "tuning": 1.0, "seeds": 4.5, "memory": 4.0, "time": 8.0}
+    run = run_of([*rows_of(), took(0.5, perturbed=True)], selection=WHOLE)
+    expected = {"start": 3.0, "tuning": 1.0, "seeds": 4.5, "repeated seeds": 0.5, "memory": 4.0, "time": 8.0}
+    assert spent(run) == expected
     assert {part_of(row.case) for row in run.rows} == {*PARTS[1:]}
 
 

@@ -85,7 +85,7 @@ def harness(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     around = {name: value for name, value in os.environ.items() if name != "HARNESS_STORE"}
     return subprocess.run(
         [sys.executable, "-m", "harness", *arguments],
-        cwd=folder, env=around, capture_output=True, text=True, timeout=300, check=False,
+        cwd=folder, env=around, capture_output=True, text=True, timeout=900, check=False,
     )  # fmt: skip
 
 

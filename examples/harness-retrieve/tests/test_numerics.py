@@ -31,7 +31,7 @@ def built(technique, vectors):
     return technique
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(DRAWN)
 def test_the_truth_is_that_of_scikit_learn_and_of_numpy(shape) -> None:
     vectors, queries = drawn(shape)
@@ -43,7 +43,7 @@ def test_the_truth_is_that_of_scikit_learn_and_of_numpy(shape) -> None:
     assert found == pytest.approx(by_sklearn, rel=1e-7)  # its squares cancel: the root of float64's 2^-52
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(DRAWN)
 def test_squared_distances_are_within_the_allowed_error(shape) -> None:
     vectors, queries = drawn(shape)
@@ -52,7 +52,7 @@ def test_squared_distances_are_within_the_allowed_error(shape) -> None:
     assert (off <= allowed_error(vectors, queries)).all()
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(DRAWN)
 def test_all_lists_probed_are_brute_force(shape) -> None:
     vectors, queries = drawn(shape)
@@ -61,7 +61,7 @@ def test_all_lists_probed_are_brute_force(shape) -> None:
     assert (off.abs() <= 2 * allowed_error(vectors, queries)).all()
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(DRAWN, st.integers(1, 6))
 def test_probed_lists_hold_what_numpy_finds_in_them(shape, probes) -> None:
     vectors, queries = drawn(shape)
@@ -77,7 +77,7 @@ def test_probed_lists_hold_what_numpy_finds_in_them(shape, probes) -> None:
         assert squares[chosen[0]] <= squares.min() + 2 * float(allowed_error(vectors, query[None]))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(DRAWN)
 def test_a_rounded_value_is_off_by_half_a_step_at_most(shape) -> None:
     vectors, _ = drawn(shape)

@@ -20,13 +20,13 @@ from harness.execution.isolation.processes import kill, marked
 from harness.execution.isolation.supervisors import Ends, Supervisors
 from harness.execution.job import Message
 
-START_S: Final = 120.0
+START_S: Final = 300.0
 """Seconds the imports may take; on a busy machine torch alone was seen to take 26."""
 
-CLOSE_S: Final = 5.0
+CLOSE_S: Final = 20.0
 """Seconds that a fork server may take to end all its workers and itself."""
 
-ANSWER_S: Final = 20.0
+ANSWER_S: Final = 60.0
 """Seconds within which a fork server reports that a worker has started or ended; one that is stopped never does."""
 
 LOG_BYTES: Final = 4096
@@ -151,6 +151,7 @@ class Client:
         except subprocess.TimeoutExpired:
             self._supervisor.kill()  # fork server and workers die with it
             self._supervisor.wait()
+            self.kill_descendants()
         self._log.close()
 
     def _spawn(self, preload: Sequence[str], techniques: Sequence[str]) -> None:

@@ -58,6 +58,10 @@ class GlobalState:
         self._computing = _threads()
         self.others = Others()
 
+    def expect(self, name: str, function: object) -> None:
+        """Record a function that the host itself has put in the place of another one."""
+        self._functions[name] = (function, _code(function))
+
     def replaced(self) -> list[str]:
         """Return the names of the functions that are others now, sorted."""
         now = dict(_functions(self._own))

@@ -27,14 +27,14 @@ from harness.execution.isolation.messages import (
     read_samples,
     read_stacked,
 )
-from harness.execution.isolation.processes import kill_group
+from harness.execution.isolation.processes import kill_group, waited_s
 from harness.execution.job import Act, Job, Message
 
 TAIL_BYTES: Final = 4096
 """How much of a failed case's output is kept."""
 
 OUTPUT_BYTES: Final = 1 << 24
-"""The output of a case at most; where there is more, all that came so far is dropped."""
+"""Where the output of a case is found to be longer, all that came so far is dropped."""
 
 READS: Final = 16
 """How many pieces of what a worker sends are taken at a time, so that none who sends without end keeps the others."""
@@ -162,7 +162,7 @@ class Handle:
         if kind == "answer" and self._asked is not None:
             return [self._answer(content, self._asked)]
         if kind == "mark" and self.job.task == "contest":
-            self._watched.mark(read_name(content))
+            self._watched.mark(read_name(content), self.pid)
         elif kind == "stacked" and self.job.task == "stack":
             self.stacked = read_stacked(content, 1 + len(self.job.others))
         elif kind == "reply":
@@ -207,11 +207,15 @@ class Handle:
             kill_group(self.pid)
 
     def bound_output(self) -> None:
-        """Drop what the case has written so far where it is too much; the case goes on writing from the beginning."""
+        """Drop what the case has written so far where it is too much; the case goes on writing from the beginning.
+
+        A limit of the kernel's would either block a case that writes while the runner is busy, in the midst of what is
+        timed, or fail the case by how busy the machine is.
+        """
         descriptor = self.output.fileno()
         if os.fstat(descriptor).st_size > OUTPUT_BYTES:
-            os.ftruncate(descriptor, PHASE_BYTES)
             os.lseek(descriptor, PHASE_BYTES, os.SEEK_SET)  # of the process too, which shares the open file
+            os.ftruncate(descriptor, PHASE_BYTES)  # afterwards: what was written meanwhile does not keep the file long
 
     def verdict(self, status: int, cpu_s: float) -> Reply:
         """Return the reply of a case from its wait status and its messages; a failed case shows its output."""
@@ -258,25 +262,34 @@ class Handle:
         """Return the end of the worker's output."""
         size = os.fstat(self.output.fileno()).st_size
         start = max(PHASE_BYTES, size - TAIL_BYTES)
-        return os.pread(self.output.fileno(), TAIL_BYTES, start).decode(errors="replace").strip()
+        tail = os.pread(self.output.fileno(), TAIL_BYTES, start)
+        return tail.lstrip(b"\0").decode(errors="replace").strip()  # zeros are before what was written while it was cut
 
 
 class Watched:
-    """How long the samples of a turn took by the runner's own clock, which no contestant can reach."""
+    """How long the samples of a turn took at least by the runner's own clock, which no contestant can reach.
+
+    On a busy machine the runner hears of the end of a sample later than of its begin, as it sleeps meanwhile, and a
+    contestant may lose the processor between what it says and what it times. So the time is left out for which either
+    waited for a processor.
+    """
 
     def __init__(self) -> None:
-        self._began: dict[str, float] = {}
+        self._began: dict[str, tuple[float, Sequence[float]]] = {}
         self._seconds: dict[str, float] = {}
 
-    def mark(self, phase: str) -> None:
+    def mark(self, phase: str, pid: int | None) -> None:
         """Note that a sample of a phase begins, or that it ends where it has begun. Raises Unreadable for too many."""
         now = time.perf_counter()
         if len(self._began) > MARKS or len(self._seconds) > MARKS:
             raise Unreadable("samples of so many phases")
+        waited = [0.0 if process is None else waited_s(process) for process in (os.getpid(), pid)]
         if phase in self._began:
-            self._seconds[phase] = now - self._began.pop(phase)
+            began, before = self._began.pop(phase)
+            waits = sum(max(0.0, after - early) for after, early in zip(waited, before, strict=True))
+            self._seconds[phase] = max(0.0, now - began - waits)
         else:
-            self._began[phase] = now
+            self._began[phase] = now, waited
 
     def added_to(self, answer: Message) -> Message:
         """Return the answer to a turn with the watched seconds at the end of each sample; forget them."""

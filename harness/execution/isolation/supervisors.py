@@ -30,7 +30,7 @@ ONE_THREAD: Final[Mapping[str, str]] = {
 ONE_HASH_SEED: Final[Mapping[str, str]] = {"PYTHONHASHSEED": "0"}
 """Environment of all workers: the order of a set of texts is the same in each."""
 
-CLOSE_S: Final = 5.0
+CLOSE_S: Final = 20.0
 """Seconds that a base server may take to report the end of a supervisor that was killed, and to end itself."""
 
 NO_MARK: Final = "0" * 32
@@ -130,7 +130,10 @@ class Base:
 
     def read(self, timeout_s: float = 0.0) -> None:
         """Take note of reports that have come, or of the first that comes within a time."""
-        while not self.ended and select.select([self._control], [], [], timeout_s)[0]:
+        poll = select.poll()  # which takes descriptors of any number
+        if not self.ended:
+            poll.register(self._control, select.POLLIN)
+        while not self.ended and poll.poll(1000 * timeout_s):
             timeout_s = 0.0
             try:
                 data = self._control.recv(1 << 16)
@@ -150,6 +153,7 @@ class Base:
 
     def close(self) -> None:
         """End the base server."""
+        self.read()
         self._control.close()
         self.ended = True
         if not self.ready:

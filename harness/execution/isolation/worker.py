@@ -163,7 +163,7 @@ class _Worker:
         return replace(reply, notes=(*reply.notes, f"{WARNING}{text}"))
 
     def _load(self) -> None:
-        if self._job.task == "process_peak":
+        if self._job.task == "peaks":
             give_back_at_once()
         elif self._job.task != "tensor_peak":
             keep_what_is_freed()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from torch.nn import functional
 from harness.api import CannotStack, CaseContext, Json, OpenCase, Outcome, Phase
 from harness.families.finetune import checks
 from harness.families.finetune.contract import FinetuneTask, FinetuneTechnique
+from harness.families.finetune.serving import Serving
 from harness.families.finetune.settings import Settings
 from harness.families.finetune.stacking import RepeatedSteps, Training
 from harness.judge import training
@@ -32,7 +32,7 @@ from harness.judge.quality import quality
 from harness.judge.replay import Buffers
 from harness.judge.seeds import generator, global_seed
 from harness.judge.settings import read_settings
-from harness.judge.timed import RepeatedPrediction, RepeatedStep, Untouched
+from harness.judge.timed import RepeatedPrediction, RepeatedStep
 from harness.judge.training import Batch, batch_order
 
 LOWEST: Final = 5
@@ -161,7 +161,7 @@ class DigitsWorkload(Architecture):
             training.step(trains.model, trains.optimizer, images, loss=loss, max_grad_norm=max_grad_norm)
 
         train = RepeatedStep(adapted, fresh, step)
-        serving = _Serving(technique, train, self.forward)
+        serving = Serving(technique, train, self.forward)
         infer = RepeatedPrediction(fresh, serving, serving.expected, before=serving.before)
         samples = problem.settings.batch_size
         return OpenCase(
@@ -285,52 +285,6 @@ class DigitsWorkload(Architecture):
         measured = quality(dict(zip(parts, logits, strict=True)), targets, functional.cross_entropy)
         del measured["train_loss"]  # the series of training losses says more
         return measured
-
-
-class _Serving:
-    """A timed forward pass of the merged model, which the first call merges."""
-
-    def __init__(
-        self,
-        technique: FinetuneTechnique,
-        train: RepeatedStep[Adapted, Batch],
-        forward: Callable[[nn.Module, Batch], Tensor],
-    ) -> None:
-        self._technique = technique
-        self._forward = forward
-        self._train = weakref.ref(train)
-        self._model = train.trains.model
-        self._unmerged = Untouched(self._model)
-        self._weights: dict[str, Tensor] = {}
-        self._merged = False
-
-    def __call__(self, batch: Batch) -> Tensor:
-        if not self._merged:
-            self._merge()
-        with torch.no_grad():  # as in the check
-            return self._forward(self._model, batch)
-
-    def expected(self, batch: Batch) -> Tensor:
-        """Return what the model before merging predicts for a batch, with the weights that were merged."""
-        unmerged = self._unmerged()
-        unmerged.load_state_dict(self._weights, strict=False)
-        return self._predicted(unmerged, batch)
-
-    def before(self, batch: Batch) -> Tensor:
-        """Return what the model predicted for a batch before the first timed step."""
-        return self._predicted(self._unmerged(), batch)
-
-    def _predicted(self, model: nn.Module, batch: Batch) -> Tensor:
-        with torch.no_grad():
-            return self._forward(model.eval(), batch)
-
-    def _merge(self) -> None:
-        if self._train() is not None:
-            self._model = copy.deepcopy(self._model)
-            self._weights = {name: value.clone() for name, value in self._model.state_dict().items()}
-        self._model.zero_grad(set_to_none=True)
-        self._model = self._technique.merge(self._model).eval().requires_grad_(False)
-        self._merged = True
 
 
 def _fit(problem: Problem, adapted: Adapted) -> list[float]:

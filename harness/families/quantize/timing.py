@@ -44,7 +44,8 @@ def timed(technique: QuantizeTechnique, matrix: Tensor, packed: Packed, settings
         "quantize": Phase(run=packing, samples=part.numel(), verify=packing.verify, refresh=packing.refresh),
         "dequantize": Phase(run=unpacking, samples=part.numel(), verify=unpacking.verify, refresh=unpacking.refresh),
     }
-    probes = {"linear1_all": Phase(run=_with_all_threads(products[1]), samples=1), **limits.probes}
+    runs: dict[str, Callable[[], object]] = {"linear1_all": _with_all_threads(products[1]), **limits.probes}
+    probes = {name: Phase(run=run, samples=1) for name, run in runs.items()}
     cold = {
         "quantize": 4 * part.numel(),
         "dequantize": stored_bytes(packed_part),
@@ -223,7 +224,7 @@ class _Figures:
         """Return rates and shares from the seconds of each round, by phase."""
         seconds = {name: machine.median(values) for name, values in rounds.items()}
         limit = self.limits.rates(seconds)
-        fastest = self.limits.rates({name: min(values) for name, values in rounds.items()})
+        fastest = self.limits.fastest(rounds)
         moved = self.cold["quantize"] + self.cold["dequantize"]
         rates = {name: moved / seconds[name] / 1e9 for name in ("quantize", "dequantize")}
         read = {name: self.cold[name] / seconds[name] / 1e9 for name in ("linear1", "linear1_all")}

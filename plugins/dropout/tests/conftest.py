@@ -14,8 +14,8 @@ from hypothesis import settings
 from harness.families.regularize.contract import RegularizeTask
 from harness.families.regularize.models import ConvNet, Mlp, SequenceClassifier
 
-settings.register_profile("quick", max_examples=25, deadline=None, derandomize=True)
 settings.load_profile("quick")
+
 
 TECHNIQUES = {technique.id: technique for technique in register_techniques()}
 CLASSES, EXAMPLES, BATCH, EPOCHS = 4, 24, 12, 4

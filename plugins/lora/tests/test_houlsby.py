@@ -23,7 +23,7 @@ def bottleneck(width: int, size: int) -> Bottleneck:
     return adapter
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(width=st.integers(1, 12), size=st.integers(1, 12), rows=st.integers(1, 4))
 def test_it_adds_a_bottleneck_to_what_it_follows(width, size, rows) -> None:
     adapter = bottleneck(width, size)
@@ -34,7 +34,7 @@ def test_it_adds_a_bottleneck_to_what_it_follows(width, size, rows) -> None:
     torch.testing.assert_close(adapter(x).double(), x + gelu @ u.T + up_bias, rtol=1e-4, atol=1e-4)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(width=st.integers(1, 12), size=st.integers(1, 12))
 def test_it_starts_as_the_identity_bit_for_bit(width, size) -> None:
     x = torch.randn(3, width, generator=torch.Generator().manual_seed(9))

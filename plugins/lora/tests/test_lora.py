@@ -46,7 +46,7 @@ def test_at_step_0_only_the_factor_that_starts_at_0_has_a_gradient(vit, build, n
     assert all(bool((g != 0).any()) for label, g in gradients.items() if moving in label and "k_proj" not in label)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(outputs=SIZES, inputs=SIZES, rank=st.integers(1, 6))
 def test_init_a_and_init_b_start_at_a_product_of_0(layer, build, outputs, inputs, rank) -> None:
     a, b = factors(adapter(layer(outputs, inputs), build("init-a", rank=rank))[0])
@@ -138,7 +138,7 @@ def test_olora_starts_from_the_qr_factors(layer, build) -> None:
     torch.testing.assert_close(adapted.base_layer.weight.double() + 2 * b @ a, weight, rtol=0, atol=1e-6)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(outputs=SIZES, inputs=SIZES, data=st.data(), alpha=st.sampled_from([1, 4, 16]))
 @pytest.mark.parametrize(("name", "largest"), [("pissa", True), ("milora", False)])
 def test_pissa_takes_the_largest_and_milora_the_smallest_singular_triples(
@@ -157,7 +157,7 @@ def test_pissa_takes_the_largest_and_milora_the_smallest_singular_triples(
     )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(outputs=SIZES, inputs=SIZES, data=st.data())
 def test_the_control_of_eva_has_orthonormal_rows(layer, build, outputs, inputs, data) -> None:
     rank = data.draw(st.integers(1, min(outputs, inputs)))

@@ -57,7 +57,7 @@ def trained(technique, model) -> list[nn.Parameter]:
     return [parameter for group in technique.parameter_groups(model, 1e-2) for parameter in group["params"]]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(outputs=SIZES, inputs=SIZES, rank=RANKS)
 def test_svfit_trains_the_largest_singular_values(double_layer, effective, outputs, inputs, rank) -> None:
     problem, technique = double_layer(outputs, inputs), SVFit(rank=rank)
@@ -76,7 +76,7 @@ def test_svfit_trains_the_largest_singular_values(double_layer, effective, outpu
     np.testing.assert_allclose(effective(model.layers[0], inputs), expected, rtol=0, atol=atol)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(outputs=SIZES, inputs=SIZES, rank=RANKS, alpha=st.sampled_from([1, 8, 64]))
 def test_loldu_trains_the_first_pivots_and_a_scale(double_layer, effective, outputs, inputs, rank, alpha) -> None:
     problem, technique = double_layer(outputs, inputs), LoLDU(rank=rank, alpha=alpha)
@@ -102,7 +102,7 @@ def test_loldu_trains_the_first_pivots_and_a_scale(double_layer, effective, outp
     np.testing.assert_allclose(actual, expected, rtol=0, atol=4 * c * lost * (1 + sizes.max()))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(outputs=SIZES, inputs=SIZES, rank=RANKS)
 @pytest.mark.parametrize(("name", "params"), [("svfit", {}), ("loldu", {"alpha": 3})])
 def test_the_start_is_exact(double_layer, build, effective, name, params, outputs, inputs, rank) -> None:
@@ -113,7 +113,7 @@ def test_the_start_is_exact(double_layer, build, effective, name, params, output
     np.testing.assert_allclose(effective(model.layers[0], inputs), weight_of(problem), rtol=0, atol=ROUNDING * scale)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(outputs=SIZES, inputs=SIZES, rank=RANKS, singular=st.integers(0, 2))
 def test_loldu_survives_a_weight_without_full_rank(double_layer, effective, outputs, inputs, rank, singular) -> None:
     problem = double_layer(outputs, inputs)
@@ -127,7 +127,7 @@ def test_loldu_survives_a_weight_without_full_rank(double_layer, effective, outp
     np.testing.assert_allclose(effective(model.layers[0], inputs), expected, rtol=0, atol=ROUNDING)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(outputs=SIZES, inputs=SIZES, rank=RANKS)
 def test_merging_gives_back_a_plain_linear_of_the_same_bias(double_layer, effective, outputs, inputs, rank) -> None:
     problem, technique = double_layer(outputs, inputs), LoLDU(rank=rank, alpha=rank)

@@ -13,8 +13,8 @@ from hypothesis import settings
 from harness.families.route.contract import Layout, Router, RouteTask, RouteTechnique, Tokens
 from harness.families.route.experts import RoutedLayer, make_experts
 
-settings.register_profile("quick", max_examples=25, deadline=None, derandomize=True)
 settings.load_profile("quick")
+
 
 TECHNIQUES = {technique.id: technique for technique in register_techniques()}
 WIDTH, EXPERTS, HIDDEN, VOCABULARY = 6, 4, 5, 20

@@ -104,7 +104,7 @@ def test_dequantize(benchmark, matrix, name) -> None:
 @pytest.mark.benchmark(group="the machine's limits")
 @pytest.mark.parametrize("name", ["read", "read_all", "copy", "matmul", "matmul_bf16"])
 def test_limit(benchmark, name) -> None:
-    benchmark(machine.limits().probes[name].run)
+    benchmark(machine.limits().probes[name])
 
 
 def in_turns(runs: Mapping[str, Callable[[], object]]) -> dict[str, float]:
@@ -133,7 +133,7 @@ def test_claim_one_input(benchmark, matrix, threads) -> None:
     limits = machine.limits()
     kept = {f"{rows} rows": product_from_cache(built("kernel"), matrix[:rows]) for rows in CACHED_ROWS}
     with machine.threads(threads):
-        seconds = in_turns({**runs, **kept, "read": limits.probes["read"].run})
+        seconds = in_turns({**runs, **kept, "read": limits.probes["read"]})
     fewer, more = (seconds.pop(name) for name in kept)
     arithmetic = (more - fewer) * ROWS / (CACHED_ROWS[1] - CACHED_ROWS[0])
     stored = stored_bytes(built("kernel").quantize(matrix))

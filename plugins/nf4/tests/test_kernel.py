@@ -12,13 +12,11 @@ import pytest
 import torch
 from harness_nf4 import kernel, reference
 from harness_nf4.native_technique import Kernel
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 SEEDS = st.integers(0, 2**31)
-HYPOTHESIS = settings(
-    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)  # the path is one fixture for all examples, which is meant
+HYPOTHESIS = settings(max_examples=40)
 
 
 NF4 = [

@@ -9,7 +9,7 @@ import pytest
 import torch
 from harness_nf4 import kernel
 from harness_nf4.softmax import ALGORITHMS, PATHS, Softmax, TorchSoftmax
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
 
@@ -17,7 +17,7 @@ from harness.api import Unavailable, UsageError
 from harness.families.softmax.checks import require_correct
 
 SEEDS = st.integers(0, 2**31)
-HYPOTHESIS = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+HYPOTHESIS = settings(max_examples=25)
 UNIT = 2.0**-24
 
 

@@ -13,8 +13,8 @@ from harness.families.decode.contract import Models, Sampling, Trace
 from harness.families.decode.models import Shape, TextModel
 from harness.families.decode.tables import tables
 
-settings.register_profile("quick", max_examples=25, deadline=None, derandomize=True)
 settings.load_profile("quick")
+
 
 TECHNIQUES = {technique.id: technique for technique in register_techniques()}
 VOCABULARY = 11

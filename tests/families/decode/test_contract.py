@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
@@ -12,7 +12,6 @@ from harness.families.decode.contract import Sampling, Trace, plain
 from harness.families.decode.tables import tables
 
 
-@settings(deadline=None)  # the first example loads the library's processors
 @given(
     st.integers(0, 2**31),
     st.sampled_from([0.3, 1.0, 2.0]),

@@ -57,7 +57,7 @@ def test_a_model_without_layers_reads_the_same_way():
 @given(
     st.lists(st.tuples(st.integers(0, 4), st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=5)), max_size=6)
 )
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30)
 def test_rolling_back_is_as_if_it_had_not_been_read(detours):
     session = MODELS[2].open()
     text: list[int] = []
@@ -85,7 +85,7 @@ def line_of(node, parents):
 
 
 @given(trees(), st.integers(0, 6), st.data())
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30)
 def test_a_tree_is_each_of_its_lines_read_alone(tree, before, data):
     tokens, parents = tree
     session = MODELS[2].open()

@@ -31,6 +31,16 @@ def test_probes_that_were_held_up_in_most_rounds_make_nobody_incorrect(slow_roun
     assert figures(slow_rounds, own=1.0)["linear1_share"] == pytest.approx(400.0 if slow_rounds > 2 else 100.0)
 
 
+def test_probes_that_others_held_up_in_every_round_make_nobody_incorrect() -> None:
+    machine = limits()
+    cold = dict.fromkeys(("quantize", "dequantize", "linear1", "linear1_all"), machine.read_bytes)
+    for probe in machine.probes.values():
+        probe._least_s = 0.25  # what the fastest call computed itself, of the second that it took
+    assert _Figures(limits=machine, cold=cold, operations=1)(seconds(0, own=0.25))["linear1_share"] == 400.0
+    with pytest.raises(Incorrect, match="reading in quantize is 200 %"):
+        _Figures(limits=machine, cold=cold, operations=1)(seconds(0, own=0.125))
+
+
 def test_more_than_the_fastest_probe_allows_is_incorrect() -> None:
     with pytest.raises(Incorrect, match="reading in quantize is 200 %"):
         figures(0, own=0.5)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.api import UsageError
@@ -104,7 +104,6 @@ def test_releases_name_the_interpreter_by_its_version() -> None:
     }
 
 
-@settings(deadline=None)
 @given(seed=st.integers(0, 1000))
 def test_windows_of_different_parts_share_no_character(seed: int) -> None:
     count = 20 * (PREDICTED + CONTEXT)

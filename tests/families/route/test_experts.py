@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
@@ -13,9 +13,6 @@ from harness.families.route.contract import Everything, Layout, Router, RouteTas
 from harness.families.route.experts import FeedForwards, LowRankChanges, Passage, RoutedLayer, grouped, make_experts
 
 WIDTH = 5
-
-settings.register_profile("quick", max_examples=25, deadline=None, derandomize=True)
-settings.load_profile("quick")
 
 
 class Given(Router):

@@ -67,7 +67,7 @@ def test_a_report_holds_code_that_says_what_is_expected_without_this_project() -
     assert 0 < value < 1
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**31),
     rows=st.integers(1, 4),

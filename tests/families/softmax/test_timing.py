@@ -176,3 +176,20 @@ def test_what_is_right_in_float64_is_right_here_and_an_error_in_one_place_is_fou
         changed[1, columns // 2] = wrong
         with pytest.raises(Incorrect, match=r"^1 of [\d,]+ probabilities"):
             require_rows(x, changed)
+
+
+def in_turn(x: Tensor) -> Tensor:
+    """The softmax of a row whose exponentials are added up in 16 float32 sums, each one number after the other."""
+    lanes = (x - x.amax()).exp_().view(-1, 16)
+    sums = torch.zeros(16)
+    for block in lanes.split(1 << 12):
+        sums += block.cumsum(0)[-1]  # cumsum adds one after the other
+    return (lanes / sums.sum()).view(1, -1)
+
+
+def test_a_long_row_may_be_added_up_in_float32_and_may_leave_nothing_out() -> None:
+    x = torch.randn(1, 1 << 20, generator=torch.Generator().manual_seed(0))
+    out = in_turn(x)
+    require_rows(x, out)
+    with pytest.raises(Incorrect, match="probabilities are not those of the definition"):
+        require_rows(x, out * (1 + 1 / 2**10))  # as where a thousandth of the row is left out of the sum
