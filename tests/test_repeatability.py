@@ -16,6 +16,7 @@ from harness.execution.grouping import companions
 from harness.report.formats import render
 from harness.report.page import render_page
 from harness.results.export import to_csv
+from harness.results.index import Index
 from harness.results.store import Store
 from harness.suite import read_suite
 from tests.conftest import Site
@@ -199,6 +200,14 @@ def test_a_repeated_training_is_resumed_and_exported_as_such(weather: Path) -> N
     assert {record["technique"] for record in records if record["perturbed"] == "True"} == {
         "weather/base", "weather/calm", "weather/wild",
     }  # fmt: skip
+
+
+def test_a_repeated_training_can_be_taken_from_an_earlier_run_and_is_no_point_of_a_history(weather: Path) -> None:
+    view = ran(weather)
+    index = Index(Store(weather.parent / "store"))
+    assert {row["key"] for row in rows_of(view)} == set(index.runs_by_key("weather"))
+    points = index.history("weather/wild", view.workloads[0].workload, "height")
+    assert sorted(point.seed for point in points if '"lr": 0.1' in point.tuned) == [0, 1, 2, 3, 4]
 
 
 def test_further_seeds_repeat_nothing_more(weather: Path) -> None:

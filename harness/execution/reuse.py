@@ -144,7 +144,8 @@ def _facts_of(environment: Mapping[str, Json]) -> dict[str, Any]:
 
 def _place(case: Case) -> tuple[object, ...]:
     """Return what a row is of: an edited row may have a key that is not its own."""
-    return (case.technique, case.workload, case.seed, case.lane, case.device, case.code, case.plugin_version)
+    of = (case.technique, case.workload, case.seed, case.perturbed, case.lane, case.device)
+    return (*of, case.code, case.plugin_version)
 
 
 def _line(error: Exception) -> str:

@@ -18,7 +18,7 @@ from harness.results.store import ROWS_FILE, RUN_FILE, RUNS, Store, StoredRun
 
 INDEX_FILE: Final = "index.sqlite"
 
-_VERSION: Final = 4
+_VERSION: Final = 5
 
 _PATIENCE_S: Final = 5.0
 """Seconds to wait for another process that writes the index."""
@@ -36,7 +36,7 @@ CREATE TABLE runs (
 CREATE TABLE figures (
     run TEXT NOT NULL REFERENCES runs(id) ON DELETE CASCADE, key TEXT NOT NULL, workload TEXT NOT NULL,
     technique TEXT NOT NULL, metric TEXT NOT NULL, value REAL, seed NOT NULL, tuned TEXT NOT NULL,
-    code TEXT NOT NULL, plugin_version TEXT NOT NULL, started TEXT NOT NULL
+    code TEXT NOT NULL, plugin_version TEXT NOT NULL, started TEXT NOT NULL, perturbed INTEGER NOT NULL
 );
 CREATE INDEX history ON figures (technique, workload, metric, started);
 CREATE INDEX of_run ON figures (run);
@@ -97,12 +97,12 @@ class Index:
     def history(self, technique: str, workload: str, metric: str) -> list[HistoryPoint]:
         """Return the stored values of a metric of a technique on a workload, oldest first.
 
-        Failed cases, and values that aren't finite numbers, are left out.
+        Failed cases, repeated trainings, and values that aren't finite numbers, are left out.
         """
         columns = tuple(HistoryPoint.__dataclass_fields__)
         records = self._query(
             f"SELECT {', '.join(columns)} FROM figures WHERE technique = ? AND workload = ? AND metric = ? "
-            "AND value IS NOT NULL ORDER BY started, run, seed",
+            "AND value IS NOT NULL AND NOT perturbed ORDER BY started, run, seed",
             (technique, workload, metric),
         )
         known = (dict(zip(columns, record, strict=True)) for record in records)
@@ -271,8 +271,8 @@ def _insert(db: sqlite3.Connection, stored: StoredRun, stamp: str) -> None:
         "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '')",
         (*run, _fitting(info.exit_code), _fitting(info.planned), len(cases), sum(cases.values())),
     )
-    figures = [figure for row in stored.rows if row.ok and not row.case.perturbed for figure in _figures(info.id, row)]
-    db.executemany("INSERT INTO figures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", figures)
+    figures = [figure for row in stored.rows if row.ok for figure in _figures(info.id, row)]
+    db.executemany("INSERT INTO figures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", figures)
 
 
 def _place(row: Row) -> tuple[object, ...]:
@@ -296,7 +296,7 @@ def _figures(run: str, row: Row) -> Sequence[tuple[object, ...]]:
     """Return the records of a row for the table ``figures``, one for each metric."""
     case = row.case
     tuned = json.dumps(dict(case.tuned), sort_keys=True)
-    provenance = (_fitting(case.seed), tuned, case.code, case.plugin_version, row.started)
+    provenance = (_fitting(case.seed), tuned, case.code, case.plugin_version, row.started, case.perturbed)
     return [
         (run, case.key, case.workload, case.technique, metric, value, *provenance)
         for metric, value in row.reply.metrics.items()
