@@ -175,13 +175,9 @@ class RepeatedStep(Generic[TrainsT, BatchT]):
         copied = self.as_it_is()
         expected = self._of(copied, taken, taken.states)
         gap, size = _distance(found, expected), _norm(expected)
-        alike = gap <= GRADIENTS_DIFFER * size
-        if alike and _lacking(found, [expected]) is None:
+        if gap <= GRADIENTS_DIFFER * size:
             return
         again = self._of(copied, taken, taken.states)
-        if alike:
-            _require_each(found, [expected, again])
-            return
         if _distance(expected, again) <= REPEATED * size:
             share = gap / size if size else math.inf
             raise Incorrect(
@@ -270,21 +266,13 @@ def _distance(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
     return _norm([left - right for left, right in zip(first, second, strict=True)])
 
 
-def _lacking(found: Sequence[Tensor], copies: Sequence[Sequence[Tensor]]) -> int | None:
-    """Return the first parameter without a gradient that has a part of the whole gradient in every copy's step."""
+def _require_each(found: Sequence[Tensor], copies: Sequence[Sequence[Tensor]]) -> None:
+    """Raise Incorrect where a parameter has no gradient, and a part of the whole gradient in every copy's step."""
     whole = min(_norm(copied) for copied in copies)
     for number, gradient in enumerate(found):
         least = min(float(copied[number].norm()) for copied in copies)
         if least > NEGLIGIBLE * whole and float(gradient.norm()) < LEAST_GRADIENT * least:
-            return number
-    return None
-
-
-def _require_each(found: Sequence[Tensor], copies: Sequence[Sequence[Tensor]]) -> None:
-    """Raise Incorrect where a parameter has no gradient, and a part of the whole gradient in every copy's step."""
-    number = _lacking(found, copies)
-    if number is not None:
-        raise Incorrect(f"trained parameter {number} has no gradient in a timed step, where others have one")
+            raise Incorrect(f"trained parameter {number} has no gradient in a timed step, where others have one")
 
 
 def _require_alike(found: Sequence[Tensor], copies: Sequence[Sequence[Tensor]]) -> None:
