@@ -19,6 +19,8 @@ import harness_paint_helper
 from harness_paint_kit.deep import value
 LEVELS = json.loads(Path(__file__).with_name("levels.json").read_text())
 EXTRA = [Path(__file__).parent / f"extra-{number}.bin" for number in range(2)]
+TABLES = [path.read_text() for path in Path(__file__).with_name("paint_tables").iterdir()]
+STORE = "store"
 """
 
 CANVAS = """from __future__ import annotations
@@ -74,6 +76,8 @@ PAINT_FILES = {
     "harness_paint_helper.py": "a = 1\n",
     "levels.json": "0",
     "extra-0.bin": "x",
+    "paint_tables/red.csv": "x",
+    "paint_tables/deep/blue.csv": "x",
     "harness_paint_kit/__init__.py": "",
     "harness_paint_kit/deep/__init__.py": "value = 1\n",
     "harness_paint_kit/table.npy": "x",

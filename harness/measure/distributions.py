@@ -10,13 +10,13 @@ import urllib.request
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from importlib.metadata import Distribution
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from harness.api import DISTRIBUTION, Json
 from harness.measure import git
 from harness.measure.imports import Top, find_top, is_standard, reached, read
-from harness.measure.sources import Entry, Sources, below, digest_of, project_files
+from harness.measure.sources import Entry, Sources, below, digest_of, is_store, project_files
 
 HOST_PACKAGE: Final = __name__.partition(".")[0]
 
@@ -168,17 +168,21 @@ class PluginCode:
 
 
 def _named(folder: Path, patterns: Iterable[str]) -> Iterator[Entry]:
-    """Yield the data files that match a pattern, in a folder and in those of its folders that a pattern names."""
+    """Yield the data files that match a pattern, in a folder and in those of its folders that a pattern names.
+
+    All files count of a folder that a whole pattern names, as a module may list it. A store of runs does not count.
+    """
     specific = [pattern for pattern in patterns if len(pattern.replace("*", "")) >= _MIN_CHARACTERS]
     parts = {part for pattern in specific for part in pattern.split("/")}
     files: list[Entry] = []
     for path in sorted(folder.iterdir()):
         if path.is_file() and path.suffix != ".py":
             files.append((path.name, path))
-        elif path.is_dir() and path.name in parts:
+        elif path.is_dir() and path.name in parts and not is_store(path):
             files += below(path, path.name)
     for name, path in files:
-        if any(fnmatchcase(path.name, pattern) or fnmatchcase(name, pattern) for pattern in specific):
+        names = [path.name, name, *map(str, PurePosixPath(name).parents)]
+        if any(fnmatchcase(part, pattern.rstrip("/")) for pattern in specific for part in names):
             yield name, path
 
 

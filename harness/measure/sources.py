@@ -258,9 +258,14 @@ def _is_part(folder: Path, checkout: git.Checkout | None, *, at_root: bool) -> b
         return False
     if any((folder / name).is_file() for name in ("pyproject.toml", "setup.py", "pyvenv.cfg")):
         return False
-    if any(folder.glob("runs/*/run.json")):
-        return False  # a store of runs
+    if is_store(folder):
+        return False
     return checkout is None or folder.resolve() not in checkout.ignored
+
+
+def is_store(folder: Path) -> bool:
+    """Return whether a folder is a store of runs."""
+    return any(folder.glob("runs/*/run.json"))
 
 
 def _is_for_readers(name: str) -> bool:
