@@ -20,7 +20,7 @@ TOYS = Path(__file__).parents[1] / "toy"
     "selection", [{}, {"params": {}, "lanes": "time", "device": "cpu"}, {"params": [], "lanes": []}]
 )
 def test_a_damaged_selection_is_refused(selection: dict) -> None:
-    info = SimpleNamespace(id="r", suite=SimpleNamespace(id="toys"), selection=selection)
+    info = SimpleNamespace(id="r", suite=SimpleNamespace(id="toys"), selection=selection, plugins=(), folder=Path("r"))
     with pytest.raises(UsageError, match="cannot be resumed"):
         resumed_selection(info)  # type: ignore[arg-type]
 

@@ -222,7 +222,7 @@ def test_an_edited_plugin_computes_its_own_techniques_only(world: World, tmp_pat
     folder = tmp_path / "mine"
     folder.mkdir()
     world.patch.syspath_prepend(folder)
-    (folder / "harness_mine.py").write_text(
+    (folder / "harness_edited.py").write_text(
         dedent("""
             from harness.api import Technique, hookimpl
             HARNESS_API = 1
@@ -233,13 +233,13 @@ def test_an_edited_plugin_computes_its_own_techniques_only(world: World, tmp_pat
     )
     (folder / "mine_targets.py").write_text("class Own: shift = 1.0\n")
     suite = tmp_path / "both.toml"
-    suite.write_text((TOYS / "toys.toml").read_text().replace('"twin"]', '"mine/own"]'))
-    world.plugins, world.suite = ["harness_toy", "harness_mine"], str(suite)
+    suite.write_text((TOYS / "toys.toml").read_text().replace('"twin"]', '"edited/own"]'))
+    world.plugins, world.suite = ["harness_toy", "harness_edited"], str(suite)
     first = world.run()
     assert not world.run().computed
     (folder / "mine_targets.py").write_text("class Own: shift = 2.0\n")
     edited = world.run()
-    assert [case.technique for case in edited.computed] == ["mine/own"] * 4
+    assert [case.technique for case in edited.computed] == ["edited/own"] * 4
     (folder / "mine_targets.py").write_text("class Own: shift = 1.0\n")
     assert {row.reused_from for row in world.run().stored.rows} == {first.stored.info.id}
 

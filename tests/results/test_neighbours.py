@@ -14,6 +14,7 @@ import pytest
 from harness.api import HarnessError, UsageError
 from harness.results import store as store_module
 from harness.results.index import Index
+from harness.results.places import default_store_path
 from harness.results.store import ROWS_FILE, RUN_FILE, Store
 
 
@@ -124,7 +125,7 @@ def test_drafts_of_killed_runs_are_removed_after_a_day(store: Store, builders) -
 @pytest.mark.parametrize("path", ["a" * 300, "b/" * 3000, "~nobody-of-this-name/x", "nul\0"])
 def test_a_path_that_no_folder_can_have_is_no_store(path: str) -> None:
     with pytest.raises(UsageError, match="the store cannot be"):
-        store_module.default_store_path(path)
+        default_store_path(path)
 
 
 def test_a_folder_that_is_no_store_gets_no_index(tmp_path: Path) -> None:
