@@ -93,9 +93,10 @@ class QuantizeTechnique(Protocol):
         ``x`` nor a tensor of ``packed`` need begin at an aligned address.
 
         The gate requires, for 1 to 64 inputs, the product with the dequantised weight up to an error of 1e-5 (float32),
-        6e-3 (bfloat16) or 2e-3 (float16) of an output's norm, for the coarsest dtype of input, weight and
-        ``computes_in``; that a NaN in one input makes its own output NaN and no other; that ``x`` stays unchanged; and
-        the same bits in every call, also in a layer that was copied, pickled or loaded from a ``state_dict``.
+        6e-3 (bfloat16) or 2e-3 (float16) of an output's norm, times ``1 + 1 / sqrt(out)``, for the coarsest dtype of
+        input, weight and ``computes_in``; that a NaN in one input makes its own output NaN and no other; that ``x``
+        stays unchanged; and the same bits in every call, also in a layer that was copied, pickled or loaded from a
+        ``state_dict``.
         While it is timed, pieces of the largest packed tensor are exchanged for others between calls, in place; where a
         product does not follow that, since tensors depend on each other, other weights are packed instead.
         Raises `harness.api.NotApplicable` where the technique does not support the shape or the dtype.

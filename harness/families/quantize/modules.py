@@ -81,9 +81,9 @@ class _Layer:
         found = self.found if module is self.first else module(self.x)
         error = ((found.double() - expected).norm(dim=-1) / expected.norm(dim=-1)).max().item()
         kept = torch.float32 if dtype == torch.float64 else dtype
-        allowed = allowed_error(self.technique, self.x.dtype, kept)
+        allowed = allowed_error(self.technique, self.x.dtype, kept, outputs=expected.shape[-1])
         if not error <= allowed:
-            text = f"{what}, {self.given.what}: off by {error:.2e} of the exact output; {allowed:.0e} is allowed"
+            text = f"{what}, {self.given.what}: off by {error:.2e} of the exact output; {allowed:.1e} is allowed"
             raise self._wrong(text, body.format(allowed=allowed, dtype=dtype))
 
     def require_same(self, module: Callable[[], QuantizedLinear], when: str, body: str) -> None:

@@ -184,9 +184,9 @@ class _Product:
         found, packed = result
         require_tensor(found, (len(self.x), self.packed.shape[0]), self.x.dtype)
         error = _error(found, self.x, self.contents.weight(packed).double())
-        allowed = allowed_error(self.technique, self.x.dtype, self.packed.dtype)
+        allowed = allowed_error(self.technique, self.x.dtype, self.packed.dtype, outputs=self.packed.shape[0])
         if not error <= allowed:
-            raise Incorrect(f"the product is off by {error:.2e} of the exact product's norm; {allowed:.0e} is allowed")
+            raise Incorrect(f"the product is off by {error:.2e} of the exact product's norm; {allowed:.1e} is allowed")
 
 
 def _error(found: Tensor, x: Tensor, weight: Tensor) -> float:
@@ -204,7 +204,8 @@ def _fits(technique: QuantizeTechnique, dtype: torch.dtype, packed: Packed, weig
     near 0. All of `FITTED` inputs do so in one of ten million cases.
     """
     x = torch.randn(FITTED, weight.shape[1], device=weight.device).to(dtype)
-    return _error(technique.linear(x, packed), x, weight) <= 2 * allowed_error(technique, dtype, packed.dtype)
+    allowed = allowed_error(technique, dtype, packed.dtype, outputs=len(weight))
+    return _error(technique.linear(x, packed), x, weight) <= 2 * allowed
 
 
 def _with_all_threads(run: Callable[[], object]) -> Callable[[], object]:
