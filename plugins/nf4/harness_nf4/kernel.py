@@ -39,7 +39,7 @@ FEW: Final = 4
 """Up to so many inputs, fixed point looks codes up once for all of them, in registers."""
 
 LONG: Final = 1024
-"""With few inputs, rows from this length on are multiplied faster in fixed point, shorter ones in bfloat16.
+"""With two to four inputs, rows from this length on are multiplied faster in fixed point, shorter ones in bfloat16.
 
 The rule is fixed for every processor, and not measured where the plugin runs: the two products differ in their last
 bits, so a rule that is measured would let a result differ from one run to the next. ``pytest --benchmark-only
@@ -192,7 +192,7 @@ class Matrix:
 
     def _prefers_halves(self, inputs: int) -> bool:
         """Return whether the product in bfloat16 is the faster one, where the path has both."""
-        return inputs > FEW or (inputs > 0 and self.columns < LONG)
+        return inputs > FEW or (inputs > 1 and self.columns < LONG)
 
     def multiply(self, x: Tensor, *, exact: bool) -> Tensor:
         """Return ``x`` float32 ``(n, columns)`` times the transposed matrix, float32 ``(n, rows)``.
