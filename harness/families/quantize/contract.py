@@ -78,7 +78,7 @@ class QuantizeTechnique(Protocol):
         """
 
     def dequantize(self, packed: Packed) -> Tensor:
-        """Return the weight in the shape and dtype that it was packed from."""
+        """Return the weight in the shape and dtype that it was packed from, in memory of its own."""
 
     def sized(self, block: int) -> QuantizeTechnique | None:
         """Return the same technique with blocks of ``block`` numbers, or None where the block length is fixed.

@@ -100,8 +100,8 @@ class Plain(Technique):
         return Packed(tensors={"weight": kept}, shape=tuple(weight.shape), dtype=weight.dtype)
 
     def dequantize(self, packed: Packed) -> Tensor:
-        """Cast the weight back to its own dtype."""
-        return packed.tensors["weight"].to(packed.dtype)
+        """Cast the weight back to its own dtype, to a tensor of its own."""
+        return packed.tensors["weight"].to(packed.dtype, copy=True)
 
     def linear(self, x: Tensor, packed: Packed) -> Tensor:
         """Return the product of ``x`` and the weight, computed in the technique's dtype."""

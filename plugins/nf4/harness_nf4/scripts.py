@@ -24,7 +24,7 @@ def quantize(weight):
     return {{'weight': weight.to({dtype}, copy=True)}}
 
 def dequantize(packed, shape, dtype):
-    return packed['weight'].to(dtype)
+    return packed['weight'].to(dtype, copy=True)
 
 def linear(x, packed, shape, dtype):
     return torch.nn.functional.linear(x.to({dtype}), packed['weight']).to(x.dtype)
