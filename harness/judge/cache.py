@@ -134,7 +134,8 @@ def _read(path: Path) -> Tensors | None:
 
 
 def _write(path: Path, tensors: dict[str, Tensor]) -> None:
-    draft = path.with_suffix(f".{secrets.token_hex(4)}.part")  # of this process alone, also where there are no locks
+    # of this process alone, also without locks, and where machines with the same process numbers share the cache
+    draft = path.with_suffix(f".{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         save_file(tensors, draft, metadata={"sha256": _digest(tensors)})
         with draft.open("rb") as file:
