@@ -96,7 +96,13 @@ def test_a_table_is_of_the_first_run_that_measured_it_and_says_the_command(findi
     suite = builders.make_suite(tuning={})
     rows = [*builders.scored("toys/base", [90.0, 91.0]), *builders.scored("toys/a", [92.0, 94.0])]
     timed = builders.timed("toys/a", [0.1, 0.11, 0.1], [0.05, 0.05, 0.06])
-    chosen = {"techniques": ["a", "b c"], "lanes": ["time", "accuracy"], "seeds": [0, 1], "until": "decided"}
+    chosen = {
+        "techniques": ["a", "b c"],
+        "lanes": ["time", "accuracy"],
+        "params": {"lr": 1},
+        "seeds": [0, 1],
+        "until": "5min",
+    }
     views = [
         RunView.build(builders.make_run(suite, selection=selection), kept, builders.METRICS)
         for selection, kept in (({"lanes": ["accuracy"]}, rows), (chosen, [*rows, timed]))
@@ -105,7 +111,8 @@ def test_a_table_is_of_the_first_run_that_measured_it_and_says_the_command(findi
     first, second = re.findall(r"\(`(.*?)`\)", " ".join(text.split()))
     assert first == "harness run --suite toy --lane accuracy"
     assert second == (
-        "harness run --suite toy --technique a --technique 'b c' --lane time --lane accuracy --seeds 2 --until decided"
+        "harness run --suite toy --technique a --technique 'b c' --param lr=1 --lane time --lane accuracy --seeds 2 "
+        "--until 5min"
     )
     assert re.search(r"\| `a` \| 93\.0 ±12\.7 \| ~?x[0-9.]+ \|", text)
 

@@ -94,7 +94,9 @@ def filled(text: str, views: Mapping[str, Sequence[RunView]], unfilled: list[str
 
 
 def _listed(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
+    """Return the parts between commas; a comma within a name is written behind a backslash."""
+    parts = re.split(r"(?<!\\),", text)
+    return [part.strip().replace("\\,", ",") for part in parts if part.strip()]
 
 
 def _workload(view: RunView, name: str) -> WorkloadView:
@@ -112,7 +114,7 @@ def _table(view: RunView, name: str, wanted: str) -> str:
     lines = [_line([name, *(title for title, _ in columns)]), "|---" * (len(columns) + 1) + "|"]
     lines += [_line([f"`{short(own.technique)}`", *(cell(own) for _, cell in columns)]) for own in shown]
     without: dict[str, list[str]] = {}
-    for summary in (own for own in workload.techniques if own not in shown):
+    for summary in (own for own in workload.techniques if own.failures):
         without.setdefault(summary.reason, []).append(f"`{short(summary.technique)}`")
     missing = [f"{', '.join(names)}: {reason}." for reason, names in without.items()]
     return "\n".join([*lines, "", *_wrapped(" ".join([*missing, _origin(view, [workload])])), ""])
@@ -159,7 +161,7 @@ def _column(view: RunView, workload: WorkloadView, wanted: str) -> tuple[str, Ca
         if not any(phase in own.ratios for own in workload.techniques):
             raise NotMeasured(f"run {view.info.id} did not time {phase!r}")
         is_judged = phase == view.judged_phase
-        return wanted, lambda own: judged_text(view, workload, own) if is_judged else _ratio(own, phase)
+        return wanted, lambda own: judged_text(view, workload, own) if is_judged else _speed(own, phase)
     if wanted not in view.metrics:
         raise HarnessError(f"run {view.info.id} has no metric {wanted!r}")
     if not any(wanted in own.figures for own in workload.techniques):
@@ -173,9 +175,12 @@ def _difference(view: RunView, workload: WorkloadView, summary: TechniqueSummary
     return with_interval(estimate, quality_places(view, workload), signed=True) if estimate else ""
 
 
-def _ratio(summary: TechniqueSummary, phase: str) -> str:
-    ratio = summary.ratios.get(phase)
-    return "" if ratio is None else ("~" if phase in summary.unstable else "") + units.ratio(ratio.value)
+def _speed(summary: TechniqueSummary, phase: str) -> str:
+    """Return the ratio of a throughput to the baseline's; of the baseline itself, its samples a second."""
+    ratio, figure = summary.ratios.get(phase), summary.figures.get(f"{phase}_throughput")
+    if ratio is None:
+        return units.rate(figure.estimate.value) if figure and summary.baseline else ""
+    return ("~" if phase in summary.unstable else "") + units.ratio(ratio.value)
 
 
 def _claims(view: RunView) -> str:
@@ -188,6 +193,7 @@ def _claims(view: RunView) -> str:
         size = f", {_size(difference, metric)}" if difference else ""
         reason = f" ({result.reason})" if result.reason else ""
         where = short(result.workload) if result.workload else "all"
+        where += f" against {short(result.claim.less_on)}" if result.claim.less_on else ""
         lines.append(_line([f"{result.claim.says} ({result.claim.source})", where, f"{result.verdict}{size}{reason}"]))
     return "\n".join([*lines, "", *_wrapped(_origin(view, view.workloads)), ""])
 
@@ -223,6 +229,7 @@ def _command(view: RunView) -> str:
     words = ["harness", "run", "--suite", view.info.suite.id]
     for name, option in (("techniques", "--technique"), ("workloads", "--workload")):
         words += [part for value in chosen.get(name) or () for part in (option, value)]
+    words += [part for key, value in (chosen.get("params") or {}).items() for part in ("--param", f"{key}={value}")]
     lanes = chosen.get("lanes") or LANES
     words += [part for lane in lanes if {*lanes} != {*LANES} for part in ("--lane", lane)]
     if seeds := [*(chosen.get("seeds") or ())]:
