@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from harness.api import Incorrect, NotApplicable
-from harness.families.quantize import layouts, reports, schemes
+from harness.families.quantize import gradients, layouts, reports, schemes
 from harness.families.quantize.contract import QuantizeTechnique
 from harness.families.quantize.drawn import Drawn, drawn
 from harness.families.quantize.modules import require_module
@@ -86,6 +86,7 @@ def require_correct(technique: QuantizeTechnique, *, seed: int = 0, timed: Timed
     full. Raises Incorrect at the first failure, NotApplicable where not even `ESSENTIAL` is supported.
     """
     findings = _Findings()
+    findings.notes.extend(gradients.require_lasting(technique))
     for given in _weights():
         findings.check_where_supported(given.what, partial(_require_values, technique, given))
     for what, code in HOSTILE.items():
@@ -108,6 +109,7 @@ def require_correct(technique: QuantizeTechnique, *, seed: int = 0, timed: Timed
     for weight in drawn(technique.scheme.block, seed):
         findings.check_where_supported(DRAWN, partial(_require_drawn, technique, weight))
     findings.notes.extend(require_module(technique))
+    gradients.require_exact(technique)
     if timed is not None:
         findings.check_where_supported("the timed shape", partial(_require_timed, technique, timed, seed))
     if technique.computes_in is not None:
