@@ -66,7 +66,8 @@ def _line(group: list[Excess]) -> str:
     )
     bound = f"{first.within}, which is {as_typed(first.bound)}"
     where = f" on {workloads}" if first.technique and first.shared else ""
-    return f"{techniques or id_of(first.workload)}: {first.name} = {as_typed(first.value)}: expected at most {bound}{where}"
+    who, value = techniques or id_of(first.workload), as_typed(first.value)
+    return f"{who}: {first.name} = {value}: expected at most {bound}{where}"
 
 
 def _listed(names: Iterable[str]) -> str:
