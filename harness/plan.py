@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from harness.api import LANES, Case, Json, Lane, Skip, Stage, Suite, Technique, UsageError, WorkloadSpec
-from harness.entrants import Entrant, exceeding, is_pinned
+from harness.bounded import Excess, exceeding, told
+from harness.entrants import Entrant, is_pinned
 from harness.grid import Tuned, grid_of, thin
 from harness.host import Host, matches
 from harness.measure.sources import content_digest
@@ -82,15 +83,16 @@ class Plan:
     def _check_values(self) -> None:
         """Raise UsageError for each file that does not exist, and each value above what bounds it in its case."""
         problems: dict[str, None] = {}
+        excesses: list[Excess] = []
         for contestant in (contestant for contestant in self.contestants if not contestant.skip):
             for tuned in contestant.trials:
                 try:
                     case = self.case(contestant, tuned, self.seeds[0])
-                    problems |= dict.fromkeys(exceeding(case, contestant.entrant.spec, contestant.problem.spec))
+                    excesses += exceeding(case, contestant.entrant.spec, contestant.problem.spec)
                 except UsageError as error:
                     problems.update(dict.fromkeys(error.problems))
-        if problems:
-            raise UsageError(*problems)
+        if problems or excesses:
+            raise UsageError(*problems, *told(excesses))
 
     @property
     def seeds(self) -> tuple[int, ...]:

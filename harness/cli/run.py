@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from harness.api import DEVICES, LANES
+from harness.api.text import named
 from harness.cli.app import App, complete_from, current, plugin_options, store_option
 from harness.cli.output import check_format, say, show_view, width_of_terminal
 from harness.streams import aside
@@ -282,7 +283,7 @@ def _announce(session: Session, store: Store, jobs: int, *, full: bool) -> None:
 
 
 def _tuned(trial: Mapping[str, Json]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in trial.items()) or "not tuned"
+    return named(trial) or "not tuned"
 
 
 def _form(options: RunOptions) -> Form:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from harness.analysis.summary import UNJUDGED
+from harness.api.text import named
 from harness.report import units
 
 if TYPE_CHECKING:
@@ -238,7 +239,7 @@ def tuned_column(workload: WorkloadView) -> Column | None:
     def cell(summary: TechniqueSummary) -> str:
         if summary.tuning is None:
             return NOTHING
-        return ", ".join(f"{name} {value}" for name, value in summary.tuning.tuned.items())
+        return named(summary.tuning.tuned)
 
     return Column(title="tuned", unit="", cell=cell, left=True)
 

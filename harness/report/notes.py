@@ -11,6 +11,7 @@ from harness.analysis.ranking import unequal_looks
 from harness.analysis.repeatability import rests_on_rounding, shaken
 from harness.analysis.significance import ALPHA
 from harness.analysis.summary import BEHIND, FRONT
+from harness.api.text import as_typed
 from harness.report import units
 from harness.report.columns import is_unjudged, ratio_text, with_interval
 from harness.results.commands import command
@@ -347,7 +348,7 @@ def _edges(techniques: Iterable[TechniqueSummary]) -> str:
     for summary in techniques:
         for name in summary.tuning.edges if summary.tuning else ():
             assert summary.tuning is not None
-            by_value.setdefault(f"{name} {summary.tuning.tuned[name]}", []).append(summary.technique)
+            by_value.setdefault(f"{name} {as_typed(summary.tuning.tuned[name])}", []).append(summary.technique)
     return "; ".join(f"{value}: {', '.join(names)}" for value, names in by_value.items())
 
 
