@@ -71,6 +71,11 @@ class Client:
         self._spawn(preload, techniques)
 
     @property
+    def ready(self) -> bool:
+        """Whether the imports are done."""
+        return self._ready
+
+    @property
     def due(self) -> float | None:
         """When the fork server must have answered (monotonic clock); None where nothing is asked of it."""
         if not self._ready:
