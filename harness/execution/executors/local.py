@@ -116,6 +116,8 @@ class LocalExecutor:
         """End everything that still runs, with all its descendants; idempotent."""
         for client in self._clients.values():
             self._selector.unregister(client.control)
+            client.leave()  # all at once: a process of this size takes a while to end
+        for client in self._clients.values():
             client.close()
         self._clients.clear()
         self._supervisors.close()
