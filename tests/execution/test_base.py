@@ -178,3 +178,21 @@ def test_a_technique_of_the_first_module_does_not_wait_for_imports_of_others(tmp
         units = [of_plugin("toys", technique) for technique in ("second_module:Second", "first_module:First")]
         assert statuses(executor, *units) == ["ok", "ok"]
         assert set(executor._clients) == {"", "toys", "first module of toys"}
+
+
+def test_a_base_server_that_was_begun_is_taken_by_the_first_executor(tmp_path):
+    with supervisors.begun():
+        [ahead] = supervisors._begun
+        with closing(LocalExecutor(options(tmp_path))) as executor:
+            assert statuses(executor, of_plugin("")) == ["ok"]
+            assert base_server(executor).pid == ahead._process.pid
+    assert ahead.ended
+
+
+def test_a_base_server_that_was_begun_for_nothing_ends(tmp_path):
+    with supervisors.begun():
+        [ahead] = supervisors._begun
+    assert ahead._process.returncode is not None
+    with closing(LocalExecutor(options(tmp_path))) as executor:
+        assert statuses(executor, of_plugin("")) == ["ok"]
+        assert base_server(executor).pid != ahead._process.pid
