@@ -196,3 +196,12 @@ def test_a_base_server_that_was_begun_for_nothing_ends(tmp_path):
     with closing(LocalExecutor(options(tmp_path))) as executor:
         assert statuses(executor, of_plugin("")) == ["ok"]
         assert base_server(executor).pid != ahead._process.pid
+
+
+def test_a_base_server_that_was_begun_and_died_is_replaced(tmp_path):
+    with supervisors.begun():
+        [ahead] = supervisors._begun
+        ahead.kill()
+        ahead._process.wait()
+        with closing(LocalExecutor(options(tmp_path))) as executor:
+            assert statuses(executor, of_plugin("")) == ["ok"]

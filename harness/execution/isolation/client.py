@@ -144,7 +144,7 @@ class Client:
             kill(pid)
 
     def leave(self) -> None:
-        """Have the fork server end with all its workers and their descendants, and do not wait for that; idempotent."""
+        """Tell the fork server to end with all its workers and their descendants, without waiting; idempotent."""
         if self.control.fileno() == -1:
             return
         for request in self._waiting:

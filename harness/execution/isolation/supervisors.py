@@ -97,7 +97,7 @@ class Supervisors:
                 self._preload = self._preload if self._base.ready else ()
                 self.close()
         if self._base is None:
-            self._base = _begun.pop() if _begun else Base(ends.log)
+            self._base = _taken() or Base(ends.log)
             self._base.preload(self._preload)
         return self._base.fork(ends)
 
@@ -250,6 +250,18 @@ def begun() -> Iterator[None]:
     finally:
         while _begun:
             _begun.pop().close()
+
+
+def _taken() -> Base | None:
+    """Return the base server that was begun, unless there is none or it has ended since."""
+    if not _begun:
+        return None
+    base = _begun.pop()
+    base.read()
+    if base.ended:
+        base.close()
+        return None
+    return base
 
 
 def _popen(module: str, control: socket.socket, log: IO[bytes], mark: str) -> subprocess.Popen[bytes]:
