@@ -233,6 +233,8 @@ def _resume(host: Host, options: RunOptions, store: Store) -> int:
 
 def _finish(session: Session, options: RunOptions, writer: RunWriter) -> int:
     """Run the missing cases, print the table, and name the command that resumes an interrupted run."""
+    import scipy.special  # noqa: F401  # the table needs it, and here another process imports torch meanwhile
+
     from harness.analysis.view import RunView
     from harness.cli.progress import make_progress
     from harness.execution.session import INTERRUPTED
