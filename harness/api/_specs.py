@@ -143,7 +143,8 @@ class WorkloadSpec:
     conformance tests use ``small``. ``metrics`` are exactly the metrics that the accuracy lane emits; ``phases`` are
     the contract's phases that the memory and time lanes measure. ``version`` is raised by hand whenever results before
     and after a change must not be compared. ``stacks`` says that the workload fulfils `StackingWorkload`: the workload
-    evaluates several seeds of a technique together. ``perturbs`` says that ``evaluate`` trains, from
+    evaluates several seeds of a technique together; ``fewest_stacked`` is the number of them from which that takes less
+    time than one by one. ``perturbs`` says that ``evaluate`` trains, from
     perturbed weights where the context says so. ``preload`` names modules
     that a case would otherwise import while it is measured, as the first step of an optimiser imports ``torch._dynamo``
     (two seconds, 70 MB); these modules are imported once, before any case. ``processes`` is the number of
@@ -161,6 +162,7 @@ class WorkloadSpec:
     small: Mapping[str, Json] = field(default_factory=dict)
     requires: Sequence[str] = ()
     stacks: bool = False
+    fewest_stacked: int = 3
     perturbs: bool = False
     preload: Sequence[str] = ()
     processes: int = 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,7 +18,7 @@ from harness.cli.output import check_format, say, show_view, width_of_terminal
 from harness.streams import aside
 
 if TYPE_CHECKING:
-    from harness.api import Form, Json, Lane
+    from harness.api import Form, Json, Lane, Suite
     from harness.execution.session import Resources, Session
     from harness.host import Host
     from harness.results.store import RunWriter, Store
@@ -181,11 +182,27 @@ def execute(app: App, options: RunOptions) -> int:
 
 
 def _begin(host: Host, options: RunOptions, store: Store) -> int:
-    from harness.execution.session import begin
     from harness.suite import read_suite
 
     assert options.suite is not None
     suite = read_suite(options.suite, host, form=_form(options))
+    with _torch_ahead(options):
+        return _run(host, options, store, suite)
+
+
+def _torch_ahead(options: RunOptions) -> AbstractContextManager[None]:
+    """Return a context in which the processes of cases import torch while this one plans them."""
+    if options.dry_run or options.executor != "local" or options.device != "cpu":
+        return nullcontext()
+    from harness.execution.isolation.supervisors import begun
+
+    return begun()
+
+
+def _run(host: Host, options: RunOptions, store: Store, suite: Suite) -> int:
+    """Plan a suite, say how much that is, and run it."""
+    from harness.execution.session import begin
+
     selection, resources = _selection(options), _resources(options)
     session = begin(host, suite, selection, resources)
     if not options.quiet or options.dry_run:
@@ -222,6 +239,8 @@ def _resume(host: Host, options: RunOptions, store: Store) -> int:
 
 def _finish(session: Session, options: RunOptions, writer: RunWriter) -> int:
     """Run the missing cases, print the table, and name the command that resumes an interrupted run."""
+    import scipy.special  # noqa: F401  # the table needs it, and here another process imports torch meanwhile
+
     from harness.analysis.view import RunView
     from harness.cli.progress import make_progress
     from harness.execution.session import INTERRUPTED

@@ -49,6 +49,7 @@ def register_workloads() -> Sequence[WorkloadSpec]:
             preload=("torch._dynamo",),
             perturbs=True,
             stacks=True,
+            fewest_stacked=2,
         ),
         WorkloadSpec(
             id="digits-split",
@@ -63,6 +64,7 @@ def register_workloads() -> Sequence[WorkloadSpec]:
             preload=("torch._dynamo",),
             perturbs=True,
             stacks=True,
+            fewest_stacked=2,
         ),
     ]
 
