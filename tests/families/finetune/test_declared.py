@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from harness.families.finetune.protocol import DigitsWorkload
+from harness.families.finetune.digits import DigitsWorkload
 from harness.families.finetune.settings import Settings
 from harness.host import load_host
 from harness.judge.settings import read_settings

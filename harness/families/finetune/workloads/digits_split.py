@@ -8,7 +8,7 @@ import transformers
 from torch import Tensor, nn
 from transformers import ViTConfig, ViTForImageClassification
 
-from harness.families.finetune.protocol import DigitsWorkload
+from harness.families.finetune.digits import DigitsWorkload
 from harness.judge.architectures import Anatomy
 from harness.judge.training import Batch
 
