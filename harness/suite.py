@@ -5,6 +5,7 @@ from __future__ import annotations
 import reprlib
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_args
@@ -13,6 +14,7 @@ from harness.api import Claim, ClaimKind, Form, Suite, UsageError, WorkloadSpec,
 from harness.api.values import is_finite
 from harness.entrants import WITHOUT, Entrant, Kind, entrant_of, is_glob, is_json, value_problem
 from harness.host import Host
+from harness.source import Source, check_own, on_source, scale_of, stated, workload_for
 from harness.suite_comparison import stated_in
 from harness.suite_rules import Problems, looks_in
 from harness.suite_rules import problems as rules
@@ -44,6 +46,8 @@ _OPTIONAL = {
     "claims": list,
     "quick": dict,
     "track": dict,
+    "own": dict,
+    "source": dict,
 }
 _OVERRIDES = ("workloads", "techniques", "seeds", "tuning_seeds", "rounds", "tuning", "settings")
 """What a suite's ``[quick]`` and ``[track]`` tables may say."""
@@ -87,10 +91,11 @@ def find_suite(name: str, host: Host) -> Path:
     return host.declared.suites[host.resolve("suites", name)].spec
 
 
-def read_suite(name: str, host: Host, *, form: Form = "full") -> Suite:
+def read_suite(name: str, host: Host, *, form: Form = "full", source: Source | None = None) -> Suite:
     """Read and check a suite by id, short name or path; the table named like ``form`` overrides the other keys.
 
-    The form ``track`` runs every technique at its defaults, unless the table ``[track]`` has a tuning grid.
+    The form ``track`` runs every technique at its defaults, unless the table ``[track]`` has a tuning grid. With a
+    ``source``, or where the file names one, the suite runs on that model and these data, and ``[own]`` overrides.
 
     Raises UsageError with every problem found, each naming the file, the key, what was expected and the nearest
     right name.
@@ -98,6 +103,8 @@ def read_suite(name: str, host: Host, *, form: Form = "full") -> Suite:
     path = find_suite(name, host)
     data = _parse(path)
     problems = Problems(path)
+    if found := source or stated(path, data):
+        return _read_on_source(path, data, host, form, found)
     suite = _read_form(path, data, host, form, problems)
     if form == "full":  # a mistake in another form's table is one of the file, too
         for other in (other for other in get_args(Form) if other != form and other in data):
@@ -107,6 +114,20 @@ def read_suite(name: str, host: Host, *, form: Form = "full") -> Suite:
     problems.raise_if_any()
     assert suite is not None
     return suite
+
+
+def _read_on_source(path: Path, data: Mapping[str, Any], host: Host, form: Form, source: Source) -> Suite:
+    """Return a suite on a user's own model and data. Raises UsageError with every problem found."""
+    if form == "track":
+        raise UsageError("--track follows a suite's own workloads over commits: leave --model and --data out")
+    problems = Problems(path)
+    check_own(data, problems)
+    problems.raise_if_any()
+    table = on_source(data, source, workload_for(source, str(data.get("contract", "")), host), form)
+    suite = _Reader(table, host, problems).read(path, form)
+    problems.raise_if_any()
+    assert suite is not None
+    return replace(suite, scale=scale_of(data))
 
 
 def _read_form(path: Path, data: Mapping[str, Any], host: Host, form: Form, problems: Problems) -> Suite | None:
@@ -201,6 +222,8 @@ class _Reader:
     def _check_shape(self, path: Path) -> None:
         known = {**_REQUIRED, **_OPTIONAL}
         self._problems.keys(self._data, known)
+        if _is(self._data.get("own", {}), dict) and _is(self._data.get("source", {}), dict):
+            check_own(self._data, self._problems)
         for key, kind in known.items():
             if key not in self._data:
                 if key in _REQUIRED:

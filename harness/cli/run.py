@@ -38,6 +38,9 @@ class RunOptions:
     """The options of ``harness run``, as parsed."""
 
     suite: str | None
+    model: str | None
+    data: str | None
+    task: str | None
     technique: tuple[str, ...]
     workload: tuple[str, ...]
     seeds: str | None
@@ -101,6 +104,9 @@ class _Seconds(click.ParamType):  # type: ignore[type-arg]  # generic from click
 
 @click.command()
 @click.option("--suite", metavar="NAME|FILE", shell_complete=complete_from("suites"), help="The suite to run.")
+@click.option("--model", metavar="DIR", help="Run on this model of transformers: a folder with its weights.")
+@click.option("--data", metavar="FILE", help="The model learns these data: labelled texts, as .csv, .tsv or .jsonl.")
+@click.option("--task", metavar="NAME", help="What is learned from the data, where a suite offers several.")
 @click.option(
     "--technique", multiple=True, metavar="GLOB", shell_complete=complete_from("techniques"),
     help="Run only these techniques (and the baseline).",
@@ -176,10 +182,12 @@ def execute(app: App, options: RunOptions) -> int:
 
 def _begin(host: Host, options: RunOptions, store: Store) -> int:
     from harness.execution.session import begin
+    from harness.source import source_of
     from harness.suite import read_suite
 
     assert options.suite is not None
-    suite = read_suite(options.suite, host, form=_form(options))
+    source = source_of(options.model, options.data, options.task)
+    suite = read_suite(options.suite, host, form=_form(options), source=source)
     selection, resources = _selection(options), _resources(options)
     session = begin(host, suite, selection, resources)
     if not options.quiet or options.dry_run:
@@ -195,7 +203,19 @@ def _resume(host: Host, options: RunOptions, store: Store) -> int:
 
     given = [
         name
-        for name in ("technique", "workload", "seeds", "until", "param", "lane", "quick", "track")
+        for name in (
+            "model",
+            "data",
+            "task",
+            "technique",
+            "workload",
+            "seeds",
+            "until",
+            "param",
+            "lane",
+            "quick",
+            "track",
+        )
         if getattr(options, name)
     ]
     if given:

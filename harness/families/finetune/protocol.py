@@ -19,7 +19,7 @@ from harness.families.finetune import checks
 from harness.families.finetune.contract import FinetuneTask, FinetuneTechnique
 from harness.families.finetune.examples import Examples
 from harness.families.finetune.serving import Serving
-from harness.families.finetune.settings import Settings
+from harness.families.finetune.settings import Protocol
 from harness.families.finetune.stacking import RepeatedSteps, Training
 from harness.judge import training
 from harness.judge.architectures import Anatomy
@@ -48,7 +48,7 @@ class Material:
     validation: Examples
     test: Examples
     classes: int
-    settings: Settings
+    settings: Protocol
     notes: Sequence[str] = ()
 
 
@@ -59,7 +59,7 @@ class Problem:
     model: nn.Module
     head: Mapping[str, nn.Parameter]
     task: FinetuneTask
-    settings: Settings
+    settings: Protocol
     train: Examples
     validation: Examples
     test: Examples
@@ -225,6 +225,9 @@ class FinetuneWorkload(ABC):
             blocks=anatomy.blocks,
             head=anatomy.head,
             feedforward=anatomy.feedforward,
+            keys=anatomy.keys,
+            values=anatomy.values,
+            fused=anatomy.fused,
             classes=material.classes,
             calibration=lambda: train.at(order).batches(),
             forward=self.forward,
