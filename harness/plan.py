@@ -18,7 +18,7 @@ from harness.grid import Tuned, grid_of, thin
 from harness.host import Host, matches
 from harness.measure.sources import content_digest
 from harness.requirements import install_hint, missing_requirements
-from harness.source import scaled
+from harness.source import scaled_space
 from harness.until import Until, further_seeds, looks_of
 
 
@@ -274,7 +274,7 @@ class Plan:
         One empty trial is returned where the grid varies no parameter of the technique and no setting of the workload.
         """
         known = {*technique.spec.params, *workload.spec.settings}
-        space = _scaled(technique.spec.space, self.suite.scale) or self.suite.tuning
+        space = scaled_space(technique.spec.space, self.suite.scale) or self.suite.tuning
         if not self.suite.tuning or not known & {*space}:
             return ({},)
         return thin(grid_of(space, fixed), len(grid_of(self.suite.tuning, fixed)))
@@ -298,11 +298,6 @@ class Plan:
         chosen = self._selection.techniques
         if chosen and not any(matches(pattern, self.suite.baseline) for pattern in chosen):
             yield f"{self.suite.baseline} runs too: every technique is compared with the baseline"
-
-
-def _scaled(space: Mapping[str, Sequence[Json]], scale: Mapping[str, float]) -> Mapping[str, Sequence[Json]]:
-    """Return a technique's own space with the values of each name times its factor in ``scale``."""
-    return {name: [scaled(value, scale.get(name, 1)) for value in values] for name, values in space.items()}
 
 
 def _parts(contestant: Contestant) -> tuple[str, str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from harness.api import Form, UsageError, nearest
+from harness.api import Form, Json, UsageError, nearest
 from harness.api.values import is_finite
 from harness.host import Host
 from harness.suite_rules import Problems
@@ -18,7 +18,7 @@ OVERRIDES: Final = ("techniques", "seeds", "tuning_seeds", "rounds", "settings")
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A model and data of a user's own, as absolute paths, and the task; an empty ``task`` is the contract's only one."""
+    """A user's own model and data, as absolute paths, and the task; an empty ``task`` is the contract's only one."""
 
     model: str
     data: str
@@ -98,8 +98,8 @@ def check_own(table: Mapping[str, Any], problems: Problems) -> None:
     problems.keys(table.get("source", {}), ("model", "data", "task"), "source.")
 
 
-_OF_THE_SUITE: Final = ("sequential", "repeatability", "settings", "workloads")
-"""What a suite asks of its own workloads only."""
+_OF_THE_SUITE: Final = ("own", "source", "quick", "track", "sequential", "repeatability", "settings", "workloads")
+"""The forms of a suite, and what it asks of its own workloads only."""
 
 
 def workload_for(source: Source, contract: str, host: Host) -> str:
@@ -130,6 +130,11 @@ def scaled(value: Any, factor: float) -> Any:
     """Return a number times a factor, with three digits, and anything else as it is."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return float(f"{value * factor:.3g}") if number and factor != 1 else value
+
+
+def scaled_space(space: Mapping[str, Sequence[Json]], scale: Mapping[str, float]) -> Mapping[str, Sequence[Json]]:
+    """Return a technique's own space with the values of each name times its factor in ``scale``."""
+    return {name: [scaled(value, scale.get(name, 1)) for value in values] for name, values in space.items()}
 
 
 def _is_of_a_workload(claim: Any) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import reprlib
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +14,7 @@ from harness.entrants import WITHOUT, Entrant, Kind, entrant_of, is_glob, is_jso
 from harness.host import Host
 from harness.source import Source, check_own, on_source, scale_of, stated, workload_for
 from harness.suite_comparison import stated_in
+from harness.suite_files import find_suite, parse
 from harness.suite_rules import Problems, looks_in
 from harness.suite_rules import problems as rules
 from harness.suite_rules import seeds_of as seeds_of
@@ -78,19 +77,6 @@ _WORDS = {
 }
 
 
-def find_suite(name: str, host: Host) -> Path:
-    """Return the file of a suite given by id, short name or path; raise UsageError where there is none."""
-    if name.endswith(".toml") or ("/" in name and name not in host.declared.suites):
-        path = Path(name)
-        try:
-            if path.is_file():
-                return path
-        except OSError as error:  # the name is too long, or of a folder that may not be looked at
-            raise UsageError(f"suite file {reprlib.repr(name)}: cannot be read: {error.strerror}") from error
-        raise UsageError(f"no suite file {name!r} in {Path.cwd()}; harness list suites shows the ones that ship")
-    return host.declared.suites[host.resolve("suites", name)].spec
-
-
 def read_suite(name: str, host: Host, *, form: Form = "full", source: Source | None = None) -> Suite:
     """Read and check a suite by id, short name or path; the table named like ``form`` overrides the other keys.
 
@@ -101,7 +87,7 @@ def read_suite(name: str, host: Host, *, form: Form = "full", source: Source | N
     right name.
     """
     path = find_suite(name, host)
-    data = _parse(path)
+    data = parse(path)
     problems = Problems(path)
     if found := source or stated(path, data):
         return _read_on_source(path, data, host, form, found)
@@ -141,20 +127,6 @@ def _read_form(path: Path, data: Mapping[str, Any], host: Host, form: Form, prob
         data = {key: value for key, value in data.items() if key not in _OF_FULL}
         data = {**data, **untuned, **{key: value for key, value in overrides.items() if key in _OVERRIDES}}
     return _Reader(dict(data), host, problems).read(path, form)
-
-
-def has_form(name: str, host: Host, form: Form) -> bool:
-    """Return whether a suite has a table for a form; raise UsageError where the suite cannot be read."""
-    return form == "full" or form in _parse(find_suite(name, host))
-
-
-def _parse(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read: {error}") from error
-    except (ValueError, RecursionError) as error:  # also of a number of thousands of digits, or as many brackets
-        raise UsageError(f"{path}: not valid TOML: {str(error).partition(';')[0]}") from error
 
 
 def _is(value: object, kind: Any) -> bool:

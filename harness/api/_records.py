@@ -75,9 +75,10 @@ class Suite:
     metric that sorts the table and makes the verdicts where that is not ``metrics[0]``: one of the accuracy lane, or a
     throughput. A technique that is worse than the baseline in one of ``unchanged`` is not ranked. Where ``equal`` is
     named, techniques are compared with the one of the ``references`` that has an equal value of this metric. The
-    suite asks about ``beside`` too, which makes no verdict. On a user's own model, numbers that techniques' own spaces
-    give to a name in ``scale`` are multiplied with its factor, as those of the suite's ``tuning`` have been. On the first ``repeatability`` seeds, each technique is
-    trained once more from perturbed weights. Runs stored before a field with a default existed lack that field.
+    suite asks about ``beside`` too, which makes no verdict. On the first ``repeatability`` seeds, each technique is
+    trained once more from perturbed weights. On a
+    user's own model, numbers that techniques' own spaces give to a name in ``scale`` are multiplied with its factor,
+    as the suite's ``tuning`` has been. Runs stored before a field with a default existed lack that field.
     """
 
     id: str

@@ -33,7 +33,8 @@ from harness.host import Host
 from harness.judge import perturbation
 from harness.judge.seeds import generator
 from harness.requirements import install_hint, missing_requirements
-from harness.suite import has_form, read_suite
+from harness.suite import read_suite
+from harness.suite_files import has_form
 from harness.testing.declaring import Declares, cache_folder, fail, installed, one_thread
 from harness.testing.making import cached_content, cached_files, cached_names, edited
 from harness.testing.smoke import Bench
