@@ -76,7 +76,6 @@ ALLOWED = {
         "execution",
     },
     "tracking": {
-    },
         "api",
         "host",
         "measure",
