@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import torch
-from peft import IA3Config, MissConfig, VeraConfig
 from torch import nn
 
 from harness.api import NotApplicable, number, whole_number
 from harness.families.finetune.contract import FinetuneTask
 from harness_lora.adaptation import linears
 from harness_lora.injection import Injected, exactly, inject
+from harness_lora.library import IA3Config, MissConfig, VeraConfig
 
 
 class IA3(Injected):
