@@ -25,7 +25,7 @@ class Source:
     task: str = ""
 
 
-def source_of(model: str | None, data: str | None, task: str | None) -> Source | None:
+def source_of(model: Path | str | None, data: Path | str | None, task: str | None) -> Source | None:
     """Return the source that the options name; None without any.
 
     Raises UsageError where only one of model and data is named, or where one does not exist.

@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokeniz
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
 )
 from transformers.utils import logging
 
@@ -23,6 +24,8 @@ LOCAL: Final = {"local_files_only": True, "trust_remote_code": False}
 """Nothing is downloaded, and no code that a model brings is run."""
 
 HEAD: Final = "head"
+
+_TWO_PARTS: Final = frozenset(MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +72,8 @@ def require_model(folder: Path) -> None:
         raise UsageError(
             f"model {str(folder)!r}: has no *.safetensors; save it once with model.save_pretrained(folder)"
         )
+    if config.get("is_encoder_decoder") or config.get("model_type") in _TWO_PARTS:
+        raise UsageError(f"model {str(folder)!r}: has an encoder and a decoder; expected a model that has one of them")
     try:
         configured(folder)
         tokenizer_of(folder)

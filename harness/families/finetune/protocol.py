@@ -40,7 +40,10 @@ TEST_BATCH: Final = 128
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """The model and the data of a case, from which the judge makes its `Problem`; ``notes`` are for the report."""
+    """The model and the data of a case, from which the judge makes its `Problem`; ``notes`` are for the report.
+
+    Of ``train``, the first ``shown`` examples stand for all in the accuracy on training data; all do where it is None.
+    """
 
     model: nn.Module
     anatomy: Anatomy
@@ -50,6 +53,7 @@ class Material:
     classes: int
     settings: Protocol
     notes: Sequence[str] = ()
+    shown: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +69,7 @@ class Problem:
     test: Examples
     order: Tensor
     notes: Sequence[str] = ()
+    shown: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,6 +217,7 @@ class FinetuneWorkload(ABC):
             test=material.test,
             order=train.bucketed(order, draw),
             notes=material.notes,
+            shown=material.shown,
         )
 
     def _task(self, material: Material, context: CaseContext) -> FinetuneTask:
@@ -241,7 +247,8 @@ class FinetuneWorkload(ABC):
 
     def _quality(self, model: nn.Module, problem: Problem) -> dict[str, float]:
         """Return losses and accuracies on training, validation and test data, in batches that fit into the cache."""
-        parts = {"train": problem.train, "val": problem.validation, "test": problem.test}
+        shown = problem.train.at(torch.arange(len(problem.train))[: problem.shown])
+        parts = {"train": shown, "val": problem.validation, "test": problem.test}
         together = Examples.together(list(parts.values()))
         found = [(indices, self._logits(model, batch)) for indices, batch in together.groups(TEST_BATCH)]
         back = torch.cat([indices for indices, _ in found]).argsort()

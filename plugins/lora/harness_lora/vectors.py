@@ -21,10 +21,13 @@ class IA3(Injected):
     def insert(self, model: nn.Module, task: FinetuneTask) -> None:
         """Scale keys, values and the feed-forward's inner activations.
 
-        Raises NotApplicable where one linear computes keys and values in one, of which IA3 would leave out the scales.
+        Raises NotApplicable where a part of these would be left out: keys and values that are computed in one, or a
+        feed-forward that is no linear layer.
         """
         if task.fused:
             raise NotApplicable(f"{task.fused[0]} computes keys and values in one, and IA3 scales each apart")
+        if not task.feedforward:
+            raise NotApplicable("the model has no linear feed-forward whose inputs IA3 could scale")
         targets = linears(model, [*task.keys, *task.values, *task.feedforward])
         config = IA3Config(target_modules=exactly(targets), feedforward_modules=exactly(task.feedforward))
         inject(model, config, task.generator)

@@ -89,6 +89,7 @@ class TextClassification(FinetuneWorkload):
             classes=classes,
             settings=settings,
             notes=_notes(settings, tokens, coverage(model, anatomy)),
+            shown=settings.validation_examples,
         )
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
