@@ -86,7 +86,12 @@ def scale_of(table: Mapping[str, Any]) -> Mapping[str, float]:
 
 def check_own(table: Mapping[str, Any], problems: Problems) -> None:
     """Add what is wrong with the shape of the tables ``[own]`` and ``[source]``."""
-    own = table.get("own", {})
+    own, source = table.get("own", {}), table.get("source", {})
+    for key, value in (("own", own), ("source", source)):
+        if not isinstance(value, dict):
+            problems.add(key, f"{value!r}: expected a table")
+    if not isinstance(own, dict) or not isinstance(source, dict):
+        return
     problems.keys(own, (*OVERRIDES, "scale", "quick"), "own.")
     short, scale = own.get("quick", {}), own.get("scale", {})
     if not isinstance(short, dict):
@@ -95,7 +100,7 @@ def check_own(table: Mapping[str, Any], problems: Problems) -> None:
         problems.keys(short, OVERRIDES, "own.quick.")
     if not isinstance(scale, dict) or not all(is_finite(factor) and factor > 0 for factor in scale.values()):
         problems.add("own.scale", f"{scale!r}: expected a table of factors, more than 0, by the names in [tuning]")
-    problems.keys(table.get("source", {}), ("model", "data", "task"), "source.")
+    problems.keys(source, ("model", "data", "task"), "source.")
 
 
 _OF_THE_SUITE: Final = ("own", "source", "quick", "track", "sequential", "repeatability", "settings", "workloads")

@@ -195,8 +195,7 @@ class _Reader:
     def _check_shape(self, path: Path) -> None:
         known = {**_REQUIRED, **_OPTIONAL}
         self._problems.keys(self._data, known)
-        if _is(self._data.get("own", {}), dict) and _is(self._data.get("source", {}), dict):
-            check_own(self._data, self._problems)
+        check_own(self._data, self._problems)
         for key, kind in known.items():
             if key not in self._data:
                 if key in _REQUIRED:

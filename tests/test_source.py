@@ -92,7 +92,7 @@ def test_a_file_may_name_its_source_by_paths_from_its_folder(host: Host, tmp_pat
     path.write_text(SUITE + '[source]\nmodel = "m"\ndata = "d.csv"\n')
     assert read_suite(str(path), host).settings == {"model": str(tmp_path / "m"), "data": str(tmp_path / "d.csv")}
     path.write_text(SUITE + '[source]\nmodel = "m"\ndata = "e.csv"\n')
-    with pytest.raises(UsageError, match=r"e\.csv': there is no such path"):
+    with pytest.raises(UsageError, match=r"e\.csv': there is no such file or folder"):
         read_suite(str(path), host)
 
 
@@ -106,7 +106,7 @@ def test_a_suite_whose_contract_has_no_such_workload_says_so(host: Host) -> None
 def test_a_model_and_data_come_together(tmp_path: Path) -> None:
     assert source_of(None, None, None) is None
     for given in (("m", None, None), (None, "d", None), (None, None, "t")):
-        with pytest.raises(UsageError, match="is missing: a model and data come together"):
+        with pytest.raises(UsageError, match="is missing: a model and data of one's own come together"):
             source_of(*given)
     with pytest.raises(UsageError) as caught:
         source_of(tmp_path / "a", tmp_path / "b", None)
