@@ -149,6 +149,8 @@ class WorkloadSpec:
     that a case would otherwise import while it is measured, as the first step of an optimiser imports ``torch._dynamo``
     (two seconds, 70 MB); these modules are imported once, before any case. ``processes`` is the number of
     processes of a case that compute at the same time, its own among them: a case takes as many slots of the executor.
+    ``task`` says that the workload runs on a user's own model and data, which its settings ``model`` and ``data`` name,
+    and what is learned from the data, like ``"text-classification"``; it is chosen by ``harness run --model``.
     """
 
     id: str
@@ -166,10 +168,13 @@ class WorkloadSpec:
     perturbs: bool = False
     preload: Sequence[str] = ()
     processes: int = 1
+    task: str = ""
 
     def __post_init__(self) -> None:
         check_id(self.id, "workload")
         check_id(self.contract, "contract")
+        if self.task and not {"model", "data"} <= {*self.settings}:
+            raise ValueError(f"workload {self.id!r}: has a task, so it needs the settings 'model' and 'data'")
         _check_target(self.target, f"workload {self.id!r}")
         if not isinstance(self.processes, int) or isinstance(self.processes, bool) or self.processes < 1:
             raise ValueError(

@@ -40,6 +40,9 @@ class RunOptions:
     """The options of ``harness run``, as parsed."""
 
     suite: str | None
+    model: str | None
+    data: str | None
+    task: str | None
     technique: tuple[str, ...]
     workload: tuple[str, ...]
     seeds: str | None
@@ -62,6 +65,12 @@ class RunOptions:
     dry_run: bool
     quiet: bool
 
+
+_OWN_OPTIONS: Final = (
+    *("model", "data", "task", "technique", "workload", "seeds", "until", "repeatability", "param"),
+    *("lane", "quick", "track"),
+)
+"""The options that say what a run is; a resumed one has its own."""
 
 _NARROWEST_TRIALS: Final = 16
 """The narrowest column of trials in the table of a dry run."""
@@ -104,6 +113,9 @@ class _Seconds(click.ParamType):  # type: ignore[type-arg]  # generic from click
 
 @click.command()
 @click.option("--suite", metavar="NAME|FILE", shell_complete=complete_from("suites"), help="The suite to run.")
+@click.option("--model", metavar="DIR", help="Run on this model of transformers: a folder with its weights.")
+@click.option("--data", metavar="FILE", help="The model learns these data: labelled texts, as .csv, .tsv or .jsonl.")
+@click.option("--task", metavar="NAME", help="What is learned from the data, where a suite offers several.")
 @click.option(
     "--technique", multiple=True, metavar="GLOB", shell_complete=complete_from("techniques"),
     help="Run only these techniques (and the baseline).",
@@ -182,10 +194,12 @@ def execute(app: App, options: RunOptions) -> int:
 
 
 def _begin(host: Host, options: RunOptions, store: Store) -> int:
+    from harness.source import source_of
     from harness.suite import read_suite
 
     assert options.suite is not None
-    suite = read_suite(options.suite, host, form=_form(options))
+    source = source_of(options.model, options.data, options.task)
+    suite = read_suite(options.suite, host, form=_form(options), source=source)
     with _torch_ahead(options):
         return _run(host, options, store, suite)
 
@@ -218,7 +232,7 @@ def _resume(host: Host, options: RunOptions, store: Store) -> int:
 
     given = [
         name
-        for name in ("technique", "workload", "seeds", "until", "repeatability", "param", "lane", "quick", "track")
+        for name in _OWN_OPTIONS
         if getattr(options, name) or (name == "repeatability" and options.repeatability is not None)
     ]
     if given:
