@@ -16,7 +16,7 @@ COUNT = 6
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["hf-generate", "hf-assisted", "hf-lookup"])
+@pytest.mark.parametrize("name", ["hf-generate", "hf-assisted", "hf-assisted-default", "hf-lookup"])
 def test_decoding_takes_the_time_of_plain_calls(name, build, text_models, plain_calls) -> None:
     from harness_speculative.library import SessionCache, Wrapped, settings
 
