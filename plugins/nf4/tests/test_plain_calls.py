@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from harness.api import Unavailable
+from harness.families.quantize.checks import require_correct
 from harness.plan import missing_requirements
 from harness.testing import require_parity
 
@@ -61,6 +62,11 @@ def test_the_page_tells_of_every_technique_that_another_library_computes() -> No
     peers = {name for name, spec in TECHNIQUES.items() if not spec.target.removeprefix("harness_nf4.").startswith(ours)}
     assert peers - set(PEERS) == {"bitsandbytes-fp4", "compiled", "triton", "torch-softmax"}
     assert [name for name in sorted(peers) if f"`{name}`" not in text] == []
+
+
+@pytest.mark.parametrize("name", ["int4pack", "int8pack"])
+def test_what_torch_has_no_derivative_of_gets_a_note(name) -> None:
+    assert "gives its inputs no gradient" in require_correct(built(name))
 
 
 @pytest.mark.slow
