@@ -235,6 +235,14 @@ def test_the_timed_shape_is_compared_in_full() -> None:
     assert require_correct(Right(), timed=timed) == ()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_every_output_of_a_large_timed_product_is_compared(dtype: torch.dtype) -> None:
+    timed = Timed(rows=96, columns=2048, packed_rows=8, inputs=(1, 8), dtype=dtype)
+    with pytest.raises(Incorrect, match=rf"linear of 8 inputs of {dtype} and a weight of shape \(96, 2048\).*: off by"):
+        require_correct(quantizers.OneOutputShort(), timed=timed)
+    assert require_correct(Right(), timed=timed) == ()
+
+
 def test_every_row_of_a_large_timed_matrix_is_compared_with_the_others() -> None:
     timed = Timed(rows=520, columns=2048, packed_rows=8, inputs=(1,), dtype=torch.bfloat16)
     with pytest.raises(Incorrect, match=r"shape \(520, 2048\), .*: RMS error [01]\.\d* in row 300, where") as caught:
