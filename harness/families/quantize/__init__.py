@@ -28,7 +28,7 @@ _WORKLOADS: Final = (
         contract="quantize",
         target="harness.families.quantize.workloads:Weights",
         summary="random and trained weights in few bits: error, bytes, and how near the limits of the machine",
-        version=1,
+        version=2,
         metrics=(
             "weight_error",
             "weight_error_laplace",
