@@ -63,11 +63,16 @@ class Noise:
 
         return fill
 
+    def fill(self, out: Tensor, *, deviation: float) -> Tensor:
+        """Fill ``out`` with fresh numbers as `into` does, and return it; for tensors that are filled seldom."""
+        return torch.mul(self._stretch(out.shape), deviation * (1 - self._random() / 2), out=out)
+
     def _stretches(self, shape: tuple[int, ...]) -> Iterator[Tensor]:
-        size = math.prod(shape)
-        for _ in range(STRETCHES):
-            start = int(SPREAD * self._random())
-            yield self._numbers[start : start + size].view(shape)
+        return (self._stretch(shape) for _ in range(STRETCHES))
+
+    def _stretch(self, shape: tuple[int, ...]) -> Tensor:
+        start = int(SPREAD * self._random())
+        return self._numbers[start : start + math.prod(shape)].view(shape)
 
 
 class FreshBatches:

@@ -80,6 +80,16 @@ class Rotation(Generic[T]):
         calls = itertools.count()
         return lambda: self._items[0] if next(calls) < FIRST_CALLS else self._cold()
 
+    @property
+    def whole(self) -> bool:
+        """Whether the copies were made."""
+        return len(self._items) > 1
+
+    def ahead(self, count: int) -> list[T]:
+        """Return the items of the next turns, each once; before there are copies, the first."""
+        turns = range(self._turn + 1, self._turn + 1 + min(count, len(self._items)))
+        return [self._items[turn % len(self._items)] for turn in turns]
+
     def _cold(self) -> T:
         if len(self._items) == 1:
             self._items += [self._copy(self._items[0]) for _ in range(self._count - 1)]
@@ -87,9 +97,9 @@ class Rotation(Generic[T]):
         return self._items[self._turn % len(self._items)]
 
 
-def rotated_tensor(tensor: Tensor) -> Rotation[Tensor]:
+def rotated_tensor(tensor: Tensor, copy: Callable[[Tensor], Tensor] = torch.clone) -> Rotation[Tensor]:
     """Return a rotation over a tensor and its copies."""
-    return Rotation(tensor, tensor.numel() * tensor.element_size(), torch.clone, str(tensor.device))
+    return Rotation(tensor, tensor.numel() * tensor.element_size(), copy, str(tensor.device))
 
 
 class Probe:

@@ -25,6 +25,9 @@ ROW: Final = 0
 _PIECE: Final = 1 << 20
 """Weights rounded at a time, so that no float64 copy of a large matrix is held."""
 
+_CACHED: Final = 1 << 16
+"""Weights whose float64 copies stay in the cache."""
+
 FIT_VALUES: Final = 1 << 16
 FIT_STEPS: Final = 25
 """Values of the weight that k-means is fitted to, about, and its iterations."""
@@ -138,7 +141,14 @@ class Rows:
 
     def quantize(self, weight: Tensor) -> dict[str, Tensor]:
         """Round each scaled value to the nearest integer, and ties to the lower integer."""
-        rows = in_blocks(weight, ROW).double()
+        rows = in_blocks(weight, ROW)
+        some = max(1, _CACHED // max(1, rows.shape[1]))
+        parts = [self._quantized(rows[begin : begin + some]) for begin in range(0, max(1, len(rows)), some)]
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def _quantized(self, some: Tensor) -> dict[str, Tensor]:
+        """Return the codes and scales of some rows, whose numbers in float64 stay in the cache."""
+        rows = some.double()
         absmax = rows.abs().amax(-1, keepdim=True) if rows.numel() else rows.new_zeros(len(rows), 1)
         places = torch.where(absmax > 0, rows / absmax * 127, 0.0)
         codes = torch.ceil(places - 0.5).nan_to_num(0).clamp(-127, 127).to(torch.int8)
