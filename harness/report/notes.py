@@ -67,7 +67,7 @@ def heading(view: RunView, workload: WorkloadView) -> str:
     parts = [
         f"{info.suite.id}{_FORMS.get(info.suite.form, '')}",
         short(workload.workload),
-        f"{fewest}{seeds} seed{'s' if seeds != 1 else ''}",
+        f"{fewest}{seeds} seed{'s' if seeds != 1 else ''}" if view.asks_quality(workload) else _of_lanes(view),
         _tuning(view, workload),
         device_of(info.environment, workload),
         info.started[:10],
@@ -75,6 +75,11 @@ def heading(view: RunView, workload: WorkloadView) -> str:
         f"{view.reused} of {view.rows} rows of earlier runs" if view.reused else "",
     ]
     return " · ".join(part for part in parts if part)
+
+
+def _of_lanes(view: RunView) -> str:
+    """Return which lanes a run without a quality was asked for: 'memory and time only'."""
+    return f"{' and '.join(view.lanes)} only"
 
 
 def footnotes(view: RunView, workload: WorkloadView) -> list[str]:
@@ -137,7 +142,8 @@ def _pairs(view: RunView, workload: WorkloadView) -> list[str]:
         f"compared with {reference}, at {units.significant(values[reference], 3)} {equal}: {', '.join(names)}"
         for reference, names in pairs.items()
     ]
-    if missing := [name for name in view.info.suite.references if name not in values]:
+    missing = [name for name in view.info.suite.references if name not in values]
+    if missing and view.asks_quality(workload):
         lines.append(f"references without a result, so that nothing is compared with them: {', '.join(missing)}")
     return lines
 
@@ -145,7 +151,7 @@ def _pairs(view: RunView, workload: WorkloadView) -> list[str]:
 def _explanations(view: RunView, workload: WorkloadView) -> dict[str, list[str]]:
     """Return explanations of unusual results, and the techniques that each applies to."""
     notes: dict[str, list[str]] = {}
-    if workload.baseline is None or workload.baseline.quality is None:
+    if view.asks_quality(workload) and (workload.baseline is None or workload.baseline.quality is None):
         notes["not compared, as the baseline has no result"] = [view.info.suite.baseline]
     most = max((summary.seeds for summary in workload.techniques if summary.quality), default=0)
     for summary in workload.techniques:

@@ -35,6 +35,7 @@ _COLOURS: Final = {
     "reference": "bright_black",
     "front": "green",
     "behind": "bright_black",
+    "measured": "bright_black",
 }
 
 
