@@ -220,7 +220,7 @@ class Store:
                 f"cannot create a run in {self.path}: {error.strerror}",
                 "choose a folder you may write to: --store PATH",
             ) from error
-        sweep(runs, ".new-*")
+        sweep(runs, ".new-*", draft)
         draft.chmod(0o755)  # mkdtemp's mode 0700 would prevent other users from reading shared results
 
         def header(run: str, folder: Path) -> RunInfo:
@@ -287,7 +287,7 @@ class Store:
         except BaseException:
             os.close(descriptor)
             raise
-        sweep(path.parent, f".{RUN_FILE}.*")
+        sweep(path.parent, f".{RUN_FILE}.*", path.parent / RUN_FILE)
         return RunWriter(info, latest(rows), descriptor, earlier)
 
     def _header(self, run: str) -> RunInfo:
