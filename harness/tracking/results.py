@@ -96,8 +96,8 @@ def commit_of(info: RunInfo, known: Container[str] = ()) -> str:
     """Return the commit of the code that a run measured.
 
     It is the one that is ``known`` to the repository where only one is (a plugin's own repository), else that of the
-    package beside which the suite's file lies, else the harness's, else the only commit that the plugins have. Raises `UsageError` where the commit is not known, or where the code had
-    uncommitted changes.
+    package beside which the suite's file lies, else the harness's, else the only commit that the plugins have.
+    Raises `UsageError` where the commit is not known, or where the code had uncommitted changes.
     """
     commits = commits_of(info)
     here = {commit for commit in commits.values() if commit in known}
