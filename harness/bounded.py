@@ -61,12 +61,13 @@ def told(excesses: Iterable[Excess]) -> list[str]:
 def _line(group: list[Excess]) -> str:
     """Return the line of values that are alike, in which every technique and every workload is named once."""
     first = group[0]
-    techniques = _listed(id_of(own.technique) for own in group)
-    workloads = _listed(own.workload for own in group)
+    techniques, workloads = (
+        _listed(names) for names in zip(*((id_of(own.technique), own.workload) for own in group), strict=True)
+    )
     bound = f"{first.within}, which is {as_typed(first.bound)}"
     where = f" on {workloads}" if first.technique and first.shared else ""
-    who = techniques or id_of(first.workload)
-    return f"{who}: {first.name} = {as_typed(first.value)}: expected at most {bound}{where}"
+    who, value = techniques or id_of(first.workload), as_typed(first.value)
+    return f"{who}: {first.name} = {value}: expected at most {bound}{where}"
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -9,7 +9,8 @@ import pytest
 from harness.api import Defaults, Knob, Technique, UsageError, ranged
 from harness.entrants import technique_of
 from harness.host import Host, load_host
-from harness.plan import Identity, Plan, Selection
+from harness.plan import Identity, Plan
+from harness.selection import Selection
 from harness.suite import read_suite
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
-from harness.analysis.asked import as_asked, lanes_of
 from harness.analysis.claims import ClaimResult, judge_claims, rule_of
 from harness.analysis.compare import Rule
 from harness.analysis.decisions import decide_all
@@ -17,7 +16,7 @@ from harness.analysis.ranking import ranked, standings
 from harness.analysis.repeatability import with_repeatability
 from harness.analysis.states import of_one_identity, remarks_on
 from harness.analysis.summary import BEHIND, FRONT, TechniqueSummary, summarise, withheld
-from harness.api import DISTRIBUTION, Lane, Metric, Row, RunInfo, Suite, UsageError
+from harness.api import DISTRIBUTION, Metric, Row, RunInfo, Suite, UsageError
 from harness.results.plugins import option_of
 from harness.results.schema import metrics_from_json
 
@@ -88,15 +87,6 @@ class RunView:
         return bool(self.judged_phase)
 
     @property
-    def lanes(self) -> tuple[Lane, ...]:
-        """The lanes that the run was asked for."""
-        return lanes_of(self.info)
-
-    def asks_quality(self, workload: WorkloadView) -> bool:
-        """Return whether the run was asked how good the techniques of a workload are, or can tell it by their speed."""
-        return "accuracy" in self.lanes or any(summary.quality for summary in workload.techniques)
-
-    @property
     def repeat(self) -> str:
         """What verdicts are made over, in the singular: ``seed`` or ``round``."""
         return "round" if self.by_rounds else "seed"
@@ -122,7 +112,7 @@ class RunView:
         for row in rows:
             groups.setdefault(row.case.workload, {}).setdefault(row.case.technique, []).append(row)
         order = [name for name in suite.workloads if name in groups]
-        workloads = tuple(_workload(name, groups[name], suite, metrics, lanes_of(info)) for name in order)
+        workloads = tuple(_workload(name, groups[name], suite, metrics) for name in order)
         shown = {name for view in workloads for summary in view.techniques for name in summary.figures}
         return cls(
             info=info,
@@ -188,13 +178,11 @@ def _workload(
     groups: Mapping[str, Sequence[Row]],
     suite: Suite,
     metrics: Mapping[str, Metric],
-    lanes: Sequence[Lane],
 ) -> WorkloadView:
     """Return the table of a workload from its rows by technique."""
     quality = metrics[suite.judged]
     rule = rule_of(quality, suite)
-    select = metrics[suite.select]
-    summaries = {name: as_asked(summarise(rows, suite, select), rows, lanes) for name, rows in groups.items()}
+    summaries = {name: summarise(rows, suite, metrics[suite.select]) for name, rows in groups.items()}
     summaries = with_unchanged(_compared(summaries, suite, rule), suite, metrics)
     summaries = with_repeatability(summaries, suite.baseline, rule)
     names = (suite.equal,) if suite.equal else suite.costs

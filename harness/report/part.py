@@ -1,14 +1,14 @@
-"""The answer of a run without a quality: what was measured, which technique is best in it, and what was not asked."""
+"""The answer of a run that measured no quality: what it measured, and which technique is best in each figure."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from harness.analysis.asked import MEASURED
+from harness.api import LANES
 from harness.report.columns import beside_of, measured_of, metric_column
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from harness.analysis.summary import TechniqueSummary
     from harness.analysis.view import RunView, WorkloadView
@@ -18,28 +18,18 @@ _THROUGHPUT: Final = "_throughput"
 _MOST_NAMES: Final = 3
 """The most techniques of equal value that are all named."""
 
-_SAYS: Final[Mapping[str, str]] = {
-    "memory": "how much memory the techniques take",
-    "time": "how fast the techniques are",
-}
-"""What the rows of a lane say."""
-
 
 def measured_lines(view: RunView, workload: WorkloadView) -> list[str]:
-    """Return what was measured of how many techniques, the best in each figure, and what was not asked for."""
+    """Return a line on what was measured of how many techniques, and the best in each figure; none without a figure."""
     names = [*beside_of(view, workload), *measured_of(view, workload)]
-    best = [_best(view, workload, name) for name in names]
-    if not best:
-        return ["no technique has a result here"]
-    lanes = " and ".join(view.lanes)
-    done, all_ = (sum(own.status == MEASURED for own in workload.techniques), len(workload.techniques))
+    if not names:
+        return []
+    found = {view.metrics[name].lane for name in names}
+    lanes = " and ".join(lane for lane in LANES if lane in found)
+    done, all_ = (sum(bool(own.figures) for own in workload.techniques), len(workload.techniques))
     counted = f"{all_} technique{'s' if all_ != 1 else ''}"
-    head = f"{lanes} measured, as asked, of {counted}" if done == all_ else f"{lanes} measured of {done} of {counted}"
-    says = " and ".join(_SAYS[lane] for lane in view.lanes)
-    return [
-        f"{head}: {'; '.join(best)}",
-        f"this says {says}, not how good they are: --lane accuracy was not asked for, so there are no verdicts",
-    ]
+    of = counted if done == all_ else f"{done} of {counted}"
+    return [f"{lanes} measured of {of}: {'; '.join(_best(view, workload, name) for name in names)}"]
 
 
 def _best(view: RunView, workload: WorkloadView, name: str) -> str:

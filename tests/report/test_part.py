@@ -7,8 +7,7 @@ from types import ModuleType
 import pytest
 
 from harness.analysis import RunView
-from harness.analysis.asked import lanes_of
-from harness.api import LANES, Row
+from harness.api import Row
 from harness.report import render
 
 SECONDS = [0.010, 0.0101, 0.0102, 0.0103, 0.0104, 0.0105]
@@ -36,11 +35,10 @@ def shown(builders: ModuleType, rows: list[Row], lanes: list[str], name: str = "
 def test_a_run_of_the_time_lane_alone_says_who_is_fastest_and_what_it_cannot_say(builders: ModuleType) -> None:
     rows = [time(builders, name, factor) for name, factor in (("toys/base", 1), ("toys/fast", 2), ("toys/slow", 0.5))]
     text = shown(builders, rows, ["time"])
-    assert "time only" in text
     assert "0 seeds" not in text
-    assert "time measured, as asked, of 3 techniques: train/s highest x2.00, toys/fast\n" in text
-    assert "how fast the techniques are, not how good they are: --lane accuracy was not asked for" in text
-    assert text.count("measured\n") == 3
+    assert "time measured of 3 techniques: train/s highest x2.00, toys/fast\n" in text
+    assert "accuracy was not measured in this run, so that nothing is judged: add --lane accuracy" in text
+    assert text.count("not judged\n") == 3
     assert not any(wrong in text for wrong in ("unfinished", "no technique has a result", "the baseline has no result"))
 
 
@@ -56,17 +54,8 @@ def test_a_ratio_that_is_not_apart_from_the_baseline_is_told_so(builders: Module
 def test_a_run_of_the_memory_lane_alone_says_who_takes_least(builders: ModuleType) -> None:
     rows = [memory(builders, name, size) for name, size in (("toys/base", 3.0), ("toys/a", 2.0), ("toys/b", 2.0))]
     text = shown(builders, rows, ["memory"])
-    assert "memory measured, as asked, of 3 techniques: train (MiB) lowest 2.0, toys/a, toys/b\n" in text
-    assert "how much memory the techniques take, not how good they are" in text
-    assert text.count("measured\n") == 3
-
-
-def test_a_technique_without_all_that_was_asked_is_unfinished(builders: ModuleType) -> None:
-    rows = [memory(builders, "toys/base", 3.0), memory(builders, "toys/a", 2.0), time(builders, "toys/base", 1)]
-    text = shown(builders, rows, ["memory", "time"], exit_code=None, finished="")
-    assert "memory and time measured of 1 of 2 techniques: " in text
-    assert "how much memory the techniques take and how fast the techniques are" in text
-    assert text.count(" unfinished\n") == 1
+    assert "memory measured of 3 techniques: train (MiB) lowest 2.0, toys/a, toys/b\n" in text
+    assert text.count("not judged\n") == 3
 
 
 def test_a_failure_of_the_lane_that_was_asked_for_stays_a_failure(builders: ModuleType) -> None:
@@ -76,19 +65,8 @@ def test_a_failure_of_the_lane_that_was_asked_for_stays_a_failure(builders: Modu
     assert "timeout" in text
 
 
-def test_a_run_that_was_asked_for_all_and_has_only_times_is_unfinished(builders: ModuleType) -> None:
-    text = shown(builders, [time(builders, "toys/base", 1)], [*LANES])
-    assert "no technique has a result here" in text
-    assert "unfinished" in text
-
-
 @pytest.mark.parametrize("name", ["github", "json", "html"])
 def test_every_format_has_the_status(builders: ModuleType, name: str) -> None:
     text = shown(builders, [time(builders, "toys/base", 1), time(builders, "toys/fast", 2)], ["time"], name)
-    assert "measured" in text
+    assert "not judged" in text
     assert "unfinished" not in text
-
-
-@pytest.mark.parametrize("stored", [None, "time", 3, [], ["no-lane"], {"time": 1}])
-def test_a_stored_selection_of_anything_else_means_all_lanes(builders: ModuleType, stored: object) -> None:
-    assert lanes_of(builders.make_run(selection={"lanes": stored})) == LANES
