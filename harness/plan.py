@@ -77,7 +77,8 @@ class Plan:
         self._identity = identity
         self.contestants = tuple(self._contestants())
         if "accuracy" not in self.lanes and any(len(contestant.trials) > 1 for contestant in self.contestants):
-            raise UsageError("--lane: tuning chooses a trial by its quality: add --lane accuracy, or take --track")
+            given = " ".join(f"--lane {lane}" for lane in self.lanes)
+            raise UsageError(f"{given}: tuning chooses a trial by its quality: add --lane accuracy, or take --track")
         self._check_values()
         self.notes = tuple(self._notes())
 

@@ -49,7 +49,7 @@ def test_a_technique_is_shown_with_its_paper_and_parameters(harness: Harness) ->
     ("arguments", "text"),
     [
         (["rnu"], "did you mean 'run'"),
-        (["list", "technique"], "techniques"),
+        (["list", "technique"], "harness: error: 'technique' is not one of 'suites', 'techniques', "),
         (["show", "technique", "pisa"], "did you mean 'lora/pissa'"),
         (["show", "run", "nothing"], "no runs"),
         (["show", "row", "last/lora/eva"], "no runs"),

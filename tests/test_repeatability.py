@@ -313,8 +313,9 @@ def test_a_suite_that_could_repeat_nothing_is_refused(weather: Path, old: str, n
 def test_the_rows_of_a_technique_tell_how_far_each_metric_moved(weather: Path) -> None:
     from harness.report.detail import find_rows, show_row, show_rows
 
-    rows = Store(weather.parent / "store").read(ran(weather).info.id).rows
-    text = show_rows(find_rows(rows, "weather/wild"))
+    run = Store(weather.parent / "store").read(ran(weather).info.id)
+    rows = run.rows
+    text = show_rows(find_rows(rows, "weather/wild"), run.info)
     assert "repeatability on number, seed 0, from weights one rounding apart: height " in text
     assert "0 repeated" in text
     repeated = next(row for row in rows if row.case.perturbed)

@@ -102,3 +102,10 @@ def test_a_flag_is_shown_as_true_or_false_in_lists_and_errors() -> None:
     assert knob.expected == "one of false, true"
     assert knob.problem("False") == "setting double = 'False': expected one of false, true"
     assert named({"rank": 4, "double": True, "file": None}) == "rank 4, double true, file null"
+
+
+def test_bounds_of_a_list_are_those_of_each_of_its_numbers() -> None:
+    free = Knob(name="tops", kind="whole numbers", default=[1], about="a list")
+    assert free.expected == "a list of at least one whole number"
+    bounded = Knob(name="tops", kind="whole numbers", default=[1], about="a list", least=1, most=64)
+    assert bounded.expected == "a list of at least one whole number, each at least 1, at most 64"

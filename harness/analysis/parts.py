@@ -24,7 +24,8 @@ def spent(run: StoredRun) -> dict[str, float]:
     """Return the seconds of each part of a run: wall-clock seconds of the start, CPU seconds of cases of the others.
 
     Empty where they say nothing about the suite as a whole: of a run that did not end or was resumed elsewhere, of a
-    part of a suite, where the user chose what is repeated, and where rows failed or are those of earlier runs.
+    part of a suite, where the user chose what is repeated, where rows failed or are those of earlier runs, and where
+    the clock was set back at the start.
     """
     info, chosen = run.info, run.info.selection
     narrowed = any(chosen.get(name) for name in ("techniques", "workloads", "seeds", "params", "until"))
@@ -34,6 +35,8 @@ def spent(run: StoredRun) -> dict[str, float]:
         return {}
     first = min(dt.datetime.fromisoformat(row.started) for row in run.rows)
     seconds = {START: (first - dt.datetime.fromisoformat(info.started)).total_seconds()}
+    if seconds[START] < 0:  # the clock was set back in between
+        return {}
     for row in run.rows:
         part = part_of(row.case)
         seconds[part] = seconds.get(part, 0.0) + row.reply.cpu_s

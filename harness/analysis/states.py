@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from harness.api import Json, Row
+from harness.api.text import as_text
 from harness.results.store import latest
 
 _FACTS: Final = (
@@ -177,8 +178,11 @@ def _differences(states: Sequence[Mapping[str, Json]]) -> list[str]:
 def _shown(value: Any) -> str:
     """Return a short text for a fact."""
     if isinstance(value, Mapping):
-        return str(value.get("model") or ", ".join(f"{name}={item}" for name, item in value.items()) or "none")
-    return "none" if value in (None, "", []) else str(value)
+        model = value.get("model") or ", ".join(f"{name}={as_text(item)}" for name, item in value.items())
+        return as_text(model or "none")
+    if isinstance(value, list | tuple):
+        return "; ".join(map(_shown, value)) or "none"
+    return "none" if value in (None, "") else as_text(value)
 
 
 def _code(state: Mapping[str, Any]) -> str:

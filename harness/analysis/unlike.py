@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from harness.api import DISTRIBUTION, RunInfo
+from harness.api.text import as_text
 from harness.results.store import StoredRun
 
 _HARDWARE: Final = ("machine", "cpu", "gpu")
@@ -79,8 +80,11 @@ def _line(name: str, base: Mapping[str, Any], head: Mapping[str, Any]) -> str:
 def _short(value: object) -> str:
     """Return a short text for a fact: the model of a device, the items of a mapping, or ``none`` for an empty value."""
     if isinstance(value, Mapping):
-        return str(value.get("model") or ", ".join(f"{key}={item}" for key, item in value.items()) or "none")
-    return "none" if value in (None, [], ()) else str(value)
+        model = value.get("model") or ", ".join(f"{key}={as_text(item)}" for key, item in value.items())
+        return as_text(model or "none")
+    if isinstance(value, list | tuple):
+        return "; ".join(map(_short, value)) or "none"
+    return "none" if value is None else as_text(value)
 
 
 def _own_packages(info: RunInfo) -> set[str]:

@@ -174,7 +174,10 @@ def _plugins_of(info: RunInfo) -> str:
 
 
 def _workload(
-    workload: str, groups: Mapping[str, Sequence[Row]], suite: Suite, metrics: Mapping[str, Metric]
+    workload: str,
+    groups: Mapping[str, Sequence[Row]],
+    suite: Suite,
+    metrics: Mapping[str, Metric],
 ) -> WorkloadView:
     """Return the table of a workload from its rows by technique."""
     quality = metrics[suite.judged]

@@ -30,12 +30,17 @@ def as_typed(value: object) -> str:
     A string that would be read as JSON, such as ``"5"``, keeps its quotes.
     """
     if not isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False, default=str)
+        return as_text(value)
     try:
         json.loads(value)
     except (ValueError, RecursionError):
         return value
     return json.dumps(value)
+
+
+def as_text(value: object) -> str:
+    """Return a fact that nobody types: a string as such, such as the version ``2``, another value as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def quoted(value: object) -> str:

@@ -54,7 +54,7 @@ class Knob:
             return f"one of {', '.join(map(quoted, self.choices))}"
         kinds = {
             "whole number": "a whole number",
-            "whole numbers": "a list of at least one whole number, each",
+            "whole numbers": "a list of at least one whole number",
             "number": "a number",
             "text": "a path" if self.file else "a text",
         }
@@ -66,7 +66,10 @@ class Knob:
             ("less than", self.below),
         )
         words_of = [f"{words} {bound:g}" for words, bound in bounds if bound is not None]
-        return ", ".join([kind, *words_of, *([f"at most the value of {self.within}"] if self.within else [])])
+        bounds_of = [*words_of, *([f"at most the value of {self.within}"] if self.within else [])]
+        if self.kind == "whole numbers":
+            return f"{kind}, each {', '.join(bounds_of)}" if bounds_of else kind
+        return ", ".join([kind, *bounds_of])
 
     def problem(self, value: Json) -> str:
         """Return a line with the value and what was expected; an empty text where the value is allowed."""

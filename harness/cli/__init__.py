@@ -148,7 +148,9 @@ def _usage_line(error: click.ClickException) -> str:
         close = nearest(error.option_name, options) if error.option_name.startswith("--") else ""
         line = f"no option {error.option_name!r}{close}"
     else:
-        text = " ".join(error.format_message().split())
+        # an argument is named by its choices, which the message lists
+        named = type(error) is not click.BadParameter or not isinstance(error.param, click.Argument)
+        text = " ".join((error.format_message() if named else error.message).split())
         close = "did you mean" if "Did you mean" in text else ""
         line = text[:1].lower() + text[1:].replace(". Did you mean", "; did you mean").rstrip(".")
     return line if close or context is None else f"{line}; see: {context.command_path} --help"

@@ -112,11 +112,12 @@ class _Log(_Base):
     def __init__(self) -> None:
         super().__init__()
         self._spent = Spent(began=dt.datetime.now(dt.UTC))
+        self._start = time.monotonic()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _write(self._spent.line(dt.datetime.now(dt.UTC)))
+        _write(self._spent.line(time.monotonic() - self._start))
 
     def finished(self, row: Row) -> None:
         super().finished(row)

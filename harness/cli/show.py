@@ -119,11 +119,12 @@ def row(name: str, store: Path | None, as_json: bool) -> None:
     from harness.results.schema import row_to_json
 
     run_name, _, rest = name.partition("/")
-    matching = find_rows(_read(run_name, store).rows, rest)
+    run = _read(run_name, store)
+    matching = find_rows(run.rows, rest)
     if as_json:
         print_json([row_to_json(match) for match in matching])
         return
-    say(show_rows(matching, width=width_of_terminal()))
+    say(show_rows(matching, run.info, width=width_of_terminal()))
 
 
 @show.command()

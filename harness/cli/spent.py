@@ -34,9 +34,12 @@ class Spent:
         part = part_of(row.case)
         self.by_kind[part] = self.by_kind.get(part, 0.0) + row.reply.wall_s
 
-    def line(self, now: dt.datetime) -> str:
-        """Return all of it in a line; the cases of all lanes but time run side by side, so these are sums."""
-        whole = duration((now - self.began).total_seconds())
+    def line(self, seconds: float) -> str:
+        """Return all of it in a line, with the ``seconds`` of the whole run by a clock that nobody sets.
+
+        The cases of all lanes but time run side by side, so theirs are sums.
+        """
+        whole = duration(seconds)
         whole += f", {self.reused} rows of earlier runs" if self.reused else ""
         if self.start_s is None:
             return f"time: {whole}, no case was run"

@@ -160,7 +160,12 @@ def ratio_text(difference: Estimate, places: int) -> str:
 
 
 def measured_columns(view: RunView, workload: WorkloadView) -> list[Column]:
-    """Return the columns of the other measurements, the most relevant first.
+    """Return the columns of the other measurements, the most relevant first."""
+    return [metric_column(view.metrics[name], workload) for name in measured_of(view, workload)]
+
+
+def measured_of(view: RunView, workload: WorkloadView) -> list[str]:
+    """Return the metrics of the other measurements, the most relevant first.
 
     The order is: the last of the suite's costs from the accuracy lane, memory and throughput of the first phase, the
     suite's other metrics, memory and throughput of the other phases.
@@ -174,9 +179,7 @@ def measured_columns(view: RunView, workload: WorkloadView) -> list[Column]:
     wanted = [*sizes[-1:], *(per_phase[0] if per_phase else ()), *suite.metrics]
     wanted += [name for pair in per_phase[1:] for name in pair]
     return [
-        metric_column(view.metrics[name], workload)
-        for name in dict.fromkeys(wanted)
-        if name in present and name in view.metrics and name not in answering
+        name for name in dict.fromkeys(wanted) if name in present and name in view.metrics and name not in answering
     ]
 
 

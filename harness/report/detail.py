@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.api import Json, Row, UsageError, nearest
+from harness.api import Json, Row, RunInfo, UsageError, nearest
 from harness.report import units
 from harness.report.layout import facts, wrapped
 from harness.report.notes import of_form, run_label, short
@@ -50,10 +50,10 @@ def find_rows(rows: Iterable[Row], text: str) -> list[Row]:
     )
 
 
-def show_rows(rows: Sequence[Row], *, width: int = 0) -> str:
+def show_rows(rows: Sequence[Row], info: RunInfo, *, width: int = 0) -> str:
     """Return one row in full; for several rows, a list with failures first, and each distinct failure in full.
 
-    Facts are wrapped at a ``width`` other than 0.
+    ``info`` is the run that holds the rows. Facts are wrapped at a ``width`` other than 0.
     """
     if len(rows) == 1:
         return show_row(rows[0], width=width)
@@ -65,7 +65,8 @@ def show_rows(rows: Sequence[Row], *, width: int = 0) -> str:
     shown = (show_row(row, width=width) for row in failures.values())
     parts = [_listing(ordered), *_repeatability(rows), *shown]
     if not failures:
-        parts.append("one of them in full: harness show row RUN/KEY")
+        first = f"show row {info.id.rpartition('-')[2]}/{ordered[0].case.key[:10]}"
+        parts.append(f"the first of them in full: {command(info, first)}")
     return "\n\n".join(parts)
 
 
@@ -131,7 +132,9 @@ def circumstances(view: RunView) -> dict[str, object]:
         "suite": suite,
         "workloads": ", ".join(info.suite.workloads),
         "seeds": ", ".join(map(str, info.suite.seeds)),
-        "selection": _inline({name: value for name, value in info.selection.items() if value not in (None, [], {})}),
+        "selection": _inline(
+            {name: value for name, value in info.selection.items() if value not in (None, "", [], {})}
+        ),
         "started": info.started,
         "resumed": "; ".join(
             f"{part.get('started')} with {_short_json(part.get('environment'))}" for part in info.resumed

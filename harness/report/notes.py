@@ -144,9 +144,14 @@ def _pairs(view: RunView, workload: WorkloadView) -> list[str]:
         f"compared with {reference}, at {units.significant(values[reference], 3)} {equal}: {', '.join(names)}"
         for reference, names in pairs.items()
     ]
-    missing = [name for name in view.info.suite.references if name not in values]
-    if missing and not is_unjudged(workload):
-        lines.append(f"references without a result, so that nothing is compared with them: {', '.join(missing)}")
+    missing = [] if is_unjudged(workload) else [name for name in view.info.suite.references if name not in values]
+    run = {own.technique for own in workload.techniques}
+    for what, names in (
+        ("without a result", [name for name in missing if name in run]),
+        ("that were not run here", [name for name in missing if name not in run]),
+    ):
+        if names:
+            lines.append(f"references {what}, so that nothing is compared with them: {', '.join(names)}")
     return lines
 
 

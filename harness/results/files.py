@@ -6,7 +6,6 @@ import errno
 import os
 import reprlib
 import shutil
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -38,11 +37,19 @@ def folder_path(text: str | os.PathLike[str], what: str, choice: str) -> Path:
     return path
 
 
-def sweep(folder: Path, pattern: str) -> None:
-    """Remove the drafts of processes that were killed, which are those older than a day."""
+def sweep(folder: Path, pattern: str, written: Path) -> None:
+    """Remove the drafts of processes that were killed: those a day older than ``written``, which was written just now.
+
+    A file system may have a clock of its own, as that of a server has, and this machine's may be wrong by a day: what
+    others write at the moment would then be removed.
+    """
+    try:
+        now = written.lstat().st_mtime
+    except OSError:
+        return
     for draft in folder.glob(pattern):
         with suppress(OSError):
-            if draft.lstat().st_mtime > time.time() - _DRAFT_AGE_S:
+            if draft.lstat().st_mtime > now - _DRAFT_AGE_S:
                 continue
             if draft.is_dir() and not draft.is_symlink():
                 shutil.rmtree(draft, ignore_errors=True)

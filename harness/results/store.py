@@ -47,10 +47,18 @@ class StoredRun:
     torn: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class Earlier:
+    """The files of a run before it was opened: its header, and the incomplete last line of its rows."""
+
+    header: bytes
+    tail: bytes
+
+
 class RunWriter:
     """A context manager that writes one run and holds the run's lock; see `Store.create_run` and `Store.open_run`."""
 
-    def __init__(self, info: RunInfo, rows: tuple[Row, ...], descriptor: int, earlier: RunInfo | None = None) -> None:
+    def __init__(self, info: RunInfo, rows: tuple[Row, ...], descriptor: int, earlier: Earlier | None = None) -> None:
         self.info = info
         self.rows = rows
         """The rows that were stored when the run was opened, the latest of each case."""
@@ -110,9 +118,10 @@ class RunWriter:
             raise _unwritten(self.info, RUN_FILE, error) from error
 
     def withdraw(self) -> None:
-        """Restore the header that a resumed run had before it was opened, and release the lock."""
+        """Restore the files that a resumed run had before it was opened, byte for byte, and release the lock."""
         if self._earlier is not None:
-            _write_header(self._earlier)
+            _replace_header(self.info.folder, self._earlier.header)
+            os.write(self._descriptor, self._earlier.tail)
         self.close()
 
     def close(self) -> None:
@@ -220,7 +229,7 @@ class Store:
                 f"cannot create a run in {self.path}: {error.strerror}",
                 "choose a folder you may write to: --store PATH",
             ) from error
-        sweep(runs, ".new-*")
+        sweep(runs, ".new-*", draft)
         draft.chmod(0o755)  # mkdtemp's mode 0700 would prevent other users from reading shared results
 
         def header(run: str, folder: Path) -> RunInfo:
@@ -262,8 +271,8 @@ class Store:
         """
         run = self.resolve(text)
         path = self.folder(run) / ROWS_FILE
-        earlier = self._header(run)
-        info = replace(earlier, finished="", exit_code=None)
+        header = contents(path.parent / RUN_FILE)
+        info = replace(self._header(run), finished="", exit_code=None)
         descriptor = _open_rows(path, create=False)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -277,7 +286,9 @@ class Store:
             os.close(descriptor)
             raise _unlocked(path, error) from error
         try:
-            rows, complete = read_rows(contents(path), path)
+            stored = contents(path)
+            rows, complete = read_rows(stored, path)
+            earlier = Earlier(header=header, tail=stored[complete:])
             os.ftruncate(descriptor, complete)
             os.fsync(descriptor)
             _write_header(info)
@@ -287,7 +298,7 @@ class Store:
         except BaseException:
             os.close(descriptor)
             raise
-        sweep(path.parent, f".{RUN_FILE}.*")
+        sweep(path.parent, f".{RUN_FILE}.*", path.parent / RUN_FILE)
         return RunWriter(info, latest(rows), descriptor, earlier)
 
     def _header(self, run: str) -> RunInfo:
@@ -360,11 +371,15 @@ def _open_rows(path: Path, *, create: bool) -> int:
 
 def _write_header(info: RunInfo, folder: Path | None = None) -> None:
     """Replace ``run.json`` in one step, so that a reader sees either the old header or the new one."""
-    folder = folder or info.folder
+    text = json.dumps(run_to_json(info), allow_nan=False, indent=1)
+    _replace_header(folder or info.folder, f"{text}\n".encode("ascii"))
+
+
+def _replace_header(folder: Path, data: bytes) -> None:
+    """Replace the bytes of ``run.json`` in one step."""
     draft = folder / f".{RUN_FILE}.{os.getpid()}"
-    with draft.open("w", encoding="ascii") as file:
-        json.dump(run_to_json(info), file, allow_nan=False, indent=1)
-        file.write("\n")
+    with draft.open("wb") as file:
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
     draft.rename(folder / RUN_FILE)

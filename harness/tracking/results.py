@@ -95,9 +95,9 @@ def _states(info: RunInfo) -> dict[str, Mapping[str, Any]]:
 def commit_of(info: RunInfo, known: Container[str] = ()) -> str:
     """Return the commit of the code that a run measured.
 
-    It is the one that is ``known`` to the repository where only one is (a plugin's own repository), else the harness's,
-    else the only commit that the plugins have. Raises `UsageError` where the commit is not known, or where the code had
-    uncommitted changes.
+    It is the one that is ``known`` to the repository where only one is (a plugin's own repository), else that of the
+    package beside which the suite's file lies, else the harness's, else the only commit that the plugins have.
+    Raises `UsageError` where the commit is not known, or where the code had uncommitted changes.
     """
     commits = commits_of(info)
     here = {commit for commit in commits.values() if commit in known}
@@ -113,7 +113,9 @@ def commit_of(info: RunInfo, known: Container[str] = ()) -> str:
         own = suite.get("commit") in commits.values()
         what = "had uncommitted changes" if own else "is not in the repository of the code"
         raise UsageError(f"run {info.id}: the file of its suite {info.suite.id} {what}", advice)
-    commit = here.pop() if len(here) == 1 else commits.get("harness") or next(iter(commits.values()))
+    of_suite = str(suite.get("commit")) if isinstance(suite, Mapping) else ""
+    beside = of_suite if of_suite in commits.values() else ""
+    commit = here.pop() if len(here) == 1 else beside or commits.get("harness") or next(iter(commits.values()))
     if not COMMIT.fullmatch(commit):
         raise UsageError(f"run {info.id}: {commit!r} is not the id of a commit; expected 40 hexadecimal digits", advice)
     return commit

@@ -65,8 +65,8 @@ def test_without_its_reference_a_technique_has_a_place_and_no_verdict(builders: 
     places = {own.technique: own.verdict for own in view.workloads[0].techniques}
     assert places["toys/wise"] == "front"
     assert places["toys/rash"] == "behind"
-    (note,) = (line for line in render(view, "table", width=200).splitlines() if line.startswith("references without"))
-    assert note.endswith(": toys/four, toys/none")
+    (note,) = (line for line in render(view, "table", width=200).splitlines() if line.startswith("references that"))
+    assert note == "references that were not run here, so that nothing is compared with them: toys/four, toys/none"
 
 
 def test_the_answer_names_the_best_at_the_first_reference_s_value_and_its_lead(builders: ModuleType) -> None:

@@ -28,8 +28,12 @@ ODD_FLOATS: Final = (math.nan, math.inf, -math.inf)
 
 texts = st.sampled_from(NASTY) | st.text(max_size=20)
 scalars = st.none() | st.booleans() | st.sampled_from(NUMBERS + ODD_FLOATS) | st.integers() | st.floats() | texts
-confused = st.sampled_from([None, "x", -1, 0, 1.5, [], {}, [[]], ["x"], {"x": 1}, True, *NUMBERS, *ODD_FLOATS])
-"""Values of another type or range than what was expected, which find more than any text."""
+_CONFUSED: Final = (None, "x", -1, 0, 1.5, [], {}, [[]], ["x"], {"x": 1}, True, *NUMBERS, *ODD_FLOATS)
+confused = st.sampled_from(_CONFUSED).map(copy.deepcopy)
+"""Values of another type or range than what was expected, which find more than any text.
+
+Each is a copy: `damaged` may add to a list, and what is drawn next must not have it.
+"""
 
 values = confused | st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3), max_leaves=6

@@ -96,10 +96,7 @@ def test_a_damaged_run_is_resumed_or_refused_and_keeps_its_rows(world: World, ru
     answer = world.call("run", "--resume", "--executor", "recorded", "--quiet")
     assert path.read_bytes().startswith(before)
     if answer.code == 2:
-        after = world.runs()
-        assert {name: json_or_bytes(content) for name, content in after.items()} == {
-            name: json_or_bytes(content) for name, content in all_before.items()
-        }
+        assert world.runs() == all_before
 
 
 @fuzzed(2)
@@ -116,11 +113,3 @@ def test_folders_of_any_name_beside_the_runs_are_left_alone(
     except (OSError, UnicodeEncodeError):  # no name of a folder
         return
     read(world, command)
-
-
-def json_or_bytes(content: bytes) -> object:
-    """Return what JSON says, whatever its layout; other content as it is."""
-    try:
-        return repr(json.loads(content))
-    except ValueError:
-        return content

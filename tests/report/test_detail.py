@@ -69,7 +69,7 @@ def test_a_row_is_shown_with_all_that_is_known_of_it(rows) -> None:
 def test_several_rows_are_listed_failures_first_and_each_different_failure_once_in_full(builders, rows) -> None:
     again = builders.make_row(technique="toys/slow", seed=3, status="timeout", reason="after 120 s in init")
     fine = builders.scored("toys/slow", [50.0])
-    text = show_rows([*fine, rows[-1], again])
+    text = show_rows([*fine, rows[-1], again], builders.make_run())
     statuses = [re.search(r"  (timeout|ok)  ", line) for line in text.splitlines()[1:4]]
     assert [found and found[1] for found in statuses] == ["timeout", "timeout", "ok"]
     assert "2 timeout, 1 ok" in text
@@ -77,10 +77,10 @@ def test_several_rows_are_listed_failures_first_and_each_different_failure_once_
     assert "last words" in text
 
 
-def test_rows_that_all_worked_are_listed_with_how_to_see_one(rows) -> None:
-    text = show_rows(rows[:2])
+def test_rows_that_all_worked_are_listed_with_the_command_that_shows_one(builders, rows) -> None:
+    text = show_rows(rows[:2], builders.make_run())
     assert "2 ok" in text
-    assert "harness show row RUN/KEY" in text
+    assert text.endswith(f"the first of them in full: harness show row abcd/{rows[0].case.key[:10]}")
     assert rows[0].case.key[:10] in text
 
 
@@ -118,7 +118,7 @@ def test_the_facts_of_a_run_and_of_a_row_are_wrapped_and_digests_short(builders)
     row = builders.make_row(technique="toys/slow", status="error", reason="many words " * 12)
     row = replace(row, environment=environment)
     view = view_of(builders, [row], environment=environment)
-    for text in (show_run(view, width=80), show_rows([row], width=80)):
+    for text in (show_run(view, width=80), show_rows([row], view.info, width=80)):
         assert max(map(len, text.splitlines())) <= 80
         assert "0123456789ab" in text
         assert digest not in text

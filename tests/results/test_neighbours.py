@@ -122,6 +122,23 @@ def test_drafts_of_killed_runs_are_removed_after_a_day(store: Store, builders) -
     assert not draft.exists()
 
 
+@pytest.mark.parametrize("days", [-400, 2])
+def test_drafts_have_an_age_by_the_clock_of_their_files_not_by_that_of_the_machine(
+    store: Store, builders, monkeypatch: pytest.MonkeyPatch, days: int
+) -> None:
+    now = time.time()
+    monkeypatch.setattr("time.time", lambda: now + 86_400 * days)
+    begin(store, builders).close()
+    runs = store.path / "runs"
+    for name, age in ((".new-others", 60), (".new-old", 90_000)):
+        (runs / name).mkdir()
+        os.utime(runs / name, (now - age,) * 2)
+    begin(store, builders).close()
+    assert len(store.ids()) == 2
+    assert (runs / ".new-others").exists()
+    assert not (runs / ".new-old").exists()
+
+
 @pytest.mark.parametrize("path", ["a" * 300, "b/" * 3000, "~nobody-of-this-name/x", "nul\0"])
 def test_a_path_that_no_folder_can_have_is_no_store(path: str) -> None:
     with pytest.raises(UsageError, match="the store cannot be"):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import multiprocessing
 import os
 import signal
@@ -170,6 +171,20 @@ def test_resuming_makes_a_finished_run_unfinished_again(store: Store, builders) 
         assert (store.info("last").finished, store.info("last").exit_code) == ("", None)
         writer.finish(0)
     assert store.info("last").exit_code == 0
+
+
+@pytest.mark.parametrize("tail", [b"", b'{"schema": 2, "sta', b"torn\n"])
+def test_a_resume_that_is_refused_leaves_every_byte_of_the_run(store: Store, builders, tail: bytes) -> None:
+    with begin(store, builders) as writer:
+        writer.append(builders.make_row())
+        folder = writer.finish(130).folder
+    header = {**json.loads((folder / RUN_FILE).read_text()), "id": ""}
+    (folder / RUN_FILE).write_text(json.dumps(header, indent=4))  # of another layout, and of a foreign id
+    with (folder / ROWS_FILE).open("ab") as file:
+        file.write(tail)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    store.open_run("last").withdraw()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_no_half_made_run_is_visible_or_left_behind(store: Store, builders, monkeypatch) -> None:

@@ -119,8 +119,9 @@ def test_a_stored_run_of_a_whole_suite_tells_its_parts() -> None:
         {"selection": {**WHOLE, "repeatability": 0}},
         {"selection": WHOLE, "exit_code": 130},
         {"selection": WHOLE, "resumed": [{"started": "", "environment": {}}]},
+        {"selection": WHOLE, "started": "2027-01-01T00:00:00.000+00:00"},
     ],
-    ids=["one lane", "some techniques", "chosen repetitions", "interrupted", "resumed"],
+    ids=["one lane", "some techniques", "chosen repetitions", "interrupted", "resumed", "clock set back"],
 )
 def test_a_part_of_a_run_tells_nothing_of_the_suite(changes: dict[str, Any]) -> None:
     assert spent(run_of(rows_of(), **changes)) == {}

@@ -15,7 +15,7 @@ from asv.results import Results, iter_results
 from harness.api import Contract, Row, UsageError
 from harness.results.schema import row_to_json
 from harness.results.store import Store, StoredRun
-from harness.tracking.results import series_of, sizes_of, write_asv
+from harness.tracking.results import commit_of, series_of, sizes_of, write_asv
 from tests.conftest import ROOT, Harness
 from tests.results.builders import METRICS, make_row, make_run, make_suite, scored, timed
 
@@ -146,6 +146,30 @@ def test_a_run_of_a_changed_suite_is_refused_as_one_of_changed_code(state: Any, 
         write_asv([run], METRICS, CONTRACTS, tmp_path / "results", {})
     run.info.environment["suite"] = {**state, "dirty": False}  # type: ignore[index]
     assert write_asv([run], METRICS, CONTRACTS, tmp_path / "results", {})
+
+
+OTHERS = "fedcba0987" * 4
+
+
+@pytest.mark.parametrize(
+    ("suite", "known", "expected"),
+    [
+        (OTHERS, {}, OTHERS),
+        (COMMIT, {}, COMMIT),
+        (None, {}, COMMIT),
+        ("5" * 40, {}, COMMIT),
+        (COMMIT, {OTHERS: 1}, OTHERS),
+        (OTHERS, {COMMIT: 1}, COMMIT),
+        (OTHERS, {COMMIT: 1, OTHERS: 1}, OTHERS),
+    ],
+)
+def test_a_run_of_an_outside_project_has_the_commit_of_the_place_or_of_its_suite(
+    suite: str | None, known: dict[str, int], expected: str
+) -> None:
+    info = run_of(rows_of()).info
+    info.environment["code"]["harness_toys"]["commit"] = OTHERS  # type: ignore[index, call-overload]
+    info.environment["suite"] = {"commit": suite, "dirty": False}  # type: ignore[index]
+    assert commit_of(info, known) == expected
 
 
 def test_a_run_of_no_commit_says_why_git_told_none(tmp_path: Path) -> None:
