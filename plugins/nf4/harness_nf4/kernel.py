@@ -292,11 +292,12 @@ def _best_path(_: Path) -> str:
 
 
 def _library() -> ctypes.CDLL:
-    return _loaded(LIBRARY)
+    return loaded(LIBRARY)
 
 
 @lru_cache
-def _loaded(path: Path) -> ctypes.CDLL:
+def loaded(path: Path) -> ctypes.CDLL:
+    """Return the library of a file, which shares its work among the threads of torch."""
     library = ctypes.CDLL(str(path))
     pointer, integer, long = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
     library.harness_supported.argtypes = (integer,)
@@ -308,11 +309,11 @@ def _loaded(path: Path) -> ctypes.CDLL:
     library.harness_multiply_exact.argtypes = (integer, integer, pointer, pointer, pointer)
     for name in ("harness_use_pool", "harness_quantize", "harness_dequantize", "harness_multiply_exact"):
         getattr(library, name).restype = None
-    library.harness_use_pool(_pool())
+    library.harness_use_pool(pool())
     return library
 
 
-def _pool() -> int | None:
+def pool() -> int | None:
     """Return the address of ``GOMP_parallel`` in the OpenMP runtime that torch uses; None where torch uses none.
 
     The threads of a second runtime would compete with torch's threads for the processors.
