@@ -37,6 +37,7 @@ def run(
     params: Mapping[str, Json] | None = None,
     lanes: Sequence[Lane] = (),
     until: str | int | None = None,
+    repeatability: int | None = None,
     form: Form = "full",
     device: str = "cpu",
     fresh: bool = False,
@@ -57,6 +58,8 @@ def run(
         params: parameters and settings that are fixed, and so not tuned.
         lanes: "accuracy", "memory" and "time"; all where there are none.
         until: how long undecided techniques get further seeds: "decided", a number of seeds, or a time like "10min".
+        repeatability: on how many of the first seeds trainings are repeated, to see what rounding does; the suite's
+            number where None, nothing where 0.
         form: "full", "quick" or "track".
         device: "cpu", "cuda" or "mps".
         fresh: whether to compute all rows, and take none from earlier runs of the store.
@@ -89,6 +92,7 @@ def run(
         lanes=lanes,
         device=device,
         until=until,
+        repeatability=repeatability,
     )
     resources = resources_of(executor=executor, jobs=jobs, limits=limits, cache=cache, fresh=fresh)
     host = load_host(plugins)

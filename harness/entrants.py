@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Literal, TypeGuard, TypeVar
 
-from harness.api import Case, Defaults, Json, Suite, Technique, UsageError, WorkloadSpec, nearest
+from harness.api import Defaults, Json, Suite, Technique, UsageError, WorkloadSpec, nearest
+from harness.api.text import as_typed
 from harness.api.values import is_finite
 from harness.host import Host, matches
 
@@ -148,21 +149,6 @@ def refused(fixed: Mapping[str, Json], takers: Iterable[Mapping[str, Json]]) -> 
     return sorted(problems.values())
 
 
-def exceeding(case: Case, technique: Technique, workload: WorkloadSpec) -> list[str]:
-    """Return a line for each value of a case that exceeds the other value which it is declared to stay within."""
-    where = f"{case.technique} on {case.workload}" if is_pinned(case.technique) else case.workload
-    scopes = (
-        (where, technique.params, {**case.settings, **case.params}),
-        (case.workload, workload.settings, case.settings),
-    )
-    return [
-        f"{place}: {knob.name} = {value}: expected at most {knob.within}, which is {bound}"
-        for place, known, values in scopes
-        for knob in getattr(known, "knobs", ())
-        if is_finite(value := values.get(knob.name)) and is_finite(bound := values.get(knob.within)) and value > bound
-    ]
-
-
 def is_json(value: object, levels: int = _DEEPEST) -> TypeGuard[Json]:
     """Return whether JSON can hold a value exactly: it has no infinite number, NaN or object of another type.
 
@@ -184,7 +170,7 @@ def _expected(value: object) -> str:
 def _shown(value: object) -> str:
     if isinstance(value, int) and value.bit_length() > _LONG:
         return f"(a whole number of {value.bit_length()} bits)"
-    text = str(value)
+    text = as_typed(value)
     return text if len(text) <= _LONG else f"{text[: _LONG - 1]}…"
 
 

@@ -11,32 +11,15 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from harness import entrants
 from harness.api import LANES, Case, Json, Lane, Skip, Stage, Suite, Technique, UsageError, WorkloadSpec
-from harness.entrants import Entrant, check_known, chosen, exceeding, is_pinned, refused, techniques_of, together
+from harness.bounded import Excess, exceeding, told
+from harness.entrants import Entrant, is_pinned
 from harness.grid import Tuned, grid_of, thin
 from harness.host import Host, matches
 from harness.measure.sources import content_digest
 from harness.requirements import install_hint, missing_requirements
-from harness.until import Until, further_seeds, looks_of
-
-
-@dataclass(frozen=True, kw_only=True)
-class Selection:
-    """The user's choices for a run of a suite: globs, seeds, fixed parameters, lanes and device.
-
-    ``stack`` allows several seeds of a technique to be evaluated together. ``until`` asks for further seeds of what is
-    undecided.
-    """
-
-    techniques: tuple[str, ...] = ()
-    workloads: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = ()
-    params: Mapping[str, Json] = field(default_factory=dict)
-    lanes: tuple[Lane, ...] = LANES
-    device: str = "cpu"
-    stack: bool = True
-    until: Until | None = None
+from harness.selection import Selection, narrowed
+from harness.until import further_seeds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +69,7 @@ class Plan:
     """The contestants of a run and the cases of each; the cases after tuning are made once the trial is chosen."""
 
     def __init__(self, suite: Suite, host: Host, selection: Selection, identity: Identity) -> None:
-        entry = _narrowed(suite, host, selection)
+        entry = narrowed(suite, host, selection)
         self.suite, self._techniques, self._workloads = entry.suite, entry.techniques, entry.workloads
         self._host = host
         self._selection = selection
@@ -100,15 +83,16 @@ class Plan:
     def _check_values(self) -> None:
         """Raise UsageError for each file that does not exist, and each value above what bounds it in its case."""
         problems: dict[str, None] = {}
+        excesses: list[Excess] = []
         for contestant in (contestant for contestant in self.contestants if not contestant.skip):
             for tuned in contestant.trials:
                 try:
                     case = self.case(contestant, tuned, self.seeds[0])
-                    problems |= dict.fromkeys(exceeding(case, contestant.entrant.spec, contestant.problem.spec))
+                    excesses += exceeding(case, contestant.entrant.spec, contestant.problem.spec)
                 except UsageError as error:
                     problems.update(dict.fromkeys(error.problems))
-        if problems:
-            raise UsageError(*problems)
+        if problems or excesses:
+            raise UsageError(*problems, *told(excesses))
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -320,67 +304,6 @@ def _files_of(case: Case, contestant: Contestant) -> dict[tuple[str, str], str]:
     if problems:
         raise UsageError(*problems)
     return digests
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Entry:
-    """A suite as narrowed by the user's selection, with its techniques (the baseline first) and workloads."""
-
-    suite: Suite
-    techniques: tuple[Entrant[Technique], ...]
-    workloads: tuple[Entrant[WorkloadSpec], ...]
-
-
-def _narrowed(suite: Suite, host: Host, selection: Selection) -> _Entry:
-    """Return the suite narrowed by the user's globs and seeds; raise UsageError for unknown names and parameters."""
-    problems: list[str] = []
-    techniques = techniques_of(suite, host)
-    workloads = [entrants.workload_of(name, host) for name in suite.workloads]
-    chosen_techniques, chosen_workloads = techniques, workloads
-    try:
-        chosen_techniques = chosen(selection.techniques, "techniques", techniques, host, suite)
-    except UsageError as error:
-        problems.extend(error.problems)
-    try:
-        chosen_workloads = chosen(selection.workloads, "workloads", workloads, host, suite)
-    except UsageError as error:
-        problems.extend(error.problems)
-    params = [technique.spec.params for technique in (*techniques, *chosen_techniques)]
-    known = together([*params, *(workload.spec.settings for workload in (*workloads, *chosen_workloads))])
-    try:
-        check_known({key: value for key, value in selection.params.items() if key not in known}, known, "--param")
-    except UsageError as error:
-        problems.extend(error.problems)
-    entered = [technique.spec.params for technique in (techniques[0], *chosen_techniques)]
-    problems.extend(refused(selection.params, [*entered, *(entrant.spec.settings for entrant in chosen_workloads)]))
-    if problems:
-        raise UsageError(*problems)
-    seeds = selection.seeds or suite.seeds
-    baseline = techniques[0]
-    others = {technique.name: technique for technique in chosen_techniques if technique.name != suite.baseline}
-    return _Entry(
-        suite=replace(
-            suite,
-            techniques=(suite.baseline, *others),
-            workloads=tuple(workload.name for workload in chosen_workloads),
-            seeds=seeds,
-            tuning_seeds=min(suite.tuning_seeds, len(seeds)),
-            looks=_looks(suite, selection, len(seeds)),
-        ),
-        techniques=(baseline, *(others[name] for name in sorted(others))),
-        workloads=tuple(chosen_workloads),
-    )
-
-
-def _looks(suite: Suite, selection: Selection, first: int) -> tuple[int, ...]:
-    """Return the looks of a run: none where the user chose the seeds, or where no quality is measured."""
-    if "accuracy" not in selection.lanes:
-        if selection.until:
-            raise UsageError("--until: what is undecided is decided by quality: add --lane accuracy")
-        return ()
-    if selection.until and (suite.judged_phase or suite.equal):
-        raise UsageError(f"--until: further seeds decide nothing in {suite.id}, which is not judged over seeds alone")
-    return looks_of(first, selection.until, () if selection.seeds else suite.looks)
 
 
 def _fixed(key: str, value: Json, fixed: Mapping[str, Json], own: Mapping[str, Json]) -> Json:

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, get_args
 
 from harness.api import Claim, ClaimKind, Form, Suite, UsageError, WorkloadSpec, check_id, nearest
+from harness.api.text import quoted
 from harness.api.values import is_finite
 from harness.entrants import WITHOUT, Entrant, Kind, entrant_of, is_glob, is_json, value_problem
 from harness.host import Host
@@ -206,7 +207,7 @@ class _Reader:
                 if key in _REQUIRED:
                     self._refuse(key, f"missing; expected {_WORDS[kind]}")
             elif not _is(self._data[key], kind):
-                self._refuse(key, f"{self._data[key]!r}: expected {_WORDS[kind]}")
+                self._refuse(key, f"{quoted(self._data[key])}: expected {_WORDS[kind]}")
         self._check_lists()
         for key in ("version", "tuning_seeds", "rounds"):
             value = self._data.get(key)
@@ -234,7 +235,7 @@ class _Reader:
                 continue
             if value or not may_be_empty:
                 expected = "a list of strings" if may_be_empty else "a list of at least one string"
-                self._refuse(key, f"{value!r}: expected {expected}")
+                self._refuse(key, f"{quoted(value)}: expected {expected}")
 
     def _check_names_that_are_there(self) -> None:
         kinds: dict[str, Kind] = {"workloads": "workloads", "techniques": "techniques", "baseline": "techniques"}
@@ -322,7 +323,7 @@ class _Reader:
         """Note each value that JSON cannot hold, and each that a workload with this setting does not allow."""
         for value in values:
             if not is_json(value):
-                self._problems.add(where, f"{value!r}: expected a finite number")
+                self._problems.add(where, f"{quoted(value)}: expected a finite number")
                 continue
             for spec in workloads:
                 if key in spec.settings and (problem := value_problem(key, value, spec.settings)):
@@ -333,7 +334,7 @@ class _Reader:
         self._metrics((name, "margins") for name in margins)
         for name, value in margins.items():
             if not _is(value, float) or value < 0:
-                self._problems.add(f"margins.{name}", f"{value!r}: expected a number, 0 or more")
+                self._problems.add(f"margins.{name}", f"{quoted(value)}: expected a number, 0 or more")
         return margins
 
     def _claims(self) -> tuple[Claim, ...]:

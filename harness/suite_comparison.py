@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from harness.api import Metric, WorkloadSpec, nearest
+from harness.api.text import quoted
 
 COMPARISON: Final[Mapping[str, type]] = {
     "judge": str,
@@ -58,7 +59,7 @@ def comparison_problems(
             yield f"comparison.{key}", f"unknown key{nearest(key, COMPARISON) or '; known: ' + ', '.join(COMPARISON)}"
         elif not _is(value, COMPARISON[key]):
             expected = "a list of at least one string" if COMPARISON[key] is list else "a string"
-            yield f"comparison.{key}", f"{value!r}: expected {expected}"
+            yield f"comparison.{key}", f"{quoted(value)}: expected {expected}"
     if ("equal" in table) != ("references" in table):
         missing = "references" if "equal" in table else "equal"
         yield f"comparison.{missing}", "missing; equal names a metric, references the techniques to compare with"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.api import Metric, UsageError, WorkloadSpec, nearest
+from harness.api.text import quoted
 from harness.suite_comparison import comparison_problems
 from harness.until import MOST_SEEDS
 
@@ -90,7 +91,7 @@ def _looks(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     first = seeds if isinstance(seeds, int) else len(seeds)
     if not isinstance(looks, list) or not _rise(looks):
         expected = f"expected two or more rising numbers of seeds, at most {MOST_SEEDS}, like [5, 10, 15, 20]"
-        yield "sequential.looks", f"{looks!r}: {expected}"
+        yield "sequential.looks", f"{quoted(looks)}: {expected}"
     elif looks[0] != first:
         yield "sequential.looks", f"the first look is at {looks[0]} seeds; expected {first}, as seeds says"
 
@@ -157,7 +158,8 @@ def seeds_of(value: object) -> tuple[int, ...]:
     if not seeds or not all(
         isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed <= LARGEST_SEED for seed in seeds
     ):
-        raise ValueError(f"{value!r}: expected a count of at least 1, or a list of whole numbers from 0 to 2^63 - 1")
+        expected = "expected a count of at least 1, or a list of whole numbers from 0 to 2^63 - 1"
+        raise ValueError(f"{quoted(value)}: {expected}")
     if len(set(seeds)) != len(seeds):
-        raise ValueError(f"{value!r}: a seed is listed twice")
+        raise ValueError(f"{quoted(value)}: a seed is listed twice")
     return seeds

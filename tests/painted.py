@@ -145,7 +145,8 @@ def register_techniques():
 CODE_OF_A_CASE = """
 from harness.execution.surroundings import surroundings
 from harness.host import load_host
-from harness.plan import Plan, Selection
+from harness.plan import Plan
+from harness.selection import Selection
 from harness.suite import read_suite
 host = load_host()
 plan = Plan(read_suite("peft", host), host, Selection(techniques=("bias/late",)), surroundings(host).identity)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from harness.api import UsageError
 from harness.entrants import entrant_of, id_of, is_pinned, pinned_in
 from harness.host import Host, load_host
-from harness.plan import Plan, Selection
+from harness.plan import Plan
+from harness.selection import Selection
 from harness.suite import read_suite
 from tests.test_plan import IDENTITY
 

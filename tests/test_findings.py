@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import ModuleType
 
 import pytest
@@ -44,7 +45,7 @@ def view() -> RunView:
 
 
 def test_the_tables_of_a_run_are_filled_and_all_else_stays(findings: ModuleType, view: RunView) -> None:
-    text = findings.filled(PAGE, {"toy": view})
+    text = findings.filled(PAGE, {"toy": [view]})
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "what stood here" not in text
@@ -54,16 +55,74 @@ def test_the_tables_of_a_run_are_filled_and_all_else_stays(findings: ModuleType,
     assert best.endswith("| better | 5 |")
     assert "`slow`: 1 of 1 cases failed: timeout after 120 s in init. A run of 2026-01-01" in text
     assert "| alpha | reproduced, +20.0 ±0.0 points |" in text
-    assert findings.filled(text, {"toy": view}) == text
+    assert findings.filled(text, {"toy": [view]}) == text
 
 
 def test_a_column_that_the_run_does_not_have_is_named(findings: ModuleType, view: RunView) -> None:
     with pytest.raises(HarnessError, match="has no metric 'acuracy'"):
-        findings.filled(PAGE.replace("accuracy", "acuracy", 1), {"toy": view})
+        findings.filled(PAGE.replace("accuracy", "acuracy", 1), {"toy": [view]})
+
+
+ACROSS = """<!-- across: toy difference: alpha, beta; b, a -->
+| what stood here |
+<!-- end of across -->
+<!-- table: toy alpha: accuracy, train/s -->
+| of an earlier run |
+<!-- end of table -->
+"""
+
+
+def test_a_table_across_workloads_has_the_verdict_behind_each_difference(findings: ModuleType) -> None:
+    workloads = ("core/alpha", "core/beta")
+    suite = builders.make_suite(tuning={}, margins={"accuracy": 1.0}, workloads=workloads)
+    rows = [
+        row
+        for number, workload in enumerate(workloads)
+        for name, score in {"toys/base": 50.0, "toys/a": 60.0, "toys/b": 40.0 + 20 * number}.items()
+        for row in builders.scored(name, [score + seed * (0.1 + score / 1000) for seed in range(5)], workload=workload)
+    ]
+    view = RunView.build(builders.make_run(suite), rows, builders.METRICS)
+    left: list[str] = []
+    lines = findings.filled(ACROSS, {"toy": [view]}, left).splitlines()
+    assert lines[1] == "| difference, points | alpha | beta |"
+    assert [re.sub(r" ±[0-9.]+", "", line) for line in lines[3:5]] == [
+        "| `b` | -10.0 worse | +10.0 better |", "| `a` | +10.0 better | +10.0 better |",
+    ]  # fmt: skip
+    assert "| of an earlier run |" in lines, "no time was measured"
+    assert left == ["<!-- table: toy alpha: accuracy, train/s -->"]
+
+
+def test_a_table_is_of_the_first_run_that_measured_it_and_says_the_command(findings: ModuleType) -> None:
+    suite = builders.make_suite(tuning={})
+    rows = [*builders.scored("toys/base", [90.0, 91.0]), *builders.scored("toys/a", [92.0, 94.0])]
+    timed = builders.timed("toys/a", [0.1, 0.11, 0.1], [0.05, 0.05, 0.06])
+    chosen = {
+        "techniques": ["a", "b c"],
+        "lanes": ["time", "accuracy"],
+        "params": {"lr": 1},
+        "seeds": [0, 1],
+        "until": "5min",
+    }
+    views = [
+        RunView.build(builders.make_run(suite, selection=selection), kept, builders.METRICS)
+        for selection, kept in (({"lanes": ["accuracy"]}, rows), (chosen, [*rows, timed]))
+    ]
+    text = findings.filled(ACROSS.replace("alpha, beta; b, a", "alpha"), {"toy": views})
+    first, second = re.findall(r"\(`(.*?)`\)", " ".join(text.split()))
+    assert first == "harness run --suite toy --lane accuracy"
+    assert second == (
+        "harness run --suite toy --technique a --technique 'b c' --param lr=1 --lane time --lane accuracy --seeds 2 "
+        "--until 5min"
+    )
+    assert re.search(r"\| `a` \| 93\.0 ±12\.7 \| ~?x[0-9.]+ \|", text)
+
+
+def _kinds(findings: ModuleType) -> tuple[tuple[str, re.Pattern[str]], ...]:
+    return (("table", findings._TABLE), ("across", findings._ACROSS), ("claims", findings._CLAIMS))
 
 
 def test_every_table_of_the_pages_is_closed(findings: ModuleType) -> None:
     for page in (ROOT / "docs/families").glob("*.md"):
         text = page.read_text(encoding="utf-8")
-        for kind, pattern in (("table", findings._TABLE), ("claims", findings._CLAIMS)):
+        for kind, pattern in _kinds(findings):
             assert text.count(f"<!-- {kind}:") == text.count(f"<!-- end of {kind} -->") == len(pattern.findall(text))

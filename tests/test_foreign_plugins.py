@@ -312,7 +312,7 @@ def test_a_wrong_answer_of_a_hook_is_told_once_and_drops_the_plugin(
 
 
 def _selection():
-    from harness.plan import Selection
+    from harness.selection import Selection
 
     return Selection()
 

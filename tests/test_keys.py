@@ -19,9 +19,10 @@ from harness.execution import surroundings as around
 from harness.host import Host, load_host
 from harness.measure import sources
 from harness.measure.distributions import PluginCode, required_versions
-from harness.plan import Plan, Selection
+from harness.plan import Plan
 from harness.revisions.commits import clean_environment, install
 from harness.revisions.repository import Repository
+from harness.selection import Selection
 from harness.suite import read_suite
 from tests.conftest import ROOT, Harness
 from tests.execution.repositories import Folder

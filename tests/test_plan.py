@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from harness.api import UsageError
 from harness.grid import thin
 from harness.host import Host, load_host
-from harness.plan import Identity, Plan, Selection, install_hint, missing_requirements
+from harness.plan import Identity, Plan, install_hint, missing_requirements
+from harness.selection import Selection
 from harness.suite import read_suite
 
 TOYS = Path(__file__).parent / "toy"

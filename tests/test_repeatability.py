@@ -19,7 +19,7 @@ from harness.results.export import to_csv
 from harness.results.index import Index
 from harness.results.store import Store
 from harness.suite import read_suite
-from tests.conftest import Site
+from tests.conftest import Harness, Site
 
 pytestmark = pytest.mark.usefixtures("forgotten")
 
@@ -228,6 +228,62 @@ def test_without_tuning_the_seeds_are_repeated_too(weather: Path) -> None:
     repeated = [row for row in rows_of(view) if row["perturbed"]]
     assert sorted(row["seed"] for row in repeated) == [0, 0, 0, 1, 1, 1]
     assert view.info.planned == len(rows_of(view)) == 3 * 7
+
+
+def test_an_option_replaces_the_number_of_the_suite_and_of_its_short_form(weather: Path) -> None:
+    assert not any(row["perturbed"] for row in rows_of(ran(weather, repeatability=0)))
+    more = ran(weather, repeatability=3)
+    assert sorted(row["seed"] for row in rows_of(more) if row["perturbed"]) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert more.info.planned == len(rows_of(more))
+    weather.write_text(SUITE + "[quick]\nseeds = 2\n")
+    quick = ran(weather, form="quick", repeatability=1)
+    assert [row["seed"] for row in rows_of(quick) if row["perturbed"]] == [0, 0, 0]
+
+
+def test_an_option_changes_no_key_and_is_kept_for_a_resume(weather: Path) -> None:
+    view = ran(weather, repeatability=2, fresh=True)
+    plain = {row["key"] for row in rows_of(ran(weather, repeatability=0, fresh=True))}
+    assert plain == {row["key"] for row in rows_of(view) if not row["perturbed"]}
+    assert view.info.selection["repeatability"] == 2
+    host = product.host.load_host()
+    resources = product.execution.choices.resources_of(
+        executor="inline", jobs=1, limits=None, cache=weather.parent / "cache"
+    )
+    session = product.execution.session.resume(host, view.info, resources)
+    assert session.planned_rows == view.info.planned == len(rows_of(view))
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"repeatability": 6}, "--repeatability 6: expected a number of seeds from 0 to 5, which are all of the run"),
+        ({"repeatability": 3, "seeds": 2}, "--repeatability 3: expected a number of seeds from 0 to 2"),
+        ({"repeatability": 1, "lanes": ["memory"]}, "--repeatability 1: .* add --lane accuracy"),
+        ({"repeatability": -1}, "repeatability = -1: expected a whole number of at least 0"),
+        ({"repeatability": True}, "repeatability = True: expected a whole number of at least 0"),
+    ],
+)
+def test_a_number_of_repeated_seeds_that_cannot_be_had_is_refused(weather: Path, options: dict, reason: str) -> None:
+    weather.write_text(SUITE.replace("lr = [0.1, 0.2]", ""))
+    with pytest.raises(UsageError, match=reason):
+        ran(weather, **options)
+
+
+def test_an_option_is_refused_where_no_workload_can_be_perturbed(weather: Path) -> None:
+    weather.write_text(SUITE.replace('["number"]', '["fixed"]').replace("repeatability = 1", ""))
+    with pytest.raises(UsageError, match="--repeatability 1: weather/fixed cannot be trained from perturbed weights"):
+        ran(weather, repeatability=1)
+
+
+def test_the_command_counts_what_it_would_repeat_and_refuses_what_it_cannot(weather: Path, harness: Harness) -> None:
+    planned = harness("run", "--suite", str(weather), "--lane", "accuracy", "--repeatability", "2", "--dry-run")
+    assert "27 cases" in planned.stdout
+    refused = harness("run", "--suite", str(weather), "--repeatability", "-1")
+    assert refused.returncode == 2
+    assert "--repeatability -1: expected a number of seeds from 0 to 5" in refused.stderr
+    resumed = harness("run", "--resume", "--repeatability", "0")
+    assert resumed.returncode == 2
+    assert "leave out --repeatability" in resumed.stderr
 
 
 def test_a_repeated_training_is_packed_with_the_seeds_of_its_technique(weather: Path) -> None:

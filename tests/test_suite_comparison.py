@@ -8,7 +8,8 @@ import pytest
 
 from harness.api import UsageError
 from harness.host import Host, load_host
-from harness.plan import Identity, Plan, Selection
+from harness.plan import Identity, Plan
+from harness.selection import Selection
 from harness.suite import read_suite
 from harness.until import parse_until
 

@@ -6,6 +6,9 @@ import pytest
 import torch
 
 from harness.api import Knob, UsageError, number, one_of, resolve, whole_number
+from harness.api.text import as_typed, named
+from harness.api.values import plain
+from harness.entrants import read_values
 from harness.families.route.contract import RouteTask
 from harness.host import load_host
 
@@ -14,7 +17,7 @@ REFUSED = [
     ("lora/lora", {"alpha": float("inf")}, "alpha = inf"),
     ("lora/houlsby", {"bottleneck": 1.5}, "bottleneck = 1.5"),
     ("dropout/dropout", {"rate": 2}, "rate = 2"),
-    ("dropout/dropout", {"rate": True}, "rate = True"),
+    ("dropout/dropout", {"rate": True}, "rate = true"),
     ("moe/hash", {"k": 0}, "k = 0"),
     ("moe/top-k", {"k": 0}, "k = 0"),
     ("moe/top-k", {"k": -1}, "k = -1"),
@@ -28,12 +31,12 @@ REFUSED = [
     ("nf4/nf4", {"block": 10**9}, "block = 1000000000"),
     ("nf4/nf4", {"block": 63}, "block = 63"),
     ("nf4/kernel", {"block": 10**9}, "block = 1000000000"),
-    ("nf4/nf4", {"double": "yes"}, "double = 'yes': expected one of False, True"),
+    ("nf4/nf4", {"double": "yes"}, "double = 'yes': expected one of false, true"),
     ("nf4/bf16", {"dtype": "bfloat"}, "dtype = 'bfloat'.*did you mean 'bfloat16'"),
     ("nf4/int4pack", {"scales": "float64"}, "scales = 'float64'"),
     ("speculative/draft", {"gamma": 0}, "gamma = 0"),
     ("speculative/gqa", {"kv_heads": 0}, "kv_heads = 0"),
-    ("speculative/masking-unweighted", {"weigh": 1}, "weigh = 1: expected one of False, True"),
+    ("speculative/masking-unweighted", {"weigh": 1}, "weigh = 1: expected one of false, true"),
     ("speculative/medusa", {"tops": 3}, "tops = 3: expected a list"),
     ("speculative/medusa", {"tops": []}, "tops = .*: expected a list"),
 ]
@@ -77,3 +80,25 @@ def test_a_whole_number_beyond_the_range_of_floats_is_refused_by_a_setting() -> 
 def test_one_of_several_names_the_nearest() -> None:
     with pytest.raises(UsageError, match="expected one of 'fast', 'slow'; did you mean 'fast'"):
         one_of("pace", "fasst", ["fast", "slow"])
+
+
+@pytest.mark.parametrize("value", [True, False, None, 3, 0.1, 1e-12, "auto", "true", "5", "null", "[1]", [3, 2], "ä b"])
+def test_a_value_that_is_shown_is_read_back_where_a_user_types_it(value: object) -> None:
+    assert read_values([f"key={as_typed(value)}"], "--param") == {"key": value}
+
+
+def test_all_parameters_and_settings_are_shown_as_a_user_types_them() -> None:
+    host = load_host()
+    declared = [*(entry.spec.params for entry in host.techniques.values())]
+    declared += [entry.spec.settings for entry in host.workloads.values()]
+    assert declared
+    for values in declared:
+        given = {key: value for key, value in plain(values).items() if value != ""}
+        assert read_values([f"{key}={as_typed(value)}" for key, value in given.items()], "--param") == given
+
+
+def test_a_flag_is_shown_as_true_or_false_in_lists_and_errors() -> None:
+    knob = Knob(name="double", kind="text", default=False, about="a flag", choices=(False, True))
+    assert knob.expected == "one of false, true"
+    assert knob.problem("False") == "setting double = 'False': expected one of false, true"
+    assert named({"rank": 4, "double": True, "file": None}) == "rank 4, double true, file null"

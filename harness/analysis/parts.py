@@ -24,11 +24,12 @@ def spent(run: StoredRun) -> dict[str, float]:
     """Return the seconds of each part of a run: wall-clock seconds of the start, CPU seconds of cases of the others.
 
     Empty where they say nothing about the suite as a whole: of a run that did not end or was resumed elsewhere, of a
-    part of a suite, and where rows failed or are those of earlier runs.
+    part of a suite, where the user chose what is repeated, and where rows failed or are those of earlier runs.
     """
     info, chosen = run.info, run.info.selection
     narrowed = any(chosen.get(name) for name in ("techniques", "workloads", "seeds", "params", "until"))
-    whole = not narrowed and {*LANES} == {*(lane for lane in _texts(chosen.get("lanes")))}
+    repeated = chosen.get("repeatability") is not None  # 0 is a choice, too
+    whole = not (narrowed or repeated) and {*LANES} == {*(lane for lane in _texts(chosen.get("lanes")))}
     if not whole or not run.rows or info.exit_code != 0 or info.resumed or any(row.reused_from for row in run.rows):
         return {}
     first = min(dt.datetime.fromisoformat(row.started) for row in run.rows)

@@ -24,6 +24,9 @@ FRONT: Final = "front"
 BEHIND: Final = "behind"
 """What stands in place of a verdict where techniques are compared at equal values, and one has no partner."""
 
+UNJUDGED: Final = "not judged"
+"""The status of a technique of which a run asked for costs alone."""
+
 _BASELINE: Final = "baseline."
 
 
@@ -79,7 +82,8 @@ class TechniqueSummary:
     """The results of a technique on a workload.
 
     - ``status``: ``ok``; ``partial`` where the technique has a quality although cases of the chosen trial failed; where
-      the technique has no quality, the most frequent status of its failed cases, or ``unfinished``.
+      the technique has no quality, the most frequent status of its failed cases, `UNJUDGED` where its costs alone were
+      asked for, or ``unfinished``.
     - ``failed_seeds``: the number of failed seeds of the chosen trial.
     - ``figures``: the figures by metric; ``quality`` is the one of the metric that the suite is judged by. Where that
       is a throughput, the quality is the ratio to the baseline's, with a value for each round instead of each seed.
@@ -365,4 +369,7 @@ def _status(rows: Sequence[Row], quality: Figure | None, *, failed: bool) -> str
     if quality is not None:
         return "partial" if failed else "ok"
     statuses = Counter(row.reply.status for row in rows if not row.ok)
-    return statuses.most_common(1)[0][0] if statuses else "unfinished"
+    if statuses:
+        return statuses.most_common(1)[0][0]
+    # memory and times are measured after the quality, so that costs without one were all that the run asked for
+    return UNJUDGED if rows and all(row.case.lane != "accuracy" for row in rows) else "unfinished"

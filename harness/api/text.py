@@ -1,8 +1,10 @@
-"""Foreign text, such as names and reasons, in a form that is safe to print."""
+"""Foreign text and values in a form that is safe to print, and that a user can type."""
 
 from __future__ import annotations
 
+import json
 import unicodedata
+from collections.abc import Mapping
 from typing import Final
 
 _ESCAPED: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
@@ -20,6 +22,30 @@ def printable(text: str, keep: str = "") -> str:
         _escape(character) if unicodedata.category(character) in _ESCAPED and character not in keep else character
         for character in text
     )
+
+
+def as_typed(value: object) -> str:
+    """Return a value as a user types it in an option or a name: JSON such as ``true``, and a string as such.
+
+    A string that would be read as JSON, such as ``"5"``, keeps its quotes.
+    """
+    if not isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    try:
+        json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+    return json.dumps(value)
+
+
+def quoted(value: object) -> str:
+    """Return a value for an error message: a string in quotes, another value as a user types it."""
+    return repr(value) if isinstance(value, str | float) else as_typed(value)
+
+
+def named(values: Mapping[str, object]) -> str:
+    """Return names with their values as a user types these: ``rank 4, double true``."""
+    return ", ".join(f"{name} {as_typed(value)}" for name, value in values.items())
 
 
 def _escape(character: str) -> str:

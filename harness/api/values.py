@@ -13,6 +13,7 @@ from typing import Any, TypeGuard
 
 from harness.api._errors import Incorrect, UsageError
 from harness.api._records import Json
+from harness.api.text import quoted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,7 @@ class Knob:
     def expected(self) -> str:
         """The allowed values, in words: ``a whole number, more than 0``."""
         if self.choices:
-            return f"one of {', '.join(map(repr, self.choices))}"
+            return f"one of {', '.join(map(quoted, self.choices))}"
         kinds = {
             "whole number": "a whole number",
             "whole numbers": "a list of at least one whole number, each",
@@ -69,7 +70,7 @@ class Knob:
 
     def problem(self, value: Json) -> str:
         """Return a line with the value and what was expected; an empty text where the value is allowed."""
-        return "" if self._takes(value) else f"setting {self.name} = {value!r}: expected {self.expected}"
+        return "" if self._takes(value) else f"setting {self.name} = {quoted(value)}: expected {self.expected}"
 
     def _takes(self, value: Json) -> bool:
         if self.choices:
@@ -129,7 +130,7 @@ def whole_number(name: str, value: object, *, least: int = 1, most: int | None =
     """Return ``value`` if it is a whole number from ``least`` to ``most``; raise UsageError otherwise."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least or (most is not None and value > most):
         bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
-        raise UsageError(f"{name} = {value!r}: expected a whole number {bounds}")
+        raise UsageError(f"{name} = {quoted(value)}: expected a whole number {bounds}")
     return value
 
 
@@ -149,7 +150,7 @@ def number(
     if not is_finite(value) or not (least <= value <= most and above < value < below):
         bounds = (("at least", least), ("more than", above), ("at most", most), ("less than", below))
         words = [f"{text} {bound:g}" for text, bound in bounds if math.isfinite(bound)]
-        raise UsageError(f"{name} = {value!r}: expected {', '.join(['a finite number', *words])}")
+        raise UsageError(f"{name} = {quoted(value)}: expected {', '.join(['a finite number', *words])}")
     return float(value)
 
 
@@ -157,7 +158,7 @@ def one_of(name: str, value: object, choices: Sequence[object]) -> Any:
     """Return ``value`` if it is among ``choices``; raise UsageError with the nearest choice otherwise."""
     if not any(value == choice and type(value) is type(choice) for choice in choices):
         hint = nearest(str(value), map(str, choices)) if isinstance(value, str) else ""
-        raise UsageError(f"{name} = {value!r}: expected one of {', '.join(map(repr, choices))}{hint}")
+        raise UsageError(f"{name} = {quoted(value)}: expected one of {', '.join(map(quoted, choices))}{hint}")
     return value
 
 

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from harness.api import Case, Row
-from harness.api.text import printable
+from harness.api.text import named, printable
 from harness.cli.spent import Spent
 from harness.streams import is_coloured, is_terminal
 
@@ -35,7 +35,7 @@ def make_progress(*, quiet: bool, verbose: bool = False) -> _Base:
 
 def case_label(case: Case) -> str:
     """Return a short description of a case: 'lora/pissa on digits-split, seed 3, lr 0.01'."""
-    tuned = "".join(f", {key} {value}" for key, value in case.tuned.items())
+    tuned = f", {named(case.tuned)}" if case.tuned else ""
     what = f"seed {case.seed}{' repeated' if case.perturbed else ''}" if case.lane == "accuracy" else case.lane
     return printable(f"{case.technique} on {case.workload.rpartition('/')[2]}, {what}{tuned}")
 

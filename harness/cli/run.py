@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from harness.api import DEVICES, LANES
+from harness.api.text import named
 from harness.cli.app import App, complete_from, current, plugin_options, store_option
 from harness.cli.output import check_format, say, show_view, width_of_terminal
 from harness.streams import aside
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from harness.api import Form, Json, Lane
     from harness.execution.session import Resources, Session
     from harness.host import Host
-    from harness.plan import Selection
     from harness.results.store import RunWriter, Store
+    from harness.selection import Selection
 
 LAST = "last"
 """The run of ``--resume`` without a value."""
@@ -46,6 +47,7 @@ class RunOptions:
     lane: tuple[Lane, ...]
     quick: bool
     until: str | None
+    repeatability: int | None
     track: bool
     stack: bool
     jobs: int | None
@@ -113,6 +115,10 @@ class _Seconds(click.ParamType):  # type: ignore[type-arg]  # generic from click
 @click.option(
     "--until", metavar="decided|SEEDS|TIME",
     help="Run further seeds of what is undecided: until all is decided, up to 20 seeds, or for 10min.",
+)  # fmt: skip
+@click.option(
+    "--repeatability", type=int, metavar="N",
+    help="Train the first N seeds once more, to see what rounding does (0: none).  [default: as the suite says]",
 )  # fmt: skip
 @click.option("--param", multiple=True, metavar="K=V", help="Fix a parameter or setting, which is then not tuned.")
 @click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True)
@@ -195,8 +201,8 @@ def _resume(host: Host, options: RunOptions, store: Store) -> int:
 
     given = [
         name
-        for name in ("technique", "workload", "seeds", "until", "param", "lane", "quick", "track")
-        if getattr(options, name)
+        for name in ("technique", "workload", "seeds", "until", "repeatability", "param", "lane", "quick", "track")
+        if getattr(options, name) or (name == "repeatability" and options.repeatability is not None)
     ]
     if given:
         raise UsageError(f"--resume continues a run with its own options: leave out --{', --'.join(given)}")
@@ -277,7 +283,7 @@ def _announce(session: Session, store: Store, jobs: int, *, full: bool) -> None:
 
 
 def _tuned(trial: Mapping[str, Json]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in trial.items()) or "not tuned"
+    return named(trial) or "not tuned"
 
 
 def _form(options: RunOptions) -> Form:
@@ -290,7 +296,7 @@ def _form(options: RunOptions) -> Form:
 
 def _selection(options: RunOptions) -> Selection:
     from harness.entrants import read_values
-    from harness.plan import Selection
+    from harness.selection import Selection
     from harness.until import parse_until
 
     return Selection(
@@ -302,6 +308,7 @@ def _selection(options: RunOptions) -> Selection:
         device=options.device,
         stack=options.stack,
         until=parse_until(options.until) if options.until is not None else None,
+        repeatability=options.repeatability,
     )
 
 

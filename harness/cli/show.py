@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.api.text import named
 from harness.cli.app import complete_from, current, json_option, plugin_options, print_json, store_option
 from harness.cli.output import check_format, say, show_view, width_of_terminal
 
@@ -40,8 +41,8 @@ def technique(name: str, as_json: bool) -> None:
     facts = {
         "contract": spec.contract,
         "reference": spec.reference,
-        "parameters": ", ".join(f"{key} {value}" for key, value in spec.params.items()),
-        "own space": ", ".join(f"{key} {list(values)}" for key, values in spec.space.items()),
+        "parameters": named(spec.params),
+        "own space": named({key: list(values) for key, values in spec.space.items()}),
         "target": spec.target,
         "plugin": f"{entry.plugin} {host.version_of(entry.plugin)}".strip(),
         "missing": install_hint(missing) if missing else "",

@@ -8,8 +8,8 @@ from typing import get_args
 
 from harness.api import DEVICES, LANES, Form, Json, Lane, Limits, UsageError, number, one_of, whole_number
 from harness.execution.session import TIME_LIMIT_S, Resources, cores
-from harness.plan import Selection
 from harness.results.places import default_cache_path
+from harness.selection import Selection
 from harness.suite import seeds_of
 from harness.until import Until, parse_until
 
@@ -28,6 +28,7 @@ def selection_of(
     lanes: Iterable[Lane],
     device: str,
     until: str | int | None = None,
+    repeatability: int | None = None,
 ) -> Selection:
     """Return the selection; raise UsageError with a line for each argument that is wrong in itself."""
     _check_all(
@@ -38,6 +39,7 @@ def selection_of(
         lambda: [one_of("lanes", lane, LANES) for lane in _texts("lanes", lanes)],
         lambda: one_of("device", device, DEVICES),
         lambda: _until(until),
+        lambda: repeatability is None or whole_number("repeatability", repeatability, least=0),
     )
     return Selection(
         techniques=tuple(techniques),
@@ -47,6 +49,7 @@ def selection_of(
         lanes=tuple(lanes) or LANES,
         device=device,
         until=_until(until),
+        repeatability=repeatability,
     )
 
 

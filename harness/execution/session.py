@@ -33,10 +33,11 @@ from harness.execution.runner import Runner
 from harness.execution.surroundings import Surroundings, of_suite
 from harness.host import Host
 from harness.measure.processors import allowed_cores
-from harness.plan import Plan, Selection
+from harness.plan import Plan
 from harness.results.commands import command
 from harness.results.schema import metric_to_json
 from harness.results.store import Store
+from harness.selection import Selection
 
 if TYPE_CHECKING:
     from harness.results.store import RunWriter
@@ -231,6 +232,7 @@ def selection_json(selection: Selection, resources: Resources) -> dict[str, Json
         "device": selection.device,
         "stack": selection.stack,
         "until": selection.until.text if selection.until else "",
+        "repeatability": selection.repeatability,
         "jobs": resources.jobs,
         "executor": resources.executor,
         "fresh": resources.fresh,

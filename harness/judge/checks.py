@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from harness.api import Incorrect
 
@@ -48,3 +49,40 @@ def require_groups(model: nn.Module, head: Sequence[nn.Parameter], groups: Seque
         raise Incorrect(
             f"the parameter groups leave out {len(missing)} trainable parameters, the first is {missing[0]}"
         )
+
+
+class TrainingWatch:
+    """Watches whether all that is to train does: `require` is asked after some steps.
+
+    A parameter that the forward pass leaves out costs memory and stands in the counts of what trains, as does every
+    parameter behind a layer that passes no gradient on, such as bitsandbytes' after an evaluation on a processor.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._before = {name: (p, p.detach().clone()) for name, p in model.named_parameters() if p.requires_grad}
+        self._reached: set[int] = set()
+        self._hooks = [
+            p.register_post_accumulate_grad_hook(self._reach)  # type: ignore[no-untyped-call]
+            for p, _ in self._before.values()
+        ]
+
+    def _reach(self, parameter: Tensor) -> None:
+        self._reached.add(id(parameter))
+
+    def require(self, steps: int) -> None:
+        """Raise Incorrect where a parameter got no gradient in ``steps`` steps, or did not change.
+
+        What a factor of zeros multiplies has a gradient of zeros at first: a single step need not change it.
+        """
+        for hook in self._hooks:
+            hook.remove()
+        missed = [name for name, (parameter, _) in self._before.items() if id(parameter) not in self._reached]
+        if missed:
+            raise Incorrect(_of(missed, self._before, f"got no gradient in {steps} steps"))
+        still = [name for name, (parameter, before) in self._before.items() if torch.equal(parameter, before)]
+        if still and steps > 1:
+            raise Incorrect(_of(still, self._before, f"did not change in {steps} steps"))
+
+
+def _of(names: Sequence[str], known: Collection[str], what: str) -> str:
+    return f"{len(names)} of the {len(known)} parameters that are to train {what}; the first is {names[0]}"

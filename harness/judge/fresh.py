@@ -24,6 +24,9 @@ STRETCHES: Final = 256
 NOISE: Final = 0.1
 """Standard deviation of the noise on a batch, relative to that of the batch."""
 
+_WHOLE: Final = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""Whole numbers by their bytes: comparing these takes a fraction of comparing single bytes."""
+
 
 class Noise:
     """Normal numbers drawn once; each use takes a stretch that begins at a random place, times a random factor.
@@ -108,6 +111,12 @@ def require_tensor(found: object, shape: tuple[int, ...], dtype: torch.dtype) ->
     if tuple(found.shape) != shape or found.dtype != dtype:
         raise Incorrect(f"the output has shape {tuple(found.shape)} and {found.dtype}; expected {shape} and {dtype}")
     return found
+
+
+def same_bits(first: Tensor, second: Tensor) -> bool:
+    """Return whether two contiguous tensors of one shape and dtype hold the same bits, so that NaN equals NaN."""
+    whole = _WHOLE.get(first.element_size(), torch.uint8)
+    return torch.equal(*(tensor.reshape(-1).view(whole) for tensor in (first, second)))  # a scalar, too
 
 
 def require_close(found: Tensor, expected: Tensor, *, tolerance: float, what: str) -> None:

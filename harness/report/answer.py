@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from harness.analysis.compare import compare_pair
 from harness.analysis.summary import REFERENCE
 from harness.report import units
-from harness.report.columns import beside_of, judged_text, metric_column, quality_places, with_interval
+from harness.report.columns import beside_of, is_unjudged, judged_text, metric_column, quality_places, with_interval
 
 if TYPE_CHECKING:
     from harness.analysis.summary import TechniqueSummary
@@ -25,6 +25,8 @@ _ORDER: Final = ("better", "same", "undecided", "worse", "changed", "reference",
 def answer(view: RunView, workload: WorkloadView) -> list[str]:
     """Return the lines above a table: the best technique with its verdict, and how many have each verdict."""
     ranked = [summary for summary in workload.techniques if summary.quality and not summary.changed]
+    if is_unjudged(workload):
+        return [f"{view.quality.id} was not measured in this run, so that nothing is judged: add --lane accuracy"]
     if not any(own.quality for own in workload.techniques):
         return ["no technique has a result here"]
     if not ranked or workload.baseline is None or not workload.baseline.quality:

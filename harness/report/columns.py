@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from harness.analysis.summary import UNJUDGED
+from harness.api.text import named
 from harness.report import units
 
 if TYPE_CHECKING:
@@ -25,7 +27,8 @@ _ENDINGS: Final = {"_tensor_peak": "", "_process_peak": " process", "_throughput
 class Column:
     """A column: its title, the unit below it, and its cell for a technique.
 
-    ``narrow`` is a shorter title, and ``brief`` a shorter cell, for a terminal on which the table has no room.
+    ``narrow`` is a shorter title, and ``brief`` a shorter cell, for a terminal on which the table has no room. A title
+    may have several lines there. ``phase`` is the phase whose speed a column shows, as a ratio to the baseline's.
     """
 
     title: str
@@ -34,11 +37,13 @@ class Column:
     left: bool = False
     narrow: str = ""
     brief: Callable[[TechniqueSummary], str] | None = None
+    phase: str = ""
 
     @property
     def heading(self) -> str:
         """Title and unit on one line."""
-        return f"{self.title} ({self.unit})" if self.unit else self.title
+        title = self.title.replace("\n", "")
+        return f"{title} ({self.unit})" if self.unit else title
 
 
 def quality_columns(view: RunView, workload: WorkloadView) -> list[Column]:
@@ -46,12 +51,16 @@ def quality_columns(view: RunView, workload: WorkloadView) -> list[Column]:
 
     What the suite wants unchanged stands behind them. Where techniques are compared at an equal value, the column of
     that comes first, and the difference is to the reference. A quality that is relative to the baseline is one column,
-    as its difference to 1 says nothing more.
+    as its difference to 1 says nothing more. There is no such column where the run did not ask for the quality.
     """
+    if is_unjudged(workload):
+        return []
     metric = view.quality
     if view.by_rounds:
-        title = f"{metric.id.removesuffix('_throughput')}/s"
-        speed = Column(title=title, unit="", cell=lambda summary: judged_text(view, workload, summary))
+        phase = view.judged_phase
+        speed = Column(
+            title=f"{phase}/s", unit="", cell=lambda summary: judged_text(view, workload, summary), phase=phase
+        )
         return [speed, *_unchanged_columns(view, workload)]
     baseline = workload.baseline
     places = quality_places(view, workload)
@@ -79,6 +88,12 @@ def quality_columns(view: RunView, workload: WorkloadView) -> list[Column]:
         else Column(title=f"vs {name}", unit=unit, cell=difference, narrow="vs baseline"),
         *_unchanged_columns(view, workload),
     ]
+
+
+def is_unjudged(workload: WorkloadView) -> bool:
+    """Return whether a run measured costs of techniques but did not ask for what the suite is judged by."""
+    statuses = {summary.status for summary in workload.techniques if not summary.quality}
+    return UNJUDGED in statuses and not any(summary.quality for summary in workload.techniques)
 
 
 def beside_columns(view: RunView, workload: WorkloadView) -> list[Column]:
@@ -185,7 +200,9 @@ def metric_column(metric: Metric, workload: WorkloadView) -> Column:
             title = title.removesuffix(ending) + short
     if metric.unit == "samples/s":
         phase = metric.id.removesuffix("_throughput")
-        return Column(title=f"{title}/s", unit="", cell=lambda summary: _throughput(summary, metric.id, phase))
+        return Column(
+            title=f"{title}/s", unit="", cell=lambda summary: _throughput(summary, metric.id, phase), phase=phase
+        )
     if metric.unit in _BYTES:
         return Column(title=title, unit="MiB", cell=lambda summary: _plain(summary, metric.id, units.mebibytes))
     if metric.unit in _COUNTS:
@@ -222,7 +239,7 @@ def tuned_column(workload: WorkloadView) -> Column | None:
     def cell(summary: TechniqueSummary) -> str:
         if summary.tuning is None:
             return NOTHING
-        return ", ".join(f"{name} {value}" for name, value in summary.tuning.tuned.items())
+        return named(summary.tuning.tuned)
 
     return Column(title="tuned", unit="", cell=cell, left=True)
 

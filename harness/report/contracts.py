@@ -19,6 +19,7 @@ from harness.api import (
     WorkloadSpec,
     phase_metrics,
 )
+from harness.api.text import as_typed, named
 from harness.report.reference import Described, Reference
 
 WIDTH: Final = 80
@@ -108,7 +109,7 @@ def show_workload(name: str, spec: WorkloadSpec, metrics: Mapping[str, Metric]) 
         "target": spec.target,
         "phases": ", ".join([BUILD_PHASE, *spec.phases]),
         "requires": ", ".join(spec.requires),
-        "small form": ", ".join(f"{key} {value}" for key, value in spec.small.items()),
+        "small form": named(spec.small),
     }
     for label, text in facts.items():
         if text:
@@ -116,7 +117,7 @@ def show_workload(name: str, spec: WorkloadSpec, metrics: Mapping[str, Metric]) 
     lines += ["", "Settings:" if spec.settings else "It has no settings."]
     for knob in setting_lines(spec):
         expected = f" ({knob['expected']})" if knob["expected"] else ""
-        lines += _wrapped(f"{knob['name']} = {knob['default']}{expected}", "  ", hanging="      ")
+        lines += _wrapped(f"{knob['name']} = {as_typed(knob['default'])}{expected}", "  ", hanging="      ")
         lines += _wrapped(knob["about"], "    ")
     lines += ["", "Metrics:"]
     for metric_name in spec.metrics:

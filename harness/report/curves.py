@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import html
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Final
 
+from harness.api.text import as_typed
 from harness.report import units
 from harness.report.drawing import (
     COLOURS,
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from harness.analysis.summary import TechniqueSummary
     from harness.analysis.tuning import SweepPoint, TuningChoice
     from harness.analysis.view import RunView, WorkloadView
-    from harness.api import Json
 
 _POINTS: Final = 300
 """The approximate largest number of points of a drawn curve."""
@@ -58,21 +57,21 @@ def responses(view: RunView, workload: WorkloadView) -> Iterator[Chart]:
 def _response(summary: TechniqueSummary, name: str, choice: TuningChoice) -> Plot:
     """Return the drawing along the parameter with most values, with a line for each setting of the others."""
     along = max(
-        summary.sweep[0].tuned, key=lambda key: len({_value_text(point.tuned.get(key)) for point in summary.sweep})
+        summary.sweep[0].tuned, key=lambda key: len({as_typed(point.tuned.get(key)) for point in summary.sweep})
     )
     lines: dict[str, list[SweepPoint]] = {}
     for point in summary.sweep:
-        others = ", ".join(f"{key} {_value_text(value)}" for key, value in point.tuned.items() if key != along)
+        others = ", ".join(f"{key} {as_typed(value)}" for key, value in point.tuned.items() if key != along)
         lines.setdefault(others, []).append(point)
     traces: list[Trace] = []
     for number, (others, points) in enumerate(lines.items()):
         colour, _ = SERIES[number % len(SERIES)]
         traces += _line(points, along, others, colour)
     ring = {"color": COLOURS["baseline"], "size": 13, "symbol": "circle-open", "line": {"width": 2.5}}
-    chosen = trace([_value_text(choice.tuned.get(along))], [choice.score], "markers", marker=ring, hovertext=["chosen"])
+    chosen = trace([as_typed(choice.tuned.get(along))], [choice.score], "markers", marker=ring, hovertext=["chosen"])
     edge = " ^" if choice.edge else ""
-    detail = ", ".join(f"{_words(key)} {_value_text(value)}" for key, value in choice.tuned.items()) + edge
-    tried = list(dict.fromkeys(_value_text(point.tuned.get(along)) for point in summary.sweep))
+    detail = ", ".join(f"{_words(key)} {as_typed(value)}" for key, value in choice.tuned.items()) + edge
+    tried = list(dict.fromkeys(as_typed(point.tuned.get(along)) for point in summary.sweep))
     across = axis(
         html.escape(_words(along), quote=False), type="category", categoryarray=tried, categoryorder="array",
         range=[-0.3, len(tried) - 0.7],
@@ -92,18 +91,18 @@ def _line(points: Sequence[SweepPoint], along: str, others: str, colour: str) ->
     beside = html.escape(f" ({others})" if others else "", quote=False)
 
     def hover(point: SweepPoint, value: float) -> str:
-        return f"{html.escape(_value_text(point.tuned.get(along)), quote=False)}{beside}: {units.significant(value, 4)}"
+        return f"{html.escape(as_typed(point.tuned.get(along)), quote=False)}{beside}: {units.significant(value, 4)}"
 
     return [
         trace(
-            [_value_text(point.tuned.get(along)) for point, _, _ in seeds],
+            [as_typed(point.tuned.get(along)) for point, _, _ in seeds],
             [score for _, _, score in seeds],
             "markers",
             marker={"color": GREY, "size": 4, "opacity": 0.6},
             hovertext=[f"seed {seed}, {hover(point, score)}" for point, seed, score in seeds],
         ),
         trace(
-            [_value_text(point.tuned.get(along)) for point, _ in means],
+            [as_typed(point.tuned.get(along)) for point, _ in means],
             [mean for _, mean in means],
             "lines+markers",
             line={"color": colour, "width": 2},
@@ -207,11 +206,6 @@ def _thinned(curve: Sequence[float]) -> tuple[list[int], list[float]]:
     stride = math.ceil(len(curve) / _POINTS)
     steps = sorted({*range(0, len(curve), stride), len(curve) - 1})
     return [step + 1 for step in steps], [curve[step] for step in steps]
-
-
-def _value_text(value: Json) -> str:
-    """Return a value as in the table: a string as such, another value as JSON."""
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _words(name: str) -> str:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.analysis.ranking import unequal_looks
 from harness.analysis.repeatability import rests_on_rounding, shaken
 from harness.analysis.significance import ALPHA
 from harness.analysis.summary import BEHIND, FRONT
+from harness.api.text import as_typed
 from harness.report import units
-from harness.report.columns import ratio_text, with_interval
+from harness.report.columns import is_unjudged, ratio_text, with_interval
 from harness.results.commands import command
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def heading(view: RunView, workload: WorkloadView) -> str:
     parts = [
         f"{info.suite.id}{_FORMS.get(info.suite.form, '')}",
         short(workload.workload),
-        f"{fewest}{seeds} seed{'s' if seeds != 1 else ''}",
+        "" if is_unjudged(workload) else f"{fewest}{seeds} seed{'s' if seeds != 1 else ''}",
         _tuning(view, workload),
         device_of(info.environment, workload),
         info.started[:10],
@@ -136,7 +137,8 @@ def _pairs(view: RunView, workload: WorkloadView) -> list[str]:
         f"compared with {reference}, at {units.significant(values[reference], 3)} {equal}: {', '.join(names)}"
         for reference, names in pairs.items()
     ]
-    if missing := [name for name in view.info.suite.references if name not in values]:
+    missing = [name for name in view.info.suite.references if name not in values]
+    if missing and not is_unjudged(workload):
         lines.append(f"references without a result, so that nothing is compared with them: {', '.join(missing)}")
     return lines
 
@@ -144,7 +146,7 @@ def _pairs(view: RunView, workload: WorkloadView) -> list[str]:
 def _explanations(view: RunView, workload: WorkloadView) -> dict[str, list[str]]:
     """Return explanations of unusual results, and the techniques that each applies to."""
     notes: dict[str, list[str]] = {}
-    if workload.baseline is None or workload.baseline.quality is None:
+    if (workload.baseline is None or workload.baseline.quality is None) and not is_unjudged(workload):
         notes["not compared, as the baseline has no result"] = [view.info.suite.baseline]
     most = max((summary.seeds for summary in workload.techniques if summary.quality), default=0)
     for summary in workload.techniques:
@@ -160,8 +162,9 @@ def _explanations(view: RunView, workload: WorkloadView) -> dict[str, list[str]]
         if comparison is None:
             continue
         if comparison.reason == "identical":
-            same = f"identical to {summary.against}" if summary.against else "did nothing: identical to the baseline"
-            notes.setdefault(f"{same} on every {view.repeat}", []).append(summary.technique)
+            other = summary.against or "the baseline"
+            what = view.judged_phase or view.quality.id
+            notes.setdefault(f"the same {what} as {other} on every {view.repeat}", []).append(summary.technique)
         elif comparison.verdict == "undecided" and not comparison.seeds_needed:
             notes.setdefault(f"undecided, {comparison.reason}", []).append(summary.technique)
     return notes
@@ -172,7 +175,7 @@ def _changes(view: RunView, summary: TechniqueSummary) -> list[tuple[str, str]]:
     if summary.baseline or not summary.quality:
         return []
     texts = []
-    for name in view.info.suite.unchanged:
+    for name in (name for name in view.info.suite.unchanged if name != view.quality.id):
         comparison = summary.unchanged.get(name)
         difference = comparison.difference if comparison else None
         if comparison is None or difference is None:
@@ -187,8 +190,11 @@ def _changes(view: RunView, summary: TechniqueSummary) -> list[tuple[str, str]]:
     return texts
 
 
-def legend(view: RunView) -> list[str]:
-    """Return the meaning of the figures and marks that occur in the tables."""
+def legend(view: RunView, phases: Container[str] | None = None) -> list[str]:
+    """Return the meaning of the figures and marks that occur in the tables.
+
+    ``phases`` are those whose speeds the tables show; None stands for all.
+    """
     every = [summary for workload in view.workloads for summary in workload.techniques]
     lines = []
     if view.by_rounds:
@@ -209,10 +215,11 @@ def legend(view: RunView) -> list[str]:
             f"* on the Pareto front of {view.quality.id} and {' or '.join(_words(cost) for cost in costs)}; "
             "of equals, the fastest"
         )
-    if any(phase != view.judged_phase for summary in every for phase in summary.ratios):
+    shown = [(summary, phase) for summary in every for phase in summary.ratios if phases is None or phase in phases]
+    if any(phase != view.judged_phase for _, phase in shown):
         kind = "other ratios: " if view.by_rounds else "x samples a second relative to the baseline's, "
         lines.append(f"{kind}median of the ratios of interleaved rounds")
-    if any(summary.unstable for summary in every):
+    if any(phase in summary.unstable for summary, phase in shown):
         lines.append("~ unstable: the interval of this ratio reaches further than 10 %")
     return lines
 
@@ -226,7 +233,7 @@ def _verdict_notes(view: RunView, every: Iterable[TechniqueSummary]) -> list[str
         unit = "times the baseline's" if view.by_rounds else "points" if view.quality.unit == "%" else view.quality.unit
         sized = f"a margin of {units.amount(margin, unit)}, " if margin else ""
         families = sorted({comparison.family for comparison in tested})
-        many = " and ".join(str(family) for family in families)
+        many = f"{families[0]}" if len(families) == 1 else f"{families[0]} to {families[-1]}"
         counted = "comparison" if families == [1] else "comparisons"
         lines.append(f"verdicts: {sized}Holm's correction over {many} {counted}, by {_deciders(tested)}")
     if (looks := view.info.suite.looks) and not view.by_rounds:
@@ -341,7 +348,7 @@ def _edges(techniques: Iterable[TechniqueSummary]) -> str:
     for summary in techniques:
         for name in summary.tuning.edges if summary.tuning else ():
             assert summary.tuning is not None
-            by_value.setdefault(f"{name} {summary.tuning.tuned[name]}", []).append(summary.technique)
+            by_value.setdefault(f"{name} {as_typed(summary.tuning.tuned[name])}", []).append(summary.technique)
     return "; ".join(f"{value}: {', '.join(names)}" for value, names in by_value.items())
 
 

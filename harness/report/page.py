@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness.analysis.states import of_one_identity
 from harness.api import UsageError
-from harness.api.text import printable
+from harness.api.text import named, printable
 from harness.report import units
 from harness.report.answer import answer
 from harness.report.charts import charts
@@ -265,7 +265,7 @@ def _failures(view: RunView, rows: Iterable[Row]) -> list[FailedCases]:
 
 
 def _case(row: Row) -> str:
-    tuned = "".join(f", {name} {value}" for name, value in row.case.tuned.items())
+    tuned = f", {named(row.case.tuned)}" if row.case.tuned else ""
     return f"{row.case.lane}, seed {row.case.seed}{' repeated' if row.case.perturbed else ''}{tuned}"
 
 

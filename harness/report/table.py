@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,6 +26,9 @@ SHORT_NAMES: Final = (24, 20)
 FEW_COLUMNS: Final = 3
 """The most hidden columns that a note names."""
 
+_PARTS: Final = re.compile(r"[^_]*_|[^_]+")
+"""The parts of a title, after which a line may end."""
+
 _COLOURS: Final = {
     "better": "green",
     "worse": "red",
@@ -42,15 +46,21 @@ def terminal_table(view: RunView, *, color: bool, width: int) -> str:
     """Return all tables of a run with notes; columns that do not fit are left out, and named in a note."""
     if not view.workloads:
         return f"run {view.info.id} has no rows yet"
-    blocks = [_block(view, workload, color=color, width=width) for workload in view.workloads]
-    blocks.append("\n".join(wrapped([*legend(view), *closing(view)], width)))
+    blocks, phases = [], set()
+    for workload in view.workloads:
+        shown, hidden = _fitting(view, workload, width)
+        phases |= {column.phase for column in shown}
+        blocks.append(_block(view, workload, (shown, hidden), color=color, width=width))
+    blocks.append("\n".join(wrapped([*legend(view, phases), *closing(view)], width)))
     return "\n\n".join(blocks)
 
 
-def _block(view: RunView, workload: WorkloadView, *, color: bool, width: int) -> str:
-    """Return the heading, table and footnotes of one workload."""
+def _block(
+    view: RunView, workload: WorkloadView, columns: tuple[list[Column], list[Column]], *, color: bool, width: int
+) -> str:
+    """Return the heading, table and footnotes of one workload; ``columns`` are those that fit and those that do not."""
+    shown, hidden = columns
     title = "\n".join(wrapped([heading(view, workload)], width))
-    shown, hidden = _fitting(view, workload, width)
     notes = footnotes(view, workload)
     if hidden:
         notes.append(_how_to_see(view, workload, shown, hidden))
@@ -63,8 +73,9 @@ def _fitting(view: RunView, workload: WorkloadView, width: int) -> tuple[list[Co
     """Return the columns that fit the width, the most relevant first, and the columns that do not.
 
     The columns that answer the suite's question always stay. Where these and what the question asks beside are too
-    wide, titles are shortened, names go without the plugin that all share, and intervals are left out, in this order;
-    then columns of the latter go, and at last names are shortened.
+    wide, titles are shortened, names go without the plugin that all share, titles get several lines, and intervals are
+    left out, in this order; then columns of the latter go, and at last names are shortened. Where any column has no
+    room, the others have titles of several lines, too, so that more of them fit.
     """
     beside = beside_columns(view, workload)
     answering = [_name_column(workload), *quality_columns(view, workload)]
@@ -76,6 +87,8 @@ def _fitting(view: RunView, workload: WorkloadView, width: int) -> tuple[list[Co
             needed[0] = _name_column(workload, longest, own=True)
     tuned = tuned_column(workload)
     optional = [*beside[stay:], *measured_columns(view, workload), *([tuned] if tuned else [])]
+    if _width_of(workload, [*needed, *optional]) > width:
+        optional = [_folded(workload, column) for column in optional]
     kept = len(optional) if stay == len(beside) else 0
     while kept and _width_of(workload, [*needed, *optional[:kept]]) > width:
         kept -= 1
@@ -89,9 +102,11 @@ def _squeezed(workload: WorkloadView, answering: list[Column], beside: list[Colu
         columns[1:] = map(_with_narrow_titles, columns[1:])
     if _width_of(workload, columns) > width:
         columns[0] = _name_column(workload, own=True)
+    if _width_of(workload, columns) > width:
+        columns[1:] = [_folded(workload, column) for column in columns[1:]]
     for first in (len(answering), 1):
         if _width_of(workload, columns) > width:
-            columns[first:] = map(_with_brief_cells, columns[first:])
+            columns[first:] = [_folded(workload, _with_brief_cells(column)) for column in columns[first:]]
     return columns
 
 
@@ -102,12 +117,25 @@ def _how_to_see(view: RunView, workload: WorkloadView, shown: Sequence[Column], 
     run = run_label(view)
     seen = f"{command(view.info, f'report {run}')}, {command(view.info, f'show run {run} --format json')}"
     wide = _width_of(workload, [*shown, *hidden])
-    return f"{len(hidden)} more columns do not fit: {seen}, or a terminal {wide} characters wide"
+    return f"{len(hidden)} more columns do not fit; to see them: {seen}, or a terminal {wide} characters wide"
 
 
 def _with_narrow_titles(column: Column) -> Column:
     narrow = column.narrow and len(column.narrow) < len(column.title)
     return replace(column, title=column.narrow) if narrow else column
+
+
+def _folded(workload: WorkloadView, column: Column) -> Column:
+    """Return a column with its title on several lines, broken behind underscores, where it is wider than the cells."""
+    if column.left:
+        return column
+    widest = max(map(len, (column.unit, *(column.cell(summary) for summary in workload.techniques))))
+    lines = [""]
+    for part in _PARTS.findall(column.title.replace("\n", "")):
+        if lines[-1] and len(lines[-1] + part) > widest:
+            lines.append("")
+        lines[-1] += part
+    return replace(column, title="\n".join(lines))
 
 
 def _with_brief_cells(column: Column) -> Column:
@@ -132,10 +160,18 @@ def _names(techniques: Sequence[str], longest: int, *, own: bool) -> dict[str, s
 def _laid_out(workload: WorkloadView, columns: Sequence[Column], *, color: bool) -> str:
     from tabulate import tabulate
 
+    titles = [[printable(line) for line in column.title.split("\n")] for column in columns]
+    deepest = max(map(len, titles))
+    above = [["" for _ in range(deepest - len(lines))] + lines for lines in titles]
     headers = [
-        [*(printable(column.title) for column in columns), "verdict", ""],
+        *(
+            [*row, "verdict" if number == deepest - 1 else "", ""]
+            for number, row in enumerate(zip(*above, strict=True))
+        ),
         [*(column.unit for column in columns), "", ""],
     ]
+    if not any(headers[-1]):
+        del headers[-1]
     rows = [
         [*(printable(column.cell(summary)) for column in columns), _verdict(summary, color=color), _marks(summary)]
         for summary in workload.techniques

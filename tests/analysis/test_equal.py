@@ -100,5 +100,5 @@ def test_one_that_is_identical_to_its_reference_is_not_said_to_do_nothing(builde
         builders.METRICS,
     )
     table = render(twin, "table", width=100)
-    assert "identical to toys/four on every seed: toys/wise" in table
+    assert "the same loss as toys/four on every seed: toys/wise" in table
     assert "did nothing" not in table

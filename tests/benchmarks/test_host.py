@@ -13,8 +13,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from harness.api import CaseContext, Limits, Row
 from harness.execution.session import Resources, Silent, begin
 from harness.host import Host, load_host
-from harness.plan import Selection
 from harness.results.store import Store
+from harness.selection import Selection
 from harness.suite import read_suite
 
 TOYS = Path(__file__).parent.parent / "toy"

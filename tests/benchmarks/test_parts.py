@@ -8,8 +8,9 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from harness.api import Case
 from harness.host import load_host
-from harness.plan import Identity, Plan, Selection
+from harness.plan import Identity, Plan
 from harness.results.store import Store
+from harness.selection import Selection
 from harness.suite import read_suite
 from tests.results.builders import make_row, make_suite
 

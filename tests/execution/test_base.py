@@ -129,3 +129,15 @@ def test_a_base_server_of_a_runner_with_many_open_files_is_heard(executor):
     finally:
         for descriptor in held:
             os.close(descriptor)
+
+
+def test_only_imports_go_without_the_collector(tmp_path, monkeypatch):
+    (tmp_path / "collected.py").write_text(
+        "import gc, toys\nAT_IMPORT = gc.isenabled()\n"
+        "class Collected(toys.Technique):\n    def act(self, context):\n        return 2 * AT_IMPORT + gc.isenabled()"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    settings = {**vars(options(tmp_path, jobs=1)), "techniques": {"toys": ("collected",)}}
+    with closing(LocalExecutor(ExecutorOptions(**settings))) as executor:
+        [[reply]] = finish(executor, [of_plugin("toys", "collected:Collected")])
+    assert reply.metrics["score"] == 1.0, reply

@@ -12,8 +12,9 @@ import pytest
 from harness.api import Lane
 from harness.execution.estimate import estimate
 from harness.host import load_host
-from harness.plan import Identity, Plan, Selection
+from harness.plan import Identity, Plan
 from harness.results.store import Store
+from harness.selection import Selection
 from harness.suite import read_suite
 
 TOYS = Path(__file__).parents[1] / "toy"

@@ -18,9 +18,9 @@ from harness.execution import session, surroundings
 from harness.execution.estimate import estimate
 from harness.execution.session import Resources, Silent, begin, resume
 from harness.host import Host, load_host
-from harness.plan import Selection
 from harness.results.export import to_csv
 from harness.results.store import Store, StoredRun
+from harness.selection import Selection
 from harness.suite import read_suite
 
 TOYS = Path(__file__).parents[1] / "toy"

@@ -13,8 +13,9 @@ from harness.execution.destination import Destination
 from harness.execution.rows import holds_declared, require_storable, skipped, storable
 from harness.execution.runner import Runner
 from harness.host import load_host
-from harness.plan import Plan, Selection
+from harness.plan import Plan
 from harness.results.schema import dump_line, row_from_json
+from harness.selection import Selection
 from harness.suite import read_suite
 from tests.execution.conftest import make_case
 from tests.execution.test_trust import TOYS, Checker, Silent, as_expected

@@ -16,7 +16,8 @@ from harness.execution.destination import Destination
 from harness.execution.executors.local import LocalExecutor
 from harness.execution.runner import Runner
 from harness.host import load_host
-from harness.plan import Plan, Selection
+from harness.plan import Plan
+from harness.selection import Selection
 from harness.suite import read_suite
 from tests.execution.conftest import finish, make_case, options
 from tests.test_plan import IDENTITY

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from harness.api import Incorrect
-from harness.judge.fresh import FreshBatches, Noise, require_close, require_tensor
+from harness.judge.fresh import FreshBatches, Noise, require_close, require_tensor, same_bits
 
 
 def test_no_two_batches_are_alike_and_rows_belong_together() -> None:
@@ -43,3 +43,19 @@ def test_a_difference_is_relative_to_the_largest_value(wrong: float) -> None:
     require_close(torch.tensor([1.0, 10.05]), expected, tolerance=0.01, what="it")
     with pytest.raises(Incorrect, match=r"^it differs"):
         require_close(torch.tensor([1.0, 10.0 * wrong]), expected, tolerance=0.01, what="it")
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.bfloat16, torch.float32, torch.float64, torch.complex128])
+def test_bits_are_compared_wherever_a_tensor_begins(dtype: torch.dtype) -> None:
+    numbers = torch.arange(1, 20).to(dtype)[1:].view(2, 9)
+    assert same_bits(numbers, numbers.clone())
+    other = numbers.clone()
+    other[1, 8] += 1
+    assert not same_bits(numbers, other)
+    assert same_bits(numbers[0, 0], numbers[0, 0].clone())
+    assert not same_bits(numbers[0, 0], numbers[0, 1])
+
+
+def test_the_bits_of_nan_are_its_own_and_the_zeros_differ() -> None:
+    assert same_bits(torch.tensor([float("nan")]), torch.tensor([float("nan")]))
+    assert not same_bits(torch.tensor(0.0), torch.tensor(-0.0))

@@ -120,7 +120,7 @@ def test_few_columns_that_are_left_out_are_named(view: RunView) -> None:
 
 def test_at_80_columns_the_verdict_stays_and_how_to_see_the_other_columns_is_said(view: RunView) -> None:
     text = " ".join(render(view, "table", width=80).split())
-    found = re.search(r"(\d) more columns do not fit: (.*?), or a terminal (\d+) characters wide", text)
+    found = re.search(r"(\d) more columns do not fit; to see them: (.*?), or a terminal (\d+) characters wide", text)
     assert found
     assert found[2] == "harness report abcd, harness show run abcd --format json"
     assert "more columns" not in render(view, "table", width=int(found[3]))
@@ -194,7 +194,7 @@ def test_missing_baselines_identical_and_lonely_results_are_explained_together(b
     twin = builders.scored("toys/twin", [90.0, 91.0, 92.0])
     lone = [*builders.scored("toys/one", [90.0]), *builders.scored("toys/two", [80.0])]
     text = render(view_of(builders, [*base, *twin, *lone], builders.make_suite()), "table", width=200)
-    assert "identical to the baseline on every seed: toys/twin" in text
+    assert "the same accuracy as the baseline on every seed: toys/twin" in text
     assert "undecided, one seed: toys/one, toys/two" in text
     assert "only 1 of 3 seeds yet: toys/one, toys/two" in text
     alone = render(view_of(builders, twin, builders.make_suite()), "table", width=200)
@@ -258,7 +258,7 @@ def test_a_warning_of_the_judge_stands_below_the_table_with_how_many_seeds_it_wa
     ]
     text = render(view_of(builders, rows, builders.make_suite(baseline="toys/full")), "table", width=120)
     assert "warning: nothing to gain (2 of 3 seeds): toys/full" in text
-    assert "did nothing: identical to the baseline on every seed: toys/a" in text
+    assert "the same accuracy as the baseline on every seed: toys/a" in text
 
 
 def test_an_advised_command_finds_the_run_and_its_plugin(builders, tmp_path, monkeypatch) -> None:

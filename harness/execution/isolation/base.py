@@ -59,8 +59,7 @@ class _Base:
             end.setblocking(False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
-        gc.collect()
-        gc.freeze()  # the collectors of fork servers then leave the shared pages alone
+        gc.freeze()
         self._send({"ready": True})
 
     def serve(self) -> None:

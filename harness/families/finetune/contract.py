@@ -64,7 +64,8 @@ class FinetuneTechnique(Protocol):
     """A method of parameter-efficient or full fine-tuning.
 
     The gate adapts the model, takes three training steps and merges. It raises `harness.api.Incorrect` where an
-    invariant below is broken; logits are equal where they differ by at most 1e-4 of the largest.
+    invariant below is broken; logits are equal where they differ by at most 1e-4 of the largest. In these steps every
+    parameter that trains must get a gradient, and change.
     """
 
     exact_at_start: bool

@@ -21,7 +21,7 @@ from harness.families.finetune.settings import Settings
 from harness.families.finetune.stacking import RepeatedSteps, Training
 from harness.judge import training
 from harness.judge.architectures import Architecture
-from harness.judge.checks import require_groups, require_model
+from harness.judge.checks import TrainingWatch, require_groups, require_model
 from harness.judge.datasets import split
 from harness.judge.digits import scaled
 from harness.judge.fresh import FreshBatches
@@ -183,13 +183,15 @@ class DigitsWorkload(Architecture):
             if technique.exact_at_start:
                 checks.require_start(at_base, self._logits(model, batch))
             optimizer = _optimizer(technique, model, problem)
-            frozen = checks.frozen(model)
+            frozen, trains = checks.frozen(model), TrainingWatch(model)
             model.train()
             for images in problem.train.at(problem.order[:CHECKED_STEPS]).batches():
                 training.step(
                     model, optimizer, images, loss=problem.task.loss, max_grad_norm=problem.settings.max_grad_norm
                 )
-            checks.require_unchanged(frozen, min(CHECKED_STEPS, len(problem.order)))
+            steps = min(CHECKED_STEPS, len(problem.order))
+            checks.require_unchanged(frozen, steps)
+            trains.require(steps)
             trained = self._logits(model, batch)
             merged = require_model(technique.merge(copy.deepcopy(model)), "merge")
             checks.require_merge(trained, self._logits(merged, batch))

@@ -15,12 +15,21 @@ import torch
 from torch import Tensor
 
 from harness.api import Incorrect, NotApplicable
-from harness.families.quantize import layouts, reports, schemes
+from harness.families.quantize import gradients, layouts, reports, schemes
 from harness.families.quantize.contract import QuantizeTechnique
 from harness.families.quantize.drawn import Drawn, drawn
 from harness.families.quantize.modules import require_module
-from harness.families.quantize.products import DTYPES, Multiplied, require_layouts, require_products, shown
+from harness.families.quantize.products import (
+    DTYPES,
+    PIECE,
+    Multiplied,
+    in_pieces,
+    require_layouts,
+    require_products,
+    shown,
+)
 from harness.families.quantize.reports import Given
+from harness.judge.fresh import same_bits
 from harness.judge.seeds import generator
 
 SHAPES: Final = ((64, 64), (256, 64), (8, 1024), (4, 192), (6, 200), (5, 7), (1, 1), (37,), (0, 64))
@@ -46,9 +55,6 @@ SOME_ROWS: Final = 2
 
 UNLIKE: Final = 2.0
 """Largest RMS error of a row of random weights, relative to the median of all rows."""
-
-PIECE: Final = 1 << 17
-"""Numbers of the timed weight that are compared at a time, about."""
 
 NORMAL: Final = "torch.randn({shape}, generator=torch.Generator().manual_seed(0))"
 HOSTILE: Final = {
@@ -80,6 +86,7 @@ def require_correct(technique: QuantizeTechnique, *, seed: int = 0, timed: Timed
     full. Raises Incorrect at the first failure, NotApplicable where not even `ESSENTIAL` is supported.
     """
     findings = _Findings()
+    findings.notes.extend(gradients.require_lasting(technique))
     for given in _weights():
         findings.check_where_supported(given.what, partial(_require_values, technique, given))
     for what, code in HOSTILE.items():
@@ -102,6 +109,7 @@ def require_correct(technique: QuantizeTechnique, *, seed: int = 0, timed: Timed
     for weight in drawn(technique.scheme.block, seed):
         findings.check_where_supported(DRAWN, partial(_require_drawn, technique, weight))
     findings.notes.extend(require_module(technique))
+    gradients.require_exact(technique)
     if timed is not None:
         findings.check_where_supported("the timed shape", partial(_require_timed, technique, timed, seed))
     if technique.computes_in is not None:
@@ -142,8 +150,9 @@ def _require_timed(technique: QuantizeTechnique, timed: Timed, seed: int) -> Non
     draw = generator(seed, "rows")
     some = [0, timed.rows - 1, *torch.randint(timed.rows, (SOME_ROWS,), generator=draw).tolist()]
     given = _normal((timed.rows, timed.columns), torch.float32)
-    multiplied = _require_values(technique, given, rows=some)
-    _require_rows_alike(technique, given, multiplied.values)
+    weight = given.made()
+    multiplied = _require_values(technique, given, weight, rows=some)
+    _require_rows_alike(technique, given, weight, multiplied.values)
     for inputs in timed.inputs:
         multiplied.require(layouts.inputs("contiguous", inputs, timed.columns, timed.dtype, seed=seed + inputs))
 
@@ -183,9 +192,10 @@ def _normal(shape: tuple[int, ...], dtype: torch.dtype) -> Given:
     return Given(what=shown(shape, dtype), code=code if dtype == torch.float32 else f"{code}.to({dtype})")
 
 
-def _require_rows_alike(technique: QuantizeTechnique, given: Given, found: Tensor) -> None:
+def _require_rows_alike(technique: QuantizeTechnique, given: Given, weight: Tensor, found: Tensor) -> None:
     """Raise Incorrect where a row of a random weight is off by far more than most rows are."""
-    errors = (found - given.made()).float().square().mean(1).sqrt()
+    parts = zip(in_pieces(found), in_pieces(weight), strict=True)
+    errors = torch.cat([(values - exact).float().square().mean(1).sqrt() for values, exact in parts])
     usual, worst = errors.median().item(), int(errors.nan_to_num(nan=torch.inf).argmax())
     allowed = UNLIKE * usual + torch.finfo(torch.float32).eps
     if errors[worst] <= allowed:
@@ -197,19 +207,22 @@ def _require_rows_alike(technique: QuantizeTechnique, given: Given, found: Tenso
     raise reports.wrong(technique, text, given, reports.ROW.format(row=worst, usual=usual))
 
 
-def _require_values(technique: QuantizeTechnique, given: Given, *, rows: Sequence[int] | None = None) -> Multiplied:
+def _require_values(
+    technique: QuantizeTechnique, given: Given, weight: Tensor | None = None, *, rows: Sequence[int] | None = None
+) -> Multiplied:
     """Return the packed weight; raise Incorrect where its values are neither the definition's nor as near.
 
-    With ``rows``, only these and their neighbours are compared with the definition.
+    ``weight`` is what is ``given``, where that is made already. With ``rows``, only these and their neighbours are
+    compared with the definition.
     """
-    weight = given.made()
+    weight = given.made() if weight is None else weight
     before = weight.clone()
     packed = technique.quantize(weight)
     found = technique.dequantize(packed)
     if found.shape != weight.shape or found.dtype != weight.dtype:
         text = f"dequantise gives {shown(tuple(found.shape), found.dtype)} for a weight of {given.what}"
         raise reports.wrong(technique, text, given, reports.SHAPE)
-    if not torch.equal(weight.view(torch.uint8) if weight.ndim else weight, before.view(torch.uint8)):
+    if not same_bits(weight, before):
         text = f"quantise changes the weight it is given, of {given.what}"
         raise reports.wrong(technique, text, given, reports.CHANGED.format(weight=given.code))
     if technique.scheme.kind != "learned":

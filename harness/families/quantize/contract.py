@@ -43,7 +43,8 @@ class QuantizeTechnique(Protocol):
 
     The gate compares the technique with the scheme's definition in float64, on weights of all three dtypes and on
     difficult values (zeros, denormal numbers, an outlier, NaN, infinity), on the shape that is timed, and on shapes
-    that are drawn anew for every seed, with every remainder of a row's length divided by 64. It raises
+    that are drawn anew for every seed, with every remainder of a row's length divided by 64, of the number of rows by
+    32 and of the number of inputs by 16. It raises
     `harness.api.Incorrect` with a script that reproduces the failure. A method raises `harness.api.NotApplicable` for a
     shape or dtype that the technique does not support, which becomes a note; float32 ``(256, 64)`` has to be supported.
     """
@@ -96,7 +97,9 @@ class QuantizeTechnique(Protocol):
         6e-3 (bfloat16) or 2e-3 (float16) of an output's norm, times ``1 + 1 / sqrt(out)``, for the coarsest dtype of
         input, weight and ``computes_in``; that a NaN in one input makes its own output NaN and no other; that ``x``
         stays unchanged; and the same bits in every call, also in a layer that was copied, pickled or loaded from a
-        ``state_dict``.
+        ``state_dict``, whose own ``state_dict`` no call may change. A gradient that reaches ``x`` has to be that of
+        this product, up to the same error, and has to reach ``x`` after an evaluation too, where it does before; a
+        technique that gives none gets a note.
         While it is timed, pieces of the largest packed tensor are exchanged for others between calls, in place; where a
         product does not follow that, since tensors depend on each other, other weights are packed instead.
         Raises `harness.api.NotApplicable` where the technique does not support the shape or the dtype.

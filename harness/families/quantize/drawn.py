@@ -24,10 +24,17 @@ LONGEST: Final = 4
 """A drawn row has at most so many whole vectors, and a part of one."""
 
 SHORT: Final = 8
-WHOLE: Final = 4
-"""Rows that are shorter than a vector, and rows of whole blocks, which are drawn beside the others."""
+"""Weights with rows that are shorter than a vector, which are drawn beside the others."""
 
-MOST_ROWS: Final = 9
+TILE: Final = 32
+"""Rows that the widest kernels take at a time: every remainder of the number of rows divided by it is tried.
+
+It is tried twice: with rows of whole blocks, as many kernels take no others, and with rows of any length.
+"""
+
+INPUTS: Final = 16
+"""Inputs that kernels take at a time, at most: every remainder of their number divided by it is tried."""
+
 LONGEST_BLOCK: Final = 256
 """Rows of whole blocks are drawn for blocks up to this length."""
 
@@ -71,7 +78,7 @@ class Drawn:
 def drawn(block: int, seed: int) -> list[Drawn]:
     """Return weights for a block length, the shortest rows first.
 
-    There is one for every remainder of a row's length divided by `VECTOR`, `SHORT` that are shorter, and `WHOLE` whose
+    There is one for every remainder of a row's length divided by `VECTOR`, `SHORT` that are shorter, and `TILE` whose
     rows are whole blocks.
     """
     draw = generator(seed, "shapes")
@@ -82,19 +89,26 @@ def drawn(block: int, seed: int) -> list[Drawn]:
     lengths = [VECTOR * pick(1, LONGEST) + rest for rest in range(VECTOR)]
     lengths += [pick(1, VECTOR - 1) for _ in range(SHORT)]
     if 0 < block <= LONGEST_BLOCK:
-        lengths += [block * pick(1, LONGEST) for _ in range(WHOLE)]
+        lengths += [block * pick(1, 1 + VECTOR * LONGEST // block) for _ in range(TILE)]
+    rows, inputs = _each(TILE, len(lengths), draw), _each(INPUTS, len(lengths), draw)
     known = list(layouts.LAYOUTS)
     weights = [
         Drawn(
             seed=seed,
             number=number,
-            rows=pick(1, MOST_ROWS),
+            rows=rows[number],
             columns=columns,
             dtype=DTYPES[pick(0, len(DTYPES) - 1)],
-            inputs=pick(1, MOST_ROWS),
+            inputs=inputs[number],
             inputs_dtype=DTYPES[pick(0, len(DTYPES) - 1)],
             layout=known[pick(0, len(known) - 1)],
         )
         for number, columns in enumerate(lengths)
     ]
     return sorted(weights, key=lambda weight: (weight.columns, weight.rows))
+
+
+def _each(most: int, count: int, draw: torch.Generator) -> list[int]:
+    """Return numbers from 1 to ``most``, each as often as the others: every run of ``most`` from the last has all."""
+    shuffled = [1 + int(number) for number in torch.randperm(most, generator=draw)]
+    return [shuffled[(number - count) % most] for number in range(count)]

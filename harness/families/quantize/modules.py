@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,7 +30,8 @@ def require_module(technique: QuantizeTechnique) -> list[str]:
     """Require of a layer exact outputs, and the same ones whatever is done to the layer; return notes.
 
     The outputs have to be the same in a second forward pass, in a copy, and after pickling and after a ``state_dict``
-    round trip. A layer that is moved to another dtype may round its bias and its outputs.
+    round trip; and the first forward pass leaves the ``state_dict`` as it was. A layer that is moved to another dtype
+    may round its bias and its outputs.
     """
     pickled = True
     with torch.no_grad():
@@ -43,6 +44,7 @@ def require_module(technique: QuantizeTechnique) -> list[str]:
                 (layer.copied, "in a copy", reports.MODULE_COPIED),
             ):
                 layer.require_same(module, when, body)
+            layer.require_kept()
             pickled &= layer.require_pickled()
         layer = _Layer.of(technique, torch.float32)
         for target in TARGETS:
@@ -53,13 +55,14 @@ def require_module(technique: QuantizeTechnique) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Layer:
-    """A layer, another one of the same shape, inputs, and the outputs of the first."""
+    """A layer, another one of the same shape, inputs, the first's state before its first forward, and its outputs."""
 
     technique: QuantizeTechnique
     first: QuantizedLinear
     second: QuantizedLinear
     given: Given
     x: Tensor
+    state: Mapping[str, Tensor]
     found: Tensor
 
     @classmethod
@@ -70,8 +73,8 @@ class _Layer:
             QuantizedLinear(technique, technique.quantize(weight.made()), bias.made()).eval()
             for weight, bias in ((Given(what="", code=code) for code in layer) for layer in _LAYERS)
         )
-        x = given.made()
-        return cls(technique=technique, first=first, second=second, given=given, x=x, found=first(x))
+        x, state = given.made(), {name: value.clone() for name, value in first.state_dict().items()}
+        return cls(technique=technique, first=first, second=second, given=given, x=x, state=state, found=first(x))
 
     def require_exact(self, module: QuantizedLinear, what: str, dtype: torch.dtype, body: str) -> None:
         """Raise Incorrect where the outputs of the module are off by more than rounding to ``dtype`` explains."""
@@ -90,6 +93,16 @@ class _Layer:
         """Raise Incorrect where a module gives another output than the first gave."""
         if not torch.equal(self.found, module()(self.x)):
             raise self._wrong(f"a module gives another output {when}, {self.given.what}", body)
+
+    def require_kept(self) -> None:
+        """Raise Incorrect where the state of the first layer is not what it was before the first forward."""
+        for name, value in self.first.state_dict().items():
+            before = self.state[name]
+            if (value.dtype, value.shape) != (before.dtype, before.shape) or not torch.equal(
+                _bits(value), _bits(before)
+            ):
+                text = f"a module's state_dict has another {name} after its first evaluation forward, {self.given.what}"
+                raise self._wrong(text, reports.MODULE_STATE, evaluated=False)
 
     def itself(self) -> QuantizedLinear:
         """Return the first layer."""
@@ -115,6 +128,11 @@ class _Layer:
             raise Incorrect(f"a module gives another output after it was pickled, {self.given.what}")
         return True
 
-    def _wrong(self, text: str, body: str) -> Incorrect:
+    def _wrong(self, text: str, body: str, *, evaluated: bool = True) -> Incorrect:
         layers = ", ".join(f"({weight}, {bias})" for weight, bias in _LAYERS)
-        return reports.wrong_module(self.technique, text, layers, self.given, body)
+        return reports.wrong_module(self.technique, text, layers, self.given, body, evaluated=evaluated)
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    # a copy: a tensor of one number may have any stride, with which its bits have no view
+    return tensor.reshape(-1).clone(memory_format=torch.contiguous_format).view(torch.uint8)

@@ -19,6 +19,9 @@ BATCHES: Final = (1, 3, 64)
 FEW: Final = (1, 8)
 """Numbers of inputs that are tried in every layout."""
 
+PIECE: Final = 1 << 17
+"""Numbers of a large weight that are compared at a time, about: their values in float64 stay in the cache."""
+
 TOLERANCE: Final = {torch.float32: 1e-5, torch.bfloat16: 6e-3, torch.float16: 2e-3}
 """Largest error of a product, relative to the norm of the exact product with the dequantised weight.
 
@@ -26,6 +29,12 @@ It comes from rounding weights, products and outputs to the dtype, whose parts a
 single output it may be twice as large: in bfloat16 the rounding of the output makes up to 3.9e-3, and that of the
 weights, whose standard deviation is 1.6e-3, may make as much again and more.
 """
+
+
+def in_pieces(weight: Tensor) -> list[Tensor]:
+    """Return views of whole rows of a weight, each of about `PIECE` numbers."""
+    rows = max(1, PIECE // weight.shape[1])
+    return [weight[begin : begin + rows] for begin in range(0, len(weight), rows)]
 
 
 def shown(shape: tuple[int, ...], dtype: torch.dtype) -> str:
@@ -41,7 +50,7 @@ def require_products(technique: QuantizeTechnique, given: Given) -> None:
     multiplied = Multiplied.of(technique, given)
     for dtype in DTYPES:
         for batch in BATCHES:
-            x = layouts.inputs("contiguous", batch, multiplied.exact.shape[1], dtype, seed=batch)
+            x = layouts.inputs("contiguous", batch, multiplied.values.shape[1], dtype, seed=batch)
             multiplied.require(x)
             if batch == 3:
                 multiplied.require_contained(x)
@@ -53,7 +62,7 @@ def require_layouts(technique: QuantizeTechnique, given: Given) -> None:
     for layout in layouts.LAYOUTS:
         for dtype in DTYPES:
             for batch in FEW:
-                multiplied.require(layouts.inputs(layout, batch, multiplied.exact.shape[1], dtype, seed=batch))
+                multiplied.require(layouts.inputs(layout, batch, multiplied.values.shape[1], dtype, seed=batch))
     packed = multiplied.packed
     elsewhere = replace(packed, tensors={name: _at_odd_address(tensor) for name, tensor in packed.tensors.items()})
     found = technique.dequantize(elsewhere)
@@ -63,7 +72,7 @@ def require_layouts(technique: QuantizeTechnique, given: Given) -> None:
     moved = replace(multiplied, packed=elsewhere, before=reports.ELSEWHERE)
     for dtype in DTYPES:
         for batch in FEW:
-            moved.require(layouts.inputs("contiguous", batch, multiplied.exact.shape[1], dtype, seed=batch))
+            moved.require(layouts.inputs("contiguous", batch, multiplied.values.shape[1], dtype, seed=batch))
 
 
 def _at_odd_address(tensor: Tensor) -> Tensor:
@@ -90,7 +99,13 @@ class Multiplied:
     @cached_property
     def usual(self) -> float:
         """The norm of the values over the root of a row's length: an output's size, for an input of norm 1."""
-        return float(self.exact.norm()) / math.sqrt(self.exact.shape[1])
+        pieces = [rows.float() for rows in in_pieces(self.values)] if self._large else [self.exact]
+        return math.hypot(*(float(piece.norm()) for piece in pieces)) / math.sqrt(self.values.shape[1])
+
+    @property
+    def _large(self) -> bool:
+        """Whether the weight has so many numbers that all of them in float64 would take long to write and to read."""
+        return self.values.numel() > PIECE
 
     @classmethod
     def of(cls, technique: QuantizeTechnique, given: Given) -> Multiplied:
@@ -100,27 +115,28 @@ class Multiplied:
 
     def require(self, x: Given) -> None:
         """Raise Incorrect where the outputs of any input are off, or the inputs are changed."""
-        made, same = x.made(), x.made()
+        made = x.made()
+        same = made.clone()
         found = self.technique.linear(made, self.packed)
         self._require_like(found, x, made)
         if not torch.equal(made, same):
             raise self._wrong(f"linear changes its input, {self._what(x)}", reports.INPUT_CHANGED, x=x.code)
         error = self._error(found, same)
-        self._require_small(error, x, self._what(x), poison="", inputs=":")
+        self._require_small(error, x, made.dtype, poison="", inputs=":")
 
     def require_contained(self, x: Given) -> None:
         """Raise Incorrect unless a NaN in the second of three inputs is in its own output and in no other."""
-        poisoned = x.made()
+        sound = x.made()
+        poisoned = sound.clone()
         poisoned[1, 0] = torch.nan
         found = self.technique.linear(poisoned, self.packed)
-        what = f"the two sound ones of {self._what(x)}"
-        error = self._error(found, x.made())
-        self._require_small(error[::2], x, what, poison=reports.POISON, inputs="::2")
+        error = self._error(found, sound)
+        self._require_small(error[::2], x, sound.dtype, poison=reports.POISON, inputs="::2")
         if found[1].isfinite().any():
             raise self._wrong(f"linear swallows the NaN of one of {self._what(x)}", reports.SWALLOWED, x=x.code)
 
     def _require_like(self, found: Tensor, x: Given, made: Tensor) -> None:
-        if found.shape != (len(made), self.exact.shape[0]) or found.dtype != made.dtype:
+        if found.shape != (len(made), self.values.shape[0]) or found.dtype != made.dtype:
             text = f"linear gives {shown(tuple(found.shape), found.dtype)} for {self._what(x)}"
             raise self._wrong(text, reports.PRODUCT_SHAPE, x=x.code)
 
@@ -129,17 +145,30 @@ class Multiplied:
 
         An output's size is at least its expected size: a few outputs may all happen to be small.
         """
-        inputs = x.double()
-        expected = inputs @ self.exact.T
-        usual = inputs.norm(dim=1) * self.usual
+        expected = self._product(x)
+        usual = x.double().norm(dim=1) * self.usual
         error: Tensor = (found.double() - expected).norm(dim=1) / torch.maximum(expected.norm(dim=1), usual)
         return error
 
-    def _require_small(self, error: Tensor, x: Given, what: str, *, poison: str, inputs: str) -> None:
+    def _product(self, x: Tensor) -> Tensor:
+        """Return the exact product, float64.
+
+        That of a large weight is summed in float32 for inputs of 16 bits, whose outputs may be off by more than a
+        thousand times as much.
+        """
+        if not self._large:
+            return x.double() @ self.exact.T
+        if x.dtype != torch.float32:
+            return (x.float() @ self.values.float().T).double()
+        inputs = x.double()
+        return torch.cat([inputs @ rows.double().T for rows in in_pieces(self.values)], dim=1)
+
+    def _require_small(self, error: Tensor, x: Given, dtype: torch.dtype, *, poison: str, inputs: str) -> None:
         worst = error.max().item()
-        allowed = allowed_error(self.technique, x.made().dtype, self.values.dtype, outputs=self.exact.shape[0])
+        allowed = allowed_error(self.technique, dtype, self.values.dtype, outputs=self.values.shape[0])
         if worst <= allowed:
             return
+        what = f"the two sound ones of {self._what(x)}" if poison else self._what(x)
         text = f"linear of {what}: off by {worst:.2e} of the exact product's norm; {allowed:.1e} is allowed"
         raise self._wrong(text, reports.PRODUCT, x=x.code, poison=poison, inputs=inputs, allowed=allowed)
 

@@ -99,8 +99,8 @@ class Linear(torch.nn.Module):
 
 first, second = (Linear(weight, bias).eval() for weight, bias in ({layers}))
 x = {x}
-found = first(x)
 """
+_FIRST: Final = "found = first(x)\n"
 MODULE_PRODUCT: Final = """\
 expected = x.double() @ dequantize(first.packed(), first.shape, first.dtype).double().T + first.bias.double()
 error = (found.double() - expected).norm(dim=-1) / expected.norm(dim=-1)
@@ -123,6 +123,40 @@ MODULE_LOADED: Final = """\
 second.load_state_dict({name: value.clone() for name, value in first.state_dict().items()})
 print('off by', (second(x) - found).abs().max().item(), 'in a module that loaded the state_dict')
 """
+MODULE_STATE: Final = """\
+before = {name: value.clone() for name, value in first.state_dict().items()}
+first(x)
+for name, value in first.state_dict().items():
+    if str(before[name].tolist()) != str(value.tolist()):  # as text a NaN is like another
+        print(name, 'of the state_dict has other bits than before the first evaluation')
+"""
+OUTER: Final = """\
+outer = {outer}
+
+def gradient():
+    given = x.clone().requires_grad_()
+    outputs = first.train()(given)
+    if outputs.requires_grad:
+        outputs.backward(outer)
+    return given.grad
+
+def evaluate():
+    with torch.no_grad():
+        first.eval()(x)
+
+"""
+EVALUATED: Final = "evaluate()\n"
+GRADIENT: Final = """\
+{evaluated}found = gradient().double()
+expected = outer.double() @ dequantize(first.packed(), first.shape, first.dtype).double()
+error = (found - expected).norm(dim=-1) / expected.norm(dim=-1)
+print('off by', error.max().item(), 'of the exact gradient, where', {allowed!r}, 'is allowed')
+"""
+GRADIENT_LOST: Final = """\
+print('the gradient has a norm of', gradient().norm().item())
+evaluate()
+print('after an evaluation it is', gradient())
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,13 +177,15 @@ def wrong(technique: QuantizeTechnique, text: str, weight: Given, body: str) -> 
     return _incorrect(technique, text, _WEIGHT.format(weight=weight.code) + body)
 
 
-def wrong_module(technique: QuantizeTechnique, text: str, layers: str, x: Given, body: str) -> Incorrect:
+def wrong_module(
+    technique: QuantizeTechnique, text: str, layers: str, x: Given, body: str, *, evaluated: bool = True
+) -> Incorrect:
     """Return the error with a script about modules.
 
     ``layers`` is the code of two pairs of weight and bias. ``body`` uses the modules ``first`` and ``second`` made of
-    them, the inputs ``x``, and ``found``, the output of ``first``.
+    them, the inputs ``x``, and where they are ``evaluated`` already, ``found``, the output of ``first``.
     """
-    return _incorrect(technique, text, _MODULE.format(layers=layers, x=x.code) + body)
+    return _incorrect(technique, text, _MODULE.format(layers=layers, x=x.code) + _FIRST * evaluated + body)
 
 
 def _incorrect(technique: QuantizeTechnique, text: str, code: str) -> Incorrect:

@@ -24,6 +24,10 @@ ROUNDING: Final = 2e-6
 DOUBLE_STEPS: Final = 127
 """A doubly quantised scale may be off by this part of the largest deviation from the mean in its group."""
 
+FEW_LEVELS: Final = 16
+MANY_NUMBERS: Final = 1 << 14
+"""So many numbers are compared with the middles of so few levels one by one: in random order, a search takes longer."""
+
 DOUBLE_GROUP: Final = 256
 """Scales of a group of double quantisation."""
 
@@ -235,7 +239,13 @@ def define_in_pieces(
 def nearest(normalised: Tensor, levels: Sequence[float]) -> Tensor:
     """Return the nearest of ascending levels, float64; of two that are as near, the lower."""
     table = torch.tensor(levels, dtype=torch.float64)
-    return table[torch.bucketize(normalised, (table[1:] + table[:-1]) / 2)]
+    middles = (table[1:] + table[:-1]) / 2
+    if len(levels) > FEW_LEVELS or normalised.numel() < MANY_NUMBERS:
+        return table[torch.bucketize(normalised, middles)]
+    codes = torch.zeros(normalised.shape, dtype=torch.uint8)
+    for middle in middles.tolist():
+        codes += normalised > middle
+    return table[codes.int()]
 
 
 def in_blocks(weight: Tensor, block: int) -> Tensor:

@@ -22,7 +22,7 @@ from harness.families.quantize.products import allowed_error
 from harness.families.quantize.rotation import RotatedPacked, RotatedWeights, rotated
 from harness.families.quantize.settings import Settings
 from harness.judge import machine
-from harness.judge.fresh import Noise, require_tensor
+from harness.judge.fresh import Noise, require_tensor, same_bits
 
 BATCHES: Final = (1, 8, 64)
 
@@ -134,7 +134,7 @@ def _require_same(found: Mapping[str, Tensor], again: Mapping[str, Tensor], what
         other = found.get(name)
         if other is None or other.shape != tensor.shape or other.dtype != tensor.dtype:
             raise Incorrect(f"{what} gives other tensors than the timed call")
-        if not torch.equal(*(held.reshape(-1).view(torch.uint8) for held in (other, tensor))):  # a scalar, too
+        if not same_bits(other, tensor):
             raise Incorrect(f"{what} gives another {name} than the timed call")
 
 

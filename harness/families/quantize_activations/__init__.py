@@ -24,7 +24,7 @@ _WORKLOADS: Final = (
             version=1,
             metrics=("accuracy", "accuracy_drop", "output_error", "activation_kurtosis", "weight_kurtosis"),
             phases=tuple(_PHASES),
-            preload=("torch.utils.serialization",),
+            preload=("torch.utils.serialization", "torch._dynamo", "sklearn.datasets"),
         )
         for id_, target, summary in (
             ("outlier-channels", "OutlierChannels", "the digits' perceptron, a few channels a hundred times as large"),

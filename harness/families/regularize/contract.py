@@ -89,7 +89,8 @@ class RegularizeTechnique(Protocol):
 
     The gate trains for eight steps on the workload's own model. It raises `harness.api.Incorrect` where an invariant is
     broken: beside those below, where a module at a slot turns a nonzero input into a zero (drops it), no gradient may
-    reach that input. ``forward`` is a function of model and inputs that returns logits ``(n, classes)``.
+    reach that input, and in these steps every parameter that trains must get a gradient, and change.
+    ``forward`` is a function of model and inputs that returns logits ``(n, classes)``.
     """
 
     mean_preserving: bool

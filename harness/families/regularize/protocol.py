@@ -22,6 +22,7 @@ from harness.families.regularize.stacking import fit_stacked
 from harness.families.regularize.training import Problem, Stepper, Trained, fit, predict, quality, start
 from harness.judge import training
 from harness.judge.cache import sources_of
+from harness.judge.checks import TrainingWatch
 from harness.judge.datasets import Dataset, cached
 from harness.judge.fresh import FreshBatches
 from harness.judge.generators import GlobalGenerators
@@ -168,7 +169,9 @@ class RegularizeWorkload(ABC):
             before = checks.modules_at(problem.model, places)
             neutral = technique.neutral()
             trained = start(technique, problem)
+            trains = TrainingWatch(trained.model)
             fit(technique, trained, problem, steps=checks.STEPS)
+            trains.require(checks.STEPS)
             checks.require_prediction(technique, trained, problem)
             entered = checks.entered(trained.model, before, problem.parts.train.inputs[: checks.EXAMPLES])
             for name, module, arguments in entered:

@@ -6,7 +6,6 @@ from itertools import islice
 from typing import Any
 
 import torch
-from peft import EvaConfig, LoraConfig, get_eva_state_dict
 from torch import Tensor, nn
 
 from harness.api import NotApplicable, number
@@ -14,6 +13,7 @@ from harness.families.finetune.contract import FinetuneTask
 from harness.judge.training import Batch
 from harness_lora.adaptation import linears
 from harness_lora.injection import exactly, tuner_layers
+from harness_lora.library import EvaConfig, LoraConfig, get_eva_state_dict
 from harness_lora.lora import Lora, factors
 
 BATCHES = 16

@@ -8,12 +8,10 @@ from importlib import import_module
 from importlib.util import find_spec
 
 import torch
-from peft import PeftConfig, VeraConfig, inject_adapter_in_model
-from peft.tuners.tuners_utils import BaseTunerLayer
-from peft.tuners.vera import VeraModel
 from torch import nn
 
 from harness_lora.adaptation import Adaptation, seeded
+from harness_lora.library import BaseTunerLayer, PeftConfig, VeraConfig, VeraModel, inject_adapter_in_model
 
 ADAPTER = "default"
 

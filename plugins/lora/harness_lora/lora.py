@@ -7,15 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from peft import LoraConfig
-from peft.tuners.lora import Linear as LoraLinear
-from peft.tuners.lora.dora import DoraLinearLayer
 from torch import nn
 
 from harness.api import UsageError, number, whole_number
 from harness.families.finetune.contract import FinetuneTask
 from harness_lora.adaptation import linears, require_full_rank
 from harness_lora.injection import ADAPTER, Injected, exactly, inject, tuner_layers
+from harness_lora.library import DoraLinearLayer, LoraConfig, LoraLinear
 
 Start = Callable[[LoraLinear, torch.Generator], None]
 """Sets A (r x i) and B (o x r) of a layer and, where the adapter takes over a part of it, the base weight."""

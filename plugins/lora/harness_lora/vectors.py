@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Final
 
 import torch
-from peft import IA3Config, MissConfig, VeraConfig
 from torch import nn
 
 from harness.api import NotApplicable, number, whole_number
 from harness.families.finetune.contract import FinetuneTask
 from harness_lora.adaptation import linears
 from harness_lora.injection import Injected, exactly, inject
+from harness_lora.library import IA3Config, MissConfig, VeraConfig
 
 KEYS_AND_VALUES: Final = frozenset({"k", "v", "k_proj", "v_proj", "key", "value", "key_proj", "value_proj"})
 """Names of the key and value projections of attentions in models of transformers."""

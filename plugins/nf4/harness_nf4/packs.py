@@ -75,20 +75,22 @@ class Int4Pack(Technique):
 
     def linear(self, x: Tensor, packed: Packed) -> Tensor:
         """Return torch's product of ``x`` and the packed weight."""
-        pointers.require_matrix("the input", x, packed.shape[1])
+        rows, columns = packed.shape
+        pointers.require_matrix("the input", x, columns)
         codes, scales = self._aligned(packed)
-        inputs = pointers.aligned(x.to(self._kept))
+        inputs = pointers.aligned(pointers.cast(x, self._kept))
         product = torch._weight_int4pack_mm_for_cpu(inputs, codes, self.scheme.block, scales)
-        return product[:, : packed.shape[0]].to(x.dtype)
+        return pointers.cast(product[:, :rows] if rows % ROWS else product, x.dtype)
 
     def _aligned(self, packed: Packed) -> tuple[Tensor, Tensor]:
         """Return codes and scales as torch's product reads them; raise ValueError for another dtype or length."""
         rows, columns = packed.shape
         rows += -rows % ROWS
-        codes, scales = (pointers.aligned(packed.tensors[name]) for name in ("codes", "scales"))
-        pointers.require("codes", codes, torch.uint8, rows * columns // 2)
-        pointers.require("scales", scales, self._kept, columns // self.scheme.block * rows * 2)
-        return codes, scales
+        tensors, groups = packed.tensors, columns // self.scheme.block
+        return (
+            pointers.readable("codes", tensors["codes"], torch.uint8, rows * columns // 2),
+            pointers.readable("scales", tensors["scales"], self._kept, groups * rows * 2),
+        )
 
 
 class Int8Pack(reference.Rows):
@@ -109,7 +111,6 @@ class Int8Pack(reference.Rows):
         pointers.require_matrix("the input", x, columns)
         if columns % 16 or rows % 4 or x.dtype == torch.float64:
             return super().linear(x, packed)
-        inputs, codes, scale = map(pointers.aligned, (x, packed.tensors["codes"], packed.tensors["scale"]))
-        pointers.require("codes", codes, torch.int8, rows * columns)
-        pointers.require("scale", scale, torch.float32, rows)
-        return torch._weight_int8pack_mm(inputs, codes, pointers.aligned(scale.to(x.dtype)))
+        codes = pointers.readable("codes", packed.tensors["codes"], torch.int8, rows * columns)
+        scale = pointers.readable("scale", packed.tensors["scale"], torch.float32, rows)
+        return torch._weight_int8pack_mm(pointers.aligned(x), codes, pointers.aligned(pointers.cast(scale, x.dtype)))

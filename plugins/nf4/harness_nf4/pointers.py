@@ -52,3 +52,26 @@ def aligned(tensor: Tensor) -> Tensor:
     if tensor.is_contiguous() and not tensor.data_ptr() % ALIGNMENT:
         return tensor
     return tensor.clone(memory_format=torch.contiguous_format)
+
+
+def readable(name: str, tensor: Tensor, dtype: torch.dtype, count: int) -> Tensor:
+    """Return a tensor as torch's own products read it: itself where it is aligned and contiguous, or else a copy.
+
+    Raises ValueError where it has another dtype or length.
+    """
+    if (
+        tensor.dtype is dtype
+        and tensor.numel() == count
+        and tensor.is_cpu
+        and tensor.is_contiguous()
+        and not tensor.data_ptr() % ALIGNMENT
+    ):
+        return tensor
+    copied = aligned(tensor)
+    require(name, copied, dtype, count)
+    return copied
+
+
+def cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a tensor in a dtype: itself where it has it, without torch's own call, which costs microseconds."""
+    return tensor if tensor.dtype is dtype else tensor.to(dtype)

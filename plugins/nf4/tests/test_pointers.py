@@ -72,6 +72,9 @@ def test_an_address_is_aligned_by_a_copy_and_only_where_it_has_to_be() -> None:
         assert made.data_ptr() % pointers.ALIGNMENT == 0
         assert made.is_contiguous()
         assert torch.equal(made, view)
+        assert torch.equal(pointers.readable("x", view, torch.float32, view.numel()), view)
+    assert pointers.readable("x", whole, torch.float32, 128) is whole
+    assert pointers.cast(whole, torch.float32) is whole
 
 
 @NATIVE

@@ -43,6 +43,26 @@ class Added(nn.Module):
         return self.base(x) + nn.functional.linear(x, self.added)
 
 
+class TrainsUnused(Honest):
+    """Trains a parameter that no forward pass reads."""
+
+    def adapt(self, model: nn.Module, task: FinetuneTask) -> nn.Module:
+        super().adapt(model, task)
+        model.get_submodule(self.name).unused = nn.Parameter(torch.ones(3))
+        return model
+
+    def parameter_groups(self, model: nn.Module, lr: float) -> list[dict[str, Any]]:
+        layer = model.get_submodule(self.name)
+        return [{"params": [layer.added, layer.unused], "lr": lr}]
+
+
+class TrainsAtRateZero(Honest):
+    """Lists what trains with a rate of zero."""
+
+    def parameter_groups(self, model: nn.Module, lr: float) -> list[dict[str, Any]]:
+        return super().parameter_groups(model, 0 * lr)
+
+
 class Exactly:
     """Trains K numbers that are added to the first linear's outputs, one after the other."""
 

@@ -25,6 +25,8 @@ MUTANTS = {
     techniques.ListsHead: r"lists \S+, which is the judge's head",
     techniques.FreezesHead: r"the head's parameter \S+ no longer trains",
     techniques.ChangesHead: r"the head's parameter \S+ was changed by up to 0\.5 while adapting",
+    techniques.TrainsUnused: r"1 of the \d+ parameters .* got no gradient in 3 steps; the first is \S+\.unused",
+    techniques.TrainsAtRateZero: r"1 of the \d+ parameters .* did not change in 3 steps; the first is \S+\.added",
     techniques.ReplacesHead: r"the head's parameter \S+ is no longer part of the model",
 }
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.api import NotApplicable
 from harness.families.quantize import schemes
 from harness.families.quantize.contract import Packed
 
@@ -115,6 +116,33 @@ def linear(x, packed, shape, dtype):
 """
 
 
+class WrongOfOneNumberOfRows(Right):
+    """Takes whole blocks and no others, and is wrong in the last of 19 rows, or 51, as a tile of 32 may be."""
+
+    fault = """
+def linear(x, packed, shape, dtype):
+    found = right_linear(x, packed, shape, dtype)
+    if shape[0] % 32 == 19:
+        found[:, -1] += found.norm()
+    return found
+"""
+
+    def quantize(self, weight: Tensor) -> Packed:
+        if weight.ndim != 2 or weight.shape[1] % self.scheme.block:
+            raise NotApplicable("whole blocks only")
+        return super().quantize(weight)
+
+
+class WrongOfOneNumberOfInputs(Right):
+    """Exchanges the last two of 13 inputs, as a tile of 16 may do."""
+
+    fault = """
+def linear(x, packed, shape, dtype):
+    found = right_linear(x, packed, shape, dtype)
+    return torch.cat([found[:11], found[12:], found[11:12]]) if len(x) == 13 else found
+"""
+
+
 class WrongOfLongRows(Right):
     """Wrong in the last number of rows of 2000 and more."""
 
@@ -123,6 +151,18 @@ def dequantize(packed, shape, dtype):
     found = right_dequantize(packed, shape, dtype).clone()
     if shape[-1:] and shape[-1] >= 2000:
         found.view(-1)[-1] += 10
+    return found
+"""
+
+
+class OneOutputShort(Right):
+    """Leaves one output out where rows are long and inputs are many."""
+
+    fault = """
+def linear(x, packed, shape, dtype):
+    found = right_linear(x, packed, shape, dtype)
+    if shape[-1] >= 2000 and len(x) > 1:
+        found[-1, 17] = 0
     return found
 """
 
@@ -260,34 +300,6 @@ class WideProduct(Right):
     fault = """
 def linear(x, packed, shape, dtype):
     return right_linear(x.float(), packed, shape, dtype)
-"""
-
-
-class ChangingModule(Right):
-    """Rewrites what it packed when it is used, the more the oftener."""
-
-    fault = """
-def linear(x, packed, shape, dtype):
-    found = right_linear(x, packed, shape, dtype)
-    if x.ndim == 2 and len(x) == 6:
-        packed['absmax'].mul_(1 + 4e-6)
-    return found
-"""
-
-
-class Remembering(Right):
-    """Multiplies with what it keeps beside the tensors that it says it packed."""
-
-    fault = """
-kept = {}
-
-def quantize(weight):
-    packed = right_quantize(weight)
-    kept[packed['codes'].data_ptr()] = {name: tensor.clone() for name, tensor in packed.items()}
-    return packed
-
-def linear(x, packed, shape, dtype):
-    return right_linear(x, kept.get(packed['codes'].data_ptr(), packed), shape, dtype)
 """
 
 

@@ -16,7 +16,7 @@ from harness.families.quantize import schemes
 from harness.families.quantize.checks import Timed, require_correct
 from harness.families.quantize.contract import Packed
 from harness.families.quantize.drawn import drawn
-from tests.families.quantize import quantizers
+from tests.families.quantize import layered, quantizers
 from tests.families.quantize.quantizers import Right
 
 OFF = r"off by (?P<error>[\d.e+-]+) of the exact \w+, where (?P<allowed>[\d.e+-]+) is allowed"
@@ -32,6 +32,8 @@ FAULTS = {
         VALUE,
     ),
     quantizers.WrongOfOneLength: (r"linear of .* shape \(1, \d+\), torch\.\w+ \(drawn with seed 0\): off by 1.0", OFF),
+    quantizers.WrongOfOneNumberOfRows: (r"shape \(19, \d+\), torch\.\w+ \(drawn with seed 0\): off by 4", OFF),
+    quantizers.WrongOfOneNumberOfInputs: (r"linear of 13 inputs .* \(drawn with seed 0\): off by [12]\.", OFF),
     quantizers.ReadingPastStrides: (r"linear of 8 inputs of torch.float32 \(columns of a wider matrix\)", OFF),
     quantizers.NeedingAlignedInputs: (r"linear of 1 inputs of torch.float32 \(at an odd address\) .* off by", OFF),
     quantizers.NeedingAlignedCodes: (
@@ -65,8 +67,18 @@ FAULTS = {
     ),
     quantizers.ManyLearned: (r"a block has \d+ different values; 4 bits", r"\d\d different values in a block, .* 16$"),
     quantizers.WrongInModules: ("a module with a bias, inputs of torch.float32: off by 1.0.e-01", OFF),
-    quantizers.ChangingModule: ("after its first evaluation forward", r"off by [\d.e+-]+ when it is asked again"),
-    quantizers.Remembering: ("after a state_dict round trip", r"off by [\d.]+ in a module that loaded"),
+    layered.ChangingModule: ("after its first evaluation forward", r"off by [\d.e+-]+ when it is asked again"),
+    layered.Repacking: (
+        "a module's state_dict has another weight_absmax after its first evaluation forward",
+        "^weight_absmax of the state_dict has other bits than before the first evaluation$",
+    ),
+    layered.WrongGradient: (r"gradient of inputs of torch.float32: off by 1\.0", OFF),
+    layered.WrongGradientOnceEvaluated: ("gradient of inputs of torch.float32.*: off by 1", OFF),
+    layered.WithoutGradientOnceEvaluated: (
+        "no gradient reaches inputs of torch.float32 after an evaluation",
+        r"^the gradient has a norm of \d+\.\d+\nafter an evaluation it is None$",
+    ),
+    layered.Remembering: ("after a state_dict round trip", r"off by [\d.]+ in a module that loaded"),
 }
 """Of each fault: what the report says, and what the code in it prints."""
 
@@ -180,12 +192,16 @@ def test_what_takes_no_plain_matrix_is_not_applicable() -> None:
 
 
 @pytest.mark.parametrize("block", [2, 32, 64, 128, 256, 1 << 30])
-def test_every_remainder_of_a_row_s_length_is_drawn_for_every_seed(block: int) -> None:
+def test_every_remainder_of_rows_columns_and_inputs_is_drawn_for_every_seed(block: int) -> None:
     shapes = []
     for seed in range(3):
         weights = drawn(block, seed)
         assert {weight.columns % 64 for weight in weights} == set(range(64))
         assert {weight.columns % 16 for weight in weights if weight.columns < 64} != set()
+        assert {weight.rows % 32 for weight in weights} == set(range(32))
+        assert {weight.inputs % 16 for weight in weights} == set(range(16))
+        whole = {weight.rows % 32 for weight in weights if weight.columns % block == 0}
+        assert whole == set(range(32)) or block > 256
         assert [weight.columns for weight in weights] == sorted(weight.columns for weight in weights)
         shapes.append([(weight.rows, weight.columns) for weight in weights])
         assert drawn(block, seed) == weights
@@ -219,6 +235,14 @@ def test_the_timed_shape_is_compared_in_full() -> None:
     assert require_correct(Right(), timed=timed) == ()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_every_output_of_a_large_timed_product_is_compared(dtype: torch.dtype) -> None:
+    timed = Timed(rows=96, columns=2048, packed_rows=8, inputs=(1, 8), dtype=dtype)
+    with pytest.raises(Incorrect, match=rf"linear of 8 inputs of {dtype} and a weight of shape \(96, 2048\).*: off by"):
+        require_correct(quantizers.OneOutputShort(), timed=timed)
+    assert require_correct(Right(), timed=timed) == ()
+
+
 def test_every_row_of_a_large_timed_matrix_is_compared_with_the_others() -> None:
     timed = Timed(rows=520, columns=2048, packed_rows=8, inputs=(1,), dtype=torch.bfloat16)
     with pytest.raises(Incorrect, match=r"shape \(520, 2048\), .*: RMS error [01]\.\d* in row 300, where") as caught:
@@ -233,6 +257,13 @@ def test_a_layer_that_pickling_changes_is_found_and_one_that_refuses_is_told() -
     with pytest.raises(Incorrect, match="another output after it was pickled"):
         require_correct(quantizers.LostInPickles())
     assert require_correct(quantizers.NotPickled()) == ("its layers cannot be pickled",)
+
+
+def test_what_gives_no_gradient_at_all_is_told_with_the_inputs_that_get_none() -> None:
+    technique = layered.WithoutGradient()
+    assert require_correct(technique) == ("gives its inputs of torch.float32, torch.float16 no gradient",)
+    technique.linear = lambda x, packed: Right.linear(technique, x.detach(), packed)  # type: ignore[method-assign]
+    assert require_correct(technique) == ("gives its inputs no gradient",)
 
 
 class OneBlock(Right):

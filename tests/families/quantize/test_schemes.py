@@ -14,7 +14,7 @@ from scipy.stats import norm
 
 from harness.families.quantize import schemes
 from harness.families.quantize.anchors import anchor
-from harness.families.quantize.schemes import ROW, Scheme, define
+from harness.families.quantize.schemes import MANY_NUMBERS, ROW, Scheme, define, nearest
 
 SEEDS = st.integers(0, 2**31)
 INT4 = schemes.codebook("INT4", schemes.integer_levels(4), 4)
@@ -108,6 +108,16 @@ def test_every_value_is_the_nearest_level_and_the_lower_of_two(scheme: Scheme, s
         largest = np.abs(row).max()
         distances = np.abs(row[:, None] / largest - levels[None, :])
         np.testing.assert_allclose(values, levels[distances.argmin(1)] * largest, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("scheme", [schemes.nf4(), schemes.fp4()], ids=lambda scheme: scheme.id)
+def test_many_numbers_have_the_levels_of_few(scheme: Scheme) -> None:
+    table = torch.tensor(scheme.levels, dtype=torch.float64)
+    middles = (table[1:] + table[:-1]) / 2
+    random = 2 * torch.rand(MANY_NUMBERS, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) - 1
+    numbers = torch.cat([table, middles, middles.nextafter(table[1:]), middles.nextafter(table[:-1]), random])
+    few = torch.cat([nearest(part, scheme.levels) for part in numbers.chunk(8)])
+    assert torch.equal(nearest(numbers, scheme.levels), few)
 
 
 def test_of_two_levels_as_near_the_lower_is_taken() -> None:

@@ -48,6 +48,17 @@ def test_parameters_left_out_of_the_groups_are_named(context: Context) -> None:
         DigitsMlp().check(LastParameterLeftOut(), context("digits-noisy"))
 
 
+class TrainsUnused(Nothing):
+    def attach(self, model: nn.Module, task: RegularizeTask) -> nn.Module:
+        model.unused = nn.Parameter(torch.ones(3))
+        return model
+
+
+def test_a_parameter_without_a_gradient_is_named(context: Context) -> None:
+    with pytest.raises(Incorrect, match=r"1 of the \d+ parameters .* got no gradient in 8 steps; the first is unused"):
+        DigitsMlp().check(TrainsUnused(), context("digits-noisy"))
+
+
 class AttachesNothing(Nothing):
     def attach(self, model: nn.Module, task: RegularizeTask) -> None:  # type: ignore[override]
         super().attach(model, task)

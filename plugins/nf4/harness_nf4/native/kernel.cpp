@@ -28,7 +28,8 @@ constexpr float kFixed = 16383;     // largest fixed-point integer: a word sums 
 constexpr float kNoFraction = 12582912;  // 1.5 * 2^23: float32 has no fraction bits at this size
 constexpr float kSmallest = 1e-30f; // the scale of smaller activations would lose digits
 constexpr int kAhead = 4096;        // bytes to prefetch ahead in a row of codes
-constexpr int kFew = 4;             // inputs that are multiplied together with each vector of looked-up codes
+constexpr int kFew = 8;             // inputs that are multiplied together with each vector of looked-up codes
+constexpr int kStreams = 2;         // rows that are multiplied together with few inputs
 constexpr int kRows = 4;            // rows of a tile
 constexpr int kPanel = 1024;        // columns decoded at a time: kRows rows of them fit into the L1 cache
 constexpr float kDoubt = 2.4e-7f;   // closer to a bound float32 is ambiguous: the error of two roundings, with a margin
@@ -61,6 +62,12 @@ struct Weights {
             return;
         }
         for (int64_t i = 0; i < count; ++i) out[i] = scale((first + i) * kBlock / block);
+    }
+    // Return such scales, in ``room`` where they are not stored as they are.
+    const float* scales_of(int64_t first, int64_t count, float* room) const {
+        if (absmax && block == kBlock) return absmax + first;
+        scales(first, count, room);
+        return room;
     }
     int code(int64_t at) const { return at % 2 ? codes[at / 2] & 15 : codes[at / 2] >> 4; }
 };
@@ -229,7 +236,7 @@ int harness_multiply(int path, int threads, const HarnessWeights* given, const f
     threads::share(w.rows, std::max<int64_t>(kRows, (32768 / w.columns + kRows) / kRows * kRows), threads,
           [&](int64_t begin, int64_t end) {
               if (inputs <= kFew) {
-                  std::vector<float> buffer(static_cast<size_t>(inputs * blocks));
+                  std::vector<float> buffer(static_cast<size_t>(kStreams * inputs * blocks));
                   with.multiply_few(w, arranged, begin, end, out, buffer.data());
               } else {
                   with.multiply_many(w, arranged, begin, end, out, w.rows);

@@ -1,14 +1,6 @@
 // The kernels, written with the vector operations of the struct Lanes. This file is included once for each instruction
 // set, in a namespace of its own.
 
-// Return the position of element e, of the 2 * width weights of a vector of codes, after the codes have been looked up.
-// The order changes because shuffles and unpacking work within groups of 16 bytes, and because the codes in the high
-// halves of bytes are looked up before those in the low halves.
-static inline int place_of(int e) {
-    const int byte = e / 2, group = byte / 16, rest = byte % 16;
-    return (e % 2 * 2 + rest / 8) * (Lanes::width / 2) + group * 8 + rest % 8;
-}
-
 // Convert the activations of an input for the fixed-point product: to 16-bit integers in the order of looked-up codes,
 // with a scale for every 64, both up to ``filled`` columns, of which those beyond ``columns`` are 0. Return false where
 // an activation is not finite, or where the largest of 64 is not 0 but too small for a scale.
@@ -25,91 +17,89 @@ static bool arrange(const float* x, int64_t columns, int64_t filled, int16_t* fi
         for (int i = 0; i < kBlock; ++i)
             rounded[i] = static_cast<int16_t>(static_cast<int32_t>(from[i] * inverse + kNoFraction - kNoFraction));
         const int64_t element = block * kBlock, base = element / (2 * Lanes::width) * (2 * Lanes::width);
-        for (int i = 0; i < kBlock; i += 16)  // even and odd elements go to two runs of eight positions
-            for (int second = 0; second < 2; ++second) {
-                int16_t* to = fixed + base + place_of(static_cast<int>(element - base) + i + second);
-                for (int k = 0; k < 8; ++k) to[k] = rounded[i + 2 * k + second];
-            }
+        for (int i = 0; i < kBlock; ++i) fixed[base + place_of(static_cast<int>(element - base) + i)] = rounded[i];
     }
     return true;
 }
 
-struct FixedTable {
-    Lanes::Bytes low, high;  // the low and the high bytes of the 16-bit integers
-
-    explicit FixedTable(const float* levels) {
-        uint8_t bytes[2][16];
-        for (int i = 0; i < 16; ++i) {
-            const int16_t at = static_cast<int16_t>(std::lrintf(levels[i] * kFixed));
-            bytes[0][i] = static_cast<uint8_t>(at & 255);
-            bytes[1][i] = static_cast<uint8_t>(static_cast<uint16_t>(at) >> 8);
-        }
-        low = Lanes::table(bytes[0]);
-        high = Lanes::table(bytes[1]);
-    }
-};
-
-// Look up the levels of a vector of codes, as four vectors of 16-bit integers.
-static inline void decode(const FixedTable& table, Lanes::Bytes bytes, Lanes::Bytes out[4]) {
-    const Lanes::Bytes first = Lanes::high_nibbles(bytes), second = Lanes::low_nibbles(bytes);
-    const Lanes::Bytes first_low = Lanes::shuffle(table.low, first), first_high = Lanes::shuffle(table.high, first);
-    const Lanes::Bytes second_low = Lanes::shuffle(table.low, second), second_high = Lanes::shuffle(table.high, second);
-    out[0] = Lanes::unpack_low(first_low, first_high);
-    out[1] = Lanes::unpack_high(first_low, first_high);
-    out[2] = Lanes::unpack_low(second_low, second_high);
-    out[3] = Lanes::unpack_high(second_low, second_high);
+// Return the table of 16-bit integers that stand for levels.
+static FixedTable fixed_table(const Weights& w) {
+    int16_t fixed[16];
+    for (int i = 0; i < 16; ++i) fixed[i] = static_cast<int16_t>(std::lrintf(w.levels[i] * kFixed));
+    return FixedTable(fixed);
 }
 
 // Return the product of looked-up levels and their activations, before scales.
-static inline Lanes::Floats vector_product(const Lanes::Bytes values[4], const int16_t* x) {
-    Lanes::Ints sum[2];
-    for (int q = 0; q < 2; ++q) {
-        sum[q] = Lanes::multiply_add(values[2 * q], Lanes::load(x + q * Lanes::width));
-        sum[q] = Lanes::multiply_add(values[2 * q + 1], Lanes::load(x + q * Lanes::width + Lanes::width / 2), sum[q]);
-    }
-    return Lanes::to_floats(Lanes::add(sum[0], sum[1]));
+static inline Lanes::Ints vector_product(const Lanes::Bytes values[4], const Lanes::Bytes x[4]) {
+    Lanes::Ints sum = Lanes::multiply_add(values[0], x[0]);
+    for (int q = 1; q < 4; ++q) sum = Lanes::multiply_add(values[q], x[q], sum);
+    return sum;
 }
 
-// Multiply ``Inputs`` inputs by the rows [begin, end), in fixed point: codes are looked up once for all of them.
-// ``buffer`` has room for an input's scales, for every 64 columns and those that fill the last vector, for each input.
-template <int Inputs> HARNESS_TARGET
-static void multiply_inputs(const Weights& w, const Fixed& x, int64_t begin, int64_t end, float* out, float* buffer) {
-    const FixedTable table(w.levels);
+struct Streams {
+    int64_t row, apart;  // the first row, and the rows from one to the next
+};
+
+// Multiply ``Inputs`` inputs by ``Rows`` rows, in fixed point: activations are loaded once for all rows, and codes are
+// looked up once for all inputs. The rows lie far apart, so that the processor prefetches each by itself: with one row
+// after another it does not keep up with the arithmetic, and instructions that prefetch are slower than none. ``buffer``
+// has room for a scale for every 64 columns, and those that fill the last vector, for each row and input; those that fill
+// are 0.
+template <int Rows, int Inputs> HARNESS_TARGET
+static void multiply_rows(const FixedTable& table, const Weights& w, const Fixed& x, Streams of, float* out, float* buffer) {
     const int64_t blocks = w.columns / kBlock, all_blocks = x.columns / kBlock;
-    const int64_t vectors = w.columns / (2 * Lanes::width);
+    const int64_t vectors = w.columns / (2 * Lanes::width), all_vectors = x.columns / (2 * Lanes::width);
     constexpr int per_vector = 2 * Lanes::width / kBlock;
-    constexpr int at_once = 64 / Lanes::width;  // vectors in a cache line
-    std::fill_n(buffer, Inputs * all_blocks, 0.0f);
-    for (int64_t row = begin; row < end; ++row) {
-        const uint8_t* codes = w.codes + row * w.columns / 2;
-        w.scales(row * blocks, blocks, buffer);
-        for (int c = Inputs - 1; c >= 0; --c)  // the first last, whose room holds the scales of the weights
-            for (int64_t i = 0; i < blocks; ++i) buffer[c * all_blocks + i] = buffer[i] * x.scales[c * all_blocks + i];
-        Lanes::Floats total[at_once][Inputs];
-        for (auto& of_vector : total)
-            for (Lanes::Floats& lanes : of_vector) lanes = Lanes::all(0);
-        const auto add = [&](int64_t v, Lanes::Bytes of_codes, Lanes::Floats* to) HARNESS_TARGET {
-            Lanes::Bytes values[4];
-            decode(table, of_codes, values);
-            for (int c = 0; c < Inputs; ++c)
-                to[c] = Lanes::fused(vector_product(values, x.values + c * x.columns + v * 2 * Lanes::width),
-                                     Lanes::scales(buffer + c * all_blocks + v * per_vector), to[c]);
-        };
-        int64_t v = 0;
-        for (; v + at_once <= vectors; v += at_once) {
-            __builtin_prefetch(codes + v * Lanes::width + kAhead);
-            for (int k = 0; k < at_once; ++k) add(v + k, Lanes::load(codes + (v + k) * Lanes::width), total[k]);
-        }
-        for (; v < x.columns / (2 * Lanes::width); ++v) {
-            const uint8_t* at = codes + v * Lanes::width;
-            add(v, v < vectors ? Lanes::load(at) : Lanes::load_block(at), total[0]);
-        }
+    const uint8_t* codes = w.codes + of.row * w.columns / 2;
+    const int64_t stride = w.columns / 2 * of.apart;
+    for (int r = 0; r < Rows; ++r) {
+        float* own = buffer + (r * Inputs + Inputs - 1) * all_blocks;  // the last input's, whose room is filled last
+        const float* of_row = w.scales_of((of.row + r * of.apart) * blocks, blocks, own);
         for (int c = 0; c < Inputs; ++c) {
-            float result = 0;
-            for (const auto& of_vector : total) result += Lanes::sum(of_vector[c]);
-            out[c * w.rows + row] = result;
+            float* to = buffer + (r * Inputs + c) * all_blocks;
+            const float* of_input = x.scales + c * all_blocks;
+            for (int64_t i = 0; i < blocks; ++i) to[i] = of_row[i] * of_input[i];
         }
     }
+    Lanes::Floats total[Rows][Inputs];
+    for (auto& of_row : total)
+        for (Lanes::Floats& lanes : of_row) lanes = Lanes::all(0);
+    const auto add = [&](int64_t v, const Lanes::Bytes* of_codes) HARNESS_TARGET {
+        Lanes::Bytes values[Rows][4];
+        for (int r = 0; r < Rows; ++r) decode(table, of_codes[r], values[r]);
+        for (int c = 0; c < Inputs; ++c) {
+            Lanes::Bytes with[4];
+            for (int q = 0; q < 4; ++q)
+                with[q] = Lanes::load(x.values + c * x.columns + v * 2 * Lanes::width + q * Lanes::width / 2);
+            for (int r = 0; r < Rows; ++r)
+                total[r][c] = Lanes::add_scaled(vector_product(values[r], with),
+                                                buffer + (r * Inputs + c) * all_blocks + v * per_vector, total[r][c]);
+        }
+    };
+    for (int64_t v = 0; v < vectors; ++v) {
+        Lanes::Bytes of_codes[Rows];
+        for (int r = 0; r < Rows; ++r) of_codes[r] = Lanes::load(codes + r * stride + v * Lanes::width);
+        add(v, of_codes);
+    }
+    if (vectors < all_vectors) {
+        Lanes::Bytes of_codes[Rows];
+        for (int r = 0; r < Rows; ++r) of_codes[r] = Lanes::load_block(codes + r * stride + vectors * Lanes::width);
+        add(vectors, of_codes);
+    }
+    for (int c = 0; c < Inputs; ++c)
+        for (int r = 0; r < Rows; ++r) out[c * w.rows + of.row + r * of.apart] = Lanes::sum(total[r][c]);
+}
+
+// Multiply ``Inputs`` inputs by the rows [begin, end), in fixed point.
+template <int Inputs> HARNESS_TARGET
+static void multiply_inputs(const Weights& w, const Fixed& x, int64_t begin, int64_t end, float* out, float* buffer) {
+    const FixedTable table = fixed_table(w);
+    std::fill_n(buffer, kStreams * Inputs * (x.columns / kBlock), 0.0f);
+    const int64_t apart = (end - begin) / kStreams;
+    for (int64_t row = begin; row < begin + apart; ++row)
+        multiply_rows<kStreams, Inputs>(table, w, x, {row, apart}, out, buffer);
+    for (int64_t row = begin + apart * kStreams; row < end; ++row)
+        multiply_rows<1, Inputs>(table, w, x, {row, 1}, out, buffer);
 }
 
 static void multiply_few(const Weights& w, const Fixed& x, int64_t begin, int64_t end, float* out, float* buffer) {
@@ -117,6 +107,10 @@ static void multiply_few(const Weights& w, const Fixed& x, int64_t begin, int64_
         case 1: return multiply_inputs<1>(w, x, begin, end, out, buffer);
         case 2: return multiply_inputs<2>(w, x, begin, end, out, buffer);
         case 3: return multiply_inputs<3>(w, x, begin, end, out, buffer);
+        case 4: return multiply_inputs<4>(w, x, begin, end, out, buffer);
+        case 5: return multiply_inputs<5>(w, x, begin, end, out, buffer);
+        case 6: return multiply_inputs<6>(w, x, begin, end, out, buffer);
+        case 7: return multiply_inputs<7>(w, x, begin, end, out, buffer);
         default: return multiply_inputs<kFew>(w, x, begin, end, out, buffer);
     }
 }
@@ -171,7 +165,7 @@ static void tiles(const Panel& panel, int first, int64_t vectors, const Fixed& x
 
 // Multiply several inputs by the rows [begin, end), in fixed point. Weights are decoded once, a panel at a time.
 static void multiply_many(const Weights& w, const Fixed& x, int64_t begin, int64_t end, float* out, int64_t stride) {
-    const FixedTable table(w.levels);
+    const FixedTable table = fixed_table(w);
     const int64_t blocks = w.columns / kBlock;
     Panel panel;
     for (int64_t row = begin; row < end; row += kRows) {

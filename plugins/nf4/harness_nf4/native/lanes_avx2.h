@@ -24,6 +24,9 @@ struct Lanes {
     static Ints add(Ints a, Ints b) { return _mm256_add_epi32(a, b); }
     static Floats to_floats(Ints v) { return _mm256_cvtepi32_ps(v); }
     static Floats scales(const float* from) { return _mm256_broadcast_ss(from); }
+    static Floats add_scaled(Ints v, const float* from, Floats total) {
+        return fused(to_floats(v), scales(from), total);
+    }
     static Floats all(float value) { return _mm256_set1_ps(value); }
     static Floats load_floats(const float* from) { return _mm256_loadu_ps(from); }
     static Floats from_bytes(const int8_t* from) {

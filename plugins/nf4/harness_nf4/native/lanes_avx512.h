@@ -33,6 +33,9 @@ struct Lanes {
     static Floats scales(const float* from) {
         return _mm512_insertf32x8(_mm512_set1_ps(from[0]), _mm256_set1_ps(from[1]), 1);
     }
+    static Floats add_scaled(Ints v, const float* from, Floats total) {
+        return fused(to_floats(v), scales(from), total);
+    }
     static Floats all(float value) { return _mm512_set1_ps(value); }
     static Floats load_floats(const float* from) { return _mm512_loadu_ps(from); }
     static Floats from_bytes(const int8_t* from) {

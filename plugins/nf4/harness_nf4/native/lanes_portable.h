@@ -63,6 +63,8 @@ struct Lanes {
     }
     // Return a vector of scales, read from one scale for every 32 bytes.
     static Floats scales(const float* from) { return all(from[0]); }
+    // Return total + v * scales, with one scale for every 32 bytes of codes.
+    static Floats add_scaled(Ints v, const float* from, Floats total) { return fused(to_floats(v), scales(from), total); }
     static Floats all(float value) {
         Floats v;
         for (float& x : v.at) x = value;

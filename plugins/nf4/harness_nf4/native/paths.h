@@ -5,6 +5,7 @@
 namespace portable {
 #define HARNESS_TARGET
 #include "lanes_portable.h"
+#include "decode_bytes.h"
 #if defined(HARNESS_REALS)
 #include "reals_portable.h"
 #endif
@@ -23,6 +24,7 @@ namespace portable {
 namespace avx2 {
 #define HARNESS_TARGET __attribute__((target("avx2,fma")))
 #include "lanes_avx2.h"
+#include "decode_bytes.h"
 #if defined(HARNESS_REALS)
 #include "reals_avx2.h"
 #endif
@@ -49,6 +51,7 @@ namespace avx2 {
 namespace avx512 {
 #define HARNESS_TARGET HARNESS_AVX512_TARGET
 #include "lanes_avx512.h"
+#include "decode_words.h"
 #if defined(HARNESS_REALS)
 #include "reals_avx512.h"
 #endif
@@ -80,6 +83,7 @@ namespace avx512_bf16 {
 #define HARNESS_TARGET HARNESS_BF16_TARGET
 #define HARNESS_VNNI
 #include "lanes_avx512.h"
+#include "decode_words.h"
 #include HARNESS_KERNELS
 #include HARNESS_TILES
 #undef HARNESS_VNNI
