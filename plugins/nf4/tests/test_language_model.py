@@ -59,8 +59,8 @@ def test_logits_are_those_of_dequantised_weights_but_for_the_rounding_of_product
     if not kernel.available():
         pytest.skip("the plugin was installed without a compiler")
     packed, plain = with_kernel(language_model(TOY), head=True), language_model(TOY)
-    embeddings = plain.get_input_embeddings().weight  # type: ignore[operator]
-    assert torch.equal(packed.get_input_embeddings().weight, embeddings)  # type: ignore[operator]
+    embeddings = plain.get_input_embeddings().weight
+    assert torch.equal(packed.get_input_embeddings().weight, embeddings)
     outputs: dict[str, Tensor] = {}
     for name in [*linears(plain), "lm_head"]:
         layer, linear = packed.get_submodule(name), plain.get_submodule(name)
@@ -74,7 +74,7 @@ def test_logits_are_those_of_dequantised_weights_but_for_the_rounding_of_product
             require_product(outputs[name].flatten(0, -2), x, weight, roundings=2 * x.shape[1])
             return outputs[name]
 
-        linear.register_forward_hook(checked)  # type: ignore[arg-type]
+        linear.register_forward_hook(checked)
     tokens = torch.randint(101, (2, inputs), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         found, expected = packed(tokens).logits, plain(tokens).logits
