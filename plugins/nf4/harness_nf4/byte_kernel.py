@@ -16,7 +16,7 @@ from torch import Tensor
 from harness_nf4 import kernel, pointers
 
 PATHS: Final = kernel.PATHS[:3]
-"""The paths of these products, which are limited by memory: dot products of integers are of no use to them."""
+"""The paths of these products, which are in float32: dot products of integers are of no use to them."""
 
 FEW: Final = 32
 """Up to so many inputs the kernel multiplies; more are multiplied by torch, a tile of converted integers at a time."""

@@ -9,7 +9,7 @@ static void multiply_rows(const int8_t* codes, const float* scales, int64_t colu
     Lanes::Floats total[Rows][Inputs];
     for (auto& row : total)
         for (Lanes::Floats& lanes : row) lanes = Lanes::all(0);
-    const auto add = [&](int64_t at) HARNESS_TARGET {
+    const auto add = [&](int64_t at) __attribute__((always_inline)) HARNESS_TARGET {
         Lanes::Floats from[Inputs];
         for (int c = 0; c < Inputs; ++c) from[c] = Lanes::load_floats(x + c * columns + at);
         for (int r = 0; r < Rows; ++r) {
