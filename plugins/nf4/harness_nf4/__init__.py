@@ -114,6 +114,12 @@ def _kernels() -> list[Technique]:
         _kernel("kernel", "nf4", "NF4 in C++: AVX-512, AVX2 or portable, chosen at run time"),
         _kernel("kernel-double", "nf4", "NF4 in C++, its scales in 8 bits", double=True),
         _kernel("kernel-fp4", "fp4", "FP4 in C++: the same kernel with other levels"),
+        _technique(
+            id="int8-kernel",
+            target="harness_nf4.native_technique:Bytes",
+            summary="INT8 in C++, one scale a row: for the output head of a language model",
+            reference="arXiv:2208.07339",
+        ),
     ]
 
 

@@ -102,7 +102,7 @@ class Codebook:
         codes = torch.empty((count + 1) // 2, dtype=torch.uint8)
         absmax = torch.empty(-(-count // block), dtype=torch.float32)
         _library().harness_quantize(
-            _chosen_path(), torch.get_num_threads(), ctypes.byref(self._rounding), address, count, block,
+            chosen_path(), torch.get_num_threads(), ctypes.byref(self._rounding), address, count, block,
             codes.data_ptr(), absmax.data_ptr(),
         )  # fmt: skip
         return codes, absmax
@@ -208,7 +208,7 @@ class Matrix:
             out = torch.empty(len(x), self.rows)
             weights = self.codebook.weights(self)
             failed = _library().harness_multiply(
-                _chosen_path(), torch.get_num_threads(), ctypes.byref(weights), address, len(x), out.data_ptr()
+                chosen_path(), torch.get_num_threads(), ctypes.byref(weights), address, len(x), out.data_ptr()
             )
             if not failed:
                 return out
@@ -235,7 +235,7 @@ class Matrix:
         out = torch.empty(len(x), self.rows, dtype=torch.bfloat16)
         weights = self.codebook.weights(self)
         failed = _library().harness_multiply_halves(
-            _chosen_path(), torch.get_num_threads(), ctypes.byref(weights), address, len(x), out.data_ptr()
+            chosen_path(), torch.get_num_threads(), ctypes.byref(weights), address, len(x), out.data_ptr()
         )
         return None if failed else out
 
@@ -244,7 +244,7 @@ class Matrix:
         out = torch.empty(1, self.rows)
         weights = self.codebook.weights(self)
         _library().harness_multiply_exact(
-            _chosen_path(), torch.get_num_threads(), ctypes.byref(weights), address, out.data_ptr()
+            chosen_path(), torch.get_num_threads(), ctypes.byref(weights), address, out.data_ptr()
         )
         return out
 
@@ -253,7 +253,7 @@ class Matrix:
         out = torch.empty(end - begin, self.columns)
         weights = self.codebook.weights(self)
         _library().harness_dequantize(
-            _chosen_path(), torch.get_num_threads(), ctypes.byref(weights), begin * self.columns, end * self.columns,
+            chosen_path(), torch.get_num_threads(), ctypes.byref(weights), begin * self.columns, end * self.columns,
             out.data_ptr(),
         )  # fmt: skip
         return out
@@ -282,7 +282,8 @@ def use_path(name: str) -> Iterator[None]:
         _path = before
 
 
-def _chosen_path() -> int:
+def chosen_path() -> int:
+    """Return the number of the path that products take: the forced one, or the processor's fastest."""
     return PATHS.index(_best_path(LIBRARY)) if _path is None else _path
 
 
@@ -292,11 +293,12 @@ def _best_path(_: Path) -> str:
 
 
 def _library() -> ctypes.CDLL:
-    return _loaded(LIBRARY)
+    return loaded(LIBRARY)
 
 
 @lru_cache
-def _loaded(path: Path) -> ctypes.CDLL:
+def loaded(path: Path) -> ctypes.CDLL:
+    """Return the library of a file, which shares its work among the threads of torch."""
     library = ctypes.CDLL(str(path))
     pointer, integer, long = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
     library.harness_supported.argtypes = (integer,)
@@ -308,11 +310,11 @@ def _loaded(path: Path) -> ctypes.CDLL:
     library.harness_multiply_exact.argtypes = (integer, integer, pointer, pointer, pointer)
     for name in ("harness_use_pool", "harness_quantize", "harness_dequantize", "harness_multiply_exact"):
         getattr(library, name).restype = None
-    library.harness_use_pool(_pool())
+    library.harness_use_pool(pool())
     return library
 
 
-def _pool() -> int | None:
+def pool() -> int | None:
     """Return the address of ``GOMP_parallel`` in the OpenMP runtime that torch uses; None where torch uses none.
 
     The threads of a second runtime would compete with torch's threads for the processors.

@@ -1,9 +1,9 @@
-"""The C++ kernel as a technique: the reference's codes and scales, bit for bit, and the kernel's own products."""
+"""The C++ kernels as techniques: the reference's codes and scales, bit for bit, and the kernels' own products."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from harness.api import one_of
 from harness.families.quantize.contract import Packed
 from harness.families.quantize.schemes import DOUBLE_GROUP
-from harness_nf4 import kernel, reference, scripts
+from harness_nf4 import byte_kernel, kernel, reference, scripts
 from harness_nf4.reference import Blocks
 
 
@@ -62,10 +62,7 @@ class Kernel(Blocks):
         """Return the product of ``x`` and the packed weight; gradients reach ``x``."""
         if not (self._runs_on(x) and self._runs_on(packed.tensors["codes"])):
             return super().linear(x, packed)
-        if not (x.requires_grad and torch.is_grad_enabled()):
-            return self.multiply(x, packed)
-        product: Tensor = _Product.apply(x, self, packed)  # type: ignore[no-untyped-call]
-        return product
+        return _differentiable(self, x, packed)
 
     def multiply(self, x: Tensor, packed: Packed) -> Tensor:
         """Return the product in the dtype of ``x``, without gradients."""
@@ -89,11 +86,60 @@ class Kernel(Blocks):
         )  # fmt: skip
 
 
+class Bytes(reference.Rows):
+    """INT8 with one scale a row through the C++ kernel: for a matrix as large as the output head of a language model.
+
+    Products are in float32 throughout, whatever the dtype of the inputs. Without the compiled library, the reference
+    runs instead.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._available = kernel.available()
+        if self._available:
+            self.script = scripts.byte_kernel()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._available = kernel.available()  # where it is unpickled
+
+    def quantize(self, weight: Tensor) -> Packed:
+        """Round each scaled value to the nearest integer, some rows at a time, as this is done in float64."""
+        if weight.ndim != 2 or weight.numel() <= _PIECE:
+            return super().quantize(weight)
+        step = max(1, _PIECE // weight.shape[1])
+        parts = [super(Bytes, self).quantize(weight[at : at + step]).tensors for at in range(0, len(weight), step)]
+        tensors = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        return Packed(tensors=tensors, shape=tuple(weight.shape), dtype=weight.dtype)
+
+    def linear(self, x: Tensor, packed: Packed) -> Tensor:
+        """Return the product of ``x`` and the packed weight; gradients reach ``x``."""
+        if not (self._available and x.device.type == packed.tensors["codes"].device.type == "cpu"):
+            return super().linear(x, packed)
+        return _differentiable(self, x, packed)
+
+    def multiply(self, x: Tensor, packed: Packed) -> Tensor:
+        """Return the product in the dtype of ``x``, without gradients."""
+        return byte_kernel.multiply(x, packed.tensors["codes"], packed.tensors["scale"]).to(x.dtype)
+
+
+_PIECE: Final = 1 << 20
+"""Weights that are rounded at a time."""
+
+
+def _differentiable(technique: Kernel | Bytes, x: Tensor, packed: Packed) -> Tensor:
+    """Return the product that the technique multiplies, with a gradient for ``x`` where ``x`` requires one."""
+    if not (x.requires_grad and torch.is_grad_enabled()):
+        return technique.multiply(x, packed)
+    product: Tensor = _Product.apply(x, technique, packed)  # type: ignore[no-untyped-call]
+    return product
+
+
 class _Product(torch.autograd.Function):
     """The product for autograd: linear in ``x``, with a gradient that is computed from the dequantised weight."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, technique: Kernel, packed: Packed) -> Tensor:
+    def forward(ctx: Any, x: Tensor, technique: Kernel | Bytes, packed: Packed) -> Tensor:
         ctx.technique, ctx.packed = technique, packed
         return technique.multiply(x, packed)
 

@@ -141,6 +141,13 @@ def linear(x, packed, shape, dtype):
     return torch.nn.functional.linear(x, packed['codes'].to(x.dtype)) * packed['scale'].to(x.dtype)
 """
 
+_BYTES: Final = """
+coder = packing.Rows()
+
+def linear(x, packed, shape, dtype):
+    return byte_kernel.multiply(x, packed['codes'], packed['scale']).to(x.dtype)
+"""
+
 _BITSANDBYTES: Final = """
 import bitsandbytes.functional as F
 from bitsandbytes import matmul_4bit
@@ -243,6 +250,11 @@ def kernel(*, levels: tuple[float, ...], block: int, double: bool, precision: st
     """Return the script of the C++ kernel, which `kernel.Matrix` calls."""
     code = _KERNEL.format(levels=levels, block=block, double=double, precision=precision)
     return f"{_loading('kernel', 'packing')}\n{code}"
+
+
+def byte_kernel() -> str:
+    """Return the script of the C++ kernel for 8 bits, which `byte_kernel.multiply` calls."""
+    return f"{_loading('byte_kernel', 'packing')}\n{_BYTES}{_CODE}"
 
 
 def triton(codebook: object) -> str:

@@ -36,6 +36,8 @@ PATHS: Final = kernel.PATHS[:3]
 class Softmax:
     """One of `ALGORITHMS` in C++; ``path`` is one of `PATHS`, or ``auto`` for the processor's fastest.
 
+    Torch's number of threads decides how many share the rows, or the parts of a long row; the bits are those of one.
+
     Raises `harness.api.Unavailable` where the library was not built, or the processor does not support the path.
     """
 
@@ -65,7 +67,7 @@ class Softmax:
         target = pointers.require("out", out, torch.float32, count)
         if abs(source - target) < 4 * count:
             raise ValueError("x and out share memory: expected disjoint tensors")
-        self._run(self._path, self._algorithm, source, rows, columns, target)
+        self._run(self._path, torch.get_num_threads(), self._algorithm, source, rows, columns, target)
 
 
 class TorchSoftmax:
@@ -80,8 +82,8 @@ class TorchSoftmax:
 
 @lru_cache
 def _library(path: Path) -> ctypes.CDLL:
-    library = ctypes.CDLL(str(path))
+    library = kernel.loaded(path)
     pointer, integer, long = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
-    library.harness_softmax.argtypes = (integer, integer, pointer, long, long, pointer)
+    library.harness_softmax.argtypes = (integer, integer, integer, pointer, long, long, pointer)
     library.harness_softmax.restype = None
     return library

@@ -123,6 +123,12 @@ static inline Wide wide_masked_load(unsigned short mask, const void* from) {
 #define _mm512_max_epi32 wide_max
 #define _mm512_reduce_max_epi32 wide_reduce_max
 #define _mm512_reduce_add_ps wide_reduce_add
+static inline Wide wide_from_bytes(__m128i v) {
+    int8_t bytes[16];
+    std::memcpy(bytes, &v, sizeof bytes);
+    return wide_words([&](int i) { return int32_t{bytes[i]}; });
+}
+#define _mm512_cvtepi8_epi32 wide_from_bytes
 #define _mm512_cvtepi32_ps(v) wide_floats([&](int i) { return static_cast<float>(word(v, i)); })
 #define _mm512_castps_si512(v) static_cast<Wide>(v)
 #define _mm512_castsi512_ps wide_as_floats

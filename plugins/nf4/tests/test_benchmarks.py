@@ -1,7 +1,7 @@
 """Our kernel beside its peers, on 4096 x 4096 and cold weights: ``pytest --benchmark-only plugins/nf4``.
 
 A group's rounds follow one another, which a drifting machine would tell apart; so what is claimed of the kernel is
-held by the last three tests, whose contestants take turns. All take minutes, and run on that option alone.
+held by the last four tests, whose contestants take turns. All take minutes, and run on that option alone.
 """
 
 from __future__ import annotations
@@ -232,3 +232,29 @@ def test_claim_quantise_and_many_inputs(benchmark, matrix) -> None:
     benchmark.pedantic(runs["quantise kernel"], rounds=5)
     print(told)  # noqa: T201
     assert seconds["linear64 kernel"] < seconds["linear64 bf16"]
+
+
+@pytest.mark.parametrize("inputs", [1, 4])
+def test_claim_head(benchmark, inputs) -> None:
+    """The output head of SmolLM2-135M in 8 bits beside torch's INT8 product and both float dtypes, cold, in turns."""
+    weight = torch.randn(49_152, 576, generator=torch.Generator().manual_seed(0)) / 24
+    x = torch.randn(inputs, 576, generator=torch.Generator().manual_seed(1)).bfloat16()
+    techniques = {name: built(name) for name in ("int8-kernel", "int8pack", "bf16", "fp32")}
+    runs: dict[str, Callable[[], object]] = {}
+    for name, technique in techniques.items():
+        packed = technique.quantize(weight)
+        runs[name] = partial(technique.linear, x, packed)
+    limits = machine.limits()
+    seconds = in_turns({**runs, "read": limits.probes["read"]})
+    stored = stored_bytes(techniques["int8-kernel"].quantize(weight))
+    told = {
+        "inputs": inputs,
+        "share of the read limit": round(stored / seconds["int8-kernel"] / (limits.read_bytes / seconds["read"]), 3),
+        "times int8pack": round(seconds["int8pack"] / seconds["int8-kernel"], 2),
+        **{f"{name}, ms": round(1e3 * value, 3) for name, value in seconds.items()},
+    }
+    benchmark.extra_info.update(told)
+    benchmark.group = "the kernel's claims"
+    benchmark.pedantic(runs["int8-kernel"], rounds=5)
+    print(told)  # noqa: T201  the figures are what the test is for
+    assert seconds["int8-kernel"] < min(seconds[name] for name in ("int8pack", "bf16", "fp32"))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -84,7 +87,8 @@ def roundings_of_sum(row: np.ndarray, technique: Known) -> int:
     added = 2 + lanes.shape[1] + words - 1
     if technique.algorithm != "online":
         return added
-    # each time that a lane meets a larger number its sum is multiplied by an exponential, and once more at the end
+    # each time that a lane meets a larger number its sum is multiplied by an exponential, and once more at the end; the
+    # count starts anew with each block, as if none knew what the block before has met
     largest = np.maximum.accumulate(lanes, axis=1)
     rises = (largest[:, 1:] > largest[:, :-1]).sum(1).max() if lanes.shape[1] > 1 else 0
     return int(added + (rises + 1) * (EXPONENTIAL + 1))
@@ -203,6 +207,50 @@ def test_rows_do_not_know_of_each_other(technique) -> None:
     x = normal(3, 5, 333)
     alone = torch.cat([applied(technique, x[i : i + 1].clone()) for i in range(5)])
     assert torch.equal(applied(technique, x), alone)
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+# a row that is one part, that has a rest beyond its parts, whose parts are longer than two blocks; few rows and many
+@pytest.mark.parametrize("shape", [(1, 8192), (1, 3 * 8192 + 77), (1, 140 * 4096 + 1), (3, 20_000), (31, 1000), (8, 0)])
+def test_any_number_of_threads_gives_the_same_bits(technique, shape) -> None:
+    x = normal(8, *shape)
+    x[-1:, 3:9_000:1000] += 30  # so that parts differ in their largest number
+    alone = applied(technique, x)
+    for count in (2, 3):
+        with threads(count):
+            assert torch.equal(applied(technique, x), alone)
+
+
+def test_the_threads_of_torch_share_a_long_row_and_many_rows() -> None:
+    """Seen from the pool: as many threads are asked for as torch has, for each pass of a row or for all rows."""
+    asked: list[int] = []
+
+    @ctypes.CFUNCTYPE(None, ctypes.CFUNCTYPE(None, ctypes.c_void_p), ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+    def pool(region, given, count, _) -> None:
+        asked.append(count)
+        region(given)
+
+    if not kernel.available():
+        pytest.skip("the plugin was installed without a compiler")
+    technique = Softmax(algorithm="two-pass")
+    library = kernel.loaded(kernel.LIBRARY)
+    library.harness_use_pool(ctypes.cast(pool, ctypes.c_void_p))
+    try:
+        with threads(2):
+            technique.softmax(normal(9, 1, 50_000), torch.empty(1, 50_000))
+            technique.softmax(normal(9, 50, 1000), torch.empty(50, 1000))
+    finally:
+        library.harness_use_pool(kernel.pool())
+    assert asked == [2, 2, 2]
 
 
 @pytest.mark.parametrize("offset", [0, 1, 2, 3, 5])

@@ -6,6 +6,7 @@ test, whose contestants take turns.
 
 from __future__ import annotations
 
+import os
 import pkgutil
 import statistics
 import time
@@ -88,3 +89,35 @@ def test_claim_two_passes(benchmark, memory, path) -> None:
     benchmark.pedantic(one_row(built("two-pass", path=path), memory, 0), rounds=3)
     print(told)  # noqa: T201  the figures are what the test is for
     assert told["a row past all caches: two passes, times three-pass-recompute"] > 1
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_claim_threads(benchmark, count) -> None:
+    """Beside torch's softmax on as many threads, in turns: a row of a vocabulary, a long row, and many rows."""
+    if count > len(os.sched_getaffinity(0)):
+        pytest.skip(f"this machine has not {count} processors")
+    names = ("two-pass", "three-pass-reload", "torch-softmax")
+    shapes = {"1 x 49,152": (1, 49_152), "1 x 4,194,304": (1, 1 << 22), "1024 x 4096": (1024, 4096)}
+    told: dict[str, float] = {"threads": count}
+    with machine.threads(count):
+        for what, shape in shapes.items():
+            x, out = torch.randn(shape, generator=torch.Generator().manual_seed(0)), torch.zeros(shape)
+            calls = max(1, (1 << 19) // x.numel())
+            seconds: dict[str, list[float]] = {name: [] for name in names}
+            for _ in range(2 * ROUNDS):
+                for name in names:
+                    technique = built(name)
+                    technique.softmax(x, out)  # the others have been in the caches since
+                    start = time.perf_counter()
+                    for _ in range(calls):
+                        technique.softmax(x, out)
+                    seconds[name].append((time.perf_counter() - start) / calls)
+            medians = {name: statistics.median(values) for name, values in seconds.items()}
+            for name in names[:2]:
+                told[f"{what}: {name}, times torch"] = round(medians["torch-softmax"] / medians[name], 2)
+            told[f"{what}: three-pass-reload, us"] = round(1e6 * medians["three-pass-reload"], 1)
+        benchmark.extra_info.update(told)
+        benchmark.group = "claims of softmax"
+        benchmark.pedantic(lambda: technique.softmax(x, out), rounds=3)
+    print(told)  # noqa: T201  the figures are what the test is for
+    assert told["1 x 4,194,304: two-pass, times torch"] > 1

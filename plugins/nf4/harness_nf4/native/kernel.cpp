@@ -2,7 +2,7 @@
 // packs codes. Every block of the flattened weights has a float32 scale, the block's largest absolute value.
 //
 // A C interface for ctypes. The path (AVX-512, AVX2, portable) is chosen at run time. Work is shared among the threads
-// of the pool whose function GOMP_parallel the caller hands in, so that the kernel starts no threads of its own.
+// of a pool that the caller hands in (threads.h).
 
 #include <algorithm>
 #include <atomic>
@@ -11,6 +11,8 @@
 #include <cstring>
 #include <memory>
 #include <vector>
+
+#include "threads.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -161,35 +163,9 @@ bool supported(int path) {
     return false;
 }
 
-using Region = void (*)(void*);
-using Parallel = void (*)(Region, void*, unsigned, unsigned);
-std::atomic<Parallel> pool{nullptr};
-
-// Call work(begin, end) on pieces of [0, count). The length of every piece but the last is a multiple of ``grain``.
-template <typename Work>
-void share(int64_t count, int64_t grain, int threads, const Work& work) {
-    const Parallel parallel = pool.load();
-    const int64_t grains = (count + grain - 1) / grain;
-    if (threads <= 1 || parallel == nullptr || grains <= 1) {
-        if (count > 0) work(int64_t{0}, count);
-        return;
-    }
-    const int64_t piece = (grains + 4 * threads - 1) / (4 * threads) * grain;
-    struct Context {
-        const Work& work;
-        std::atomic<int64_t> next;
-        int64_t count, piece;
-    } context{work, {0}, count, piece};
-    // Every thread takes pieces until none is left, so that any number of threads finishes the work.
-    const Region region = [](void* given) {
-        Context& c = *static_cast<Context*>(given);
-        for (int64_t begin; (begin = c.next.fetch_add(c.piece)) < c.count;)
-            c.work(begin, std::min(c.count, begin + c.piece));
-    };
-    parallel(region, &context, static_cast<unsigned>(threads), 0);
-}
-
 }  // namespace
+
+std::atomic<threads::Parallel> threads::pool{nullptr};
 
 extern "C" {
 
@@ -212,7 +188,7 @@ struct HarnessRounding {
 
 int harness_supported(int path) { return supported(path); }
 
-void harness_use_pool(void* parallel) { pool.store(reinterpret_cast<Parallel>(parallel)); }
+void harness_use_pool(void* parallel) { threads::pool.store(reinterpret_cast<threads::Parallel>(parallel)); }
 
 static Weights weights_of(const HarnessWeights* given) {
     Weights w{given->codes, given->absmax, given->small_absmax, given->group_scale, static_cast<float>(given->mean),
@@ -232,7 +208,7 @@ void harness_quantize(int path, int threads, const HarnessRounding* given, const
     for (int i = 0; i < 16; ++i) rounding.sorted &= given->names[i] == i;
     for (int i = 0; i < 15; ++i) rounding.bounds[i] = static_cast<float>(given->bounds[i]);
     const int64_t grain = std::max<int64_t>(1, 32768 / block);
-    share((count + block - 1) / block, grain, threads, [&](int64_t begin, int64_t end) {
+    threads::share((count + block - 1) / block, grain, threads, [&](int64_t begin, int64_t end) {
         kPaths[path].compress(rounding, weights, count, block, begin, end, codes, scales);
     });
 }
@@ -240,7 +216,7 @@ void harness_quantize(int path, int threads, const HarnessRounding* given, const
 // Write the weights [begin, end) of the flattened matrix.
 void harness_dequantize(int path, int threads, const HarnessWeights* given, int64_t begin, int64_t end, float* out) {
     const Weights w = weights_of(given);
-    share(end - begin, 32768, threads, [&](int64_t from, int64_t to) {
+    threads::share(end - begin, 32768, threads, [&](int64_t from, int64_t to) {
         kPaths[path].expand(w, begin + from, begin + to, out + from);
     });
 }
@@ -257,7 +233,7 @@ int harness_multiply(int path, int threads, const HarnessWeights* given, const f
     for (int64_t c = 0; c < inputs; ++c)
         if (!with.arrange(x + c * w.columns, w.columns, filled, fixed.get() + c * filled, scales.get() + c * blocks)) return 1;
     const Fixed arranged{fixed.get(), scales.get(), inputs, filled};
-    share(w.rows, std::max<int64_t>(kRows, (32768 / w.columns + kRows) / kRows * kRows), threads,
+    threads::share(w.rows, std::max<int64_t>(kRows, (32768 / w.columns + kRows) / kRows * kRows), threads,
           [&](int64_t begin, int64_t end) {
               if (inputs <= kFew) {
                   std::vector<float> buffer(static_cast<size_t>(kStreams * inputs * blocks));
@@ -278,10 +254,10 @@ int harness_multiply_halves(int path, int threads, const HarnessWeights* given, 
     if (!kPaths[path].halves) return 1;
     const Weights w = weights_of(given);
     const avx512_bf16::Packed packed(inputs, w.columns);
-    share(packed.parts, 1, threads, [&](int64_t begin, int64_t end) {
+    threads::share(packed.parts, 1, threads, [&](int64_t begin, int64_t end) {
         for (int64_t part = begin; part < end; ++part) packed.pack(x, part);
     });
-    share(w.rows, avx512_bf16::kTileRows, threads, [&](int64_t begin, int64_t end) {
+    threads::share(w.rows, avx512_bf16::kTileRows, threads, [&](int64_t begin, int64_t end) {
         avx512_bf16::multiply_halves(w, packed, begin, end, out);
     });
     return 0;
@@ -293,7 +269,7 @@ int harness_multiply_halves(int path, int threads, const HarnessWeights* given, 
 // Multiply x (columns) by the transposed matrix (rows, columns) to out (rows), in float32.
 void harness_multiply_exact(int path, int threads, const HarnessWeights* given, const float* x, float* out) {
     const Weights w = weights_of(given);
-    share(w.rows, std::max<int64_t>(1, 32768 / w.columns), threads, [&](int64_t begin, int64_t end) {
+    threads::share(w.rows, std::max<int64_t>(1, 32768 / w.columns), threads, [&](int64_t begin, int64_t end) {
         std::vector<float> buffer(static_cast<size_t>(w.columns / kBlock));
         kPaths[path].multiply_exact(w, x, begin, end, out, buffer.data());
     });

@@ -29,6 +29,11 @@ struct Lanes {
     }
     static Floats all(float value) { return _mm256_set1_ps(value); }
     static Floats load_floats(const float* from) { return _mm256_loadu_ps(from); }
+    static Floats from_bytes(const int8_t* from) {
+        int64_t eight;
+        std::memcpy(&eight, from, sizeof eight);
+        return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_cvtsi64_si128(eight)));
+    }
     static void store_floats(float* to, Floats v) { _mm256_storeu_ps(to, v); }
     static Floats multiply(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
     static Floats divide(Floats a, Floats b) { return _mm256_div_ps(a, b); }

@@ -38,6 +38,9 @@ struct Lanes {
     }
     static Floats all(float value) { return _mm512_set1_ps(value); }
     static Floats load_floats(const float* from) { return _mm512_loadu_ps(from); }
+    static Floats from_bytes(const int8_t* from) {
+        return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
+    }
     static void store_floats(float* to, Floats v) { _mm512_storeu_ps(to, v); }
     static Floats multiply(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
     static Floats divide(Floats a, Floats b) { return _mm512_div_ps(a, b); }

@@ -1,4 +1,4 @@
-// The vector operations of kernels.h in plain C++: their documentation, and the path of processors without AVX2.
+// The vector operations of kernels.h and bytes.h in plain C++: their documentation, and the path of processors without AVX2.
 //
 // A vector has 32 bytes, in two groups of 16 within which shuffles and unpacking work, as in AVX2; or 8 32-bit words.
 
@@ -73,6 +73,12 @@ struct Lanes {
     static Floats load_floats(const float* from) {
         Floats v;
         std::memcpy(v.at, from, sizeof v.at);
+        return v;
+    }
+    // Return the next ``words`` signed bytes as floats.
+    static Floats from_bytes(const int8_t* from) {
+        Floats v;
+        for (int i = 0; i < 8; ++i) v.at[i] = static_cast<float>(from[i]);
         return v;
     }
     static void store_floats(float* to, Floats v) { std::memcpy(to, v.at, sizeof v.at); }

@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "threads.h"
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -27,12 +29,27 @@ constexpr float kLowest = -0x1.fffffep127f;
 constexpr int kVectors = 4;          // vectors of a group
 constexpr int kAhead = 512;          // numbers to prefetch ahead in a row
 constexpr int64_t kBlock = 4096;     // numbers summed in float32; the sums of blocks are added in float64
+constexpr int64_t kParts = 64;       // parts of a row that threads share, at most
+constexpr int64_t kShare = 16384;    // numbers that are worth a thread's while
 
 struct Row {
     const float* x;
     float* y;
     int64_t columns;
+    int threads;
 };
+
+// What a pass found in a part of a row; each kind of pass sets the fields that it joins.
+struct Found {
+    double total = 0, exponent = 0;
+    float most = 0;
+    bool far = false;
+};
+
+// Return the length of the parts of a row that are taken one by one: whole blocks, whatever the number of threads.
+int64_t part_length(int64_t columns) {
+    return std::max(2 * kBlock, (columns + kParts * kBlock - 1) / (kParts * kBlock) * kBlock);
+}
 
 // The number m * 2^n, which may be too large or too small for a float64.
 struct Scaled {
@@ -43,6 +60,9 @@ Scaled plus(Scaled a, Scaled b) {
     if (a.n < b.n) std::swap(a, b);
     return {a.m + std::ldexp(b.m, static_cast<int>(std::max(b.n - a.n, -2000.0))), a.n};
 }
+
+// For what loops consist of: a compiler that finds it in many loops would rather call it.
+#define HARNESS_INLINED __attribute__((always_inline))
 
 #define HARNESS_KERNELS "softmax.h"
 #define HARNESS_REALS
@@ -64,9 +84,19 @@ const Algorithm kAlgorithms[][4] = {
 
 // Write the softmax of each of the ``rows`` rows of x to out, which does not overlap x. ``path`` is as in
 // harness_supported. ``algorithm`` is three passes that recompute exponentials (0), three passes that store
-// exponentials (1), two passes (2) or two passes with an online maximum (3).
-extern "C" void harness_softmax(int path, int algorithm, const float* x, int64_t rows, int64_t columns, float* out) {
+// exponentials (1), two passes (2) or two passes with an online maximum (3). The threads share the rows, or the parts of
+// each row where there are few; either way they compute the same bits as one thread.
+extern "C" void harness_softmax(int path, int threads, int algorithm, const float* x, int64_t rows, int64_t columns,
+                                float* out) {
     if (columns == 0) return;
-    for (int64_t row = 0; row < rows; ++row)
-        kAlgorithms[path][algorithm]({x + row * columns, out + row * columns, columns});
+    const Algorithm compute = kAlgorithms[path][algorithm];
+    const bool whole_rows = rows >= 4 * threads;
+    const auto take = [&](int64_t begin, int64_t end) {
+        for (int64_t row = begin; row < end; ++row)
+            compute({x + row * columns, out + row * columns, columns, whole_rows ? 1 : threads});
+    };
+    if (whole_rows)
+        threads::share(rows, (kShare + columns - 1) / columns, threads, take);
+    else
+        take(0, rows);
 }

@@ -28,7 +28,7 @@ struct Group {
 
     // Replace each x by the m, about 1, of e^x = m 2^n, and write n to ``exponents``. The two factors are kept apart
     // because their product could overflow. A NaN is kept.
-    void to_powers(float least, Group& exponents) {
+    HARNESS_INLINED void to_powers(float least, Group& exponents) {
         for (Reals::Floats& v : at) v = Reals::larger(Reals::all(least), v);
         for (int v = 0; v < kVectors; ++v) exponents.at[v] = Reals::exponent(at[v]);
         for (int v = 0; v < kVectors; ++v) at[v] = Reals::remainder(at[v], Reals::number(exponents.at[v]));
@@ -39,13 +39,13 @@ struct Group {
         for (int v = 0; v < kVectors; ++v) at[v] = Reals::fused(p[v], at[v], Reals::all(1));
     }
     // Replace each x, none of them positive, by e^x.
-    void to_exponentials() {
+    HARNESS_INLINED void to_exponentials() {
         Group exponents = *this;
         to_powers(Reals::kNone, exponents);
         for (int v = 0; v < kVectors; ++v) at[v] = Reals::raised(at[v], exponents.at[v]);
     }
     // Replace each m by m 2^(n - from); no n is larger than ``from``.
-    void raise(const Group& exponents, Reals::Floats from) {
+    HARNESS_INLINED void raise(const Group& exponents, Reals::Floats from) {
         for (int v = 0; v < kVectors; ++v) at[v] = Reals::raised(at[v], exponents.at[v], from);
     }
 };
@@ -81,29 +81,62 @@ struct Rest {
     }
 };
 
-// Make a pass that only reads a row: call ``pass.take(x, steps)`` for consecutive pieces of at most a block.
+// Take the numbers [begin, end) of a row by a pass that only reads: ``pass.take(x, steps)`` for consecutive pieces of at
+// most a block.
 template <typename Pass> HARNESS_TARGET
-static inline void read(const Row& row, Pass& pass) {
-    for (int64_t begin = 0; begin < row.columns; begin += kBlock) {
-        const int64_t count = std::min(kBlock, row.columns - begin), whole = count / kStep * kStep;
-        if (whole) pass.take(row.x + begin, whole / kStep);
+static inline void read_part(const float* x, int64_t begin, int64_t end, Pass& pass) {
+    for (; begin < end; begin += kBlock) {
+        const int64_t count = std::min(kBlock, end - begin), whole = count / kStep * kStep;
+        if (whole) pass.take(x + begin, whole / kStep);
         if (whole == count) continue;
-        const Rest rest(row.x + begin + whole, count - whole);
+        const Rest rest(x + begin + whole, count - whole);
         pass.take(rest.at, 1);
     }
 }
 
-// Make a pass that also writes a row: call ``pass.take(x, y, steps)`` for consecutive pieces of at most a block.
+// Take the numbers [begin, end) of a row by a pass that also writes: ``pass.take(x, y, steps)`` as above.
 template <typename Pass> HARNESS_TARGET
-static inline void rewrite(const float* x, const Row& row, Pass& pass) {
-    for (int64_t begin = 0; begin < row.columns; begin += kBlock) {
-        const int64_t count = std::min(kBlock, row.columns - begin), whole = count / kStep * kStep;
-        if (whole) pass.take(x + begin, row.y + begin, whole / kStep);
+static inline void rewrite_part(const float* x, float* y, int64_t begin, int64_t end, Pass& pass) {
+    for (; begin < end; begin += kBlock) {
+        const int64_t count = std::min(kBlock, end - begin), whole = count / kStep * kStep;
+        if (whole) pass.take(x + begin, y + begin, whole / kStep);
         if (whole == count) continue;
         Rest rest(x + begin + whole, count - whole);
         pass.take(rest.at, rest.at, 1);
-        std::memcpy(row.y + begin + whole, rest.at, static_cast<size_t>(count - whole) * sizeof *row.y);
+        std::memcpy(y + begin + whole, rest.at, static_cast<size_t>(count - whole) * sizeof *y);
     }
+}
+
+// Make a pass over a row: ``take(begin, end, pass)`` for each part of it, by a copy of the pass that knows nothing of
+// other parts, and then join what the parts found, in order. Where a part begins follows from the length of the row
+// alone, so that any number of threads computes the same bits.
+template <typename Pass, typename Take> HARNESS_TARGET
+static inline void by_parts(const Row& row, Pass& pass, const Take& take) {
+    const int64_t length = part_length(row.columns), count = (row.columns + length - 1) / length;
+    if (count == 1) return take(int64_t{0}, row.columns, pass);
+    Found found[kParts];
+    threads::share(count, 1, row.threads, [&](int64_t first, int64_t last) HARNESS_TARGET {
+        for (int64_t part = first; part < last; ++part) {
+            Pass alone = pass;
+            take(part * length, std::min(row.columns, (part + 1) * length), alone);
+            found[part] = alone.found();
+        }
+    });
+    for (int64_t part = 0; part < count; ++part) pass.join(found[part]);
+}
+
+template <typename Pass> HARNESS_TARGET
+static inline void read(const Row& row, Pass& pass) {
+    by_parts(row, pass, [&](int64_t begin, int64_t end, Pass& alone) HARNESS_TARGET {
+        read_part(row.x, begin, end, alone);
+    });
+}
+
+template <typename Pass> HARNESS_TARGET
+static inline void rewrite(const float* x, const Row& row, Pass& pass) {
+    by_parts(row, pass, [&](int64_t begin, int64_t end, Pass& alone) HARNESS_TARGET {
+        rewrite_part(x, row.y, begin, end, alone);
+    });
 }
 
 struct Largest {
@@ -113,9 +146,11 @@ struct Largest {
     void take(const float* x, int64_t steps) {
         for (const float* end = x + steps * kStep; x != end; x += kStep) most = Reals::larger(most, Group(x).largest());
     }
-    // Return the lowest float where all numbers are -infinity: all exponentials are then 0, and the softmax is the NaN
-    // of 0 / 0, as it should be.
-    float found() const { return largest_lane(most); }
+    // The lowest float where all numbers are -infinity: all exponentials are then 0, and the softmax is the NaN of 0 / 0,
+    // as it should be.
+    Found found() const { return {0, 0, largest_lane(most), false}; }
+    void join(const Found& part) { most = Reals::larger(most, Reals::all(part.most)); }
+    Reals::Floats all() const { return Reals::all(largest_lane(most)); }
 };
 
 // The sum of e^(x - most).
@@ -133,6 +168,8 @@ struct Summed {
         }
         total += static_cast<double>(Reals::sum(sum));
     }
+    Found found() const { return {total, 0, 0, false}; }
+    void join(const Found& part) { total += part.total; }
 };
 
 // The sum of e^(x - most), with each term stored.
@@ -151,6 +188,8 @@ struct Stored {
         }
         total += static_cast<double>(Reals::sum(sum));
     }
+    Found found() const { return {total, 0, 0, false}; }
+    void join(const Found& part) { total += part.total; }
 };
 
 struct Scale {
@@ -163,6 +202,8 @@ struct Scale {
             group.store(y);
         }
     }
+    Found found() const { return {}; }
+    void join(const Found&) {}
 };
 
 // e^(x - most) times a factor.
@@ -178,6 +219,8 @@ struct Recomputed {
             group.store(y);
         }
     }
+    Found found() const { return {}; }
+    void join(const Found&) {}
 };
 
 // The sum of e^x as m 2^n, which needs no largest number in advance.
@@ -201,6 +244,11 @@ struct Extended {
         const float sum = Reals::sum(Reals::raised(m, exponent, Reals::all(most)));
         total = plus(total, {static_cast<double>(sum), static_cast<double>(most)});
     }
+    Found found() const { return {total.m, total.n, 0, far}; }
+    void join(const Found& part) {
+        far |= part.far;
+        if (!far) total = plus(total, {part.total, part.exponent});
+    }
 };
 
 // e^x divided by a sum m 2^n; ``by`` is 1 / m.
@@ -216,6 +264,8 @@ struct Unextended {
             group.store(y);
         }
     }
+    Found found() const { return {}; }
+    void join(const Found&) {}
 };
 
 // The largest number so far, and the sum of e^(x - largest): within a piece for each lane, and for the row in ``most``
@@ -240,7 +290,13 @@ struct Running {
         }
         const float higher = std::max(most, largest_lane(high));
         sum = Reals::multiply(sum, exponential(Reals::subtract(high, Reals::all(higher))));
-        total = total * std::exp(static_cast<double>(most) - higher) + static_cast<double>(Reals::sum(sum));
+        join({static_cast<double>(Reals::sum(sum)), 0, higher, false});
+    }
+    Found found() const { return {total, 0, most, false}; }
+    void join(const Found& part) {
+        const float higher = std::max(most, part.most);
+        total = total * std::exp(static_cast<double>(most) - higher) +
+                part.total * std::exp(static_cast<double>(part.most) - higher);
         most = higher;
     }
 };
@@ -248,7 +304,7 @@ struct Running {
 static void three_pass_recompute(const Row& row) {
     Largest largest;
     read(row, largest);
-    Summed sum{Reals::all(largest.found())};
+    Summed sum{largest.all()};
     read(row, sum);
     Recomputed result{sum.most, Reals::all(static_cast<float>(1 / sum.total))};
     rewrite(row.x, row, result);
@@ -257,7 +313,7 @@ static void three_pass_recompute(const Row& row) {
 static void three_pass_reload(const Row& row) {
     Largest largest;
     read(row, largest);
-    Stored sum{Reals::all(largest.found())};
+    Stored sum{largest.all()};
     rewrite(row.x, row, sum);
     Scale result{Reals::all(static_cast<float>(1 / sum.total))};
     rewrite(row.y, row, result);
