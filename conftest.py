@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import random
+import re
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -35,3 +39,21 @@ def pytest_runtest_setup() -> None:
         numpy.random.seed(0)
     if torch := sys.modules.get("torch"):
         torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def plain_calls() -> Callable[..., Any]:
+    """Return what runs a peer's script in ``docs/peers.md`` with the given names and returns its ``run``."""
+    text = (Path(__file__).parent / "docs/peers.md").read_text(encoding="utf-8")
+    sections = (part.partition("\n") for part in re.split(r"^##+ ", text, flags=re.MULTILINE)[1:])
+    scripts = {heading: re.findall(r"```python\n(.*?)```", body, re.DOTALL) for heading, _, body in sections}
+
+    def made(heading: str, **given: Any) -> Any:
+        import torch
+
+        names = {"torch": torch, **given}
+        (script,) = scripts[heading]
+        exec(compile(script, f"docs/peers.md, {heading}", "exec"), names)
+        return names["run"]
+
+    return made

@@ -31,6 +31,9 @@ __version__ = "0.2.0"
 def run(
     suite: str,
     *,
+    model: Path | str | None = None,
+    data: Path | str | None = None,
+    task: str | None = None,
     techniques: Sequence[str] = (),
     workloads: Sequence[str] = (),
     seeds: int | Sequence[int] = (),
@@ -52,6 +55,9 @@ def run(
 
     Args:
         suite: the suite's id, short name or file.
+        model: a folder with a model of transformers, in place of the suite's own workloads; needs ``data``.
+        data: a file of labelled texts that the model learns.
+        task: what is learned, where the suite's contract offers several tasks.
         techniques: globs or names; all of the suite where there are none. The baseline always runs.
         workloads: globs or names; all of the suite where there are none.
         seeds: the seeds or their count, in place of the suite's.
@@ -81,6 +87,7 @@ def run(
     from harness.results.commands import command
     from harness.results.places import default_store_path
     from harness.results.store import Store
+    from harness.source import source_of
     from harness.suite import read_suite
 
     check_form(form)
@@ -97,7 +104,8 @@ def run(
     resources = resources_of(executor=executor, jobs=jobs, limits=limits, cache=cache, fresh=fresh)
     host = load_host(plugins)
     host.require_loaded(plugins)
-    session = begin(host, read_suite(suite, host, form=form), selection, resources)
+    source = source_of(model, data, task)
+    session = begin(host, read_suite(suite, host, form=form, source=source), selection, resources)
     folder = Store(default_store_path(Path(store) if store else None))
     with session.start(folder, selection, resources) as writer:
         info = session.carry_out(writer, Silent())

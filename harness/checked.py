@@ -138,6 +138,7 @@ _FIELDS: Final[Mapping[type, Mapping[str, Expected]]] = {
         "small": _VALUES,
         "requires": _REQUIRES,
         "stacks": _BOOL,
+        "fewest_stacked": _COUNT,
         "perturbs": _BOOL,
         "preload": _TEXTS,
         "processes": _COUNT,

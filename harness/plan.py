@@ -19,6 +19,7 @@ from harness.host import Host, matches
 from harness.measure.sources import content_digest
 from harness.requirements import install_hint, missing_requirements
 from harness.selection import Selection, narrowed
+from harness.source import scaled_space
 from harness.until import further_seeds
 
 
@@ -113,6 +114,11 @@ class Plan:
         """Whether the user fixed any value, by an option or in the name of a technique or workload."""
         chosen = self._selection
         return bool(chosen.params) or any(map(is_pinned, (*chosen.techniques, *chosen.workloads)))
+
+    @property
+    def on_source(self) -> bool:
+        """Whether a model and data of the user's own are run on."""
+        return any(contestant.problem.spec.task for contestant in self.contestants)
 
     @property
     def lanes(self) -> tuple[Lane, ...]:
@@ -252,7 +258,7 @@ class Plan:
         One empty trial is returned where the grid varies no parameter of the technique and no setting of the workload.
         """
         known = {*technique.spec.params, *workload.spec.settings}
-        space = technique.spec.space or self.suite.tuning
+        space = scaled_space(technique.spec.space, self.suite.scale) or self.suite.tuning
         if not self.suite.tuning or not known & {*space}:
             return ({},)
         return thin(grid_of(space, fixed), len(grid_of(self.suite.tuning, fixed)))

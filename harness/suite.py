@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import reprlib
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_args
@@ -14,7 +13,9 @@ from harness.api.text import quoted
 from harness.api.values import is_finite
 from harness.entrants import WITHOUT, Entrant, Kind, entrant_of, is_glob, is_json, value_problem
 from harness.host import Host
+from harness.source import Source, check_own, on_source, scale_of, stated, workload_for
 from harness.suite_comparison import stated_in
+from harness.suite_files import find_suite, parse
 from harness.suite_rules import Problems, looks_in
 from harness.suite_rules import problems as rules
 from harness.suite_rules import seeds_of as seeds_of
@@ -45,6 +46,8 @@ _OPTIONAL = {
     "claims": list,
     "quick": dict,
     "track": dict,
+    "own": dict,
+    "source": dict,
 }
 _OVERRIDES = ("workloads", "techniques", "seeds", "tuning_seeds", "rounds", "tuning", "settings")
 """What a suite's ``[quick]`` and ``[track]`` tables may say."""
@@ -75,30 +78,20 @@ _WORDS = {
 }
 
 
-def find_suite(name: str, host: Host) -> Path:
-    """Return the file of a suite given by id, short name or path; raise UsageError where there is none."""
-    if name.endswith(".toml") or ("/" in name and name not in host.declared.suites):
-        path = Path(name)
-        try:
-            if path.is_file():
-                return path
-        except OSError as error:  # the name is too long, or of a folder that may not be looked at
-            raise UsageError(f"suite file {reprlib.repr(name)}: cannot be read: {error.strerror}") from error
-        raise UsageError(f"no suite file {name!r} in {Path.cwd()}; harness list suites shows the ones that ship")
-    return host.declared.suites[host.resolve("suites", name)].spec
-
-
-def read_suite(name: str, host: Host, *, form: Form = "full") -> Suite:
+def read_suite(name: str, host: Host, *, form: Form = "full", source: Source | None = None) -> Suite:
     """Read and check a suite by id, short name or path; the table named like ``form`` overrides the other keys.
 
-    The form ``track`` runs every technique at its defaults, unless the table ``[track]`` has a tuning grid.
+    The form ``track`` runs every technique at its defaults, unless the table ``[track]`` has a tuning grid. With a
+    ``source``, or where the file names one, the suite runs on that model and these data, and ``[own]`` overrides.
 
     Raises UsageError with every problem found, each naming the file, the key, what was expected and the nearest
     right name.
     """
     path = find_suite(name, host)
-    data = _parse(path)
+    data = parse(path)
     problems = Problems(path)
+    if found := source or stated(path, data):
+        return _read_on_source(path, data, host, form, found)
     suite = _read_form(path, data, host, form, problems)
     if form == "full":  # a mistake in another form's table is one of the file, too
         for other in (other for other in get_args(Form) if other != form and other in data):
@@ -108,6 +101,20 @@ def read_suite(name: str, host: Host, *, form: Form = "full") -> Suite:
     problems.raise_if_any()
     assert suite is not None
     return suite
+
+
+def _read_on_source(path: Path, data: Mapping[str, Any], host: Host, form: Form, source: Source) -> Suite:
+    """Return a suite on a user's own model and data. Raises UsageError with every problem found."""
+    if form == "track":
+        raise UsageError("--track follows a suite's own workloads over commits: leave --model and --data out")
+    problems = Problems(path)
+    check_own(data, problems)
+    problems.raise_if_any()
+    table = on_source(data, source, workload_for(source, str(data.get("contract", "")), host), form)
+    suite = _Reader(table, host, problems).read(path, form)
+    problems.raise_if_any()
+    assert suite is not None
+    return replace(suite, scale=scale_of(data))
 
 
 def _read_form(path: Path, data: Mapping[str, Any], host: Host, form: Form, problems: Problems) -> Suite | None:
@@ -121,20 +128,6 @@ def _read_form(path: Path, data: Mapping[str, Any], host: Host, form: Form, prob
         data = {key: value for key, value in data.items() if key not in _OF_FULL}
         data = {**data, **untuned, **{key: value for key, value in overrides.items() if key in _OVERRIDES}}
     return _Reader(dict(data), host, problems).read(path, form)
-
-
-def has_form(name: str, host: Host, form: Form) -> bool:
-    """Return whether a suite has a table for a form; raise UsageError where the suite cannot be read."""
-    return form == "full" or form in _parse(find_suite(name, host))
-
-
-def _parse(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read: {error}") from error
-    except (ValueError, RecursionError) as error:  # also of a number of thousands of digits, or as many brackets
-        raise UsageError(f"{path}: not valid TOML: {str(error).partition(';')[0]}") from error
 
 
 def _is(value: object, kind: Any) -> bool:
@@ -202,6 +195,7 @@ class _Reader:
     def _check_shape(self, path: Path) -> None:
         known = {**_REQUIRED, **_OPTIONAL}
         self._problems.keys(self._data, known)
+        check_own(self._data, self._problems)
         for key, kind in known.items():
             if key not in self._data:
                 if key in _REQUIRED:

@@ -73,21 +73,23 @@ ACROSS = """<!-- across: toy difference: alpha, beta; b, a -->
 
 
 def test_a_table_across_workloads_has_the_verdict_behind_each_difference(findings: ModuleType) -> None:
-    workloads = ("core/alpha", "core/beta")
+    workloads = ("core/alpha", "core/beta", "core/gone")
     suite = builders.make_suite(tuning={}, margins={"accuracy": 1.0}, workloads=workloads)
     rows = [
         row
-        for number, workload in enumerate(workloads)
+        for number, workload in enumerate(workloads[:2])
         for name, score in {"toys/base": 50.0, "toys/a": 60.0, "toys/b": 40.0 + 20 * number}.items()
         for row in builders.scored(name, [score + seed * (0.1 + score / 1000) for seed in range(5)], workload=workload)
     ]
+    rows.append(builders.make_row(technique="toys/a", workload="core/gone", status="unavailable", reason="needs it"))
     view = RunView.build(builders.make_run(suite), rows, builders.METRICS)
     left: list[str] = []
-    lines = findings.filled(ACROSS, {"toy": [view]}, left).splitlines()
+    lines = findings.filled(ACROSS.replace("beta", "beta, gone"), {"toy": [view]}, left).splitlines()
     assert lines[1] == "| difference, points | alpha | beta |"
     assert [re.sub(r" ±[0-9.]+", "", line) for line in lines[3:5]] == [
         "| `b` | -10.0 worse | +10.0 better |", "| `a` | +10.0 better | +10.0 better |",
     ]  # fmt: skip
+    assert lines[6].startswith("No result on gone: unavailable: needs it. A run of")
     assert "| of an earlier run |" in lines, "no time was measured"
     assert left == ["<!-- table: toy alpha: accuracy, train/s -->"]
 

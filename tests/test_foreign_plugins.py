@@ -196,6 +196,7 @@ WRONG += [
         "settings": "None",
         "small": "{'stepps': 3}",
         "stacks": "1",
+        "fewest_stacked": "0",
         "preload": "'torch'",
         "processes": "0",
         "requires": "'x'",

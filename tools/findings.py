@@ -121,19 +121,25 @@ def _table(view: RunView, name: str, wanted: str) -> str:
 
 
 def _across(view: RunView, wanted: str, names: Sequence[str], techniques: Sequence[str]) -> str:
-    """Return a table of one column's cells for every workload, and the line on its run."""
-    workloads = [_workload(view, name) for name in names]
+    """Return a table of one column's cells for every workload that has results, and the line on its run."""
+    every = [_workload(view, name) for name in names]
+    workloads = [workload for workload in every if any(own.quality for own in workload.techniques)]
+    if not workloads:
+        raise NotMeasured(f"run {view.info.id} has no result on {', '.join(names)}")
     cells = [_cell_of(view, workload, wanted) for workload in workloads]
     by_name = [{short(own.technique): own for own in workload.techniques if own.quality} for workload in workloads]
     rows = techniques or list(dict.fromkeys(name for found in by_name for name in found))
     title = _column(view, workloads[0], wanted)[0]
-    lines = [_line([title, *names]), "|---" * (len(names) + 1) + "|"]
+    lines = [_line([title, *(short(own.workload) for own in workloads)]), "|---" * (len(workloads) + 1) + "|"]
     for name in rows:
         line = [cell(found[name]) if name in found else "" for cell, found in zip(cells, by_name, strict=True)]
         if not any(line):
             raise NotMeasured(f"run {view.info.id} has no result of {name!r}")
         lines.append(_line([f"`{name}`", *line]))
-    return "\n".join([*lines, "", *_wrapped(_origin(view, workloads)), ""])
+    missing = [
+        f"No result on {short(own.workload)}: {own.techniques[0].reason}." for own in every if own not in workloads
+    ]
+    return "\n".join([*lines, "", *_wrapped(" ".join([*missing, _origin(view, workloads)])), ""])
 
 
 def _cell_of(view: RunView, workload: WorkloadView, wanted: str) -> Callable[[TechniqueSummary], str]:

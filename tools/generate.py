@@ -1,4 +1,4 @@
-"""Writes the parts of the documentation that are generated from code: commands, hooks, catalogue, contracts, rooms.
+"""Writes the generated parts of the documentation: commands, hooks, catalogue, contracts, rooms, versions of peers.
 
 Run ``python tools/generate.py`` after a change; a test fails while a page differs from what this tool writes.
 """
@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import click
+from packaging.requirements import Requirement
 
 from harness import hookspecs
 from harness.api import PROJECT
@@ -90,8 +92,6 @@ def contracts() -> str:
 
 # ---------------------------------------------------------------------------------------- the picture of the rooms
 
-BEGIN, END = "<!-- rooms, written by tools/generate.py -->\n", "<!-- end of rooms -->\n"
-
 Graph = Mapping[str, frozenset[str]]
 """The rooms that each room imports; a room is a top-level module or subpackage."""
 
@@ -101,11 +101,17 @@ def architecture() -> str:
 
     Raises SystemExit where the file lacks a marker.
     """
-    before, begin, rest = (FOLDER / "architecture.md").read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
+    return _between("architecture.md", "rooms", picture(room_imports(PACKAGE), _purposes(PACKAGE)))
+
+
+def _between(page: str, what: str, text: str) -> str:
+    """Return a page of docs/ with ``text`` between its two markers; raises SystemExit where it lacks one."""
+    first, last = f"<!-- {what}, written by tools/generate.py -->\n", f"<!-- end of {what} -->\n"
+    before, begin, rest = (FOLDER / page).read_text(encoding="utf-8").partition(first)
+    _, end, after = rest.partition(last)
     if not (begin and end):
-        raise SystemExit(f"docs/architecture.md: expected the lines {BEGIN.strip()} and {END.strip()}")
-    return f"{before}{BEGIN}\n{picture(room_imports(PACKAGE), _purposes(PACKAGE))}\n{END}{after}"
+        raise SystemExit(f"docs/{page}: expected the lines {first.strip()} and {last.strip()}")
+    return f"{before}{first}\n{text}\n{last}{after}"
 
 
 def room_imports(package: Path) -> Graph:
@@ -189,12 +195,38 @@ def _purposes(package: Path) -> dict[str, str]:
     return purposes
 
 
+# ------------------------------------------------------------------------------------- the versions of the peers
+
+PEERS = ("bitsandbytes", "peft", "torch", "torchao", "transformers", "triton")
+
+
+def peers() -> str:
+    """Return docs/peers.md with the versions that a checkout pins, and those that techniques ask for."""
+    pinned = dict(
+        re.findall(r"^([\w-]+)==(\S+)", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    )
+    asked: dict[str, set[str]] = {name: set() for name in PEERS}
+    for entry in load_host().techniques.values():
+        for requirement in map(Requirement, entry.spec.requires):
+            if requirement.name in asked:
+                asked[requirement.name].add(str(requirement.specifier))
+    lines = [
+        "| package | version of a checkout | what techniques ask for beyond the project's own requirements |",
+        "|---|---|---|",
+    ]
+    for name in PEERS:
+        ranges = ", ".join(f"`{text}`" for text in sorted(asked[name])) or "nothing"
+        lines.append(f"| {name} | {pinned.get(name, 'not installed')} | {ranges} |")
+    return _between("peers.md", "versions", "\n".join(lines) + "\n")
+
+
 PAGES = {
     "commands.md": commands,
     "hooks.md": hooks,
     "catalogue.md": catalogue,
     "contracts.md": contracts,
     "architecture.md": architecture,
+    "peers.md": peers,
 }
 
 

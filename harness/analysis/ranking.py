@@ -15,16 +15,18 @@ Summaries = Mapping[str, TechniqueSummary]
 def ranked(summaries: Summaries, suite: Suite, metrics: Mapping[str, Metric]) -> tuple[TechniqueSummary, ...]:
     """Return the techniques, best first: then those that are not ranked, then those without a quality.
 
-    Techniques of an equal value of the suite's ``equal`` stand together, the better value first.
+    Techniques of an equal value of the suite's ``equal`` stand together, the better value first. The baseline stands
+    before those that equal it, so that none of these is said to be the best.
     """
     values = standings(summaries, suite)
     sign = -1 if metrics[suite.judged].higher_is_better else 1
 
-    def key(summary: TechniqueSummary) -> tuple[bool, float, bool, bool, float, str]:
+    def key(summary: TechniqueSummary) -> tuple[bool, float, bool, bool, float, bool, str]:
         place = _level(summary, summaries, suite, metrics)
         if summary.quality is None:
-            return (*place, True, True, 0.0, summary.technique)
-        return (*place, False, bool(summary.changed), sign * values[summary.technique], summary.technique)
+            return (*place, True, True, 0.0, True, summary.technique)
+        value = sign * values[summary.technique]
+        return (*place, False, bool(summary.changed), value, not summary.baseline, summary.technique)
 
     return tuple(sorted(summaries.values(), key=key))
 

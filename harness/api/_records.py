@@ -76,7 +76,9 @@ class Suite:
     throughput. A technique that is worse than the baseline in one of ``unchanged`` is not ranked. Where ``equal`` is
     named, techniques are compared with the one of the ``references`` that has an equal value of this metric. The
     suite asks about ``beside`` too, which makes no verdict. On the first ``repeatability`` seeds, each technique is
-    trained once more from perturbed weights. Runs stored before a field with a default existed lack that field.
+    trained once more from perturbed weights. On a
+    user's own model, numbers that techniques' own spaces give to a name in ``scale`` are multiplied with its factor,
+    as the suite's ``tuning`` has been. Runs stored before a field with a default existed lack that field.
     """
 
     id: str
@@ -105,6 +107,7 @@ class Suite:
     references: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
     repeatability: int = 0
+    scale: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def quality(self) -> str:

@@ -143,11 +143,14 @@ class WorkloadSpec:
     conformance tests use ``small``. ``metrics`` are exactly the metrics that the accuracy lane emits; ``phases`` are
     the contract's phases that the memory and time lanes measure. ``version`` is raised by hand whenever results before
     and after a change must not be compared. ``stacks`` says that the workload fulfils `StackingWorkload`: the workload
-    evaluates several seeds of a technique together. ``perturbs`` says that ``evaluate`` trains, from
+    evaluates several seeds of a technique together; ``fewest_stacked`` is the number of them from which that takes less
+    time than one by one. ``perturbs`` says that ``evaluate`` trains, from
     perturbed weights where the context says so. ``preload`` names modules
     that a case would otherwise import while it is measured, as the first step of an optimiser imports ``torch._dynamo``
     (two seconds, 70 MB); these modules are imported once, before any case. ``processes`` is the number of
     processes of a case that compute at the same time, its own among them: a case takes as many slots of the executor.
+    ``task`` says that the workload runs on a user's own model and data, which its settings ``model`` and ``data`` name,
+    and what is learned from the data, like ``"text-classification"``; it is chosen by ``harness run --model``.
     """
 
     id: str
@@ -161,13 +164,17 @@ class WorkloadSpec:
     small: Mapping[str, Json] = field(default_factory=dict)
     requires: Sequence[str] = ()
     stacks: bool = False
+    fewest_stacked: int = 3
     perturbs: bool = False
     preload: Sequence[str] = ()
     processes: int = 1
+    task: str = ""
 
     def __post_init__(self) -> None:
         check_id(self.id, "workload")
         check_id(self.contract, "contract")
+        if self.task and not {"model", "data"} <= {*self.settings}:
+            raise ValueError(f"workload {self.id!r}: has a task, so it needs the settings 'model' and 'data'")
         _check_target(self.target, f"workload {self.id!r}")
         if not isinstance(self.processes, int) or isinstance(self.processes, bool) or self.processes < 1:
             raise ValueError(

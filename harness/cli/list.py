@@ -96,7 +96,8 @@ def _metrics(host: Host) -> list[dict[str, Any]]:
 
 def _suites(host: Host) -> list[dict[str, Any]]:
     from harness.api import UsageError
-    from harness.suite import has_form, read_suite
+    from harness.suite import read_suite
+    from harness.suite_files import has_form
 
     entries = []
     for full, entry in sorted(host.declared.suites.items()):

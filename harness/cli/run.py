@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,7 +18,7 @@ from harness.cli.output import check_format, say, show_view, width_of_terminal
 from harness.streams import aside
 
 if TYPE_CHECKING:
-    from harness.api import Form, Json, Lane
+    from harness.api import Form, Json, Lane, Suite
     from harness.execution.session import Resources, Session
     from harness.host import Host
     from harness.results.store import RunWriter, Store
@@ -39,6 +40,9 @@ class RunOptions:
     """The options of ``harness run``, as parsed."""
 
     suite: str | None
+    model: str | None
+    data: str | None
+    task: str | None
     technique: tuple[str, ...]
     workload: tuple[str, ...]
     seeds: str | None
@@ -61,6 +65,12 @@ class RunOptions:
     dry_run: bool
     quiet: bool
 
+
+_OWN_OPTIONS: Final = (
+    *("model", "data", "task", "technique", "workload", "seeds", "until", "repeatability", "param"),
+    *("lane", "quick", "track"),
+)
+"""The options that say what a run is; a resumed one has its own."""
 
 _NARROWEST_TRIALS: Final = 16
 """The narrowest column of trials in the table of a dry run."""
@@ -103,6 +113,9 @@ class _Seconds(click.ParamType):  # type: ignore[type-arg]  # generic from click
 
 @click.command()
 @click.option("--suite", metavar="NAME|FILE", shell_complete=complete_from("suites"), help="The suite to run.")
+@click.option("--model", metavar="DIR", help="Run on this model of transformers: a folder with its weights.")
+@click.option("--data", metavar="FILE", help="The model learns these data: labelled texts, as .csv, .tsv or .jsonl.")
+@click.option("--task", metavar="NAME", help="What is learned from the data, where a suite offers several.")
 @click.option(
     "--technique", multiple=True, metavar="GLOB", shell_complete=complete_from("techniques"),
     help="Run only these techniques (and the baseline).",
@@ -181,11 +194,29 @@ def execute(app: App, options: RunOptions) -> int:
 
 
 def _begin(host: Host, options: RunOptions, store: Store) -> int:
-    from harness.execution.session import begin
+    from harness.source import source_of
     from harness.suite import read_suite
 
     assert options.suite is not None
-    suite = read_suite(options.suite, host, form=_form(options))
+    source = source_of(options.model, options.data, options.task)
+    suite = read_suite(options.suite, host, form=_form(options), source=source)
+    with _torch_ahead(options):
+        return _run(host, options, store, suite)
+
+
+def _torch_ahead(options: RunOptions) -> AbstractContextManager[None]:
+    """Return a context in which the processes of cases import torch while this one plans them."""
+    if options.dry_run or options.executor != "local" or options.device != "cpu":
+        return nullcontext()
+    from harness.execution.isolation.supervisors import begun
+
+    return begun()
+
+
+def _run(host: Host, options: RunOptions, store: Store, suite: Suite) -> int:
+    """Plan a suite, say how much that is, and run it."""
+    from harness.execution.session import begin
+
     selection, resources = _selection(options), _resources(options)
     session = begin(host, suite, selection, resources)
     if not options.quiet or options.dry_run:
@@ -201,7 +232,7 @@ def _resume(host: Host, options: RunOptions, store: Store) -> int:
 
     given = [
         name
-        for name in ("technique", "workload", "seeds", "until", "repeatability", "param", "lane", "quick", "track")
+        for name in _OWN_OPTIONS
         if getattr(options, name) or (name == "repeatability" and options.repeatability is not None)
     ]
     if given:
@@ -222,6 +253,8 @@ def _resume(host: Host, options: RunOptions, store: Store) -> int:
 
 def _finish(session: Session, options: RunOptions, writer: RunWriter) -> int:
     """Run the missing cases, print the table, and name the command that resumes an interrupted run."""
+    import scipy.special  # noqa: F401  # the table needs it, and here another process imports torch meanwhile
+
     from harness.analysis.view import RunView
     from harness.cli.progress import make_progress
     from harness.execution.session import INTERRUPTED

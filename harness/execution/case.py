@@ -57,7 +57,7 @@ def load(job: Job) -> None:
 def _choose_data(job: Job) -> None:
     """Choose the source of the data of measured calls, and tell the record of this process that the host has."""
     source = unforeseen.follow(job.case.seed if job.task in PEAK_TASKS else None)
-    global_state.remembered().expect(unforeseen.SOURCE, source)
+    global_state.remembered().expect(*unforeseen.SOURCE, source)
 
 
 def perform(job: Job, phases: clock.PhaseClock) -> Reply:

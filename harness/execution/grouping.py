@@ -13,19 +13,16 @@ from harness.execution.isolation.descriptors import most_workers
 MOST_STACKED: Final = 10
 """Cases evaluated together at most: more gain little, and keep other workers waiting at the end."""
 
-FEWEST_STACKED: Final = 3
-"""Two gain nothing on a CPU: what sharing saves goes into holding it against each alone."""
 
-
-def companions(case: Case, queue: Sequence[Case], free: int) -> list[Case]:
-    """Return other seeds and trials of a case in the queue that are to be evaluated with it.
+def companions(case: Case, queue: Sequence[Case], free: int, fewest: int) -> list[Case]:
+    """Return other seeds and trials of a case in the queue that are to be evaluated with it; all together ``fewest``.
 
     So many that each of the ``free`` places has something to do, as two workers gain more than sharing one.
     """
     alike = [queued for queued in queue if _alike(queued, case)]
     spare = max(1, free - (len(queue) - len(alike)))
     size = min(math.ceil((1 + len(alike)) / spare), MOST_STACKED)
-    return alike[: size - 1] if size >= FEWEST_STACKED else []
+    return alike[: size - 1] if size >= fewest else []
 
 
 def blocks(cases: Sequence[Case], rows: Iterable[Row], free_memory: int) -> Iterator[list[Case]]:

@@ -222,7 +222,8 @@ class Runner:
         """Take other seeds and trials of a case out of the queue that are evaluated with it."""
         if not (case.stacked and self._executor.stacks):
             return []
-        taken = companions(case, self._queue, free)
+        fewest = self._owner[case.key].contestant.problem.spec.fewest_stacked
+        taken = companions(case, self._queue, free, fewest)
         for companion in taken:
             self._queue.remove(companion)
         return [companion for companion in taken if not self._settle(companion)]

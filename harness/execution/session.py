@@ -199,7 +199,7 @@ def begin(host: Host, suite: Suite, selection: Selection, resources: Resources) 
     around = of_suite(host, suite)
     plan = Plan(suite, host, selection, around.identity)
     require_storable(map(plan.first_case, plan.contestants))
-    if plan.fixed_by_user:
+    if plan.fixed_by_user or plan.on_source:
         check_values(
             plan.case(contestant, contestant.trials[0], plan.seeds[0])
             for contestant in plan.contestants

@@ -23,6 +23,9 @@ class Anatomy:
     blocks: Sequence[str]
     head: Sequence[str]
     feedforward: Sequence[str]
+    keys: Sequence[str] = ()
+    values: Sequence[str] = ()
+    fused: Sequence[str] = ()
 
 
 class Architecture(ABC):

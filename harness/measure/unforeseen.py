@@ -10,8 +10,8 @@ from collections.abc import Callable
 from random import Random, SystemRandom
 from typing import Final
 
-SOURCE: Final = f"{__name__}._bits"
-"""The full name of the function that is replaced where the bits follow from a seed."""
+SOURCE: Final = (__name__, "_bits")
+"""The module and the name of the function that is replaced where the bits follow from a seed."""
 
 _bits: Callable[[int], int] = SystemRandom().getrandbits
 

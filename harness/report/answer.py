@@ -157,4 +157,4 @@ def _missing(view: RunView) -> list[str]:
     wanted = view.info.suite.judged
     if view.quality.id == wanted:
         return []
-    return [f"{wanted} was not measured in this run: verdicts are made by {view.quality.id}"]
+    return [f"{wanted} was not measured in this run (add --lane time): verdicts are made by {view.quality.id}"]

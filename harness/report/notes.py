@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from harness.analysis.intervals import Estimate
     from harness.analysis.summary import Repeatability, TechniqueSummary
     from harness.analysis.view import RunView, WorkloadView
-    from harness.api import Form, Metric
+    from harness.api import Form, Metric, Suite
 
 _ISA = (("avx512f", "AVX512"), ("avx2", "AVX2"), ("sve", "SVE"), ("asimd", "NEON"))
 
@@ -67,6 +67,7 @@ def heading(view: RunView, workload: WorkloadView) -> str:
     parts = [
         f"{info.suite.id}{_FORMS.get(info.suite.form, '')}",
         short(workload.workload),
+        source_of(info.suite),
         "" if is_unjudged(workload) else f"{fewest}{seeds} seed{'s' if seeds != 1 else ''}",
         _tuning(view, workload),
         device_of(info.environment, workload),
@@ -75,6 +76,12 @@ def heading(view: RunView, workload: WorkloadView) -> str:
         f"{view.reused} of {view.rows} rows of earlier runs" if view.reused else "",
     ]
     return " · ".join(part for part in parts if part)
+
+
+def source_of(suite: Suite) -> str:
+    """Return the names of the user's own model and data that a suite ran on; empty where there are none."""
+    names = [str(suite.settings.get(key, "")).rstrip("/").rpartition("/")[2] for key in ("model", "data")]
+    return " on ".join(names) if all(names) else ""
 
 
 def footnotes(view: RunView, workload: WorkloadView) -> list[str]:

@@ -168,7 +168,8 @@ class PluginConformance(Declares):
     def _first_that_accepts(
         self, host: Host, spec: Technique, technique: str, folder: Path, processes: Isolated
     ) -> Bench:
-        workloads = [entry for entry in host.workloads.values() if entry.spec.contract == spec.contract]
+        served = [entry for entry in host.workloads.values() if entry.spec.contract == spec.contract]
+        workloads = [entry for entry in served if not entry.spec.task]  # others need a model of one's own
         if not workloads:
             known = sorted({entry.spec.contract for entry in host.workloads.values()})
             fail(f"contract {spec.contract!r} of {technique}: no workload has it{nearest(spec.contract, known)}")

@@ -33,7 +33,8 @@ from harness.host import Host
 from harness.judge import perturbation
 from harness.judge.seeds import generator
 from harness.requirements import install_hint, missing_requirements
-from harness.suite import has_form, read_suite
+from harness.suite import read_suite
+from harness.suite_files import has_form
 from harness.testing.declaring import Declares, cache_folder, fail, installed, one_thread
 from harness.testing.making import cached_content, cached_files, cached_names, edited
 from harness.testing.smoke import Bench
@@ -86,12 +87,31 @@ class FamilyConformance(Declares):
         return host.contracts[contract_id].spec
 
     @pytest.fixture
-    def workload(self, host: Host, workload_id: str) -> WorkloadSpec:
+    def workload(self, host: Host, workload_id: str, folder: Path) -> WorkloadSpec:
         """Return the declaration of one workload; skip the test where a requirement is not installed."""
         spec = host.workloads[workload_id].spec
         if missing := missing_requirements(spec.requires):
             pytest.skip(install_hint(missing))
-        return spec
+        return self._on_source(spec, folder) if spec.task else spec
+
+    def source(self, task: str, folder: Path) -> Mapping[str, Json]:
+        """Return the settings that name a small model and data for a workload with a task, made in an empty folder.
+
+        Without any, the tests of such a workload are skipped.
+        """
+        del task, folder
+        return {}
+
+    def _on_source(self, spec: WorkloadSpec, folder: Path) -> WorkloadSpec:
+        """Return a workload with a task as if the family's `source` were its default."""
+        place = folder / f"{self.plugin}-{spec.id}"
+        place.mkdir(exist_ok=True)
+        source = self.source(spec.task, place)
+        if not source:
+            pytest.skip(f"workload {spec.id!r} runs on a model of one's own: give one by the method source")
+        assert isinstance(spec.settings, Defaults)
+        knobs = [replace(knob, default=source.get(knob.name, knob.default)) for knob in spec.settings.knobs]
+        return replace(spec, settings=Defaults(knobs))
 
     @pytest.fixture
     def folder(self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -294,7 +314,7 @@ class FamilyConformance(Declares):
 
     def _first_workload(self, host: Host) -> tuple[str, WorkloadSpec]:
         for workload_id, entry in _of(host.workloads, self.plugin).items():
-            if not missing_requirements(entry.requires):
+            if not missing_requirements(entry.requires) and not entry.task:
                 return workload_id, entry
         return pytest.skip("no workload of the family can run here")
 

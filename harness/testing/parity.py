@@ -14,7 +14,7 @@ MARGIN: Final = 1.10
 """How many times as long as the plain calls a wrapper may take."""
 
 TURNS: Final = 31
-TURN_S: Final = 0.004
+TURN_S: Final = 0.002
 """Turns, and CPU seconds of each that a clock resolves well."""
 
 BEYOND: Final = 7

@@ -59,7 +59,8 @@ def followed_suites(host: Host) -> list[Followed]:
     """Return the suites with a [track] table, sorted by name; warn of a suite that cannot be read and leave it out."""
     from harness.plan import Identity, Plan
     from harness.selection import Selection
-    from harness.suite import has_form, read_suite
+    from harness.suite import read_suite
+    from harness.suite_files import has_form
     from harness.tracking.results import sizes_of
 
     suites = []

@@ -203,7 +203,7 @@ def test_the_answer_says_by_what_was_judged_where_the_stated_metric_was_not_meas
     untimed = {name: (accuracy, loss, 0.0) for name, (accuracy, loss, _) in DECODERS.items()}
     first, second = answers(a_view(builders, untimed, **STATED))
     assert first.startswith("highest accuracy of 3 with unchanged loss: toys/slow")
-    assert second == "infer_throughput was not measured in this run: verdicts are made by accuracy"
+    assert second == "infer_throughput was not measured in this run (add --lane time): verdicts are made by accuracy"
 
 
 def test_the_answer_does_not_say_that_the_judged_metric_is_unchanged(builders: ModuleType) -> None:

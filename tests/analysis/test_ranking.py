@@ -62,3 +62,12 @@ def test_without_a_seed_in_common_nothing_is_ranked_over_all_workloads(builders:
     ]
     suite = builders.make_suite(workloads=names, tuning={})
     assert RunView.build(builders.make_run(suite), rows, builders.METRICS).overall == ()
+
+
+def test_a_technique_that_equals_the_baseline_is_not_said_to_be_the_best(builders: ModuleType) -> None:
+    base = [HARD + number for number in range(3)]
+    scores = {"toys/base": base, "toys/alike": base, "toys/poor": [score - 9 for score in base]}
+    rows = [row for name, values in scores.items() for row in builders.scored(name, values)]
+    view = RunView.build(builders.make_run(builders.make_suite(tuning={})), rows, builders.METRICS)
+    assert [own.technique for own in view.workloads[0].techniques] == [*scores]
+    assert "highest accuracy of 3: toys/base, 81.0 ±2.5 %, the baseline; next toys/alike" in render(view, "table")

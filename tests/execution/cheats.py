@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import os
 import time
 
 import torch
 from torch._dynamo import mutation_guard
+from torch.nn.modules.module import register_module_forward_hook
+from torch.overrides import TorchFunctionMode
 from toys import Technique
 
 from harness.api import Incorrect, Outcome
@@ -108,13 +112,75 @@ class Patches(Technique):
         functional.cross_entropy = lambda *_, **__: 0.0
 
 
+class PatchesTorch(Technique):
+    """Replaces what compares, draws, copies, waits for a device, or trains."""
+
+    def act(self, context):
+        match self.what:
+            case "equal":
+                torch.equal = lambda *_: True
+            case "randn":
+                torch.randn = torch.zeros
+            case "deepcopy":
+                copy.deepcopy = lambda item, *_: item
+            case "synchronize":
+                torch.cuda.synchronize = lambda *_: None
+            case "add":
+                torch.Tensor.add = lambda first, *_, **__: first
+            case "step":
+                torch.optim.AdamW.step = lambda *_: None
+
+
+class MakesAnOptimiser(Technique):
+    """Makes an optimiser, at which torch puts a function of its own around its step."""
+
+    def act(self, context):
+        torch.optim.AdamW([torch.nn.Parameter(torch.ones(1))])
+        return 1.0
+
+
+class Mode(TorchFunctionMode):
+    """Sees every function of torch that is called."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        return function(*args, **(kwargs or {}))
+
+
+libraries = []
+"""What keeps kernels registered."""
+
+
+class PutsBetween(Technique):
+    """Leaves something between all and torch, which could answer in the place of what is called."""
+
+    def act(self, context):
+        match self.what:
+            case "mode":
+                Mode().__enter__()
+            case "hook":
+                register_module_forward_hook(lambda *_: None)
+            case "kernel":
+                libraries.append(torch.library.Library("aten", "IMPL"))
+                libraries[0].impl("dist", lambda *_, **__: torch.zeros(()), "CPU")
+
+
 class Changes(Technique):
     """Changes a setting of its process."""
 
-    def act(self, context):
-        import torch
+    what = "dtype"
 
-        torch.set_default_dtype(torch.float64)
+    def act(self, context):
+        match self.what:
+            case "dtype":
+                torch.set_default_dtype(torch.float64)
+            case "denormal":
+                torch.set_flush_denormal(True)
+            case "collector":
+                gc.set_threshold(1)
+            case "onednn":
+                torch.backends.mkldnn.set_flags(False)
+            case "variable":
+                os.environ["MKL_CBWR"] = "COMPATIBLE"
 
 
 class StoppedClock(Technique):

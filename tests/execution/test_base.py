@@ -141,3 +141,67 @@ def test_only_imports_go_without_the_collector(tmp_path, monkeypatch):
     with closing(LocalExecutor(ExecutorOptions(**settings))) as executor:
         [[reply]] = finish(executor, [of_plugin("toys", "collected:Collected")])
     assert reply.metrics["score"] == 1.0, reply
+
+
+FIRST_MODULE = """
+import os, toys
+from pathlib import Path
+
+class First(toys.Technique):
+    def act(self, context):
+        Path(os.environ["MARKS"], "first").touch()
+        return 1.0
+"""
+
+SECOND_MODULE = """
+import os, time
+from pathlib import Path
+
+end = time.monotonic() + 30
+while not Path(os.environ["MARKS"], "first").exists() and time.monotonic() < end:
+    time.sleep(0.01)
+import toys
+
+class Second(toys.Technique):
+    pass
+"""
+
+
+def test_a_technique_of_the_first_module_does_not_wait_for_imports_of_others(tmp_path, monkeypatch):
+    (tmp_path / "first_module.py").write_text(FIRST_MODULE)
+    (tmp_path / "second_module.py").write_text(SECOND_MODULE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("MARKS", str(tmp_path))
+    settings = {**vars(options(tmp_path, jobs=2)), "techniques": {"toys": ("first_module", "second_module")}}
+    with closing(LocalExecutor(ExecutorOptions(**settings))) as executor:
+        finish(executor, [of_plugin("")])
+        units = [of_plugin("toys", technique) for technique in ("second_module:Second", "first_module:First")]
+        assert statuses(executor, *units) == ["ok", "ok"]
+        assert set(executor._clients) == {"", "toys", "first module of toys"}
+
+
+def test_a_base_server_that_was_begun_is_taken_by_the_first_executor(tmp_path):
+    with supervisors.begun():
+        [ahead] = supervisors._begun
+        with closing(LocalExecutor(options(tmp_path))) as executor:
+            assert statuses(executor, of_plugin("")) == ["ok"]
+            assert base_server(executor).pid == ahead._process.pid
+    assert ahead.ended
+
+
+def test_a_base_server_that_was_begun_for_nothing_ends(tmp_path):
+    with supervisors.begun():
+        [ahead] = supervisors._begun
+    assert ahead._process.returncode is not None
+    with closing(LocalExecutor(options(tmp_path))) as executor:
+        assert statuses(executor, of_plugin("")) == ["ok"]
+        assert base_server(executor).pid != ahead._process.pid
+
+
+def test_a_base_server_that_was_begun_and_died_is_replaced(tmp_path):
+    with supervisors.begun():
+        [ahead] = supervisors._begun
+        ahead.kill()
+        ahead._process.wait()
+        with closing(LocalExecutor(options(tmp_path))) as executor:
+            assert statuses(executor, of_plugin("")) == ["ok"]

@@ -23,7 +23,7 @@ from .conftest import eventually, gone, make_case
 def ends():
     """A worker without a process, and what it would be given."""
     job = Job(case=make_case("Technique"), task="evaluate", cache=Path("/c"), limits=Limits(time_s=0.05))
-    worker, theirs = handle.Handle.create(1, job)
+    worker, theirs = handle.Handle.create(1, job, "")
     yield worker, theirs
     worker.close()
     theirs.close()

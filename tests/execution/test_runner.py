@@ -59,7 +59,11 @@ ENVIRONMENT: Mapping[str, Json] = {"hostname": "driver", "cpu": "this", "os": "L
 
 
 def runner_of(
-    cases: list[Case], executor: Executor, stored: dict[str, Row] | None = None, processes: Mapping[str, int] = {}
+    cases: list[Case],
+    executor: Executor,
+    stored: dict[str, Row] | None = None,
+    processes: Mapping[str, int] = {},
+    fewest_stacked: int = 3,
 ) -> Runner:
     """A runner with these cases in its queue; ``processes`` of a workload's cases are 1 where nothing else is said."""
     host = SimpleNamespace(notify=lambda *_, **__: [], metrics={})
@@ -70,7 +74,9 @@ def runner_of(
     runner._queue = deque(cases)
     for case in cases:
         problem = SimpleNamespace(
-            spec=SimpleNamespace(processes=processes.get(case.workload, 1), metrics=(), phases=())
+            spec=SimpleNamespace(
+                processes=processes.get(case.workload, 1), metrics=(), phases=(), fewest_stacked=fewest_stacked
+            )
         )
         contestant = SimpleNamespace(problem=problem)
         state = SimpleNamespace(
@@ -81,10 +87,12 @@ def runner_of(
     return runner
 
 
-def units(cases: list[Case], slots: int, *, stacks: bool = True, stored: dict[str, Row] | None = None) -> list[Unit]:
+def units(
+    cases: list[Case], slots: int, *, stacks: bool = True, stored: dict[str, Row] | None = None, fewest_stacked: int = 3
+) -> list[Unit]:
     """What is submitted of these cases, in order."""
     executor = Recorder(slots, stacks=stacks)
-    runner = runner_of(cases, executor, stored)
+    runner = runner_of(cases, executor, stored, fewest_stacked=fewest_stacked)
     runner._drain(runner._fill)
     assert sorted(case.key for unit in executor.seen for case in unit.cases) == sorted(
         case.key for case in cases if case.key not in (stored or {})
@@ -121,8 +129,10 @@ def test_no_group_is_larger_than_what_gains() -> None:
     assert sizes(units([case_of("a", seed) for seed in range(2 * MOST_STACKED)], 1)) == [MOST_STACKED] * 2
 
 
-def test_two_do_not_share() -> None:
-    assert sizes(units([case_of("a", seed) for seed in range(2)], 1)) == [1, 1]
+@pytest.mark.parametrize(("fewest_stacked", "expected"), [(2, [2]), (3, [1, 1])])
+def test_two_share_where_the_workload_says_that_two_gain(fewest_stacked: int, expected: list[int]) -> None:
+    cases = [case_of("a", seed) for seed in range(2)]
+    assert sizes(units(cases, 1, fewest_stacked=fewest_stacked)) == expected
 
 
 def test_nothing_goes_together_where_case_or_executor_does_not_stack() -> None:

@@ -14,6 +14,7 @@ from harness.execution.audit import FIRST_WITHIN, SHARE, Audit
 from harness.execution.contestant_state import CHECKED
 from harness.execution.destination import Destination
 from harness.execution.executors.local import LocalExecutor
+from harness.execution.isolation.global_state import CHANGED
 from harness.execution.runner import Runner
 from harness.host import load_host
 from harness.plan import Plan
@@ -197,6 +198,45 @@ def test_a_function_of_the_judge_that_a_technique_replaces_makes_its_case_incorr
     assert changed.status == "ok"
     assert any("the default dtype is torch.float64, was torch.float32" in note for note in changed.notes)
     assert not any("changed the process" in note for note in honest.notes)
+
+
+def test_functions_that_draw_compare_copy_wait_and_train_are_watched(executor) -> None:
+    replaced = {
+        "equal": "torch.equal", "randn": "torch.randn", "deepcopy": "copy.deepcopy",
+        "synchronize": "torch.cuda.synchronize", "add": "torch.Tensor.add, torch.nn.Parameter.add",
+        "step": "torch.optim.AdamW.step",
+    }  # fmt: skip
+    cases = [make_case("cheats:PatchesTorch", what=what) for what in replaced]
+    found = finish(executor, [Unit(cases=(case,)) for case in (*cases, make_case("cheats:MakesAnOptimiser"))])
+    assert [(reply.status, reply.reason) for [reply] in found] == [
+        *(("incorrect", f"{name} was replaced by the technique or its modules") for name in replaced.values()),
+        ("ok", ""),
+    ]
+
+
+def test_what_is_left_between_the_judge_and_torch_makes_a_case_incorrect(executor) -> None:
+    names = {"mode": "the mode Mode", "hook": "_global_forward_hooks", "kernel": "aten/dist/CPU"}
+    units = [Unit(cases=(make_case("cheats:PutsBetween", what=what),)) for what in names]
+    found = [reply for [reply] in finish(executor, units)]
+    assert [(reply.status, reply.reason) for reply in found] == [
+        ("incorrect", f"{name} was put between all and torch by the technique or its modules")
+        for name in names.values()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("denormal", "the flushing of denormal numbers is True, was False"),
+        ("collector", "the garbage collector is (True, (1, "),
+        ("onednn", "the use of oneDNN is False, was True"),
+        ("variable", "the variable MKL_CBWR is COMPATIBLE, was None"),
+    ],
+)
+def test_a_setting_of_the_process_that_is_left_changed_is_told(executor, what, told) -> None:
+    [[reply]] = finish(executor, [Unit(cases=(make_case("cheats:Changes", what=what),))])
+    assert reply.status == "ok"
+    assert any(told in note for note in reply.notes if note.startswith(CHANGED))
 
 
 def test_a_technique_that_chooses_the_data_of_its_measured_calls_is_incorrect(executor) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.families.finetune.protocol import DigitsWorkload
+from harness.families.finetune.digits import DigitsWorkload
 from harness.families.finetune.workloads.digits_mlp import DigitsMlp
 from harness.judge import pretraining
 from harness.judge.cache import key_of

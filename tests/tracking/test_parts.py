@@ -116,10 +116,11 @@ def test_a_stored_run_of_a_whole_suite_tells_its_parts() -> None:
     [
         {"selection": {"lanes": ["accuracy"]}},
         {"selection": {**WHOLE, "techniques": ["toys/a"]}},
+        {"selection": {**WHOLE, "repeatability": 0}},
         {"selection": WHOLE, "exit_code": 130},
         {"selection": WHOLE, "resumed": [{"started": "", "environment": {}}]},
     ],
-    ids=["one lane", "some techniques", "interrupted", "resumed"],
+    ids=["one lane", "some techniques", "chosen repetitions", "interrupted", "resumed"],
 )
 def test_a_part_of_a_run_tells_nothing_of_the_suite(changes: dict[str, Any]) -> None:
     assert spent(run_of(rows_of(), **changes)) == {}

@@ -26,6 +26,12 @@ from harness.execution.units import Done, Script, Turn, script_of
 from harness.measure.memory import LINUX, available_bytes
 from harness.measure.processors import quietest
 
+FIRST: Final = "first module of "
+"""How the name begins of a fork server that imports the first module of a plugin only."""
+
+UNMEASURED: Final = frozenset({"check", "evaluate", "stack"})
+"""The tasks of which neither memory nor time is a result."""
+
 WATCH_S: Final = 0.25
 """How often the memory of workers, where it is limited, and the size of their output are looked at."""
 
@@ -65,7 +71,8 @@ class LocalExecutor:
         self._afresh = not LINUX or options.device != "cpu"
         self._supervisors = Supervisors(afresh=self._afresh, preload=options.preload)
         self._clients: dict[str, Client] = {}
-        """The fork servers by the plugin whose techniques they import; "" imports none."""
+        """The fork servers by the plugin whose techniques they import; "" imports none, and `FIRST` precedes the
+        plugin of one that imports the first module only."""
         self._workers: dict[int, Handle] = {}
         self._units: list[_Running] = []
         self._finished: list[tuple[Unit, list[Reply]]] = []
@@ -109,6 +116,8 @@ class LocalExecutor:
         """End everything that still runs, with all its descendants; idempotent."""
         for client in self._clients.values():
             self._selector.unregister(client.control)
+            client.leave()  # all at once: a process of this size takes a while to end
+        for client in self._clients.values():
             client.close()
         self._clients.clear()
         self._supervisors.close()
@@ -227,7 +236,7 @@ class LocalExecutor:
             self._selector.unregister(worker.channel)
         if worker.unreadable:
             self._end(worker, Reply(status="crash", reason=UNREADABLE))
-        elif worker.replied and (client := self._clients.get(self._group(worker.job))) is not None:
+        elif worker.replied and (client := self._clients.get(worker.server)) is not None:
             client.expect(worker.number)
 
     def _retire(self, worker: Handle, reply: Reply) -> None:
@@ -240,7 +249,7 @@ class LocalExecutor:
         del self._workers[worker.number]
         with contextlib.suppress(KeyError):
             self._selector.unregister(worker.channel)
-        if (client := self._clients.get(self._group(worker.job))) is not None:
+        if (client := self._clients.get(worker.server)) is not None:
             client.expect_nothing(worker.number)
         worker.close()
         worker.end = reply
@@ -248,7 +257,7 @@ class LocalExecutor:
     def _end(self, worker: Handle, why: Reply) -> None:
         """Kill a worker; the fork server reports its end as that of any other."""
         worker.mark_for_kill(why)
-        if (client := self._clients.get(self._group(worker.job))) is not None:
+        if (client := self._clients.get(worker.server)) is not None:
             client.kill(worker.number)
 
     def _lose(self, client: Client, why: str) -> None:
@@ -258,7 +267,7 @@ class LocalExecutor:
         group = next(name for name, known in self._clients.items() if known is client)
         del self._clients[group]
         client.kill_descendants()
-        lost = [worker for worker in self._workers.values() if self._group(worker.job) == group]
+        lost = [worker for worker in self._workers.values() if worker.server == group]
         reply = Reply(status="lost", reason=why)
         for worker in lost:  # all of them, before a unit goes on and asks another
             worker.kill_descendants()
@@ -287,10 +296,10 @@ class LocalExecutor:
         """Start a worker for a job; where this process lacks what that takes, the job is lost."""
         with contextlib.ExitStack() as undo:
             try:
-                worker, theirs = Handle.create(next(self._numbers), job)
+                server, client = self._served(job)
+                worker, theirs = Handle.create(next(self._numbers), job, server)
                 undo.callback(worker.close)
                 undo.callback(theirs.close)
-                client = self._served(job)
                 self._selector.register(worker.channel, selectors.EVENT_READ, worker)
             except OSError as error:
                 return _NotStarted(job=job, end=_not_started(str(error)))
@@ -299,10 +308,11 @@ class LocalExecutor:
         client.start(Start(id=worker.number, channel=theirs, output=worker.output))
         return worker
 
-    def _served(self, job: Job) -> Client:
-        """Return the fork server for a job, which is started when it is first needed.
+    def _served(self, job: Job) -> tuple[str, Client]:
+        """Return the name of the fork server for a job and the server, which is started when it is first needed.
 
-        With the first, those of the first plugins are started too, one a slot: their imports take seconds.
+        With the first, those of the first plugins are started too, one a slot: their imports take seconds. While such
+        imports go on, jobs of a plugin's first module are done by a server that imports this module only.
         """
         group = self._group(job)
         if not self._clients:
@@ -311,10 +321,26 @@ class LocalExecutor:
                 self._start_server(plugin)
         elif group not in self._clients:
             self._start_server(group)
-        return self._clients[group]
+        elif not self._clients[group].ready and self._needs_first_module_only(job, group):
+            group = FIRST + group
+            if group not in self._clients:
+                self._start_server(group)
+        return group, self._clients[group]
+
+    def _needs_first_module_only(self, job: Job, plugin: str) -> bool:
+        """Return whether a job is of the first of several modules of a plugin, and measures neither memory nor time.
+
+        What is measured is compared with others, and has the same imports as they.
+        """
+        first, *others = self._options.techniques.get(plugin, ()) or ("",)
+        alike = bool(others) and job.case.technique_target.partition(":")[0] == first
+        return alike and job.task in UNMEASURED and not self._afresh
 
     def _start_server(self, group: str) -> None:
-        techniques = self._options.techniques.get(group, ())
+        plugin = group.removeprefix(FIRST)
+        techniques = self._options.techniques.get(plugin, ())
+        if plugin != group:
+            techniques = techniques[:1]
         client = Client(self._supervisors, afresh=self._afresh, preload=self._options.preload, techniques=techniques)
         self._clients[group] = client
         self._selector.register(client.control, selectors.EVENT_READ, client)

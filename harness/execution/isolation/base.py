@@ -49,11 +49,12 @@ class _Base:
         self._wake, self._wakeup = socket.socketpair()
 
     def start(self) -> None:
-        """Import what all fork servers share, and say so."""
+        """Import torch, be told what else all fork servers share, import that, and say so."""
+        forkserver.preload(("torch",))
         while not self._requests:
             if not self._receive():
                 os._exit(0)
-        forkserver.preload(("torch", *self._requests.pop(0)["preload"]))
+        forkserver.preload(self._requests.pop(0)["preload"])
         self._afresh = forkserver.threads() > 1  # a fork would lose them, and whatever locks they hold
         for end in (self._wake, self._wakeup):
             end.setblocking(False)

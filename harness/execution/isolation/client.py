@@ -71,6 +71,11 @@ class Client:
         self._spawn(preload, techniques)
 
     @property
+    def ready(self) -> bool:
+        """Whether the imports are done."""
+        return self._ready
+
+    @property
     def due(self) -> float | None:
         """When the fork server must have answered (monotonic clock); None where nothing is asked of it."""
         if not self._ready:
@@ -138,14 +143,20 @@ class Client:
         for pid in marked(f"{MARK}={self._mark}"):
             kill(pid)
 
-    def close(self) -> None:
-        """End the fork server with all its workers and their descendants."""
+    def leave(self) -> None:
+        """Tell the fork server to end with all its workers and their descendants, without waiting; idempotent."""
+        if self.control.fileno() == -1:
+            return
         for request in self._waiting:
             request.channel.close()
         self._waiting.clear()
         self.control.close()
         if not self._ready:
             self._supervisor.kill()  # it has no workers yet, and reads nothing while it imports
+
+    def close(self) -> None:
+        """End the fork server with all its workers and their descendants."""
+        self.leave()
         try:
             self._supervisor.wait(CLOSE_S)
         except subprocess.TimeoutExpired:

@@ -7,7 +7,7 @@ for torch to compute on; any other setting that was changed is told in a note.
 
 from __future__ import annotations
 
-import functools
+import copy
 import gc
 import math
 import os
@@ -16,30 +16,55 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Final
 
 from harness.api import WARNING
 from harness.execution.isolation.left_running import Others
 
-MODULES: Final = (gc, math, random, resource, statistics, time)
+MODULES: Final = (copy, gc, math, random, resource, statistics, time)
 """Modules of Python whose functions the judge relies on."""
 
-TORCH: Final = ("torch.autograd", "torch.nn.functional")
-"""Modules of torch whose functions the judge relies on."""
+TORCH: Final = (
+    "torch", "torch.autograd", "torch.cuda", "torch.linalg", "torch.mps", "torch.nn.functional", "torch.nn.utils",
+    "torch.optim.adam", "torch.optim.adamw", "torch.random", "torch.special",
+)  # fmt: skip
+"""Modules of torch whose functions the judge relies on: those that draw, compare, train and wait for a device."""
 
-CLASSES: Final = ("torch:Tensor", "torch.nn:Module", "torch.nn:Linear", "torch.nn:Parameter", "torch:Generator")
+FOLLOWS: Final = ("torch", "Storage")
+"""What torch itself replaces where the default dtype is set, which is told as a setting."""
+
+CLASSES: Final = (
+    "torch:Generator", "torch:Tensor", "torch.cuda:Event", "torch.nn:Linear", "torch.nn:Module", "torch.nn:Parameter",
+    "torch.optim:Adam", "torch.optim:AdamW", "torch.optim:Optimizer",
+)  # fmt: skip
 """Classes whose methods the judge relies on."""
+
+WRAPPERS: Final = (
+    ("torch._compile", "_disable_dynamo"),
+    ("torch._dynamo.eval_frame", "DisableContext", "__call__"),
+    ("torch._dynamo.mutation_guard", "install_generation_tagging_init"),
+    ("torch.optim", "Optimizer", "profile_hook_step"),
+)
+"""Functions of torch that put functions of their own around others: where it may compile, or makes an optimiser."""
 
 OWN: Final = "harness."
 """The prefix of the judge's own modules."""
 
 VARIABLES: Final = (
-    "ATEN_CPU_CAPABILITY", "CUDA_VISIBLE_DEVICES", "KMP_AFFINITY", "LD_PRELOAD", "MKL_NUM_THREADS", "OMP_NUM_THREADS",
-    "OMP_PROC_BIND", "OPENBLAS_NUM_THREADS", "PYTHONHASHSEED",
+    "ATEN_", "BLIS_", "CUBLAS_", "CUDA_", "CUDNN_", "DNNL_", "GLIBC_TUNABLES", "GOMP_", "KMP_", "LD_", "MALLOC_",
+    "MKL_", "NUMEXPR_", "NVIDIA_", "OMP_", "ONEDNN_", "OPENBLAS_", "PYTHON", "PYTORCH_", "TORCH", "TRITON_", "VECLIB_",
 )  # fmt: skip
-"""Variables of the environment that decide how something is computed."""
+"""How variables of the environment begin that decide how something is computed."""
+
+HARMLESS: Final = ("KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+"""Variables of those that scikit-learn sets where it is imported, and torch where it compiles."""
+
+KERNELS: Final = "aten/"
+NO_KERNELS: Final = ("/Meta", "/FuncTorchBatched")
+"""How torch names registered kernels of its own operations, and those of them that compute no values."""
 
 CHANGED: Final = f"{WARNING}the technique or its modules changed the process: "
 """How the note on a changed setting begins."""
@@ -52,29 +77,35 @@ class GlobalState:
     """The state of this process as it was when the object was made."""
 
     def __init__(self) -> None:
-        self._own = [name for name in sys.modules if name.startswith(OWN)]
-        self._functions = {name: (function, _code(function)) for name, function in _functions(self._own)}
-        self._settings = {name: read() for name, read in _settings().items()}
+        self._places = [*_places()]
+        self._functions = {place: _functions(place) for place in self._places}
+        self._settings = _settings()
         self._computing = _threads()
+        self._between = _between()
         self.others = Others()
 
-    def expect(self, name: str, function: object) -> None:
-        """Record a function that the host itself has put in the place of another one."""
-        self._functions[name] = (function, _code(function))
+    def expect(self, place: str, name: str, function: object) -> None:
+        """Record a function of a module that the host itself has put in the place of another one."""
+        self._functions[place][name] = (function, _code(function))
 
     def replaced(self) -> list[str]:
         """Return the names of the functions that are others now, sorted."""
-        now = dict(_functions(self._own))
         return sorted(
-            name
-            for name, (function, code) in self._functions.items()
-            if (now.get(name) is not function and not _tags(now.get(name), function)) or _code(function) is not code
+            f"{place.replace(':', '.')}.{name}"
+            for place, functions in self._functions.items()
+            for now in (_members(place),)
+            for name, (function, code) in functions.items()
+            if (now.get(name) is not function and not _wraps(now.get(name), function))
+            or (code is not None and _code(function) is not code)
         )
 
     def changed(self) -> list[str]:
         """Return a line for each setting that is another one now."""
-        now = {name: read() for name, read in _settings().items()}
-        return [f"{name} is {now[name]}, was {value}" for name, value in self._settings.items() if now[name] != value]
+        now, before = _settings(), self._settings
+        names = [*now, *(name for name in before if name not in now)]
+        return [
+            f"{name} is {now.get(name)}, was {before.get(name)}" for name in names if now.get(name) != before.get(name)
+        ]
 
     def problem(self) -> str:
         """Return what was replaced or is left running, as the reason of a reply; empty where nothing is."""
@@ -82,6 +113,8 @@ class GlobalState:
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         if names:
             return f"{', '.join(names[:SHOWN])}{more} was replaced by the technique or its modules"
+        if put := [name for name in _between() if name not in self._between]:
+            return f"{', '.join(sorted(put)[:SHOWN])} was put between all and torch by the technique or its modules"
         if (threads := _threads()) != self._computing:
             return (
                 f"torch computes on {threads} threads, a case has {self._computing}: torch.set_num_threads was called "
@@ -99,51 +132,98 @@ def _code(function: object) -> object:
     return getattr(function, "__code__", None)
 
 
-def _tags(function: object, original: object) -> bool:
-    """Return whether a function is the one that the first compilation by torch puts around a method of `nn.Module`."""
-    guard = sys.modules.get("torch._dynamo.mutation_guard")
-    installing = _code(getattr(guard, "install_generation_tagging_init", None))
-    own = any(_code(function) is constant for constant in getattr(installing, "co_consts", ()) if constant is not None)
-    return own and any(cell.cell_contents is original for cell in getattr(function, "__closure__", None) or ())
+def _wraps(function: object, original: object) -> bool:
+    """Return whether a function is one that torch itself has put around the original, as `WRAPPERS` do."""
+    if not any(cell.cell_contents is original for cell in getattr(function, "__closure__", None) or ()):
+        return False
+    code = _code(function)
+    return any(code is constant for wrapper in WRAPPERS for constant in _constants(*wrapper))
 
 
-def _functions(own: Sequence[str]) -> Iterator[tuple[str, object]]:
-    """Yield the functions and classes that the judge relies on, by full name; ``own`` are the judge's modules.
+def _constants(module: str, *names: str) -> Sequence[object]:
+    """Return the constants of a function, which the code of the functions within it belongs to."""
+    found: object = sys.modules.get(module)
+    for name in names:
+        found = getattr(found, name, None)
+    return getattr(_code(found), "co_consts", ())
+
+
+def _places() -> Iterator[str]:
+    """Yield the modules and classes whose functions the judge relies on.
 
     A worker shares its memory with its fork server, and whatever object it looks at costs it the copy of a page: it
     does not look at the other modules.
     """
-    for module in (*MODULES, *(sys.modules[name] for name in TORCH if name in sys.modules)):
-        yield from _members(module.__name__, vars(module))
-    for name in own:
-        if isinstance(found := sys.modules.get(name), ModuleType):
-            yield from _members(name, vars(found))
-    for target in CLASSES:
-        place, _, name = target.partition(":")
-        if place in sys.modules:
-            yield from _members(f"{place}.{name}", vars(getattr(sys.modules[place], name)))
+    yield from (module.__name__ for module in MODULES)
+    for name, module in list(sys.modules.items()):
+        if name in TORCH or (name.startswith(OWN) and isinstance(module, ModuleType)):
+            yield name
+    yield from (target for target in CLASSES if target.partition(":")[0] in sys.modules)
 
 
-def _members(place: str, members: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
-    for name, value in list(members.items()):
-        if callable(value) and not isinstance(value, ModuleType):
-            yield f"{place}.{name}", value
+def _functions(place: str) -> dict[str, tuple[object, object]]:
+    """Return the functions and classes of a module or a class by name, each with its code."""
+    return {
+        name: (value, _code(value))
+        for name, value in list(_members(place).items())
+        if callable(value) and not isinstance(value, ModuleType) and (place, name) != FOLLOWS
+    }
 
 
-def _settings() -> dict[str, Callable[[], object]]:
-    """Return how settings of the process that change results or times are read, by name."""
+def _members(place: str) -> Mapping[str, Any]:
+    """Return what a module has, or a class ``module:class`` and what it inherits, by name; nothing where it is gone."""
+    module, _, name = place.partition(":")
+    found = sys.modules.get(module)
+    if not name:
+        return getattr(found, "__dict__", {})
+    bases = getattr(getattr(found, name, None), "__mro__", (object,))
+    return ChainMap(*(vars(base) for base in bases[:-1]))
+
+
+def _settings() -> dict[str, object]:
+    """Return the settings of the process that change results or times, by name."""
     import torch
 
+    known = {name: value for name, value in os.environ.items() if name.startswith(VARIABLES) and name not in HARMLESS}
     return {
-        "the default dtype": torch.get_default_dtype,
-        "anomaly detection": torch.is_anomaly_enabled,
-        "deterministic algorithms": torch.are_deterministic_algorithms_enabled,
-        "the precision of float32 products": torch.get_float32_matmul_precision,
-        "gradients": torch.is_grad_enabled,
-        "the working directory": os.getcwd,
-        "the recursion limit": sys.getrecursionlimit,
-        **{f"the variable {name}": functools.partial(os.environ.get, name) for name in VARIABLES},
+        "the default dtype": torch.get_default_dtype(),
+        "the default device": torch.get_default_device(),
+        "anomaly detection": torch.is_anomaly_enabled(),
+        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "the precision of float32 products": torch.get_float32_matmul_precision(),
+        "the use of oneDNN": torch.backends.mkldnn.enabled,
+        "the search for kernels of cuDNN": torch.backends.cudnn.benchmark,
+        "gradients": torch.is_grad_enabled(),
+        "inference mode": torch.is_inference_mode_enabled(),
+        "automatic casting": torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"),
+        "the flushing of denormal numbers": _half(sys.float_info.min) == 0.0,
+        "threads between operations": torch.get_num_interop_threads(),
+        "the garbage collector": (gc.isenabled(), gc.get_threshold()),
+        "the switching of threads": sys.getswitchinterval(),
+        "the working directory": os.getcwd(),  # noqa: PTH109  as fast as it can be
+        "the recursion limit": sys.getrecursionlimit(),
+        **{f"the variable {name}": value for name, value in known.items()},
     }
+
+
+def _half(number: float) -> float:
+    """Return half of a number, computed when it is asked for: Python computes constants when it compiles."""
+    return number / 2
+
+
+def _between() -> set[str]:
+    """Return what is called in place of, before or after functions of torch and the modules of every model."""
+    import torch
+    from torch.nn.modules import module
+
+    functions = range(torch._C._len_torch_function_stack())
+    dispatched = range(torch._C._len_torch_dispatch_stack())
+    modes = [torch._C._get_function_stack_at(number) for number in functions]
+    modes += [torch._C._get_dispatch_stack_at(number) for number in dispatched]
+    hooks = [name for name, value in vars(module).items() if name.startswith("_global_") and value]
+    kernels = [name for name in torch.library._impls if name.startswith(KERNELS) and not name.endswith(NO_KERNELS)]
+    device = torch.utils._device.DeviceContext  # told as a setting
+    return {*(f"the mode {type(mode).__name__}" for mode in modes if not isinstance(mode, device)), *hooks, *kernels}
 
 
 def _threads() -> int:

@@ -54,10 +54,11 @@ MARKS: Final = 1000
 
 @dataclass(eq=False, kw_only=True)
 class Handle:
-    """One worker process, from the runner's side."""
+    """One worker process, from the runner's side; ``server`` is the name of its fork server."""
 
     number: int
     job: Job
+    server: str
     channel: socket.socket
     output: IO[bytes]
     load: float = field(default_factory=lambda: os.getloadavg()[0])
@@ -82,7 +83,7 @@ class Handle:
     """The phases and probes that a contestant's rounds have, as it said when it opened."""
 
     @classmethod
-    def create(cls, number: int, job: Job) -> tuple[Handle, socket.socket]:
+    def create(cls, number: int, job: Job, server: str) -> tuple[Handle, socket.socket]:
         """Return a worker's handle, its job waiting in the channel, and the end of that which its process inherits.
 
         Raises OSError where there is no descriptor or no space left for it.
@@ -97,7 +98,7 @@ class Handle:
             give_up_sending(ours)
             ours.sendall(encode(job.message()))
             undo.pop_all()
-        return cls(number=number, job=job, channel=ours, output=output), theirs
+        return cls(number=number, job=job, server=server, channel=ours, output=output), theirs
 
     @property
     def phase(self) -> str:

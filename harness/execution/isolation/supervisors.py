@@ -9,15 +9,17 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Final, Protocol
 
 from harness.execution.isolation.base import MARK
 from harness.execution.isolation.forkserver import command
-from harness.execution.isolation.handle import give_up_sending
+from harness.execution.isolation.handle import give_up_sending, output_file
 from harness.execution.isolation.messages import Lines, Unreadable, encode
 from harness.execution.isolation.processes import is_running
+from harness.measure.memory import LINUX
 
 ONE_THREAD: Final[Mapping[str, str]] = {
     "OMP_NUM_THREADS": "1",
@@ -95,7 +97,8 @@ class Supervisors:
                 self._preload = self._preload if self._base.ready else ()
                 self.close()
         if self._base is None:
-            self._base = Base(self._preload, ends.log)
+            self._base = _taken() or Base(ends.log)
+            self._base.preload(self._preload)
         return self._base.fork(ends)
 
     def close(self) -> None:
@@ -108,7 +111,7 @@ class Supervisors:
 class Base:
     """The base server, from the runner's side."""
 
-    def __init__(self, preload: Sequence[str], log: IO[bytes]) -> None:
+    def __init__(self, log: IO[bytes]) -> None:
         self._lines = Lines()
         self._started = 0
         self.pids: dict[int, int] = {}
@@ -119,7 +122,10 @@ class Base:
         give_up_sending(self._control)
         with theirs:
             self._process = _popen("harness.execution.isolation.base", theirs, log, NO_MARK)
-        self._send({"preload": list(preload)}, [])
+
+    def preload(self, modules: Sequence[str]) -> None:
+        """Say what to import beside torch; comes before the first `fork`."""
+        self._send({"preload": list(modules)}, [])
 
     def fork(self, ends: Ends) -> Forked:
         """Ask for a supervisor, which is forked once the imports are done."""
@@ -225,6 +231,37 @@ class Forked:
         if not self._has_ended() and self._number in self._base.pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._base.pids[self._number], number)
+
+
+_begun: list[Base] = []
+"""The base server that `begun` has started and nobody has taken yet."""
+
+
+@contextmanager
+def begun() -> Iterator[None]:
+    """Start a base server before anybody asks for one, so that it imports torch while a run is planned.
+
+    The first executor of the context that needs a base server takes it; where none does, it ends with the context.
+    """
+    if LINUX:
+        _begun.append(Base(output_file()))
+    try:
+        yield
+    finally:
+        while _begun:
+            _begun.pop().close()
+
+
+def _taken() -> Base | None:
+    """Return the base server that was begun, unless there is none or it has ended since."""
+    if not _begun:
+        return None
+    base = _begun.pop()
+    base.read()
+    if base.ended:
+        base.close()
+        return None
+    return base
 
 
 def _popen(module: str, control: socket.socket, log: IO[bytes], mark: str) -> subprocess.Popen[bytes]:

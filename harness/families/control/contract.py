@@ -81,8 +81,9 @@ class Population:
 class ControlTechnique(Protocol):
     """A sampler of weighted texts.
 
-    The gate runs 60 populations of 10 texts on a small task whose texts are all enumerated, and raises
-    `harness.api.Incorrect` for a population of another number of texts or weights than ``task.particles``.
+    The gate runs 60 populations of 10 texts, and 240 more where these are off, on a small task whose texts are all
+    enumerated, and raises `harness.api.Incorrect` for a population of another number of texts or weights than
+    ``task.particles``.
     """
 
     weighted: bool

@@ -8,7 +8,7 @@ from typing import Final
 
 from harness.api import Contract, WorkloadSpec, hookimpl
 from harness.families import suites_of
-from harness.families.finetune.settings import Settings
+from harness.families.finetune.settings import Settings, TextSettings
 from harness.judge.metrics import SIZES
 from harness.judge.settings import defaults_of
 
@@ -49,6 +49,7 @@ def register_workloads() -> Sequence[WorkloadSpec]:
             preload=("torch._dynamo",),
             perturbs=True,
             stacks=True,
+            fewest_stacked=2,
         ),
         WorkloadSpec(
             id="digits-split",
@@ -63,6 +64,21 @@ def register_workloads() -> Sequence[WorkloadSpec]:
             preload=("torch._dynamo",),
             perturbs=True,
             stacks=True,
+            fewest_stacked=2,
+        ),
+        WorkloadSpec(
+            id="text-classification",
+            contract="finetune",
+            target="harness.families.finetune.workloads.text_classification:TextClassification",
+            summary="a model of transformers of one's own learns labelled texts of one's own",
+            version=1,
+            metrics=_METRICS,
+            phases=tuple(_PHASES),
+            settings=defaults_of(TextSettings, steps=40, batch_size=16, lr=1e-3),
+            small=_SMALL,
+            preload=("torch._dynamo",),
+            perturbs=True,
+            task="text-classification",
         ),
     ]
 

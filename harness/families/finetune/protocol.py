@@ -1,8 +1,9 @@
-"""Fine-tuning on handwritten digits: from a base model of 0-4 to 5-9, whatever the architecture."""
+"""The protocol of fine-tuning, whatever the model and the data: adapt, train, test, time, check."""
 
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,28 +17,21 @@ from torch.nn import functional
 from harness.api import CannotStack, CaseContext, Json, OpenCase, Outcome, Phase
 from harness.families.finetune import checks
 from harness.families.finetune.contract import FinetuneTask, FinetuneTechnique
+from harness.families.finetune.examples import Examples
 from harness.families.finetune.serving import Serving
-from harness.families.finetune.settings import Settings
+from harness.families.finetune.settings import Protocol
 from harness.families.finetune.stacking import RepeatedSteps, Training
 from harness.judge import training
-from harness.judge.architectures import Architecture
+from harness.judge.architectures import Anatomy
 from harness.judge.checks import TrainingWatch, require_groups, require_model
-from harness.judge.datasets import split
-from harness.judge.digits import scaled
 from harness.judge.fresh import FreshBatches
 from harness.judge.generators import GlobalGenerators
 from harness.judge.perturbation import perturb_start
-from harness.judge.pretraining import CLASSES, base
 from harness.judge.quality import quality
 from harness.judge.replay import Buffers
 from harness.judge.seeds import generator, global_seed
-from harness.judge.settings import read_settings
 from harness.judge.timed import RepeatedPrediction, RepeatedStep
 from harness.judge.training import Batch, batch_order
-
-LOWEST: Final = 5
-HIGHEST: Final = 9
-"""The digits of the task."""
 
 HEAD_DEVIATION: Final = 0.02
 CHECKED_STEPS: Final = 3
@@ -45,41 +39,37 @@ TEST_BATCH: Final = 128
 
 
 @dataclass(frozen=True, kw_only=True)
-class Images:
-    """Images: inputs of the model by name, ``(n, ...)``, and int64 ``labels`` ``(n,)``, on the case's device."""
+class Material:
+    """The model and the data of a case, from which the judge makes its `Problem`; ``notes`` are for the report.
 
-    inputs: Mapping[str, Tensor]
-    labels: Tensor
+    Of ``train``, the first ``shown`` examples stand for all in the accuracy on training data; all do where it is None.
+    """
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def at(self, indices: Tensor) -> Images:
-        """Return the images at ``indices``; a matrix of indices adds an axis of batches in front."""
-        return Images(inputs={name: value[indices] for name, value in self.inputs.items()}, labels=self.labels[indices])
-
-    def batches(self) -> Iterator[Batch]:
-        """Yield the entries of the first axis as batches."""
-        for index in range(len(self)):
-            yield {**{name: value[index] for name, value in self.inputs.items()}, "labels": self.labels[index]}
-
-    def batch(self) -> Batch:
-        """Return all images as one batch."""
-        return {**self.inputs, "labels": self.labels}
+    model: nn.Module
+    anatomy: Anatomy
+    train: Examples
+    validation: Examples
+    test: Examples
+    classes: int
+    settings: Protocol
+    notes: Sequence[str] = ()
+    shown: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """The model, task and data of a case; images for validation and test are withheld from the technique."""
+    """The model, task and data of a case; validation and test data are withheld from the technique."""
 
     model: nn.Module
     head: Mapping[str, nn.Parameter]
     task: FinetuneTask
-    settings: Settings
-    train: Images
-    validation: Images
-    test: Images
+    settings: Protocol
+    train: Examples
+    validation: Examples
+    test: Examples
     order: Tensor
+    notes: Sequence[str] = ()
+    shown: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,20 +80,28 @@ class Adapted:
     optimizer: torch.optim.Optimizer
 
 
-class DigitsWorkload(Architecture):
-    """A `harness.api.Workload`: the protocol for one architecture.
+class FinetuneWorkload(ABC):
+    """A `harness.api.Workload`: the protocol, whatever the model and the data, which a subclass provides.
 
     The seed determines the split, the head's start and the order of batches, for every technique alike: each is drawn
     from a generator of its own. The base model is the same for all seeds.
     """
 
+    @abstractmethod
     def check_settings(self, settings: Mapping[str, Json]) -> None:
         """Raise UsageError for settings that are unknown or out of range."""
-        read_settings(Settings, settings)
 
+    @abstractmethod
     def prepare(self, context: CaseContext) -> None:
-        """Train the base model if the cache lacks it."""
-        base(self, context.cache)
+        """Make what all cases share and the cache lacks."""
+
+    @abstractmethod
+    def material(self, context: CaseContext) -> Material:
+        """Return the model and the data of a case, on its device; the head is renewed afterwards."""
+
+    @abstractmethod
+    def forward(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the logits ``(batch, classes)`` of a batch."""
 
     def evaluate(self, technique: FinetuneTechnique, context: CaseContext) -> Outcome:
         """Adapt, train and test. Raises FloatingPointError at the first loss that is not finite."""
@@ -141,10 +139,11 @@ class DigitsWorkload(Architecture):
         return Outcome(
             metrics={**measured, **_size(adapted.model, problem.head.values())},
             series={"train_loss": [float(f"{value:.6g}") for value in losses]},
+            notes=problem.notes,
         )
 
     def open(self, technique: FinetuneTechnique, context: CaseContext) -> OpenCase:
-        """Prepare a training step and an inference batch, on images like the first ``batch_size`` of the training.
+        """Prepare a training step and an inference batch, on examples like the first ``batch_size`` of the training.
 
         Inference uses the merged model. The first call of ``infer`` merges: in place if ``train`` has been released by
         then, else in a copy, as both may be called in turns. What it predicts is held against the model before merging.
@@ -155,10 +154,10 @@ class DigitsWorkload(Architecture):
         loss, max_grad_norm = (
             problem.task.loss,
             problem.settings.max_grad_norm,
-        )  # not the problem, which holds all images
+        )  # not the problem, which holds all examples
 
-        def step(trains: Adapted, images: Batch, _: int) -> None:
-            training.step(trains.model, trains.optimizer, images, loss=loss, max_grad_norm=max_grad_norm)
+        def step(trains: Adapted, batch: Batch, _: int) -> None:
+            training.step(trains.model, trains.optimizer, batch, loss=loss, max_grad_norm=max_grad_norm)
 
         train = RepeatedStep(adapted, fresh, step)
         serving = Serving(technique, train, self.forward)
@@ -185,10 +184,9 @@ class DigitsWorkload(Architecture):
             optimizer = _optimizer(technique, model, problem)
             frozen, trains = checks.frozen(model), TrainingWatch(model)
             model.train()
-            for images in problem.train.at(problem.order[:CHECKED_STEPS]).batches():
-                training.step(
-                    model, optimizer, images, loss=problem.task.loss, max_grad_norm=problem.settings.max_grad_norm
-                )
+            loss, max_grad_norm = problem.task.loss, problem.settings.max_grad_norm
+            for of_step in problem.train.at(problem.order[:CHECKED_STEPS]).batches():
+                training.step(model, optimizer, of_step, loss=loss, max_grad_norm=max_grad_norm)
             steps = min(CHECKED_STEPS, len(problem.order))
             checks.require_unchanged(frozen, steps)
             trains.require(steps)
@@ -204,55 +202,27 @@ class DigitsWorkload(Architecture):
         return problem, Adapted(model=model, optimizer=_optimizer(technique, model, problem))
 
     def _problem(self, context: CaseContext) -> Problem:
-        settings = read_settings(Settings, context.settings)
-        pretrained = base(self, context.cache)
-        digits = pretrained.digits.select(LOWEST, HIGHEST)
-        model = self.build(CLASSES)
-        model.load_state_dict(pretrained.state)
-        self._renew_head(model, generator(context.seed, "head"))
-        images = Images(
-            inputs={name: value.to(context.device) for name, value in self.inputs(scaled(digits.pixels)).items()},
-            labels=(digits.labels.long() - LOWEST).to(context.device),
-        )
-        parts = split(
-            len(images),
-            generator(context.seed, "split"),
-            train=settings.train_images,
-            validation=settings.validation_images,
-        )
-        train = images.at(parts.train)
-        model.to(context.device)
+        material = self.material(context)
+        model, settings, train = material.model, material.settings, material.train
+        _renew_head(model, material.anatomy.head, generator(context.seed, "head"))
+        draw = generator(context.seed, "order")
+        order = batch_order(len(train), draw, steps=settings.steps, batch_size=settings.batch_size)
         return Problem(
             model=model,
             head={name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad},
-            task=self._task(model, train, settings, context),
+            task=self._task(material, context),
             settings=settings,
             train=train,
-            validation=images.at(parts.validation),
-            test=images.at(parts.test),
-            order=batch_order(
-                len(train),
-                generator(context.seed, "order"),
-                steps=settings.steps,
-                batch_size=settings.batch_size,
-            ),
+            validation=material.validation,
+            test=material.test,
+            order=train.bucketed(order, draw),
+            notes=material.notes,
+            shown=material.shown,
         )
 
-    def _renew_head(self, model: nn.Module, draw: torch.Generator) -> None:
-        """Freeze the backbone and initialise a new head with small random weights."""
-        model.requires_grad_(False)
-        for name in self.anatomy(model).head:
-            for parameter in model.get_submodule(name).parameters():
-                parameter.requires_grad_(True)
-                with torch.no_grad():
-                    if parameter.ndim > 1:
-                        parameter.normal_(0, HEAD_DEVIATION, generator=draw)
-                    else:
-                        parameter.zero_()
-
-    def _task(self, model: nn.Module, train: Images, settings: Settings, context: CaseContext) -> FinetuneTask:
-        anatomy = self.anatomy(model)
-        size = min(settings.batch_size, len(train))
+    def _task(self, material: Material, context: CaseContext) -> FinetuneTask:
+        anatomy, train = material.anatomy, material.train
+        size = min(material.settings.batch_size, len(train))
         order = torch.randperm(len(train), generator=generator(context.seed, "calibration"))
         order = order[: len(train) // size * size].view(-1, size)
         return FinetuneTask(
@@ -261,7 +231,10 @@ class DigitsWorkload(Architecture):
             blocks=anatomy.blocks,
             head=anatomy.head,
             feedforward=anatomy.feedforward,
-            classes=CLASSES,
+            keys=anatomy.keys,
+            values=anatomy.values,
+            fused=anatomy.fused,
+            classes=material.classes,
             calibration=lambda: train.at(order).batches(),
             forward=self.forward,
             loss=training.cross_entropy(self.forward),
@@ -273,20 +246,30 @@ class DigitsWorkload(Architecture):
             return self.forward(model, batch)
 
     def _quality(self, model: nn.Module, problem: Problem) -> dict[str, float]:
-        """Return losses and accuracies on train, validation and test images, in batches that fit into the cache."""
-        parts = {"train": problem.train, "val": problem.validation, "test": problem.test}
-        inputs = {name: torch.cat([part.inputs[name] for part in parts.values()]) for name in problem.train.inputs}
-        sizes = [len(part) for part in parts.values()]
-        logits = torch.cat(
-            [
-                self._logits(model, {name: value[start : start + TEST_BATCH] for name, value in inputs.items()})
-                for start in range(0, sum(sizes), TEST_BATCH)
-            ]
-        ).split_with_sizes(sizes)
+        """Return losses and accuracies on training, validation and test data, in batches that fit into the cache."""
+        shown = problem.train.at(torch.arange(len(problem.train))[: problem.shown])
+        parts = {"train": shown, "val": problem.validation, "test": problem.test}
+        together = Examples.together(list(parts.values()))
+        found = [(indices, self._logits(model, batch)) for indices, batch in together.groups(TEST_BATCH)]
+        back = torch.cat([indices for indices, _ in found]).argsort()
+        logits = torch.cat([logits for _, logits in found])[back].split_with_sizes([len(p) for p in parts.values()])
         targets = {name: part.labels for name, part in parts.items()}
         measured = quality(dict(zip(parts, logits, strict=True)), targets, functional.cross_entropy)
         del measured["train_loss"]  # the series of training losses says more
         return measured
+
+
+def _renew_head(model: nn.Module, head: Sequence[str], draw: torch.Generator) -> None:
+    """Freeze the backbone and initialise a new head with small random weights."""
+    model.requires_grad_(False)
+    for name in head:
+        for parameter in model.get_submodule(name).parameters():
+            parameter.requires_grad_(True)
+            with torch.no_grad():
+                if parameter.ndim > 1:  # drawn on the CPU, where the generator is
+                    parameter.copy_(torch.empty(parameter.shape).normal_(0, HEAD_DEVIATION, generator=draw))
+                else:
+                    parameter.zero_()
 
 
 def _fit(problem: Problem, adapted: Adapted) -> list[float]:

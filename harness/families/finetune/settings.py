@@ -8,18 +8,38 @@ from harness.judge.settings import setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """The protocol of a fine-tuning.
+class Protocol:
+    """The protocol of a fine-tuning, whatever the model and the data.
 
     Gradients of all that trains are scaled down together to a norm of ``max_grad_norm``: without it, single batches
     throw small models far enough to triple the spread over seeds.
     """
 
     steps: int = setting(100, "optimiser steps of a training", above=0)
-    batch_size: int = setting(32, "images of a training step", above=0)
+    batch_size: int = setting(32, "examples of a training step", above=0)
     lr: float = setting(1e-2, "peak learning rate of the technique's parameters", above=0)
     head_lr: float = setting(5e-3, "peak learning rate of the task's head", above=0)
     weight_decay: float = setting(0.01, "AdamW's weight decay of all that trains", least=0)
     max_grad_norm: float = setting(1.0, "norm to which larger gradients are scaled down", above=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(Protocol):
+    """The protocol on the digits."""
+
     train_images: int = setting(300, "images to train on", above=0)
     validation_images: int = setting(200, "images to choose the tuned values by", above=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSettings(Protocol):
+    """The protocol on a user's own model and labelled texts."""
+
+    model: str = setting("", "folder of the model: config.json, weights and tokenizer", file=True)
+    data: str = setting("", "file of the texts: .csv, .tsv or .jsonl", file=True)
+    text: str = setting("", "column of the texts; guessed where empty")
+    label: str = setting("", "column of the labels; guessed where empty")
+    train_examples: int = setting(800, "texts to train on", above=0)
+    validation_examples: int = setting(200, "texts to choose the tuned values by", above=0)
+    test_examples: int = setting(1000, "most texts to test on", above=0)
+    max_length: int = setting(0, "most tokens of a text; 0 for the 99th percentile of the data", least=0)

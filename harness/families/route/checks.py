@@ -14,6 +14,7 @@ from harness.families.route.contract import Everything, Layout, Router, RouteTec
 from harness.families.route.experts import RoutedLayer, grouped
 from harness.families.route.models import Batch, RoutedModel
 from harness.families.route.training import Problem, Trained, fit, losses_of, start, step, testing
+from harness.judge.checks import TrainingWatch
 
 STEPS: Final = 8
 """Training steps before a technique is checked."""
@@ -39,11 +40,14 @@ def check(technique: RouteTechnique, problem: Problem) -> Trained:
     require_bounds(technique)
     trained = start(technique, problem)
     batch = problem.data.validation[0]
+    routers = torch.nn.ModuleList({layer.router: None for layer in trained.model.routed()})
+    trains = TrainingWatch(routers)  # the experts are the judge's, and one that gets no tokens has no gradient
     for steps in (0, STEPS):  # at first as well, since no step can be done with what is ill-formed
         fit(trained, problem, steps=steps)
         for training in (True, False):
             for _, tokens, routing in routings(trained.model, batch, problem.seed, training=training):
                 require_weights(routing, len(tokens), technique.weights)
+    trains.require(STEPS)
     require_steps_of_its_own(trained, problem.data.train())
     require_gradient(technique, trained, problem.data.train())
     require_stillness(trained.model, batch, problem.seed)

@@ -167,7 +167,8 @@ class RouteTechnique(Protocol):
     """A method of routing. One object serves one training.
 
     The gate checks routings before and after eight steps, in training and in evaluation mode, and raises
-    `harness.api.Incorrect` where one is ill-formed or a declaration below is wrong.
+    `harness.api.Incorrect` where one is ill-formed or a declaration below is wrong. In these steps every parameter of a
+    router that trains must get a gradient, from the task's loss or an auxiliary one, and change.
     """
 
     weights: tuple[float, float]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import torch
 from torch import nn
 
@@ -13,20 +11,24 @@ from harness_lora.adaptation import linears
 from harness_lora.injection import Injected, exactly, inject
 from harness_lora.library import IA3Config, MissConfig, VeraConfig
 
-KEYS_AND_VALUES: Final = frozenset({"k", "v", "k_proj", "v_proj", "key", "value", "key_proj", "value_proj"})
-"""Names of the key and value projections of attentions in models of transformers."""
-
 
 class IA3(Injected):
     """IA3 (Liu 2022, arXiv:2205.05638, section 3.3): l_k * K, l_v * V and W (l_ff * x), the scales start at 1.
 
-    Keys and values are found by name; the feed-forward linears are those that the task names.
+    The task names keys, values and the feed-forward linears.
     """
 
     def insert(self, model: nn.Module, task: FinetuneTask) -> None:
-        """Scale keys, values and the feed-forward's inner activations."""
-        attention = [name for name in task.linears if name.rpartition(".")[2] in KEYS_AND_VALUES]
-        targets = linears(model, [*attention, *task.feedforward])
+        """Scale keys, values and the feed-forward's inner activations.
+
+        Raises NotApplicable where a part of these would be left out: keys and values that are computed in one, or a
+        feed-forward that is no linear layer.
+        """
+        if task.fused:
+            raise NotApplicable(f"{task.fused[0]} computes keys and values in one, and IA3 scales each apart")
+        if not task.feedforward:
+            raise NotApplicable("the model has no linear feed-forward whose inputs IA3 could scale")
+        targets = linears(model, [*task.keys, *task.values, *task.feedforward])
         config = IA3Config(target_modules=exactly(targets), feedforward_modules=exactly(task.feedforward))
         inject(model, config, task.generator)
 

@@ -164,6 +164,12 @@ def mlp() -> Problem:
 
 
 @pytest.fixture(scope="session")
+def wide() -> Problem:
+    """A perceptron whose products take most of its time."""
+    return perceptron([256, 512, 256], rows=64)
+
+
+@pytest.fixture(scope="session")
 def layer() -> Callable[[int, int, int], Problem]:
     """A perceptron of one hidden layer of so many outputs and inputs."""
 

@@ -192,6 +192,11 @@ _PEERS = (
         target="harness_nf4.packs:Int8Pack",
         summary="torch's product with INT8 weights, one scale a row",
     ),
+    _technique(
+        id="int8cast",
+        target="harness_nf4.packs:Int8Cast",
+        summary="INT8 weights cast to the inputs' dtype, as layers of torchao multiply without a compiler",
+    ),
 )
 
 

@@ -35,11 +35,11 @@ PRECISIONS: Final = ("auto", "exact", "fixed")
 for float16 inputs, and for bfloat16 inputs the faster one of fixed point and bfloat16.
 """
 
-FEW: Final = 4
-"""Up to so many inputs, fixed point looks codes up once for all of them, in registers."""
+FEW: Final = 2
+"""Up to so many inputs, the product in fixed point is the faster one of long rows; with more, that in bfloat16."""
 
 LONG: Final = 1024
-"""With two to four inputs, rows from this length on are multiplied faster in fixed point, shorter ones in bfloat16.
+"""With two inputs, rows from this length on are multiplied faster in fixed point, shorter ones in bfloat16.
 
 The rule is fixed for every processor, and not measured where the plugin runs: the two products differ in their last
 bits, so a rule that is measured would let a result differ from one run to the next. ``pytest --benchmark-only

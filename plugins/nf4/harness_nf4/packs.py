@@ -114,3 +114,21 @@ class Int8Pack(reference.Rows):
         codes = pointers.readable("codes", packed.tensors["codes"], torch.int8, rows * columns)
         scale = pointers.readable("scale", packed.tensors["scale"], torch.float32, rows)
         return torch._weight_int8pack_mm(pointers.aligned(x), codes, pointers.aligned(pointers.cast(scale, x.dtype)))
+
+
+class Int8Cast(reference.Rows):
+    """A product with INT8 weights that are cast to the inputs' dtype, with one scale for each row of outputs.
+
+    That is what layers of torchao and gpt-fast compute where they are not compiled.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scheme = replace(self.scheme, id="int8cast")
+        self.script = scripts.int8cast()
+        reference.require_running(self)
+
+    def linear(self, x: Tensor, packed: Packed) -> Tensor:
+        """Return the product of ``x`` and the codes, scaled row by row."""
+        codes, scale = packed.tensors["codes"], packed.tensors["scale"]
+        return functional.linear(x, pointers.cast(codes, x.dtype)) * pointers.cast(scale, x.dtype)

@@ -117,7 +117,7 @@ def linear(x, packed, shape, dtype):
     return found[:, : shape[0]].to(x.dtype)
 """
 
-_INT8PACK: Final = """
+_ROWS: Final = """
 def quantize(weight):
     rows = weight.reshape(-1, weight.shape[-1]).double()
     absmax = rows.abs().amax(-1, keepdim=True)
@@ -127,7 +127,9 @@ def quantize(weight):
 
 def dequantize(packed, shape, dtype):
     return (packed['codes'].float() * packed['scale'][:, None]).view(shape).to(dtype)
+"""
 
+_INT8PACK: Final = """
 def linear(x, packed, shape, dtype):
     if shape[1] % 16 or shape[0] % 4 or x.dtype == torch.float64:
         return torch.nn.functional.linear(x.float(), dequantize(packed, shape, torch.float32)).to(x.dtype)
@@ -139,6 +141,11 @@ coder = packing.Rows()
 
 def linear(x, packed, shape, dtype):
     return byte_kernel.multiply(x, packed['codes'], packed['scale']).to(x.dtype)
+"""
+
+_INT8CAST: Final = """
+def linear(x, packed, shape, dtype):
+    return torch.nn.functional.linear(x, packed['codes'].to(x.dtype)) * packed['scale'].to(x.dtype)
 """
 
 _BITSANDBYTES: Final = """
@@ -262,7 +269,12 @@ def int4pack(*, block: int, kept: torch.dtype) -> str:
 
 def int8pack() -> str:
     """Return the script of torch's product with INT8 weights."""
-    return _ALIGNED + _INT8PACK
+    return _ALIGNED + _ROWS + _INT8PACK
+
+
+def int8cast() -> str:
+    """Return the script of a product with INT8 weights that are cast to the inputs' dtype."""
+    return _ROWS + _INT8CAST
 
 
 def bitsandbytes(*, levels: str, block: int, double: bool) -> str:

@@ -127,7 +127,15 @@ _LIBRARY = (
         target="harness_speculative.library:Assisted",
         summary="transformers' assisted generation with the draft of n-grams",
         reference=_ASSISTED,
-        params={"gamma": 4, "draft": "tiny"},
+        params={"gamma": 4, "draft": "tiny", "confidence": 0.0},
+        requires=_NEEDS_TRANSFORMERS,
+    ),
+    _technique(
+        id="hf-assisted-default",
+        target="harness_speculative.library:Assisted",
+        summary="transformers' assisted generation as it is by default: long drafts that end where confidence does",
+        reference=_ASSISTED,
+        params={"gamma": 20, "draft": "tiny", "confidence": 0.4},
         requires=_NEEDS_TRANSFORMERS,
     ),
     _technique(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
+import sklearn.metrics  # noqa: F401  else transformers imports it within the first text with a confidence threshold
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, GenerationMixin, PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from harness.api import one_of, whole_number
+from harness.api import number, one_of, whole_number
 from harness.families.decode.contract import Decoder, DecodingSession, LanguageModel, Models, Sampling, Trace
 from harness_speculative.base import Technique
 
@@ -120,19 +121,24 @@ class Generate(Technique):
 
 
 class Assisted(Generate):
-    """A smaller model drafts ``gamma`` tokens a round; its settings are those of its own generation config."""
+    """A smaller model drafts ``gamma`` tokens a round; its settings are those of its own generation config.
 
-    def __init__(self, gamma: int, draft: str) -> None:
+    With ``confidence`` a round ends at a token to which the draft gives a lower probability. transformers moves that
+    threshold within a text, by how tokens of which probability were accepted.
+    """
+
+    def __init__(self, gamma: int, draft: str, confidence: float = 0.0) -> None:
         self.gamma = self.longest = whole_number("gamma", gamma)
         self.draft = draft
+        self.confidence = number("confidence", confidence, least=0, most=1)
 
     def assistance(self, models: Models) -> Callable[[], dict[str, Any]]:
-        """Return the assistant, with a constant number of tokens and no confidence threshold."""
+        """Return the assistant, with a constant number of tokens and the threshold of its confidence, if any."""
         one_of("draft", self.draft, list(models.drafts))
         constant = GenerationConfig(
             num_assistant_tokens=self.gamma,
             num_assistant_tokens_schedule="constant",
-            assistant_confidence_threshold=0.0,
+            assistant_confidence_threshold=self.confidence,
         )
         assistant = Wrapped(models.drafts[self.draft], constant).eval()
         return lambda: {"assistant_model": assistant}

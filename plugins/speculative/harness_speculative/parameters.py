@@ -18,6 +18,9 @@ KNOBS: Final = (
     _whole(name="longest", default=8, about="most tokens proposed in a round", least=1, most=256),
     _whole(name="ngram", default=3, about="tokens of the longest n-gram that is looked up", least=1, most=256),
     _text(name="draft", default="tiny", about="draft model of the judge"),
+    _number(
+        name="confidence", default=0.0, about="probability of a drafted token below which a round ends", least=0, most=1
+    ),
     _wholes(name="tops", default=[1], about="tokens that each extra head proposes", least=1, most=64),
     _number(name="epsilon", default=0.3, about="least probability of a token that is always typical", above=0, most=1),
     _number(name="delta", default=0.09, about="factor of the entropy in the threshold", above=0, most=1),

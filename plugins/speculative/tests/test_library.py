@@ -10,7 +10,7 @@ from harness.families.decode.clocks import Watch
 from harness.families.decode.contract import Sampling
 
 pytest.importorskip("transformers")
-NAMES = ("hf-generate", "hf-assisted", "hf-lookup")
+NAMES = ("hf-generate", "hf-assisted", "hf-assisted-default", "hf-lookup")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -47,3 +47,24 @@ def test_sampling_reaches_the_library(build, decode, text_models):
     sampling = Sampling(top_k=1)
     greedy = decode(build("autoregressive"), text_models, count=8, temperature=0.0)
     assert decode(build("hf-generate"), text_models, count=8, top_k=sampling.top_k) == greedy
+
+
+def test_the_default_form_of_assistance_has_the_library_s_own_defaults(build):
+    from transformers import GenerationConfig
+
+    technique = build("hf-assisted-default")
+    default = GenerationConfig._get_default_generation_params()
+    assert technique.gamma == default["num_assistant_tokens"]
+    assert technique.confidence == default["assistant_confidence_threshold"]
+    assert default["num_assistant_tokens_schedule"] == "constant"
+    assert build("hf-assisted").confidence == 0
+
+
+def test_a_round_ends_where_the_draft_is_not_confident(build, decode, table_models):
+    lengths = {}
+    for confidence in (0.0, 1.0):
+        watch = Watch(table_models(apart=0.0))
+        decode(build("hf-assisted", gamma=3, confidence=confidence), watch.models, count=12)
+        lengths[confidence] = [proposed for proposed, _ in watch.log.proposals(5 + 12)]
+    assert set(lengths[0.0]) == {3}
+    assert lengths[1.0][0] == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.families.finetune.protocol import DigitsWorkload
+from harness.families.finetune.digits import DigitsWorkload
 from harness.families.finetune.workloads.digits_mlp import DigitsMlp
 from harness.families.finetune.workloads.digits_split import DigitsSplit
 

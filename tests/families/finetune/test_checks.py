@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.api import Incorrect
-from harness.families.finetune.protocol import DigitsWorkload
+from harness.families.finetune.digits import DigitsWorkload
 from tests.families.conftest import Context
 from tests.families.finetune import techniques
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from harness.api import CannotStack, CaseContext
 from harness.families.finetune.contract import FinetuneTask
-from harness.families.finetune.protocol import DigitsWorkload
+from harness.families.finetune.digits import DigitsWorkload
 from tests.families.conftest import Context
 from tests.families.finetune.techniques import Honest
 

@@ -74,8 +74,11 @@ def test_who_decides_by_position_which_of_equal_tokens_is_taken_is_not_equivaria
 
 
 def test_a_router_out_of_reach_is_caught(context: Context) -> None:
-    technique = Plain(altered(weight=lambda routing: routing.weight.detach()))
-    with pytest.raises(Incorrect, match="no gradient"):
+    def balanced(routing: Sparse) -> Tensor:
+        return routing.weight.square().sum()
+
+    technique = Plain(altered(weight=lambda routing: routing.weight.detach(), loss=balanced))
+    with pytest.raises(Incorrect, match="no gradient of the task's loss reaches the router"):
         check(technique, context)
     technique.learned = False
     check(technique, context)
@@ -84,6 +87,33 @@ def test_a_router_out_of_reach_is_caught(context: Context) -> None:
 def test_a_router_that_learns_against_its_word_is_caught(context: Context) -> None:
     with pytest.raises(Incorrect, match="declared not to learn"):
         check(Plain(learned=False), context)
+
+
+class Idle(Linear):
+    """Has numbers to train that nothing reads."""
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*arguments)  # type: ignore[arg-type]
+        self.idle = torch.nn.Parameter(torch.zeros(3))
+
+
+class Still(Idle):
+    """Has numbers to train that get no other gradient than 0."""
+
+    def forward(self, tokens: Tokens) -> Routing:
+        found = super().forward(tokens)
+        assert isinstance(found, Sparse)
+        return replace(found, weight=found.weight + 0 * self.idle.sum())
+
+
+@pytest.mark.parametrize(("made", "words"), [(Idle, "got no gradient"), (Still, "did not change")])
+def test_a_number_of_the_router_that_does_not_train_is_named(made: type[Linear], words: str, context: Context) -> None:
+    class WithNumbers(Plain):
+        def router(self, task: RouteTask, layout: Layout) -> Router:
+            return made(self.rule, task.width, layout.experts)
+
+    with pytest.raises(Incorrect, match=rf"parameters that are to train {words} in 8 steps; the first is 0.idle"):
+        check(WithNumbers(), context)
 
 
 class Counting(Linear):

@@ -8,7 +8,8 @@ import transformers
 from torch import Tensor, nn
 from transformers import ViTConfig, ViTForImageClassification
 
-from harness.families.finetune.protocol import DigitsWorkload
+from harness.families.finetune.anatomy import projections
+from harness.families.finetune.digits import DigitsWorkload
 from harness.judge.architectures import Anatomy
 from harness.judge.training import Batch
 
@@ -51,6 +52,7 @@ class DigitsSplit(DigitsWorkload):
             blocks=[name for name in linears if name.endswith(_ATTENTION_OUTPUTS) or name in feedforward],
             head=("classifier",),
             feedforward=feedforward,
+            **projections(list(linears)),
         )
 
     def inputs(self, images: Tensor) -> dict[str, Tensor]:

@@ -125,7 +125,7 @@ struct Path {
     decltype(&portable::multiply_exact) multiply_exact;
     decltype(&portable::expand) expand;
     decltype(&portable::compress) compress;
-    void (*multiply_halves)(const Weights&, const uint16_t*, int64_t, int64_t, int64_t, uint16_t*);  // or null
+    bool halves;  // whether there is a product in bfloat16
     int64_t filled;  // a multiple of columns in fixed point
 };
 
@@ -136,11 +136,11 @@ struct Path {
     }
 
 const Path kPaths[] = {
-    HARNESS_PATH(portable, nullptr),
+    HARNESS_PATH(portable, false),
 #if defined(__x86_64__)
-    HARNESS_PATH(avx2, nullptr),
-    HARNESS_PATH(avx512, nullptr),
-    HARNESS_PATH(avx512_bf16, avx512_bf16::multiply_halves),
+    HARNESS_PATH(avx2, false),
+    HARNESS_PATH(avx512, false),
+    HARNESS_PATH(avx512_bf16, true),
 #endif
 };
 
@@ -251,14 +251,14 @@ int harness_multiply(int path, int threads, const HarnessWeights* given, const f
 int harness_multiply_halves(int path, int threads, const HarnessWeights* given, const uint16_t* x, int64_t inputs,
                             uint16_t* out) {
 #if defined(__x86_64__)
-    const Path& with = kPaths[path];
-    if (with.multiply_halves == nullptr) return 1;
+    if (!kPaths[path].halves) return 1;
     const Weights w = weights_of(given);
-    const int64_t panels = (w.columns + avx512_bf16::kHalfColumns - 1) / avx512_bf16::kHalfColumns;
-    std::unique_ptr<uint16_t[]> arranged(new uint16_t[static_cast<size_t>(panels * avx512_bf16::kHalfColumns * inputs)]);
-    avx512_bf16::arrange_halves(x, inputs, w.columns, arranged.get());
+    const avx512_bf16::Packed packed(inputs, w.columns);
+    threads::share(packed.parts, 1, threads, [&](int64_t begin, int64_t end) {
+        for (int64_t part = begin; part < end; ++part) packed.pack(x, part);
+    });
     threads::share(w.rows, avx512_bf16::kTileRows, threads, [&](int64_t begin, int64_t end) {
-        with.multiply_halves(w, arranged.get(), inputs, begin, end, out);
+        avx512_bf16::multiply_halves(w, packed, begin, end, out);
     });
     return 0;
 #else

@@ -1,0 +1,110 @@
+"""Finds the parts of a model of transformers: what may be adapted, and what each linear layer is for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from harness.judge.architectures import Anatomy
+
+_NUMBERED: Final = re.compile(r"^(.*?\.\d+)\.")
+"""The name of a repeated layer, up to its number, in the name of a module inside."""
+
+_KEYS: Final = frozenset({"k", "k_proj", "key", "key_proj", "k_lin"})
+_VALUES: Final = frozenset({"v", "v_proj", "value", "value_proj", "v_lin"})
+_FUSED: Final = frozenset({"qkv", "qkv_proj", "Wqkv", "query_key_value", "c_attn", "kv_proj", "in_proj"})
+"""How transformers names the linear layers that compute keys, values, or both and the queries in one."""
+
+
+def unconvolved(model: nn.Module) -> nn.Module:
+    """Replace each `Conv1D`, a linear layer whose weight is transposed, by the equal `nn.Linear`, in place."""
+    for name, module in list(model.named_modules()):
+        if isinstance(module, Conv1D):
+            inputs, outputs = module.weight.shape
+            linear = nn.Linear(inputs, outputs, dtype=module.weight.dtype, device=module.weight.device)
+            with torch.no_grad():
+                linear.weight.copy_(module.weight.T)
+                linear.bias.copy_(module.bias)
+            model.set_submodule(name, linear)
+    return model
+
+
+def anatomy_of(model: nn.Module, head: Sequence[str], forward: Callable[[nn.Module], Tensor]) -> Anatomy:
+    """Return the parts of a model, as one call of ``forward`` finds them.
+
+    Adapted are the linear layers inside of repeated layers. In each of these, the last linear layer that an attention
+    calls, and the last one that is called outside of the attention, which ends the feed-forward, end a block.
+    """
+    linears = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and _NUMBERED.match(name) and not name.startswith(tuple(head))
+    }
+    called = _order_of_calls(model, linears, forward)
+    attention: dict[str, str] = {}
+    feedforward: dict[str, str] = {}
+    for name in called:
+        layer = _layer_of(name)
+        (attention if is_attention(name) else feedforward)[layer] = name
+    ends = {*attention.values(), *feedforward.values()}
+    return Anatomy(
+        linears=list(linears),
+        norms=[name for name, module in model.named_modules() if type(module).__name__.endswith("Norm")],
+        blocks=[name for name in linears if name in ends],
+        head=tuple(head),
+        feedforward=[name for name in linears if name in feedforward.values()],
+        **projections(list(linears)),
+    )
+
+
+def projections(linears: Sequence[str]) -> dict[str, Sequence[str]]:
+    """Return which linear layers compute keys, which values, and which both in one, by their names."""
+    return {
+        kind: [name for name in linears if name.rpartition(".")[2] in names]
+        for kind, names in (("keys", _KEYS), ("values", _VALUES), ("fused", _FUSED))
+    }
+
+
+def is_attention(name: str) -> bool:
+    """Return whether a module is part of an attention, by its name within its repeated layer."""
+    return "att" in name[len(_layer_of(name)) :].lower()
+
+
+def coverage(model: nn.Module, anatomy: Anatomy) -> float:
+    """Return the share of the weights in repeated layers that the linear layers of an anatomy hold."""
+    inside = {
+        id(parameter): parameter.numel()
+        for name, parameter in model.named_parameters()
+        if _NUMBERED.match(name) and parameter.ndim > 1 and not name.startswith(tuple(anatomy.head))
+    }
+    reached = {id(model.get_submodule(name).weight) for name in anatomy.linears}
+    return sum(count for key, count in inside.items() if key in reached) / max(sum(inside.values()), 1)
+
+
+def _layer_of(name: str) -> str:
+    """Return the outermost repeated layer of a module."""
+    match = _NUMBERED.match(name)
+    return match.group(1) if match else ""
+
+
+def _order_of_calls(
+    model: nn.Module, linears: dict[str, nn.Linear], forward: Callable[[nn.Module], Tensor]
+) -> Sequence[str]:
+    """Return the names of linear layers in the order in which a forward pass calls them last."""
+    called: list[str] = []
+    hooks = [
+        module.register_forward_hook(lambda _, __, ___, name=name: called.append(name))
+        for name, module in linears.items()
+    ]
+    try:
+        with torch.no_grad():
+            forward(model)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return called

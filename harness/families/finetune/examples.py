@@ -1,0 +1,87 @@
+"""Labelled examples, and the batches that training and evaluation take from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from harness.judge.training import Batch
+
+MULTIPLE: Final = 8
+"""The lengths of padded batches are multiples of this, so that few shapes occur."""
+
+BUCKET: Final = 20
+"""Batches whose examples are sorted by length together: nearly no padding, and still a random order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """Examples: inputs of the model by name, ``(n, ...)``, and int64 ``labels`` ``(n,)``, on the case's device.
+
+    Where there are ``lengths``, int64 ``(n,)``, the last axis of each input is padded: a batch is cut to its longest
+    example, rounded up to a multiple of 8.
+    """
+
+    inputs: Mapping[str, Tensor]
+    labels: Tensor
+    lengths: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def at(self, indices: Tensor) -> Examples:
+        """Return the examples at ``indices``; a matrix of indices adds an axis of batches in front."""
+        return Examples(
+            inputs={name: value[indices] for name, value in self.inputs.items()},
+            labels=self.labels[indices],
+            lengths=None if self.lengths is None else self.lengths[indices],
+        )
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the entries of the first axis as batches."""
+        for index in range(len(self)):
+            inputs = {name: value[index] for name, value in self.inputs.items()}
+            lengths = None if self.lengths is None else self.lengths[index]
+            yield Examples(inputs=inputs, labels=self.labels[index], lengths=lengths).batch()
+
+    def batch(self) -> Batch:
+        """Return all examples as one batch."""
+        if self.lengths is None:
+            return {**self.inputs, "labels": self.labels}
+        longest = -(-int(self.lengths.max()) // MULTIPLE) * MULTIPLE
+        cut = {name: value[..., :longest].contiguous() for name, value in self.inputs.items()}
+        return {**cut, "labels": self.labels}
+
+    def groups(self, size: int) -> Iterator[tuple[Tensor, Batch]]:
+        """Yield all examples in batches of at most ``size``, each with its indices; padded ones sorted by length."""
+        order = torch.arange(len(self)) if self.lengths is None else self.lengths.cpu().argsort(stable=True)
+        for indices in torch.split(order, size):
+            yield indices, self.at(indices).batch()
+
+    def bucketed(self, order: Tensor, draw: torch.Generator) -> Tensor:
+        """Return an order of batches in which each has examples of about equal length; as it is where none is padded.
+
+        The examples of twenty batches at a time are sorted by length and divided anew, and these batches shuffled.
+        """
+        if self.lengths is None:
+            return order
+        lengths, buckets = self.lengths.cpu(), []
+        for bucket in torch.split(order, BUCKET):
+            indices = bucket.flatten()
+            indices = indices[lengths[indices].argsort(stable=True)].view_as(bucket)
+            buckets.append(indices[torch.randperm(len(bucket), generator=draw)])
+        return torch.cat(buckets)
+
+    @staticmethod
+    def together(parts: Sequence[Examples]) -> Examples:
+        """Return the examples of several parts as one, in their order."""
+        lengths = [part.lengths for part in parts if part.lengths is not None]
+        return Examples(
+            inputs={name: torch.cat([part.inputs[name] for part in parts]) for name in parts[0].inputs},
+            labels=torch.cat([part.labels for part in parts]),
+            lengths=torch.cat(lengths) if lengths else None,
+        )

@@ -1,0 +1,195 @@
+"""Workload ``text-classification``: a user's own model of transformers learns a user's own labelled texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import torch
+import transformers
+from torch import Tensor, nn
+
+from harness.api import CaseContext, Json, UsageError
+from harness.families.finetune.anatomy import anatomy_of, coverage
+from harness.families.finetune.examples import Examples
+from harness.families.finetune.pretrained import HEAD, classifier, configured, require_model, tokenizer_of
+from harness.families.finetune.protocol import FinetuneWorkload, Material
+from harness.families.finetune.settings import TextSettings
+from harness.judge.cache import key_of, load_or_make, sources_of
+from harness.judge.seeds import generator
+from harness.judge.settings import read_settings
+from harness.judge.tables import Labelled, read_labelled
+from harness.judge.training import Batch
+from harness.measure.sources import content_digest
+
+LONGEST: Final = 512
+"""The most tokens of a text where the settings say nothing."""
+
+QUANTILE: Final = 0.99
+TOLD: Final = 0.05
+"""The length that holds this share of the texts is taken; a warning tells where more than the other are cut."""
+
+LEAST_COVERAGE: Final = 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """The tokens of all texts, int32 ``(n, longest)``, padded right; the share ``cut`` had more than ``limit``."""
+
+    tokens: Tensor
+    lengths: Tensor
+    labels: Tensor
+    cut: float
+    limit: int
+
+
+class TextClassification(FinetuneWorkload):
+    """The protocol on a user's model and texts: a head of its own on the mean or the last of the tokens' states."""
+
+    def check_settings(self, settings: Mapping[str, Json]) -> None:
+        """Raise UsageError for settings that are out of range, and for a model or data that cannot be used."""
+        read = read_settings(TextSettings, settings)
+        if not read.model or not read.data:
+            raise UsageError("text-classification runs on a model and data of one's own: add --model and --data")
+        require_model(Path(read.model))
+        _require_enough(len(_texts(read).texts), read)
+
+    def prepare(self, context: CaseContext) -> None:
+        """Tokenise the texts if the cache lacks their tokens."""
+        _tokens(read_settings(TextSettings, context.settings), context.cache)
+
+    def material(self, context: CaseContext) -> Material:
+        """Return the model and the texts, divided by the seed with equal shares of each class."""
+        settings = read_settings(TextSettings, context.settings)
+        tokens = _tokens(settings, context.cache)
+        classes = int(tokens.labels.max()) + 1
+        model = classifier(Path(settings.model), classes).to(context.device)
+        places = torch.arange(tokens.tokens.shape[1])
+        mask = (places < tokens.lengths.unsqueeze(1)).long()
+        inputs = {"input_ids": tokens.tokens.long(), "attention_mask": mask}
+        examples = Examples(
+            inputs={name: value.to(context.device) for name, value in inputs.items()},
+            labels=tokens.labels.long().to(context.device),
+            lengths=tokens.lengths.long(),
+        )
+        counts = (settings.train_examples, settings.validation_examples, settings.test_examples)
+        parts = stratified(tokens.labels, counts, generator(context.seed, "split"))
+        train, validation, test = (examples.at(indices) for indices in parts)
+        shown = train.at(torch.arange(2)).batch()
+        anatomy = anatomy_of(model, (HEAD,), lambda probed: self.forward(probed, shown))
+        return Material(
+            model=model,
+            anatomy=anatomy,
+            train=train,
+            validation=validation,
+            test=test,
+            classes=classes,
+            settings=settings,
+            notes=_notes(settings, tokens, coverage(model, anatomy)),
+            shown=settings.validation_examples,
+        )
+
+    def forward(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the logits ``(batch, classes)`` of a batch."""
+        logits: Tensor = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+        return logits
+
+
+def stratified(labels: Tensor, counts: Sequence[int], draw: torch.Generator) -> list[Tensor]:
+    """Return disjoint indices for each of ``counts``, in which each class has its share to within one example.
+
+    The members of each class are shuffled and spread evenly over one order, of which the parts are stretches; the last
+    part takes what is left, at most its count.
+    """
+    order = torch.randperm(len(labels), generator=draw)
+    places = torch.empty(len(labels), dtype=torch.float64)
+    for label in range(int(labels.max()) + 1):
+        members = order[labels[order] == label]
+        places[members] = (torch.arange(len(members)) + torch.rand((), generator=draw)).double() / len(members)
+    return list(places.argsort(stable=True)[: sum(counts)].tensor_split(torch.tensor(counts[:-1]).cumsum(0)))
+
+
+def _texts(settings: TextSettings) -> Labelled:
+    return read_labelled(Path(settings.data), text=settings.text, label=settings.label)
+
+
+def _require_enough(count: int, settings: TextSettings) -> None:
+    """Raise UsageError where nothing is left for the test."""
+    used = settings.train_examples + settings.validation_examples
+    if used >= count:
+        raise UsageError(
+            f"train_examples {settings.train_examples} and validation_examples {settings.validation_examples}: the "
+            f"data have {count} different texts; leave some of them for the test"
+        )
+
+
+def _tokens(settings: TextSettings, cache: Path) -> Tokens:
+    """Return the tokens of all texts, from the cache or made now."""
+    folder, data = Path(settings.model), Path(settings.data)
+    tokenizer_files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".txt", ".model"))
+    facts: dict[str, Json] = {
+        "data": content_digest(data),
+        "tokenizer": [[path.name, content_digest(path)] for path in tokenizer_files],
+        "columns": [settings.text, settings.label],
+        "max_length": settings.max_length,
+        "libraries": {"torch": torch.__version__, "transformers": transformers.__version__},
+        "sources": sources_of(__name__),
+    }
+    made = load_or_make(cache, f"tokens-{key_of(facts)}", lambda: _tokenised(settings))
+    return Tokens(
+        tokens=made["tokens"],
+        lengths=made["lengths"],
+        labels=made["labels"],
+        cut=float(made["cut"]),
+        limit=int(made["limit"]),
+    )
+
+
+def _tokenised(settings: TextSettings) -> dict[str, Tensor]:
+    texts, folder = _texts(settings), Path(settings.model)
+    tokenizer, config = tokenizer_of(folder), configured(folder)
+    encoded = tokenizer(list(texts.texts), padding=False, truncation=False, verbose=False)["input_ids"]
+    lengths = torch.tensor([len(tokens) for tokens in encoded])
+    limit = min(getattr(config, "max_position_embeddings", None) or LONGEST, LONGEST)
+    longest = settings.max_length or min(16 * ceil(float(lengths.double().quantile(QUANTILE)) / 16), limit)
+    cut = float((lengths > longest).double().mean())
+    encoded = tokenizer(list(texts.texts), padding=False, truncation=True, max_length=longest)["input_ids"]
+    lengths = torch.tensor([len(tokens) for tokens in encoded])
+    padding = next((value for value in (config.pad_token_id, tokenizer.pad_token_id) if value is not None), 0)
+    tokens = torch.full((len(encoded), -(-int(lengths.max()) // 8) * 8), padding, dtype=torch.int32)
+    for row, values in zip(tokens, encoded, strict=True):
+        row[: len(values)] = torch.tensor(values, dtype=torch.int32)
+    labels = torch.tensor(texts.labels, dtype=torch.int32)
+    return {
+        "tokens": tokens,
+        "lengths": lengths.int(),
+        "labels": labels,
+        "cut": torch.tensor(cut, dtype=torch.float64),
+        "limit": torch.tensor(longest),
+    }
+
+
+def _notes(settings: TextSettings, tokens: Tokens, covered: float) -> list[str]:
+    notes = [
+        f"model: {Path(settings.model).name}, SHA-256 {content_digest(Path(settings.model))}",
+        f"data: {Path(settings.data).name}, {len(tokens.labels)} different texts, "
+        f"SHA-256 {content_digest(Path(settings.data))}",
+        f"{100 * covered:.1f} % of the weights in the model's layers are in linear layers that may be adapted",
+        f"{100 * tokens.cut:.1f} % of the texts are longer than {tokens.limit} tokens, and cut",
+    ]
+    if covered < LEAST_COVERAGE:
+        notes[2] = f"WARNING only {notes[2]}"
+    if tokens.cut > TOLD:
+        notes[3] = f"WARNING {notes[3]}"
+    return notes
+
+
+sources_of(__name__)  # at import, so that no case has to wait for it
+
+if TYPE_CHECKING:  # mypy compares every method with the protocol's
+    from harness.api import CheckingWorkload
+
+    _FULFILS: tuple[type[CheckingWorkload], ...] = (TextClassification,)

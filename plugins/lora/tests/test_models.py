@@ -1,0 +1,207 @@
+"""Every technique on models of transformers of every kind: it works, by the judge's own checks, or says why not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import harness_lora
+import harness_lora.lora
+import pytest
+import torch
+from harness_lora.adaptation import seeded
+from peft import LoraConfig, get_peft_model
+
+from harness.api import CaseContext, NotApplicable, Technique, UsageError, resolve
+from harness.families.finetune.anatomy import coverage
+from harness.families.finetune.workloads.text_classification import TextClassification
+from tests.declared import specs
+from tests.families.finetune.tiny import WIDTH, save_model, save_texts
+
+GROUPED = {"num_key_value_heads": 1}
+GEMMA = {**GROUPED, "head_dim": WIDTH // 2}
+OLD = {"n_embd": WIDTH, "n_layer": 2, "n_head": 2}
+SMALL = {"max_position_embeddings": 80}
+KINDS: Mapping[str, Mapping[str, Any]] = {
+    "bert": {},
+    "roberta": SMALL,
+    "xlm-roberta": SMALL,
+    "electra": {"embedding_size": WIDTH},
+    "albert": {"embedding_size": WIDTH // 2},
+    "mpnet": SMALL,
+    "distilbert": {"dim": WIDTH, "n_layers": 2, "n_heads": 2, "hidden_dim": 2 * WIDTH},
+    "deberta-v2": {},
+    "modernbert": {"global_attn_every_n_layers": 1},
+    "gpt2": {**OLD, "n_positions": 64},
+    "gptj": {**OLD, "rotary_dim": 4},
+    "gpt_neox": {},
+    "opt": {"ffn_dim": 2 * WIDTH, "word_embed_proj_dim": WIDTH},
+    "bloom": {"n_layer": 2, "n_head": 2},
+    "falcon": {},
+    "phi": {},
+    "phi3": {},
+    "llama": GROUPED,
+    "mistral": GROUPED,
+    "mixtral": {**GROUPED, "num_local_experts": 4},
+    "qwen2": GROUPED,
+    "qwen3": GEMMA,
+    "gemma": GEMMA,
+    "gemma2": GEMMA,
+    "gemma3_text": {**GEMMA, "layer_types": ["full_attention", "full_attention"]},
+    "stablelm": GROUPED,
+    "olmo2": GROUPED,
+    "starcoder2": GROUPED,
+    "smollm3": GROUPED,
+}
+"""Kinds of models, each with the values of its configuration that make it tiny."""
+
+FUSED = {"modernbert", "gpt2", "gpt_neox", "bloom", "falcon", "phi3"}
+EXPERTS = {"mixtral"}
+WITHOUT_BIASES = {
+    *(
+        "modernbert",
+        "phi3",
+        "llama",
+        "mistral",
+        "mixtral",
+        "qwen3",
+        "gemma",
+        "gemma2",
+        "gemma3_text",
+        "olmo2",
+        "smollm3",
+    ),
+}
+USUAL = ("bert", "gpt2", "llama", "mixtral")
+"""Kinds that are tried in every run of the tests, with these techniques; all are tried in the slow ones."""
+USUAL_TECHNIQUES = ("full", "bitfit", "ia3", "lora", "houlsby")
+
+TECHNIQUES = {technique.id: technique for technique in harness_lora.register_techniques()}
+SPEC = specs("finetune")["text-classification"]
+
+Case = Callable[[str], CaseContext]
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    """Return the context of a case on a tiny model of a kind."""
+    folder = tmp_path_factory.mktemp("models")
+    texts = save_texts(folder / "texts.csv")
+
+    def make(kind: str) -> CaseContext:
+        model = folder / kind
+        if not (model / "config.json").exists():
+            save_model(model, kind, **KINDS[kind])
+        source = {"model": str(model), "data": str(texts), "train_examples": 48, "validation_examples": 24}
+        settings = {**SPEC.settings, **SPEC.small, **source, "batch_size": 4}
+        return CaseContext(
+            seed=0, device="cpu", settings=settings, cache=folder / "cache", phase=lambda _: nullcontext()
+        )
+
+    return make
+
+
+def reason(technique: Technique, context: CaseContext) -> str:
+    """Return why a technique does not apply to a model; an empty text where the judge finds nothing wrong."""
+    try:
+        TextClassification().check(resolve(technique.target)(**technique.params), context)
+    except NotApplicable as error:
+        return str(error)
+    return ""
+
+
+def why_not(name: str, kind: str) -> str:
+    """Return a part of the reason that a technique has to give on models of a kind."""
+    if name == "bitfit" and kind in WITHOUT_BIASES:
+        return "no biases"
+    if name == "ia3" and kind in FUSED:
+        return "keys and values in one"
+    return "no linear feed-forward" if name == "ia3" and kind in EXPERTS else ""
+
+
+def require_as_expected(name: str, kind: str, case: Case) -> None:
+    found, expected = reason(TECHNIQUES[name], case(kind)), why_not(name, kind)
+    assert expected in found
+    assert bool(found) == bool(expected)
+
+
+@pytest.mark.parametrize("kind", USUAL)
+def test_techniques_work_or_say_why_not(kind: str, case: Case) -> None:
+    for name in USUAL_TECHNIQUES:
+        require_as_expected(name, kind, case)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_techniques_work_or_say_why_not(kind: str, case: Case) -> None:
+    for name in TECHNIQUES:
+        require_as_expected(name, kind, case)
+
+
+@pytest.mark.parametrize("kind", ["distilbert", "modernbert", "mixtral", "albert"])
+def test_what_the_linear_layers_cover_is_told(kind: str, case: Case) -> None:
+    material = TextClassification().material(case(kind))
+    covered = coverage(material.model, material.anatomy)
+    warned = [note for note in material.notes if note.startswith("WARNING only")]
+    assert bool(warned) == (covered < 0.95) == (kind in EXPERTS)
+    assert len(material.anatomy.blocks) == {"mixtral": 2, "albert": 2}.get(kind, 4)
+
+
+def test_a_model_of_two_parts_is_refused(tmp_path: Path) -> None:
+    sizes = {"d_model": WIDTH, "d_kv": 8, "d_ff": 2 * WIDTH, "num_layers": 1, "num_heads": 2}
+    model = save_model(tmp_path / "t5", "t5", **sizes)
+    settings = {**SPEC.settings, "model": str(model), "data": str(save_texts(tmp_path / "texts.csv"))}
+    with pytest.raises(UsageError, match="has an encoder and a decoder"):
+        TextClassification().check_settings(settings)
+
+
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+def test_the_harness_trains_as_plain_peft_in_a_loop_by_hand_does(kind: str, case: Case) -> None:
+    """The loss of every step, to the rounding of another order of sums: padding, clipping and schedule by hand."""
+    context = case(kind)
+    context = replace(context, settings={**context.settings, "steps": 12})
+    found = TextClassification().evaluate(harness_lora.lora.lora(rank=4, alpha=4), context).series["train_loss"]
+    assert found == pytest.approx(by_hand(context), rel=1e-5)
+
+
+def by_hand(context: CaseContext) -> list[float]:
+    """Return the losses of LoRA on a `transformers` model in peft's own wrapper, trained by torch alone."""
+    problem = TextClassification()._problem(context)
+    settings, task = problem.settings, problem.task
+    backbone = problem.model.backbone
+    names = [name.removeprefix("backbone.") for name in task.linears]
+    with seeded(task.generator):
+        wrapped = get_peft_model(backbone, LoraConfig(r=4, lora_alpha=4, target_modules=names, bias="none"))
+    head = problem.model.head.requires_grad_(True)
+    adapters = [parameter for parameter in wrapped.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": list(head.parameters()), "lr": settings.head_lr},
+            {"params": adapters, "lr": settings.lr},
+        ],
+        weight_decay=settings.weight_decay,
+    )
+    cycle = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, [settings.head_lr, settings.lr], total_steps=settings.steps, cycle_momentum=False
+    )
+    losses = []
+    wrapped.train()
+    for indices in problem.order:
+        tokens = problem.train.inputs["input_ids"][indices]
+        mask = problem.train.inputs["attention_mask"][indices]
+        states = wrapped(input_ids=tokens, attention_mask=mask).last_hidden_state
+        if problem.model.pooling.name == "last":
+            pooled = torch.stack([row[count - 1] for row, count in zip(states, mask.sum(1), strict=True)])
+        else:
+            pooled = torch.stack([row[:count].mean(0) for row, count in zip(states, mask.sum(1), strict=True)])
+        loss = torch.nn.functional.cross_entropy(head(pooled), problem.train.labels[indices])
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_([*head.parameters(), *adapters], settings.max_grad_norm)
+        optimizer.step()
+        cycle.step()
+        losses.append(loss.item())
+    return losses

@@ -1,0 +1,139 @@
+"""Texts of a user: their division, their batches, their tokens, and what the row says of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.api import CaseContext, UsageError
+from harness.families.finetune.examples import MULTIPLE, Examples
+from harness.families.finetune.workloads.text_classification import TextClassification, stratified
+from harness.judge.seeds import generator
+from tests.declared import specs
+from tests.families.finetune.techniques import Honest
+from tests.families.finetune.tiny import save_model, save_texts
+
+SPEC = specs("finetune")["text-classification"]
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> CaseContext:
+    folder = tmp_path_factory.mktemp("text")
+    source = {"model": str(save_model(folder / "bert")), "data": str(save_texts(folder / "texts.csv"))}
+    counts = {"train_examples": 48, "validation_examples": 24, "batch_size": 4}
+    return CaseContext(
+        seed=0,
+        device="cpu",
+        settings={**SPEC.settings, **SPEC.small, **source, **counts},
+        cache=folder / "cache",
+        phase=lambda _: nullcontext(),
+    )
+
+
+@given(
+    st.lists(st.integers(0, 3), min_size=12, max_size=200).filter(lambda labels: len(set(labels)) == max(labels) + 1),
+    st.tuples(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40)),
+    st.integers(0, 2**32),
+)
+def test_parts_are_disjoint_and_have_each_label_in_its_share(
+    labels: list[int], counts: tuple[int, int, int], seed: int
+) -> None:
+    parts = stratified(torch.tensor(labels), counts, torch.Generator().manual_seed(seed))
+    together = torch.cat(parts).tolist()
+    assert len(set(together)) == len(together) == min(sum(counts), len(labels))
+    assert [len(part) for part in parts][:2] == [
+        min(counts[0], len(labels)),
+        min(counts[1], max(0, len(labels) - counts[0])),
+    ]
+    for part in parts:
+        found = Counter(labels[index] for index in part.tolist())
+        for label, count in Counter(labels).items():
+            assert (
+                abs(found[label] - len(part) * count / len(labels)) < 2
+            )  # a stretch of an even order: one at each end
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=60), st.integers(1, 7), st.integers(0, 2**32))
+def test_batches_lose_no_token_and_pad_little(lengths: list[int], size: int, seed: int) -> None:
+    longest = max(lengths)
+    places = torch.arange(-(-longest // MULTIPLE) * MULTIPLE)
+    mask = (places < torch.tensor(lengths).unsqueeze(1)).long()
+    examples = Examples(inputs={"mask": mask}, labels=torch.arange(len(lengths)), lengths=torch.tensor(lengths))
+    seen = []
+    for indices, batch in examples.groups(size):
+        own = [lengths[index] for index in indices]
+        assert batch["mask"].sum(1).tolist() == own
+        assert batch["mask"].shape[1] == -(-max(own) // MULTIPLE) * MULTIPLE
+        assert batch["labels"].tolist() == indices.tolist()
+        seen += indices.tolist()
+    assert sorted(seen) == list(range(len(lengths)))
+    order = torch.randint(len(lengths), (9, size), generator=torch.Generator().manual_seed(seed))
+    sorted_by_length = examples.bucketed(order, torch.Generator().manual_seed(seed))
+    assert sorted_by_length.shape == order.shape
+    assert sorted(sorted_by_length.flatten().tolist()) == sorted(order.flatten().tolist())
+    padded = sum(int(examples.at(indices).batch()["mask"].numel()) for indices in sorted_by_length)
+    assert padded <= sum(int(examples.at(indices).batch()["mask"].numel()) for indices in order)
+
+
+def test_the_seed_settles_the_division_and_every_number(case: CaseContext) -> None:
+    workload = TextClassification()
+    first, again = (workload.evaluate(Honest(), case) for _ in range(2))
+    other = workload.evaluate(Honest(), replace(case, seed=1))
+    assert first == again
+    assert first.series["train_loss"] != other.series["train_loss"]
+
+
+def test_padding_and_company_change_no_logits(case: CaseContext) -> None:
+    """A text's logits are those it has alone, to the rounding of float32 sums of this width."""
+    workload = TextClassification()
+    material = workload.material(case)
+    material.model.eval()
+    batch = material.test.batch()
+    with torch.no_grad():
+        together = workload.forward(material.model, batch)
+        alone = torch.cat([workload.forward(material.model, one.batch()) for one in (
+            material.test.at(torch.tensor([index])) for index in range(len(material.test))
+        )])  # fmt: skip
+    assert (together - alone).abs().max() < 1e-5 * together.abs().max().clamp(min=1)
+
+
+def test_the_row_names_model_data_and_what_was_cut(case: CaseContext) -> None:
+    short = replace(case, settings={**case.settings, "max_length": 6})
+    notes = " · ".join(TextClassification().evaluate(Honest(), short).notes)
+    assert "model: bert, SHA-256 " in notes
+    assert "data: texts.csv, 120 different texts, SHA-256 " in notes
+    assert "WARNING" in notes
+    assert "longer than 6 tokens" in notes
+    assert "WARNING" not in " ".join(TextClassification().evaluate(Honest(), case).notes)
+
+
+def test_settings_that_leave_no_text_for_the_test_are_refused(case: CaseContext) -> None:
+    with pytest.raises(UsageError, match="120 different texts; leave some of them for the test"):
+        TextClassification().check_settings({**case.settings, "train_examples": 96})
+    with pytest.raises(UsageError, match="add --model and --data"):
+        TextClassification().check_settings(SPEC.settings)
+
+
+def test_a_folder_that_transformers_cannot_load_is_refused_in_one_line(case: CaseContext, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "nonsense"}')
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(UsageError) as caught:
+        TextClassification().check_settings({**case.settings, "model": str(tmp_path)})
+    (line,) = caught.value.problems
+    assert line.startswith(f"model {str(tmp_path)!r}: transformers cannot load it: ")
+    assert "\n" not in line
+
+
+def test_the_order_of_batches_does_not_depend_on_the_technique(case: CaseContext) -> None:
+    workload = TextClassification()
+    orders = [workload._problem(case).order for _ in range(2)]
+    assert torch.equal(*orders)
+    assert not torch.equal(orders[0], workload._problem(replace(case, seed=1)).order)
+    assert generator(0, "order").initial_seed() != generator(1, "order").initial_seed()

@@ -1,0 +1,138 @@
+"""A suite on a user's own model and data: what is replaced, what stays, and what is refused before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.api import UsageError
+from harness.host import Host, load_host
+from harness.source import Source, scaled, source_of
+from harness.suite import read_suite
+from tests.conftest import Harness
+
+SOURCE = Source(model="/models/m", data="/data/d.csv")
+
+
+@pytest.fixture(scope="module")
+def host() -> Host:
+    return load_host()
+
+
+def test_the_workload_is_that_of_the_task_and_the_settings_name_the_source(host: Host) -> None:
+    suite = read_suite("peft", host, source=SOURCE)
+    assert suite.workloads == ("finetune/text-classification",)
+    assert suite.settings == {"model": SOURCE.model, "data": SOURCE.data}
+    assert suite.looks == ()
+    assert suite.repeatability == 0
+    assert suite.form == "full"
+
+
+def test_rates_are_scaled_and_margins_stay(host: Host) -> None:
+    full, own = read_suite("peft", host), read_suite("peft", host, source=SOURCE)
+    factor = own.scale["lr"]
+    assert own.tuning["lr"] == tuple(pytest.approx(rate * factor, rel=5e-3) for rate in full.tuning["lr"])
+    assert own.margins == full.margins
+    assert set(own.techniques) < {
+        f"lora/{name}" for name in ("full", "head", "bitfit", "ia3", "lora", "dora", "pissa", "rslora")
+    } | {"*"}
+
+
+def test_the_quick_form_has_its_own_table(host: Host) -> None:
+    suite = read_suite("peft", host, form="quick", source=SOURCE)
+    assert len(suite.techniques) == 3
+    assert suite.settings["steps"] == 20
+    assert suite.form == "quick"
+
+
+@pytest.mark.parametrize(
+    ("value", "factor", "expected"), [(4e-3, 0.075, 3e-4), (2, 0.5, 1.0), ("a", 2, "a"), (True, 2, True), (3, 1, 3)]
+)
+def test_numbers_are_scaled_to_three_digits(value: object, factor: float, expected: object) -> None:
+    assert scaled(value, factor) == expected
+
+
+SUITE = """
+title = "t"
+version = 1
+contract = "finetune"
+baseline = "lora/full"
+workloads = ["digits-mlp"]
+techniques = ["lora/lora"]
+seeds = 2
+metrics = ["accuracy"]
+"""
+
+MISTAKES = {
+    "[own]\ntechniqes = []": "own.techniqes: unknown key; did you mean 'techniques'?",
+    "[own]\nscale = 3": "own.scale: 3: expected a table of factors",
+    "[own]\nscale = { lr = -1 }": "expected a table of factors, more than 0",
+    "[own.quick]\nscale = { lr = 1 }": "own.quick.scale: unknown key",
+    "[own]\nquick = 1": "own.quick: 1: expected a table",
+    "own = 1": "own: 1: expected a table",
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.parametrize("source", [None, SOURCE])
+def test_mistakes_of_the_tables_are_named(mistake: str, source: Source | None, host: Host, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text((mistake + SUITE) if mistake.startswith("own") else SUITE + mistake)
+    with pytest.raises(
+        UsageError, match=MISTAKES[mistake].replace("(", r"\(").replace("[", r"\[")[:40].replace("?", r"\?")
+    ):
+        read_suite(str(path), host, source=source)
+
+
+def test_a_file_may_name_its_source_by_paths_from_its_folder(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "d.csv").touch()
+    path = tmp_path / "mine.toml"
+    path.write_text(SUITE + '[source]\nmodel = "m"\ndata = "d.csv"\n')
+    assert read_suite(str(path), host).settings == {"model": str(tmp_path / "m"), "data": str(tmp_path / "d.csv")}
+    path.write_text(SUITE + '[source]\nmodel = "m"\ndata = "e.csv"\n')
+    with pytest.raises(UsageError, match=r"e\.csv': there is no such file or folder"):
+        read_suite(str(path), host)
+
+
+def test_a_suite_whose_contract_has_no_such_workload_says_so(host: Host) -> None:
+    with pytest.raises(UsageError, match="no workload of the contract 'softmax' runs on a model of one's own yet"):
+        read_suite("softmax", host, source=SOURCE)
+    with pytest.raises(UsageError, match="--task 'text-clasification': expected one of text-classification"):
+        read_suite("peft", host, source=Source(model="m", data="d", task="text-clasification"))
+
+
+def test_a_model_and_data_come_together(tmp_path: Path) -> None:
+    assert source_of(None, None, None) is None
+    for given in (("m", None, None), (None, "d", None), (None, None, "t")):
+        with pytest.raises(UsageError, match="is missing: a model and data of one's own come together"):
+            source_of(*given)
+    with pytest.raises(UsageError) as caught:
+        source_of(tmp_path / "a", tmp_path / "b", None)
+    assert len(caught.value.problems) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--model", "."), "--data is missing"),
+        (("--model", ".", "--data", "d.csv"), "model '{here}': its config.json cannot be read"),
+        (("--model", "m", "--data", "d.csv"), "model '{here}/m': needs code of its own, which is not run"),
+        (("--model", "p", "--data", "d.csv"), "model '{here}/p': has no *.safetensors"),
+        (("--model", ".", "--data", "d.csv", "--track"), "--track follows a suite's own workloads over commits"),
+    ],
+)
+def test_what_cannot_be_run_is_one_line_and_nothing_is_written(
+    options: tuple[str, ...], message: str, harness: Harness, tmp_path: Path
+) -> None:
+    here = tmp_path / "cwd"
+    (here / "d.csv").write_text("text,label\na,b\n")
+    for name, config in (("m", '{"auto_map": {}}'), ("p", '{"model_type": "bert"}')):
+        (here / name).mkdir()
+        (here / name / "config.json").write_text(config)
+    done = harness("run", "--suite", "peft", *options)
+    assert done.returncode == 2
+    assert message.format(here=here) in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert not (here / ".harness").exists()

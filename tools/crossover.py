@@ -1,0 +1,142 @@
+"""Writes the table and the chart of rates by the number of inputs in docs/families/quantize.md.
+
+    pytest --benchmark-only plugins/nf4 -k crossover --benchmark-json=crossover.json
+    python tools/crossover.py crossover.json
+
+The chart is an SVG with the colours of the pages that ``harness report`` writes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+from xml.sax.saxutils import escape
+
+from harness.report.drawing import GREY, SERIES
+
+PAGE: Final = Path(__file__).parents[1] / "docs/families/quantize.md"
+CHART: Final = "quantize_crossover.svg"
+BEGIN, END = "<!-- crossover, written by tools/crossover.py -->\n", "<!-- end of crossover -->"
+PANEL: Final = (420, 300)
+MARGIN: Final = (62, 34, 14, 44)  # left, top, right, bottom
+DASHES: Final = ("", "6 3")  # a second turn through the colours is dashed
+
+Milliseconds = Mapping[int, Mapping[str, float]]
+"""The milliseconds of each technique, by the number of inputs."""
+
+
+def measured(results: Mapping[str, Any]) -> tuple[str, dict[int, Milliseconds]]:
+    """Return the processor, and what was measured by the number of columns; raise ValueError where there is nothing."""
+    found = {
+        int(result["params"]["columns"]): {
+            int(inputs): values for inputs, values in result["extra_info"]["ms by inputs"].items()
+        }
+        for result in results["benchmarks"]
+        if "ms by inputs" in result["extra_info"]
+    }
+    if not found:
+        raise ValueError("the file has no results of test_crossover; run pytest with -k crossover and --benchmark-json")
+    return str(results["machine_info"]["cpu"].get("brand_raw", "unknown processor")), dict(sorted(found.items()))
+
+
+def rate(columns: int, inputs: int, milliseconds: float) -> float:
+    """Return the GFLOP/s of a product with a square weight."""
+    return 2 * inputs * columns**2 / milliseconds / 1e6
+
+
+def table(processor: str, results: Mapping[int, Milliseconds]) -> str:
+    """Return the milliseconds as a Markdown table, with the lead over the fastest peer of 4 bits and over bf16."""
+    names = list(dict.fromkeys(name for by_inputs in results.values() for row in by_inputs.values() for name in row))
+    wide = ("bf16", "int8pack")
+    lines = [f"Milliseconds of a product with a square weight in bfloat16, cold, on one thread of {processor}:", ""]
+    lines.append(_row(["columns", "inputs", *(f"`{name}`" for name in names), "times a 4-bit peer", "times bf16"]))
+    lines.append("|---" * (len(names) + 4) + "|")
+    for columns, by_inputs in results.items():
+        for inputs, row in sorted(by_inputs.items()):
+            peers = [row[name] for name in row if name != "kernel" and name not in wide]
+            ratios = [f"{value / row['kernel']:.2f}" for value in (min(peers, default=math.nan), row["bf16"])]
+            cells = [f"{row[name]:.3g}" if name in row else "" for name in names]
+            lines.append(_row([str(columns), str(inputs), *cells, *ratios]))
+    return "\n".join([*lines, "", f"![Rate by the number of inputs]({CHART})", ""])
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def chart(processor: str, results: Mapping[int, Milliseconds]) -> str:
+    """Return an SVG of GFLOP/s by the number of inputs: a panel for each size, a line for each technique."""
+    names = list(dict.fromkeys(name for by_inputs in results.values() for row in by_inputs.values() for name in row))
+    width, height = PANEL
+    rows = -(-len(results) // 2)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {2 * width} {rows * height + 60}" role="img" '
+        f'font-family="sans-serif" font-size="12" fill="{GREY}">',
+        f"<title>Rate by the number of inputs, one thread of {escape(processor)}</title>",
+    ]
+    for place, (columns, by_inputs) in enumerate(results.items()):
+        x, y = place % 2 * width, place // 2 * height
+        parts += [f'<g transform="translate({x} {y})">', *_panel(columns, by_inputs, names), "</g>"]
+    for place, name in enumerate(names):
+        x, y = 20 + place % 5 * 160, rows * height + 18 + place // 5 * 22
+        parts.append(f'<path d="M{x} {y}h26" {_stroke(place)}/><text x="{x + 32}" y="{y + 4}">{escape(name)}</text>')
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def _stroke(place: int) -> str:
+    """Return the attributes of the line of a technique, the widest for the first."""
+    colour, _ = SERIES[place % len(SERIES)]
+    dash = DASHES[place // len(SERIES) % 2]
+    return f'fill="none" stroke="{colour}" stroke-width="{3 if place == 0 else 1.8}" stroke-dasharray="{dash}"'
+
+
+def _panel(columns: int, by_inputs: Milliseconds, names: list[str]) -> Iterator[str]:
+    """Yield the elements of a panel; both axes are logarithmic."""
+    left, top, right, bottom = MARGIN
+    width, height = PANEL[0] - left - right, PANEL[1] - top - bottom
+    points = {
+        name: [(inputs, rate(columns, inputs, row[name])) for inputs, row in sorted(by_inputs.items()) if name in row]
+        for name in names
+    }
+    rates = [value for line in points.values() for _, value in line]
+    low, high = math.floor(math.log10(min(rates))), math.ceil(math.log10(max(rates)))
+    first, last = (math.log2(bound(by_inputs)) for bound in (min, max))
+
+    def across(inputs: int) -> float:
+        return left + width * (math.log2(inputs) - first) / max(last - first, 1)
+
+    def up(value: float) -> float:
+        return top + height * (high - math.log10(value)) / max(high - low, 1)
+
+    yield f'<text x="{left}" y="20" font-weight="bold">{columns} x {columns}</text>'
+    yield f'<text x="{left + width / 2}" y="{PANEL[1] - 8}" text-anchor="middle">inputs</text>'
+    yield f'<text transform="translate(14 {top + height / 2}) rotate(-90)" text-anchor="middle">GFLOP/s</text>'
+    for power in range(low, high + 1):
+        y = up(10.0**power)
+        yield f'<path d="M{left} {y:.1f}h{width}" stroke="{GREY}" stroke-opacity=".3"/>'
+        yield f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{10.0**power:g}</text>'
+    for inputs in sorted(by_inputs):
+        yield f'<text x="{across(inputs):.1f}" y="{top + height + 18}" text-anchor="middle">{inputs}</text>'
+    for place, line in reversed(list(enumerate(points.values()))):
+        path = " ".join(f"{across(inputs):.1f},{up(value):.1f}" for inputs, value in line)
+        yield f'<polyline points="{path}" {_stroke(place)}/>'
+
+
+def main() -> None:
+    """Write the table and the chart of a file of pytest-benchmark."""
+    processor, results = measured(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    page = PAGE.read_text(encoding="utf-8")
+    text = re.sub(
+        f"(?s){re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: f"{BEGIN}{table(processor, results)}{END}", page
+    )
+    PAGE.write_text(text, encoding="utf-8")
+    PAGE.with_name(CHART).write_text(chart(processor, results), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
