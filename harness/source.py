@@ -39,8 +39,11 @@ def source_of(model: Path | str | None, data: Path | str | None, task: str | Non
             f"{missing[0]} is missing: a model and data of one's own come together: --model DIR --data FILE"
         )
     paths = {name: Path(str(value)).expanduser().absolute() for name, value in given.items()}
+    hints = {"--model": "; nothing is downloaded: save a model of a hub once, by save_pretrained", "--data": ""}
     absent = [
-        f"{name} {str(path)!r}: there is no such file or folder" for name, path in paths.items() if not path.exists()
+        f"{name} {str(path)!r}: there is no such file or folder{hints[name]}"
+        for name, path in paths.items()
+        if not path.exists()
     ]
     if absent:
         raise UsageError(*absent)
