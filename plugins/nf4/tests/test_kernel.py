@@ -295,7 +295,7 @@ def test_threads_change_no_bit(path) -> None:
 
 
 def test_it_computes_in_torch_s_threads_and_makes_none_of_its_own() -> None:
-    if kernel._pool() is None:
+    if kernel.pool() is None:
         pytest.skip("torch's OpenMP runtime has no GOMP_parallel")
     technique = Kernel(levels="nf4")
     packed = technique.quantize(normal(0, 2048, 1024))
