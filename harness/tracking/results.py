@@ -100,8 +100,10 @@ def commit_of(info: RunInfo, known: Container[str] = ()) -> str:
     Raises `UsageError` where the commit is not known, or where the code had uncommitted changes.
     """
     commits = commits_of(info)
-    here = {commit for commit in commits.values() if commit in known}
     advice = "a point of a series needs a commit: run from a clean checkout, or install the project from a commit"
+    if odd := next((commit for commit in commits.values() if not COMMIT.fullmatch(commit)), ""):
+        raise UsageError(f"run {info.id}: {odd!r} is not the id of a commit; expected 40 hexadecimal digits", advice)
+    here = {commit for commit in commits.values() if commit in known}
     if len(here) != 1 and "harness" not in commits and len(set(commits.values())) != 1:
         reasons = {str(state["commit_unknown"]) for state in _states(info).values() if state.get("commit_unknown")}
         raise UsageError(": ".join([f"run {info.id}: the commit of its code is not known", *sorted(reasons)]), advice)
@@ -115,10 +117,7 @@ def commit_of(info: RunInfo, known: Container[str] = ()) -> str:
         raise UsageError(f"run {info.id}: the file of its suite {info.suite.id} {what}", advice)
     of_suite = str(suite.get("commit")) if isinstance(suite, Mapping) else ""
     beside = of_suite if of_suite in commits.values() else ""
-    commit = here.pop() if len(here) == 1 else beside or commits.get("harness") or next(iter(commits.values()))
-    if not COMMIT.fullmatch(commit):
-        raise UsageError(f"run {info.id}: {commit!r} is not the id of a commit; expected 40 hexadecimal digits", advice)
-    return commit
+    return here.pop() if len(here) == 1 else beside or commits.get("harness") or next(iter(commits.values()))
 
 
 # ----------------------------------------------------------------------------------------- series of a run

@@ -43,13 +43,13 @@ class FinetuneTask:
     feedforward: Sequence[str]
     """The position-wise feed-forward modules among ``linears``, whose inputs IA3 scales."""
 
-    keys: Sequence[str]
+    keys: Sequence[str] = ()
     """The modules among ``linears`` that compute an attention's keys; empty where the model has no attention."""
 
-    values: Sequence[str]
+    values: Sequence[str] = ()
     """The modules among ``linears`` that compute an attention's values."""
 
-    fused: Sequence[str]
+    fused: Sequence[str] = ()
     """The modules among ``linears`` that compute keys and values in one, often the queries too."""
 
     classes: int

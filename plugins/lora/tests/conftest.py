@@ -14,6 +14,7 @@ import torch
 from harness_lora import register_techniques
 from torch import Tensor, nn
 
+from harness.families.finetune.anatomy import projections
 from harness.families.finetune.contract import FinetuneTask
 from harness.judge.training import Batch
 
@@ -61,6 +62,7 @@ class Problem:
             blocks=self.blocks,
             head=[self.head],
             feedforward=self.feedforward,
+            **projections(list(self.linears)),
             classes=3,
             calibration=calibration,
             forward=self.forward,

@@ -15,7 +15,8 @@ from harness_lora import lora, vectors
 
 for technique in (lora.dora(rank=2, alpha=2), vectors.IA3(), vectors.Vera(rank=2, d_initial=0.1), vectors.Miss(rank=2)):
     model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 4))
-    technique.insert(model, SimpleNamespace(linears=["0"], feedforward=["0"], generator=torch.Generator()))
+    parts = {"linears": ["0"], "feedforward": ["0"], "keys": [], "values": [], "fused": []}
+    technique.insert(model, SimpleNamespace(**parts, generator=torch.Generator()))
 assert sys.modules.get("bitsandbytes", "left out") == "left out"
 import bitsandbytes
 """

@@ -10,7 +10,7 @@ import pytest
 from harness_lora import register_techniques
 
 from harness.api import CaseContext, NotApplicable
-from harness.families.finetune.protocol import DigitsWorkload
+from harness.families.finetune.digits import DigitsWorkload
 from harness.testing import cache_folder
 from tests.declared import specs
 

@@ -200,5 +200,5 @@ def test_what_makes_no_sense_is_refused():
         ParticleFilter("masked", 2)
     with pytest.raises(UsageError, match="early"):
         EntropicFilter("masked", 0.5, -0.1)
-    with pytest.raises(UsageError, match="look_ahead = 1: expected one of False, True"):
+    with pytest.raises(UsageError, match="look_ahead = 1: expected one of false, true"):
         EntropicFilter("masked", 0.5, 0.5, 1)
