@@ -146,3 +146,13 @@ def test_the_glossary_explains_the_terms_with_the_values_that_they_have() -> Non
     assert terms.keys() >= TERMS
     for term, values in (("lane", LANES), ("status", STATUSES), ("form", get_args(Form)), ("stage", get_args(Stage))):
         assert set(re.findall(r"`([a-z]+)`", terms[term])) == set(values)
+
+
+def test_the_page_of_each_family_says_what_its_judge_defends_against() -> None:
+    pages = sorted((ROOT / "docs/families").glob("*.md"))
+    assert len(pages) == len(list((ROOT / "harness/families").glob("*/contract.py")))
+    for page in pages:
+        _, _, rest = page.read_text(encoding="utf-8").partition("## What the judge defends against")
+        planted = re.findall(r"`(tests/\S+\.py)`", rest.partition("\n## ")[0])
+        assert planted, f"{page.name} names no test that plants a cheat"
+        assert all((ROOT / name).exists() for name in planted)
