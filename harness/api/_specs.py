@@ -187,7 +187,8 @@ class Metric:
     """A measured quantity: its unit as stored, which direction is better, and the lane it comes from.
 
     ``selects`` says that tuning may choose by the metric: it is computed on validation data, never on test data. A
-    suite that tunes and selects by another metric is refused.
+    suite that tunes and selects by another metric is refused. ``limit`` is the largest value that can be: 100 for a
+    share of what the machine allows. A larger one is named below the table and is nobody's best.
     """
 
     id: str
@@ -196,6 +197,7 @@ class Metric:
     summary: str
     lane: Lane
     selects: bool = False
+    limit: float | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not _METRIC_ID.fullmatch(self.id):

@@ -17,6 +17,11 @@ def higher(id_: str, unit: str, summary: str, lane: Lane = "accuracy", *, select
     return Metric(id=id_, unit=unit, higher_is_better=True, lane=lane, summary=summary, selects=selects)
 
 
+def share(id_: str, summary: str) -> Metric:
+    """Return a metric of the time lane, in per cent of a limit of the machine that is measured in the same rounds."""
+    return Metric(id=id_, unit="%", higher_is_better=True, lane="time", summary=summary, limit=100.0)
+
+
 SIZES: Final = ("trainable_parameters", "adapter_parameters", "total_parameters", "checkpoint_bytes")
 """The sizes of a model of which a part trains."""
 

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Final
 from harness.analysis.compare import compare_pair
 from harness.analysis.summary import REFERENCE
 from harness.report import units
-from harness.report.columns import beside_of, is_unjudged, judged_text, metric_column, quality_places, with_interval
+from harness.report.columns import (
+    beside_of,
+    beyond,
+    is_unjudged,
+    judged_text,
+    metric_column,
+    quality_places,
+    with_interval,
+)
 from harness.report.part import measured_lines
 
 if TYPE_CHECKING:
@@ -59,7 +67,7 @@ def _beside(view: RunView, workload: WorkloadView) -> list[str]:
     lines = []
     for name in beside_of(view, workload):
         metric, column = view.metrics[name], metric_column(view.metrics[name], workload)
-        having = [own for own in kept if name in own.figures]
+        having = [own for own in kept if name in own.figures and not beyond(metric, own)]
         values = [own.figures[name].estimate.value for own in having]
         if len(set(values)) < 2:
             continue

@@ -276,6 +276,12 @@ def _places(metric: Metric, estimates: Sequence[Estimate]) -> int:
     return units.decimals(halves, [estimate.value for estimate in estimates])
 
 
+def beyond(metric: Metric, summary: TechniqueSummary) -> bool:
+    """Return whether a technique's value of a metric is larger than any can be."""
+    figure = summary.figures.get(metric.id)
+    return figure is not None and metric.limit is not None and figure.estimate.value > metric.limit
+
+
 def _plain(summary: TechniqueSummary, metric: str, formatted: Callable[[float], str]) -> str:
     figure = summary.figures.get(metric)
     return formatted(figure.estimate.value) if figure else NOTHING

@@ -13,7 +13,7 @@ from harness.analysis.significance import ALPHA
 from harness.analysis.summary import BEHIND, FRONT
 from harness.api.text import as_typed
 from harness.report import units
-from harness.report.columns import is_unjudged, ratio_text, with_interval
+from harness.report.columns import beyond, is_unjudged, ratio_text, with_interval
 from harness.results.commands import command
 
 if TYPE_CHECKING:
@@ -170,6 +170,13 @@ def _explanations(view: RunView, workload: WorkloadView) -> dict[str, list[str]]
             notes.setdefault(f"only {summary.seeds} of {most} seeds yet", []).append(summary.technique)
         for text, detail in _changes(view, summary):
             notes.setdefault(text, []).append(f"{summary.technique} {detail}".rstrip())
+        for metric in (view.metrics[name] for name in summary.figures if name in view.metrics):
+            if beyond(metric, summary):
+                bound = f"{metric.limit:g} {metric.unit}"
+                what = f"{metric.id} above {bound}: more than the limit as measured, so it ranks nobody"
+                notes.setdefault(what, []).append(
+                    f"{summary.technique} {summary.figures[metric.id].estimate.value:.0f}"
+                )
         comparison = summary.comparison
         if comparison is None:
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from harness.api import LANES
-from harness.report.columns import beside_of, measured_of, metric_column
+from harness.report.columns import beside_of, beyond, measured_of, metric_column
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,9 @@ def _best(view: RunView, workload: WorkloadView, name: str) -> str:
     """Return the highest or lowest value of a metric with the techniques that have it."""
     metric = view.metrics[name]
     column = metric_column(metric, workload)
-    having = [own for own in workload.techniques if name in own.figures]
+    having = [own for own in workload.techniques if name in own.figures and not beyond(metric, own)]
+    if not having:
+        return f"{column.heading} beyond its limit for all"
     values = _values(having, name)
     extreme = max(values) if metric.higher_is_better else min(values)
     best = [own for own, value in zip(having, values, strict=True) if value == extreme]

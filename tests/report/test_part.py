@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 
 from harness.analysis import RunView
-from harness.api import Row
+from harness.api import Metric, Row
 from harness.report import render
 
 SECONDS = [0.010, 0.0101, 0.0102, 0.0103, 0.0104, 0.0105]
@@ -70,3 +70,20 @@ def test_every_format_has_the_status(builders: ModuleType, name: str) -> None:
     text = shown(builders, [time(builders, "toys/base", 1), time(builders, "toys/fast", 2)], ["time"], name)
     assert "not judged" in text
     assert "unfinished" not in text
+
+
+@pytest.mark.parametrize("lanes", [["time"], ["accuracy", "time"]])
+def test_a_share_above_what_can_be_is_named_and_nobodys_best(builders: ModuleType, lanes: list[str]) -> None:
+    share = Metric(id="read_share", unit="%", higher_is_better=True, summary="s", lane="time", limit=100.0)
+    values = {"toys/base": 40.0, "toys/fast": 117.0, "toys/slow": 60.0}
+    rows = []
+    for name, value in values.items():
+        rows.append(builders.make_row(technique=name, lane="time", metrics={"read_share": value}))
+        rows += builders.scored(name, [80.0, 81.0, 82.0]) if "accuracy" in lanes else []
+    suite = builders.make_suite(tuning={}, metrics=("accuracy", "read_share"), beside=("read_share",))
+    run = builders.make_run(suite, selection={"lanes": lanes})
+    text = render(RunView.build(run, rows, {**builders.METRICS, "read_share": share}), "table", width=200)
+    answer, _, rest = text.partition("\ntechnique ")
+    assert "60.0" in answer
+    assert "117" not in answer
+    assert "read_share above 100 %: more than the limit as measured, so it ranks nobody: toys/fast 117" in rest

@@ -9,7 +9,7 @@ from typing import Final
 from harness.api import Contract, Metric, WorkloadSpec, hookimpl
 from harness.families import suites_of
 from harness.families.quantize.settings import Settings
-from harness.judge.metrics import higher, lower
+from harness.judge.metrics import higher, lower, share
 from harness.judge.settings import defaults_of
 
 HARNESS_API = 1
@@ -70,26 +70,16 @@ _METRICS: Final = (
     lower("bits_live", "bit", "bits a weight takes in memory while in use"),
     higher("quantize_rate", "GB/s", "float32 weights read and packed bytes written", "time"),
     higher("dequantize_rate", "GB/s", "packed bytes read and float32 weights written", "time"),
-    higher("quantize_share", "%", "quantize_rate as a share of the rate of copying", "time"),
-    higher("dequantize_share", "%", "dequantize_rate as a share of the rate of copying", "time"),
+    share("quantize_share", "quantize_rate as a share of the rate of copying"),
+    share("dequantize_share", "dequantize_rate as a share of the rate of copying"),
     higher("linear1_rate", "GB/s", "packed bytes read in a product with 1 input, on one thread", "time"),
-    higher("linear1_share", "%", "linear1_rate as a share of the rate of reading", "time"),
+    share("linear1_share", "linear1_rate as a share of the rate of reading"),
     higher("linear1_all_rate", "GB/s", "packed bytes read in a product with 1 input, on all threads", "time"),
-    higher("linear1_all_share", "%", "linear1_all_rate as a share of the rate of reading on all threads", "time"),
+    share("linear1_all_share", "linear1_all_rate as a share of the rate of reading on all threads"),
     higher("linear8_rate", "GFLOP/s", "operations of a product with 8 inputs", "time"),
-    higher(
-        "linear8_share",
-        "%",
-        "linear8_rate as a share of the rate of the faster of float32 and bfloat16 products",
-        "time",
-    ),
+    share("linear8_share", "linear8_rate as a share of the rate of the faster of float32 and bfloat16 products"),
     higher("linear64_rate", "GFLOP/s", "operations of a product with 64 inputs", "time"),
-    higher(
-        "linear64_share",
-        "%",
-        "linear64_rate as a share of the rate of the faster of float32 and bfloat16 products",
-        "time",
-    ),
+    share("linear64_share", "linear64_rate as a share of the rate of the faster of float32 and bfloat16 products"),
 )
 
 

@@ -9,7 +9,7 @@ from typing import Final
 from harness.api import Contract, Metric, WorkloadSpec, hookimpl
 from harness.families import suites_of
 from harness.families.softmax.settings import Settings
-from harness.judge.metrics import higher, lower
+from harness.judge.metrics import higher, lower, share
 from harness.judge.settings import defaults_of
 
 HARNESS_API = 1
@@ -57,14 +57,9 @@ _METRICS: Final = (
     ),
     lower("sum_error", "eps", "largest difference of a row's sum from 1"),
     higher("long_row_rate", "GB/s", "what the technique's passes move, on a row that fits into no cache", "time"),
-    higher(
-        "long_row_share",
-        "%",
-        "share of the time that the passes would take at the rates of reading and copying",
-        "time",
-    ),
+    share("long_row_share", "share of the time that the passes would take at the rates of reading and copying"),
     higher("cold_rows_rate", "GB/s", "numbers read and probabilities written, of rows that are cold", "time"),
-    higher("cold_rows_share", "%", "cold_rows_rate as a share of the rate of copying", "time"),
+    share("cold_rows_share", "cold_rows_rate as a share of the rate of copying"),
 )
 
 
