@@ -87,17 +87,6 @@ class OwnRandomness(Honest):
         return super().hidden(x) * self.masks[0]
 
 
-class RarelyLarge(OwnRandomness):
-    """Has a few draws that are many times as large as the others, as a mixture of examples may."""
-
-    drawn = 0
-    every = 1
-
-    def hidden(self, x: Tensor) -> Tensor:
-        RarelyLarge.drawn += 1  # of all copies together, as with a generator of a module
-        return super().hidden(x) * (8 if RarelyLarge.drawn % RarelyLarge.every == 0 else 1)
-
-
 class WithBuffer(Honest):
     """Moves a buffer in every step."""
 
@@ -174,13 +163,6 @@ class WeightsOfBefore(Honest):
         if self.calls < OFTEN:
             return super().forward(x)
         return functional.linear(self.hidden(x), 3 * self.last.weight.detach().clone(), self.last.bias)
-
-
-@pytest.mark.parametrize("every", [13, 16, 20, 26])
-def test_a_rare_large_draw_is_no_cheat(every: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RarelyLarge, "drawn", 0)
-    monkeypatch.setattr(RarelyLarge, "every", every)
-    assert found_in(RarelyLarge()) == ""
 
 
 @pytest.mark.parametrize(
