@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -18,6 +16,7 @@ from scipy import special
 
 from harness.api import Unavailable, UsageError
 from harness.families.softmax.checks import require_correct
+from harness.judge import machine
 
 SEEDS = st.integers(0, 2**31)
 HYPOTHESIS = settings(max_examples=25)
@@ -209,16 +208,6 @@ def test_rows_do_not_know_of_each_other(technique) -> None:
     assert torch.equal(applied(technique, x), alone)
 
 
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 # a row that is one part, that has a rest beyond its parts, whose parts are longer than two blocks; few rows and many
 @pytest.mark.parametrize("shape", [(1, 8192), (1, 3 * 8192 + 77), (1, 140 * 4096 + 1), (3, 20_000), (31, 1000), (8, 0)])
 def test_any_number_of_threads_gives_the_same_bits(technique, shape) -> None:
@@ -226,7 +215,7 @@ def test_any_number_of_threads_gives_the_same_bits(technique, shape) -> None:
     x[-1:, 3:9_000:1000] += 30  # so that parts differ in their largest number
     alone = applied(technique, x)
     for count in (2, 3):
-        with threads(count):
+        with machine.threads(count):
             assert torch.equal(applied(technique, x), alone)
 
 
@@ -245,7 +234,7 @@ def test_the_threads_of_torch_share_a_long_row_and_many_rows() -> None:
     library = kernel.loaded(kernel.LIBRARY)
     library.harness_use_pool(ctypes.cast(pool, ctypes.c_void_p))
     try:
-        with threads(2):
+        with machine.threads(2):
             technique.softmax(normal(9, 1, 50_000), torch.empty(1, 50_000))
             technique.softmax(normal(9, 50, 1000), torch.empty(50, 1000))
     finally:
