@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,8 +12,14 @@ from harness.api.values import is_finite
 from harness.host import Host
 from harness.suite_rules import Problems
 
-OVERRIDES: Final = ("techniques", "seeds", "tuning_seeds", "rounds", "settings")
-"""What the table ``[own]`` of a suite may say, and ``[own.quick]`` for the quick form, beside ``scale``."""
+OVERRIDES: Final = (
+    *("techniques", "seeds", "tuning_seeds", "rounds", "settings"),
+    *("metrics", "margins", "costs", "comparison"),
+)
+"""What the table ``[own]`` of a suite may say, and ``[own.quick]`` for the quick form, beside ``scale``.
+
+``[own.TASK]`` and ``[own.TASK.quick]`` say it for one task, and win over these.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,21 +65,22 @@ def stated(path: Path, table: Mapping[str, Any]) -> Source | None:
     return source_of(here["model"], here["data"], str(given.get("task", "")))
 
 
-def on_source(table: Mapping[str, Any], source: Source, workload: str, form: Form) -> dict[str, Any]:
+def on_source(table: Mapping[str, Any], source: Source, workload: str, task: str, form: Form) -> dict[str, Any]:
     """Return a suite's table as it is for a source: its ``workload``, settings, and what ``[own]`` changes.
 
-    Left out are the suite's own workloads and settings, and claims about one of these workloads.
+    ``task`` is the workload's. Left out are the suite's own workloads and settings, and claims about one of these
+    workloads.
     """
-    own: Mapping[str, Any] = table.get("own", {})
-    short: Mapping[str, Any] = own.get("quick", {}) if form == "quick" else {}
-    changes = {**own, **short}
-    settings = {**own.get("settings", {}), **short.get("settings", {})}
-    scale = scale_of(table)
+    own = _own_of(table, task)
+    layers = [layer for given in own for layer in (given, given.get("quick", {}) if form == "quick" else {})]
+    changes = {key: layer[key] for layer in layers for key in OVERRIDES if key in layer}
+    settings = {key: value for layer in layers for key, value in layer.get("settings", {}).items()}
+    scale = scale_of(table, task)
     return {
         **{
             key: value for key, value in table.items() if key not in ("own", "source", "quick", "track", *_OF_THE_SUITE)
         },
-        **{key: changes[key] for key in OVERRIDES if key in changes},
+        **changes,
         "workloads": [workload],
         "settings": {**settings, "model": source.model, "data": source.data},
         "tuning": {key: _scaled(values, scale.get(key, 1)) for key, values in table.get("tuning", {}).items()},
@@ -81,29 +88,47 @@ def on_source(table: Mapping[str, Any], source: Source, workload: str, form: For
     }
 
 
-def scale_of(table: Mapping[str, Any]) -> Mapping[str, float]:
-    """Return the factors by name that the values of grids are multiplied with on users' own models."""
-    scale: Mapping[str, float] = table.get("own", {}).get("scale", {})
-    return scale
+def scale_of(table: Mapping[str, Any], task: str) -> Mapping[str, float]:
+    """Return the factors by name that the values of grids are multiplied with on users' own models, for a task."""
+    return {name: factor for own in _own_of(table, task) for name, factor in own.get("scale", {}).items()}
 
 
-def check_own(table: Mapping[str, Any], problems: Problems) -> None:
-    """Add what is wrong with the shape of the tables ``[own]`` and ``[source]``."""
+def _own_of(table: Mapping[str, Any], task: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Return the table ``[own]`` of a suite and, of more weight, the one in it for a task."""
+    own: Mapping[str, Any] = table.get("own", {})
+    return own, own.get(task, {})
+
+
+def check_own(table: Mapping[str, Any], problems: Problems, tasks: Collection[str]) -> None:
+    """Add what is wrong with the shape of the tables ``[own]`` and ``[source]``; ``tasks`` are all that are known."""
     own, source = table.get("own", {}), table.get("source", {})
     for key, value in (("own", own), ("source", source)):
         if not isinstance(value, dict):
             problems.add(key, f"{value!r}: expected a table")
     if not isinstance(own, dict) or not isinstance(source, dict):
         return
-    problems.keys(own, (*OVERRIDES, "scale", "quick"), "own.")
+    _check_overrides(own, "own", problems, (*sorted(tasks),))
+    for task in (task for task in tasks if task in own):
+        if isinstance(own[task], dict):
+            _check_overrides(own[task], f"own.{task}", problems)
+        else:
+            problems.add(f"own.{task}", f"{own[task]!r}: expected a table")
+    problems.keys(source, ("model", "data", "task"), "source.")
+
+
+def _check_overrides(own: Mapping[str, Any], name: str, problems: Problems, more: Sequence[str] = ()) -> None:
+    """Add what is wrong with a table of overrides called ``name``, in which the keys ``more`` may stand too."""
+    problems.keys(own, (*OVERRIDES, "scale", "quick", *more), f"{name}.")
     short, scale = own.get("quick", {}), own.get("scale", {})
     if not isinstance(short, dict):
-        problems.add("own.quick", f"{short!r}: expected a table")
+        problems.add(f"{name}.quick", f"{short!r}: expected a table")
     else:
-        problems.keys(short, OVERRIDES, "own.quick.")
+        problems.keys(short, OVERRIDES, f"{name}.quick.")
     if not isinstance(scale, dict) or not all(is_finite(factor) and factor > 0 for factor in scale.values()):
-        problems.add("own.scale", f"{scale!r}: expected a table of factors, more than 0, by the names in [tuning]")
-    problems.keys(source, ("model", "data", "task"), "source.")
+        problems.add(f"{name}.scale", f"{scale!r}: expected a table of factors, more than 0, by the names in [tuning]")
+    for of_settings, where in ((own, name), (short if isinstance(short, dict) else {}, f"{name}.quick")):
+        if not isinstance(given := of_settings.get("settings", {}), dict):
+            problems.add(f"{where}.settings", f"{given!r}: expected a table")
 
 
 _OF_THE_SUITE: Final = ("own", "source", "quick", "track", "sequential", "repeatability", "settings", "workloads")

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.api import UsageError
+from harness.api import Form, UsageError
 from harness.host import Host, load_host
 from harness.source import Source, scaled, source_of
 from harness.suite import read_suite
 from tests.conftest import Harness
 
+FORMS: tuple[Form, Form] = ("full", "quick")
 SOURCE = Source(model="/models/m", data="/data/d.csv")
 
 
@@ -68,6 +69,10 @@ MISTAKES = {
     "[own]\ntechniqes = []": "own.techniqes: unknown key; did you mean 'techniques'?",
     "[own]\nscale = 3": "own.scale: 3: expected a table of factors",
     "[own]\nscale = { lr = -1 }": "expected a table of factors, more than 0",
+    "[own.text-clasification]\nseeds = 3": "own.text-clasification: unknown key; did you mean 'text-classification'?",
+    "[own.text-classification]\nmetric = 3": "own.text-classification.metric: unknown key; did you mean 'metrics'?",
+    "[own]\ntext-classification = 3": "own.text-classification: 3: expected a table",
+    "[own]\nsettings = 3": "own.settings: 3: expected a table",
     "[own.quick]\nscale = { lr = 1 }": "own.quick.scale: unknown key",
     "[own]\nquick = 1": "own.quick: 1: expected a table",
     "own = 1": "own: 1: expected a table",
@@ -83,6 +88,35 @@ def test_mistakes_of_the_tables_are_named(mistake: str, source: Source | None, h
         UsageError, match=MISTAKES[mistake].replace("(", r"\(").replace("[", r"\[")[:40].replace("?", r"\?")
     ):
         read_suite(str(path), host, source=source)
+
+
+OF_A_TASK = """
+[own]
+seeds = 3
+settings = { steps = 7, batch_size = 2 }
+scale = { lr = 0.5 }
+[own.quick]
+settings = { steps = 5 }
+[own.text-classification]
+metrics = ["loss", "accuracy"]
+margins = { loss = 0.02 }
+scale = { lr = 0.25 }
+[own.text-classification.quick]
+seeds = 1
+settings = { batch_size = 3 }
+[tuning]
+lr = [0.4]
+"""
+
+
+def test_the_table_of_a_task_wins_over_that_of_all(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(SUITE.replace("seeds = 2", 'seeds = 2\nselect = "val_loss"') + OF_A_TASK)
+    full, quick = (read_suite(str(tmp_path / "mine.toml"), host, form=form, source=SOURCE) for form in FORMS)
+    assert full.metrics == quick.metrics == ("loss", "accuracy")
+    assert full.margins == quick.margins == {"loss": 0.02}
+    assert full.tuning == quick.tuning == {"lr": (0.1,)}
+    assert (len(full.seeds), len(quick.seeds)) == (3, 1)
+    assert [(suite.settings["steps"], suite.settings["batch_size"]) for suite in (full, quick)] == [(7, 2), (5, 3)]
 
 
 def test_a_file_may_name_its_source_by_paths_from_its_folder(host: Host, tmp_path: Path) -> None:
