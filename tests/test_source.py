@@ -13,7 +13,7 @@ from harness.suite import read_suite
 from tests.conftest import Harness
 
 FORMS: tuple[Form, Form] = ("full", "quick")
-SOURCE = Source(model="/models/m", data="/data/d.csv")
+SOURCE = Source(model="/models/m", data="/data/d.csv", task="text-classification")
 
 
 @pytest.fixture(scope="module")
@@ -123,9 +123,9 @@ def test_a_file_may_name_its_source_by_paths_from_its_folder(host: Host, tmp_pat
     (tmp_path / "m").mkdir()
     (tmp_path / "d.csv").touch()
     path = tmp_path / "mine.toml"
-    path.write_text(SUITE + '[source]\nmodel = "m"\ndata = "d.csv"\n')
+    path.write_text(SUITE + '[source]\nmodel = "m"\ndata = "d.csv"\ntask = "text-classification"\n')
     assert read_suite(str(path), host).settings == {"model": str(tmp_path / "m"), "data": str(tmp_path / "d.csv")}
-    path.write_text(SUITE + '[source]\nmodel = "m"\ndata = "e.csv"\n')
+    path.write_text(SUITE + '[source]\nmodel = "m"\ndata = "e.csv"\ntask = "text-classification"\n')
     with pytest.raises(UsageError, match=r"e\.csv': there is no such file or folder"):
         read_suite(str(path), host)
 
@@ -133,7 +133,7 @@ def test_a_file_may_name_its_source_by_paths_from_its_folder(host: Host, tmp_pat
 def test_a_suite_whose_contract_has_no_such_workload_says_so(host: Host) -> None:
     with pytest.raises(UsageError, match="no workload of the contract 'softmax' runs on a model of one's own yet"):
         read_suite("softmax", host, source=SOURCE)
-    with pytest.raises(UsageError, match="--task 'text-clasification': expected one of text-classification"):
+    with pytest.raises(UsageError, match="--task 'text-clasification': expected one of causal-lm, text-classification"):
         read_suite("peft", host, source=Source(model="m", data="d", task="text-clasification"))
 
 
@@ -165,7 +165,7 @@ def test_what_cannot_be_run_is_one_line_and_nothing_is_written(
     for name, config in (("m", '{"auto_map": {}}'), ("p", '{"model_type": "bert"}')):
         (here / name).mkdir()
         (here / name / "config.json").write_text(config)
-    done = harness("run", "--suite", "peft", *options)
+    done = harness("run", "--suite", "peft", *options, "--task", "text-classification")
     assert done.returncode == 2
     assert message.format(here=here) in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
