@@ -79,6 +79,7 @@ def register_workloads() -> Sequence[WorkloadSpec]:
             preload=("torch._dynamo",),
             perturbs=True,
             task="text-classification",
+            reads=("labelled",),
         ),
         WorkloadSpec(
             id="causal-lm",
@@ -94,6 +95,7 @@ def register_workloads() -> Sequence[WorkloadSpec]:
             preload=("torch._dynamo",),
             perturbs=True,
             task="causal-lm",
+            reads=("pairs", "texts"),
         ),
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -14,11 +15,11 @@ from torch import Tensor
 
 from harness.api import Json, UsageError
 from harness.families.finetune.examples import MULTIPLE, Examples
-from harness.families.finetune.passages import Passages, read_passages
 from harness.families.finetune.pretrained import configured, tokenizer_of
 from harness.families.finetune.scores import IGNORED
 from harness.families.finetune.settings import CausalSettings
 from harness.judge.cache import key_of, load_or_make, sources_of
+from harness.judge.tables import Pairs, Texts, kinds_of, read_pairs, read_texts
 from harness.measure.sources import content_digest
 
 LONGEST: Final = 512
@@ -29,18 +30,22 @@ BLOCK: Final = 128
 
 QUANTILE: Final = 0.99
 
+PARTS: Final = ("", "train", "validation", "test")
+"""The parts of a split that data have of their own, the first where they have none."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sequences:
     """Token sequences, int32 ``(n, longest)``, padded right; predicted are the tokens from ``starts`` to ``lengths``.
 
-    The share ``cut`` of the pairs had more than ``limit`` tokens. ``paired`` is false for the blocks of texts, which
-    are in the order of the texts and have no padding.
+    ``parts`` has the place of each in `PARTS`. The share ``cut`` of the pairs had more than ``limit`` tokens. Blocks of
+    texts, for which ``paired`` is false, are in the order of the texts and have no padding.
     """
 
     tokens: Tensor
     starts: Tensor
     lengths: Tensor
+    parts: Tensor
     cut: float
     limit: int
     paired: bool
@@ -70,6 +75,7 @@ def sequences(path: str, settings: CausalSettings, cache: Path) -> Sequences:
         tokens=made["tokens"],
         starts=made["starts"],
         lengths=made["lengths"],
+        parts=made["parts"],
         cut=float(made["cut"]),
         limit=int(made["limit"]),
         paired=bool(made["paired"]),
@@ -92,16 +98,24 @@ def sequences_key(path: str, settings: CausalSettings) -> str:
     return key_of(facts)
 
 
-def passages_of(path: Path, settings: CausalSettings) -> Passages:
-    """Return the pairs or texts of a file, by the columns of the settings."""
-    return read_passages(path, prompt=settings.prompt, completion=settings.completion, text=settings.text)
+def passages_of(path: Path, settings: CausalSettings) -> Pairs | Texts:
+    """Return the pairs or the texts of data: by the columns of the settings, which the data alone have, or guessed."""
+    names = (settings.prompt, settings.completion, settings.text) if str(path) == settings.data else ("", "", "")
+    prompt, completion, text = names
+    kinds = kinds_of(path, {"prompt": prompt, "completion": completion, "text": text})
+    if next((kind for kind in kinds if kind in ("pairs", "texts")), "texts") == "pairs":
+        return read_pairs(path, prompt=prompt, completion=completion)
+    return read_texts(path, text=text)
 
 
 def _made(path: Path, settings: CausalSettings) -> dict[str, Tensor]:
     passages = passages_of(path, settings)
     encoder = Encoder(Path(settings.model))
-    made = _of_pairs(passages, encoder, settings) if passages.pairs else _of_texts(passages, encoder, settings)
-    if int(made["tokens"].max()) >= encoder.vocabulary:
+    if isinstance(passages, Pairs):
+        made = _of_pairs(passages, encoder, settings)
+    else:
+        made = _of_texts(passages, encoder, settings)
+    if made["tokens"].numel() and int(made["tokens"].max()) >= encoder.vocabulary:
         raise UsageError(f"model {settings.model!r}: its tokenizer makes tokens that the model has no embedding for")
     return made
 
@@ -132,14 +146,14 @@ class Encoder:
         return [] if self.end is None else [self.end]
 
 
-def _of_pairs(passages: Passages, encoder: Encoder, settings: CausalSettings) -> dict[str, Tensor]:
+def _of_pairs(pairs: Pairs, encoder: Encoder, settings: CausalSettings) -> dict[str, Tensor]:
     """Return each pair as a sequence.
 
     Of a pair that is too long, the prompt loses its beginning, but for what the tokenizer begins each text with, and
     keeps at least one token; what is then still too long loses its end.
     """
-    prompts = encoder([prompt for prompt, _ in passages.pairs], starts=True)
-    completions = [[*tokens, *encoder.ending] for tokens in encoder([last for _, last in passages.pairs], starts=False)]
+    prompts = encoder(pairs.prompts, starts=True)
+    completions = [[*tokens, *encoder.ending] for tokens in encoder(pairs.completions, starts=False)]
     whole = torch.tensor([len(first) + len(last) for first, last in zip(prompts, completions, strict=True)])
     limit = min(encoder.limit, LONGEST)
     usual = min(16 * ceil(float(whole.double().quantile(QUANTILE)) / 16), limit)
@@ -153,8 +167,15 @@ def _of_pairs(passages: Passages, encoder: Encoder, settings: CausalSettings) ->
     tokens = torch.full((len(rows), -(-int(lengths.max()) // MULTIPLE) * MULTIPLE), encoder.padding, dtype=torch.int32)
     for place, row in zip(tokens, rows, strict=True):
         place[: len(row)] = torch.tensor(row, dtype=torch.int32)
-    cut = (whole > longest).double().mean()
-    return _as_tensors(tokens, torch.tensor(starts), lengths, cut, limit=longest, paired=True)
+    return {
+        "tokens": tokens,
+        "starts": torch.tensor(starts, dtype=torch.int32),
+        "lengths": lengths.int(),
+        "parts": torch.tensor([PARTS.index(part) for part in pairs.parts or [""] * len(rows)], dtype=torch.int8),
+        "cut": (whole > longest).double().mean(),
+        "limit": torch.tensor(longest),
+        "paired": torch.tensor(1),
+    }
 
 
 def _shortened(prompt: list[int], room: int, begin: int | None) -> list[int]:
@@ -165,23 +186,33 @@ def _shortened(prompt: list[int], room: int, begin: int | None) -> list[int]:
     return [*first, *prompt[-max(room - len(first), 1) :]]
 
 
-def _of_texts(passages: Passages, encoder: Encoder, settings: CausalSettings) -> dict[str, Tensor]:
-    """Return all texts, one after the other, in blocks of equal length; what fills no block is left out."""
+def _of_texts(texts: Texts, encoder: Encoder, settings: CausalSettings) -> dict[str, Tensor]:
+    """Return all texts, one after the other, in blocks of equal length; what fills no block is left out.
+
+    Several texts are shuffled, always alike, since tables are often sorted. No block has texts of two parts.
+    """
     block = min(settings.max_length or BLOCK, encoder.limit)
-    stream = [token for text in encoder(passages.texts, starts=True) for token in (*text, *encoder.ending)]
-    count = len(stream) // block
-    tokens = torch.tensor(stream[: count * block], dtype=torch.int32).view(count, block)
-    starts, lengths = torch.ones(count), torch.full((count,), block)
-    return _as_tensors(tokens, starts, lengths, torch.tensor(0.0), limit=block, paired=False)
-
-
-def _as_tensors(tokens: Tensor, starts: Tensor, lengths: Tensor, cut: Tensor, **facts: int) -> dict[str, Tensor]:
+    order = [*range(len(texts.texts))]
+    random.Random(0).shuffle(order)
+    encoded = encoder([texts.texts[index] for index in order], starts=True)
+    parts = [texts.parts[index] for index in order] if texts.parts else [""] * len(order)
+    rows: list[Tensor] = []
+    of_rows: list[int] = []
+    for number, name in enumerate(PARTS):
+        own = [tokens for tokens, part in zip(encoded, parts, strict=True) if part == name]
+        stream = [token for tokens in own for token in (*tokens, *encoder.ending)]
+        count = len(stream) // block
+        rows.append(torch.tensor(stream[: count * block], dtype=torch.int32).view(count, block))
+        of_rows += [number] * count
+    tokens = torch.cat(rows)
     return {
         "tokens": tokens,
-        "starts": starts.int(),
-        "lengths": lengths.int(),
-        "cut": cut.double(),
-        **{name: torch.tensor(int(value)) for name, value in facts.items()},
+        "starts": torch.ones(len(tokens), dtype=torch.int32),
+        "lengths": torch.full((len(tokens),), block, dtype=torch.int32),
+        "parts": torch.tensor(of_rows, dtype=torch.int8),
+        "cut": torch.tensor(0.0, dtype=torch.float64),
+        "limit": torch.tensor(block),
+        "paired": torch.tensor(0),
     }
 
 

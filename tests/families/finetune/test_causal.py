@@ -12,14 +12,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from harness.api import CaseContext, NotApplicable, UsageError
-from harness.families.finetune.passages import read_passages
 from harness.families.finetune.pretrained import language_model, tokenizer_of
 from harness.families.finetune.scores import IGNORED
-from harness.families.finetune.sequences import _shortened
+from harness.families.finetune.sequences import Sequences, _shortened, passages_of
 from harness.families.finetune.settings import CausalSettings
 from harness.families.finetune.workloads.causal_lm import CausalLm, divided
+from harness.judge.tables import Pairs
 from tests.declared import specs
 from tests.families.finetune.techniques import Honest, Nothing
 from tests.families.finetune.tiny import save_language_model, save_model, save_pairs, save_plain
@@ -88,15 +89,34 @@ def test_blocks_hold_the_text_once_and_every_token_but_the_first_is_predicted(pl
     assert set(batch) == {"input_ids", "labels"}
 
 
+SETTINGS = CausalSettings(train_examples=400, validation_examples=40, test_examples=100)
+
+
+def some(count: int, parts: Tensor, *, paired: bool) -> Sequences:
+    """Return sequences of which only the number, the parts and the kind matter."""
+    tokens = torch.zeros(count, 8)
+    return Sequences(tokens=tokens, starts=tokens, lengths=tokens, parts=parts, cut=0.0, limit=8, paired=paired)
+
+
 @given(st.integers(20, 3000), st.booleans(), st.integers(0, 2**32))
-def test_the_parts_share_out_what_there_is(count: int, shuffled: bool, seed: int) -> None:
-    settings = CausalSettings(train_examples=400, validation_examples=40, test_examples=100)
-    parts = divided(count, settings, torch.Generator().manual_seed(seed), shuffled=shuffled)
-    together = torch.cat(list(parts)).tolist()
+def test_the_parts_share_out_what_there_is(count: int, paired: bool, seed: int) -> None:
+    parts = divided(some(count, torch.zeros(count), paired=paired), SETTINGS, torch.Generator().manual_seed(seed))
+    together = torch.cat(parts).tolist()
     assert len({*together}) == len(together) == min(count, 540)
     assert all(len(part) >= 1 for part in parts)
-    if not shuffled:
+    if not paired:
         assert all(((part[1:] - part[:-1]) % count == 1).all() for part in parts)
+
+
+@given(st.lists(st.integers(1, 3), min_size=20, max_size=200), st.booleans(), st.integers(0, 2**32))
+def test_a_split_of_the_data_is_kept(numbers: list[int], paired: bool, seed: int) -> None:
+    own = torch.tensor([1, 1, 1, *numbers])
+    parts = divided(some(len(own), own, paired=paired), SETTINGS, torch.Generator().manual_seed(seed))
+    together = torch.cat(parts).tolist()
+    assert len({*together}) == len(together)
+    for number, part in enumerate(parts, start=1):
+        assert len(part)
+        assert set(own[part].tolist()) == ({number} if number in numbers or number == 1 else {1})
 
 
 @given(st.lists(st.integers(1, 9), max_size=12), st.integers(-3, 12), st.booleans())
@@ -171,12 +191,14 @@ def test_the_row_says_what_is_adapted_cut_and_predicted(case: CaseContext) -> No
 def test_columns_are_guessed_and_told(tmp_path: Path) -> None:
     path = tmp_path / "d.jsonl"
     path.write_text(json.dumps({"Instruction": "a", "response": "b", "text": "c"}) + "\n")
-    assert read_passages(path).pairs == [("a", "b")]
-    assert read_passages(path, text="text").texts == ["c"]
-    assert read_passages(path, prompt="text", completion="Instruction").pairs == [("c", "a")]
-    path.write_text(json.dumps({"prompt": "a", "completion": " "}) + "\n")
-    with pytest.raises(UsageError, match="row 1: expected a text in 'completion'"):
-        read_passages(path)
+    settings = CausalSettings(data=str(path))
+    pairs, text = passages_of(path, settings), passages_of(path, replace(settings, text="text"))
+    assert isinstance(pairs, Pairs)
+    assert (pairs.prompts, pairs.completions) == (["a"], ["b"])
+    assert not isinstance(text, Pairs)
+    assert text.texts == ["c"]
+    elsewhere = passages_of(path, replace(settings, data="other", text="no-such-column"))
+    assert isinstance(elsewhere, Pairs)
 
 
 def test_what_is_no_language_model_or_too_little_is_refused(case: CaseContext, tmp_path: Path) -> None:

@@ -16,11 +16,12 @@ from harness.families.finetune.anatomy import anatomy_of, coverage
 from harness.families.finetune.pretrained import language_model, require_language_model
 from harness.families.finetune.protocol import FinetuneWorkload, Material, Retained
 from harness.families.finetune.scores import scores_of
-from harness.families.finetune.sequences import Sequences, passages_of, sequences, sequences_key
+from harness.families.finetune.sequences import PARTS, Sequences, passages_of, sequences, sequences_key
 from harness.families.finetune.settings import CausalSettings
 from harness.judge.cache import key_of, load_or_make, sources_of
 from harness.judge.seeds import generator
 from harness.judge.settings import read_settings
+from harness.judge.tables import Pairs
 from harness.judge.training import Batch
 from harness.measure.sources import content_digest
 
@@ -45,8 +46,9 @@ class CausalLm(FinetuneWorkload):
         if not read.model or not read.data:
             raise UsageError("causal-lm runs on a model and data of one's own: add --model and --data")
         require_language_model(Path(read.model))
-        if pairs := passages_of(Path(read.data), read).pairs:
-            _require_enough(len(pairs), "pairs")
+        passages = passages_of(Path(read.data), read)
+        if isinstance(passages, Pairs):
+            _require_enough(len(passages.prompts), "pairs")
         if read.retain:
             passages_of(Path(read.retain), read)
 
@@ -65,7 +67,7 @@ class CausalLm(FinetuneWorkload):
         retained = self._retained(settings, context) if settings.retain else None
         model = language_model(Path(settings.model)).to(context.device)
         examples = made.examples(context.device)
-        parts = divided(len(made), settings, generator(context.seed, "split"), shuffled=made.paired)
+        parts = divided(made, settings, generator(context.seed, "split"))
         train, validation, test = (examples.at(indices) for indices in parts)
         shown = train.at(torch.arange(2)).batch()
         anatomy = anatomy_of(model, (), lambda probed: self.forward(probed, shown))
@@ -124,20 +126,40 @@ class CausalLm(FinetuneWorkload):
         return Retained(examples=examples, before=float(before))
 
 
-def divided(count: int, settings: CausalSettings, draw: torch.Generator, *, shuffled: bool) -> Sequence[Tensor]:
+def divided(made: Sequences, settings: CausalSettings, draw: torch.Generator) -> list[Tensor]:
     """Return disjoint indices of the examples to train on, to choose by and to test on.
 
-    Few examples are shared out in about the same proportions. Pairs are drawn one by one; blocks of texts stay in
-    their order, from a place that is drawn, so that the parts are stretches of text that hardly touch.
+    What the data's own split names is kept; the others are shared out, few of them in about the same proportions. Pairs
+    are drawn one by one; blocks of texts stay in their order, from a place that is drawn, so that the parts are
+    stretches of text that hardly touch.
     """
-    wanted = (settings.train_examples, settings.validation_examples, settings.test_examples)
+    wanted = {
+        "train": settings.train_examples,
+        "validation": settings.validation_examples,
+        "test": settings.test_examples,
+    }
+    members = {name: (made.parts == number).nonzero().flatten() for number, name in enumerate(PARTS)}
+    found = {name: _drawn(members[name], draw, made.paired)[: wanted[name]] for name in ("validation", "test")}
+    shared = [name for name in wanted if name == "train" or not len(found[name])]
+    pool = _drawn(torch.cat([members[""], members["train"]]), draw, made.paired)
+    counts = _shares(len(pool), [wanted[name] for name in shared])
+    found |= dict(zip(shared, pool[: sum(counts)].split_with_sizes(counts), strict=True))
+    return [found[name] for name in wanted]
+
+
+def _drawn(members: Tensor, draw: torch.Generator, singly: bool) -> Tensor:
+    """Return indices in a random order, or in their order from a random place."""
+    order = torch.randperm(len(members), generator=draw)
+    if not singly and len(order):
+        order = (torch.arange(len(members)) + order[0]) % len(members)
+    return members[order]
+
+
+def _shares(count: int, wanted: Sequence[int]) -> list[int]:
+    """Return how many of ``count`` examples each part gets: those wanted, or their share; the first gets the rest."""
     share = min(1.0, count / sum(wanted))
-    validation, test = (max(1, math.floor(share * part)) for part in wanted[1:])
-    train = min(wanted[0], count - validation - test)
-    order = torch.randperm(count, generator=draw)
-    if not shuffled:
-        order = (torch.arange(count) + order[0]) % count
-    return order[: train + validation + test].split_with_sizes([train, validation, test])
+    others = [max(1, math.floor(share * part)) for part in wanted[1:]]
+    return [min(wanted[0], count - sum(others)), *others]
 
 
 def _require_enough(count: int, what: str) -> None:
@@ -153,6 +175,8 @@ def _notes(settings: CausalSettings, made: Sequences, covered: float, model: Any
         f"data: {data.name}, {len(made)} {what}, SHA-256 {content_digest(data)}",
         f"{100 * covered:.1f} % of the weights in the model's layers are in linear layers that may be adapted",
     ]
+    if made.parts.any():
+        notes[1] += "; their own split is kept"
     if covered < LEAST_COVERAGE:
         notes[-1] = f"WARNING only {notes[-1]}"
     notes.append(_ends(model))
