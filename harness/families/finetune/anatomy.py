@@ -8,7 +8,6 @@ from typing import Final
 
 import torch
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
 from harness.judge.architectures import Anatomy
 
@@ -19,19 +18,6 @@ _KEYS: Final = frozenset({"k", "k_proj", "key", "key_proj", "k_lin"})
 _VALUES: Final = frozenset({"v", "v_proj", "value", "value_proj", "v_lin"})
 _FUSED: Final = frozenset({"qkv", "qkv_proj", "Wqkv", "query_key_value", "c_attn", "kv_proj", "in_proj"})
 """How transformers names the linear layers that compute keys, values, or both and the queries in one."""
-
-
-def unconvolved(model: nn.Module) -> nn.Module:
-    """Replace each `Conv1D`, a linear layer whose weight is transposed, by the equal `nn.Linear`, in place."""
-    for name, module in list(model.named_modules()):
-        if isinstance(module, Conv1D):
-            inputs, outputs = module.weight.shape
-            linear = nn.Linear(inputs, outputs, dtype=module.weight.dtype, device=module.weight.device)
-            with torch.no_grad():
-                linear.weight.copy_(module.weight.T)
-                linear.bias.copy_(module.bias)
-            model.set_submodule(name, linear)
-    return model
 
 
 def anatomy_of(model: nn.Module, head: Sequence[str], forward: Callable[[nn.Module], Tensor]) -> Anatomy:
