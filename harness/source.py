@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from harness.api import Form, Json, UsageError, nearest
+from harness.api import DATA_KINDS, Form, Json, UsageError, WorkloadSpec, nearest
 from harness.api.values import is_finite
 from harness.host import Host
+from harness.judge.tables import ROLES, kinds_of
 from harness.suite_rules import Problems
 
 OVERRIDES: Final = (
@@ -24,11 +25,15 @@ OVERRIDES: Final = (
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A user's own model and data, as absolute paths, and the task; an empty ``task`` is the contract's only one."""
+    """A user's own model and data, as absolute paths, and the task; an empty ``task`` follows from the data.
+
+    ``columns`` are the columns of the data by what they are: ``{"text": "review"}``.
+    """
 
     model: str
     data: str
     task: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 def source_of(model: Path | str | None, data: Path | str | None, task: str | None) -> Source | None:
@@ -82,7 +87,7 @@ def on_source(table: Mapping[str, Any], source: Source, workload: str, task: str
         },
         **changes,
         "workloads": [workload],
-        "settings": {**settings, "model": source.model, "data": source.data},
+        "settings": {**settings, "model": source.model, "data": source.data, **source.columns},
         "tuning": {key: _scaled(values, scale.get(key, 1)) for key, values in table.get("tuning", {}).items()},
         "claims": [claim for claim in table.get("claims", []) if not _is_of_a_workload(claim)],
     }
@@ -136,9 +141,13 @@ _OF_THE_SUITE: Final = ("own", "source", "quick", "track", "sequential", "repeat
 
 
 def workload_for(source: Source, contract: str, host: Host) -> str:
-    """Return the workload of a contract that runs on users' own models. Raises UsageError where there is none."""
+    """Return the workload of a contract that runs on a user's own model and data: of the task named, or that fits.
+
+    Without a task, that is the one which reads the likeliest kind of the data. Raises UsageError where there is none,
+    where several are, and where the data are none that the named task reads.
+    """
     offered = {
-        entry.spec.task: full
+        entry.spec.task: (full, entry.spec)
         for full, entry in host.workloads.items()
         if entry.spec.contract == contract and entry.spec.task
     }
@@ -147,9 +156,30 @@ def workload_for(source: Source, contract: str, host: Host) -> str:
     if source.task and source.task not in offered:
         known = ", ".join(sorted(offered))
         raise UsageError(f"--task {source.task!r}: expected one of {known}{nearest(source.task, offered)}")
-    if not source.task and len(offered) > 1:
-        raise UsageError(f"--task is missing: expected one of {', '.join(sorted(offered))}")
-    return offered[source.task] if source.task else next(iter(offered.values()))
+    kinds = kinds_of(Path(source.data), source.columns)
+    for kind in kinds:
+        fitting = [task for task, (_, spec) in offered.items() if kind in spec.reads and source.task in ("", task)]
+        if len(fitting) > 1:
+            raise UsageError(f"--task is missing: expected one of {', '.join(sorted(fitting))}")
+        if fitting:
+            return offered[fitting[0]][0]
+    tasks = {source.task: offered[source.task]} if source.task else offered
+    reads = "; ".join(f"{task} reads {_phrases(spec.reads)}" for task, (_, spec) in sorted(tasks.items()))
+    raise UsageError(f"--data {source.data!r}: has {_phrases(kinds[:1])}; the task {reads}")
+
+
+def learned(spec: WorkloadSpec, settings: Mapping[str, Json]) -> Iterator[str]:
+    """Yield what is learned from a user's data, and from which kind of data that follows."""
+    data = Path(str(settings.get("data", "")))
+    if not spec.task or not settings.get("data"):
+        return
+    columns = {role: str(settings[role]) for role in ROLES if role in settings}
+    for kind in [kind for kind in kinds_of(data, columns) if kind in spec.reads][:1]:
+        yield f"the task is {spec.task}: {data.name} has {DATA_KINDS[kind]}; --task NAME chooses another"
+
+
+def _phrases(kinds: Sequence[str]) -> str:
+    return " or ".join(DATA_KINDS[kind] for kind in kinds)
 
 
 def _scaled(values: Any, factor: Any) -> Any:

@@ -13,7 +13,9 @@ from harness.suite import read_suite
 from tests.conftest import Harness
 
 FORMS: tuple[Form, Form] = ("full", "quick")
+ROWS = "".join(f"words {number},{number % 2}\n" for number in range(16))
 SOURCE = Source(model="/models/m", data="/data/d.csv")
+"""The source of tests that do not come to read the data."""
 
 
 @pytest.fixture(scope="module")
@@ -21,17 +23,24 @@ def host() -> Host:
     return load_host()
 
 
-def test_the_workload_is_that_of_the_task_and_the_settings_name_the_source(host: Host) -> None:
-    suite = read_suite("peft", host, source=SOURCE)
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    data = tmp_path_factory.mktemp("data") / "d.csv"
+    data.write_text("text,label\n" + ROWS)
+    return Source(model="/models/m", data=str(data))
+
+
+def test_the_workload_is_that_of_the_task_and_the_settings_name_the_source(host: Host, source: Source) -> None:
+    suite = read_suite("peft", host, source=source)
     assert suite.workloads == ("finetune/text-classification",)
-    assert suite.settings == {"model": SOURCE.model, "data": SOURCE.data}
+    assert suite.settings == {"model": source.model, "data": source.data}
     assert suite.looks == ()
     assert suite.repeatability == 0
     assert suite.form == "full"
 
 
-def test_rates_are_scaled_and_margins_stay(host: Host) -> None:
-    full, own = read_suite("peft", host), read_suite("peft", host, source=SOURCE)
+def test_rates_are_scaled_and_margins_stay(host: Host, source: Source) -> None:
+    full, own = read_suite("peft", host), read_suite("peft", host, source=source)
     factor = own.scale["lr"]
     assert own.tuning["lr"] == tuple(pytest.approx(rate * factor, rel=5e-3) for rate in full.tuning["lr"])
     assert own.margins == full.margins
@@ -40,8 +49,8 @@ def test_rates_are_scaled_and_margins_stay(host: Host) -> None:
     } | {"*"}
 
 
-def test_the_quick_form_has_its_own_table(host: Host) -> None:
-    suite = read_suite("peft", host, form="quick", source=SOURCE)
+def test_the_quick_form_has_its_own_table(host: Host, source: Source) -> None:
+    suite = read_suite("peft", host, form="quick", source=source)
     assert len(suite.techniques) == 3
     assert suite.settings["steps"] == 20
     assert suite.form == "quick"
@@ -109,9 +118,9 @@ lr = [0.4]
 """
 
 
-def test_the_table_of_a_task_wins_over_that_of_all(host: Host, tmp_path: Path) -> None:
+def test_the_table_of_a_task_wins_over_that_of_all(host: Host, source: Source, tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(SUITE.replace("seeds = 2", 'seeds = 2\nselect = "val_loss"') + OF_A_TASK)
-    full, quick = (read_suite(str(tmp_path / "mine.toml"), host, form=form, source=SOURCE) for form in FORMS)
+    full, quick = (read_suite(str(tmp_path / "mine.toml"), host, form=form, source=source) for form in FORMS)
     assert full.metrics == quick.metrics == ("loss", "accuracy")
     assert full.margins == quick.margins == {"loss": 0.02}
     assert full.tuning == quick.tuning == {"lr": (0.1,)}
@@ -121,7 +130,7 @@ def test_the_table_of_a_task_wins_over_that_of_all(host: Host, tmp_path: Path) -
 
 def test_a_file_may_name_its_source_by_paths_from_its_folder(host: Host, tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
-    (tmp_path / "d.csv").touch()
+    (tmp_path / "d.csv").write_text("text,label\n" + ROWS)
     path = tmp_path / "mine.toml"
     path.write_text(SUITE + '[source]\nmodel = "m"\ndata = "d.csv"\n')
     assert read_suite(str(path), host).settings == {"model": str(tmp_path / "m"), "data": str(tmp_path / "d.csv")}

@@ -79,6 +79,7 @@ def register_workloads() -> Sequence[WorkloadSpec]:
             preload=("torch._dynamo",),
             perturbs=True,
             task="text-classification",
+            reads=("labelled",),
         ),
     ]
 
