@@ -37,6 +37,7 @@ METRICS: Final = (
     lower("total_parameters", "parameters", "all parameters of the model"),
     lower("checkpoint_bytes", "B", "bytes of all trained tensors: what one saves a task"),
     lower("accuracy_drop", "points", "accuracy that a trained model loses"),
+    lower("perplexity", "", "exponential of the mean cross-entropy on held-out test examples"),
     lower("output_error", "", "error of a trained model's logits, relative to their norm"),
     higher("read_rate", "GB/s", "the machine reads cold memory, on one thread", "time"),
     higher("read_all_rate", "GB/s", "the machine reads cold memory, on all threads", "time"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +18,9 @@ from harness.api import UsageError
 
 LOCAL: Final = {"local_files_only": True, "trust_remote_code": False}
 """Nothing is downloaded, and no code that a model brings is run."""
+
+NUMBERED: Final = re.compile(r"^(.*?\.\d+)\.")
+"""The name of a repeated layer, up to its number, in the name of a module inside."""
 
 _TWO_PARTS: Final = frozenset(MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES)
 
@@ -71,6 +76,22 @@ def unconvolved(model: nn.Module) -> nn.Module:
                 linear.bias.copy_(module.bias)
             model.set_submodule(name, linear)
     return model
+
+
+def repeated_linears(model: nn.Module) -> list[str]:
+    """Return the names of the linear layers inside of a model's repeated layers."""
+    return [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and NUMBERED.match(name)]
+
+
+def repeated_weights(model: nn.Module, names: Sequence[str]) -> tuple[int, int]:
+    """Return the number of weights in matrices of a model's repeated layers: of the linear ones named, and of all."""
+    inside = {
+        id(parameter): parameter.numel()
+        for name, parameter in model.named_parameters()
+        if NUMBERED.match(name) and parameter.ndim > 1
+    }
+    reached = {id(model.get_submodule(name).weight) for name in names}
+    return sum(count for key, count in inside.items() if key in reached), sum(inside.values())
 
 
 def _first_line(error: Exception) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -10,9 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.judge.architectures import Anatomy
-
-_NUMBERED: Final = re.compile(r"^(.*?\.\d+)\.")
-"""The name of a repeated layer, up to its number, in the name of a module inside."""
+from harness.judge.pretrained import NUMBERED
 
 _KEYS: Final = frozenset({"k", "k_proj", "key", "key_proj", "k_lin"})
 _VALUES: Final = frozenset({"v", "v_proj", "value", "value_proj", "v_lin"})
@@ -29,7 +26,7 @@ def anatomy_of(model: nn.Module, head: Sequence[str], forward: Callable[[nn.Modu
     linears = {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and _NUMBERED.match(name) and not name.startswith(tuple(head))
+        if isinstance(module, nn.Linear) and NUMBERED.match(name) and not name.startswith(tuple(head))
     }
     called = _order_of_calls(model, linears, forward)
     attention: dict[str, str] = {}
@@ -66,7 +63,7 @@ def coverage(model: nn.Module, anatomy: Anatomy) -> float:
     inside = {
         id(parameter): parameter.numel()
         for name, parameter in model.named_parameters()
-        if _NUMBERED.match(name) and parameter.ndim > 1 and not name.startswith(tuple(anatomy.head))
+        if NUMBERED.match(name) and parameter.ndim > 1 and not name.startswith(tuple(anatomy.head))
     }
     reached = {id(model.get_submodule(name).weight) for name in anatomy.linears}
     return sum(count for key, count in inside.items() if key in reached) / max(sum(inside.values()), 1)
@@ -74,7 +71,7 @@ def coverage(model: nn.Module, anatomy: Anatomy) -> float:
 
 def _layer_of(name: str) -> str:
     """Return the outermost repeated layer of a module."""
-    match = _NUMBERED.match(name)
+    match = NUMBERED.match(name)
     return match.group(1) if match else ""
 
 
