@@ -36,6 +36,8 @@ from harness.judge.training import Batch, batch_order
 HEAD_DEVIATION: Final = 0.02
 CHECKED_STEPS: Final = 3
 TEST_BATCH: Final = 128
+IGNORED: Final = -100
+"""The label of what a loss leaves out, by convention of torch and transformers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +72,12 @@ class Problem:
     order: Tensor
     notes: Sequence[str] = ()
     shown: int | None = None
+
+    @property
+    def loss(self) -> Callable[[nn.Module, Batch], Tensor]:
+        """The loss of a step, whose gradients are computed part by part where the settings say so."""
+        size = self.settings.micro_batch
+        return training.MicroBatches(loss=self.task.loss, weight=predicted, size=size) if size else self.task.loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,10 +159,7 @@ class FinetuneWorkload(ABC):
         with global_seed(context.seed, context.device):
             problem, adapted = self._adapt(technique, context)
         fresh = FreshBatches(problem.train.at(problem.order[0]).batch())
-        loss, max_grad_norm = (
-            problem.task.loss,
-            problem.settings.max_grad_norm,
-        )  # not the problem, which holds all examples
+        loss, max_grad_norm = problem.loss, problem.settings.max_grad_norm  # not the problem, which holds all examples
 
         def step(trains: Adapted, batch: Batch, _: int) -> None:
             training.step(trains.model, trains.optimizer, batch, loss=loss, max_grad_norm=max_grad_norm)
@@ -184,7 +189,7 @@ class FinetuneWorkload(ABC):
             optimizer = _optimizer(technique, model, problem)
             frozen, trains = checks.frozen(model), TrainingWatch(model)
             model.train()
-            loss, max_grad_norm = problem.task.loss, problem.settings.max_grad_norm
+            loss, max_grad_norm = problem.loss, problem.settings.max_grad_norm
             for of_step in problem.train.at(problem.order[:CHECKED_STEPS]).batches():
                 training.step(model, optimizer, of_step, loss=loss, max_grad_norm=max_grad_norm)
             steps = min(CHECKED_STEPS, len(problem.order))
@@ -272,6 +277,11 @@ def _renew_head(model: nn.Module, head: Sequence[str], draw: torch.Generator) ->
                     parameter.zero_()
 
 
+def predicted(batch: Batch) -> float:
+    """Return how many predictions the loss of a batch is a mean over."""
+    return float((batch["labels"] != IGNORED).sum())
+
+
 def _fit(problem: Problem, adapted: Adapted) -> list[float]:
     """Train and return the loss of every step."""
     return training.fit(
@@ -279,7 +289,7 @@ def _fit(problem: Problem, adapted: Adapted) -> list[float]:
         adapted.optimizer,
         problem.train.at(problem.order).batches(),
         steps=problem.settings.steps,
-        loss=problem.task.loss,
+        loss=problem.loss,
         max_grad_norm=problem.settings.max_grad_norm,
     )
 
@@ -288,6 +298,8 @@ def _fit_repeatedly(
     problem: Problem, adapted: Adapted, *, technique: FinetuneTechnique, buffers: Buffers, watched: bool
 ) -> list[float]:
     """Train as `_fit` does, by repeating a recorded step. Raises CannotStack where that is not the same."""
+    if problem.settings.micro_batch:
+        raise CannotStack("its steps are taken in micro-batches")
     given = Training(
         model=adapted.model.train(),
         optimizer=adapted.optimizer,
