@@ -14,13 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from harness.api import CannotStack, CaseContext, Json, OpenCase, Outcome, Phase
+from harness.api import CannotStack, CaseContext, Json, OpenCase, Outcome, Phase, Trial
 from harness.families.finetune import checks
 from harness.families.finetune.contract import FinetuneTask, FinetuneTechnique
 from harness.families.finetune.examples import Examples
 from harness.families.finetune.serving import Serving
 from harness.families.finetune.settings import Protocol
 from harness.families.finetune.stacking import RepeatedSteps, Training
+from harness.families.finetune.trial import Attempt, counted, tried
 from harness.judge import training
 from harness.judge.architectures import Anatomy
 from harness.judge.checks import TrainingWatch, require_groups, require_model
@@ -79,6 +80,16 @@ class Problem:
         size = self.settings.micro_batch
         return training.MicroBatches(loss=self.task.loss, weight=predicted, size=size) if size else self.task.loss
 
+    @property
+    def parts(self) -> Mapping[str, Examples]:
+        """What the adapted model is tested on, by name."""
+        shown = self.train.at(torch.arange(len(self.train))[: self.shown])
+        return {"train": shown, "val": self.validation, "test": self.test}
+
+    def tested(self) -> Iterator[tuple[Tensor, Batch]]:
+        """Yield the examples of all parts together in batches that fit into the cache, each with its indices."""
+        return Examples.together(list(self.parts.values())).groups(TEST_BATCH)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Adapted:
@@ -114,6 +125,15 @@ class FinetuneWorkload(ABC):
     def evaluate(self, technique: FinetuneTechnique, context: CaseContext) -> Outcome:
         """Adapt, train and test. Raises FloatingPointError at the first loss that is not finite."""
         return self._evaluate(technique, context, _fit)
+
+    def trial(self, technique: FinetuneTechnique, context: CaseContext) -> Trial:
+        """Return what a technique costs, after a few steps and batches of the test."""
+        return tried(Attempt(adapt=partial(self._adapt, technique), predict=self._logits), context)
+
+    def counts(self, context: CaseContext) -> Mapping[str, float]:
+        """Return how many steps and batches of the test a case takes."""
+        with global_seed(context.seed, context.device):
+            return counted(self._problem(context))
 
     def evaluate_stacked(
         self, techniques: Sequence[FinetuneTechnique], contexts: Sequence[CaseContext]
@@ -252,10 +272,8 @@ class FinetuneWorkload(ABC):
 
     def _quality(self, model: nn.Module, problem: Problem) -> dict[str, float]:
         """Return losses and accuracies on training, validation and test data, in batches that fit into the cache."""
-        shown = problem.train.at(torch.arange(len(problem.train))[: problem.shown])
-        parts = {"train": shown, "val": problem.validation, "test": problem.test}
-        together = Examples.together(list(parts.values()))
-        found = [(indices, self._logits(model, batch)) for indices, batch in together.groups(TEST_BATCH)]
+        parts = problem.parts
+        found = [(indices, self._logits(model, batch)) for indices, batch in problem.tested()]
         back = torch.cat([indices for indices, _ in found]).argsort()
         logits = torch.cat([logits for _, logits in found])[back].split_with_sizes([len(p) for p in parts.values()])
         targets = {name: part.labels for name, part in parts.items()}
