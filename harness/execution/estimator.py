@@ -316,8 +316,8 @@ def _too_large(contestant: Contestant, costs: Costs | None, free: int, reply: Re
         what = f"takes more memory than there is, {_gib(free)} are free: {reply.reason}"
     return TooLarge(
         f"{contestant.technique} on {contestant.workload}: a case {what}",
-        "take shorter texts (--param max_length=N), a smaller batch (--param batch_size=N) or a smaller model, or allow "
-        "more where --memory-limit is set; nothing was run",
+        "take shorter texts (--param max_length=N), a smaller batch (--param batch_size=N) or a smaller model, or "
+        "allow more where --memory-limit is set; nothing was run",
     )
 
 
