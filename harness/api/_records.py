@@ -225,7 +225,8 @@ class RunInfo:
     planned cases; ``finished`` is the time at which the run ended, empty before. ``environment`` is that of the start;
     ``resumed`` has an entry for each resume in another: the time (``started``), and the facts that were different then.
     ``estimate`` is what the run was expected to take before its first case (or the first after its last resume):
-    ``made`` at a time, ``seconds``, ``processes``, ``process_bytes``; empty where nothing was tried.
+    ``made`` at a time, ``seconds``, ``cases``, ``processes``, ``process_bytes``, and at the run's end what it took, as
+    ``took_seconds`` and so on; empty where nothing was tried.
     """
 
     id: str

@@ -62,6 +62,7 @@ class Estimator:
         self._forecast: Forecast | None = None
         self._weights: dict[tuple[str, str, Lane], float] = {}
         self._whole = self._done = self._began = 0.0
+        self._told: dict[str, Json] = {}
 
     # --------------------------------------------------------------------------------------- progress
 
@@ -124,17 +125,27 @@ class Estimator:
         )
         self._weigh(shares, found.alone)
         self._began = time.monotonic()
-        told = {name: value for name, value in vars(self._forecast).items() if value is not None}
-        self._record({"made": dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds"), **told}, self._plan.fixed)
+        known = {name: value for name, value in vars(self._forecast).items() if value is not None}
+        self._told = {"made": dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds"), **known}
+        self._record(self._told, self._plan.fixed)
         self._progress.expected(self._forecast)
+
+    def compare(self, rows: Sequence[Row]) -> None:
+        """Keep, beside the estimate, what the run took from then on, whose rows these are."""
+        if self._forecast is None:
+            return
+        own = [row for row in rows if not row.reused_from and row.case.key not in self._destination.stored]
+        took = {"took_seconds": time.monotonic() - self._began, "took_cases": len(own)}
+        took["took_bytes"] = max((row.reply.peak_bytes for row in own), default=0.0)
+        self._record({**self._told, **took}, self._plan.fixed)
 
     def _try_all(self, states: Sequence[ContestantState]) -> _Tried:
         """Try the heaviest technique, alone, and then all of them side by side, as they will run."""
         baseline = self._plan.suite.baseline
         heaviest = next((state for state in states if state.contestant.technique == baseline), states[0])
-        alone = self._fitting(heaviest)
+        alone = self._fitting(heaviest, min(2, len(states)))
         if alone is not None:
-            self._fit_processes(alone, len(states))
+            self._lower(alone.process_bytes, alone.capacity)
         waiting = deque(states)
         while len(waiting) < self._executor.slots:  # so that all processors are as busy as in the run
             waiting.append(states[len(waiting) % len(states)])
@@ -155,10 +166,10 @@ class Estimator:
         if state.needs_check(case):
             state.checked.append((case.stage, case.params))
 
-    def _fitting(self, state: ContestantState) -> Costs | None:
+    def _fitting(self, state: ContestantState, timed: int) -> Costs | None:
         """Return the costs of a technique with the largest micro-batch that fits; None where a trial fails otherwise.
 
-        Raises `TooLarge` where none fits.
+        In a timed block ``timed`` of its processes have to fit. Raises `TooLarge` where no micro-batch does.
         """
         lane: Lane = "time" if "time" in self._plan.lanes else "accuracy"
         settings = self._case(state.contestant).settings
@@ -169,7 +180,7 @@ class Estimator:
             if reply.status not in ("ok", "oom"):
                 return None
             costs = Costs.of(reply) if reply.status == "ok" else None
-            if costs is not None and costs.process_bytes <= costs.capacity:
+            if costs is not None and max(costs.process_bytes, timed * costs.opened_bytes) <= costs.capacity:
                 return costs
             if not (may_split and isinstance(size, int) and size > 1):
                 raise _too_large(state.contestant, costs, free, reply)
@@ -177,16 +188,6 @@ class Estimator:
             self._plan.fix("micro_batch", size)
             if self._short is not None:
                 self._short.fix("micro_batch", size)
-
-    def _fit_processes(self, alone: Costs, contestants: int) -> None:
-        """Lower the number of processes to what fits, and raise `TooLarge` where a timed block cannot be held."""
-        self._lower(alone.process_bytes, alone.capacity)
-        needed = alone.opened_bytes * min(2, contestants)
-        if needed > alone.capacity:
-            raise TooLarge(
-                f"the time lane holds two models at once: {_gib(needed)}, and {_gib(alone.capacity)} are free",
-                "leave it out (--lane accuracy --lane memory), or take a smaller batch: --param batch_size=N",
-            )
 
     def _lower(self, process_bytes: float, capacity: float) -> None:
         if process_bytes > 0:
@@ -309,7 +310,13 @@ def share_of(plan: Plan, contestant: Contestant, costs: Costs, left: Mapping[Lan
 
 
 def _too_large(contestant: Contestant, costs: Costs | None, free: int, reply: Reply) -> TooLarge:
-    """Return what is said where not even one case of a contestant fits."""
+    """Return what is said where not even one case of a contestant fits, or two in a timed block."""
+    if costs is not None and costs.process_bytes <= costs.capacity:
+        return TooLarge(
+            f"{contestant.technique} on {contestant.workload}: a timed case takes {_gib(costs.opened_bytes)}, and two "
+            f"are held at once; {_gib(costs.capacity)} are free",
+            "leave out the time lane (--lane accuracy --lane memory), or take a smaller model; nothing was run",
+        )
     if costs is not None:
         what = f"takes {_gib(costs.process_bytes)}, and {_gib(costs.capacity)} are free"
     else:

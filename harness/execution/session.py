@@ -200,6 +200,8 @@ class Session:
         self.host.notify("run_started", run=writer.info)
         try:
             runner.run()
+            if isinstance(progress, Estimator):
+                progress.compare(runner.rows)
             code = 1 if any(row.failed for row in runner.rows) else 0
         except TooLarge:
             writer.discard()
