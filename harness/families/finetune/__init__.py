@@ -76,7 +76,7 @@ def register_workloads() -> Sequence[WorkloadSpec]:
             phases=tuple(_PHASES),
             settings=defaults_of(TextSettings, steps=40, batch_size=16, lr=1e-3),
             small=_SMALL,
-            preload=("torch._dynamo",),
+            preload=("torch._dynamo", "transformers.modeling_utils", "transformers.loss.loss_utils"),
             perturbs=True,
             task="text-classification",
             reads=("labelled",),
