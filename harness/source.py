@@ -18,7 +18,7 @@ from harness.suite_rules import Problems
 
 OVERRIDES: Final = (
     *("techniques", "seeds", "tuning_seeds", "rounds", "settings"),
-    *("metrics", "margins", "costs", "comparison"),
+    *("metrics", "margins", "costs", "comparison", "select", "claims"),
 )
 """What the table ``[own]`` of a suite may say, and ``[own.quick]`` for the quick form, beside ``scale``.
 
@@ -109,7 +109,7 @@ def on_source(table: Mapping[str, Any], source: Source, workload: str, task: str
         "workloads": [workload],
         "settings": {**settings, "model": source.model, "data": source.data, **source.columns},
         "tuning": {key: _scaled(values, scale.get(key, 1)) for key, values in table.get("tuning", {}).items()},
-        "claims": [claim for claim in table.get("claims", []) if not _is_of_a_workload(claim)],
+        "claims": [claim for claim in changes.get("claims", table.get("claims", [])) if not _is_of_a_workload(claim)],
     }
 
 

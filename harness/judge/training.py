@@ -20,10 +20,17 @@ def batch_order(count: int, draw: torch.Generator, *, steps: int, batch_size: in
 
 
 def cross_entropy(forward: Callable[[nn.Module, Batch], Tensor]) -> Callable[[nn.Module, Batch], Tensor]:
-    """Return a loss function: the mean cross-entropy in nats of a batch's logits and its ``labels``."""
+    """Return a loss function: the mean cross-entropy in nats of a batch's logits and its ``labels``.
+
+    Logits of sequences, ``(batch, length, classes)``, have a label for each place, and the mean is over all places of
+    the batch whose label is not -100.
+    """
 
     def loss(model: nn.Module, batch: Batch) -> Tensor:
-        return functional.cross_entropy(forward(model, batch), batch["labels"])
+        logits, labels = forward(model, batch), batch["labels"]
+        if labels.ndim > 1:  # in float32 as transformers does, whatever the model computes in
+            logits, labels = logits.flatten(0, -2).float(), labels.flatten()
+        return functional.cross_entropy(logits, labels)
 
     return loss
 
@@ -108,4 +115,4 @@ def fit_by(
 
 
 Batch = Mapping[str, Tensor]
-"""Keyword arguments of the model's forward, plus ``labels`` (int64, shape ``(batch,)``)."""
+"""Keyword arguments of the model's forward, plus ``labels`` (int64, ``(batch,)``, or ``(batch, length)``)."""
