@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
-    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
-)
+from transformers import AutoModel, AutoModelForCausalLM
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.utils import logging
 
 from harness.api import UsageError
-from harness.families.finetune.anatomy import unconvolved
-
-LOCAL: Final = {"local_files_only": True, "trust_remote_code": False}
-"""Nothing is downloaded, and no code that a model brings is run."""
+from harness.judge.pretrained import LOCAL, configured, require_model, unconvolved
 
 HEAD: Final = "head"
-
-_TWO_PARTS: Final = frozenset(MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,51 +46,6 @@ class TextClassifier(nn.Module):
         hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         logits: Tensor = self.head(self.pooling(hidden, attention_mask))
         return logits
-
-
-def require_model(folder: Path) -> None:
-    """Raise UsageError unless a folder holds a model of transformers, with safetensors and a tokenizer."""
-    require_loadable(folder, tokenizer_of)
-
-
-def require_loadable(folder: Path, load_reader: Callable[[Path], object]) -> None:
-    """Raise UsageError unless a folder holds a model of transformers, and what reads its inputs."""
-    if not folder.is_dir():
-        raise UsageError(f"model {str(folder)!r}: expected a folder with config.json, *.safetensors and a tokenizer")
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"model {str(folder)!r}: its config.json cannot be read: {error}") from error
-    if "auto_map" in config:
-        raise UsageError(f"model {str(folder)!r}: needs code of its own, which is not run; take a model without")
-    if not any(folder.glob("*.safetensors")):
-        raise UsageError(
-            f"model {str(folder)!r}: has no *.safetensors; save it once with model.save_pretrained(folder)"
-        )
-    if config.get("is_encoder_decoder") or config.get("model_type") in _TWO_PARTS:
-        raise UsageError(f"model {str(folder)!r}: has an encoder and a decoder; expected a model that has one of them")
-    try:
-        configured(folder)
-        load_reader(folder)
-    except Exception as error:  # transformers raises errors of many kinds for what it does not know
-        raise UsageError(f"model {str(folder)!r}: transformers cannot load it: {_first_line(error)}") from error
-
-
-def configured(folder: Path) -> Any:
-    """Return a model's configuration, with every dropout at zero: what regularises is a technique's to say."""
-    config = AutoConfig.from_pretrained(folder, **LOCAL)
-    for name, value in config.to_dict().items():
-        if (isinstance(value, float) and ("drop" in name) and "layer" not in name) or (
-            isinstance(value, float) and "drop" in name
-        ):
-            setattr(config, name, 0.0)
-    return config
-
-
-def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
-    """Return a model's tokenizer."""
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, **LOCAL)
-    return tokenizer
 
 
 def classifier(folder: Path, classes: int) -> TextClassifier:
@@ -150,7 +94,3 @@ def pooling_of(config: Any) -> Pooling:
 def _is_decoder(config: Any) -> bool:
     kind = config.model_type
     return kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:200] or type(error).__name__

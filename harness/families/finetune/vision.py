@@ -12,8 +12,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATIO
 from transformers.utils import logging
 
 from harness.api import UsageError
-from harness.families.finetune.anatomy import unconvolved
-from harness.families.finetune.pretrained import LOCAL, configured, require_loadable
+from harness.judge.pretrained import LOCAL, configured, require_loadable, unconvolved
 
 HEAD = "model.classifier"
 """Where the classes of transformers for images have their classifier."""

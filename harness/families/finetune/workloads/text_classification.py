@@ -13,13 +13,15 @@ import transformers
 from torch import Tensor, nn
 
 from harness.api import CaseContext, Json, UsageError
+from harness.api.text import source_name
 from harness.families.finetune.anatomy import anatomy_of, coverage
 from harness.families.finetune.examples import Examples
-from harness.families.finetune.pretrained import HEAD, classifier, configured, require_model, tokenizer_of
+from harness.families.finetune.pretrained import HEAD, classifier
 from harness.families.finetune.protocol import FinetuneWorkload, Material
 from harness.families.finetune.settings import TextSettings
 from harness.families.finetune.splits import stratified
 from harness.judge.cache import key_of, load_or_make, sources_of
+from harness.judge.pretrained import configured, require_model, tokenizer_of
 from harness.judge.seeds import generator
 from harness.judge.settings import read_settings
 from harness.judge.tables import Labelled, read_labelled
@@ -161,8 +163,8 @@ def _tokenised(settings: TextSettings) -> dict[str, Tensor]:
 
 def _notes(settings: TextSettings, tokens: Tokens, covered: float) -> list[str]:
     notes = [
-        f"model: {Path(settings.model).name}, SHA-256 {content_digest(Path(settings.model))}",
-        f"data: {Path(settings.data).name}, {len(tokens.labels)} different texts, "
+        f"model: {source_name(settings.model)}, SHA-256 {content_digest(Path(settings.model))}",
+        f"data: {source_name(settings.data)}, {len(tokens.labels)} different texts, "
         f"SHA-256 {content_digest(Path(settings.data))}",
         f"{100 * covered:.1f} % of the weights in the model's layers are in linear layers that may be adapted",
         f"{100 * tokens.cut:.1f} % of the texts are longer than {tokens.limit} tokens, and cut",
