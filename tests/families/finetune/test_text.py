@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from harness.api import CaseContext, UsageError
 from harness.families.finetune.examples import MULTIPLE, Examples
-from harness.families.finetune.workloads.text_classification import TextClassification, stratified
+from harness.families.finetune.splits import stratified
+from harness.families.finetune.workloads.text_classification import TextClassification
 from harness.judge.seeds import generator
 from tests.declared import specs
 from tests.families.finetune.techniques import Honest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -19,6 +19,7 @@ from harness.families.finetune.examples import Examples
 from harness.families.finetune.pretrained import HEAD, classifier
 from harness.families.finetune.protocol import FinetuneWorkload, Material
 from harness.families.finetune.settings import TextSettings
+from harness.families.finetune.splits import stratified
 from harness.judge.cache import key_of, load_or_make, sources_of
 from harness.judge.pretrained import configured, require_model, tokenizer_of
 from harness.judge.seeds import generator
@@ -98,20 +99,6 @@ class TextClassification(FinetuneWorkload):
         """Return the logits ``(batch, classes)`` of a batch."""
         logits: Tensor = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
         return logits
-
-
-def stratified(labels: Tensor, counts: Sequence[int], draw: torch.Generator) -> list[Tensor]:
-    """Return disjoint indices for each of ``counts``, in which each class has its share to within one example.
-
-    The members of each class are shuffled and spread evenly over one order, of which the parts are stretches; the last
-    part takes what is left, at most its count.
-    """
-    order = torch.randperm(len(labels), generator=draw)
-    places = torch.empty(len(labels), dtype=torch.float64)
-    for label in range(int(labels.max()) + 1):
-        members = order[labels[order] == label]
-        places[members] = (torch.arange(len(members)) + torch.rand((), generator=draw)).double() / len(members)
-    return list(places.argsort(stable=True)[: sum(counts)].tensor_split(torch.tensor(counts[:-1]).cumsum(0)))
 
 
 def _texts(settings: TextSettings) -> Labelled:
