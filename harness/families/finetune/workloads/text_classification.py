@@ -19,7 +19,7 @@ from harness.families.finetune.examples import Examples
 from harness.families.finetune.pretrained import HEAD, classifier
 from harness.families.finetune.protocol import FinetuneWorkload, Material
 from harness.families.finetune.settings import TextSettings
-from harness.families.finetune.splits import stratified
+from harness.families.finetune.splits import PARTS, parted, stratified
 from harness.judge.cache import key_of, load_or_make, sources_of
 from harness.judge.pretrained import configured, require_model, tokenizer_of
 from harness.judge.seeds import generator
@@ -40,11 +40,15 @@ LEAST_COVERAGE: Final = 0.95
 
 @dataclass(frozen=True, kw_only=True)
 class Tokens:
-    """The tokens of all texts, int32 ``(n, longest)``, padded right; the share ``cut`` had more than ``limit``."""
+    """The tokens of all texts, int32 ``(n, longest)``, padded right; the share ``cut`` had more than ``limit``.
+
+    ``parts`` has the place of each text's own part in `PARTS`.
+    """
 
     tokens: Tensor
     lengths: Tensor
     labels: Tensor
+    parts: Tensor
     cut: float
     limit: int
 
@@ -58,14 +62,16 @@ class TextClassification(FinetuneWorkload):
         if not read.model or not read.data:
             raise UsageError("text-classification runs on a model and data of one's own: add --model and --data")
         require_model(Path(read.model))
-        _require_enough(len(_texts(read).texts), read)
+        texts = _texts(read)
+        if not texts.parts:
+            _require_enough(len(texts.texts), read)
 
     def prepare(self, context: CaseContext) -> None:
         """Tokenise the texts if the cache lacks their tokens."""
         _tokens(read_settings(TextSettings, context.settings), context.cache)
 
     def material(self, context: CaseContext) -> Material:
-        """Return the model and the texts, divided by the seed with equal shares of each class."""
+        """Return the model and the texts, divided with equal shares of each class: as the data say, or by the seed."""
         settings = read_settings(TextSettings, context.settings)
         tokens = _tokens(settings, context.cache)
         classes = int(tokens.labels.max()) + 1
@@ -78,8 +84,7 @@ class TextClassification(FinetuneWorkload):
             labels=tokens.labels.long().to(context.device),
             lengths=tokens.lengths.long(),
         )
-        counts = (settings.train_examples, settings.validation_examples, settings.test_examples)
-        parts = stratified(tokens.labels, counts, generator(context.seed, "split"))
+        parts = divided(tokens.labels, tokens.parts, settings, generator(context.seed, "split"))
         train, validation, test = (examples.at(indices) for indices in parts)
         shown = train.at(torch.arange(2)).batch()
         anatomy = anatomy_of(model, (HEAD,), lambda probed: self.forward(probed, shown))
@@ -91,7 +96,7 @@ class TextClassification(FinetuneWorkload):
             test=test,
             classes=classes,
             settings=settings,
-            notes=_notes(settings, tokens, coverage(model, anatomy)),
+            notes=[*_notes(settings, tokens, coverage(model, anatomy)), *_of_split(tokens.parts)],
             shown=settings.validation_examples,
         )
 
@@ -99,6 +104,29 @@ class TextClassification(FinetuneWorkload):
         """Return the logits ``(batch, classes)`` of a batch."""
         logits: Tensor = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
         return logits
+
+
+def divided(labels: Tensor, parts: Tensor, settings: TextSettings, draw: torch.Generator) -> list[Tensor]:
+    """Return the indices of the texts to train on, to choose the rate by and to test on.
+
+    What the data's own split names is kept, and ``draw`` chooses among it; without one it divides all texts.
+    """
+    wanted = {
+        "train": settings.train_examples,
+        "validation": settings.validation_examples,
+        "test": settings.test_examples,
+    }
+    if not parts.any():
+        return stratified(labels, [*wanted.values()], draw)
+    return parted(
+        parts, wanted, lambda members, counts: [members[own] for own in stratified(labels[members], counts, draw)]
+    )
+
+
+def _of_split(parts: Tensor) -> list[str]:
+    counts = [(name, int((parts == place).sum())) for place, name in enumerate(PARTS) if name]
+    named = ", ".join(f"{count} in {name}" for name, count in counts if count)
+    return [f"split of the data: {named}"] if parts.any() else []
 
 
 def _texts(settings: TextSettings) -> Labelled:
@@ -132,6 +160,7 @@ def _tokens(settings: TextSettings, cache: Path) -> Tokens:
         tokens=made["tokens"],
         lengths=made["lengths"],
         labels=made["labels"],
+        parts=made["parts"],
         cut=float(made["cut"]),
         limit=int(made["limit"]),
     )
@@ -152,10 +181,12 @@ def _tokenised(settings: TextSettings) -> dict[str, Tensor]:
     for row, values in zip(tokens, encoded, strict=True):
         row[: len(values)] = torch.tensor(values, dtype=torch.int32)
     labels = torch.tensor(texts.labels, dtype=torch.int32)
+    parts = [PARTS.index(part) for part in texts.parts or [""] * len(labels)]
     return {
         "tokens": tokens,
         "lengths": lengths.int(),
         "labels": labels,
+        "parts": torch.tensor(parts, dtype=torch.int8),
         "cut": torch.tensor(cut, dtype=torch.float64),
         "limit": torch.tensor(longest),
     }
