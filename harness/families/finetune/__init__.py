@@ -8,7 +8,7 @@ from typing import Final
 
 from harness.api import Contract, WorkloadSpec, hookimpl
 from harness.families import suites_of
-from harness.families.finetune.settings import CausalSettings, Settings, TextSettings
+from harness.families.finetune.settings import CausalSettings, ImageSettings, Settings, TextSettings
 from harness.judge.metrics import SIZES
 from harness.judge.settings import defaults_of
 
@@ -96,6 +96,22 @@ def register_workloads() -> Sequence[WorkloadSpec]:
             perturbs=True,
             task="causal-lm",
             reads=("pairs", "texts"),
+        ),
+        WorkloadSpec(
+            id="image-classification",
+            contract="finetune",
+            target="harness.families.finetune.workloads.image_classification:ImageClassification",
+            summary="a vision model of transformers of one's own learns labelled images of one's own",
+            version=1,
+            metrics=_METRICS,
+            phases=tuple(_PHASES),
+            settings=defaults_of(ImageSettings, steps=40, batch_size=16, lr=1e-3),
+            small=_SMALL,
+            requires=("pillow>=10",),
+            preload=("torch._dynamo",),
+            perturbs=True,
+            task="image-classification",
+            reads=("images",),
         ),
     ]
 

@@ -17,8 +17,9 @@ from harness.families.finetune.pretrained import language_model, require_languag
 from harness.families.finetune.problem import Material, Retained
 from harness.families.finetune.protocol import FinetuneWorkload
 from harness.families.finetune.scores import scores_of
-from harness.families.finetune.sequences import PARTS, Sequences, passages_of, sequences, sequences_key
+from harness.families.finetune.sequences import Sequences, passages_of, sequences, sequences_key
 from harness.families.finetune.settings import CausalSettings
+from harness.families.finetune.splits import parted
 from harness.judge.cache import key_of, load_or_make, sources_of
 from harness.judge.seeds import generator
 from harness.judge.settings import read_settings
@@ -130,8 +131,7 @@ class CausalLm(FinetuneWorkload):
 def divided(made: Sequences, settings: CausalSettings, draw: torch.Generator) -> list[Tensor]:
     """Return disjoint indices of the examples to train on, to choose by and to test on.
 
-    What the data's own split names is kept; the others are shared out, few of them in about the same proportions. Pairs
-    are drawn one by one; blocks of texts stay in their order, from a place that is drawn, so that the parts are
+    Pairs are drawn one by one. Blocks of texts stay in their order, from a place that is drawn, so that the parts are
     stretches of text that hardly touch.
     """
     wanted = {
@@ -139,28 +139,14 @@ def divided(made: Sequences, settings: CausalSettings, draw: torch.Generator) ->
         "validation": settings.validation_examples,
         "test": settings.test_examples,
     }
-    members = {name: (made.parts == number).nonzero().flatten() for number, name in enumerate(PARTS)}
-    found = {name: _drawn(members[name], draw, made.paired)[: wanted[name]] for name in ("validation", "test")}
-    shared = [name for name in wanted if name == "train" or not len(found[name])]
-    pool = _drawn(torch.cat([members[""], members["train"]]), draw, made.paired)
-    counts = _shares(len(pool), [wanted[name] for name in shared])
-    found |= dict(zip(shared, pool[: sum(counts)].split_with_sizes(counts), strict=True))
-    return [found[name] for name in wanted]
 
+    def divide(members: Tensor, counts: Sequence[int]) -> Sequence[Tensor]:
+        order = torch.randperm(len(members), generator=draw)
+        if not made.paired and len(order):
+            order = (torch.arange(len(members)) + order[0]) % len(members)
+        return members[order[: sum(counts)]].split_with_sizes([*counts])
 
-def _drawn(members: Tensor, draw: torch.Generator, singly: bool) -> Tensor:
-    """Return indices in a random order, or in their order from a random place."""
-    order = torch.randperm(len(members), generator=draw)
-    if not singly and len(order):
-        order = (torch.arange(len(members)) + order[0]) % len(members)
-    return members[order]
-
-
-def _shares(count: int, wanted: Sequence[int]) -> list[int]:
-    """Return how many of ``count`` examples each part gets: those wanted, or their share; the first gets the rest."""
-    share = min(1.0, count / sum(wanted))
-    others = [max(1, math.floor(share * part)) for part in wanted[1:]]
-    return [min(wanted[0], count - sum(others)), *others]
+    return parted(made.parts, wanted, divide)
 
 
 def _require_enough(count: int, what: str) -> None:
