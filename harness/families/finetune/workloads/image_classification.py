@@ -81,8 +81,8 @@ def _notes(settings: ImageSettings, images: Decoded, covered: float) -> list[str
     height, width = images.pixels.shape[2:]
     notes = [
         f"model: {source_name(settings.model)}, SHA-256 {content_digest(model)}",
-        f"data: {source_name(settings.data)}, {len(images.labels)} different images of {images.classes} classes, {height} x {width} "
-        f"pixels for the model, SHA-256 {content_digest(data)}",
+        f"data: {source_name(settings.data)}, {len(images.labels)} different images of {images.classes} classes, "
+        f"{height} x {width} pixels for the model, SHA-256 {content_digest(data)}",
         f"{100 * covered:.1f} % of the weights in the model's layers are in linear layers that may be adapted",
     ]
     if images.parts.any():
