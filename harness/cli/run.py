@@ -183,11 +183,15 @@ def _begin(host: Host, options: RunOptions, store: Store) -> int:
     from harness.suite import read_suite
 
     assert options.suite is not None
+    suite_name = options.suite
     reading = _reading(options)
     source = source_of(options.model, options.data, options.task, reading)
-    suite = read_suite(options.suite, host, form=_form(options), source=source, reading=reading)
-    asked = source and suite.form == "full"
-    short = read_suite(options.suite, host, form="quick", source=source, reading=reading) if asked else None
+
+    def read(form: Form) -> Suite:
+        return read_suite(suite_name, host, form=form, source=source, reading=reading)
+
+    suite = read(_form(options))
+    short = read("quick") if source and suite.form == "full" else None
     with _torch_ahead(options):
         return _run(host, options, store, suite, short)
 
