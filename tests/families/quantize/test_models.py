@@ -312,8 +312,8 @@ def test_a_model_without_what_the_task_needs_is_refused_before_anything_runs(fol
         TextClassification().check_settings({**classifying.settings, **headless})
     with pytest.raises(UsageError, match="is saved as BertModel, not as a language model"):
         CausalLm().check_settings({**language.settings, **headless})
-    with pytest.raises(UsageError, match="context of 100 tokens: expected at most 64, the positions of the model"):
-        CausalLm().check_settings({**language.settings, "context": 100})
+    with pytest.raises(UsageError, match="context of 2000 tokens: expected at most 1024, the positions of the model"):
+        CausalLm().check_settings({**language.settings, "context": 2000})
 
 
 def test_a_prompt_and_its_completion_are_one_text_and_the_part_test_is_what_is_held_out(tmp_path, language) -> None:

@@ -20,7 +20,15 @@ LENGTHS: Mapping[str, Json] = {"context": 16, "blocks": 3, "prompt_tokens": 16, 
 
 def save_language_model(folder: Path, kind: str = "llama", **values: Any) -> Path:
     """Save a language model whose embeddings and head are one weight."""
-    return _saved(folder, kind, AutoModelForCausalLM, num_key_value_heads=1, tie_word_embeddings=True, **values)
+    return _saved(
+        folder,
+        kind,
+        AutoModelForCausalLM,
+        num_key_value_heads=1,
+        tie_word_embeddings=True,
+        max_position_embeddings=1024,
+        **values,
+    )
 
 
 def save_classifier(folder: Path) -> Path:
