@@ -159,6 +159,7 @@ class WorkloadSpec:
     processes of a case that compute at the same time, its own among them: a case takes as many slots of the executor.
     ``task`` says that the workload runs on a user's own model and data, which its settings ``model`` and ``data`` name,
     and what is learned from the data, like ``"text-classification"``; it is chosen by ``harness run --model``.
+    ``optional`` names those of the ``metrics`` that are emitted only where the settings ask for them.
     ``reads`` are the kinds of data (`DATA_KINDS`) that such a workload reads: the kind of a user's data chooses the
     task where the user names none.
     """
@@ -179,11 +180,14 @@ class WorkloadSpec:
     preload: Sequence[str] = ()
     processes: int = 1
     task: str = ""
+    optional: Sequence[str] = ()
     reads: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         check_id(self.id, "workload")
         check_id(self.contract, "contract")
+        if foreign := [name for name in self.optional if name not in self.metrics]:
+            raise ValueError(f"workload {self.id!r}: optional {foreign}: expected some of its metrics")
         if self.task and not {"model", "data"} <= {*self.settings}:
             raise ValueError(f"workload {self.id!r}: has a task, so it needs the settings 'model' and 'data'")
         if bool(self.task) != bool(self.reads) or not {*self.reads} <= {*DATA_KINDS}:

@@ -8,11 +8,12 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel
+from transformers import AutoModel, AutoModelForCausalLM
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.utils import logging
 
-from harness.judge.pretrained import LOCAL, configured, unconvolved
+from harness.api import UsageError
+from harness.judge.pretrained import LOCAL, configured, require_model, unconvolved
 
 HEAD: Final = "head"
 
@@ -61,8 +62,35 @@ def classifier(folder: Path, classes: int) -> TextClassifier:
     return TextClassifier(unconvolved(backbone), classes, pooling_of(config)).eval()
 
 
+def language_model(folder: Path) -> Any:
+    """Return a language model in float32 with its own output, in evaluation mode, each dropout at 0."""
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    model, found = AutoModelForCausalLM.from_pretrained(
+        folder, config=configured(folder), dtype=torch.float32, output_loading_info=True, **LOCAL
+    )
+    if missing := sorted(found["missing_keys"]):
+        raise UsageError(f"model {str(folder)!r}: its files lack {missing[0]}; expected a whole model")
+    return unconvolved(model).eval()
+
+
+def require_language_model(folder: Path) -> None:
+    """Raise UsageError unless a folder holds a model that predicts each token from those before it."""
+    require_model(folder)
+    config = configured(folder)
+    names = config.architectures or ["no architectures"]
+    if not _is_decoder(config) or not {*names} & {*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()}:
+        raise UsageError(
+            f"model {str(folder)!r}: is {names[0]}; expected a language model, such as LlamaForCausalLM, saved with "
+            "its own output"
+        )
+
+
 def pooling_of(config: Any) -> Pooling:
     """Return how the sequences of a model are pooled, by whether it is known as a decoder only."""
+    return Pooling(name="last" if _is_decoder(config) else "mean")
+
+
+def _is_decoder(config: Any) -> bool:
     kind = config.model_type
-    decoder = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
-    return Pooling(name="last" if decoder else "mean")
+    return kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
