@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
@@ -22,7 +24,7 @@ from harness.families.quantize.pretrained import QuantizedModel, dtype_of, loade
 from harness.families.quantize.schemes import Scheme
 from harness.families.quantize.settings import ClassifierSettings
 from harness.families.quantize.watching import watched
-from harness.families.quantize.workloads.causal_lm import CausalLm
+from harness.families.quantize.workloads.causal_lm import CausalLm, spread
 from harness.families.quantize.workloads.text_classification import TextClassification
 from harness.host import load_host
 from harness.judge.seeds import generator
@@ -164,7 +166,7 @@ def test_perplexity_is_that_of_the_dequantised_weights_in_plain_transformers(lan
         weight.data = technique.dequantize(technique.quantize(weight.data))
     tokens = passages(settings, language.cache).tokens
     blocks = tokens[: len(tokens) // 16 * 16].view(-1, 16)
-    order = torch.randperm(len(blocks), generator=generator(0, "blocks"))[: settings.blocks]
+    order = torch.tensor(spread(len(blocks), settings.blocks, generator(0, "blocks")))
     with torch.no_grad():
         loss = float(plain(input_ids=blocks[order], labels=blocks[order]).loss)
     assert found["loss"] == pytest.approx(loss, rel=1e-5)
@@ -285,6 +287,14 @@ def test_a_watched_model_has_to_call_its_layers(language) -> None:
     found = made(language, Right())
     with pytest.raises(Incorrect, match="no quantised layer was called"), watched(found.technique, found.layers):
         pass
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 2**32))
+def test_blocks_are_spread_over_the_text(count: int, most: int, seed: int) -> None:
+    found = spread(count, most, torch.Generator().manual_seed(seed))
+    assert len(found) == len(set(found)) == min(most, count)
+    for part, number in enumerate(found):
+        assert part * count // len(found) <= number < (part + 1) * count // len(found)
 
 
 def test_blocks_begin_with_the_first_token_of_the_tokenizer() -> None:
