@@ -6,7 +6,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -24,6 +24,7 @@ from harness.families.finetune.stacking import RepeatedSteps, Training
 from harness.judge import training
 from harness.judge.architectures import Anatomy
 from harness.judge.checks import TrainingWatch, require_groups, require_model
+from harness.judge.factors import Factors
 from harness.judge.fresh import FreshBatches
 from harness.judge.generators import GlobalGenerators
 from harness.judge.perturbation import perturb_start
@@ -130,7 +131,7 @@ class FinetuneWorkload(ABC):
         fit: Callable[[Problem, Adapted], list[float]],
     ) -> Outcome:
         with global_seed(context.seed, context.device):
-            problem, adapted = self._adapt(technique, context)
+            problem, adapted = self._adapt(technique, context, Factors(context.cache))
             perturb_start(training.trained(adapted.optimizer), context)
             with context.phase("train"):
                 losses = fit(problem, adapted)
@@ -149,7 +150,7 @@ class FinetuneWorkload(ABC):
         then, else in a copy, as both may be called in turns. What it predicts is held against the model before merging.
         """
         with global_seed(context.seed, context.device):
-            problem, adapted = self._adapt(technique, context)
+            problem, adapted = self._adapt(technique, context, Factors())  # a user's first initialisation, in full
         fresh = FreshBatches(problem.train.at(problem.order[0]).batch())
         loss, max_grad_norm = (
             problem.task.loss,
@@ -173,7 +174,7 @@ class FinetuneWorkload(ABC):
     def check(self, technique: FinetuneTechnique, context: CaseContext) -> None:
         """Adapt, take a few steps and merge. Raises `harness.api.Incorrect` at the first broken invariant."""
         with global_seed(context.seed, context.device):
-            problem = self._problem(context)
+            problem = self._problem(context, Factors(context.cache, thorough=True))
             batch = problem.train.at(problem.order[0]).batch()
             at_base = self._logits(problem.model, batch)
             head = checks.snapshot(problem.head)
@@ -194,14 +195,14 @@ class FinetuneWorkload(ABC):
             merged = require_model(technique.merge(copy.deepcopy(model)), "merge")
             checks.require_merge(trained, self._logits(merged, batch))
 
-    def _adapt(self, technique: FinetuneTechnique, context: CaseContext) -> tuple[Problem, Adapted]:
+    def _adapt(self, technique: FinetuneTechnique, context: CaseContext, factors: Factors) -> tuple[Problem, Adapted]:
         with context.phase("load"):
-            problem = self._problem(context)
+            problem = self._problem(context, factors)
         with context.phase("init"):
             model = technique.adapt(problem.model, problem.task)
         return problem, Adapted(model=model, optimizer=_optimizer(technique, model, problem))
 
-    def _problem(self, context: CaseContext) -> Problem:
+    def _problem(self, context: CaseContext, factors: Factors | None = None) -> Problem:
         material = self.material(context)
         model, settings, train = material.model, material.settings, material.train
         _renew_head(model, material.anatomy.head, generator(context.seed, "head"))
@@ -210,7 +211,7 @@ class FinetuneWorkload(ABC):
         return Problem(
             model=model,
             head={name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad},
-            task=self._task(material, context),
+            task=replace(self._task(material, context), factors=factors or Factors()),
             settings=settings,
             train=train,
             validation=material.validation,
