@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -119,6 +119,10 @@ class Factors:
                     f"{compute.name} gives other factors of the same weight than before, which the cache has kept: "
                     "expected a function of the weight and its options alone"
                 )
+
+
+ANEW: Final = Factors()
+"""Computes everything anew, as a user has to once."""
 
 
 def _computed(compute: Factorisation, weights: Mapping[str, Tensor], options: Mapping[str, Json]) -> dict[str, Tensor]:
