@@ -172,7 +172,11 @@ class Factored(Lora):
             left, right = left * root, root[:, None] * right
         a.copy_(right)
         b.copy_(left)
-        weight.copy_(weight.float() - scale * left @ right)
+        residual = (weight.float() - scale * left @ right).to(weight.dtype)
+        if values is None:
+            weight.copy_(residual)
+        else:
+            weight.data = residual  # as peft does: the weight leaves the memory that the model's file is mapped to
 
 
 def olora(*, rank: int, alpha: float) -> Lora:

@@ -16,7 +16,7 @@ from harness.api import CaseContext, Json, UsageError
 from harness.families.finetune.anatomy import anatomy_of, coverage
 from harness.families.finetune.examples import Examples
 from harness.families.finetune.pretrained import HEAD, classifier
-from harness.families.finetune.problem import Material
+from harness.families.finetune.problem import TEST_BATCH, Material
 from harness.families.finetune.protocol import FinetuneWorkload
 from harness.families.finetune.settings import TextSettings
 from harness.judge.cache import key_of, load_or_make, sources_of
@@ -92,6 +92,7 @@ class TextClassification(FinetuneWorkload):
             settings=settings,
             notes=_notes(settings, tokens, coverage(model, anatomy)),
             shown=settings.validation_examples,
+            test_batch=settings.batch_size if context.device == "cpu" else TEST_BATCH,
         )
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
