@@ -17,7 +17,7 @@ from harness.api.text import source_name
 from harness.families.finetune.anatomy import anatomy_of, coverage
 from harness.families.finetune.examples import Examples
 from harness.families.finetune.pretrained import HEAD, classifier
-from harness.families.finetune.problem import Material
+from harness.families.finetune.problem import TEST_BATCH, Material
 from harness.families.finetune.protocol import FinetuneWorkload
 from harness.families.finetune.settings import TextSettings
 from harness.families.finetune.splits import PARTS, parted, stratified
@@ -99,6 +99,7 @@ class TextClassification(FinetuneWorkload):
             settings=settings,
             notes=[*_notes(settings, tokens, coverage(model, anatomy)), *_of_split(tokens.parts)],
             shown=settings.validation_examples,
+            test_batch=settings.batch_size if context.device == "cpu" else TEST_BATCH,
         )
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
