@@ -19,7 +19,7 @@ from harness.host import Host, matches
 from harness.measure.sources import content_digest
 from harness.requirements import install_hint, missing_requirements
 from harness.selection import Selection, narrowed
-from harness.source import scaled_space
+from harness.source import learned, scaled_space
 from harness.until import further_seeds
 
 
@@ -289,6 +289,8 @@ class Plan:
         return Skip(reason=install_hint(missing), status="unavailable")
 
     def _notes(self) -> Iterable[str]:
+        for spec in {contestant.problem.id: contestant.problem.spec for contestant in self.contestants}.values():
+            yield from learned(spec, {**spec.settings, **self.suite.settings, **self._selection.params})
         chosen = self._selection.techniques
         if chosen and not any(matches(pattern, self.suite.baseline) for pattern in chosen):
             yield f"{self.suite.baseline} runs too: every technique is compared with the baseline"

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -21,24 +21,34 @@ def batch_order(count: int, draw: torch.Generator, *, steps: int, batch_size: in
 
 
 def cross_entropy(forward: Callable[[nn.Module, Batch], Tensor]) -> Callable[[nn.Module, Batch], Tensor]:
-    """Return a loss function: the mean cross-entropy in nats of a batch's logits and its ``labels``."""
+    """Return a loss function: the mean cross-entropy in nats of a batch's logits and its ``labels``.
+
+    Logits of sequences, ``(batch, length, classes)``, have a label for each place, and the mean is over all places of
+    the batch whose label is not -100.
+    """
 
     def loss(model: nn.Module, batch: Batch) -> Tensor:
-        return functional.cross_entropy(forward(model, batch), batch["labels"])
+        logits, labels = forward(model, batch), batch["labels"]
+        if labels.ndim > 1:  # in float32 as transformers does, whatever the model computes in
+            logits, labels = logits.flatten(0, -2).float(), labels.flatten()
+        return functional.cross_entropy(logits, labels)
 
     return loss
+
+
+IGNORED: Final = -100
+"""The label of what is not predicted, which torch's cross-entropy leaves out by default."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MicroBatches:
     """A loss whose gradients are summed over parts of a batch, where the whole takes more memory than there is.
 
-    ``loss`` is a mean, and ``weight`` returns over how many examples or tokens of a batch it is one, so that the sum
-    over parts of at most ``size`` examples is the mean over the whole batch, however the tokens are spread.
+    ``loss`` is a mean over predictions, of which a part has as many as labels that are not `IGNORED`. So the sum over
+    parts of at most ``size`` examples is the mean over the whole batch, however the predictions are spread.
     """
 
     loss: Callable[[nn.Module, Batch], Tensor]
-    weight: Callable[[Batch], float]
     size: int
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -50,7 +60,7 @@ class MicroBatches:
         count = len(next(iter(batch.values())))
         starts = range(0, count, self.size)
         parts = [{name: value[start : start + self.size] for name, value in batch.items()} for start in starts]
-        weights = [self.weight(part) for part in parts]
+        weights = [int((part["labels"] != IGNORED).sum()) for part in parts]
         total = sum(weights)
         whole = torch.zeros((), device=next(iter(batch.values())).device)
         for part, weight in zip(parts, weights, strict=True):
@@ -59,6 +69,11 @@ class MicroBatches:
                 value.backward()  # type: ignore[no-untyped-call]
                 whole = whole + value.detach()
         return whole
+
+
+def in_parts(loss: Callable[[nn.Module, Batch], Tensor], size: int) -> Callable[[nn.Module, Batch], Tensor]:
+    """Return a loss whose gradients are computed on at most ``size`` examples at a time; on all where it is 0."""
+    return MicroBatches(loss=loss, size=size) if size else loss
 
 
 def adamw(groups: list[dict[str, Any]], weight_decay: float) -> torch.optim.AdamW:
@@ -144,4 +159,4 @@ def fit_by(
 
 
 Batch = Mapping[str, Tensor]
-"""Keyword arguments of the model's forward, plus ``labels`` (int64, shape ``(batch,)``)."""
+"""Keyword arguments of the model's forward, plus ``labels`` (int64, ``(batch,)``, or ``(batch, length)``)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import statistics
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,12 +13,12 @@ from typing import Final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from harness.api import CannotStack, CaseContext, Json, OpenCase, Outcome, Phase, Trial
+from harness.api import CannotStack, CaseContext, Json, NotApplicable, OpenCase, Outcome, Phase, Trial
 from harness.families.finetune import checks
 from harness.families.finetune.contract import FinetuneTask, FinetuneTechnique
-from harness.families.finetune.examples import Examples
+from harness.families.finetune.examples import Examples, tokens_in
+from harness.families.finetune.scores import quality_of, scores_of
 from harness.families.finetune.serving import Serving
 from harness.families.finetune.settings import Protocol
 from harness.families.finetune.stacking import RepeatedSteps, Training
@@ -28,7 +29,6 @@ from harness.judge.checks import TrainingWatch, require_groups, require_model
 from harness.judge.fresh import FreshBatches
 from harness.judge.generators import GlobalGenerators
 from harness.judge.perturbation import perturb_start
-from harness.judge.quality import quality
 from harness.judge.replay import Buffers
 from harness.judge.seeds import generator, global_seed
 from harness.judge.timed import RepeatedPrediction, RepeatedStep
@@ -36,9 +36,16 @@ from harness.judge.training import Batch, batch_order
 
 HEAD_DEVIATION: Final = 0.02
 CHECKED_STEPS: Final = 3
+NOTHING_TRAINS: Final = "nothing trains: the model keeps its own output, so there is no new head to train alone"
 TEST_BATCH: Final = 128
-IGNORED: Final = -100
-"""The label of what a loss leaves out, by convention of torch and transformers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retained:
+    """Examples of what the base model could do, and its mean loss on them ``before``, in nats."""
+
+    examples: Examples
+    before: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +53,7 @@ class Material:
     """The model and the data of a case, from which the judge makes its `Problem`; ``notes`` are for the report.
 
     Of ``train``, the first ``shown`` examples stand for all in the accuracy on training data; all do where it is None.
+    Examples are tested ``test_batch`` at a time. ``kind`` is as in the `FinetuneTask`.
     """
 
     model: nn.Module
@@ -57,6 +65,9 @@ class Material:
     settings: Protocol
     notes: Sequence[str] = ()
     shown: int | None = None
+    kind: str = "classification"
+    test_batch: int = TEST_BATCH
+    retained: Retained | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,29 +77,33 @@ class Problem:
     model: nn.Module
     head: Mapping[str, nn.Parameter]
     task: FinetuneTask
-    settings: Protocol
-    train: Examples
-    validation: Examples
-    test: Examples
     order: Tensor
-    notes: Sequence[str] = ()
-    shown: int | None = None
+    material: Material
+
+    @property
+    def settings(self) -> Protocol:
+        """The settings of the protocol."""
+        return self.material.settings
+
+    @property
+    def train(self) -> Examples:
+        """The examples to train on."""
+        return self.material.train
+
+    @property
+    def validation(self) -> Examples:
+        """The examples to choose tuned values by."""
+        return self.material.validation
+
+    @property
+    def test(self) -> Examples:
+        """The examples to test on."""
+        return self.material.test
 
     @property
     def loss(self) -> Callable[[nn.Module, Batch], Tensor]:
         """The loss of a step, whose gradients are computed part by part where the settings say so."""
-        size = self.settings.micro_batch
-        return training.MicroBatches(loss=self.task.loss, weight=predicted, size=size) if size else self.task.loss
-
-    @property
-    def parts(self) -> Mapping[str, Examples]:
-        """What the adapted model is tested on, by name."""
-        shown = self.train.at(torch.arange(len(self.train))[: self.shown])
-        return {"train": shown, "val": self.validation, "test": self.test}
-
-    def tested(self) -> Iterator[tuple[Tensor, Batch]]:
-        """Yield the examples of all parts together in batches that fit into the cache, each with its indices."""
-        return Examples.together(list(self.parts.values())).groups(TEST_BATCH)
+        return training.in_parts(self.task.loss, self.settings.micro_batch)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +135,7 @@ class FinetuneWorkload(ABC):
 
     @abstractmethod
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return the logits ``(batch, classes)`` of a batch."""
+        """Return the logits of a batch, ``(batch, classes)``, or ``(batch, length, classes)`` of sequences."""
 
     def evaluate(self, technique: FinetuneTechnique, context: CaseContext) -> Outcome:
         """Adapt, train and test. Raises FloatingPointError at the first loss that is not finite."""
@@ -167,7 +182,7 @@ class FinetuneWorkload(ABC):
         return Outcome(
             metrics={**measured, **_size(adapted.model, problem.head.values())},
             series={"train_loss": [float(f"{value:.6g}") for value in losses]},
-            notes=problem.notes,
+            notes=problem.material.notes,
         )
 
     def open(self, technique: FinetuneTechnique, context: CaseContext) -> OpenCase:
@@ -178,7 +193,8 @@ class FinetuneWorkload(ABC):
         """
         with global_seed(context.seed, context.device):
             problem, adapted = self._adapt(technique, context)
-        fresh = FreshBatches(problem.train.at(problem.order[0]).batch())
+        first = problem.train.at(problem.order[0]).batch()
+        fresh = FreshBatches(first)
         loss, max_grad_norm = problem.loss, problem.settings.max_grad_norm  # not the problem, which holds all examples
 
         def step(trains: Adapted, batch: Batch, _: int) -> None:
@@ -187,12 +203,13 @@ class FinetuneWorkload(ABC):
         train = RepeatedStep(adapted, fresh, step)
         serving = Serving(technique, train, self.forward)
         infer = RepeatedPrediction(fresh, serving, serving.expected, before=serving.before)
-        samples = problem.settings.batch_size
+        samples, tokens = problem.settings.batch_size, tokens_in(first)
         return OpenCase(
+            figures=partial(_token_rates, tokens) if tokens else None,
             phases={
                 "train": Phase(run=train, samples=samples, verify=train.verify, refresh=train.refresh),
                 "infer": Phase(run=infer, samples=samples, verify=infer.verify, refresh=infer.refresh),
-            }
+            },
         )
 
     def check(self, technique: FinetuneTechnique, context: CaseContext) -> None:
@@ -236,13 +253,8 @@ class FinetuneWorkload(ABC):
             model=model,
             head={name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad},
             task=self._task(material, context),
-            settings=settings,
-            train=train,
-            validation=material.validation,
-            test=material.test,
             order=train.bucketed(order, draw),
-            notes=material.notes,
-            shown=material.shown,
+            material=material,
         )
 
     def _task(self, material: Material, context: CaseContext) -> FinetuneTask:
@@ -260,6 +272,7 @@ class FinetuneWorkload(ABC):
             values=anatomy.values,
             fused=anatomy.fused,
             classes=material.classes,
+            kind=material.kind,
             calibration=lambda: train.at(order).batches(),
             forward=self.forward,
             loss=training.cross_entropy(self.forward),
@@ -271,15 +284,28 @@ class FinetuneWorkload(ABC):
             return self.forward(model, batch)
 
     def _quality(self, model: nn.Module, problem: Problem) -> dict[str, float]:
-        """Return losses and accuracies on training, validation and test data, in batches that fit into the cache."""
-        parts = problem.parts
-        found = [(indices, self._logits(model, batch)) for indices, batch in problem.tested()]
-        back = torch.cat([indices for indices, _ in found]).argsort()
-        logits = torch.cat([logits for _, logits in found])[back].split_with_sizes([len(p) for p in parts.values()])
-        targets = {name: part.labels for name, part in parts.items()}
-        measured = quality(dict(zip(parts, logits, strict=True)), targets, functional.cross_entropy)
-        del measured["train_loss"]  # the series of training losses says more
+        """Return what `metrics_of` does, and what a model lost of what it could do before."""
+        material = problem.material
+        shown = material.train.at(torch.arange(len(material.train))[: material.shown])
+        parts = {"train": shown, "val": material.validation, "test": material.test}
+
+        def predict(batch: Batch) -> Tensor:
+            return self._logits(model, batch)
+
+        measured = self.metrics_of(quality_of(predict, parts, material.test_batch))
+        if (retained := material.retained) is not None:
+            after = scores_of(predict, retained.examples, material.test_batch).loss
+            measured["retention_loss"] = after - retained.before
         return measured
+
+    def metrics_of(self, quality: Mapping[str, float]) -> dict[str, float]:
+        """Return the metrics that follow from accuracy and loss on training, validation and test data."""
+        return {name: value for name, value in quality.items() if name != "train_loss"}  # its series says more
+
+
+def _token_rates(tokens: int, seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Return the tokens a second of each phase."""
+    return {f"{phase}_tokens": tokens / statistics.median(taken) for phase, taken in seconds.items()}
 
 
 def _renew_head(model: nn.Module, head: Sequence[str], draw: torch.Generator) -> None:
@@ -293,11 +319,6 @@ def _renew_head(model: nn.Module, head: Sequence[str], draw: torch.Generator) ->
                     parameter.copy_(torch.empty(parameter.shape).normal_(0, HEAD_DEVIATION, generator=draw))
                 else:
                     parameter.zero_()
-
-
-def predicted(batch: Batch) -> float:
-    """Return how many predictions the loss of a batch is a mean over."""
-    return float((batch["labels"] != IGNORED).sum())
 
 
 def _fit(problem: Problem, adapted: Adapted) -> list[float]:
@@ -341,8 +362,10 @@ def _optimizer(technique: FinetuneTechnique, model: nn.Module, problem: Problem)
     settings = problem.settings
     groups = [{**group, "params": list(group["params"])} for group in technique.parameter_groups(model, settings.lr)]
     require_groups(model, list(problem.head.values()), groups)
-    head = {"params": list(problem.head.values()), "lr": settings.head_lr}
-    return training.adamw([head, *groups], settings.weight_decay)
+    if not problem.head and not any(group["params"] for group in groups):
+        raise NotApplicable(NOTHING_TRAINS)
+    head = [{"params": list(problem.head.values()), "lr": settings.head_lr}] if problem.head else []
+    return training.adamw([*head, *groups], settings.weight_decay)
 
 
 def _size(model: nn.Module, head: Iterable[nn.Parameter]) -> dict[str, float]:

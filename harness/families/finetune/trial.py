@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import mean
 from typing import TYPE_CHECKING, Final
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from harness.api import CaseContext, Trial
+from harness.families.finetune.examples import Examples
+from harness.families.finetune.scores import scored
 from harness.judge import training
 from harness.judge.seeds import global_seed
 from harness.judge.training import Batch
@@ -29,7 +32,7 @@ class Attempt:
     """How a technique is adapted in a context, and how a model predicts a batch in evaluation mode."""
 
     adapt: Callable[[CaseContext], tuple[Problem, Adapted]]
-    predict: Callable[[nn.Module, Batch], object]
+    predict: Callable[[nn.Module, Batch], Tensor]
 
 
 def tried(attempt: Attempt, context: CaseContext) -> Trial:
@@ -46,8 +49,11 @@ def tried(attempt: Attempt, context: CaseContext) -> Trial:
         take = partial(_step, problem, adapted)
         take(batches[-1])
         steps = priced(batches, take, context.device)
-        groups = sorted((batch for _, batch in problem.tested()), key=size_of)
-        predict = partial(attempt.predict, adapted.model)
+        groups = sorted(tested(problem), key=size_of)
+
+        def predict(batch: Batch) -> Tensor:
+            return scored(attempt.predict(adapted.model, batch), batch["labels"])
+
         predict(groups[0])
         tests = priced(groups, predict, context.device)
         prediction = seconds_of(lambda: predict(first), context.device)
@@ -66,7 +72,17 @@ def tried(attempt: Attempt, context: CaseContext) -> Trial:
 
 def counted(problem: Problem) -> Mapping[str, float]:
     """Return how often an accuracy case does what `tried` prices."""
-    return {"load": 1, "init": 1, "step": problem.settings.steps, "test batch": sum(1 for _ in problem.tested())}
+    return {"load": 1, "init": 1, "step": problem.settings.steps, "test batch": sum(1 for _ in tested(problem))}
+
+
+def tested(problem: Problem) -> Iterator[Batch]:
+    """Yield the batches that the adapted model predicts: of all parts together, and of what it may have lost."""
+    material = problem.material
+    shown = material.train.at(torch.arange(len(material.train))[: material.shown])
+    examples = [Examples.together([shown, material.validation, material.test])]
+    examples += [material.retained.examples] if material.retained is not None else []
+    for part in examples:
+        yield from (batch for _, batch in part.groups(material.test_batch))
 
 
 def _step(problem: Problem, adapted: Adapted, batch: Batch) -> None:
