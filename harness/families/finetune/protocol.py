@@ -7,7 +7,6 @@ import statistics
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -17,14 +16,13 @@ from torch import Tensor, nn
 from harness.api import CannotStack, CaseContext, Json, NotApplicable, OpenCase, Outcome, Phase, Trial
 from harness.families.finetune import checks
 from harness.families.finetune.contract import FinetuneTask, FinetuneTechnique
-from harness.families.finetune.examples import Examples, tokens_in
+from harness.families.finetune.examples import tokens_in
+from harness.families.finetune.problem import Adapted, Material, Problem
 from harness.families.finetune.scores import quality_of, scores_of
 from harness.families.finetune.serving import Serving
-from harness.families.finetune.settings import Protocol
 from harness.families.finetune.stacking import RepeatedSteps, Training
 from harness.families.finetune.trial import Attempt, counted, tried
 from harness.judge import training
-from harness.judge.architectures import Anatomy
 from harness.judge.checks import TrainingWatch, require_groups, require_model
 from harness.judge.fresh import FreshBatches
 from harness.judge.generators import GlobalGenerators
@@ -37,81 +35,6 @@ from harness.judge.training import Batch, batch_order
 HEAD_DEVIATION: Final = 0.02
 CHECKED_STEPS: Final = 3
 NOTHING_TRAINS: Final = "nothing trains: the model keeps its own output, so there is no new head to train alone"
-TEST_BATCH: Final = 128
-
-
-@dataclass(frozen=True, kw_only=True)
-class Retained:
-    """Examples of what the base model could do, and its mean loss on them ``before``, in nats."""
-
-    examples: Examples
-    before: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Material:
-    """The model and the data of a case, from which the judge makes its `Problem`; ``notes`` are for the report.
-
-    Of ``train``, the first ``shown`` examples stand for all in the accuracy on training data; all do where it is None.
-    Examples are tested ``test_batch`` at a time. ``kind`` is as in the `FinetuneTask`.
-    """
-
-    model: nn.Module
-    anatomy: Anatomy
-    train: Examples
-    validation: Examples
-    test: Examples
-    classes: int
-    settings: Protocol
-    notes: Sequence[str] = ()
-    shown: int | None = None
-    kind: str = "classification"
-    test_batch: int = TEST_BATCH
-    retained: Retained | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Problem:
-    """The model, task and data of a case; validation and test data are withheld from the technique."""
-
-    model: nn.Module
-    head: Mapping[str, nn.Parameter]
-    task: FinetuneTask
-    order: Tensor
-    material: Material
-
-    @property
-    def settings(self) -> Protocol:
-        """The settings of the protocol."""
-        return self.material.settings
-
-    @property
-    def train(self) -> Examples:
-        """The examples to train on."""
-        return self.material.train
-
-    @property
-    def validation(self) -> Examples:
-        """The examples to choose tuned values by."""
-        return self.material.validation
-
-    @property
-    def test(self) -> Examples:
-        """The examples to test on."""
-        return self.material.test
-
-    @property
-    def loss(self) -> Callable[[nn.Module, Batch], Tensor]:
-        """The loss of a step, whose gradients are computed part by part where the settings say so."""
-        return training.in_parts(self.task.loss, self.settings.micro_batch)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Adapted:
-    """A model that a technique has adapted, and the optimiser of all that trains."""
-
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
 
 
 class FinetuneWorkload(ABC):
@@ -286,13 +209,11 @@ class FinetuneWorkload(ABC):
     def _quality(self, model: nn.Module, problem: Problem) -> dict[str, float]:
         """Return what `metrics_of` does, and what a model lost of what it could do before."""
         material = problem.material
-        shown = material.train.at(torch.arange(len(material.train))[: material.shown])
-        parts = {"train": shown, "val": material.validation, "test": material.test}
 
         def predict(batch: Batch) -> Tensor:
             return self._logits(model, batch)
 
-        measured = self.metrics_of(quality_of(predict, parts, material.test_batch))
+        measured = self.metrics_of(quality_of(predict, problem.parts, material.test_batch))
         if (retained := material.retained) is not None:
             after = scores_of(predict, retained.examples, material.test_batch).loss
             measured["retention_loss"] = after - retained.before

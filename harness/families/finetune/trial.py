@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import mean
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-import torch
 from torch import Tensor, nn
 
 from harness.api import CaseContext, Trial
-from harness.families.finetune.examples import Examples
+from harness.families.finetune.problem import Adapted, Problem
 from harness.families.finetune.scores import scored
 from harness.judge import training
 from harness.judge.seeds import global_seed
 from harness.judge.training import Batch
 from harness.measure.clock import PhaseClock, take
-
-if TYPE_CHECKING:
-    from harness.families.finetune.protocol import Adapted, Problem
 
 SAMPLES: Final = 3
 """Batches that are timed: the shortest, the longest, and others between; the cost of the rest is interpolated."""
@@ -46,10 +42,10 @@ def tried(attempt: Attempt, context: CaseContext) -> Trial:
         adapted.model.train()
         batches = sorted(problem.train.at(problem.order).batches(), key=size_of)
         first = problem.train.at(problem.order[0]).batch()
-        take = partial(_step, problem, adapted)
-        take(batches[-1])
-        steps = priced(batches, take, context.device)
-        groups = sorted(tested(problem), key=size_of)
+        step = partial(_step, problem, adapted)
+        step(batches[-1])
+        steps = priced(batches, step, context.device)
+        groups = sorted(problem.tested(), key=size_of)
 
         def predict(batch: Batch) -> Tensor:
             return scored(attempt.predict(adapted.model, batch), batch["labels"])
@@ -72,17 +68,7 @@ def tried(attempt: Attempt, context: CaseContext) -> Trial:
 
 def counted(problem: Problem) -> Mapping[str, float]:
     """Return how often an accuracy case does what `tried` prices."""
-    return {"load": 1, "init": 1, "step": problem.settings.steps, "test batch": sum(1 for _ in tested(problem))}
-
-
-def tested(problem: Problem) -> Iterator[Batch]:
-    """Yield the batches that the adapted model predicts: of all parts together, and of what it may have lost."""
-    material = problem.material
-    shown = material.train.at(torch.arange(len(material.train))[: material.shown])
-    examples = [Examples.together([shown, material.validation, material.test])]
-    examples += [material.retained.examples] if material.retained is not None else []
-    for part in examples:
-        yield from (batch for _, batch in part.groups(material.test_batch))
+    return {"load": 1, "init": 1, "step": problem.settings.steps, "test batch": sum(1 for _ in problem.tested())}
 
 
 def _step(problem: Problem, adapted: Adapted, batch: Batch) -> None:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from harness.api import CaseContext, Json, UsageError
 from harness.families.finetune.anatomy import anatomy_of, coverage
 from harness.families.finetune.pretrained import language_model, require_language_model
-from harness.families.finetune.protocol import FinetuneWorkload, Material, Retained
+from harness.families.finetune.problem import Material, Retained
+from harness.families.finetune.protocol import FinetuneWorkload
 from harness.families.finetune.scores import scores_of
 from harness.families.finetune.sequences import PARTS, Sequences, passages_of, sequences, sequences_key
 from harness.families.finetune.settings import CausalSettings

@@ -16,7 +16,8 @@ from harness.api import CaseContext, Json, UsageError
 from harness.families.finetune.anatomy import anatomy_of, coverage
 from harness.families.finetune.examples import Examples
 from harness.families.finetune.pretrained import HEAD, classifier
-from harness.families.finetune.protocol import FinetuneWorkload, Material
+from harness.families.finetune.problem import Material
+from harness.families.finetune.protocol import FinetuneWorkload
 from harness.families.finetune.settings import TextSettings
 from harness.judge.cache import key_of, load_or_make, sources_of
 from harness.judge.pretrained import configured, require_model, tokenizer_of
