@@ -19,7 +19,7 @@ from harness.host import Host, matches
 from harness.measure.sources import content_digest
 from harness.requirements import install_hint, missing_requirements
 from harness.selection import Selection, narrowed
-from harness.source import scaled_space
+from harness.source import learned, scaled_space
 from harness.until import further_seeds
 
 
@@ -104,6 +104,15 @@ class Plan:
     def seeds_between(self, look: int, next_look: int) -> tuple[int, ...]:
         """Return the seeds that a technique gets after one look and before the next, both in numbers of seeds."""
         return further_seeds(self.seeds, next_look)[look:]
+
+    def fix(self, name: str, value: Json) -> None:
+        """Fix a setting of all cases that are made from now on."""
+        self._selection = replace(self._selection, params={**self._selection.params, name: value})
+
+    @property
+    def fixed(self) -> Mapping[str, Json]:
+        """The values that are fixed for all cases, by the user or by `fix`."""
+        return self._selection.params
 
     @property
     def further_seconds(self) -> float:
@@ -280,6 +289,8 @@ class Plan:
         return Skip(reason=install_hint(missing), status="unavailable")
 
     def _notes(self) -> Iterable[str]:
+        for spec in {contestant.problem.id: contestant.problem.spec for contestant in self.contestants}.values():
+            yield from learned(spec, {**spec.settings, **self.suite.settings, **self._selection.params})
         chosen = self._selection.techniques
         if chosen and not any(matches(pattern, self.suite.baseline) for pattern in chosen):
             yield f"{self.suite.baseline} runs too: every technique is compared with the baseline"

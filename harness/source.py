@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from harness.api import Form, Json, UsageError, nearest
+from harness.api import DATA_KINDS, Form, Json, UsageError, WorkloadSpec, nearest
 from harness.api.values import is_finite
 from harness.host import Host
+from harness.judge.tables import ROLES, kinds_of
 from harness.suite_rules import Problems
 
-OVERRIDES: Final = ("techniques", "seeds", "tuning_seeds", "rounds", "settings")
-"""What the table ``[own]`` of a suite may say, and ``[own.quick]`` for the quick form, beside ``scale``."""
+OVERRIDES: Final = (
+    *("techniques", "seeds", "tuning_seeds", "rounds", "settings"),
+    *("metrics", "margins", "costs", "comparison", "select", "claims"),
+)
+"""What the table ``[own]`` of a suite may say, and ``[own.quick]`` for the quick form, beside ``scale``.
+
+``[own.TASK]`` and ``[own.TASK.quick]`` say it for one task, and win over these.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A user's own model and data, as absolute paths, and the task; an empty ``task`` is the contract's only one."""
+    """A user's own model and data, as absolute paths, and the task; an empty ``task`` follows from the data.
+
+    ``columns`` are the columns of the data by what they are: ``{"text": "review"}``.
+    """
 
     model: str
     data: str
     task: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 def source_of(model: Path | str | None, data: Path | str | None, task: str | None) -> Source | None:
@@ -59,51 +70,70 @@ def stated(path: Path, table: Mapping[str, Any]) -> Source | None:
     return source_of(here["model"], here["data"], str(given.get("task", "")))
 
 
-def on_source(table: Mapping[str, Any], source: Source, workload: str, form: Form) -> dict[str, Any]:
+def on_source(table: Mapping[str, Any], source: Source, workload: str, task: str, form: Form) -> dict[str, Any]:
     """Return a suite's table as it is for a source: its ``workload``, settings, and what ``[own]`` changes.
 
-    Left out are the suite's own workloads and settings, and claims about one of these workloads.
+    ``task`` is the workload's. Left out are the suite's own workloads and settings, and claims about one of these
+    workloads.
     """
-    own: Mapping[str, Any] = table.get("own", {})
-    short: Mapping[str, Any] = own.get("quick", {}) if form == "quick" else {}
-    changes = {**own, **short}
-    settings = {**own.get("settings", {}), **short.get("settings", {})}
-    scale = scale_of(table)
+    own = _own_of(table, task)
+    layers = [layer for given in own for layer in (given, given.get("quick", {}) if form == "quick" else {})]
+    changes = {key: layer[key] for layer in layers for key in OVERRIDES if key in layer}
+    settings = {key: value for layer in layers for key, value in layer.get("settings", {}).items()}
+    scale = scale_of(table, task)
     return {
         **{
             key: value for key, value in table.items() if key not in ("own", "source", "quick", "track", *_OF_THE_SUITE)
         },
-        **{key: changes[key] for key in OVERRIDES if key in changes},
+        **changes,
         "workloads": [workload],
-        "settings": {**settings, "model": source.model, "data": source.data},
+        "settings": {**settings, "model": source.model, "data": source.data, **source.columns},
         "tuning": {key: _scaled(values, scale.get(key, 1)) for key, values in table.get("tuning", {}).items()},
-        "claims": [claim for claim in table.get("claims", []) if not _is_of_a_workload(claim)],
+        "claims": [claim for claim in changes.get("claims", table.get("claims", [])) if not _is_of_a_workload(claim)],
     }
 
 
-def scale_of(table: Mapping[str, Any]) -> Mapping[str, float]:
-    """Return the factors by name that the values of grids are multiplied with on users' own models."""
-    scale: Mapping[str, float] = table.get("own", {}).get("scale", {})
-    return scale
+def scale_of(table: Mapping[str, Any], task: str) -> Mapping[str, float]:
+    """Return the factors by name that the values of grids are multiplied with on users' own models, for a task."""
+    return {name: factor for own in _own_of(table, task) for name, factor in own.get("scale", {}).items()}
 
 
-def check_own(table: Mapping[str, Any], problems: Problems) -> None:
-    """Add what is wrong with the shape of the tables ``[own]`` and ``[source]``."""
+def _own_of(table: Mapping[str, Any], task: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Return the table ``[own]`` of a suite and, of more weight, the one in it for a task."""
+    own: Mapping[str, Any] = table.get("own", {})
+    return own, own.get(task, {})
+
+
+def check_own(table: Mapping[str, Any], problems: Problems, tasks: Collection[str]) -> None:
+    """Add what is wrong with the shape of the tables ``[own]`` and ``[source]``; ``tasks`` are all that are known."""
     own, source = table.get("own", {}), table.get("source", {})
     for key, value in (("own", own), ("source", source)):
         if not isinstance(value, dict):
             problems.add(key, f"{value!r}: expected a table")
     if not isinstance(own, dict) or not isinstance(source, dict):
         return
-    problems.keys(own, (*OVERRIDES, "scale", "quick"), "own.")
+    _check_overrides(own, "own", problems, (*sorted(tasks),))
+    for task in (task for task in tasks if task in own):
+        if isinstance(own[task], dict):
+            _check_overrides(own[task], f"own.{task}", problems)
+        else:
+            problems.add(f"own.{task}", f"{own[task]!r}: expected a table")
+    problems.keys(source, ("model", "data", "task"), "source.")
+
+
+def _check_overrides(own: Mapping[str, Any], name: str, problems: Problems, more: Sequence[str] = ()) -> None:
+    """Add what is wrong with a table of overrides called ``name``, in which the keys ``more`` may stand too."""
+    problems.keys(own, (*OVERRIDES, "scale", "quick", *more), f"{name}.")
     short, scale = own.get("quick", {}), own.get("scale", {})
     if not isinstance(short, dict):
-        problems.add("own.quick", f"{short!r}: expected a table")
+        problems.add(f"{name}.quick", f"{short!r}: expected a table")
     else:
-        problems.keys(short, OVERRIDES, "own.quick.")
+        problems.keys(short, OVERRIDES, f"{name}.quick.")
     if not isinstance(scale, dict) or not all(is_finite(factor) and factor > 0 for factor in scale.values()):
-        problems.add("own.scale", f"{scale!r}: expected a table of factors, more than 0, by the names in [tuning]")
-    problems.keys(source, ("model", "data", "task"), "source.")
+        problems.add(f"{name}.scale", f"{scale!r}: expected a table of factors, more than 0, by the names in [tuning]")
+    for of_settings, where in ((own, name), (short if isinstance(short, dict) else {}, f"{name}.quick")):
+        if not isinstance(given := of_settings.get("settings", {}), dict):
+            problems.add(f"{where}.settings", f"{given!r}: expected a table")
 
 
 _OF_THE_SUITE: Final = ("own", "source", "quick", "track", "sequential", "repeatability", "settings", "workloads")
@@ -111,9 +141,13 @@ _OF_THE_SUITE: Final = ("own", "source", "quick", "track", "sequential", "repeat
 
 
 def workload_for(source: Source, contract: str, host: Host) -> str:
-    """Return the workload of a contract that runs on users' own models. Raises UsageError where there is none."""
+    """Return the workload of a contract that runs on a user's own model and data: of the task named, or that fits.
+
+    Without a task, that is the one which reads the likeliest kind of the data. Raises UsageError where there is none,
+    where several are, and where the data are none that the named task reads.
+    """
     offered = {
-        entry.spec.task: full
+        entry.spec.task: (full, entry.spec)
         for full, entry in host.workloads.items()
         if entry.spec.contract == contract and entry.spec.task
     }
@@ -122,9 +156,30 @@ def workload_for(source: Source, contract: str, host: Host) -> str:
     if source.task and source.task not in offered:
         known = ", ".join(sorted(offered))
         raise UsageError(f"--task {source.task!r}: expected one of {known}{nearest(source.task, offered)}")
-    if not source.task and len(offered) > 1:
-        raise UsageError(f"--task is missing: expected one of {', '.join(sorted(offered))}")
-    return offered[source.task] if source.task else next(iter(offered.values()))
+    kinds = kinds_of(Path(source.data), source.columns)
+    for kind in kinds:
+        fitting = [task for task, (_, spec) in offered.items() if kind in spec.reads and source.task in ("", task)]
+        if len(fitting) > 1:
+            raise UsageError(f"--task is missing: expected one of {', '.join(sorted(fitting))}")
+        if fitting:
+            return offered[fitting[0]][0]
+    tasks = {source.task: offered[source.task]} if source.task else offered
+    reads = "; ".join(f"{task} reads {_phrases(spec.reads)}" for task, (_, spec) in sorted(tasks.items()))
+    raise UsageError(f"--data {source.data!r}: has {_phrases(kinds[:1])}; the task {reads}")
+
+
+def learned(spec: WorkloadSpec, settings: Mapping[str, Json]) -> Iterator[str]:
+    """Yield what is learned from a user's data, and from which kind of data that follows."""
+    data = Path(str(settings.get("data", "")))
+    if not spec.task or not settings.get("data"):
+        return
+    columns = {role: str(settings[role]) for role in ROLES if role in settings}
+    for kind in [kind for kind in kinds_of(data, columns) if kind in spec.reads][:1]:
+        yield f"the task is {spec.task}: {data.name} has {DATA_KINDS[kind]}; --task NAME chooses another"
+
+
+def _phrases(kinds: Sequence[str]) -> str:
+    return " or ".join(DATA_KINDS[kind] for kind in kinds)
 
 
 def _scaled(values: Any, factor: Any) -> Any:

@@ -108,13 +108,20 @@ def _read_on_source(path: Path, data: Mapping[str, Any], host: Host, form: Form,
     if form == "track":
         raise UsageError("--track follows a suite's own workloads over commits: leave --model and --data out")
     problems = Problems(path)
-    check_own(data, problems)
+    check_own(data, problems, _tasks(host))
     problems.raise_if_any()
-    table = on_source(data, source, workload_for(source, str(data.get("contract", "")), host), form)
+    workload = workload_for(source, str(data.get("contract", "")), host)
+    task = host.workloads[workload].spec.task
+    table = on_source(data, source, workload, task, form)
     suite = _Reader(table, host, problems).read(path, form)
     problems.raise_if_any()
     assert suite is not None
-    return replace(suite, scale=scale_of(data))
+    return replace(suite, scale=scale_of(data, task))
+
+
+def _tasks(host: Host) -> set[str]:
+    """Return what workloads learn from users' own data."""
+    return {entry.spec.task for entry in host.workloads.values()} - {""}
 
 
 def _read_form(path: Path, data: Mapping[str, Any], host: Host, form: Form, problems: Problems) -> Suite | None:
@@ -195,7 +202,7 @@ class _Reader:
     def _check_shape(self, path: Path) -> None:
         known = {**_REQUIRED, **_OPTIONAL}
         self._problems.keys(self._data, known)
-        check_own(self._data, self._problems)
+        check_own(self._data, self._problems, _tasks(self._host))
         for key, kind in known.items():
             if key not in self._data:
                 if key in _REQUIRED:

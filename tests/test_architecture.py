@@ -41,7 +41,7 @@ ALLOWED = {
     "requirements": set(),
     "suite_comparison": {"api"},
     "suite_rules": {"api", "suite_comparison", "until"},
-    "source": {"api", "host", "suite_rules"},
+    "source": {"api", "host", "judge", "suite_rules"},
     "suite_files": {"api", "host"},
     "suite": {"api", "host", "entrants", "source", "suite_comparison", "suite_files", "suite_rules"},
     "selection": {"api", "host", "entrants", "until"},
@@ -109,7 +109,14 @@ ALLOWED = {
     },
 }
 TORCH_ROOMS = {"families", "judge", "measure", "execution", "revisions", "testing"}
-FREE_OF_TORCH = ("families/__init__.py", "families/*/__init__.py", "families/*/settings.py", "judge/settings.py")
+FREE_OF_TORCH = (
+    "families/__init__.py",
+    "families/*/__init__.py",
+    "families/*/settings.py",
+    "judge/settings.py",
+    "judge/rows.py",
+    "judge/tables.py",
+)
 ROOMS_OF_A_FAMILY = {"__init__", "settings", "contract", "checks", "workloads"}
 WITHOUT_SETTINGS = {"quantize_activations"}  # its workloads have none
 MOST_LINES = 400

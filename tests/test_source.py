@@ -6,13 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from harness.api import UsageError
+from harness.api import Form, UsageError
 from harness.host import Host, load_host
 from harness.source import Source, scaled, source_of
 from harness.suite import read_suite
 from tests.conftest import Harness
 
+FORMS: tuple[Form, Form] = ("full", "quick")
+ROWS = "".join(f"words {number},{number % 2}\n" for number in range(16))
 SOURCE = Source(model="/models/m", data="/data/d.csv")
+"""The source of tests that do not come to read the data."""
 
 
 @pytest.fixture(scope="module")
@@ -20,17 +23,24 @@ def host() -> Host:
     return load_host()
 
 
-def test_the_workload_is_that_of_the_task_and_the_settings_name_the_source(host: Host) -> None:
-    suite = read_suite("peft", host, source=SOURCE)
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    data = tmp_path_factory.mktemp("data") / "d.csv"
+    data.write_text("text,label\n" + ROWS)
+    return Source(model="/models/m", data=str(data))
+
+
+def test_the_workload_is_that_of_the_task_and_the_settings_name_the_source(host: Host, source: Source) -> None:
+    suite = read_suite("peft", host, source=source)
     assert suite.workloads == ("finetune/text-classification",)
-    assert suite.settings == {"model": SOURCE.model, "data": SOURCE.data}
+    assert suite.settings == {"model": source.model, "data": source.data}
     assert suite.looks == ()
     assert suite.repeatability == 0
     assert suite.form == "full"
 
 
-def test_rates_are_scaled_and_margins_stay(host: Host) -> None:
-    full, own = read_suite("peft", host), read_suite("peft", host, source=SOURCE)
+def test_rates_are_scaled_and_margins_stay(host: Host, source: Source) -> None:
+    full, own = read_suite("peft", host), read_suite("peft", host, source=source)
     factor = own.scale["lr"]
     assert own.tuning["lr"] == tuple(pytest.approx(rate * factor, rel=5e-3) for rate in full.tuning["lr"])
     assert own.margins == full.margins
@@ -39,8 +49,8 @@ def test_rates_are_scaled_and_margins_stay(host: Host) -> None:
     } | {"*"}
 
 
-def test_the_quick_form_has_its_own_table(host: Host) -> None:
-    suite = read_suite("peft", host, form="quick", source=SOURCE)
+def test_the_quick_form_has_its_own_table(host: Host, source: Source) -> None:
+    suite = read_suite("peft", host, form="quick", source=source)
     assert len(suite.techniques) == 3
     assert suite.settings["steps"] == 20
     assert suite.form == "quick"
@@ -68,6 +78,10 @@ MISTAKES = {
     "[own]\ntechniqes = []": "own.techniqes: unknown key; did you mean 'techniques'?",
     "[own]\nscale = 3": "own.scale: 3: expected a table of factors",
     "[own]\nscale = { lr = -1 }": "expected a table of factors, more than 0",
+    "[own.text-clasification]\nseeds = 3": "own.text-clasification: unknown key; did you mean 'text-classification'?",
+    "[own.text-classification]\nmetric = 3": "own.text-classification.metric: unknown key; did you mean 'metrics'?",
+    "[own]\ntext-classification = 3": "own.text-classification: 3: expected a table",
+    "[own]\nsettings = 3": "own.settings: 3: expected a table",
     "[own.quick]\nscale = { lr = 1 }": "own.quick.scale: unknown key",
     "[own]\nquick = 1": "own.quick: 1: expected a table",
     "own = 1": "own: 1: expected a table",
@@ -85,9 +99,38 @@ def test_mistakes_of_the_tables_are_named(mistake: str, source: Source | None, h
         read_suite(str(path), host, source=source)
 
 
+OF_A_TASK = """
+[own]
+seeds = 3
+settings = { steps = 7, batch_size = 2 }
+scale = { lr = 0.5 }
+[own.quick]
+settings = { steps = 5 }
+[own.text-classification]
+metrics = ["loss", "accuracy"]
+margins = { loss = 0.02 }
+scale = { lr = 0.25 }
+[own.text-classification.quick]
+seeds = 1
+settings = { batch_size = 3 }
+[tuning]
+lr = [0.4]
+"""
+
+
+def test_the_table_of_a_task_wins_over_that_of_all(host: Host, source: Source, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(SUITE.replace("seeds = 2", 'seeds = 2\nselect = "val_loss"') + OF_A_TASK)
+    full, quick = (read_suite(str(tmp_path / "mine.toml"), host, form=form, source=source) for form in FORMS)
+    assert full.metrics == quick.metrics == ("loss", "accuracy")
+    assert full.margins == quick.margins == {"loss": 0.02}
+    assert full.tuning == quick.tuning == {"lr": (0.1,)}
+    assert (len(full.seeds), len(quick.seeds)) == (3, 1)
+    assert [(suite.settings["steps"], suite.settings["batch_size"]) for suite in (full, quick)] == [(7, 2), (5, 3)]
+
+
 def test_a_file_may_name_its_source_by_paths_from_its_folder(host: Host, tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
-    (tmp_path / "d.csv").touch()
+    (tmp_path / "d.csv").write_text("text,label\n" + ROWS)
     path = tmp_path / "mine.toml"
     path.write_text(SUITE + '[source]\nmodel = "m"\ndata = "d.csv"\n')
     assert read_suite(str(path), host).settings == {"model": str(tmp_path / "m"), "data": str(tmp_path / "d.csv")}
@@ -99,7 +142,7 @@ def test_a_file_may_name_its_source_by_paths_from_its_folder(host: Host, tmp_pat
 def test_a_suite_whose_contract_has_no_such_workload_says_so(host: Host) -> None:
     with pytest.raises(UsageError, match="no workload of the contract 'softmax' runs on a model of one's own yet"):
         read_suite("softmax", host, source=SOURCE)
-    with pytest.raises(UsageError, match="--task 'text-clasification': expected one of text-classification"):
+    with pytest.raises(UsageError, match="--task 'text-clasification': expected one of causal-lm, "):
         read_suite("peft", host, source=Source(model="m", data="d", task="text-clasification"))
 
 

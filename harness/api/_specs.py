@@ -25,6 +25,14 @@ DISTRIBUTION: Final = "technique-harness"
 BASE_MODELS: Final = "base-models"
 """The folder of the cache in which trained base models lie."""
 
+DATA_KINDS: Final[Mapping[str, str]] = {
+    "labelled": "a column of texts and one of labels",
+    "pairs": "a column of prompts and one of completions",
+    "texts": "texts alone",
+    "images": "a folder with a folder of images for each class",
+}
+"""The kinds of users' own data, by the name that `WorkloadSpec.reads` has, each with a phrase for messages."""
+
 hookimpl = pluggy.HookimplMarker(PROJECT)
 """The decorator of a plugin's function that implements the hook of the same name."""
 
@@ -151,6 +159,9 @@ class WorkloadSpec:
     processes of a case that compute at the same time, its own among them: a case takes as many slots of the executor.
     ``task`` says that the workload runs on a user's own model and data, which its settings ``model`` and ``data`` name,
     and what is learned from the data, like ``"text-classification"``; it is chosen by ``harness run --model``.
+    ``optional`` names those of the ``metrics`` that are emitted only where the settings ask for them.
+    ``reads`` are the kinds of data (`DATA_KINDS`) that such a workload reads: the kind of a user's data chooses the
+    task where the user names none.
     """
 
     id: str
@@ -169,12 +180,19 @@ class WorkloadSpec:
     preload: Sequence[str] = ()
     processes: int = 1
     task: str = ""
+    optional: Sequence[str] = ()
+    reads: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         check_id(self.id, "workload")
         check_id(self.contract, "contract")
+        if foreign := [name for name in self.optional if name not in self.metrics]:
+            raise ValueError(f"workload {self.id!r}: optional {foreign}: expected some of its metrics")
         if self.task and not {"model", "data"} <= {*self.settings}:
             raise ValueError(f"workload {self.id!r}: has a task, so it needs the settings 'model' and 'data'")
+        if bool(self.task) != bool(self.reads) or not {*self.reads} <= {*DATA_KINDS}:
+            expected = f"some of {', '.join(DATA_KINDS)} for a workload with a task, and none for others"
+            raise ValueError(f"workload {self.id!r}: reads = {self.reads!r}: expected {expected}")
         _check_target(self.target, f"workload {self.id!r}")
         if not isinstance(self.processes, int) or isinstance(self.processes, bool) or self.processes < 1:
             raise ValueError(

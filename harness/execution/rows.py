@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
@@ -15,6 +16,11 @@ _WHERE: Final = "the row"
 
 PREPARING: Final = "preparing "
 """What the reason of a case begins with whose workload could not be prepared."""
+
+
+def now() -> str:
+    """Return the time of day, as rows have it."""
+    return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
 
 
 def storable(row: Row, environment: Mapping[str, Json]) -> Row:
@@ -48,7 +54,7 @@ def as_declared(reply: Reply, lane: Lane, spec: WorkloadSpec, metrics: Mapping[s
     if reply.status != "ok":
         return reply
     if lane == "accuracy":
-        return holds_declared(reply, spec.metrics)
+        return holds_declared(reply, spec.metrics, spec.optional)
     ending = "_throughput" if lane == "time" else "_tensor_peak"
     names = [name.removesuffix(ending) for name in reply.metrics if name.endswith(ending)]
     opened = [name for name in names if name != BUILD_PHASE and (lane == "memory" or f"{name}_time" in reply.metrics)]
@@ -68,11 +74,14 @@ def _undeclared(reply: Reply, phases: Sequence[str], metrics: Mapping[str, Metri
     return [name for name in reply.metrics if name not in own and (name not in metrics or metrics[name].lane != "time")]
 
 
-def holds_declared(reply: Reply, declared: Sequence[str]) -> Reply:
-    """Return a reply of the accuracy lane, or an error where its metrics are not exactly the declared ones."""
+def holds_declared(reply: Reply, declared: Sequence[str], optional: Sequence[str] = ()) -> Reply:
+    """Return a reply of the accuracy lane, or an error where its metrics are not the declared ones.
+
+    All of these have to be there but for the ``optional`` ones.
+    """
     if reply.status != "ok":
         return reply
-    missing = [f"{name} is missing" for name in declared if name not in reply.metrics]
+    missing = [f"{name} is missing" for name in declared if name not in {*reply.metrics, *optional}]
     more = [f"{name} is not declared by the workload" for name in reply.metrics if name not in declared]
     if not missing and not more:
         return reply

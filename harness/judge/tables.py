@@ -1,20 +1,32 @@
-"""Reads tables of labelled texts from users' files. Imports no torch."""
+"""Tells what users' data hold, and reads labelled texts, pairs and texts from them. Imports no torch."""
 
 from __future__ import annotations
 
-import csv
-import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from harness.api import UsageError, nearest
+from harness.judge.rows import HEAD, PARTS, Table, read_table
 
 TEXT_COLUMNS: Final = ("text", "sentence", "review", "content", "body", "comment", "tweet", "document", "question")
 LABEL_COLUMNS: Final = ("label", "labels", "class", "category", "sentiment", "target", "intent", "topic")
-"""The names by which a column is taken for the texts or the labels, in this order."""
+PROMPT_COLUMNS: Final = ("prompt", "instruction", "question", "query", "input")
+COMPLETION_COLUMNS: Final = ("completion", "response", "answer", "output")
+"""The names by which a column is taken for one of the `ROLES`, in this order."""
+
+ROLES: Final[Mapping[str, Sequence[str]]] = {
+    "text": TEXT_COLUMNS,
+    "label": LABEL_COLUMNS,
+    "prompt": PROMPT_COLUMNS,
+    "completion": COMPLETION_COLUMNS,
+}
+"""What a column may be, by the names of the settings that say which column is it."""
+
+IMAGES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+"""Suffixes of images."""
 
 MOST_CLASSES: Final = 100
 """The most labels of a classification: more are numbers to predict, or the wrong column."""
@@ -24,123 +36,194 @@ FEWEST: Final = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Labelled:
-    """Labelled texts, each text once: ``labels[i]`` is the index of the text's class in ``classes``.
-
-    ``text`` and ``label`` are the columns that were read, ``repeated`` counts the rows that said the same again.
-    """
+class Texts:
+    """Texts, each once, of the column ``text``; ``parts`` as in `Table`, ``repeated`` counts the rows left out."""
 
     texts: Sequence[str]
+    text: str
+    parts: Sequence[str] = ()
+    repeated: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled(Texts):
+    """Labelled texts, each text once: ``labels[i]`` is the index of the text's class in ``classes``.
+
+    ``label`` is the column of the labels.
+    """
+
     labels: Sequence[int]
     classes: Sequence[str]
-    text: str
     label: str
-    repeated: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """Prompts, each with its completion, each pair once; ``prompt`` and ``completion`` are the columns."""
+
+    prompts: Sequence[str]
+    completions: Sequence[str]
+    prompt: str
+    completion: str
+    parts: Sequence[str] = ()
+    repeated: int = 0
+
+
+def kinds_of(path: Path, columns: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """Return what data can be read as, of `harness.api.DATA_KINDS`, the likeliest first.
+
+    ``columns`` are those that the user named, by their `ROLES`. A table is told by its columns, which the first rows
+    have, and a folder by its content. Raises UsageError where the data cannot be read, a named column is not there, or
+    no column is named like a text or a prompt.
+    """
+    named = {role: name for role, name in (columns or {}).items() if name}
+    if path.is_dir() and holds_images(path):
+        if named:
+            raise UsageError(f"{path}: holds images, which have no columns: leave out --column")
+        return ("images",)
+    table = read_table(path, head=HEAD)
+    there = table.columns
+    roles = {role: _found(table, there, named.get(role, ""), role) for role in ROLES}
+    able = {
+        "pairs": roles["prompt"] and roles["completion"] and roles["prompt"] != roles["completion"],
+        "labelled": roles["text"] and roles["label"] and roles["text"] != roles["label"],
+        "texts": roles["text"] or (len(there) == 1 and there[0]),
+    }
+    kinds = tuple(kind for kind, possible in able.items() if possible)
+    if {"text", "label"} & {*named}:  # what the user has named is meant
+        kinds = tuple(sorted(kinds, key="pairs".__eq__))
+    if not kinds:
+        known = ", ".join(there)
+        raise UsageError(
+            f"{path}: no column is named like a text or a prompt; name it with --column text=COLUMN, one of: {known}"
+        )
+    return kinds
+
+
+def holds_images(folder: Path) -> bool:
+    """Return whether a folder has a folder of images for each class, or has such folders for the parts of a split."""
+    inner = [path for path in folder.iterdir() if path.is_dir()]
+    parts = [path for path in inner if path.name.lower() in PARTS]
+    classes = [path for part in parts for path in part.iterdir() if path.is_dir()] if parts else inner
+    return any(file.suffix.lower() in IMAGES for path in classes for file in path.iterdir())
 
 
 def read_labelled(path: Path, *, text: str = "", label: str = "") -> Labelled:
-    """Return the labelled texts of a file; columns that are not named are guessed by their names.
+    """Return labelled texts; columns that are not named are guessed by their names.
 
-    A text that occurs twice is taken once, so that no text is both trained on and tested. Raises UsageError for a file
-    that cannot be read, for columns that are missing or cannot be guessed, and for labels that are no classes.
+    A text that occurs twice is taken once, so that no text is both trained on and tested. Raises UsageError for data
+    that cannot be read, for columns that are missing or cannot be guessed, for labels that are no classes, and for a
+    text that two parts of the data's own split have.
     """
-    rows = _rows(path)
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    if not rows:
-        raise UsageError(f"{path}: has no rows; expected a table of texts and labels")
-    text = _column(path, columns, text, TEXT_COLUMNS, "text")
-    label = _column(path, [name for name in columns if name != text], label, LABEL_COLUMNS, "label")
-    return _labelled(path, [(row.get(text), row.get(label)) for row in rows], text, label)
-
-
-def _labelled(path: Path, pairs: Sequence[tuple[object, object]], text: str, label: str) -> Labelled:
-    kept: dict[str, str] = {}
-    for number, (words, kind) in enumerate(pairs, start=1):
+    table = read_table(path)
+    text = _column(table, table.columns, text, "text")
+    label = _column(table, [name for name in table.columns if name != text], label, "label")
+    kept: dict[str, tuple[str, str]] = {}
+    for index, row in enumerate(table.rows):
+        words, kind = row.get(text), row.get(label)
         if not isinstance(words, str) or not words.strip() or kind is None or not str(kind).strip():
-            raise UsageError(f"{path}: row {number}: expected a text in {text!r} and a label in {label!r}")
-        if kept.setdefault(words, str(kind)) != str(kind):
-            other = f"{kept[words]!r} and {str(kind)!r}"
-            raise UsageError(f"{path}: row {number}: the same text has the labels {other}; leave one of them out")
-    counts = Counter(kept.values())
-    if not 2 <= len(counts) <= MOST_CLASSES:
-        raise UsageError(
-            f"{path}: column {label!r} has {len(counts)} different values; expected 2 to {MOST_CLASSES} classes"
-        )
-    rarest, count = min(counts.items(), key=lambda item: item[1])
-    if count < FEWEST:
-        raise UsageError(f"{path}: label {rarest!r} has {count} texts; expected at least {FEWEST} for each label")
-    classes = sorted(counts)
+            raise UsageError(f"{table.place(index)}: expected a text in {text!r} and a label in {label!r}")
+        found, part = kept.setdefault(words, (str(kind), _part(table, index)))
+        if found != str(kind):
+            other = f"{found!r} and {str(kind)!r}"
+            raise UsageError(f"{table.place(index)}: the same text has the labels {other}; leave one of them out")
+        _require_one_part(table, index, part)
+    parts = [part for _, part in kept.values()] if table.parts else []
+    classes = _classes(table, label, [kind for kind, _ in kept.values()], parts)
     numbers = {name: number for number, name in enumerate(classes)}
     return Labelled(
         texts=list(kept),
-        labels=[numbers[kind] for kind in kept.values()],
+        labels=[numbers[kind] for kind, _ in kept.values()],
         classes=classes,
         text=text,
         label=label,
-        repeated=len(pairs) - len(kept),
+        parts=parts,
+        repeated=len(table.rows) - len(kept),
     )
 
 
-def _column(path: Path, columns: Sequence[str], given: str, usual: Sequence[str], kind: str) -> str:
-    """Return the column that was named, or the first usual one; names may be written in capitals."""
-    if given:
-        if given not in columns:
-            known = ", ".join(columns)
-            raise UsageError(f"{path}: there is no column {given!r}{nearest(given, columns)}; it has: {known}")
-        return given
-    lower = {name.lower(): name for name in reversed(columns)}
-    found = next((lower[name] for name in usual if name in lower), None)
-    if found is None:
-        known = ", ".join(columns)
+def read_pairs(path: Path, *, prompt: str = "", completion: str = "") -> Pairs:
+    """Return prompts with their completions; columns that are not named are guessed by their names.
+
+    A pair that occurs twice is taken once. Raises UsageError as `read_labelled` does.
+    """
+    table = read_table(path)
+    prompt = _column(table, table.columns, prompt, "prompt")
+    completion = _column(table, [name for name in table.columns if name != prompt], completion, "completion")
+    kept: dict[tuple[str, str], str] = {}
+    for index, row in enumerate(table.rows):
+        asked, answered = row.get(prompt), row.get(completion)
+        if not isinstance(asked, str) or not isinstance(answered, str) or not asked.strip() or not answered.strip():
+            raise UsageError(f"{table.place(index)}: expected texts in {prompt!r} and in {completion!r}")
+        _require_one_part(table, index, kept.setdefault((asked, answered), _part(table, index)))
+    return Pairs(
+        prompts=[asked for asked, _ in kept],
+        completions=[answered for _, answered in kept],
+        prompt=prompt,
+        completion=completion,
+        parts=list(kept.values()) if table.parts else [],
+        repeated=len(table.rows) - len(kept),
+    )
+
+
+def read_texts(path: Path, *, text: str = "") -> Texts:
+    """Return texts, each once; a ``.txt`` file is one text. Raises UsageError as `read_labelled` does."""
+    table = read_table(path)
+    columns = table.columns
+    text = columns[0] if len(columns) == 1 and not text else _column(table, columns, text, "text")
+    kept: dict[str, str] = {}
+    for index, row in enumerate(table.rows):
+        words = row.get(text)
+        if not isinstance(words, str) or not words.strip():
+            raise UsageError(f"{table.place(index)}: expected a text in {text!r}")
+        _require_one_part(table, index, kept.setdefault(words, _part(table, index)))
+    parts = list(kept.values()) if table.parts else []
+    return Texts(texts=list(kept), text=text, parts=parts, repeated=len(table.rows) - len(kept))
+
+
+def _part(table: Table, index: int) -> str:
+    return table.parts[index] if table.parts else ""
+
+
+def _require_one_part(table: Table, index: int, first: str) -> None:
+    """Raise UsageError where a row repeats one of another part: what is tested would be trained on."""
+    if (part := _part(table, index)) != first:
         raise UsageError(
-            f"{path}: no column is named like a {kind}; name it with --param {kind}=COLUMN, one of: {known}"
+            f"{table.place(index)}: the parts {first} and {part} both have it; leave it out of one of them"
         )
-    return found
 
 
-def _rows(path: Path) -> list[Mapping[str, object]]:
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        raise UsageError(f"{path}: expected a file that ends in {', '.join(_READERS)}")
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            return list(reader(path, lines))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: is no UTF-8 text: byte {error.start}") from error
+def _classes(table: Table, label: str, kinds: Sequence[str], parts: Sequence[str]) -> list[str]:
+    """Return the classes in order. Raises UsageError for too few or too many, and for a class that is rare."""
+    counts = Counter(kinds)
+    if not 2 <= len(counts) <= MOST_CLASSES:
+        raise UsageError(
+            f"{table.path}: column {label!r} has {len(counts)} different values; expected 2 to {MOST_CLASSES} classes"
+        )
+    rarest, count = min(counts.items(), key=lambda item: item[1])
+    if count < FEWEST:
+        raise UsageError(f"{table.path}: label {rarest!r} has {count} texts; expected at least {FEWEST} for each label")
+    learned = {kind for kind, part in zip(kinds, parts, strict=True) if part == "train"} if parts else {*kinds}
+    if unknown := sorted({*kinds} - learned):
+        raise UsageError(f"{table.path}: label {unknown[0]!r} is not in the part train, and so cannot be learned")
+    return sorted(counts)
 
 
-def _separated(separator: str) -> Callable[[Path, Iterator[str]], Iterator[Mapping[str, object]]]:
-    def read(path: Path, lines: Iterator[str]) -> Iterator[Mapping[str, object]]:
-        try:
-            table = csv.DictReader(lines, delimiter=separator, strict=True)
-            for row in table:
-                if None in row or None in row.values():
-                    fields = len(table.fieldnames or ())
-                    raise UsageError(f"{path}: line {table.line_num}: expected {fields} fields, as in the first line")
-                yield row
-        except csv.Error as error:
-            raise UsageError(f"{path}: line {table.line_num}: {error}") from error
-
-    return read
+def _column(table: Table, columns: Iterable[str], given: str, role: str) -> str:
+    """Return the column that was named, or the first usual one. Raises UsageError where there is none."""
+    columns = list(columns)
+    if found := _found(table, columns, given, role):
+        return found
+    known = ", ".join(columns)
+    raise UsageError(
+        f"{table.path}: no column is named like a {role}; name it with --column {role}=COLUMN, one of: {known}"
+    )
 
 
-def _json_lines(path: Path, lines: Iterator[str]) -> Iterator[Mapping[str, object]]:
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise UsageError(f"{path}: line {number}: is no JSON") from error
-        if not isinstance(row, dict):
-            raise UsageError(f'{path}: line {number}: expected an object, like {{"text": …, "label": …}}')
-        yield row
-
-
-_READERS: Final[Mapping[str, Callable[[Path, Iterator[str]], Iterator[Mapping[str, object]]]]] = {
-    ".csv": _separated(","),
-    ".tsv": _separated("\t"),
-    ".jsonl": _json_lines,
-}
+def _found(table: Table, columns: Sequence[str], given: str, role: str) -> str:
+    """Return the column that was named, or the first usual one, which may be in capitals; empty where there is none."""
+    if given and given not in columns:
+        known = ", ".join(columns)
+        raise UsageError(f"{table.path}: there is no column {given!r}{nearest(given, columns)}; it has: {known}")
+    lower = {name.lower(): name for name in reversed(columns)}
+    return given or next((lower[name] for name in ROLES[role] if name in lower), "")

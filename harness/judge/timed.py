@@ -87,7 +87,7 @@ class Taken(Generic[BatchT]):
 
     batch: BatchT
     number: int
-    states: tuple[Tensor, ...]
+    states: tuple[bytes, ...]
 
 
 class RepeatedStep(Generic[TrainsT, BatchT]):
@@ -217,7 +217,7 @@ class RepeatedStep(Generic[TrainsT, BatchT]):
                 "before the timed calls"
             )
 
-    def _of(self, trains: TrainsT, taken: Taken[BatchT], states: tuple[Tensor, ...]) -> list[Tensor]:
+    def _of(self, trains: TrainsT, taken: Taken[BatchT], states: tuple[bytes, ...]) -> list[Tensor]:
         """Return the gradients that a copy gets from the batch of a step, by parameter; the parameters stay.
 
         torch's generators are put into the given ``states``; where there are none, they go on.
@@ -230,23 +230,30 @@ class RepeatedStep(Generic[TrainsT, BatchT]):
                 for parameter, value in zip(_trained(trains), before, strict=True):
                     parameter.copy_(value)
 
-    def _gradients_of(self, trains: TrainsT, taken: Taken[BatchT], states: tuple[Tensor, ...]) -> list[Tensor]:
+    def _gradients_of(self, trains: TrainsT, taken: Taken[BatchT], states: tuple[bytes, ...]) -> list[Tensor]:
         trains.model.train()
         if not states:
             self._step(trains, taken.batch, taken.number)
             return _gradients(trains)
         with torch.random.fork_rng([] if self._device.type == "cpu" else [self._device]):
-            torch.set_rng_state(states[0])
+            torch.set_rng_state(_tensor_of(states[0]))
             if self._device.type == "cuda":
-                torch.cuda.set_rng_state(states[1], self._device)
+                torch.cuda.set_rng_state(_tensor_of(states[1]), self._device)
             self._step(trains, taken.batch, taken.number)
         return _gradients(trains)
 
 
-def _states(device: torch.device) -> tuple[Tensor, ...]:
-    """Return the states of torch's generators on the CPU and on a CUDA device."""
-    cpu = torch.get_rng_state()
-    return (cpu, torch.cuda.get_rng_state(device)) if device.type == "cuda" else (cpu,)
+def _states(device: torch.device) -> tuple[bytes, ...]:
+    """Return the states of torch's generators on the CPU and on a CUDA device.
+
+    A tensor of them, alive while a step is taken, would be a part of the step's peak.
+    """
+    states = [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+    return tuple(state.numpy().tobytes() for state in states)
+
+
+def _tensor_of(state: bytes) -> Tensor:
+    return torch.frombuffer(bytearray(state), dtype=torch.uint8)
 
 
 def _trained(trains: Trains) -> list[Tensor]:

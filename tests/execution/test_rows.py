@@ -82,6 +82,7 @@ def test_the_declared_metrics_are_there_exactly():
     assert judged({"a": 1.0, "b": 1.0, "train_time": 2.0}) == ("error", "train_time is not declared by the workload")
     failed = Reply(status="crash", reason="SIGSEGV")
     assert holds_declared(failed, ("a",)) is failed
+    assert holds_declared(Reply(status="ok", metrics={"a": 1.0}), ("a", "b"), ("b",)).status == "ok"
 
 
 def test_a_hook_that_answers_no_skip_is_an_error_of_the_case():

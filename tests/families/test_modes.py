@@ -13,7 +13,7 @@ from harness.api import CaseContext, Workload
 from harness.families.control.workloads import Brackets
 from harness.families.finetune.contract import FinetuneTask
 from harness.families.finetune.workloads.digits_mlp import DigitsMlp as FineTuned
-from harness.families.quantize.workloads import Weights
+from harness.families.quantize.workloads.weights import Weights
 from harness.families.quantize_activations.workloads import OutlierChannels
 from harness.families.regularize.checks import Nothing
 from harness.families.regularize.contract import RegularizeTask

@@ -90,7 +90,7 @@ MISTAKES = {
     "no usual column": (
         rows("a", "b"),
         {},
-        "no column is named like a text; name it with --param text=COLUMN",
+        "no column is named like a text; name it with --column text=COLUMN",
     ),
 }
 

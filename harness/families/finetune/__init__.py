@@ -8,7 +8,7 @@ from typing import Final
 
 from harness.api import Contract, WorkloadSpec, hookimpl
 from harness.families import suites_of
-from harness.families.finetune.settings import Settings, TextSettings
+from harness.families.finetune.settings import CausalSettings, Settings, TextSettings
 from harness.judge.metrics import SIZES
 from harness.judge.settings import defaults_of
 
@@ -76,9 +76,26 @@ def register_workloads() -> Sequence[WorkloadSpec]:
             phases=tuple(_PHASES),
             settings=defaults_of(TextSettings, steps=40, batch_size=16, lr=1e-3),
             small=_SMALL,
-            preload=("torch._dynamo",),
+            preload=("torch._dynamo", "transformers.modeling_utils", "transformers.loss.loss_utils"),
             perturbs=True,
             task="text-classification",
+            reads=("labelled",),
+        ),
+        WorkloadSpec(
+            id="causal-lm",
+            contract="finetune",
+            target="harness.families.finetune.workloads.causal_lm:CausalLm",
+            summary="a language model of transformers of one's own learns completions of prompts, or texts",
+            version=1,
+            metrics=(*_METRICS, "perplexity", "retention_loss"),
+            optional=("retention_loss",),
+            phases=tuple(_PHASES),
+            settings=defaults_of(CausalSettings, steps=40, batch_size=8, lr=1e-3),
+            small=_SMALL,
+            preload=("torch._dynamo",),
+            perturbs=True,
+            task="causal-lm",
+            reads=("pairs", "texts"),
         ),
     ]
 

@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
 import torch
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
 from harness.judge.architectures import Anatomy
-
-_NUMBERED: Final = re.compile(r"^(.*?\.\d+)\.")
-"""The name of a repeated layer, up to its number, in the name of a module inside."""
+from harness.judge.pretrained import NUMBERED
 
 _KEYS: Final = frozenset({"k", "k_proj", "key", "key_proj", "k_lin"})
 _VALUES: Final = frozenset({"v", "v_proj", "value", "value_proj", "v_lin"})
 _FUSED: Final = frozenset({"qkv", "qkv_proj", "Wqkv", "query_key_value", "c_attn", "kv_proj", "in_proj"})
 """How transformers names the linear layers that compute keys, values, or both and the queries in one."""
-
-
-def unconvolved(model: nn.Module) -> nn.Module:
-    """Replace each `Conv1D`, a linear layer whose weight is transposed, by the equal `nn.Linear`, in place."""
-    for name, module in list(model.named_modules()):
-        if isinstance(module, Conv1D):
-            inputs, outputs = module.weight.shape
-            linear = nn.Linear(inputs, outputs, dtype=module.weight.dtype, device=module.weight.device)
-            with torch.no_grad():
-                linear.weight.copy_(module.weight.T)
-                linear.bias.copy_(module.bias)
-            model.set_submodule(name, linear)
-    return model
 
 
 def anatomy_of(model: nn.Module, head: Sequence[str], forward: Callable[[nn.Module], Tensor]) -> Anatomy:
@@ -43,7 +26,7 @@ def anatomy_of(model: nn.Module, head: Sequence[str], forward: Callable[[nn.Modu
     linears = {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and _NUMBERED.match(name) and not name.startswith(tuple(head))
+        if isinstance(module, nn.Linear) and NUMBERED.match(name) and not name.startswith(tuple(head))
     }
     called = _order_of_calls(model, linears, forward)
     attention: dict[str, str] = {}
@@ -80,7 +63,7 @@ def coverage(model: nn.Module, anatomy: Anatomy) -> float:
     inside = {
         id(parameter): parameter.numel()
         for name, parameter in model.named_parameters()
-        if _NUMBERED.match(name) and parameter.ndim > 1 and not name.startswith(tuple(anatomy.head))
+        if NUMBERED.match(name) and parameter.ndim > 1 and not name.startswith(tuple(anatomy.head))
     }
     reached = {id(model.get_submodule(name).weight) for name in anatomy.linears}
     return sum(count for key, count in inside.items() if key in reached) / max(sum(inside.values()), 1)
@@ -88,7 +71,7 @@ def coverage(model: nn.Module, anatomy: Anatomy) -> float:
 
 def _layer_of(name: str) -> str:
     """Return the outermost repeated layer of a module."""
-    match = _NUMBERED.match(name)
+    match = NUMBERED.match(name)
     return match.group(1) if match else ""
 
 

@@ -21,7 +21,9 @@ class FinetuneTask:
     """What a technique may know of the task; validation and test data are withheld.
 
     Modules are given by their dotted names, for ``model.get_submodule`` and ``model.set_submodule``. A ``Batch`` is a
-    mapping from names to tensors: the model's inputs ``(batch, ...)`` and ``labels``, int64 ``(batch,)``.
+    mapping from names to tensors: the model's inputs ``(batch, ...)`` and ``labels``, int64: a class each,
+    ``(batch,)``, or of a sequence the token that follows each place, ``(batch, length)``, and -100 where it is not
+    predicted.
     """
 
     linears: Sequence[str]
@@ -34,7 +36,7 @@ class FinetuneTask:
     """The sub-layers after whose output, a tensor ``(..., width)``, an adapter may be inserted."""
 
     head: Sequence[str]
-    """The modules of the task's head.
+    """The modules of the task's head; empty where the model keeps its own output, as a language model does.
 
     The judge sets ``requires_grad`` on their parameters before `FinetuneTechnique.adapt` and trains them at a rate of
     its own. A technique must neither change, freeze nor remove them.
@@ -53,16 +55,22 @@ class FinetuneTask:
     """The modules among ``linears`` that compute keys and values in one, often the queries too."""
 
     classes: int
-    """Number of classes."""
+    """Number of classes; of a language model, the size of its vocabulary."""
+
+    kind: str = "classification"
+    """What is learned: ``"classification"``, or ``"causal-lm"`` where each token is predicted from those before it."""
 
     calibration: Callable[[], Iterator[Batch]]
     """Return an iterator over training batches, the same ones in every call and for every technique."""
 
     forward: Callable[[nn.Module, Batch], Tensor]
-    """Return the logits ``(batch, classes)`` of a model for a batch."""
+    """Return the logits of a model for a batch: ``(batch, classes)``, or ``(batch, length, classes)`` of a sequence."""
 
     loss: Callable[[nn.Module, Batch], Tensor]
-    """Return the mean cross-entropy of a model for a batch in nats, a scalar to differentiate."""
+    """Return the mean cross-entropy of a model for a batch in nats, a scalar to differentiate.
+
+    The mean is over all that the batch predicts, not over its examples.
+    """
 
     generator: torch.Generator
     """A generator on the CPU, seeded from the case: the only source of randomness that a technique may draw from."""

@@ -20,9 +20,10 @@ BUCKET: Final = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Examples:
-    """Examples: inputs of the model by name, ``(n, ...)``, and int64 ``labels`` ``(n,)``, on the case's device.
+    """Examples: inputs of the model by name, ``(n, ...)``, and int64 ``labels``, on the case's device.
 
-    Where there are ``lengths``, int64 ``(n,)``, the last axis of each input is padded: a batch is cut to its longest
+    Labels are ``(n,)``, a class each, or ``(n, length)``, a token for each place of a sequence. Where there are
+    ``lengths``, int64 ``(n,)``, the last axis of each input and of such labels is padded: a batch is cut to its longest
     example, rounded up to a multiple of 8.
     """
 
@@ -53,8 +54,9 @@ class Examples:
         if self.lengths is None:
             return {**self.inputs, "labels": self.labels}
         longest = -(-int(self.lengths.max()) // MULTIPLE) * MULTIPLE
-        cut = {name: value[..., :longest].contiguous() for name, value in self.inputs.items()}
-        return {**cut, "labels": self.labels}
+        tensors = {**self.inputs, "labels": self.labels}
+        padded = {name for name, value in tensors.items() if name != "labels" or value.ndim > self.lengths.ndim}
+        return {name: value[..., :longest].contiguous() if name in padded else value for name, value in tensors.items()}
 
     def groups(self, size: int) -> Iterator[tuple[Tensor, Batch]]:
         """Yield all examples in batches of at most ``size``, each with its indices; padded ones sorted by length."""
@@ -85,3 +87,10 @@ class Examples:
             labels=torch.cat([part.labels for part in parts]),
             lengths=torch.cat(lengths) if lengths else None,
         )
+
+
+def tokens_in(batch: Batch) -> int:
+    """Return the number of tokens of a batch, without padding; 0 where it has none."""
+    if (mask := batch.get("attention_mask")) is not None:
+        return int(mask.sum())
+    return batch["input_ids"].numel() if "input_ids" in batch else 0

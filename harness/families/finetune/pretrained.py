@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
-    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
-)
+from transformers import AutoModel, AutoModelForCausalLM
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.utils import logging
 
 from harness.api import UsageError
-from harness.families.finetune.anatomy import unconvolved
-
-LOCAL: Final = {"local_files_only": True, "trust_remote_code": False}
-"""Nothing is downloaded, and no code that a model brings is run."""
+from harness.judge.pretrained import LOCAL, configured, require_model, unconvolved
 
 HEAD: Final = "head"
-
-_TWO_PARTS: Final = frozenset(MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,46 +48,6 @@ class TextClassifier(nn.Module):
         return logits
 
 
-def require_model(folder: Path) -> None:
-    """Raise UsageError unless a folder holds a model of transformers, with safetensors and a tokenizer."""
-    if not folder.is_dir():
-        raise UsageError(f"model {str(folder)!r}: expected a folder with config.json, *.safetensors and a tokenizer")
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"model {str(folder)!r}: its config.json cannot be read: {error}") from error
-    if "auto_map" in config:
-        raise UsageError(f"model {str(folder)!r}: needs code of its own, which is not run; take a model without")
-    if not any(folder.glob("*.safetensors")):
-        raise UsageError(
-            f"model {str(folder)!r}: has no *.safetensors; save it once with model.save_pretrained(folder)"
-        )
-    if config.get("is_encoder_decoder") or config.get("model_type") in _TWO_PARTS:
-        raise UsageError(f"model {str(folder)!r}: has an encoder and a decoder; expected a model that has one of them")
-    try:
-        configured(folder)
-        tokenizer_of(folder)
-    except Exception as error:  # transformers raises errors of many kinds for what it does not know
-        raise UsageError(f"model {str(folder)!r}: transformers cannot load it: {_first_line(error)}") from error
-
-
-def configured(folder: Path) -> Any:
-    """Return a model's configuration, with every dropout at zero: what regularises is a technique's to say."""
-    config = AutoConfig.from_pretrained(folder, **LOCAL)
-    for name, value in config.to_dict().items():
-        if (isinstance(value, float) and ("drop" in name) and "layer" not in name) or (
-            isinstance(value, float) and "drop" in name
-        ):
-            setattr(config, name, 0.0)
-    return config
-
-
-def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
-    """Return a model's tokenizer."""
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, **LOCAL)
-    return tokenizer
-
-
 def classifier(folder: Path, classes: int) -> TextClassifier:
     """Return a model's backbone in float32 with a head of its own, in evaluation mode."""
     logging.set_verbosity_error()
@@ -112,12 +62,35 @@ def classifier(folder: Path, classes: int) -> TextClassifier:
     return TextClassifier(unconvolved(backbone), classes, pooling_of(config)).eval()
 
 
+def language_model(folder: Path) -> Any:
+    """Return a language model in float32 with its own output, in evaluation mode, each dropout at 0."""
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    model, found = AutoModelForCausalLM.from_pretrained(
+        folder, config=configured(folder), dtype=torch.float32, output_loading_info=True, **LOCAL
+    )
+    if missing := sorted(found["missing_keys"]):
+        raise UsageError(f"model {str(folder)!r}: its files lack {missing[0]}; expected a whole model")
+    return unconvolved(model).eval()
+
+
+def require_language_model(folder: Path) -> None:
+    """Raise UsageError unless a folder holds a model that predicts each token from those before it."""
+    require_model(folder)
+    config = configured(folder)
+    names = config.architectures or ["no architectures"]
+    if not _is_decoder(config) or not {*names} & {*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()}:
+        raise UsageError(
+            f"model {str(folder)!r}: is {names[0]}; expected a language model, such as LlamaForCausalLM, saved with "
+            "its own output"
+        )
+
+
 def pooling_of(config: Any) -> Pooling:
     """Return how the sequences of a model are pooled, by whether it is known as a decoder only."""
+    return Pooling(name="last" if _is_decoder(config) else "mean")
+
+
+def _is_decoder(config: Any) -> bool:
     kind = config.model_type
-    decoder = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
-    return Pooling(name="last" if decoder else "mean")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:200] or type(error).__name__
+    return kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES

@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import copy
+import statistics
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from harness.api import CannotStack, CaseContext, Json, OpenCase, Outcome, Phase
+from harness.api import CannotStack, CaseContext, Json, NotApplicable, OpenCase, Outcome, Phase, Trial
 from harness.families.finetune import checks
 from harness.families.finetune.contract import FinetuneTask, FinetuneTechnique
-from harness.families.finetune.examples import Examples
+from harness.families.finetune.examples import tokens_in
+from harness.families.finetune.problem import Adapted, Material, Problem
+from harness.families.finetune.scores import quality_of, scores_of
 from harness.families.finetune.serving import Serving
-from harness.families.finetune.settings import Protocol
 from harness.families.finetune.stacking import RepeatedSteps, Training
+from harness.families.finetune.trial import Attempt, counted, tried
 from harness.judge import training
-from harness.judge.architectures import Anatomy
 from harness.judge.checks import TrainingWatch, require_groups, require_model
 from harness.judge.fresh import FreshBatches
 from harness.judge.generators import GlobalGenerators
 from harness.judge.perturbation import perturb_start
-from harness.judge.quality import quality
 from harness.judge.replay import Buffers
 from harness.judge.seeds import generator, global_seed
 from harness.judge.timed import RepeatedPrediction, RepeatedStep
@@ -35,49 +34,7 @@ from harness.judge.training import Batch, batch_order
 
 HEAD_DEVIATION: Final = 0.02
 CHECKED_STEPS: Final = 3
-TEST_BATCH: Final = 128
-
-
-@dataclass(frozen=True, kw_only=True)
-class Material:
-    """The model and the data of a case, from which the judge makes its `Problem`; ``notes`` are for the report.
-
-    Of ``train``, the first ``shown`` examples stand for all in the accuracy on training data; all do where it is None.
-    """
-
-    model: nn.Module
-    anatomy: Anatomy
-    train: Examples
-    validation: Examples
-    test: Examples
-    classes: int
-    settings: Protocol
-    notes: Sequence[str] = ()
-    shown: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Problem:
-    """The model, task and data of a case; validation and test data are withheld from the technique."""
-
-    model: nn.Module
-    head: Mapping[str, nn.Parameter]
-    task: FinetuneTask
-    settings: Protocol
-    train: Examples
-    validation: Examples
-    test: Examples
-    order: Tensor
-    notes: Sequence[str] = ()
-    shown: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Adapted:
-    """A model that a technique has adapted, and the optimiser of all that trains."""
-
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
+NOTHING_TRAINS: Final = "nothing trains: the model keeps its own output, so there is no new head to train alone"
 
 
 class FinetuneWorkload(ABC):
@@ -101,11 +58,20 @@ class FinetuneWorkload(ABC):
 
     @abstractmethod
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return the logits ``(batch, classes)`` of a batch."""
+        """Return the logits of a batch, ``(batch, classes)``, or ``(batch, length, classes)`` of sequences."""
 
     def evaluate(self, technique: FinetuneTechnique, context: CaseContext) -> Outcome:
         """Adapt, train and test. Raises FloatingPointError at the first loss that is not finite."""
         return self._evaluate(technique, context, _fit)
+
+    def trial(self, technique: FinetuneTechnique, context: CaseContext) -> Trial:
+        """Return what a technique costs, after a few steps and batches of the test."""
+        return tried(Attempt(adapt=partial(self._adapt, technique), predict=self._logits), context)
+
+    def counts(self, context: CaseContext) -> Mapping[str, float]:
+        """Return how many steps and batches of the test a case takes."""
+        with global_seed(context.seed, context.device):
+            return counted(self._problem(context))
 
     def evaluate_stacked(
         self, techniques: Sequence[FinetuneTechnique], contexts: Sequence[CaseContext]
@@ -139,7 +105,7 @@ class FinetuneWorkload(ABC):
         return Outcome(
             metrics={**measured, **_size(adapted.model, problem.head.values())},
             series={"train_loss": [float(f"{value:.6g}") for value in losses]},
-            notes=problem.notes,
+            notes=problem.material.notes,
         )
 
     def open(self, technique: FinetuneTechnique, context: CaseContext) -> OpenCase:
@@ -150,11 +116,9 @@ class FinetuneWorkload(ABC):
         """
         with global_seed(context.seed, context.device):
             problem, adapted = self._adapt(technique, context)
-        fresh = FreshBatches(problem.train.at(problem.order[0]).batch())
-        loss, max_grad_norm = (
-            problem.task.loss,
-            problem.settings.max_grad_norm,
-        )  # not the problem, which holds all examples
+        first = problem.train.at(problem.order[0]).batch()
+        fresh = FreshBatches(first)
+        loss, max_grad_norm = problem.loss, problem.settings.max_grad_norm  # not the problem, which holds all examples
 
         def step(trains: Adapted, batch: Batch, _: int) -> None:
             training.step(trains.model, trains.optimizer, batch, loss=loss, max_grad_norm=max_grad_norm)
@@ -162,12 +126,13 @@ class FinetuneWorkload(ABC):
         train = RepeatedStep(adapted, fresh, step)
         serving = Serving(technique, train, self.forward)
         infer = RepeatedPrediction(fresh, serving, serving.expected, before=serving.before)
-        samples = problem.settings.batch_size
+        samples, tokens = problem.settings.batch_size, tokens_in(first)
         return OpenCase(
+            figures=partial(_token_rates, tokens) if tokens else None,
             phases={
                 "train": Phase(run=train, samples=samples, verify=train.verify, refresh=train.refresh),
                 "infer": Phase(run=infer, samples=samples, verify=infer.verify, refresh=infer.refresh),
-            }
+            },
         )
 
     def check(self, technique: FinetuneTechnique, context: CaseContext) -> None:
@@ -184,7 +149,7 @@ class FinetuneWorkload(ABC):
             optimizer = _optimizer(technique, model, problem)
             frozen, trains = checks.frozen(model), TrainingWatch(model)
             model.train()
-            loss, max_grad_norm = problem.task.loss, problem.settings.max_grad_norm
+            loss, max_grad_norm = problem.loss, problem.settings.max_grad_norm
             for of_step in problem.train.at(problem.order[:CHECKED_STEPS]).batches():
                 training.step(model, optimizer, of_step, loss=loss, max_grad_norm=max_grad_norm)
             steps = min(CHECKED_STEPS, len(problem.order))
@@ -211,13 +176,8 @@ class FinetuneWorkload(ABC):
             model=model,
             head={name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad},
             task=self._task(material, context),
-            settings=settings,
-            train=train,
-            validation=material.validation,
-            test=material.test,
             order=train.bucketed(order, draw),
-            notes=material.notes,
-            shown=material.shown,
+            material=material,
         )
 
     def _task(self, material: Material, context: CaseContext) -> FinetuneTask:
@@ -235,6 +195,7 @@ class FinetuneWorkload(ABC):
             values=anatomy.values,
             fused=anatomy.fused,
             classes=material.classes,
+            kind=material.kind,
             calibration=lambda: train.at(order).batches(),
             forward=self.forward,
             loss=training.cross_entropy(self.forward),
@@ -246,17 +207,26 @@ class FinetuneWorkload(ABC):
             return self.forward(model, batch)
 
     def _quality(self, model: nn.Module, problem: Problem) -> dict[str, float]:
-        """Return losses and accuracies on training, validation and test data, in batches that fit into the cache."""
-        shown = problem.train.at(torch.arange(len(problem.train))[: problem.shown])
-        parts = {"train": shown, "val": problem.validation, "test": problem.test}
-        together = Examples.together(list(parts.values()))
-        found = [(indices, self._logits(model, batch)) for indices, batch in together.groups(TEST_BATCH)]
-        back = torch.cat([indices for indices, _ in found]).argsort()
-        logits = torch.cat([logits for _, logits in found])[back].split_with_sizes([len(p) for p in parts.values()])
-        targets = {name: part.labels for name, part in parts.items()}
-        measured = quality(dict(zip(parts, logits, strict=True)), targets, functional.cross_entropy)
-        del measured["train_loss"]  # the series of training losses says more
+        """Return what `metrics_of` does, and what a model lost of what it could do before."""
+        material = problem.material
+
+        def predict(batch: Batch) -> Tensor:
+            return self._logits(model, batch)
+
+        measured = self.metrics_of(quality_of(predict, problem.parts, material.test_batch))
+        if (retained := material.retained) is not None:
+            after = scores_of(predict, retained.examples, material.test_batch).loss
+            measured["retention_loss"] = after - retained.before
         return measured
+
+    def metrics_of(self, quality: Mapping[str, float]) -> dict[str, float]:
+        """Return the metrics that follow from accuracy and loss on training, validation and test data."""
+        return {name: value for name, value in quality.items() if name != "train_loss"}  # its series says more
+
+
+def _token_rates(tokens: int, seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Return the tokens a second of each phase."""
+    return {f"{phase}_tokens": tokens / statistics.median(taken) for phase, taken in seconds.items()}
 
 
 def _renew_head(model: nn.Module, head: Sequence[str], draw: torch.Generator) -> None:
@@ -279,7 +249,7 @@ def _fit(problem: Problem, adapted: Adapted) -> list[float]:
         adapted.optimizer,
         problem.train.at(problem.order).batches(),
         steps=problem.settings.steps,
-        loss=problem.task.loss,
+        loss=problem.loss,
         max_grad_norm=problem.settings.max_grad_norm,
     )
 
@@ -288,6 +258,8 @@ def _fit_repeatedly(
     problem: Problem, adapted: Adapted, *, technique: FinetuneTechnique, buffers: Buffers, watched: bool
 ) -> list[float]:
     """Train as `_fit` does, by repeating a recorded step. Raises CannotStack where that is not the same."""
+    if problem.settings.micro_batch:
+        raise CannotStack("its steps are taken in micro-batches")
     given = Training(
         model=adapted.model.train(),
         optimizer=adapted.optimizer,
@@ -311,8 +283,10 @@ def _optimizer(technique: FinetuneTechnique, model: nn.Module, problem: Problem)
     settings = problem.settings
     groups = [{**group, "params": list(group["params"])} for group in technique.parameter_groups(model, settings.lr)]
     require_groups(model, list(problem.head.values()), groups)
-    head = {"params": list(problem.head.values()), "lr": settings.head_lr}
-    return training.adamw([head, *groups], settings.weight_decay)
+    if not problem.head and not any(group["params"] for group in groups):
+        raise NotApplicable(NOTHING_TRAINS)
+    head = [{"params": list(problem.head.values()), "lr": settings.head_lr}] if problem.head else []
+    return training.adamw([*head, *groups], settings.weight_decay)
 
 
 def _size(model: nn.Module, head: Iterable[nn.Parameter]) -> dict[str, float]:

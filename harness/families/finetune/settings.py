@@ -17,6 +17,9 @@ class Protocol:
 
     steps: int = setting(100, "optimiser steps of a training", above=0)
     batch_size: int = setting(32, "examples of a training step", above=0)
+    micro_batch: int = setting(
+        0, "examples whose gradients are computed at a time; 0 for the whole batch", least=0, within="batch_size"
+    )
     lr: float = setting(1e-2, "peak learning rate of the technique's parameters", above=0)
     head_lr: float = setting(5e-3, "peak learning rate of the task's head", above=0)
     weight_decay: float = setting(0.01, "AdamW's weight decay of all that trains", least=0)
@@ -43,3 +46,22 @@ class TextSettings(Protocol):
     validation_examples: int = setting(200, "texts to choose the tuned values by", above=0)
     test_examples: int = setting(1000, "most texts to test on", above=0)
     max_length: int = setting(0, "most tokens of a text; 0 for the 99th percentile of the data", least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CausalSettings(Protocol):
+    """The protocol on a user's own language model and texts."""
+
+    model: str = setting("", "folder of the model: config.json, weights and tokenizer", file=True)
+    data: str = setting("", "file of prompts and completions, or of texts", file=True)
+    prompt: str = setting("", "column of the prompts; guessed where empty")
+    completion: str = setting("", "column of the completions; guessed where empty")
+    text: str = setting("", "column of texts without prompts; guessed where empty")
+    retain: str = setting("", "file of texts on which the loss must not rise; measured where given", file=True)
+    train_examples: int = setting(800, "most examples to train on", above=0)
+    validation_examples: int = setting(50, "most examples to choose the tuned values by", above=0)
+    test_examples: int = setting(200, "most examples to test on", above=0)
+    retain_examples: int = setting(50, "most examples of the texts in retain", above=0)
+    max_length: int = setting(
+        0, "most tokens of an example; 0 for the 99th percentile of pairs and 128 of texts", least=0
+    )

@@ -8,7 +8,7 @@ from typing import Final
 
 from harness.api import Contract, Metric, WorkloadSpec, hookimpl
 from harness.families import suites_of
-from harness.families.quantize.settings import Settings
+from harness.families.quantize.settings import CausalSettings, ClassifierSettings, Settings
 from harness.judge.metrics import higher, lower, share
 from harness.judge.settings import defaults_of
 
@@ -20,13 +20,19 @@ _PHASES: Final = {
     "linear64": "a product with 64 inputs",
     "quantize": "packing a part of a matrix",
     "dequantize": "unpacking a part of a matrix",
+    "prompt": "reading a prompt, a token a sample",
+    "decode": "decoding tokens one by one with a cache, a token a sample",
+    "predict": "classifying a batch of texts",
 }
+_OF_WEIGHTS: Final = ("linear1", "linear8", "linear64", "quantize", "dequantize")
+_PRELOAD: Final = ("transformers.loss.loss_utils", "transformers.quantizers")
+_BYTES: Final = ("linear_bytes", "model_bytes", "quantized_share")
 
 _WORKLOADS: Final = (
     WorkloadSpec(
         id="weights",
         contract="quantize",
-        target="harness.families.quantize.workloads:Weights",
+        target="harness.families.quantize.workloads.weights:Weights",
         summary="random and trained weights in few bits: error, bytes, and how near the limits of the machine",
         version=2,
         metrics=(
@@ -41,7 +47,7 @@ _WORKLOADS: Final = (
             "bits_stored",
             "bits_live",
         ),
-        phases=tuple(_PHASES),
+        phases=_OF_WEIGHTS,
         settings=defaults_of(Settings),
         small={
             "rows": 128,
@@ -54,9 +60,42 @@ _WORKLOADS: Final = (
         stacks=True,
         preload=("torch.utils.serialization",),
     ),
+    WorkloadSpec(
+        id="quantized-causal-lm",
+        contract="quantize",
+        target="harness.families.quantize.workloads.causal_lm:CausalLm",
+        summary="a language model of one's own in few bits: perplexity, bytes, and tokens a second",
+        version=1,
+        metrics=("perplexity", "loss", *_BYTES),
+        phases=("prompt", "decode"),
+        settings=defaults_of(CausalSettings),
+        preload=_PRELOAD,
+        small={"context": 16, "blocks": 2, "prompt_tokens": 16, "before": 8, "decoded": 2},
+        task="causal-lm",
+        reads=("texts", "pairs"),
+    ),
+    WorkloadSpec(
+        id="quantized-classifier",
+        contract="quantize",
+        target="harness.families.quantize.workloads.text_classification:TextClassification",
+        summary="a trained classifier of one's own in few bits: accuracy, agreement, bytes, and texts a second",
+        version=1,
+        metrics=("accuracy", "agreement", "kl", *_BYTES),
+        phases=("predict",),
+        settings=defaults_of(ClassifierSettings),
+        preload=_PRELOAD,
+        small={"test_examples": 16, "batch_size": 4},
+        task="text-classification",
+        reads=("labelled",),
+    ),
 )
 
 _METRICS: Final = (
+    lower("linear_bytes", "B", "bytes of the packed weights of linear layers, scales included"),
+    lower("model_bytes", "B", "bytes of all weights of a model in memory, packed or not"),
+    higher("quantized_share", "%", "share of the weights in a model's repeated layers that are quantised"),
+    higher("agreement", "%", "share of predictions that are those of the model as it was, in float32"),
+    lower("kl", "nats", "divergence of predictions from those of the model as it was, in float32"),
     lower("weight_error", "", "root mean square error on N(0, 1)"),
     lower("weight_error_laplace", "", "root mean square error on Laplace weights of variance 1"),
     lower("weight_error_t4", "", "root mean square error on weights of Student's t, 4 degrees of freedom, variance 1"),

@@ -225,15 +225,19 @@ def _require_values(
     if not same_bits(weight, before):
         text = f"quantise changes the weight it is given, of {given.what}"
         raise reports.wrong(technique, text, given, reports.CHANGED.format(weight=given.code))
-    if technique.scheme.kind != "learned":
-        _require_near(technique, given, weight, found, rows)
+    require_defined(technique, given, weight, found, rows=rows)
     return Multiplied(technique=technique, given=given, packed=packed, values=found)
 
 
-def _require_near(
-    technique: QuantizeTechnique, given: Given, weight: Tensor, found: Tensor, rows: Sequence[int] | None
+def require_defined(
+    technique: QuantizeTechnique, given: Given, weight: Tensor, found: Tensor, *, rows: Sequence[int] | None = None
 ) -> None:
-    """Raise Incorrect where a value is not the definition's, or another level as near; large weights in pieces."""
+    """Raise Incorrect where a value is not the definition's, or another level as near; large weights in pieces.
+
+    With ``rows``, only these and their neighbours are compared. A learned codebook allows any values.
+    """
+    if technique.scheme.kind == "learned":
+        return
     if weight.numel() <= PIECE or weight.ndim != 2:
         _require_near_defined(technique, given, weight, found, schemes.define(technique.scheme, weight), 0)
         return

@@ -263,9 +263,14 @@ def stored_bytes(packed: Packed) -> int:
 
 def live_bytes(technique: QuantizeTechnique, packed: Packed) -> int:
     """Return the bytes of memory that a weight in use takes: its tensors, and those that the technique itself keeps."""
+    return kept_bytes(technique, packed.tensors.values())
+
+
+def kept_bytes(technique: QuantizeTechnique, tensors: Iterable[Tensor]) -> int:
+    """Return the bytes of memory that tensors take, and those that the technique itself keeps; each storage once."""
     storages = {
         tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
-        for tensor in _tensors([vars(technique), *packed.tensors.values()])
+        for tensor in _tensors([vars(technique), *tensors])
     }
     return sum(storages.values())
 

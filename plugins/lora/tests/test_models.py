@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +14,15 @@ import pytest
 import torch
 from harness_lora.adaptation import seeded
 from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
 
 from harness.api import CaseContext, NotApplicable, Technique, UsageError, resolve
 from harness.families.finetune.anatomy import coverage
+from harness.families.finetune.protocol import FinetuneWorkload
+from harness.families.finetune.workloads.causal_lm import CausalLm
 from harness.families.finetune.workloads.text_classification import TextClassification
 from tests.declared import specs
-from tests.families.finetune.tiny import WIDTH, save_model, save_texts
+from tests.families.finetune.tiny import WIDTH, save_language_model, save_model, save_pairs, save_texts
 
 GROUPED = {"num_key_value_heads": 1}
 GEMMA = {**GROUPED, "head_dim": WIDTH // 2}
@@ -104,10 +107,10 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     return make
 
 
-def reason(technique: Technique, context: CaseContext) -> str:
+def reason(technique: Technique, context: CaseContext, workload: FinetuneWorkload | None = None) -> str:
     """Return why a technique does not apply to a model; an empty text where the judge finds nothing wrong."""
     try:
-        TextClassification().check(resolve(technique.target)(**technique.params), context)
+        (workload or TextClassification()).check(resolve(technique.target)(**technique.params), context)
     except NotApplicable as error:
         return str(error)
     return ""
@@ -158,49 +161,93 @@ def test_a_model_of_two_parts_is_refused(tmp_path: Path) -> None:
         TextClassification().check_settings(settings)
 
 
-@pytest.mark.parametrize("kind", ["bert", "llama"])
-def test_the_harness_trains_as_plain_peft_in_a_loop_by_hand_does(kind: str, case: Case) -> None:
-    """The loss of every step, to the rounding of another order of sums: padding, clipping and schedule by hand."""
-    context = case(kind)
+LANGUAGE_MODELS: Mapping[str, Mapping[str, Any]] = {
+    "llama": {**GROUPED, "tie_word_embeddings": True},
+    "gpt2": {**OLD, "n_positions": 64, "tie_word_embeddings": False},
+}
+
+
+@pytest.fixture(scope="module")
+def language_case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    """Return the context of a case on a tiny language model of a kind."""
+    folder = tmp_path_factory.mktemp("language")
+    pairs = save_pairs(folder / "pairs.jsonl")
+    spec = specs("finetune")["causal-lm"]
+
+    def make(kind: str) -> CaseContext:
+        model = folder / kind
+        if not (model / "config.json").exists():
+            save_language_model(model, kind, **{**KINDS[kind], **LANGUAGE_MODELS.get(kind, {})})
+        source = {"model": str(model), "data": str(pairs), "train_examples": 48, "validation_examples": 24}
+        settings = {**spec.settings, **spec.small, **source, "batch_size": 4}
+        return CaseContext(
+            seed=0, device="cpu", settings=settings, cache=folder / "cache", phase=lambda _: nullcontext()
+        )
+
+    return make
+
+
+@pytest.mark.parametrize("kind", LANGUAGE_MODELS)
+def test_techniques_work_on_language_models_or_say_why_not(kind: str, language_case: Case) -> None:
+    require_as_expected_of_language(kind, (*USUAL_TECHNIQUES, "head"), language_case)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [*KINDS][[*KINDS].index("gpt2") :])
+def test_all_techniques_work_on_language_models_or_say_why_not(kind: str, language_case: Case) -> None:
+    require_as_expected_of_language(kind, TECHNIQUES, language_case)
+
+
+def require_as_expected_of_language(kind: str, names: Iterable[str], case: Case) -> None:
+    for name in names:
+        found = reason(TECHNIQUES[name], case(kind), CausalLm())
+        expected = "nothing trains" if name == "head" else why_not(name, kind)
+        assert expected in found
+        assert bool(found) == bool(expected)
+
+
+@pytest.mark.parametrize("kind", LANGUAGE_MODELS)
+@pytest.mark.parametrize("full", [True, False])
+def test_a_language_model_is_trained_as_plain_peft_with_labels_trains_it(
+    kind: str, full: bool, language_case: Case
+) -> None:
+    """The loss of every step, from transformers' own loss on labels that it shifts itself, and its own padding."""
+    context = language_case(kind)
     context = replace(context, settings={**context.settings, "steps": 12})
-    found = TextClassification().evaluate(harness_lora.lora.lora(rank=4, alpha=4), context).series["train_loss"]
-    assert found == pytest.approx(by_hand(context), rel=1e-5)
+    technique = resolve(TECHNIQUES["full"].target)() if full else harness_lora.lora.lora(rank=4, alpha=4)
+    found = CausalLm().evaluate(technique, context).series["train_loss"]
+    assert found == pytest.approx(language_by_hand(context, full=full), rel=1e-5)
 
 
-def by_hand(context: CaseContext) -> list[float]:
-    """Return the losses of LoRA on a `transformers` model in peft's own wrapper, trained by torch alone."""
-    problem = TextClassification()._problem(context)
-    settings, task = problem.settings, problem.task
-    backbone = problem.model.backbone
-    names = [name.removeprefix("backbone.") for name in task.linears]
-    with seeded(task.generator):
-        wrapped = get_peft_model(backbone, LoraConfig(r=4, lora_alpha=4, target_modules=names, bias="none"))
-    head = problem.model.head.requires_grad_(True)
-    adapters = [parameter for parameter in wrapped.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": list(head.parameters()), "lr": settings.head_lr},
-            {"params": adapters, "lr": settings.lr},
-        ],
-        weight_decay=settings.weight_decay,
-    )
+def language_by_hand(context: CaseContext, *, full: bool) -> list[float]:
+    """Return the losses of a language model of transformers, in peft's own wrapper or as it is, trained by torch."""
+    problem = CausalLm()._problem(context)
+    settings, task, examples = problem.settings, problem.task, problem.train
+    model = AutoModelForCausalLM.from_pretrained(context.settings["model"])
+    for module in model.modules():  # the harness has every dropout at 0
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    if not full:
+        names = [name.rpartition(".")[2] for name in task.linears]
+        with seeded(task.generator):
+            fan = {"fan_in_fan_out": True} if context.settings["model"].endswith("gpt2") else {}
+            config = LoraConfig(r=4, lora_alpha=4, target_modules=[*{*names}], task_type="CAUSAL_LM", **fan)
+            model = get_peft_model(model, config)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=settings.lr, weight_decay=settings.weight_decay)
     cycle = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, [settings.head_lr, settings.lr], total_steps=settings.steps, cycle_momentum=False
+        optimizer, settings.lr, total_steps=settings.steps, cycle_momentum=False
     )
     losses = []
-    wrapped.train()
+    model.train()
     for indices in problem.order:
-        tokens = problem.train.inputs["input_ids"][indices]
-        mask = problem.train.inputs["attention_mask"][indices]
-        states = wrapped(input_ids=tokens, attention_mask=mask).last_hidden_state
-        if problem.model.pooling.name == "last":
-            pooled = torch.stack([row[count - 1] for row, count in zip(states, mask.sum(1), strict=True)])
-        else:
-            pooled = torch.stack([row[:count].mean(0) for row, count in zip(states, mask.sum(1), strict=True)])
-        loss = torch.nn.functional.cross_entropy(head(pooled), problem.train.labels[indices])
+        mask = examples.inputs["attention_mask"][indices]
+        labels = torch.cat([torch.full((len(indices), 1), -100), examples.labels[indices][:, :-1]], 1)
+        tokens = examples.inputs["input_ids"][indices]
+        loss = model(input_ids=tokens, attention_mask=mask, labels=labels).loss
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_([*head.parameters(), *adapters], settings.max_grad_norm)
+        torch.nn.utils.clip_grad_norm_(trained, settings.max_grad_norm)
         optimizer.step()
         cycle.step()
         losses.append(loss.item())

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from harness.api import Json
 from harness.testing import FamilyConformance
-from tests.families.finetune.tiny import save_model, save_texts
+from tests.families.finetune.tiny import save_language_model, save_model, save_pairs, save_plain, save_texts
 
 
 class TestFamily(FamilyConformance):
@@ -21,14 +21,15 @@ class TestFamily(FamilyConformance):
     remakes = False
 
     def source(self, task: str, folder: Path) -> Mapping[str, Json]:
+        model = folder / "model"
+        counts = {"train_examples": 48, "validation_examples": 24, "batch_size": 4}
+        missing = not (model / "model.safetensors").exists()
+        if task == "causal-lm":
+            if missing:
+                save_language_model(model)
+            files = {"data": save_pairs(folder / "pairs.jsonl"), "retain": save_plain(folder / "plain.txt")}
+            return {"model": str(model), **{name: str(file) for name, file in files.items()}, **counts}
         assert task == "text-classification"
-        texts, model = folder / "texts.csv", folder / "model"
-        if not (model / "model.safetensors").exists():
+        if missing:
             save_model(model)
-        return {
-            "model": str(model),
-            "data": str(save_texts(texts)),
-            "train_examples": 48,
-            "validation_examples": 24,
-            "batch_size": 4,
-        }
+        return {"model": str(model), "data": str(save_texts(folder / "texts.csv")), **counts}

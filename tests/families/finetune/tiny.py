@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import json
 import random
 from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 WORDS = [
     "good",
@@ -33,14 +34,31 @@ WIDTH = 16
 """The width of the models; of two layers, with two heads."""
 
 
-def save_tokenizer(folder: Path) -> None:
+def save_tokenizer(folder: Path, **special: str) -> None:
     tokenizer = Tokenizer(models.WordLevel(VOCABULARY, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(folder)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", **special
+    ).save_pretrained(folder)
 
 
 def save_model(folder: Path, kind: str = "bert", **values: Any) -> Path:
     """Save a model of a kind with random weights, and return its folder."""
+    torch.manual_seed(0)
+    AutoModel.from_config(configuration(kind, **values)).save_pretrained(folder)
+    save_tokenizer(folder)
+    return folder
+
+
+def save_language_model(folder: Path, kind: str = "llama", **values: Any) -> Path:
+    """Save a model of a kind with random weights and its own output, and return its folder."""
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(configuration(kind, **values)).save_pretrained(folder)
+    save_tokenizer(folder, eos_token="[SEP]")
+    return folder
+
+
+def configuration(kind: str, **values: Any) -> Any:
     sizes = {
         "vocab_size": len(VOCABULARY),
         "hidden_size": WIDTH,
@@ -50,11 +68,7 @@ def save_model(folder: Path, kind: str = "bert", **values: Any) -> Path:
         "max_position_embeddings": 64,
         "pad_token_id": 0,
     }
-    config = AutoConfig.for_model(kind, **{**sizes, **values})
-    torch.manual_seed(0)
-    AutoModel.from_config(config).save_pretrained(folder)
-    save_tokenizer(folder)
-    return folder
+    return AutoConfig.for_model(kind, **{**sizes, **values})
 
 
 def save_texts(path: Path, count: int = 120) -> Path:
@@ -69,4 +83,23 @@ def save_texts(path: Path, count: int = 120) -> Path:
             words = [*draw.sample(WORDS[6:], draw.randint(2, 9)), *telling]
             draw.shuffle(words)
             table.writerow([" ".join([*words, f"n{number}"]), "praise" if praises else "blame"])
+    return path
+
+
+def save_pairs(path: Path, count: int = 120) -> Path:
+    """Save prompts of some words, completed by whether they praise, and return the file."""
+    draw = random.Random(0)
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(count):
+            praises = number % 2 == 0
+            words = [*draw.sample(WORDS[6:], draw.randint(2, 9)), *draw.sample(WORDS[:3] if praises else WORDS[3:6], 2)]
+            completion = "good film" if praises else "bad film was"
+            file.write(json.dumps({"prompt": f"n{number} {' '.join(words)}", "completion": completion}) + "\n")
+    return path
+
+
+def save_plain(path: Path, count: int = 3000) -> Path:
+    """Save one text of many words, and return the file."""
+    draw = random.Random(0)
+    path.write_text(" ".join(draw.choice(WORDS) for _ in range(count)), encoding="utf-8")
     return path

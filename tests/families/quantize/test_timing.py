@@ -12,7 +12,7 @@ from torch import Tensor
 from harness.api import CaseContext, Incorrect
 from harness.families.quantize.contract import Packed
 from harness.families.quantize.timing import _require_same
-from harness.families.quantize.workloads import Weights
+from harness.families.quantize.workloads.weights import Weights
 from harness.judge import machine
 from tests.families.conftest import Context
 from tests.families.quantize.quantizers import Right

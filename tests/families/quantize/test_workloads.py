@@ -16,7 +16,7 @@ from harness.api import CaseContext, Incorrect, UsageError
 from harness.families.quantize.contract import QuantizedLinear, live_bytes, stored_bytes
 from harness.families.quantize.data import DISTRIBUTIONS, even_normal
 from harness.families.quantize.rotation import rotated
-from harness.families.quantize.workloads import Weights
+from harness.families.quantize.workloads.weights import Weights
 from harness.judge import machine
 from harness.judge.trained_digits import trained_digits
 from harness.measure import memory

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from harness.api import CaseContext, Json, UsageError
 from harness.families.finetune.anatomy import anatomy_of, coverage
 from harness.families.finetune.examples import Examples
-from harness.families.finetune.pretrained import HEAD, classifier, configured, require_model, tokenizer_of
-from harness.families.finetune.protocol import FinetuneWorkload, Material
+from harness.families.finetune.pretrained import HEAD, classifier
+from harness.families.finetune.problem import Material
+from harness.families.finetune.protocol import FinetuneWorkload
 from harness.families.finetune.settings import TextSettings
 from harness.judge.cache import key_of, load_or_make, sources_of
+from harness.judge.pretrained import configured, require_model, tokenizer_of
 from harness.judge.seeds import generator
 from harness.judge.settings import read_settings
 from harness.judge.tables import Labelled, read_labelled
@@ -190,6 +192,7 @@ def _notes(settings: TextSettings, tokens: Tokens, covered: float) -> list[str]:
 sources_of(__name__)  # at import, so that no case has to wait for it
 
 if TYPE_CHECKING:  # mypy compares every method with the protocol's
-    from harness.api import CheckingWorkload
+    from harness.api import CheckingWorkload, EstimatingWorkload
 
     _FULFILS: tuple[type[CheckingWorkload], ...] = (TextClassification,)
+    _ESTIMATES: tuple[type[EstimatingWorkload], ...] = (TextClassification,)

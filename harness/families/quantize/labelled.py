@@ -1,0 +1,100 @@
+"""A user's labelled texts as tokens and as the classes of a trained classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+import torch
+import transformers
+from torch import Tensor
+
+from harness.api import Json, UsageError
+from harness.families.quantize.passages import held_out, tokenizer_digest
+from harness.families.quantize.settings import ClassifierSettings
+from harness.judge.cache import key_of, load_or_make, sources_of
+from harness.judge.pretrained import configured, tokenizer_of
+from harness.judge.tables import read_labelled
+from harness.judge.training import Batch
+from harness.measure.sources import content_digest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sentences:
+    """Texts: int64 ``tokens`` ``(n, longest)``, padded right, their ``lengths``, and ``labels``, numbers of classes."""
+
+    tokens: Tensor
+    lengths: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def at(self, indices: Tensor) -> Sentences:
+        """Return some of the texts."""
+        return Sentences(tokens=self.tokens[indices], lengths=self.lengths[indices], labels=self.labels[indices])
+
+    def batch(self, device: str) -> Batch:
+        """Return the inputs of a model, cut to the longest text."""
+        longest = int(self.lengths.max())
+        mask = torch.arange(longest) < self.lengths.unsqueeze(1)
+        return {"input_ids": self.tokens[:, :longest].to(device), "attention_mask": mask.long().to(device)}
+
+
+def sentences(settings: ClassifierSettings, cache: Path) -> Sentences:
+    """Return the tokens and labels of the data, from the cache or made now."""
+    folder = Path(settings.model)
+    facts: dict[str, Json] = {
+        "data": content_digest(Path(settings.data)),
+        "tokenizer": tokenizer_digest(folder),
+        "columns": [settings.text, settings.label, settings.max_length],
+        "libraries": {"transformers": transformers.__version__, "tokenizers": tokenizers.__version__},
+        "sources": sources_of(__name__),
+    }
+    made = load_or_make(cache, f"sentences-{key_of(facts)}", lambda: _tokenised(settings))
+    return Sentences(tokens=made["tokens"].long(), lengths=made["lengths"].long(), labels=made["labels"].long())
+
+
+def texts_of(settings: ClassifierSettings) -> tuple[Sequence[str], Sequence[int]]:
+    """Return the held-out texts, and the class that each label is in the model.
+
+    Raises UsageError for data that cannot be read, and for a label that the model does not know.
+    """
+    read = read_labelled(Path(settings.data), text=settings.text, label=settings.label)
+    numbers = class_numbers(read.classes, configured(Path(settings.model)).id2label, settings)
+    pairs = list(zip(read.texts, [numbers[label] for label in read.labels], strict=True))
+    held = held_out(pairs, read.parts)
+    return [text for text, _ in held], [label for _, label in held]
+
+
+def class_numbers(classes: Sequence[str], names: Mapping[int, str], settings: ClassifierSettings) -> list[int]:
+    """Return the number that each class of the data has in the model, by its name or as a number.
+
+    ``names`` are those of the model's ``id2label``; capitals do not matter. Raises UsageError for an unknown class.
+    """
+    known = {str(name).casefold(): int(number) for number, name in names.items()}
+    known |= {str(number): int(number) for number in names}
+    if unknown := next((name for name in classes if name.casefold() not in known), None):
+        told = ", ".join(str(name) for name in names.values())
+        raise UsageError(f"{settings.data}: label {unknown!r}: the model knows {told} (id2label in its config.json)")
+    return [known[name.casefold()] for name in classes]
+
+
+def _tokenised(settings: ClassifierSettings) -> dict[str, Tensor]:
+    folder = Path(settings.model)
+    tokenizer: Any = tokenizer_of(folder)
+    texts, labels = texts_of(settings)
+    encoded = tokenizer(list(texts), padding=False, truncation=True, max_length=settings.max_length)["input_ids"]
+    lengths = torch.tensor([len(tokens) for tokens in encoded], dtype=torch.int32)
+    fillers = (configured(folder).pad_token_id, tokenizer.pad_token_id, 0)
+    filler = next(value for value in fillers if value is not None)
+    tokens = torch.full((len(encoded), int(lengths.max())), filler, dtype=torch.int32)
+    for row, values in zip(tokens, encoded, strict=True):
+        row[: len(values)] = torch.tensor(values, dtype=torch.int32)
+    return {"tokens": tokens, "lengths": lengths, "labels": torch.tensor(labels, dtype=torch.int32)}
+
+
+sources_of(__name__)  # at import, so that no case has to wait for it

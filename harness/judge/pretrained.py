@@ -1,0 +1,98 @@
+"""Users' own models of transformers, from folders: what may be loaded, their configuration and their tokenizer."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
+from transformers.pytorch_utils import Conv1D
+
+from harness.api import UsageError
+
+LOCAL: Final = {"local_files_only": True, "trust_remote_code": False}
+"""Nothing is downloaded, and no code that a model brings is run."""
+
+NUMBERED: Final = re.compile(r"^(.*?\.\d+)\.")
+"""The name of a repeated layer, up to its number, in the name of a module inside."""
+
+_TWO_PARTS: Final = frozenset(MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES)
+
+
+def require_model(folder: Path) -> None:
+    """Raise UsageError unless a folder holds a model of transformers, with safetensors and a tokenizer."""
+    if not folder.is_dir():
+        raise UsageError(f"model {str(folder)!r}: expected a folder with config.json, *.safetensors and a tokenizer")
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"model {str(folder)!r}: its config.json cannot be read: {error}") from error
+    if "auto_map" in config:
+        raise UsageError(f"model {str(folder)!r}: needs code of its own, which is not run; take a model without")
+    if not any(folder.glob("*.safetensors")):
+        raise UsageError(
+            f"model {str(folder)!r}: has no *.safetensors; save it once with model.save_pretrained(folder)"
+        )
+    if config.get("is_encoder_decoder") or config.get("model_type") in _TWO_PARTS:
+        raise UsageError(f"model {str(folder)!r}: has an encoder and a decoder; expected a model that has one of them")
+    try:
+        configured(folder)
+        tokenizer_of(folder)
+    except Exception as error:  # transformers raises errors of many kinds for what it does not know
+        raise UsageError(f"model {str(folder)!r}: transformers cannot load it: {_first_line(error)}") from error
+
+
+def configured(folder: Path) -> Any:
+    """Return a model's configuration, with every dropout at zero: what regularises is a technique's to say."""
+    config = AutoConfig.from_pretrained(folder, **LOCAL)
+    for name, value in config.to_dict().items():
+        if (isinstance(value, float) and ("drop" in name) and "layer" not in name) or (
+            isinstance(value, float) and "drop" in name
+        ):
+            setattr(config, name, 0.0)
+    return config
+
+
+def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
+    """Return a model's tokenizer."""
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, **LOCAL)
+    return tokenizer
+
+
+def unconvolved(model: nn.Module) -> nn.Module:
+    """Replace each `Conv1D`, a linear layer whose weight is transposed, by the equal `nn.Linear`, in place."""
+    for name, module in list(model.named_modules()):
+        if isinstance(module, Conv1D):
+            inputs, outputs = module.weight.shape
+            linear = nn.Linear(inputs, outputs, dtype=module.weight.dtype, device=module.weight.device)
+            with torch.no_grad():
+                linear.weight.copy_(module.weight.T)
+                linear.bias.copy_(module.bias)
+            model.set_submodule(name, linear)
+    return model
+
+
+def repeated_linears(model: nn.Module) -> list[str]:
+    """Return the names of the linear layers inside of a model's repeated layers."""
+    return [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and NUMBERED.match(name)]
+
+
+def repeated_weights(model: nn.Module, names: Sequence[str]) -> tuple[int, int]:
+    """Return the number of weights in matrices of a model's repeated layers: of the linear ones named, and of all."""
+    inside = {
+        id(parameter): parameter.numel()
+        for name, parameter in model.named_parameters()
+        if NUMBERED.match(name) and parameter.ndim > 1
+    }
+    reached = {id(model.get_submodule(name).weight) for name in names}
+    return sum(count for key, count in inside.items() if key in reached), sum(inside.values())
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:200] or type(error).__name__
