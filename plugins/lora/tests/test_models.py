@@ -20,9 +20,19 @@ from harness.api import CaseContext, NotApplicable, Technique, UsageError, resol
 from harness.families.finetune.anatomy import coverage
 from harness.families.finetune.protocol import FinetuneWorkload
 from harness.families.finetune.workloads.causal_lm import CausalLm
+from harness.families.finetune.workloads.image_classification import ImageClassification
 from harness.families.finetune.workloads.text_classification import TextClassification
 from tests.declared import specs
-from tests.families.finetune.tiny import WIDTH, save_language_model, save_model, save_pairs, save_texts
+from tests.families.finetune.tiny import (
+    VISION,
+    WIDTH,
+    save_images,
+    save_language_model,
+    save_model,
+    save_pairs,
+    save_texts,
+    save_vision_model,
+)
 
 GROUPED = {"num_key_value_heads": 1}
 GEMMA = {**GROUPED, "head_dim": WIDTH // 2}
@@ -252,3 +262,41 @@ def language_by_hand(context: CaseContext, *, full: bool) -> list[float]:
         cycle.step()
         losses.append(loss.item())
     return losses
+
+
+@pytest.fixture(scope="module")
+def vision_case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    """Return the context of a case on a tiny vision model of a kind."""
+    pytest.importorskip("PIL")
+    folder = tmp_path_factory.mktemp("vision")
+    images = save_images(folder / "images")
+    spec = specs("finetune")["image-classification"]
+
+    def make(kind: str) -> CaseContext:
+        source = {"model": str(save_vision_model(folder / kind, kind)), "data": str(images)}
+        settings = {**spec.settings, **spec.small, **source, "train_examples": 32, "batch_size": 4}
+        return CaseContext(
+            seed=0, device="cpu", settings=settings, cache=folder / "cache", phase=lambda _: nullcontext()
+        )
+
+    return make
+
+
+@pytest.mark.parametrize("kind", VISION)
+def test_techniques_work_on_vision_models_or_say_why_not(kind: str, vision_case: Case) -> None:
+    require_as_expected_of_vision(kind, USUAL_TECHNIQUES, vision_case)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", VISION)
+def test_all_techniques_work_on_vision_models_or_say_why_not(kind: str, vision_case: Case) -> None:
+    require_as_expected_of_vision(kind, TECHNIQUES, vision_case)
+
+
+def require_as_expected_of_vision(kind: str, names: Iterable[str], case: Case) -> None:
+    context = case(kind)
+    for name in names:
+        found = reason(TECHNIQUES[name], context, ImageClassification())
+        narrow = "EVA looks at 16 components" if name == "eva" and kind in {"convnext", "swin"} else ""
+        assert narrow in found
+        assert bool(found) == bool(narrow)

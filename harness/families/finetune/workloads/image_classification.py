@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -17,7 +17,7 @@ from harness.families.finetune.images import Decoded, decoded, divided, listed, 
 from harness.families.finetune.problem import Material
 from harness.families.finetune.protocol import FinetuneWorkload
 from harness.families.finetune.settings import ImageSettings
-from harness.families.finetune.vision import HEAD, image_classifier, require_image_model
+from harness.families.finetune.vision import HEAD, fix_unused, image_classifier, require_image_model
 from harness.judge.seeds import generator
 from harness.judge.settings import read_settings
 from harness.judge.training import Batch
@@ -56,6 +56,7 @@ class ImageClassification(FinetuneWorkload):
         parts = divided(images.labels, images.parts, settings, generator(context.seed, "split"))
         train, validation, test = (examples.at(indices) for indices in parts)
         shown = train.at(torch.arange(2)).batch()
+        unused = fix_unused(model, self.forward(model.requires_grad_(True), shown))
         anatomy = anatomy_of(model, (HEAD,), lambda probed: self.forward(probed, shown))
         return Material(
             model=model,
@@ -65,7 +66,7 @@ class ImageClassification(FinetuneWorkload):
             test=test,
             classes=images.classes,
             settings=settings,
-            notes=_notes(settings, images, coverage(model, anatomy)),
+            notes=[*_notes(settings, images, coverage(model, anatomy)), *_unused_notes(unused)],
             shown=len(validation),
             test_batch=TEST_BATCH,
         )
@@ -90,6 +91,11 @@ def _notes(settings: ImageSettings, images: Decoded, covered: float) -> list[str
     if covered < LEAST_COVERAGE:
         notes[2] = f"WARNING only {notes[2]}"
     return notes
+
+
+def _unused_notes(unused: Sequence[str]) -> list[str]:
+    many = f"{unused[0]} and {len(unused) - 1} more" if len(unused) > 1 else "".join(unused)
+    return [f"no prediction depends on {many}, which cannot train"] if unused else []
 
 
 if TYPE_CHECKING:  # mypy compares every method with the protocol's
