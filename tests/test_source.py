@@ -8,6 +8,7 @@ import pytest
 
 from harness.api import Form, UsageError
 from harness.host import Host, load_host
+from harness.origins.reading import Reading
 from harness.source import Source, scaled, source_of
 from harness.suite import read_suite
 from tests.conftest import Harness
@@ -137,6 +138,27 @@ def test_a_file_may_name_its_source_by_paths_from_its_folder(host: Host, tmp_pat
     path.write_text(SUITE + '[source]\nmodel = "m"\ndata = "e.csv"\n')
     with pytest.raises(UsageError, match=r"e\.csv': there is no such file or folder"):
         read_suite(str(path), host)
+
+
+def test_a_file_names_its_source_as_the_options_do(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tmp_path / "ships_tiny" / "model"
+    model.mkdir(parents=True)
+    (model / "config.json").write_text('{"model_type": "bert"}')
+    (model / "model.safetensors").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "d.csv").write_text("words,remark,label\n" + ROWS.replace(",", ",x,"))
+    path = tmp_path / "mine.toml"
+    source = '[source]\nmodel = "package:ships_tiny"\ndata = "d.csv"\n'
+    path.write_text(SUITE + source + 'columns = { text = "words" }\n')
+    expected = {"model": str(model), "data": str(tmp_path / "d.csv"), "text": "words"}
+    assert read_suite(str(path), host).settings == expected
+    told = Reading(columns={"text": "remark"})  # by an option, which wins
+    assert read_suite(str(path), host, reading=told).settings == {**expected, "text": "remark"}
+    path.write_text(SUITE + source + 'columns = "words"\n')
+    with pytest.raises(UsageError, match=r"source\.columns: 'words': expected a table of columns"):
+        read_suite(str(path), host)
+    with pytest.raises(UsageError, match="--column and --download go with a model and data of one's own"):
+        read_suite("peft", host, reading=told)
 
 
 def test_a_suite_whose_contract_has_no_such_workload_says_so(host: Host) -> None:
