@@ -105,6 +105,15 @@ class Plan:
         """Return the seeds that a technique gets after one look and before the next, both in numbers of seeds."""
         return further_seeds(self.seeds, next_look)[look:]
 
+    def fix(self, name: str, value: Json) -> None:
+        """Fix a setting of all cases that are made from now on."""
+        self._selection = replace(self._selection, params={**self._selection.params, name: value})
+
+    @property
+    def fixed(self) -> Mapping[str, Json]:
+        """The values that are fixed for all cases, by the user or by `fix`."""
+        return self._selection.params
+
     @property
     def further_seconds(self) -> float:
         """The seconds after whose end no further seeds are begun; infinite without a limit."""

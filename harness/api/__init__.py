@@ -5,7 +5,8 @@ The names by audience:
 - authors of techniques: `Technique`, `hookimpl`, `UsageError`, `NotApplicable`, `Unavailable`, `Json`, `Knob` and
   `ranged` for the ranges of parameters, and the checks of values `whole_number`, `number`, `one_of`;
 - authors of families: `Contract`, `WorkloadSpec`, `Metric`, `CaseContext`, `Outcome`, `Phase`, `OpenCase`, `Incorrect`,
-  `CannotStack`, `WARNING`, and the protocols `Workload`, `CheckingWorkload`, `StackingWorkload`;
+  `CannotStack`, `Trial`, `WARNING`, and the protocols `Workload`, `CheckingWorkload`, `StackingWorkload`,
+  `EstimatingWorkload`;
 - authors of executors: `Executor`, `ExecutorSpec`, `ExecutorOptions`, `Unit`, `Case`, `Reply`, `Limits`;
 - authors of observers and reporters: `RunInfo`, `Row`, `Case`, `Skip`, `Reporter`, `Suite`, `Claim`.
 """
@@ -56,10 +57,12 @@ from harness.api._workload import (
     WARNING,
     CaseContext,
     CheckingWorkload,
+    EstimatingWorkload,
     OpenCase,
     Outcome,
     Phase,
     StackingWorkload,
+    Trial,
     Workload,
 )
 from harness.api.values import Defaults, Knob, nearest, number, one_of, ranged, require_members, resolve, whole_number
@@ -86,6 +89,7 @@ __all__ = [
     "ClaimKind",
     "Contract",
     "Defaults",
+    "EstimatingWorkload",
     "Executor",
     "ExecutorOptions",
     "ExecutorSpec",
@@ -111,6 +115,7 @@ __all__ = [
     "Status",
     "Suite",
     "Technique",
+    "Trial",
     "Unavailable",
     "Unit",
     "UsageError",

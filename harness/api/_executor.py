@@ -48,6 +48,8 @@ class Unit:
     The cases of a time unit are interleaved, and each is paired with the baseline ``cases[0]``. A ``prepare`` unit has
     one case of a workload and only makes the content that the workload's cases share. A ``check`` unit has one case
     of a contestant, whose technique it holds against the invariants of its contract.
+    A ``trial`` unit has one case of a contestant, or that case and the same one of the suite's quick form: it does a
+    little of the case, to find what the cases of the run will cost.
     ``processes`` is the number of slots that the unit takes: more than 1 where its workload declares a case of several
     processes.
     """
@@ -55,6 +57,7 @@ class Unit:
     cases: tuple[Case, ...]
     prepare: bool = False
     check: bool = False
+    trial: bool = False
     processes: int = 1
 
 

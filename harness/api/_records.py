@@ -172,7 +172,8 @@ class Reply:
     """The result of a case in its process. ``detail`` has a traceback or the end of the case's own output.
 
     ``samples`` are raw measurements in the order taken (seconds per call for ``train``/``infer``; under
-    ``baseline.train`` the baseline's of the same rounds); ``phases`` are seconds by phase name.
+    ``baseline.train`` the baseline's of the same rounds); ``phases`` are seconds by phase name. ``peak_bytes`` is the
+    most memory that the process of an accuracy case had above its start; 0 where that is not known.
     """
 
     status: Status
@@ -186,6 +187,7 @@ class Reply:
     wall_s: float = 0.0
     cpu_s: float = 0.0
     load: float = 0.0
+    peak_bytes: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,6 +224,9 @@ class RunInfo:
     ``plugins`` are the active and the broken plugins, each with version and first cause; ``planned`` is the number of
     planned cases; ``finished`` is the time at which the run ended, empty before. ``environment`` is that of the start;
     ``resumed`` has an entry for each resume in another: the time (``started``), and the facts that were different then.
+    ``estimate`` is what the run was expected to take before its first case (or the first after its last resume):
+    ``made`` at a time, ``seconds``, ``cases``, ``processes``, ``process_bytes``, and at the run's end what it took, as
+    ``took_seconds`` and so on; empty where nothing was tried.
     """
 
     id: str
@@ -235,4 +240,5 @@ class RunInfo:
     finished: str = ""
     exit_code: int | None = None
     resumed: Sequence[Mapping[str, Json]] = ()
+    estimate: Mapping[str, Json] = field(default_factory=dict)
     schema: int = 2

@@ -81,6 +81,20 @@ class OpenCase:
             raise ValueError(f"{sorted(twice)} are both phases and probes of a trial: give each a name of its own")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """What a technique costs on a workload, found by doing a little of everything: an estimate is made of it.
+
+    ``seconds`` has the seconds of each unit of work by a name of the workload's own, such as a training step or a batch
+    of the test. ``build`` says how many of each a call of `open` takes, ``phases`` how many a call of each of its
+    phases.
+    """
+
+    seconds: Mapping[str, float]
+    build: Mapping[str, float]
+    phases: Mapping[str, Mapping[str, float]]
+
+
 class Workload(Protocol):
     """The methods of a workload that the worker calls. ``technique`` is the built target, an object of the contract."""
 
@@ -115,3 +129,21 @@ class StackingWorkload(Workload, Protocol):
 
         Raises `CannotStack` where the cases cannot be evaluated together, without side effects.
         """
+
+
+class EstimatingWorkload(Workload, Protocol):
+    """A workload whose cases take minutes: it says what they will cost before the first of them is begun.
+
+    Where its settings have a ``batch_size`` and a ``micro_batch``, a run chooses the largest micro-batch of which a
+    case of the baseline fits into memory, for all techniques alike.
+    """
+
+    def trial(self, technique: Any, context: CaseContext) -> Trial:
+        """Do a little of what ``evaluate`` does and return what it costs.
+
+        The process's memory is watched meanwhile, so that the largest of what ``evaluate`` does is to be part of it,
+        such as the longest batch of the training and of the test.
+        """
+
+    def counts(self, context: CaseContext) -> Mapping[str, float]:
+        """Return how many units of each name in `Trial.seconds` a call of ``evaluate`` takes."""

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Self
 from harness.api import Case, Row
 from harness.api.text import named, printable
 from harness.cli.spent import Spent
+from harness.report.units import duration, size
 from harness.streams import is_coloured, is_terminal
 
 if TYPE_CHECKING:
     from harness.execution.destination import Progress
+    from harness.execution.forecast import Forecast
 
 SHOWN = 2
 """The number of running cases that are named beside the bar."""
@@ -69,6 +71,32 @@ class _Base:
     def running(self, cases: Sequence[tuple[Case, str]]) -> None:
         """Show the running cases."""
 
+    def expected(self, forecast: Forecast) -> None:
+        """Show what the run is expected to take."""
+
+    def remaining(self, seconds: float) -> None:
+        """Show how long the rest of the run is expected to take."""
+
+
+def forecast_line(forecast: Forecast) -> str:
+    """Return what a run is expected to take: '64 cases, about 9 min on 2 processes, 0.6 GiB each; --quick: 3 min'."""
+    processes = f"{forecast.processes} process{'es' if forecast.processes > 1 else ''}"
+    text = (
+        f"{forecast.cases} cases, about {about(forecast.seconds)} on {processes}, {size(forecast.process_bytes)} each"
+    )
+    if forecast.most_seconds is not None:
+        text += f"; at most {about(forecast.most_seconds)} with all further seeds"
+    if forecast.micro_batch:
+        text += f"; in micro-batches of {forecast.micro_batch}"
+    if forecast.short_seconds is not None:
+        text += f"; --quick: about {about(forecast.short_seconds)}"
+    return text
+
+
+def about(seconds: float) -> str:
+    """Return seconds in the unit that a person waits in: seconds below a minute and a half, else minutes."""
+    return f"{max(1, round(seconds))} s" if seconds < 90 else duration(60 * round(seconds / 60))
+
 
 def _look_line(seeds: int, undecided: int, of: int) -> str:
     return f"after {seeds} seeds {undecided} of {of} comparisons are undecided"
@@ -87,6 +115,7 @@ class _Lines(_Base):
     def __init__(self) -> None:
         super().__init__()
         self._tenth = 0
+        self._left = ""
         self._start = time.monotonic()
 
     def finished(self, row: Row) -> None:
@@ -98,12 +127,18 @@ class _Lines(_Base):
     def looked(self, seeds: int, undecided: int, of: int) -> None:
         _write(_look_line(seeds, undecided, of))
 
+    def expected(self, forecast: Forecast) -> None:
+        _write(forecast_line(forecast))
+
+    def remaining(self, seconds: float) -> None:
+        self._left = f", about {about(seconds)} left" if seconds else ""
+
     def _tell(self) -> None:
         tenth = 10 * self.done // max(self.total, 1)
         if tenth > self._tenth:
             self._tenth = tenth
             seconds = time.monotonic() - self._start
-            _write(f"{self.done}/{self.total} cases, {seconds:.0f} s")
+            _write(f"{self.done}/{self.total} cases, {seconds:.0f} s{self._left}")
 
 
 class _Log(_Base):
@@ -129,6 +164,9 @@ class _Log(_Base):
         _write(f"[{self.done}/{self.total}] {reply.status} {case_label(row.case)}: {reply.reason or took}")
         if row.failed and reply.detail:
             _write(reply.detail.rstrip())
+
+    def expected(self, forecast: Forecast) -> None:
+        _write(forecast_line(forecast))
 
     def looked(self, seeds: int, undecided: int, of: int) -> None:
         _write(_look_line(seeds, undecided, of))
@@ -161,6 +199,7 @@ class _Bar(_Base):
             refresh_per_second=4,
         )
         self._task = self._display.add_task("starting", total=None)
+        self._left = ""
 
     def __enter__(self) -> Self:
         self._display.start()
@@ -190,7 +229,13 @@ class _Bar(_Base):
     def running(self, cases: Sequence[tuple[Case, str]]) -> None:
         names = [f"{case_label(case)}{f' ({phase})' if phase else ''}" for case, phase in cases[:SHOWN]]
         more = f" +{len(cases) - SHOWN}" if len(cases) > SHOWN else ""
-        self._display.update(self._task, description="; ".join(names) + more)
+        self._display.update(self._task, description=self._left + "; ".join(names) + more)
+
+    def expected(self, forecast: Forecast) -> None:
+        self._display.console.print(forecast_line(forecast), highlight=False)
+
+    def remaining(self, seconds: float) -> None:
+        self._left = f"about {about(seconds)} left: "
 
 
 if TYPE_CHECKING:

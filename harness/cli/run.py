@@ -183,11 +183,17 @@ def _begin(host: Host, options: RunOptions, store: Store) -> int:
     from harness.suite import read_suite
 
     assert options.suite is not None
+    suite_name = options.suite
     reading = _reading(options)
     source = source_of(options.model, options.data, options.task, reading)
-    suite = read_suite(options.suite, host, form=_form(options), source=source, reading=reading)
+
+    def read(form: Form) -> Suite:
+        return read_suite(suite_name, host, form=form, source=source, reading=reading)
+
+    suite = read(_form(options))
+    short = read("quick") if source and suite.form == "full" else None
     with _torch_ahead(options):
-        return _run(host, options, store, suite)
+        return _run(host, options, store, suite, short)
 
 
 def _torch_ahead(options: RunOptions) -> AbstractContextManager[None]:
@@ -199,12 +205,14 @@ def _torch_ahead(options: RunOptions) -> AbstractContextManager[None]:
     return begun()
 
 
-def _run(host: Host, options: RunOptions, store: Store, suite: Suite) -> int:
-    """Plan a suite, say how much that is, and run it."""
+def _run(host: Host, options: RunOptions, store: Store, suite: Suite, short: Suite | None) -> int:
+    """Plan a suite, say how much that is, and run it; ``short`` is its quick form, where an estimate tells of it."""
     from harness.execution.session import begin
 
     selection, resources = _selection(options), _resources(options)
     session = begin(host, suite, selection, resources)
+    if short is not None:
+        session.tell_of(short, selection)
     if not options.quiet or options.dry_run:
         _announce(session, store, resources.jobs, full=options.dry_run)
     if options.dry_run:

@@ -12,12 +12,14 @@ from typing import Any, Final, TypeVar
 from harness.api import (
     CaseContext,
     Incorrect,
+    NotApplicable,
     OpenCase,
     Phase,
     Reply,
     require_members,
     resolve,
 )
+from harness.execution import trial
 from harness.execution.audit import Audit
 from harness.execution.beside import Beside
 from harness.execution.isolation import global_state
@@ -32,7 +34,7 @@ from harness.execution.replies import (
     require_outcome,
     require_outcomes,
 )
-from harness.measure import clock, memory, unforeseen
+from harness.measure import clock, gpu, memory, unforeseen
 
 Result = TypeVar("Result")
 
@@ -43,11 +45,15 @@ OPENINGS: Final = 3
 def load(job: Job) -> None:
     """Import the modules that the job needs before anything is measured, and limit torch to `THREADS` threads.
 
+    What waits for the device is bound before the contestant's modules are imported, and the device's context is made.
     Where calls are timed, their data are unforeseen; where peaks are measured, the data follow from the seed.
     """
     import torch
 
     torch.set_num_threads(THREADS)
+    if job.case.device.startswith("cuda"):
+        gpu.compute_in_full()
+    clock.bound(job.case.device)
     resolve(job.case.workload_target)
     _choose_data(job)
     if job.task != "prepare":
@@ -74,6 +80,8 @@ def perform(job: Job, phases: clock.PhaseClock) -> Reply:
             with phases("check"):
                 require_nothing(stage.workload.check(stage.technique(), stage.context), "check")
             return Reply(status="ok", phases=phases.seconds)
+        case "trial":
+            return _try(stage)
         case "evaluate":
             return _evaluate(stage)
         case "peaks" | "tensor_peak":
@@ -281,11 +289,42 @@ class _Stage:
         return require_opened(self.workload.open(self.technique(), self.context))
 
 
+def _try(stage: _Stage) -> Reply:
+    """Return what a case costs and takes of memory, and its check, and where it is one of the time lane its opening."""
+    job, workload = stage.job, stage.workload
+    if not hasattr(workload, "trial"):
+        raise NotApplicable(f"{job.case.workload} says nothing about what its cases cost")
+    capacity = memory.free_bytes(stage.device)
+    watch = memory.Watch(stage.device)
+    stage.seed()
+    with stage.phases("trial"):
+        found = trial.require_trial(workload.trial(stage.technique(), stage.context))
+    peak = watch.peak()
+    stage.seed()
+    with stage.phases("check"):
+        require_nothing(workload.check(stage.technique(), stage.context), "check")
+    counts = [
+        workload.counts(_Stage(replace(job, case=case), stage.phases).context) for case in (job.case, *job.others)
+    ]
+    metrics = trial.flat(found, counts) | {
+        "capacity": float(capacity),
+        "check": stage.phases.seconds["check"],
+        "evaluate_peak": float(peak),
+        "check_peak": float(watch.peak()),
+    }
+    if job.case.lane == "time":
+        gc.collect()
+        trial.go_through(stage.build())
+        metrics["open_peak"] = float(watch.peak())
+    return figures(metrics, stage.phases.seconds)
+
+
 def _evaluate(stage: _Stage) -> Reply:
+    watch = memory.Watch(stage.device)
     stage.seed()
     with stage.phases("evaluate"):
         outcome = require_outcome(stage.workload.evaluate(stage.technique(), stage.context))
-    return quality(outcome, stage.phases.seconds)
+    return replace(quality(outcome, stage.phases.seconds), peak_bytes=float(watch.peak()))
 
 
 def _peaks(stage: _Stage) -> Reply:

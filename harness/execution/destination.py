@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from harness.api import Case, Json, Row
+from harness.execution.forecast import Forecast
 from harness.execution.reuse import Earlier
 from harness.plan import Contestant
 
@@ -25,6 +26,12 @@ class Progress(Protocol):
 
     def running(self, cases: Sequence[tuple[Case, str]]) -> None:
         """Take note of the cases under way and the phase of each."""
+
+    def expected(self, forecast: Forecast) -> None:
+        """Take note of what the run is expected to take."""
+
+    def remaining(self, seconds: float) -> None:
+        """Take note of how long the rest of the run is expected to take."""
 
 
 @dataclass(frozen=True, kw_only=True)

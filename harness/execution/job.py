@@ -12,7 +12,7 @@ from harness.api import Case, Limits
 THREADS: Final = 1
 """Threads that compute in a case: on busy cores, more threads make small models at least ten times slower."""
 
-Task = Literal["prepare", "check", "evaluate", "stack", "peaks", "tensor_peak", "contest"]
+Task = Literal["prepare", "check", "trial", "evaluate", "stack", "peaks", "tensor_peak", "contest"]
 
 PEAK_TASKS: Final[tuple[Task, ...]] = ("peaks", "tensor_peak")
 """The passes of the memory lane. The first measures what the system sees, of which a profiler would be a part, and then
@@ -35,7 +35,7 @@ class Job:
     cache: Path
     limits: Limits
     others: tuple[Case, ...] = ()
-    """Other seeds and trials of the same case, to be evaluated together with it."""
+    """Other seeds and trials of the same case, to be evaluated together with it; of a trial, the quick form's case."""
     processor: int | None = None
     """The only processor that the worker may use; the worker may use any where this is None."""
     protocol: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
@@ -15,6 +16,11 @@ _WHERE: Final = "the row"
 
 PREPARING: Final = "preparing "
 """What the reason of a case begins with whose workload could not be prepared."""
+
+
+def now() -> str:
+    """Return the time of day, as rows have it."""
+    return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
 
 
 def storable(row: Row, environment: Mapping[str, Json]) -> Row:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -14,13 +13,11 @@ from harness.analysis.tuning import select_best
 from harness.api import Case, Executor, Json, Reply, Row, Unit, UsageError
 from harness.execution.contestant_state import CHECKED, ContestantState, baseline_cases
 from harness.execution.destination import Destination, Progress
+from harness.execution.estimator import TICK_S, Estimator
 from harness.execution.grouping import blocks, companions
-from harness.execution.rows import as_declared, not_prepared, skipped, storable, unpaired
+from harness.execution.rows import as_declared, not_prepared, now, skipped, storable, unpaired
 from harness.host import Host
 from harness.plan import Plan
-
-TICK_S = 0.25
-"""How often the progress display hears of what is running."""
 
 
 class Runner:
@@ -54,6 +51,8 @@ class Runner:
             self._tell_size()
             self._skip_unavailable()
             self._prepare()
+            if isinstance(self._progress, Estimator):
+                self._progress.estimate(self._states)
             for state in self._states:
                 if not state.over:
                     self._ask(state, self._plan.trial_cases(state.contestant))
@@ -248,7 +247,7 @@ class Runner:
         """Note that a case begins; one that is tried again has begun already."""
         if case.key in self._started:
             return
-        self._started[case.key] = _now()
+        self._started[case.key] = now()
         self._host.notify("case_started", case=case)
 
     def _finish(self, case: Case, reply: Reply, environment: Mapping[str, Json] | None = None) -> None:
@@ -258,7 +257,7 @@ class Runner:
             run=self._destination.run,
             case=case,
             reply=reply,
-            started=self._started.pop(case.key, "") or _now(),
+            started=self._started.pop(case.key, "") or now(),
             environment=self._destination.environment if environment is None else environment,
         )
         self._keep(storable(row, self._destination.environment))
@@ -392,8 +391,3 @@ class Runner:
                 self._finish(case, reply if paired else unpaired(reply), environment)
         for case in again:
             self._run_block([cases[0], case] if paired and case is not cases[0] else [case], paired, wanted, processes)
-
-
-def _now() -> str:
-    """Return the time of day, as rows have it."""
-    return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
@@ -24,7 +25,9 @@ from harness.api import (
     resolve,
 )
 from harness.execution.destination import Destination, Progress
+from harness.execution.estimator import Estimator, TooLarge
 from harness.execution.executors import fulfilled
+from harness.execution.forecast import Forecast
 from harness.execution.identity import check_same_code
 from harness.execution.preflight import check_device, check_values
 from harness.execution.reuse import EXECUTOR, Earlier
@@ -118,6 +121,12 @@ class Silent:
     def running(self, cases: Sequence[tuple[Case, str]]) -> None:
         """Do nothing."""
 
+    def expected(self, forecast: Forecast) -> None:
+        """Do nothing."""
+
+    def remaining(self, seconds: float) -> None:
+        """Do nothing."""
+
 
 class Session:
     """A planned run: ``start`` creates its folder in a store, ``carry_out`` runs the cases that have no row yet."""
@@ -129,11 +138,18 @@ class Session:
         self._around = around
         self._resources = resources
         self._earlier: Earlier | None = None
+        self.short: Plan | None = None
+        """The plan of the suite's quick form, of which an estimate tells too."""
 
     @property
     def planned_rows(self) -> int:
         """The number of rows that the run leaves if nothing fails."""
         return sum(self.plan.size(contestant) for contestant in self.plan.contestants)
+
+    def tell_of(self, suite: Suite, selection: Selection) -> None:
+        """Have the estimate tell of a short form of the suite too, where that can be run."""
+        with suppress(UsageError):
+            self.short = Plan(suite, self.host, selection, self._around.identity)
 
     def start(self, store: Store, selection: Selection, resources: Resources) -> RunWriter:
         """Return the writer of a new run in the store."""
@@ -178,11 +194,18 @@ class Session:
             stored={row.case.key: row for row in writer.rows if is_kept(row.reply)},
             earlier=self.earlier(Store(writer.info.folder.parents[1])),
         )
+        if self.plan.on_source and self._resources.executor != "inline":  # a debugger steps through the case alone
+            progress = Estimator(self.plan, self._executor, destination, progress, writer.expect, self.short)
         runner = Runner(self.plan, self.host, self._executor, destination, progress)
         self.host.notify("run_started", run=writer.info)
         try:
             runner.run()
+            if isinstance(progress, Estimator):
+                progress.compare(runner.rows)
             code = 1 if any(row.failed for row in runner.rows) else 0
+        except TooLarge:
+            writer.discard()
+            raise
         except KeyboardInterrupt:
             code = INTERRUPTED
         info = writer.finish(code)

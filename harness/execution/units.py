@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from harness.api import Case, ExecutorOptions, Limits, Reply, Unit
 from harness.execution import block
 from harness.execution.job import PEAK_TASKS, Act, Job, Message, Task
+from harness.measure.memory import available_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,8 @@ def script_of(unit: Unit, options: ExecutorOptions) -> Script:
         return _passes(case, ("prepare",), options)
     if unit.check:
         return _passes(case, ("check",), options)
+    if unit.trial:
+        return _trial(unit.cases, options)
     if case.lane == "time":
         return _turns(unit.cases, options)
     if len(unit.cases) > 1:
@@ -62,6 +65,15 @@ def _passes(case: Case, tasks: Sequence[Task], options: ExecutorOptions) -> Scri
         if replies[-1].status != "ok":
             break
     return [merged(replies)]
+
+
+def _trial(cases: Sequence[Case], options: ExecutorOptions) -> Script:
+    """Try a case, within the memory that there is: where that is not enough, the process fails, and not the machine."""
+    job = _job(cases[0], "trial", options)
+    if job.limits.memory_bytes is None and job.case.device == "cpu":
+        job = replace(job, limits=replace(job.limits, memory_bytes=available_bytes()))
+    done = yield from _done(replace(job, others=tuple(cases[1:])))
+    return [done.reply] * len(cases)
 
 
 def _peaks(case: Case, options: ExecutorOptions) -> Script:

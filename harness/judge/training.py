@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -35,6 +36,38 @@ def cross_entropy(forward: Callable[[nn.Module, Batch], Tensor]) -> Callable[[nn
     return loss
 
 
+@dataclass(frozen=True, kw_only=True)
+class MicroBatches:
+    """A loss whose gradients are summed over parts of a batch, where the whole takes more memory than there is.
+
+    ``loss`` is a mean, and ``weight`` returns over how many examples or tokens of a batch it is one, so that the sum
+    over parts of at most ``size`` examples is the mean over the whole batch, however the tokens are spread.
+    """
+
+    loss: Callable[[nn.Module, Batch], Tensor]
+    weight: Callable[[Batch], float]
+    size: int
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the loss of the whole batch at once."""
+        return self.loss(model, batch)
+
+    def backward(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Add the gradients of the batch, part by part, and return its loss, a detached scalar."""
+        count = len(next(iter(batch.values())))
+        starts = range(0, count, self.size)
+        parts = [{name: value[start : start + self.size] for name, value in batch.items()} for start in starts]
+        weights = [self.weight(part) for part in parts]
+        total = sum(weights)
+        whole = torch.zeros((), device=next(iter(batch.values())).device)
+        for part, weight in zip(parts, weights, strict=True):
+            if weight:  # the mean over nothing is not a number
+                value = self.loss(model, part) * (weight / total)
+                value.backward()  # type: ignore[no-untyped-call]
+                whole = whole + value.detach()
+        return whole
+
+
 def adamw(groups: list[dict[str, Any]], weight_decay: float) -> torch.optim.AdamW:
     """Return AdamW with a fused kernel, which saves two milliseconds a step on a small model."""
     return torch.optim.AdamW(groups, weight_decay=weight_decay, fused=True)
@@ -53,8 +86,11 @@ def gradients(
     Gradients are clipped to a norm of ``max_grad_norm``, where that is finite.
     """
     optimizer.zero_grad(set_to_none=True)
-    value = loss(model, batch)
-    value.backward()  # type: ignore[no-untyped-call]
+    if isinstance(loss, MicroBatches):
+        value = loss.backward(model, batch)
+    else:
+        value = loss(model, batch)
+        value.backward()  # type: ignore[no-untyped-call]
     if math.isfinite(max_grad_norm):
         nn.utils.clip_grad_norm_(trained(optimizer), max_grad_norm)
     return value.detach()

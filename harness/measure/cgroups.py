@@ -25,6 +25,14 @@ def memory_limit() -> int | None:
     return _smallest("memory", _memory_of)
 
 
+def memory_left() -> int | None:
+    """Return the bytes that the fullest group of this process may still take; None without a limit.
+
+    What a group holds of files that were read long ago counts as free: the system gives it back when asked.
+    """
+    return _smallest("memory", _left_of)
+
+
 def _smallest(controller: str, limit_of: Callable[[Path], _Limit | None]) -> _Limit | None:
     """Return the smallest limit among the groups that this process is in."""
     limits = [limit for folder in _folders(controller) if (limit := limit_of(folder)) is not None]
@@ -67,6 +75,17 @@ def _memory_of(folder: Path) -> int | None:
     """Return the limit of memory in the files of a group, of either version."""
     text = _read(folder / "memory.max") or _read(folder / "memory.limit_in_bytes") or ""
     return int(text) if text.isdecimal() and int(text) < _UNLIMITED else None
+
+
+def _left_of(folder: Path) -> int | None:
+    """Return the bytes between the limit of a group and what it uses, of either version."""
+    limit = _memory_of(folder)
+    used = _read(folder / "memory.current") or _read(folder / "memory.usage_in_bytes") or ""
+    if limit is None or not used.isdecimal():
+        return limit
+    lines = (line.split() for line in (_read(folder / "memory.stat") or "").splitlines())
+    files = {name: int(value) for name, value in lines if value.isdecimal()}
+    return limit - int(used) + files.get("total_inactive_file", files.get("inactive_file", 0))
 
 
 def _read(path: Path) -> str | None:

@@ -11,11 +11,12 @@ import platform
 import resource
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.api import NotApplicable, OpenCase
+from harness.measure import cgroups
 
 if TYPE_CHECKING:
     from torch.autograd.profiler import profile
@@ -157,10 +158,46 @@ def require_peaks(device: str) -> None:
 
 
 def available_bytes() -> int:
-    """Return the bytes of this machine's memory that new processes can use without swapping."""
+    """Return the bytes that new processes can use without swapping, of this machine and of its control groups."""
     import psutil
 
-    return int(psutil.virtual_memory().available)
+    available = int(psutil.virtual_memory().available)
+    left = cgroups.memory_left()
+    return available if left is None else max(0, min(available, left))
+
+
+def free_bytes(device: str) -> int:
+    """Return the bytes of memory that are free on a device for this process."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.mem_get_info(device)[0])
+    return available_bytes()
+
+
+class Watch:
+    """Watches the highest memory of this process, or of its device, above what it is when the object is made."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._start = 0
+        if device.startswith("cuda"):
+            import torch
+
+            torch.cuda.reset_peak_memory_stats(device)
+            return
+        if LINUX:
+            with suppress(OSError):  # a container may mount /proc read-only: the mark is then that of the whole process
+                _reset_high_water()
+        self._start = _status(None)["VmRSS"] if LINUX else resident_bytes(None)
+
+    def peak(self) -> int:
+        """Return the highest memory so far, in bytes above that at the start."""
+        if self._device.startswith("cuda"):
+            import torch
+
+            return int(torch.cuda.max_memory_reserved(self._device))
+        return max(0, _high_water() - self._start)
 
 
 def resident_bytes(pid: int | None = None) -> int:

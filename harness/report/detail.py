@@ -142,10 +142,28 @@ def circumstances(view: RunView) -> dict[str, object]:
         "finished": info.finished or "-",
         "end": end.get(info.exit_code, f"exit code {info.exit_code}"),
         "rows": f"{view.rows} of {info.planned} planned, {view.failed} failed",
+        "estimate": _estimate(info.estimate),
         "remarks": "; ".join(view.remarks),
         "folder": info.folder,
     }
     return known | {f"environment {name}": _short_json(value) for name, value in info.environment.items()}
+
+
+def _estimate(estimate: Mapping[str, Any]) -> str:
+    """Return what a run was expected to take, and what it took; empty where nothing was expected."""
+    if not estimate:
+        return ""
+    parts = []
+    for what, expected, took, shown in (
+        ("time", "seconds", "took_seconds", units.duration),
+        ("memory of an accuracy case", "evaluate_bytes", "took_bytes", units.size),
+    ):
+        text = f"{what} {shown(estimate[expected])}"
+        if real := estimate.get(took):
+            text += f", took {shown(real)} ({units.ratio(real / estimate[expected])})"
+        parts.append(text)
+    cases = f"{estimate['cases']} cases on {estimate['processes']} processes"
+    return "; ".join([cases, *parts, f"a process at most {units.size(estimate['process_bytes'])}"])
 
 
 def show_run(view: RunView, *, width: int = 0) -> str:

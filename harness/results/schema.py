@@ -95,6 +95,7 @@ _ROW_ORDER: Final = (
         "wall_s",
         "cpu_s",
         "load",
+        "peak_bytes",
         "started",
         "run",
         "reused_from",

@@ -117,6 +117,22 @@ class RunWriter:
         except OSError as error:
             raise _unwritten(self.info, RUN_FILE, error) from error
 
+    def expect(self, estimate: Mapping[str, Json], params: Mapping[str, Json]) -> None:
+        """Note in the header what the run is expected to take, and the values that are fixed for all its cases."""
+        self.info = replace(self.info, estimate=estimate, selection={**self.info.selection, "params": dict(params)})
+        try:
+            _write_header(self.info)
+        except OSError as error:
+            raise _unwritten(self.info, RUN_FILE, error) from error
+
+    def discard(self) -> None:
+        """Remove a new run that has no row; leave a resumed one as it was before."""
+        if self._earlier is not None:
+            self.withdraw()
+            return
+        shutil.rmtree(self.info.folder, ignore_errors=True)
+        self.close()
+
     def withdraw(self) -> None:
         """Restore the files that a resumed run had before it was opened, byte for byte, and release the lock."""
         if self._earlier is not None:

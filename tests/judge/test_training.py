@@ -20,6 +20,7 @@ from harness.judge.training import batch_order
 GOOD = {
     "steps": 10,
     "batch_size": 4,
+    "micro_batch": 0,
     "lr": 0.1,
     "head_lr": 1,
     "weight_decay": 0,

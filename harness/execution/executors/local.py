@@ -82,7 +82,7 @@ class LocalExecutor:
 
     def submit(self, unit: Unit) -> None:
         """Start a unit; never blocks on its result."""
-        timed = unit.cases[0].lane == "time" and not unit.prepare
+        timed = unit.cases[0].lane == "time" and not (unit.prepare or unit.trial)
         processor = quietest() if timed and unit.cases[0].device == "cpu" else None
         running = _Running(unit=unit, script=script_of(unit, self._options), processor=processor)
         self._units.append(running)

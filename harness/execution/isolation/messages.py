@@ -190,6 +190,7 @@ _FIELDS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "wall_s": is_number,
     "cpu_s": is_number,
     "load": is_number,
+    "peak_bytes": is_number,
 }
 """What each field of a reply has to be."""
 

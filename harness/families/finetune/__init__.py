@@ -18,6 +18,9 @@ _METRICS: Final = ("accuracy", "loss", "train_accuracy", "val_accuracy", "val_lo
 _PHASES: Final = {"train": "a training step", "infer": "an inference batch"}
 _SMALL: Final = {"steps": 4}
 
+_OF_MODELS: Final = ("torch._dynamo", "transformers.modeling_utils", "transformers.loss.loss_utils")
+"""What loading and training a model of transformers imports, once before all cases."""
+
 
 @hookimpl
 def register_contracts() -> Sequence[Contract]:
@@ -76,7 +79,7 @@ def register_workloads() -> Sequence[WorkloadSpec]:
             phases=tuple(_PHASES),
             settings=defaults_of(TextSettings, steps=40, batch_size=16, lr=1e-3),
             small=_SMALL,
-            preload=("torch._dynamo",),
+            preload=_OF_MODELS,
             perturbs=True,
             task="text-classification",
             reads=("labelled",),
@@ -92,7 +95,7 @@ def register_workloads() -> Sequence[WorkloadSpec]:
             phases=tuple(_PHASES),
             settings=defaults_of(CausalSettings, steps=40, batch_size=8, lr=1e-3),
             small=_SMALL,
-            preload=("torch._dynamo",),
+            preload=_OF_MODELS,
             perturbs=True,
             task="causal-lm",
             reads=("pairs", "texts"),
@@ -108,7 +111,7 @@ def register_workloads() -> Sequence[WorkloadSpec]:
             settings=defaults_of(ImageSettings, steps=40, batch_size=16, lr=1e-3),
             small=_SMALL,
             requires=("pillow>=10",),
-            preload=("torch._dynamo",),
+            preload=_OF_MODELS,
             perturbs=True,
             task="image-classification",
             reads=("images",),

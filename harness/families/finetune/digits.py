@@ -7,7 +7,8 @@ from typing import Final
 
 from harness.api import CaseContext, Json
 from harness.families.finetune.examples import Examples
-from harness.families.finetune.protocol import FinetuneWorkload, Material
+from harness.families.finetune.problem import Material
+from harness.families.finetune.protocol import FinetuneWorkload
 from harness.families.finetune.settings import Settings
 from harness.judge.architectures import Architecture
 from harness.judge.datasets import split

@@ -7,24 +7,25 @@ import statistics
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
 import torch
 from torch import Tensor, nn
 
-from harness.api import CannotStack, CaseContext, Json, NotApplicable, OpenCase, Outcome, Phase
+from harness.api import CannotStack, CaseContext, Json, NotApplicable, OpenCase, Outcome, Phase, Trial
 from harness.families.finetune import checks
 from harness.families.finetune.contract import FinetuneTask, FinetuneTechnique
-from harness.families.finetune.examples import Examples, tokens_in
+from harness.families.finetune.examples import tokens_in
+from harness.families.finetune.problem import Adapted, Material, Problem
 from harness.families.finetune.scores import quality_of, scores_of
 from harness.families.finetune.serving import Serving
-from harness.families.finetune.settings import Protocol
 from harness.families.finetune.stacking import RepeatedSteps, Training
+from harness.families.finetune.trial import Attempt, counted, tried
 from harness.judge import training
-from harness.judge.architectures import Anatomy
 from harness.judge.checks import TrainingWatch, require_groups, require_model
+from harness.judge.factors import ANEW, Factors
 from harness.judge.fresh import FreshBatches
 from harness.judge.generators import GlobalGenerators
 from harness.judge.perturbation import perturb_start
@@ -36,76 +37,6 @@ from harness.judge.training import Batch, batch_order
 HEAD_DEVIATION: Final = 0.02
 CHECKED_STEPS: Final = 3
 NOTHING_TRAINS: Final = "nothing trains: the model keeps its own output, so there is no new head to train alone"
-TEST_BATCH: Final = 128
-
-
-@dataclass(frozen=True, kw_only=True)
-class Retained:
-    """Examples of what the base model could do, and its mean loss on them ``before``, in nats."""
-
-    examples: Examples
-    before: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Material:
-    """The model and the data of a case, from which the judge makes its `Problem`; ``notes`` are for the report.
-
-    Of ``train``, the first ``shown`` examples stand for all in the accuracy on training data; all do where it is None.
-    Examples are tested ``test_batch`` at a time. ``kind`` is as in the `FinetuneTask`.
-    """
-
-    model: nn.Module
-    anatomy: Anatomy
-    train: Examples
-    validation: Examples
-    test: Examples
-    classes: int
-    settings: Protocol
-    notes: Sequence[str] = ()
-    shown: int | None = None
-    kind: str = "classification"
-    test_batch: int = TEST_BATCH
-    retained: Retained | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Problem:
-    """The model, task and data of a case; validation and test data are withheld from the technique."""
-
-    model: nn.Module
-    head: Mapping[str, nn.Parameter]
-    task: FinetuneTask
-    order: Tensor
-    material: Material
-
-    @property
-    def settings(self) -> Protocol:
-        """The settings of the protocol."""
-        return self.material.settings
-
-    @property
-    def train(self) -> Examples:
-        """The examples to train on."""
-        return self.material.train
-
-    @property
-    def validation(self) -> Examples:
-        """The examples to choose tuned values by."""
-        return self.material.validation
-
-    @property
-    def test(self) -> Examples:
-        """The examples to test on."""
-        return self.material.test
-
-
-@dataclass(frozen=True, kw_only=True)
-class Adapted:
-    """A model that a technique has adapted, and the optimiser of all that trains."""
-
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
 
 
 class FinetuneWorkload(ABC):
@@ -135,6 +66,15 @@ class FinetuneWorkload(ABC):
         """Adapt, train and test. Raises FloatingPointError at the first loss that is not finite."""
         return self._evaluate(technique, context, _fit)
 
+    def trial(self, technique: FinetuneTechnique, context: CaseContext) -> Trial:
+        """Return what a technique costs, after a few steps and batches of the test."""
+        return tried(Attempt(adapt=partial(self._adapt, technique), predict=self._logits), context)
+
+    def counts(self, context: CaseContext) -> Mapping[str, float]:
+        """Return how many steps and batches of the test a case takes."""
+        with global_seed(context.seed, context.device):
+            return counted(self._problem(context))
+
     def evaluate_stacked(
         self, techniques: Sequence[FinetuneTechnique], contexts: Sequence[CaseContext]
     ) -> list[Outcome]:
@@ -158,7 +98,7 @@ class FinetuneWorkload(ABC):
         fit: Callable[[Problem, Adapted], list[float]],
     ) -> Outcome:
         with global_seed(context.seed, context.device):
-            problem, adapted = self._adapt(technique, context)
+            problem, adapted = self._adapt(technique, context, Factors(context.cache))
             perturb_start(training.trained(adapted.optimizer), context)
             with context.phase("train"):
                 losses = fit(problem, adapted)
@@ -177,13 +117,10 @@ class FinetuneWorkload(ABC):
         then, else in a copy, as both may be called in turns. What it predicts is held against the model before merging.
         """
         with global_seed(context.seed, context.device):
-            problem, adapted = self._adapt(technique, context)
+            problem, adapted = self._adapt(technique, context)  # with factors that are computed anew
         first = problem.train.at(problem.order[0]).batch()
         fresh = FreshBatches(first)
-        loss, max_grad_norm = (
-            problem.task.loss,
-            problem.settings.max_grad_norm,
-        )  # not the problem, which holds all examples
+        loss, max_grad_norm = problem.loss, problem.settings.max_grad_norm  # not the problem, which holds all examples
 
         def step(trains: Adapted, batch: Batch, _: int) -> None:
             training.step(trains.model, trains.optimizer, batch, loss=loss, max_grad_norm=max_grad_norm)
@@ -203,7 +140,7 @@ class FinetuneWorkload(ABC):
     def check(self, technique: FinetuneTechnique, context: CaseContext) -> None:
         """Adapt, take a few steps and merge. Raises `harness.api.Incorrect` at the first broken invariant."""
         with global_seed(context.seed, context.device):
-            problem = self._problem(context)
+            problem = self._problem(context, Factors(context.cache, thorough=True))
             batch = problem.train.at(problem.order[0]).batch()
             at_base = self._logits(problem.model, batch)
             head = checks.snapshot(problem.head)
@@ -214,7 +151,7 @@ class FinetuneWorkload(ABC):
             optimizer = _optimizer(technique, model, problem)
             frozen, trains = checks.frozen(model), TrainingWatch(model)
             model.train()
-            loss, max_grad_norm = problem.task.loss, problem.settings.max_grad_norm
+            loss, max_grad_norm = problem.loss, problem.settings.max_grad_norm
             for of_step in problem.train.at(problem.order[:CHECKED_STEPS]).batches():
                 training.step(model, optimizer, of_step, loss=loss, max_grad_norm=max_grad_norm)
             steps = min(CHECKED_STEPS, len(problem.order))
@@ -224,14 +161,16 @@ class FinetuneWorkload(ABC):
             merged = require_model(technique.merge(copy.deepcopy(model)), "merge")
             checks.require_merge(trained, self._logits(merged, batch))
 
-    def _adapt(self, technique: FinetuneTechnique, context: CaseContext) -> tuple[Problem, Adapted]:
+    def _adapt(
+        self, technique: FinetuneTechnique, context: CaseContext, factors: Factors = ANEW
+    ) -> tuple[Problem, Adapted]:
         with context.phase("load"):
-            problem = self._problem(context)
+            problem = self._problem(context, factors)
         with context.phase("init"):
             model = technique.adapt(problem.model, problem.task)
         return problem, Adapted(model=model, optimizer=_optimizer(technique, model, problem))
 
-    def _problem(self, context: CaseContext) -> Problem:
+    def _problem(self, context: CaseContext, factors: Factors = ANEW) -> Problem:
         material = self.material(context)
         model, settings, train = material.model, material.settings, material.train
         _renew_head(model, material.anatomy.head, generator(context.seed, "head"))
@@ -240,7 +179,7 @@ class FinetuneWorkload(ABC):
         return Problem(
             model=model,
             head={name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad},
-            task=self._task(material, context),
+            task=replace(self._task(material, context), factors=factors),
             order=train.bucketed(order, draw),
             material=material,
         )
@@ -274,13 +213,11 @@ class FinetuneWorkload(ABC):
     def _quality(self, model: nn.Module, problem: Problem) -> dict[str, float]:
         """Return what `metrics_of` does, and what a model lost of what it could do before."""
         material = problem.material
-        shown = material.train.at(torch.arange(len(material.train))[: material.shown])
-        parts = {"train": shown, "val": material.validation, "test": material.test}
 
         def predict(batch: Batch) -> Tensor:
             return self._logits(model, batch)
 
-        measured = self.metrics_of(quality_of(predict, parts, material.test_batch))
+        measured = self.metrics_of(quality_of(predict, problem.parts, material.test_batch))
         if (retained := material.retained) is not None:
             after = scores_of(predict, retained.examples, material.test_batch).loss
             measured["retention_loss"] = after - retained.before
@@ -316,7 +253,7 @@ def _fit(problem: Problem, adapted: Adapted) -> list[float]:
         adapted.optimizer,
         problem.train.at(problem.order).batches(),
         steps=problem.settings.steps,
-        loss=problem.task.loss,
+        loss=problem.loss,
         max_grad_norm=problem.settings.max_grad_norm,
     )
 
@@ -325,6 +262,8 @@ def _fit_repeatedly(
     problem: Problem, adapted: Adapted, *, technique: FinetuneTechnique, buffers: Buffers, watched: bool
 ) -> list[float]:
     """Train as `_fit` does, by repeating a recorded step. Raises CannotStack where that is not the same."""
+    if problem.settings.micro_batch:
+        raise CannotStack("its steps are taken in micro-batches")
     given = Training(
         model=adapted.model.train(),
         optimizer=adapted.optimizer,

@@ -17,6 +17,9 @@ class Protocol:
 
     steps: int = setting(100, "optimiser steps of a training", above=0)
     batch_size: int = setting(32, "examples of a training step", above=0)
+    micro_batch: int = setting(
+        0, "examples whose gradients are computed at a time; 0 for the whole batch", least=0, within="batch_size"
+    )
     lr: float = setting(1e-2, "peak learning rate of the technique's parameters", above=0)
     head_lr: float = setting(5e-3, "peak learning rate of the task's head", above=0)
     weight_decay: float = setting(0.01, "AdamW's weight decay of all that trains", least=0)

@@ -11,7 +11,7 @@ from peft import IA3Config, LoraConfig, PeftConfig, get_peft_model
 from torch import Tensor, nn
 from transformers import AutoModel
 
-from harness.families.finetune.protocol import Problem
+from harness.families.finetune.problem import Problem
 from harness.families.finetune.settings import Protocol
 from harness.judge.training import Batch
 

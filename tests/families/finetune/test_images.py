@@ -76,6 +76,16 @@ def test_models_of_several_kinds_pass_the_checks_and_learn(kind: str, case: Case
     assert any(f"{PIXELS} x {PIXELS} pixels for the model" in note for note in outcome.notes)
 
 
+@pytest.mark.parametrize(("kind", "ends"), [("vit", 4), ("swin", 6), ("convnext", 3), ("clip", 4)])
+def test_each_layer_of_each_stage_ends_its_blocks(kind: str, ends: int, case: Case) -> None:
+    """Attention and feed-forward of each layer; what joins two stages of a Swin is adapted, but ends none."""
+    anatomy = ImageClassification().material(case(kind)).anatomy
+    assert len(anatomy.blocks) == ends
+    assert len(anatomy.feedforward) == (ends if kind == "convnext" else ends // 2)
+    assert not any("reduction" in name for name in anatomy.blocks)
+    assert any("reduction" in name for name in anatomy.linears) == (kind == "swin")
+
+
 def test_the_classifier_is_the_judges_whatever_the_model_had(case: Case) -> None:
     problems = [ImageClassification()._problem(replace(case("vit"), seed=seed)) for seed in (0, 0, 1)]
     heads = [problem.head["model.classifier.weight"] for problem in problems]

@@ -16,7 +16,7 @@ from torch import nn
 from harness.api import Incorrect, NotApplicable, UsageError
 from harness.families.finetune.contract import FinetuneTechnique
 from harness.families.finetune.digits import DigitsWorkload
-from harness.families.finetune.protocol import Problem
+from harness.families.finetune.problem import Problem
 from harness.judge import timed
 from tests.families.conftest import Context
 from tests.families.finetune.techniques import Exactly, Honest, LeavesOut, NotExactAndSaysSo, Nothing, Poisoned

@@ -110,8 +110,8 @@ PIXELS = 16
 
 VISION: dict[str, dict[str, Any]] = {
     "vit": {"image_size": PIXELS, "patch_size": 4},
-    "convnext": {"hidden_sizes": [8, WIDTH], "depths": [1, 1], "num_stages": 2, "patch_size": 2},
-    "swin": {"image_size": PIXELS, "patch_size": 2, "embed_dim": 8, "depths": [1, 1],
+    "convnext": {"hidden_sizes": [8, WIDTH], "depths": [2, 1], "num_stages": 2, "patch_size": 2},
+    "swin": {"image_size": PIXELS, "patch_size": 2, "embed_dim": 8, "depths": [2, 1],
              "num_attention_heads": [2, 2], "window_size": 2},
     "clip": {
         "vision_config": {"hidden_size": WIDTH, "intermediate_size": 2 * WIDTH, "num_hidden_layers": 2,

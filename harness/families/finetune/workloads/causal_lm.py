@@ -12,9 +12,11 @@ import transformers
 from torch import Tensor, nn
 
 from harness.api import CaseContext, Json, UsageError
+from harness.api.text import source_name
 from harness.families.finetune.anatomy import anatomy_of, coverage
 from harness.families.finetune.pretrained import language_model, require_language_model
-from harness.families.finetune.protocol import FinetuneWorkload, Material, Retained
+from harness.families.finetune.problem import Material, Retained
+from harness.families.finetune.protocol import FinetuneWorkload
 from harness.families.finetune.scores import scores_of
 from harness.families.finetune.sequences import Sequences, passages_of, sequences, sequences_key
 from harness.families.finetune.settings import CausalSettings
@@ -157,8 +159,8 @@ def _notes(settings: CausalSettings, made: Sequences, covered: float, model: Any
     model_path, data = Path(settings.model), Path(settings.data)
     what = "different pairs" if made.paired else f"blocks of {made.limit} tokens"
     notes = [
-        f"model: {model_path.name}, SHA-256 {content_digest(model_path)}",
-        f"data: {data.name}, {len(made)} {what}, SHA-256 {content_digest(data)}",
+        f"model: {source_name(settings.model)}, SHA-256 {content_digest(model_path)}",
+        f"data: {source_name(settings.data)}, {len(made)} {what}, SHA-256 {content_digest(data)}",
         f"{100 * covered:.1f} % of the weights in the model's layers are in linear layers that may be adapted",
     ]
     if made.parts.any():
@@ -185,7 +187,7 @@ def _retention_notes(settings: CausalSettings, retained: Retained | None) -> lis
         return []
     path = Path(settings.retain)
     return [
-        f"retain: {path.name}, {len(retained.examples)} examples, SHA-256 {content_digest(path)}; "
+        f"retain: {source_name(settings.retain)}, {len(retained.examples)} examples, SHA-256 {content_digest(path)}; "
         f"loss before {retained.before:.6g} nats"
     ]
 

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from harness.api import CaseContext, Json, UsageError
+from harness.api.text import source_name
 from harness.families.finetune.anatomy import anatomy_of, coverage
 from harness.families.finetune.examples import Examples
 from harness.families.finetune.images import Decoded, decoded, divided, listed, require_pillow
-from harness.families.finetune.protocol import FinetuneWorkload, Material
+from harness.families.finetune.problem import Material
+from harness.families.finetune.protocol import FinetuneWorkload
 from harness.families.finetune.settings import ImageSettings
 from harness.families.finetune.vision import HEAD, image_classifier, require_image_model
 from harness.judge.seeds import generator
@@ -78,9 +80,9 @@ def _notes(settings: ImageSettings, images: Decoded, covered: float) -> list[str
     model, data = Path(settings.model), Path(settings.data)
     height, width = images.pixels.shape[2:]
     notes = [
-        f"model: {model.name}, SHA-256 {content_digest(model)}",
-        f"data: {data.name}, {len(images.labels)} different images of {images.classes} classes, {height} x {width} "
-        f"pixels for the model, SHA-256 {content_digest(data)}",
+        f"model: {source_name(settings.model)}, SHA-256 {content_digest(model)}",
+        f"data: {source_name(settings.data)}, {len(images.labels)} different images of {images.classes} classes, "
+        f"{height} x {width} pixels for the model, SHA-256 {content_digest(data)}",
         f"{100 * covered:.1f} % of the weights in the model's layers are in linear layers that may be adapted",
     ]
     if images.parts.any():

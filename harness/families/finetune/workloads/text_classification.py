@@ -17,7 +17,8 @@ from harness.api.text import source_name
 from harness.families.finetune.anatomy import anatomy_of, coverage
 from harness.families.finetune.examples import Examples
 from harness.families.finetune.pretrained import HEAD, classifier
-from harness.families.finetune.protocol import FinetuneWorkload, Material
+from harness.families.finetune.problem import TEST_BATCH, Material
+from harness.families.finetune.protocol import FinetuneWorkload
 from harness.families.finetune.settings import TextSettings
 from harness.families.finetune.splits import PARTS, parted, stratified
 from harness.judge.cache import key_of, load_or_make, sources_of
@@ -98,6 +99,7 @@ class TextClassification(FinetuneWorkload):
             settings=settings,
             notes=[*_notes(settings, tokens, coverage(model, anatomy)), *_of_split(tokens.parts)],
             shown=settings.validation_examples,
+            test_batch=settings.batch_size if context.device == "cpu" else TEST_BATCH,
         )
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -210,6 +212,7 @@ def _notes(settings: TextSettings, tokens: Tokens, covered: float) -> list[str]:
 sources_of(__name__)  # at import, so that no case has to wait for it
 
 if TYPE_CHECKING:  # mypy compares every method with the protocol's
-    from harness.api import CheckingWorkload
+    from harness.api import CheckingWorkload, EstimatingWorkload
 
     _FULFILS: tuple[type[CheckingWorkload], ...] = (TextClassification,)
+    _ESTIMATES: tuple[type[EstimatingWorkload], ...] = (TextClassification,)
