@@ -15,12 +15,12 @@ from torch import Tensor
 
 from harness.api import Json, UsageError
 from harness.families.finetune.examples import MULTIPLE, Examples
-from harness.families.finetune.scores import IGNORED
 from harness.families.finetune.settings import CausalSettings
 from harness.families.finetune.splits import PARTS
 from harness.judge.cache import key_of, load_or_make, sources_of
 from harness.judge.pretrained import configured, tokenizer_of
 from harness.judge.tables import Pairs, Texts, kinds_of, read_pairs, read_texts
+from harness.judge.training import IGNORED
 from harness.measure.sources import content_digest
 
 LONGEST: Final = 512

@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 
-from harness.api import CaseContext, Json, OpenCase, Outcome, Phase, UsageError
+from harness.api import CaseContext, Json, OpenCase, Outcome, Phase, Trial, UsageError
 from harness.families.quantize.checks import require_defined
 from harness.families.quantize.contract import OnDevice, QuantizeTechnique
 from harness.families.quantize.modules import require_module
 from harness.families.quantize.pretrained import QuantizedModel, dtype_of, loaded, quantized
 from harness.families.quantize.reports import Given
 from harness.families.quantize.settings import OnModel
+from harness.families.quantize.trial import counted, tried
 from harness.judge.pretrained import configured, require_model
 from harness.judge.seeds import generator
 from harness.measure.sources import content_digest
@@ -61,6 +62,27 @@ class ModelWorkload(ABC):
     def phases(self, quantized: QuantizedModel, context: CaseContext) -> dict[str, Phase]:
         """Return the timed phases."""
 
+    @abstractmethod
+    def parts(self, context: CaseContext) -> int:
+        """Return on how many parts of the data a model is measured: blocks, or batches."""
+
+    @abstractmethod
+    def on_few(self, context: CaseContext, parts: int) -> CaseContext:
+        """Return a context whose data are so many parts."""
+
+    def trial(self, technique: QuantizeTechnique, context: CaseContext) -> Trial:
+        """Return what a technique costs, after measuring the model on a few parts of the data."""
+        return tried(
+            lambda given: self._made(technique, given),
+            lambda made, parts: self.quality(made, self.on_few(context, parts)),
+            lambda made: self.phases(made, context),
+            context,
+        )
+
+    def counts(self, context: CaseContext) -> Mapping[str, float]:
+        """Return on how many parts of the data a case measures the model."""
+        return counted(self.parts(context))
+
     def check_settings(self, settings: Mapping[str, Json]) -> None:
         """Raise UsageError for settings that are out of range, and for a model or data that cannot be used."""
         read = self.read(settings)
@@ -95,10 +117,7 @@ class ModelWorkload(ABC):
 
     def evaluate(self, technique: QuantizeTechnique, context: CaseContext) -> Outcome:
         """Quantise the model and measure it on the data. Raises Incorrect where a watched layer is off."""
-        with context.phase("load"):
-            model = self._load(technique, context)
-        with context.phase("init"):
-            made = quantized(model, technique, self.read(context.settings))
+        made = self._made(technique, context)
         with context.phase("test"):
             outcome = self.quality(made, context)
         sizes = {
@@ -112,11 +131,13 @@ class ModelWorkload(ABC):
 
     def open(self, technique: QuantizeTechnique, context: CaseContext) -> OpenCase:
         """Prepare the timed phases; the packing of the whole model is the initialisation."""
+        return OpenCase(phases=self.phases(self._made(technique, context), context))
+
+    def _made(self, technique: QuantizeTechnique, context: CaseContext) -> QuantizedModel:
         with context.phase("load"):
             model = self._load(technique, context)
         with context.phase("init"):
-            made = quantized(model, technique, self.read(context.settings))
-        return OpenCase(phases=self.phases(made, context))
+            return quantized(model, technique, self.read(context.settings))
 
     def _quantized(self, technique: QuantizeTechnique, context: CaseContext) -> QuantizedModel:
         return quantized(self._load(technique, context), technique, self.read(context.settings))

@@ -195,6 +195,7 @@ def _retention_notes(settings: CausalSettings, retained: Retained | None) -> lis
 sources_of(__name__)  # at import, so that no case has to wait for it
 
 if TYPE_CHECKING:  # mypy compares every method with the protocol's
-    from harness.api import CheckingWorkload
+    from harness.api import CheckingWorkload, EstimatingWorkload
 
     _FULFILS: tuple[type[CheckingWorkload], ...] = (CausalLm,)
+    _ESTIMATES: tuple[type[EstimatingWorkload], ...] = (CausalLm,)

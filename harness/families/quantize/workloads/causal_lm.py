@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -80,6 +81,15 @@ class CausalLm(ModelWorkload):
             notes.append("the data have no more blocks, so that every seed has the same")
         return Outcome(metrics={"perplexity": math.exp(min(loss, LARGEST)), "loss": loss}, notes=notes)
 
+    def parts(self, context: CaseContext) -> int:
+        """Return the number of blocks."""
+        settings = self.read(context.settings)
+        return min(settings.blocks, self._passages(context).blocks(settings.context))
+
+    def on_few(self, context: CaseContext, parts: int) -> CaseContext:
+        """Return a context with so many blocks."""
+        return replace(context, settings={**context.settings, "blocks": parts})
+
     def probe(self, quantized: QuantizedModel, context: CaseContext) -> None:
         """Predict a block while all layers are watched."""
         settings = self.read(context.settings)
@@ -121,6 +131,7 @@ _ROWS: Final = 128
 """Tokens whose logits are float32 at a time."""
 
 if TYPE_CHECKING:  # mypy compares every method with the protocol's
-    from harness.api import CheckingWorkload
+    from harness.api import CheckingWorkload, EstimatingWorkload
 
     _FULFILS: tuple[type[CheckingWorkload], ...] = (CausalLm,)
+    _ESTIMATES: tuple[type[EstimatingWorkload], ...] = (CausalLm,)
