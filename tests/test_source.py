@@ -53,6 +53,32 @@ def test_rates_are_scaled_and_margins_stay(host: Host, source: Source) -> None:
     } | {"*"}
 
 
+@pytest.mark.parametrize(
+    ("task", "judged", "margin", "beside"),
+    [
+        ("text-classification", "accuracy", 1.0, ["trainable_parameters"]),
+        ("image-classification", "accuracy", 1.0, ["trainable_parameters"]),
+        ("causal-lm", "loss", 0.02, ["retention_loss", "trainable_parameters"]),
+    ],
+)
+def test_each_task_is_judged_by_what_it_learns(
+    task: str, judged: str, margin: float, beside: list[str], host: Host, tmp_path: Path
+) -> None:
+    data = {"text-classification": "d.csv", "image-classification": "images", "causal-lm": "d.txt"}[task]
+    (tmp_path / "d.csv").write_text("text,label\n" + ROWS)
+    (tmp_path / "d.txt").write_text("words")
+    for name in "ab":
+        (tmp_path / "images" / name).mkdir(parents=True)
+        (tmp_path / "images" / name / "1.png").touch()
+    for form in FORMS:
+        suite = read_suite("peft", host, form=form, source=replace(SOURCE, data=str(tmp_path / data)))
+        assert suite.workloads == (f"finetune/{task}",)
+        assert suite.metrics[0] == judged
+        assert suite.margins[judged] == margin
+        assert [*suite.beside] == beside
+        assert ("lora/head" in suite.techniques) == (task != "causal-lm")
+
+
 def test_the_quick_form_has_its_own_table(host: Host, source: Source) -> None:
     suite = read_suite("peft", host, form="quick", source=source)
     assert len(suite.techniques) == 3
