@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from harness.api import CaseContext, Json, OpenCase, Outcome, Phase, UsageError
 from harness.families.quantize.checks import require_defined
-from harness.families.quantize.contract import OnDevice, QuantizeTechnique
+from harness.families.quantize.contract import OnDevice, Packed, QuantizeTechnique
 from harness.families.quantize.modules import require_module
 from harness.families.quantize.pretrained import QuantizedModel, dtype_of, loaded, quantized
 from harness.families.quantize.reports import Given
@@ -82,15 +83,14 @@ class ModelWorkload(ABC):
         compared, or all of a small weight; each product is watched.
         """
         require_module(technique if context.device == "cpu" else OnDevice(technique, context.device))
-        plain = self._load(technique, context)
-        made = self._quantized(technique, context)
         draw = generator(context.seed, "rows")
-        for name, layer in made.layers.items():
-            weight = plain.get_submodule(name).weight.detach()
-            values = technique.dequantize(layer.packed)
+
+        def require(name: str, weight: Tensor, packed: Packed) -> None:
             row = int(torch.randint(len(weight), (), generator=draw))
-            require_defined(technique, _given(context, self.kind, name), weight.cpu(), values.cpu(), rows=[row])
-        del plain
+            given = _given(context, self.kind, name)
+            require_defined(technique, given, weight.cpu(), technique.dequantize(packed).cpu(), rows=[row])
+
+        made = quantized(self._load(technique, context), technique, self.read(context.settings), require)
         self.probe(made, context)
 
     def evaluate(self, technique: QuantizeTechnique, context: CaseContext) -> Outcome:
@@ -117,9 +117,6 @@ class ModelWorkload(ABC):
         with context.phase("init"):
             made = quantized(model, technique, self.read(context.settings))
         return OpenCase(phases=self.phases(made, context))
-
-    def _quantized(self, technique: QuantizeTechnique, context: CaseContext) -> QuantizedModel:
-        return quantized(self._load(technique, context), technique, self.read(context.settings))
 
     def _load(self, technique: QuantizeTechnique, context: CaseContext) -> Any:
         settings = self.read(context.settings)
