@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from harness.api import CaseContext, Json, OpenCase, Outcome, Phase, UsageError
+from harness.api import CaseContext, Json, OpenCase, Outcome, Phase, Trial, UsageError
 from harness.families.quantize.checks import require_defined
 from harness.families.quantize.contract import OnDevice, Packed, QuantizeTechnique
 from harness.families.quantize.modules import require_module
@@ -19,6 +19,7 @@ from harness.families.quantize.reports import Given
 from harness.families.quantize.settings import OnModel
 from harness.judge.pretrained import configured, require_model
 from harness.judge.seeds import generator
+from harness.measure.clock import PhaseClock, take
 from harness.measure.sources import content_digest
 
 
@@ -59,6 +60,14 @@ class ModelWorkload(ABC):
         """Predict something while all layers are watched."""
 
     @abstractmethod
+    def predict(self, quantized: QuantizedModel, context: CaseContext) -> object:
+        """Predict as much at once as `quality` does, while nothing is watched."""
+
+    @abstractmethod
+    def predictions(self, context: CaseContext) -> int:
+        """Return how many such predictions `quality` makes."""
+
+    @abstractmethod
     def phases(self, quantized: QuantizedModel, context: CaseContext) -> dict[str, Phase]:
         """Return the timed phases."""
 
@@ -92,6 +101,34 @@ class ModelWorkload(ABC):
 
         made = quantized(self._load(technique, context), technique, self.read(context.settings), require)
         self.probe(made, context)
+
+    def trial(self, technique: QuantizeTechnique, context: CaseContext) -> Trial:
+        """Return what a technique costs, after two predictions and two calls of each phase."""
+        clock = PhaseClock(context.device)
+        with clock("load"):
+            model = self._load(technique, context)
+        with clock("init"):
+            made = quantized(model, technique, self.read(context.settings))
+        self.predict(made, context)
+        seconds = {
+            "watched": _seconds(lambda: self.probe(made, context), context.device),
+            "prediction": _seconds(lambda: self.predict(made, context), context.device),
+        }
+        phases = self.phases(made, context)
+        for name, phase in phases.items():
+            if phase.refresh is not None:
+                phase.refresh()
+            phase.run()
+            seconds[name] = _seconds(phase.run, context.device)
+        return Trial(
+            seconds={**clock.seconds, **seconds},
+            build={"load": 1, "init": 1},
+            phases={name: {name: 1} for name in phases},
+        )
+
+    def counts(self, context: CaseContext) -> Mapping[str, float]:
+        """Return how often an accuracy case does what `trial` times."""
+        return {"load": 1, "init": 1, "watched": 1, "prediction": self.predictions(context) - 1}
 
     def evaluate(self, technique: QuantizeTechnique, context: CaseContext) -> Outcome:
         """Quantise the model and measure it on the data. Raises Incorrect where a watched layer is off."""
@@ -128,6 +165,10 @@ class ModelWorkload(ABC):
             f"{what}: {Path(path).name}, SHA-256 {content_digest(Path(path))}"
             for what, path in (("model", settings.model), ("data", settings.data))
         ]
+
+
+def _seconds(call: Callable[[], object], device: str) -> float:
+    return take(call, repeats=1, device=device).seconds
 
 
 def _given(context: CaseContext, kind: Any, name: str) -> Given:

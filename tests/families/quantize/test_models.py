@@ -283,6 +283,15 @@ def quantize(weight):
         CausalLm().check(WrongOfLargeWeights(), language)
 
 
+@pytest.mark.parametrize(("workload", "count"), [(CausalLm, 3), (TextClassification, 4)])
+def test_an_estimate_counts_what_a_trial_times(workload, count, request) -> None:
+    context = request.getfixturevalue("language" if workload is CausalLm else "classifying")
+    trial, counts = workload().trial(Right(), context), workload().counts(context)
+    assert {*counts, *trial.phases} == {*trial.seconds}
+    assert counts["watched"] + counts["prediction"] == count
+    assert all(seconds > 0 for seconds in trial.seconds.values())
+
+
 def test_a_watched_model_has_to_call_its_layers(language) -> None:
     found = made(language, Right())
     with pytest.raises(Incorrect, match="no quantised layer was called"), watched(found.technique, found.layers):

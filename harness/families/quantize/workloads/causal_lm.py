@@ -82,10 +82,18 @@ class CausalLm(ModelWorkload):
 
     def probe(self, quantized: QuantizedModel, context: CaseContext) -> None:
         """Predict a block while all layers are watched."""
-        settings = self.read(context.settings)
-        tokens = self._passages(context)
         with watched(quantized.technique, quantized.layers):
-            _nats(quantized, tokens.block(0, settings.context).to(context.device))
+            self.predict(quantized, context)
+
+    def predict(self, quantized: QuantizedModel, context: CaseContext) -> object:
+        """Predict a block while nothing is watched."""
+        block = self._passages(context).block(0, self.read(context.settings).context)
+        return _nats(quantized, block.to(context.device))
+
+    def predictions(self, context: CaseContext) -> int:
+        """Return the number of blocks."""
+        settings = self.read(context.settings)
+        return min(settings.blocks, self._passages(context).blocks(settings.context))
 
     def phases(self, quantized: QuantizedModel, context: CaseContext) -> dict[str, Phase]:
         """Return the reading of a prompt and the decoding of tokens."""
