@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.api import CaseContext, Json, OpenCase, Outcome, Phase, Trial, UsageError
+from harness.api import CaseContext, Json, NotApplicable, OpenCase, Outcome, Phase, Trial, UsageError
 from harness.families.quantize.checks import require_defined
-from harness.families.quantize.contract import OnDevice, Packed, QuantizeTechnique
+from harness.families.quantize.contract import OnDevice, Packed, QuantizedLinear, QuantizeTechnique
 from harness.families.quantize.modules import require_module
 from harness.families.quantize.pretrained import QuantizedModel, dtype_of, loaded, quantized
 from harness.families.quantize.reports import Given
@@ -100,7 +100,12 @@ class ModelWorkload(ABC):
             require_defined(technique, given, weight.cpu(), technique.dequantize(packed).cpu(), rows=[row])
 
         made = quantized(self._load(technique, context), technique, self.read(context.settings), require)
-        self.probe(made, context)
+        try:
+            self.probe(made, context)
+        except AttributeError as error:
+            if QuantizedLinear.__name__ not in str(error):
+                raise
+            raise NotApplicable(f"the model uses a linear layer otherwise than by calling it: {error}") from error
 
     def trial(self, technique: QuantizeTechnique, context: CaseContext) -> Trial:
         """Return what a technique costs, after two predictions and two calls of each phase."""
