@@ -74,7 +74,7 @@ def shared_memory() -> Callable[..., int]:
         names = kernel.arg_names
         source = ASTSource(
             fn=kernel,
-            signature={name: types.get(name, "constexpr") for name in names},
+            signature={name: "constexpr" if name in constants else types[name] for name in names},
             constexprs={(names.index(name),): value for name, value in constants.items()},
         )
         compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32))

@@ -19,7 +19,17 @@ from harness.measure.cgroups import cpu_quota, memory_limit
 from harness.measure.distributions import in_site, version_of
 from harness.measure.sources import Sources, file_digest, is_dirty
 
-PACKAGES: Final = (DISTRIBUTION, "torch", "numpy", "scipy", "scikit-learn", "transformers", "peft", "safetensors")
+PACKAGES: Final = (
+    DISTRIBUTION,
+    "torch",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "transformers",
+    "peft",
+    "safetensors",
+    "tokenizers",
+)
 """Distributions whose version can change a result."""
 
 FLAGS: Final = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "fma", "neon", "asimd", "sve")

@@ -9,12 +9,14 @@ from typing import Any
 
 import torch
 
-from harness.api import CaseContext, Json, OpenCase, Outcome, Phase, UsageError
-from harness.families.quantize.checks import require_correct, require_defined
+from harness.api import CaseContext, Json, OpenCase, Outcome, Phase, Trial, UsageError
+from harness.families.quantize.checks import require_defined
 from harness.families.quantize.contract import OnDevice, QuantizeTechnique
+from harness.families.quantize.modules import require_module
 from harness.families.quantize.pretrained import QuantizedModel, dtype_of, loaded, quantized
 from harness.families.quantize.reports import Given
 from harness.families.quantize.settings import OnModel
+from harness.families.quantize.trial import counted, tried
 from harness.judge.pretrained import configured, require_model
 from harness.judge.seeds import generator
 from harness.measure.sources import content_digest
@@ -60,6 +62,27 @@ class ModelWorkload(ABC):
     def phases(self, quantized: QuantizedModel, context: CaseContext) -> dict[str, Phase]:
         """Return the timed phases."""
 
+    @abstractmethod
+    def parts(self, context: CaseContext) -> int:
+        """Return on how many parts of the data a model is measured: blocks, or batches."""
+
+    @abstractmethod
+    def on_few(self, context: CaseContext, parts: int) -> CaseContext:
+        """Return a context whose data are so many parts."""
+
+    def trial(self, technique: QuantizeTechnique, context: CaseContext) -> Trial:
+        """Return what a technique costs, after measuring the model on a few parts of the data."""
+        return tried(
+            lambda given: self._made(technique, given),
+            lambda made, parts: self.quality(made, self.on_few(context, parts)),
+            lambda made: self.phases(made, context),
+            context,
+        )
+
+    def counts(self, context: CaseContext) -> Mapping[str, float]:
+        """Return on how many parts of the data a case measures the model."""
+        return counted(self.parts(context))
+
     def check_settings(self, settings: Mapping[str, Json]) -> None:
         """Raise UsageError for settings that are out of range, and for a model or data that cannot be used."""
         read = self.read(settings)
@@ -74,12 +97,13 @@ class ModelWorkload(ABC):
         self.require_data(read)
 
     def check(self, technique: QuantizeTechnique, context: CaseContext) -> None:
-        """Run the gate of the contract, then hold weights and products of the model's layers to the definition.
+        """Hold the layers of the model to the definition, and layers that are moved, copied and loaded to the first.
 
-        Of each layer's weight, the rows about a drawn one are compared, or all of a small weight.
+        The weights and products are the model's own in the place of the drawn shapes of the contract's gate: what is
+        wrong on shapes that the model lacks is not wrong here. Of each layer's weight, the rows about a drawn one are
+        compared, or all of a small weight; each product is watched.
         """
-        on_cpu = technique if context.device == "cpu" else OnDevice(technique, context.device)
-        require_correct(on_cpu, seed=context.seed)
+        require_module(technique if context.device == "cpu" else OnDevice(technique, context.device))
         plain = self._load(technique, context)
         made = self._quantized(technique, context)
         draw = generator(context.seed, "rows")
@@ -93,10 +117,7 @@ class ModelWorkload(ABC):
 
     def evaluate(self, technique: QuantizeTechnique, context: CaseContext) -> Outcome:
         """Quantise the model and measure it on the data. Raises Incorrect where a watched layer is off."""
-        with context.phase("load"):
-            model = self._load(technique, context)
-        with context.phase("init"):
-            made = quantized(model, technique, self.read(context.settings))
+        made = self._made(technique, context)
         with context.phase("test"):
             outcome = self.quality(made, context)
         sizes = {
@@ -110,11 +131,13 @@ class ModelWorkload(ABC):
 
     def open(self, technique: QuantizeTechnique, context: CaseContext) -> OpenCase:
         """Prepare the timed phases; the packing of the whole model is the initialisation."""
+        return OpenCase(phases=self.phases(self._made(technique, context), context))
+
+    def _made(self, technique: QuantizeTechnique, context: CaseContext) -> QuantizedModel:
         with context.phase("load"):
             model = self._load(technique, context)
         with context.phase("init"):
-            made = quantized(model, technique, self.read(context.settings))
-        return OpenCase(phases=self.phases(made, context))
+            return quantized(model, technique, self.read(context.settings))
 
     def _quantized(self, technique: QuantizeTechnique, context: CaseContext) -> QuantizedModel:
         return quantized(self._load(technique, context), technique, self.read(context.settings))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -64,7 +65,7 @@ class CausalLm(ModelWorkload):
         tokens = passages(settings, context.cache)
         require_enough(tokens, settings)
         count = tokens.blocks(settings.context)
-        chosen = torch.randperm(count, generator=generator(context.seed, "blocks"))[: settings.blocks].tolist()
+        chosen = spread(count, settings.blocks, generator(context.seed, "blocks"))
         seen = random_bits(32) % len(chosen)
         nats = 0.0
         for number, block in enumerate(chosen):
@@ -79,6 +80,15 @@ class CausalLm(ModelWorkload):
         if len(chosen) == count:
             notes.append("the data have no more blocks, so that every seed has the same")
         return Outcome(metrics={"perplexity": math.exp(min(loss, LARGEST)), "loss": loss}, notes=notes)
+
+    def parts(self, context: CaseContext) -> int:
+        """Return the number of blocks."""
+        settings = self.read(context.settings)
+        return min(settings.blocks, self._passages(context).blocks(settings.context))
+
+    def on_few(self, context: CaseContext, parts: int) -> CaseContext:
+        """Return a context with so many blocks."""
+        return replace(context, settings={**context.settings, "blocks": parts})
 
     def probe(self, quantized: QuantizedModel, context: CaseContext) -> None:
         """Predict a block while all layers are watched."""
@@ -98,6 +108,17 @@ class CausalLm(ModelWorkload):
         return tokens
 
 
+def spread(count: int, most: int, draw: torch.Generator) -> list[int]:
+    """Return at most so many of ``count`` numbers, one drawn from each of as many equal stretches.
+
+    Texts change from place to place: such numbers differ less from seed to seed than others.
+    """
+    most = min(most, count)
+    bounds = torch.arange(most + 1) * count // most
+    places: list[int] = (bounds[:-1] + (bounds.diff() * torch.rand(most, generator=draw)).long()).tolist()
+    return places
+
+
 @torch.no_grad()
 def _nats(quantized: QuantizedModel, tokens: Tensor) -> float:
     """Return the summed cross-entropy of all tokens of a block but the first."""
@@ -110,6 +131,7 @@ _ROWS: Final = 128
 """Tokens whose logits are float32 at a time."""
 
 if TYPE_CHECKING:  # mypy compares every method with the protocol's
-    from harness.api import CheckingWorkload
+    from harness.api import CheckingWorkload, EstimatingWorkload
 
     _FULFILS: tuple[type[CheckingWorkload], ...] = (CausalLm,)
+    _ESTIMATES: tuple[type[EstimatingWorkload], ...] = (CausalLm,)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,6 +66,15 @@ class TextClassification(ModelWorkload):
             },
             notes=[f"{len(texts)} texts of the data"],
         )
+
+    def parts(self, context: CaseContext) -> int:
+        """Return the number of batches."""
+        return len(_batches(self._chosen(context), self.read(context.settings).batch_size))
+
+    def on_few(self, context: CaseContext, parts: int) -> CaseContext:
+        """Return a context with the texts of so many batches."""
+        examples = parts * self.read(context.settings).batch_size
+        return replace(context, settings={**context.settings, "test_examples": examples})
 
     def probe(self, quantized: QuantizedModel, context: CaseContext) -> None:
         """Predict a batch while all layers are watched."""
@@ -175,6 +185,7 @@ def _predicted(quantized: QuantizedModel, texts: Sentences, size: int, device: s
 sources_of(__name__)  # at import, so that no case has to wait for it
 
 if TYPE_CHECKING:  # mypy compares every method with the protocol's
-    from harness.api import CheckingWorkload
+    from harness.api import CheckingWorkload, EstimatingWorkload
 
     _FULFILS: tuple[type[CheckingWorkload], ...] = (TextClassification,)
+    _ESTIMATES: tuple[type[EstimatingWorkload], ...] = (TextClassification,)
