@@ -7,12 +7,13 @@ which other parameters train, in which groups, what changes in the forward pass,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from harness.judge.factors import Factors
 from harness.judge.training import Batch
 
 
@@ -74,6 +75,13 @@ class FinetuneTask:
 
     generator: torch.Generator
     """A generator on the CPU, seeded from the case: the only source of randomness that a technique may draw from."""
+
+    factors: Factors = field(default_factory=Factors)
+    """Return the factors of weights by name, as a `harness.judge.factors.factorisation` computes them of each.
+
+    The judge keeps them over the cases of a model: the same bits in less time. Where the initialisation is timed, and
+    in the memory lane, it computes them anew, as a user has to.
+    """
 
 
 @runtime_checkable

@@ -7,6 +7,7 @@ import statistics
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -24,6 +25,7 @@ from harness.families.finetune.stacking import RepeatedSteps, Training
 from harness.families.finetune.trial import Attempt, counted, tried
 from harness.judge import training
 from harness.judge.checks import TrainingWatch, require_groups, require_model
+from harness.judge.factors import ANEW, Factors
 from harness.judge.fresh import FreshBatches
 from harness.judge.generators import GlobalGenerators
 from harness.judge.perturbation import perturb_start
@@ -96,7 +98,7 @@ class FinetuneWorkload(ABC):
         fit: Callable[[Problem, Adapted], list[float]],
     ) -> Outcome:
         with global_seed(context.seed, context.device):
-            problem, adapted = self._adapt(technique, context)
+            problem, adapted = self._adapt(technique, context, Factors(context.cache))
             perturb_start(training.trained(adapted.optimizer), context)
             with context.phase("train"):
                 losses = fit(problem, adapted)
@@ -115,7 +117,7 @@ class FinetuneWorkload(ABC):
         then, else in a copy, as both may be called in turns. What it predicts is held against the model before merging.
         """
         with global_seed(context.seed, context.device):
-            problem, adapted = self._adapt(technique, context)
+            problem, adapted = self._adapt(technique, context)  # with factors that are computed anew
         first = problem.train.at(problem.order[0]).batch()
         fresh = FreshBatches(first)
         loss, max_grad_norm = problem.loss, problem.settings.max_grad_norm  # not the problem, which holds all examples
@@ -138,7 +140,7 @@ class FinetuneWorkload(ABC):
     def check(self, technique: FinetuneTechnique, context: CaseContext) -> None:
         """Adapt, take a few steps and merge. Raises `harness.api.Incorrect` at the first broken invariant."""
         with global_seed(context.seed, context.device):
-            problem = self._problem(context)
+            problem = self._problem(context, Factors(context.cache, thorough=True))
             batch = problem.train.at(problem.order[0]).batch()
             at_base = self._logits(problem.model, batch)
             head = checks.snapshot(problem.head)
@@ -159,14 +161,16 @@ class FinetuneWorkload(ABC):
             merged = require_model(technique.merge(copy.deepcopy(model)), "merge")
             checks.require_merge(trained, self._logits(merged, batch))
 
-    def _adapt(self, technique: FinetuneTechnique, context: CaseContext) -> tuple[Problem, Adapted]:
+    def _adapt(
+        self, technique: FinetuneTechnique, context: CaseContext, factors: Factors = ANEW
+    ) -> tuple[Problem, Adapted]:
         with context.phase("load"):
-            problem = self._problem(context)
+            problem = self._problem(context, factors)
         with context.phase("init"):
             model = technique.adapt(problem.model, problem.task)
         return problem, Adapted(model=model, optimizer=_optimizer(technique, model, problem))
 
-    def _problem(self, context: CaseContext) -> Problem:
+    def _problem(self, context: CaseContext, factors: Factors = ANEW) -> Problem:
         material = self.material(context)
         model, settings, train = material.model, material.settings, material.train
         _renew_head(model, material.anatomy.head, generator(context.seed, "head"))
@@ -175,7 +179,7 @@ class FinetuneWorkload(ABC):
         return Problem(
             model=model,
             head={name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad},
-            task=self._task(material, context),
+            task=replace(self._task(material, context), factors=factors),
             order=train.bucketed(order, draw),
             material=material,
         )

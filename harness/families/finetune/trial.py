@@ -69,7 +69,10 @@ def tried(attempt: Attempt, context: CaseContext) -> Trial:
 
 def counted(problem: Problem) -> Mapping[str, float]:
     """Return how often an accuracy case does what `tried` prices."""
-    return {"load": 1, "init": 1, "step": problem.settings.steps, "test batch": sum(1 for _ in problem.tested())}
+    retained = problem.material.retained
+    further = retained.examples.groups(problem.material.test_batch) if retained else ()
+    tests = sum(1 for _ in problem.tested()) + sum(1 for _ in further)
+    return {"load": 1, "init": 1, "step": problem.settings.steps, "test batch": tests}
 
 
 def _step(problem: Problem, adapted: Adapted, batch: Batch) -> None:

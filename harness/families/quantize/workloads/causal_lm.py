@@ -65,7 +65,7 @@ class CausalLm(ModelWorkload):
         tokens = passages(settings, context.cache)
         require_enough(tokens, settings)
         count = tokens.blocks(settings.context)
-        chosen = torch.randperm(count, generator=generator(context.seed, "blocks"))[: settings.blocks].tolist()
+        chosen = spread(count, settings.blocks, generator(context.seed, "blocks"))
         seen = random_bits(32) % len(chosen)
         nats = 0.0
         for number, block in enumerate(chosen):
@@ -106,6 +106,17 @@ class CausalLm(ModelWorkload):
         tokens = passages(settings, context.cache)
         require_enough(tokens, settings)
         return tokens
+
+
+def spread(count: int, most: int, draw: torch.Generator) -> list[int]:
+    """Return at most so many of ``count`` numbers, one drawn from each of as many equal stretches.
+
+    Texts change from place to place: such numbers differ less from seed to seed than others.
+    """
+    most = min(most, count)
+    bounds = torch.arange(most + 1) * count // most
+    places: list[int] = (bounds[:-1] + (bounds.diff() * torch.rand(most, generator=draw)).long()).tolist()
+    return places
 
 
 @torch.no_grad()
