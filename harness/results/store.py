@@ -126,11 +126,9 @@ class RunWriter:
 
     def discard(self) -> None:
         """Remove a new run that has no row; leave a resumed one as it was before."""
-        if self._earlier is not None:
-            self.withdraw()
-            return
-        shutil.rmtree(self.info.folder, ignore_errors=True)
-        self.close()
+        if self._earlier is None:
+            shutil.rmtree(self.info.folder, ignore_errors=True)
+        self.withdraw()
 
     def withdraw(self) -> None:
         """Restore the files that a resumed run had before it was opened, byte for byte, and release the lock."""
