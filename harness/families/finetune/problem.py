@@ -32,7 +32,9 @@ class Material:
     """The model and the data of a case, from which the judge makes its `Problem`; ``notes`` are for the report.
 
     Of ``train``, the first ``shown`` examples stand for all in the accuracy on training data; all do where it is None.
-    Examples are tested ``test_batch`` at a time. ``kind`` is as in the `FinetuneTask`.
+    Examples are tested ``test_batch`` at a time. ``kind`` is as in the `FinetuneTask`. ``pretrained`` names the module
+    that transformers loads from the user's folder, with "" for the model itself; it is None where the model is the
+    judge's own.
     """
 
     model: nn.Module
@@ -47,6 +49,7 @@ class Material:
     kind: str = "classification"
     test_batch: int = TEST_BATCH
     retained: Retained | None = None
+    pretrained: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,12 +18,13 @@ from harness.api import CannotStack, CaseContext, Json, NotApplicable, OpenCase,
 from harness.families.finetune import checks
 from harness.families.finetune.contract import FinetuneTask, FinetuneTechnique
 from harness.families.finetune.examples import tokens_in
+from harness.families.finetune.keeping import Kept, keep
 from harness.families.finetune.problem import Adapted, Material, Problem
 from harness.families.finetune.scores import quality_of, scores_of
 from harness.families.finetune.serving import Serving
 from harness.families.finetune.stacking import RepeatedSteps, Training
 from harness.families.finetune.trial import Attempt, counted, tried
-from harness.judge import training
+from harness.judge import graphs, training
 from harness.judge.checks import TrainingWatch, require_groups, require_model
 from harness.judge.factors import ANEW, Factors
 from harness.judge.fresh import FreshBatches
@@ -104,11 +105,22 @@ class FinetuneWorkload(ABC):
                 losses = fit(problem, adapted)
             with context.phase("test"):
                 measured = self._quality(adapted.model, problem)
+            notes = [*problem.material.notes, *self._kept(technique, adapted.model, problem, context)]
         return Outcome(
             metrics={**measured, **_size(adapted.model, problem.head.values())},
             series={"train_loss": [float(f"{value:.6g}") for value in losses]},
-            notes=problem.material.notes,
+            notes=notes,
         )
+
+    def _kept(
+        self, technique: FinetuneTechnique, model: nn.Module, problem: Problem, context: CaseContext
+    ) -> Sequence[str]:
+        """Save the adapter and the head where they are to be kept; return a note of what was not."""
+        if context.keep is None:
+            return []
+        factors = Factors(context.cache)
+        base = partial(self._problem, context, factors)
+        return keep(technique, model, problem, Kept(folder=context.keep, base=lambda: base().model))
 
     def open(self, technique: FinetuneTechnique, context: CaseContext) -> OpenCase:
         """Prepare a training step and an inference batch, on examples like the first ``batch_size`` of the training.
@@ -125,8 +137,9 @@ class FinetuneWorkload(ABC):
         def step(trains: Adapted, batch: Batch, _: int) -> None:
             training.step(trains.model, trains.optimizer, batch, loss=loss, max_grad_norm=max_grad_norm)
 
-        train = RepeatedStep(adapted, fresh, step)
-        serving = Serving(technique, train, self.forward)
+        captured = graphs.asked(technique, context.device)
+        train = RepeatedStep(adapted, fresh, step, captured=captured)
+        serving = Serving(technique, train, self.forward, captured=captured)
         infer = RepeatedPrediction(fresh, serving, serving.expected, before=serving.before)
         samples, tokens = problem.settings.batch_size, tokens_in(first)
         return OpenCase(

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from harness.api import UsageError, number, whole_number
-from harness.families.finetune.contract import FinetuneTask
+from harness.families.finetune.contract import FinetuneTask, Keeping
 from harness.judge.factors import Factorisation
 from harness_lora.adaptation import linears, require_full_rank
 from harness_lora.factorings import largest_triples, orthogonal_triangular, smallest_triples
-from harness_lora.injection import ADAPTER, Injected, exactly, inject, tuner_layers
+from harness_lora.injection import ADAPTER, BASE, Injected, exactly, inject, save_adapter, tuner_layers
 from harness_lora.library import DoraLinearLayer, LoraConfig, LoraLinear
 
 Start = Callable[[LoraLinear, torch.Generator], None]
@@ -164,12 +164,25 @@ class Factored(Lora):
             with torch.no_grad():
                 self._set(layer, *found[name])
 
+    def save(self, model: nn.Module, keeping: Keeping) -> None:
+        """Write a LoRA of twice the rank on the unchanged weight: s (B A - B_0 A_0), the start taken off again."""
+        layers, base = dict(tuner_layers(model)), keeping.base()
+        weights = {name: linear.weight for name, linear in linears(base, list(layers)).items()}
+        found = keeping.task.factors(self._compute, weights, rank=self.rank)
+        config, changed = self.saved_config(model), {}
+        config.r, config.lora_alpha = 2 * config.r, 2 * config.lora_alpha
+        for name, layer in layers.items():
+            a, b = factors(layer)
+            left, right = started(*found[name], scale=layer.scaling[ADAPTER])
+            label = BASE + (name.removeprefix(f"{keeping.root}.") if keeping.root else name)
+            changed[f"{label}.lora_A.weight"] = torch.cat([a.detach(), right])
+            changed[f"{label}.lora_B.weight"] = torch.cat([b.detach(), -left], dim=1)
+        save_adapter(model, config, keeping, changed)
+
     def _set(self, layer: LoraLinear, left: Tensor, right: Tensor, values: Tensor | None = None) -> None:
         a, b = factors(layer)
         weight, scale = layer.get_base_layer().weight, layer.scaling[ADAPTER]
-        if values is not None:
-            root = (values / scale).sqrt()
-            left, right = left * root, root[:, None] * right
+        left, right = started(left, right, values, scale=scale)
         a.copy_(right)
         b.copy_(left)
         residual = (weight.float() - scale * left @ right).to(weight.dtype)
@@ -177,6 +190,14 @@ class Factored(Lora):
             weight.copy_(residual)
         else:
             weight.data = residual  # as peft does: the weight leaves the memory that the model's file is mapped to
+
+
+def started(left: Tensor, right: Tensor, values: Tensor | None = None, *, scale: float) -> tuple[Tensor, Tensor]:
+    """Return the start of B and of A from what a factorisation gives."""
+    if values is None:
+        return left, right
+    root = (values / scale).sqrt()
+    return left * root, root[:, None] * right
 
 
 def olora(*, rank: int, alpha: float) -> Lora:

@@ -89,6 +89,7 @@ class CausalLm(FinetuneWorkload):
             ],
             shown=len(validation),
             kind="causal-lm",
+            pretrained="",
             test_batch=settings.batch_size,
             retained=retained,
         )

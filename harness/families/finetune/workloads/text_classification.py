@@ -99,6 +99,7 @@ class TextClassification(FinetuneWorkload):
             settings=settings,
             notes=[*_notes(settings, tokens, coverage(model, anatomy)), *_of_split(tokens.parts)],
             shown=settings.validation_examples,
+            pretrained="backbone",
             test_batch=settings.batch_size if context.device == "cpu" else TEST_BATCH,
         )
 
