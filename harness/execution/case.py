@@ -262,6 +262,7 @@ class _Stage:
             cache=self.job.cache,
             phase=self.phases,
             perturbed=case.perturbed,
+            keep=self.job.keep / case.key if self.job.keep and self.job.task in ("evaluate", "stack") else None,
         )
 
     def seed(self) -> None:

@@ -19,7 +19,17 @@ from harness.measure.cgroups import cpu_quota, memory_limit
 from harness.measure.distributions import in_site, version_of
 from harness.measure.sources import Sources, file_digest, is_dirty
 
-PACKAGES: Final = (DISTRIBUTION, "torch", "numpy", "scipy", "scikit-learn", "transformers", "peft", "safetensors")
+PACKAGES: Final = (
+    DISTRIBUTION,
+    "torch",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "transformers",
+    "peft",
+    "safetensors",
+    "tokenizers",
+)
 """Distributions whose version can change a result."""
 
 FLAGS: Final = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "fma", "neon", "asimd", "sve")
@@ -49,7 +59,7 @@ def environment(distributions: Sequence[str] = ()) -> dict[str, Json]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "machine": platform.machine(),
-        "cpu": _cpu(),
+        "cpu": processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "cpu_quota": cpu_quota(),
         "memory_limit": memory_limit(),
@@ -61,6 +71,17 @@ def environment(distributions: Sequence[str] = ()) -> dict[str, Json]:
         "variables": {name: os.environ[name] for name in KERNEL_VARIABLES if name in os.environ},
         "packages": versions((*PACKAGES, *distributions)),
     }
+
+
+def processor() -> dict[str, Json]:
+    """Return the model of the processor, and those of its features that are in `FLAGS`."""
+    facts: Mapping[str, str] = {}
+    if text := _read("/proc/cpuinfo"):
+        lines = (line.partition(":") for line in text.partition("\n\n")[0].splitlines())
+        facts = {key.strip(): value.strip() for key, _, value in lines}
+    features = facts.get("flags", facts.get("Features", "")).split()
+    model = facts.get("model name") or _output("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor()
+    return {"model": model, "flags": [flag for flag in FLAGS if flag in features]}
 
 
 def versions(distributions: Iterable[str]) -> dict[str, Json]:
@@ -126,17 +147,6 @@ def _installed_from(distribution: importlib.metadata.Distribution) -> dict[str, 
         return {}
     commit = facts.get("vcs_info", {}).get("commit_id")
     return {"commit": commit, "dirty": False} if commit else {}
-
-
-def _cpu() -> dict[str, Json]:
-    """Return the model of the processor, and those of its features that are in `FLAGS`."""
-    facts: Mapping[str, str] = {}
-    if text := _read("/proc/cpuinfo"):
-        lines = (line.partition(":") for line in text.partition("\n\n")[0].splitlines())
-        facts = {key.strip(): value.strip() for key, _, value in lines}
-    features = facts.get("flags", facts.get("Features", "")).split()
-    model = facts.get("model name") or _output("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor()
-    return {"model": model, "flags": [flag for flag in FLAGS if flag in features]}
 
 
 NVIDIA_DRIVERS: Final = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg")

@@ -98,6 +98,19 @@ def with_bitsandbytes(model: nn.Module) -> nn.Module:
     return model
 
 
+@pytest.mark.parametrize("inputs", [1, 7])
+def test_the_peer_in_a_model_computes_what_the_librarys_own_layers_do(inputs) -> None:
+    bits_and_bytes = pytest.importorskip("harness_nf4.bits_and_bytes")
+    evaluated = bits_and_bytes.functional.has_avx512bf16()
+    technique = (bits_and_bytes.Evaluated if evaluated else bits_and_bytes.BitsAndBytes)(levels="nf4")
+    base = language_model(TOY).bfloat16()
+    theirs, ours = with_bitsandbytes(copy.deepcopy(base)), quantized_(base, linears(base), technique)
+    tokens = torch.randint(101, (1, inputs), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        theirs(tokens)  # at its first call in evaluation a layer packs its weight anew
+        assert torch.equal(theirs(tokens).logits, ours(tokens).logits)
+
+
 def contestants() -> dict[str, nn.Module]:
     """Each in the dtype in which it is fastest, and the kernel in that of the baseline, too."""
     base = language_model(SMOLLM)

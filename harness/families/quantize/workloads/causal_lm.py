@@ -64,7 +64,7 @@ class CausalLm(ModelWorkload):
         tokens = passages(settings, context.cache)
         require_enough(tokens, settings)
         count = tokens.blocks(settings.context)
-        chosen = torch.randperm(count, generator=generator(context.seed, "blocks"))[: settings.blocks].tolist()
+        chosen = spread(count, settings.blocks, generator(context.seed, "blocks"))
         seen = random_bits(32) % len(chosen)
         nats = 0.0
         for number, block in enumerate(chosen):
@@ -82,10 +82,18 @@ class CausalLm(ModelWorkload):
 
     def probe(self, quantized: QuantizedModel, context: CaseContext) -> None:
         """Predict a block while all layers are watched."""
-        settings = self.read(context.settings)
-        tokens = self._passages(context)
         with watched(quantized.technique, quantized.layers):
-            _nats(quantized, tokens.block(0, settings.context).to(context.device))
+            self.predict(quantized, context)
+
+    def predict(self, quantized: QuantizedModel, context: CaseContext) -> object:
+        """Predict a block while nothing is watched."""
+        block = self._passages(context).block(0, self.read(context.settings).context)
+        return _nats(quantized, block.to(context.device))
+
+    def predictions(self, context: CaseContext) -> int:
+        """Return the number of blocks."""
+        settings = self.read(context.settings)
+        return min(settings.blocks, self._passages(context).blocks(settings.context))
 
     def phases(self, quantized: QuantizedModel, context: CaseContext) -> dict[str, Phase]:
         """Return the reading of a prompt and the decoding of tokens."""
@@ -96,6 +104,17 @@ class CausalLm(ModelWorkload):
         tokens = passages(settings, context.cache)
         require_enough(tokens, settings)
         return tokens
+
+
+def spread(count: int, most: int, draw: torch.Generator) -> list[int]:
+    """Return at most so many of ``count`` numbers, one drawn from each of as many equal stretches.
+
+    Texts change from place to place: such numbers differ less from seed to seed than others.
+    """
+    most = min(most, count)
+    bounds = torch.arange(most + 1) * count // most
+    places: list[int] = (bounds[:-1] + (bounds.diff() * torch.rand(most, generator=draw)).long()).tolist()
+    return places
 
 
 @torch.no_grad()
@@ -110,6 +129,7 @@ _ROWS: Final = 128
 """Tokens whose logits are float32 at a time."""
 
 if TYPE_CHECKING:  # mypy compares every method with the protocol's
-    from harness.api import CheckingWorkload
+    from harness.api import CheckingWorkload, EstimatingWorkload
 
     _FULFILS: tuple[type[CheckingWorkload], ...] = (CausalLm,)
+    _ESTIMATES: tuple[type[EstimatingWorkload], ...] = (CausalLm,)

@@ -68,9 +68,17 @@ class TextClassification(ModelWorkload):
 
     def probe(self, quantized: QuantizedModel, context: CaseContext) -> None:
         """Predict a batch while all layers are watched."""
-        some = self._chosen(context).at(torch.arange(1))
         with watched(quantized.technique, quantized.layers):
-            _logits(quantized.model, some.batch(context.device))
+            self.predict(quantized, context)
+
+    def predict(self, quantized: QuantizedModel, context: CaseContext) -> object:
+        """Predict a batch while nothing is watched."""
+        first = _batches(self._chosen(context), self.read(context.settings).batch_size)[0]
+        return _logits(quantized.model, first.batch(context.device))
+
+    def predictions(self, context: CaseContext) -> int:
+        """Return the number of batches."""
+        return len(_batches(self._chosen(context), self.read(context.settings).batch_size))
 
     def phases(self, quantized: QuantizedModel, context: CaseContext) -> dict[str, Phase]:
         """Return the prediction of a batch."""
@@ -175,6 +183,7 @@ def _predicted(quantized: QuantizedModel, texts: Sentences, size: int, device: s
 sources_of(__name__)  # at import, so that no case has to wait for it
 
 if TYPE_CHECKING:  # mypy compares every method with the protocol's
-    from harness.api import CheckingWorkload
+    from harness.api import CheckingWorkload, EstimatingWorkload
 
     _FULFILS: tuple[type[CheckingWorkload], ...] = (TextClassification,)
+    _ESTIMATES: tuple[type[EstimatingWorkload], ...] = (TextClassification,)
