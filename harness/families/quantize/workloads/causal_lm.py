@@ -129,6 +129,7 @@ _ROWS: Final = 128
 """Tokens whose logits are float32 at a time."""
 
 if TYPE_CHECKING:  # mypy compares every method with the protocol's
-    from harness.api import CheckingWorkload
+    from harness.api import CheckingWorkload, EstimatingWorkload
 
     _FULFILS: tuple[type[CheckingWorkload], ...] = (CausalLm,)
+    _ESTIMATES: tuple[type[EstimatingWorkload], ...] = (CausalLm,)

@@ -183,6 +183,7 @@ def _predicted(quantized: QuantizedModel, texts: Sentences, size: int, device: s
 sources_of(__name__)  # at import, so that no case has to wait for it
 
 if TYPE_CHECKING:  # mypy compares every method with the protocol's
-    from harness.api import CheckingWorkload
+    from harness.api import CheckingWorkload, EstimatingWorkload
 
     _FULFILS: tuple[type[CheckingWorkload], ...] = (TextClassification,)
+    _ESTIMATES: tuple[type[EstimatingWorkload], ...] = (TextClassification,)
