@@ -22,8 +22,11 @@ QUICK := tests/analysis tests/judge tests/report tests/results tests/test_archit
 	tests/test_news.py tests/test_plan.py tests/test_rooms.py tests/test_suite.py tests/test_suite_page.py \
 	tests/test_tests_workflow.py $(wildcard plugins/*/tests/test_declaration.py)
 
+# Triton decides at its import whether it interprets, so these run in a process of their own.
+TRITON_TESTS := $(wildcard plugins/*/tests/test_triton.py)
+
 .DEFAULT_GOAL := help
-.PHONY: help setup peft test quick check kills fuzz audit news clean
+.PHONY: help setup peft test quick check gpu triton kills fuzz audit news clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +49,14 @@ quick: $(READY) ## run a fixed selection of fast tests, in less than 90 seconds 
 
 check: $(READY) ## run ruff and mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+gpu: $(READY) ## run the tests that need a CUDA device; each says so where there is none
+	$(PYTEST) -m gpu -rs $(ARGS)
+
+triton: $(READY) ## install Triton (280 MB), test its kernels in its interpreter, and compile them for cards not here
+	$(BIN)/python -m pip install --quiet "triton>=3.2"
+	TRITON_INTERPRET=1 $(PYTEST) -rs $(TRITON_TESTS)
+	$(PYTEST) -rs $(wildcard plugins/*/tests/test_triton_compiled.py)
 
 kills: $(READY) ## kill runs fifty times at random moments and resume them, in about ten minutes; HARNESS_SEED=N repeats that
 	$(PYTEST) -m exhaustive -s tests/test_kills.py

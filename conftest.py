@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,3 +57,28 @@ def plain_calls() -> Callable[..., Any]:
         return names["run"]
 
     return made
+
+
+@pytest.fixture(scope="session")
+def shared_memory() -> Callable[..., int]:
+    """Return what compiles a Triton kernel for a GPU that need not be there, and returns the shared memory it needs.
+
+    Called with the kernel, the types of its arguments by name, its constants, and the compute capability, such as 80.
+    """
+
+    def needs(kernel: Any, types: Mapping[str, str], constants: Mapping[str, object], capability: int) -> int:
+        import triton
+        from triton.backends.compiler import GPUTarget
+        from triton.compiler import ASTSource
+
+        names = kernel.arg_names
+        source = ASTSource(
+            fn=kernel,
+            signature={name: "constexpr" if name in constants else types[name] for name in names},
+            constexprs={(names.index(name),): value for name, value in constants.items()},
+        )
+        compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32))
+        assert compiled.asm["cubin"]
+        return int(compiled.metadata.shared)
+
+    return needs

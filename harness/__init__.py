@@ -34,6 +34,8 @@ def run(
     model: Path | str | None = None,
     data: Path | str | None = None,
     task: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    download: bool = False,
     techniques: Sequence[str] = (),
     workloads: Sequence[str] = (),
     seeds: int | Sequence[int] = (),
@@ -55,9 +57,13 @@ def run(
 
     Args:
         suite: the suite's id, short name or file.
-        model: a folder with a model of transformers, in place of the suite's own workloads; needs ``data``.
-        data: a file of labelled texts that the model learns.
-        task: what is learned, where the suite's contract offers several tasks.
+        model: a model of transformers in place of the suite's own workloads, with ``data``: a folder, a ``.gguf`` file,
+            ``package:NAME``, or ``REPO@REVISION`` of a hub.
+        data: what the model learns: a ``.csv``, ``.tsv``, ``.jsonl``, ``.parquet`` or ``.txt`` file, a folder, or
+            ``REPO@REVISION`` of a hub.
+        task: what is learned; as the data's columns tell where None.
+        columns: columns of the data by what they are, like ``{"text": "review"}``.
+        download: whether to fetch the model and the data from the hub, if they are its ids.
         techniques: globs or names; all of the suite where there are none. The baseline always runs.
         workloads: globs or names; all of the suite where there are none.
         seeds: the seeds or their count, in place of the suite's.
@@ -84,6 +90,7 @@ def run(
     from harness.execution.choices import check_form, resources_of, selection_of
     from harness.execution.session import INTERRUPTED, Silent, begin
     from harness.host import load_host
+    from harness.origins.reading import Reading
     from harness.results.commands import command
     from harness.results.places import default_store_path
     from harness.results.store import Store
@@ -104,8 +111,10 @@ def run(
     resources = resources_of(executor=executor, jobs=jobs, limits=limits, cache=cache, fresh=fresh)
     host = load_host(plugins)
     host.require_loaded(plugins)
-    source = source_of(model, data, task)
-    session = begin(host, read_suite(suite, host, form=form, source=source), selection, resources)
+    reading = Reading(columns=columns or {}, download=download, cache=resources.cache)
+    source = source_of(model, data, task, reading)
+    read = read_suite(suite, host, form=form, source=source, reading=reading)
+    session = begin(host, read, selection, resources)
     folder = Store(default_store_path(Path(store) if store else None))
     with session.start(folder, selection, resources) as writer:
         info = session.carry_out(writer, Silent())

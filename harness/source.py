@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +11,9 @@ from harness.api import DATA_KINDS, Form, Json, UsageError, WorkloadSpec, neares
 from harness.api.values import is_finite
 from harness.host import Host
 from harness.judge.tables import ROLES, kinds_of
+from harness.origins.converted import GGUF, converted
+from harness.origins.finding import data_path, from_folder, model_path
+from harness.origins.reading import OFFLINE, Reading
 from harness.suite_rules import Problems
 
 OVERRIDES: Final = (
@@ -36,10 +39,13 @@ class Source:
     columns: Mapping[str, str] = field(default_factory=dict)
 
 
-def source_of(model: Path | str | None, data: Path | str | None, task: str | None) -> Source | None:
+def source_of(
+    model: Path | str | None, data: Path | str | None, task: str | None, reading: Reading = OFFLINE
+) -> Source | None:
     """Return the source that the options name; None without any.
 
-    Raises UsageError where only one of model and data is named, or where one does not exist.
+    Raises UsageError where only one of model and data is named, or where one cannot be found; nothing is downloaded
+    unless ``reading`` says so.
     """
     if model is None and data is None and task is None:
         return None
@@ -47,27 +53,41 @@ def source_of(model: Path | str | None, data: Path | str | None, task: str | Non
     missing = [name for name, value in given.items() if not value]
     if missing:
         raise UsageError(
-            f"{missing[0]} is missing: a model and data of one's own come together: --model DIR --data FILE"
+            f"{missing[0]} is missing: a model and data of one's own come together: --model MODEL --data DATA"
         )
-    paths = {name: Path(str(value)).expanduser().absolute() for name, value in given.items()}
-    hints = {"--model": "; nothing is downloaded: save a model of a hub once, by save_pretrained", "--data": ""}
-    absent = [
-        f"{name} {str(path)!r}: there is no such file or folder{hints[name]}"
-        for name, path in paths.items()
-        if not path.exists()
-    ]
-    if absent:
-        raise UsageError(*absent)
-    return Source(model=str(paths["--model"]), data=str(paths["--data"]), task=task or "")
+    unknown = sorted(reading.columns.keys() - ROLES.keys())
+    problems = [f"--column {role}: expected one of {', '.join(ROLES)}{nearest(role, ROLES)}" for role in unknown]
+    paths: list[Path] = []
+    for find, value in ((model_path, model), (data_path, data)):
+        try:
+            paths.append(find(str(value), reading))
+        except UsageError as error:
+            problems += error.problems
+    if problems:
+        raise UsageError(*problems)
+    folder, found = (converted(path, reading.cache) if path.suffix.lower() == GGUF else path for path in paths)
+    return Source(model=str(folder), data=str(found), task=task or "", columns=reading.columns)
 
 
-def stated(path: Path, table: Mapping[str, Any]) -> Source | None:
-    """Return the source that a suite file names in its table ``[source]``; paths are relative to the file."""
+def stated(path: Path, table: Mapping[str, Any], reading: Reading = OFFLINE) -> Source | None:
+    """Return the source that a suite file names in its table ``[source]``; paths are relative to the file.
+
+    The columns of ``reading`` win over those of the file.
+    """
     if not isinstance(given := table.get("source"), dict):
         return None
     names = {key: given.get(key) for key in ("model", "data")}
-    here = {key: str(path.parent / value) if isinstance(value, str) else None for key, value in names.items()}
-    return source_of(here["model"], here["data"], str(given.get("task", "")))
+    here = {
+        key: from_folder(path.parent, value) if isinstance(value, str) and value else None
+        for key, value in names.items()
+    }
+    columns = given.get("columns", {})
+    if not isinstance(columns, dict) or not all(isinstance(name, str) for name in columns.values()):
+        raise UsageError(
+            f"{path}: source.columns: {columns!r}: expected a table of columns, like {{ text = 'review' }}"
+        )
+    told = replace(reading, columns={**columns, **reading.columns})
+    return source_of(here["model"], here["data"], str(given.get("task", "")), told)
 
 
 def on_source(table: Mapping[str, Any], source: Source, workload: str, task: str, form: Form) -> dict[str, Any]:
@@ -118,7 +138,7 @@ def check_own(table: Mapping[str, Any], problems: Problems, tasks: Collection[st
             _check_overrides(own[task], f"own.{task}", problems)
         else:
             problems.add(f"own.{task}", f"{own[task]!r}: expected a table")
-    problems.keys(source, ("model", "data", "task"), "source.")
+    problems.keys(source, ("model", "data", "task", "columns"), "source.")
 
 
 def _check_overrides(own: Mapping[str, Any], name: str, problems: Problems, more: Sequence[str] = ()) -> None:

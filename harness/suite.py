@@ -13,6 +13,7 @@ from harness.api.text import quoted
 from harness.api.values import is_finite
 from harness.entrants import WITHOUT, Entrant, Kind, entrant_of, is_glob, is_json, value_problem
 from harness.host import Host
+from harness.origins.reading import OFFLINE, Reading
 from harness.source import Source, check_own, on_source, scale_of, stated, workload_for
 from harness.suite_comparison import stated_in
 from harness.suite_files import find_suite, parse
@@ -78,11 +79,14 @@ _WORDS = {
 }
 
 
-def read_suite(name: str, host: Host, *, form: Form = "full", source: Source | None = None) -> Suite:
+def read_suite(
+    name: str, host: Host, *, form: Form = "full", source: Source | None = None, reading: Reading = OFFLINE
+) -> Suite:
     """Read and check a suite by id, short name or path; the table named like ``form`` overrides the other keys.
 
     The form ``track`` runs every technique at its defaults, unless the table ``[track]`` has a tuning grid. With a
-    ``source``, or where the file names one, the suite runs on that model and these data, and ``[own]`` overrides.
+    ``source``, or where the file names one, the suite runs on that model and these data, and ``[own]`` overrides;
+    ``reading`` says how the one of the file is found.
 
     Raises UsageError with every problem found, each naming the file, the key, what was expected and the nearest
     right name.
@@ -90,8 +94,10 @@ def read_suite(name: str, host: Host, *, form: Form = "full", source: Source | N
     path = find_suite(name, host)
     data = parse(path)
     problems = Problems(path)
-    if found := source or stated(path, data):
+    if found := source or stated(path, data, reading):
         return _read_on_source(path, data, host, form, found)
+    if reading.columns or reading.download:
+        raise UsageError("--column and --download go with a model and data of one's own: add --model and --data")
     suite = _read_form(path, data, host, form, problems)
     if form == "full":  # a mistake in another form's table is one of the file, too
         for other in (other for other in get_args(Form) if other != form and other in data):

@@ -199,16 +199,22 @@ def test_the_cache_is_shown_and_cleared_of_its_own_files_only(harness: Harness, 
     models = cache / "base-models"
     models.mkdir(parents=True)
     (models / "a-model.pt").write_bytes(b"0" * 2048)
+    converted = models / "converted" / "tiny-0123"
+    converted.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors"):
+        (converted / name).write_bytes(b"0" * 1536)
     (cache / "not-ours.txt").write_text("keep me")
     shown = harness("cache", "show", HARNESS_CACHE=str(cache))
     assert "2.0 KiB" in shown.stdout
     assert "a-model.pt" in shown.stdout
+    assert "3.0 KiB  base-models/converted/tiny-0123\n" in shown.stdout
     assert "not-ours" not in shown.stdout
     refused = harness("cache", "clear", HARNESS_CACHE=str(cache))
     assert refused.returncode != 0
     assert (models / "a-model.pt").exists()
     assert harness("cache", "clear", "--yes", HARNESS_CACHE=str(cache)).returncode == 0
     assert not (models / "a-model.pt").exists()
+    assert not converted.exists()
     assert (cache / "not-ours.txt").exists()
     assert "nothing to clear" in harness("cache", "clear", HARNESS_CACHE=str(cache)).stdout
 

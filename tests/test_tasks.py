@@ -68,19 +68,13 @@ def test_a_named_task_or_column_overrides_what_is_likeliest(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("content", "task", "columns", "message"),
     [
-        (
-            "prompt,completion\na,b\n",
-            "text-classification",
-            {},
-            "has a column of prompts and one of completions; the t",
-        ),
+        ("prompt,completion\na,b\n", "text-classification", {}, "has a column of prompts and one of completions; the"),
         ("text,label\na,b\n", "image-classification", {}, "task image-classification reads a folder with a folder of"),
-        (
-            "a,b\n1,2\n",
-            "",
-            {},
-            "no column is named like a text or a prompt; name it with --column text=COLUMN, one of: ",
-        ),
+        ("text,label\na,b\n", "causal-lm", {"label": "label"}, "the task causal-lm reads a column of prompts"),
+        ("a,b\n1,2\n", "", {}, "like a text or a prompt; name it with --column text=COLUMN; it has: a, b"),
+        ("prompt,label\na,b\n", "", {"prompt": "prompt"}, "like a completion; name it with --column completion=COL"),
+        ("a,b\na,b\n", "", {"prompt": "a", "label": "b"}, "--column label and prompt: no data have both"),
+        ("a,b\na,b\n", "", {"text": "a", "label": "a"}, "expected two different columns"),
         ("text,label\na,b\n", "", {"label": "lable"}, "there is no column 'lable'; did you mean 'label'?"),
         ("", "", {}, "has no rows"),
     ],

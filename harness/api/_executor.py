@@ -27,7 +27,8 @@ class ExecutorOptions:
     another plugin, nor those that prepare shared content.
 
     ``protocol`` names the class ``package.module:Name`` that every technique of the run has to fulfil; executors pass
-    ``protocol`` to their workers. An empty ``protocol`` means that no member is checked.
+    ``protocol`` to their workers. An empty ``protocol`` means that no member is checked. ``keep`` is the folder of what
+    cases leave beside their figures, in a folder each, named by the case's key; None where they leave nothing.
     """
 
     jobs: int
@@ -38,6 +39,7 @@ class ExecutorOptions:
     device: str
     protocol: str = ""
     techniques: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    keep: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

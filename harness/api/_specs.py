@@ -25,6 +25,9 @@ DISTRIBUTION: Final = "technique-harness"
 BASE_MODELS: Final = "base-models"
 """The folder of the cache in which trained base models lie."""
 
+CONVERTED: Final = "converted"
+"""The folder within that of base models that holds users' models which were converted, one in each folder."""
+
 DATA_KINDS: Final[Mapping[str, str]] = {
     "labelled": "a column of texts and one of labels",
     "pairs": "a column of prompts and one of completions",

@@ -22,6 +22,8 @@ class CaseContext:
     name, readable in ``phases``) and reports the phase to the parent process, so that a timeout can name the phase.
     ``cache`` is the folder for trained base models. Where ``perturbed``, a workload that declares ``perturbs`` begins
     to train from weights that differ by a rounding error (`harness.judge.perturbation.perturb_start`).
+    ``keep`` is a folder for what is to be kept of the case beside its figures, such as an adapter; None where nothing
+    is.
     """
 
     seed: int
@@ -30,6 +32,7 @@ class CaseContext:
     cache: Path
     phase: Callable[[str], AbstractContextManager[None]]
     perturbed: bool = False
+    keep: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections.abc import Mapping
 from typing import Final
 
 _ESCAPED: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode's categories of control and format characters (bidirectional marks too), surrogates and line separators."""
+
+_SNAPSHOT: Final = re.compile(r"(?:models|datasets)--([^/]+)/snapshots/([0-9a-f]{40})(?=/|$)")
+"""The folder of a commit in the local cache of a hub."""
+
+_GENERAL: Final = frozenset({"model", "models", "data", "dataset", "checkpoint", "final"})
+"""Names of folders that do not tell which."""
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -51,6 +58,17 @@ def quoted(value: object) -> str:
 def named(values: Mapping[str, object]) -> str:
     """Return names with their values as a user types these: ``rank 4, double true``."""
     return ", ".join(f"{name} {as_typed(value)}" for name, value in values.items())
+
+
+def source_name(path: str) -> str:
+    """Return the name by which people know a model or data: the repository and commit of a hub, or a file's name.
+
+    A folder whose name says nothing is named with the one around it.
+    """
+    if hub := _SNAPSHOT.search(path):
+        return f"{hub[1].replace('--', '/')}@{hub[2]}"
+    *around, name = path.rstrip("/").split("/")
+    return f"{around[-1]}/{name}" if around and name.lower() in _GENERAL else name
 
 
 def _escape(character: str) -> str:

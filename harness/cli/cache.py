@@ -1,4 +1,4 @@
-"""``harness cache``: the trained base models that runs share."""
+"""``harness cache``: the trained base models and the converted models that runs share."""
 
 from __future__ import annotations
 
@@ -6,30 +6,34 @@ from pathlib import Path
 
 import click
 
-from harness.api import BASE_MODELS
+from harness.api import BASE_MODELS, CONVERTED
 from harness.cli.app import json_option, print_json
 from harness.cli.output import say
 
 
 @click.group()
 def cache() -> None:
-    """Show or clear the trained base models that runs share."""
+    """Show or clear the trained and converted models that runs share."""
 
 
 @cache.command()
 @json_option
 def show(as_json: bool) -> None:
-    """Show the folder of the cache and its files."""
+    """Show the folder of the cache and what it holds; a converted model is one entry."""
     from harness.report.units import size
     from harness.results.places import default_cache_path
 
     folder = default_cache_path()
-    files = [(path, path.stat().st_size) for path in _files(folder)]
+    sizes: dict[Path, int] = {}
+    for path in _files(folder):
+        entry = _entry(path, folder)
+        sizes[entry] = sizes.get(entry, 0) + path.stat().st_size
+    files = list(sizes.items())
     if as_json:
         entries = [{"name": str(path.relative_to(folder)), "bytes": length} for path, length in files]
         print_json({"folder": str(folder), "files": entries})
         return
-    say(f"{folder}: {len(files)} files, {size(sum(length for _, length in files))}")
+    say(f"{folder}: {len(files)} entries, {size(sum(length for _, length in files))}")
     for path, length in files:
         say(f"  {size(length):>10}  {path.relative_to(folder)}")
 
@@ -37,7 +41,7 @@ def show(as_json: bool) -> None:
 @cache.command()
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def clear(yes: bool) -> None:
-    """Remove the cached base models; the next run trains them again."""
+    """Remove the cached models; the next run trains or converts them again."""
     from harness.results.places import default_cache_path
 
     folder = default_cache_path()
@@ -49,7 +53,15 @@ def clear(yes: bool) -> None:
         click.confirm(f"Remove {len(files)} files from {folder}?", abort=True)
     for path in files:
         path.unlink(missing_ok=True)
+    for path in {_entry(path, folder) for path in files} - {*files}:
+        path.rmdir()
     say(f"removed {len(files)} files from {folder}")
+
+
+def _entry(path: Path, folder: Path) -> Path:
+    """Return what a file of the cache belongs to: the folder of a converted model, or the file itself."""
+    models = folder / BASE_MODELS / CONVERTED
+    return models / path.relative_to(models).parts[0] if path.is_relative_to(models) else path
 
 
 def _files(folder: Path) -> list[Path]:

@@ -16,18 +16,26 @@ if TYPE_CHECKING:
     from harness.results.store import StoredRun
 
 ASV = "asv"
+ADAPTERS = "adapters"
 
 
 @click.command()
-@click.argument("format_", metavar="FORMAT", type=click.Choice(["csv", "json", "parquet", ASV]))
+@click.argument("format_", metavar="FORMAT", type=click.Choice(["csv", "json", "parquet", ASV, ADAPTERS]))
 @click.argument("runs", metavar="[RUN]...", nargs=-1)
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Write to this file, or folder for asv.  [default: print]"
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Write to this file, or folder for asv and adapters.  [default: print]",
 )
+@click.option("--technique", metavar="GLOB", help="Only the adapters of these techniques.")
 @store_option
 @plugin_options
-def export(format_: str, runs: tuple[str, ...], output: Path | None, store: Path | None) -> None:
+def export(format_: str, runs: tuple[str, ...], output: Path | None, technique: str | None, store: Path | None) -> None:
     """Write the rows of RUN (the last one) as csv, json or parquet: one line for each row and metric.
+
+    For adapters, train the first seed of each technique once more, as it was tuned, and save what it has learned in the
+    format of peft; figures that are not those of the run are an error.
 
     For asv, write one or more RUNs to a new or existing results directory; harness track uses .asv/results.
     """
@@ -37,6 +45,13 @@ def export(format_: str, runs: tuple[str, ...], output: Path | None, store: Path
     from harness.results.store import Store
 
     stored = Store(default_store_path(store))
+    if technique is not None and format_ != ADAPTERS:
+        raise UsageError(f"--technique is for adapters; {format_} has all rows of a run")
+    if format_ == ADAPTERS:
+        if len(runs) > 1:
+            raise UsageError(f"{format_} takes one run, not {len(runs)}; export one run at a time")
+        _export_adapters(stored.read(runs[0] if runs else "last"), technique or "*", output)
+        return
     if format_ == ASV:
         _export_asv([_of_one_identity(stored.read(run)) for run in runs or ("last",)], output)
         return
@@ -73,6 +88,24 @@ def _export_asv(runs: list[StoredRun], folder: Path | None) -> None:
     contracts = {name: entry.spec for name, entry in host.contracts.items()}
     for file in write_asv(runs, metrics, contracts, folder, dates):
         say(str(file))
+
+
+def _export_adapters(run: StoredRun, pattern: str, folder: Path | None) -> None:
+    from harness.api import UsageError
+    from harness.execution.keeping import first_finals, saved
+    from harness.results.places import default_cache_path
+
+    if folder is None:
+        raise UsageError("adapters need a folder", "give one: --output adapters")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"--output {str(folder)!r}: expected an empty folder or one that does not exist")
+    rows, wrong = first_finals(run.rows, pattern), 0
+    for result in saved(current().host, rows, folder, default_cache_path()):
+        name = result.row.case.technique
+        say(f"{name}: {result.folder}" if result.folder else f"{name}: not saved: {result.why_not}")
+        wrong += result.wrong
+    if wrong:
+        raise SystemExit(1)
 
 
 def _dates(commits: Iterable[str]) -> dict[str, int]:

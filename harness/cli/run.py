@@ -14,6 +14,7 @@ import click
 from harness.api import DEVICES, LANES
 from harness.api.text import named
 from harness.cli.app import App, complete_from, current, plugin_options, store_option
+from harness.cli.kinds import Bytes, Seconds
 from harness.cli.output import check_format, say, show_view, width_of_terminal
 from harness.streams import aside
 
@@ -21,18 +22,12 @@ if TYPE_CHECKING:
     from harness.api import Form, Json, Lane, Suite
     from harness.execution.session import Resources, Session
     from harness.host import Host
+    from harness.origins.reading import Reading
     from harness.results.store import RunWriter, Store
     from harness.selection import Selection
 
 LAST = "last"
 """The run of ``--resume`` without a value."""
-
-_UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
-
-
-_MOST_BYTES = 2**63 - 1
-_LONGEST_S = 366 * 86_400.0
-"""The largest limits of a case that the system takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +38,8 @@ class RunOptions:
     model: str | None
     data: str | None
     task: str | None
+    column: tuple[str, ...]
+    download: bool
     technique: tuple[str, ...]
     workload: tuple[str, ...]
     seeds: str | None
@@ -67,7 +64,19 @@ class RunOptions:
 
 
 _OWN_OPTIONS: Final = (
-    *("model", "data", "task", "technique", "workload", "seeds", "until", "repeatability", "param"),
+    *(
+        "model",
+        "data",
+        "task",
+        "column",
+        "download",
+        "technique",
+        "workload",
+        "seeds",
+        "until",
+        "repeatability",
+        "param",
+    ),
     *("lane", "quick", "track"),
 )
 """The options that say what a run is; a resumed one has its own."""
@@ -76,46 +85,22 @@ _NARROWEST_TRIALS: Final = 16
 """The narrowest column of trials in the table of a dry run."""
 
 
-class _Bytes(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only
-    """A number of bytes, with or without a unit."""
-
-    name = "bytes"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        text = value.strip()
-        number = text.rstrip("BKMGibkmg ")
-        unit = text[len(number) :].strip().upper()
-        try:
-            size = int(float(number) * _UNITS[unit])
-        except (ValueError, KeyError, OverflowError):
-            self.fail(f"{value!r}: expected bytes, like 2000000000, 500MiB or 2GiB", param, ctx)
-        if not 0 < size <= _MOST_BYTES:
-            self.fail(f"{value!r}: expected more than 0 bytes, at most 8 EiB", param, ctx)
-        return size
-
-
-class _Seconds(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only
-    """A number of seconds that a clock can wait: neither infinite nor NaN."""
-
-    name = "seconds"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            seconds = float(value)
-        except ValueError:
-            seconds = 0.0
-        if not 0 < seconds <= _LONGEST_S:  # false for NaN, too
-            self.fail(f"{value!r}: expected seconds, more than 0, at most {_LONGEST_S:.0f} (a year)", param, ctx)
-        return seconds
-
-
 @click.command()
 @click.option("--suite", metavar="NAME|FILE", shell_complete=complete_from("suites"), help="The suite to run.")
-@click.option("--model", metavar="DIR", help="Run on this model of transformers: a folder with its weights.")
-@click.option("--data", metavar="FILE", help="The model learns these data: labelled texts, as .csv, .tsv or .jsonl.")
-@click.option("--task", metavar="NAME", help="What is learned from the data, where a suite offers several.")
+@click.option(
+    "--model", metavar="MODEL",
+    help="Run on this model of transformers: a folder, FILE.gguf, package:NAME, or REPO@REVISION of a hub.",
+)  # fmt: skip
+@click.option(
+    "--data", metavar="DATA",
+    help="The model learns these data: .csv, .tsv, .jsonl, .parquet, .txt, a folder, or REPO@REVISION of a hub.",
+)  # fmt: skip
+@click.option("--task", metavar="NAME", help="What is learned from the data.  [default: as their columns tell]")
+@click.option(
+    "--column", multiple=True, metavar="WHAT=NAME",
+    help="The column of the data that has the text, label, prompt or completion, like text=review.",
+)  # fmt: skip
+@click.option("--download", is_flag=True, help="Fetch the model and the data from the hub, if they are its ids.")
 @click.option(
     "--technique", multiple=True, metavar="GLOB", shell_complete=complete_from("techniques"),
     help="Run only these techniques (and the baseline).",
@@ -148,10 +133,10 @@ class _Seconds(click.ParamType):  # type: ignore[type-arg]  # generic from click
     "--jobs", type=click.IntRange(min=1), metavar="N", help="Cases run concurrently.  [default: one per core]"
 )
 @click.option(
-    "--time-limit", type=_Seconds(), default=300.0, show_default=True, metavar="S",
+    "--time-limit", type=Seconds(), default=300.0, show_default=True, metavar="S",
     help="Seconds after which a case is terminated.",
 )  # fmt: skip
-@click.option("--memory-limit", type=_Bytes(), metavar="BYTES", help="Largest memory of a case, like 2GiB.")
+@click.option("--memory-limit", type=Bytes(), metavar="BYTES", help="Largest memory of a case, like 2GiB.")
 @click.option(
     "--executor", default="local", show_default=True, help="The executor of the cases; inline is for a debugger."
 )
@@ -198,9 +183,15 @@ def _begin(host: Host, options: RunOptions, store: Store) -> int:
     from harness.suite import read_suite
 
     assert options.suite is not None
-    source = source_of(options.model, options.data, options.task)
-    suite = read_suite(options.suite, host, form=_form(options), source=source)
-    short = read_suite(options.suite, host, form="quick", source=source) if source and suite.form == "full" else None
+    suite_name = options.suite
+    reading = _reading(options)
+    source = source_of(options.model, options.data, options.task, reading)
+
+    def read(form: Form) -> Suite:
+        return read_suite(suite_name, host, form=form, source=source, reading=reading)
+
+    suite = read(_form(options))
+    short = read("quick") if source and suite.form == "full" else None
     with _torch_ahead(options):
         return _run(host, options, store, suite, short)
 
@@ -328,6 +319,17 @@ def _form(options: RunOptions) -> Form:
 
         raise UsageError("--quick and --track are two forms of a suite: take one")
     return "quick" if options.quick else "track" if options.track else "full"
+
+
+def _reading(options: RunOptions) -> Reading:
+    """Return how the model and data are found. Raises UsageError for a column that is told in another way."""
+    from harness.api import UsageError
+    from harness.origins.reading import Reading
+
+    if wrong := [pair for pair in options.column if not all(pair.partition("="))]:
+        raise UsageError(f"--column {wrong[0]!r}: expected what it is and its name, like text=review")
+    columns = {role: name for role, _, name in (pair.partition("=") for pair in options.column)}
+    return Reading(columns=columns, download=options.download)
 
 
 def _selection(options: RunOptions) -> Selection:

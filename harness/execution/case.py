@@ -34,7 +34,7 @@ from harness.execution.replies import (
     require_outcome,
     require_outcomes,
 )
-from harness.measure import clock, memory, unforeseen
+from harness.measure import clock, gpu, memory, unforeseen
 
 Result = TypeVar("Result")
 
@@ -45,11 +45,15 @@ OPENINGS: Final = 3
 def load(job: Job) -> None:
     """Import the modules that the job needs before anything is measured, and limit torch to `THREADS` threads.
 
+    What waits for the device is bound before the contestant's modules are imported, and the device's context is made.
     Where calls are timed, their data are unforeseen; where peaks are measured, the data follow from the seed.
     """
     import torch
 
     torch.set_num_threads(THREADS)
+    if job.case.device.startswith("cuda"):
+        gpu.compute_in_full()
+    clock.bound(job.case.device)
     resolve(job.case.workload_target)
     _choose_data(job)
     if job.task != "prepare":
@@ -258,6 +262,7 @@ class _Stage:
             cache=self.job.cache,
             phase=self.phases,
             perturbed=case.perturbed,
+            keep=self.job.keep / case.key if self.job.keep and self.job.task in ("evaluate", "stack") else None,
         )
 
     def seed(self) -> None:

@@ -99,6 +99,11 @@ class Estimator:
 
     # --------------------------------------------------------------------------------------- estimate
 
+    def require_prepared(self, contestant: Contestant, reply: Reply) -> None:
+        """Raise `TooLarge` where memory did not suffice even to prepare what the cases of a contestant share."""
+        if reply.status == "oom":
+            raise _too_large(contestant, None, self._executor.free_memory(), reply)
+
     def estimate(self, states: Sequence[ContestantState]) -> None:
         """Try each technique that has cases left, choose the micro-batch and the number of processes, and tell.
 
@@ -320,7 +325,7 @@ def _too_large(contestant: Contestant, costs: Costs | None, free: int, reply: Re
     if costs is not None:
         what = f"takes {_gib(costs.process_bytes)}, and {_gib(costs.capacity)} are free"
     else:
-        what = f"takes more memory than there is, {_gib(free)} are free: {reply.reason}"
+        what = f"takes more memory than it may, {_gib(free)} are free here: {reply.reason}"
     return TooLarge(
         f"{contestant.technique} on {contestant.workload}: a case {what}",
         "take shorter texts (--param max_length=N), a smaller batch (--param batch_size=N) or a smaller model, or "

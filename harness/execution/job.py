@@ -38,6 +38,8 @@ class Job:
     """Other seeds and trials of the same case, to be evaluated together with it; of a trial, the quick form's case."""
     processor: int | None = None
     """The only processor that the worker may use; the worker may use any where this is None."""
+    keep: Path | None = None
+    """The folder of what the case leaves beside its figures."""
     protocol: str = ""
     """The target of the contract's protocol, ``package.module:Name``; members are not checked where it is empty."""
 
@@ -50,6 +52,7 @@ class Job:
             "limits": vars(self.limits),
             "others": [vars(case) for case in self.others],
             "processor": self.processor,
+            "keep": None if self.keep is None else str(self.keep),
             "protocol": self.protocol,
         }
 
@@ -63,5 +66,6 @@ class Job:
             limits=Limits(**message["limits"]),
             others=tuple(Case(**case) for case in message["others"]),
             processor=message["processor"],
+            keep=Path(message["keep"]) if message["keep"] else None,
             protocol=message["protocol"],
         )

@@ -7,6 +7,7 @@ as a separate process, which reads questions from its standard input and prints 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -14,6 +15,7 @@ from typing import Any, Final
 
 from harness.api import DEVICES, Case, UsageError, resolve
 from harness.execution.isolation.forkserver import command
+from harness.execution.isolation.supervisors import OFFLINE
 from harness.streams import answering
 
 LIMIT_S: Final = 120.0
@@ -35,7 +37,13 @@ def check_values(cases: Iterable[Case]) -> None:
     asked = json.dumps(list(questions.values()), default=dict)
     try:
         done = subprocess.run(
-            command(__name__), input=asked, capture_output=True, text=True, check=True, timeout=LIMIT_S
+            command(__name__),
+            input=asked,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=LIMIT_S,
+            env={**OFFLINE, **os.environ},
         )
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
         return  # a module that crashes or hangs on import is reported by the row of its case

@@ -86,6 +86,8 @@ class Runner:
             replies, environment = self._alone_or_again(Unit(cases=(cases[0],), prepare=True))
             if replies[0].status == "ok":
                 continue
+            if isinstance(self._progress, Estimator):
+                self._progress.require_prepared(contestants[0], replies[0])
             for state, case in zip(states, cases, strict=True):
                 self._owner[case.key] = state
                 self._end(state)

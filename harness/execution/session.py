@@ -31,6 +31,7 @@ from harness.execution.forecast import Forecast
 from harness.execution.identity import check_same_code
 from harness.execution.preflight import check_device, check_values
 from harness.execution.reuse import EXECUTOR, Earlier
+from harness.execution.room import require_room
 from harness.execution.rows import is_kept, require_storable
 from harness.execution.runner import Runner
 from harness.execution.surroundings import Surroundings, of_suite
@@ -223,11 +224,14 @@ def begin(host: Host, suite: Suite, selection: Selection, resources: Resources) 
     plan = Plan(suite, host, selection, around.identity)
     require_storable(map(plan.first_case, plan.contestants))
     if plan.fixed_by_user or plan.on_source:
-        check_values(
+        cases = [
             plan.case(contestant, contestant.trials[0], plan.seeds[0])
             for contestant in plan.contestants
             if not contestant.skip
-        )
+        ]
+        check_values(cases)
+        if plan.on_source:
+            require_room(cases)
     return Session(host, plan, make_executor(host, plan, resources, selection.device), around, resources)
 
 

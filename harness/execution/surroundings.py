@@ -22,7 +22,7 @@ from harness.measure.environment import code_state, environment, suite_state
 from harness.measure.sources import FAMILIES, HOST, Sources, host_sources, module_sources
 from harness.plan import HOST_CODE, Identity, part
 
-RESULT_PACKAGES: Final = ("python", "torch", "numpy", "scipy", "transformers", "peft", "scikit-learn")
+RESULT_PACKAGES: Final = ("python", "torch", "numpy", "scipy", "transformers", "peft", "scikit-learn", "tokenizers")
 """The versions that are part of every case's key; the packages that a technique or a workload requires are added."""
 
 _FAMILY: Final = f"{HOST_PACKAGE}.{FAMILIES}."

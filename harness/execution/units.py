@@ -126,6 +126,7 @@ def _job(case: Case, task: Task, options: ExecutorOptions, others: Sequence[Case
         cache=options.cache,
         limits=multiplied(options.limits, 1 + len(others)),
         others=tuple(others),
+        keep=options.keep,
         protocol=options.protocol,
     )
 

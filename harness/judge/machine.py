@@ -47,7 +47,7 @@ LARGER: Final = 16
 @lru_cache
 def cache_bytes(device: str = "cpu") -> int:
     """Return the bytes of the last-level cache as Linux or the GPU's driver reports it, else `USUAL_CACHE`."""
-    if device != "cpu":
+    if device.startswith("cuda"):
         return int(torch.cuda.get_device_properties(device).L2_cache_size) or USUAL_CACHE
     sizes = []
     for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +27,11 @@ _TWO_PARTS: Final = frozenset(MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES)
 
 def require_model(folder: Path) -> None:
     """Raise UsageError unless a folder holds a model of transformers, with safetensors and a tokenizer."""
+    require_loadable(folder, tokenizer_of)
+
+
+def require_loadable(folder: Path, load_reader: Callable[[Path], object]) -> None:
+    """Raise UsageError unless a folder holds a model of transformers, with safetensors and what reads its inputs."""
     if not folder.is_dir():
         raise UsageError(f"model {str(folder)!r}: expected a folder with config.json, *.safetensors and a tokenizer")
     try:
@@ -43,7 +48,7 @@ def require_model(folder: Path) -> None:
         raise UsageError(f"model {str(folder)!r}: has an encoder and a decoder; expected a model that has one of them")
     try:
         configured(folder)
-        tokenizer_of(folder)
+        load_reader(folder)
     except Exception as error:  # transformers raises errors of many kinds for what it does not know
         raise UsageError(f"model {str(folder)!r}: transformers cannot load it: {_first_line(error)}") from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,6 +24,13 @@ ROLES: Final[Mapping[str, Sequence[str]]] = {
     "completion": COMPLETION_COLUMNS,
 }
 """What a column may be, by the names of the settings that say which column is it."""
+
+_NEEDED: Final[Mapping[str, Sequence[str]]] = {
+    "pairs": ("prompt", "completion"),
+    "labelled": ("text", "label"),
+    "texts": ("text",),
+}
+"""The columns that each kind of table has, the kinds in the order in which a table is taken for one."""
 
 IMAGES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 """Suffixes of images."""
@@ -84,20 +91,23 @@ def kinds_of(path: Path, columns: Mapping[str, str] | None = None) -> tuple[str,
     table = read_table(path, head=HEAD)
     there = table.columns
     roles = {role: _found(table, there, named.get(role, ""), role) for role in ROLES}
-    able = {
-        "pairs": roles["prompt"] and roles["completion"] and roles["prompt"] != roles["completion"],
-        "labelled": roles["text"] and roles["label"] and roles["text"] != roles["label"],
-        "texts": roles["text"] or (len(there) == 1 and there[0]),
-    }
-    kinds = tuple(kind for kind, possible in able.items() if possible)
-    if {"text", "label"} & {*named}:  # what the user has named is meant
-        kinds = tuple(sorted(kinds, key="pairs".__eq__))
+    roles["text"] = roles["text"] or (there[0] if len(there) == 1 else "")
+    able = [kind for kind, needed in _NEEDED.items() if len({roles[role] for role in needed} - {""}) == len(needed)]
+    kinds = tuple(kind for kind in able if {*named} <= {*_NEEDED[kind]})  # what the user has named is meant
     if not kinds:
-        known = ", ".join(there)
-        raise UsageError(
-            f"{path}: no column is named like a text or a prompt; name it with --column text=COLUMN, one of: {known}"
-        )
+        raise UsageError(f"{path}: {_missing(roles, named)}; it has: {', '.join(there)}")
     return kinds
+
+
+def _missing(roles: Mapping[str, str], named: Collection[str]) -> str:
+    """Return which column is missing, of those that go with the named ones, and what to do."""
+    needed = next((needed for needed in _NEEDED.values() if {*named} <= {*needed}), None)
+    if needed is None:
+        return f"--column {' and '.join(sorted(named))}: no data have both; leave one of them out"
+    missing = [role for role in needed if not roles[role]] if named else ["text or a prompt"]
+    if not missing:
+        return f"--column {' and '.join(needed)}: expected two different columns"
+    return f"no column is named like a {missing[0]}; name it with --column {missing[0].partition(' ')[0]}=COLUMN"
 
 
 def holds_images(folder: Path) -> bool:
@@ -216,7 +226,7 @@ def _column(table: Table, columns: Iterable[str], given: str, role: str) -> str:
         return found
     known = ", ".join(columns)
     raise UsageError(
-        f"{table.path}: no column is named like a {role}; name it with --column {role}=COLUMN, one of: {known}"
+        f"{table.path}: no column is named like a {role}; name it with --column {role}=COLUMN; it has: {known}"
     )
 
 

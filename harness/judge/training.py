@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -36,16 +36,19 @@ def cross_entropy(forward: Callable[[nn.Module, Batch], Tensor]) -> Callable[[nn
     return loss
 
 
+IGNORED: Final = -100
+"""The label of what is not predicted, which torch's cross-entropy leaves out by default."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class MicroBatches:
     """A loss whose gradients are summed over parts of a batch, where the whole takes more memory than there is.
 
-    ``loss`` is a mean, and ``weight`` returns over how many examples or tokens of a batch it is one, so that the sum
-    over parts of at most ``size`` examples is the mean over the whole batch, however the tokens are spread.
+    ``loss`` is a mean over predictions, of which a part has as many as labels that are not `IGNORED`. So the sum over
+    parts of at most ``size`` examples is the mean over the whole batch, however the predictions are spread.
     """
 
     loss: Callable[[nn.Module, Batch], Tensor]
-    weight: Callable[[Batch], float]
     size: int
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -57,7 +60,7 @@ class MicroBatches:
         count = len(next(iter(batch.values())))
         starts = range(0, count, self.size)
         parts = [{name: value[start : start + self.size] for name, value in batch.items()} for start in starts]
-        weights = [self.weight(part) for part in parts]
+        weights = [int((part["labels"] != IGNORED).sum()) for part in parts]
         total = sum(weights)
         whole = torch.zeros((), device=next(iter(batch.values())).device)
         for part, weight in zip(parts, weights, strict=True):
@@ -66,6 +69,11 @@ class MicroBatches:
                 value.backward()  # type: ignore[no-untyped-call]
                 whole = whole + value.detach()
         return whole
+
+
+def in_parts(loss: Callable[[nn.Module, Batch], Tensor], size: int) -> Callable[[nn.Module, Batch], Tensor]:
+    """Return a loss whose gradients are computed on at most ``size`` examples at a time; on all where it is 0."""
+    return MicroBatches(loss=loss, size=size) if size else loss
 
 
 def adamw(groups: list[dict[str, Any]], weight_decay: float) -> torch.optim.AdamW:

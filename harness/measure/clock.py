@@ -1,4 +1,7 @@
-"""Times calls on a device, synchronised before and after, in calibrated repeats; yields raw samples, no statistics."""
+"""Times calls on a device, synchronised before and after, in calibrated repeats; yields raw samples, no statistics.
+
+A process that times another commit loads this file alone, so it imports nothing of the project.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,10 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from resource import RUSAGE_SELF, getrusage
 from time import perf_counter, perf_counter_ns, process_time_ns  # bound before a contestant could replace them
-from typing import Final
+from typing import Any, Final
 
 SAMPLE_S: Final = 0.003
 """The least seconds of a sample; a shorter one would mainly measure the clock, the scheduler and cold caches."""
@@ -34,16 +38,45 @@ class Sample:
     result: object
 
 
-def synchronize(device: str) -> None:
-    """Wait until the device has finished all work that was queued on it; do nothing on the CPU."""
+@dataclass(frozen=True, kw_only=True)
+class Waits:
+    """What waits for a device and reads its clock, as torch had it before a contestant could replace it.
+
+    ``wait`` returns when all streams of the device have finished what was queued on them. ``event`` makes an event, and
+    ``record`` records it on the default stream, whichever stream a contestant has made the current one; both are None
+    where the device has no events.
+    """
+
+    wait: Callable[[], object]
+    event: Callable[[], Any] | None = None
+    record: Callable[[Any], object] | None = None
+
+
+@lru_cache
+def bound(device: str) -> Waits:
+    """Return what waits for a device, bound at the first call; on a CUDA device that call also makes the context."""
     if device.startswith("cuda"):
         import torch
 
-        torch.cuda.synchronize(device)
-    elif device.startswith("mps"):
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+        if (index := torch.device(device).index) is not None:
+            torch.cuda.set_device(index)
+        stream, event = torch.cuda.default_stream(device), torch.cuda.Event
+        return Waits(
+            wait=torch._C._cuda_synchronize,  # what torch.cuda.synchronize looks up at every call
+            event=lambda: event(enable_timing=True),  # type: ignore[no-untyped-call]
+            record=lambda made: made.record(stream),
+        )
+    if device.startswith("mps"):
         import torch
 
-        torch.mps.synchronize()
+        return Waits(wait=torch.mps.synchronize)
+    return Waits(wait=lambda: None)
+
+
+def synchronize(device: str) -> None:
+    """Wait until the device has finished all work that was queued on it, on any stream; do nothing on the CPU."""
+    bound(device).wait()
 
 
 class PhaseClock:
@@ -76,8 +109,8 @@ class PhaseClock:
 
 
 def take(run: Callable[[], object], *, repeats: int, device: str) -> Sample:
-    """Measure ``repeats`` calls in a row, with CUDA events on a CUDA device and with the wall clock on any other."""
-    elapsed = _cuda_seconds if device.startswith("cuda") else _wall_seconds
+    """Measure ``repeats`` calls in a row: by the wall clock, and on a CUDA device by the device's own clock, too."""
+    elapsed = _device_seconds if device.startswith("cuda") else _wall_seconds
     interruptions = _interruptions()
     cpu = process_time_ns()
     seconds, result = elapsed(run, repeats, device)
@@ -144,20 +177,28 @@ def _wall_seconds(run: Callable[[], object], repeats: int, device: str) -> tuple
     return (perf_counter_ns() - start) / 1e9, result
 
 
-def _cuda_seconds(run: Callable[[], object], repeats: int, device: str) -> tuple[float, object]:
-    """Return the seconds between CUDA events around all calls, and the value that the last call returned."""
-    import torch
+def _device_seconds(run: Callable[[], object], repeats: int, device: str) -> tuple[float, object]:
+    """Return the seconds of all calls together until the device is idle, and the value that the last call returned.
 
-    with torch.cuda.device(device):
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-        synchronize(device)
-        start.record()
-        for _ in range(repeats - 1):
-            run()
-        result = run()
-        end.record()
-        synchronize(device)
-    return float(start.elapsed_time(end)) / 1e3, result
+    The seconds are those between two events on the default stream, or the wall clock's where these are more. The second
+    event is recorded after the device has been waited for. Recorded right after the calls, it would not count what
+    a call queues on another stream. Waiting costs some microseconds a sample, of at least `SAMPLE_S`.
+    """
+    on = bound(device)
+    assert on.event is not None
+    assert on.record is not None
+    start, end = on.event(), on.event()
+    on.wait()
+    began = perf_counter_ns()
+    on.record(start)
+    for _ in range(repeats - 1):
+        run()
+    result = run()
+    on.wait()
+    waited_s = (perf_counter_ns() - began) / 1e9
+    on.record(end)
+    on.wait()
+    return max(float(start.elapsed_time(end)) / 1e3, waited_s), result
 
 
 def _interruptions() -> int:

@@ -19,7 +19,17 @@ from harness.measure.cgroups import cpu_quota, memory_limit
 from harness.measure.distributions import in_site, version_of
 from harness.measure.sources import Sources, file_digest, is_dirty
 
-PACKAGES: Final = (DISTRIBUTION, "torch", "numpy", "scipy", "scikit-learn", "transformers", "peft", "safetensors")
+PACKAGES: Final = (
+    DISTRIBUTION,
+    "torch",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "transformers",
+    "peft",
+    "safetensors",
+    "tokenizers",
+)
 """Distributions whose version can change a result."""
 
 FLAGS: Final = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "fma", "neon", "asimd", "sve")
@@ -28,8 +38,9 @@ FLAGS: Final = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "fm
 THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TORCH_NUM_THREADS")
 
 KERNEL_VARIABLES: Final = (
-    "ATEN_CPU_CAPABILITY", "CUDA_VISIBLE_DEVICES", "DNNL_MAX_CPU_ISA", "KMP_AFFINITY", "LD_PRELOAD",
-    "MKL_ENABLE_INSTRUCTIONS", "OMP_PROC_BIND",
+    "ATEN_CPU_CAPABILITY", "CUBLAS_WORKSPACE_CONFIG", "CUDA_DEVICE_ORDER", "CUDA_LAUNCH_BLOCKING",
+    "CUDA_VISIBLE_DEVICES", "DNNL_MAX_CPU_ISA", "KMP_AFFINITY", "LD_PRELOAD", "MKL_ENABLE_INSTRUCTIONS",
+    "NVIDIA_TF32_OVERRIDE", "OMP_PROC_BIND", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF",
 )  # fmt: skip
 """Variables that choose the kernels or their processors, which may change the last bits of a result."""
 
@@ -48,7 +59,7 @@ def environment(distributions: Sequence[str] = ()) -> dict[str, Json]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "machine": platform.machine(),
-        "cpu": _cpu(),
+        "cpu": processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "cpu_quota": cpu_quota(),
         "memory_limit": memory_limit(),
@@ -60,6 +71,17 @@ def environment(distributions: Sequence[str] = ()) -> dict[str, Json]:
         "variables": {name: os.environ[name] for name in KERNEL_VARIABLES if name in os.environ},
         "packages": versions((*PACKAGES, *distributions)),
     }
+
+
+def processor() -> dict[str, Json]:
+    """Return the model of the processor, and those of its features that are in `FLAGS`."""
+    facts: Mapping[str, str] = {}
+    if text := _read("/proc/cpuinfo"):
+        lines = (line.partition(":") for line in text.partition("\n\n")[0].splitlines())
+        facts = {key.strip(): value.strip() for key, _, value in lines}
+    features = facts.get("flags", facts.get("Features", "")).split()
+    model = facts.get("model name") or _output("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor()
+    return {"model": model, "flags": [flag for flag in FLAGS if flag in features]}
 
 
 def versions(distributions: Iterable[str]) -> dict[str, Json]:
@@ -127,32 +149,28 @@ def _installed_from(distribution: importlib.metadata.Distribution) -> dict[str, 
     return {"commit": commit, "dirty": False} if commit else {}
 
 
-def _cpu() -> dict[str, Json]:
-    """Return the model of the processor, and those of its features that are in `FLAGS`."""
-    facts: Mapping[str, str] = {}
-    if text := _read("/proc/cpuinfo"):
-        lines = (line.partition(":") for line in text.partition("\n\n")[0].splitlines())
-        facts = {key.strip(): value.strip() for key, _, value in lines}
-    features = facts.get("flags", facts.get("Features", "")).split()
-    model = facts.get("model name") or _output("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor()
-    return {"model": model, "flags": [flag for flag in FLAGS if flag in features]}
-
-
 NVIDIA_DRIVERS: Final = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg")
 """What Linux has, the last one as a guest of Windows, where there is a driver for nvidia-smi to talk to."""
 
 
+QUERIES: Final = (("name", "driver_version", "memory.total", "compute_cap"), ("name", "driver_version", "memory.total"))
+"""What nvidia-smi is asked for. An old one does not know the capability, and then answers nothing at all."""
+
+
 def _gpus() -> list[Json]:
-    """Return name, driver and memory (MiB) of each NVIDIA GPU that nvidia-smi lists, and of nothing else."""
+    """Return name, driver, memory (MiB) and compute capability of each NVIDIA GPU that nvidia-smi lists."""
     if sys.platform == "linux" and not any(Path(path).exists() for path in NVIDIA_DRIVERS):
         return []  # a tool without its driver may take long to say so
-    listing = _output("nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader,nounits")
-    gpus: list[Json] = []
-    for line in (listing or "").splitlines():
-        parts = [part.strip() for part in line.rsplit(",", 2)]  # from the end, as a name may contain a comma
-        if len(parts) == 3 and parts[1][:1].isdigit():
-            gpus.append({"name": parts[0], "driver": parts[1], "memory_mib": parts[2]})
-    return gpus
+    for query in QUERIES:
+        listing = _output("nvidia-smi", f"--query-gpu={','.join(query)}", "--format=csv,noheader,nounits")
+        gpus: list[Json] = []
+        for line in (listing or "").splitlines():
+            parts = [part.strip() for part in line.rsplit(",", len(query) - 1)]  # as a name may contain a comma
+            if len(parts) == len(query) and parts[1][:1].isdigit() and (len(parts) < 4 or "." in parts[3]):
+                gpus.append(dict(zip(("name", "driver", "memory_mib", "capability"), parts, strict=False)))
+        if gpus:
+            return gpus
+    return []
 
 
 def _chosen(setting: str | None) -> str | None:

@@ -27,6 +27,7 @@ COMPUTING: Final = (
     "execution/case.py",
     "execution/replies.py",
     "execution/block.py",
+    "execution/trial.py",
     "execution/units.py",
     "execution/job.py",
     "execution/isolation/base.py",

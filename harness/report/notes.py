@@ -11,7 +11,7 @@ from harness.analysis.ranking import unequal_looks
 from harness.analysis.repeatability import rests_on_rounding, shaken
 from harness.analysis.significance import ALPHA
 from harness.analysis.summary import BEHIND, FRONT
-from harness.api.text import as_typed
+from harness.api.text import as_typed, source_name
 from harness.report import units
 from harness.report.columns import beyond, is_unjudged, ratio_text, with_interval
 from harness.results.commands import command
@@ -80,7 +80,7 @@ def heading(view: RunView, workload: WorkloadView) -> str:
 
 def source_of(suite: Suite) -> str:
     """Return the names of the user's own model and data that a suite ran on; empty where there are none."""
-    names = [str(suite.settings.get(key, "")).rstrip("/").rpartition("/")[2] for key in ("model", "data")]
+    names = [source_name(str(suite.settings.get(key, ""))) for key in ("model", "data")]
     return " on ".join(names) if all(names) else ""
 
 

@@ -8,15 +8,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from harness.api import OpenCase, Phase, Reply, Trial, Unit, UsageError
+from harness.execution import room
 from harness.execution.contestant_state import ContestantState
 from harness.execution.destination import Destination
 from harness.execution.estimator import Estimator, TooLarge, planned
 from harness.execution.forecast import Costs, Forecast, Share, seconds_of
 from harness.execution.replies import Malformed
+from harness.execution.room import require_room, stored_bytes
 from harness.execution.trial import flat, go_through, require_trial
 from harness.host import load_host
 from harness.plan import Plan
@@ -225,3 +229,26 @@ def test_what_is_left_falls_with_every_row(toys: Any) -> None:
     kept.estimator.compare([SimpleNamespace(case=case, reused_from="", reply=Reply(status="ok", peak_bytes=5.0))])
     assert kept.estimate["took_bytes"] == 5.0
     assert kept.estimate["took_cases"] == 1
+
+
+# ------------------------------------------------------------------------------------------------- room
+
+
+def test_the_weights_of_a_model_are_counted_by_the_headers_of_its_files(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(3, 5), "b": torch.zeros(7, dtype=torch.bfloat16)}, tmp_path / "one.safetensors")
+    save_file({"c": torch.zeros(2, dtype=torch.int8)}, tmp_path / "two.safetensors", metadata={"format": "pt"})
+    (tmp_path / "torn.safetensors").write_bytes(b"\x05\x00\x00")
+    (tmp_path / "text.safetensors").write_bytes(b"\xff" * 40)
+    assert stored_bytes(tmp_path) == 3 * 5 * 4 + 7 * 2 + 2
+    assert stored_bytes(tmp_path / "absent") == 0
+
+
+def test_a_model_whose_weights_do_not_fit_is_refused_before_it_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_file({"a": torch.zeros(256, 256)}, tmp_path / "model.safetensors")
+    case = SimpleNamespace(settings={"model": str(tmp_path)}, device="cpu")
+    require_room([case])  # type: ignore[list-item]
+    monkeypatch.setattr(room, "available_bytes", lambda: 256 * 256 * 4 - 1)
+    with pytest.raises(UsageError, match=r"its weights take 0.00024 GiB, and 0.00024 GiB are free"):
+        require_room([case, case])  # type: ignore[list-item]

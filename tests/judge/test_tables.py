@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.api import UsageError
-from harness.judge.tables import FEWEST, read_labelled
+from harness.judge.tables import FEWEST, read_labelled, read_pairs, read_texts
 
 TEXTS = [f"text {number}" for number in range(2 * FEWEST)]
 LABELS = ["yes", "no"] * FEWEST
@@ -130,3 +131,83 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path, name: str, content: 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read: No such file"):
         read_labelled(tmp_path / "a.csv")
+
+
+def test_a_column_or_the_names_of_files_give_each_text_its_part(tmp_path: Path) -> None:
+    parts = ["train"] * 10 + ["dev"] * 2 + ["test"] * 4
+    expected = ["train"] * 10 + ["validation"] * 2 + ["test"] * 4
+    told = [{**row, "split": part.upper()} for row, part in zip(rows(), parts, strict=True)]
+    found = read_labelled(written(tmp_path, "a.csv", told))
+    assert (list(found.texts), list(found.parts), found.label) == (TEXTS, expected, "label")
+    (tmp_path / "d" / "test").mkdir(parents=True)
+    places = {
+        "d/train-0.jsonl": (0, 5),
+        "d/train-1.jsonl": (5, 10),
+        "d/val.jsonl": (10, 12),
+        "d/test/0.jsonl": (12, 16),
+    }
+    for name, (first, last) in places.items():
+        written(tmp_path, name, rows()[first:last])
+    found = read_labelled(tmp_path / "d")
+    assert dict(zip(found.texts, found.parts, strict=True)) == dict(zip(TEXTS, expected, strict=True))
+
+
+SPLITS = {
+    "a text in two parts": (
+        {"train.csv": rows(), "test.csv": rows()[3:4]},
+        "train.csv: row 4: the parts test and train",
+    ),
+    "nothing to train on": ({"dev.csv": rows()[:8], "test.csv": rows()[8:]}, "but none to train on, named train"),
+    "a class to be tested only": (
+        {"train.csv": rows(), "test.csv": [{"id": 0, "text": f"new {n}", "label": "maybe"} for n in range(9)]},
+        "label 'maybe' is not in the part train",
+    ),
+    "two data sets": (
+        {"cola/train.csv": rows(), "sst2/train.csv": rows()},
+        "has data in several folders: 'cola', 'sst2'; name one of them by its path",
+    ),
+    "files without parts": ({"a.csv": rows(), "b.csv": rows()}, "tables there: a.csv, b.csv"),
+    "a column that is no split": (
+        {"a.csv": [{**rows()[0], "split": "fold 3"}]},
+        "row 1: split 'fold 3': expected train",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", SPLITS)
+def test_a_mistake_in_a_split_is_one_line(tmp_path: Path, mistake: str) -> None:
+    files, message = SPLITS[mistake]
+    for name, table in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        written(tmp_path, name, table)
+    with pytest.raises(UsageError) as caught:
+        read_labelled(tmp_path)
+    (line,) = caught.value.problems
+    assert message in line
+
+
+def test_parquet_is_read_like_other_tables(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="needs the extra parquet")
+    arrow = pytest.importorskip("pyarrow")
+    parquet.write_table(arrow.Table.from_pylist(rows()), tmp_path / "a.parquet")
+    assert list(read_labelled(tmp_path / "a.parquet").texts) == TEXTS
+    (tmp_path / "b.parquet").write_bytes(b"no table")
+    with pytest.raises(UsageError, match=r"b\.parquet: is no Parquet file that can be read"):
+        read_labelled(tmp_path / "b.parquet")
+
+
+def test_parquet_without_its_library_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UsageError, match=r"needs pyarrow: pip install 'technique-harness\[parquet\]'"):
+        read_labelled(tmp_path / "a.parquet")
+
+
+def test_texts_and_pairs_are_taken_once(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("once upon a time\n")
+    assert list(read_texts(tmp_path / "a.txt").texts) == ["once upon a time\n"]
+    asked: list[dict[str, object]] = [{"prompt": "a", "completion": str(number % 3)} for number in range(5)]
+    found = read_pairs(written(tmp_path, "a.jsonl", asked))
+    assert list(zip(found.prompts, found.completions, strict=True)) == [("a", "0"), ("a", "1"), ("a", "2")]
+    assert found.repeated == 2
+    lone = read_texts(written(tmp_path, "b.csv", [{"words": "a"}, {"words": "b"}, {"words": "a"}]))
+    assert (lone.text, list(lone.texts), lone.repeated) == ("words", ["a", "b"], 1)

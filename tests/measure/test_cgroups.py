@@ -70,3 +70,30 @@ def test_the_limits_are_recorded_in_the_environment(groups) -> None:
     groups(V2, {"cpu.max": "100000 100000", "memory.max": "1073741824"})
     facts = environment()
     assert (facts["cpu_quota"], facts["memory_limit"]) == (1.0, 2**30)
+
+
+@pytest.mark.parametrize(
+    ("membership", "files", "left"),
+    [
+        (V2, {"pod/app/memory.max": "1000", "pod/app/memory.current": "300"}, 700),
+        (
+            V2,
+            {
+                "pod/app/memory.max": "1000",
+                "pod/app/memory.current": "900",
+                "pod/app/memory.stat": "anon 700\ninactive_file 150",
+                "pod/memory.max": "5000",
+                "pod/memory.current": "4900",
+            },
+            100,
+        ),
+        (V1, {"memory/pod/memory.limit_in_bytes": "800", "memory/pod/memory.usage_in_bytes": "100"}, 700),
+        (V2, {"pod/memory.max": "max", "pod/memory.current": "300"}, None),
+        (V2, {"pod/memory.max": "4096"}, 4096),
+    ],
+)
+def test_what_is_left_is_that_of_the_fullest_group_with_the_files_that_it_can_give_back(
+    groups, membership: str, files: Mapping[str, str], left: int | None
+) -> None:
+    groups(membership, files)
+    assert cgroups.memory_left() == left

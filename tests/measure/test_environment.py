@@ -67,6 +67,22 @@ def test_only_lines_that_describe_a_gpu_are_read(tmp_path, monkeypatch, printed,
     assert found == expected
 
 
+@pytest.mark.parametrize("knows", [True, False])
+def test_the_compute_capability_is_read_where_the_tool_knows_it(tmp_path, monkeypatch, knows):
+    def answer(name, query, *_):
+        capable = "compute_cap" in query
+        if capable and not knows:
+            return None
+        return "Card, big, 550.54.15, 24576" + (", 9.0" if capable else "") if name == "nvidia-smi" else None
+
+    monkeypatch.setattr(env, "NVIDIA_DRIVERS", [tmp_path])
+    monkeypatch.setattr(env, "_output", lambda *command: answer(*command) if command[0] == "nvidia-smi" else None)
+    capability = {"capability": "9.0"} if knows else {}
+    assert env.environment()["gpu"] == [
+        {"name": "Card, big", "driver": "550.54.15", "memory_mib": "24576"} | capability
+    ]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the driver has no file")
 def test_a_tool_without_a_driver_is_not_waited_for(tmp_path, monkeypatch):
     asked = []

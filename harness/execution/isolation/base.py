@@ -55,7 +55,7 @@ class _Base:
             if not self._receive():
                 os._exit(0)
         forkserver.preload(self._requests.pop(0)["preload"])
-        self._afresh = forkserver.threads() > 1  # a fork would lose them, and whatever locks they hold
+        self._afresh = forkserver.cannot_fork()
         for end in (self._wake, self._wakeup):
             end.setblocking(False)
         signal.signal(signal.SIGCHLD, lambda *_: None)

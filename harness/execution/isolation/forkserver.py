@@ -32,6 +32,7 @@ from harness.execution.isolation.processes import (
     kill_group,
 )
 from harness.execution.job import Message
+from harness.measure import gpu
 from harness.measure.memory import LINUX
 
 EXEC_FAILED: Final = 71
@@ -77,7 +78,7 @@ class _ForkServer:
             preload(("torch", *config["preload"]))
             global_state.remember()
             preload(config["techniques"])
-        self._afresh = config["afresh"] or threads() > 1
+        self._afresh = config["afresh"] or cannot_fork()
         self._wake, wakeup = socket.socketpair()
         for end in (self._wake, wakeup):
             end.setblocking(False)
@@ -217,6 +218,11 @@ def _become_worker(channel: int, output: int, afresh: bool) -> NoReturn:
         os.set_inheritable(output, True)
         os.execv(sys.executable, command("harness.execution.isolation.worker", channel, output))
     worker.main(channel, output)
+
+
+def cannot_fork() -> bool:
+    """Return whether a fork of this process would lack threads, with whatever locks they hold, or a GPU's context."""
+    return threads() > 1 or ("torch" in sys.modules and gpu.in_use())
 
 
 def threads() -> int:

@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from harness.api import WARNING
 from harness.execution.isolation.left_running import Others
+from harness.measure import gpu
 
 MODULES: Final = (copy, gc, math, random, resource, statistics, time)
 """Modules of Python whose functions the judge relies on."""
@@ -193,6 +194,7 @@ def _settings() -> dict[str, object]:
         "the precision of float32 products": torch.get_float32_matmul_precision(),
         "the use of oneDNN": torch.backends.mkldnn.enabled,
         "the search for kernels of cuDNN": torch.backends.cudnn.benchmark,
+        **gpu.settings(),
         "gradients": torch.is_grad_enabled(),
         "inference mode": torch.is_inference_mode_enabled(),
         "automatic casting": torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"),

@@ -32,6 +32,9 @@ ONE_THREAD: Final[Mapping[str, str]] = {
 ONE_HASH_SEED: Final[Mapping[str, str]] = {"PYTHONHASHSEED": "0"}
 """Environment of all workers: the order of a set of texts is the same in each."""
 
+OFFLINE: Final[Mapping[str, str]] = {"HF_HUB_OFFLINE": "1"}
+"""Environment of all workers that does not say otherwise: libraries of a hub download nothing inside of a case."""
+
 CLOSE_S: Final = 20.0
 """Seconds that a base server may take to report the end of a supervisor that was killed, and to end itself."""
 
@@ -269,7 +272,7 @@ def _popen(module: str, control: socket.socket, log: IO[bytes], mark: str) -> su
     return subprocess.Popen(
         command(module, control.fileno()),
         pass_fds=[control.fileno()],
-        env={**os.environ, **ONE_THREAD, **ONE_HASH_SEED, MARK: mark},
+        env={**OFFLINE, **os.environ, **ONE_THREAD, **ONE_HASH_SEED, MARK: mark},
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,

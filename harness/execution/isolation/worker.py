@@ -19,6 +19,7 @@ from harness.execution.isolation import global_state
 from harness.execution.isolation.messages import PHASE_BYTES, Lines, encode, encode_reply, encode_stacked
 from harness.execution.job import Job, Message
 from harness.measure.clock import PhaseClock
+from harness.measure.gpu import see_one
 from harness.measure.memory import LINUX, data_bytes, give_back_at_once, keep_what_is_freed, resident_bytes
 from harness.measure.processors import stay_on
 
@@ -167,6 +168,8 @@ class _Worker:
             give_back_at_once()
         elif self._job.task != "tensor_peak":
             keep_what_is_freed()
+        if self._job.case.device.startswith("cuda"):
+            see_one()
         import torch  # noqa: F401  # in a fresh interpreter it takes more than a limit may allow
 
         self._limit_memory()

@@ -8,7 +8,7 @@ from typing import Final
 
 from harness.api import Contract, WorkloadSpec, hookimpl
 from harness.families import suites_of
-from harness.families.finetune.settings import CausalSettings, Settings, TextSettings
+from harness.families.finetune.settings import CausalSettings, ImageSettings, Settings, TextSettings
 from harness.judge.metrics import SIZES
 from harness.judge.settings import defaults_of
 
@@ -17,6 +17,9 @@ HARNESS_API = 1
 _METRICS: Final = ("accuracy", "loss", "train_accuracy", "val_accuracy", "val_loss", *SIZES)
 _PHASES: Final = {"train": "a training step", "infer": "an inference batch"}
 _SMALL: Final = {"steps": 4}
+
+_OF_MODELS: Final = ("torch._dynamo", "transformers.modeling_utils", "transformers.loss.loss_utils")
+"""What loading and training a model of transformers imports, once before all cases."""
 
 
 @hookimpl
@@ -76,7 +79,7 @@ def register_workloads() -> Sequence[WorkloadSpec]:
             phases=tuple(_PHASES),
             settings=defaults_of(TextSettings, steps=40, batch_size=16, lr=1e-3),
             small=_SMALL,
-            preload=("torch._dynamo", "transformers.modeling_utils", "transformers.loss.loss_utils"),
+            preload=_OF_MODELS,
             perturbs=True,
             task="text-classification",
             reads=("labelled",),
@@ -92,10 +95,26 @@ def register_workloads() -> Sequence[WorkloadSpec]:
             phases=tuple(_PHASES),
             settings=defaults_of(CausalSettings, steps=40, batch_size=8, lr=1e-3),
             small=_SMALL,
-            preload=("torch._dynamo",),
+            preload=_OF_MODELS,
             perturbs=True,
             task="causal-lm",
             reads=("pairs", "texts"),
+        ),
+        WorkloadSpec(
+            id="image-classification",
+            contract="finetune",
+            target="harness.families.finetune.workloads.image_classification:ImageClassification",
+            summary="a vision model of transformers of one's own learns labelled images of one's own",
+            version=1,
+            metrics=_METRICS,
+            phases=tuple(_PHASES),
+            settings=defaults_of(ImageSettings, steps=40, batch_size=16, lr=1e-3),
+            small=_SMALL,
+            requires=("pillow>=10",),
+            preload=_OF_MODELS,
+            perturbs=True,
+            task="image-classification",
+            reads=("images",),
         ),
     ]
 

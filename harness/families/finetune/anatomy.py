@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 
 from harness.judge.architectures import Anatomy
 from harness.judge.pretrained import NUMBERED
+
+_INNERMOST: Final = re.compile(r"^(.*(?<!experts)\.\d+)\.")
+"""The name of the innermost repeated layer, up to its number, in the name of a module inside."""
 
 _KEYS: Final = frozenset({"k", "k_proj", "key", "key_proj", "k_lin"})
 _VALUES: Final = frozenset({"v", "v_proj", "value", "value_proj", "v_lin"})
@@ -21,7 +25,8 @@ def anatomy_of(model: nn.Module, head: Sequence[str], forward: Callable[[nn.Modu
     """Return the parts of a model, as one call of ``forward`` finds them.
 
     Adapted are the linear layers inside of repeated layers. In each of these, the last linear layer that an attention
-    calls, and the last one that is called outside of the attention, which ends the feed-forward, end a block.
+    calls, and the last one that is called outside of the attention, which ends the feed-forward, end a block. A stage
+    of repeated layers is none itself: what it calls between them is adapted, but ends no block.
     """
     linears = {
         name: module
@@ -31,8 +36,11 @@ def anatomy_of(model: nn.Module, head: Sequence[str], forward: Callable[[nn.Modu
     called = _order_of_calls(model, linears, forward)
     attention: dict[str, str] = {}
     feedforward: dict[str, str] = {}
+    layers = {_layer_of(name) for name in called}
+    stages = {layer for layer in layers if any(other.startswith(f"{layer}.") for other in layers)}
     for name in called:
-        layer = _layer_of(name)
+        if (layer := _layer_of(name)) in stages:
+            continue
         (attention if is_attention(name) else feedforward)[layer] = name
     ends = {*attention.values(), *feedforward.values()}
     return Anatomy(
@@ -70,8 +78,8 @@ def coverage(model: nn.Module, anatomy: Anatomy) -> float:
 
 
 def _layer_of(name: str) -> str:
-    """Return the outermost repeated layer of a module."""
-    match = NUMBERED.match(name)
+    """Return the innermost repeated layer of a module; the experts of a layer are no layers."""
+    match = _INNERMOST.match(name)
     return match.group(1) if match else ""
 
 

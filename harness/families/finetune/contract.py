@@ -7,12 +7,14 @@ which other parameters train, in which groups, what changes in the forward pass,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from harness.judge.factors import Factors
 from harness.judge.training import Batch
 
 
@@ -75,6 +77,42 @@ class FinetuneTask:
     generator: torch.Generator
     """A generator on the CPU, seeded from the case: the only source of randomness that a technique may draw from."""
 
+    factors: Factors = field(default_factory=Factors)
+    """Return the factors of weights by name, as a `harness.judge.factors.factorisation` computes them of each.
+
+    The judge keeps them over the cases of a model: the same bits in less time. Where the initialisation is timed, and
+    in the memory lane, it computes them anew, as a user has to.
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keeping:
+    """Where and how a technique saves what it has trained."""
+
+    folder: Path
+    """An empty folder, into which the technique writes its files."""
+
+    root: str
+    """The name of the module that a user loads with transformers; "" is the model itself."""
+
+    base: Callable[[], nn.Module]
+    """Return the model as it was before `FinetuneTechnique.adapt`."""
+
+    task: FinetuneTask
+    """The task that the model was adapted to."""
+
+
+@runtime_checkable
+class KeepingTechnique(Protocol):
+    """A technique that can save what it has trained, for use without the harness; the method is optional."""
+
+    def save(self, model: nn.Module, keeping: Keeping) -> None:
+        """Write the adapter of a trained model into ``keeping.folder``, in the format of the library that knows it.
+
+        The judge writes the head beside it. The model must stay as it is. Raises `harness.api.NotApplicable` where no
+        library has a format for it.
+        """
+
 
 @runtime_checkable
 class FinetuneTechnique(Protocol):
@@ -83,6 +121,9 @@ class FinetuneTechnique(Protocol):
     The gate adapts the model, takes three training steps and merges. It raises `harness.api.Incorrect` where an
     invariant below is broken; logits are equal where they differ by at most 1e-4 of the largest. In these steps every
     parameter that trains must get a gradient, and change.
+
+    A technique with an attribute ``graphable = True`` asks to have its timed steps and predictions captured in CUDA
+    graphs on a GPU (docs/gpu.md).
     """
 
     exact_at_start: bool

@@ -49,20 +49,23 @@ class Examples:
             lengths = None if self.lengths is None else self.lengths[index]
             yield Examples(inputs=inputs, labels=self.labels[index], lengths=lengths).batch()
 
-    def batch(self) -> Batch:
-        """Return all examples as one batch."""
+    def batch(self, multiple: int = MULTIPLE) -> Batch:
+        """Return all examples as one batch, whose length is a multiple of ``multiple``."""
         if self.lengths is None:
             return {**self.inputs, "labels": self.labels}
-        longest = -(-int(self.lengths.max()) // MULTIPLE) * MULTIPLE
+        longest = -(-int(self.lengths.max()) // multiple) * multiple
         tensors = {**self.inputs, "labels": self.labels}
         padded = {name for name, value in tensors.items() if name != "labels" or value.ndim > self.lengths.ndim}
         return {name: value[..., :longest].contiguous() if name in padded else value for name, value in tensors.items()}
 
     def groups(self, size: int) -> Iterator[tuple[Tensor, Batch]]:
-        """Yield all examples in batches of at most ``size``, each with its indices; padded ones sorted by length."""
+        """Yield all examples in batches of at most ``size``, each with its indices.
+
+        Padded ones are sorted by length and padded no further than the longest of their batch.
+        """
         order = torch.arange(len(self)) if self.lengths is None else self.lengths.cpu().argsort(stable=True)
         for indices in torch.split(order, size):
-            yield indices, self.at(indices).batch()
+            yield indices, self.at(indices).batch(multiple=1)
 
     def bucketed(self, order: Tensor, draw: torch.Generator) -> Tensor:
         """Return an order of batches in which each has examples of about equal length; as it is where none is padded.

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from harness.families.finetune.contract import FinetuneTask
 from harness.families.finetune.examples import Examples
-from harness.families.finetune.scores import IGNORED
 from harness.families.finetune.settings import Protocol
 from harness.judge import training
 from harness.judge.architectures import Anatomy
@@ -33,7 +32,9 @@ class Material:
     """The model and the data of a case, from which the judge makes its `Problem`; ``notes`` are for the report.
 
     Of ``train``, the first ``shown`` examples stand for all in the accuracy on training data; all do where it is None.
-    Examples are tested ``test_batch`` at a time. ``kind`` is as in the `FinetuneTask`.
+    Examples are tested ``test_batch`` at a time. ``kind`` is as in the `FinetuneTask`. ``pretrained`` names the module
+    that transformers loads from the user's folder, with "" for the model itself; it is None where the model is the
+    judge's own.
     """
 
     model: nn.Module
@@ -48,6 +49,7 @@ class Material:
     kind: str = "classification"
     test_batch: int = TEST_BATCH
     retained: Retained | None = None
+    pretrained: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +85,7 @@ class Problem:
     @property
     def loss(self) -> Callable[[nn.Module, Batch], Tensor]:
         """The loss of a step, whose gradients are computed part by part where the settings say so."""
-        size = self.settings.micro_batch
-        return training.MicroBatches(loss=self.task.loss, weight=predicted, size=size) if size else self.task.loss
+        return training.in_parts(self.task.loss, self.settings.micro_batch)
 
     @property
     def parts(self) -> Mapping[str, Examples]:
@@ -92,9 +93,11 @@ class Problem:
         shown = self.train.at(torch.arange(len(self.train))[: self.material.shown])
         return {"train": shown, "val": self.validation, "test": self.test}
 
-    def tested(self) -> Iterator[tuple[Tensor, Batch]]:
-        """Yield the examples of all parts together in batches that fit into the cache, each with its indices."""
-        return Examples.together(list(self.parts.values())).groups(self.material.test_batch)
+    def tested(self) -> Iterator[Batch]:
+        """Yield the batches that the adapted model predicts: of all parts together, and of what it may have lost."""
+        retained = self.material.retained
+        for examples in (Examples.together(list(self.parts.values())), *([retained.examples] if retained else [])):
+            yield from (batch for _, batch in examples.groups(self.material.test_batch))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +106,3 @@ class Adapted:
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
-
-
-def predicted(batch: Batch) -> float:
-    """Return how many predictions the loss of a batch is a mean over."""
-    return float((batch["labels"] != IGNORED).sum())

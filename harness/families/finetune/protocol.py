@@ -7,6 +7,7 @@ import statistics
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -17,13 +18,15 @@ from harness.api import CannotStack, CaseContext, Json, NotApplicable, OpenCase,
 from harness.families.finetune import checks
 from harness.families.finetune.contract import FinetuneTask, FinetuneTechnique
 from harness.families.finetune.examples import tokens_in
+from harness.families.finetune.keeping import Kept, keep
 from harness.families.finetune.problem import Adapted, Material, Problem
 from harness.families.finetune.scores import quality_of, scores_of
 from harness.families.finetune.serving import Serving
 from harness.families.finetune.stacking import RepeatedSteps, Training
 from harness.families.finetune.trial import Attempt, counted, tried
-from harness.judge import training
+from harness.judge import graphs, training
 from harness.judge.checks import TrainingWatch, require_groups, require_model
+from harness.judge.factors import ANEW, Factors
 from harness.judge.fresh import FreshBatches
 from harness.judge.generators import GlobalGenerators
 from harness.judge.perturbation import perturb_start
@@ -96,17 +99,28 @@ class FinetuneWorkload(ABC):
         fit: Callable[[Problem, Adapted], list[float]],
     ) -> Outcome:
         with global_seed(context.seed, context.device):
-            problem, adapted = self._adapt(technique, context)
+            problem, adapted = self._adapt(technique, context, Factors(context.cache))
             perturb_start(training.trained(adapted.optimizer), context)
             with context.phase("train"):
                 losses = fit(problem, adapted)
             with context.phase("test"):
                 measured = self._quality(adapted.model, problem)
+            notes = [*problem.material.notes, *self._kept(technique, adapted.model, problem, context)]
         return Outcome(
             metrics={**measured, **_size(adapted.model, problem.head.values())},
             series={"train_loss": [float(f"{value:.6g}") for value in losses]},
-            notes=problem.material.notes,
+            notes=notes,
         )
+
+    def _kept(
+        self, technique: FinetuneTechnique, model: nn.Module, problem: Problem, context: CaseContext
+    ) -> Sequence[str]:
+        """Save the adapter and the head where they are to be kept; return a note of what was not."""
+        if context.keep is None:
+            return []
+        factors = Factors(context.cache)
+        base = partial(self._problem, context, factors)
+        return keep(technique, model, problem, Kept(folder=context.keep, base=lambda: base().model))
 
     def open(self, technique: FinetuneTechnique, context: CaseContext) -> OpenCase:
         """Prepare a training step and an inference batch, on examples like the first ``batch_size`` of the training.
@@ -115,7 +129,7 @@ class FinetuneWorkload(ABC):
         then, else in a copy, as both may be called in turns. What it predicts is held against the model before merging.
         """
         with global_seed(context.seed, context.device):
-            problem, adapted = self._adapt(technique, context)
+            problem, adapted = self._adapt(technique, context)  # with factors that are computed anew
         first = problem.train.at(problem.order[0]).batch()
         fresh = FreshBatches(first)
         loss, max_grad_norm = problem.loss, problem.settings.max_grad_norm  # not the problem, which holds all examples
@@ -123,8 +137,9 @@ class FinetuneWorkload(ABC):
         def step(trains: Adapted, batch: Batch, _: int) -> None:
             training.step(trains.model, trains.optimizer, batch, loss=loss, max_grad_norm=max_grad_norm)
 
-        train = RepeatedStep(adapted, fresh, step)
-        serving = Serving(technique, train, self.forward)
+        captured = graphs.asked(technique, context.device)
+        train = RepeatedStep(adapted, fresh, step, captured=captured)
+        serving = Serving(technique, train, self.forward, captured=captured)
         infer = RepeatedPrediction(fresh, serving, serving.expected, before=serving.before)
         samples, tokens = problem.settings.batch_size, tokens_in(first)
         return OpenCase(
@@ -138,7 +153,7 @@ class FinetuneWorkload(ABC):
     def check(self, technique: FinetuneTechnique, context: CaseContext) -> None:
         """Adapt, take a few steps and merge. Raises `harness.api.Incorrect` at the first broken invariant."""
         with global_seed(context.seed, context.device):
-            problem = self._problem(context)
+            problem = self._problem(context, Factors(context.cache, thorough=True))
             batch = problem.train.at(problem.order[0]).batch()
             at_base = self._logits(problem.model, batch)
             head = checks.snapshot(problem.head)
@@ -159,14 +174,16 @@ class FinetuneWorkload(ABC):
             merged = require_model(technique.merge(copy.deepcopy(model)), "merge")
             checks.require_merge(trained, self._logits(merged, batch))
 
-    def _adapt(self, technique: FinetuneTechnique, context: CaseContext) -> tuple[Problem, Adapted]:
+    def _adapt(
+        self, technique: FinetuneTechnique, context: CaseContext, factors: Factors = ANEW
+    ) -> tuple[Problem, Adapted]:
         with context.phase("load"):
-            problem = self._problem(context)
+            problem = self._problem(context, factors)
         with context.phase("init"):
             model = technique.adapt(problem.model, problem.task)
         return problem, Adapted(model=model, optimizer=_optimizer(technique, model, problem))
 
-    def _problem(self, context: CaseContext) -> Problem:
+    def _problem(self, context: CaseContext, factors: Factors = ANEW) -> Problem:
         material = self.material(context)
         model, settings, train = material.model, material.settings, material.train
         _renew_head(model, material.anatomy.head, generator(context.seed, "head"))
@@ -175,7 +192,7 @@ class FinetuneWorkload(ABC):
         return Problem(
             model=model,
             head={name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad},
-            task=self._task(material, context),
+            task=replace(self._task(material, context), factors=factors),
             order=train.bucketed(order, draw),
             material=material,
         )

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from harness.families.finetune.examples import Examples
-from harness.judge.training import Batch
-
-IGNORED: Final = -100
-"""The label of an entry that is not predicted, which torch's cross-entropy leaves out by default."""
+from harness.judge.training import IGNORED, Batch
 
 
 @dataclass(frozen=True, kw_only=True)

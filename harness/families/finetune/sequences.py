@@ -15,11 +15,12 @@ from torch import Tensor
 
 from harness.api import Json, UsageError
 from harness.families.finetune.examples import MULTIPLE, Examples
-from harness.families.finetune.scores import IGNORED
 from harness.families.finetune.settings import CausalSettings
+from harness.families.finetune.splits import PARTS
 from harness.judge.cache import key_of, load_or_make, sources_of
 from harness.judge.pretrained import configured, tokenizer_of
 from harness.judge.tables import Pairs, Texts, kinds_of, read_pairs, read_texts
+from harness.judge.training import IGNORED
 from harness.measure.sources import content_digest
 
 LONGEST: Final = 512
@@ -29,9 +30,6 @@ BLOCK: Final = 128
 """The tokens of a block of texts where the settings say nothing."""
 
 QUANTILE: Final = 0.99
-
-PARTS: Final = ("", "train", "validation", "test")
-"""The parts of a split that data have of their own, the first where they have none."""
 
 
 @dataclass(frozen=True, kw_only=True)

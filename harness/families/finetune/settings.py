@@ -65,3 +65,14 @@ class CausalSettings(Protocol):
     max_length: int = setting(
         0, "most tokens of an example; 0 for the 99th percentile of pairs and 128 of texts", least=0
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSettings(Protocol):
+    """The protocol on a user's own model and labelled images."""
+
+    model: str = setting("", "folder of the model: config.json, weights and preprocessor_config.json", file=True)
+    data: str = setting("", "folder with a folder of images for each class", file=True)
+    train_examples: int = setting(800, "most images to train on", above=0)
+    validation_examples: int = setting(200, "most images to choose the tuned values by", above=0)
+    test_examples: int = setting(1000, "most images to test on", above=0)

@@ -9,10 +9,11 @@ from functools import partial
 from statistics import mean
 from typing import Final
 
-from torch import nn
+from torch import Tensor, nn
 
 from harness.api import CaseContext, Trial
 from harness.families.finetune.problem import Adapted, Problem
+from harness.families.finetune.scores import scored
 from harness.judge import training
 from harness.judge.seeds import global_seed
 from harness.judge.training import Batch
@@ -27,13 +28,14 @@ class Attempt:
     """How a technique is adapted in a context, and how a model predicts a batch in evaluation mode."""
 
     adapt: Callable[[CaseContext], tuple[Problem, Adapted]]
-    predict: Callable[[nn.Module, Batch], object]
+    predict: Callable[[nn.Module, Batch], Tensor]
 
 
 def tried(attempt: Attempt, context: CaseContext) -> Trial:
     """Return what a technique costs: load, initialisation, a step, a batch of the test, a call of each phase.
 
-    The first step is on the longest batch and is not timed: it makes the optimiser's state, and takes the most memory.
+    The first step is that of the training and is not timed: it makes the optimiser's state. The longest batches of the
+    training and of the test are among those that are timed, for the sake of the memory that they take.
     """
     clock = PhaseClock(context.device)
     with global_seed(context.seed, context.device):
@@ -41,11 +43,14 @@ def tried(attempt: Attempt, context: CaseContext) -> Trial:
         adapted.model.train()
         batches = sorted(problem.train.at(problem.order).batches(), key=size_of)
         first = problem.train.at(problem.order[0]).batch()
-        take = partial(_step, problem, adapted)
-        take(batches[-1])
-        steps = priced(batches, take, context.device)
-        groups = sorted((batch for _, batch in problem.tested()), key=size_of)
-        predict = partial(attempt.predict, adapted.model)
+        step = partial(_step, problem, adapted)
+        step(first)
+        steps = priced(batches, step, context.device)
+        groups = sorted(problem.tested(), key=size_of)
+
+        def predict(batch: Batch) -> Tensor:
+            return scored(attempt.predict(adapted.model, batch), batch["labels"])
+
         predict(groups[0])
         tests = priced(groups, predict, context.device)
         prediction = seconds_of(lambda: predict(first), context.device)
@@ -64,7 +69,10 @@ def tried(attempt: Attempt, context: CaseContext) -> Trial:
 
 def counted(problem: Problem) -> Mapping[str, float]:
     """Return how often an accuracy case does what `tried` prices."""
-    return {"load": 1, "init": 1, "step": problem.settings.steps, "test batch": sum(1 for _ in problem.tested())}
+    retained = problem.material.retained
+    further = retained.examples.groups(problem.material.test_batch) if retained else ()
+    tests = sum(1 for _ in problem.tested()) + sum(1 for _ in further)
+    return {"load": 1, "init": 1, "step": problem.settings.steps, "test batch": tests}
 
 
 def _step(problem: Problem, adapted: Adapted, batch: Batch) -> None:

@@ -10,8 +10,19 @@ import torch
 from torch import Tensor
 
 from harness.api import Incorrect
-from harness.families.route.contract import Everything, Layout, Router, RouteTechnique, Routing, Soft, Sparse, Tokens
-from harness.families.route.experts import RoutedLayer, grouped
+from harness.families.route.contract import (
+    Everything,
+    ExecutesExperts,
+    Layout,
+    Router,
+    RouteTechnique,
+    Routing,
+    Soft,
+    Sparse,
+    Tokens,
+)
+from harness.families.route.execution import require_execution
+from harness.families.route.experts import FeedForwards, RoutedLayer, grouped
 from harness.families.route.models import Batch, RoutedModel
 from harness.families.route.training import Problem, Trained, fit, losses_of, start, step, testing
 from harness.judge.checks import TrainingWatch
@@ -39,6 +50,10 @@ def check(technique: RouteTechnique, problem: Problem) -> Trained:
     """
     require_bounds(technique)
     trained = start(technique, problem)
+    if isinstance(technique, ExecutesExperts):
+        for layer in trained.model.routed():
+            if isinstance(layer.experts, FeedForwards):
+                require_execution(technique, layer.experts, problem.seed)
     batch = problem.data.validation[0]
     routers = torch.nn.ModuleList({layer.router: None for layer in trained.model.routed()})
     trains = TrainingWatch(routers)  # the experts are the judge's, and one that gets no tokens has no gradient

@@ -105,6 +105,23 @@ class Layout:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Networks:
+    """The parameters of a layer's experts, each ``relu(x inner + inner_bias) outer + outer_bias``."""
+
+    inner: Tensor
+    """Floats ``(experts, width, hidden)``."""
+
+    inner_bias: Tensor
+    """Floats ``(experts, 1, hidden)``."""
+
+    outer: Tensor
+    """Floats ``(experts, hidden, width)``."""
+
+    outer_bias: Tensor
+    """Floats ``(experts, 1, width)``."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RouteTask:
     """What a technique may know of the task.
 
@@ -205,3 +222,20 @@ class RouteTechnique(Protocol):
 
     def router(self, task: RouteTask, layout: Layout) -> Router:
         """Return the router of the next layer: called once a layer, or once in all where the layout is shared."""
+
+
+@runtime_checkable
+class ExecutesExperts(Protocol):
+    """What a technique may have besides: its own way to compute the experts, instead of the judge's padded buffer.
+
+    The judge uses it where a routing is `Sparse` without a capacity and the layout has no ``rank``. The gate requires
+    that outputs and gradients are those of the judge's own way, within 1e-4 of the largest, also for experts without
+    a row. Copies of a model that timed calls are compared with compute in the judge's way.
+    """
+
+    def execute(self, inputs: Tensor, ends: Tensor, networks: Networks) -> Tensor:
+        """Return the outputs ``(rows, width)`` of rows ``(rows, width)`` that are sorted by expert, without weights.
+
+        ``ends`` int64 ``(experts,)``: the rows of expert e are those from ``ends[e - 1]``, 0 for the first, to
+        ``ends[e]``. Gradients must reach the rows and the networks.
+        """

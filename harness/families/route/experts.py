@@ -8,10 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from harness.families.route.contract import Everything, Layout, Router, Routing, Soft, Sparse, Tokens
+from harness.families.route.contract import Everything, Layout, Networks, Router, Routing, Soft, Sparse, Tokens
 
 Weighted = Callable[[Tensor, Tensor], Tensor]
 """Outputs ``(experts, rows, width)`` times weights, from inputs of that shape and weights ``(experts, rows, 1)``."""
+
+Execute = Callable[[Tensor, Tensor, Networks], Tensor]
+"""The method of `harness.families.route.contract.ExecutesExperts`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +89,12 @@ class FeedForwards(nn.Module):
         hidden = torch.baddbmm(self.inner_bias, inputs, self.inner).relu_()
         return torch.baddbmm(self.outer_bias, hidden, self.outer)
 
+    def networks(self) -> Networks:
+        """Return the parameters by name."""
+        return Networks(
+            inner=self.inner, inner_bias=self.inner_bias, outer=self.outer, outer_bias=self.outer_bias
+        )  # fmt: skip
+
     def active_parameters(self, passed: float) -> float:
         """Return the parameters of ``passed`` experts."""
         return passed * sum(parameter.numel() for parameter in self.parameters()) / len(self.inner)
@@ -127,13 +136,26 @@ def make_experts(layout: Layout, width: int) -> FeedForwards | LowRankChanges:
 
 
 class RoutedLayer(nn.Module):
-    """A feed-forward layer with a router and experts; the output of a dropped token is 0."""
+    """A feed-forward layer with a router and experts; the output of a dropped token is 0.
 
-    def __init__(self, experts: FeedForwards | LowRankChanges, router: Router, layout: Layout) -> None:
+    A technique may ``execute`` the experts where no assignment is dropped. A copy of the layer computes them itself.
+    """
+
+    def __init__(
+        self,
+        experts: FeedForwards | LowRankChanges,
+        router: Router,
+        layout: Layout,
+        execute: Execute | None = None,
+    ) -> None:
         super().__init__()
         self.experts = experts
         self.router = router
         self.layout = layout
+        self._execute = execute
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**vars(self), "_execute": None}
 
     def forward(self, tokens: Tokens, trace: list[Passage], compute: Weighted | None = None) -> Tensor:
         """Return outputs ``(tokens, width)`` and append the passage to ``trace``.
@@ -141,8 +163,11 @@ class RoutedLayer(nn.Module):
         ``compute`` replaces the experts where the cost of routing alone is measured.
         """
         routing: Routing = self.router(tokens)
+        execute = self._execute if compute is None else None
         compute = compute or self.experts
         match routing:
+            case Sparse(capacity=None) if execute and isinstance(self.experts, FeedForwards):
+                output, passage = _in_order(routing, tokens, execute, self.experts)
             case Sparse():
                 output, passage = _sparse(routing, tokens, compute, self.layout)
             case Soft():
@@ -175,6 +200,26 @@ def _sparse(routing: Sparse, tokens: Tokens, compute: Weighted, layout: Layout) 
         lost=len(routing.token) - len(groups.token),
         tokens=len(tokens),
         untouched=lambda: len(tokens) - len(torch.unique(groups.token)),
+    )
+
+
+def _in_order(routing: Sparse, tokens: Tokens, execute: Execute, experts: FeedForwards) -> tuple[Tensor, Passage]:
+    """Pass assignments, sorted by expert, to the technique's own experts; no number is read back from the device."""
+    features = tokens.features
+    order = torch.argsort(routing.expert, stable=True)
+    token = routing.token.index_select(0, order)
+    load = routing.expert.new_zeros(len(experts.inner)).index_add(0, routing.expert, torch.ones_like(routing.expert))
+    outputs = execute(features.index_select(0, token), load.cumsum(0), experts.networks())
+    weighted = outputs * routing.weight.index_select(0, order).unsqueeze(1)
+    summed = torch.zeros_like(features).index_add(0, token, weighted)
+    return summed, Passage(
+        loss=routing.loss,
+        load=load.to(features.dtype),
+        rows=len(token),
+        assigned=len(token),
+        lost=0,
+        tokens=len(tokens),
+        untouched=lambda: len(tokens) - len(torch.unique(token)),
     )
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from harness.families.route import balance as route_balance
-from harness.families.route.contract import Router, RouteTask, RouteTechnique, Sparse, Tokens
+from harness.families.route.contract import ExecutesExperts, Router, RouteTask, RouteTechnique, Sparse, Tokens
 from harness.families.route.experts import Passage, RoutedLayer, make_experts
 from harness.families.route.models import Batch, RoutedModel
 from harness.families.route.settings import Settings
@@ -72,7 +72,8 @@ def start(technique: RouteTechnique, problem: Problem) -> Trained:
     experts = [make_experts(layout, task.width) for _ in range(count)]
     torch.manual_seed(seed_of(problem.seed, "technique"))
     device = next(problem.model.parameters()).device
-    layers = [RoutedLayer(own, technique.router(task, layout), layout).to(device) for own in experts]
+    execute = technique.execute if isinstance(technique, ExecutesExperts) else None
+    layers = [RoutedLayer(own, technique.router(task, layout), layout, execute).to(device) for own in experts]
     problem.model.fill(layers)
     model = problem.model.train()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]

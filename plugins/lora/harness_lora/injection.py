@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from importlib.util import find_spec
+from types import MappingProxyType
+from typing import Final
 
 import torch
-from torch import nn
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
+from harness.families.finetune.contract import Keeping
 from harness_lora.adaptation import Adaptation, seeded
 from harness_lora.library import BaseTunerLayer, PeftConfig, VeraConfig, VeraModel, inject_adapter_in_model
 
@@ -32,6 +37,17 @@ class Injected(Adaptation):
         del model.peft_config
         return model
 
+    def save(self, model: nn.Module, keeping: Keeping) -> None:
+        """Write adapter_config.json and adapter_model.safetensors, which `peft.PeftModel.from_pretrained` loads."""
+        save_adapter(model, self.saved_config(model), keeping)
+
+    def saved_config(self, model: nn.Module) -> PeftConfig:
+        """Return the configuration to load the adapter by: with plain initialisations, as loading replaces them."""
+        config: PeftConfig = copy.deepcopy(vars(model)["peft_config"][ADAPTER])
+        if hasattr(config, "init_lora_weights"):
+            config.init_lora_weights = True
+        return config
+
 
 def inject(model: nn.Module, config: PeftConfig, generator: torch.Generator) -> None:
     """Replace the config's target modules by tuner layers, in place, initialised from ``generator``.
@@ -49,6 +65,37 @@ def inject(model: nn.Module, config: PeftConfig, generator: torch.Generator) -> 
             inject_adapter_in_model(config, model, adapter_name=ADAPTER)
     for parameter, requires_grad in before:
         parameter.requires_grad_(requires_grad)
+
+
+def save_adapter(
+    model: nn.Module, config: PeftConfig, keeping: Keeping, changed: Mapping[str, Tensor] = MappingProxyType({})
+) -> None:
+    """Write an adapter in peft's format; ``changed`` replaces tensors by their names in the file."""
+    root = model.get_submodule(keeping.root)
+    prefix = f"{keeping.root}." if keeping.root else ""
+    for name in ("target_modules", "feedforward_modules"):
+        if (pattern := getattr(config, name, None)) is not None:
+            setattr(config, name, inside(pattern, prefix))
+    for name in ("rank_pattern", "alpha_pattern"):
+        if found := getattr(config, name, None):
+            setattr(config, name, {inside(pattern, prefix): value for pattern, value in found.items()})
+    config.inference_mode = True
+    config.base_model_name_or_path = getattr(getattr(root, "config", None), "_name_or_path", None)
+    tensors = {name: value for name, value in root.state_dict().items() if f".{ADAPTER}" in name}
+    named = {f"{BASE}{name}".replace(f".{ADAPTER}", ""): value for name, value in tensors.items()}
+    named = {name.replace("lora_magnitude_vector.weight", "lora_magnitude_vector"): named[name] for name in named}
+    saved = {name: value.detach().cpu().contiguous().clone() for name, value in {**named, **changed}.items()}
+    save_file(saved, keeping.folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    config.save_pretrained(str(keeping.folder))
+
+
+def inside(pattern: str, prefix: str) -> str:
+    """Return a pattern of `exactly` for the names within the module that a prefix of them names."""
+    return pattern.replace(re.escape(prefix), "") if prefix else pattern
+
+
+BASE: Final = "base_model.model."
+"""How the names of an adapter's tensors begin in a file of peft."""
 
 
 def tuner_layers(model: nn.Module) -> Iterator[tuple[str, BaseTunerLayer]]:

@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from harness.api import UsageError, number, whole_number
-from harness.families.finetune.contract import FinetuneTask
+from harness.families.finetune.contract import FinetuneTask, Keeping
+from harness.judge.factors import Factorisation
 from harness_lora.adaptation import linears, require_full_rank
-from harness_lora.injection import ADAPTER, Injected, exactly, inject, tuner_layers
+from harness_lora.factorings import largest_triples, orthogonal_triangular, smallest_triples
+from harness_lora.injection import ADAPTER, BASE, Injected, exactly, inject, save_adapter, tuner_layers
 from harness_lora.library import DoraLinearLayer, LoraConfig, LoraLinear
 
 Start = Callable[[LoraLinear, torch.Generator], None]
@@ -141,9 +143,66 @@ def orthogonal(*, rank: int, alpha: float) -> Lora:
     return Lora(rank=rank, alpha=alpha, options={"init_lora_weights": "orthogonal"})
 
 
+class Factored(Lora):
+    """LoRA that starts from factors of the weight, which lose their product: W <- W - s B A.
+
+    ``compute`` gives B and A of a weight, or left and right vectors and the values between them, whose roots over the
+    scale both are multiplied with.
+    """
+
+    def __init__(self, *, rank: int, alpha: float, compute: Factorisation) -> None:
+        super().__init__(rank=rank, alpha=alpha, start=lambda _, __: None, by_svd=True)
+        self._compute = compute
+
+    def inject(self, model: nn.Module, task: FinetuneTask, **options: Any) -> None:
+        """Inject peft's layers, set their factors and subtract these from the weights."""
+        super().inject(model, task, **options)
+        layers = dict(tuner_layers(model))
+        weights = {name: layer.get_base_layer().weight for name, layer in layers.items()}
+        found = task.factors(self._compute, weights, rank=self.rank)
+        for name, layer in layers.items():
+            with torch.no_grad():
+                self._set(layer, *found[name])
+
+    def save(self, model: nn.Module, keeping: Keeping) -> None:
+        """Write a LoRA of twice the rank on the unchanged weight: s (B A - B_0 A_0), the start taken off again."""
+        layers, base = dict(tuner_layers(model)), keeping.base()
+        weights = {name: linear.weight for name, linear in linears(base, list(layers)).items()}
+        found = keeping.task.factors(self._compute, weights, rank=self.rank)
+        config, changed = self.saved_config(model), {}
+        config.r, config.lora_alpha = 2 * config.r, 2 * config.lora_alpha
+        for name, layer in layers.items():
+            a, b = factors(layer)
+            left, right = started(*found[name], scale=layer.scaling[ADAPTER])
+            label = BASE + (name.removeprefix(f"{keeping.root}.") if keeping.root else name)
+            changed[f"{label}.lora_A.weight"] = torch.cat([a.detach(), right])
+            changed[f"{label}.lora_B.weight"] = torch.cat([b.detach(), -left], dim=1)
+        save_adapter(model, config, keeping, changed)
+
+    def _set(self, layer: LoraLinear, left: Tensor, right: Tensor, values: Tensor | None = None) -> None:
+        a, b = factors(layer)
+        weight, scale = layer.get_base_layer().weight, layer.scaling[ADAPTER]
+        left, right = started(left, right, values, scale=scale)
+        a.copy_(right)
+        b.copy_(left)
+        residual = (weight.float() - scale * left @ right).to(weight.dtype)
+        if values is None:
+            weight.copy_(residual)
+        else:
+            weight.data = residual  # as peft does: the weight leaves the memory that the model's file is mapped to
+
+
+def started(left: Tensor, right: Tensor, values: Tensor | None = None, *, scale: float) -> tuple[Tensor, Tensor]:
+    """Return the start of B and of A from what a factorisation gives."""
+    if values is None:
+        return left, right
+    root = (values / scale).sqrt()
+    return left * root, root[:, None] * right
+
+
 def olora(*, rank: int, alpha: float) -> Lora:
     """Return OLoRA (Büyükakyüz 2024, arXiv:2406.01775): W = QR, B = Q_r, A = R_r, W <- W - s B A."""
-    return Lora(rank=rank, alpha=alpha, options={"init_lora_weights": "olora"}, by_svd=True)
+    return Factored(rank=rank, alpha=alpha, compute=orthogonal_triangular)
 
 
 def pissa(*, rank: int, alpha: float) -> Lora:
@@ -151,22 +210,12 @@ def pissa(*, rank: int, alpha: float) -> Lora:
 
     B = U_r sqrt(S_r / s), A = sqrt(S_r / s) V_r^T, W <- W - s B A.
     """
-    return Lora(rank=rank, alpha=alpha, options={"init_lora_weights": "pissa"}, by_svd=True)
+    return Factored(rank=rank, alpha=alpha, compute=largest_triples)
 
 
 def milora(*, rank: int, alpha: float) -> Lora:
     """Return MiLoRA (Wang 2024, arXiv:2406.09044): as PiSSA, with the r smallest singular triples."""
-
-    def start(layer: LoraLinear, generator: torch.Generator) -> None:  # noqa: ARG001  draws nothing
-        a, b = factors(layer)
-        weight, scale = layer.get_base_layer().weight, layer.scaling[ADAPTER]
-        left, values, right = torch.linalg.svd(weight.float(), full_matrices=False)
-        root = (values[-rank:] / scale).sqrt()
-        a.copy_(root[:, None] * right[-rank:])
-        b.copy_(left[:, -rank:] * root)
-        weight.sub_(scale * b @ a)
-
-    return Lora(rank=rank, alpha=alpha, start=start, by_svd=True)
+    return Factored(rank=rank, alpha=alpha, compute=smallest_triples)
 
 
 def eva_control(*, rank: int, alpha: float) -> Lora:

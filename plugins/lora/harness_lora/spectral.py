@@ -10,7 +10,9 @@ from torch.nn import functional
 
 from harness.api import number, whole_number
 from harness.families.finetune.contract import FinetuneTask
+from harness.judge.factors import Factorisation
 from harness_lora.adaptation import Adaptation, linears
+from harness_lora.factorings import pivots, principal_values
 
 
 class Rescaled(nn.Module):
@@ -59,14 +61,24 @@ class Spectral(Adaptation):
         super().__init__()
         self.rank = whole_number("rank", rank)
 
+    @property
     @abstractmethod
-    def rescale(self, linear: nn.Linear) -> Rescaled:
-        """Return the linear layer in factored form."""
+    def compute(self) -> Factorisation:
+        """How a weight is factored: into L, the values and Q."""
+
+    @property
+    def scale(self) -> float | None:
+        """The start of the trained scale c; None where there is none."""
+        return None
 
     def insert(self, model: nn.Module, task: FinetuneTask) -> None:
         """Factor every linear of the backbone."""
-        for name, linear in linears(model, task.linears).items():
-            model.set_submodule(name, self.rescale(linear))
+        modules = linears(model, task.linears)
+        weights = {name: linear.weight for name, linear in modules.items()}
+        found = task.factors(self.compute, weights, rank=self.rank)
+        for name, linear in modules.items():
+            left, values, right = found[name]
+            model.set_submodule(name, Rescaled(linear, left, values, right, scale=self.scale))
 
     def merge(self, model: nn.Module) -> nn.Module:
         """Multiply the factors out, in place, and return the model with its original modules."""
@@ -82,11 +94,10 @@ class SVFit(Spectral):
     r parameters a layer. The paper takes r so large that the values hold 99 % of the weight, hence a large default.
     """
 
-    def rescale(self, linear: nn.Linear) -> Rescaled:
-        """Return the layer factored by the r largest singular triples of its weight."""
-        left, values, right = torch.linalg.svd(linear.weight.detach(), full_matrices=False)
-        rank = min(self.rank, len(values))
-        return Rescaled(linear, left[:, :rank], values[:rank], right[:rank], scale=None)
+    @property
+    def compute(self) -> Factorisation:
+        """How a weight is factored: by its largest singular triples."""
+        return principal_values
 
 
 class LoLDU(Spectral):
@@ -101,13 +112,12 @@ class LoLDU(Spectral):
         super().__init__(rank=rank)
         self.alpha = number("alpha", alpha, above=0)
 
-    def rescale(self, linear: nn.Linear) -> Rescaled:
-        """Return the layer factored by the first r pivots of its weight."""
-        permutation, lower, upper = torch.linalg.lu(linear.weight.detach())
-        pivots = torch.diagonal(upper)
-        rank = min(self.rank, len(pivots))
-        # a zero pivot cannot be divided by: its row stays unscaled, and its factor starts at 0
-        divisors = torch.where(pivots == 0, torch.ones_like(pivots), pivots)
-        rows = upper[:rank] / divisors[:rank, None]
-        left = (permutation @ lower)[:, :rank]
-        return Rescaled(linear, left, pivots[:rank], rows, scale=self.alpha / self.rank)
+    @property
+    def compute(self) -> Factorisation:
+        """How a weight is factored: by its first pivots."""
+        return pivots
+
+    @property
+    def scale(self) -> float:
+        """The start of c."""
+        return self.alpha / self.rank

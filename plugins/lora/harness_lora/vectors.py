@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from harness.api import NotApplicable, number, whole_number
-from harness.families.finetune.contract import FinetuneTask
+from harness.families.finetune.contract import FinetuneTask, Keeping
 from harness_lora.adaptation import linears
-from harness_lora.injection import Injected, exactly, inject
+from harness_lora.injection import ADAPTER, Injected, exactly, inject, save_adapter, tuner_layers
 from harness_lora.library import IA3Config, MissConfig, VeraConfig
 
 
@@ -54,6 +54,12 @@ class Vera(Injected):
             projection_prng_key=int(torch.randint(2**31, (), generator=task.generator)),
         )
         inject(model, config, task.generator)
+
+    def save(self, model: nn.Module, keeping: Keeping) -> None:
+        """Write the vectors, and the projections that all layers share."""
+        _, layer = next(tuner_layers(model))
+        shared = {f"base_model.{name}": getattr(layer, name)[ADAPTER] for name in ("vera_A", "vera_B")}
+        save_adapter(model, self.saved_config(model), keeping, shared)
 
 
 class Miss(Injected):

@@ -51,6 +51,14 @@ _SCORED = (
         params=_TOP_K,
     ),
     _technique(
+        id="top-k-triton",
+        target="harness_moe.grouped_technique:Grouped",
+        summary="top-k, its experts computed by Triton without padding, for GPUs",
+        reference="arXiv:2211.15841",
+        params=_TOP_K,
+        requires=["triton>=3.2"],
+    ),
+    _technique(
         id="top-k-aux",
         target="harness_moe.scored:Scored",
         summary="top-k with an auxiliary loss for balance",

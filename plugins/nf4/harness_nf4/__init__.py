@@ -42,8 +42,10 @@ def _blocks(id_: str, summary: str, reference: str, *, double: bool = False, lev
     )
 
 
-def _kernel(id_: str, levels: str, summary: str, *, double: bool = False) -> Technique:
-    params: dict[str, Json] = {"levels": levels, "block": 64, "double": double, "precision": "auto"}
+def _kernel(id_: str, levels: str, summary: str, *, double: bool = False, interleaved: bool = False) -> Technique:
+    params: dict[str, Json] = {
+        "levels": levels, "block": 64, "double": double, "precision": "auto", "interleaved": interleaved,
+    }  # fmt: skip
     return _technique(
         id=id_,
         target="harness_nf4.native_technique:Kernel",
@@ -112,6 +114,7 @@ _SCHEMES = (
 def _kernels() -> list[Technique]:
     return [
         _kernel("kernel", "nf4", "NF4 in C++: AVX-512, AVX2 or portable, chosen at run time"),
+        _kernel("kernel-interleaved", "nf4", "NF4 in C++ with the codes of 16 rows together", interleaved=True),
         _kernel("kernel-double", "nf4", "NF4 in C++, its scales in 8 bits", double=True),
         _kernel("kernel-fp4", "fp4", "FP4 in C++: the same kernel with other levels"),
         _technique(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -24,6 +24,9 @@ LIBRARY: Final = Path(__file__).parent / "native" / "libkernel.so"
 
 PATHS: Final = ("portable", "avx2", "avx512", "avx512-bf16")
 """The paths, in the order of the library's numbers; the last has dot products of integers and of bfloat16."""
+
+INTERLEAVED: Final = 16
+"""Rows whose codes are interleaved, where they are: a word of eight columns of each row after another."""
 
 PIECE: Final = 64
 """The number of columns and the block length must be multiples of this for products without unpacking."""
@@ -130,17 +133,8 @@ class Codebook:
         else:
             raise ValueError("a matrix without scales: expected absmax, or small_absmax and group_scale")
         return _Weights(
-            codes=codes,
-            absmax=absmax,
-            small_absmax=small,
-            group_scale=scale,
-            mean=matrix.mean,
-            group=matrix.group,
-            rows=matrix.rows,
-            columns=matrix.columns,
-            block=block,
-            levels=self._levels,
-        )
+            codes, absmax, small, scale, matrix.mean, matrix.group, matrix.rows, matrix.columns, block, self._levels
+        )  # by position: keywords take twice as long, which a small product notices
 
 
 def _cut(block: int, count: int) -> int:
@@ -155,6 +149,7 @@ class Matrix:
     """A packed matrix with float32 ``absmax`` for each block, or with an absmax in 8 bits.
 
     In 8 bits, absmax is ``mean + small_absmax * group_scale``, with one ``group_scale`` for ``group`` blocks.
+    ``interleaved`` says that `interleave` wrote the codes, and ``absmax`` where that has a scale for every 64 weights.
     """
 
     codebook: Codebook
@@ -167,27 +162,40 @@ class Matrix:
     group_scale: Tensor | None = None
     mean: float = 0.0
     group: int = 1
+    interleaved: bool = False
 
     @property
     def whole(self) -> bool:
         """Whether products can be computed without unpacking: each row begins with a block."""
         return self.columns > 0 and self.columns % PIECE == 0 and self.block % PIECE == 0
 
+    def in_rows(self) -> Matrix:
+        """Return the matrix with its codes in rows."""
+        if not self.interleaved:
+            return self
+        codes, absmax = interleave(self.codes, self.rows, back=True), self.absmax
+        if absmax is not None and self.block == PIECE:
+            absmax = interleave(absmax, self.rows, back=True)
+        return replace(self, codes=codes, absmax=absmax, interleaved=False)
+
     def dequantize(self) -> Tensor:
         """Return all weights, float32 ``(rows, columns)``."""
-        return self._unpacked(0, self.rows)
+        return self.in_rows()._unpacked(0, self.rows)
 
     def product(self, x: Tensor, precision: str) -> Tensor:
         """Return ``x`` ``(n, columns)`` times the transposed matrix, ``(n, rows)``, in the dtype of ``x``.
 
         ``precision`` is one of `PRECISIONS`. Raises ValueError where ``x`` or a packed tensor is of another shape.
         """
+        wide = x.dtype in (torch.float32, torch.float64)
+        exact = precision == "exact" or (precision == "auto" and wide)
+        if self.interleaved:
+            together = None if exact else self.multiply_interleaved(x)
+            return self.in_rows().product(x, precision) if together is None else together
         if precision == "auto" and x.dtype == torch.bfloat16 and self._prefers_halves(len(x)):
             product = self.multiply_halves(x)
             if product is not None:
                 return product
-        wide = x.dtype in (torch.float32, torch.float64)
-        exact = precision == "exact" or (precision == "auto" and wide)
         return self.multiply(x.float(), exact=exact).to(x.dtype)
 
     def _prefers_halves(self, inputs: int) -> bool:
@@ -220,6 +228,26 @@ class Matrix:
             end = min(self.rows, begin + step)
             out[:, begin:end] = x @ self._unpacked(begin, end).T
         return out
+
+    def multiply_interleaved(self, x: Tensor) -> Tensor | None:
+        """Return ``x`` ``(n, columns)`` times the transposed matrix, in the dtype of ``x``, from interleaved codes.
+
+        Products are computed in fixed point of 13 bits and a sign. None where the path has no such product, or fixed
+        point cannot represent the inputs. Raises ValueError where ``x`` or a packed tensor has another dtype or shape.
+        """
+        pointers.require_matrix("the input", x, self.columns)
+        dtype = x.dtype if x.dtype is torch.bfloat16 else torch.float32
+        given = pointers.cast(x, dtype).contiguous()
+        address = pointers.require("the input", given, dtype, given.numel())
+        out = torch.empty(len(x), self.rows, dtype=dtype)
+        if len(x):
+            weights = self.codebook.weights(self)
+            if _library().harness_multiply_interleaved(
+                chosen_path(), torch.get_num_threads(), ctypes.byref(weights), dtype is torch.bfloat16, address, len(x),
+                out.data_ptr(),
+            ):  # fmt: skip
+                return None
+        return pointers.cast(out, x.dtype)
 
     def multiply_halves(self, x: Tensor) -> Tensor | None:
         """Return ``x`` bfloat16 ``(n, columns)`` times the transposed matrix, bfloat16 ``(n, rows)``.
@@ -257,6 +285,25 @@ class Matrix:
             out.data_ptr(),
         )  # fmt: skip
         return out
+
+
+def interleaves(shape: Sequence[int], block: int) -> bool:
+    """Return whether products of a weight can be computed from interleaved codes."""
+    return len(shape) == 2 and shape[0] >= INTERLEAVED and shape[1] > 0 and not (shape[1] % PIECE or block % PIECE)
+
+
+def interleave(tensor: Tensor, rows: int, *, back: bool = False) -> Tensor:
+    """Return the words of 32 bits of rows with those of every `INTERLEAVED` rows interleaved, or such words in rows.
+
+    Raises ValueError where the tensor is not contiguous, or is not of rows of whole words.
+    """
+    words, rest = divmod(tensor.nbytes, 4 * rows)
+    if rest:
+        raise ValueError(f"{tensor.nbytes} bytes in {rows} rows: expected rows of whole words of 4 bytes")
+    address = pointers.require("what is interleaved", tensor, tensor.dtype, tensor.numel())
+    out = torch.empty_like(tensor)
+    _library().harness_interleave(address, rows, words, back, out.data_ptr())
+    return out
 
 
 def available() -> bool:
@@ -307,9 +354,11 @@ def loaded(path: Path) -> ctypes.CDLL:
     library.harness_dequantize.argtypes = (integer, integer, pointer, long, long, pointer)
     library.harness_multiply.argtypes = (integer, integer, pointer, pointer, long, pointer)
     library.harness_multiply_halves.argtypes = (integer, integer, pointer, pointer, long, pointer)
+    library.harness_multiply_interleaved.argtypes = (integer, integer, pointer, integer, pointer, long, pointer)
+    library.harness_interleave.argtypes = (pointer, long, long, integer, pointer)
     library.harness_multiply_exact.argtypes = (integer, integer, pointer, pointer, pointer)
-    for name in ("harness_use_pool", "harness_quantize", "harness_dequantize", "harness_multiply_exact"):
-        getattr(library, name).restype = None
+    for name in ("use_pool", "quantize", "dequantize", "interleave", "multiply_exact"):
+        getattr(library, f"harness_{name}").restype = None
     library.harness_use_pool(pool())
     return library
 

@@ -18,16 +18,22 @@ from harness_nf4.reference import Blocks
 class Kernel(Blocks):
     """NF4 or FP4 through the C++ kernel, in the reference's layout.
 
-    ``precision`` is that of products, one of `kernel.PRECISIONS`. Without the compiled library, the reference runs
-    instead.
+    ``precision`` is that of products, one of `kernel.PRECISIONS`. With ``interleaved`` the codes of 16 rows lie
+    together, where a weight's shape and blocks allow that: the tensor of codes then has another name. Without the
+    compiled library, the reference runs instead.
     """
 
-    def __init__(self, *, levels: str, block: int = 64, double: bool = False, precision: str = "auto") -> None:
+    def __init__(
+        self, *, levels: str, block: int = 64, double: bool = False, precision: str = "auto", interleaved: bool = False
+    ) -> None:
         super().__init__(levels=levels, block=block, double=double)
         self._precision: str = one_of("precision", precision, kernel.PRECISIONS)
         self._available = kernel.available()
+        self._interleaved = interleaved and self._available
         self.script = (
-            scripts.kernel(levels=self.codebook.levels, block=block, double=double, precision=precision)
+            scripts.kernel(
+                levels=self.codebook.levels, block=block, double=double, precision=precision, interleaved=interleaved
+            )
             if self._available
             else scripts.coder(self.codebook)
         )
@@ -41,7 +47,10 @@ class Kernel(Blocks):
 
     def sized(self, block: int) -> Blocks | None:
         """Return the technique with another block length."""
-        return Kernel(levels=self._name, block=block, double=self.scheme.double, precision=self._precision)
+        return Kernel(
+            levels=self._name, block=block, double=self.scheme.double, precision=self._precision,
+            interleaved=self._interleaved,
+        )  # fmt: skip
 
     def quantize(self, weight: Tensor) -> Packed:
         """Round each scaled value to the nearest level; the codes are those of the reference."""
@@ -49,10 +58,13 @@ class Kernel(Blocks):
             return super().quantize(weight)
         codes, absmax = self._codebook.quantize(weight.float().contiguous(), self.scheme.block)
         scales = reference.packed_scales(absmax) if self.scheme.double else {"absmax": absmax}
-        return Packed(tensors={"codes": codes, **scales}, shape=tuple(weight.shape), dtype=weight.dtype)
+        shape = tuple(weight.shape)
+        packed = Packed(tensors={"codes": codes, **scales}, shape=shape, dtype=weight.dtype)
+        return self._moved(packed) if self._interleaved and kernel.interleaves(shape, self.scheme.block) else packed
 
     def dequantize(self, packed: Packed) -> Tensor:
         """Return the weight that the packed tensors hold."""
+        packed = self._moved(packed, back=True)
         if not self._runs_on(packed.tensors["codes"]):
             return super().dequantize(packed)
         rows = replace(packed, shape=(1, torch.Size(packed.shape).numel()))
@@ -60,8 +72,8 @@ class Kernel(Blocks):
 
     def linear(self, x: Tensor, packed: Packed) -> Tensor:
         """Return the product of ``x`` and the packed weight; gradients reach ``x``."""
-        if not (self._runs_on(x) and self._runs_on(packed.tensors["codes"])):
-            return super().linear(x, packed)
+        if not (self._runs_on(x) and self._runs_on(packed.tensors["absmax"])):
+            return super().linear(x, self._moved(packed, back=True))
         return _differentiable(self, x, packed)
 
     def multiply(self, x: Tensor, packed: Packed) -> Tensor:
@@ -71,19 +83,37 @@ class Kernel(Blocks):
     def _runs_on(self, tensor: Tensor) -> bool:
         return self._available and tensor.device.type == "cpu"
 
+    def _moved(self, packed: Packed, *, back: bool = False) -> Packed:
+        """Return a packed weight with its codes interleaved; or in rows, if ``back``."""
+        if back and TOGETHER not in packed.tensors:
+            return packed
+        tensors = dict(packed.tensors)
+        codes = tensors.pop(TOGETHER if back else "codes")
+        on = codes.device  # they were written on a processor, and may have been moved since
+        moved = {"codes" if back else TOGETHER: kernel.interleave(codes.cpu(), packed.shape[0], back=back).to(on)}
+        if not self.scheme.double and self.scheme.block == kernel.PIECE:
+            moved["absmax"] = kernel.interleave(tensors["absmax"].cpu(), packed.shape[0], back=back).to(on)
+        return replace(packed, tensors={**tensors, **moved})
+
     def _matrix(self, packed: Packed) -> kernel.Matrix:
         rows, columns = packed.shape
         tensors = packed.tensors
+        interleaved = TOGETHER in tensors
+        codes = tensors[TOGETHER if interleaved else "codes"]
         if not self.scheme.double:
             return kernel.Matrix(
-                codebook=self._codebook, codes=tensors["codes"], rows=rows, columns=columns, block=self.scheme.block,
-                absmax=tensors["absmax"],
+                codebook=self._codebook, codes=codes, rows=rows, columns=columns, block=self.scheme.block,
+                absmax=tensors["absmax"], interleaved=interleaved,
             )  # fmt: skip
         return kernel.Matrix(
-            codebook=self._codebook, codes=tensors["codes"], rows=rows, columns=columns, block=self.scheme.block,
+            codebook=self._codebook, codes=codes, rows=rows, columns=columns, block=self.scheme.block,
             small_absmax=tensors["absmax"], group_scale=tensors["absmax_scale"], mean=float(tensors["absmax_mean"]),
-            group=DOUBLE_GROUP,
+            group=DOUBLE_GROUP, interleaved=interleaved,
         )  # fmt: skip
+
+
+TOGETHER: Final = "interleaved_codes"
+"""The name of the tensor of interleaved codes, so that no layer loads them as codes in rows."""
 
 
 class Bytes(reference.Rows):

@@ -26,6 +26,12 @@ KNOBS: Final = (
     ),
     _text(name="precision", default="auto", about="arithmetic of the products", choices=("auto", "exact", "fixed")),
     _text(
+        name="interleaved",
+        default=False,
+        about="whether the codes of 16 rows lie together",
+        choices=(False, True),
+    ),
+    _text(
         name="dtype",
         default="float32",
         about="dtype in which weights are stored",

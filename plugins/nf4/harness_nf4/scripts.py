@@ -41,12 +41,22 @@ def dequantize(packed, shape, dtype):
 _KERNEL: Final = """
 codebook = kernel.Codebook({levels!r})
 
+def together(shape):
+    return {interleaved} and kernel.interleaves(shape, {block})
+
 def quantize(weight):
     codes, absmax = codebook.quantize(weight.float().contiguous(), {block})
-    return {{'codes': codes, **packing.kept_scales(absmax, 'absmax', double={double})}}
+    if not together(weight.shape):
+        return {{'codes': codes, **packing.kept_scales(absmax, 'absmax', double={double})}}
+    if {block} == kernel.PIECE and not {double}:
+        absmax = kernel.interleave(absmax, len(weight))
+    codes = kernel.interleave(codes, len(weight))
+    return {{'interleaved_codes': codes, **packing.kept_scales(absmax, 'absmax', double={double})}}
 
 def matrix(packed, rows, columns):
-    made = dict(codebook=codebook, codes=packed['codes'], rows=rows, columns=columns, block={block})
+    codes = packed['interleaved_codes' if 'interleaved_codes' in packed else 'codes']
+    made = dict(codebook=codebook, codes=codes, rows=rows, columns=columns, block={block})
+    made['interleaved'] = 'interleaved_codes' in packed
     if not {double}:
         return kernel.Matrix(**made, absmax=packed['absmax'])
     return kernel.Matrix(
@@ -55,7 +65,8 @@ def matrix(packed, rows, columns):
     )
 
 def dequantize(packed, shape, dtype):
-    return matrix(packed, 1, torch.Size(shape).numel()).dequantize().view(shape).to(dtype)
+    rows = shape if together(shape) else (1, torch.Size(shape).numel())
+    return matrix(packed, *rows).dequantize().view(shape).to(dtype)
 
 def linear(x, packed, shape, dtype):
     return matrix(packed, *shape).product(x, {precision!r})
@@ -246,9 +257,9 @@ def inductor(codebook: object) -> str:
     return f"{_loading('inductor', 'packing')}\n{_INDUCTOR.format(codebook=codebook, quantize=_CODE)}"
 
 
-def kernel(*, levels: tuple[float, ...], block: int, double: bool, precision: str) -> str:
+def kernel(*, levels: tuple[float, ...], block: int, double: bool, precision: str, interleaved: bool) -> str:
     """Return the script of the C++ kernel, which `kernel.Matrix` calls."""
-    code = _KERNEL.format(levels=levels, block=block, double=double, precision=precision)
+    code = _KERNEL.format(levels=levels, block=block, double=double, precision=precision, interleaved=interleaved)
     return f"{_loading('kernel', 'packing')}\n{code}"
 
 

@@ -18,8 +18,18 @@ from harness_nf4 import pointers
 PIECE: Final = 1024
 """Weights that one program unpacks."""
 
-TILE: Final = {"INPUTS": 16, "ROWS": 64, "COLUMNS": 64}
-"""The tile that one program multiplies at a time; tensor cores take no fewer than 16 inputs."""
+TILE: Final = {"ROWS": 64, "COLUMNS": 64}
+"""The part of the weight that one program multiplies at a time."""
+
+LEAST: Final = 16
+MOST: Final = {2: 128, 4: 32}
+"""Inputs that one program multiplies: tensor cores take no fewer than 16, and each tile unpacks the weight again.
+
+The most, by the bytes of a number, fit into the 99 KiB of shared memory that a program has on the smaller cards.
+"""
+
+STRIP: Final = {"ROWS": 4, "BYTES": 256}
+"""The part of the weight that one program reads at a time where there is one input."""
 
 
 @triton.jit
@@ -65,6 +75,40 @@ def _multiply(
     tl.store(out + place, total, mask=(number[:, None] < inputs) & (row[None, :] < rows))
 
 
+@triton.jit
+def _multiply_one(
+    x, codes, absmax, levels, out, rows, columns, block,
+    EVEN: tl.constexpr, ROWS: tl.constexpr, BYTES: tl.constexpr,
+):  # fmt: skip
+    """Compute some outputs for one input in float32, reading each byte of their rows once.
+
+    A row of an odd number of columns begins in the middle of a byte where its number is odd; only where ``EVEN`` do all
+    rows meet the same parts of the input at the same time.
+    """
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    start = row.to(tl.int64) * columns
+    total = tl.zeros((ROWS, BYTES), dtype=tl.float32)
+    for begin in range(0, columns // 2 + 1, BYTES):
+        place = begin + tl.arange(0, BYTES)
+        byte = (start // 2)[:, None] + place[None, :]
+        if EVEN:  # noqa: SIM108  Triton chooses the branch when it compiles
+            high = 2 * place[None, :]
+        else:
+            high = (2 * byte - start[:, None]).to(tl.int32)
+        first = (high >= 0) & (high < columns)
+        second = high + 1 < columns
+        known = row[:, None] < rows
+        pair = tl.load(codes + byte, mask=known & (first | second), other=0).to(tl.int32)
+        scale = tl.load(absmax + 2 * byte // block, mask=known & (first | second), other=0.0)
+        one = tl.load(x + high, mask=first, other=0.0).to(tl.float32)
+        other = tl.load(x + high + 1, mask=second, other=0.0).to(tl.float32)
+        # no number that is left out is multiplied: 0 times an infinite scale would not be 0
+        upper = tl.where(known & first, one * (tl.load(levels + (pair >> 4)) * scale), 0.0)
+        lower = tl.where(known & second, other * (tl.load(levels + (pair & 15)) * scale), 0.0)
+        total += upper + lower
+    tl.store(out + row, tl.sum(total, 1), mask=row < rows)
+
+
 def runs_compiled() -> bool:
     """Return whether kernels are compiled for a GPU and not interpreted by Triton (``TRITON_INTERPRET=1``)."""
     return isinstance(_multiply, triton.JITFunction)
@@ -99,7 +143,14 @@ def multiply(x: Tensor, codes: Tensor, absmax: Tensor, levels: Tensor, rows: int
     # Triton's interpreter does not multiply bfloat16, and truncates where it should round
     wide = x.dtype == torch.bfloat16 and not runs_compiled()
     out = torch.empty(len(x), rows, dtype=torch.float32 if wide else x.dtype, device=x.device)
-    if out.numel():
-        tiles: Any = (triton.cdiv(rows, TILE["ROWS"]), triton.cdiv(len(x), TILE["INPUTS"]))
-        _multiply[tiles](x, codes, absmax, levels, out, len(x), rows, x.shape[1], block, **TILE, WIDE=wide)
+    if len(x) == 1 and rows:
+        strips = (triton.cdiv(rows, STRIP["ROWS"]),)
+        even = not x.shape[1] % 2
+        _multiply_one[strips](x, codes, absmax, levels, out, rows, x.shape[1], block, EVEN=even, **STRIP)
+    elif out.numel():
+        inputs = min(MOST[x.element_size()], max(LEAST, triton.next_power_of_2(len(x))))
+        tiles: Any = (triton.cdiv(rows, TILE["ROWS"]), triton.cdiv(len(x), inputs))
+        _multiply[tiles](
+            x, codes, absmax, levels, out, len(x), rows, x.shape[1], block, INPUTS=inputs, **TILE, WIDE=wide
+        )
     return out.to(x.dtype)

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from harness.api import CaseContext, NotApplicable, UsageError
 from harness.families.finetune.pretrained import language_model
-from harness.families.finetune.scores import IGNORED
 from harness.families.finetune.sequences import Sequences, _shortened, passages_of
 from harness.families.finetune.settings import CausalSettings
 from harness.families.finetune.workloads.causal_lm import CausalLm, divided
 from harness.judge.pretrained import tokenizer_of
 from harness.judge.tables import Pairs
+from harness.judge.training import IGNORED
 from tests.declared import specs
 from tests.families.finetune.techniques import Honest, Nothing
 from tests.families.finetune.tiny import save_language_model, save_model, save_pairs, save_plain

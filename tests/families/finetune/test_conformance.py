@@ -6,9 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+import pytest
+
 from harness.api import Json
 from harness.testing import FamilyConformance
-from tests.families.finetune.tiny import save_language_model, save_model, save_pairs, save_plain, save_texts
+from tests.families.finetune.tiny import (
+    save_images,
+    save_language_model,
+    save_model,
+    save_pairs,
+    save_plain,
+    save_texts,
+    save_vision_model,
+)
 
 
 class TestFamily(FamilyConformance):
@@ -29,6 +39,11 @@ class TestFamily(FamilyConformance):
                 save_language_model(model)
             files = {"data": save_pairs(folder / "pairs.jsonl"), "retain": save_plain(folder / "plain.txt")}
             return {"model": str(model), **{name: str(file) for name, file in files.items()}, **counts}
+        if task == "image-classification":
+            pytest.importorskip("PIL")
+            if missing:
+                save_vision_model(model)
+            return {"model": str(model), "data": str(save_images(folder / "images")), **counts}
         assert task == "text-classification"
         if missing:
             save_model(model)

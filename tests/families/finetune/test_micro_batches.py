@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from harness.api import CannotStack, CaseContext, UsageError
-from harness.families.finetune.problem import predicted
 from harness.families.finetune.settings import Settings
 from harness.families.finetune.workloads.digits_mlp import DigitsMlp
 from harness.families.finetune.workloads.text_classification import TextClassification
@@ -60,7 +59,7 @@ def test_gradients_are_those_of_the_mean_over_all_tokens_of_the_step(size: int) 
     for row, kept in enumerate((9, 1, 0, 0, 4, 2)):
         labels[row, kept:] = -100
     batch = {"x": torch.randn(6, 9, 5, dtype=torch.float64), "labels": labels}
-    loss = training.MicroBatches(loss=loss_of_tokens, weight=predicted, size=size)
+    loss = training.in_parts(loss_of_tokens, size)
     found = []
     for given in (loss_of_tokens, loss):
         learner = copy.deepcopy(model)

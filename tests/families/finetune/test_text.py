@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from harness.api import CaseContext, UsageError
 from harness.families.finetune.examples import MULTIPLE, Examples
-from harness.families.finetune.workloads.text_classification import TextClassification, stratified
+from harness.families.finetune.splits import stratified
+from harness.families.finetune.workloads.text_classification import TextClassification
 from harness.judge.seeds import generator
 from tests.declared import specs
 from tests.families.finetune.techniques import Honest
@@ -70,7 +71,7 @@ def test_batches_lose_no_token_and_pad_little(lengths: list[int], size: int, see
     for indices, batch in examples.groups(size):
         own = [lengths[index] for index in indices]
         assert batch["mask"].sum(1).tolist() == own
-        assert batch["mask"].shape[1] == -(-max(own) // MULTIPLE) * MULTIPLE
+        assert batch["mask"].shape[1] == max(own)
         assert batch["labels"].tolist() == indices.tolist()
         seen += indices.tolist()
     assert sorted(seen) == list(range(len(lengths)))
@@ -137,3 +138,21 @@ def test_the_order_of_batches_does_not_depend_on_the_technique(case: CaseContext
     assert torch.equal(*orders)
     assert not torch.equal(orders[0], workload._problem(replace(case, seed=1)).order)
     assert generator(0, "order").initial_seed() != generator(1, "order").initial_seed()
+
+
+def test_the_test_is_the_data_s_own_where_they_have_one(case: CaseContext, tmp_path: Path) -> None:
+    rows = Path(str(case.settings["data"])).read_text(encoding="utf-8").splitlines()
+    for name, own in (("train", rows[1:101]), ("test", rows[101:])):
+        (tmp_path / f"{name}.csv").write_text("\n".join([rows[0], *own]), encoding="utf-8")
+    settings = {**case.settings, "data": str(tmp_path)}
+    whole, *some = [
+        TextClassification().material(replace(case, seed=seed, settings={**settings, "test_examples": count}))
+        for seed, count in ((0, 1000), (0, 8), (1, 8))
+    ]
+    assert [len(part.labels) for part in (whole.train, whole.validation, whole.test)] == [48, 24, 20]
+    assert "split of the data: 100 in train, 20 in test" in whole.notes
+    own = {tuple(tokens.tolist()) for tokens in whole.test.inputs["input_ids"]}
+    drawn = [{tuple(tokens.tolist()) for tokens in part.test.inputs["input_ids"]} for part in some]
+    assert all(len(tokens) == 8 and tokens < own for tokens in drawn)
+    assert drawn[0] != drawn[1]
+    assert own.isdisjoint({tuple(tokens.tolist()) for tokens in whole.train.inputs["input_ids"]})

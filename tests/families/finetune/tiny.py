@@ -103,3 +103,52 @@ def save_plain(path: Path, count: int = 3000) -> Path:
     draw = random.Random(0)
     path.write_text(" ".join(draw.choice(WORDS) for _ in range(count)), encoding="utf-8")
     return path
+
+
+PIXELS = 16
+"""The height and the width that vision models read."""
+
+VISION: dict[str, dict[str, Any]] = {
+    "vit": {"image_size": PIXELS, "patch_size": 4},
+    "convnext": {"hidden_sizes": [8, WIDTH], "depths": [2, 1], "num_stages": 2, "patch_size": 2},
+    "swin": {"image_size": PIXELS, "patch_size": 2, "embed_dim": 8, "depths": [2, 1],
+             "num_attention_heads": [2, 2], "window_size": 2},
+    "clip": {
+        "vision_config": {"hidden_size": WIDTH, "intermediate_size": 2 * WIDTH, "num_hidden_layers": 2,
+                          "num_attention_heads": 2, "image_size": PIXELS, "patch_size": 4},
+        "text_config": {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "vocab_size": 9},
+        "projection_dim": 8,
+    },
+}  # fmt: skip
+"""Kinds of vision models, each with the values of its configuration that make it tiny."""
+
+
+def save_vision_model(folder: Path, kind: str = "vit") -> Path:
+    """Save a vision model of a kind with random weights and its image processor, and return its folder."""
+    torch.manual_seed(0)
+    AutoModel.from_config(configuration(kind, **VISION[kind])).save_pretrained(folder)
+    processor = {
+        "image_processor_type": "CLIPImageProcessor" if kind == "clip" else "ViTImageProcessor",
+        **{f"do_{step}": True for step in ("resize", "rescale", "normalize")},
+        **({"crop_size": {"height": PIXELS, "width": PIXELS}} if kind == "clip" else {}),
+        "size": {"shortest_edge": PIXELS} if kind == "clip" else {"height": PIXELS, "width": PIXELS},
+        "image_mean": [0.5, 0.4, 0.3],
+        "image_std": [0.5, 0.6, 0.7],
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    return folder
+
+
+def save_images(folder: Path, count: int = 60) -> Path:
+    """Save small images of two classes, which differ in their colour, and return the folder."""
+    from PIL import Image
+
+    draw = random.Random(0)
+    for number in range(count):
+        name, tint = ("blue", (60, 90, 200)) if number % 2 else ("red", (200, 90, 60))
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        image = Image.new("RGB", (draw.randint(12, 24), draw.randint(12, 24)))
+        image.putdata([tuple(min(255, draw.randint(0, 120) + part // 2) for part in tint)
+                       for _ in range(image.width * image.height)])  # fmt: skip
+        image.save(folder / name / f"{number}.png")
+    return folder

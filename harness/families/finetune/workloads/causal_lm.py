@@ -12,13 +12,15 @@ import transformers
 from torch import Tensor, nn
 
 from harness.api import CaseContext, Json, UsageError
+from harness.api.text import source_name
 from harness.families.finetune.anatomy import anatomy_of, coverage
 from harness.families.finetune.pretrained import language_model, require_language_model
 from harness.families.finetune.problem import Material, Retained
 from harness.families.finetune.protocol import FinetuneWorkload
 from harness.families.finetune.scores import scores_of
-from harness.families.finetune.sequences import PARTS, Sequences, passages_of, sequences, sequences_key
+from harness.families.finetune.sequences import Sequences, passages_of, sequences, sequences_key
 from harness.families.finetune.settings import CausalSettings
+from harness.families.finetune.splits import parted
 from harness.judge.cache import key_of, load_or_make, sources_of
 from harness.judge.seeds import generator
 from harness.judge.settings import read_settings
@@ -87,6 +89,7 @@ class CausalLm(FinetuneWorkload):
             ],
             shown=len(validation),
             kind="causal-lm",
+            pretrained="",
             test_batch=settings.batch_size,
             retained=retained,
         )
@@ -130,8 +133,7 @@ class CausalLm(FinetuneWorkload):
 def divided(made: Sequences, settings: CausalSettings, draw: torch.Generator) -> list[Tensor]:
     """Return disjoint indices of the examples to train on, to choose by and to test on.
 
-    What the data's own split names is kept; the others are shared out, few of them in about the same proportions. Pairs
-    are drawn one by one; blocks of texts stay in their order, from a place that is drawn, so that the parts are
+    Pairs are drawn one by one. Blocks of texts stay in their order, from a place that is drawn, so that the parts are
     stretches of text that hardly touch.
     """
     wanted = {
@@ -139,28 +141,14 @@ def divided(made: Sequences, settings: CausalSettings, draw: torch.Generator) ->
         "validation": settings.validation_examples,
         "test": settings.test_examples,
     }
-    members = {name: (made.parts == number).nonzero().flatten() for number, name in enumerate(PARTS)}
-    found = {name: _drawn(members[name], draw, made.paired)[: wanted[name]] for name in ("validation", "test")}
-    shared = [name for name in wanted if name == "train" or not len(found[name])]
-    pool = _drawn(torch.cat([members[""], members["train"]]), draw, made.paired)
-    counts = _shares(len(pool), [wanted[name] for name in shared])
-    found |= dict(zip(shared, pool[: sum(counts)].split_with_sizes(counts), strict=True))
-    return [found[name] for name in wanted]
 
+    def divide(members: Tensor, counts: Sequence[int]) -> Sequence[Tensor]:
+        order = torch.randperm(len(members), generator=draw)
+        if not made.paired and len(order):
+            order = (torch.arange(len(members)) + order[0]) % len(members)
+        return members[order[: sum(counts)]].split_with_sizes([*counts])
 
-def _drawn(members: Tensor, draw: torch.Generator, singly: bool) -> Tensor:
-    """Return indices in a random order, or in their order from a random place."""
-    order = torch.randperm(len(members), generator=draw)
-    if not singly and len(order):
-        order = (torch.arange(len(members)) + order[0]) % len(members)
-    return members[order]
-
-
-def _shares(count: int, wanted: Sequence[int]) -> list[int]:
-    """Return how many of ``count`` examples each part gets: those wanted, or their share; the first gets the rest."""
-    share = min(1.0, count / sum(wanted))
-    others = [max(1, math.floor(share * part)) for part in wanted[1:]]
-    return [min(wanted[0], count - sum(others)), *others]
+    return parted(made.parts, wanted, divide)
 
 
 def _require_enough(count: int, what: str) -> None:
@@ -172,8 +160,8 @@ def _notes(settings: CausalSettings, made: Sequences, covered: float, model: Any
     model_path, data = Path(settings.model), Path(settings.data)
     what = "different pairs" if made.paired else f"blocks of {made.limit} tokens"
     notes = [
-        f"model: {model_path.name}, SHA-256 {content_digest(model_path)}",
-        f"data: {data.name}, {len(made)} {what}, SHA-256 {content_digest(data)}",
+        f"model: {source_name(settings.model)}, SHA-256 {content_digest(model_path)}",
+        f"data: {source_name(settings.data)}, {len(made)} {what}, SHA-256 {content_digest(data)}",
         f"{100 * covered:.1f} % of the weights in the model's layers are in linear layers that may be adapted",
     ]
     if made.parts.any():
@@ -200,7 +188,7 @@ def _retention_notes(settings: CausalSettings, retained: Retained | None) -> lis
         return []
     path = Path(settings.retain)
     return [
-        f"retain: {path.name}, {len(retained.examples)} examples, SHA-256 {content_digest(path)}; "
+        f"retain: {source_name(settings.retain)}, {len(retained.examples)} examples, SHA-256 {content_digest(path)}; "
         f"loss before {retained.before:.6g} nats"
     ]
 
@@ -208,6 +196,7 @@ def _retention_notes(settings: CausalSettings, retained: Retained | None) -> lis
 sources_of(__name__)  # at import, so that no case has to wait for it
 
 if TYPE_CHECKING:  # mypy compares every method with the protocol's
-    from harness.api import CheckingWorkload
+    from harness.api import CheckingWorkload, EstimatingWorkload
 
     _FULFILS: tuple[type[CheckingWorkload], ...] = (CausalLm,)
+    _ESTIMATES: tuple[type[EstimatingWorkload], ...] = (CausalLm,)

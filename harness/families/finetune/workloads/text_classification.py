@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -13,12 +13,14 @@ import transformers
 from torch import Tensor, nn
 
 from harness.api import CaseContext, Json, UsageError
+from harness.api.text import source_name
 from harness.families.finetune.anatomy import anatomy_of, coverage
 from harness.families.finetune.examples import Examples
 from harness.families.finetune.pretrained import HEAD, classifier
-from harness.families.finetune.problem import Material
+from harness.families.finetune.problem import TEST_BATCH, Material
 from harness.families.finetune.protocol import FinetuneWorkload
 from harness.families.finetune.settings import TextSettings
+from harness.families.finetune.splits import PARTS, parted, stratified
 from harness.judge.cache import key_of, load_or_make, sources_of
 from harness.judge.pretrained import configured, require_model, tokenizer_of
 from harness.judge.seeds import generator
@@ -39,11 +41,15 @@ LEAST_COVERAGE: Final = 0.95
 
 @dataclass(frozen=True, kw_only=True)
 class Tokens:
-    """The tokens of all texts, int32 ``(n, longest)``, padded right; the share ``cut`` had more than ``limit``."""
+    """The tokens of all texts, int32 ``(n, longest)``, padded right; the share ``cut`` had more than ``limit``.
+
+    ``parts`` has the place of each text's own part in `PARTS`.
+    """
 
     tokens: Tensor
     lengths: Tensor
     labels: Tensor
+    parts: Tensor
     cut: float
     limit: int
 
@@ -57,14 +63,16 @@ class TextClassification(FinetuneWorkload):
         if not read.model or not read.data:
             raise UsageError("text-classification runs on a model and data of one's own: add --model and --data")
         require_model(Path(read.model))
-        _require_enough(len(_texts(read).texts), read)
+        texts = _texts(read)
+        if not texts.parts:
+            _require_enough(len(texts.texts), read)
 
     def prepare(self, context: CaseContext) -> None:
         """Tokenise the texts if the cache lacks their tokens."""
         _tokens(read_settings(TextSettings, context.settings), context.cache)
 
     def material(self, context: CaseContext) -> Material:
-        """Return the model and the texts, divided by the seed with equal shares of each class."""
+        """Return the model and the texts, divided with equal shares of each class: as the data say, or by the seed."""
         settings = read_settings(TextSettings, context.settings)
         tokens = _tokens(settings, context.cache)
         classes = int(tokens.labels.max()) + 1
@@ -77,8 +85,7 @@ class TextClassification(FinetuneWorkload):
             labels=tokens.labels.long().to(context.device),
             lengths=tokens.lengths.long(),
         )
-        counts = (settings.train_examples, settings.validation_examples, settings.test_examples)
-        parts = stratified(tokens.labels, counts, generator(context.seed, "split"))
+        parts = divided(tokens.labels, tokens.parts, settings, generator(context.seed, "split"))
         train, validation, test = (examples.at(indices) for indices in parts)
         shown = train.at(torch.arange(2)).batch()
         anatomy = anatomy_of(model, (HEAD,), lambda probed: self.forward(probed, shown))
@@ -90,8 +97,10 @@ class TextClassification(FinetuneWorkload):
             test=test,
             classes=classes,
             settings=settings,
-            notes=_notes(settings, tokens, coverage(model, anatomy)),
+            notes=[*_notes(settings, tokens, coverage(model, anatomy)), *_of_split(tokens.parts)],
             shown=settings.validation_examples,
+            pretrained="backbone",
+            test_batch=settings.batch_size if context.device == "cpu" else TEST_BATCH,
         )
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -100,18 +109,27 @@ class TextClassification(FinetuneWorkload):
         return logits
 
 
-def stratified(labels: Tensor, counts: Sequence[int], draw: torch.Generator) -> list[Tensor]:
-    """Return disjoint indices for each of ``counts``, in which each class has its share to within one example.
+def divided(labels: Tensor, parts: Tensor, settings: TextSettings, draw: torch.Generator) -> list[Tensor]:
+    """Return the indices of the texts to train on, to choose the rate by and to test on.
 
-    The members of each class are shuffled and spread evenly over one order, of which the parts are stretches; the last
-    part takes what is left, at most its count.
+    What the data's own split names is kept, and ``draw`` chooses among it; without one it divides all texts.
     """
-    order = torch.randperm(len(labels), generator=draw)
-    places = torch.empty(len(labels), dtype=torch.float64)
-    for label in range(int(labels.max()) + 1):
-        members = order[labels[order] == label]
-        places[members] = (torch.arange(len(members)) + torch.rand((), generator=draw)).double() / len(members)
-    return list(places.argsort(stable=True)[: sum(counts)].tensor_split(torch.tensor(counts[:-1]).cumsum(0)))
+    wanted = {
+        "train": settings.train_examples,
+        "validation": settings.validation_examples,
+        "test": settings.test_examples,
+    }
+    if not parts.any():
+        return stratified(labels, [*wanted.values()], draw)
+    return parted(
+        parts, wanted, lambda members, counts: [members[own] for own in stratified(labels[members], counts, draw)]
+    )
+
+
+def _of_split(parts: Tensor) -> list[str]:
+    counts = [(name, int((parts == place).sum())) for place, name in enumerate(PARTS) if name]
+    named = ", ".join(f"{count} in {name}" for name, count in counts if count)
+    return [f"split of the data: {named}"] if parts.any() else []
 
 
 def _texts(settings: TextSettings) -> Labelled:
@@ -145,6 +163,7 @@ def _tokens(settings: TextSettings, cache: Path) -> Tokens:
         tokens=made["tokens"],
         lengths=made["lengths"],
         labels=made["labels"],
+        parts=made["parts"],
         cut=float(made["cut"]),
         limit=int(made["limit"]),
     )
@@ -165,10 +184,12 @@ def _tokenised(settings: TextSettings) -> dict[str, Tensor]:
     for row, values in zip(tokens, encoded, strict=True):
         row[: len(values)] = torch.tensor(values, dtype=torch.int32)
     labels = torch.tensor(texts.labels, dtype=torch.int32)
+    parts = [PARTS.index(part) for part in texts.parts or [""] * len(labels)]
     return {
         "tokens": tokens,
         "lengths": lengths.int(),
         "labels": labels,
+        "parts": torch.tensor(parts, dtype=torch.int8),
         "cut": torch.tensor(cut, dtype=torch.float64),
         "limit": torch.tensor(longest),
     }
@@ -176,8 +197,8 @@ def _tokenised(settings: TextSettings) -> dict[str, Tensor]:
 
 def _notes(settings: TextSettings, tokens: Tokens, covered: float) -> list[str]:
     notes = [
-        f"model: {Path(settings.model).name}, SHA-256 {content_digest(Path(settings.model))}",
-        f"data: {Path(settings.data).name}, {len(tokens.labels)} different texts, "
+        f"model: {source_name(settings.model)}, SHA-256 {content_digest(Path(settings.model))}",
+        f"data: {source_name(settings.data)}, {len(tokens.labels)} different texts, "
         f"SHA-256 {content_digest(Path(settings.data))}",
         f"{100 * covered:.1f} % of the weights in the model's layers are in linear layers that may be adapted",
         f"{100 * tokens.cut:.1f} % of the texts are longer than {tokens.limit} tokens, and cut",

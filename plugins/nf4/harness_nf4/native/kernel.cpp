@@ -25,6 +25,7 @@ namespace {
 
 constexpr int kBlock = 64;          // columns that share a scale in the products
 constexpr float kFixed = 16383;     // largest fixed-point integer: a word sums 8 products in a block, which fit 31 bits
+constexpr float kFixedLane = 5792;  // the same where a word sums all 64 products of a block
 constexpr float kNoFraction = 12582912;  // 1.5 * 2^23: float32 has no fraction bits at this size
 constexpr float kSmallest = 1e-30f; // the scale of smaller activations would lose digits
 constexpr int kAhead = 4096;        // bytes to prefetch ahead in a row of codes
@@ -32,6 +33,11 @@ constexpr int kFew = 8;             // inputs that are multiplied together with 
 constexpr int kStreams = 2;         // rows that are multiplied together with few inputs
 constexpr int kRows = 4;            // rows of a tile
 constexpr int kPanel = 1024;        // columns decoded at a time: kRows rows of them fit into the L1 cache
+constexpr int kInterleaved = 16;    // rows whose codes are interleaved
+constexpr int kTogether = 8;        // inputs that are multiplied with each interleaved vector of codes
+constexpr int kPrefetched = 2;      // inputs from which on interleaved codes are prefetched,
+constexpr int kSoon = 1024;         // so many bytes ahead: with one, four runs of codes are read at once instead
+constexpr int64_t kKept = 1 << 18;  // bytes of interleaved codes that stay in the second cache for all inputs
 constexpr float kDoubt = 2.4e-7f;   // closer to a bound float32 is ambiguous: the error of two roundings, with a margin
 
 struct Weights {
@@ -101,6 +107,23 @@ struct Fixed {
     int64_t inputs, columns;
 };
 
+// Inputs in fixed point for interleaved codes, in parts of up to kTogether: for each pair of columns one word for each
+// input of the part, and for every 64 columns a scale for each.
+struct Interleaved {
+    int64_t inputs, columns, parts;
+    std::unique_ptr<uint32_t[]> words;
+    std::unique_ptr<float[]> scales;
+
+    Interleaved(int64_t inputs, int64_t columns)
+        : inputs(inputs), columns(columns), parts((inputs + kTogether - 1) / kTogether),
+          words(new uint32_t[static_cast<size_t>(inputs * columns / 2)]),
+          scales(new float[static_cast<size_t>(inputs * columns / kBlock)]) {}
+    int64_t first(int64_t part) const { return inputs * part / parts; }  // the first input of a part
+    int64_t count(int64_t part) const { return first(part + 1) - first(part); }
+    uint32_t* words_of(int64_t part) const { return words.get() + first(part) * columns / 2; }
+    float* scales_of(int64_t part) const { return scales.get() + first(part) * columns / kBlock; }
+};
+
 // Return the largest absolute value of ``count`` floats and of the float whose bits are ``bits``. The comparison is of
 // bits without the sign, in which a NaN is larger than any number.
 float largest_of(int32_t bits, const float* more, int64_t count) {
@@ -115,6 +138,7 @@ float largest_of(int32_t bits, const float* more, int64_t count) {
 }
 
 #define HARNESS_KERNELS "kernels.h"
+#define HARNESS_INTERLEAVED "interleaved.h"
 #define HARNESS_TILES "tiles.h"
 #include "paths.h"
 
@@ -162,6 +186,56 @@ bool supported(int path) {
 #endif
     return false;
 }
+
+// Multiply x by the rows from ``first`` on in fixed point, as harness_multiply.
+int multiply_fixed(int path, int threads, const Weights& w, int64_t first, const float* x, int64_t inputs, float* out) {
+    const Path& with = kPaths[path];
+    const int64_t filled = (w.columns + with.filled - 1) / with.filled * with.filled, blocks = filled / kBlock;
+    std::unique_ptr<int16_t[]> fixed(new int16_t[static_cast<size_t>(inputs * filled)]);
+    std::unique_ptr<float[]> scales(new float[static_cast<size_t>(inputs * blocks)]);
+    for (int64_t c = 0; c < inputs; ++c)
+        if (!with.arrange(x + c * w.columns, w.columns, filled, fixed.get() + c * filled, scales.get() + c * blocks)) return 1;
+    const Fixed arranged{fixed.get(), scales.get(), inputs, filled};
+    const int64_t grain = std::max<int64_t>(kRows, (32768 / w.columns + kRows) / kRows * kRows);
+    threads::share(w.rows - first, grain, threads, [&](int64_t begin, int64_t end) {
+        if (inputs <= kFew) {
+            std::vector<float> buffer(static_cast<size_t>(kStreams * inputs * blocks));
+            with.multiply_few(w, arranged, first + begin, first + end, out, buffer.data());
+        } else {
+            with.multiply_many(w, arranged, first + begin, first + end, out, w.rows);
+        }
+    });
+    return 0;
+}
+
+#if defined(__x86_64__)
+// Multiply by interleaved codes through the functions of a path; further rows, whose codes lie in rows, by another product.
+template <typename Number>
+int multiply_by_lanes(int path, int threads, const Weights& w, const Number* x, int64_t inputs, Number* out) {
+    const bool dots = path == 3;
+    const auto arrange = dots ? avx512_bf16::arrange_words<Number> : avx512::arrange_words<Number>;
+    const auto multiply = dots ? avx512_bf16::multiply_interleaved<Number> : avx512::multiply_interleaved<Number>;
+    const Interleaved arranged(inputs, w.columns);
+    std::atomic<bool> fits{true};
+    threads::share(arranged.parts, 1, threads, [&](int64_t begin, int64_t end) {
+        for (int64_t part = begin; part < end; ++part)
+            for (int64_t i = 0; i < arranged.count(part); ++i)
+                if (!arrange(x + (arranged.first(part) + i) * w.columns, w.columns, arranged.count(part),
+                             arranged.words_of(part) + i, arranged.scales_of(part) + i))
+                    fits = false;
+    });
+    if (!fits) return 1;
+    const int64_t whole = w.rows / kInterleaved, first = whole * kInterleaved, further = w.rows - first;
+    threads::share(whole, 4, threads, [&](int64_t begin, int64_t end) { multiply(w, arranged, begin, end, out); });
+    if (!further) return 0;
+    std::vector<float> wide(static_cast<size_t>(inputs * w.columns)), products(static_cast<size_t>(inputs * w.rows));
+    for (int64_t at = 0; at < inputs * w.columns; at += kBlock) avx512::widen(x + at, wide.data() + at);
+    if (multiply_fixed(path, threads, w, first, wide.data(), inputs, products.data())) return 1;
+    for (int64_t i = 0; i < inputs; ++i)
+        avx512::narrow(products.data() + i * w.rows + first, further, out + i * w.rows + first);
+    return 0;
+}
+#endif
 
 }  // namespace
 
@@ -225,24 +299,34 @@ void harness_dequantize(int path, int threads, const HarnessWeights* given, int6
 // The number of columns and the block length are multiples of 64. Return 0; or return 1, with ``out`` unchanged, where
 // an activation cannot be represented in fixed point.
 int harness_multiply(int path, int threads, const HarnessWeights* given, const float* x, int64_t inputs, float* out) {
+    return multiply_fixed(path, threads, weights_of(given), 0, x, inputs, out);
+}
+
+// Write ``words`` words of 32 bits in each row with those of every kInterleaved rows interleaved, or, if ``back``, such
+// words in rows: first that of the first row, then that of the second. Further rows stay as they are.
+void harness_interleave(const uint8_t* from, int64_t rows, int64_t words, int back, uint8_t* out) {
+    const int64_t whole = rows / kInterleaved, group = kInterleaved * words;
+    for (int64_t g = 0; g < whole; ++g)
+        for (int64_t word = 0; word < words; ++word)
+            for (int64_t row = 0; row < kInterleaved; ++row) {
+                const int64_t in_rows = g * group + row * words + word, together = g * group + word * kInterleaved + row;
+                std::memcpy(out + 4 * (back ? in_rows : together), from + 4 * (back ? together : in_rows), 4);
+            }
+    std::memcpy(out + 4 * whole * group, from + 4 * whole * group, static_cast<size_t>(4 * (rows * words - whole * group)));
+}
+
+// The same as harness_multiply with codes that harness_interleave wrote, in words of eight columns, and scales, if there
+// is a float for every 64 weights. There are kInterleaved rows or more. With ``halves`` x and out are in bfloat16. Return 1 also where the path has no such product.
+int harness_multiply_interleaved(int path, int threads, const HarnessWeights* given, int halves, const void* x, int64_t inputs,
+                                 void* out) {
+#if defined(__x86_64__)
+    if (path < 2) return 1;
     const Weights w = weights_of(given);
-    const Path& with = kPaths[path];
-    const int64_t filled = (w.columns + with.filled - 1) / with.filled * with.filled, blocks = filled / kBlock;
-    std::unique_ptr<int16_t[]> fixed(new int16_t[static_cast<size_t>(inputs * filled)]);
-    std::unique_ptr<float[]> scales(new float[static_cast<size_t>(inputs * blocks)]);
-    for (int64_t c = 0; c < inputs; ++c)
-        if (!with.arrange(x + c * w.columns, w.columns, filled, fixed.get() + c * filled, scales.get() + c * blocks)) return 1;
-    const Fixed arranged{fixed.get(), scales.get(), inputs, filled};
-    threads::share(w.rows, std::max<int64_t>(kRows, (32768 / w.columns + kRows) / kRows * kRows), threads,
-          [&](int64_t begin, int64_t end) {
-              if (inputs <= kFew) {
-                  std::vector<float> buffer(static_cast<size_t>(kStreams * inputs * blocks));
-                  with.multiply_few(w, arranged, begin, end, out, buffer.data());
-              } else {
-                  with.multiply_many(w, arranged, begin, end, out, w.rows);
-              }
-          });
-    return 0;
+    return halves ? multiply_by_lanes(path, threads, w, static_cast<const uint16_t*>(x), inputs, static_cast<uint16_t*>(out))
+                  : multiply_by_lanes(path, threads, w, static_cast<const float*>(x), inputs, static_cast<float*>(out));
+#else
+    return 1;
+#endif
 }
 
 // Multiply x (inputs, columns) by the transposed matrix (rows, columns) to out (inputs, rows), all in bfloat16. The number

@@ -1,6 +1,7 @@
 // Compiles the file HARNESS_KERNELS, which uses Lanes (and Reals, where HARNESS_REALS is defined), once for each
 // instruction set, in the namespaces portable, avx2 and avx512; and in the namespace avx512_bf16 with HARNESS_TILES, a
-// file that needs these instructions, where that is defined. Include this file where these namespaces are to be.
+// file that needs these instructions, where that is defined. HARNESS_INTERLEAVED, where defined, is a file that needs
+// AVX-512. Include this file where these namespaces are to be.
 
 namespace portable {
 #define HARNESS_TARGET
@@ -56,6 +57,9 @@ namespace avx512 {
 #include "reals_avx512.h"
 #endif
 #include HARNESS_KERNELS
+#if defined(HARNESS_INTERLEAVED)
+#include HARNESS_INTERLEAVED
+#endif
 #undef HARNESS_TARGET
 }  // namespace avx512
 #if !defined(HARNESS_EMULATED_AVX512)
@@ -85,6 +89,9 @@ namespace avx512_bf16 {
 #include "lanes_avx512.h"
 #include "decode_words.h"
 #include HARNESS_KERNELS
+#if defined(HARNESS_INTERLEAVED)
+#include HARNESS_INTERLEAVED
+#endif
 #include HARNESS_TILES
 #undef HARNESS_VNNI
 #undef HARNESS_TARGET

@@ -33,29 +33,6 @@ struct Tile {
     alignas(64) float scales[kTilePieces][kTileRows];
 };
 
-// Transpose 16 vectors of 16 words.
-static inline void transpose(__m512i v[16]) {
-    __m512i t[16];
-    for (int i = 0; i < 16; i += 2) {
-        t[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
-        t[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
-    }
-    for (int i = 0; i < 16; i += 4)
-        for (int k = 0; k < 2; ++k) {
-            v[i + 2 * k] = _mm512_unpacklo_epi64(t[i + k], t[i + 2 + k]);
-            v[i + 2 * k + 1] = _mm512_unpackhi_epi64(t[i + k], t[i + 2 + k]);
-        }
-    for (int i = 0; i < 4; ++i)
-        for (int k = 0; k < 16; k += 8) {
-            t[k + i] = _mm512_shuffle_i32x4(v[k + i], v[k + i + 4], 0x88);
-            t[k + i + 4] = _mm512_shuffle_i32x4(v[k + i], v[k + i + 4], 0xdd);
-        }
-    for (int i = 0; i < 8; ++i) {
-        v[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
-        v[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd);
-    }
-}
-
 // Look up the levels of eight columns, whose codes are in a word for each row, as four pairs: columns k and k + 4. The
 // permutation takes the low five bits of 16; the fifth is of another code, and the table holds the levels twice.
 static inline void look_up_word(__m512i codes, __m512i table, __m512i levels[4]) {

@@ -1,0 +1,47 @@
+"""Keeps what a technique has trained, in files that load without the harness: the adapter, and the task's head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from safetensors.torch import save_file
+from torch import nn
+
+from harness.api import NotApplicable
+from harness.families.finetune.contract import FinetuneTechnique, Keeping, KeepingTechnique
+from harness.families.finetune.problem import Problem
+
+HEAD_FILE: Final = "head.safetensors"
+"""The parameters of the task's head by their names in the head's module, such as ``weight`` and ``bias``."""
+
+NOT_SAVED: Final = "not saved: "
+"""How the note begins that says why there is no adapter."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """The folder of a case's files, and a function that makes the model as it was before it was adapted."""
+
+    folder: Path
+    base: Callable[[], nn.Module]
+
+
+def keep(technique: FinetuneTechnique, model: nn.Module, problem: Problem, kept: Kept) -> Sequence[str]:
+    """Write adapter and head into the folder; return a note that says why where there is no adapter to write."""
+    root = problem.material.pretrained
+    try:
+        if root is None:
+            raise NotApplicable("the model is the harness's own, which no library loads")
+        if not isinstance(technique, KeepingTechnique):
+            raise NotApplicable("no library has a format for it that loads onto the unchanged model")
+        kept.folder.mkdir(parents=True, exist_ok=True)
+        technique.save(model, Keeping(folder=kept.folder, root=root, base=kept.base, task=problem.task))
+    except NotApplicable as reason:
+        return [f"{NOT_SAVED}{reason}"]
+    for name in problem.task.head:
+        head = {key: value.detach().cpu().contiguous() for key, value in model.get_submodule(name).state_dict().items()}
+        save_file(head, kept.folder / HEAD_FILE)
+    return []

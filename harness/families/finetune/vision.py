@@ -1,0 +1,80 @@
+"""Users' own vision models of transformers, from folders, as classifiers of images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoImageProcessor, AutoModelForImageClassification
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
+from transformers.utils import logging
+
+from harness.api import UsageError
+from harness.judge.pretrained import LOCAL, configured, require_loadable, unconvolved
+
+HEAD = "model.classifier"
+"""Where the classes of transformers for images have their classifier."""
+
+
+class ImageClassifier(nn.Module):
+    """A pretrained model whose classifier the judge initialises; it scales the pixels itself."""
+
+    factor: Tensor
+    offset: Tensor
+
+    def __init__(self, model: nn.Module, scaling: tuple[Tensor, Tensor]) -> None:
+        super().__init__()
+        self.model = model
+        for name, values in zip(("factor", "offset"), scaling, strict=True):
+            self.register_buffer(name, values.view(-1, 1, 1), persistent=False)
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """Return the logits ``(batch, classes)`` of pixels, uint8 ``(batch, 3, height, width)``."""
+        logits: Tensor = self.model(pixel_values=pixel_values * self.factor + self.offset).logits
+        return logits
+
+
+def image_classifier(folder: Path, classes: int) -> ImageClassifier:
+    """Return a model in float32 with a new classifier, in evaluation mode. Raises UsageError where weights are missing.
+
+    A classifier that the model has is left out, whatever its classes.
+    """
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    config = configured(folder)
+    config.num_labels = classes
+    model, found = AutoModelForImageClassification.from_pretrained(
+        folder, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True, **LOCAL
+    )
+    inside = HEAD.rpartition(".")[2]
+    if missing := sorted(name for name in found["missing_keys"] if not name.startswith(f"{inside}.")):
+        raise UsageError(f"model {str(folder)!r}: its files lack {missing[0]}; expected a whole model")
+    if not any(isinstance(module, nn.Linear) for module in getattr(model, inside, nn.Identity()).modules()):
+        raise UsageError(f"model {str(folder)!r}: {type(model).__name__} has no linear classifier that can be replaced")
+    return ImageClassifier(unconvolved(model), scaling_of(folder)).eval()
+
+
+def require_image_model(folder: Path) -> None:
+    """Raise UsageError unless a folder holds a model of transformers that can classify images."""
+    require_loadable(folder, processor_of)
+    kind = configured(folder).model_type
+    if kind not in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES:
+        raise UsageError(f"model {str(folder)!r}: is of the kind {kind}; expected a vision model, such as vit")
+
+
+def processor_of(folder: Path) -> Any:
+    """Return a model's own image processor, the one that computes by Pillow, alike on every machine."""
+    logging.set_verbosity_error()
+    return AutoImageProcessor.from_pretrained(folder, backend="pil", **LOCAL)
+
+
+def scaling_of(folder: Path) -> tuple[Tensor, Tensor]:
+    """Return by what a model's image processor multiplies the pixels of each colour, and what it adds then."""
+    processor = processor_of(folder)
+    factor = float(processor.rescale_factor) if getattr(processor, "do_rescale", False) else 1.0
+    if not getattr(processor, "do_normalize", False):
+        return torch.full((3,), factor), torch.zeros(3)
+    mean, deviation = (torch.tensor(values) for values in (processor.image_mean, processor.image_std))
+    return factor / deviation.expand(3), (-mean / deviation).expand(3)

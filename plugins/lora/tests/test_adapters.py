@@ -1,0 +1,106 @@
+"""Adapters in files of peft: plain peft loads them onto the user's model and predicts what the harness predicted."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import harness_lora
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import AutoModel
+
+from harness.api import CaseContext, resolve
+from harness.families.finetune.workloads.text_classification import TextClassification
+from tests.declared import specs
+from tests.families.finetune.tiny import save_model, save_texts
+
+SPEC = specs("finetune")["text-classification"]
+TECHNIQUES = {technique.id: technique for technique in harness_lora.register_techniques()}
+
+EQUAL = (
+    *("lora", "init-a", "init-b", "lora-plus", "rslora", "dora", "orthogonal", "eva", "eva-control"),
+    *("ia3", "vera", "miss", "bone"),
+)
+CONVERTED = ("pissa", "milora", "olora")
+"""Their weight is W - s B_0 A_0 in the harness, and W here: the sum is another one, to the rounding of float32."""
+
+UNKNOWN = ("full", "head", "bitfit", "norm", "houlsby", "svfit", "loldu")
+
+
+@pytest.fixture(scope="module", params=["bert", "llama"])
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> CaseContext:
+    folder = tmp_path_factory.mktemp("model")
+    own = {"model": str(save_model(folder / request.param, request.param)), "data": str(save_texts(folder / "t.csv"))}
+    sizes = {"steps": 6, "batch_size": 8, "train_examples": 48, "validation_examples": 24, "lr": 0.02}
+    return CaseContext(
+        seed=0,
+        device="cpu",
+        settings={**SPEC.settings, **own, **sizes},
+        cache=folder / "cache",
+        phase=lambda _: nullcontext(),
+    )
+
+
+class Seen(TextClassification):
+    """Remembers the last logits that the judge took, with their batch."""
+
+    seen: tuple[dict[str, Tensor], Tensor]
+
+    def _logits(self, model: Any, batch: Any) -> Tensor:
+        logits = super()._logits(model, batch)
+        type(self).seen = dict(batch), logits.detach()
+        return logits
+
+
+def evaluated(name: str, context: CaseContext, folder: Path) -> tuple[list[str], dict[str, Tensor], Tensor]:
+    """Return notes of a case that keeps its adapter in a folder, and the last tested batch with its logits."""
+    technique = resolve(TECHNIQUES[name].target)(**TECHNIQUES[name].params)
+    outcome = Seen().evaluate(technique, replace(context, keep=folder))
+    return list(outcome.notes), *Seen.seen
+
+
+def reloaded(folder: Path, model: str, batch: dict[str, Tensor], *, last: bool) -> Tensor:
+    """Return what the user's model with the adapter and the head of a folder predicts, without the harness."""
+    options = {} if last else {"add_pooling_layer": False}
+    adapted = PeftModel.from_pretrained(AutoModel.from_pretrained(model, **options), folder).eval()
+    head = load_file(folder / "head.safetensors")
+    mask = batch["attention_mask"]
+    with torch.no_grad():
+        states = adapted(input_ids=batch["input_ids"], attention_mask=mask).last_hidden_state
+        weights = mask.unsqueeze(-1).to(states.dtype)
+        pooled = (
+            states[torch.arange(len(mask)), mask.sum(1) - 1] if last else (states * weights).sum(1) / weights.sum(1)
+        )
+        return torch.nn.functional.linear(pooled, head["weight"], head["bias"])
+
+
+@pytest.mark.parametrize("name", [*EQUAL, *CONVERTED])
+def test_plain_peft_predicts_what_the_harness_predicted(name: str, case: CaseContext, tmp_path: Path) -> None:
+    model = str(case.settings["model"])
+    notes, batch, logits = evaluated(name, case, tmp_path / "kept")
+    found = reloaded(tmp_path / "kept", model, batch, last=model.endswith("llama"))
+    assert not [note for note in notes if note.startswith("not saved")]
+    assert {path.name for path in (tmp_path / "kept").iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "head.safetensors",
+    }
+    if name in CONVERTED:
+        torch.testing.assert_close(found, logits, rtol=0, atol=1e-5 * float(logits.abs().max()))
+    else:
+        assert torch.equal(found, logits)
+
+
+@pytest.mark.parametrize("case", ["bert"], indirect=True)
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_what_peft_has_no_format_for_is_told(name: str, case: CaseContext, tmp_path: Path) -> None:
+    technique = resolve(TECHNIQUES[name].target)(**TECHNIQUES[name].params)
+    notes = TextClassification().evaluate(technique, replace(case, keep=tmp_path / "kept")).notes
+    assert len([note for note in notes if note.startswith("not saved: ")]) == 1
+    assert not (tmp_path / "kept").exists()
