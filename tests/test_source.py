@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness.api import Form, UsageError
 from harness.host import Host, load_host
+from harness.origins.reading import Reading
+from harness.plan import Identity, Plan
+from harness.selection import Selection
 from harness.source import Source, scaled, source_of
 from harness.suite import read_suite
 from tests.conftest import Harness
@@ -49,11 +53,47 @@ def test_rates_are_scaled_and_margins_stay(host: Host, source: Source) -> None:
     } | {"*"}
 
 
+@pytest.mark.parametrize(
+    ("task", "judged", "margin", "beside"),
+    [
+        ("text-classification", "accuracy", 1.0, ["trainable_parameters"]),
+        ("image-classification", "accuracy", 1.0, ["trainable_parameters"]),
+        ("causal-lm", "loss", 0.02, ["retention_loss", "trainable_parameters"]),
+    ],
+)
+def test_each_task_is_judged_by_what_it_learns(
+    task: str, judged: str, margin: float, beside: list[str], host: Host, tmp_path: Path
+) -> None:
+    data = {"text-classification": "d.csv", "image-classification": "images", "causal-lm": "d.txt"}[task]
+    (tmp_path / "d.csv").write_text("text,label\n" + ROWS)
+    (tmp_path / "d.txt").write_text("words")
+    for name in "ab":
+        (tmp_path / "images" / name).mkdir(parents=True)
+        (tmp_path / "images" / name / "1.png").touch()
+    for form in FORMS:
+        suite = read_suite("peft", host, form=form, source=replace(SOURCE, data=str(tmp_path / data)))
+        assert suite.workloads == (f"finetune/{task}",)
+        assert suite.metrics[0] == judged
+        assert suite.margins[judged] == margin
+        assert [*suite.beside] == beside
+        assert ("lora/head" in suite.techniques) == (task != "causal-lm")
+
+
 def test_the_quick_form_has_its_own_table(host: Host, source: Source) -> None:
     suite = read_suite("peft", host, form="quick", source=source)
     assert len(suite.techniques) == 3
     assert suite.settings["steps"] == 20
     assert suite.form == "quick"
+
+
+def test_the_task_that_the_data_tell_is_the_first_thing_that_a_run_says(host: Host, source: Source) -> None:
+    suite = read_suite("peft", host, source=replace(source, model=str(Path(source.data).parent)))
+    plan = Plan(suite, host, Selection(techniques=("lora/lora",)), Identity(code={}, packages={}))
+    first, baseline = plan.notes
+    assert first == (
+        "the task is text-classification: d.csv has a column of texts and one of labels; --task NAME chooses another"
+    )
+    assert baseline.startswith("lora/full runs too")
 
 
 @pytest.mark.parametrize(
@@ -139,6 +179,27 @@ def test_a_file_may_name_its_source_by_paths_from_its_folder(host: Host, tmp_pat
         read_suite(str(path), host)
 
 
+def test_a_file_names_its_source_as_the_options_do(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tmp_path / "ships_tiny" / "model"
+    model.mkdir(parents=True)
+    (model / "config.json").write_text('{"model_type": "bert"}')
+    (model / "model.safetensors").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "d.csv").write_text("words,remark,label\n" + ROWS.replace(",", ",x,"))
+    path = tmp_path / "mine.toml"
+    source = '[source]\nmodel = "package:ships_tiny"\ndata = "d.csv"\n'
+    path.write_text(SUITE + source + 'columns = { text = "words" }\n')
+    expected = {"model": str(model), "data": str(tmp_path / "d.csv"), "text": "words"}
+    assert read_suite(str(path), host).settings == expected
+    told = Reading(columns={"text": "remark"})  # by an option, which wins
+    assert read_suite(str(path), host, reading=told).settings == {**expected, "text": "remark"}
+    path.write_text(SUITE + source + 'columns = "words"\n')
+    with pytest.raises(UsageError, match=r"source\.columns: 'words': expected a table of columns"):
+        read_suite(str(path), host)
+    with pytest.raises(UsageError, match="--column and --download go with a model and data of one's own"):
+        read_suite("peft", host, reading=told)
+
+
 def test_a_suite_whose_contract_has_no_such_workload_says_so(host: Host) -> None:
     with pytest.raises(UsageError, match="no workload of the contract 'softmax' runs on a model of one's own yet"):
         read_suite("softmax", host, source=SOURCE)
@@ -148,6 +209,8 @@ def test_a_suite_whose_contract_has_no_such_workload_says_so(host: Host) -> None
 
 def test_a_model_and_data_come_together(tmp_path: Path) -> None:
     assert source_of(None, None, None) is None
+    with pytest.raises(UsageError, match=r"columns \['text'\]: expected columns by what they are"):
+        Reading(columns=["text"])  # type: ignore[arg-type]
     for given in (("m", None, None), (None, "d", None), (None, None, "t")):
         with pytest.raises(UsageError, match="is missing: a model and data of one's own come together"):
             source_of(*given)
@@ -160,6 +223,7 @@ def test_a_model_and_data_come_together(tmp_path: Path) -> None:
     ("options", "message"),
     [
         (("--model", "."), "--data is missing"),
+        (("--model", "package:no_such", "--data", "d.csv", "--column", "text=a"), "no package 'no_such' is installed"),
         (("--model", ".", "--data", "d.csv"), "model '{here}': its config.json cannot be read"),
         (("--model", "m", "--data", "d.csv"), "model '{here}/m': needs code of its own, which is not run"),
         (("--model", "p", "--data", "d.csv"), "model '{here}/p': has no *.safetensors"),

@@ -24,6 +24,8 @@ CHART: Final = "quantize_crossover.svg"
 BEGIN, END = "<!-- crossover, written by tools/crossover.py -->\n", "<!-- end of crossover -->"
 PANEL: Final = (420, 300)
 MARGIN: Final = (62, 34, 14, 44)  # left, top, right, bottom
+WIDE: Final = ("bf16", "int8pack")
+"""Techniques of more than 4 bits."""
 DASHES: Final = ("", "6 3")  # a second turn through the colours is dashed
 
 Milliseconds = Mapping[int, Mapping[str, float]]
@@ -50,16 +52,20 @@ def rate(columns: int, inputs: int, milliseconds: float) -> float:
 
 
 def table(processor: str, results: Mapping[int, Milliseconds]) -> str:
-    """Return the milliseconds as a Markdown table, with the lead over the fastest peer of 4 bits and over bf16."""
+    """Return the milliseconds as a Markdown table, with the leads over the fastest peer of 4 bits and over bf16.
+
+    What begins with "kernel" is ours, and has a lead of its own.
+    """
     names = list(dict.fromkeys(name for by_inputs in results.values() for row in by_inputs.values() for name in row))
-    wide = ("bf16", "int8pack")
+    ours = [name for name in names if name.startswith("kernel")]
+    leads = [f"`{name}` {over}" for name in ours for over in ("times a 4-bit peer", "times bf16")]
     lines = [f"Milliseconds of a product with a square weight in bfloat16, cold, on one thread of {processor}:", ""]
-    lines.append(_row(["columns", "inputs", *(f"`{name}`" for name in names), "times a 4-bit peer", "times bf16"]))
-    lines.append("|---" * (len(names) + 4) + "|")
+    lines.append(_row(["columns", "inputs", *(f"`{name}`" for name in names), *leads]))
+    lines.append("|---" * (len(names) + len(leads) + 2) + "|")
     for columns, by_inputs in results.items():
         for inputs, row in sorted(by_inputs.items()):
-            peers = [row[name] for name in row if name != "kernel" and name not in wide]
-            ratios = [f"{value / row['kernel']:.2f}" for value in (min(peers, default=math.nan), row["bf16"])]
+            peer = min((row[name] for name in row if name not in (*ours, *WIDE)), default=math.nan)
+            ratios = [f"{value / row[name]:.2f}" for name in ours for value in (peer, row["bf16"])]
             cells = [f"{row[name]:.3g}" if name in row else "" for name in names]
             lines.append(_row([str(columns), str(inputs), *cells, *ratios]))
     return "\n".join([*lines, "", f"![Rate by the number of inputs]({CHART})", ""])

@@ -104,6 +104,9 @@ def _files(path: Path) -> list[tuple[str, Path]]:
         return [("", path)]
     tables = sorted(file for file in path.rglob("*") if file.suffix.lower() in _READERS and file.is_file())
     named = [(part, file) for file in tables if (part := _part(file.relative_to(path)))]
+    if len(places := sorted({_place(file.relative_to(path)) for _, file in named})) > 1:
+        several = ", ".join(repr(place) for place in places[:8])
+        raise UsageError(f"{path}: has data in several folders: {several}; name one of them by its path")
     texts = [("", file) for file in tables if file.suffix.lower() == ".txt"]
     for found in (named, [("", file) for file in tables] if len(tables) == 1 else texts):
         if found and len({file.suffix.lower() for _, file in found}) == 1:
@@ -119,6 +122,11 @@ def _part(path: Path) -> str:
     """Return the part that the name of a file, or of a folder above it, begins with; empty where none does."""
     found = next((match for name in reversed(path.parts) if (match := _PART_OF_NAME.match(name))), None)
     return PARTS[found[1].lower()] if found else ""
+
+
+def _place(path: Path) -> str:
+    """Return the folder of a file without those that are named like a part: files of different data differ in it."""
+    return "/".join(name for name in path.parts[:-1] if name.lower() not in PARTS) or "."
 
 
 def _rows(path: Path, head: int | None) -> list[Row]:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from harness.api import Incorrect
 from harness.judge.copies import deep_copy
 from harness.judge.fresh import require_close, require_tensor
+from harness.judge.graphs import CapturedStep
 
 GRADIENTS_DIFFER: Final = 0.3
 """Largest difference of a timed step's gradients from the copy's, relative to their norm.
@@ -95,16 +96,22 @@ class RepeatedStep(Generic[TrainsT, BatchT]):
 
     Every kernel runs as usual and every parameter moves, but all steps are alike: nothing diverges, and no gradient
     shrinks to denormal numbers, which are slow. ``step`` is called with what is trained, the batch and the number of
-    the call, from 0.
+    the call, from 0. Where it is ``captured``, timed steps replay a CUDA graph, and copies take the step itself.
     """
 
     def __init__(
-        self, trains: TrainsT, fresh: Callable[[], BatchT], step: Callable[[TrainsT, BatchT, int], object]
+        self,
+        trains: TrainsT,
+        fresh: Callable[[], BatchT],
+        step: Callable[[TrainsT, BatchT, int], object],
+        *,
+        captured: bool = False,
     ) -> None:
         self.trains = trains
         self.untouched: TrainsT | None = None
         self._fresh = fresh
         self._step = step
+        self._own: Callable[[TrainsT, Any, int], object] = CapturedStep(trains, step) if captured else step
         self._number = 0
         self._device = next(trains.model.parameters()).device
         self._early: tuple[Taken[BatchT], list[list[Tensor]]] | None = None
@@ -117,7 +124,7 @@ class RepeatedStep(Generic[TrainsT, BatchT]):
         if not self.trains.model.training:
             self.trains.model.train()
         taken = Taken(batch=self._fresh(), number=self._number, states=_states(self._device))
-        self._step(self.trains, taken.batch, taken.number)
+        self._own(self.trains, taken.batch, taken.number)
         self._number += 1
         return taken
 

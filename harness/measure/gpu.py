@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
@@ -52,6 +54,25 @@ def in_use() -> bool:
     import torch
 
     return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+
+
+_graphs_are_used = True  # one process, one lane
+
+
+def graphs_are_used() -> bool:
+    """Return whether what techniques ask to have captured in CUDA graphs is captured."""
+    return _graphs_are_used
+
+
+@contextmanager
+def without_graphs() -> Iterator[None]:
+    """Capture nothing within the context: the allocator does not count what a replay of a graph uses."""
+    global _graphs_are_used
+    before, _graphs_are_used = _graphs_are_used, False
+    try:
+        yield
+    finally:
+        _graphs_are_used = before
 
 
 def _current_stream() -> int:

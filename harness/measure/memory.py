@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.api import NotApplicable, OpenCase
-from harness.measure import cgroups
+from harness.measure import cgroups, gpu
 
 if TYPE_CHECKING:
     from torch.autograd.profiler import profile
@@ -115,7 +115,8 @@ def cuda_peaks(build: Callable[[], OpenCase], phase: Mark, device: str) -> dict[
         peaks[f"{name}_tensor_peak"] = float(torch.cuda.max_memory_allocated(device))
         peaks[f"{name}_process_peak"] = float(torch.cuda.max_memory_reserved(device))
 
-    _walk(build, mark)
+    with gpu.without_graphs():
+        _walk(build, mark)
     return peaks
 
 

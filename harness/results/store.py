@@ -89,9 +89,7 @@ class RunWriter:
         """Record the end and the exit code of the run, release its lock, and return its final header."""
         self.info = replace(self.info, finished=_now().isoformat(timespec="milliseconds"), exit_code=exit_code)
         try:
-            _write_header(self.info)
-        except OSError as error:
-            raise _unwritten(self.info, RUN_FILE, error) from error
+            self._write_header()
         finally:
             self.close()
         return self.info
@@ -112,14 +110,15 @@ class RunWriter:
             self.info = replace(self.info, resumed=(*self.info.resumed, entry))
         else:
             self.info = replace(self.info, environment=now, plugins=plugins, resumed=())
-        try:
-            _write_header(self.info)
-        except OSError as error:
-            raise _unwritten(self.info, RUN_FILE, error) from error
+        self._write_header()
 
     def expect(self, estimate: Mapping[str, Json], params: Mapping[str, Json]) -> None:
         """Note in the header what the run is expected to take, and the values that are fixed for all its cases."""
         self.info = replace(self.info, estimate=estimate, selection={**self.info.selection, "params": dict(params)})
+        self._write_header()
+
+    def _write_header(self) -> None:
+        """Replace the header. Raises `HarnessError` where it cannot be written."""
         try:
             _write_header(self.info)
         except OSError as error:
@@ -127,11 +126,9 @@ class RunWriter:
 
     def discard(self) -> None:
         """Remove a new run that has no row; leave a resumed one as it was before."""
-        if self._earlier is not None:
-            self.withdraw()
-            return
-        shutil.rmtree(self.info.folder, ignore_errors=True)
-        self.close()
+        if self._earlier is None:
+            shutil.rmtree(self.info.folder, ignore_errors=True)
+        self.withdraw()
 
     def withdraw(self) -> None:
         """Restore the files that a resumed run had before it was opened, byte for byte, and release the lock."""

@@ -162,6 +162,10 @@ SPLITS = {
         {"train.csv": rows(), "test.csv": [{"id": 0, "text": f"new {n}", "label": "maybe"} for n in range(9)]},
         "label 'maybe' is not in the part train",
     ),
+    "two data sets": (
+        {"cola/train.csv": rows(), "sst2/train.csv": rows()},
+        "has data in several folders: 'cola', 'sst2'; name one of them by its path",
+    ),
     "files without parts": ({"a.csv": rows(), "b.csv": rows()}, "tables there: a.csv, b.csv"),
     "a column that is no split": (
         {"a.csv": [{**rows()[0], "split": "fold 3"}]},
@@ -174,6 +178,7 @@ SPLITS = {
 def test_a_mistake_in_a_split_is_one_line(tmp_path: Path, mistake: str) -> None:
     files, message = SPLITS[mistake]
     for name, table in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         written(tmp_path, name, table)
     with pytest.raises(UsageError) as caught:
         read_labelled(tmp_path)

@@ -121,6 +121,9 @@ class FinetuneTechnique(Protocol):
     The gate adapts the model, takes three training steps and merges. It raises `harness.api.Incorrect` where an
     invariant below is broken; logits are equal where they differ by at most 1e-4 of the largest. In these steps every
     parameter that trains must get a gradient, and change.
+
+    A technique with an attribute ``graphable = True`` asks to have its timed steps and predictions captured in CUDA
+    graphs on a GPU (docs/gpu.md).
     """
 
     exact_at_start: bool

@@ -24,7 +24,7 @@ from harness.families.finetune.scores import quality_of, scores_of
 from harness.families.finetune.serving import Serving
 from harness.families.finetune.stacking import RepeatedSteps, Training
 from harness.families.finetune.trial import Attempt, counted, tried
-from harness.judge import training
+from harness.judge import graphs, training
 from harness.judge.checks import TrainingWatch, require_groups, require_model
 from harness.judge.factors import ANEW, Factors
 from harness.judge.fresh import FreshBatches
@@ -137,8 +137,9 @@ class FinetuneWorkload(ABC):
         def step(trains: Adapted, batch: Batch, _: int) -> None:
             training.step(trains.model, trains.optimizer, batch, loss=loss, max_grad_norm=max_grad_norm)
 
-        train = RepeatedStep(adapted, fresh, step)
-        serving = Serving(technique, train, self.forward)
+        captured = graphs.asked(technique, context.device)
+        train = RepeatedStep(adapted, fresh, step, captured=captured)
+        serving = Serving(technique, train, self.forward, captured=captured)
         infer = RepeatedPrediction(fresh, serving, serving.expected, before=serving.before)
         samples, tokens = problem.settings.batch_size, tokens_in(first)
         return OpenCase(

@@ -11,18 +11,21 @@ from torch import Tensor, nn
 
 from harness.families.finetune.contract import FinetuneTechnique
 from harness.judge.copies import deep_copy
+from harness.judge.graphs import Captured
 from harness.judge.timed import RepeatedStep
 from harness.judge.training import Batch
 
 
 class Serving:
-    """A timed forward pass of the merged model, which the first call merges."""
+    """A timed forward pass of the merged model, which the first call merges; ``captured`` as `RepeatedStep` has it."""
 
     def __init__(
         self,
         technique: FinetuneTechnique,
         train: RepeatedStep[Any, Batch],
         forward: Callable[[nn.Module, Batch], Tensor],
+        *,
+        captured: bool = False,
     ) -> None:
         self._technique = technique
         self._forward = forward
@@ -30,13 +33,16 @@ class Serving:
         self._model = train.trains.model
         self._weights: dict[str, Tensor] = {}
         self._merged = False
+        self._predict: Callable[[Batch], Tensor] = lambda batch: self._forward(self._model, batch)
+        if captured:
+            self._predict = Captured(self._predict, "its prediction")
 
     def __call__(self, batch: Batch) -> Tensor:
         """Return what the merged model predicts for a batch."""
         if not self._merged:
             self._merge()
         with torch.no_grad():  # as in the check
-            return self._forward(self._model, batch)
+            return self._predict(batch)
 
     def expected(self, batch: Batch) -> Tensor:
         """Return what the model before merging predicts for a batch, with the weights that were merged."""

@@ -34,7 +34,8 @@ class Attempt:
 def tried(attempt: Attempt, context: CaseContext) -> Trial:
     """Return what a technique costs: load, initialisation, a step, a batch of the test, a call of each phase.
 
-    The first step is on the longest batch and is not timed: it makes the optimiser's state, and takes the most memory.
+    The first step is that of the training and is not timed: it makes the optimiser's state. The longest batches of the
+    training and of the test are among those that are timed, for the sake of the memory that they take.
     """
     clock = PhaseClock(context.device)
     with global_seed(context.seed, context.device):
@@ -43,7 +44,7 @@ def tried(attempt: Attempt, context: CaseContext) -> Trial:
         batches = sorted(problem.train.at(problem.order).batches(), key=size_of)
         first = problem.train.at(problem.order[0]).batch()
         step = partial(_step, problem, adapted)
-        step(batches[-1])
+        step(first)
         steps = priced(batches, step, context.device)
         groups = sorted(problem.tested(), key=size_of)
 

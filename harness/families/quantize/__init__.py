@@ -25,7 +25,10 @@ _PHASES: Final = {
     "predict": "classifying a batch of texts",
 }
 _OF_WEIGHTS: Final = ("linear1", "linear8", "linear64", "quantize", "dequantize")
-_PRELOAD: Final = ("transformers.loss.loss_utils", "transformers.quantizers")
+_PRELOAD: Final = (
+    "torch._dynamo", "torch.distributed.checkpoint", "huggingface_hub.serialization", "transformers.loss.loss_utils",
+    "transformers.quantizers",
+)  # fmt: skip
 _BYTES: Final = ("linear_bytes", "model_bytes", "quantized_share")
 
 _WORKLOADS: Final = (

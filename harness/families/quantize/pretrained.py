@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers.utils import logging
 
 from harness.api import WARNING, NotApplicable, UsageError
-from harness.families.quantize.contract import QuantizedLinear, QuantizeTechnique, kept_bytes, stored_bytes
+from harness.families.quantize.contract import Packed, QuantizedLinear, QuantizeTechnique, kept_bytes, stored_bytes
 from harness.families.quantize.settings import OnModel
 from harness.judge.pretrained import LOCAL, configured, repeated_linears, repeated_weights, unconvolved
 
@@ -81,10 +81,16 @@ def loaded(kind: Any, folder: Path, dtype: torch.dtype, device: str) -> Any:
     return unconvolved(model).requires_grad_(False).eval().to(device)
 
 
-def quantized(model: Any, technique: QuantizeTechnique, settings: OnModel) -> QuantizedModel:
+def quantized(
+    model: Any,
+    technique: QuantizeTechnique,
+    settings: OnModel,
+    require: Callable[[str, Tensor, Packed], None] = lambda *_: None,
+) -> QuantizedModel:
     """Pack every linear layer of the repeated layers, and the head where the settings say so, in place.
 
-    A layer that the technique does not take stays as it is. Raises NotApplicable where it takes none.
+    ``require`` is called with the name, the weight and the packed weight of each layer. A layer that the technique does
+    not take stays as it is. Raises NotApplicable where it takes none.
     """
     names = repeated_linears(model)
     layers: dict[str, QuantizedLinear] = {}
@@ -93,11 +99,13 @@ def quantized(model: Any, technique: QuantizeTechnique, settings: OnModel) -> Qu
     _, all_weights = repeated_weights(model, [])
     for name in [*names, *(_head_of(model) if settings.head == "quantized" else [])]:
         linear = model.get_submodule(name)
+        weight = linear.weight.detach().contiguous()
         try:
-            packed = technique.quantize(linear.weight.detach().contiguous())
+            packed = technique.quantize(weight)
         except NotApplicable as error:
             left.setdefault(str(error), []).append(name)
             continue
+        require(name, weight, packed)
         layers[name] = QuantizedLinear(technique, packed, linear.bias).eval()
         model.set_submodule(name, layers[name])
     if not layers:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from harness.api import CaseContext, Json, OpenCase, Outcome, Phase, Trial, UsageError
+from harness.api import CaseContext, Json, NotApplicable, OpenCase, Outcome, Phase, Trial, UsageError
 from harness.families.quantize.checks import require_defined
-from harness.families.quantize.contract import OnDevice, QuantizeTechnique
+from harness.families.quantize.contract import OnDevice, Packed, QuantizedLinear, QuantizeTechnique
 from harness.families.quantize.modules import require_module
 from harness.families.quantize.pretrained import QuantizedModel, dtype_of, loaded, quantized
 from harness.families.quantize.reports import Given
 from harness.families.quantize.settings import OnModel
-from harness.families.quantize.trial import counted, tried
 from harness.judge.pretrained import configured, require_model
 from harness.judge.seeds import generator
+from harness.measure.clock import PhaseClock, take
 from harness.measure.sources import content_digest
 
 
@@ -59,29 +60,16 @@ class ModelWorkload(ABC):
         """Predict something while all layers are watched."""
 
     @abstractmethod
+    def predict(self, quantized: QuantizedModel, context: CaseContext) -> object:
+        """Predict as much at once as `quality` does, while nothing is watched."""
+
+    @abstractmethod
+    def predictions(self, context: CaseContext) -> int:
+        """Return how many such predictions `quality` makes."""
+
+    @abstractmethod
     def phases(self, quantized: QuantizedModel, context: CaseContext) -> dict[str, Phase]:
         """Return the timed phases."""
-
-    @abstractmethod
-    def parts(self, context: CaseContext) -> int:
-        """Return on how many parts of the data a model is measured: blocks, or batches."""
-
-    @abstractmethod
-    def on_few(self, context: CaseContext, parts: int) -> CaseContext:
-        """Return a context whose data are so many parts."""
-
-    def trial(self, technique: QuantizeTechnique, context: CaseContext) -> Trial:
-        """Return what a technique costs, after measuring the model on a few parts of the data."""
-        return tried(
-            lambda given: self._made(technique, given),
-            lambda made, parts: self.quality(made, self.on_few(context, parts)),
-            lambda made: self.phases(made, context),
-            context,
-        )
-
-    def counts(self, context: CaseContext) -> Mapping[str, float]:
-        """Return on how many parts of the data a case measures the model."""
-        return counted(self.parts(context))
 
     def check_settings(self, settings: Mapping[str, Json]) -> None:
         """Raise UsageError for settings that are out of range, and for a model or data that cannot be used."""
@@ -104,20 +92,55 @@ class ModelWorkload(ABC):
         compared, or all of a small weight; each product is watched.
         """
         require_module(technique if context.device == "cpu" else OnDevice(technique, context.device))
-        plain = self._load(technique, context)
-        made = self._quantized(technique, context)
         draw = generator(context.seed, "rows")
-        for name, layer in made.layers.items():
-            weight = plain.get_submodule(name).weight.detach()
-            values = technique.dequantize(layer.packed)
+
+        def require(name: str, weight: Tensor, packed: Packed) -> None:
             row = int(torch.randint(len(weight), (), generator=draw))
-            require_defined(technique, _given(context, self.kind, name), weight.cpu(), values.cpu(), rows=[row])
-        del plain
-        self.probe(made, context)
+            given = _given(context, self.kind, name)
+            require_defined(technique, given, weight.cpu(), technique.dequantize(packed).cpu(), rows=[row])
+
+        made = quantized(self._load(technique, context), technique, self.read(context.settings), require)
+        try:
+            self.probe(made, context)
+        except AttributeError as error:
+            if QuantizedLinear.__name__ not in str(error):
+                raise
+            raise NotApplicable(f"the model uses a linear layer otherwise than by calling it: {error}") from error
+
+    def trial(self, technique: QuantizeTechnique, context: CaseContext) -> Trial:
+        """Return what a technique costs, after two predictions and two calls of each phase."""
+        clock = PhaseClock(context.device)
+        with clock("load"):
+            model = self._load(technique, context)
+        with clock("init"):
+            made = quantized(model, technique, self.read(context.settings))
+        self.predict(made, context)
+        seconds = {
+            "watched": _seconds(lambda: self.probe(made, context), context.device),
+            "prediction": _seconds(lambda: self.predict(made, context), context.device),
+        }
+        phases = self.phases(made, context)
+        for name, phase in phases.items():
+            if phase.refresh is not None:
+                phase.refresh()
+            phase.run()
+            seconds[name] = _seconds(phase.run, context.device)
+        return Trial(
+            seconds={**clock.seconds, **seconds},
+            build={"load": 1, "init": 1},
+            phases={name: {name: 1} for name in phases},
+        )
+
+    def counts(self, context: CaseContext) -> Mapping[str, float]:
+        """Return how often an accuracy case does what `trial` times."""
+        return {"load": 1, "init": 1, "watched": 1, "prediction": self.predictions(context) - 1}
 
     def evaluate(self, technique: QuantizeTechnique, context: CaseContext) -> Outcome:
         """Quantise the model and measure it on the data. Raises Incorrect where a watched layer is off."""
-        made = self._made(technique, context)
+        with context.phase("load"):
+            model = self._load(technique, context)
+        with context.phase("init"):
+            made = quantized(model, technique, self.read(context.settings))
         with context.phase("test"):
             outcome = self.quality(made, context)
         sizes = {
@@ -131,16 +154,11 @@ class ModelWorkload(ABC):
 
     def open(self, technique: QuantizeTechnique, context: CaseContext) -> OpenCase:
         """Prepare the timed phases; the packing of the whole model is the initialisation."""
-        return OpenCase(phases=self.phases(self._made(technique, context), context))
-
-    def _made(self, technique: QuantizeTechnique, context: CaseContext) -> QuantizedModel:
         with context.phase("load"):
             model = self._load(technique, context)
         with context.phase("init"):
-            return quantized(model, technique, self.read(context.settings))
-
-    def _quantized(self, technique: QuantizeTechnique, context: CaseContext) -> QuantizedModel:
-        return quantized(self._load(technique, context), technique, self.read(context.settings))
+            made = quantized(model, technique, self.read(context.settings))
+        return OpenCase(phases=self.phases(made, context))
 
     def _load(self, technique: QuantizeTechnique, context: CaseContext) -> Any:
         settings = self.read(context.settings)
@@ -152,6 +170,10 @@ class ModelWorkload(ABC):
             f"{what}: {Path(path).name}, SHA-256 {content_digest(Path(path))}"
             for what, path in (("model", settings.model), ("data", settings.data))
         ]
+
+
+def _seconds(call: Callable[[], object], device: str) -> float:
+    return take(call, repeats=1, device=device).seconds
 
 
 def _given(context: CaseContext, kind: Any, name: str) -> Given:

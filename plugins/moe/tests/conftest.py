@@ -10,8 +10,10 @@ import torch
 from harness_moe import register_techniques
 from hypothesis import settings
 
+from harness.api import Unavailable
 from harness.families.route.contract import Layout, Router, RouteTask, RouteTechnique, Tokens
 from harness.families.route.experts import RoutedLayer, make_experts
+from harness.plan import missing_requirements
 
 settings.load_profile("quick")
 
@@ -52,10 +54,20 @@ class Built:
     layer: RoutedLayer
 
 
+def _made(declared, params):
+    """The technique, or a skipped test where the machine lacks what it needs."""
+    if missing := missing_requirements(declared.requires):
+        pytest.skip(f"{', '.join(missing)} is not installed")
+    module, _, attribute = declared.target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)(**{**declared.params, **params})
+    except Unavailable as problem:
+        pytest.skip(str(problem))
+
+
 def _build(name, *, seed=0, layers=2, sharp=4.0, **params):
     declared = TECHNIQUES[name]
-    module, _, attribute = declared.target.partition(":")
-    technique = getattr(importlib.import_module(module), attribute)(**{**declared.params, **params})
+    technique = _made(declared, params)
     one = _task(layers, seed)
     layout = technique.layout(one)
     with torch.random.fork_rng(devices=[]):

@@ -16,7 +16,7 @@ from harness.api import NotApplicable, Unavailable, one_of
 from harness.families.quantize import schemes
 from harness.families.quantize.contract import Packed
 from harness_nf4 import scripts
-from harness_nf4.reference import Technique, check_block, require_running
+from harness_nf4.reference import Technique, check_block, require_processor, require_running
 
 ROWS: Final = 32
 """In evaluation the library's layer takes a multiple of so many rows; a weight is padded with rows of zeros."""
@@ -115,6 +115,7 @@ class Evaluated(BitsAndBytes):
 
     def quantize(self, weight: Tensor) -> Packed:
         """Return the codes and scales that the layer holds after its first call in evaluation."""
+        require_processor(weight)
         if weight.ndim != 2 or not weight.numel() or weight.shape[1] % self.scheme.block:
             raise NotApplicable(f"the library takes multiples of {self.scheme.block} columns")
         codes, state = functional.quantize_4bit(

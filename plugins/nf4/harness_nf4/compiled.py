@@ -23,6 +23,7 @@ class Compiled(FourBits):
 
     def quantize(self, weight: Tensor) -> Packed:
         """Round each scaled value to the nearest level; the codes are those of the reference."""
+        reference.require_processor(weight)
         return Packed(tensors=self._compiled.quantize(weight), shape=tuple(weight.shape), dtype=weight.dtype)
 
     def dequantize(self, packed: Packed) -> Tensor:

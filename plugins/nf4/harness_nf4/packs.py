@@ -44,6 +44,7 @@ class Int4Pack(Technique):
 
     def quantize(self, weight: Tensor) -> Packed:
         """Return codes from 0 to 15, of which 8 stands for the zero point, packed by torch for this processor."""
+        reference.require_processor(weight)
         if weight.ndim != 2 or not weight.numel() or weight.shape[1] % self.scheme.block:
             raise NotApplicable(f"torch takes multiples of {self.scheme.block} columns")
         filled = functional.pad(weight.float(), (0, 0, 0, -len(weight) % ROWS))
@@ -101,6 +102,11 @@ class Int8Pack(reference.Rows):
         self.scheme = replace(self.scheme, id="int8pack")
         self.script = scripts.int8pack()
         reference.require_running(self)
+
+    def quantize(self, weight: Tensor) -> Packed:
+        """Pack a weight of the processor's memory, as torch's product is called here with aligned addresses."""
+        reference.require_processor(weight)
+        return super().quantize(weight)
 
     def linear(self, x: Tensor, packed: Packed) -> Tensor:
         """Return torch's product, which takes the scales in the dtype of ``x``.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from harness.api import Unavailable, UsageError, one_of, whole_number
+from harness.api import NotApplicable, Unavailable, UsageError, one_of, whole_number
 from harness.families.quantize import schemes
 from harness.families.quantize.contract import Packed
 from harness.families.quantize.schemes import Scheme
@@ -210,6 +210,12 @@ def require_running(technique: Technique) -> None:
     """Raise Unavailable where a technique cannot pack a weight of ones and multiply with it."""
     with in_its_own_words():
         technique.linear(torch.ones(1, 256), technique.quantize(torch.ones(64, 256)))
+
+
+def require_processor(weight: Tensor) -> None:
+    """Raise NotApplicable for a weight that is not in the processor's memory."""
+    if not weight.is_cpu:
+        raise NotApplicable(f"it computes on processors alone, and the weight is on {weight.device}")
 
 
 MOST: Final = 2**16

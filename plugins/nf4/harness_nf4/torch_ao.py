@@ -58,8 +58,9 @@ class TorchAo(Technique):
     def _tensor(self, packed: Packed) -> Any:
         """Return the library's tensor, made from the packed tensors."""
         block = self.scheme.block
-        count = 2 * packed.tensors["quantized_data"].numel()
-        meta = SubclassTensorArgs(torch.Size([count]), (1,), 0, packed.dtype, torch.device("cpu"), False)
+        codes = packed.tensors["quantized_data"]
+        count = 2 * codes.numel()
+        meta = SubclassTensorArgs(torch.Size([count]), (1,), 0, packed.dtype, codes.device, False)
         context = {
             "block_size": block,
             "n_blocks": count // block,

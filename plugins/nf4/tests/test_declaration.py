@@ -12,7 +12,7 @@ import harness_nf4
 import pytest
 import torch
 
-from harness.api import Unavailable
+from harness.api import NotApplicable, Unavailable
 from harness.host import load_host
 from harness.plan import install_hint
 
@@ -56,6 +56,19 @@ def test_without_a_compiler_the_build_says_so_and_what_to_do(tmp_path) -> None:
     assert "no C++ compiler" in done.stdout
     assert "set CXX" in done.stdout
     assert not (tmp_path / "libkernel.so").exists()
+
+
+@pytest.mark.parametrize("name", ["int4pack", "int8pack", "compiled", "bitsandbytes-eval"])
+def test_what_is_made_for_processors_does_not_apply_elsewhere(name, monkeypatch) -> None:
+    monkeypatch.setattr("harness_nf4.reference.require_running", lambda _: None)
+    if name == "bitsandbytes-eval":
+        library = pytest.importorskip("bitsandbytes.functional")
+        monkeypatch.setattr(library, "has_avx512bf16", lambda: True)
+        monkeypatch.setattr("harness_nf4.bits_and_bytes.require_running", lambda _: None)
+    spec = TECHNIQUES[name]
+    technique = pkgutil.resolve_name(spec.target)(**spec.params)
+    with pytest.raises(NotApplicable, match="on processors alone, and the weight is on meta"):
+        technique.quantize(torch.empty(64, 128, device="meta"))
 
 
 @pytest.mark.parametrize(

@@ -248,6 +248,23 @@ def test_decoding_with_the_cache_gives_the_logits_of_the_whole_text(language) ->
         assert torch.allclose(logits, whole, atol=1e-4)
 
 
+def test_a_model_that_reads_the_weights_of_its_layers_itself_is_told(folder) -> None:
+    model = save_language_model(folder / "mamba", "mamba")
+    context = context_of("quantized-causal-lm", model, folder / "texts.csv", folder / "cache")
+    with pytest.raises(NotApplicable, match=r"uses a linear layer otherwise than by calling it: .* 'weight'"):
+        CausalLm().check(Right(), context)
+
+
+def test_the_rest_of_a_model_is_in_bfloat16_but_for_weights_in_float32(language) -> None:
+    settings = replace(CausalLm().read(language.settings), activations="auto")
+    assert dtype_of(settings, Right()) == torch.bfloat16
+    assert dtype_of(settings, Float32()) == torch.float32
+    found = made(language, Right(), activations="bfloat16")
+    assert found.model.get_input_embeddings().weight.dtype == torch.bfloat16
+    with watched(found.technique, found.layers), torch.no_grad():
+        found.model(input_ids=torch.tensor([[4, 5, 6]]))
+
+
 def test_an_exchange_is_taken_back_by_the_next(language) -> None:
     found = made(language, Right())
     before = copy.deepcopy(found.model.state_dict())
@@ -281,6 +298,15 @@ def quantize(weight):
         Incorrect, match=r"the weight of model\.layers\.0\.mlp\.gate_proj: .* differ from the definition"
     ):
         CausalLm().check(WrongOfLargeWeights(), language)
+
+
+@pytest.mark.parametrize(("workload", "count"), [(CausalLm, 3), (TextClassification, 4)])
+def test_an_estimate_counts_what_a_trial_times(workload, count, request) -> None:
+    context = request.getfixturevalue("language" if workload is CausalLm else "classifying")
+    trial, counts = workload().trial(Right(), context), workload().counts(context)
+    assert {*counts, *trial.phases} == {*trial.seconds}
+    assert counts["watched"] + counts["prediction"] == count
+    assert all(seconds > 0 for seconds in trial.seconds.values())
 
 
 def test_a_watched_model_has_to_call_its_layers(language) -> None:

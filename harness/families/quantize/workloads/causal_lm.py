@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -81,21 +80,20 @@ class CausalLm(ModelWorkload):
             notes.append("the data have no more blocks, so that every seed has the same")
         return Outcome(metrics={"perplexity": math.exp(min(loss, LARGEST)), "loss": loss}, notes=notes)
 
-    def parts(self, context: CaseContext) -> int:
+    def probe(self, quantized: QuantizedModel, context: CaseContext) -> None:
+        """Predict a block while all layers are watched."""
+        with watched(quantized.technique, quantized.layers):
+            self.predict(quantized, context)
+
+    def predict(self, quantized: QuantizedModel, context: CaseContext) -> object:
+        """Predict a block while nothing is watched."""
+        block = self._passages(context).block(0, self.read(context.settings).context)
+        return _nats(quantized, block.to(context.device))
+
+    def predictions(self, context: CaseContext) -> int:
         """Return the number of blocks."""
         settings = self.read(context.settings)
         return min(settings.blocks, self._passages(context).blocks(settings.context))
-
-    def on_few(self, context: CaseContext, parts: int) -> CaseContext:
-        """Return a context with so many blocks."""
-        return replace(context, settings={**context.settings, "blocks": parts})
-
-    def probe(self, quantized: QuantizedModel, context: CaseContext) -> None:
-        """Predict a block while all layers are watched."""
-        settings = self.read(context.settings)
-        tokens = self._passages(context)
-        with watched(quantized.technique, quantized.layers):
-            _nats(quantized, tokens.block(0, settings.context).to(context.device))
 
     def phases(self, quantized: QuantizedModel, context: CaseContext) -> dict[str, Phase]:
         """Return the reading of a prompt and the decoding of tokens."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,20 +66,19 @@ class TextClassification(ModelWorkload):
             notes=[f"{len(texts)} texts of the data"],
         )
 
-    def parts(self, context: CaseContext) -> int:
-        """Return the number of batches."""
-        return len(_batches(self._chosen(context), self.read(context.settings).batch_size))
-
-    def on_few(self, context: CaseContext, parts: int) -> CaseContext:
-        """Return a context with the texts of so many batches."""
-        examples = parts * self.read(context.settings).batch_size
-        return replace(context, settings={**context.settings, "test_examples": examples})
-
     def probe(self, quantized: QuantizedModel, context: CaseContext) -> None:
         """Predict a batch while all layers are watched."""
-        some = self._chosen(context).at(torch.arange(1))
         with watched(quantized.technique, quantized.layers):
-            _logits(quantized.model, some.batch(context.device))
+            self.predict(quantized, context)
+
+    def predict(self, quantized: QuantizedModel, context: CaseContext) -> object:
+        """Predict a batch while nothing is watched."""
+        first = _batches(self._chosen(context), self.read(context.settings).batch_size)[0]
+        return _logits(quantized.model, first.batch(context.device))
+
+    def predictions(self, context: CaseContext) -> int:
+        """Return the number of batches."""
+        return len(_batches(self._chosen(context), self.read(context.settings).batch_size))
 
     def phases(self, quantized: QuantizedModel, context: CaseContext) -> dict[str, Phase]:
         """Return the prediction of a batch."""

@@ -43,11 +43,32 @@ static void transpose_scales(const Weights& w, int64_t row, float* to) {
     }
 }
 
+// Write 64 activations as floats: copies, or those whose upper halves are given.
+static inline void widen(const float* from, float* to) { std::copy_n(from, kBlock, to); }
+static inline void widen(const uint16_t* from, float* to) {
+    uint32_t bits[kBlock];
+    for (int i = 0; i < kBlock; ++i) bits[i] = static_cast<uint32_t>(from[i]) << 16;
+    std::memcpy(to, bits, sizeof bits);
+}
+
+// Write products as they are, or rounded to the nearest bfloat16, of two as near the even one.
+static inline void narrow(const float* from, int64_t count, float* to) { std::copy_n(from, count, to); }
+static inline void narrow(const float* from, int64_t count, uint16_t* to) {
+    for (int64_t i = 0; i < count; ++i) {
+        uint32_t bits;
+        std::memcpy(&bits, from + i, sizeof bits);
+        const uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+        to[i] = static_cast<uint16_t>((bits & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : rounded);
+    }
+}
+
 // Convert an input to 16-bit integers, the pairs of columns k and k + 4 of every eight to a word, and to a scale for every
 // 64 columns; ``stride`` inputs take turns in ``words`` and ``scales``. Return false as `arrange` does.
-static bool arrange_words(const float* x, int64_t columns, int64_t stride, uint32_t* words, float* scales) {
+template <typename Number> HARNESS_TARGET
+static bool arrange_words(const Number* x, int64_t columns, int64_t stride, uint32_t* words, float* scales) {
     for (int64_t block = 0; block < columns / kBlock; ++block) {
-        const float* from = x + block * kBlock;
+        float from[kBlock];
+        widen(x + block * kBlock, from);
         const float largest = largest_of(0, from, kBlock);
         if (!std::isfinite(largest) || (largest > 0 && largest < kSmallest)) return false;
         scales[block * stride] = largest / (kFixedLane * kFixedLane);
@@ -128,7 +149,8 @@ static void multiply_part(const FixedTable& table, Groups of, int64_t count, con
 
 // Multiply all inputs by the groups of rows [begin, end) to out (inputs, rows). Where a scale is stored for every 64
 // weights, scales are interleaved as codes are, the word of a row a scale.
-static void multiply_interleaved(const Weights& w, const Interleaved& x, int64_t begin, int64_t end, float* out) {
+template <typename Number> HARNESS_TARGET
+static void multiply_interleaved(const Weights& w, const Interleaved& x, int64_t begin, int64_t end, Number* out) {
     using Part = void (*)(const FixedTable&, Groups, int64_t, const uint32_t*, const float*, float*, int64_t);
     static const Part parts[kTogether] = {
         multiply_part<1>, multiply_part<2>, multiply_part<3>, multiply_part<4>,
@@ -138,16 +160,19 @@ static void multiply_interleaved(const Weights& w, const Interleaved& x, int64_t
     for (int i = 0; i < 16; ++i) fixed[i] = static_cast<int16_t>(std::lrintf(w.levels[i] * kFixedLane));
     const FixedTable table(fixed);
     const int64_t codes = w.columns / 2 * kInterleaved, scales = w.columns / kBlock * kInterleaved;
-    const int64_t step = x.parts == 1 ? end - begin : std::max<int64_t>(2, kKept / codes);
+    const int64_t step = x.parts == 1 ? end - begin : std::min(end - begin, std::max<int64_t>(2, kKept / codes));
     const bool stored = w.absmax && w.block == kBlock;
-    std::vector<float> room(stored ? 0 : static_cast<size_t>(std::min(step, end - begin) * scales));
+    std::vector<float> room(stored ? 0 : static_cast<size_t>(step * scales));
+    std::unique_ptr<float[]> products(new float[static_cast<size_t>(step * kInterleaved * kTogether)]);
     for (int64_t group = begin; group < end; group += step) {
-        const int64_t count = std::min(step, end - group);
+        const int64_t count = std::min(step, end - group), rows = count * kInterleaved;
         for (int64_t i = 0; !stored && i < count; ++i)
             transpose_scales(w, (group + i) * kInterleaved, room.data() + i * scales);
         const Groups of{w.codes + group * codes, stored ? w.absmax + group * scales : room.data(), w.columns, 1};
-        for (int64_t part = 0; part < x.parts; ++part)
-            parts[x.count(part) - 1](table, of, count, x.words_of(part), x.scales_of(part),
-                                     out + x.first(part) * w.rows + group * kInterleaved, w.rows);
+        for (int64_t part = 0; part < x.parts; ++part) {
+            parts[x.count(part) - 1](table, of, count, x.words_of(part), x.scales_of(part), products.get(), rows);
+            for (int64_t i = 0; i < x.count(part); ++i)
+                narrow(products.get() + i * rows, rows, out + (x.first(part) + i) * w.rows + group * kInterleaved);
+        }
     }
 }

@@ -187,6 +187,56 @@ bool supported(int path) {
     return false;
 }
 
+// Multiply x by the rows from ``first`` on in fixed point, as harness_multiply.
+int multiply_fixed(int path, int threads, const Weights& w, int64_t first, const float* x, int64_t inputs, float* out) {
+    const Path& with = kPaths[path];
+    const int64_t filled = (w.columns + with.filled - 1) / with.filled * with.filled, blocks = filled / kBlock;
+    std::unique_ptr<int16_t[]> fixed(new int16_t[static_cast<size_t>(inputs * filled)]);
+    std::unique_ptr<float[]> scales(new float[static_cast<size_t>(inputs * blocks)]);
+    for (int64_t c = 0; c < inputs; ++c)
+        if (!with.arrange(x + c * w.columns, w.columns, filled, fixed.get() + c * filled, scales.get() + c * blocks)) return 1;
+    const Fixed arranged{fixed.get(), scales.get(), inputs, filled};
+    const int64_t grain = std::max<int64_t>(kRows, (32768 / w.columns + kRows) / kRows * kRows);
+    threads::share(w.rows - first, grain, threads, [&](int64_t begin, int64_t end) {
+        if (inputs <= kFew) {
+            std::vector<float> buffer(static_cast<size_t>(kStreams * inputs * blocks));
+            with.multiply_few(w, arranged, first + begin, first + end, out, buffer.data());
+        } else {
+            with.multiply_many(w, arranged, first + begin, first + end, out, w.rows);
+        }
+    });
+    return 0;
+}
+
+#if defined(__x86_64__)
+// Multiply by interleaved codes through the functions of a path; further rows, whose codes lie in rows, by another product.
+template <typename Number>
+int multiply_by_lanes(int path, int threads, const Weights& w, const Number* x, int64_t inputs, Number* out) {
+    const bool dots = path == 3;
+    const auto arrange = dots ? avx512_bf16::arrange_words<Number> : avx512::arrange_words<Number>;
+    const auto multiply = dots ? avx512_bf16::multiply_interleaved<Number> : avx512::multiply_interleaved<Number>;
+    const Interleaved arranged(inputs, w.columns);
+    std::atomic<bool> fits{true};
+    threads::share(arranged.parts, 1, threads, [&](int64_t begin, int64_t end) {
+        for (int64_t part = begin; part < end; ++part)
+            for (int64_t i = 0; i < arranged.count(part); ++i)
+                if (!arrange(x + (arranged.first(part) + i) * w.columns, w.columns, arranged.count(part),
+                             arranged.words_of(part) + i, arranged.scales_of(part) + i))
+                    fits = false;
+    });
+    if (!fits) return 1;
+    const int64_t whole = w.rows / kInterleaved, first = whole * kInterleaved, further = w.rows - first;
+    threads::share(whole, 4, threads, [&](int64_t begin, int64_t end) { multiply(w, arranged, begin, end, out); });
+    if (!further) return 0;
+    std::vector<float> wide(static_cast<size_t>(inputs * w.columns)), products(static_cast<size_t>(inputs * w.rows));
+    for (int64_t at = 0; at < inputs * w.columns; at += kBlock) avx512::widen(x + at, wide.data() + at);
+    if (multiply_fixed(path, threads, w, first, wide.data(), inputs, products.data())) return 1;
+    for (int64_t i = 0; i < inputs; ++i)
+        avx512::narrow(products.data() + i * w.rows + first, further, out + i * w.rows + first);
+    return 0;
+}
+#endif
+
 }  // namespace
 
 std::atomic<threads::Parallel> threads::pool{nullptr};
@@ -245,27 +295,6 @@ void harness_dequantize(int path, int threads, const HarnessWeights* given, int6
     });
 }
 
-// Multiply x by the rows from ``first`` on in fixed point, as harness_multiply.
-static int multiply_fixed(int path, int threads, const Weights& w, int64_t first, const float* x, int64_t inputs, float* out) {
-    const Path& with = kPaths[path];
-    const int64_t filled = (w.columns + with.filled - 1) / with.filled * with.filled, blocks = filled / kBlock;
-    std::unique_ptr<int16_t[]> fixed(new int16_t[static_cast<size_t>(inputs * filled)]);
-    std::unique_ptr<float[]> scales(new float[static_cast<size_t>(inputs * blocks)]);
-    for (int64_t c = 0; c < inputs; ++c)
-        if (!with.arrange(x + c * w.columns, w.columns, filled, fixed.get() + c * filled, scales.get() + c * blocks)) return 1;
-    const Fixed arranged{fixed.get(), scales.get(), inputs, filled};
-    const int64_t grain = std::max<int64_t>(kRows, (32768 / w.columns + kRows) / kRows * kRows);
-    threads::share(w.rows - first, grain, threads, [&](int64_t begin, int64_t end) {
-        if (inputs <= kFew) {
-            std::vector<float> buffer(static_cast<size_t>(kStreams * inputs * blocks));
-            with.multiply_few(w, arranged, first + begin, first + end, out, buffer.data());
-        } else {
-            with.multiply_many(w, arranged, first + begin, first + end, out, w.rows);
-        }
-    });
-    return 0;
-}
-
 // Multiply x (inputs, columns) by the transposed matrix (rows, columns) to out (inputs, rows), in 16-bit fixed point.
 // The number of columns and the block length are multiples of 64. Return 0; or return 1, with ``out`` unchanged, where
 // an activation cannot be represented in fixed point.
@@ -287,28 +316,14 @@ void harness_interleave(const uint8_t* from, int64_t rows, int64_t words, int ba
 }
 
 // The same as harness_multiply with codes that harness_interleave wrote, in words of eight columns, and scales, if there
-// is a float for every 64 weights. There are kInterleaved rows or more. Return 1 also where the path has no such product.
-int harness_multiply_interleaved(int path, int threads, const HarnessWeights* given, const float* x, int64_t inputs,
-                                 float* out) {
+// is a float for every 64 weights. There are kInterleaved rows or more. With ``halves`` x and out are in bfloat16. Return 1 also where the path has no such product.
+int harness_multiply_interleaved(int path, int threads, const HarnessWeights* given, int halves, const void* x, int64_t inputs,
+                                 void* out) {
 #if defined(__x86_64__)
     if (path < 2) return 1;
     const Weights w = weights_of(given);
-    const int64_t whole = w.rows / kInterleaved, further = w.rows % kInterleaved;
-    const Interleaved arranged(inputs, w.columns);
-    std::atomic<bool> fits{true};
-    threads::share(arranged.parts, 1, threads, [&](int64_t begin, int64_t end) {
-        for (int64_t part = begin; part < end; ++part)
-            for (int64_t i = 0; i < arranged.count(part); ++i)
-                if (!(path == 2 ? avx512::arrange_words : avx512_bf16::arrange_words)(
-                        x + (arranged.first(part) + i) * w.columns, w.columns, arranged.count(part),
-                        arranged.words_of(part) + i, arranged.scales_of(part) + i))
-                    fits = false;
-    });
-    if (!fits) return 1;
-    threads::share(whole, 4, threads, [&](int64_t begin, int64_t end) {
-        (path == 2 ? avx512::multiply_interleaved : avx512_bf16::multiply_interleaved)(w, arranged, begin, end, out);
-    });
-    return further ? multiply_fixed(path, threads, w, whole * kInterleaved, x, inputs, out) : 0;
+    return halves ? multiply_by_lanes(path, threads, w, static_cast<const uint16_t*>(x), inputs, static_cast<uint16_t*>(out))
+                  : multiply_by_lanes(path, threads, w, static_cast<const float*>(x), inputs, static_cast<float*>(out));
 #else
     return 1;
 #endif
