@@ -16,7 +16,7 @@ from harness_lora.adaptation import seeded
 from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForCausalLM, AutoModelForImageClassification
 
-from harness.api import CaseContext, NotApplicable, Technique, UsageError, resolve
+from harness.api import WARNING, CaseContext, NotApplicable, Technique, UsageError, resolve
 from harness.families.finetune.anatomy import coverage
 from harness.families.finetune.protocol import FinetuneWorkload
 from harness.families.finetune.workloads.causal_lm import CausalLm
@@ -158,7 +158,7 @@ def test_all_techniques_work_or_say_why_not(kind: str, case: Case) -> None:
 def test_what_the_linear_layers_cover_is_told(kind: str, case: Case) -> None:
     material = TextClassification().material(case(kind))
     covered = coverage(material.model, material.anatomy)
-    warned = [note for note in material.notes if note.startswith("WARNING only")]
+    warned = [note for note in material.notes if note.startswith(f"{WARNING}only")]
     assert bool(warned) == (covered < 0.95) == (kind in EXPERTS)
     assert len(material.anatomy.blocks) == {"mixtral": 2, "albert": 2}.get(kind, 4)
 

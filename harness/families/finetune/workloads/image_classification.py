@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 from torch import Tensor, nn
 
-from harness.api import CaseContext, Json, UsageError
+from harness.api import WARNING, CaseContext, Json, UsageError
 from harness.api.text import source_name
 from harness.families.finetune.anatomy import anatomy_of, coverage
 from harness.families.finetune.examples import Examples
@@ -89,7 +89,7 @@ def _notes(settings: ImageSettings, images: Decoded, covered: float) -> list[str
     if images.parts.any():
         notes[1] += "; their own split is kept"
     if covered < LEAST_COVERAGE:
-        notes[2] = f"WARNING only {notes[2]}"
+        notes[2] = f"{WARNING}only {notes[2]}"
     return notes
 
 
