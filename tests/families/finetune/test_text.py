@@ -141,6 +141,17 @@ def test_the_test_is_made_smaller_before_the_training_but_no_smaller_than_it(cou
     assert shares(count, [800, 200, 1000]) == expected
 
 
+@pytest.mark.parametrize("asked", [0, 1000])
+def test_no_text_is_longer_than_the_model_takes(asked: int, case: CaseContext, tmp_path: Path) -> None:
+    data = tmp_path / "long.csv"
+    rows = [f"{' '.join(['film'] * 90)} n{number},{'praise' if number % 2 else 'blame'}" for number in range(40)]
+    data.write_text("\n".join(["text,label", *rows]), encoding="utf-8")
+    context = replace(case, settings={**case.settings, "data": str(data), "max_length": asked})
+    material = TextClassification().material(context)
+    assert material.train.inputs["input_ids"].shape[1] == 64  # the positions of the tiny model
+    assert any("100.0 % of the texts are longer than 64 tokens, and cut" in note for note in material.notes)
+
+
 def test_without_a_model_and_data_it_is_said_how_to_name_them() -> None:
     with pytest.raises(UsageError, match="add --model and --data"):
         TextClassification().check_settings(SPEC.settings)

@@ -166,8 +166,11 @@ def _tokenised(settings: TextSettings) -> dict[str, Tensor]:
     tokenizer, config = tokenizer_of(folder), configured(folder)
     encoded = tokenizer(list(texts.texts), padding=False, truncation=False, verbose=False)["input_ids"]
     lengths = torch.tensor([len(tokens) for tokens in encoded])
-    limit = min(getattr(config, "max_position_embeddings", None) or LONGEST, LONGEST)
-    longest = settings.max_length or min(16 * ceil(float(lengths.double().quantile(QUANTILE)) / 16), limit)
+    limit = min(
+        getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length, tokenizer.model_max_length
+    )
+    usual = min(16 * ceil(float(lengths.double().quantile(QUANTILE)) / 16), LONGEST)
+    longest = min(settings.max_length or usual, limit)
     cut = float((lengths > longest).double().mean())
     encoded = tokenizer(list(texts.texts), padding=False, truncation=True, max_length=longest)["input_ids"]
     lengths = torch.tensor([len(tokens) for tokens in encoded])
