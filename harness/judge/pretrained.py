@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
 from transformers.pytorch_utils import Conv1D
 
@@ -56,12 +56,17 @@ def require_loadable(folder: Path, load_reader: Callable[[Path], object]) -> Non
 def configured(folder: Path) -> Any:
     """Return a model's configuration, with every dropout at zero: what regularises is a technique's to say."""
     config = AutoConfig.from_pretrained(folder, **LOCAL)
-    for name, value in config.to_dict().items():
-        if (isinstance(value, float) and ("drop" in name) and "layer" not in name) or (
-            isinstance(value, float) and "drop" in name
-        ):
-            setattr(config, name, 0.0)
+    _without_dropout(config)
     return config
+
+
+def _without_dropout(config: Any) -> None:
+    """Set each dropout of a configuration to zero, in place, also in those of a model's parts."""
+    for name, value in list(vars(config).items()):
+        if isinstance(value, PretrainedConfig):
+            _without_dropout(value)
+        elif isinstance(value, float) and "drop" in name:
+            setattr(config, name, 0.0)
 
 
 def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
