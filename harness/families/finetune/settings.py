@@ -40,6 +40,7 @@ class TextSettings(Protocol):
 
     model: str = setting("", "folder of the model: config.json, weights and tokenizer", file=True)
     data: str = setting("", "file of the texts: .csv, .tsv or .jsonl", file=True)
+    base: str = setting("float32", "form of the model under what trains, such as bfloat16 or nf4")
     text: str = setting("", "column of the texts; guessed where empty")
     label: str = setting("", "column of the labels; guessed where empty")
     train_examples: int = setting(800, "texts to train on", above=0)
