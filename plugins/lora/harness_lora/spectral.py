@@ -92,7 +92,7 @@ class Spectral(Adaptation):
             model.set_submodule(name, Rescaled(linear, left, values, right, scale=self.scale))
 
     def merge(self, model: nn.Module) -> nn.Module:
-        """Multiply the factors out, in place, and return the model with its original modules; packed weights keep them."""
+        """Multiply the factors out, in place, but beside packed weights; return the model with its original modules."""
         for name, module in list(model.named_modules()):
             if isinstance(module, Rescaled) and not isinstance(module.base_layer, PackedLinear):
                 model.set_submodule(name, module.fold())
