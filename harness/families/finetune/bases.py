@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
-from harness.judge.bases import Base, pack
+from harness.judge.bases import Base, computing, pack
 
 
 def based(model: nn.Module, linears: Sequence[str], base: Base) -> list[str]:
@@ -23,6 +25,15 @@ def based(model: nn.Module, linears: Sequence[str], base: Base) -> list[str]:
         "base: adapters stay beside packed weights, and inference is measured with them; what trains all weights "
         "begins with the unpacked ones",
     ]
+
+
+def computing_as_loaded(model: nn.Module, device: str) -> AbstractContextManager[object]:
+    """Return a context in which products are computed in the dtype that a model of transformers was loaded in.
+
+    The model may be wrapped by a technique. The dtype of its parameters does not tell: what trains is in float32.
+    """
+    inner = next((module for module in model.modules() if isinstance(module, PreTrainedModel)), None)
+    return computing((inner.config.dtype if inner is not None else None) or torch.float32, device)
 
 
 def _name(base: Base) -> str:

@@ -25,6 +25,7 @@ from harness.families.finetune.serving import Serving
 from harness.families.finetune.stacking import RepeatedSteps, Training
 from harness.families.finetune.trial import Attempt, counted, tried
 from harness.judge import graphs, training
+from harness.judge.base_checks import require_packed
 from harness.judge.bases import packed_layers, train_in_float32
 from harness.judge.checks import TrainingWatch, require_groups, require_model
 from harness.judge.factors import ANEW, Factors
@@ -162,6 +163,7 @@ class FinetuneWorkload(ABC):
         with global_seed(context.seed, context.device):
             problem = self._problem(context, Factors(context.cache, thorough=True))
             batch = problem.train.at(problem.order[0]).batch()
+            require_packed(problem.model, context.seed)
             at_base = self._logits(problem.model, batch)
             head = checks.snapshot(problem.head)
             model = require_model(technique.adapt(problem.model, problem.task), "adapt")
@@ -262,6 +264,7 @@ def _renew_head(model: nn.Module, head: Sequence[str], draw: torch.Generator) ->
     for name in head:
         for parameter in model.get_submodule(name).parameters():
             parameter.requires_grad_(True)
+            parameter.data = parameter.data.float()  # as all that trains
             with torch.no_grad():
                 if parameter.ndim > 1:  # drawn on the CPU, where the generator is
                     parameter.copy_(torch.empty(parameter.shape).normal_(0, HEAD_DEVIATION, generator=draw))

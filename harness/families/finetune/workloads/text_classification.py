@@ -22,6 +22,7 @@ from harness.families.finetune.problem import TEST_BATCH, Material
 from harness.families.finetune.protocol import FinetuneWorkload
 from harness.families.finetune.settings import TextSettings
 from harness.families.finetune.splits import PARTS, parted, stratified
+from harness.judge.base_checks import require_base
 from harness.judge.bases import base_of
 from harness.judge.cache import key_of, load_or_make, sources_of
 from harness.judge.pretrained import configured, require_model, tokenizer_of
@@ -65,7 +66,7 @@ class TextClassification(FinetuneWorkload):
         if not read.model or not read.data:
             raise UsageError("text-classification runs on a model and data of one's own: add --model and --data")
         require_model(Path(read.model))
-        base_of(read.base)
+        require_base(read.base)
         texts = _texts(read)
         if not texts.parts:
             _require_enough(len(texts.texts), read)
