@@ -37,8 +37,8 @@ def require_base(name: str) -> None:
     try:
         if (packed := base.packed(weight)) is not None:
             model["layer"] = PackedLinear(packed, None, SHAPE)
-        require_packed(model, 0)
         _require_near(weight, model, base)
+        require_packed(model, 0)
     except Incorrect as error:
         raise UsageError(f"base {name!r}: {error}") from error
 

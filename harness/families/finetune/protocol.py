@@ -167,10 +167,10 @@ class FinetuneWorkload(ABC):
             at_base = self._logits(problem.model, batch)
             head = checks.snapshot(problem.head)
             model = require_model(technique.adapt(problem.model, problem.task), "adapt")
-            train_in_float32(model)
             checks.require_head(model, head)
-            if technique.exact_at_start:
+            if technique.exact_at_start:  # before the judge changes dtypes, and so how the model rounds
                 checks.require_start(at_base, self._logits(model, batch), problem.dtype)
+            _train_in_float32(model, problem)
             optimizer = _optimizer(technique, model, problem)
             frozen, trains = checks.frozen(model), TrainingWatch(model)
             model.train()
@@ -191,7 +191,7 @@ class FinetuneWorkload(ABC):
             problem = self._problem(context, factors)
         with context.phase("init"):
             model = technique.adapt(problem.model, problem.task)
-            train_in_float32(model)
+            _train_in_float32(model, problem)
         return problem, Adapted(model=model, optimizer=_optimizer(technique, model, problem))
 
     def _problem(self, context: CaseContext, factors: Factors = ANEW) -> Problem:
@@ -270,6 +270,12 @@ def _renew_head(model: nn.Module, head: Sequence[str], draw: torch.Generator) ->
                     parameter.copy_(torch.empty(parameter.shape).normal_(0, HEAD_DEVIATION, generator=draw))
                 else:
                     parameter.zero_()
+
+
+def _train_in_float32(model: nn.Module, problem: Problem) -> None:
+    """Make all that trains float32 where the base is not; elsewhere its dtypes are the technique's."""
+    if problem.dtype != torch.float32:
+        train_in_float32(model)
 
 
 def _fit(problem: Problem, adapted: Adapted) -> list[float]:
