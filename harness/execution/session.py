@@ -148,7 +148,7 @@ class Session:
         return sum(self.plan.size(contestant) for contestant in self.plan.contestants)
 
     def tell_of(self, suite: Suite, selection: Selection) -> None:
-        """Have the estimate tell of a short form of the suite too, where that can be run."""
+        """Add a short form of the suite to what the estimate tells of, where that can be run."""
         with suppress(UsageError):
             self.short = Plan(suite, self.host, selection, self._around.identity)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from contextlib import nullcontext
 
 import pytest
@@ -95,6 +97,15 @@ def test_float32_is_computed_in_float32():
         assert not any(value for name, value in found.items() if name.startswith("reduced precision"))
     finally:
         torch.backends.cudnn.allow_tf32 = before
+
+
+def test_a_precision_that_was_set_by_torch_s_newer_name_is_told_and_ends_no_case():
+    code = (
+        "import torch; from harness.execution.isolation.global_state import GlobalState; state = GlobalState();"
+        "torch.backends.fp32_precision = 'tf32'; print(*state.changed(), sep='\\n')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "the precision of float32 products is set in two ways, was highest" in done.stdout
 
 
 @pytest.mark.usefixtures("device")

@@ -191,7 +191,7 @@ def _settings() -> dict[str, object]:
         "the default device": torch.get_default_device(),
         "anomaly detection": torch.is_anomaly_enabled(),
         "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
-        "the precision of float32 products": torch.get_float32_matmul_precision(),
+        "the precision of float32 products": gpu.told(torch.get_float32_matmul_precision),
         "the use of oneDNN": torch.backends.mkldnn.enabled,
         "the search for kernels of cuDNN": torch.backends.cudnn.benchmark,
         **gpu.settings(),

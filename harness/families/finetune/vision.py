@@ -56,6 +56,23 @@ def image_classifier(folder: Path, classes: int, dtype: torch.dtype = torch.floa
     return ImageClassifier(unconvolved(model), scaling_of(folder)).eval()
 
 
+def fix_unused(model: nn.Module, logits: Tensor) -> list[str]:
+    """Turn the parameters that logits do not depend on into buffers, in place, and return their names.
+
+    Some models compute more than their classifier reads, such as the last norm of a CLIP: what gets no gradient cannot
+    train, and no technique is to count it. ``logits`` are those of the model with gradients for all parameters.
+    """
+    named = dict(model.named_parameters())
+    gradients = torch.autograd.grad(logits.sum(), list(named.values()), allow_unused=True)
+    unused = [name for name, gradient in zip(named, gradients, strict=True) if gradient is None]
+    for name in unused:
+        owner, _, own = name.rpartition(".")
+        module, value = model.get_submodule(owner), named[name].detach()
+        delattr(module, own)
+        module.register_buffer(own, value)
+    return unused
+
+
 def require_image_model(folder: Path) -> None:
     """Raise UsageError unless a folder holds a model of transformers that can classify images."""
     require_loadable(folder, processor_of)

@@ -14,15 +14,25 @@ import pytest
 import torch
 from harness_lora.adaptation import seeded
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoImageProcessor, AutoModelForCausalLM, AutoModelForImageClassification
 
-from harness.api import CaseContext, NotApplicable, Technique, UsageError, resolve
+from harness.api import WARNING, CaseContext, NotApplicable, Technique, UsageError, resolve
 from harness.families.finetune.anatomy import coverage
 from harness.families.finetune.protocol import FinetuneWorkload
 from harness.families.finetune.workloads.causal_lm import CausalLm
+from harness.families.finetune.workloads.image_classification import ImageClassification
 from harness.families.finetune.workloads.text_classification import TextClassification
 from tests.declared import specs
-from tests.families.finetune.tiny import WIDTH, save_language_model, save_model, save_pairs, save_texts
+from tests.families.finetune.tiny import (
+    VISION,
+    WIDTH,
+    save_images,
+    save_language_model,
+    save_model,
+    save_pairs,
+    save_texts,
+    save_vision_model,
+)
 
 GROUPED = {"num_key_value_heads": 1}
 GEMMA = {**GROUPED, "head_dim": WIDTH // 2}
@@ -148,7 +158,7 @@ def test_all_techniques_work_or_say_why_not(kind: str, case: Case) -> None:
 def test_what_the_linear_layers_cover_is_told(kind: str, case: Case) -> None:
     material = TextClassification().material(case(kind))
     covered = coverage(material.model, material.anatomy)
-    warned = [note for note in material.notes if note.startswith("WARNING only")]
+    warned = [note for note in material.notes if note.startswith(f"{WARNING}only")]
     assert bool(warned) == (covered < 0.95) == (kind in EXPERTS)
     assert len(material.anatomy.blocks) == {"mixtral": 2, "albert": 2}.get(kind, 4)
 
@@ -248,6 +258,90 @@ def language_by_hand(context: CaseContext, *, full: bool) -> list[float]:
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, settings.max_grad_norm)
+        optimizer.step()
+        cycle.step()
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.fixture(scope="module")
+def vision_case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    """Return the context of a case on a tiny vision model of a kind."""
+    pytest.importorskip("PIL")
+    folder = tmp_path_factory.mktemp("vision")
+    images = save_images(folder / "images")
+    spec = specs("finetune")["image-classification"]
+
+    def make(kind: str) -> CaseContext:
+        source = {"model": str(save_vision_model(folder / kind, kind)), "data": str(images)}
+        settings = {**spec.settings, **spec.small, **source, "train_examples": 32, "batch_size": 4}
+        return CaseContext(
+            seed=0, device="cpu", settings=settings, cache=folder / "cache", phase=lambda _: nullcontext()
+        )
+
+    return make
+
+
+@pytest.mark.parametrize("kind", VISION)
+def test_techniques_work_on_vision_models_or_say_why_not(kind: str, vision_case: Case) -> None:
+    require_as_expected_of_vision(kind, USUAL_TECHNIQUES, vision_case)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", VISION)
+def test_all_techniques_work_on_vision_models_or_say_why_not(kind: str, vision_case: Case) -> None:
+    require_as_expected_of_vision(kind, TECHNIQUES, vision_case)
+
+
+def require_as_expected_of_vision(kind: str, names: Iterable[str], case: Case) -> None:
+    context = case(kind)
+    for name in names:
+        found = reason(TECHNIQUES[name], context, ImageClassification())
+        narrow = "EVA looks at 16 components" if name == "eva" and kind in {"convnext", "swin"} else ""
+        assert narrow in found
+        assert bool(found) == bool(narrow)
+
+
+@pytest.mark.parametrize("kind", ["vit", "swin"])
+def test_a_vision_model_is_trained_as_plain_peft_trains_it_on_its_processor_s_pixels(
+    kind: str, vision_case: Case
+) -> None:
+    """The loss of every step, to the rounding of float32, which pixels are normalised with in another order."""
+    context = vision_case(kind)
+    context = replace(context, settings={**context.settings, "steps": 12})
+    found = ImageClassification().evaluate(harness_lora.lora.lora(rank=4, alpha=4), context).series["train_loss"]
+    assert found == pytest.approx(vision_by_hand(context), rel=1e-5)
+
+
+def vision_by_hand(context: CaseContext) -> list[float]:
+    """Return the losses of LoRA on transformers' own classifier, in peft's wrapper, trained by torch alone."""
+    problem = ImageClassification()._problem(context)
+    settings, task, folder = problem.settings, problem.task, Path(str(context.settings["model"]))
+    normalise = AutoImageProcessor.from_pretrained(folder, backend="pil", do_resize=False, do_center_crop=False)
+    config = AutoConfig.from_pretrained(folder, num_labels=task.classes)
+    config.drop_path_rate = 0.0  # as all that is drawn at random
+    model = AutoModelForImageClassification.from_pretrained(folder, config=config)
+    model.classifier.load_state_dict(
+        {name.rpartition(".")[2]: value.detach().clone() for name, value in problem.head.items()}
+    )
+    names = [name.removeprefix("model.") for name in task.linears]
+    with seeded(task.generator):
+        wrapped = get_peft_model(model, LoraConfig(r=4, lora_alpha=4, target_modules=names))
+    adapters = [parameter for parameter in wrapped.parameters() if parameter.requires_grad]
+    head = list(model.classifier.requires_grad_(True).parameters())
+    groups = [{"params": head, "lr": settings.head_lr}, {"params": adapters, "lr": settings.lr}]
+    optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+    rates = [settings.head_lr, settings.lr]
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=settings.steps, cycle_momentum=False)
+    losses = []
+    wrapped.train()
+    for indices in problem.order:
+        images = problem.train.inputs["pixel_values"][indices].permute(0, 2, 3, 1).numpy()
+        pixels = torch.as_tensor(normalise(list(images), return_tensors="pt")["pixel_values"]).float()
+        loss = torch.nn.functional.cross_entropy(wrapped(pixel_values=pixels).logits, problem.train.labels[indices])
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_([*head, *adapters], settings.max_grad_norm)
         optimizer.step()
         cycle.step()
         losses.append(loss.item())

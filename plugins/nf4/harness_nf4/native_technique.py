@@ -81,7 +81,7 @@ class Kernel(Blocks):
         return self._matrix(packed).product(x, self._precision)
 
     def _runs_on(self, tensor: Tensor) -> bool:
-        return self._available and tensor.device.type == "cpu"
+        return self._available and tensor.is_cpu
 
     def _moved(self, packed: Packed, *, back: bool = False) -> Packed:
         """Return a packed weight with its codes interleaved; or in rows, if ``back``."""

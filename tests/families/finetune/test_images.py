@@ -86,6 +86,18 @@ def test_each_layer_of_each_stage_ends_its_blocks(kind: str, ends: int, case: Ca
     assert any("reduction" in name for name in anatomy.linears) == (kind == "swin")
 
 
+@pytest.mark.parametrize("kind", VISION)
+def test_what_no_prediction_depends_on_is_no_parameter(kind: str, case: Case) -> None:
+    workload = ImageClassification()
+    material = workload.material(case(kind))
+    logits = workload.forward(material.model.requires_grad_(True), material.test.batch())
+    logits.square().sum().backward()
+    assert all(parameter.grad is not None for parameter in material.model.parameters())
+    told = [note for note in material.notes if note.startswith("no prediction depends on")]
+    unused = "model.vision_model.post_layernorm.weight and 1 more"
+    assert told == ([f"no prediction depends on {unused}, which cannot train"] if kind == "clip" else [])
+
+
 def test_the_classifier_is_the_judges_whatever_the_model_had(case: Case) -> None:
     problems = [ImageClassification()._problem(replace(case("vit"), seed=seed)) for seed in (0, 0, 1)]
     heads = [problem.head["model.classifier.weight"] for problem in problems]

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.api import CaseContext, UsageError
+from harness.api import WARNING, CaseContext, UsageError
 from harness.families.finetune.examples import MULTIPLE, Examples
 from harness.families.finetune.splits import stratified
 from harness.families.finetune.workloads.text_classification import TextClassification
@@ -110,9 +110,9 @@ def test_the_row_names_model_data_and_what_was_cut(case: CaseContext) -> None:
     notes = " · ".join(TextClassification().evaluate(Honest(), short).notes)
     assert "model: bert, SHA-256 " in notes
     assert "data: texts.csv, 120 different texts, SHA-256 " in notes
-    assert "WARNING" in notes
+    assert WARNING in notes
     assert "longer than 6 tokens" in notes
-    assert "WARNING" not in " ".join(TextClassification().evaluate(Honest(), case).notes)
+    assert WARNING not in " ".join(TextClassification().evaluate(Honest(), case).notes)
 
 
 def test_settings_that_leave_no_text_for_the_test_are_refused(case: CaseContext) -> None:

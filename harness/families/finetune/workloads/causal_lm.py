@@ -11,7 +11,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from harness.api import CaseContext, Json, UsageError
+from harness.api import WARNING, CaseContext, Json, UsageError
 from harness.api.text import source_name
 from harness.families.finetune.anatomy import anatomy_of, coverage
 from harness.families.finetune.bases import based, computing_as_loaded
@@ -181,11 +181,11 @@ def _notes(settings: CausalSettings, made: Sequences, covered: float, model: Any
     if made.parts.any():
         notes[1] += "; their own split is kept"
     if covered < LEAST_COVERAGE:
-        notes[-1] = f"WARNING only {notes[-1]}"
+        notes[-1] = f"{WARNING}only {notes[-1]}"
     notes.append(_ends(model))
     if made.paired:
         cut = f"{100 * made.cut:.1f} % of the pairs are longer than {made.limit} tokens, and cut"
-        notes.append(f"WARNING {cut}" if made.cut > TOLD else cut)
+        notes.append(f"{WARNING}{cut}" if made.cut > TOLD else cut)
     return notes
 
 

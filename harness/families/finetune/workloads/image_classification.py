@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor, nn
 
-from harness.api import CaseContext, Json, UsageError
+from harness.api import WARNING, CaseContext, Json, UsageError
 from harness.api.text import source_name
 from harness.families.finetune.anatomy import anatomy_of, coverage
 from harness.families.finetune.bases import based, computing_as_loaded
@@ -18,7 +18,7 @@ from harness.families.finetune.images import Decoded, decoded, divided, listed, 
 from harness.families.finetune.problem import Material
 from harness.families.finetune.protocol import FinetuneWorkload
 from harness.families.finetune.settings import ImageSettings
-from harness.families.finetune.vision import HEAD, image_classifier, require_image_model
+from harness.families.finetune.vision import HEAD, fix_unused, image_classifier, require_image_model
 from harness.judge.base_checks import require_base
 from harness.judge.bases import base_of
 from harness.judge.seeds import generator
@@ -61,6 +61,7 @@ class ImageClassification(FinetuneWorkload):
         parts = divided(images.labels, images.parts, settings, generator(context.seed, "split"))
         train, validation, test = (examples.at(indices) for indices in parts)
         shown = train.at(torch.arange(2)).batch()
+        unused = fix_unused(model, self.forward(model.requires_grad_(True), shown))
         anatomy = anatomy_of(model, (HEAD,), lambda probed: self.forward(probed, shown))
         notes = _notes(settings, images, coverage(model, anatomy))
         notes += based(model, anatomy.linears, base)
@@ -72,7 +73,7 @@ class ImageClassification(FinetuneWorkload):
             test=test,
             classes=images.classes,
             settings=settings,
-            notes=notes,
+            notes=[*notes, *_unused_notes(unused)],
             shown=len(validation),
             test_batch=TEST_BATCH,
             dtype=base.dtype,
@@ -97,8 +98,13 @@ def _notes(settings: ImageSettings, images: Decoded, covered: float) -> list[str
     if images.parts.any():
         notes[1] += "; their own split is kept"
     if covered < LEAST_COVERAGE:
-        notes[2] = f"WARNING only {notes[2]}"
+        notes[2] = f"{WARNING}only {notes[2]}"
     return notes
+
+
+def _unused_notes(unused: Sequence[str]) -> list[str]:
+    many = f"{unused[0]} and {len(unused) - 1} more" if len(unused) > 1 else "".join(unused)
+    return [f"no prediction depends on {many}, which cannot train"] if unused else []
 
 
 if TYPE_CHECKING:  # mypy compares every method with the protocol's

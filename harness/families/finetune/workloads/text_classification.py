@@ -12,7 +12,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from harness.api import CaseContext, Json, UsageError
+from harness.api import WARNING, CaseContext, Json, UsageError
 from harness.api.text import source_name
 from harness.families.finetune.anatomy import anatomy_of, coverage
 from harness.families.finetune.bases import based
@@ -212,9 +212,9 @@ def _notes(settings: TextSettings, tokens: Tokens, covered: float) -> list[str]:
         f"{100 * tokens.cut:.1f} % of the texts are longer than {tokens.limit} tokens, and cut",
     ]
     if covered < LEAST_COVERAGE:
-        notes[2] = f"WARNING only {notes[2]}"
+        notes[2] = f"{WARNING}only {notes[2]}"
     if tokens.cut > TOLD:
-        notes[3] = f"WARNING {notes[3]}"
+        notes[3] = f"{WARNING}{notes[3]}"
     return notes
 
 
