@@ -116,6 +116,8 @@ def _read_on_source(path: Path, data: Mapping[str, Any], host: Host, form: Form,
     problems = Problems(path)
     check_own(data, problems, _tasks(host))
     problems.raise_if_any()
+    if source.base:
+        host.resolve("bases", source.base)
     workload = workload_for(source, str(data.get("contract", "")), host)
     task = host.workloads[workload].spec.task
     table = on_source(data, source, workload, task, form)

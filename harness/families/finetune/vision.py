@@ -36,8 +36,8 @@ class ImageClassifier(nn.Module):
         return logits
 
 
-def image_classifier(folder: Path, classes: int) -> ImageClassifier:
-    """Return a model in float32 with a new classifier, in evaluation mode. Raises UsageError where weights are missing.
+def image_classifier(folder: Path, classes: int, dtype: torch.dtype = torch.float32) -> ImageClassifier:
+    """Return a model in a dtype with a new classifier, in evaluation mode. Raises UsageError where weights are missing.
 
     A classifier that the model has is left out, whatever its classes.
     """
@@ -46,7 +46,7 @@ def image_classifier(folder: Path, classes: int) -> ImageClassifier:
     config = configured(folder)
     config.num_labels = classes
     model, found = AutoModelForImageClassification.from_pretrained(
-        folder, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True, **LOCAL
+        folder, config=config, dtype=dtype, ignore_mismatched_sizes=True, output_loading_info=True, **LOCAL
     )
     inside = HEAD.rpartition(".")[2]
     if missing := sorted(name for name in found["missing_keys"] if not name.startswith(f"{inside}.")):

@@ -15,12 +15,15 @@ from torch import Tensor, nn
 from harness.api import WARNING, CaseContext, Json, UsageError
 from harness.api.text import source_name
 from harness.families.finetune.anatomy import anatomy_of, coverage
+from harness.families.finetune.bases import based
 from harness.families.finetune.examples import Examples
 from harness.families.finetune.pretrained import HEAD, classifier
 from harness.families.finetune.problem import TEST_BATCH, Material
 from harness.families.finetune.protocol import FinetuneWorkload
 from harness.families.finetune.settings import TextSettings
 from harness.families.finetune.splits import PARTS, parted, stratified
+from harness.judge.base_checks import require_base
+from harness.judge.bases import base_of
 from harness.judge.cache import key_of, load_or_make, sources_of
 from harness.judge.pretrained import configured, require_model, tokenizer_of
 from harness.judge.seeds import generator
@@ -63,6 +66,7 @@ class TextClassification(FinetuneWorkload):
         if not read.model or not read.data:
             raise UsageError("text-classification runs on a model and data of one's own: add --model and --data")
         require_model(Path(read.model))
+        require_base(read.base)
         _texts(read)
 
     def prepare(self, context: CaseContext) -> None:
@@ -74,7 +78,8 @@ class TextClassification(FinetuneWorkload):
         settings = read_settings(TextSettings, context.settings)
         tokens = _tokens(settings, context.cache)
         classes = int(tokens.labels.max()) + 1
-        model = classifier(Path(settings.model), classes).to(context.device)
+        base = base_of(settings.base)
+        model = classifier(Path(settings.model), classes, base.dtype).to(context.device)
         places = torch.arange(tokens.tokens.shape[1])
         mask = (places < tokens.lengths.unsqueeze(1)).long()
         inputs = {"input_ids": tokens.tokens.long(), "attention_mask": mask}
@@ -87,6 +92,8 @@ class TextClassification(FinetuneWorkload):
         train, validation, test = (examples.at(indices) for indices in parts)
         shown = train.at(torch.arange(2)).batch()
         anatomy = anatomy_of(model, (HEAD,), lambda probed: self.forward(probed, shown))
+        covered = coverage(model, anatomy)
+        of_base = based(model, anatomy.linears, base)
         return Material(
             model=model,
             anatomy=anatomy,
@@ -96,14 +103,16 @@ class TextClassification(FinetuneWorkload):
             classes=classes,
             settings=settings,
             notes=[
-                *_notes(settings, tokens, coverage(model, anatomy)),
+                *_notes(settings, tokens, covered),
                 *_of_split(tokens.parts),
                 f"{len(train)} texts to train on, {len(validation)} to choose by, {len(test)} to test on",
                 f"the head reads {model.pooling.read} of a text",
+                *of_base,
             ],
             shown=settings.validation_examples,
             pretrained="backbone",
             test_batch=settings.batch_size if context.device == "cpu" else TEST_BATCH,
+            dtype=base.dtype,
         )
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
