@@ -22,12 +22,27 @@ LOCAL: Final = {"local_files_only": True, "trust_remote_code": False}
 NUMBERED: Final = re.compile(r"^(.*?\.\d+)\.")
 """The name of a repeated layer, up to its number, in the name of a module inside."""
 
+_TOKENIZERS: Final = (
+    *("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.txt", "vocab.json"),
+    *("spiece.model", "spm.model", "sentencepiece.bpe.model", "tekken.json"),
+)
+"""Files of which a tokenizer has at least one."""
+
 _TWO_PARTS: Final = frozenset(MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES)
 
 
 def require_model(folder: Path) -> None:
     """Raise UsageError unless a folder holds a model of transformers, with safetensors and a tokenizer."""
-    require_loadable(folder, tokenizer_of)
+
+    def load(folder: Path) -> None:
+        if not any((folder / name).exists() for name in _TOKENIZERS):
+            raise UsageError(
+                f"model {str(folder)!r}: has no tokenizer; texts need the model's own, saved beside it once with "
+                "tokenizer.save_pretrained(folder)"
+            )
+        tokenizer_of(folder)
+
+    require_loadable(folder, load)
 
 
 def require_loadable(folder: Path, load_reader: Callable[[Path], object]) -> None:
@@ -49,6 +64,8 @@ def require_loadable(folder: Path, load_reader: Callable[[Path], object]) -> Non
     try:
         configured(folder)
         load_reader(folder)
+    except UsageError:
+        raise
     except Exception as error:  # transformers raises errors of many kinds for what it does not know
         raise UsageError(f"model {str(folder)!r}: transformers cannot load it: {_first_line(error)}") from error
 

@@ -167,6 +167,14 @@ def test_a_folder_that_transformers_cannot_load_is_refused_in_one_line(case: Cas
     assert "\n" not in line
 
 
+def test_a_model_without_its_tokenizer_is_refused_with_what_to_do(case: CaseContext, tmp_path: Path) -> None:
+    folder = save_model(tmp_path / "bert")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+    with pytest.raises(UsageError, match="has no tokenizer; texts need the model's own, saved beside it once"):
+        TextClassification().check_settings({**case.settings, "model": str(folder)})
+
+
 def test_the_order_of_batches_does_not_depend_on_the_technique(case: CaseContext) -> None:
     workload = TextClassification()
     orders = [workload._problem(case).order for _ in range(2)]
