@@ -13,7 +13,6 @@ from typing import Final
 
 from harness.api import LANES, BaseSpec, Case, Json, Lane, Skip, Stage, Suite, Technique, UsageError, WorkloadSpec
 from harness.bounded import Excess, exceeding, told
-from harness.declared import Registered
 from harness.entrants import Entrant, is_pinned
 from harness.grid import Tuned, grid_of, thin
 from harness.host import Host, matches
@@ -206,7 +205,7 @@ class Plan:
         given = {key: _fixed(key, value, settings, own) for key, value in workload.spec.settings.items()}
         base = self._base(workload, given)
         if base is not None:
-            given["base"] = base.spec.target
+            given["base"] = base.target
         case = Case(
             key="",
             suite=self.suite.id,
@@ -231,19 +230,19 @@ class Plan:
         )
         return replace(case, key=self._key(case, contestant))
 
-    def _base(self, workload: Entrant[WorkloadSpec], settings: Mapping[str, Json]) -> Registered[BaseSpec] | None:
+    def _base(self, workload: Entrant[WorkloadSpec], settings: Mapping[str, Json]) -> BaseSpec | None:
         """Return the base that the setting ``base`` of a workload on users' own models names; None where it has none.
 
         Raises UsageError where no plugin declares the base, or its requirements are not installed.
         """
         if not workload.spec.task or "base" not in settings:
             return None
-        base = self._host.declared.bases[self._host.resolve("bases", str(settings["base"]))]
-        if missing := missing_requirements(base.spec.requires):
+        base = self._host.declared.bases[self._host.resolve("bases", str(settings["base"]))].spec
+        if missing := missing_requirements(base.requires):
             raise UsageError(f"base {base.id!r} {install_hint(missing)}")
         return base
 
-    def _code_of_base(self, base: Registered[BaseSpec]) -> Json:
+    def _code_of_base(self, base: BaseSpec) -> Json:
         """Return the digest of a base's code, with the versions of the packages that the base requires."""
         name = part("base", base.id)
         return [self._identity.code.get(name, ""), dict(self._identity.requirements.get(name, {}))]

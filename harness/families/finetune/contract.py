@@ -6,7 +6,7 @@ which other parameters train, in which groups, what changes in the forward pass,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -14,6 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from harness.judge.architectures import Rows
 from harness.judge.factors import Factors
 from harness.judge.training import Batch
 
@@ -55,6 +56,9 @@ class FinetuneTask:
 
     fused: Sequence[str] = ()
     """The modules among ``linears`` that compute keys and values in one, often the queries too."""
+
+    rows: Mapping[str, Rows] = field(default_factory=dict)
+    """Which outputs of the modules in ``fused`` are keys and which are values; missing where that is not known."""
 
     packed: Collection[str] = ()
     """The modules among ``linears`` whose weight is packed in a few bits: a `harness.judge.bases.PackedLinear` each.

@@ -222,6 +222,7 @@ class FinetuneWorkload(ABC):
             keys=anatomy.keys,
             values=anatomy.values,
             fused=anatomy.fused,
+            rows=anatomy.rows,
             packed=tuple(packed_layers(material.model)),
             classes=material.classes,
             kind=material.kind,
