@@ -49,6 +49,9 @@ bits, so a rule that is measured would let a result differ from one run to the n
 plugins/nf4 -k crossover`` shows what it costs.
 """
 
+MANY: Final = 128
+"""Up to so many inputs, the product in fixed point is the faster one of interleaved codes, else that in bfloat16."""
+
 _TILE: Final = 1 << 20
 """Weights unpacked at a time, where products need unpacking."""
 
@@ -189,17 +192,19 @@ class Matrix:
         """
         wide = x.dtype in (torch.float32, torch.float64)
         exact = precision == "exact" or (precision == "auto" and wide)
-        if self.interleaved:
-            together = None if exact else self.multiply_interleaved(x)
-            return self.in_rows().product(x, precision) if together is None else together
         if precision == "auto" and x.dtype == torch.bfloat16 and self._prefers_halves(len(x)):
             product = self.multiply_halves(x)
             if product is not None:
                 return product
+        if self.interleaved:
+            together = None if exact else self.multiply_interleaved(x)
+            return self.in_rows().product(x, precision) if together is None else together
         return self.multiply(x.float(), exact=exact).to(x.dtype)
 
     def _prefers_halves(self, inputs: int) -> bool:
         """Return whether the product in bfloat16 is the faster one, where the path has both."""
+        if self.interleaved:
+            return inputs > MANY
         return inputs > FEW or (inputs > 1 and self.columns < LONG)
 
     def multiply(self, x: Tensor, *, exact: bool) -> Tensor:
@@ -252,8 +257,9 @@ class Matrix:
     def multiply_halves(self, x: Tensor) -> Tensor | None:
         """Return ``x`` bfloat16 ``(n, columns)`` times the transposed matrix, bfloat16 ``(n, rows)``.
 
-        Levels are rounded to bfloat16, products are summed in float32. None where the path has no such product, or
-        products need unpacking. Raises ValueError where ``x`` or a packed tensor is of another dtype or shape.
+        Levels, or with more than 16 inputs weights, are rounded to bfloat16; products are summed in float32. None where
+        the path has no such product, products need unpacking, or a scale is neither 0 nor between 1e-30 and 1e38.
+        Raises ValueError where ``x`` or a packed tensor is of another dtype or shape.
         """
         pointers.require_matrix("the input", x, self.columns)
         if not self.whole:
@@ -263,8 +269,9 @@ class Matrix:
         out = torch.empty(len(x), self.rows, dtype=torch.bfloat16)
         weights = self.codebook.weights(self)
         failed = _library().harness_multiply_halves(
-            chosen_path(), torch.get_num_threads(), ctypes.byref(weights), address, len(x), out.data_ptr()
-        )
+            chosen_path(), torch.get_num_threads(), ctypes.byref(weights), self.interleaved, address, len(x),
+            out.data_ptr(),
+        )  # fmt: skip
         return None if failed else out
 
     def _exact_row(self, address: int) -> Tensor:
@@ -353,7 +360,7 @@ def loaded(path: Path) -> ctypes.CDLL:
     library.harness_quantize.argtypes = (integer, integer, pointer, pointer, long, long, pointer, pointer)
     library.harness_dequantize.argtypes = (integer, integer, pointer, long, long, pointer)
     library.harness_multiply.argtypes = (integer, integer, pointer, pointer, long, pointer)
-    library.harness_multiply_halves.argtypes = (integer, integer, pointer, pointer, long, pointer)
+    library.harness_multiply_halves.argtypes = (integer, integer, pointer, integer, pointer, long, pointer)
     library.harness_multiply_interleaved.argtypes = (integer, integer, pointer, integer, pointer, long, pointer)
     library.harness_interleave.argtypes = (pointer, long, long, integer, pointer)
     library.harness_multiply_exact.argtypes = (integer, integer, pointer, pointer, pointer)

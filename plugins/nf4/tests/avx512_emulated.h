@@ -199,7 +199,29 @@ static inline WideFloats wide_dot_halves(const WideFloats& to, const Wide& a, co
     });
 }
 
+static inline Wide wide_permute_words(const Wide& index, const Wide& from) {
+    return wide_words([&](int i) { return word(from, word(index, i) & 15); });
+}
+static inline void wide_masked_store(void* to, unsigned short mask, const Wide& v) {
+    for (int i = 0; i < 16; ++i)
+        if (mask >> i & 1) std::memcpy(static_cast<uint8_t*>(to) + 4 * i, v.bytes + 4 * i, 4);
+}
+static inline Wide wide_round_halves(const WideFloats& high, const WideFloats& low) {
+    return wide_map<uint16_t, Wide>(32, [&](int i) {
+        const float value = i < 16 ? real(low, i) : real(high, i - 16);
+        uint32_t bits;
+        std::memcpy(&bits, &value, sizeof bits);
+        if (std::isnan(value)) return static_cast<uint16_t>(bits >> 16 | 0x40);
+        if (std::fpclassify(value) == FP_SUBNORMAL) return static_cast<uint16_t>(bits >> 16 & 0x8000);
+        return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+    });
+}
+
 #define __m512bh Wide
+#define _mm512_mask_storeu_epi32 wide_masked_store
+#define _mm512_permutexvar_epi32 wide_permute_words
+#define _mm512_srli_epi32(a, by) wide_words([&](int i) { return static_cast<int32_t>(static_cast<uint32_t>(word(a, i)) >> (by)); })
+#define _mm512_cvtne2ps_pbh wide_round_halves
 #define _mm512_dpwssd_epi32 wide_dot_words
 #define _mm512_unpacklo_epi32(a, b) wide_unpack_words(a, b, 0, 4)
 #define _mm512_unpackhi_epi32(a, b) wide_unpack_words(a, b, 1, 4)

@@ -224,8 +224,38 @@ def test_products_in_bfloat16_are_off_by_half_a_level_and_one_rounding(
     weight = technique.dequantize(packed)
     beside = half_a_level(x, weight)
     rounding = 2.0**-8 * (1 + 1e-2) * (x.double() @ weight.double().T).abs()  # as eps / 2 of bfloat16
-    # of a term: its product with others of its 64 columns, 65; its scale and the weight's own rounding, 4; the pieces
-    require_product(found, x, weight, roundings=69 + columns // 64, beside=1.01 * beside + rounding)
+    # of a term: its product with others, of 64 columns with up to 16 inputs, of all with more; its scale and the
+    # weight's own rounding, 4; the pieces
+    together = 64 if inputs <= 16 else columns
+    require_product(found, x, weight, roundings=together + 5 + columns // 64, beside=1.01 * beside + rounding)
+
+
+@pytest.mark.parametrize("double", [False, True])
+@pytest.mark.parametrize("interleaved", [False, True])
+@pytest.mark.parametrize(("rows", "columns", "inputs"), [(37, 192, 17), (65, 576, 24), (16, 64, 3)])
+def test_products_of_many_inputs_in_bfloat16_are_off_by_half_a_step_of_each_weight(
+    path, require_product, rows, columns, inputs, interleaved, double
+) -> None:
+    technique = Kernel(levels="nf4", interleaved=interleaved, double=double)
+    packed, x = technique.quantize(normal(0, rows, columns)), normal(1, inputs, columns).bfloat16()
+    found = technique._matrix(packed).multiply_halves(x)
+    assert (found is not None) == (path == "avx512-bf16")
+    if found is None:
+        return
+    weight = technique.dequantize(packed)
+    rounding = 2.0**-8 * (1 + 1e-2) * (x.double() @ weight.double().T).abs()
+    require_product(found, x, weight, roundings=columns + 5, beside=1.01 * half_a_level(x, weight) + rounding)
+
+
+@pytest.mark.parametrize("scale", [1e-35, 2e38, math.inf, math.nan])
+def test_a_scale_that_a_weight_in_bfloat16_would_lose_is_multiplied_in_another_form(path, scale) -> None:
+    technique = Kernel(levels="nf4")
+    packed, x = technique.quantize(normal(0, 40, 128)), normal(1, 17, 128).bfloat16()
+    packed.tensors["absmax"][5] = scale
+    matrix = technique._matrix(packed)
+    assert matrix.multiply_halves(x) is None
+    found, expected = technique.linear(x, packed), matrix.multiply(x.float(), exact=False).bfloat16()
+    torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
 
 
 def test_a_product_in_bfloat16_keeps_what_is_not_finite_in_its_own_output(path) -> None:

@@ -235,6 +235,31 @@ int multiply_by_lanes(int path, int threads, const Weights& w, const Number* x, 
         avx512::narrow(products.data() + i * w.rows + first, further, out + i * w.rows + first);
     return 0;
 }
+
+// Multiply a few inputs in bfloat16, with codes in rows.
+void multiply_few_halves(int threads, const Weights& w, const uint16_t* x, int64_t inputs, uint16_t* out) {
+    const avx512_bf16::Packed packed(inputs, w.columns);
+    threads::share(packed.parts, 1, threads, [&](int64_t begin, int64_t end) {
+        for (int64_t part = begin; part < end; ++part) packed.pack(x, part);
+    });
+    threads::share(w.rows, avx512_bf16::kLanes, threads, [&](int64_t begin, int64_t end) {
+        avx512_bf16::multiply_fused(w, packed, begin, end, out);
+    });
+}
+
+// Multiply many inputs in bfloat16; return 1, with ``out`` unfinished, where a scale has no place in bfloat16.
+int multiply_many_halves(int threads, const Weights& w, bool interleaved, const uint16_t* x, int64_t inputs, uint16_t* out) {
+    const avx512_bf16::Panels panels(inputs, w.columns);
+    threads::share(w.columns, avx512_bf16::kTileColumns, threads, [&](int64_t begin, int64_t end) {
+        for (int64_t from = begin; from < end; from += avx512_bf16::kTileColumns) panels.pack(x, from);
+    });
+    const avx512_bf16::Source source{w, interleaved};
+    std::atomic<bool> sound{true};
+    threads::share(w.rows, avx512_bf16::kTileRows, threads, [&](int64_t begin, int64_t end) {
+        if (!avx512_bf16::multiply_panels(source, panels, begin, end, out)) sound = false;
+    });
+    return !sound;
+}
 #endif
 
 }  // namespace
@@ -329,21 +354,17 @@ int harness_multiply_interleaved(int path, int threads, const HarnessWeights* gi
 #endif
 }
 
-// Multiply x (inputs, columns) by the transposed matrix (rows, columns) to out (inputs, rows), all in bfloat16. The number
-// of columns and the block length are multiples of 64. Return 0; or return 1, with ``out`` unchanged, where the path has
-// no such product.
-int harness_multiply_halves(int path, int threads, const HarnessWeights* given, const uint16_t* x, int64_t inputs,
-                            uint16_t* out) {
+// Multiply x (inputs, columns) by the transposed matrix (rows, columns) to out (inputs, rows), all in bfloat16. Codes, and
+// scales as of harness_multiply_interleaved, are interleaved where that is said. The number of columns and the block length
+// are multiples of 64. Return 0; or return 1, with ``out`` unfinished, where the path has no such product, or a
+// scale has no place in it.
+int harness_multiply_halves(int path, int threads, const HarnessWeights* given, int interleaved, const uint16_t* x,
+                            int64_t inputs, uint16_t* out) {
 #if defined(__x86_64__)
     if (!kPaths[path].halves) return 1;
     const Weights w = weights_of(given);
-    const avx512_bf16::Packed packed(inputs, w.columns);
-    threads::share(packed.parts, 1, threads, [&](int64_t begin, int64_t end) {
-        for (int64_t part = begin; part < end; ++part) packed.pack(x, part);
-    });
-    threads::share(w.rows, avx512_bf16::kTileRows, threads, [&](int64_t begin, int64_t end) {
-        avx512_bf16::multiply_halves(w, packed, begin, end, out);
-    });
+    if (interleaved || inputs > avx512_bf16::kFused) return multiply_many_halves(threads, w, interleaved, x, inputs, out);
+    multiply_few_halves(threads, w, x, inputs, out);
     return 0;
 #else
     return 1;
