@@ -106,6 +106,8 @@ def on_source(table: Mapping[str, Any], source: Source, workload: str, task: str
     own = _own_of(table, task)
     layers = [layer for given in own for layer in (given, given.get("quick", {}) if form == "quick" else {})]
     changes = {key: layer[key] for layer in layers for key in OVERRIDES if key in layer}
+    if source.base and (bases := bases_of(table)):
+        changes["techniques"] = bases[source.base]
     settings = {key: value for layer in layers for key, value in layer.get("settings", {}).items()}
     scale = scale_of(table, task)
     return {
@@ -114,10 +116,27 @@ def on_source(table: Mapping[str, Any], source: Source, workload: str, task: str
         },
         **changes,
         "workloads": [workload],
-        "settings": {**settings, "model": source.model, "data": source.data, **source.columns, **_base(source)},
+        "settings": {**settings, "model": source.model, "data": source.data, **source.columns, **_base(source, table)},
         "tuning": {key: _scaled(values, scale.get(key, 1)) for key, values in table.get("tuning", {}).items()},
         "claims": [claim for claim in changes.get("claims", table.get("claims", [])) if not _is_of_a_workload(claim)],
     }
+
+
+def bases_of(table: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the techniques that a suite compares where a base is named, by its name; empty where bases are settings.
+
+    A suite whose techniques put a model into fewer bits has no other use for ``--base``.
+    """
+    bases: Mapping[str, Any] = table.get("own", {}).get("bases", {})
+    return bases
+
+
+def require_base(table: Mapping[str, Any], base: str, host: Host) -> None:
+    """Raise UsageError unless a base is one that the suite or a plugin knows."""
+    if not (bases := bases_of(table)):
+        host.resolve("bases", base)
+    elif base not in bases:
+        raise UsageError(f"--base {base!r}: expected one of {', '.join(bases)}{nearest(base, bases)}")
 
 
 def scale_of(table: Mapping[str, Any], task: str) -> Mapping[str, float]:
@@ -139,7 +158,10 @@ def check_own(table: Mapping[str, Any], problems: Problems, tasks: Collection[st
             problems.add(key, f"{value!r}: expected a table")
     if not isinstance(own, dict) or not isinstance(source, dict):
         return
-    _check_overrides(own, "own", problems, (*sorted(tasks),))
+    _check_overrides(own, "own", problems, ("bases", *sorted(tasks)))
+    bases = own.get("bases", {})
+    if not isinstance(bases, dict) or not all(isinstance(names, list) for names in bases.values()):
+        problems.add("own.bases", f"{bases!r}: expected a table of lists of techniques")
     for task in (task for task in tasks if task in own):
         if isinstance(own[task], dict):
             _check_overrides(own[task], f"own.{task}", problems)
@@ -209,8 +231,8 @@ def _phrases(kinds: Sequence[str]) -> str:
     return " or ".join(DATA_KINDS[kind] for kind in kinds)
 
 
-def _base(source: Source) -> dict[str, Any]:
-    return {"base": source.base} if source.base else {}
+def _base(source: Source, table: Mapping[str, Any]) -> dict[str, Any]:
+    return {"base": source.base} if source.base and not bases_of(table) else {}
 
 
 def _scaled(values: Any, factor: Any) -> Any:

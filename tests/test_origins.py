@@ -56,6 +56,8 @@ def test_a_package_s_gguf_is_found_where_there_is_no_folder_of_a_model(package: 
         ("package:ships_a_model", "has no folder with config.json and"),
         ("./nowhere", "there is no such file or folder; expected a folder, FILE.gguf, package:NAME, or REPO@REV"),
         ("nowhere.gguf", "there is no such file or folder"),
+        ("~nobody-of-this-name/model", "there is no such file or folder"),
+        ("x" * 5000 + "/..", "there is no such file or folder"),
         (__file__, "is a file; expected a folder, FILE.gguf"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -28,7 +29,7 @@ PARTS: Final[Mapping[str, str]] = {
 """The parts of a split by the names that data use."""
 
 SPLIT: Final = "split"
-"""The column that names the part of each row."""
+"""The column that names the part of each row, which may be in capitals."""
 
 HEAD: Final = 100
 """The rows whose columns are looked at to tell what data hold."""
@@ -52,7 +53,7 @@ class Table:
     @property
     def columns(self) -> list[str]:
         """The names of the columns, in the order in which rows first have them, without that of the split."""
-        return [name for name in dict.fromkeys(name for row in self.rows for name in row) if name != SPLIT]
+        return [name for name in _columns(self.rows) if name.lower() != SPLIT]
 
     def place(self, index: int) -> str:
         """Return where a row stands, for a message: its file and its number in the file."""
@@ -69,7 +70,10 @@ def read_table(path: Path, head: int | None = None) -> Table:
     Raises UsageError with the place of what cannot be read, and for a folder whose files are not named by the parts of
     a split.
     """
-    files = {file: part for part, file in _files(path)}
+    try:
+        files = {file: part for part, file in _files(path)}
+    except OSError as error:
+        raise UsageError(f"{error.filename or path}: cannot be read: {error.strerror or error}") from error
     read = {file: _rows(file, head) for file in files}
     rows = [row for some in read.values() for row in some]
     if not rows:
@@ -87,15 +91,20 @@ def read_table(path: Path, head: int | None = None) -> Table:
 
 def _told(table: Table) -> list[str]:
     """Return the part of each row from the column of the split; empty where there is no such column."""
-    if not any(SPLIT in row for row in table.rows):
+    column = next((name for name in _columns(table.rows) if name.lower() == SPLIT), None)
+    if column is None:
         return []
-    named = [str(row.get(SPLIT)).strip().lower() for row in table.rows]
+    named = [str(row.get(column)).strip().lower() for row in table.rows]
     wrong = next((index for index, name in enumerate(named) if name not in PARTS), None)
     if wrong is not None:
-        value = table.rows[wrong].get(SPLIT)
-        expected = f"expected train, validation or test; rename the column {SPLIT!r} if it is no split"
-        raise UsageError(f"{table.place(wrong)}: {SPLIT} {value!r}: {expected}")
+        value = table.rows[wrong].get(column)
+        expected = f"expected train, validation or test; rename the column {column!r} if it is no split"
+        raise UsageError(f"{table.place(wrong)}: {column} {value!r}: {expected}")
     return [PARTS[name] for name in named]
+
+
+def _columns(rows: Sequence[Row]) -> list[str]:
+    return [*dict.fromkeys(name for row in rows for name in row)]
 
 
 def _files(path: Path) -> list[tuple[str, Path]]:
@@ -133,10 +142,12 @@ def _rows(path: Path, head: int | None) -> list[Row]:
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise UsageError(f"{path}: expected a file that ends in {', '.join(_READERS)}")
+    if path.exists() and not path.is_file():  # a pipe would be waited for, and cannot be read twice
+        raise UsageError(f"{path}: cannot be read: expected a file")
     try:
         return list(islice(reader(path), head))
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: is no UTF-8 text: byte {error.start}") from error
 
@@ -144,8 +155,10 @@ def _rows(path: Path, head: int | None) -> list[Row]:
 def _separated(separator: str) -> Callable[[Path], Iterator[Row]]:
     def read(path: Path) -> Iterator[Row]:
         with path.open(encoding="utf-8-sig", newline="") as lines:
+            longest = csv.field_size_limit(sys.maxsize)  # a text may be a book
             table = csv.DictReader(lines, delimiter=separator, strict=True)
             try:
+                _require_columns(path, table.fieldnames or (), separator)
                 for row in table:
                     if None in row or None in row.values():
                         expected = f"expected {len(table.fieldnames or ())} fields, as in the first line"
@@ -153,8 +166,24 @@ def _separated(separator: str) -> Callable[[Path], Iterator[Row]]:
                     yield row
             except csv.Error as error:
                 raise UsageError(f"{path}: line {table.line_num}: {error}") from error
+            finally:
+                csv.field_size_limit(longest)
 
     return read
+
+
+def _require_columns(path: Path, names: Sequence[str], separator: str) -> None:
+    """Raise UsageError where two columns have the same name, or a first line has other separators only."""
+    _require_different(path, names)
+    other = next((mark for mark in ",;\t|" if mark in "".join(names)), None)
+    if len(names) == 1 and other:
+        raise UsageError(f"{path}: line 1: is separated by {other!r}; expected {separator!r}, as the file's name says")
+
+
+def _require_different(path: Path, names: Sequence[str]) -> None:
+    """Raise UsageError where two columns have the same name: a row would have the last of them only."""
+    if twice := next((name for name in names if name and names.count(name) > 1), None):
+        raise UsageError(f"{path}: has several columns {twice!r}; rename or leave out all but one")
 
 
 def _json_lines(path: Path) -> Iterator[Row]:
@@ -164,6 +193,12 @@ def _json_lines(path: Path) -> Iterator[Row]:
                 continue
             try:
                 row = json.loads(line)
+                if "\\u" in line:
+                    json.dumps(row, ensure_ascii=False).encode()
+            except UnicodeEncodeError as error:
+                raise UsageError(
+                    f"{path}: line {number}: has half of a pair of \\u escapes, which is no text"
+                ) from error
             except (ValueError, RecursionError) as error:
                 raise UsageError(f"{path}: line {number}: is no JSON") from error
             if not isinstance(row, dict):
@@ -179,11 +214,15 @@ def _parquet(path: Path) -> Iterator[Row]:
         raise UsageError(f"{path}: {needs}") from error
     try:
         with parquet.ParquetFile(path) as file:
+            _require_different(path, file.schema_arrow.names)
             for batch in file.iter_batches():
                 rows: list[dict[str, Any]] = batch.to_pylist()
                 yield from rows
-    except ArrowException as error:
-        raise UsageError(f"{path}: is no Parquet file that can be read: {str(error).partition('.')[0]}") from error
+    except UnicodeDecodeError:
+        raise
+    except (ArrowException, ValueError, OverflowError, OSError) as error:  # a damaged page, or a date too late
+        cause = str(error).partition("\n")[0].partition(".")[0]
+        raise UsageError(f"{path}: is no Parquet file that can be read: {cause}") from error
 
 
 def _text(path: Path) -> Iterator[Row]:

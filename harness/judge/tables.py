@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Final
 
@@ -112,6 +113,13 @@ def _missing(roles: Mapping[str, str], named: Collection[str]) -> str:
 
 def holds_images(folder: Path) -> bool:
     """Return whether a folder has a folder of images for each class, or has such folders for the parts of a split."""
+    try:
+        return _holds_images(folder)
+    except OSError as error:
+        raise UsageError(f"{error.filename or folder}: cannot be read: {error.strerror or error}") from error
+
+
+def _holds_images(folder: Path) -> bool:
     inner = [path for path in folder.iterdir() if path.is_dir()]
     parts = [path for path in inner if path.name.lower() in PARTS]
     classes = [path for part in parts for path in part.iterdir() if path.is_dir()] if parts else inner
@@ -130,12 +138,12 @@ def read_labelled(path: Path, *, text: str = "", label: str = "") -> Labelled:
     label = _column(table, [name for name in table.columns if name != text], label, "label")
     kept: dict[str, tuple[str, str]] = {}
     for index, row in enumerate(table.rows):
-        words, kind = row.get(text), row.get(label)
-        if not isinstance(words, str) or not words.strip() or kind is None or not str(kind).strip():
+        words, kind = row.get(text), _label(row.get(label))
+        if not isinstance(words, str) or not words.strip() or not kind:
             raise UsageError(f"{table.place(index)}: expected a text in {text!r} and a label in {label!r}")
-        found, part = kept.setdefault(words, (str(kind), _part(table, index)))
-        if found != str(kind):
-            other = f"{found!r} and {str(kind)!r}"
+        found, part = kept.setdefault(words, (kind, _part(table, index)))
+        if found != kind:
+            other = f"{found!r} and {kind!r}"
             raise UsageError(f"{table.place(index)}: the same text has the labels {other}; leave one of them out")
         _require_one_part(table, index, part)
     parts = [part for _, part in kept.values()] if table.parts else []
@@ -150,6 +158,15 @@ def read_labelled(path: Path, *, text: str = "", label: str = "") -> Labelled:
         parts=parts,
         repeated=len(table.rows) - len(kept),
     )
+
+
+def _label(value: object) -> str:
+    """Return the name of a class: a text as it is, 1 for 1.0 too; empty for what is no label, such as NaN or a list."""
+    if isinstance(value, str):
+        return value if value.strip() else ""
+    if isinstance(value, float):
+        return (str(int(value)) if value.is_integer() else str(value)) if isfinite(value) else ""
+    return str(value) if isinstance(value, bool | int) else ""
 
 
 def read_pairs(path: Path, *, prompt: str = "", completion: str = "") -> Pairs:

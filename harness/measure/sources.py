@@ -199,10 +199,11 @@ def _below(folder: Path, name: str, visited: set[Path]) -> Iterator[Entry]:
         if _is_left_out(entry.name):
             continue
         inner = f"{name}/{entry.name}" if name else entry.name
-        if entry.is_dir():
-            yield from _below(Path(entry.path), inner, visited)
-        elif entry.is_file():
-            yield inner, Path(entry.path)
+        path = Path(entry.path)  # whose tests are false for links in a circle, at which the entry's own raise OSError
+        if path.is_dir():
+            yield from _below(path, inner, visited)
+        elif path.is_file():
+            yield inner, path
 
 
 def _is_left_out(name: str) -> bool:

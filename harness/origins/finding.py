@@ -25,7 +25,7 @@ def model_path(name: str, reading: Reading) -> Path:
     """
     if name.startswith(PREFIX):
         path = model_in(name.removeprefix(PREFIX))
-    elif (path := local(name)).exists():
+    elif _exists(path := local(name)):
         pass
     elif asked := _hub_id(name):
         path = snapshot(*asked, "model", download=reading.download)
@@ -40,7 +40,7 @@ def data_path(name: str, reading: Reading) -> Path:
     """Return the file or folder of data. Raises UsageError as `model_path` does."""
     if name.startswith(PREFIX):
         raise UsageError(f"--data {name!r}: a package gives a model only; expected {_DATA}")
-    if (path := local(name)).exists():
+    if _exists(path := local(name)):
         return path
     if asked := _hub_id(name):
         return snapshot(*asked, "dataset", download=reading.download)
@@ -49,13 +49,27 @@ def data_path(name: str, reading: Reading) -> Path:
 
 def from_folder(folder: Path, name: str) -> str:
     """Return a name as it is read from a file in a folder: a path is relative to that, other names stay."""
-    path = folder / Path(name).expanduser()
-    return str(path) if path.exists() or not (name.startswith(PREFIX) or _hub_id(name)) else name
+    path = folder / _expanded(name)
+    return str(path) if _exists(path) or not (name.startswith(PREFIX) or _hub_id(name)) else name
 
 
 def local(name: str) -> Path:
     """Return the absolute path that a name is."""
-    return Path(name).expanduser().absolute()
+    return _expanded(name).absolute()
+
+
+def _expanded(name: str) -> Path:
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:  # "~nobody": there is no such user
+        return Path(name)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # such as a name that is too long
+        return False
 
 
 def _hub_id(name: str) -> tuple[str, str] | None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.api import UsageError
-from harness.judge.tables import FEWEST, read_labelled, read_pairs, read_texts
+from harness.judge.tables import FEWEST, kinds_of, read_labelled, read_pairs, read_texts
 
 TEXTS = [f"text {number}" for number in range(2 * FEWEST)]
 LABELS = ["yes", "no"] * FEWEST
@@ -118,6 +120,10 @@ def test_a_mistake_is_one_line_with_its_place(tmp_path: Path, mistake: str, name
         ("a.jsonl", b'{"text": 1', "line 1: is no JSON"),
         ("a.jsonl", b"[" * 100_000, "line 1: is no JSON"),
         ("a.jsonl", b"[1]\n", "line 1: expected an object"),
+        ("a.jsonl", b'{"text": "a\\ud800", "label": 1}\n', "line 1: has half of a pair of .u escapes"),
+        ("a.csv", b"text,label,text\na,b,c\n", "has several columns 'text'; rename or leave out"),
+        ("a.csv", b"text;label\na, b;c\n", "line 1: is separated by ';'; expected ','"),
+        ("a.tsv", b"text,label\na,b\n", "line 1: is separated by ','; expected '.t'"),
         ("a.xlsx", b"", "expected a file that ends in .csv, .tsv, .jsonl"),
     ],
 )
@@ -126,6 +132,49 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path, name: str, content: 
     path.write_bytes(content)
     with pytest.raises(UsageError, match=message):
         read_labelled(path)
+
+
+@pytest.mark.parametrize("label", [{"is": "a"}, ["a"], float("nan"), float("inf"), None, " "])
+def test_what_is_no_label_is_refused(tmp_path: Path, label: object) -> None:
+    with pytest.raises(UsageError, match="row 17: expected a text in 'text' and a label in 'label'"):
+        read_labelled(written(tmp_path, "a.jsonl", [*rows(), {"text": "x", "label": label}]))
+
+
+def test_a_whole_number_is_one_label_however_it_is_written(tmp_path: Path) -> None:
+    table = [{**row, "label": (0, 0.0, 1, "1")[number % 4]} for number, row in enumerate(rows())]
+    assert read_labelled(written(tmp_path, "a.jsonl", table)).classes == ["0", "1"]
+
+
+def test_a_text_may_be_as_long_as_a_book(tmp_path: Path) -> None:
+    longest = csv.field_size_limit()
+    book = "word " * 60_000
+    assert book in read_labelled(written(tmp_path, "a.csv", [*rows(), {"id": 1, "text": book, "label": "no"}])).texts
+    assert csv.field_size_limit() == longest
+
+
+def test_the_column_of_a_split_may_be_in_capitals(tmp_path: Path) -> None:
+    table = [{**row, "Split": "test" if number < 4 else "train"} for number, row in enumerate(rows())]
+    path = written(tmp_path, "a.csv", table)
+    assert read_labelled(path).parts == ["test"] * 4 + ["train"] * (len(table) - 4)
+    assert kinds_of(path) == ("labelled", "texts")
+
+
+def test_a_folder_that_cannot_be_listed_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "inner").mkdir()
+
+    def listed(folder: Path) -> Iterator[Path]:
+        raise PermissionError(13, "Permission denied", str(folder / "inner"))
+
+    monkeypatch.setattr(Path, "iterdir", listed)
+    with pytest.raises(UsageError, match="inner: cannot be read: Permission denied"):
+        kinds_of(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.csv")
+    with pytest.raises(UsageError, match="cannot be read: expected a file"):
+        kinds_of(tmp_path / "a.csv")
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
@@ -194,6 +243,27 @@ def test_parquet_is_read_like_other_tables(tmp_path: Path) -> None:
     (tmp_path / "b.parquet").write_bytes(b"no table")
     with pytest.raises(UsageError, match=r"b\.parquet: is no Parquet file that can be read"):
         read_labelled(tmp_path / "b.parquet")
+
+
+def test_a_damaged_parquet_or_one_with_a_date_beyond_all_calendars_is_one_line(tmp_path: Path) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    columns = {"text": TEXTS, "label": LABELS}
+    path = tmp_path / "a.parquet"
+    parquet.write_table(arrow.table(columns), path)
+    content = path.read_bytes()
+    path.write_bytes(content[:40] + b"\xff" * 60 + content[100:])
+    late = arrow.array([2**62] * len(TEXTS), arrow.timestamp("us"))
+    parquet.write_table(arrow.table({**columns, "when": late}), tmp_path / "late.parquet")
+    twice = arrow.Table.from_arrays([*map(arrow.array, (TEXTS, LABELS, LABELS))], names=["text", "label", "label"])
+    parquet.write_table(twice, tmp_path / "twice.parquet")
+    for name, message in (
+        ("a", "is no Parquet file that can be read: (?!None)"),
+        ("late", "is no Parquet file that can be read: date value out of range"),
+        ("twice", "has several columns 'label'"),
+    ):
+        with pytest.raises(UsageError, match=message) as caught:
+            read_labelled(tmp_path / f"{name}.parquet")
+        assert len(caught.value.problems) == 1
 
 
 def test_parquet_without_its_library_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,11 @@ class Pooling:
 
     name: str
 
+    @property
+    def read(self) -> str:
+        """What a head reads of a text, in words."""
+        return "the state of the last token" if self.name == "last" else "the mean of the states of the tokens"
+
     def __call__(self, hidden: Tensor, mask: Tensor) -> Tensor:
         """Return ``(batch, width)`` of hidden states ``(batch, length, width)`` and a mask ``(batch, length)``."""
         if self.name == "last":

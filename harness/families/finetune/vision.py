@@ -75,10 +75,19 @@ def fix_unused(model: nn.Module, logits: Tensor) -> list[str]:
 
 def require_image_model(folder: Path) -> None:
     """Raise UsageError unless a folder holds a model of transformers that can classify images."""
-    require_loadable(folder, processor_of)
-    kind = configured(folder).model_type
-    if kind not in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES:
-        raise UsageError(f"model {str(folder)!r}: is of the kind {kind}; expected a vision model, such as vit")
+
+    def load(folder: Path) -> None:
+        kind = configured(folder).model_type
+        if kind not in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES:
+            raise UsageError(f"model {str(folder)!r}: is of the kind {kind}; expected a vision model, such as vit")
+        if not any((folder / name).exists() for name in ("preprocessor_config.json", "processor_config.json")):
+            raise UsageError(
+                f"model {str(folder)!r}: has no preprocessor_config.json; images need the model's own processor, saved "
+                "beside it once with processor.save_pretrained(folder)"
+            )
+        processor_of(folder)
+
+    require_loadable(folder, load)
 
 
 def processor_of(folder: Path) -> Any:

@@ -67,9 +67,7 @@ class TextClassification(FinetuneWorkload):
             raise UsageError("text-classification runs on a model and data of one's own: add --model and --data")
         require_model(Path(read.model))
         require_base(read.base)
-        texts = _texts(read)
-        if not texts.parts:
-            _require_enough(len(texts.texts), read)
+        _texts(read)
 
     def prepare(self, context: CaseContext) -> None:
         """Tokenise the texts if the cache lacks their tokens."""
@@ -104,7 +102,13 @@ class TextClassification(FinetuneWorkload):
             test=test,
             classes=classes,
             settings=settings,
-            notes=[*_notes(settings, tokens, covered), *_of_split(tokens.parts), *of_base],
+            notes=[
+                *_notes(settings, tokens, covered),
+                *_of_split(tokens.parts),
+                f"{len(train)} texts to train on, {len(validation)} to choose by, {len(test)} to test on",
+                f"the head reads {model.pooling.read} of a text",
+                *of_base,
+            ],
             shown=settings.validation_examples,
             pretrained="backbone",
             test_batch=settings.batch_size if context.device == "cpu" else TEST_BATCH,
@@ -120,15 +124,14 @@ class TextClassification(FinetuneWorkload):
 def divided(labels: Tensor, parts: Tensor, settings: TextSettings, draw: torch.Generator) -> list[Tensor]:
     """Return the indices of the texts to train on, to choose the rate by and to test on.
 
-    What the data's own split names is kept, and ``draw`` chooses among it; without one it divides all texts.
+    What the data's own split names is kept, and ``draw`` chooses among it; without one it divides all texts. Few texts
+    are shared out in about the same proportions.
     """
     wanted = {
         "train": settings.train_examples,
         "validation": settings.validation_examples,
         "test": settings.test_examples,
     }
-    if not parts.any():
-        return stratified(labels, [*wanted.values()], draw)
     return parted(
         parts, wanted, lambda members, counts: [members[own] for own in stratified(labels[members], counts, draw)]
     )
@@ -142,16 +145,6 @@ def _of_split(parts: Tensor) -> list[str]:
 
 def _texts(settings: TextSettings) -> Labelled:
     return read_labelled(Path(settings.data), text=settings.text, label=settings.label)
-
-
-def _require_enough(count: int, settings: TextSettings) -> None:
-    """Raise UsageError where nothing is left for the test."""
-    used = settings.train_examples + settings.validation_examples
-    if used >= count:
-        raise UsageError(
-            f"train_examples {settings.train_examples} and validation_examples {settings.validation_examples}: the "
-            f"data have {count} different texts; leave some of them for the test"
-        )
 
 
 def _tokens(settings: TextSettings, cache: Path) -> Tokens:
@@ -182,8 +175,11 @@ def _tokenised(settings: TextSettings) -> dict[str, Tensor]:
     tokenizer, config = tokenizer_of(folder), configured(folder)
     encoded = tokenizer(list(texts.texts), padding=False, truncation=False, verbose=False)["input_ids"]
     lengths = torch.tensor([len(tokens) for tokens in encoded])
-    limit = min(getattr(config, "max_position_embeddings", None) or LONGEST, LONGEST)
-    longest = settings.max_length or min(16 * ceil(float(lengths.double().quantile(QUANTILE)) / 16), limit)
+    limit = min(
+        getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length, tokenizer.model_max_length
+    )
+    usual = min(16 * ceil(float(lengths.double().quantile(QUANTILE)) / 16), LONGEST)
+    longest = min(settings.max_length or usual, limit)
     cut = float((lengths > longest).double().mean())
     encoded = tokenizer(list(texts.texts), padding=False, truncation=True, max_length=longest)["input_ids"]
     lengths = torch.tensor([len(tokens) for tokens in encoded])
