@@ -231,7 +231,7 @@ def test_an_unknown_name_in_a_space_is_told_with_the_known_ones(site: Site) -> N
     made = TECHNIQUE.format("'space': {'learning_rate': [0.01, 0.1]}")
     site.plugin("bad", f"{IMPORTS}@hookimpl\ndef register_techniques(): return [{made}]\n")
     assert "'learning_rate'" in record(load_host(), "bad").cause
-    assert "known: batch_size, data, head_lr, label, lr," in record(load_host(), "bad").cause
+    assert "known: base, batch_size, completion, data, head_lr, label, lr," in record(load_host(), "bad").cause
 
 
 def test_a_suite_file_that_does_not_exist_breaks_its_plugin(site: Site) -> None:

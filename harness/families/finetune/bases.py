@@ -16,6 +16,8 @@ def based(model: nn.Module, linears: Sequence[str], base: Base) -> list[str]:
     """Pack the weights of these linear layers as a base does, in place, and return notes on that for the report."""
     before = sum(_bytes(model.get_submodule(name)) for name in linears)
     packed = pack(model, linears, base)
+    if packed or base.dtype != torch.float32:
+        _own_memory(model)
     if not packed:
         return [] if base.dtype == torch.float32 else [f"base: frozen weights and products in {_name(base)}"]
     after = sum(_bytes(model.get_submodule(name)) for name in linears)
@@ -34,6 +36,17 @@ def computing_as_loaded(model: nn.Module, device: str) -> AbstractContextManager
     """
     inner = next((module for module in model.modules() if isinstance(module, PreTrainedModel)), None)
     return computing((inner.config.dtype if inner is not None else None) or torch.float32, device)
+
+
+@torch.no_grad()
+def _own_memory(model: nn.Module) -> None:
+    """Copy the parameters of a model, in place, into memory that torch allocates now.
+
+    What is left of a model that was packed would otherwise hold all of its file in memory, and what other threads
+    convert while they load is not seen when tensors are counted.
+    """
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()
 
 
 def _name(base: Base) -> str:

@@ -20,6 +20,7 @@ from harness.families.finetune.workloads.causal_lm import CausalLm
 from harness.families.finetune.workloads.image_classification import ImageClassification
 from harness.families.finetune.workloads.text_classification import TextClassification
 from harness.judge.bases import PackedLinear, packed_layers
+from harness.measure.memory import tensor_peaks
 from tests.declared import specs
 from tests.families.finetune.tiny import (
     save_images,
@@ -146,6 +147,17 @@ def test_every_linear_layer_of_a_packed_base_is_packed_but_for_full_fine_tuning(
     assert packed_layers(problem.model).keys() == set(problem.task.linears)
     unpacked = built("full").adapt(problem.model, problem.task)
     assert not packed_layers(unpacked)
+
+
+@pytest.mark.parametrize("base", ["bfloat16", "nf4"])
+def test_the_memory_of_a_base_is_seen(base: str, case: Case, tmp_path: Path) -> None:
+    """Weights that other threads convert while they load are no tensors for a profiler."""
+    context = case("bert", base)
+    large = save_model(tmp_path / "large", "bert", vocab_size=20_000)
+    context = replace(context, settings={**context.settings, "model": str(large)})
+    peaks = tensor_peaks(lambda: TextClassification().open(built("lora"), context), lambda _: nullcontext())
+    weights = 20_000 * 16 * (2 if base == "bfloat16" else 4)
+    assert weights < peaks["infer_tensor_peak"] < 1.5 * weights
 
 
 def test_full_fine_tuning_begins_with_the_unpacked_weights(case: Case) -> None:
