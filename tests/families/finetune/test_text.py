@@ -110,7 +110,7 @@ def test_the_row_names_model_data_and_what_was_cut(case: CaseContext) -> None:
     notes = " · ".join(TextClassification().evaluate(Honest(), short).notes)
     assert "model: bert, SHA-256 " in notes
     assert "data: texts.csv, 120 different texts, SHA-256 " in notes
-    assert "WARNING" in notes
+    assert "warning: 75.0 % of the texts are longer" in notes
     assert "longer than 6 tokens" in notes
     assert "WARNING" not in " ".join(TextClassification().evaluate(Honest(), case).notes)
 
