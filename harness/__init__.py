@@ -35,6 +35,7 @@ def run(
     data: Path | str | None = None,
     task: str | None = None,
     columns: Mapping[str, str] | None = None,
+    base: str | None = None,
     download: bool = False,
     techniques: Sequence[str] = (),
     workloads: Sequence[str] = (),
@@ -63,6 +64,7 @@ def run(
             ``REPO@REVISION`` of a hub.
         task: what is learned; as the data's columns tell where None.
         columns: columns of the data by what they are, like ``{"text": "review"}``.
+        base: the form of the model under what trains, such as "bfloat16" or "nf4"; the workload's default where None.
         download: whether to fetch the model and the data from the hub, if they are its ids.
         techniques: globs or names; all of the suite where there are none. The baseline always runs.
         workloads: globs or names; all of the suite where there are none.
@@ -112,7 +114,7 @@ def run(
     host = load_host(plugins)
     host.require_loaded(plugins)
     reading = Reading(columns=columns or {}, download=download, cache=resources.cache)
-    source = source_of(model, data, task, reading)
+    source = source_of(model, data, task, reading, base=base)
     read = read_suite(suite, host, form=form, source=source, reading=reading)
     session = begin(host, read, selection, resources)
     folder = Store(default_store_path(Path(store) if store else None))

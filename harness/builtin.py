@@ -1,10 +1,10 @@
-"""Registers what the host itself brings, through the same hooks as any plugin: executors, and metrics of every case."""
+"""Registers what the host itself brings, through the same hooks as any plugin: executors, metrics, bases."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.api import BUILD_PHASE, ExecutorSpec, Metric, hookimpl
+from harness.api import BUILD_PHASE, BaseSpec, ExecutorSpec, Metric, hookimpl
 from harness.judge.metrics import METRICS, lower
 
 HARNESS_API = 1
@@ -35,5 +35,18 @@ def register_executors() -> Sequence[ExecutorSpec]:
             id="inline",
             target="harness.execution.executors.inline:InlineExecutor",
             summary="inside the calling process, without isolation or limits: for a debugger",
+        ),
+    ]
+
+
+@hookimpl
+def register_bases() -> Sequence[BaseSpec]:
+    """Declare the dtypes in which the frozen weights of a user's own model may lie."""
+    return [
+        BaseSpec(id="float32", target="harness.judge.bases:float32", summary="all weights in float32"),
+        BaseSpec(
+            id="bfloat16",
+            target="harness.judge.bases:bfloat16",
+            summary="frozen weights and products in bfloat16, what trains in float32",
         ),
     ]

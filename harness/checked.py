@@ -9,6 +9,7 @@ from typing import Any, Final, get_args, get_type_hints
 
 from harness.api import (
     LANES,
+    BaseSpec,
     Case,
     Contract,
     Defaults,
@@ -151,6 +152,7 @@ _FIELDS: Final[Mapping[type, Mapping[str, Expected]]] = {
     },
     Reporter: {"id": _ID, "target": _TARGET, "summary": _TEXT},
     ExecutorSpec: {"id": _ID, "target": _TARGET, "summary": _TEXT},
+    BaseSpec: {"id": _ID, "target": _TARGET, "summary": _TEXT, "requires": _REQUIRES},
 }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from harness.api import (
+    BaseSpec,
     Contract,
     Defaults,
     ExecutorSpec,
@@ -20,7 +21,7 @@ from harness.api import (
     phase_metrics,
 )
 
-SpecT = TypeVar("SpecT", Technique, Contract, WorkloadSpec, Metric, Reporter, ExecutorSpec, Path)
+SpecT = TypeVar("SpecT", Technique, Contract, WorkloadSpec, Metric, Reporter, ExecutorSpec, BaseSpec, Path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ RegisteredWorkload = Registered[WorkloadSpec]
 
 @dataclass(kw_only=True)
 class Declared:
-    """The declarations of plugins by full id; ids of contracts, metrics, reporters and executors are global."""
+    """The declarations of plugins by full id; ids of contracts, metrics, reporters, executors and bases are global."""
 
     techniques: dict[str, Registered[Technique]] = field(default_factory=dict)
     contracts: dict[str, Registered[Contract]] = field(default_factory=dict)
@@ -47,6 +48,7 @@ class Declared:
     metrics: dict[str, Registered[Metric]] = field(default_factory=dict)
     reporters: dict[str, Registered[Reporter]] = field(default_factory=dict)
     executors: dict[str, Registered[ExecutorSpec]] = field(default_factory=dict)
+    bases: dict[str, Registered[BaseSpec]] = field(default_factory=dict)
 
     def all_metrics(self) -> dict[str, Metric]:
         """Return the metrics by id: those that plugins declare, and those that follow from the phases of contracts."""

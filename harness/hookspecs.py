@@ -14,6 +14,7 @@ import pluggy
 
 from harness.api import (
     PROJECT,
+    BaseSpec,
     Case,
     Contract,
     ExecutorSpec,
@@ -71,6 +72,12 @@ def register_metrics() -> Sequence[Metric]:
 @hookspec
 def register_reporters() -> Sequence[Reporter]:
     """Declare output formats for ``harness run --format``."""
+    raise AssertionError("a specification is never called")
+
+
+@hookspec
+def register_bases() -> Sequence[BaseSpec]:
+    """Declare forms of users' own models under what trains, for ``harness run --base``. Ids of bases are global."""
     raise AssertionError("a specification is never called")
 
 

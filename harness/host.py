@@ -19,6 +19,7 @@ from harness.api import (
     API_VERSION,
     DISTRIBUTION,
     PROJECT,
+    BaseSpec,
     Contract,
     ExecutorSpec,
     Metric,
@@ -61,6 +62,7 @@ _DECLARING: tuple[tuple[str, str, type, bool], ...] = (
     ("register_metrics", "metrics", Metric, True),
     ("register_reporters", "reporters", Reporter, True),
     ("register_executors", "executors", ExecutorSpec, True),
+    ("register_bases", "bases", BaseSpec, True),
 )
 
 _IMPORTS_TORCH = "imports torch when it is listed, which makes every command slow: import it where it is used"

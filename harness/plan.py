@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from harness.api import LANES, Case, Json, Lane, Skip, Stage, Suite, Technique, UsageError, WorkloadSpec
+from harness.api import LANES, BaseSpec, Case, Json, Lane, Skip, Stage, Suite, Technique, UsageError, WorkloadSpec
 from harness.bounded import Excess, exceeding, told
 from harness.entrants import Entrant, is_pinned
 from harness.grid import Tuned, grid_of, thin
@@ -62,7 +62,7 @@ HOST_CODE: Final = "harness"
 
 
 def part(kind: str, full: str) -> str:
-    """Return the name of a technique or a workload in an `Identity`: its kind and its id."""
+    """Return the name of a technique, a workload or a base in an `Identity`: its kind and its id."""
     return f"{kind} {full}"
 
 
@@ -202,6 +202,10 @@ class Plan:
         fixed = {**self.suite.settings, **self._fixed(technique), **tuned}
         settings = {**fixed, **workload.pinned}
         own = technique.spec.params
+        given = {key: _fixed(key, value, settings, own) for key, value in workload.spec.settings.items()}
+        base = self._base(workload, given)
+        if base is not None:
+            given["base"] = base.target
         case = Case(
             key="",
             suite=self.suite.id,
@@ -214,19 +218,34 @@ class Plan:
             technique_target=technique.spec.target,
             plugin_version=self._host.version_of(technique.plugin),
             params=deepcopy({key: fixed.get(key, value) for key, value in own.items()}),
-            settings=deepcopy(
-                {key: _fixed(key, value, settings, own) for key, value in workload.spec.settings.items()}
-            ),
+            settings=deepcopy(given),
             tuned=deepcopy(dict(tuned)),
             seed=seed,
             lane=lane,
             device=self._selection.device,
             stage=stage,
-            code=_digest(self._code_of(contestant)),
+            code=_digest({**self._code_of(contestant), **({"base": self._code_of_base(base)} if base else {})}),
             form=self.suite.form,
             stacked=lane == "accuracy" and self._selection.stack and workload.spec.stacks,
         )
         return replace(case, key=self._key(case, contestant))
+
+    def _base(self, workload: Entrant[WorkloadSpec], settings: Mapping[str, Json]) -> BaseSpec | None:
+        """Return the base that the setting ``base`` of a workload on users' own models names; None where it has none.
+
+        Raises UsageError where no plugin declares the base, or its requirements are not installed.
+        """
+        if not workload.spec.task or "base" not in settings:
+            return None
+        base = self._host.declared.bases[self._host.resolve("bases", str(settings["base"]))].spec
+        if missing := missing_requirements(base.requires):
+            raise UsageError(f"base {base.id!r} {install_hint(missing)}")
+        return base
+
+    def _code_of_base(self, base: BaseSpec) -> Json:
+        """Return the digest of a base's code, with the versions of the packages that the base requires."""
+        name = part("base", base.id)
+        return [self._identity.code.get(name, ""), dict(self._identity.requirements.get(name, {}))]
 
     def _code_of(self, contestant: Contestant) -> dict[str, str]:
         technique, workload = (self._identity.code.get(name, "") for name in _parts(contestant))

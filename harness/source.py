@@ -30,24 +30,31 @@ OVERRIDES: Final = (
 class Source:
     """A user's own model and data, as absolute paths, and the task; an empty ``task`` follows from the data.
 
-    ``columns`` are the columns of the data by what they are: ``{"text": "review"}``.
+    ``columns`` are the columns of the data by what they are: ``{"text": "review"}``. ``base`` is the form of the model
+    under what trains; an empty one is the workload's default.
     """
 
     model: str
     data: str
     task: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
+    base: str = ""
 
 
 def source_of(
-    model: Path | str | None, data: Path | str | None, task: str | None, reading: Reading = OFFLINE
+    model: Path | str | None,
+    data: Path | str | None,
+    task: str | None,
+    reading: Reading = OFFLINE,
+    *,
+    base: str | None = None,
 ) -> Source | None:
     """Return the source that the options name; None without any.
 
     Raises UsageError where only one of model and data is named, or where one cannot be found; nothing is downloaded
     unless ``reading`` says so.
     """
-    if model is None and data is None and task is None:
+    if model is None and data is None and task is None and base is None:
         return None
     given = {"--model": model, "--data": data}
     missing = [name for name, value in given.items() if not value]
@@ -66,7 +73,7 @@ def source_of(
     if problems:
         raise UsageError(*problems)
     folder, found = (converted(path, reading.cache) if path.suffix.lower() == GGUF else path for path in paths)
-    return Source(model=str(folder), data=str(found), task=task or "", columns=reading.columns)
+    return Source(model=str(folder), data=str(found), task=task or "", columns=reading.columns, base=base or "")
 
 
 def stated(path: Path, table: Mapping[str, Any], reading: Reading = OFFLINE) -> Source | None:
@@ -87,7 +94,7 @@ def stated(path: Path, table: Mapping[str, Any], reading: Reading = OFFLINE) -> 
             f"{path}: source.columns: {columns!r}: expected a table of columns, like {{ text = 'review' }}"
         )
     told = replace(reading, columns={**columns, **reading.columns})
-    return source_of(here["model"], here["data"], str(given.get("task", "")), told)
+    return source_of(here["model"], here["data"], str(given.get("task", "")), told, base=str(given.get("base", "")))
 
 
 def on_source(table: Mapping[str, Any], source: Source, workload: str, task: str, form: Form) -> dict[str, Any]:
@@ -99,6 +106,8 @@ def on_source(table: Mapping[str, Any], source: Source, workload: str, task: str
     own = _own_of(table, task)
     layers = [layer for given in own for layer in (given, given.get("quick", {}) if form == "quick" else {})]
     changes = {key: layer[key] for layer in layers for key in OVERRIDES if key in layer}
+    if source.base and (bases := bases_of(table)):
+        changes["techniques"] = bases[source.base]
     settings = {key: value for layer in layers for key, value in layer.get("settings", {}).items()}
     scale = scale_of(table, task)
     return {
@@ -107,10 +116,27 @@ def on_source(table: Mapping[str, Any], source: Source, workload: str, task: str
         },
         **changes,
         "workloads": [workload],
-        "settings": {**settings, "model": source.model, "data": source.data, **source.columns},
+        "settings": {**settings, "model": source.model, "data": source.data, **source.columns, **_base(source, table)},
         "tuning": {key: _scaled(values, scale.get(key, 1)) for key, values in table.get("tuning", {}).items()},
         "claims": [claim for claim in changes.get("claims", table.get("claims", [])) if not _is_of_a_workload(claim)],
     }
+
+
+def bases_of(table: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the techniques that a suite compares where a base is named, by its name; empty where bases are settings.
+
+    A suite whose techniques put a model into fewer bits has no other use for ``--base``.
+    """
+    bases: Mapping[str, Any] = table.get("own", {}).get("bases", {})
+    return bases
+
+
+def require_base(table: Mapping[str, Any], base: str, host: Host) -> None:
+    """Raise UsageError unless a base is one that the suite or a plugin knows."""
+    if not (bases := bases_of(table)):
+        host.resolve("bases", base)
+    elif base not in bases:
+        raise UsageError(f"--base {base!r}: expected one of {', '.join(bases)}{nearest(base, bases)}")
 
 
 def scale_of(table: Mapping[str, Any], task: str) -> Mapping[str, float]:
@@ -132,13 +158,16 @@ def check_own(table: Mapping[str, Any], problems: Problems, tasks: Collection[st
             problems.add(key, f"{value!r}: expected a table")
     if not isinstance(own, dict) or not isinstance(source, dict):
         return
-    _check_overrides(own, "own", problems, (*sorted(tasks),))
+    _check_overrides(own, "own", problems, ("bases", *sorted(tasks)))
+    bases = own.get("bases", {})
+    if not isinstance(bases, dict) or not all(isinstance(names, list) for names in bases.values()):
+        problems.add("own.bases", f"{bases!r}: expected a table of lists of techniques")
     for task in (task for task in tasks if task in own):
         if isinstance(own[task], dict):
             _check_overrides(own[task], f"own.{task}", problems)
         else:
             problems.add(f"own.{task}", f"{own[task]!r}: expected a table")
-    problems.keys(source, ("model", "data", "task", "columns"), "source.")
+    problems.keys(source, ("model", "data", "task", "columns", "base"), "source.")
 
 
 def _check_overrides(own: Mapping[str, Any], name: str, problems: Problems, more: Sequence[str] = ()) -> None:
@@ -200,6 +229,10 @@ def learned(spec: WorkloadSpec, settings: Mapping[str, Json]) -> Iterator[str]:
 
 def _phrases(kinds: Sequence[str]) -> str:
     return " or ".join(DATA_KINDS[kind] for kind in kinds)
+
+
+def _base(source: Source, table: Mapping[str, Any]) -> dict[str, Any]:
+    return {"base": source.base} if source.base and not bases_of(table) else {}
 
 
 def _scaled(values: Any, factor: Any) -> Any:

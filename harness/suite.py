@@ -14,7 +14,7 @@ from harness.api.values import is_finite
 from harness.entrants import WITHOUT, Entrant, Kind, entrant_of, is_glob, is_json, value_problem
 from harness.host import Host
 from harness.origins.reading import OFFLINE, Reading
-from harness.source import Source, check_own, on_source, scale_of, stated, workload_for
+from harness.source import Source, check_own, on_source, require_base, scale_of, stated, workload_for
 from harness.suite_comparison import stated_in
 from harness.suite_files import find_suite, parse
 from harness.suite_rules import Problems, looks_in
@@ -116,6 +116,8 @@ def _read_on_source(path: Path, data: Mapping[str, Any], host: Host, form: Form,
     problems = Problems(path)
     check_own(data, problems, _tasks(host))
     problems.raise_if_any()
+    if source.base:
+        require_base(data, source.base, host)
     workload = workload_for(source, str(data.get("contract", "")), host)
     task = host.workloads[workload].spec.task
     table = on_source(data, source, workload, task, form)

@@ -123,6 +123,27 @@ def test_links_between_pages_lead_somewhere(page: str) -> None:
         assert (path.parent / target).exists(), f"{page} links to {target}"
 
 
+def anchors_of(page: Path) -> set[str]:
+    """Return the names by which links lead to the headings of a page, as GitHub makes them."""
+    headings = re.findall(r"(?m)^#+ (.*)$", page.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_to_headings_lead_somewhere(page: str) -> None:
+    path = ROOT / page
+    links = re.findall(r"\]\(([^)#:]*)#([^)]+)\)", path.read_text(encoding="utf-8"))
+    for target, anchor in links:
+        assert anchor in anchors_of(path.parent / target if target else path), f"{page}: {target}#{anchor}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_that_pages_name_exist(page: str) -> None:
+    known = set(re.findall(r"(?m)^## `harness (\w+ \w+)`$", (ROOT / "docs/commands.md").read_text(encoding="utf-8")))
+    named = re.findall(r"harness ((?:show|cache) [a-z]+)", (ROOT / page).read_text(encoding="utf-8"))
+    assert set(named) <= known
+
+
 def test_every_hook_is_called_by_a_test_and_documented() -> None:
     from harness import hookspecs
 

@@ -168,6 +168,25 @@ def test_the_table_of_a_task_wins_over_that_of_all(host: Host, source: Source, t
     assert [(suite.settings["steps"], suite.settings["batch_size"]) for suite in (full, quick)] == [(7, 2), (5, 3)]
 
 
+def test_a_base_names_techniques_where_the_suite_says_so(host: Host, source: Source, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(SUITE + "[own.bases]\nsmall = ['lora/lora', 'lora/ia3']\n")
+    suite = read_suite(str(tmp_path / "mine.toml"), host, source=replace(source, base="small"))
+    assert suite.techniques == ("lora/lora", "lora/ia3")
+    assert "base" not in suite.settings
+    with pytest.raises(UsageError, match="--base 'smal': expected one of small; did you mean 'small'"):
+        read_suite(str(tmp_path / "mine.toml"), host, source=replace(source, base="smal"))
+
+
+def test_a_whole_model_is_compared_in_one_form_by_its_name(host: Host, source: Source) -> None:
+    own = read_suite("quantization", host, source=replace(source, base="nf4"))
+    assert own.baseline == "nf4/bf16"
+    assert (
+        {"nf4/fp32", "nf4/kernel"}
+        < set(own.techniques)
+        < set(read_suite("quantization", host, source=source).techniques)
+    )
+
+
 def test_a_file_may_name_its_source_by_paths_from_its_folder(host: Host, tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
     (tmp_path / "d.csv").write_text("text,label\n" + ROWS)

@@ -69,6 +69,8 @@ def catalogue() -> str:
     for full, entry in sorted(host.workloads.items()):
         settings = ", ".join(f"`{key}` {value}" for key, value in entry.spec.settings.items())
         parts.append(f"| `{full}` | {entry.spec.contract} | {entry.spec.summary} | {settings} |")
+    parts.append("\n## Bases of users' own models\n\n| base | what it is |\n|---|---|")
+    parts += [f"| `{name}` | {entry.spec.summary} |" for name, entry in sorted(host.declared.bases.items())]
     parts.append("\n## Metrics\n\n| metric | unit | better | lane | what it is |\n|---|---|---|---|---|")
     for name, metric in sorted(host.metrics.items()):
         better = "higher" if metric.higher_is_better else "lower"

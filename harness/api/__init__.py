@@ -7,6 +7,7 @@ The names by audience:
 - authors of families: `Contract`, `WorkloadSpec`, `Metric`, `CaseContext`, `Outcome`, `Phase`, `OpenCase`, `Incorrect`,
   `CannotStack`, `Trial`, `WARNING`, and the protocols `Workload`, `CheckingWorkload`, `StackingWorkload`,
   `EstimatingWorkload`;
+- authors of bases of users' own models: `BaseSpec`;
 - authors of executors: `Executor`, `ExecutorSpec`, `ExecutorOptions`, `Unit`, `Case`, `Reply`, `Limits`;
 - authors of observers and reporters: `RunInfo`, `Row`, `Case`, `Skip`, `Reporter`, `Suite`, `Claim`.
 """
@@ -43,6 +44,7 @@ from harness.api._specs import (
     DISTRIBUTION,
     ENTRY_POINT_GROUP,
     PROJECT,
+    BaseSpec,
     Contract,
     ExecutorSpec,
     Metric,
@@ -81,6 +83,7 @@ __all__ = [
     "PROJECT",
     "STATUSES",
     "WARNING",
+    "BaseSpec",
     "CannotStack",
     "Case",
     "CaseContext",

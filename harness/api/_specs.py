@@ -238,6 +238,25 @@ class Reporter:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BaseSpec:
+    """A form of a user's own model under what trains, such as weights of 4 bits: ``harness run --base ID``.
+
+    ``target`` names a callable ``'package.module:attribute'`` without arguments that returns a
+    `harness.judge.bases.Base`; it is imported only in the process that runs a case. ``requires`` lists pip requirements
+    beyond those of the plugin itself.
+    """
+
+    id: str
+    target: str
+    summary: str
+    requires: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        check_id(self.id, "base")
+        _check_target(self.target, f"base {self.id!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExecutorSpec:
     """A way to run cases; ``target`` is called with `ExecutorOptions` and returns an `Executor`."""
 

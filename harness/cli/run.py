@@ -39,6 +39,7 @@ class RunOptions:
     data: str | None
     task: str | None
     column: tuple[str, ...]
+    base: str | None
     download: bool
     technique: tuple[str, ...]
     workload: tuple[str, ...]
@@ -69,6 +70,7 @@ _OWN_OPTIONS: Final = (
         "data",
         "task",
         "column",
+        "base",
         "download",
         "technique",
         "workload",
@@ -101,6 +103,10 @@ _NARROWEST_TRIALS: Final = 16
     help="The column of the data that has the text, label, prompt or completion, like text=review.",
 )  # fmt: skip
 @click.option("--download", is_flag=True, help="Fetch the model and the data from the hub, if they are its ids.")
+@click.option(
+    "--base", metavar="NAME", shell_complete=complete_from("bases"),
+    help="The form of the model under what trains: float32, bfloat16, nf4…  [default: float32]",
+)  # fmt: skip
 @click.option(
     "--technique", multiple=True, metavar="GLOB", shell_complete=complete_from("techniques"),
     help="Run only these techniques (and the baseline).",
@@ -185,7 +191,7 @@ def _begin(host: Host, options: RunOptions, store: Store) -> int:
     assert options.suite is not None
     suite_name = options.suite
     reading = _reading(options)
-    source = source_of(options.model, options.data, options.task, reading)
+    source = source_of(options.model, options.data, options.task, reading, base=options.base)
 
     def read(form: Form) -> Suite:
         return read_suite(suite_name, host, form=form, source=source, reading=reading)

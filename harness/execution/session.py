@@ -220,7 +220,7 @@ def begin(host: Host, suite: Suite, selection: Selection, resources: Resources) 
     Values that the user fixed are validated by the techniques and the workloads, in a separate process.
     """
     check_device(selection.device, "use --device cpu")
-    around = of_suite(host, suite)
+    around = of_suite(host, suite, fixed=selection.params)
     plan = Plan(suite, host, selection, around.identity)
     require_storable(map(plan.first_case, plan.contestants))
     if plan.fixed_by_user or plan.on_source:
@@ -243,7 +243,7 @@ def resume(host: Host, info: RunInfo, resources: Resources) -> Session:
         if name not in host.metrics:
             raise UsageError(host.unknown("metric", name, host.metrics))
     check_device(selection.device, f"resume run {info.id} where there is one")
-    around = of_suite(host, suite, info.environment)
+    around = of_suite(host, suite, info.environment, fixed=selection.params)
     plan = Plan(suite, host, selection, around.identity)
     return Session(host, plan, make_executor(host, plan, resources, selection.device), around, resources)
 

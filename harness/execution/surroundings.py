@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, cast
 
-from harness.api import DISTRIBUTION, Json, Suite
-from harness.declared import RegisteredTechnique, RegisteredWorkload
+from harness.api import DISTRIBUTION, BaseSpec, Json, Suite
+from harness.declared import Registered, RegisteredTechnique, RegisteredWorkload
 from harness.discovery import PluginRecord
 from harness.execution.job import THREADS
 from harness.host import Host
@@ -24,6 +25,9 @@ from harness.plan import HOST_CODE, Identity, part
 
 RESULT_PACKAGES: Final = ("python", "torch", "numpy", "scipy", "transformers", "peft", "scikit-learn", "tokenizers")
 """The versions that are part of every case's key; the packages that a technique or a workload requires are added."""
+
+Entry = RegisteredTechnique | RegisteredWorkload | Registered[BaseSpec]
+"""A declaration of code that computes results."""
 
 _FAMILY: Final = f"{HOST_PACKAGE}.{FAMILIES}."
 
@@ -45,13 +49,21 @@ class _Code:
     states: dict[str, Json]
 
 
-def of_suite(host: Host, suite: Suite, stored: Mapping[str, Json] | None = None) -> Surroundings:
+def of_suite(
+    host: Host,
+    suite: Suite,
+    stored: Mapping[str, Json] | None = None,
+    *,
+    fixed: Mapping[str, Json] = MappingProxyType({}),
+) -> Surroundings:
     """Return the surroundings of a run of a suite, with the state of the suite's file as ``suite``.
+
+    ``fixed`` are the values that the user fixed.
 
     ``stored`` are the facts of a run that is resumed: its suite is stored too, so that the file does not matter any
     more.
     """
-    around = surroundings(host, suite.contract)
+    around = surroundings(host, suite.contract, str({**suite.settings, **fixed}.get("base", "")))
     if stored is not None:
         facts = {"suite": stored["suite"]} if "suite" in stored else {}
     else:
@@ -60,9 +72,12 @@ def of_suite(host: Host, suite: Suite, stored: Mapping[str, Json] | None = None)
     return replace(around, environment={**around.environment, **facts})
 
 
-def surroundings(host: Host, contract: str | None = None) -> Surroundings:
-    """Return the machine, the versions, and the code of all techniques and workloads, or of one contract's."""
-    code = _read_code(host, contract)
+def surroundings(host: Host, contract: str | None = None, base: str = "") -> Surroundings:
+    """Return the machine, the versions, and the code of all techniques and workloads, or of one contract's and a base.
+
+    The base is that of users' own models.
+    """
+    code = _read_code(host, contract, base)
     facts = dict(environment())
     facts["code"] = code.states
     facts["requirements"] = {name: dict(versions) for name, versions in code.versions.items() if versions}
@@ -79,11 +94,16 @@ def surroundings(host: Host, contract: str | None = None) -> Surroundings:
     return Surroundings(environment=facts, identity=identity)
 
 
-def _read_code(host: Host, contract: str | None) -> _Code:
+def _read_code(host: Host, contract: str | None, base: str) -> _Code:
     families: dict[str, Sources] = {}
     code = _Code(digests={HOST_CODE: host_sources().digest}, versions={}, states={HOST_PACKAGE: None})
     for record in host.plugins:
-        entries = [(kind, entry) for kind, entry in _entries(host, record) if contract in (None, entry.spec.contract)]
+        entries: list[tuple[str, Entry]] = [
+            (kind, entry) for kind, entry in _entries(host, record) if contract in (None, entry.spec.contract)
+        ]
+        entries += [
+            ("base", entry) for entry in host.declared.bases.values() if (entry.id, entry.plugin) == (base, record.name)
+        ]
         if not entries:
             continue
         if record.module.startswith(f"{HOST_PACKAGE}."):
@@ -98,11 +118,10 @@ def _read_code(host: Host, contract: str | None) -> _Code:
     return code
 
 
-def _read_plugin(
-    host: Host, record: PluginRecord, entries: list[tuple[str, RegisteredTechnique | RegisteredWorkload]], code: _Code
-) -> None:
+def _read_plugin(host: Host, record: PluginRecord, entries: Sequence[tuple[str, Entry]], code: _Code) -> None:
     """Add an external plugin to ``code``: its own code, and for each entry the families that its module imports."""
-    targets = [entry.spec.target for _, entry in _entries(host, record)]
+    bases = [entry.spec.target for entry in host.declared.bases.values() if entry.plugin == record.name]
+    targets = [*(entry.spec.target for _, entry in _entries(host, record)), *bases]
     suites = [suite.spec for suite in host.declared.suites.values() if suite.plugin == record.name]
     plugin = PluginCode(record.module, record.distribution, targets, suites)
     package = host.module_of(record.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -12,6 +12,14 @@ from torch import Tensor, nn
 
 from harness.judge.cache import sources_of
 from harness.judge.training import Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Which outputs of a linear layer are keys of an attention, and which are values: int64 indices each."""
+
+    keys: Tensor
+    values: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +34,7 @@ class Anatomy:
     keys: Sequence[str] = ()
     values: Sequence[str] = ()
     fused: Sequence[str] = ()
+    rows: Mapping[str, Rows] = field(default_factory=dict)
 
 
 class Architecture(ABC):

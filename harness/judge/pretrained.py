@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
 from transformers.pytorch_utils import Conv1D
 
@@ -22,12 +22,27 @@ LOCAL: Final = {"local_files_only": True, "trust_remote_code": False}
 NUMBERED: Final = re.compile(r"^(.*?\.\d+)\.")
 """The name of a repeated layer, up to its number, in the name of a module inside."""
 
+_TOKENIZERS: Final = (
+    *("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.txt", "vocab.json"),
+    *("spiece.model", "spm.model", "sentencepiece.bpe.model", "tekken.json"),
+)
+"""Files of which a tokenizer has at least one."""
+
 _TWO_PARTS: Final = frozenset(MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES)
 
 
 def require_model(folder: Path) -> None:
     """Raise UsageError unless a folder holds a model of transformers, with safetensors and a tokenizer."""
-    require_loadable(folder, tokenizer_of)
+
+    def load(folder: Path) -> None:
+        if not any((folder / name).exists() for name in _TOKENIZERS):
+            raise UsageError(
+                f"model {str(folder)!r}: has no tokenizer; texts need the model's own, saved beside it once with "
+                "tokenizer.save_pretrained(folder)"
+            )
+        tokenizer_of(folder)
+
+    require_loadable(folder, load)
 
 
 def require_loadable(folder: Path, load_reader: Callable[[Path], object]) -> None:
@@ -64,12 +79,17 @@ def require_loadable(folder: Path, load_reader: Callable[[Path], object]) -> Non
 def configured(folder: Path) -> Any:
     """Return a model's configuration, with every dropout at zero: what regularises is a technique's to say."""
     config = AutoConfig.from_pretrained(folder, **LOCAL)
-    for name, value in config.to_dict().items():
-        if (isinstance(value, float) and ("drop" in name) and "layer" not in name) or (
-            isinstance(value, float) and "drop" in name
-        ):
-            setattr(config, name, 0.0)
+    _without_dropout(config)
     return config
+
+
+def _without_dropout(config: Any) -> None:
+    """Set each dropout of a configuration to zero, in place, also in those of a model's parts."""
+    for name, value in list(vars(config).items()):
+        if isinstance(value, PretrainedConfig):
+            _without_dropout(value)
+        elif isinstance(value, float) and "drop" in name:
+            setattr(config, name, 0.0)
 
 
 def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:

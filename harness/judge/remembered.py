@@ -71,7 +71,7 @@ def _state(value: object) -> object:
     if isinstance(value, np.random.Generator):
         return repr(value.bit_generator.state)
     if isinstance(value, random.Random):
-        return value.getstate()
+        return None if isinstance(value, random.SystemRandom) else value.getstate()  # the system's has no state
     if isinstance(value, np.ndarray):
         return value.tobytes()
     return None if hasattr(value, "__dict__") or isinstance(value, CONTAINERS) else repr(value)

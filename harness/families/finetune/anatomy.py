@@ -9,6 +9,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from harness.families.finetune.projections import rows_of
 from harness.judge.architectures import Anatomy
 from harness.judge.pretrained import NUMBERED
 
@@ -49,7 +50,8 @@ def anatomy_of(model: nn.Module, head: Sequence[str], forward: Callable[[nn.Modu
         blocks=[name for name in linears if name in ends],
         head=tuple(head),
         feedforward=[name for name in linears if name in feedforward.values()],
-        **projections(list(linears)),
+        **(kinds := projections(list(linears))),
+        rows=rows_of(model, kinds["fused"]),
     )
 
 

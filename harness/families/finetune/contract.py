@@ -6,7 +6,7 @@ which other parameters train, in which groups, what changes in the forward pass,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -14,6 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from harness.judge.architectures import Rows
 from harness.judge.factors import Factors
 from harness.judge.training import Batch
 
@@ -55,6 +56,16 @@ class FinetuneTask:
 
     fused: Sequence[str] = ()
     """The modules among ``linears`` that compute keys and values in one, often the queries too."""
+
+    rows: Mapping[str, Rows] = field(default_factory=dict)
+    """Which outputs of the modules in ``fused`` are keys and which are values; missing where that is not known."""
+
+    packed: Collection[str] = ()
+    """The modules among ``linears`` whose weight is packed in a few bits: a `harness.judge.bases.PackedLinear` each.
+
+    Their ``weight`` may be read, and is unpacked in every reading. It can be neither written nor merged into: an
+    adapter stays beside it.
+    """
 
     classes: int
     """Number of classes; of a language model, the size of its vocabulary."""
@@ -119,8 +130,8 @@ class FinetuneTechnique(Protocol):
     """A method of parameter-efficient or full fine-tuning.
 
     The gate adapts the model, takes three training steps and merges. It raises `harness.api.Incorrect` where an
-    invariant below is broken; logits are equal where they differ by at most 1e-4 of the largest. In these steps every
-    parameter that trains must get a gradient, and change.
+    invariant below is broken; logits are equal where they differ by at most 1e-4 of the largest, or 2e-2 where products
+    are in bfloat16. In these steps every parameter that trains must get a gradient, and change.
 
     A technique with an attribute ``graphable = True`` asks to have its timed steps and predictions captured in CUDA
     graphs on a GPU (docs/gpu.md).
@@ -135,6 +146,7 @@ class FinetuneTechnique(Protocol):
         The model arrives on the case's device with ``requires_grad`` false on everything but the head; set
         ``requires_grad`` on every other parameter that is to train. The gate requires that the head's parameters stay
         part of the model, trainable and unchanged, and that parameters left frozen keep their bits while training.
+        What trains is made float32 afterwards, where the base model is not.
         Raises `harness.api.NotApplicable` where the model has nothing to act on (no normalisation layers, odd sizes).
         """
 

@@ -99,6 +99,6 @@ def tokens_in(batch: Batch) -> int:
     return batch["input_ids"].numel() if "input_ids" in batch else 0
 
 
-def rounded_down(limit: int | None) -> int | None:
+def rounded_down(limit: int) -> int:
     """Return the most tokens for which a batch that is rounded up to `MULTIPLE` has no more tokens than a limit."""
-    return limit and (limit // MULTIPLE * MULTIPLE or limit)
+    return limit // MULTIPLE * MULTIPLE or limit

@@ -37,6 +37,10 @@ def keep(technique: FinetuneTechnique, model: nn.Module, problem: Problem, kept:
             raise NotApplicable("the model is the harness's own, which no library loads")
         if not isinstance(technique, KeepingTechnique):
             raise NotApplicable("no library has a format for it that loads onto the unchanged model")
+        if problem.task.packed:
+            raise NotApplicable(
+                "it was trained beside packed weights, and would predict something else on the model as it was saved"
+            )
         kept.folder.mkdir(parents=True, exist_ok=True)
         technique.save(model, Keeping(folder=kept.folder, root=root, base=kept.base, task=problem.task))
     except NotApplicable as reason:

@@ -13,6 +13,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.utils import logging
 
 from harness.api import UsageError
+from harness.judge.bases import computing
 from harness.judge.pretrained import configured, require_model, unconvolved
 from harness.judge.whole import WEIGHTS, require_finite, require_found, require_whole
 
@@ -28,6 +29,11 @@ class Pooling:
 
     name: str
 
+    @property
+    def read(self) -> str:
+        """What a head reads of a text, in words."""
+        return "the state of the last token" if self.name == "last" else "the mean of the states of the tokens"
+
     def __call__(self, hidden: Tensor, mask: Tensor) -> Tensor:
         """Return ``(batch, width)`` of hidden states ``(batch, length, width)`` and a mask ``(batch, length)``."""
         if self.name == "last":
@@ -37,42 +43,47 @@ class Pooling:
 
 
 class TextClassifier(nn.Module):
-    """A pretrained backbone, a pooling and a linear head, which the judge initialises."""
+    """A pretrained backbone, a pooling and a linear head in float32, which the judge initialises.
 
-    def __init__(self, backbone: nn.Module, classes: int, pooling: Pooling) -> None:
+    ``dtype`` is that of the backbone's products.
+    """
+
+    def __init__(self, backbone: nn.Module, classes: int, pooling: Pooling, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
+        self.dtype = dtype
         self.backbone = backbone
         self.pooling = pooling
         self.head = nn.Linear(backbone.config.hidden_size, classes)  # type: ignore[union-attr, arg-type]
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return the logits ``(batch, classes)`` of tokens, int64 ``(batch, length)``, and their mask."""
-        hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        logits: Tensor = self.head(self.pooling(hidden, attention_mask))
+        with computing(self.dtype, input_ids.device.type):
+            hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        logits: Tensor = self.head(self.pooling(hidden.float(), attention_mask))
         return logits
 
 
-def classifier(folder: Path, classes: int) -> TextClassifier:
-    """Return a model's backbone in float32 with a head of its own, in evaluation mode."""
+def classifier(folder: Path, classes: int, dtype: torch.dtype = torch.float32) -> TextClassifier:
+    """Return a model's backbone in a dtype with a head of its own, in evaluation mode."""
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     config = configured(folder)
-    values = {"config": config, "dtype": torch.float32, "output_loading_info": True, **WEIGHTS}
+    values = {"config": config, "dtype": dtype, "output_loading_info": True, **WEIGHTS}
     try:
         backbone, found = AutoModel.from_pretrained(folder, add_pooling_layer=False, **values)
     except TypeError:  # most models have no pooling layer to leave out
         backbone, found = AutoModel.from_pretrained(folder, **values)
     require_found(folder, found, POOLER)
     require_finite(folder, backbone)
-    return TextClassifier(unconvolved(backbone), classes, pooling_of(config)).eval()
+    return TextClassifier(unconvolved(backbone), classes, pooling_of(config), dtype).eval()
 
 
-def language_model(folder: Path) -> Any:
-    """Return a language model in float32 with its own output, in evaluation mode, each dropout at 0."""
+def language_model(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
+    """Return a language model in a dtype with its own output, in evaluation mode, each dropout at 0."""
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     model, found = AutoModelForCausalLM.from_pretrained(
-        folder, config=configured(folder), dtype=torch.float32, output_loading_info=True, **WEIGHTS
+        folder, config=configured(folder), dtype=dtype, output_loading_info=True, **WEIGHTS
     )
     require_found(folder, found)
     require_finite(folder, model)

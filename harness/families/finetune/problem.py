@@ -34,7 +34,7 @@ class Material:
     Of ``train``, the first ``shown`` examples stand for all in the accuracy on training data; all do where it is None.
     Examples are tested ``test_batch`` at a time. ``kind`` is as in the `FinetuneTask`. ``pretrained`` names the module
     that transformers loads from the user's folder, with "" for the model itself; it is None where the model is the
-    judge's own.
+    judge's own. ``dtype`` is that of products.
     """
 
     model: nn.Module
@@ -50,6 +50,7 @@ class Material:
     test_batch: int = TEST_BATCH
     retained: Retained | None = None
     pretrained: str | None = None
+    dtype: torch.dtype = torch.float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +67,11 @@ class Problem:
     def settings(self) -> Protocol:
         """The settings of the protocol."""
         return self.material.settings
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of products."""
+        return self.material.dtype
 
     @property
     def train(self) -> Examples:

@@ -25,6 +25,8 @@ from harness.families.finetune.serving import Serving
 from harness.families.finetune.stacking import RepeatedSteps, Training
 from harness.families.finetune.trial import Attempt, counted, tried
 from harness.judge import graphs, training
+from harness.judge.base_checks import require_packed
+from harness.judge.bases import packed_layers, train_in_float32
 from harness.judge.checks import TrainingWatch, require_groups, require_model
 from harness.judge.factors import ANEW, Factors
 from harness.judge.fresh import FreshBatches
@@ -32,7 +34,7 @@ from harness.judge.generators import GlobalGenerators
 from harness.judge.perturbation import perturb_start
 from harness.judge.replay import Buffers
 from harness.judge.seeds import generator, global_seed
-from harness.judge.timed import RepeatedPrediction, RepeatedStep
+from harness.judge.timed import OUTPUTS_DIFFER, RepeatedPrediction, RepeatedStep
 from harness.judge.training import Batch, batch_order
 
 HEAD_DEVIATION: Final = 0.02
@@ -140,7 +142,13 @@ class FinetuneWorkload(ABC):
         captured = graphs.asked(technique, context.device)
         train = RepeatedStep(adapted, fresh, step, captured=captured)
         serving = Serving(technique, train, self.forward, captured=captured)
-        infer = RepeatedPrediction(fresh, serving, serving.expected, before=serving.before)
+        infer = RepeatedPrediction(
+            fresh,
+            serving,
+            serving.expected,
+            before=serving.before,
+            tolerance=max(OUTPUTS_DIFFER, checks.tolerance_of(problem.dtype)),
+        )
         samples, tokens = problem.settings.batch_size, tokens_in(first)
         return OpenCase(
             figures=partial(_token_rates, tokens) if tokens else None,
@@ -155,12 +163,14 @@ class FinetuneWorkload(ABC):
         with global_seed(context.seed, context.device):
             problem = self._problem(context, Factors(context.cache, thorough=True))
             batch = problem.train.at(problem.order[0]).batch()
+            require_packed(problem.model, context.seed)
             at_base = self._logits(problem.model, batch)
             head = checks.snapshot(problem.head)
             model = require_model(technique.adapt(problem.model, problem.task), "adapt")
             checks.require_head(model, head)
-            if technique.exact_at_start:
-                checks.require_start(at_base, self._logits(model, batch))
+            if technique.exact_at_start:  # before the judge changes dtypes, and so how the model rounds
+                checks.require_start(at_base, self._logits(model, batch), problem.dtype)
+            _train_in_float32(model, problem)
             optimizer = _optimizer(technique, model, problem)
             frozen, trains = checks.frozen(model), TrainingWatch(model)
             model.train()
@@ -172,7 +182,7 @@ class FinetuneWorkload(ABC):
             trains.require(steps)
             trained = self._logits(model, batch)
             merged = require_model(technique.merge(copy.deepcopy(model)), "merge")
-            checks.require_merge(trained, self._logits(merged, batch))
+            checks.require_merge(trained, self._logits(merged, batch), problem.dtype)
 
     def _adapt(
         self, technique: FinetuneTechnique, context: CaseContext, factors: Factors = ANEW
@@ -181,6 +191,7 @@ class FinetuneWorkload(ABC):
             problem = self._problem(context, factors)
         with context.phase("init"):
             model = technique.adapt(problem.model, problem.task)
+            _train_in_float32(model, problem)
         return problem, Adapted(model=model, optimizer=_optimizer(technique, model, problem))
 
     def _problem(self, context: CaseContext, factors: Factors = ANEW) -> Problem:
@@ -211,6 +222,8 @@ class FinetuneWorkload(ABC):
             keys=anatomy.keys,
             values=anatomy.values,
             fused=anatomy.fused,
+            rows=anatomy.rows,
+            packed=tuple(packed_layers(material.model)),
             classes=material.classes,
             kind=material.kind,
             calibration=lambda: train.at(order).batches(),
@@ -252,11 +265,18 @@ def _renew_head(model: nn.Module, head: Sequence[str], draw: torch.Generator) ->
     for name in head:
         for parameter in model.get_submodule(name).parameters():
             parameter.requires_grad_(True)
+            parameter.data = parameter.data.float()  # as all that trains
             with torch.no_grad():
                 if parameter.ndim > 1:  # drawn on the CPU, where the generator is
                     parameter.copy_(torch.empty(parameter.shape).normal_(0, HEAD_DEVIATION, generator=draw))
                 else:
                     parameter.zero_()
+
+
+def _train_in_float32(model: nn.Module, problem: Problem) -> None:
+    """Make all that trains float32 where the base is not; elsewhere its dtypes are the technique's."""
+    if problem.dtype != torch.float32:
+        train_in_float32(model)
 
 
 def _fit(problem: Problem, adapted: Adapted) -> list[float]:
@@ -310,10 +330,11 @@ def _size(model: nn.Module, head: Iterable[nn.Parameter]) -> dict[str, float]:
     """Return the numbers of parameters, each counted once, and the bytes of the trainable ones."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     count = sum(parameter.numel() for parameter in trained)
+    packed = sum(layer.in_features * layer.out_features for layer in packed_layers(model).values())
     return {
         "trainable_parameters": count,
         "adapter_parameters": count - sum(parameter.numel() for parameter in head),
-        "total_parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "total_parameters": sum(parameter.numel() for parameter in model.parameters()) + packed,
         "checkpoint_bytes": sum(parameter.numel() * parameter.element_size() for parameter in trained),
     }
 

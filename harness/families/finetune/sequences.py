@@ -160,7 +160,7 @@ def _of_pairs(pairs: Pairs, encoder: Encoder, settings: CausalSettings) -> dict[
     whole = torch.tensor([len(first) + len(last) for first, last in zip(prompts, completions, strict=True)])
     limit = min(encoder.limit, LONGEST)
     usual = min(16 * ceil(float(whole.double().quantile(QUANTILE)) / 16), limit)
-    longest = min(settings.max_length or usual, rounded_down(encoder.limit) or LONGEST)
+    longest = min(settings.max_length or usual, rounded_down(encoder.limit))
     rows, starts = [], []
     for first, last in zip(prompts, completions, strict=True):
         kept = _shortened(first, longest - len(last), encoder.begin)

@@ -39,11 +39,12 @@ class TextSettings(Protocol):
     """The protocol on a user's own model and labelled texts."""
 
     model: str = setting("", "folder of the model: config.json, weights and tokenizer", file=True)
-    data: str = setting("", "file of the texts: .csv, .tsv or .jsonl", file=True)
+    data: str = setting("", "file or folder of labelled texts", file=True)
+    base: str = setting("float32", "form of the model under what trains, such as bfloat16 or nf4")
     text: str = setting("", "column of the texts; guessed where empty")
     label: str = setting("", "column of the labels; guessed where empty")
-    train_examples: int = setting(800, "texts to train on", above=0)
-    validation_examples: int = setting(200, "texts to choose the tuned values by", above=0)
+    train_examples: int = setting(800, "most texts to train on", above=0)
+    validation_examples: int = setting(200, "most texts to choose the tuned values by", above=0)
     test_examples: int = setting(1000, "most texts to test on", above=0)
     max_length: int = setting(0, "most tokens of a text; 0 for the 99th percentile of the data", least=0)
 
@@ -54,6 +55,7 @@ class CausalSettings(Protocol):
 
     model: str = setting("", "folder of the model: config.json, weights and tokenizer", file=True)
     data: str = setting("", "file of prompts and completions, or of texts", file=True)
+    base: str = setting("float32", "form of the model under what trains, such as bfloat16 or nf4")
     prompt: str = setting("", "column of the prompts; guessed where empty")
     completion: str = setting("", "column of the completions; guessed where empty")
     text: str = setting("", "column of texts without prompts; guessed where empty")
@@ -73,6 +75,7 @@ class ImageSettings(Protocol):
 
     model: str = setting("", "folder of the model: config.json, weights and preprocessor_config.json", file=True)
     data: str = setting("", "folder with a folder of images for each class", file=True)
+    base: str = setting("float32", "form of the model under what trains, such as bfloat16 or nf4")
     train_examples: int = setting(800, "most images to train on", above=0)
     validation_examples: int = setting(200, "most images to choose the tuned values by", above=0)
     test_examples: int = setting(1000, "most images to test on", above=0)

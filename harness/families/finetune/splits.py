@@ -32,10 +32,16 @@ def parted(parts: Tensor, wanted: Mapping[str, int], divide: Divide) -> list[Ten
 
 
 def shares(count: int, wanted: Sequence[int]) -> list[int]:
-    """Return how many of ``count`` examples each part gets: those wanted, or their share; the first gets the rest."""
+    """Return how many of ``count`` examples each part gets: those wanted, or their share; the first gets the rest.
+
+    A test, the last of three parts, is made smaller before the others are, but not smaller than what is trained on.
+    """
+    if len(wanted) > 2:
+        *others, test = wanted
+        wanted = [*others, min(test, max(count - sum(others), wanted[0]))]
     share = min(1.0, count / sum(wanted))
-    others = [max(1, math.floor(share * part)) for part in wanted[1:]]
-    return [min(wanted[0], count - sum(others)), *others]
+    smaller = [max(1, math.floor(share * part)) for part in wanted[1:]]
+    return [min(wanted[0], count - sum(smaller)), *smaller]
 
 
 def stratified(labels: Tensor, counts: Sequence[int], draw: torch.Generator) -> list[Tensor]:

@@ -37,8 +37,8 @@ class ImageClassifier(nn.Module):
         return logits
 
 
-def image_classifier(folder: Path, classes: int) -> ImageClassifier:
-    """Return a model in float32 with a new classifier, in evaluation mode. Raises UsageError where weights are missing.
+def image_classifier(folder: Path, classes: int, dtype: torch.dtype = torch.float32) -> ImageClassifier:
+    """Return a model in a dtype with a new classifier, in evaluation mode. Raises UsageError where weights are missing.
 
     A classifier that the model has is left out, whatever its classes.
     """
@@ -47,7 +47,7 @@ def image_classifier(folder: Path, classes: int) -> ImageClassifier:
     config = configured(folder)
     config.num_labels = classes
     model, found = AutoModelForImageClassification.from_pretrained(
-        folder, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True, **WEIGHTS
+        folder, config=config, dtype=dtype, ignore_mismatched_sizes=True, output_loading_info=True, **WEIGHTS
     )
     inside = HEAD.rpartition(".")[2]
     require_found(folder, found, (f"{inside}.",))
@@ -76,10 +76,19 @@ def fix_unused(model: nn.Module, logits: Tensor) -> list[str]:
 
 def require_image_model(folder: Path) -> None:
     """Raise UsageError unless a folder holds a model of transformers that can classify images."""
-    require_loadable(folder, processor_of)
-    kind = configured(folder).model_type
-    if kind not in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES:
-        raise UsageError(f"model {str(folder)!r}: is of the kind {kind}; expected a vision model, such as vit")
+
+    def load(folder: Path) -> None:
+        kind = configured(folder).model_type
+        if kind not in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES:
+            raise UsageError(f"model {str(folder)!r}: is of the kind {kind}; expected a vision model, such as vit")
+        if not any((folder / name).exists() for name in ("preprocessor_config.json", "processor_config.json")):
+            raise UsageError(
+                f"model {str(folder)!r}: has no preprocessor_config.json; images need the model's own processor, saved "
+                "beside it once with processor.save_pretrained(folder)"
+            )
+        processor_of(folder)
+
+    require_loadable(folder, load)
     require_whole(AutoModelForImageClassification, folder, (f"{HEAD.rpartition('.')[2]}.",))
 
 

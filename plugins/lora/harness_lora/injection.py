@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from harness.families.finetune.contract import Keeping
+from harness.judge.bases import PackedLinear
 from harness_lora.adaptation import Adaptation, seeded
 from harness_lora.library import BaseTunerLayer, PeftConfig, VeraConfig, VeraModel, inject_adapter_in_model
 
@@ -30,11 +31,19 @@ class Injected(Adaptation):
     """A technique made of peft's tuner layers: ``merge`` folds them and restores the plain layers."""
 
     def merge(self, model: nn.Module) -> nn.Module:
-        """Fold every tuner layer into its base layer, in place, and return the model of the original shape."""
+        """Fold every tuner layer into its base layer, in place, and return the model of the original shape.
+
+        Tuner layers stay beside packed weights.
+        """
+        kept = False
         for name, layer in list(tuner_layers(model)):
+            if isinstance(layer.get_base_layer(), PackedLinear):
+                kept = True
+                continue
             layer.merge()
             model.set_submodule(name, layer.get_base_layer())
-        del model.peft_config
+        if not kept:
+            del model.peft_config
         return model
 
     def save(self, model: nn.Module, keeping: Keeping) -> None:

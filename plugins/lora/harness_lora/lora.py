@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from harness.api import UsageError, number, whole_number
 from harness.families.finetune.contract import FinetuneTask, Keeping
+from harness.judge.bases import PackedLinear
 from harness.judge.factors import Factorisation
 from harness_lora.adaptation import linears, require_full_rank
 from harness_lora.factorings import largest_triples, orthogonal_triangular, smallest_triples
 from harness_lora.injection import ADAPTER, BASE, Injected, exactly, inject, save_adapter, tuner_layers
 from harness_lora.library import DoraLinearLayer, LoraConfig, LoraLinear
+from harness_lora.residual import Less
 
 Start = Callable[[LoraLinear, torch.Generator], None]
 """Sets A (r x i) and B (o x r) of a layer and, where the adapter takes over a part of it, the base weight."""
@@ -181,10 +183,14 @@ class Factored(Lora):
 
     def _set(self, layer: LoraLinear, left: Tensor, right: Tensor, values: Tensor | None = None) -> None:
         a, b = factors(layer)
-        weight, scale = layer.get_base_layer().weight, layer.scaling[ADAPTER]
+        base, scale = layer.get_base_layer(), layer.scaling[ADAPTER]
         left, right = started(left, right, values, scale=scale)
         a.copy_(right)
         b.copy_(left)
+        if isinstance(base, PackedLinear):
+            base.inner = Less(base.inner, scale * left, right)
+            return
+        weight = base.weight
         residual = (weight.float() - scale * left @ right).to(weight.dtype)
         if values is None:
             weight.copy_(residual)

@@ -6,14 +6,17 @@ from torch import nn
 
 from harness.api import NotApplicable
 from harness.families.finetune.contract import FinetuneTask
+from harness.judge.bases import packed_layers
 from harness_lora.adaptation import Adaptation, is_under
 
 
 class Full(Adaptation):
-    """Full fine-tuning: every parameter trains."""
+    """Full fine-tuning: every parameter trains. Packed weights, which cannot, are unpacked first."""
 
     def insert(self, model: nn.Module, task: FinetuneTask) -> None:
         """Unfreeze every parameter of the backbone."""
+        for name, layer in packed_layers(model).items():
+            model.set_submodule(name, layer.unpacked())
         for name, parameter in model.named_parameters():
             if not is_under(name, task.head):
                 parameter.requires_grad_(True)

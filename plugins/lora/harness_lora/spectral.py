@@ -10,16 +10,19 @@ from torch.nn import functional
 
 from harness.api import number, whole_number
 from harness.families.finetune.contract import FinetuneTask
+from harness.judge.bases import PackedLinear
 from harness.judge.factors import Factorisation
 from harness_lora.adaptation import Adaptation, linears
 from harness_lora.factorings import pivots, principal_values
+from harness_lora.residual import Less
 
 
 class Rescaled(nn.Module):
     """A linear layer of weight R + c L diag(z) Q: L (o x r) and Q (r x i) frozen, z (r) trained, c trained or absent.
 
     ``base_layer`` is the linear layer that this module replaces. Its weight becomes the residual R, so that the
-    effective weight starts equal to the original, whatever the factors are.
+    effective weight starts equal to the original, whatever the factors are. A packed weight keeps beside it the factors
+    of what is taken out.
     """
 
     left: Tensor
@@ -32,8 +35,12 @@ class Rescaled(nn.Module):
         self.register_buffer("right", right.contiguous())
         self.values = nn.Parameter(values.clone())
         self.scale = None if scale is None else nn.Parameter(torch.tensor(scale, device=values.device))
+        start = self.diagonal().detach().clone()
+        if isinstance(linear, PackedLinear):
+            linear.inner = Less(linear.inner, self.left * start, self.right)
+            return
         with torch.no_grad():
-            linear.weight.sub_((self.left * self.diagonal()) @ self.right)
+            linear.weight.sub_((self.left * start) @ self.right)
 
     def diagonal(self) -> Tensor:
         """Return the factors (r) of the columns of L: z, or c z."""
@@ -41,10 +48,14 @@ class Rescaled(nn.Module):
 
     def weight(self) -> Tensor:
         """Return the effective weight, o x i."""
-        return torch.addmm(self.base_layer.weight, self.left * self.diagonal(), self.right)
+        return torch.addmm(self.base_layer.weight.to(self.left.dtype), self.left * self.diagonal(), self.right)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the effective weight and the bias: (..., i) to (..., o)."""
+        if isinstance(self.base_layer, PackedLinear):
+            inner = functional.linear(x, self.right) * self.diagonal()
+            rest: Tensor = self.base_layer(x)
+            return rest + functional.linear(inner, self.left)
         return functional.linear(x, self.weight(), self.base_layer.bias)
 
     @torch.no_grad()
@@ -81,9 +92,9 @@ class Spectral(Adaptation):
             model.set_submodule(name, Rescaled(linear, left, values, right, scale=self.scale))
 
     def merge(self, model: nn.Module) -> nn.Module:
-        """Multiply the factors out, in place, and return the model with its original modules."""
+        """Multiply the factors out, in place, but beside packed weights; return the model with its original modules."""
         for name, module in list(model.named_modules()):
-            if isinstance(module, Rescaled):
+            if isinstance(module, Rescaled) and not isinstance(module.base_layer, PackedLinear):
                 model.set_submodule(name, module.fold())
         return model
 

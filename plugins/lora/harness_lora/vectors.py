@@ -8,29 +8,51 @@ from torch import nn
 from harness.api import NotApplicable, number, whole_number
 from harness.families.finetune.contract import FinetuneTask, Keeping
 from harness_lora.adaptation import linears
-from harness_lora.injection import ADAPTER, Injected, exactly, inject, save_adapter, tuner_layers
+from harness_lora.injection import ADAPTER, BASE, Injected, exactly, inject, save_adapter, tuner_layers
 from harness_lora.library import IA3Config, MissConfig, VeraConfig
+from harness_lora.slices import Scaled
 
 
 class IA3(Injected):
     """IA3 (Liu 2022, arXiv:2205.05638, section 3.3): l_k * K, l_v * V and W (l_ff * x), the scales start at 1.
 
-    The task names keys, values and the feed-forward linears.
+    The task names keys, values and the feed-forward linears, and the places of keys and values in a layer that computes
+    them in one.
     """
 
     def insert(self, model: nn.Module, task: FinetuneTask) -> None:
         """Scale keys, values and the feed-forward's inner activations.
 
-        Raises NotApplicable where a part of these would be left out: keys and values that are computed in one, or a
-        feed-forward that is no linear layer.
+        Raises NotApplicable where a part of these would be left out: keys and values that are computed in one, in an
+        order that is not known, or a feed-forward that is no linear layer.
         """
-        if task.fused:
-            raise NotApplicable(f"{task.fused[0]} computes keys and values in one, and IA3 scales each apart")
+        if unknown := [name for name in task.fused if name not in task.rows]:
+            raise NotApplicable(f"{unknown[0]} computes keys and values in one, in an order that is not known")
         if not task.feedforward:
             raise NotApplicable("the model has no linear feed-forward whose inputs IA3 could scale")
         targets = linears(model, [*task.keys, *task.values, *task.feedforward])
         config = IA3Config(target_modules=exactly(targets), feedforward_modules=exactly(task.feedforward))
         inject(model, config, task.generator)
+        for name, linear in (linears(model, task.fused) if task.fused else {}).items():
+            rows = task.rows[name]
+            model.set_submodule(name, Scaled(linear, torch.cat([rows.keys, rows.values])))
+
+    def merge(self, model: nn.Module) -> nn.Module:
+        """Fold the scales into the weights, in place, but beside packed weights, and return the model."""
+        for name, module in list(model.named_modules()):
+            if isinstance(module, Scaled):
+                model.set_submodule(name, module.fold())
+        return super().merge(model)
+
+    def save(self, model: nn.Module, keeping: Keeping) -> None:
+        """Write the scales in peft's format, which has one for each output: those of queries are 1."""
+        config, scales = self.saved_config(model), {}
+        for name, module in model.named_modules():
+            if isinstance(module, Scaled):
+                inner = name.removeprefix(f"{keeping.root}.") if keeping.root else name
+                scales[f"{BASE}{inner}.ia3_l"] = module.factors().detach()[:, None]
+                config.target_modules += f"|{exactly([name])}"
+        save_adapter(model, config, keeping, scales)
 
 
 class Vera(Injected):

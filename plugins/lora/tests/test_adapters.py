@@ -97,6 +97,17 @@ def test_plain_peft_predicts_what_the_harness_predicted(name: str, case: CaseCon
         assert torch.equal(found, logits)
 
 
+@pytest.mark.parametrize("case", ["gpt2", "gpt_neox"], indirect=True)
+def test_plain_peft_scales_the_keys_and_values_of_a_fused_projection(case: CaseContext, tmp_path: Path) -> None:
+    notes, batch, logits = evaluated("ia3", case, tmp_path / "kept")
+    found = reloaded(tmp_path / "kept", str(case.settings["model"]), batch, last=True)
+    saved = load_file(tmp_path / "kept/adapter_model.safetensors")
+    fused = [value for name, value in saved.items() if "c_attn" in name or "query_key_value" in name]
+    assert not [note for note in notes if note.startswith("not saved")]
+    assert [int((value == 1).sum()) for value in fused] == [len(value) // 3 for value in fused] != []
+    torch.testing.assert_close(found, logits, rtol=0, atol=1e-5 * float(logits.abs().max()))
+
+
 @pytest.mark.parametrize("case", ["bert"], indirect=True)
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_what_peft_has_no_format_for_is_told(name: str, case: CaseContext, tmp_path: Path) -> None:

@@ -71,7 +71,8 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
 }
 """Kinds of models, each with the values of its configuration that make it tiny."""
 
-FUSED = {"modernbert", "gpt2", "gpt_neox", "bloom", "falcon", "phi3"}
+FUSED = {"modernbert": 3, "gpt2": 3, "gpt_neox": 3, "bloom": 3, "falcon": 4, "phi3": 3}
+"""Kinds that compute queries, keys and values in one, with the heads of all three over those of keys."""
 EXPERTS = {"mixtral"}
 WITHOUT_BIASES = {
     *(
@@ -130,8 +131,6 @@ def why_not(name: str, kind: str) -> str:
     """Return a part of the reason that a technique has to give on models of a kind."""
     if name == "bitfit" and kind in WITHOUT_BIASES:
         return "no biases"
-    if name == "ia3" and kind in FUSED:
-        return "keys and values in one"
     return "no linear feed-forward" if name == "ia3" and kind in EXPERTS else ""
 
 
@@ -145,6 +144,19 @@ def require_as_expected(name: str, kind: str, case: Case) -> None:
 def test_techniques_work_or_say_why_not(kind: str, case: Case) -> None:
     for name in USUAL_TECHNIQUES:
         require_as_expected(name, kind, case)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "falcon"])
+def test_ia3_scales_keys_and_values_of_fused_projections_and_leaves_queries(kind: str, case: Case) -> None:
+    technique = resolve(TECHNIQUES["ia3"].target)(**TECHNIQUES["ia3"].params)
+    problem, adapted = TextClassification()._adapt(technique, case(kind))
+    assert len(problem.task.fused) == 2
+    for name in problem.task.fused:
+        layer = adapted.model.get_submodule(name)
+        outputs = layer.base_layer.out_features
+        assert len(layer.scales) == 2 * outputs // FUSED[kind]
+        layer.scales.data.fill_(3.0)
+        assert int((layer.factors() == 1).sum()) == outputs - len(layer.scales)
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from harness.api import Json, Technique, hookimpl, ranged
+from harness.api import BaseSpec, Json, Technique, hookimpl, ranged
 from harness_nf4.parameters import KNOBS
 
 __version__ = "0.2.0"
@@ -260,3 +260,19 @@ def _softmax() -> list[Technique]:
 def register_techniques() -> Sequence[Technique]:
     """Declare every technique of the plugin."""
     return [*_PLAIN, *_SCHEMES, *_GENERATED, *_kernels(), *_PEERS, *_activations(), *_softmax()]
+
+
+@hookimpl
+def register_bases() -> Sequence[BaseSpec]:
+    """Declare the bases of 4 bits for users' own models."""
+
+    def of(id_: str, summary: str, requires: Sequence[str] = ()) -> BaseSpec:
+        name = id_.replace("-", "_")
+        return BaseSpec(id=id_, target=f"harness_nf4.bases:{name}", summary=summary, requires=requires)
+
+    return [
+        of("nf4", "linear layers in NF4, by the C++ kernel"),
+        of("nf4-double", "linear layers in NF4, their scales in 8 bits"),
+        of("bitsandbytes-nf4", "linear layers in NF4 of bitsandbytes", _NEEDS_BITSANDBYTES),
+        of("bitsandbytes-nf4-double", "NF4 of bitsandbytes, its scales in 8 bits", _NEEDS_BITSANDBYTES),
+    ]

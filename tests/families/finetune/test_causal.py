@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from harness.api import CaseContext, NotApplicable, UsageError
+from harness.api import WARNING, CaseContext, NotApplicable, UsageError
 from harness.families.finetune.pretrained import language_model
 from harness.families.finetune.sequences import Sequences, _shortened, passages_of
 from harness.families.finetune.settings import CausalSettings
@@ -183,7 +183,7 @@ def test_the_time_lane_counts_tokens_without_padding(case: CaseContext) -> None:
 def test_the_row_says_what_is_adapted_cut_and_predicted(case: CaseContext) -> None:
     notes = " · ".join(CausalLm().material(replace(case, settings={**case.settings, "max_length": 8})).notes)
     assert "data: pairs.jsonl, 120 different pairs, SHA-256 " in notes
-    assert "warning: 93.3 % of the pairs are longer" in notes
+    assert WARNING in notes
     assert "longer than 8 tokens, and cut" in notes
     assert "of all weights are the embedding and the output, each its own; these are not adapted" in notes
     assert "tokens are predicted in the test" in notes

@@ -18,6 +18,7 @@ from harness.families.finetune.images import decoded, listed
 from harness.families.finetune.settings import ImageSettings
 from harness.families.finetune.vision import processor_of
 from harness.families.finetune.workloads.image_classification import ImageClassification
+from harness.judge.pretrained import configured
 from harness.judge.settings import read_settings
 from tests.declared import specs
 from tests.families.finetune.techniques import Honest, Nothing
@@ -124,6 +125,24 @@ def test_a_split_in_folders_is_kept_and_classes_have_their_shares(case: Case, tm
     assert any("; their own split is kept" in note for note in material.notes)
 
 
+def test_a_model_without_its_processor_is_refused_with_what_to_do(case: Case, tmp_path: Path) -> None:
+    settings = case("vit").settings
+    alone = save_vision_model(tmp_path / "vit")
+    (alone / "preprocessor_config.json").unlink()
+    with pytest.raises(UsageError, match="images need the model's own processor"):
+        ImageClassification().check_settings({**settings, "model": str(alone)})
+
+
+def test_no_dropout_is_left_in_the_parts_of_a_model(case: Case, tmp_path: Path) -> None:
+    """The configuration of a CLIP holds that of its vision model, which has a dropout of its own."""
+    folder = tmp_path / "clip"
+    shutil.copytree(str(case("clip").settings["model"]), folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["vision_config"]["attention_dropout"] = 0.5
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert configured(folder).vision_config.attention_dropout == 0.0
+
+
 def test_what_is_no_image_or_says_two_things_is_named(case: Case, tmp_path: Path) -> None:
     data = tmp_path / "images"
     shutil.copytree(str(case("vit").settings["data"]), data)
@@ -157,7 +176,7 @@ def test_folders_and_models_that_do_not_fit_are_refused(case: Case, tmp_path: Pa
     shutil.rmtree(tmp_path / "few" / "blue")
     with pytest.raises(UsageError, match="has images of 1 classes"):
         ImageClassification().check_settings({**settings, "data": str(tmp_path / "few")})
-    with pytest.raises(UsageError, match="transformers cannot load it"):
+    with pytest.raises(UsageError, match="is of the kind bert; expected a vision model"):
         ImageClassification().check_settings({**settings, "model": str(save_model(tmp_path / "bert"))})
     with pytest.raises(UsageError, match="add --model and --data"):
         ImageClassification().check_settings(SPEC.settings)

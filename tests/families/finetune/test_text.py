@@ -12,9 +12,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.api import CaseContext, UsageError
+from harness.api import WARNING, CaseContext, UsageError
 from harness.families.finetune.examples import MULTIPLE, Examples
-from harness.families.finetune.splits import stratified
+from harness.families.finetune.splits import shares, stratified
 from harness.families.finetune.workloads.text_classification import TextClassification
 from harness.judge.seeds import generator
 from tests.declared import specs
@@ -110,14 +110,49 @@ def test_the_row_names_model_data_and_what_was_cut(case: CaseContext) -> None:
     notes = " · ".join(TextClassification().evaluate(Honest(), short).notes)
     assert "model: bert, SHA-256 " in notes
     assert "data: texts.csv, 120 different texts, SHA-256 " in notes
-    assert "warning: 75.0 % of the texts are longer" in notes
+    assert WARNING in notes
     assert "longer than 6 tokens" in notes
-    assert "WARNING" not in " ".join(TextClassification().evaluate(Honest(), case).notes)
+    assert WARNING not in " ".join(TextClassification().evaluate(Honest(), case).notes)
 
 
-def test_settings_that_leave_no_text_for_the_test_are_refused(case: CaseContext) -> None:
-    with pytest.raises(UsageError, match="120 different texts; leave some of them for the test"):
-        TextClassification().check_settings({**case.settings, "train_examples": 96})
+@pytest.mark.parametrize(
+    ("kind", "read"), [("bert", "the mean of the states of the tokens"), ("llama", "the last token")]
+)
+def test_the_row_says_what_the_head_reads(kind: str, read: str, case: CaseContext, tmp_path: Path) -> None:
+    settings = {**case.settings, "model": str(save_model(tmp_path / kind, kind))}
+    notes = TextClassification().material(replace(case, settings=settings)).notes
+    assert any("the head reads" in note and read in note for note in notes)
+
+
+def test_few_texts_are_shared_out_in_the_proportions_of_the_settings(case: CaseContext) -> None:
+    counts = {"train_examples": 800, "validation_examples": 200, "test_examples": 1000}
+    context = replace(case, settings={**case.settings, **counts})
+    TextClassification().check_settings(context.settings)
+    material = TextClassification().material(context)
+    assert [len(part) for part in (material.train, material.validation, material.test)] == [54, 13, 53]
+    assert "54 texts to train on, 13 to choose by, 53 to test on" in material.notes
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [(2000, [800, 200, 1000]), (1900, [800, 200, 900]), (1800, [800, 200, 800]), (900, [400, 100, 400])],
+)
+def test_the_test_is_made_smaller_before_the_training_but_no_smaller_than_it(count: int, expected: list[int]) -> None:
+    assert shares(count, [800, 200, 1000]) == expected
+
+
+@pytest.mark.parametrize("asked", [0, 1000])
+def test_no_text_is_longer_than_the_model_takes(asked: int, case: CaseContext, tmp_path: Path) -> None:
+    data = tmp_path / "long.csv"
+    rows = [f"{' '.join(['film'] * 90)} n{number},{'praise' if number % 2 else 'blame'}" for number in range(40)]
+    data.write_text("\n".join(["text,label", *rows]), encoding="utf-8")
+    context = replace(case, settings={**case.settings, "data": str(data), "max_length": asked})
+    material = TextClassification().material(context)
+    assert material.train.inputs["input_ids"].shape[1] == 64  # the positions of the tiny model
+    assert any("100.0 % of the texts are longer than 64 tokens, and cut" in note for note in material.notes)
+
+
+def test_without_a_model_and_data_it_is_said_how_to_name_them() -> None:
     with pytest.raises(UsageError, match="add --model and --data"):
         TextClassification().check_settings(SPEC.settings)
 
@@ -130,6 +165,14 @@ def test_a_folder_that_transformers_cannot_load_is_refused_in_one_line(case: Cas
     (line,) = caught.value.problems
     assert line.startswith(f"model {str(tmp_path)!r}: transformers cannot load it: ")
     assert "\n" not in line
+
+
+def test_a_model_without_its_tokenizer_is_refused_with_what_to_do(case: CaseContext, tmp_path: Path) -> None:
+    folder = save_model(tmp_path / "bert")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+    with pytest.raises(UsageError, match="has no tokenizer; texts need the model's own, saved beside it once"):
+        TextClassification().check_settings({**case.settings, "model": str(folder)})
 
 
 def test_the_order_of_batches_does_not_depend_on_the_technique(case: CaseContext) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from harness.api import WARNING, CaseContext, Json, UsageError
 from harness.api.text import source_name
 from harness.families.finetune.anatomy import anatomy_of, coverage
+from harness.families.finetune.bases import based, computing_as_loaded
 from harness.families.finetune.pretrained import language_model, require_language_model
 from harness.families.finetune.problem import Material, Retained
 from harness.families.finetune.protocol import FinetuneWorkload
@@ -21,7 +22,10 @@ from harness.families.finetune.scores import scores_of
 from harness.families.finetune.sequences import Sequences, passages_of, sequences, sequences_key
 from harness.families.finetune.settings import CausalSettings
 from harness.families.finetune.splits import parted
+from harness.judge.base_checks import require_base
+from harness.judge.bases import base_of, pack
 from harness.judge.cache import key_of, load_or_make, sources_of
+from harness.judge.pretrained import repeated_linears
 from harness.judge.seeds import generator
 from harness.judge.settings import read_settings
 from harness.judge.tables import Pairs
@@ -49,6 +53,7 @@ class CausalLm(FinetuneWorkload):
         if not read.model or not read.data:
             raise UsageError("causal-lm runs on a model and data of one's own: add --model and --data")
         require_language_model(Path(read.model))
+        require_base(read.base)
         passages = passages_of(Path(read.data), read)
         if isinstance(passages, Pairs):
             _require_enough(len(passages.prompts), "pairs")
@@ -68,12 +73,15 @@ class CausalLm(FinetuneWorkload):
         settings = read_settings(CausalSettings, context.settings)
         made = sequences(settings.data, settings, context.cache)
         retained = self._retained(settings, context) if settings.retain else None
-        model = language_model(Path(settings.model)).to(context.device)
+        base = base_of(settings.base)
+        model = language_model(Path(settings.model), base.dtype).to(context.device)
         examples = made.examples(context.device)
         parts = divided(made, settings, generator(context.seed, "split"))
         train, validation, test = (examples.at(indices) for indices in parts)
         shown = train.at(torch.arange(2)).batch()
         anatomy = anatomy_of(model, (), lambda probed: self.forward(probed, shown))
+        of_model = _notes(settings, made, coverage(model, anatomy), model)
+        of_base = based(model, anatomy.linears, base)
         return Material(
             model=model,
             anatomy=anatomy,
@@ -83,7 +91,8 @@ class CausalLm(FinetuneWorkload):
             classes=model.config.vocab_size,
             settings=settings,
             notes=[
-                *_notes(settings, made, coverage(model, anatomy), model),
+                *of_model,
+                *of_base,
                 *_retention_notes(settings, retained),
                 f"{int((test.labels >= 0).sum())} tokens are predicted in the test",
             ],
@@ -92,13 +101,15 @@ class CausalLm(FinetuneWorkload):
             pretrained="",
             test_batch=settings.batch_size,
             retained=retained,
+            dtype=base.dtype,
         )
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the logits ``(batch, length, vocabulary)`` of a batch."""
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask") if name in batch}
-        logits: Tensor = model(**inputs, use_cache=False).logits
-        return logits
+        with computing_as_loaded(model, batch["input_ids"].device.type):
+            logits: Tensor = model(**inputs, use_cache=False).logits
+        return logits.float()
 
     def metrics_of(self, quality: Mapping[str, float]) -> dict[str, float]:
         """Return accuracies and losses, and the perplexity of the test."""
@@ -114,6 +125,7 @@ class CausalLm(FinetuneWorkload):
         examples = made.examples(context.device).at((torch.arange(count) * len(made)).div(count, rounding_mode="floor"))
         facts: dict[str, Json] = {
             "model": content_digest(Path(settings.model)),
+            "base": settings.base,
             "retain": sequences_key(settings.retain, settings),
             "examples": [count, settings.batch_size],
             "device": context.device,
@@ -122,7 +134,9 @@ class CausalLm(FinetuneWorkload):
         }
 
         def measured() -> dict[str, Tensor]:
-            model = language_model(Path(settings.model)).to(context.device)
+            base = base_of(settings.base)
+            model = language_model(Path(settings.model), base.dtype).to(context.device)
+            pack(model, repeated_linears(model), base)
             scores = scores_of(lambda batch: self._logits(model, batch), examples, settings.batch_size)
             return {"loss": torch.tensor(scores.loss, dtype=torch.float64)}
 

@@ -53,6 +53,7 @@ class DigitsSplit(DigitsWorkload):
             head=("classifier",),
             feedforward=feedforward,
             **projections(list(linears)),
+            rows={},
         )
 
     def inputs(self, images: Tensor) -> dict[str, Tensor]:

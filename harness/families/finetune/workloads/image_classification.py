@@ -12,12 +12,15 @@ from torch import Tensor, nn
 from harness.api import WARNING, CaseContext, Json, UsageError
 from harness.api.text import source_name
 from harness.families.finetune.anatomy import anatomy_of, coverage
+from harness.families.finetune.bases import based, computing_as_loaded
 from harness.families.finetune.examples import Examples
 from harness.families.finetune.images import Decoded, decoded, divided, listed, require_pillow
 from harness.families.finetune.problem import Material
 from harness.families.finetune.protocol import FinetuneWorkload
 from harness.families.finetune.settings import ImageSettings
 from harness.families.finetune.vision import HEAD, fix_unused, image_classifier, require_image_model
+from harness.judge.base_checks import require_base
+from harness.judge.bases import base_of
 from harness.judge.seeds import generator
 from harness.judge.settings import read_settings
 from harness.judge.training import Batch
@@ -39,6 +42,7 @@ class ImageClassification(FinetuneWorkload):
             raise UsageError("image-classification runs on a model and data of one's own: add --model and --data")
         require_pillow()
         require_image_model(Path(read.model))
+        require_base(read.base)
         listed(Path(read.data))
 
     def prepare(self, context: CaseContext) -> None:
@@ -49,7 +53,8 @@ class ImageClassification(FinetuneWorkload):
         """Return the model and the images, divided by the seed with equal shares of each class."""
         settings = read_settings(ImageSettings, context.settings)
         images = decoded(settings, context.cache)
-        model = image_classifier(Path(settings.model), images.classes).to(context.device)
+        base = base_of(settings.base)
+        model = image_classifier(Path(settings.model), images.classes, base.dtype).to(context.device)
         examples = Examples(
             inputs={"pixel_values": images.pixels.to(context.device)}, labels=images.labels.to(context.device)
         )
@@ -58,6 +63,8 @@ class ImageClassification(FinetuneWorkload):
         shown = train.at(torch.arange(2)).batch()
         unused = fix_unused(model, self.forward(model.requires_grad_(True), shown))
         anatomy = anatomy_of(model, (HEAD,), lambda probed: self.forward(probed, shown))
+        notes = _notes(settings, images, coverage(model, anatomy))
+        notes += based(model, anatomy.linears, base)
         return Material(
             model=model,
             anatomy=anatomy,
@@ -66,15 +73,17 @@ class ImageClassification(FinetuneWorkload):
             test=test,
             classes=images.classes,
             settings=settings,
-            notes=[*_notes(settings, images, coverage(model, anatomy)), *_unused_notes(unused)],
+            notes=[*notes, *_unused_notes(unused)],
             shown=len(validation),
             test_batch=TEST_BATCH,
+            dtype=base.dtype,
         )
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the logits ``(batch, classes)`` of a batch."""
-        logits: Tensor = model(pixel_values=batch["pixel_values"])
-        return logits
+        with computing_as_loaded(model, batch["pixel_values"].device.type):
+            logits: Tensor = model(pixel_values=batch["pixel_values"])
+        return logits.float()
 
 
 def _notes(settings: ImageSettings, images: Decoded, covered: float) -> list[str]:

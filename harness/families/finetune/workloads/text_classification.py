@@ -15,12 +15,15 @@ from torch import Tensor, nn
 from harness.api import WARNING, CaseContext, Json, UsageError
 from harness.api.text import source_name
 from harness.families.finetune.anatomy import anatomy_of, coverage
+from harness.families.finetune.bases import based
 from harness.families.finetune.examples import Examples, rounded_down
 from harness.families.finetune.pretrained import HEAD, classifier, require_backbone
 from harness.families.finetune.problem import TEST_BATCH, Material
 from harness.families.finetune.protocol import FinetuneWorkload
 from harness.families.finetune.settings import TextSettings
 from harness.families.finetune.splits import PARTS, parted, stratified
+from harness.judge.base_checks import require_base
+from harness.judge.bases import base_of
 from harness.judge.cache import key_of, load_or_make, sources_of
 from harness.judge.pretrained import tokenizer_of
 from harness.judge.seeds import generator
@@ -64,9 +67,8 @@ class TextClassification(FinetuneWorkload):
         if not read.model or not read.data:
             raise UsageError("text-classification runs on a model and data of one's own: add --model and --data")
         require_backbone(Path(read.model))
-        texts = _texts(read)
-        if not texts.parts:
-            _require_enough(len(texts.texts), read)
+        require_base(read.base)
+        _texts(read)
 
     def prepare(self, context: CaseContext) -> None:
         """Tokenise the texts if the cache lacks their tokens."""
@@ -77,7 +79,8 @@ class TextClassification(FinetuneWorkload):
         settings = read_settings(TextSettings, context.settings)
         tokens = _tokens(settings, context.cache)
         classes = int(tokens.labels.max()) + 1
-        model = classifier(Path(settings.model), classes).to(context.device)
+        base = base_of(settings.base)
+        model = classifier(Path(settings.model), classes, base.dtype).to(context.device)
         places = torch.arange(tokens.tokens.shape[1])
         mask = (places < tokens.lengths.unsqueeze(1)).long()
         inputs = {"input_ids": tokens.tokens.long(), "attention_mask": mask}
@@ -90,6 +93,8 @@ class TextClassification(FinetuneWorkload):
         train, validation, test = (examples.at(indices) for indices in parts)
         shown = train.at(torch.arange(2)).batch()
         anatomy = anatomy_of(model, (HEAD,), lambda probed: self.forward(probed, shown))
+        covered = coverage(model, anatomy)
+        of_base = based(model, anatomy.linears, base)
         return Material(
             model=model,
             anatomy=anatomy,
@@ -98,10 +103,17 @@ class TextClassification(FinetuneWorkload):
             test=test,
             classes=classes,
             settings=settings,
-            notes=[*_notes(settings, tokens, coverage(model, anatomy)), *_of_split(tokens.parts)],
+            notes=[
+                *_notes(settings, tokens, covered),
+                *_of_split(tokens.parts),
+                f"{len(train)} texts to train on, {len(validation)} to choose by, {len(test)} to test on",
+                f"the head reads {model.pooling.read} of a text",
+                *of_base,
+            ],
             shown=settings.validation_examples,
             pretrained="backbone",
             test_batch=settings.batch_size if context.device == "cpu" else TEST_BATCH,
+            dtype=base.dtype,
         )
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -113,15 +125,14 @@ class TextClassification(FinetuneWorkload):
 def divided(labels: Tensor, parts: Tensor, settings: TextSettings, draw: torch.Generator) -> list[Tensor]:
     """Return the indices of the texts to train on, to choose the rate by and to test on.
 
-    What the data's own split names is kept, and ``draw`` chooses among it; without one it divides all texts.
+    What the data's own split names is kept, and ``draw`` chooses among it; without one it divides all texts. Few texts
+    are shared out in about the same proportions.
     """
     wanted = {
         "train": settings.train_examples,
         "validation": settings.validation_examples,
         "test": settings.test_examples,
     }
-    if not parts.any():
-        return stratified(labels, [*wanted.values()], draw)
     return parted(
         parts, wanted, lambda members, counts: [members[own] for own in stratified(labels[members], counts, draw)]
     )
@@ -135,16 +146,6 @@ def _of_split(parts: Tensor) -> list[str]:
 
 def _texts(settings: TextSettings) -> Labelled:
     return read_labelled(Path(settings.data), text=settings.text, label=settings.label)
-
-
-def _require_enough(count: int, settings: TextSettings) -> None:
-    """Raise UsageError where nothing is left for the test."""
-    used = settings.train_examples + settings.validation_examples
-    if used >= count:
-        raise UsageError(
-            f"train_examples {settings.train_examples} and validation_examples {settings.validation_examples}: the "
-            f"data have {count} different texts; leave some of them for the test"
-        )
 
 
 def _tokens(settings: TextSettings, cache: Path) -> Tokens:
@@ -176,9 +177,10 @@ def _tokenised(settings: TextSettings) -> dict[str, Tensor]:
     encoded = tokenizer(list(texts.texts), padding=False, truncation=False, verbose=False)["input_ids"]
     require_embedded(folder, texts.texts, encoded)
     lengths = torch.tensor([len(tokens) for tokens in encoded])
-    limit = rounded_down(positions(folder))
+    most = tokenizer.model_max_length
+    limit = rounded_down(min(positions(folder) or most, most))
     usual = min(16 * ceil(float(lengths.double().quantile(QUANTILE)) / 16), LONGEST)
-    longest = min(settings.max_length or usual, limit or settings.max_length or LONGEST)
+    longest = min(settings.max_length or usual, limit)
     cut = float((lengths > longest).double().mean())
     encoded = tokenizer(list(texts.texts), padding=False, truncation=True, max_length=longest)["input_ids"]
     lengths = torch.tensor([len(tokens) for tokens in encoded])
