@@ -25,12 +25,19 @@ SPARE: Final = 0.9
 PACED: Final = 0.1
 """The share of the expected work after which the run's own pace says how long the rest takes."""
 
+_REFUSED: Final = f"{UsageError.__name__}: "
+"""How the reason of a reply begins where a workload refused model or data."""
+
 Record = Callable[[Mapping[str, Json], Mapping[str, Json]], None]
 """Who keeps an estimate, and the values that are fixed for all cases."""
 
 
 class TooLarge(UsageError):
     """Not even one case of the run fits into memory."""
+
+
+class Unusable(UsageError):
+    """The model and the data cannot be used together, as is seen where they are prepared or tried."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,9 +107,10 @@ class Estimator:
     # --------------------------------------------------------------------------------------- estimate
 
     def require_prepared(self, contestant: Contestant, reply: Reply) -> None:
-        """Raise `TooLarge` where memory did not suffice even to prepare what the cases of a contestant share."""
+        """Raise `TooLarge` or `Unusable` where what the cases of a contestant share could not be prepared for that."""
         if reply.status == "oom":
             raise _too_large(contestant, None, self._executor.free_memory(), reply)
+        _require_usable(reply)
 
     def estimate(self, states: Sequence[ContestantState]) -> None:
         """Try each technique that has cases left, choose the micro-batch and the number of processes, and tell.
@@ -182,6 +190,7 @@ class Estimator:
         may_split = isinstance(size, int) and "micro_batch" in settings and "micro_batch" not in self._plan.fixed
         while True:
             reply = self._try(replace(self._case(state.contestant), lane=lane))
+            _require_usable(reply)
             if reply.status not in ("ok", "oom"):
                 return None
             costs = Costs.of(reply) if reply.status == "ok" else None
@@ -312,6 +321,12 @@ def share_of(plan: Plan, contestant: Contestant, costs: Costs, left: Mapping[Lan
         memory=left.get("memory", 0),
         time=left.get("time", 0),
     )
+
+
+def _require_usable(reply: Reply) -> None:
+    """Raise `Unusable` where a workload refused the model or the data."""
+    if reply.reason.startswith(_REFUSED):
+        raise Unusable(reply.reason.removeprefix(_REFUSED))
 
 
 def _too_large(contestant: Contestant, costs: Costs | None, free: int, reply: Reply) -> TooLarge:

@@ -25,7 +25,7 @@ from harness.api import (
     resolve,
 )
 from harness.execution.destination import Destination, Progress
-from harness.execution.estimator import Estimator, TooLarge
+from harness.execution.estimator import Estimator, TooLarge, Unusable
 from harness.execution.executors import fulfilled
 from harness.execution.forecast import Forecast
 from harness.execution.identity import check_same_code
@@ -204,7 +204,7 @@ class Session:
             if isinstance(progress, Estimator):
                 progress.compare(runner.rows)
             code = 1 if any(row.failed for row in runner.rows) else 0
-        except TooLarge:
+        except (TooLarge, Unusable):
             writer.discard()
             raise
         except KeyboardInterrupt:

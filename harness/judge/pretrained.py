@@ -51,14 +51,20 @@ def require_loadable(folder: Path, load_reader: Callable[[Path], object]) -> Non
         raise UsageError(f"model {str(folder)!r}: expected a folder with config.json, *.safetensors and a tokenizer")
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"model {str(folder)!r}: its config.json cannot be read: {error}") from error
+    if not isinstance(config, dict) or not isinstance(config.get("model_type", ""), str):
+        raise UsageError(f"model {str(folder)!r}: its config.json is none of transformers")
     if "auto_map" in config:
         raise UsageError(f"model {str(folder)!r}: needs code of its own, which is not run; take a model without")
     if not any(folder.glob("*.safetensors")):
         raise UsageError(
             f"model {str(folder)!r}: has no *.safetensors; save it once with model.save_pretrained(folder)"
         )
+    if config.get("quantization_config"):
+        raise UsageError(f"model {str(folder)!r}: is quantised already; take the model that it was made of")
+    if (folder / "adapter_config.json").exists():
+        raise UsageError(f"model {str(folder)!r}: has an adapter beside it; merge it, and save the model by itself")
     if config.get("is_encoder_decoder") or config.get("model_type") in _TWO_PARTS:
         raise UsageError(f"model {str(folder)!r}: has an encoder and a decoder; expected a model that has one of them")
     try:
@@ -67,7 +73,7 @@ def require_loadable(folder: Path, load_reader: Callable[[Path], object]) -> Non
     except UsageError:
         raise
     except Exception as error:  # transformers raises errors of many kinds for what it does not know
-        raise UsageError(f"model {str(folder)!r}: transformers cannot load it: {_first_line(error)}") from error
+        raise UsageError(f"model {str(folder)!r}: transformers cannot load it: {first_line(error)}") from error
 
 
 def configured(folder: Path) -> Any:
@@ -87,8 +93,14 @@ def _without_dropout(config: Any) -> None:
 
 
 def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
-    """Return a model's tokenizer."""
+    """Return a model's tokenizer. Raises UsageError where its files are missing.
+
+    transformers would make one that knows no word.
+    """
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, **LOCAL)
+    files = [*tokenizer.vocab_files_names.values()]  # none where texts are taken byte by byte
+    if files and not any((folder / name).is_file() for name in (*files, "tokenizer.json", "tekken.json")):
+        raise UsageError(f"model {str(folder)!r}: has no tokenizer; expected {' or '.join(sorted(files))}")
     return tokenizer
 
 
@@ -121,5 +133,7 @@ def repeated_weights(model: nn.Module, names: Sequence[str]) -> tuple[int, int]:
     return sum(count for key, count in inside.items() if key in reached), sum(inside.values())
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:200] or type(error).__name__
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, and the next one where it ends in a colon."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])[:200]

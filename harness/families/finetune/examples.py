@@ -97,3 +97,8 @@ def tokens_in(batch: Batch) -> int:
     if (mask := batch.get("attention_mask")) is not None:
         return int(mask.sum())
     return batch["input_ids"].numel() if "input_ids" in batch else 0
+
+
+def rounded_down(limit: int) -> int:
+    """Return the most tokens for which a batch that is rounded up to `MULTIPLE` has no more tokens than a limit."""
+    return limit // MULTIPLE * MULTIPLE or limit

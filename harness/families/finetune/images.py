@@ -162,12 +162,13 @@ def _decoded(settings: ImageSettings) -> dict[str, Tensor]:
 
 def _pixels(file: Path, content: bytes, processor: Any) -> Tensor:
     """Return an image, uint8 ``(3, height, width)``, upright and in colours, resized and cropped by the processor."""
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         image = ImageOps.exif_transpose(Image.open(BytesIO(content))).convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UsageError(f"{file}: cannot be read as an image: {error}") from error
+        cause = "of no format that Pillow knows" if isinstance(error, UnidentifiedImageError) else error
+        raise UsageError(f"{file}: cannot be read as an image: {cause}") from error
     made = processor(image, do_rescale=False, do_normalize=False, return_tensors="pt")["pixel_values"][0]
     return torch.as_tensor(made).round().clamp(0, 255).to(torch.uint8)
 

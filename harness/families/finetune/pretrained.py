@@ -14,9 +14,13 @@ from transformers.utils import logging
 
 from harness.api import UsageError
 from harness.judge.bases import computing
-from harness.judge.pretrained import LOCAL, configured, require_model, unconvolved
+from harness.judge.pretrained import configured, require_model, unconvolved
+from harness.judge.whole import WEIGHTS, require_finite, require_found, require_whole
 
 HEAD: Final = "head"
+
+POOLER: Final = ("pooler.",)
+"""What a backbone may lack, as it is not used."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +68,13 @@ def classifier(folder: Path, classes: int, dtype: torch.dtype = torch.float32) -
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     config = configured(folder)
+    values = {"config": config, "dtype": dtype, "output_loading_info": True, **WEIGHTS}
     try:
-        backbone = AutoModel.from_pretrained(folder, config=config, dtype=dtype, add_pooling_layer=False, **LOCAL)
+        backbone, found = AutoModel.from_pretrained(folder, add_pooling_layer=False, **values)
     except TypeError:  # most models have no pooling layer to leave out
-        backbone = AutoModel.from_pretrained(folder, config=config, dtype=dtype, **LOCAL)
+        backbone, found = AutoModel.from_pretrained(folder, **values)
+    require_found(folder, found, POOLER)
+    require_finite(folder, backbone)
     return TextClassifier(unconvolved(backbone), classes, pooling_of(config), dtype).eval()
 
 
@@ -76,11 +83,17 @@ def language_model(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     model, found = AutoModelForCausalLM.from_pretrained(
-        folder, config=configured(folder), dtype=dtype, output_loading_info=True, **LOCAL
+        folder, config=configured(folder), dtype=dtype, output_loading_info=True, **WEIGHTS
     )
-    if missing := sorted(found["missing_keys"]):
-        raise UsageError(f"model {str(folder)!r}: its files lack {missing[0]}; expected a whole model")
+    require_found(folder, found)
+    require_finite(folder, model)
     return unconvolved(model).eval()
+
+
+def require_backbone(folder: Path) -> None:
+    """Raise UsageError unless a folder holds a whole model, a pooling layer aside, with its tokenizer."""
+    require_model(folder)
+    require_whole(AutoModel, folder, POOLER)
 
 
 def require_language_model(folder: Path) -> None:
@@ -93,6 +106,7 @@ def require_language_model(folder: Path) -> None:
             f"model {str(folder)!r}: is {names[0]}; expected a language model, such as LlamaForCausalLM, saved with "
             "its own output"
         )
+    require_whole(AutoModelForCausalLM, folder)
 
 
 def pooling_of(config: Any) -> Pooling:

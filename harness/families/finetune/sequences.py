@@ -14,13 +14,14 @@ import transformers
 from torch import Tensor
 
 from harness.api import Json, UsageError
-from harness.families.finetune.examples import MULTIPLE, Examples
+from harness.families.finetune.examples import MULTIPLE, Examples, rounded_down
 from harness.families.finetune.settings import CausalSettings
 from harness.families.finetune.splits import PARTS
 from harness.judge.cache import key_of, load_or_make, sources_of
 from harness.judge.pretrained import configured, tokenizer_of
 from harness.judge.tables import Pairs, Texts, kinds_of, read_pairs, read_texts
 from harness.judge.training import IGNORED
+from harness.judge.whole import padding_of
 from harness.measure.sources import content_digest
 
 LONGEST: Final = 512
@@ -30,6 +31,9 @@ BLOCK: Final = 128
 """The tokens of a block of texts where the settings say nothing."""
 
 QUANTILE: Final = 0.99
+
+FEWEST: Final = 2
+"""The fewest tokens of a sequence: one, and the one that it predicts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,8 +132,9 @@ class Encoder:
         self.begin: int | None = self._tokenizer.bos_token_id
         self.limit: int = getattr(config, "max_position_embeddings", None) or LONGEST
         self.vocabulary: int = config.vocab_size
-        pads = (config.pad_token_id, self._tokenizer.pad_token_id)
-        self.padding: int = next((value for value in pads if value is not None), 0)
+        self.padding: int = padding_of(folder, self._tokenizer)
+        if self.limit < FEWEST:
+            raise UsageError(f"model {str(folder)!r}: has {self.limit} positions; expected {FEWEST} or more tokens")
 
     def __call__(self, texts: Sequence[str], *, starts: bool) -> list[list[int]]:
         """Return the tokens of texts without an end; those that ``starts`` is true for begin as the tokenizer says."""
@@ -155,7 +160,7 @@ def _of_pairs(pairs: Pairs, encoder: Encoder, settings: CausalSettings) -> dict[
     whole = torch.tensor([len(first) + len(last) for first, last in zip(prompts, completions, strict=True)])
     limit = min(encoder.limit, LONGEST)
     usual = min(16 * ceil(float(whole.double().quantile(QUANTILE)) / 16), limit)
-    longest = min(settings.max_length or usual, encoder.limit)
+    longest = min(settings.max_length or usual, rounded_down(encoder.limit))
     rows, starts = [], []
     for first, last in zip(prompts, completions, strict=True):
         kept = _shortened(first, longest - len(last), encoder.begin)

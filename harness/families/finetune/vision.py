@@ -13,6 +13,7 @@ from transformers.utils import logging
 
 from harness.api import UsageError
 from harness.judge.pretrained import LOCAL, configured, require_loadable, unconvolved
+from harness.judge.whole import WEIGHTS, require_finite, require_found, require_whole
 
 HEAD = "model.classifier"
 """Where the classes of transformers for images have their classifier."""
@@ -46,11 +47,11 @@ def image_classifier(folder: Path, classes: int, dtype: torch.dtype = torch.floa
     config = configured(folder)
     config.num_labels = classes
     model, found = AutoModelForImageClassification.from_pretrained(
-        folder, config=config, dtype=dtype, ignore_mismatched_sizes=True, output_loading_info=True, **LOCAL
+        folder, config=config, dtype=dtype, ignore_mismatched_sizes=True, output_loading_info=True, **WEIGHTS
     )
     inside = HEAD.rpartition(".")[2]
-    if missing := sorted(name for name in found["missing_keys"] if not name.startswith(f"{inside}.")):
-        raise UsageError(f"model {str(folder)!r}: its files lack {missing[0]}; expected a whole model")
+    require_found(folder, found, (f"{inside}.",))
+    require_finite(folder, model)
     if not any(isinstance(module, nn.Linear) for module in getattr(model, inside, nn.Identity()).modules()):
         raise UsageError(f"model {str(folder)!r}: {type(model).__name__} has no linear classifier that can be replaced")
     return ImageClassifier(unconvolved(model), scaling_of(folder)).eval()
@@ -88,6 +89,7 @@ def require_image_model(folder: Path) -> None:
         processor_of(folder)
 
     require_loadable(folder, load)
+    require_whole(AutoModelForImageClassification, folder, (f"{HEAD.rpartition('.')[2]}.",))
 
 
 def processor_of(folder: Path) -> Any:

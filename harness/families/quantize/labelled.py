@@ -19,6 +19,7 @@ from harness.judge.cache import key_of, load_or_make, sources_of
 from harness.judge.pretrained import configured, tokenizer_of
 from harness.judge.tables import read_labelled
 from harness.judge.training import Batch
+from harness.judge.whole import padding_of, positions, require_embedded
 from harness.measure.sources import content_digest
 
 
@@ -87,10 +88,11 @@ def _tokenised(settings: ClassifierSettings) -> dict[str, Tensor]:
     folder = Path(settings.model)
     tokenizer: Any = tokenizer_of(folder)
     texts, labels = texts_of(settings)
-    encoded = tokenizer(list(texts), padding=False, truncation=True, max_length=settings.max_length)["input_ids"]
+    longest = min(settings.max_length, positions(folder) or settings.max_length)
+    encoded = tokenizer(list(texts), padding=False, truncation=True, max_length=longest)["input_ids"]
+    require_embedded(folder, texts, encoded)
     lengths = torch.tensor([len(tokens) for tokens in encoded], dtype=torch.int32)
-    fillers = (configured(folder).pad_token_id, tokenizer.pad_token_id, 0)
-    filler = next(value for value in fillers if value is not None)
+    filler = padding_of(folder, tokenizer)
     tokens = torch.full((len(encoded), int(lengths.max())), filler, dtype=torch.int32)
     for row, values in zip(tokens, encoded, strict=True):
         row[: len(values)] = torch.tensor(values, dtype=torch.int32)

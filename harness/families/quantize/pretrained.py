@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 from transformers.utils import logging
 
-from harness.api import WARNING, NotApplicable, UsageError
+from harness.api import WARNING, NotApplicable
 from harness.families.quantize.contract import Packed, QuantizedLinear, QuantizeTechnique, kept_bytes, stored_bytes
 from harness.families.quantize.settings import OnModel
-from harness.judge.pretrained import LOCAL, configured, repeated_linears, repeated_weights, unconvolved
+from harness.judge.pretrained import configured, repeated_linears, repeated_weights, unconvolved
+from harness.judge.whole import WEIGHTS, require_finite, require_found
 
 LEAST_SHARE: Final = 95.0
 """A warning tells where less of the weights in the model's layers, in per cent, is quantised."""
@@ -74,10 +75,10 @@ def loaded(kind: Any, folder: Path, dtype: torch.dtype, device: str) -> Any:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     model, found = kind.from_pretrained(
-        folder, config=configured(folder), dtype=dtype, output_loading_info=True, **LOCAL
+        folder, config=configured(folder), dtype=dtype, output_loading_info=True, **WEIGHTS
     )
-    if missing := sorted(found["missing_keys"]):
-        raise UsageError(f"model {str(folder)!r}: its files lack {missing[0]}")
+    require_found(folder, found)
+    require_finite(folder, model)
     return unconvolved(model).requires_grad_(False).eval().to(device)
 
 

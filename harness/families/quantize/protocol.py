@@ -19,6 +19,7 @@ from harness.families.quantize.reports import Given
 from harness.families.quantize.settings import OnModel
 from harness.judge.pretrained import configured, require_model
 from harness.judge.seeds import generator
+from harness.judge.whole import require_whole
 from harness.measure.clock import PhaseClock, take
 from harness.measure.sources import content_digest
 
@@ -82,6 +83,7 @@ class ModelWorkload(ABC):
         if not any(name.endswith(self.endings) for name in names):
             told = ", ".join(names) or "an unnamed class"
             raise UsageError(f"model {read.model!r}: is saved as {told}, {self.lacking}")
+        require_whole(self.kind, folder)
         self.require_data(read)
 
     def check(self, technique: QuantizeTechnique, context: CaseContext) -> None:

@@ -153,7 +153,7 @@ def test_what_is_no_image_or_says_two_things_is_named(case: Case, tmp_path: Path
     with pytest.raises(UsageError, match=r"\.png: is the same image as .*; leave one of them out"):
         ImageClassification().prepare(context)
     (data / "blue" / "again.png").write_bytes(b"no image")
-    with pytest.raises(UsageError, match=r"again\.png: cannot be read as an image"):
+    with pytest.raises(UsageError, match=r"again\.png: cannot be read as an image: of no format that Pillow knows"):
         ImageClassification().prepare(context)
 
 

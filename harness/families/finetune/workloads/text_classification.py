@@ -16,8 +16,8 @@ from harness.api import WARNING, CaseContext, Json, UsageError
 from harness.api.text import source_name
 from harness.families.finetune.anatomy import anatomy_of, coverage
 from harness.families.finetune.bases import based
-from harness.families.finetune.examples import Examples
-from harness.families.finetune.pretrained import HEAD, classifier
+from harness.families.finetune.examples import Examples, rounded_down
+from harness.families.finetune.pretrained import HEAD, classifier, require_backbone
 from harness.families.finetune.problem import TEST_BATCH, Material
 from harness.families.finetune.protocol import FinetuneWorkload
 from harness.families.finetune.settings import TextSettings
@@ -25,11 +25,12 @@ from harness.families.finetune.splits import PARTS, parted, stratified
 from harness.judge.base_checks import require_base
 from harness.judge.bases import base_of
 from harness.judge.cache import key_of, load_or_make, sources_of
-from harness.judge.pretrained import configured, require_model, tokenizer_of
+from harness.judge.pretrained import tokenizer_of
 from harness.judge.seeds import generator
 from harness.judge.settings import read_settings
 from harness.judge.tables import Labelled, read_labelled
 from harness.judge.training import Batch
+from harness.judge.whole import padding_of, positions, require_embedded
 from harness.measure.sources import content_digest
 
 LONGEST: Final = 512
@@ -65,7 +66,7 @@ class TextClassification(FinetuneWorkload):
         read = read_settings(TextSettings, settings)
         if not read.model or not read.data:
             raise UsageError("text-classification runs on a model and data of one's own: add --model and --data")
-        require_model(Path(read.model))
+        require_backbone(Path(read.model))
         require_base(read.base)
         _texts(read)
 
@@ -172,19 +173,19 @@ def _tokens(settings: TextSettings, cache: Path) -> Tokens:
 
 def _tokenised(settings: TextSettings) -> dict[str, Tensor]:
     texts, folder = _texts(settings), Path(settings.model)
-    tokenizer, config = tokenizer_of(folder), configured(folder)
+    tokenizer = tokenizer_of(folder)
     encoded = tokenizer(list(texts.texts), padding=False, truncation=False, verbose=False)["input_ids"]
+    require_embedded(folder, texts.texts, encoded)
     lengths = torch.tensor([len(tokens) for tokens in encoded])
-    limit = min(
-        getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length, tokenizer.model_max_length
-    )
+    most = tokenizer.model_max_length
+    limit = rounded_down(min(positions(folder) or most, most))
     usual = min(16 * ceil(float(lengths.double().quantile(QUANTILE)) / 16), LONGEST)
     longest = min(settings.max_length or usual, limit)
     cut = float((lengths > longest).double().mean())
     encoded = tokenizer(list(texts.texts), padding=False, truncation=True, max_length=longest)["input_ids"]
     lengths = torch.tensor([len(tokens) for tokens in encoded])
-    padding = next((value for value in (config.pad_token_id, tokenizer.pad_token_id) if value is not None), 0)
-    tokens = torch.full((len(encoded), -(-int(lengths.max()) // 8) * 8), padding, dtype=torch.int32)
+    width = -(-int(lengths.max()) // 8) * 8
+    tokens = torch.full((len(encoded), width), padding_of(folder, tokenizer), dtype=torch.int32)
     for row, values in zip(tokens, encoded, strict=True):
         row[: len(values)] = torch.tensor(values, dtype=torch.int32)
     labels = torch.tensor(texts.labels, dtype=torch.int32)

@@ -1,0 +1,96 @@
+"""Checks that the files of a user's own model hold what its configuration says, before any weights are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import nn
+from transformers import AutoModel
+from transformers.utils import logging
+
+from harness.api import UsageError
+from harness.judge.pretrained import LOCAL, configured, first_line
+
+WEIGHTS: Final = {**LOCAL, "use_safetensors": True}
+"""Pickled weights are not loaded, also where they lie beside other safetensors."""
+
+
+def require_whole(kind: Any, folder: Path, fresh: tuple[str, ...] = ()) -> None:
+    """Raise UsageError where a class of transformers would not find each weight in the files of a model.
+
+    It would draw what is missing at random, without a word. Weights whose names begin as one of ``fresh`` are not
+    needed. Only the headers of the files are read; without accelerate, which does that, loading says what is wrong.
+    """
+    if find_spec("accelerate") is None:
+        return
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        _, found = kind.from_pretrained(
+            folder,
+            config=configured(folder),
+            device_map="meta",
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **WEIGHTS,
+        )
+    except Exception as error:  # of many kinds: of the files' format, or of any line of a model's constructor
+        raise UsageError(f"model {str(folder)!r}: transformers cannot load it: {first_line(error)}") from error
+    require_found(folder, found, fresh)
+
+
+def require_found(folder: Path, found: Mapping[str, Iterable[Any]], fresh: tuple[str, ...] = ()) -> None:
+    """Raise UsageError where the report of a load tells of weights that are missing, or have another shape."""
+    if missing := sorted(name for name in found["missing_keys"] if not name.startswith(fresh)):
+        raise UsageError(f"model {str(folder)!r}: its files lack {missing[0]}; expected a whole model")
+    for name, stored, expected in found["mismatched_keys"]:
+        if not name.startswith(fresh):
+            shapes = f"{name} has the shape {tuple(stored)} in its files, and {tuple(expected)} by its config.json"
+            raise UsageError(f"model {str(folder)!r}: {shapes}")
+
+
+def require_finite(folder: Path, model: nn.Module) -> None:
+    """Raise UsageError for weights that are NaN or infinite, with which nothing can be learned or measured."""
+    for name, weight in model.named_parameters():
+        if weight.is_floating_point() and weight.numel():
+            least, most = torch.aminmax(weight.detach())
+            if not bool(torch.isfinite(least) & torch.isfinite(most)):
+                raise UsageError(f"model {str(folder)!r}: {name} has values that are no finite numbers")
+
+
+def positions(folder: Path) -> int | None:
+    """Return how many tokens a model has positions for; None where its configuration does not say.
+
+    Models such as RoBERTa count from the place after that of the padding, so that they have fewer than it says.
+    """
+    config = configured(folder)
+    most: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if not most:
+        return None
+    with torch.device("meta"):
+        model = AutoModel.from_config(config)
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            return module.num_embeddings - module.padding_idx - 1
+    return most
+
+
+def require_embedded(folder: Path, texts: Sequence[str], tokens: Sequence[Sequence[int]]) -> None:
+    """Raise UsageError for a text that has no tokens, and for tokens that the model has no embedding for."""
+    if (empty := next((text for text, own in zip(texts, tokens, strict=True) if not own), None)) is not None:
+        raise UsageError(f"model {str(folder)!r}: its tokenizer makes no tokens of the text {empty[:60]!r}")
+    vocabulary = getattr(configured(folder).get_text_config(), "vocab_size", None)
+    if vocabulary is not None and max(map(max, tokens), default=0) >= vocabulary:
+        raise UsageError(f"model {str(folder)!r}: its tokenizer makes tokens that the model has no embedding for")
+
+
+def padding_of(folder: Path, tokenizer: Any) -> int:
+    """Return the token that fills short texts: the model's, the tokenizer's, or 0; one that the model can embed."""
+    config = configured(folder)
+    vocabulary = getattr(config.get_text_config(), "vocab_size", None) or torch.inf
+    known = (getattr(config, "pad_token_id", None), tokenizer.pad_token_id)
+    return next((value for value in known if value is not None and 0 <= value < vocabulary), 0)
