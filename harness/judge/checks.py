@@ -69,17 +69,19 @@ class TrainingWatch:
     def _reach(self, parameter: Tensor) -> None:
         self._reached.add(id(parameter))
 
-    def require(self, steps: int) -> None:
+    def require(self, steps: int, seldom: Collection[int] = ()) -> None:
         """Raise Incorrect where a parameter got no gradient in ``steps`` steps, or did not change.
 
-        What a factor of zeros multiplies has a gradient of zeros at first: a single step need not change it.
+        What a factor of zeros multiplies has a gradient of zeros at first: a single step need not change it. Left out
+        are parameters by their identities in ``seldom``, which fewer than two of the steps could change.
         """
         for hook in self._hooks:
             hook.remove()
-        missed = [name for name, (parameter, _) in self._before.items() if id(parameter) not in self._reached]
+        asked = {name: pair for name, pair in self._before.items() if id(pair[0]) not in seldom}
+        missed = [name for name, (parameter, _) in asked.items() if id(parameter) not in self._reached]
         if missed:
             raise Incorrect(_of(missed, self._before, f"got no gradient in {steps} steps"))
-        still = [name for name, (parameter, before) in self._before.items() if torch.equal(parameter, before)]
+        still = [name for name, (parameter, before) in asked.items() if torch.equal(parameter, before)]
         if still and steps > 1:
             raise Incorrect(_of(still, self._before, f"did not change in {steps} steps"))
 

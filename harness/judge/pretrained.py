@@ -15,6 +15,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_L
 from transformers.pytorch_utils import Conv1D
 
 from harness.api import UsageError
+from harness.judge.experts import unstack_experts
 
 LOCAL: Final = {"local_files_only": True, "trust_remote_code": False}
 """Nothing is downloaded, and no code that a model brings is run."""
@@ -104,8 +105,9 @@ def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def unconvolved(model: nn.Module) -> nn.Module:
-    """Replace each `Conv1D`, a linear layer whose weight is transposed, by the equal `nn.Linear`, in place."""
+def with_linears(model: nn.Module) -> nn.Module:
+    """Make linear layers of what computes the same in another form, in place: `Conv1D`, and stacked experts."""
+    unstack_experts(model)
     for name, module in list(model.named_modules()):
         if isinstance(module, Conv1D):
             inputs, outputs = module.weight.shape

@@ -16,6 +16,9 @@ from harness.judge.pretrained import NUMBERED
 _INNERMOST: Final = re.compile(r"^(.*(?<!experts)\.\d+)\.")
 """The name of the innermost repeated layer, up to its number, in the name of a module inside."""
 
+_EXPERT: Final = re.compile(r"(?<=experts)\.\d+(?=\.)")
+"""The number of an expert in the name of a module inside."""
+
 _KEYS: Final = frozenset({"k", "k_proj", "key", "key_proj", "k_lin"})
 _VALUES: Final = frozenset({"v", "v_proj", "value", "value_proj", "v_lin"})
 _FUSED: Final = frozenset({"qkv", "qkv_proj", "Wqkv", "query_key_value", "c_attn", "kv_proj", "in_proj"})
@@ -26,8 +29,9 @@ def anatomy_of(model: nn.Module, head: Sequence[str], forward: Callable[[nn.Modu
     """Return the parts of a model, as one call of ``forward`` finds them.
 
     Adapted are the linear layers inside of repeated layers. In each of these, the last linear layer that an attention
-    calls, and the last one that is called outside of the attention, which ends the feed-forward, end a block. A stage
-    of repeated layers is none itself: what it calls between them is adapted, but ends no block.
+    calls, and the last one that is called outside of the attention, which ends the feed-forward, end a block; of
+    experts, each one's last. A stage of repeated layers is none itself: what it calls between them is adapted, but
+    ends no block.
     """
     linears = {
         name: module
@@ -43,13 +47,15 @@ def anatomy_of(model: nn.Module, head: Sequence[str], forward: Callable[[nn.Modu
         if (layer := _layer_of(name)) in stages:
             continue
         (attention if is_attention(name) else feedforward)[layer] = name
-    ends = {*attention.values(), *feedforward.values()}
+    last = {_EXPERT.sub("", name) for name in feedforward.values()}
+    feed = [name for name in linears if _EXPERT.sub("", name) in last]  # all experts of a layer, not only the last
+    ends = {*attention.values(), *feed}
     return Anatomy(
         linears=list(linears),
         norms=[name for name, module in model.named_modules() if type(module).__name__.endswith("Norm")],
         blocks=[name for name in linears if name in ends],
         head=tuple(head),
-        feedforward=[name for name in linears if name in feedforward.values()],
+        feedforward=feed,
         **(kinds := projections(list(linears))),
         rows=rows_of(model, kinds["fused"]),
     )

@@ -13,6 +13,7 @@ from torch import nn
 from harness.api import NotApplicable
 from harness.families.finetune.contract import FinetuneTechnique, Keeping, KeepingTechnique
 from harness.families.finetune.problem import Problem
+from harness.judge.experts import LinearExperts
 
 HEAD_FILE: Final = "head.safetensors"
 """The parameters of the task's head by their names in the head's module, such as ``weight`` and ``bias``."""
@@ -41,6 +42,8 @@ def keep(technique: FinetuneTechnique, model: nn.Module, problem: Problem, kept:
             raise NotApplicable(
                 "it was trained beside packed weights, and would predict something else on the model as it was saved"
             )
+        if any(isinstance(module, LinearExperts) for module in model.modules()):
+            raise NotApplicable("its experts are linear layers here, and stacked in the model as it was saved")
         kept.folder.mkdir(parents=True, exist_ok=True)
         technique.save(model, Keeping(folder=kept.folder, root=root, base=kept.base, task=problem.task))
     except NotApplicable as reason:

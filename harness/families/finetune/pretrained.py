@@ -14,7 +14,7 @@ from transformers.utils import logging
 
 from harness.api import UsageError
 from harness.judge.bases import computing
-from harness.judge.pretrained import configured, require_model, unconvolved
+from harness.judge.pretrained import configured, require_model, with_linears
 from harness.judge.whole import WEIGHTS, require_finite, require_found, require_whole
 
 HEAD: Final = "head"
@@ -75,7 +75,7 @@ def classifier(folder: Path, classes: int, dtype: torch.dtype = torch.float32) -
         backbone, found = AutoModel.from_pretrained(folder, **values)
     require_found(folder, found, POOLER)
     require_finite(folder, backbone)
-    return TextClassifier(unconvolved(backbone), classes, pooling_of(config), dtype).eval()
+    return TextClassifier(with_linears(backbone), classes, pooling_of(config), dtype).eval()
 
 
 def language_model(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
@@ -87,7 +87,7 @@ def language_model(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
     )
     require_found(folder, found)
     require_finite(folder, model)
-    return unconvolved(model).eval()
+    return with_linears(model).eval()
 
 
 def require_backbone(folder: Path) -> None:

@@ -28,6 +28,7 @@ from harness.judge import graphs, training
 from harness.judge.base_checks import require_packed
 from harness.judge.bases import packed_layers, train_in_float32
 from harness.judge.checks import TrainingWatch, require_groups, require_model
+from harness.judge.experts import UsedExperts
 from harness.judge.factors import ANEW, Factors
 from harness.judge.fresh import FreshBatches
 from harness.judge.generators import GlobalGenerators
@@ -172,14 +173,14 @@ class FinetuneWorkload(ABC):
                 checks.require_start(at_base, self._logits(model, batch), problem.dtype)
             _train_in_float32(model, problem)
             optimizer = _optimizer(technique, model, problem)
-            frozen, trains = checks.frozen(model), TrainingWatch(model)
+            frozen, trains, used = checks.frozen(model), TrainingWatch(model), UsedExperts(model)
             model.train()
             loss, max_grad_norm = problem.loss, problem.settings.max_grad_norm
             for of_step in problem.train.at(problem.order[:CHECKED_STEPS]).batches():
                 training.step(model, optimizer, of_step, loss=loss, max_grad_norm=max_grad_norm)
             steps = min(CHECKED_STEPS, len(problem.order))
             checks.require_unchanged(frozen, steps)
-            trains.require(steps)
+            trains.require(steps, used.seldom())
             trained = self._logits(model, batch)
             merged = require_model(technique.merge(copy.deepcopy(model)), "merge")
             checks.require_merge(trained, self._logits(merged, batch), problem.dtype)

@@ -12,7 +12,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATIO
 from transformers.utils import logging
 
 from harness.api import UsageError
-from harness.judge.pretrained import LOCAL, configured, require_loadable, unconvolved
+from harness.judge.pretrained import LOCAL, configured, require_loadable, with_linears
 from harness.judge.whole import WEIGHTS, require_finite, require_found, require_whole
 
 HEAD = "model.classifier"
@@ -54,7 +54,7 @@ def image_classifier(folder: Path, classes: int, dtype: torch.dtype = torch.floa
     require_finite(folder, model)
     if not any(isinstance(module, nn.Linear) for module in getattr(model, inside, nn.Identity()).modules()):
         raise UsageError(f"model {str(folder)!r}: {type(model).__name__} has no linear classifier that can be replaced")
-    return ImageClassifier(unconvolved(model), scaling_of(folder)).eval()
+    return ImageClassifier(with_linears(model), scaling_of(folder)).eval()
 
 
 def fix_unused(model: nn.Module, logits: Tensor) -> list[str]:

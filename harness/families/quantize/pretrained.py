@@ -16,7 +16,7 @@ from transformers.utils import logging
 from harness.api import WARNING, NotApplicable
 from harness.families.quantize.contract import Packed, QuantizedLinear, QuantizeTechnique, kept_bytes, stored_bytes
 from harness.families.quantize.settings import OnModel
-from harness.judge.pretrained import configured, repeated_linears, repeated_weights, unconvolved
+from harness.judge.pretrained import configured, repeated_linears, repeated_weights, with_linears
 from harness.judge.whole import WEIGHTS, require_finite, require_found
 
 LEAST_SHARE: Final = 95.0
@@ -79,7 +79,7 @@ def loaded(kind: Any, folder: Path, dtype: torch.dtype, device: str) -> Any:
     )
     require_found(folder, found)
     require_finite(folder, model)
-    return unconvolved(model).requires_grad_(False).eval().to(device)
+    return with_linears(model).requires_grad_(False).eval().to(device)
 
 
 def quantized(

@@ -12,7 +12,7 @@ from transformers import AutoModel
 
 from harness.families.finetune.anatomy import projections
 from harness.families.finetune.projections import rows_of
-from harness.judge.pretrained import repeated_linears, unconvolved
+from harness.judge.pretrained import repeated_linears, with_linears
 from tests.families.finetune.tiny import WIDTH, configuration
 
 FALCON = {"num_hidden_layers": 1, "alibi": False}
@@ -33,7 +33,7 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
 def test_queries_keys_and_values_are_told_apart(kind: str) -> None:
     torch.manual_seed(0)
     config = configuration(kind.partition(",")[0], **{"initializer_range": 0.5, **KINDS[kind]})
-    model = unconvolved(AutoModel.from_config(config)).eval()
+    model = with_linears(AutoModel.from_config(config)).eval()
     name = projections(repeated_linears(model))["fused"][0]
     linear, rows = model.get_submodule(name), rows_of(model, [name])[name]
     asked = torch.ones(linear.out_features, dtype=torch.bool)
@@ -73,7 +73,7 @@ def test_queries_keys_and_values_are_told_apart(kind: str) -> None:
 
 
 def test_an_order_that_is_not_known_is_left_out() -> None:
-    model = unconvolved(AutoModel.from_config(configuration("gpt2", **KINDS["gpt2"])))
+    model = with_linears(AutoModel.from_config(configuration("gpt2", **KINDS["gpt2"])))
     model.config.model_type = "another"
     name = projections(repeated_linears(model))["fused"][0]
     assert rows_of(model, [name]) == {}
