@@ -119,7 +119,7 @@ def test_bases_stand_under_language_and_vision_models_too(kind: str, case: Case)
             require_as_expected(name, kind, case(kind, base))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("kind", WORKLOADS)
 def test_all_techniques_work_on_bases_of_fewer_bits(kind: str, base: str, case: Case) -> None:

@@ -89,7 +89,7 @@ WITHOUT_BIASES = {
     ),
 }
 USUAL = ("bert", "gpt2", "llama", "mixtral")
-"""Kinds that are tried in every run of the tests, with these techniques; all are tried in the slow ones."""
+"""Kinds that are tried with these techniques in fast tests; slow and exhaustive ones try all."""
 USUAL_TECHNIQUES = ("full", "bitfit", "ia3", "lora", "houlsby")
 
 TECHNIQUES = {technique.id: technique for technique in harness_lora.register_techniques()}
@@ -220,7 +220,7 @@ def test_techniques_work_on_language_models_or_say_why_not(kind: str, language_c
     require_as_expected_of_language(kind, (*USUAL_TECHNIQUES, "head"), language_case)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", [*KINDS][[*KINDS].index("gpt2") :])
 def test_all_techniques_work_on_language_models_or_say_why_not(kind: str, language_case: Case) -> None:
     require_as_expected_of_language(kind, TECHNIQUES, language_case)
@@ -305,7 +305,7 @@ def test_techniques_work_on_vision_models_or_say_why_not(kind: str, vision_case:
     require_as_expected_of_vision(kind, USUAL_TECHNIQUES, vision_case)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", VISION)
 def test_all_techniques_work_on_vision_models_or_say_why_not(kind: str, vision_case: Case) -> None:
     require_as_expected_of_vision(kind, TECHNIQUES, vision_case)
