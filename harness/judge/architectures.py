@@ -16,10 +16,13 @@ from harness.judge.training import Batch
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """Which outputs of a linear layer are keys of an attention, and which are values: int64 indices each."""
+    """Which outputs of a linear layer are keys of an attention, and which are values."""
 
     keys: Tensor
+    """The places of the keys, int64."""
+
     values: Tensor
+    """The places of the values, int64."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,6 +39,7 @@ class Factorisation:
     """A function of a weight, and of options that JSON can hold, that returns tensors; `factorisation` makes it."""
 
     function: Callable[..., Sequence[Tensor]]
+    """What computes the factors, from a copy of the weight."""
 
     @property
     def name(self) -> str:

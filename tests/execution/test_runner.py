@@ -75,7 +75,11 @@ def runner_of(
     for case in cases:
         problem = SimpleNamespace(
             spec=SimpleNamespace(
-                processes=processes.get(case.workload, 1), metrics=(), phases=(), fewest_stacked=fewest_stacked
+                processes=processes.get(case.workload, 1),
+                metrics=(),
+                optional=(),
+                phases=(),
+                fewest_stacked=fewest_stacked,
             )
         )
         contestant = SimpleNamespace(problem=problem)

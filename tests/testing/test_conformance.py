@@ -133,7 +133,7 @@ MESSAGES = {
     "test_loads of ill-formed": "casse",
     "test_loads of raising": "SystemExit: no",
     "test_loads of absent": "no plugin 'absent' is installed",
-    "test_emits_the_declared_metrics[poisons]": "ended as error: loss is nan, val_loss is nan",
+    "test_emits_the_declared_metrics[poisons]": "ended as error: val_loss is nan, loss is nan",
     "test_can_be_built[exits]": "ended as crash: exited with status 0 without a result",
     "test_keeps_the_invariants_of_its_contract[endless]": "ended as timeout: timeout after 3 s in ",
     "test_leaves_the_process_as_it_is[widens]": "the default dtype is torch.float64, was torch.float32",

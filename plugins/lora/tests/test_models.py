@@ -158,7 +158,7 @@ def test_ia3_scales_keys_and_values_of_fused_projections_and_leaves_queries(kind
         assert int((layer.factors() == 1).sum()) == outputs - len(layer.scales)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", KINDS)
 def test_all_techniques_work_or_say_why_not(kind: str, case: Case) -> None:
     for name in TECHNIQUES:

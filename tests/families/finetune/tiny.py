@@ -30,6 +30,10 @@ WORDS = [
     "and",
 ]
 VOCABULARY = {word: number for number, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
+LETTERS = {
+    token: number
+    for number, token in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "\u0120", *sorted(set("".join(WORDS)))])
+}
 WIDTH = 16
 """The width of the models; of two layers, with two heads."""
 
@@ -42,11 +46,20 @@ def save_tokenizer(folder: Path, **special: str) -> None:
     ).save_pretrained(folder)
 
 
+def save_bytes(folder: Path, **special: str) -> None:
+    """Save a tokenizer of single letters, for kinds of models whose tokenizer knows no whole words."""
+    tokenizer = Tokenizer(models.BPE(LETTERS, [], unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", **special
+    ).save_pretrained(folder)
+
+
 def save_model(folder: Path, kind: str = "bert", **values: Any) -> Path:
     """Save a model of a kind with random weights, and return its folder."""
     torch.manual_seed(0)
     AutoModel.from_config(configuration(kind, **values)).save_pretrained(folder)
-    save_tokenizer(folder)
+    (save_bytes if kind == "qwen2" else save_tokenizer)(folder)
     return folder
 
 
@@ -54,13 +67,13 @@ def save_language_model(folder: Path, kind: str = "llama", **values: Any) -> Pat
     """Save a model of a kind with random weights and its own output, and return its folder."""
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(configuration(kind, **values)).save_pretrained(folder)
-    save_tokenizer(folder, eos_token="[SEP]")
+    (save_bytes if kind == "qwen2" else save_tokenizer)(folder, eos_token="[SEP]")
     return folder
 
 
 def configuration(kind: str, **values: Any) -> Any:
     sizes = {
-        "vocab_size": len(VOCABULARY),
+        "vocab_size": len(LETTERS) if kind == "qwen2" else len(VOCABULARY),
         "hidden_size": WIDTH,
         "num_hidden_layers": 2,
         "num_attention_heads": 2,
