@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -9,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.integrations import moe
 
 
 class Expert(nn.Module):
@@ -91,7 +91,8 @@ class UsedExperts:
 
 
 def _is_usual(module: Any) -> bool:
-    usual = getattr(moe, "_default_apply_gate", None)
+    loaded = sys.modules.get("transformers.integrations.moe")  # not imported for models that it did not make
+    usual = getattr(loaded, "_default_apply_gate", None)
     return (
         usual is not None
         and getattr(type(module), "_apply_gate", None) is usual
