@@ -45,7 +45,7 @@ class TextSettings(Protocol):
     label: str = setting("", "column of the labels; guessed where empty")
     train_examples: int = setting(800, "most texts to train on", above=0)
     validation_examples: int = setting(200, "most texts to choose the tuned values by", above=0)
-    test_examples: int = setting(1000, "most texts to test on", above=0)
+    test_examples: int = setting(500, "most texts to test on", above=0)
     max_length: int = setting(0, "most tokens of a text; 0 for the 99th percentile of the data", least=0)
 
 
@@ -78,4 +78,4 @@ class ImageSettings(Protocol):
     base: str = setting("float32", "form of the model under what trains, such as bfloat16 or nf4")
     train_examples: int = setting(800, "most images to train on", above=0)
     validation_examples: int = setting(200, "most images to choose the tuned values by", above=0)
-    test_examples: int = setting(1000, "most images to test on", above=0)
+    test_examples: int = setting(500, "most images to test on", above=0)
