@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from harness.api._records import Json
+from harness.api._records import Json, Lane
 
 WARNING: Final = "warning: "
 """The prefix of a note that is shown below the table; the text after the prefix must be the same on every seed."""
@@ -23,7 +23,7 @@ class CaseContext:
     ``cache`` is the folder for trained base models. Where ``perturbed``, a workload that declares ``perturbs`` begins
     to train from weights that differ by a rounding error (`harness.judge.perturbation.perturb_start`).
     ``keep`` is a folder for what is to be kept of the case beside its figures, such as an adapter; None where nothing
-    is.
+    is. ``lane`` is the one that the case is of, for an `open` that shows memory other data than time.
     """
 
     seed: int
@@ -33,6 +33,7 @@ class CaseContext:
     phase: Callable[[str], AbstractContextManager[None]]
     perturbed: bool = False
     keep: Path | None = None
+    lane: Lane = "accuracy"
 
 
 @dataclass(frozen=True, kw_only=True)

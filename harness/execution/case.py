@@ -263,6 +263,7 @@ class _Stage:
             phase=self.phases,
             perturbed=case.perturbed,
             keep=self.job.keep / case.key if self.job.keep and self.job.task in ("evaluate", "stack") else None,
+            lane=case.lane,
         )
 
     def seed(self) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median_high
 from typing import Final
 
 import torch
 from torch import Tensor
 
+from harness.api import Lane
 from harness.judge.training import Batch
 
 MULTIPLE: Final = 8
@@ -53,7 +55,7 @@ class Examples:
         """Return all examples as one batch, whose length is a multiple of ``multiple``."""
         if self.lengths is None:
             return {**self.inputs, "labels": self.labels}
-        longest = -(-int(self.lengths.max()) // multiple) * multiple
+        longest = rounded_up(int(self.lengths.max()), multiple)
         tensors = {**self.inputs, "labels": self.labels}
         padded = {name for name, value in tensors.items() if name != "labels" or value.ndim > self.lengths.ndim}
         return {name: value[..., :longest].contiguous() if name in padded else value for name, value in tensors.items()}
@@ -81,6 +83,18 @@ class Examples:
             buckets.append(indices[torch.randperm(len(bucket), generator=draw)])
         return torch.cat(buckets)
 
+    def measured(self, order: Tensor, lane: Lane) -> Examples:
+        """Return the batch of an order that the lane of time or of memory measures.
+
+        It is the first of the median length, by which a training's time is not off, and for memory the first of the
+        greatest, at which it has its peak. Without lengths all batches have one shape.
+        """
+        if self.lengths is None:
+            return self.at(order[0])
+        widths = [rounded_up(longest) for longest in self.lengths.cpu()[order.cpu()].amax(1).tolist()]
+        wanted = max(widths) if lane == "memory" else median_high(widths)
+        return self.at(order[widths.index(wanted)])
+
     @staticmethod
     def together(parts: Sequence[Examples]) -> Examples:
         """Return the examples of several parts as one, in their order."""
@@ -97,6 +111,11 @@ def tokens_in(batch: Batch) -> int:
     if (mask := batch.get("attention_mask")) is not None:
         return int(mask.sum())
     return batch["input_ids"].numel() if "input_ids" in batch else 0
+
+
+def rounded_up(length: int, multiple: int = MULTIPLE) -> int:
+    """Return the least multiple that is no less than a length."""
+    return -(-length // multiple) * multiple
 
 
 def rounded_down(limit: int) -> int:

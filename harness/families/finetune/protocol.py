@@ -126,15 +126,15 @@ class FinetuneWorkload(ABC):
         return keep(technique, model, problem, Kept(folder=context.keep, base=lambda: base().model))
 
     def open(self, technique: FinetuneTechnique, context: CaseContext) -> OpenCase:
-        """Prepare a training step and an inference batch, on examples like the first ``batch_size`` of the training.
+        """Prepare a training step and an inference batch, on examples like those of `Examples.measured` for the lane.
 
         Inference uses the merged model. The first call of ``infer`` merges: in place if ``train`` has been released by
         then, else in a copy, as both may be called in turns. What it predicts is held against the model before merging.
         """
         with global_seed(context.seed, context.device):
             problem, adapted = self._adapt(technique, context)  # with factors that are computed anew
-        first = problem.train.at(problem.order[0]).batch()
-        fresh = FreshBatches(first)
+        shown = problem.train.measured(problem.order, context.lane).batch()
+        fresh = FreshBatches(shown)
         loss, max_grad_norm = problem.loss, problem.settings.max_grad_norm  # not the problem, which holds all examples
 
         def step(trains: Adapted, batch: Batch, _: int) -> None:
@@ -150,7 +150,7 @@ class FinetuneWorkload(ABC):
             before=serving.before,
             tolerance=max(OUTPUTS_DIFFER, checks.tolerance_of(problem.dtype)),
         )
-        samples, tokens = problem.settings.batch_size, tokens_in(first)
+        samples, tokens = problem.settings.batch_size, tokens_in(shown)
         return OpenCase(
             figures=partial(_token_rates, tokens) if tokens else None,
             phases={

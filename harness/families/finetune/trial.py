@@ -34,17 +34,18 @@ class Attempt:
 def tried(attempt: Attempt, context: CaseContext) -> Trial:
     """Return what a technique costs: load, initialisation, a step, a batch of the test, a call of each phase.
 
-    The first step is that of the training and is not timed: it makes the optimiser's state. The longest batches of the
-    training and of the test are among those that are timed, for the sake of the memory that they take.
+    The first step is not timed: it makes the optimiser's state. The longest batches of the training and of the test are
+    among those that are timed, for the sake of the memory that they take. A call of a phase is that of the time lane;
+    the few of the memory lane, on the longest batch, are priced as these.
     """
     clock = PhaseClock(context.device)
     with global_seed(context.seed, context.device):
         problem, adapted = attempt.adapt(replace(context, phase=clock))
         adapted.model.train()
         batches = sorted(problem.train.at(problem.order).batches(), key=size_of)
-        first = problem.train.at(problem.order[0]).batch()
+        timed = problem.train.measured(problem.order, "time").batch()
         step = partial(_step, problem, adapted)
-        step(first)
+        step(timed)
         steps = priced(batches, step, context.device)
         groups = sorted(problem.tested(), key=size_of)
 
@@ -53,17 +54,17 @@ def tried(attempt: Attempt, context: CaseContext) -> Trial:
 
         predict(groups[0])
         tests = priced(groups, predict, context.device)
-        prediction = seconds_of(lambda: predict(first), context.device)
+        prediction = seconds_of(lambda: predict(timed), context.device)
     return Trial(
         seconds={
             **clock.seconds,
             "step": mean(steps(size_of(batch)) for batch in batches),
             "test batch": mean(tests(size_of(batch)) for batch in groups),
-            "first step": steps(size_of(first)),
-            "first prediction": prediction,
+            "timed step": steps(size_of(timed)),
+            "timed prediction": prediction,
         },
         build={"load": 1, "init": 1},
-        phases={"train": {"first step": 1}, "infer": {"first prediction": 1}},
+        phases={"train": {"timed step": 1}, "infer": {"timed prediction": 1}},
     )
 
 

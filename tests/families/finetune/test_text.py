@@ -183,6 +183,30 @@ def test_the_order_of_batches_does_not_depend_on_the_technique(case: CaseContext
     assert generator(0, "order").initial_seed() != generator(1, "order").initial_seed()
 
 
+def test_time_is_measured_on_a_batch_of_the_median_length_and_memory_on_the_longest(case: CaseContext) -> None:
+    case = replace(case, settings={**case.settings, "steps": 9, "max_length": 16})
+    workload = TextClassification()
+    problem = workload._problem(case)
+    widths = [batch["input_ids"].shape[1] for batch in problem.train.at(problem.order).batches()]
+    assert sorted({8, 16}) == sorted(set(widths))
+    found = {}
+    for lane in ("time", "memory"):
+        batch, _ = workload.open(Honest(), replace(case, lane=lane)).phases["infer"].run()
+        found[lane] = batch["input_ids"].shape[1]
+    assert found == {"time": sorted(widths)[4], "memory": 16}
+
+
+@given(st.lists(st.lists(st.integers(1, 40), min_size=3, max_size=3), min_size=1, max_size=12))
+def test_batches_of_one_shape_leave_the_lanes_with_the_first(lengths: list[list[int]]) -> None:
+    order = torch.arange(3 * len(lengths)).view(-1, 3)
+    padded = Examples(inputs={}, labels=order.flatten(), lengths=torch.tensor(lengths).flatten())
+    widths = [-(-max(batch) // MULTIPLE) * MULTIPLE for batch in lengths]
+    for lane, wanted in (("time", sorted(widths)[len(widths) // 2]), ("memory", max(widths))):
+        taken = padded.measured(order, lane).labels
+        assert torch.equal(taken, order[widths.index(wanted)])
+        assert torch.equal(replace(padded, lengths=None).measured(order, lane).labels, order[0])
+
+
 def test_the_test_is_the_data_s_own_where_they_have_one(case: CaseContext, tmp_path: Path) -> None:
     rows = Path(str(case.settings["data"])).read_text(encoding="utf-8").splitlines()
     for name, own in (("train", rows[1:101]), ("test", rows[101:])):
