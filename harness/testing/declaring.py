@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import ClassVar, NoReturn
 
 import pytest
-import torch
 
 from harness.discovery import PluginRecord
 from harness.host import Host, load_host
 from harness.testing import declaration
+from harness.testing.smoke import one_thread as one_thread
 from harness.testing.told import Mistake, Untried
 
 
@@ -64,17 +64,6 @@ def cache_folder(config: pytest.Config, tmp_path_factory: pytest.TempPathFactory
 def installed() -> Host:
     """Return a host with every installed plugin, loaded once for the whole session."""
     return load_host()
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Limit torch to one thread, as in the worker, so that the order of sums is fixed."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager
