@@ -203,11 +203,16 @@ def module_candidate(name: str, module: str, distribution: str) -> Candidate:
     """Return the plugin of a module, which may lie in the current folder; ``distribution`` may be empty."""
 
     def load() -> ModuleType:
-        if "" not in sys.path and str(Path.cwd()) not in sys.path:
-            sys.path.insert(0, str(Path.cwd()))  # an uninstalled plugin lies in the current folder
+        see_current_folder()
         return importlib.import_module(module)
 
     return Candidate(name=name, module=module, distribution=distribution, version=_version(distribution), load=load)
+
+
+def see_current_folder() -> None:
+    """Let modules of the current folder be imported: an uninstalled plugin lies there."""
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
 
 
 def named_candidate(module: str) -> Candidate:

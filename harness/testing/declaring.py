@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from types import ModuleType
-from typing import ClassVar, Final, NoReturn
+from typing import ClassVar, NoReturn
 
 import pytest
-import torch
 
-from harness import hookspecs
-from harness.api import API_VERSION, PROJECT, nearest
 from harness.discovery import PluginRecord
-from harness.foreign import contained, one_line
 from harness.host import Host, load_host
-
-HOOKS: Final = tuple(name for name in vars(hookspecs) if hasattr(getattr(hookspecs, name), f"{PROJECT}_spec"))
-DECLARING: Final = tuple(name for name in HOOKS if name.startswith("register_") and name != "register_commands")
-
-IMPORT_SECONDS: Final = 60
-IMPORTED: Final = 86
-"""Exit status of a process in which torch was imported; what a plugin prints, the test does not read."""
+from harness.testing import declaration
+from harness.testing.smoke import one_thread as one_thread
+from harness.testing.told import Mistake, Untried
 
 
 class Declares:
@@ -42,51 +30,28 @@ class Declares:
     @pytest.fixture
     def record(self, host: Host) -> PluginRecord:
         """Return the record of the plugin; fail the test where the plugin is not installed."""
-        records = {record.name: record for record in host.plugins}
-        if self.plugin not in records:
-            fail(
-                f"no plugin {self.plugin!r} is installed{nearest(self.plugin, records)}; run pip install -e . "
-                "in its folder, with an entry point of that name in the group harness.plugins"
-            )
-        return records[self.plugin]
+        with told():
+            return declaration.record_of(self.plugin, host.plugins)
 
     def test_loads(self, record: PluginRecord) -> None:
         """Check that the host loads the plugin and that names and arguments of all hooks match the specification."""
-        if record.status != "ok":
-            fail(f"plugin {record.name!r} is {record.status}: {record.cause}", record.detail)
+        with told():
+            declaration.loads(record)
 
     def test_states_the_interface_it_speaks(self, record: PluginRecord) -> None:
         """Check that ``HARNESS_API`` is the version of this host."""
-        version = getattr(module_of(record), "HARNESS_API", None)
-        if version != API_VERSION:
-            fail(f"{record.module} has HARNESS_API = {version!r}; this host speaks {API_VERSION}")
+        with told():
+            declaration.states_the_interface_it_speaks(record)
 
     def test_marks_its_hooks(self, record: PluginRecord) -> None:
         """Check that each function named like a hook has the mark, without which the host would not call it."""
-        module = module_of(record)
-        unmarked = [name for name in HOOKS if hasattr(module, name) and not _is_marked(getattr(module, name))]
-        if unmarked:
-            fail(f"{record.module} does not mark {', '.join(unmarked)}: put @harness.api.hookimpl above it")
+        with told():
+            declaration.marks_its_hooks(record)
 
     def test_declares_without_torch(self, record: PluginRecord) -> None:
         """Check that the plugin declares without importing torch, which would delay every command."""
-        code = (
-            "import importlib, sys\n"
-            f"module = importlib.import_module({record.module!r})\n"
-            f"for name in {DECLARING!r}:\n"
-            "    getattr(module, name, list)()\n"
-            f"raise SystemExit({IMPORTED} if 'torch' in sys.modules else 0)\n"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, timeout=IMPORT_SECONDS, check=False
-        )
-        if done.returncode not in (0, IMPORTED):
-            fail(f"{record.module} cannot be imported on its own", done.stderr)
-        if done.returncode == IMPORTED:
-            fail(
-                f"{record.module} imports torch when it is imported or declares; "
-                "move what needs torch to another module and name that in the targets"
-            )
+        with told():
+            declaration.declares_without_torch(record)
 
 
 def cache_folder(config: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -102,27 +67,14 @@ def installed() -> Host:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Limit torch to one thread, as in the worker, so that the order of sums is fixed."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+def told() -> Iterator[None]:
+    """Fail the test without a traceback where a check finds a mistake, and skip it where it cannot be tried."""
     try:
         yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def module_of(record: PluginRecord) -> ModuleType:
-    """Import and return a plugin's module; fail the test with the reason where the import fails."""
-    try:
-        with contained():
-            return importlib.import_module(record.module)
-    except Exception as error:  # a plugin may raise anything while it is imported
-        fail(f"{record.module} cannot be imported: {one_line(error)}")
-
-
-def _is_marked(function: object) -> bool:
-    return hasattr(function, f"{PROJECT}_impl")
+    except Mistake as error:
+        fail(str(error))
+    except Untried as error:
+        pytest.skip(str(error))
 
 
 def fail(*lines: str) -> NoReturn:

@@ -41,14 +41,14 @@ class Isolated:
         self._executor.close()
 
 
-def isolated(host: Host, plugin: str, contract: str, cache: Path, limit_s: float) -> Isolated:
-    """Return the processes for a plugin's techniques of one contract; a case may take ``limit_s`` seconds."""
+def isolated(host: Host, plugin: str, contract: str, cache: Path, limits: Limits) -> Isolated:
+    """Return the processes for a plugin's techniques of one contract; each case within ``limits``."""
     workloads = [entry.spec for entry in host.workloads.values() if entry.spec.contract == contract]
     techniques = [entry.spec for entry in host.techniques.values() if entry.plugin == plugin]
     return Isolated(
         ExecutorOptions(
             jobs=1,
-            limits=Limits(time_s=limit_s),
+            limits=limits,
             cache=cache,
             preload=_modules(workloads),
             techniques={plugin: _modules(spec for spec in techniques if spec.contract == contract)},

@@ -198,6 +198,17 @@ def kept_settings() -> Iterator[None]:
 
 
 @contextmanager
+def one_thread() -> Iterator[None]:
+    """Limit torch to one thread, as in the worker, so that the order of sums is fixed."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
 def newer_objects() -> Iterator[None]:
     """Exclude existing objects from garbage collection, so that a collection takes milliseconds."""
     gc.freeze()

@@ -1,0 +1,93 @@
+"""``harness check`` finds what the conformance tests find, needs no pytest, and survives what a technique does."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from tests.conftest import ROOT
+
+PLUGIN = """
+    from harness.api import Technique, hookimpl
+
+    HARNESS_API = 1
+
+    def technique(name, target, **facts):
+        return Technique(id=name, contract="finetune", target=target, summary="of a test", **facts)
+
+    @hookimpl
+    def register_techniques():
+        return [
+            technique("moody", "tests.testing.faulty_targets:Moody"),
+            technique("leaves", "leaving:leave", params={"size": 1}, space={"size": [1, 2]}),
+            technique("elsewhere", "nowhere:Nothing", requires=["surely-not-installed>=2"]),
+        ]
+"""
+
+LEAVING = """
+    import os
+    from tests.testing.faulty_targets import Honest
+
+    def leave(size):
+        if size == 2:  # which is built in no case, only by the check of the space
+            os._exit(0)
+        return Honest()
+"""
+
+
+def check(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a folder, where importing pytest fails."""
+    (folder / "pytest.py").write_text("raise ImportError('pytest is imported')\n")
+    path = f"{folder}{os.pathsep}{ROOT}"
+    return subprocess.run(
+        [sys.executable, "-m", "harness", "check", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_each_mistake_is_told_with_its_mend_and_hurts_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "harness_bad.py").write_text(dedent(PLUGIN))
+    (tmp_path / "leaving.py").write_text(dedent(LEAVING))
+    done = check(tmp_path, "harness_bad", "--json")
+    assert done.returncode == 1, done.stderr
+    told = json.loads(done.stdout)
+    failed = {(entry["whose"], entry["check"]): entry for entry in told["checks"] if entry["result"] == "failed"}
+    assert failed.keys() == {("bad/moody", "repeats_itself"), ("bad/leaves", "can_be_built")}
+    assert "draw only from the generator" in failed["bad/moody", "repeats_itself"]["said"]
+    left = failed["bad/leaves", "can_be_built"]
+    assert "the process ended in can_be_built with exit status 0" in left["said"]
+    assert "must neither end its process" in left["mend"]
+    (untried,) = (entry for entry in told["checks"] if entry["result"] == "untried")
+    assert (untried["whose"], untried["mend"]) == ("bad/elsewhere", "install what is missing")
+
+
+def test_a_plugin_that_does_not_load_fails_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "harness_old.py").write_text("HARNESS_API = 0\n")
+    done = check(tmp_path, "harness_old")
+    assert done.returncode == 1
+    first, *_, last = done.stdout.splitlines()
+    assert first.startswith("failed: old: loads: plugin 'old' is broken: ")
+    assert last.startswith("old: 4 checks of the declaration and 0 techniques: ")
+
+
+def test_a_name_that_is_no_plugin_is_refused_in_one_line(tmp_path: Path) -> None:
+    for name, reason in (("finetun", "did you mean 'finetune'?"), ("no such name", "no such module")):
+        done = check(tmp_path, name)
+        assert done.returncode == 2
+        assert done.stderr.count("\n") == 1
+        assert reason in done.stderr
+    done = check(tmp_path, "lora", "--technique", "pisa")
+    assert done.returncode == 2
+    assert "no technique of plugin 'lora' matches 'pisa'; did you mean 'lora/pissa'?" in done.stderr
