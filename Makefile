@@ -26,7 +26,7 @@ QUICK := tests/analysis tests/judge tests/report tests/results tests/test_archit
 TRITON_TESTS := $(wildcard plugins/*/tests/test_triton.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup peft test quick check gpu triton kills models minilm fuzz audit news clean
+.PHONY: help setup peft test thorough quick check gpu triton kills models minilm fuzz audit news clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,8 +41,11 @@ $(READY): requirements.txt $(PROJECTS)
 peft: $(READY) ## run the suite peft: a table in about three minutes
 	$(BIN)/harness run --suite peft
 
-test: $(READY) ## run the tests; ARGS="tests/analysis -k holm" runs those instead of all
+test: $(READY) ## run the tests that guard a user; ARGS="tests/analysis -k holm" runs those instead of all
 	$(PYTEST) $(PARALLEL) $(ARGS)
+
+thorough: $(READY) ## run the long tests: asv over a history, the gate, planted faults, rates of false verdicts, peers in turns
+	$(PYTEST) $(PARALLEL) -m thorough $(ARGS)
 
 quick: $(READY) ## run a fixed selection of fast tests, in less than 90 seconds on two cores
 	$(PYTEST) $(PARALLEL) -m "not slow" $(QUICK)

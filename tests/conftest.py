@@ -20,14 +20,14 @@ ROOT = Path(__file__).parent.parent
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what takes many minutes, unless it is asked for, and let files with a slow test come first.
+    """Leave out what has a command of its own, unless it is asked for, and let files with a slow test come first.
 
     Workers take whole files, and a long one at the end leaves the others idle.
     """
-    if "exhaustive" not in config.getoption("markexpr"):
-        left_out = [item for item in items if item.get_closest_marker("exhaustive")]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
+    others = [name for name in ("exhaustive", "thorough") if name not in config.getoption("markexpr")]
+    left_out = [item for item in items if any(item.get_closest_marker(name) for name in others)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 

@@ -35,7 +35,7 @@ def test_the_stored_vectors_hold_many_techniques_on_many_seeds(calibration: Modu
         assert {len(scores) for scores in techniques.values()} == {40}
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("seeds", [5, 10])
 def test_at_most_one_run_in_twenty_has_a_false_verdict(calibration: ModuleType, vectors: dict, seeds: int) -> None:
     for workload, techniques in vectors.items():
@@ -70,7 +70,7 @@ def test_a_planted_difference_is_found_so_the_verdicts_are_not_merely_silent(
     assert found.count("better") >= 45
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_page_shows_what_the_simulation_prints(calibration: ModuleType, vectors: dict) -> None:
     page = PAGE.read_text(encoding="utf-8")
     one = calibration.error_rates(vectors["regularize/digits-noisy"], 5, margin=1.0)

@@ -123,7 +123,7 @@ def test_a_tracked_run_gives_series_of_asv(folder: Path, tmp_path: Path, monkeyp
             assert f"benchmarks.retrieve_retrieve_{technique}.track_{metric}" in names
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_checkout_of_the_family_has_a_site_of_its_own_over_its_commits(tmp_path: Path) -> None:
     place = tmp_path / "retrieve"
     shutil.copytree(EXAMPLE, place, ignore=shutil.ignore_patterns("__pycache__"))
@@ -143,7 +143,7 @@ def test_a_checkout_of_the_family_has_a_site_of_its_own_over_its_commits(tmp_pat
     assert (place / ".asv/html/index.html").is_file()
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_family_passes_its_own_tests(tmp_path: Path) -> None:
     site = tmp_path / "site"
     install = ("-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target", str(site))

@@ -24,7 +24,7 @@ def installed(
     monkeypatch.setenv("HARNESS_CACHE", str(cache_folder(pytestconfig, tmp_path_factory)))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_wrong_rules_of_acceptance_have_rows_that_say_so_and_no_number(harness: Harness) -> None:
     done = harness(
         "run", *PLUGINS, "--suite", "mutants", "--quiet", "--lane", "accuracy", "--lane", "time", timeout=900

@@ -206,7 +206,7 @@ def false_verdicts(seeds: int, families: int, contestants: int, rule: Rule) -> f
     return wrong / families
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("seeds", [5, 10])
 def test_twenty_techniques_without_a_difference_get_a_false_verdict_in_at_most_one_family_of_twenty(seeds: int) -> None:
     assert false_verdicts(seeds, 400, 20, ANY) <= 0.05

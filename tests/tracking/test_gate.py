@@ -77,7 +77,7 @@ def gate(history: History, environment: dict[str, str]) -> Gate:
     return run
 
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.thorough
 
 
 def test_a_commit_that_changes_nothing_passes(gate: Gate) -> None:

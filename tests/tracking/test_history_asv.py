@@ -16,7 +16,7 @@ import pytest
 from harness.tracking.asv import read_regressions
 from tests.tracking.history import BROKEN, LATE_FROM, RELEASE, History, make_history
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.thorough
 
 VICTIM = "toy · toy/victim"
 

@@ -107,7 +107,7 @@ def noted(text: str, name: str) -> list[dict[str, Any]]:
     return json.loads(html.unescape(found[1]))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_series_is_plotted_without_a_network(site: Path, tmp_path: Path) -> None:
     with serve(site, LOOK) as address:
         text = dom(f"{address}/index.html#{SERIES}?workload='core/alpha'", tmp_path)
@@ -122,7 +122,7 @@ def test_a_series_is_plotted_without_a_network(site: Path, tmp_path: Path) -> No
         assert sum(one["count"] > 100 for one in grid) >= 2
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_regression_is_listed_at_its_commit_and_the_runs_are_linked(
     site: Path, project: Folder, tmp_path: Path
 ) -> None:
@@ -145,7 +145,7 @@ def test_a_regression_is_listed_at_its_commit_and_the_runs_are_linked(
         assert "toys/base" in text
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_runs_of_elsewhere_have_their_pages_at_their_commits(project: Folder, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     states = [(project.git("rev-parse", "HEAD~1"), False), (project.git("rev-parse", "HEAD"), True), ("0" * 40, False)]
@@ -166,7 +166,7 @@ def test_runs_of_elsewhere_have_their_pages_at_their_commits(project: Folder, tm
     assert "toys/base" in (tmp_path / "site/runs" / page).read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_run_of_elsewhere_joins_the_site_as_the_documentation_says(project: Folder, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(project.path, tmp_path / "copy", symlinks=True))
     gpu = {"gpu": [{"name": "NVIDIA H200"}], "code": {"harness": {"commit": project.git("rev-parse", "HEAD")}}}

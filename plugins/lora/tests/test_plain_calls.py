@@ -10,7 +10,7 @@ import torch
 from harness.testing import require_parity
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_training_takes_the_time_of_plain_calls(build, wide, plain_calls) -> None:
     x = wide.batches[0]["x"]
 
@@ -23,7 +23,7 @@ def test_training_takes_the_time_of_plain_calls(build, wide, plain_calls) -> Non
     print(require_parity(make))  # noqa: T201  shown where it fails
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_merged_model_takes_the_time_of_plain_calls(build, wide, plain_calls) -> None:
     x = wide.batches[0]["x"]
 

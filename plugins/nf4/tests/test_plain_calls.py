@@ -69,7 +69,7 @@ def test_what_torch_has_no_derivative_of_gets_a_note(name) -> None:
     assert "gives its inputs no gradient" in require_correct(built(name))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("inputs", [1, 64])
 @pytest.mark.parametrize("name", PEERS)
 def test_a_wrapper_takes_the_time_of_plain_calls(name, inputs, plain_calls) -> None:
@@ -77,7 +77,7 @@ def test_a_wrapper_takes_the_time_of_plain_calls(name, inputs, plain_calls) -> N
         print(name, inputs, require_parity(product(plain_calls, name, inputs)))  # noqa: T201  shown where it fails
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_softmax_of_torch_takes_the_time_of_plain_calls(plain_calls) -> None:
     technique = built("torch-softmax")
 

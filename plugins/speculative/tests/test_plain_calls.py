@@ -15,7 +15,7 @@ COUNT = 6
 """The number of new tokens in the page's scripts."""
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["hf-generate", "hf-assisted", "hf-assisted-default", "hf-lookup"])
 def test_decoding_takes_the_time_of_plain_calls(name, build, text_models, plain_calls) -> None:
     from harness_speculative.library import SessionCache, Wrapped, settings

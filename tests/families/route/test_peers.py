@@ -55,6 +55,6 @@ def test_the_judge_s_experts_return_what_those_of_transformers_return(make) -> N
     torch.testing.assert_close(ours(), theirs())
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_judge_s_experts_take_no_more_time_than_those_of_transformers(make) -> None:
     print(require_parity(make))  # noqa: T201  shown where it fails
