@@ -58,6 +58,10 @@ def require_loadable(folder: Path, load_reader: Callable[[Path], object]) -> Non
         raise UsageError(f"model {str(folder)!r}: its config.json is none of transformers")
     if "auto_map" in config:
         raise UsageError(f"model {str(folder)!r}: needs code of its own, which is not run; take a model without")
+    if any("/" in str(config.get(f"{prefix}_implementation")) for prefix in ("attn", "_attn", "experts", "_experts")):
+        raise UsageError(
+            f"model {str(folder)!r}: names a kernel of a hub, which is not run; leave it out of config.json"
+        )
     if not any(folder.glob("*.safetensors")):
         raise UsageError(
             f"model {str(folder)!r}: has no *.safetensors; save it once with model.save_pretrained(folder)"

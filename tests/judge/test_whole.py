@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModel, AutoModelForPreTraining, AutoModelForSequenceClassification
 
 from harness.api import UsageError
 from harness.families.finetune.pretrained import classifier, require_backbone, require_language_model
 from harness.families.finetune.vision import image_classifier, require_image_model
 from harness.judge.pretrained import tokenizer_of
 from harness.judge.whole import padding_of, positions, require_embedded
-from tests.families.finetune.tiny import save_language_model, save_model, save_vision_model
+from tests.families.finetune.tiny import configuration, save_language_model, save_model, save_vision_model
 
 WEIGHTS = "model.safetensors"
 
@@ -57,12 +58,59 @@ def pickle_weights(folder: Path) -> None:
     (folder / WEIGHTS).rename(folder / "other.safetensors")
 
 
+def move_away(folder: Path) -> None:
+    (folder / WEIGHTS).rename(folder.parent / WEIGHTS)
+
+
+def link_away(folder: Path) -> None:
+    move_away(folder)
+    (folder / WEIGHTS).symlink_to(folder.parent / WEIGHTS)
+
+
+def index(folder: Path, named: Any) -> None:
+    """Write an index that names a file for all weights, which is moved beside the model's folder."""
+    weights = load_file(folder / WEIGHTS)
+    move_away(folder)
+    save_file({"none": torch.zeros(1)}, folder / "other.safetensors")
+    content = {"metadata": {}, "weight_map": dict.fromkeys(weights, named)}
+    (folder / f"{WEIGHTS}.index.json").write_text(json.dumps(content))
+
+
+def add_norm(folder: Path) -> None:
+    """Save a model whose layers have a weight that no model of its kind has."""
+    reweigh(folder, lambda own: {**own, "encoder.layer.0.attention.self.q_norm.weight": torch.ones(8)})
+
+
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a layer is missing": (
         lambda folder: reweigh(folder, lambda own: {name: own[name] for name in own if "layer.1" not in name}),
         "its files lack encoder.layer.1",
     ),
     "more layers than weights": (lambda folder: configure(folder, num_hidden_layers=3), "its files lack encoder.la"),
+    "fewer layers than weights": (
+        lambda folder: configure(folder, num_hidden_layers=1),
+        "its files hold encoder.layer.1.* no place by its config.json",
+    ),
+    "a norm that the kind of model lacks": (add_norm, "its files hold encoder.layer.0.attention.self.q_norm.weight"),
+    "an index of a file above": (lambda folder: index(folder, f"../{WEIGHTS}"), r"names weights '\.\./model"),
+    "an index of an absolute path": (
+        lambda folder: index(folder, str(folder.parent / WEIGHTS)),
+        "expected a .*safetensors in its folder",
+    ),
+    "an index of no text": (lambda folder: index(folder, 3), "names weights 3; expected"),
+    "an index of nothing": (
+        lambda folder: (folder / f"{WEIGHTS}.index.json").write_text("[1]"),
+        "its model.safetensors.index.json cannot be read",
+    ),
+    "weights by a link": (link_away, "model.safetensors is a link to"),
+    "weights that the configuration names elsewhere": (
+        lambda folder: configure(folder, transformers_weights="sub/model.safetensors"),
+        "names weights 'sub/model.safetensors'",
+    ),
+    "a kernel of a hub": (
+        lambda folder: configure(folder, attn_implementation="somebody/attention"),
+        "names a kernel of a hub, which is not run",
+    ),
     "other names": (
         lambda folder: reweigh(folder, lambda own: {f"other.{name}": weight for name, weight in own.items()}),
         "its files lack embeddings",
@@ -92,6 +140,30 @@ def test_a_model_that_is_not_whole_is_one_line(model: Path, fault: str) -> None:
         require_backbone(model)
     (line,) = caught.value.problems
     assert "\n" not in line
+
+
+def test_links_of_the_cache_of_a_hub_are_followed(model: Path) -> None:
+    blobs = model.parent / "blobs"
+    blobs.mkdir()
+    (model / WEIGHTS).rename(blobs / "1234")
+    (model / WEIGHTS).symlink_to(Path("../blobs/1234"))
+    require_backbone(model)
+
+
+@pytest.mark.parametrize("saved", [AutoModel, AutoModelForPreTraining, AutoModelForSequenceClassification])
+def test_heads_poolings_and_buffers_may_be_left_out(model: Path, saved: Any) -> None:
+    saved.from_config(configuration("bert")).save_pretrained(model)
+    layer = "encoder.layer.0.attention" if saved is AutoModel else "bert.encoder.layer.0.attention"
+    buffers = {f"{layer}.bias": torch.ones(1, 1, 8, 8), f"{layer}.rotary.inv_freq": torch.ones(4)}
+    reweigh(model, lambda own: {**own, **buffers, "embeddings.position_ids": torch.arange(64)})
+    require_backbone(model)
+
+
+def test_layers_without_a_place_are_found_below_a_head_too(model: Path) -> None:
+    AutoModelForSequenceClassification.from_config(configuration("bert")).save_pretrained(model)
+    configure(model, num_hidden_layers=1)
+    with pytest.raises(UsageError, match=r"its files hold bert.encoder.layer.1"):
+        require_backbone(model)
 
 
 def test_what_would_be_drawn_at_random_is_refused_where_it_is_loaded_too(model: Path) -> None:

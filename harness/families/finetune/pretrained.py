@@ -73,7 +73,7 @@ def classifier(folder: Path, classes: int, dtype: torch.dtype = torch.float32) -
         backbone, found = AutoModel.from_pretrained(folder, add_pooling_layer=False, **values)
     except TypeError:  # most models have no pooling layer to leave out
         backbone, found = AutoModel.from_pretrained(folder, **values)
-    require_found(folder, found, POOLER)
+    require_found(folder, backbone, found, POOLER)
     require_finite(folder, backbone)
     return TextClassifier(with_linears(backbone), classes, pooling_of(config), dtype).eval()
 
@@ -85,7 +85,7 @@ def language_model(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
     model, found = AutoModelForCausalLM.from_pretrained(
         folder, config=configured(folder), dtype=dtype, output_loading_info=True, **WEIGHTS
     )
-    require_found(folder, found)
+    require_found(folder, model, found)
     require_finite(folder, model)
     return with_linears(model).eval()
 

@@ -10,19 +10,18 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-import transformers
 from torch import Tensor
 
 from harness.api import Json, UsageError
 from harness.families.finetune.examples import MULTIPLE, Examples, rounded_down
 from harness.families.finetune.settings import CausalSettings
 from harness.families.finetune.splits import PARTS
-from harness.judge.cache import key_of, load_or_make, sources_of
+from harness.judge.cache import load_or_make, sources_of
 from harness.judge.pretrained import configured, tokenizer_of
 from harness.judge.tables import Pairs, Texts, kinds_of, read_pairs, read_texts
+from harness.judge.tokenized import key_of_tokens
 from harness.judge.training import IGNORED
 from harness.judge.whole import padding_of
-from harness.measure.sources import content_digest
 
 LONGEST: Final = 512
 """The most tokens of a pair where the settings say nothing."""
@@ -86,18 +85,8 @@ def sequences(path: str, settings: CausalSettings, cache: Path) -> Sequences:
 
 def sequences_key(path: str, settings: CausalSettings) -> str:
     """Return the key of all that determines the token sequences of a file."""
-    folder = Path(settings.model)
-    tokenizer_files = sorted(file for file in folder.iterdir() if file.suffix in (".json", ".txt", ".model", ".jinja"))
-    facts: dict[str, Json] = {
-        "data": content_digest(Path(path)),
-        "suffix": Path(path).suffix.lower(),
-        "tokenizer": [[file.name, content_digest(file)] for file in tokenizer_files],
-        "columns": [settings.prompt, settings.completion, settings.text],
-        "max_length": settings.max_length,
-        "libraries": {"torch": torch.__version__, "transformers": transformers.__version__},
-        "sources": sources_of(__name__),
-    }
-    return key_of(facts)
+    columns: Json = [settings.prompt, settings.completion, settings.text]
+    return key_of_tokens(__name__, settings.model, path, columns=columns, max_length=settings.max_length)
 
 
 def passages_of(path: Path, settings: CausalSettings) -> Pairs | Texts:

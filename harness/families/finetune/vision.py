@@ -50,7 +50,7 @@ def image_classifier(folder: Path, classes: int, dtype: torch.dtype = torch.floa
         folder, config=config, dtype=dtype, ignore_mismatched_sizes=True, output_loading_info=True, **WEIGHTS
     )
     inside = HEAD.rpartition(".")[2]
-    require_found(folder, found, (f"{inside}.",))
+    require_found(folder, model, found, (f"{inside}.",))
     require_finite(folder, model)
     if not any(isinstance(module, nn.Linear) for module in getattr(model, inside, nn.Identity()).modules()):
         raise UsageError(f"model {str(folder)!r}: {type(model).__name__} has no linear classifier that can be replaced")

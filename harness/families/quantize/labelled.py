@@ -7,20 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tokenizers
 import torch
-import transformers
 from torch import Tensor
 
 from harness.api import Json, UsageError
-from harness.families.quantize.passages import held_out, tokenizer_digest
+from harness.families.quantize.passages import held_out
 from harness.families.quantize.settings import ClassifierSettings
-from harness.judge.cache import key_of, load_or_make, sources_of
+from harness.judge.cache import load_or_make, sources_of
 from harness.judge.pretrained import configured, tokenizer_of
 from harness.judge.tables import read_labelled
+from harness.judge.tokenized import key_of_tokens
 from harness.judge.training import Batch
 from harness.judge.whole import padding_of, positions, require_embedded
-from harness.measure.sources import content_digest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,15 +45,9 @@ class Sentences:
 
 def sentences(settings: ClassifierSettings, cache: Path) -> Sentences:
     """Return the tokens and labels of the data, from the cache or made now."""
-    folder = Path(settings.model)
-    facts: dict[str, Json] = {
-        "data": content_digest(Path(settings.data)),
-        "tokenizer": tokenizer_digest(folder),
-        "columns": [settings.text, settings.label, settings.max_length],
-        "libraries": {"transformers": transformers.__version__, "tokenizers": tokenizers.__version__},
-        "sources": sources_of(__name__),
-    }
-    made = load_or_make(cache, f"sentences-{key_of(facts)}", lambda: _tokenised(settings))
+    columns: Json = [settings.text, settings.label]
+    key = key_of_tokens(__name__, settings.model, settings.data, columns=columns, max_length=settings.max_length)
+    made = load_or_make(cache, f"sentences-{key}", lambda: _tokenised(settings))
     return Sentences(tokens=made["tokens"].long(), lengths=made["lengths"].long(), labels=made["labels"].long())
 
 

@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import tokenizers
 import torch
-import transformers
 from torch import Tensor
 
 from harness.api import Json, UsageError
 from harness.families.quantize.settings import CausalSettings
-from harness.judge.cache import key_of, load_or_make, sources_of
+from harness.judge.cache import load_or_make, sources_of
 from harness.judge.pretrained import tokenizer_of
 from harness.judge.tables import kinds_of, read_pairs, read_texts
-from harness.measure.sources import content_digest
+from harness.judge.tokenized import key_of_tokens
 
 FEWEST: Final = 2
 """The fewest blocks of a measurement."""
@@ -74,15 +72,9 @@ def held_out(texts: Sequence[Any], parts: Sequence[str]) -> Sequence[Any]:
 
 def passages(settings: CausalSettings, cache: Path) -> Passages:
     """Return the tokens of the data, from the cache or made now."""
-    folder = Path(settings.model)
-    facts: dict[str, Json] = {
-        "data": content_digest(Path(settings.data)),
-        "tokenizer": tokenizer_digest(folder),
-        "columns": [settings.text, settings.prompt, settings.completion],
-        "libraries": {"transformers": transformers.__version__, "tokenizers": tokenizers.__version__},
-        "sources": sources_of(__name__),
-    }
-    made = load_or_make(cache, f"passages-{key_of(facts)}", lambda: _tokenised(settings))
+    columns: Json = [settings.text, settings.prompt, settings.completion]
+    key = key_of_tokens(__name__, settings.model, settings.data, columns=columns)
+    made = load_or_make(cache, f"passages-{key}", lambda: _tokenised(settings))
     return Passages(tokens=made["tokens"].long(), first=int(made["first"]))
 
 
@@ -94,12 +86,6 @@ def require_enough(tokens: Passages, settings: CausalSettings) -> None:
             f"{settings.data}: has {len(tokens.tokens)} tokens; expected at least {most}: give more text, or a smaller "
             "context, prompt_tokens or before"
         )
-
-
-def tokenizer_digest(folder: Path) -> Json:
-    """Return the digests of a tokenizer's files."""
-    files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".txt", ".model"))
-    return [[path.name, content_digest(path)] for path in files]
 
 
 def _tokenised(settings: CausalSettings) -> dict[str, Tensor]:

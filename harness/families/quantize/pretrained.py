@@ -77,7 +77,7 @@ def loaded(kind: Any, folder: Path, dtype: torch.dtype, device: str) -> Any:
     model, found = kind.from_pretrained(
         folder, config=configured(folder), dtype=dtype, output_loading_info=True, **WEIGHTS
     )
-    require_found(folder, found)
+    require_found(folder, model, found)
     require_finite(folder, model)
     return with_linears(model).requires_grad_(False).eval().to(device)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import torch
-import transformers
 from torch import Tensor, nn
 
 from harness.api import WARNING, CaseContext, Json, UsageError
@@ -24,11 +23,12 @@ from harness.families.finetune.settings import TextSettings
 from harness.families.finetune.splits import PARTS, parted, stratified
 from harness.judge.base_checks import require_base
 from harness.judge.bases import base_of
-from harness.judge.cache import key_of, load_or_make, sources_of
+from harness.judge.cache import load_or_make, sources_of
 from harness.judge.pretrained import tokenizer_of
 from harness.judge.seeds import generator
 from harness.judge.settings import read_settings
 from harness.judge.tables import Labelled, read_labelled
+from harness.judge.tokenized import key_of_tokens
 from harness.judge.training import Batch
 from harness.judge.whole import padding_of, positions, require_embedded
 from harness.measure.sources import content_digest
@@ -150,17 +150,9 @@ def _texts(settings: TextSettings) -> Labelled:
 
 def _tokens(settings: TextSettings, cache: Path) -> Tokens:
     """Return the tokens of all texts, from the cache or made now."""
-    folder, data = Path(settings.model), Path(settings.data)
-    tokenizer_files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".txt", ".model"))
-    facts: dict[str, Json] = {
-        "data": content_digest(data),
-        "tokenizer": [[path.name, content_digest(path)] for path in tokenizer_files],
-        "columns": [settings.text, settings.label],
-        "max_length": settings.max_length,
-        "libraries": {"torch": torch.__version__, "transformers": transformers.__version__},
-        "sources": sources_of(__name__),
-    }
-    made = load_or_make(cache, f"tokens-{key_of(facts)}", lambda: _tokenised(settings))
+    columns: Json = [settings.text, settings.label]
+    key = key_of_tokens(__name__, settings.model, settings.data, columns=columns, max_length=settings.max_length)
+    made = load_or_make(cache, f"tokens-{key}", lambda: _tokenised(settings))
     return Tokens(
         tokens=made["tokens"],
         lengths=made["lengths"],
