@@ -27,8 +27,7 @@ def new() -> None:
 @click.argument("name")
 @click.option(
     "--contract",
-    default="finetune",
-    show_default=True,
+    required=True,
     shell_complete=complete_from("contracts"),
     help="The contract of the technique; harness list contracts lists them.",
 )
