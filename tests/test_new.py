@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -18,14 +17,12 @@ CONTRACTS = [
 
 
 def checked_and_run(harness: Harness, folder: Path, name: str, module: str) -> list[str]:
-    """Check a plugin that lies in a folder and run its suite; return the techniques of the rows that are ok."""
+    """Check a plugin that lies in a folder and run its suite; return the lines of the table."""
     path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
     done = harness("check", module, PYTHONPATH=path)
     assert done.returncode == 0, done.stdout + done.stderr
     done = harness("-p", module, "run", "--suite", name, "--quick", PYTHONPATH=path)
     assert done.returncode == 0, done.stdout + done.stderr
-    rows = json.loads(harness("-p", module, "show", "run", "--format", "json", PYTHONPATH=path).stdout)
-    assert rows
     return done.stdout.splitlines()
 
 
