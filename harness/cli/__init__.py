@@ -25,6 +25,7 @@ _COMMANDS = {
     "list": "harness.cli.list:list_",
     "plugins": "harness.cli.plugins:plugins",
     "show": "harness.cli.show:show",
+    "new": "harness.cli.new:new",
     "check": "harness.cli.check:check",
     "runs": "harness.cli.runs:runs",
     "report": "harness.cli.report:report",

@@ -10,15 +10,26 @@ if TYPE_CHECKING:
     from harness.testing.conformance import PluginConformance
     from harness.testing.declaring import cache_folder
     from harness.testing.families import FamilyConformance
-    from harness.testing.parity import Parity, require_parity
+    from harness.testing.opening import opened
+    from harness.testing.parity import Parity, compare_in_turns, require_parity
 
-__all__ = ["FamilyConformance", "Parity", "PluginConformance", "cache_folder", "require_parity"]
+__all__ = [
+    "FamilyConformance",
+    "Parity",
+    "PluginConformance",
+    "cache_folder",
+    "compare_in_turns",
+    "opened",
+    "require_parity",
+]
 
 _HOME = {
     "FamilyConformance": "families",
     "Parity": "parity",
     "PluginConformance": "conformance",
     "cache_folder": "declaring",
+    "compare_in_turns": "parity",
+    "opened": "opening",
     "require_parity": "parity",
 }
 """The module of each name: those that need pytest are imported when they are asked for, as the checks need none."""

@@ -1,0 +1,148 @@
+"""The files of a new package: a technique of a contract by the family's template, or a family by the example's."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import tomllib
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+from harness import __version__
+from harness.api import API_VERSION, Contract, UsageError
+from harness.host import Host
+from harness.starting.names import Named
+
+TEMPLATES: Final = Path(__file__).parent / "templates"
+SUFFIX: Final = ".jinja"
+OWN: Final = "template"
+"""The folder in a family's package that says what a technique of its contract begins with."""
+
+Files = Mapping[Path, str]
+"""The texts of the files of a package by path."""
+
+
+def with_template(host: Host) -> list[str]:
+    """Return the contracts whose family brings a template, sorted."""
+    return sorted(name for name in host.contracts if (_own_template(host, name) / "facts.toml").is_file())
+
+
+def technique_files(host: Host, new: Named, contract: Contract, reference: str) -> Files:
+    """Return the files of a package with a technique of a contract; ``reference`` is the text about the contract.
+
+    Raises UsageError where the family has no template for it.
+    """
+    own = _own_template(host, contract.id)
+    if not (own / "facts.toml").is_file():
+        raise UsageError(
+            f"contract {contract.id!r}: its plugin brings no template, a folder {OWN!r} in its package; begin with: "
+            f"harness show contract {contract.id}"
+        )
+    facts = tomllib.loads((own / "facts.toml").read_text(encoding="utf-8"))
+    values = {
+        **_values(new, contract.id, reference),
+        "params": "",
+        "space": "",
+        **facts,
+        "technique": "first",
+        "own_suite": facts["suite"].strip(),
+        "suite": new.name,
+        "baseline": "plain",
+        "techniques": ["first"],
+        "about": f"A technique of the contract `{contract.id}`: `{new.name}/first` {facts['summary']}.\n"
+        f"It is compared with `{new.name}/plain`: {facts['plain']}.",
+        "files": f"Begin with `{new.package}/techniques.py`; `AGENTS.md` tells coding assistants what they need.",
+    }
+    return {
+        **_rendered(TEMPLATES / "shared", values),
+        **_rendered(TEMPLATES / "technique", values),
+        Path(new.package, "techniques.py"): (own / "techniques.py").read_text(encoding="utf-8"),
+    }
+
+
+def family_files(new: Named, reference: str) -> Files:
+    """Return the files of a package with a family: those of the example, under another name."""
+    example = _example()
+    old = Named(name=example.name.removeprefix("harness-"))
+    renamed = {old.package: new.package, old.camel: new.camel, old.name: new.name}
+
+    def rename(text: str) -> str:
+        for before, after in renamed.items():
+            text = text.replace(before, after)
+        return text
+
+    paths = [path for path in example.rglob("*") if path.suffix in {".py", ".toml", ".json"}]
+    files = {Path(rename(str(path.relative_to(example)))): rename(path.read_text(encoding="utf-8")) for path in paths}
+    values = {
+        **_values(new, new.name, reference),
+        "suite": new.name,
+        "phase": "search",
+        "baseline": "exact",
+        "techniques": ["8-bit"],
+        "about": "A family of techniques: a contract, problems, metrics, techniques and a suite.\nIt begins as an "
+        "example that works, the nearest neighbours of queries among embeddings, whose parts you replace one by one.",
+        "files": "The page on families of the harness's documentation goes through the files in the order in which to "
+        "replace them:\n`contract.py`, `settings.py`, `__init__.py`, `checks.py`, `data.py`, `workloads.py`, "
+        "`techniques.py`, the suite, the tests.",
+    }
+    return {**_rendered(TEMPLATES / "shared", values), **files}
+
+
+def write(files: Files, folder: Path) -> None:
+    """Write a package to a folder that does not exist yet, all of it or nothing. Raises UsageError otherwise."""
+    if folder.exists() or folder.is_symlink():
+        raise UsageError(f"{folder} is there already, and is left as it is; choose another name, or a folder by --path")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".harness-new-") as place:
+            package = Path(place, folder.name)
+            for path, text in files.items():
+                (package / path).parent.mkdir(parents=True, exist_ok=True)
+                (package / path).write_text(text, encoding="utf-8")
+            shutil.move(package, folder)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written: {error.strerror or error}") from error
+
+
+def _values(new: Named, contract: str, reference: str) -> dict[str, Any]:
+    return {
+        "name": new.name,
+        "package": new.package,
+        "title": new.title,
+        "contract": contract,
+        "reference": reference,
+        "api": API_VERSION,
+        "version": ".".join(__version__.split(".")[:2]),
+    }
+
+
+def _rendered(folder: Path, values: Mapping[str, object]) -> dict[Path, str]:
+    """Return the files of a folder of templates, whose paths may name values, too."""
+    from jinja2 import Environment, StrictUndefined
+
+    engine = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    return {
+        Path(engine.from_string(str(path.relative_to(folder)).removesuffix(SUFFIX)).render(values)): engine.from_string(
+            path.read_text(encoding="utf-8")
+        ).render(values)
+        for path in sorted(folder.rglob(f"*{SUFFIX}"))
+    }
+
+
+def _own_template(host: Host, contract: str) -> Path:
+    """Return the folder of the template in the package of the plugin that owns a contract; it need not exist."""
+    plugin = host.contracts[contract].plugin
+    module = next(record.module for record in host.plugins if record.name == plugin)
+    spec = find_spec(module)
+    folders = spec.submodule_search_locations if spec else None
+    return Path(next(iter(folders or ["."])), OWN)
+
+
+def _example() -> Path:
+    """Return the folder of the example of a family: beside the package in a checkout, inside it in a wheel."""
+    package = Path(__file__).parents[1]
+    inside = package / "examples"
+    folder = inside if inside.is_dir() else package.parent / "examples"
+    return next(path for path in sorted(folder.glob("harness-*")) if path.is_dir())
