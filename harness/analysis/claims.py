@@ -62,13 +62,19 @@ class ClaimResult:
         return self.comparison is not None
 
 
+def margin_of(metric: Metric, suite: Suite) -> float:
+    """Return the smallest difference in a metric that matters to a suite, in the metric's unit; 0 for none."""
+    return suite.margins.get(metric.id, MARGINS.get(metric.unit, 0.0))
+
+
 def rule_of(metric: Metric, suite: Suite) -> Rule:
     """Return the rule for a metric: the suite's margin, or the default of `MARGINS`, and the better direction.
 
     Verdicts on a throughput are made from its ratios to the baseline's.
     """
-    margin = suite.margins.get(metric.id, MARGINS.get(metric.unit, 0.0))
-    return Rule(margin=margin, higher_is_better=metric.higher_is_better, ratio=bool(_phase(metric.id)))
+    return Rule(
+        margin=margin_of(metric, suite), higher_is_better=metric.higher_is_better, ratio=bool(_phase(metric.id))
+    )
 
 
 def judge_claims(suite: Suite, workloads: Mapping[str, Summaries], metrics: Mapping[str, Metric]) -> list[ClaimResult]:

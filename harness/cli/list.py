@@ -53,6 +53,10 @@ def _specs(host: Host, what: str) -> list[dict[str, Any]]:
         listed = _entry(full, entry.plugin, entry.spec.contract, entry.spec.summary, _missing(entry.spec.requires))
         if what == "techniques":
             listed["reference"] = entry.spec.reference
+        elif what == "workloads":
+            listed["metrics"] = list(entry.spec.metrics)
+            listed["phases"] = list(entry.spec.phases)
+            listed["settings"] = dict(entry.spec.settings)
         entries.append(listed)
     return entries
 

@@ -1,23 +1,27 @@
-"""``harness show``: a technique, contract or workload as declared; a run, a row or a tuning sweep as stored."""
+"""``harness show``: a suite, technique, contract, workload or metric as declared; a run, row or tuning as stored."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from harness.api import UsageError
 from harness.api.text import named
 from harness.cli.app import complete_from, current, json_option, plugin_options, print_json, store_option
 from harness.cli.output import check_format, say, show_view, width_of_terminal
 
 if TYPE_CHECKING:
+    from harness.api import Suite
+    from harness.host import Host
     from harness.results.store import StoredRun
 
 
 @click.group()
 def show() -> None:
-    """Show a technique, contract or workload as declared, or a run, a row or a tuning sweep as stored."""
+    """Show a suite, technique, contract, workload or metric as declared, or a run, row or tuning as stored."""
 
 
 @show.command()
@@ -89,6 +93,61 @@ def workload(name: str, as_json: bool) -> None:
 
 
 @show.command()
+@click.argument("name", shell_complete=complete_from("suites"))
+@click.option("--path", "as_path", is_flag=True, help="Print the path of the suite's file, and nothing else.")
+@click.option("--toml", "as_toml", is_flag=True, help="Print the suite's file, to be copied and edited.")
+@plugin_options
+@json_option
+def suite(name: str, as_path: bool, as_toml: bool, as_json: bool) -> None:
+    """Show the suite NAME, or the one of a file: its question, metrics, seeds, tuning, claims and short forms."""
+    from harness.entrants import techniques_of
+    from harness.report.offered import FORMS, SuitePage, show_suite, suite_json
+    from harness.suite import read_suite
+    from harness.suite_files import find_suite, parse
+
+    host = current().host
+    path = find_suite(name, host)
+    table = parse(path)
+    if as_path or as_toml:
+        say(str(path) if as_path else path.read_text(encoding="utf-8-sig").removesuffix("\n"))
+        return
+    checked = read_suite(name, host)
+    page = SuitePage(
+        name=host.resolve("suites", name) if path in _paths(host) else path.stem,
+        path=path,
+        suite=checked,
+        techniques=tuple(entrant.name for entrant in techniques_of(checked, host)),
+        metrics=host.metrics,
+        forms={form: table[form] for form in FORMS if form in table},
+    )
+    if as_json:
+        print_json(suite_json(page))
+        return
+    say(show_suite(page))
+
+
+@show.command()
+@click.argument("name", shell_complete=complete_from("metrics"))
+@plugin_options
+@json_option
+def metric(name: str, as_json: bool) -> None:
+    """Show the metric NAME: its unit, direction and lane, and which workloads emit it, which suites show it."""
+    from harness.analysis.claims import margin_of
+    from harness.report.offered import emitters, show_metric, shows
+
+    host = current().host
+    if name not in host.metrics:
+        raise UsageError(host.unknown("metric", name, host.metrics))
+    spec = host.metrics[name]
+    emitted = emitters(name, host.workloads)
+    margins = {full: margin_of(spec, suite) for full, suite in _suites(host) if name in shows(suite)}
+    if as_json:
+        print_json({**vars(spec), "workloads": emitted, "margins": margins})
+        return
+    say(show_metric(spec, emitted, margins))
+
+
+@show.command()
 @click.argument("name", metavar="[RUN]", default="last")
 @click.option("--format", "format_", default="table", show_default=True, help="As for harness run.")
 @click.option("--details", is_flag=True, help="Show start, end, machine and plugins of the run.")
@@ -139,6 +198,21 @@ def tuning(name: str, technique_: str, store: Path | None) -> None:
 
     stored = _read(name, store)
     say(show_tuning(RunView.build(stored.info, stored.rows, current().host.metrics), technique_))
+
+
+def _suites(host: Host) -> Iterator[tuple[str, Suite]]:
+    """Yield the suites that can be read, by full id; harness list suites tells what is wrong with the others."""
+    from harness.suite import read_suite
+
+    for full in sorted(host.declared.suites):
+        try:
+            yield full, read_suite(full, host)
+        except UsageError:
+            continue
+
+
+def _paths(host: Host) -> set[Path]:
+    return {entry.spec for entry in host.declared.suites.values()}
 
 
 def _read(name: str, store: Path | None) -> StoredRun:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
@@ -20,9 +19,8 @@ from harness.api import (
     phase_metrics,
 )
 from harness.api.text import as_typed, named
+from harness.report.layout import filled
 from harness.report.reference import Described, Reference
-
-WIDTH: Final = 80
 
 _RAISED: Final[Mapping[type[Exception], str]] = {
     UsageError: "by the target: a parameter has a value that makes no sense. A value that a user fixed is refused "
@@ -43,17 +41,17 @@ def list_contracts(entries: Sequence[Mapping[str, Any]]) -> str:
     header, rule, *rows = table.splitlines()
     lines = [header, rule]
     for entry, row in zip(entries, rows, strict=True):
-        lines += [row, *_wrapped(entry["summary"], "    ")]
-        lines += _wrapped(f"phases: {', '.join(entry['phases']) or 'none'}", "    ", hanging="      ")
+        lines += [row, *filled(entry["summary"], "    ")]
+        lines += filled(f"phases: {', '.join(entry['phases']) or 'none'}", "    ", hanging="      ")
     return "\n".join(lines)
 
 
 def show_contract(contract: Contract, reference: Reference, workloads: Mapping[str, WorkloadSpec]) -> str:
     """Return what a technique of a contract must have, what it is handed, and how its cost is measured."""
-    lines = [*_wrapped(f"{contract.id}: {contract.summary}", ""), ""]
+    lines = [*filled(f"{contract.id}: {contract.summary}", ""), ""]
     lines += [*_paragraphs(reference.text, ""), ""] if reference.text else []
     lines += [*_class(reference.protocol), ""]
-    lines += _wrapped(
+    lines += filled(
         f"The target of a technique returns an object that has all of these ({reference.module}); it need not inherit "
         "from the class.",
         "",
@@ -66,9 +64,9 @@ def show_contract(contract: Contract, reference: Reference, workloads: Mapping[s
     lines += ["", "Phases whose memory and time are measured:"]
     for phase, call in contract.phases.items():
         names = ", ".join(metric.id for metric in phase_metrics(phase, call))
-        lines += [f"  {phase}: {call}", *_wrapped(names, "    ")]
-    lines += ["", "Workloads (see: harness show workload ID):", *_wrapped(", ".join(workloads) or "none", "  ")]
-    lines += ["", *_wrapped("Test a plugin against the contract by this class in its tests, and run pytest:", "")]
+        lines += [f"  {phase}: {call}", *filled(names, "    ")]
+    lines += ["", "Workloads (see: harness show workload ID):", *filled(", ".join(workloads) or "none", "  ")]
+    lines += ["", *filled("Test a plugin against the contract by this class in its tests, and run pytest:", "")]
     lines += ["  from harness.testing import PluginConformance", "", "  class TestConformance(PluginConformance):"]
     lines += ['      plugin = "NAME"']
     return "\n".join(lines)
@@ -102,7 +100,7 @@ def contract_json(contract: Contract, reference: Reference, workloads: Iterable[
 
 def show_workload(name: str, spec: WorkloadSpec, metrics: Mapping[str, Metric]) -> str:
     """Return what a workload is, what it measures, and each of its settings with range and default."""
-    lines = _wrapped(f"{name}: {spec.summary}", "")
+    lines = filled(f"{name}: {spec.summary}", "")
     facts = {
         "contract": spec.contract,
         "version": str(spec.version),
@@ -113,21 +111,21 @@ def show_workload(name: str, spec: WorkloadSpec, metrics: Mapping[str, Metric]) 
     }
     for label, text in facts.items():
         if text:
-            lines += _wrapped(text, f"  {label:<11} ", hanging=" " * 14)
+            lines += filled(text, f"  {label:<11} ", hanging=" " * 14)
     lines += ["", "Settings:" if spec.settings else "It has no settings."]
     for knob in setting_lines(spec):
         expected = f" ({knob['expected']})" if knob["expected"] else ""
-        lines += _wrapped(f"{knob['name']} = {as_typed(knob['default'])}{expected}", "  ", hanging="      ")
-        lines += _wrapped(knob["about"], "    ")
+        lines += filled(f"{knob['name']} = {as_typed(knob['default'])}{expected}", "  ", hanging="      ")
+        lines += filled(knob["about"], "    ")
     lines += ["", "Metrics:"]
     for metric_name in spec.metrics:
         metric = metrics[metric_name]
         better = "more" if metric.higher_is_better else "less"
         unit = f"{metric.unit}, " if metric.unit else ""
-        lines += [f"  {metric_name} ({unit}{better} is better)", *_wrapped(metric.summary, "    ")]
+        lines += [f"  {metric_name} ({unit}{better} is better)", *filled(metric.summary, "    ")]
     for phase in spec.phases:
         names = ", ".join(f"{metric.id} ({metric.unit})" for metric in phase_metrics(phase, ""))
-        lines += [f"  of phase {phase}:", *_wrapped(names, "    ")]
+        lines += [f"  of phase {phase}:", *filled(names, "    ")]
     return "\n".join(lines)
 
 
@@ -160,16 +158,16 @@ def setting_lines(spec: WorkloadSpec) -> list[dict[str, Any]]:
 
 
 def _class(described: Described) -> list[str]:
-    lines = [*_wrapped(described.signature, "", hanging="    "), *_paragraphs(described.text, "  ")]
+    lines = [*filled(described.signature, "", hanging="    "), *_paragraphs(described.text, "  ")]
     for member in described.members:
-        lines += ["", *_wrapped(member.signature, "  ", hanging="      "), *_paragraphs(member.text, "    ")]
+        lines += ["", *filled(member.signature, "  ", hanging="      "), *_paragraphs(member.text, "    ")]
     return lines
 
 
 def _errors() -> list[str]:
     lines: list[str] = []
     for error, words in _RAISED.items():
-        lines += [f"  {error.__name__}", *_wrapped(words, "    ")]
+        lines += [f"  {error.__name__}", *filled(words, "    ")]
     return lines
 
 
@@ -184,11 +182,5 @@ def _paragraphs(text: str, indent: str) -> list[str]:
         lines += [""] if lines else []
         for item in re.split(r"\n(?=- )", paragraph):
             hanging = f"{indent}  " if item.startswith("- ") else ""
-            lines += _wrapped(" ".join(item.split()), indent, hanging=hanging)
+            lines += filled(" ".join(item.split()), indent, hanging=hanging)
     return lines
-
-
-def _wrapped(text: str, indent: str, hanging: str = "") -> list[str]:
-    return textwrap.wrap(
-        text, WIDTH, initial_indent=indent, subsequent_indent=hanging or indent, break_on_hyphens=False
-    )

@@ -12,6 +12,9 @@ from harness.api.text import printable
 NARROWEST: Final = 40
 """The narrowest terminal that lines are wrapped for."""
 
+PAGE_WIDTH: Final = 80
+"""The width of pages that describe what is declared: they are the same in every terminal and in the docs."""
+
 _DIGEST: Final = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28,}\b")
 """A commit or another digest in full, of which the first digits identify it."""
 
@@ -46,4 +49,14 @@ def _parts(line: str, width: int, indent: str) -> list[str]:
         break_long_words=False,
         break_on_hyphens=False,
         drop_whitespace=True,
+    )
+
+
+def filled(text: str, indent: str, hanging: str = "") -> list[str]:
+    """Return a text as lines of at most 80 characters: the first begins with ``indent``, the others with ``hanging``.
+
+    Where that is empty, all begin with ``indent``.
+    """
+    return textwrap.wrap(
+        text, PAGE_WIDTH, initial_indent=indent, subsequent_indent=hanging or indent, break_on_hyphens=False
     )

@@ -45,12 +45,24 @@ def below(reasons: Mapping[str, str]) -> str:
 
 def _entry(entry: Mapping[str, Any], column: int) -> Iterator[str]:
     """Yield an entry's id with its summary, wrapped from ``column`` on, and the reason why it cannot run."""
-    unit = f" [{entry['unit']}]" if entry.get("unit") else ""
     reason = "" if entry["available"] else entry["reason"]
-    texts = [text for text in (f"{entry['summary']}{unit}".strip(), reason) if text]
+    texts = [text for text in (f"{entry['summary']}{_measured(entry)}".strip(), *_emitted(entry), reason) if text]
     below = [line for text in texts for line in textwrap.wrap(text, WIDTH - column, break_on_hyphens=False)]
     head = f"{'':{_INDENT}}{entry['id']}"
     if below and len(head) + 2 <= column:
         head = f"{head:{column}}{below.pop(0)}"
     yield head
     yield from (f"{'':{column}}{line}" for line in below)
+
+
+def _measured(entry: Mapping[str, Any]) -> str:
+    """Return a metric's unit and better direction in brackets; empty for what is no metric."""
+    if "higher_is_better" not in entry:
+        return ""
+    better = "more is better" if entry["higher_is_better"] else "less is better"
+    return f" [{entry['unit']}, {better}]" if entry["unit"] else f" [{better}]"
+
+
+def _emitted(entry: Mapping[str, Any]) -> list[str]:
+    """Return what a workload measures: its metrics, and the phases whose time and memory are taken."""
+    return [f"{what}: {', '.join(entry[what])}" for what in ("metrics", "phases") if what in entry]

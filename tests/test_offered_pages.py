@@ -1,0 +1,146 @@
+"""The pages of suites and metrics: what is compared and by what, without importing torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tomllib
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from harness.analysis.claims import margin_of
+from harness.api import phase_metrics
+from harness.cli import cli
+from harness.host import Host, load_host
+from harness.report.offered import direction, emitters
+from harness.suite import read_suite
+from tests.conftest import Harness
+
+
+@lru_cache
+def installed() -> Host:
+    """Return a host with the plugins that are installed: a suite names their techniques."""
+    return load_host()
+
+
+SUITES = sorted(installed().declared.suites)
+
+
+def shown(*arguments: str) -> str:
+    done = CliRunner().invoke(cli, list(arguments))
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_a_suite_is_shown_with_all_that_it_compares(name: str) -> None:
+    text = shown("show", "suite", name)
+    flat = " ".join(text.split())
+    suite = read_suite(name, installed())
+    assert flat.startswith(f"{name}: {suite.title} contract {suite.contract} ")
+    assert max(len(line) for line in text.splitlines() if " " in line.strip() and "/" not in line) <= 80
+    for named in (suite.baseline, *suite.workloads, *suite.costs, *suite.beside, *suite.unchanged, *suite.references):
+        assert named in flat
+    for metric_name in (*suite.metrics, suite.judged):
+        metric = installed().metrics[metric_name]
+        margin = margin_of(metric, suite)
+        assert f" {metric_name} (" in flat
+        assert f"{direction(metric)}, margin {margin:g})" in flat if margin else direction(metric) in flat
+    for claim in suite.claims:
+        assert f"{claim.id} ({claim.source}): {claim.says}" in flat
+    assert f"{suite.rounds} in the time lane" in flat
+    for key in suite.tuning:
+        assert f"{key} over " in flat
+        assert f"chosen by {suite.select} on {suite.tuning_seeds} seeds" in flat
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_the_file_of_a_suite_is_printed_as_it_is(name: str) -> None:
+    path = installed().declared.suites[name].spec
+    assert shown("show", "suite", name, "--path") == f"{path}\n"
+    assert shown("show", "suite", name, "--toml") == path.read_text(encoding="utf-8")
+    table = tomllib.loads(path.read_text(encoding="utf-8"))
+    found = json.loads(shown("show", "suite", name, "--json"))
+    assert found["forms"] == {form: table[form] for form in ("quick", "track", "own") if form in table}
+    assert [metric["id"] for metric in found["metrics"]] == table["metrics"]
+    assert (found["id"], found["source"]) == (name, str(path))
+    assert found["baseline"] in found["techniques"]
+
+
+def test_a_copy_of_a_suite_is_shown_by_its_path(tmp_path: Path) -> None:
+    copy = tmp_path / "mine.toml"
+    copy.write_text(shown("show", "suite", "peft", "--toml"), encoding="utf-8")
+    assert shown("show", "suite", str(copy)).startswith("mine: Parameter-efficient fine-tuning\n")
+    copy.write_text(copy.read_text(encoding="utf-8").replace("rounds = 12", "roundz = 12"), encoding="utf-8")
+    done = CliRunner().invoke(cli, ["show", "suite", str(copy)])
+    assert "did you mean 'rounds'?" in str(done.exception)
+    assert "roundz = 12" in shown("show", "suite", str(copy), "--toml")
+
+
+def test_every_metric_is_shown_with_the_workloads_that_emit_it() -> None:
+    for name, metric in installed().metrics.items():
+        emitted = emitters(name, installed().workloads)
+        specs = {full: entry.spec for full, entry in installed().workloads.items()}
+        assert set(emitted) == {
+            full
+            for full, spec in specs.items()
+            if name in {*spec.metrics, *(derived.id for phase in spec.phases for derived in phase_metrics(phase, ""))}
+        }
+        assert metric.summary
+
+
+def test_a_metric_is_shown_with_its_margin_in_each_suite() -> None:
+    text = shown("show", "metric", "loss")
+    assert "  unit       nats\n  direction  less is better\n  lane       accuracy\n" in text
+    assert "  finetune/peft: 0.05 nats\n" in text
+    found = json.loads(shown("show", "metric", "loss", "--json"))
+    assert found["margins"]["finetune/peft"] == 0.05
+    assert "finetune/digits-mlp" in found["workloads"]
+
+
+def test_lists_say_the_direction_of_a_metric_and_what_a_workload_measures() -> None:
+    metrics = " ".join(shown("list", "metrics").split())
+    assert "mean cross-entropy on held-out test examples [nats, less is better]" in metrics
+    workloads = " ".join(shown("list", "workloads").split())
+    spec = installed().workloads["finetune/digits-mlp"].spec
+    assert f"metrics: {', '.join(spec.metrics)} phases: train, infer" in workloads
+    (listed,) = [
+        entry for entry in json.loads(shown("list", "workloads", "--json")) if entry["id"] == "finetune/digits-mlp"
+    ]
+    assert listed["metrics"] == list(spec.metrics)
+    assert (listed["phases"], listed["settings"]["steps"]) == (["train", "infer"], spec.settings["steps"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["suite", "petf"], "unknown suite 'petf'; did you mean 'finetune/peft'?"),
+        (["metric", "acuracy"], "unknown metric 'acuracy'; did you mean 'accuracy'?"),
+        (["metric", "zzz"], "unknown metric 'zzz'; see: harness list metrics"),
+    ],
+)
+def test_an_unknown_name_is_one_line_with_the_nearest_and_exit_code_2(
+    harness: Harness, arguments: list[str], line: str
+) -> None:
+    done = harness("--no-plugins", "show", *arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"harness: error: {line}\n")
+
+
+def test_showing_suites_and_metrics_imports_no_torch() -> None:
+    commands = [["show", "metric", "accuracy"], *(["show", "suite", name] for name in SUITES)]
+    code = (
+        "import json, sys\nfrom harness.cli import main\n"
+        "for arguments in json.loads(sys.argv[1]):\n"
+        "    try: main(arguments)\n"
+        "    except SystemExit as end: assert not end.code, arguments\n"
+        "    heavy = {'torch', 'numpy', 'scipy', 'sklearn'} & set(sys.modules)\n"
+        "    assert not heavy, (arguments, heavy)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(commands)], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
