@@ -67,7 +67,7 @@ kills: $(READY) ## kill runs fifty times at random moments and resume them, in a
 models: $(READY) ## try all techniques of fine-tuning on tiny models of all kinds, tasks and bases
 	$(PYTEST) $(PARALLEL) -m "slow or exhaustive" plugins/lora/tests/test_models.py plugins/lora/tests/test_bases.py
 
-templates: $(READY) ## render the template of each contract, check it, test it and run its suite; about five minutes
+templates: $(READY) ## render the template of each contract, check it, test it and run its suite
 	$(PYTEST) $(PARALLEL) -m "slow or exhaustive" tests/test_new.py
 
 minilm: $(READY) ## fine-tune MiniLM by eight techniques on film reviews, both from packages, as docs/real-models.md shows
