@@ -124,7 +124,7 @@ def test_every_target_of_the_makefile_is_listed_by_make_help() -> None:
 
 
 def test_a_selection_takes_the_place_of_all_tests() -> None:
-    arguments = ["make", "--dry-run", "test", "ARGS=tests/analysis -k holm", "READY=Makefile"]
+    arguments = ["make", "--dry-run", "test", "ARGS=tests/analysis -k holm"]
     done = subprocess.run(arguments, cwd=ROOT, env=OUTSIDE_MAKE, capture_output=True, text=True, check=True)
     assert done.stdout.rstrip().endswith(" tests/analysis -k holm")
 

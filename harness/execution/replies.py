@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import math
+import os
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -224,7 +225,14 @@ def _is_out_of_memory(error: BaseException, text: str) -> bool:
     torn = text != "" and ALLOCATOR.startswith(text)
     return torn or any(
         words in text
-        for words in (ALLOCATOR, "can't allocate memory", "not enough memory", "out of memory", "std::bad_alloc")
+        for words in (
+            ALLOCATOR,
+            os.strerror(errno.ENOMEM),  # of a file that cannot be mapped
+            "can't allocate memory",
+            "not enough memory",
+            "out of memory",
+            "std::bad_alloc",
+        )
     )
 
 

@@ -95,6 +95,7 @@ def test_samples_of_a_step_that_are_no_number_are_an_error_of_that_contestant(ex
         MemoryError(),
         OSError(12, "Cannot allocate memory"),
         RuntimeError("[enforce fail a"),  # the message broke off, as there was no memory for it
+        RuntimeError("unable to mmap 9256 bytes from file <tokens.safetensors>: Cannot allocate memory (12)"),
         RuntimeError("std::bad_alloc"),  # what torch makes of C++'s exception for it
         RuntimeError(
             "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried 16 bytes"

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import transformers
 
 from harness.judge import tokenized
 from harness.judge.tokenized import key_of_tokens
@@ -22,7 +21,7 @@ CHANGES: dict[str, Callable[[Path, pytest.MonkeyPatch], object]] = {
     "tokenizer": lambda folder, _: write(folder / "model" / "tokenizer.json", "{}"),
     "vocabulary": lambda folder, _: write(folder / "model" / "vocab.txt", "word"),
     "chat template": lambda folder, _: write(folder / "model" / "chat_template.jinja", "{{ messages }}"),
-    "transformers": lambda _, patch: patch.setattr(transformers, "__version__", "0"),
+    "transformers": lambda _, patch: patch.setattr(tokenized.transformers, "__version__", "0"),
     "sources": lambda _, patch: patch.setattr(tokenized, "sources_of", lambda _: "other"),
 }
 
