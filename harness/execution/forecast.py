@@ -21,7 +21,7 @@ CALLS_IN_PASS: Final = 3
 OPENINGS: Final = 3
 CALLS_AROUND: Final = 11
 """Builds of a contestant that is timed, and calls of each phase beside its rounds: three to warm up, two to calibrate,
-and about six for fresh data and verification: 10 to 12 of eleven contestants on models of 23 and 135 million weights."""
+and about six for fresh data and verification: 10 to 12 of eleven contestants, on 23 and 135 million weights."""
 
 ROUNDS_TAKEN: Final = 2.1
 """Rounds that a contestant stays in a timed block for each of the suite's, where few are asked for and so not enough:
