@@ -124,7 +124,8 @@ def make_history(path: Path, chosen: list[Step] | None = None) -> History:
 
 
 def _copy_project(path: Path) -> None:
-    shutil.copytree(ROOT / "harness", path / "harness", ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in ("harness", "examples"):  # which a wheel holds
+        shutil.copytree(ROOT / folder, path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for name in COPIED:
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, path / name)
