@@ -117,6 +117,9 @@ def test_settings_that_are_a_plain_mapping_are_shown_by_their_values() -> None:
         (["contract", "zzz"], "unknown contract 'zzz'; see: harness list contracts"),
         (["contract", "finetun"], "unknown contract 'finetun'; did you mean 'finetune'?"),
         (["workload", "digit-mlp"], "unknown workload 'digit-mlp'; did you mean 'finetune/digits-mlp'?"),
+        (["suite", "petf"], "unknown suite 'petf'; did you mean 'finetune/peft'?"),
+        (["metric", "acuracy"], "unknown metric 'acuracy'; did you mean 'accuracy'?"),
+        (["metric", "zzz"], "unknown metric 'zzz'; see: harness list metrics"),
     ],
 )
 def test_an_unknown_name_is_one_line_with_the_nearest_and_exit_code_2(

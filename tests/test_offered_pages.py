@@ -18,7 +18,6 @@ from harness.cli import cli
 from harness.host import Host, load_host
 from harness.report.offered import direction, emitters
 from harness.suite import read_suite
-from tests.conftest import Harness
 
 
 @lru_cache
@@ -113,21 +112,6 @@ def test_lists_say_the_direction_of_a_metric_and_what_a_workload_measures() -> N
     ]
     assert listed["metrics"] == list(spec.metrics)
     assert (listed["phases"], listed["settings"]["steps"]) == (["train", "infer"], spec.settings["steps"])
-
-
-@pytest.mark.parametrize(
-    ("arguments", "line"),
-    [
-        (["suite", "petf"], "unknown suite 'petf'; did you mean 'finetune/peft'?"),
-        (["metric", "acuracy"], "unknown metric 'acuracy'; did you mean 'accuracy'?"),
-        (["metric", "zzz"], "unknown metric 'zzz'; see: harness list metrics"),
-    ],
-)
-def test_an_unknown_name_is_one_line_with_the_nearest_and_exit_code_2(
-    harness: Harness, arguments: list[str], line: str
-) -> None:
-    done = harness("--no-plugins", "show", *arguments)
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"harness: error: {line}\n")
 
 
 def test_showing_suites_and_metrics_imports_no_torch() -> None:

@@ -37,7 +37,7 @@ from harness.suite import read_suite
 from harness.suite_files import has_form
 from harness.testing.declaring import Declares, cache_folder, fail, installed, one_thread
 from harness.testing.making import cached_content, cached_files, cached_names, edited
-from harness.testing.smoke import Bench
+from harness.testing.smoke import Bench, in_small
 
 METHODS: Final = ("prepare", "evaluate", "open", "check")
 """The methods of a workload that the worker calls; see `harness.api.Workload`."""
@@ -319,15 +319,7 @@ class FamilyConformance(Declares):
         return pytest.skip("no workload of the family can run here")
 
     def _bench(self, host: Host, technique: str, workload_id: str, workload: WorkloadSpec, folder: Path) -> Bench:
-        return Bench(
-            technique=technique,
-            spec=_technique(host, technique, workload.contract),
-            workload_id=workload_id,
-            workload=workload,
-            settings={**workload.settings, **workload.small},
-            cache=folder,
-            protocol=host.contracts[workload.contract].spec.protocol,
-        )
+        return in_small(host, workload_id, technique, _technique(host, technique, workload.contract), folder)
 
 
 def values_refused(knob: Knob) -> list[Json]:

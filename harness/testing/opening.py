@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness.api import NotApplicable, OpenCase
 from harness.host import load_host
-from harness.testing.smoke import Bench
+from harness.testing.smoke import in_small
 
 
 def opened(technique: str, cache: Path) -> OpenCase:
@@ -23,17 +23,8 @@ def opened(technique: str, cache: Path) -> OpenCase:
     for workload in host.workloads.values():
         if workload.spec.contract != spec.contract or workload.spec.task:  # others need a model of one's own
             continue
-        bench = Bench(
-            technique=technique,
-            spec=spec,
-            workload_id=workload.id,
-            workload=workload.spec,
-            settings={**workload.spec.settings, **workload.spec.small},
-            cache=cache,
-            protocol=host.contracts[spec.contract].spec.protocol,
-        )
         try:
-            return bench.open()
+            return in_small(host, workload.id, technique, spec, cache).open()
         except NotApplicable as error:
             refusals.append(f"{workload.id}: {error}")
     raise LookupError(f"{technique} can run on no workload of its contract: {'; '.join(refusals) or 'there is none'}")

@@ -34,6 +34,7 @@ from harness.api import (
 )
 from harness.execution.executors.inline import InlineExecutor
 from harness.execution.replies import require_nothing, require_opened
+from harness.host import Host
 from harness.measure.clock import PhaseClock
 from harness.testing.isolated import DEVICE, Isolated
 
@@ -166,6 +167,20 @@ class Bench:
             code="",
             perturbed=self.perturbed,
         )
+
+
+def in_small(host: Host, workload_id: str, technique: str, spec: Technique, cache: Path) -> Bench:
+    """Return a technique, by its full id and declaration, on an installed workload in its small form."""
+    workload = host.workloads[workload_id].spec
+    return Bench(
+        technique=technique,
+        spec=spec,
+        workload_id=workload_id,
+        workload=workload,
+        settings={**workload.settings, **workload.small},
+        cache=cache,
+        protocol=host.contracts[workload.contract].spec.protocol,
+    )
 
 
 class Ended(Exception):

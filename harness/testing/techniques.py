@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +13,7 @@ from harness.execution.isolation.global_state import CHANGED
 from harness.host import Host
 from harness.requirements import install_hint, missing_requirements
 from harness.testing.isolated import ENDED, Isolated
-from harness.testing.smoke import Bench, Ended, kept_settings, live_tensors, newer_objects
+from harness.testing.smoke import Bench, Ended, in_small, kept_settings, live_tensors, newer_objects
 from harness.testing.told import Untried, mistake
 
 
@@ -138,16 +139,7 @@ def first_that_accepts(host: Host, technique: str, folder: Path, processes: Isol
         if missing := missing_requirements(workload.spec.requires):
             refusals.append(f"{workload.id}: {install_hint(missing)}")
             continue
-        bench = Bench(
-            technique=technique,
-            spec=spec,
-            workload_id=workload.id,
-            workload=workload.spec,
-            settings={**workload.spec.settings, **workload.spec.small},
-            cache=folder,
-            protocol=host.contracts[spec.contract].spec.protocol,
-            processes=processes,
-        )
+        bench = replace(in_small(host, workload.id, technique, spec, folder), processes=processes)
         reply = bench.examined()
         if reply.status != "skipped":
             return bench
