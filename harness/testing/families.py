@@ -319,7 +319,9 @@ class FamilyConformance(Declares):
         return pytest.skip("no workload of the family can run here")
 
     def _bench(self, host: Host, technique: str, workload_id: str, workload: WorkloadSpec, folder: Path) -> Bench:
-        return in_small(host, workload_id, technique, _technique(host, technique, workload.contract), folder)
+        bench = in_small(host, workload_id, technique, _technique(host, technique, workload.contract), folder)
+        settings = {**workload.settings, **workload.small}  # a family's tests may give it a model and data of their own
+        return replace(bench, workload=workload, settings=settings)
 
 
 def values_refused(knob: Knob) -> list[Json]:
