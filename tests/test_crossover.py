@@ -18,10 +18,11 @@ RESULTS: dict[str, Any] = {
         {
             "params": {"columns": 4096},
             "extra_info": {
+                "path": "avx2",
                 "ms by inputs": {
                     "1": {"kernel": 0.5, "kernel-interleaved": 0.4, "bf16": 4.0, "int4pack": 1.0},
                     "64": {"kernel": 10.0, "kernel-interleaved": 8.0, "bf16": 12.0, "int4pack": 25.0},
-                }
+                },
             },
         },
     ],
@@ -34,7 +35,7 @@ def crossover() -> ModuleType:
 
 
 def test_the_table_has_each_time_and_both_ratios_of_each_kernel(crossover: ModuleType) -> None:
-    lines = crossover.table(*crossover.measured(RESULTS)).splitlines()
+    lines = crossover.table(crossover.measured(RESULTS)).splitlines()
     assert (
         "| columns | inputs | `kernel` | `kernel-interleaved` | `bf16` | `int4pack` | `kernel` times a 4-bit peer "
         "| `kernel` times bf16 | `kernel-interleaved` times a 4-bit peer | `kernel-interleaved` times bf16 |"
@@ -44,7 +45,7 @@ def test_the_table_has_each_time_and_both_ratios_of_each_kernel(crossover: Modul
 
 
 def test_the_chart_has_a_line_for_each_technique_that_rises_with_its_rate(crossover: ModuleType) -> None:
-    drawing = ElementTree.fromstring(crossover.chart(*crossover.measured(RESULTS)))
+    drawing = ElementTree.fromstring(crossover.chart(crossover.measured(RESULTS)))
     lines = drawing.findall(".//{*}polyline")
     points = [[tuple(map(float, point.split(","))) for point in line.attrib["points"].split()] for line in lines]
     assert len(points) == 4
@@ -57,6 +58,6 @@ def test_a_file_of_other_benchmarks_is_refused(crossover: ModuleType) -> None:
         crossover.measured({**RESULTS, "benchmarks": RESULTS["benchmarks"][:1]})
 
 
-def test_the_page_has_the_place_that_is_filled(crossover: ModuleType) -> None:
+def test_the_page_has_the_places_that_are_filled(crossover: ModuleType) -> None:
     page = (ROOT / "docs/families/quantize.md").read_text(encoding="utf-8")
-    assert page.count(crossover.BEGIN) == page.count(crossover.END) == 1
+    assert [page.count(crossover.begin(path)) for path in crossover.PATHS] == [1] * page.count(crossover.END)

@@ -3,7 +3,8 @@
     pytest --benchmark-only plugins/nf4 -k crossover --benchmark-json=crossover.json
     python tools/crossover.py crossover.json
 
-The chart is an SVG with the colours of the pages that ``harness report`` writes.
+There is a table and a chart for each path of the kernel, and a file replaces those of the path that it was measured
+on. The chart is an SVG with the colours of the pages that ``harness report`` writes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import math
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from xml.sax.saxutils import escape
@@ -20,11 +22,12 @@ from xml.sax.saxutils import escape
 from harness.report.drawing import GREY, SERIES
 
 PAGE: Final = Path(__file__).parents[1] / "docs/families/quantize.md"
-CHART: Final = "quantize_crossover.svg"
-BEGIN, END = "<!-- crossover, written by tools/crossover.py -->\n", "<!-- end of crossover -->"
+PATHS: Final = ("avx2", "avx512-bf16")
+"""The paths of the kernel that the page has a table of."""
+END: Final = "<!-- end of crossover -->"
 PANEL: Final = (420, 300)
 MARGIN: Final = (62, 34, 14, 44)  # left, top, right, bottom
-WIDE: Final = ("bf16", "int8pack")
+WIDE: Final = ("bf16", "fp32", "int8pack")
 """Techniques of more than 4 bits."""
 DASHES: Final = ("", "6 3")  # a second turn through the colours is dashed
 
@@ -32,8 +35,33 @@ Milliseconds = Mapping[int, Mapping[str, float]]
 """The milliseconds of each technique, by the number of inputs."""
 
 
-def measured(results: Mapping[str, Any]) -> tuple[str, dict[int, Milliseconds]]:
-    """Return the processor, and what was measured by the number of columns; raise ValueError where there is nothing."""
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What was measured, by the number of columns, on which processor and path of the kernel."""
+
+    processor: str
+    path: str
+    by_columns: Mapping[int, Milliseconds]
+
+    @property
+    def chart_name(self) -> str:
+        """The name of the chart's file."""
+        return f"quantize_crossover_{self.path.replace('-', '_')}.svg"
+
+    @property
+    def names(self) -> list[str]:
+        """The techniques, in the order of the file."""
+        return list(dict.fromkeys(name for rows in self.by_columns.values() for row in rows.values() for name in row))
+
+
+def begin(path: str) -> str:
+    """Return the line that a path's table begins after."""
+    return f"<!-- crossover of {path}, written by tools/crossover.py -->\n"
+
+
+def measured(results: Mapping[str, Any]) -> Measured:
+    """Return what a file of pytest-benchmark holds; raise ValueError where there is nothing, or of no path here."""
+    paths = {result["extra_info"]["path"] for result in results["benchmarks"] if "path" in result["extra_info"]}
     found = {
         int(result["params"]["columns"]): {
             int(inputs): values for inputs, values in result["extra_info"]["ms by inputs"].items()
@@ -43,7 +71,11 @@ def measured(results: Mapping[str, Any]) -> tuple[str, dict[int, Milliseconds]]:
     }
     if not found:
         raise ValueError("the file has no results of test_crossover; run pytest with -k crossover and --benchmark-json")
-    return str(results["machine_info"]["cpu"].get("brand_raw", "unknown processor")), dict(sorted(found.items()))
+    (path,) = paths
+    if path not in PATHS:
+        raise ValueError(f"measured on the path {path}; the page has tables of {', '.join(PATHS)}")
+    processor = str(results["machine_info"]["cpu"].get("brand_raw", "unknown processor"))
+    return Measured(processor=processor, path=path, by_columns=dict(sorted(found.items())))
 
 
 def rate(columns: int, inputs: int, milliseconds: float) -> float:
@@ -51,41 +83,42 @@ def rate(columns: int, inputs: int, milliseconds: float) -> float:
     return 2 * inputs * columns**2 / milliseconds / 1e6
 
 
-def table(processor: str, results: Mapping[int, Milliseconds]) -> str:
+def table(found: Measured) -> str:
     """Return the milliseconds as a Markdown table, with the leads over the fastest peer of 4 bits and over bf16.
 
     What begins with "kernel" is ours, and has a lead of its own.
     """
-    names = list(dict.fromkeys(name for by_inputs in results.values() for row in by_inputs.values() for name in row))
+    names = found.names
     ours = [name for name in names if name.startswith("kernel")]
     leads = [f"`{name}` {over}" for name in ours for over in ("times a 4-bit peer", "times bf16")]
-    lines = [f"Milliseconds of a product with a square weight in bfloat16, cold, on one thread of {processor}:", ""]
+    told = f"one thread of {found.processor}, path `{found.path}`"
+    lines = [f"Milliseconds of a product with a square weight in bfloat16, cold, on {told}:", ""]
     lines.append(_row(["columns", "inputs", *(f"`{name}`" for name in names), *leads]))
     lines.append("|---" * (len(names) + len(leads) + 2) + "|")
-    for columns, by_inputs in results.items():
+    for columns, by_inputs in found.by_columns.items():
         for inputs, row in sorted(by_inputs.items()):
             peer = min((row[name] for name in row if name not in (*ours, *WIDE)), default=math.nan)
             ratios = [f"{value / row[name]:.2f}" for name in ours for value in (peer, row["bf16"])]
             cells = [f"{row[name]:.3g}" if name in row else "" for name in names]
             lines.append(_row([str(columns), str(inputs), *cells, *ratios]))
-    return "\n".join([*lines, "", f"![Rate by the number of inputs]({CHART})", ""])
+    return "\n".join([*lines, "", f"![Rate by the number of inputs]({found.chart_name})", ""])
 
 
 def _row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def chart(processor: str, results: Mapping[int, Milliseconds]) -> str:
+def chart(found: Measured) -> str:
     """Return an SVG of GFLOP/s by the number of inputs: a panel for each size, a line for each technique."""
-    names = list(dict.fromkeys(name for by_inputs in results.values() for row in by_inputs.values() for name in row))
+    names = found.names
     width, height = PANEL
-    rows = -(-len(results) // 2)
+    rows = -(-len(found.by_columns) // 2)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {2 * width} {rows * height + 60}" role="img" '
         f'font-family="sans-serif" font-size="12" fill="{GREY}">',
-        f"<title>Rate by the number of inputs, one thread of {escape(processor)}</title>",
+        f"<title>Rate by the number of inputs, one thread of {escape(found.processor)}</title>",
     ]
-    for place, (columns, by_inputs) in enumerate(results.items()):
+    for place, (columns, by_inputs) in enumerate(found.by_columns.items()):
         x, y = place % 2 * width, place // 2 * height
         parts += [f'<g transform="translate({x} {y})">', *_panel(columns, by_inputs, names), "</g>"]
     for place, name in enumerate(names):
@@ -135,13 +168,12 @@ def _panel(columns: int, by_inputs: Milliseconds, names: list[str]) -> Iterator[
 
 def main() -> None:
     """Write the table and the chart of a file of pytest-benchmark."""
-    processor, results = measured(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    found = measured(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
     page = PAGE.read_text(encoding="utf-8")
-    text = re.sub(
-        f"(?s){re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: f"{BEGIN}{table(processor, results)}{END}", page
-    )
+    start = begin(found.path)
+    text = re.sub(f"(?s){re.escape(start)}.*?{re.escape(END)}", lambda _: f"{start}{table(found)}{END}", page)
     PAGE.write_text(text, encoding="utf-8")
-    PAGE.with_name(CHART).write_text(chart(processor, results), encoding="utf-8")
+    PAGE.with_name(found.chart_name).write_text(chart(found), encoding="utf-8")
 
 
 if __name__ == "__main__":

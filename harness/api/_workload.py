@@ -91,12 +91,13 @@ class Trial:
 
     ``seconds`` has the seconds of each unit of work by a name of the workload's own, such as a training step or a batch
     of the test. ``build`` says how many of each a call of `open` takes, ``phases`` how many a call of each of its
-    phases.
+    phases, and ``memory_phases`` how many such a call takes in the memory lane, where that is another batch.
     """
 
     seconds: Mapping[str, float]
     build: Mapping[str, float]
     phases: Mapping[str, Mapping[str, float]]
+    memory_phases: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 class Workload(Protocol):

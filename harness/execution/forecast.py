@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from harness.api import Json, Reply
-from harness.execution.trial import BUILD, COUNT, PHASE, SHORT, UNIT
+from harness.execution.trial import BUILD, COUNT, MEMORY_PHASE, PHASE, SHORT, UNIT
 
 Kind = Literal["check", "accuracy", "memory", "time"]
 """What a process does for a contestant: a check, or a case of a lane."""
@@ -74,16 +74,19 @@ class Costs:
             return self.check_s
         if kind == "accuracy":
             return self._priced(self.units(SHORT if short else COUNT))
-        build, call = self._priced(self.units(BUILD)), self.calls_s
+        build = self._priced(self.units(BUILD))
         if kind == "memory":
-            return PASSES * (build + CALLS_IN_PASS * call)
-        return OPENINGS * build + (CALLS_AROUND + ROUNDS_TAKEN * rounds) * call
+            return PASSES * (build + CALLS_IN_PASS * self._calls_s(MEMORY_PHASE))
+        return OPENINGS * build + (CALLS_AROUND + ROUNDS_TAKEN * rounds) * self.calls_s
 
     @property
     def calls_s(self) -> float:
-        """Return the seconds of a call of each phase."""
+        """Return the seconds of a call of each phase in the time lane."""
+        return self._calls_s(PHASE)
+
+    def _calls_s(self, prefix: str) -> float:
         units = self.units(UNIT)
-        return sum(count * units[name.partition("/")[2]] for name, count in self.units(PHASE).items())
+        return sum(count * units[name.partition("/")[2]] for name, count in self.units(prefix).items())
 
     def _priced(self, counts: Mapping[str, float]) -> float:
         units = self.units(UNIT)

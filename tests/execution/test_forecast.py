@@ -55,7 +55,22 @@ def test_a_case_costs_its_counts_times_the_seconds_of_each_unit() -> None:
     assert found.seconds("memory", rounds=5) == 2 * (1.0 + 3 * 1.5)
 
 
-@pytest.mark.parametrize("wrong", [None, {}, dataclasses.replace(TRIAL, build={"lod": 1})])
+def test_a_case_of_the_memory_lane_costs_the_calls_that_it_makes() -> None:
+    trial = dataclasses.replace(TRIAL, memory_phases={"train": {"step": 3}})
+    found = Costs(figures=flat(trial, [{"load": 1}]))
+    assert found.seconds("memory", rounds=5) == 2 * (1.0 + 3 * (3 * 0.5 + 0.5 * 2.0))
+    assert found.calls_s == 0.5 + 0.5 * 2.0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        None,
+        {},
+        dataclasses.replace(TRIAL, build={"lod": 1}),
+        dataclasses.replace(TRIAL, memory_phases={"train": {"stp": 1}}),
+    ],
+)
 def test_a_trial_that_counts_what_has_no_price_is_refused(wrong: object) -> None:
     with pytest.raises(Malformed):
         require_trial(wrong)

@@ -35,15 +35,15 @@ def tried(attempt: Attempt, context: CaseContext) -> Trial:
     """Return what a technique costs: load, initialisation, a step, a batch of the test, a call of each phase.
 
     The first step is not timed: it makes the optimiser's state. The longest batches of the training and of the test are
-    among those that are timed, for the sake of the memory that they take. A call of a phase is that of the time lane;
-    the few of the memory lane, on the longest batch, are priced as these.
+    among those that are timed, for the sake of the memory that they take. The lanes of time and memory take batches of
+    their own.
     """
     clock = PhaseClock(context.device)
     with global_seed(context.seed, context.device):
         problem, adapted = attempt.adapt(replace(context, phase=clock))
         adapted.model.train()
         batches = sorted(problem.train.at(problem.order).batches(), key=size_of)
-        timed = problem.train.measured(problem.order, "time").batch()
+        timed, longest = (problem.train.measured(problem.order, lane).batch() for lane in ("time", "memory"))
         step = partial(_step, problem, adapted)
         step(timed)
         steps = priced(batches, step, context.device)
@@ -54,17 +54,20 @@ def tried(attempt: Attempt, context: CaseContext) -> Trial:
 
         predict(groups[0])
         tests = priced(groups, predict, context.device)
-        prediction = seconds_of(lambda: predict(timed), context.device)
+        predictions = [seconds_of(partial(predict, batch), context.device) for batch in (timed, longest)]
     return Trial(
         seconds={
             **clock.seconds,
             "step": mean(steps(size_of(batch)) for batch in batches),
             "test batch": mean(tests(size_of(batch)) for batch in groups),
             "timed step": steps(size_of(timed)),
-            "timed prediction": prediction,
+            "longest step": steps(size_of(longest)),
+            "timed prediction": predictions[0],
+            "longest prediction": predictions[1],
         },
         build={"load": 1, "init": 1},
         phases={"train": {"timed step": 1}, "infer": {"timed prediction": 1}},
+        memory_phases={"train": {"longest step": 1}, "infer": {"longest prediction": 1}},
     )
 
 

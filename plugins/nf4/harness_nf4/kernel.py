@@ -295,8 +295,12 @@ class Matrix:
 
 
 def interleaves(shape: Sequence[int], block: int) -> bool:
-    """Return whether products of a weight can be computed from interleaved codes."""
-    return len(shape) == 2 and shape[0] >= INTERLEAVED and shape[1] > 0 and not (shape[1] % PIECE or block % PIECE)
+    """Return whether products of a weight are computed from interleaved codes: on paths with AVX-512, by its shape.
+
+    Elsewhere such codes would be put in rows before each product.
+    """
+    by_shape = len(shape) == 2 and shape[0] >= INTERLEAVED and shape[1] > 0 and not (shape[1] % PIECE or block % PIECE)
+    return by_shape and chosen_path() >= PATHS.index("avx512")
 
 
 def interleave(tensor: Tensor, rows: int, *, back: bool = False) -> Tensor:

@@ -19,8 +19,8 @@ class Kernel(Blocks):
     """NF4 or FP4 through the C++ kernel, in the reference's layout.
 
     ``precision`` is that of products, one of `kernel.PRECISIONS`. With ``interleaved`` the codes of 16 rows lie
-    together, where a weight's shape and blocks allow that: the tensor of codes then has another name. Without the
-    compiled library, the reference runs instead.
+    together, where the processor has AVX-512 and a weight's shape and blocks allow that: the tensor of codes then has
+    another name. Without the compiled library, the reference runs instead.
     """
 
     def __init__(

@@ -17,6 +17,7 @@ from functools import partial
 import harness_nf4
 import pytest
 import torch
+from harness_nf4 import kernel
 from harness_nf4.native_technique import Kernel
 
 from harness.api import Unavailable
@@ -142,6 +143,8 @@ def test_claim_one_input(benchmark, matrix, threads, name) -> None:
     """Against every peer that passes the gate here, in one process, cold, in turns."""
     if threads > len(os.sched_getaffinity(0)):
         pytest.skip(f"this machine has not {threads} processors")
+    if name == "kernel-interleaved" and not kernel.interleaves(matrix.shape, kernel.PIECE):
+        pytest.skip("codes are interleaved where the processor has AVX-512")
     peers = [peer for peer in CONTESTANTS if peer not in (*OURS, "kernel-double", "fp32") and is_there(peer)]
     runs = {each: product(built(each), built(each).quantize(matrix), 1) for each in (name, *peers)}
     limits = machine.limits()
@@ -182,6 +185,17 @@ def multiplied(technique: QuantizeTechnique, weights: Callable[[], Packed], x: t
     return technique.linear(x, weights())
 
 
+def products(technique: Kernel, packed: Packed, x: torch.Tensor) -> dict[str, Callable[[Packed], object]]:
+    """The products that a kernel may choose from, where the path and the order of the codes have them."""
+    matrix = technique._matrix
+    every: dict[str, Callable[[Packed], object]] = {
+        "in fixed point": lambda packed: matrix(packed).product(x, "fixed"),
+        "in bfloat16": lambda packed: matrix(packed).multiply_halves(x),
+        "unpacked to float32": lambda packed: matrix(packed).product(x, "exact"),
+    }
+    return {name: run for name, run in every.items() if run(packed) is not None}
+
+
 @pytest.mark.parametrize("columns", [576, 1536, 4096, 8192])
 def test_crossover(benchmark, columns) -> None:
     """What the kernel and each peer take by the number of inputs; and whether the kernel chooses its faster product.
@@ -189,30 +203,31 @@ def test_crossover(benchmark, columns) -> None:
     With ``--benchmark-json`` the figures are kept for ``tools/crossover.py``, which makes the table and the chart.
     """
     weight = torch.randn(columns, columns, generator=torch.Generator().manual_seed(0)).bfloat16() / 64
-    peers = [name for name in CONTESTANTS if name not in (*OURS, "fp32", "kernel-double") and is_there(name)]
-    names = [*OURS, *peers]
+    ours = [name for name in OURS if name == "kernel" or kernel.interleaves(weight.shape, kernel.PIECE)]
+    names = [*ours, *(name for name in CONTESTANTS if name not in (*OURS, "kernel-double") and is_there(name))]
     techniques = {name: built(name) for name in names}
     packed = {name: technique.quantize(weight) for name, technique in techniques.items()}
     weights = {name: rotated(kept) for name, kept in packed.items()}
-    matrix = Kernel(levels="nf4")._matrix
     figures, slower = {}, {}
-    for inputs in (1, 2, 4, 8, 16, 64, 256):
+    for inputs in (1, 2, 4, 8, 16, 64, 128, 256):
         x = torch.randn(inputs, columns, generator=torch.Generator().manual_seed(1)).bfloat16()
         runs: dict[str, Callable[[], object]] = {
             name: partial(multiplied, techniques[name], weights[name], x) for name in names
         }
         others: dict[str, Callable[[], object]] = {
-            "in fixed point": lambda x=x: matrix(weights["kernel"]()).product(x, "fixed"),
-            "in bfloat16": lambda x=x: matrix(weights["kernel"]()).multiply_halves(x),
+            f"{name} {way}": lambda run=run, weights=weights[name]: run(weights())
+            for name in ours
+            for way, run in products(techniques[name], packed[name], x).items()
         }
-        if matrix(packed["kernel"]).multiply_halves(x) is None:
-            del others["in bfloat16"]
         seconds = in_turns({**runs, **others}, TURNS_S)
         told = {name: round(1e3 * value, 4) for name, value in seconds.items()}
         print(f"{columns} columns, {inputs} inputs, ms: {told}")  # noqa: T201  the figures are what the test is for
         figures[inputs] = {name: told[name] for name in names}
-        slower[inputs] = seconds["kernel"] / min(seconds[name] for name in others)
+        for name in ours:
+            own = [seconds[other] for other in others if other.startswith(f"{name} ")]
+            slower[name, inputs] = round(seconds[name] / min(own), 2)
     benchmark.extra_info["ms by inputs"] = figures
+    benchmark.extra_info["path"] = kernel.PATHS[kernel.chosen_path()]
     benchmark.group = "by the number of inputs"
     benchmark.pedantic(runs["kernel"], rounds=3)
     assert max(slower.values()) < 1.25, slower  # after the figures are kept

@@ -62,14 +62,28 @@ def test_products_are_off_by_half_a_step_of_13_bits(
 @pytest.mark.parametrize("block", [64, 128])
 @pytest.mark.parametrize("double", [False, True])
 @pytest.mark.parametrize("shape", [(15, 64), (16, 64), (37, 192), (37, 96), (256,)])
-def test_the_weight_that_is_read_back_is_that_of_codes_in_rows(shape, double, block) -> None:
+def test_the_weight_that_is_read_back_is_that_of_codes_in_rows(path, shape, double, block) -> None:
     weight = normal(0, *shape)
     in_rows, interleaved = (Kernel(levels="nf4", block=block, double=double, interleaved=on) for on in (False, True))
     packed = interleaved.quantize(weight)
     assert torch.equal(interleaved.dequantize(packed), in_rows.dequantize(in_rows.quantize(weight)))
-    if kernel.available():
-        whole = len(shape) == 2 and shape[0] >= kernel.INTERLEAVED and shape[1] % kernel.PIECE == 0
-        assert (TOGETHER in packed.tensors) == whole
+    whole = shape in {(16, 64), (37, 192)} and path.startswith("avx512")
+    assert (TOGETHER in packed.tensors) == whole
+
+
+@pytest.mark.parametrize("slower", ["portable", "avx2"])
+@pytest.mark.parametrize("block", [64, 128])
+@pytest.mark.parametrize("double", [False, True])
+def test_a_processor_without_avx512_multiplies_interleaved_codes_that_another_wrote(
+    force_path, slower, block, double
+) -> None:
+    weight, x = normal(0, 37, 192), normal(1, 3, 192).bfloat16()
+    in_rows, interleaved = (Kernel(levels="nf4", block=block, double=double, interleaved=on) for on in (False, True))
+    with force_path("avx512 emulated"):
+        written = interleaved.quantize(weight)
+    assert TOGETHER in written.tensors
+    with force_path(slower):
+        assert torch.equal(interleaved.linear(x, written), in_rows.linear(x, in_rows.quantize(weight)))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e-35])
@@ -108,13 +122,12 @@ def test_the_largest_weights_and_activations_do_not_overflow(path) -> None:
         torch.testing.assert_close(found, torch.full((inputs, 32), -1024e5), rtol=1e-5, atol=0)
 
 
-def test_a_layer_loads_no_codes_of_the_other_order() -> None:
-    if not kernel.available():
-        pytest.skip("the plugin was installed without a compiler")
+def test_a_layer_loads_no_codes_of_the_other_order(force_path) -> None:
     layers = []
-    for interleaved in (True, False):
-        technique = Kernel(levels="nf4", interleaved=interleaved)
-        layers.append(QuantizedLinear(technique, technique.quantize(normal(0, 32, 64))))
+    with force_path("avx512 emulated"):
+        for interleaved in (True, False):
+            technique = Kernel(levels="nf4", interleaved=interleaved)
+            layers.append(QuantizedLinear(technique, technique.quantize(normal(0, 32, 64))))
     for layer, other in (layers, reversed(layers)):
         with pytest.raises(RuntimeError, match="codes"):
             layer.load_state_dict(other.state_dict())

@@ -48,8 +48,8 @@ def linears(model: nn.Module) -> list[str]:
     return [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and name != "lm_head"]
 
 
-def with_kernel(model: nn.Module, *, head: bool) -> nn.Module:
-    quantized_(model, linears(model), Kernel(levels="nf4"))
+def with_kernel(model: nn.Module, *, head: bool, interleaved: bool = False) -> nn.Module:
+    quantized_(model, linears(model), Kernel(levels="nf4", interleaved=interleaved))
     return quantized_(model, ["lm_head"], Bytes()) if head else model
 
 
@@ -121,6 +121,10 @@ def contestants() -> dict[str, nn.Module]:
         packed = with_kernel(copy.deepcopy(model), head=False)
         made[f"kernel, {what}"] = packed
         made[f"kernel, {what}, 8-bit head"] = quantized_(copy.deepcopy(packed), ["lm_head"], Bytes())
+    if kernel.interleaves((SMOLLM["hidden_size"], SMOLLM["hidden_size"]), kernel.PIECE):
+        made["kernel, interleaved, bfloat16, 8-bit head"] = with_kernel(
+            copy.deepcopy(halves), head=True, interleaved=True
+        )
     made["bitsandbytes, bfloat16, our 8-bit head"] = quantized_(
         with_bitsandbytes(copy.deepcopy(halves)), ["lm_head"], Bytes()
     )
