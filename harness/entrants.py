@@ -64,23 +64,22 @@ def id_of(name: str) -> str:
     return name.partition(MARK)[0]
 
 
-def technique_of(name: str, host: Host) -> Entrant[Technique]:
-    """Return the technique of a name; raise UsageError where the name or a pinned key is unknown."""
-    return _resolved("techniques", name, host)
+def technique_of(name: str, host: Host, contract: str = "") -> Entrant[Technique]:
+    """Return the technique of a name in a suite of a contract; raise UsageError for an unknown name or pinned key."""
+    return entrant_of("techniques", name, host, contract)
 
 
-def workload_of(name: str, host: Host) -> Entrant[WorkloadSpec]:
-    """Return the workload of a name; raise UsageError where the name or a pinned key is unknown."""
-    return _resolved("workloads", name, host)
+def workload_of(name: str, host: Host, contract: str = "") -> Entrant[WorkloadSpec]:
+    """Return the workload of a name in a suite of a contract; raise UsageError for an unknown name or pinned key."""
+    return entrant_of("workloads", name, host, contract)
 
 
-def entrant_of(kind: Kind, name: str, host: Host) -> Entrant[Any]:
-    """Return the technique or workload of a name; raise UsageError where the name or a pinned key is unknown."""
-    return technique_of(name, host) if kind == "techniques" else workload_of(name, host)
+def entrant_of(kind: Kind, name: str, host: Host, contract: str = "") -> Entrant[Any]:
+    """Return the technique or workload of a name; raise UsageError where the name or a pinned key is unknown.
 
-
-def _resolved(kind: Kind, name: str, host: Host) -> Entrant[Any]:
-    full = host.resolve(kind, id_of(name))
+    Of several that have the same short name, those of the ``contract`` come first; of none, any other is returned.
+    """
+    full = host.resolve(kind, id_of(name), contract)
     entry = getattr(host, kind)[full]
     pinned = pinned_in(name)
     check_known(pinned, _known(entry.spec, host), f"{name!r}")
@@ -222,7 +221,7 @@ def techniques_of(suite: Suite, host: Host) -> list[Entrant[Technique]]:
         and any(matches(pattern, full) for pattern in suite.techniques)
         and not any(matches(pattern, full) for pattern in without)
     }
-    return [technique_of(name, host) for name in (suite.baseline, *sorted(names - {suite.baseline}))]
+    return [technique_of(name, host, suite.contract) for name in (suite.baseline, *sorted(names - {suite.baseline}))]
 
 
 def chosen(
@@ -260,7 +259,7 @@ def _chosen_by(
 ) -> Sequence[Entrant[SpecT]]:
     """Return the entrants that one pattern chooses; raise UsageError where there is none."""
     if is_pinned(pattern):
-        return [entrant_of(kind, pattern, host)]
+        return [entrant_of(kind, pattern, host, suite.contract)]
     matching = [entrant for entrant in offered if matches(pattern, entrant.name)]
     if matching:
         return matching
@@ -276,7 +275,7 @@ def _chosen_by(
         others = [_of_another_contract(full, spec, suite) for full, spec in there.items()]
         raise UsageError(nothing + (f"; {others[0]}" if others else nearest(pattern, [own.name for own in offered])))
     try:
-        entrant = entrant_of(kind, pattern, host)
+        entrant = entrant_of(kind, pattern, host, suite.contract)
     except UsageError as error:
         raise UsageError(*(f"--{what}: {problem}" for problem in error.problems)) from error
     if isinstance(entrant.spec, WorkloadSpec) and entrant.spec.contract == suite.contract:

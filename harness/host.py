@@ -262,16 +262,19 @@ class Host:
         """Return the top-level package of a plugin, whose sources compute the plugin's results."""
         return next(record.module.partition(".")[0] for record in self.plugins if record.name == plugin)
 
-    def resolve(self, kind: str, name: str) -> str:
+    def resolve(self, kind: str, name: str, contract: str = "") -> str:
         """Return the full id of ``name`` among ``kind`` ('techniques', 'workloads', 'suites', ...).
 
-        A short name works where it is unique. Raises UsageError with the candidates, the nearest name, or the cause of
-        the failure of the plugin that the name belongs to.
+        A short name works where it is unique, or where one alone is of the ``contract`` that it is wanted for. Raises
+        UsageError with the candidates, the nearest name, or the cause of the failure of the plugin that the name
+        belongs to.
         """
         known: dict[str, Any] = getattr(self.declared, kind)
         if name in known:
             return name
         candidates = [full for full in known if full.rpartition("/")[2] == name]
+        if contract:
+            candidates = [full for full in candidates if known[full].spec.contract == contract] or candidates
         own = [full for full in candidates if known[full].plugin in self._own]
         if len(own) == 1 and len(candidates) > 1:
             rest = ", ".join(sorted(full for full in candidates if full != own[0]))

@@ -44,7 +44,7 @@ def narrowed(suite: Suite, host: Host, selection: Selection) -> Entry:
     """Return the suite narrowed by the user's globs and seeds; raise UsageError for unknown names and parameters."""
     problems: list[str] = []
     techniques = techniques_of(suite, host)
-    workloads = [entrants.workload_of(name, host) for name in suite.workloads]
+    workloads = [entrants.workload_of(name, host, suite.contract) for name in suite.workloads]
     chosen_techniques, chosen_workloads = techniques, workloads
     try:
         chosen_techniques = chosen(selection.techniques, "techniques", techniques, host, suite)

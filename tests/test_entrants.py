@@ -17,6 +17,7 @@ from harness.host import Host, load_host
 from harness.plan import Plan
 from harness.selection import Selection
 from harness.suite import read_suite
+from tests.conftest import Site
 from tests.test_plan import IDENTITY
 
 TOYS = Path(__file__).parent / "toy"
@@ -141,6 +142,35 @@ def test_a_pinned_technique_of_another_contract_is_refused(monkeypatch: pytest.M
     everything = load_host(["harness_toy"])
     with pytest.raises(UsageError, match="lora/lora:rank=2 has contract 'finetune'; the suite's is 'toy'"):
         Plan(read_suite("toys", everything), everything, Selection(techniques=("lora/lora:rank=2",)), IDENTITY)
+
+
+OF_ANOTHER_FAMILY = """
+    from harness.api import Contract, Metric, WorkloadSpec, hookimpl
+    HARNESS_API = 1
+    @hookimpl
+    def register_contracts():
+        return [Contract(id="search", protocol="made:Search", summary="s", phases={})]
+    @hookimpl
+    def register_workloads():
+        return [
+            WorkloadSpec(
+                id="formula", contract="search", target="made:New", summary="s", version=1, metrics=("accuracy",),
+                phases=(),
+            )
+        ]
+"""
+
+
+def test_a_suite_means_the_workload_of_its_contract_where_another_family_has_one_of_the_same_short_name(
+    site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.plugin("search", OF_ANOTHER_FAMILY)
+    monkeypatch.syspath_prepend(TOYS)
+    both = load_host(["harness_toy"])
+    assert {"search/formula", "toy/formula"} <= {*both.workloads}
+    assert plan_of(both).suite.workloads == ("toy/formula",)
+    assert plan_of(both, workloads=("formula:sleep_s=0.25",)).suite.workloads == ("toy/formula:sleep_s=0.25",)
+    assert capsys.readouterr().err == ""
 
 
 def test_pins_may_stand_in_a_suite_file_and_in_its_claims(host: Host, tmp_path: Path) -> None:

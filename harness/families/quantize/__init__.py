@@ -61,7 +61,7 @@ _WORKLOADS: Final = (
             "anchored_rows": 8,
         },
         stacks=True,
-        preload=("torch.utils.serialization",),
+        preload=("torch.utils.serialization", "torch.utils._sympy", "numpy.ctypeslib"),
     ),
     WorkloadSpec(
         id="quantized-causal-lm",
