@@ -187,8 +187,12 @@ class Host:
         version = getattr(module, "HARNESS_API", None)
         if version is None:
             raise BrokenPlugin(f"states no HARNESS_API; add HARNESS_API = {API_VERSION} to {_name_of(module)}")
-        if type(version) is not int or version != API_VERSION:
-            raise BrokenPlugin(f"is written for plugin interface {version!r}; this host speaks {API_VERSION}")
+        if type(version) is not int:
+            raise BrokenPlugin(f"states HARNESS_API = {version!r}; expected the whole number {API_VERSION}")
+        if version != API_VERSION:
+            later = version > API_VERSION
+            mend = f"pip install --upgrade {DISTRIBUTION}" if later else "look for a newer version of the plugin"
+            raise BrokenPlugin(f"is written for plugin interface {version}; this host speaks {API_VERSION}: {mend}")
         check_hook_names(module)
         try:
             self._manager.register(module, name)
