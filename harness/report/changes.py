@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,8 +23,6 @@ LONGEST: Final = 20
 """The largest number of lines of a kind; the others are counted, and are in the JSON form."""
 
 _HEADINGS: Final = ("technique", "workload", "metric", "before", "now", "change", "since")
-
-_CHANGE: Final = _HEADINGS.index("change")
 
 _LEAST: Final = 10
 """The narrowest column of changes."""
@@ -128,16 +126,16 @@ def _laid_out(rows: Sequence[Sequence[str]], *, with_since: bool, width: int) ->
     """
     from tabulate import tabulate
 
-    columns = len(_HEADINGS) if with_since else len(_HEADINGS) - 1
-    shown, headings = [row[:columns] for row in rows], _HEADINGS[:columns]
+    headings, shown = _filled(rows, () if with_since else ("since",))
+    changed = headings.index("change")
     for cut in (str, short) if len({row[0].partition("/")[0] for row in shown}) == 1 else (str,):
         shown = [[cut(row[0]), *row[1:]] for row in shown]
         text = tabulate(shown, headers=headings, tablefmt="simple", disable_numparse=True)
         over = max(map(len, text.splitlines())) - width
         if over <= 0:
             return text
-    room = max(max(len(row[_CHANGE]) for row in shown) - over, _LEAST)
-    widths = [room if column == _CHANGE else None for column in range(columns)]
+    room = max(max(len(row[changed]) for row in shown) - over, _LEAST)
+    widths = [room if column == changed else None for column in range(len(headings))]
     return tabulate(shown, headers=headings, tablefmt="simple", disable_numparse=True, maxcolwidths=widths)
 
 
@@ -149,8 +147,8 @@ def _markdown(report: ChangeReport) -> str:
 
     parts = [f"**{markdown(report.headline)}**"]
     for title, rows in _tables(report):
-        rows = [[markdown_cell(cell) for cell in row] for row in rows]
-        table = tabulate(rows, headers=_HEADINGS, tablefmt="github", disable_numparse=True)
+        headings, filled = _filled([[markdown_cell(cell) for cell in row] for row in rows])
+        table = tabulate(filled, headers=headings, tablefmt="github", disable_numparse=True)
         if title.startswith("worse"):
             parts.append(table)
         else:
@@ -163,6 +161,12 @@ def _markdown(report: ChangeReport) -> str:
 
 
 # -------------------------------------------------------------------------------------------- shared parts
+
+
+def _filled(rows: Sequence[Sequence[str]], without: Collection[str] = ()) -> tuple[list[str], list[list[str]]]:
+    """Return the headings and cells of the columns in which a row has anything; times have no value before and now."""
+    kept = [place for place, name in enumerate(_HEADINGS) if name not in without and any(row[place] for row in rows)]
+    return [_HEADINGS[place] for place in kept], [[row[place] for place in kept] for row in rows]
 
 
 def _tables(report: ChangeReport) -> list[tuple[str, list[list[str]]]]:

@@ -100,6 +100,14 @@ def test_a_table_fits_a_narrow_terminal_and_says_once_what_all_is_compared_with(
     assert "-5.1 points [-6.0, -4.2] (about 10 seeds needed)" in wide
 
 
+@pytest.mark.parametrize("format_", ["table", "markdown"])
+def test_times_that_have_no_value_before_and_now_have_no_columns_for_it(format_: str) -> None:
+    times, both = (render_changes(report_of(*changes, release=""), format_) for changes in ((SLOW,), (SLOW, MEMORY)))
+    heads = [[line for line in text.splitlines() if "technique" in line and "metric" in line] for text in (times, both)]
+    assert [["before" in line and "now" in line for line in lines] for lines in heads] == [[False], [False, True]]
+    assert "+10.2 % [+8.1, +12.3]" in times
+
+
 def test_what_is_the_same_is_only_counted() -> None:
     text = render_changes(report_of(*[SAME] * 40, MEMORY), "markdown")
     assert "infer_tensor_peak" not in text
