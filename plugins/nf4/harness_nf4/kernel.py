@@ -202,7 +202,9 @@ class Matrix:
         return self.multiply(x.float(), exact=exact).to(x.dtype)
 
     def _prefers_halves(self, inputs: int) -> bool:
-        """Return whether the product in bfloat16 is the faster one, where the path has both."""
+        """Return whether the path has the product in bfloat16, and it is the faster one."""
+        if chosen_path() < PATHS.index("avx512-bf16"):
+            return False
         if self.interleaved:
             return inputs > MANY
         return inputs > FEW or (inputs > 1 and self.columns < LONG)
