@@ -1,4 +1,4 @@
-"""Writes the generated parts of the documentation: commands, hooks, API, catalogue, contracts, rooms, peers.
+"""Writes the generated parts of the documentation: whole pages, and parts of pages between markers.
 
 Run ``python tools/generate.py`` after a change; a test fails while a page differs from what this tool writes.
 """
@@ -21,6 +21,7 @@ from harness.cli import cli
 from harness.host import load_host
 from harness.report.contracts import show_contract
 from harness.report.reference import Described, description_of, reference_of
+from harness.starting import named, technique_files
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs"
@@ -113,8 +114,8 @@ def api(package: str = f"{PROJECT}.api") -> str:
     introduction, _, items = (inspect.getdoc(module) or "").partition("\n\n")
     audiences = {audience: re.findall(r"`(\w+)`", names) for audience, names in _AUDIENCE.findall(items)}
     described = {name: description_of(f"{package}:{name}") for name in module.__all__}
-    named = [name for names in audiences.values() for name in names]
-    if problems := [*_misplaced(named, module.__all__), *_undocumented(described)]:
+    listed = [name for names in audiences.values() for name in names]
+    if problems := [*_misplaced(listed, module.__all__), *_undocumented(described)]:
         raise SystemExit("\n".join([f"{package}:", *problems]))
     parts = [f"# API\n\n{NOTE}\n{introduction}\n\n{_FIELDS}\n"]
     for audience, names in audiences.items():
@@ -126,10 +127,10 @@ def api(package: str = f"{PROJECT}.api") -> str:
     return "\n".join(parts)
 
 
-def _misplaced(named: Sequence[str], public: Sequence[str]) -> Iterator[str]:
+def _misplaced(listed: Sequence[str], public: Sequence[str]) -> Iterator[str]:
     """Yield a line for each public name that does not stand under one audience, and for each that is none."""
-    yield from (f"{name}: stands under {named.count(name)} audiences" for name in public if named.count(name) != 1)
-    yield from (f"{name}: stands under an audience, and is no public name" for name in named if name not in public)
+    yield from (f"{name}: stands under {listed.count(name)} audiences" for name in public if listed.count(name) != 1)
+    yield from (f"{name}: stands under an audience, and is no public name" for name in listed if name not in public)
 
 
 def _undocumented(described: Mapping[str, Described | None]) -> Iterator[str]:
@@ -143,7 +144,7 @@ def _undocumented(described: Mapping[str, Described | None]) -> Iterator[str]:
 
 def _entry(found: Described, value: object, known: frozenset[str]) -> str:
     """Return a name's section: its signature or value, its docstring, a table of its fields, and its methods."""
-    parts = [f"### `{found.name}`\n\n{_block(found, value)}\n", f"{_linked(found.text, found.name, known)}\n"]
+    parts = [f"### `{found.name}`\n\n{_block(found, value)}", f"{_linked(found.text, found.name, known)}\n"]
     fields = [member for member in found.members if member.annotation]
     if fields:
         parts.append("| field | type | default | what it is |\n|---|---|---|---|")
@@ -310,6 +311,20 @@ def peers() -> str:
     return _between("peers.md", "versions", "\n".join(lines) + "\n")
 
 
+# ------------------------------------------------------------------------------------------- the files of a plugin
+
+_FILE = re.compile(r"(?ms)^(```(?:python|toml) file=(\S+)\n).*?^```$")
+"""A block of code with the name of the file that it is."""
+
+
+def plugin() -> str:
+    """Return docs/writing-a-plugin.md with the files that ``harness new`` writes; a change of one is no such block."""
+    host = load_host(entry_points=False)
+    files = technique_files(host, named("bias"), host.contracts["finetune"].spec, reference="")
+    page = (FOLDER / "writing-a-plugin.md").read_text(encoding="utf-8")
+    return _FILE.sub(lambda block: f"{block[1]}{files[Path(block[2])]}```", page)
+
+
 PAGES = {
     "commands.md": commands,
     "hooks.md": hooks,
@@ -318,6 +333,7 @@ PAGES = {
     "contracts.md": contracts,
     "architecture.md": architecture,
     "peers.md": peers,
+    "writing-a-plugin.md": plugin,
 }
 
 
