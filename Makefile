@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# What builds the site has an environment of its own: the harness needs none of it.
+SITE := $(VENV)/site
 # What an installation depends on: the projects, and the sources of what they compile.
 PROJECTS := pyproject.toml $(wildcard plugins/*/pyproject.toml plugins/*/build_*.py plugins/*/*/native/*.cpp plugins/*/*/native/*.h)
 export OMP_NUM_THREADS = 1
@@ -26,7 +28,7 @@ QUICK := tests/analysis tests/judge tests/report tests/results tests/test_archit
 TRITON_TESTS := $(wildcard plugins/*/tests/test_triton.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup peft test thorough quick check gpu triton kills models templates minilm fuzz audit news clean
+.PHONY: help setup peft test thorough quick check gpu triton kills models templates minilm fuzz audit site news clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,8 +83,17 @@ fuzz: $(READY) ## try ten thousand damaged files, options and plugins, in about 
 audit: $(READY) ## look for known vulnerabilities and unexpected licences in the pinned requirements
 	$(BIN)/python tools/audit.py
 
+site: $(SITE)/.ready ## build the documentation as a site in site/, with a search that needs no network; a broken link fails
+	$(SITE)/bin/mkdocs build --quiet --config-file tools/site/mkdocs.yml
+	@echo "open site/index.html"
+
+$(SITE)/.ready: tools/site/requirements.txt
+	test -x $(SITE)/bin/python || $(PYTHON) -m venv $(SITE)
+	$(SITE)/bin/python -m pip install --quiet --requirement tools/site/requirements.txt
+	touch $@
+
 news: $(READY) ## show what the news fragments in changelog/ become
 	$(BIN)/python -m towncrier build --draft --version next
 
-clean: ## remove the environment, the stored runs and the caches
-	rm -rf $(VENV) .harness .pytest_cache .mypy_cache .ruff_cache
+clean: ## remove the environment, the site, the stored runs and the caches
+	rm -rf $(VENV) site .harness .pytest_cache .mypy_cache .ruff_cache

@@ -8,6 +8,10 @@ import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
+import venv
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
@@ -40,32 +44,93 @@ def test_generated_pages_are_current() -> None:
         assert (ROOT / "docs" / name).read_text(encoding="utf-8") == write(), f"run: python tools/generate.py ({name})"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Installed:
+    """An environment that holds what others' packages are installed, and has our own to install, as wheels."""
+
+    python: Path
+    wheels: Path
+
+    def run(self, commands: str, folder: Path) -> subprocess.CompletedProcess[str]:
+        """Run commands in a shell as a user types them one after the other; the first that fails ends it."""
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("HARNESS_", "PYTHON"))},
+            "PATH": f"{self.python.parent}:{os.environ['PATH']}",
+            "PIP_NO_INDEX": "1",
+            "PIP_FIND_LINKS": str(self.wheels),
+            "PIP_NO_BUILD_ISOLATION": "0",  # pip reads this as: no isolation, hatchling is here
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "OMP_NUM_THREADS": "1",
+        }
+        return subprocess.run(
+            ["bash", "-exc", commands], cwd=folder, env=environment,
+            capture_output=True, text=True, timeout=900, check=False,
+        )  # fmt: skip
+
+
 @pytest.fixture
-def tutorial(tmp_path: Path) -> Path:
-    """The tutorial's files, as a reader would have typed them."""
-    files = re.findall(r"```\w+ file=(\S+)\n(.*?)```", TUTORIAL.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(files) == 4
-    for name, text in files:
-        (tmp_path / name).write_text(text)
-    return tmp_path
+def installed(tmp_path: Path) -> Installed:
+    """An environment without a checkout: links to the packages that are installed here, none of them ours."""
+    wheels, place = tmp_path / "wheels", tmp_path / "environment"
+    wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir"]
+    subprocess.run([*wheel, str(wheels), str(ROOT), str(ROOT / "plugins/lora")], check=True)
+    venv.create(place, symlinks=True)
+    site = Path(sysconfig.get_path("purelib", "venv", {"base": str(place), "platbase": str(place)}))
+    for folder in map(Path, reversed(sys.path)):
+        if folder.name == "site-packages":
+            for package in folder.iterdir():
+                if "harness" not in package.name and package.suffix != ".pth":
+                    (site / package.name).unlink(missing_ok=True)
+                    (site / package.name).symlink_to(package)
+    return Installed(python=place / "bin/python", wheels=wheels)
+
+
+def edited(text: str, change: str) -> str:
+    """Return a text with a change: lines that begin with - or a blank are found, those with + or a blank stay."""
+    lines = change.splitlines(keepends=True)
+    before, after = ("".join(line[1:] for line in lines if line[0] in marks) for marks in ("- ", "+ "))
+    assert text.count(before) == 1, f"expected once:\n{before}"
+    return text.replace(before, after)
+
+
+def steps_of(page: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield the blocks of a page in their order: language, name of the file if any, and text."""
+    yield from re.findall(r"(?ms)^```(\w+)(?: file=(\S+))?\n(.*?)^```$", page.read_text(encoding="utf-8"))
 
 
 @pytest.mark.slow
-def test_the_tutorial_s_plugin_conforms_and_its_commands_run(tutorial: Path) -> None:
-    site = tutorial / "site"
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*install, "--target", str(site), str(tutorial)], check=True)
-    tested = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_bias.py"],
-        cwd=tutorial, env={**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, timeout=900, check=False,
-    )  # fmt: skip
-    assert tested.returncode == 0, tested.stdout
-    assert " passed" in tested.stdout
-    for command in commands_of(TUTORIAL):
-        done = run(command, tutorial)
-        assert done.returncode == 0, f"{command}\n{done.stderr}"
-        assert "bias/late" in done.stdout
+def test_the_page_on_plugins_works_line_by_line_from_an_empty_folder(installed: Installed, tmp_path: Path) -> None:
+    place = tmp_path / "empty"
+    place.mkdir()
+    printed, package = [], place / "harness-bias"
+    for language, name, text in steps_of(TUTORIAL):
+        if language == "console":
+            commands = "".join(f"{line.removeprefix('$ ')}\n" for line in text.splitlines())
+            done = installed.run(commands, package if package.is_dir() else place)
+            assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+            printed.append(done.stdout)
+        elif language == "diff":
+            (package / name).write_text(edited((package / name).read_text(), text))
+        elif name:
+            assert (package / name).read_text() == text
+    begun, changed, tested, beside = printed
+    assert "bias/plain" in begun
+    assert "bias/first" in begun
+    assert "bias/whole" not in begun
+    assert "bias/whole" in changed
+    assert "weights true" in changed
+    assert re.search(r"\d+ passed", tested)
+    assert all(name in beside for name in ("lora/full", "lora/head", "bias/first", "bias/whole"))
+
+
+@pytest.mark.parametrize("change", ["-c\n+d\n", " b\n-c\n", "-a\n+b\n"])
+def test_a_change_that_a_file_does_not_have_once_is_no_change(change: str) -> None:
+    with pytest.raises(AssertionError, match="expected once"):
+        edited("a\nb\na\n", change)
+
+
+def test_a_change_takes_the_place_of_its_lines() -> None:
+    assert edited("a\n  b\nc\n", " a\n-  b\n+  d\n+e\n") == "a\n  d\ne\nc\n"
 
 
 def excerpts() -> list[tuple[str, str]]:

@@ -13,11 +13,11 @@ import pytest
 from click.testing import CliRunner
 
 from harness.analysis.claims import margin_of
-from harness.api import phase_metrics
 from harness.cli import cli
 from harness.host import Host, load_host
-from harness.report.offered import direction, emitters
+from harness.report.offered import direction
 from harness.suite import read_suite
+from tests.conftest import Site
 
 
 @lru_cache
@@ -80,16 +80,62 @@ def test_a_copy_of_a_suite_is_shown_by_its_path(tmp_path: Path) -> None:
     assert "roundz = 12" in shown("show", "suite", str(copy), "--toml")
 
 
-def test_every_metric_is_shown_with_the_workloads_that_emit_it() -> None:
-    for name, metric in installed().metrics.items():
-        emitted = emitters(name, installed().workloads)
-        specs = {full: entry.spec for full, entry in installed().workloads.items()}
-        assert set(emitted) == {
-            full
-            for full, spec in specs.items()
-            if name in {*spec.metrics, *(derived.id for phase in spec.phases for derived in phase_metrics(phase, ""))}
-        }
-        assert metric.summary
+MARBLES = """
+    from harness.api import Contract, Metric, WorkloadSpec, hookimpl
+
+    HARNESS_API = 1
+
+    @hookimpl
+    def register_contracts():
+        phases = {"roll": "a roll", "weigh": "a weighing"}
+        return [Contract(id="marbles", protocol="marbles:Marble", summary="a marble", phases=phases)]
+
+    @hookimpl
+    def register_metrics():
+        return [
+            Metric(id=name, unit="mm", higher_is_better=False, lane="accuracy", summary="how round it is")
+            for name in ("dent", "scratch", "bulge")
+        ]
+
+    @hookimpl
+    def register_workloads():
+        return [
+            WorkloadSpec(
+                id=name, contract="marbles", target="marbles:Bag", summary="a bag", version=1, metrics=metrics,
+                phases=phases,
+            )
+            for name, metrics, phases in (
+                ("bag", ["dent"], ["roll"]),
+                ("box", ["dent", "scratch"], ["roll", "weigh"]),
+                ("jar", ["scratch"], []),
+            )
+        ]
+"""
+"""A plugin whose metrics have known workloads."""
+
+
+@pytest.mark.parametrize(
+    ("metric", "workloads"),
+    [
+        ("dent", ["marbles/bag", "marbles/box"]),
+        ("scratch", ["marbles/box", "marbles/jar"]),
+        ("bulge", []),
+        ("roll_throughput", ["marbles/bag", "marbles/box"]),
+        ("roll_process_peak", ["marbles/bag", "marbles/box"]),
+        ("weigh_time", ["marbles/box"]),
+        ("weigh_tensor_peak", ["marbles/box"]),
+    ],
+)
+@pytest.mark.usefixtures("forgotten")
+def test_a_metric_is_shown_with_the_workloads_that_emit_it(site: Site, metric: str, workloads: list[str]) -> None:
+    site.plugin("marbles", MARBLES)
+    assert json.loads(shown("show", "metric", metric, "--json"))["workloads"] == workloads
+    text = " ".join(shown("show", "metric", metric).split())
+    assert f"workloads {', '.join(workloads) or 'none emits it'}" in text
+
+
+def test_every_metric_has_a_summary() -> None:
+    assert all(metric.summary for metric in installed().metrics.values())
 
 
 def test_a_metric_is_shown_with_its_margin_in_each_suite() -> None:

@@ -1,4 +1,4 @@
-"""Writes the generated parts of the documentation: commands, hooks, catalogue, contracts, rooms, versions of peers.
+"""Writes the generated parts of the documentation: whole pages, and parts of pages between markers.
 
 Run ``python tools/generate.py`` after a change; a test fails while a page differs from what this tool writes.
 """
@@ -6,9 +6,10 @@ Run ``python tools/generate.py`` after a change; a test fails while a page diffe
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -19,7 +20,8 @@ from harness.api import PROJECT
 from harness.cli import cli
 from harness.host import load_host
 from harness.report.contracts import show_contract
-from harness.report.reference import reference_of
+from harness.report.reference import Described, description_of, reference_of
+from harness.starting import named, technique_files
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs"
@@ -90,6 +92,93 @@ def contracts() -> str:
         text = show_contract(entry.spec, reference_of(entry.spec.protocol), workloads)
         parts.append(f"## `{name}`\n\n```text\n{text}\n```\n")
     return "\n".join(parts)
+
+
+# ------------------------------------------------------------------------------------------------------- the API
+
+_AUDIENCE = re.compile(r"(?ms)^- ([^:]+):(.*?)(?=^- |\Z)")
+"""An item of a module's docstring: an audience, and the names that it needs in backticks."""
+
+_FIELDS = (
+    "Import each name from the package itself. The fields of a dataclass are its arguments, given by keyword; one "
+    "without a default has to be given."
+)
+
+
+def api(package: str = f"{PROJECT}.api") -> str:
+    """Return the reference of a package's public names by audience, in the order of the package's docstring.
+
+    Raises SystemExit with a line for each name, field or method that lacks documentation or an audience.
+    """
+    module = importlib.import_module(package)
+    introduction, _, items = (inspect.getdoc(module) or "").partition("\n\n")
+    audiences = {audience: re.findall(r"`(\w+)`", names) for audience, names in _AUDIENCE.findall(items)}
+    described = {name: description_of(f"{package}:{name}") for name in module.__all__}
+    listed = [name for names in audiences.values() for name in names]
+    if problems := [*_misplaced(listed, module.__all__), *_undocumented(described)]:
+        raise SystemExit("\n".join([f"{package}:", *problems]))
+    parts = [f"# API\n\n{NOTE}\n{introduction}\n\n{_FIELDS}\n"]
+    for audience, names in audiences.items():
+        parts.append(f"## {audience[0].upper()}{audience[1:]}\n")
+        for name in names:
+            found = described[name]
+            assert found is not None
+            parts.append(_entry(found, getattr(module, name), frozenset(described)))
+    return "\n".join(parts)
+
+
+def _misplaced(listed: Sequence[str], public: Sequence[str]) -> Iterator[str]:
+    """Yield a line for each public name that does not stand under one audience, and for each that is none."""
+    yield from (f"{name}: stands under {listed.count(name)} audiences" for name in public if listed.count(name) != 1)
+    yield from (f"{name}: stands under an audience, and is no public name" for name in listed if name not in public)
+
+
+def _undocumented(described: Mapping[str, Described | None]) -> Iterator[str]:
+    """Yield a line for each name, and each of its fields and methods, that has no docstring."""
+    for name, found in described.items():
+        if found is None or not found.text:
+            yield f"{name}: has no docstring"
+        else:
+            yield from (f"{name}.{member.name}: has no docstring" for member in found.members if not member.text)
+
+
+def _entry(found: Described, value: object, known: frozenset[str]) -> str:
+    """Return a name's section: its signature or value, its docstring, a table of its fields, and its methods."""
+    parts = [f"### `{found.name}`\n\n{_block(found, value)}", f"{_linked(found.text, found.name, known)}\n"]
+    fields = [member for member in found.members if member.annotation]
+    if fields:
+        parts.append("| field | type | default | what it is |\n|---|---|---|---|")
+        for member in fields:
+            default = f"`{member.default}`" if member.default else ""
+            text = _linked(" ".join(member.text.split()), found.name, known)
+            cells = (f"`{member.name}`", f"`{member.annotation}`", default, text)
+            parts.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+        parts.append("")
+    methods = [member for member in found.members if not member.annotation]
+    parts += [f"`{member.signature}`\n\n{_linked(member.text, found.name, known)}\n" for member in methods]
+    return "\n".join(parts)
+
+
+def _block(found: Described, value: object) -> str:
+    """Return a signature as code, or a constant with its value as text: ruff would format that as a module."""
+    if not found.signature.startswith(f"{found.name} = "):
+        return f"```python\n{found.signature}\n```\n"
+    shown = found.signature
+    if isinstance(value, frozenset):
+        shown = f"{found.name} = frozenset({{{', '.join(map(repr, sorted(value)))}}})"
+    elif isinstance(value, str | int | tuple | dict):
+        shown = f"{found.name} = {value!r}"
+    return f"```text\n{shown}\n```\n"
+
+
+def _linked(text: str, own: str, known: frozenset[str]) -> str:
+    """Return a docstring as Markdown, in which other names of the package are links to their sections."""
+
+    def link(match: re.Match[str]) -> str:
+        name = match[1].partition(".")[0]
+        return f"[`{match[1]}`](#{name.lower()})" if name in known and name != own else f"`{match[1]}`"
+
+    return re.sub(r"(?<!`)`([\w.]+)`(?!`)", link, text).replace("``", "`")
 
 
 # ---------------------------------------------------------------------------------------- the picture of the rooms
@@ -222,13 +311,29 @@ def peers() -> str:
     return _between("peers.md", "versions", "\n".join(lines) + "\n")
 
 
+# ------------------------------------------------------------------------------------------- the files of a plugin
+
+_FILE = re.compile(r"(?ms)^(```(?:python|toml) file=(\S+)\n).*?^```$")
+"""A block of code with the name of the file that it is."""
+
+
+def plugin() -> str:
+    """Return docs/writing-a-plugin.md with the files that ``harness new`` writes; a change of one is no such block."""
+    host = load_host(entry_points=False)
+    files = technique_files(host, named("bias"), host.contracts["finetune"].spec, reference="")
+    page = (FOLDER / "writing-a-plugin.md").read_text(encoding="utf-8")
+    return _FILE.sub(lambda block: f"{block[1]}{files[Path(block[2])]}```", page)
+
+
 PAGES = {
     "commands.md": commands,
     "hooks.md": hooks,
+    "api.md": api,
     "catalogue.md": catalogue,
     "contracts.md": contracts,
     "architecture.md": architecture,
     "peers.md": peers,
+    "writing-a-plugin.md": plugin,
 }
 
 

@@ -1,40 +1,26 @@
 """The public interface for plugins, judges, executors and observers; importing `harness.api` does not import torch.
 
-The names by audience:
+Each name stands once, under the first audience that needs it:
 
-- authors of techniques: `Technique`, `hookimpl`, `UsageError`, `NotApplicable`, `Unavailable`, `Json`, `Knob` and
-  `ranged` for the ranges of parameters, and the checks of values `whole_number`, `number`, `one_of`;
-- authors of families: `Contract`, `WorkloadSpec`, `Metric`, `CaseContext`, `Outcome`, `Phase`, `OpenCase`, `Incorrect`,
-  `CannotStack`, `Trial`, `WARNING`, and the protocols `Workload`, `CheckingWorkload`, `StackingWorkload`,
-  `EstimatingWorkload`;
+- authors of techniques: `Technique`, `hookimpl`, `API_VERSION`, the ranges of parameters `Knob`, `ranged`, `Defaults`,
+  the checks of values `whole_number`, `number`, `one_of`, `nearest`, the errors `UsageError`, `NotApplicable`,
+  `Unavailable`, and `Json`;
+- authors of families: `Contract`, `WorkloadSpec`, `DATA_KINDS`, `Metric`, `phase_metrics`, `BUILD_PHASE`, the protocols
+  `Workload`, `CheckingWorkload`, `StackingWorkload`, `EstimatingWorkload`, what they take and return: `CaseContext`,
+  `Outcome`, `WARNING`, `OpenCase`, `Phase`, `Trial`, and the errors `Incorrect`, `CannotStack`;
 - authors of bases of users' own models: `BaseSpec`;
-- authors of executors: `Executor`, `ExecutorSpec`, `ExecutorOptions`, `Unit`, `Case`, `Reply`, `Limits`;
-- authors of observers and reporters: `RunInfo`, `Row`, `Case`, `Skip`, `Reporter`, `Suite`, `Claim`.
+- authors of executors: `ExecutorSpec`, `Executor`, `ExecutorOptions`, `Limits`, `Unit`, `Reply`;
+- authors of observers, reporters and commands: `Reporter`, `RunInfo`, `Suite`, `Claim`, `ClaimKind`, `Case`, `Row`,
+  `Skip`, `Lane`, `LANES`, `Status`, `STATUSES`, `FAILED`, `Stage`, `Form`, `DEVICES`, and the error `HarnessError`;
+- authors of tools around the harness: `PROJECT`, `DISTRIBUTION`, `ENTRY_POINT_GROUP`, `BASE_MODELS`, `CONVERTED`,
+  `check_id`, `resolve`, `require_members`.
 """
 
 from __future__ import annotations
 
 from harness.api._errors import CannotStack, HarnessError, Incorrect, NotApplicable, Unavailable, UsageError
 from harness.api._executor import Executor, ExecutorOptions, Limits, Unit
-from harness.api._records import (
-    DEVICES,
-    FAILED,
-    LANES,
-    STATUSES,
-    Case,
-    Claim,
-    ClaimKind,
-    Form,
-    Json,
-    Lane,
-    Reply,
-    Row,
-    RunInfo,
-    Skip,
-    Stage,
-    Status,
-    Suite,
-)
+from harness.api._records import Case, Reply, Row, RunInfo, Skip
 from harness.api._specs import (
     API_VERSION,
     BASE_MODELS,
@@ -54,6 +40,19 @@ from harness.api._specs import (
     check_id,
     hookimpl,
     phase_metrics,
+)
+from harness.api._suites import Claim, Suite
+from harness.api._terms import (
+    DEVICES,
+    FAILED,
+    LANES,
+    STATUSES,
+    ClaimKind,
+    Form,
+    Json,
+    Lane,
+    Stage,
+    Status,
 )
 from harness.api._workload import (
     WARNING,

@@ -18,10 +18,14 @@ class HarnessError(Exception):
     """An error for the user: what was wrong, what was expected, what to do next. Exit code 2, no traceback."""
 
     exit_code: int = 2
+    """The exit code of the command that the error ends."""
 
 
 class UsageError(HarnessError):
     """A wrong command, file, option or value; the message has one line for each of ``problems``."""
+
+    problems: tuple[str, ...]
+    """What is wrong, a line each."""
 
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))

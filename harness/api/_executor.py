@@ -7,39 +7,61 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from harness.api._records import Case, Json, Reply
+from harness.api._records import Case, Reply
+from harness.api._terms import Json
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """The hard limits of one case: wall-clock seconds, and bytes of private memory above the worker's baseline."""
+    """The hard limits of one case."""
 
     time_s: float
+    """The most seconds that the case may take."""
+
     memory_bytes: int | None = None
+    """The most bytes of private memory above the worker's baseline; None where there is no limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutorOptions:
-    """The arguments of an executor: worker slots, limits, the cache folder, modules to import before any case.
-
-    ``preload`` are modules of the judge. ``techniques`` are the modules of the contestants by the plugin that brings
-    them, which is the first part of a technique's id: what a module changes in its process must not reach the cases of
-    another plugin, nor those that prepare shared content.
-
-    ``protocol`` names the class ``package.module:Name`` that every technique of the run has to fulfil; executors pass
-    ``protocol`` to their workers. An empty ``protocol`` means that no member is checked. ``keep`` is the folder of what
-    cases leave beside their figures, in a folder each, named by the case's key; None where they leave nothing.
-    """
+    """The arguments of an executor."""
 
     jobs: int
+    """The number of worker slots."""
+
     limits: Limits
+    """The limits of each case."""
+
     cache: Path
+    """The folder for trained base models."""
+
     preload: Sequence[str]
+    """Modules of the judge to import before any case."""
+
     rounds: int
+    """The number of rounds of a timed block."""
+
     device: str
+    """The device that computes, by torch's name."""
+
     protocol: str = ""
+    """The class ``package.module:Name`` that every technique of the run has to fulfil; empty where none is checked.
+
+    Executors pass it to their workers.
+    """
+
     techniques: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """The modules of the contestants by the plugin that brings them, which is the first part of a technique's id.
+
+    What a module changes in its process must not reach the cases of another plugin, nor those that prepare shared
+    content.
+    """
+
     keep: Path | None = None
+    """The folder of what cases leave beside their figures, in a folder each, named by the case's key.
+
+    None where they leave nothing.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,32 +69,38 @@ class Unit:
     """A unit of work of an executor: one case of the accuracy or memory lane, or the contestants of one timed block.
 
     For an executor that ``stacks``, a unit may also be several seeds and trials of one contestant in the accuracy lane.
-    The cases of a time unit are interleaved, and each is paired with the baseline ``cases[0]``. A ``prepare`` unit has
-    one case of a workload and only makes the content that the workload's cases share. A ``check`` unit has one case
-    of a contestant, whose technique it holds against the invariants of its contract.
-    A ``trial`` unit has one case of a contestant, or that case and the same one of the suite's quick form: it does a
-    little of the case, to find what the cases of the run will cost.
-    ``processes`` is the number of slots that the unit takes: more than 1 where its workload declares a case of several
-    processes.
     """
 
     cases: tuple[Case, ...]
+    """The cases; those of a timed block are interleaved, and each is paired with the baseline ``cases[0]``."""
+
     prepare: bool = False
+    """Whether the one case of a workload is only to make the content that the workload's cases share."""
+
     check: bool = False
+    """Whether the technique of the one case is only held against the invariants of its contract."""
+
     trial: bool = False
+    """Whether a little of the case is done, to find what the cases of the run will cost.
+
+    Such a unit has one case of a contestant, or that case and the same one of the suite's quick form.
+    """
+
     processes: int = 1
+    """The number of slots that the unit takes: more than 1 where its workload declares a case of several processes."""
 
 
 class Executor(Protocol):
     """A runner of units. The caller uses one thread: ``submit`` until ``slots`` units run, then ``wait``.
 
-    ``slots`` is the number of processes that may compute side by side; a unit of more ``processes`` than there are
-    slots is submitted on its own. ``stacks`` says whether the executor takes several seeds and trials of a contestant
-    in one unit. An executor may run units on other machines than the driver's: it answers for where they ran.
+    An executor may run units on other machines than the driver's: it answers for where they ran.
     """
 
     slots: int
+    """The number of processes that may compute side by side; a unit of more ``processes`` is submitted on its own."""
+
     stacks: bool
+    """Whether the executor takes several seeds and trials of a contestant in one unit."""
 
     def submit(self, unit: Unit) -> None:
         """Start a unit without waiting for its result."""

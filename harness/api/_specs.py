@@ -9,7 +9,7 @@ from typing import Final
 
 import pluggy
 
-from harness.api._records import Json, Lane
+from harness.api._terms import Json, Lane
 
 API_VERSION: Final = 1
 """The version of the plugin interface; a plugin states the version that it was written for as ``HARNESS_API``."""
@@ -18,6 +18,7 @@ PROJECT: Final = "harness"
 """The pluggy project name, and the prefix of the entry-point group."""
 
 ENTRY_POINT_GROUP: Final = "harness.plugins"
+"""The group of entry points by which an installed package says that it is a plugin."""
 
 DISTRIBUTION: Final = "technique-harness"
 """The name of the host's distribution on a package index."""
@@ -62,23 +63,39 @@ def _check_target(value: str, what: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Technique:
-    """A method under test, as its plugin declares it.
-
-    ``target`` names a callable ``'package.module:attribute'`` that takes ``params`` as keyword arguments and
-    returns an object that fulfils ``contract``; the target is imported only in the process that runs a case. The
-    target raises `UsageError` for an invalid value; a value that a user fixed is then refused before the run.
-    ``space`` maps a parameter, of the technique or of the workload's protocol, to the values that tuning tries
-    instead of the suite's grid. ``requires`` lists pip requirements beyond those of the plugin itself.
-    """
+    """A method under test, as its plugin declares it."""
 
     id: str
+    """The name within the plugin, such as ``two-words``; the plugin's name is put before it: ``lora/pissa``."""
+
     contract: str
+    """The contract that it fulfils, such as ``finetune``."""
+
     target: str
+    """What builds it: a callable ``package.module:attribute``.
+
+    It takes ``params`` as keyword arguments and returns an object that fulfils the contract. It is imported only in the
+    process that runs a case, and raises `UsageError` for an invalid value; a value that a user fixed is then refused
+    before the run.
+    """
+
     summary: str
+    """What it does, in a phrase."""
+
     reference: str = ""
+    """Where it was published, such as ``arXiv:2404.02948``."""
+
     params: Mapping[str, Json] = field(default_factory=dict)
+    """Its parameters with their defaults, best made by `ranged`."""
+
     space: Mapping[str, Sequence[Json]] = field(default_factory=dict)
+    """The values that tuning tries instead of the suite's grid.
+
+    They are given by the name of a parameter of the technique, or of a setting of the workload's protocol.
+    """
+
     requires: Sequence[str] = ()
+    """Its pip requirements beyond those of the plugin itself."""
 
     def __post_init__(self) -> None:
         check_id(self.id, "technique")
@@ -90,16 +107,26 @@ class Technique:
 class Contract:
     """The interface of a family's techniques, as declared by the family that owns the contract.
 
-    ``protocol`` names the `typing.Protocol` class ``'package.module:Name'`` that a technique's target must return an
-    instance of; the worker refuses an object that lacks a member. ``phases`` maps the name of each phase in which cost
-    may be measured to a description of one call (``{"train": "a training step"}``); the host derives from each
-    phase the metrics of `phase_metrics`. Raises ValueError for an id, a target or a phase that is not well-formed.
+    Raises ValueError for an id, a target or a phase that is not well-formed.
     """
 
     id: str
+    """The name of the contract, which no other plugin may declare."""
+
     protocol: str
+    """The `typing.Protocol` class ``package.module:Name`` that a technique's target must return an instance of.
+
+    The worker refuses an object that lacks a member.
+    """
+
     summary: str
+    """What a technique of the contract is, in a phrase."""
+
     phases: Mapping[str, str]
+    """The phases in which cost may be measured, each with a description of one call.
+
+    An example is ``{"train": "a training step"}``. The host derives from each phase the metrics of `phase_metrics`.
+    """
 
     def __post_init__(self) -> None:
         check_id(self.id, "contract")
@@ -146,45 +173,77 @@ def phase_metrics(phase: str, call: str) -> tuple[Metric, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkloadSpec:
-    """A standard problem, as declared by its family.
-
-    ``target`` names a class without constructor arguments that fulfils `Workload`. ``settings`` are the
-    protocol's defaults (steps, batch size, learning rate), best made by `harness.judge.settings.defaults_of`; suites
-    and tuning may override these settings only. ``small`` are settings at which a case takes about a second; the
-    conformance tests use ``small``. ``metrics`` are exactly the metrics that the accuracy lane emits; ``phases`` are
-    the contract's phases that the memory and time lanes measure. ``version`` is raised by hand whenever results before
-    and after a change must not be compared. ``stacks`` says that the workload fulfils `StackingWorkload`: the workload
-    evaluates several seeds of a technique together; ``fewest_stacked`` is the number of them from which that takes less
-    time than one by one. ``perturbs`` says that ``evaluate`` trains, from
-    perturbed weights where the context says so. ``preload`` names modules
-    that a case would otherwise import while it is measured, as the first step of an optimiser imports ``torch._dynamo``
-    (two seconds, 70 MB); these modules are imported once, before any case. ``processes`` is the number of
-    processes of a case that compute at the same time, its own among them: a case takes as many slots of the executor.
-    ``task`` says that the workload runs on a user's own model and data, which its settings ``model`` and ``data`` name,
-    and what is learned from the data, like ``"text-classification"``; it is chosen by ``harness run --model``.
-    ``optional`` names those of the ``metrics`` that are emitted only where the settings ask for them.
-    ``reads`` are the kinds of data (`DATA_KINDS`) that such a workload reads: the kind of a user's data chooses the
-    task where the user names none.
-    """
+    """A standard problem, as declared by its family."""
 
     id: str
+    """The name within the family; the plugin's name is put before it, as in ``finetune/digits-mlp``."""
+
     contract: str
+    """The contract of the techniques that it compares."""
+
     target: str
+    """The class ``package.module:Name`` without constructor arguments that fulfils `Workload`."""
+
     summary: str
+    """What the problem is, in a phrase."""
+
     version: int
+    """The version of its results, which is raised by hand whenever earlier ones must not be compared with new ones."""
+
     metrics: Sequence[str]
+    """Exactly the metrics that the accuracy lane emits."""
+
     phases: Sequence[str]
+    """The phases of the contract that the memory and time lanes measure."""
+
     settings: Mapping[str, Json] = field(default_factory=dict)
+    """The protocol's settings with their defaults, best made by `harness.judge.settings.defaults_of`.
+
+    Suites and tuning may override these settings only.
+    """
+
     small: Mapping[str, Json] = field(default_factory=dict)
+    """Settings at which a case takes about a second, for the conformance tests."""
+
     requires: Sequence[str] = ()
+    """Its pip requirements beyond those of the plugin itself."""
+
     stacks: bool = False
+    """Whether it fulfils `StackingWorkload`: it evaluates several seeds of a technique together."""
+
     fewest_stacked: int = 3
+    """The number of seeds from which evaluating them together takes less time than one by one."""
+
     perturbs: bool = False
+    """Whether ``evaluate`` trains, from perturbed weights where the context says so."""
+
     preload: Sequence[str] = ()
+    """Modules that a case would otherwise import while it is measured; they are imported once, before any case.
+
+    The first step of an optimiser, for example, imports ``torch._dynamo`` (two seconds, 70 MB).
+    """
+
     processes: int = 1
+    """The number of processes of a case that compute at the same time, its own among them.
+
+    A case takes as many slots of the executor.
+    """
+
     task: str = ""
+    """What is learned from a user's own data, like ``text-classification``; empty for a problem of the family's own.
+
+    The settings ``model`` and ``data`` of such a workload name the user's model and data, and ``harness run --model``
+    chooses it.
+    """
+
     optional: Sequence[str] = ()
+    """Those of the metrics that are emitted only where the settings ask for them."""
+
     reads: Sequence[str] = ()
+    """The kinds of data (`DATA_KINDS`) that a workload with a task reads.
+
+    The kind of a user's data chooses the task where the user names none.
+    """
 
     def __post_init__(self) -> None:
         check_id(self.id, "workload")
@@ -205,20 +264,34 @@ class WorkloadSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A measured quantity: its unit as stored, which direction is better, and the lane it comes from.
-
-    ``selects`` says that tuning may choose by the metric: it is computed on validation data, never on test data. A
-    suite that tunes and selects by another metric is refused. ``limit`` is the largest value that can be: 100 for a
-    share of what the machine allows. A larger one is named below the table and is nobody's best.
-    """
+    """A measured quantity."""
 
     id: str
+    """The name, in snake_case, which no other plugin may declare."""
+
     unit: str
+    """The unit of stored values, such as ``%``, ``nats`` or ``B``; empty for a number without one."""
+
     higher_is_better: bool
+    """Whether more is better."""
+
     summary: str
+    """What is measured, in a phrase."""
+
     lane: Lane
+    """The lane that it comes from."""
+
     selects: bool = False
+    """Whether tuning may choose by it: it is computed on validation data, never on test data.
+
+    A suite that tunes and selects by another metric is refused.
+    """
+
     limit: float | None = None
+    """The largest value that can be, such as 100 for a share of what the machine allows; None where there is none.
+
+    A larger value is named below the table and is nobody's best.
+    """
 
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not _METRIC_ID.fullmatch(self.id):
@@ -227,11 +300,16 @@ class Metric:
 
 @dataclass(frozen=True, kw_only=True)
 class Reporter:
-    """An output format of ``harness run --format``; ``target`` takes a `harness.analysis.RunView` and returns text."""
+    """An output format of ``harness run --format``."""
 
     id: str
+    """The name of the format."""
+
     target: str
+    """The function ``package.module:attribute`` that takes a `harness.analysis.RunView` and returns text."""
+
     summary: str
+    """What it writes, in a phrase."""
 
     def __post_init__(self) -> None:
         _check_target(self.target, f"reporter {self.id!r}")
@@ -239,17 +317,22 @@ class Reporter:
 
 @dataclass(frozen=True, kw_only=True)
 class BaseSpec:
-    """A form of a user's own model under what trains, such as weights of 4 bits: ``harness run --base ID``.
-
-    ``target`` names a callable ``'package.module:attribute'`` without arguments that returns a
-    `harness.judge.bases.Base`; it is imported only in the process that runs a case. ``requires`` lists pip requirements
-    beyond those of the plugin itself.
-    """
+    """A form of a user's own model under what trains, such as weights of 4 bits: ``harness run --base ID``."""
 
     id: str
+    """The name of the base, which no other plugin may declare."""
+
     target: str
+    """A callable ``package.module:attribute`` without arguments that returns a `harness.judge.bases.Base`.
+
+    It is imported only in the process that runs a case.
+    """
+
     summary: str
+    """What the form is, in a phrase."""
+
     requires: Sequence[str] = ()
+    """Its pip requirements beyond those of the plugin itself."""
 
     def __post_init__(self) -> None:
         check_id(self.id, "base")
@@ -258,11 +341,16 @@ class BaseSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutorSpec:
-    """A way to run cases; ``target`` is called with `ExecutorOptions` and returns an `Executor`."""
+    """A way to run cases: ``harness run --executor ID``."""
 
     id: str
+    """The name of the executor."""
+
     target: str
+    """A callable ``package.module:attribute`` that takes `ExecutorOptions` and returns an `Executor`."""
+
     summary: str
+    """Where and how it runs cases, in a phrase."""
 
     def __post_init__(self) -> None:
         check_id(self.id, "executor")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from harness.api._records import Json, Lane
+from harness.api._terms import Json, Lane
 
 WARNING: Final = "warning: "
 """The prefix of a note that is shown below the table; the text after the prefix must be the same on every seed."""
@@ -16,53 +16,79 @@ WARNING: Final = "warning: "
 
 @dataclass(frozen=True, kw_only=True)
 class CaseContext:
-    """The arguments of a workload's methods: the seed, the device, the protocol's settings and a phase clock.
-
-    ``phase('init')`` is a context manager that times its block (device synchronised, seconds summed per
-    name, readable in ``phases``) and reports the phase to the parent process, so that a timeout can name the phase.
-    ``cache`` is the folder for trained base models. Where ``perturbed``, a workload that declares ``perturbs`` begins
-    to train from weights that differ by a rounding error (`harness.judge.perturbation.perturb_start`).
-    ``keep`` is a folder for what is to be kept of the case beside its figures, such as an adapter; None where nothing
-    is. ``lane`` is the one that the case is of, for an `open` that shows memory other data than time.
-    """
+    """The arguments of a workload's methods: what a case is, and a clock for the parts of its work."""
 
     seed: int
+    """The seed, from which everything random follows."""
+
     device: str
+    """The device that computes, by torch's name."""
+
     settings: Mapping[str, Json]
+    """The settings of the protocol, each with its value."""
+
     cache: Path
+    """The folder for trained base models."""
+
     phase: Callable[[str], AbstractContextManager[None]]
+    """A clock: ``with context.phase("init"):`` times its block, with the device synchronised on both sides.
+
+    Seconds are summed by name into `Reply.phases`. The phase is reported to the parent process as it begins, so that a
+    timeout can name it.
+    """
+
     perturbed: bool = False
+    """Whether a workload that declares ``perturbs`` begins to train from weights that differ by a rounding error.
+
+    `harness.judge.perturbation.perturb_start` makes such weights.
+    """
+
     keep: Path | None = None
+    """A folder for what is to be kept of the case beside its figures, such as an adapter; None where nothing is."""
+
     lane: Lane = "accuracy"
+    """The lane of the case, for an ``open`` that shows memory other data than time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """The results of an accuracy case: one number for each metric, curves over training, and notes for the reader.
-
-    A note that begins with `WARNING` is shown below the table, with the number of seeds that gave the note.
-    """
+    """The results of an accuracy case."""
 
     metrics: Mapping[str, float]
+    """One number for each metric that the workload declares."""
+
     series: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Curves over the training, by name."""
+
     notes: Sequence[str] = ()
+    """Remarks for the reader.
+
+    One that begins with `WARNING` is shown below the table, with the number of seeds that gave it.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """One repeatable unit of work of a built trial, such as a training step; ``samples`` is its batch size.
-
-    ``verify`` holds what is timed against the definition. Outside the timed interval, after samples chosen at random,
-    it is called with what the last call of ``run`` returned, and raises `Incorrect` where that is wrong. For this
-    to mean anything, every call of ``run`` computes on data that no call before had, and returns its output.
-    Data that cost too much to be drawn within a call are drawn by ``refresh``, which is called before the first call
-    and after every sample of the time lane, outside the timed interval too.
-    """
+    """One repeatable unit of work of a built trial, such as a training step."""
 
     run: Callable[[], object]
+    """The work: every call computes on data that no call before had, and returns its output."""
+
     samples: int
+    """The number of samples of a call: its batch size."""
+
     verify: Callable[[Any], None] | None = None
+    """What holds the output against the definition: it raises `Incorrect` where the output is wrong.
+
+    It is called with what the last call of ``run`` returned, after samples chosen at random, outside the timed
+    interval.
+    """
+
     refresh: Callable[[], None] | None = None
+    """What draws data that cost too much to be drawn within a call of ``run``.
+
+    It is called before the first call and after every sample of the time lane, outside the timed interval.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,15 +96,22 @@ class OpenCase:
     """A technique built on a workload's model, whose phases are run in order.
 
     The memory lane releases each phase after its measurement, which frees what only that phase used.
-
-    ``probes`` are timed in the same rounds as the phases but not compared between techniques, such as the time of one
-    part of a phase or a limit of the machine. ``figures`` takes the seconds per call of all phases and probes, by name
-    and in order of rounds, and returns the metrics of the time lane that follow from these.
     """
 
     phases: Mapping[str, Phase]
+    """The phases of the contract that the workload measures, by name."""
+
     probes: Mapping[str, Phase] = field(default_factory=dict)
+    """What is timed in the same rounds but not compared between techniques, by name.
+
+    A probe may be one part of a phase, or a limit of the machine.
+    """
+
     figures: Callable[[Mapping[str, Sequence[float]]], Mapping[str, float]] | None = None
+    """What returns further metrics of the time lane.
+
+    It takes the seconds per call of all phases and probes, by name and in order of rounds.
+    """
 
     def __post_init__(self) -> None:
         if twice := self.phases.keys() & self.probes.keys():
@@ -87,17 +120,19 @@ class OpenCase:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """What a technique costs on a workload, found by doing a little of everything: an estimate is made of it.
-
-    ``seconds`` has the seconds of each unit of work by a name of the workload's own, such as a training step or a batch
-    of the test. ``build`` says how many of each a call of `open` takes, ``phases`` how many a call of each of its
-    phases, and ``memory_phases`` how many such a call takes in the memory lane, where that is another batch.
-    """
+    """What a technique costs on a workload, found by doing a little of everything: an estimate is made of it."""
 
     seconds: Mapping[str, float]
+    """The seconds of each unit of work, by a name of the workload's own: a training step, a batch of the test."""
+
     build: Mapping[str, float]
+    """How many of each unit a call of ``open`` takes, by the same names."""
+
     phases: Mapping[str, Mapping[str, float]]
+    """How many of each unit a call of each phase takes, by phase."""
+
     memory_phases: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """The same of a call in the memory lane, for phases that take another batch there."""
 
 
 class Workload(Protocol):

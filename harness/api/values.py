@@ -12,34 +12,55 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
 from harness.api._errors import Incorrect, UsageError
-from harness.api._records import Json
+from harness.api._terms import Json
 from harness.api.text import quoted
 
 
 @dataclass(frozen=True, kw_only=True)
 class Knob:
-    """A setting as it is declared: its name, kind, default, range, and one line that says what it does.
-
-    ``kind`` is ``"whole number"``, ``"number"``, ``"text"`` or ``"whole numbers"``, a list of at least one, whose
-    bounds are those of each number. ``least`` and ``most`` are bounds that a value may
-    equal, ``above`` and ``below`` bounds that it may not. ``choices``, if any, are the only values allowed.
-    ``within`` names another parameter of the technique, or a setting of the workload, that a value may not exceed,
-    such as the number of experts: a run in which a value does is refused before it begins.
-    ``file`` says that a text is the path of a file (or folder) whose content decides the result: the content is part of
-    a case's key, the path is not, and a path that does not exist is refused before the run. An empty text is no path.
-    """
+    """A setting or a parameter as it is declared: its kind, default and range."""
 
     name: str
+    """The name by which a user sets it."""
+
     kind: str
+    """One of ``whole number``, ``number``, ``text``, and ``whole numbers``: a list of at least one.
+
+    The bounds of ``whole numbers`` are those of each number.
+    """
+
     default: Json
+    """The value where a user gives none."""
+
     about: str
+    """What it does, in one line."""
+
     least: float | None = None
+    """The smallest value allowed."""
+
     most: float | None = None
+    """The largest value allowed."""
+
     above: float | None = None
+    """A bound that a value has to exceed."""
+
     below: float | None = None
+    """A bound that a value has to stay below."""
+
     choices: Sequence[Json] = ()
+    """The only values allowed; empty where the kind and the bounds decide."""
+
     file: bool = False
+    """Whether a text is the path of a file or folder whose content decides the result; an empty text is no path.
+
+    The content is part of a case's key, the path is not. A path that does not exist is refused before the run.
+    """
+
     within: str = ""
+    """Another parameter of the technique, or a setting of the workload, that a value may not exceed.
+
+    An example is the number of experts. A run in which a value exceeds it is refused before it begins.
+    """
 
     def __post_init__(self) -> None:
         if self.file and self.kind != "text":
@@ -100,7 +121,10 @@ class Knob:
 
 
 class Defaults(dict[str, Json]):
-    """Settings or parameters with their defaults by name; ``knobs`` hold the kind, range and line of each."""
+    """Settings or parameters with their defaults by name."""
+
+    knobs: tuple[Knob, ...]
+    """The kind, range and line of each."""
 
     def __init__(self, knobs: Iterable[Knob]) -> None:
         self.knobs = tuple(knobs)

@@ -172,7 +172,7 @@ def _errors() -> list[str]:
 
 
 def _members_json(described: Described) -> list[dict[str, str]]:
-    return [asdict(member) for member in described.members]
+    return [{"name": member.name, "signature": member.signature, "text": member.text} for member in described.members]
 
 
 def _paragraphs(text: str, indent: str) -> list[str]:

@@ -7,9 +7,10 @@ import importlib.util
 import inspect
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypeGuard
 
 from harness.api import UsageError
 
@@ -27,11 +28,16 @@ class Member:
     name: str
     signature: str
     text: str
+    annotation: str = ""
+    """The type of an attribute; empty for a method and a property."""
+
+    default: str = ""
+    """The default of an attribute, as a user of the class would write it; empty where it has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Described:
-    """A class, a function or a name of a type: its signature, its docstring, and members in the order of the source."""
+    """A class, a function or a constant: its signature, its docstring, and members in the order of the source."""
 
     name: str
     signature: str
@@ -71,6 +77,29 @@ def reference_of(target: str) -> Reference:
         protocol=_described(name, node, source),
         handed=tuple(_described(other, *place) for other, place in _named_by(name, node, source).items()),
     )
+
+
+def description_of(target: str) -> Described | None:
+    """Return the description of ``package.module:Name``, a class with its bases and its own members.
+
+    None where nothing of that name is in the module's source or what it imports, or a constant has no docstring.
+    """
+    module, _, name = target.partition(":")
+    place = _Source(module).find(name)
+    if place is None:
+        return None
+    found, node = _described(name, *place), place[0]
+    if not isinstance(node, ast.ClassDef):
+        return found
+    bases = [ast.unparse(base) for base in node.bases]
+    constructor = next((_call(child) for child in node.body if _is_constructor(child)), "")
+    arguments = constructor.partition(" ->")[0].removeprefix("__init__")
+    lines = [
+        *(f"@{ast.unparse(mark)}" for mark in node.decorator_list),
+        f"class {name}({', '.join(bases)})" if bases else f"class {name}",
+        *([f"{name}{arguments}"] if arguments else []),
+    ]
+    return replace(found, signature="\n".join(lines), members=tuple(_members(node)))
 
 
 class _Source:
@@ -197,10 +226,29 @@ def _members(node: ast.ClassDef) -> Iterator[Member]:
             signature = f"{child.name}: {returns}" if is_property else _call(child)
             yield Member(name=child.name, signature=signature, text=ast.get_docstring(child) or "")
         elif isinstance(child, ast.AnnAssign) and isinstance(child.target, ast.Name) and _is_public(child.target.id):
+            annotation = ast.unparse(child.annotation)
             is_shown = child.value is not None and not isinstance(child.value, ast.Call)
             default = f" = {ast.unparse(child.value)}" if is_shown and child.value else ""
-            signature = f"{child.target.id}: {ast.unparse(child.annotation)}{default}"
-            yield Member(name=child.target.id, signature=signature, text=_text_below(node.body, place))
+            yield Member(
+                name=child.target.id,
+                signature=f"{child.target.id}: {annotation}{default}",
+                text=_text_below(node.body, place),
+                annotation=annotation,
+                default=_default(child.value),
+            )
+
+
+def _default(value: ast.expr | None) -> str:
+    """Return the default of a field, that of a factory as what it makes."""
+    if isinstance(value, ast.Call):
+        factory = next((keyword.value for keyword in value.keywords if keyword.arg == "default_factory"), None)
+        made = ast.unparse(factory) if factory else ""
+        return {"": "", "dict": "{}", "list": "[]"}.get(made, f"{made}()")
+    return ast.unparse(value) if value else ""
+
+
+def _is_constructor(node: ast.stmt) -> TypeGuard[ast.FunctionDef]:
+    return isinstance(node, ast.FunctionDef) and node.name == "__init__"
 
 
 def _is_public(name: str) -> bool:
