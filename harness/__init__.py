@@ -44,9 +44,11 @@ def run(
     lanes: Sequence[Lane] = (),
     until: str | int | None = None,
     repeatability: int | None = None,
+    rounds: int | None = None,
     form: Form = "full",
     device: str = "cpu",
     fresh: bool = False,
+    fail_fast: bool = False,
     executor: str = "local",
     jobs: int | None = None,
     limits: Limits | None = None,
@@ -74,9 +76,11 @@ def run(
         until: how long undecided techniques get further seeds: "decided", a number of seeds, or a time like "10min".
         repeatability: on how many of the first seeds trainings are repeated, to see what rounding does; the suite's
             number where None, nothing where 0.
+        rounds: how many turns all techniques take in the time lane; the suite's number where None.
         form: "full", "quick" or "track".
         device: "cpu", "cuda" or "mps".
         fresh: whether to compute all rows, and take none from earlier runs of the store.
+        fail_fast: whether to stop at the first case that fails; `harness run --resume` runs the others.
         executor: what runs the cases; "inline" runs them in this process, without isolation.
         jobs: cases side by side; one a core where None.
         limits: hard limits of one case; five minutes where None.
@@ -109,8 +113,9 @@ def run(
         device=device,
         until=until,
         repeatability=repeatability,
+        rounds=rounds,
     )
-    resources = resources_of(executor=executor, jobs=jobs, limits=limits, cache=cache, fresh=fresh)
+    resources = resources_of(executor=executor, jobs=jobs, limits=limits, cache=cache, fresh=fresh, fail_fast=fail_fast)
     host = load_host(plugins)
     host.require_loaded(plugins)
     reading = Reading(columns=columns or {}, download=download, cache=resources.cache)

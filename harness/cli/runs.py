@@ -68,6 +68,8 @@ def _line(run: RunSummary) -> dict[str, str | int]:
     if run.problem:
         return {"run": run.id, "suite": "", _START: "", "cases": "", "failed": "", "end": "unreadable"}
     end = _ENDS.get(run.exit_code, "unfinished") if run.exit_code is not None else "unfinished"
+    if run.exit_code == 1 and not run.finished:
+        end = "stopped at a failure"
     suite = f"{run.suite} v{run.suite_version}{of_form(run.form)}"
     return {
         "run": run.id,

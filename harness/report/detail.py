@@ -125,7 +125,8 @@ def show_row(row: Row, *, width: int = 0) -> str:
 def circumstances(view: RunView) -> dict[str, object]:
     """Return the facts of a run's start, end and environment, by name."""
     info = view.info
-    end = {None: "unfinished", 0: "all cases ok", 1: "some cases failed", 130: "interrupted"}
+    some_failed = "some cases failed" if info.finished else "stopped at a failure"
+    end = {None: "unfinished", 0: "all cases ok", 1: some_failed, 130: "interrupted"}
     suite = f"{info.suite.id} v{info.suite.version}{of_form(info.suite.form)}: {info.suite.title}"
     known: dict[str, object] = {
         "run": info.id,

@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from harness.api import Form, Row, UsageError
 from harness.api.text import printable
-from harness.results.store import ROWS_FILE, RUN_FILE, RUNS, Store, StoredRun
+from harness.results.store import Store, StoredRun
+from harness.results.writer import ROWS_FILE, RUN_FILE, RUNS
 
 INDEX_FILE: Final = "index.sqlite"
 
