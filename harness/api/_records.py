@@ -226,7 +226,7 @@ class RunInfo:
     ``resumed`` has an entry for each resume in another: the time (``started``), and the facts that were different then.
     ``estimate`` is what the run was expected to take before its first case (or the first after its last resume):
     ``made`` at a time, ``seconds``, ``cases``, ``processes``, ``process_bytes``, and at the run's end what it took, as
-    ``took_seconds`` and so on; empty where nothing was tried.
+    ``took_seconds`` and so on; empty where nothing was tried. ``name`` is what a user called the run, if anything.
     """
 
     id: str
@@ -241,4 +241,5 @@ class RunInfo:
     exit_code: int | None = None
     resumed: Sequence[Mapping[str, Json]] = ()
     estimate: Mapping[str, Json] = field(default_factory=dict)
+    name: str = ""
     schema: int = 2

@@ -130,6 +130,7 @@ def circumstances(view: RunView) -> dict[str, object]:
     suite = f"{info.suite.id} v{info.suite.version}{of_form(info.suite.form)}: {info.suite.title}"
     known: dict[str, object] = {
         "run": info.id,
+        "name": info.name,
         "suite": suite,
         "workloads": ", ".join(info.suite.workloads),
         "seeds": ", ".join(map(str, info.suite.seeds)),

@@ -12,13 +12,30 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from harness.api import Json, Row, RunInfo, Suite, UsageError
 from harness.results.files import sweep, sync_folder
-from harness.results.names import confusable, is_id, is_safe, new_id
+from harness.results.names import LAST, confusable, is_id, is_name, is_safe, new_id
 from harness.results.reading import contents, read_rows
 from harness.results.schema import run_from_json
-from harness.results.writer import ROWS_FILE, RUN_FILE, RUNS, Earlier, RunWriter, now, unwritten, write_header
+from harness.results.writer import (
+    NAME_FILE,
+    ROWS_FILE,
+    RUN_FILE,
+    RUNS,
+    Earlier,
+    RunWriter,
+    now,
+    unwritten,
+    write_header,
+)
+
+DELETED: Final = ".deleted-"
+"""How the name of a folder begins in which a run lies that is being deleted; a killed process may leave one."""
+
+_LONGEST_NAME: Final = 100
+"""How much of a name is read."""
 
 
 def latest(rows: Iterable[Row]) -> tuple[Row, ...]:
@@ -64,8 +81,9 @@ class Store:
         return self.path / RUNS / run
 
     def resolve(self, text: str) -> str:
-        """Return the full id of the newest run for ``last``, or of the run whose id begins or ends with ``text``.
+        """Return the full id of the newest run for ``last``, of the run with this name, or with this part of an id.
 
+        A part is the beginning or the end.
         Raises `UsageError` where no run or several runs match.
         """
         ids = self.ids()
@@ -73,20 +91,34 @@ class Store:
             raise UsageError(
                 f"run {text!r}: there are no runs in {self.path}", "create a run: harness run --suite NAME"
             )
-        if text == "last":
-            return next((run for run in reversed(ids) if is_id(run)), ids[-1])
-        matches = [run for run in ids if text and (run.startswith(text) or run.endswith(text))]
         if text in ids:
-            matches = [text]
+            return text
+        if text == LAST:
+            return next((run for run in reversed(ids) if is_id(run)), ids[-1])
+        parts = [run for run in ids if text and (run.startswith(text) or run.endswith(text))]
+        matches = self.named(text) or parts
         if len(matches) == 1:
             return matches[0]
         if matches:
             newest = ", ".join(matches[-5:])
             raise UsageError(f"run {text!r} may be any of {len(matches)}: {newest}", "type more of the id you mean")
         raise UsageError(
-            f"run {text!r} is not in {self.path}; expected the beginning or end of an id like {ids[-1]}, or 'last'",
+            f"run {text!r} is not in {self.path}; expected a name, the beginning or end of an id like "
+            f"{ids[-1]}, or 'last'",
             "list all runs: harness runs",
         )
+
+    def named(self, name: str) -> list[str]:
+        """Return the ids of the runs with this name: one, unless somebody has copied folders."""
+        return [run for run in self.ids() if self._name_of(run) == name] if is_name(name) else []
+
+    def _name_of(self, run: str) -> str:
+        """Return the name of a run; an empty text where it has none, or none that a run may have."""
+        try:
+            text = (self.folder(run) / NAME_FILE).read_bytes()[:_LONGEST_NAME].decode("ascii").strip()
+        except (OSError, UnicodeDecodeError):
+            return ""
+        return text if is_name(text) else ""
 
     def info(self, text: str) -> RunInfo:
         """Return the header of a run; raises `UsageError` where the run can't be found or read."""
@@ -129,7 +161,8 @@ class Store:
                 f"cannot create a run in {self.path}: {error.strerror}",
                 "choose a folder you may write to: --store PATH",
             ) from error
-        sweep(runs, ".new-*", draft)
+        for pattern in (".new-*", f"{DELETED}*"):
+            sweep(runs, pattern, draft)
         draft.chmod(0o755)  # mkdtemp's mode 0700 would prevent other users from reading shared results
 
         def header(run: str, folder: Path) -> RunInfo:
@@ -149,7 +182,7 @@ class Store:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             except OSError as error:
-                raise _unlocked(self.path, error) from error
+                raise unlocked(self.path, error) from error
             try:
                 info = self._publish(draft, header)
             except OSError as error:
@@ -184,7 +217,7 @@ class Store:
             ) from error
         except OSError as error:
             os.close(descriptor)
-            raise _unlocked(path, error) from error
+            raise unlocked(path, error) from error
         try:
             stored = contents(path)
             rows, complete = read_rows(stored, path)
@@ -209,7 +242,8 @@ class Store:
         except (ValueError, RecursionError) as error:
             raise UsageError(f"{path}: not JSON ({error})", f"repair or remove {path.parent}") from error
         info = run_from_json(data, path.parent, str(path))
-        return replace(info, id=run)  # a header that was copied or forged may name another run, or a path
+        # a header that was copied or forged may name another run, or a path
+        return replace(info, id=run, name=self._name_of(run))
 
     def _publish(self, draft: Path, header: Callable[[str, Path], RunInfo]) -> RunInfo:
         """Rename a draft folder to a new id that sorts after all other ids and has an ending that no other id has."""
@@ -232,7 +266,7 @@ class Store:
         return info
 
 
-def _unlocked(path: Path, error: OSError) -> UsageError:
+def unlocked(path: Path, error: OSError) -> UsageError:
     """Return the error of a file system that gives no locks."""
     return UsageError(
         f"cannot lock {path}: {error.strerror}",

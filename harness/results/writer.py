@@ -21,6 +21,8 @@ from harness.results.schema import dump_line, encode, run_to_json
 RUNS: Final = "runs"
 RUN_FILE: Final = "run.json"
 ROWS_FILE: Final = "rows.jsonl"
+NAME_FILE: Final = "name"
+"""The name that a user gave a run: a file of its own, since the header is the writer's while the run goes on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +115,7 @@ class RunWriter:
     def withdraw(self) -> None:
         """Restore the files that a resumed run had before it was opened, byte for byte, and release the lock."""
         if self._earlier is not None:
-            replace_header(self.info.folder, self._earlier.header)
+            replace_file(self.info.folder, RUN_FILE, self._earlier.header)
             os.write(self._descriptor, self._earlier.tail)
         self.close()
 
@@ -153,15 +155,15 @@ def unwritten(info: RunInfo, name: str, error: OSError) -> HarnessError:
 def write_header(info: RunInfo, folder: Path | None = None) -> None:
     """Replace ``run.json`` in one step, so that a reader sees either the old header or the new one."""
     text = json.dumps(run_to_json(info), allow_nan=False, indent=1)
-    replace_header(folder or info.folder, f"{text}\n".encode("ascii"))
+    replace_file(folder or info.folder, RUN_FILE, f"{text}\n".encode("ascii"))
 
 
-def replace_header(folder: Path, data: bytes) -> None:
-    """Replace the bytes of ``run.json`` in one step."""
-    draft = folder / f".{RUN_FILE}.{os.getpid()}"
+def replace_file(folder: Path, name: str, data: bytes) -> None:
+    """Replace the bytes of a file of a run in one step."""
+    draft = folder / f".{name}.{os.getpid()}"
     with draft.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    draft.rename(folder / RUN_FILE)
+    draft.rename(folder / name)
     sync_folder(folder)
