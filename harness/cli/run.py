@@ -88,7 +88,8 @@ _NARROWEST_TRIALS: Final = 16
 @click.option("--track", is_flag=True, help="Run the form that is tracked over commits: defaults, without tuning.")
 @click.option(
     "--stack/--no-stack", default=True,
-    help="Evaluate seeds of a technique together where the workload can: same numbers, less time.  [default: stack]",
+    help="Train a technique's seeds and trials in one process, by recorded or batched steps, where the workload can: "
+    "on a CPU the same numbers in less time.  [default: stack]",
 )  # fmt: skip
 @click.option(
     "--jobs", type=click.IntRange(min=1), metavar="N", help="Cases run concurrently.  [default: one per core]"

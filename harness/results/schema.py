@@ -237,6 +237,11 @@ def metrics_from_json(plugins: Iterable[Mapping[str, Json]], where: str) -> dict
     return metrics
 
 
+def units_of(info: RunInfo) -> dict[str, str]:
+    """Return the units of the metrics, by id, whose declarations a run keeps. Raises `UsageError` for damaged ones."""
+    return {name: metric.unit for name, metric in metrics_from_json(info.plugins, f"run {info.id}").items()}
+
+
 def _suite_from_json(data: Mapping[str, Any], where: str) -> Suite:
     """Return the suite of a run's header."""
     rest = dict(data)
