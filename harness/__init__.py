@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from harness.analysis.view import RunView
     from harness.api import Form, Json, Lane, Limits
+    from harness.host import Host
 
 __all__ = ["load", "run"]
 
@@ -44,9 +45,11 @@ def run(
     lanes: Sequence[Lane] = (),
     until: str | int | None = None,
     repeatability: int | None = None,
+    rounds: int | None = None,
     form: Form = "full",
     device: str = "cpu",
     fresh: bool = False,
+    fail_fast: bool = False,
     executor: str = "local",
     jobs: int | None = None,
     limits: Limits | None = None,
@@ -74,13 +77,15 @@ def run(
         until: how long undecided techniques get further seeds: "decided", a number of seeds, or a time like "10min".
         repeatability: on how many of the first seeds trainings are repeated, to see what rounding does; the suite's
             number where None, nothing where 0.
+        rounds: how many turns all techniques take in the time lane; the suite's number where None.
         form: "full", "quick" or "track".
         device: "cpu", "cuda" or "mps".
         fresh: whether to compute all rows, and take none from earlier runs of the store.
+        fail_fast: whether to stop at the first case that fails; `harness run --resume` runs the others.
         executor: what runs the cases; "inline" runs them in this process, without isolation.
         jobs: cases side by side; one a core where None.
         limits: hard limits of one case; five minutes where None.
-        plugins: modules of plugins that are not installed.
+        plugins: modules of plugins that are not installed, besides those of the variable ``HARNESS_PLUGINS``.
         store: the folder of the results; ``.harness`` in the current folder where None.
         cache: the folder of trained base models; the user's cache folder where None.
 
@@ -91,7 +96,6 @@ def run(
     """
     from harness.execution.choices import check_form, resources_of, selection_of
     from harness.execution.session import INTERRUPTED, Silent, begin
-    from harness.host import load_host
     from harness.origins.reading import Reading
     from harness.results.commands import command
     from harness.results.places import default_store_path
@@ -109,10 +113,10 @@ def run(
         device=device,
         until=until,
         repeatability=repeatability,
+        rounds=rounds,
     )
-    resources = resources_of(executor=executor, jobs=jobs, limits=limits, cache=cache, fresh=fresh)
-    host = load_host(plugins)
-    host.require_loaded(plugins)
+    resources = resources_of(executor=executor, jobs=jobs, limits=limits, cache=cache, fresh=fresh, fail_fast=fail_fast)
+    host = _host_with(plugins)
     reading = Reading(columns=columns or {}, download=download, cache=resources.cache)
     source = source_of(model, data, task, reading, base=base)
     read = read_suite(suite, host, form=form, source=source, reading=reading)
@@ -138,11 +142,20 @@ def load(run: str = "last", *, plugins: Sequence[str] = (), store: Path | str | 
 
     """
     from harness.analysis.view import RunView
-    from harness.host import load_host
     from harness.results.places import default_store_path
     from harness.results.store import Store
 
     stored = Store(default_store_path(Path(store) if store else None)).read(run)
-    host = load_host(plugins)
-    host.require_loaded(plugins)
+    host = _host_with(plugins)
     return RunView.build(stored.info, stored.rows, host.metrics)
+
+
+def _host_with(plugins: Sequence[str]) -> Host:
+    """Return the host with the plugins named here and in the environment. Raises UsageError where one is broken."""
+    from harness.discovery import named_in_environment
+    from harness.host import enabled_and_disabled, load_host
+
+    enable, disable = enabled_and_disabled([*named_in_environment(), *plugins])
+    host = load_host(enable, disable)
+    host.require_loaded(enable)
+    return host

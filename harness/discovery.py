@@ -6,10 +6,11 @@ import importlib
 import importlib.util
 import json
 import operator
+import os
 import pkgutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -17,7 +18,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from harness.api import DISTRIBUTION, ENTRY_POINT_GROUP, check_id
+from harness.api import DISTRIBUTION, ENTRY_POINT_GROUP, PLUGINS_VARIABLE, check_id
 from harness.foreign import contained, one_line
 
 
@@ -217,7 +218,20 @@ def see_current_folder() -> None:
 
 def named_candidate(module: str) -> Candidate:
     """Return the plugin of a module that a user names: ``harness_my_lora`` is the plugin ``my-lora``."""
-    return module_candidate(module.rpartition(".")[2].removeprefix("harness_").replace("_", "-"), module, "")
+    name = module.rpartition(".")[2].removeprefix("harness_").replace("_", "-")
+    candidate = module_candidate(name, module, "")
+
+    def load() -> object:
+        if not all(part.isidentifier() for part in module.split(".")):
+            raise ValueError(f"{module!r} is no name of a module or plugin; expected one like harness_my_lora")
+        return candidate.load()
+
+    return replace(candidate, load=load)
+
+
+def named_in_environment() -> list[str]:
+    """Return the plugins that `PLUGINS_VARIABLE` names as ``-p`` would, separated by commas."""
+    return [name for name in map(str.strip, os.environ.get(PLUGINS_VARIABLE, "").split(",")) if name]
 
 
 def _version(distribution: str) -> str:

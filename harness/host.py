@@ -18,6 +18,7 @@ from harness import hookspecs
 from harness.api import (
     API_VERSION,
     DISTRIBUTION,
+    PLUGINS_VARIABLE,
     PROJECT,
     BaseSpec,
     Contract,
@@ -40,6 +41,7 @@ from harness.discovery import (
     family_candidates,
     module_candidate,
     named_candidate,
+    named_in_environment,
     record_of,
 )
 from harness.foreign import contained, one_line
@@ -110,10 +112,10 @@ class Host:
         return [record for record in self.plugins if record.status == "broken"]
 
     def require_loaded(self, modules: Collection[str]) -> None:
-        """Raise UsageError with a line for each of these plugin modules, which the user named, that is broken."""
-        broken = [record for record in self.broken if record.module in modules]
+        """Raise UsageError with a line for each of these plugins or modules, which the user named, that is broken."""
+        broken = [record for record in self.broken if {record.module, record.name} & {*modules}]
         if broken:
-            raise UsageError(*(f"plugin {record.module}: {record.cause}" for record in broken))
+            raise UsageError(*(f"plugin {record.module}{where_named(record)}: {record.cause}" for record in broken))
 
     def load(self, candidate: Candidate) -> None:
         """Load one plugin, or record why the plugin is broken; an exception of the plugin is never passed on."""
@@ -318,30 +320,46 @@ def matches(pattern: str, full: str) -> bool:
     return fnmatchcase(full, pattern) or ("/" not in pattern and fnmatchcase(full.rpartition("/")[2], pattern))
 
 
+def where_named(record: PluginRecord) -> str:
+    """Return in brackets that the environment names a plugin, which its user may have forgotten; else nothing."""
+    return f" (of {PLUGINS_VARIABLE})" if {record.module, record.name} & {*named_in_environment()} else ""
+
+
 def warn(line: str) -> None:
     """Write one line to standard error."""
     if sys.stderr is not None:  # a process that was started without it
         sys.stderr.write(f"harness: {printable(line)}\n")
 
 
+def enabled_and_disabled(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the plugins that values of ``-p`` name, and those that they disable."""
+    disabled = [name.removeprefix(DISABLE) for name in names if name.startswith(DISABLE)]
+    return [name for name in names if not name.startswith(DISABLE)], disabled
+
+
 def load_host(enable: Sequence[str] = (), disable: Sequence[str] = (), *, entry_points: bool = True) -> Host:
     """Load the host's own plugin, the built-in families, the installed plugins and the modules in ``enable``.
 
-    ``entry_points`` says whether installed plugins are looked for. ``disable`` names plugins to leave out.
+    ``entry_points`` says whether installed plugins are looked for. ``disable`` names plugins to leave out. What
+    ``enable`` names by the name or the module of a plugin that is found anyway, is that plugin.
     The built-in families are loaded before all others, so that no other plugin takes a name that they declare; within
     both groups plugins are loaded sorted by name, each on its own. What fails is in ``Host.broken``. A module in
     ``enable`` that does not exist is broken like any other.
     """
     host = Host()
-    host.load(module_candidate(CORE, "harness.builtin", DISTRIBUTION))
+    core = module_candidate(CORE, "harness.builtin", DISTRIBUTION)
+    host.load(core)
     families = {candidate.name: candidate for candidate in family_candidates()}
     host.take_as_own(families)
     others: dict[str, list[Candidate]] = {}
-    for candidate in [*(entry_point_candidates() if entry_points else []), *map(named_candidate, enable)]:
+    installed = entry_point_candidates() if entry_points else []
+    found = {name for known in (core, *families.values(), *installed) for name in (known.name, known.module)}
+    named = [named_candidate(module) for module in enable if module not in found]
+    for candidate in (*installed, *named):
         same = others.setdefault(candidate.name, [])
         if not candidate.module:
             host.load(candidate)  # unreadable metadata: it says why, and claims no name
-        elif all(candidate.module != other.module for other in same):  # what is installed may be named with -p, too
+        elif all(candidate.module != other.module for other in same):  # one that is named twice is one
             same.append(candidate)
     for name in sorted(families):
         host.add_disabled(families[name]) if name in disable else host.load(families[name])

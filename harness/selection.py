@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from harness import entrants
 from harness.api import LANES, Json, Lane, Suite, Technique, UsageError, WorkloadSpec
@@ -11,13 +12,17 @@ from harness.entrants import Entrant, check_known, chosen, refused, techniques_o
 from harness.host import Host
 from harness.until import Until, looks_of
 
+MOST_ROUNDS: Final = 1000
+"""The most rounds of the time lane that a user may ask for: fifty times the default, hours for most suites."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
     """The user's choices for a run of a suite: globs, seeds, fixed parameters, lanes and device.
 
     ``stack`` allows several seeds of a technique to be evaluated together. ``until`` asks for further seeds of what is
-    undecided. ``repeatability`` replaces the suite's number of seeds that are trained once more.
+    undecided. ``repeatability`` replaces the suite's number of seeds that are trained once more, ``rounds`` that of
+    the turns in the time lane.
     """
 
     techniques: tuple[str, ...] = ()
@@ -29,6 +34,7 @@ class Selection:
     stack: bool = True
     until: Until | None = None
     repeatability: int | None = None
+    rounds: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +82,7 @@ def narrowed(suite: Suite, host: Host, selection: Selection) -> Entry:
             tuning_seeds=min(suite.tuning_seeds, len(seeds)),
             looks=_looks(suite, selection, len(seeds)),
             repeatability=_repeatability(suite, selection, len(seeds), chosen_workloads),
+            rounds=_rounds(suite, selection),
         ),
         techniques=(baseline, *(others[name] for name in sorted(others))),
         workloads=tuple(chosen_workloads),
@@ -91,6 +98,21 @@ def _looks(suite: Suite, selection: Selection, first: int) -> tuple[int, ...]:
     if selection.until and (suite.judged_phase or suite.equal):
         raise UsageError(f"--until: further seeds decide nothing in {suite.id}, which is not judged over seeds alone")
     return looks_of(first, selection.until, () if selection.seeds else suite.looks)
+
+
+def _rounds(suite: Suite, selection: Selection) -> int:
+    """Return the rounds of the time lane: as many as the user chose, or else as the suite says.
+
+    Raises UsageError where the user's number cannot be had.
+    """
+    value = selection.rounds
+    if value is None:
+        return suite.rounds
+    if not 1 <= value <= MOST_ROUNDS:
+        raise UsageError(f"--rounds {value}: expected a number of rounds from 1 to {MOST_ROUNDS}")
+    if "time" not in selection.lanes:
+        raise UsageError(f"--rounds {value}: rounds are those of the time lane: add --lane time")
+    return value
 
 
 def _repeatability(suite: Suite, selection: Selection, seeds: int, workloads: Iterable[Entrant[WorkloadSpec]]) -> int:

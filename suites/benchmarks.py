@@ -33,7 +33,7 @@ TIMEOUT_S = 3600.0
 LAST_CHARACTERS = 2000
 """The number of characters of a failed harness's error output that an error shows."""
 
-SET_ASIDE = ("PYTHONPATH", "PYTHONHOME", "PYTEST_ADDOPTS")
+SET_ASIDE = ("PYTHONPATH", "PYTHONHOME", "PYTEST_ADDOPTS", "HARNESS_PLUGINS")
 """Environment variables of the caller that would change what is measured or printed, so they are removed."""
 
 STEADY = 0.1

@@ -71,7 +71,8 @@ Harness = Callable[..., subprocess.CompletedProcess[str]]
 def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Harness:
     """Run the harness command in a process of its own, in an empty folder."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.delenv("HARNESS_STORE", raising=False)
+    for name in ("HARNESS_STORE", "HARNESS_PLUGINS"):
+        monkeypatch.delenv(name, raising=False)
     place = tmp_path / "cwd"
     place.mkdir()
 

@@ -6,6 +6,7 @@ import click
 import pytest
 
 from harness.cli.run import run
+from tests.conftest import Harness
 
 
 @pytest.mark.parametrize(
@@ -19,6 +20,15 @@ def test_a_limit_that_the_system_cannot_take_is_refused(option: str, text: str) 
     (found,) = (parameter for parameter in run.params if parameter.name == option)
     with pytest.raises(click.BadParameter):
         found.type.convert(text, found, None)
+
+
+@pytest.mark.parametrize("text", ["0", "-5", "1001", "99999999999999999999", "many", "2.5"])
+def test_rounds_that_make_no_sense_are_refused_in_one_line(harness: Harness, text: str) -> None:
+    done = harness("run", "--suite", "peft", "--rounds", text)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("harness: error: ")
+    assert text in line
 
 
 @pytest.mark.parametrize(

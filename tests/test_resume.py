@@ -97,3 +97,89 @@ def test_of_a_run_that_mixes_two_versions_each_view_takes_one_and_says_so(place:
     assert "| toy/good" in shown.stdout
     compared = harness(place, "last", folder.name, command=("compare",))
     assert line in " ".join(compared.stdout.split())
+
+
+FRAGILE = """
+import os
+from toy_targets import Toy
+
+class Fragile(Toy):
+    def apply(self):
+        if "TOY_MENDED" not in os.environ:
+            self.behaviour = {0.0: "raises", 1.0: "exits", 2.0: "wrong"}[self.shift]
+        return super().apply()
+"""
+"""A technique that fails in the way its shift says until the environment says that the fault is mended."""
+
+NARROW = ("--seeds", "2", "--lane", "accuracy", "--param", "lr=0.2")
+
+
+@pytest.fixture
+def fragile(tmp_path: Path) -> Path:
+    shutil.copytree(TOYS, tmp_path / "toy", ignore=shutil.ignore_patterns("__pycache__"))
+    targets = tmp_path / "toy" / "toy_targets.py"
+    declared = tmp_path / "toy" / "harness_toy.py"
+    targets.with_name("toy_fragile.py").write_text(FRAGILE)
+    declared.write_text(declared.read_text().replace('"toy_targets:Toy"', '"toy_fragile:Fragile"', 1))
+    return tmp_path
+
+
+def attempts(place: Path) -> list[tuple[str, int, str]]:
+    (folder,) = (place / ".harness" / "runs").iterdir()
+    rows = map(json.loads, (folder / "rows.jsonl").read_text().splitlines())
+    return [(row["technique"], row["seed"], row["status"]) for row in rows]
+
+
+@pytest.mark.slow
+def test_a_retry_runs_exactly_the_cases_that_failed_and_keeps_wrong_answers(fragile: Path) -> None:
+    contestants = [f"good:shift={shift}" for shift in (0, 1, 2)]
+    chosen = [word for name in (*contestants, "twin:shift=0") for word in ("--technique", name)]
+    suite = fragile / "fragile.toml"
+    suite.write_text((TOYS / "toys.toml").read_text().replace('"toy/base"', '"toy/own-space"'))
+    first = harness(fragile, "--suite", str(suite), *NARROW, *chosen)
+    assert first.returncode == 1, first.stderr
+    before = attempts(fragile)
+    failed = [(name, seed) for name, seed, status in before if status in ("error", "crash")]
+    assert sorted({name for name, _ in failed}) == ["toy/good:shift=0", "toy/good:shift=1", "toy/twin:shift=0"]
+    assert ("toy/good:shift=2", "incorrect") in {(name, status) for name, _, status in before}
+
+    plain = harness(fragile, "--resume", TOY_MENDED="1")
+    assert plain.returncode == 1, plain.stderr
+    assert attempts(fragile) == before
+
+    mended = harness(fragile, "--resume", "--retry-failed", TOY_MENDED="1", command=("run",))
+    assert f"{len(failed)} of {len(before)} cases failed and are run again" in mended.stderr
+    again = attempts(fragile)[len(before) :]
+    assert {status for _, _, status in again} == {"ok"}
+    assert set(failed) <= {(name, seed) for name, seed, _ in again}
+    assert {name for name, _, _ in again} == {name for name, _ in failed}
+    assert mended.returncode == 1  # the wrong answer stays a finding
+    third = harness(fragile, "--resume", "--retry-failed", TOY_MENDED="1", command=("run",))
+    assert "0 of" in third.stderr
+    assert len(attempts(fragile)) == len(before) + len(again)
+
+
+def test_a_retry_needs_a_run_to_go_on_with(tmp_path: Path) -> None:
+    done = harness(tmp_path, "--suite", "toys", "--retry-failed", PYTHONPATH=str(TOYS))
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "harness: error: --retry-failed goes on with a stored run: name it with --resume RUN, or the last by --resume"
+    ]
+
+
+def test_a_resume_keeps_the_rounds_of_the_run(place: Path) -> None:
+    assert json.loads(files(place)["run.json"])["suite"]["rounds"] == 5
+    shutil.rmtree(place / ".harness")
+    done = harness(place, "--suite", "toys", "--quick", "--technique", "good", "--rounds", "3")
+    assert done.returncode == 0, done.stderr
+    (folder,) = (place / ".harness" / "runs").iterdir()
+    header = json.loads(files(place)["run.json"])
+    assert (header["suite"]["rounds"], header["selection"]["rounds"]) == (3, 3)
+    lines = (folder / "rows.jsonl").read_text().splitlines(keepends=True)
+    timed = [line for line in lines if json.loads(line)["lane"] == "time"]
+    (folder / "rows.jsonl").write_text("".join(line for line in lines if line not in timed))
+    assert harness(place, "--resume").returncode == 0
+    again = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+    keys = {json.loads(line)["key"] for line in timed}
+    assert {row["key"] for row in again if row["lane"] == "time"} == keys
+    assert harness(place, "--resume", "--rounds", "4").returncode == 2

@@ -338,3 +338,46 @@ def test_what_is_tuned_cannot_be_timed_without_its_quality(harness: Harness) -> 
     done = harness("run", *TOY_PLUGIN, "--suite", str(TOYS / "toys.toml"), "--lane", "time")
     assert done.returncode == 2
     assert "add --lane accuracy, or take --track" in done.stderr
+
+
+def test_a_run_that_fails_fast_keeps_its_rows_tells_what_is_left_and_goes_on_later(
+    harness: Harness, tmp_path: Path
+) -> None:
+    suite = suite_of(tmp_path, ["base", "raises", "twin"], seeds="2")
+    one_by_one = ("--jobs", "1", "--quiet")
+    chosen = ("--suite", suite, "--param", "lr=0.2", "--lane", "accuracy")
+    done = harness("run", *TOY_PLUGIN, *chosen, "--fail-fast", *one_by_one)
+    assert done.returncode == 1, done.stderr
+    rows = rows_of(harness)
+    assert [(row["technique"], row["status"]) for row in rows] == [
+        ("toy/base", "ok"),
+        ("toy/base", "ok"),
+        ("toy/raises", "error"),
+    ]
+    run = json.loads(harness("runs", "--json").stdout)[0]
+    assert (run["rows"], run["planned"], run["finished"], run["exit_code"]) == (3, 6, "", 1)
+    assert done.stderr.splitlines() == [
+        "harness: stopped at toy/raises on formula, seed 0 (error: ValueError: a toy that raises); 3 of 6 cases were "
+        f"not run; finish it with: harness -p harness_toy run --resume {run['id']}"
+    ]
+    assert "unfinished: 3 of 6 cases are done" in " ".join(done.stdout.split())
+    assert "3 of 6" in harness("runs").stdout
+    assert "stopped at a failure" in harness("runs").stdout
+    again = harness("run", *TOY_PLUGIN, "--resume", *one_by_one)
+    assert again.returncode == 1, again.stderr
+    assert [row["key"] for row in rows_of(harness)][:3] == [row["key"] for row in rows]
+    assert len(rows_of(harness)) == 6
+
+
+def test_a_run_without_a_failure_is_not_stopped_by_fail_fast(harness: Harness) -> None:
+    done = harness("run", *TOY_PLUGIN, "--suite", "toys", "--quick", "--fail-fast", "--quiet", "--technique", "good")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(harness("runs", "--json").stdout)[0]["finished"]
+
+
+def test_a_failure_in_the_time_lane_stops_a_run_too(harness: Harness, tmp_path: Path) -> None:
+    suite = suite_of(tmp_path, ["base", "raises"], seeds="2")
+    chosen = ("--suite", suite, "--param", "lr=0.2", "--lane", "time")
+    done = harness("run", *TOY_PLUGIN, *chosen, "--fail-fast", "--quiet")
+    assert done.returncode == 1, done.stderr
+    assert "stopped at toy/raises on formula, time (error" in done.stderr

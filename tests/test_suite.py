@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.api import Suite, UsageError
-from harness.cli.run import parse_seeds
+from harness.cli.chosen import parse_seeds
 from harness.entrants import techniques_of
 from harness.host import Host, load_host
 from harness.suite import read_suite

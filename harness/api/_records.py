@@ -217,5 +217,8 @@ class RunInfo:
     ``took_seconds`` and so on; empty where nothing was tried.
     """
 
+    name: str = ""
+    """What a user called the run, if anything."""
+
     schema: int = 2
     """The version of the form in which runs are stored."""

@@ -20,6 +20,9 @@ PROJECT: Final = "harness"
 ENTRY_POINT_GROUP: Final = "harness.plugins"
 """The group of entry points by which an installed package says that it is a plugin."""
 
+PLUGINS_VARIABLE: Final = "HARNESS_PLUGINS"
+"""The environment variable that names plugins as the option ``-p`` does."""
+
 DISTRIBUTION: Final = "technique-harness"
 """The name of the host's distribution on a package index."""
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from harness.discovery import named_in_environment
+
 if TYPE_CHECKING:
     from harness.host import Host
 
@@ -21,10 +23,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 class App:
     """The plugin options of the command line, and the host loaded with these options.
 
+    ``plugins`` begin with those that the environment names.
     ``refuses_named`` says that the command cannot go on where a module that ``-p`` names is broken: a UsageError.
     """
 
-    plugins: list[str] = field(default_factory=list)
+    plugins: list[str] = field(default_factory=named_in_environment)
     no_plugins: bool = False
     strict: bool = False
     refuses_named: bool = False
@@ -40,17 +43,16 @@ class App:
 
     def _load(self) -> Host:
         from harness.api import UsageError
-        from harness.host import DISABLE, load_host, warn
+        from harness.host import enabled_and_disabled, load_host, warn, where_named
 
-        disable = [name.removeprefix(DISABLE) for name in self.plugins if name.startswith(DISABLE)]
-        enable = [name for name in self.plugins if not name.startswith(DISABLE)]
+        enable, disable = enabled_and_disabled(self.plugins)
         host = load_host(enable, disable, entry_points=not self.no_plugins)
         if self.verbose:
             for record in host.broken:
                 click.echo(record.detail, err=True)
         if self.refuses_named:
             host.require_loaded(enable)
-        problems = [f"plugin {record.name!r} is broken: {record.cause}" for record in host.broken]
+        problems = [f"plugin {record.name!r}{where_named(record)} is broken: {record.cause}" for record in host.broken]
         if self.strict and problems:
             raise UsageError(*problems)
         for problem in problems:
@@ -82,7 +84,8 @@ _PLUGIN_OPTIONS = (
         expose_value=False,
         is_eager=True,
         callback=_remember,
-        help="Load the module NAME as a plugin without installation, or disable a plugin with no:NAME.",
+        help="Load the module NAME as a plugin without installation, or disable a plugin with no:NAME. "
+        "HARNESS_PLUGINS=NAME,NAME does so for every command.",
     ),
     click.option(
         "--no-plugins",

@@ -37,6 +37,7 @@ def check(plugin: str, techniques: tuple[str, ...], limit: float, memory_limit: 
     workload's small form. A line for each check that fails says what is wrong and what to do. The exit code is 1 where
     one fails. It needs no pytest.
     """
+    from harness.host import enabled_and_disabled
     from harness.results.places import default_cache_path
     from harness.testing.checks import Order
 
@@ -45,7 +46,7 @@ def check(plugin: str, techniques: tuple[str, ...], limit: float, memory_limit: 
     names = _selected(host, record, techniques)
     order = Order(
         technique="",
-        modules=[name for name in current().plugins if not name.startswith("no:")],
+        modules=enabled_and_disabled(current().plugins)[0],
         cache=str(default_cache_path()),
         limit_s=limit,
         memory_bytes=memory_limit,

@@ -42,6 +42,7 @@ def export(format_: str, runs: tuple[str, ...], output: Path | None, technique: 
     from harness.api import UsageError
     from harness.results.export import export as write
     from harness.results.places import default_store_path
+    from harness.results.schema import units_of
     from harness.results.store import Store
 
     stored = Store(default_store_path(store))
@@ -57,7 +58,8 @@ def export(format_: str, runs: tuple[str, ...], output: Path | None, technique: 
         return
     if len(runs) > 1:
         raise UsageError(f"{format_} takes one run, not {len(runs)}; export one run at a time")
-    text = write(_of_one_identity(stored.read(runs[0] if runs else "last")).rows, format_, output)
+    run = stored.read(runs[0] if runs else "last")
+    text = write(_of_one_identity(run).rows, format_, output, units_of(run.info))
     if text is not None:
         click.echo(text, nl=False)
 

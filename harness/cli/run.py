@@ -5,8 +5,6 @@ from __future__ import annotations
 import signal
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -14,72 +12,25 @@ import click
 from harness.api import DEVICES, LANES
 from harness.api.text import named
 from harness.cli.app import App, complete_from, current, plugin_options, store_option
+from harness.cli.chosen import RunOptions, form_of, reading_of, resources_of, selection_of
 from harness.cli.kinds import Bytes, Seconds
 from harness.cli.output import check_format, say, show_view, width_of_terminal
 from harness.streams import aside
 
 if TYPE_CHECKING:
-    from harness.api import Form, Json, Lane, Suite
-    from harness.execution.session import Resources, Session
+    from harness.api import Form, Json, Suite
+    from harness.execution.session import Session
     from harness.host import Host
-    from harness.origins.reading import Reading
-    from harness.results.store import RunWriter, Store
-    from harness.selection import Selection
+    from harness.results.store import Store, StoredRun
+    from harness.results.writer import RunWriter
 
 LAST = "last"
 """The run of ``--resume`` without a value."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """The options of ``harness run``, as parsed."""
-
-    suite: str | None
-    model: str | None
-    data: str | None
-    task: str | None
-    column: tuple[str, ...]
-    base: str | None
-    download: bool
-    technique: tuple[str, ...]
-    workload: tuple[str, ...]
-    seeds: str | None
-    param: tuple[str, ...]
-    device: str
-    lane: tuple[Lane, ...]
-    quick: bool
-    until: str | None
-    repeatability: int | None
-    track: bool
-    stack: bool
-    jobs: int | None
-    time_limit: float
-    memory_limit: int | None
-    executor: str
-    fresh: bool
-    resume: str | None
-    store: Path | None
-    format: str
-    dry_run: bool
-    quiet: bool
-
-
 _OWN_OPTIONS: Final = (
-    *(
-        "model",
-        "data",
-        "task",
-        "column",
-        "base",
-        "download",
-        "technique",
-        "workload",
-        "seeds",
-        "until",
-        "repeatability",
-        "param",
-    ),
-    *("lane", "quick", "track"),
+    *("model", "data", "task", "column", "base", "download", "technique", "workload", "seeds", "until"),
+    *("repeatability", "rounds", "param", "lane", "quick", "track"),
 )
 """The options that say what a run is; a resumed one has its own."""
 
@@ -124,6 +75,10 @@ _NARROWEST_TRIALS: Final = 16
     "--repeatability", type=int, metavar="N",
     help="Train the first N seeds once more, to see what rounding does (0: none).  [default: as the suite says]",
 )  # fmt: skip
+@click.option(
+    "--rounds", type=int, metavar="N",
+    help="Let all techniques take N turns in the time lane.  [default: as the suite says]",
+)  # fmt: skip
 @click.option("--param", multiple=True, metavar="K=V", help="Fix a parameter or setting, which is then not tuned.")
 @click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True)
 @click.option(
@@ -133,7 +88,8 @@ _NARROWEST_TRIALS: Final = 16
 @click.option("--track", is_flag=True, help="Run the form that is tracked over commits: defaults, without tuning.")
 @click.option(
     "--stack/--no-stack", default=True,
-    help="Evaluate seeds of a technique together where the workload can: same numbers, less time.  [default: stack]",
+    help="Train a technique's seeds and trials in one process, by recorded or batched steps, where the workload can: "
+    "on a CPU the same numbers in less time.  [default: stack]",
 )  # fmt: skip
 @click.option(
     "--jobs", type=click.IntRange(min=1), metavar="N", help="Cases run concurrently.  [default: one per core]"
@@ -149,6 +105,11 @@ _NARROWEST_TRIALS: Final = 16
 @click.option(
     "--resume", is_flag=False, flag_value=LAST, metavar="[RUN]", help="Run the missing cases of a run (the last one)."
 )
+@click.option(
+    "--retry-failed", is_flag=True,
+    help="With --resume: also run again what ended in an error, a crash, a timeout or out of memory.",
+)  # fmt: skip
+@click.option("--fail-fast", is_flag=True, help="Stop at the first case that fails; --resume runs the others.")
 @click.option("--fresh", is_flag=True, help="Compute all rows; take none from earlier runs of the store.")
 @store_option
 @click.option("--format", default="table", show_default=True, help="table, json, or any of tabulate's: github, latex…")
@@ -171,6 +132,10 @@ def execute(app: App, options: RunOptions) -> int:
     store = Store(default_store_path(options.store))
     if options.resume is not None:
         return _resume(app.host, options, store)
+    if options.retry_failed:
+        from harness.api import UsageError
+
+        raise UsageError("--retry-failed goes on with a stored run: name it with --resume RUN, or the last by --resume")
     if options.suite is None:
         from harness.api import UsageError
 
@@ -190,13 +155,13 @@ def _begin(host: Host, options: RunOptions, store: Store) -> int:
 
     assert options.suite is not None
     suite_name = options.suite
-    reading = _reading(options)
+    reading = reading_of(options)
     source = source_of(options.model, options.data, options.task, reading, base=options.base)
 
     def read(form: Form) -> Suite:
         return read_suite(suite_name, host, form=form, source=source, reading=reading)
 
-    suite = read(_form(options))
+    suite = read(form_of(options))
     short = read("quick") if source and suite.form == "full" else None
     with _torch_ahead(options):
         return _run(host, options, store, suite, short)
@@ -215,7 +180,7 @@ def _run(host: Host, options: RunOptions, store: Store, suite: Suite, short: Sui
     """Plan a suite, say how much that is, and run it; ``short`` is its quick form, where an estimate tells of it."""
     from harness.execution.session import begin
 
-    selection, resources = _selection(options), _resources(options)
+    selection, resources = selection_of(options), resources_of(options)
     session = begin(host, suite, selection, resources)
     if short is not None:
         session.tell_of(short, selection)
@@ -228,12 +193,13 @@ def _run(host: Host, options: RunOptions, store: Store, suite: Suite, short: Sui
 
 def _resume(host: Host, options: RunOptions, store: Store) -> int:
     from harness.api import UsageError
+    from harness.execution.rows import RETRIED
     from harness.execution.session import resume
 
     given = [
         name
         for name in _OWN_OPTIONS
-        if getattr(options, name) or (name == "repeatability" and options.repeatability is not None)
+        if getattr(options, name) or (name in ("repeatability", "rounds") and getattr(options, name) is not None)
     ]
     if given:
         raise UsageError(f"--resume continues a run with its own options: leave out --{', --'.join(given)}")
@@ -244,10 +210,13 @@ def _resume(host: Host, options: RunOptions, store: Store) -> int:
             if options.suite not in (None, suite.id, suite.source):
                 wrong = f"run {writer.info.id} is of suite {suite.id!r}, not {options.suite!r}: leave --suite out"
                 raise UsageError(wrong)
-            session = resume(host, writer.info, _resources(options))
+            session = resume(host, writer.info, resources_of(options), retry_failed=options.retry_failed)
         except UsageError:
             writer.withdraw()
             raise
+        if options.retry_failed and not options.quiet:
+            failed = sum(row.reply.status in RETRIED for row in writer.rows)
+            say(f"harness: {failed} of {len(writer.rows)} cases failed and are run again", err=True)
         return _finish(session, options, writer)
 
 
@@ -267,10 +236,21 @@ def _finish(session: Session, options: RunOptions, writer: RunWriter) -> int:
     stored = Store(info.folder.parent.parent).read(info.id)
     view = RunView.build(stored.info, stored.rows, session.host.metrics)
     click.echo(show_view(view, options.format, session.host))
-    if info.exit_code == INTERRUPTED:
+    if not view.finished:
+        why = "interrupted" if info.exit_code == INTERRUPTED else _stopped(stored)
         finish = command(stored.info, f"run --resume {info.id}")
-        say(f"harness: interrupted; finish it with: {finish}", err=True)
+        say(f"harness: {why}; finish it with: {finish}", err=True)
     return info.exit_code or 0
+
+
+def _stopped(stored: StoredRun) -> str:
+    """Return at which failure a run stopped, which is its latest, and how much of it was not run."""
+    from harness.cli.progress import case_label
+
+    row = next(row for row in reversed(stored.rows) if row.failed)
+    left = max(0, stored.info.planned - len(stored.rows))
+    why = f"{row.reply.status}: {row.reply.reason}"
+    return f"stopped at {case_label(row.case)} ({why}); {left} of {stored.info.planned} cases were not run"
 
 
 def _interrupt(_number: int, _frame: object) -> None:
@@ -317,73 +297,3 @@ def _announce(session: Session, store: Store, jobs: int, *, full: bool) -> None:
 
 def _tuned(trial: Mapping[str, Json]) -> str:
     return named(trial) or "not tuned"
-
-
-def _form(options: RunOptions) -> Form:
-    if options.quick and options.track:
-        from harness.api import UsageError
-
-        raise UsageError("--quick and --track are two forms of a suite: take one")
-    return "quick" if options.quick else "track" if options.track else "full"
-
-
-def _reading(options: RunOptions) -> Reading:
-    """Return how the model and data are found. Raises UsageError for a column that is told in another way."""
-    from harness.api import UsageError
-    from harness.origins.reading import Reading
-
-    if wrong := [pair for pair in options.column if not all(pair.partition("="))]:
-        raise UsageError(f"--column {wrong[0]!r}: expected what it is and its name, like text=review")
-    columns = {role: name for role, _, name in (pair.partition("=") for pair in options.column)}
-    return Reading(columns=columns, download=options.download)
-
-
-def _selection(options: RunOptions) -> Selection:
-    from harness.entrants import read_values
-    from harness.selection import Selection
-    from harness.until import parse_until
-
-    return Selection(
-        techniques=options.technique,
-        workloads=options.workload,
-        seeds=parse_seeds(options.seeds) if options.seeds else (),
-        params=read_values(options.param, "--param"),
-        lanes=options.lane or LANES,
-        device=options.device,
-        stack=options.stack,
-        until=parse_until(options.until) if options.until is not None else None,
-        repeatability=options.repeatability,
-    )
-
-
-def parse_seeds(text: str) -> tuple[int, ...]:
-    """Return the seeds of ``--seeds``: a count (``5`` means 0 to 4) or a list (``3,7,11``; ``3,`` is one seed).
-
-    Raises UsageError where the text is neither.
-    """
-    from harness.api import UsageError
-    from harness.suite import seeds_of
-
-    try:
-        given = [int(part) for part in text.split(",") if part.strip()] if "," in text else int(text)
-    except ValueError:
-        raise UsageError(f"--seeds {text!r}: expected a count like 5, or a list like 0,1,2") from None
-    try:
-        return seeds_of(given)
-    except ValueError as error:
-        one = f"; for the one seed write {given}," if isinstance(given, int) and given > 0 else ""
-        raise UsageError(f"--seeds {text!r}: {error}{one}") from None
-
-
-def _resources(options: RunOptions) -> Resources:
-    from harness.api import Limits
-    from harness.execution.session import Resources, cores
-    from harness.results.places import default_cache_path
-
-    return Resources(
-        executor=options.executor,
-        jobs=options.jobs or cores(),
-        limits=Limits(time_s=options.time_limit, memory_bytes=options.memory_limit),
-        cache=default_cache_path(),
-        fresh=options.fresh,
-    )

@@ -1,7 +1,8 @@
-"""``harness runs``: the runs of a store."""
+"""``harness runs``: lists, names and deletes the runs of a store."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,9 +13,11 @@ import click
 
 from harness.cli.app import json_option, print_json, store_option
 from harness.cli.output import say, width_of_terminal
+from harness.streams import is_terminal
 
 if TYPE_CHECKING:
     from harness.results.index import RunSummary
+    from harness.results.store import Store
 
 _PROBLEM_WIDTH = 200
 
@@ -23,16 +26,19 @@ _START = "started (UTC)"
 _ENDS = {0: "ok", 1: "some failed", 130: "interrupted"}
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @store_option
 @json_option
-def runs(store: Path | None, as_json: bool) -> None:
-    """List the runs of the store, the latest last."""
+@click.pass_context
+def runs(context: click.Context, store: Path | None, as_json: bool) -> None:
+    """List the runs of the store, the latest last; or name or delete some."""
+    if context.invoked_subcommand is not None:
+        if as_json:
+            raise click.UsageError(f"--json prints the list of runs: leave it out of runs {context.invoked_subcommand}")
+        return
     from harness.results.index import Index
-    from harness.results.places import default_store_path
-    from harness.results.store import Store
 
-    place = Store(default_store_path(store))
+    place = _place(store)
     stored = Index(place).runs()
     if as_json:
         print_json([asdict(run) for run in stored])
@@ -47,15 +53,75 @@ def runs(store: Path | None, as_json: bool) -> None:
         say(below(problems))
 
 
-def _table(rows: Sequence[Mapping[str, str | int]], width: int) -> str:
-    """Return the table; the start, which stands in a run's name too, is left out where the terminal is too narrow."""
-    from tabulate import tabulate
+@runs.command()
+@click.argument("run")
+@click.argument("name", required=False)
+@click.option("--remove", is_flag=True, help="Take the name of the run away.")
+@store_option
+def name(run: str, name: str | None, remove: bool, store: Path | None) -> None:
+    """Give RUN the NAME by which each command then finds it, in place of any name that it has."""
+    from harness.results.tending import name_run, remove_name
 
-    text = tabulate([[*row.values()] for row in rows], headers=[*rows[0]], tablefmt="simple")
+    if remove == (name is not None):
+        raise click.UsageError("expected a run and its name, or a run and --remove")
+    place = _place(store)
+    if name is None:
+        say(f"run {remove_name(place, run)} has no name")
+    else:
+        say(f"run {name_run(place, run, name)} is {name}")
+
+
+@runs.command()
+@click.argument("names", metavar="RUN...", nargs=-1, required=True)
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@store_option
+def delete(names: tuple[str, ...], yes: bool, store: Path | None) -> None:
+    """Delete each RUN with all its rows, for ever. One that still goes on is not deleted, and then none is."""
+    from harness.results.tending import delete_runs, held
+
+    place = _place(store)
+    chosen = list(dict.fromkeys(map(place.resolve, names)))
+    with held(place, chosen):
+        if not yes:
+            if not is_terminal(sys.stdin):
+                raise click.UsageError(
+                    f"to delete {', '.join(chosen)} without a terminal, where nobody can be asked, add --yes"
+                )
+            click.confirm(f"Delete {', '.join(chosen)} with all rows?", abort=True)
+        delete_runs(place, chosen)
+    say(f"deleted {', '.join(chosen)}")
+
+
+def _place(store: Path | None) -> Store:
+    """Return the store that a command was given, before or after the command's own name."""
+    from harness.results.places import default_store_path
+    from harness.results.store import Store
+
+    above = click.get_current_context().parent
+    given = above.params.get("store") if above is not None else None
+    return Store(default_store_path(store or given))
+
+
+def _table(rows: Sequence[Mapping[str, str | int]], width: int) -> str:
+    """Return the table; the start, which stands in a run's name too, is left out where the terminal is too narrow.
+
+    Names have a column where a run has one.
+    """
+    if not any(row["name"] for row in rows):
+        rows = [{heading: cell for heading, cell in row.items() if heading != "name"} for row in rows]
+    text = _simple(rows)
     if max(map(len, text.splitlines())) <= width:
         return text
-    brief = [{heading: cell for heading, cell in row.items() if heading != _START} for row in rows]
-    return tabulate([[*row.values()] for row in brief], headers=[*brief[0]], tablefmt="simple")
+    return _simple([{heading: cell for heading, cell in row.items() if heading != _START} for row in rows])
+
+
+def _simple(rows: Sequence[Mapping[str, str | int]]) -> str:
+    """Return a table of rows by their headings, in which a name like 1e5 is no number."""
+    from tabulate import tabulate
+
+    headings = [*rows[0]]
+    names = [place for place, heading in enumerate(headings) if heading == "name"]
+    return tabulate([[*row.values()] for row in rows], headers=headings, tablefmt="simple", disable_numparse=names)
 
 
 def _line(run: RunSummary) -> dict[str, str | int]:
@@ -66,11 +132,14 @@ def _line(run: RunSummary) -> dict[str, str | int]:
     from harness.report.notes import of_form
 
     if run.problem:
-        return {"run": run.id, "suite": "", _START: "", "cases": "", "failed": "", "end": "unreadable"}
+        return {"run": run.id, "name": "", "suite": "", _START: "", "cases": "", "failed": "", "end": "unreadable"}
     end = _ENDS.get(run.exit_code, "unfinished") if run.exit_code is not None else "unfinished"
+    if run.exit_code == 1 and not run.finished:
+        end = "stopped at a failure"
     suite = f"{run.suite} v{run.suite_version}{of_form(run.form)}"
     return {
         "run": run.id,
+        "name": run.name,
         "suite": suite,
         _START: run.started[:16].replace("T", " "),
         "cases": run.rows if run.finished and run.exit_code in (0, 1) else f"{run.rows} of {run.planned}",

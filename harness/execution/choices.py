@@ -29,6 +29,7 @@ def selection_of(
     device: str,
     until: str | int | None = None,
     repeatability: int | None = None,
+    rounds: int | None = None,
 ) -> Selection:
     """Return the selection; raise UsageError with a line for each argument that is wrong in itself."""
     _check_all(
@@ -40,6 +41,7 @@ def selection_of(
         lambda: one_of("device", device, DEVICES),
         lambda: _until(until),
         lambda: repeatability is None or whole_number("repeatability", repeatability, least=0),
+        lambda: rounds is None or whole_number("rounds", rounds),
     )
     return Selection(
         techniques=tuple(techniques),
@@ -50,11 +52,18 @@ def selection_of(
         device=device,
         until=_until(until),
         repeatability=repeatability,
+        rounds=rounds,
     )
 
 
 def resources_of(
-    *, executor: str, jobs: int | None, limits: Limits | None, cache: Path | str | None, fresh: bool = False
+    *,
+    executor: str,
+    jobs: int | None,
+    limits: Limits | None,
+    cache: Path | str | None,
+    fresh: bool = False,
+    fail_fast: bool = False,
 ) -> Resources:
     """Return the resources, by default those of the command line; raise UsageError for numbers out of their range."""
     limits = limits or Limits(time_s=TIME_LIMIT_S)
@@ -64,6 +73,7 @@ def resources_of(
         lambda: number("limits.time_s", limits.time_s, above=0),
         lambda: memory is None or whole_number("limits.memory_bytes", memory),
         lambda: one_of("fresh", fresh, (False, True)),
+        lambda: one_of("fail_fast", fail_fast, (False, True)),
     )
     return Resources(
         executor=executor,
@@ -71,6 +81,7 @@ def resources_of(
         limits=limits,
         cache=Path(cache) if cache else default_cache_path(),
         fresh=fresh,
+        fail_fast=fail_fast,
     )
 
 

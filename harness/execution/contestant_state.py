@@ -50,6 +50,12 @@ class ContestantState:
         """
         return not any(stage == case.stage or params == case.params for stage, params in self.checked)
 
+    def holds(self, case: Case) -> bool:
+        """Put a case aside until the check of the technique has ended, where one is under way; return whether it is."""
+        if self.checking:
+            self.held.append(case)
+        return self.checking
+
 
 def baseline_cases(states: Iterable[ContestantState], plan: Plan) -> list[Case]:
     """Return the baseline's timing, which every block carries, stored already or not; none where it failed."""

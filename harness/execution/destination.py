@@ -12,6 +12,10 @@ from harness.execution.reuse import Earlier
 from harness.plan import Contestant
 
 
+class Stopped(Exception):
+    """A run ends with its first failure, and a case has failed."""
+
+
 class Progress(Protocol):
     """Who is told how a run goes."""
 
@@ -39,6 +43,7 @@ class Destination:
     """Where a run's rows go: its id and environment, the durable ``record``, and the rows it has already.
 
     ``earlier`` has the rows of other runs that are taken instead of computing their cases; None where all is computed.
+    With ``fail_fast``, the run ends with the first row of a failure.
     """
 
     run: str
@@ -46,6 +51,7 @@ class Destination:
     record: Callable[[Row], None]
     stored: Mapping[str, Row] = field(default_factory=dict)
     earlier: Earlier | None = None
+    fail_fast: bool = False
 
     def earlier_row(self, case: Case) -> Row | None:
         """Return the row of a case that an earlier run has, as one of this run; None where the case has to be run."""

@@ -125,9 +125,16 @@ def not_prepared(workload: str, reply: Reply) -> Reply:
     return replace(reply, reason=f"{PREPARING}{workload}: {reply.reason}")
 
 
-def is_kept(reply: Reply) -> bool:
+RETRIED: Final = frozenset({"error", "crash", "timeout", "oom"})
+"""The failures that another try may not have; a wrong answer is a finding about its technique."""
+
+
+def is_kept(reply: Reply, *, retry_failed: bool = False) -> bool:
     """Return whether a resumed run keeps a stored reply.
 
-    A case that was lost, or whose workload could not be prepared, says nothing about its technique and is run again.
+    A case that was lost, or whose workload could not be prepared, says nothing about its technique and is run again;
+    with ``retry_failed`` so is one that failed in another way than by its answer.
     """
+    if retry_failed and reply.status in RETRIED:
+        return False
     return reply.status != "lost" and not (reply.status != "ok" and reply.reason.startswith(PREPARING))

@@ -12,7 +12,7 @@ from harness.analysis.decisions import undecided_after
 from harness.analysis.tuning import select_best
 from harness.api import Case, Executor, Json, Reply, Row, Unit, UsageError
 from harness.execution.contestant_state import CHECKED, ContestantState, baseline_cases
-from harness.execution.destination import Destination, Progress
+from harness.execution.destination import Destination, Progress, Stopped
 from harness.execution.estimator import TICK_S, Estimator
 from harness.execution.grouping import blocks, companions
 from harness.execution.rows import as_declared, not_prepared, now, skipped, storable, unpaired
@@ -39,12 +39,14 @@ class Runner:
         """What is to be tried once more, alone, before anything is chosen."""
         self._retried: set[str] = set()
         """Keys of the cases that were tried once more."""
+        self._stops = False
         self.rows: list[Row] = []
 
     def run(self) -> None:
         """Run everything that is missing. On an exception or Ctrl-C all processes are ended and rows kept.
 
-        Raises UsageError where there was something to run and plugins have left nothing of it.
+        Raises UsageError where there was something to run and plugins have left nothing of it, and Stopped at the first
+        failure where the run ends with that.
         """
         started = time.monotonic()
         try:
@@ -79,8 +81,8 @@ class Runner:
         """Make the base models, one process a workload; where that fails its contestants leave one row each."""
         for workload in self._plan.suite.workloads:
             states = [state for state in self._states if state.contestant.workload == workload and not state.over]
-            cases = [self._plan.first_case(state.contestant) for state in states]
             contestants = [state.contestant for state in states]
+            cases = [*map(self._plan.first_case, contestants)]
             if all(case.key in self._destination.stored for case in cases) or self._destination.has_all(contestants):
                 continue
             replies, environment = self._alone_or_again(Unit(cases=(cases[0],), prepare=True))
@@ -92,6 +94,7 @@ class Runner:
                 self._owner[case.key] = state
                 self._end(state)
                 self._finish(case, not_prepared(workload, replies[0]), environment)
+            self._go_on()
 
     def _alone(self, unit: Unit) -> tuple[list[Reply], Mapping[str, Json]]:
         """Run a unit while nothing else runs; return its replies and the environment that they come from."""
@@ -134,14 +137,20 @@ class Runner:
         while (more := fill(taken)) or taken or self._lost:
             taken += more
             self._progress.running(self._executor.running())
-            if not taken:
-                if self._lost:
-                    unit = self._lost.pop(0)
-                    self._receive(unit, *self._alone(unit))
-                continue
-            for unit, replies in self._executor.wait(TICK_S):
-                taken -= unit.processes
-                self._receive(unit, replies, self._environment_of(unit))
+            if taken:
+                for unit, replies in self._executor.wait(TICK_S):
+                    taken -= unit.processes
+                    self._receive(unit, replies, self._environment_of(unit))
+            else:
+                unit = self._lost.pop(0)
+                self._receive(unit, *self._alone(unit))
+            self._go_on()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Raise Stopped where the run ends here; what came together with the failure is written down by then."""
+        if self._stops:
+            raise Stopped
 
     def _receive(self, unit: Unit, replies: Sequence[Reply], environment: Mapping[str, Json]) -> None:
         """Finish the cases of a unit; those that were lost, which others may have caused, are tried once more."""
@@ -167,7 +176,7 @@ class Runner:
             if taken and taken + processes > self._executor.slots:
                 break
             self._queue.popleft()
-            if self._settle(case) or self._held(case):
+            if self._settle(case) or self._owner[case.key].holds(case):
                 continue
             if self._owner[case.key].needs_check(case):
                 self._check(case, processes)
@@ -180,13 +189,6 @@ class Runner:
             self._executor.submit(Unit(cases=cases, processes=processes))
             taken += processes
         return taken - before
-
-    def _held(self, case: Case) -> bool:
-        """Return whether a case was put aside until the check of its technique has ended."""
-        state = self._owner[case.key]
-        if state.checking:
-            state.held.append(case)
-        return state.checking
 
     def _check(self, case: Case, processes: int) -> None:
         """Submit the check of a case's technique against its contract, before the case is run."""
@@ -269,6 +271,7 @@ class Runner:
         self._destination.record(row)
         self._host.notify("case_finished", row=row)
         self._take(row)
+        self._stops |= row.failed and self._destination.fail_fast
 
     def _take(self, row: Row) -> None:
         self.rows.append(row)
@@ -391,5 +394,6 @@ class Runner:
             else:
                 wanted.discard(case.key)
                 self._finish(case, reply if paired else unpaired(reply), environment)
+        self._go_on()
         for case in again:
             self._run_block([cases[0], case] if paired and case is not cases[0] else [case], paired, wanted, processes)

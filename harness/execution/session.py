@@ -24,7 +24,7 @@ from harness.api import (
     phase_metrics,
     resolve,
 )
-from harness.execution.destination import Destination, Progress
+from harness.execution.destination import Destination, Progress, Stopped
 from harness.execution.estimator import Estimator, TooLarge, Unusable
 from harness.execution.executors import fulfilled
 from harness.execution.forecast import Forecast
@@ -44,7 +44,7 @@ from harness.results.store import Store
 from harness.selection import Selection
 
 if TYPE_CHECKING:
-    from harness.results.store import RunWriter
+    from harness.results.writer import RunWriter
 
 
 INTERRUPTED: Final = 130
@@ -58,7 +58,8 @@ TIME_LIMIT_S: Final = 300.0
 class Resources:
     """The resources of a run: the executor, its number of parallel processes, a case's hard limits, the model cache.
 
-    With ``fresh``, no row is taken from an earlier run of the store.
+    With ``fresh``, no row is taken from an earlier run of the store. With ``fail_fast``, the run ends with the first
+    case that fails.
     """
 
     executor: str
@@ -66,6 +67,7 @@ class Resources:
     limits: Limits
     cache: Path
     fresh: bool = False
+    fail_fast: bool = False
 
 
 def cores() -> int:
@@ -132,12 +134,22 @@ class Silent:
 class Session:
     """A planned run: ``start`` creates its folder in a store, ``carry_out`` runs the cases that have no row yet."""
 
-    def __init__(self, host: Host, plan: Plan, executor: Executor, around: Surroundings, resources: Resources) -> None:
+    def __init__(
+        self,
+        host: Host,
+        plan: Plan,
+        executor: Executor,
+        around: Surroundings,
+        resources: Resources,
+        *,
+        retry_failed: bool = False,
+    ) -> None:
         self.host = host
         self.plan = plan
         self._executor = executor
         self._around = around
         self._resources = resources
+        self._retry_failed = retry_failed
         self._earlier: Earlier | None = None
         self.short: Plan | None = None
         """The plan of the suite's quick form, of which an estimate tells too."""
@@ -192,13 +204,15 @@ class Session:
             run=writer.info.id,
             environment=self._around.environment,
             record=writer.append,
-            stored={row.case.key: row for row in writer.rows if is_kept(row.reply)},
+            stored={row.case.key: row for row in writer.rows if is_kept(row.reply, retry_failed=self._retry_failed)},
             earlier=self.earlier(Store(writer.info.folder.parents[1])),
+            fail_fast=self._resources.fail_fast,
         )
         if self.plan.on_source and self._resources.executor != "inline":  # a debugger steps through the case alone
             progress = Estimator(self.plan, self._executor, destination, progress, writer.expect, self.short)
         runner = Runner(self.plan, self.host, self._executor, destination, progress)
         self.host.notify("run_started", run=writer.info)
+        stopped = False
         try:
             runner.run()
             if isinstance(progress, Estimator):
@@ -207,9 +221,11 @@ class Session:
         except (TooLarge, Unusable):
             writer.discard()
             raise
+        except Stopped:
+            code, stopped = 1, True
         except KeyboardInterrupt:
             code = INTERRUPTED
-        info = writer.finish(code)
+        info = writer.finish(code, stopped=stopped)
         self.host.notify("run_finished", run=info)
         return info
 
@@ -235,8 +251,11 @@ def begin(host: Host, suite: Suite, selection: Selection, resources: Resources) 
     return Session(host, plan, make_executor(host, plan, resources, selection.device), around, resources)
 
 
-def resume(host: Host, info: RunInfo, resources: Resources) -> Session:
-    """Return a stored run, planned again as it was begun; `Session.carry_out` takes its stored rows from the writer."""
+def resume(host: Host, info: RunInfo, resources: Resources, *, retry_failed: bool = False) -> Session:
+    """Return a stored run, planned again as it was begun; `Session.carry_out` takes its stored rows from the writer.
+
+    With ``retry_failed``, cases whose row says that they failed are run again, unless their answer was wrong.
+    """
     suite, selection = resumed_selection(info)
     resources = replace(resources, fresh=resources.fresh or bool(info.selection.get("fresh", False)))
     for name in (*suite.metrics, suite.select):  # a plugin may have left, or the file was edited
@@ -245,7 +264,8 @@ def resume(host: Host, info: RunInfo, resources: Resources) -> Session:
     check_device(selection.device, f"resume run {info.id} where there is one")
     around = of_suite(host, suite, info.environment, fixed=selection.params)
     plan = Plan(suite, host, selection, around.identity)
-    return Session(host, plan, make_executor(host, plan, resources, selection.device), around, resources)
+    executor = make_executor(host, plan, resources, selection.device)
+    return Session(host, plan, executor, around, resources, retry_failed=retry_failed)
 
 
 def selection_json(selection: Selection, resources: Resources) -> dict[str, Json]:
@@ -260,6 +280,7 @@ def selection_json(selection: Selection, resources: Resources) -> dict[str, Json
         "stack": selection.stack,
         "until": selection.until.text if selection.until else "",
         "repeatability": selection.repeatability,
+        "rounds": selection.rounds,
         "jobs": resources.jobs,
         "executor": resources.executor,
         "fresh": resources.fresh,

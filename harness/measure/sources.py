@@ -36,6 +36,7 @@ COMPUTING: Final = (
     "execution/isolation/global_state.py",
     "execution/isolation/left_running.py",
     "execution/isolation/processes.py",
+    "execution/isolation/stacks.py",
     "execution/isolation/worker.py",
 )
 """The files and folders of the host's package that compute a case; the family's and the technique's code are added.

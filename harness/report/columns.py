@@ -142,17 +142,18 @@ def judged_text(view: RunView, workload: WorkloadView, summary: TechniqueSummary
     difference = summary.comparison.difference if summary.comparison else None
     mark = "~" if view.judged_phase in summary.unstable else ""
     if difference is None:
-        return f"{mark}x{summary.quality.estimate.value:.2f}"
-    return mark + ratio_text(difference, 2)
+        return mark + units.ratio(summary.quality.estimate.value)
+    return mark + ratio_text(difference)
 
 
-def ratio_text(difference: Estimate, places: int) -> str:
-    """Return a ratio 'x1.25 ±0.03' from the estimate of the ratio less 1.
+def ratio_text(difference: Estimate) -> str:
+    """Return a ratio 'x1.25 ±0.03' or 'x0.0042 ±0.0003' from the estimate of the ratio less 1.
 
     The interval lies around the ratio on a logarithmic scale, and is written with ± where both sides look alike.
     """
     value, low, high = (None if x is None else 1 + x for x in (difference.value, difference.low, difference.high))
     assert value is not None
+    places = units.ratio_places(value)
     if low is not None and high is not None and f"{value - low:.{places}f}" == f"{high - value:.{places}f}":
         half = (high - low) / 2
         low, high = value - half, value + half

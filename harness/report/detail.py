@@ -13,6 +13,7 @@ from harness.report.layout import facts, wrapped
 from harness.report.notes import of_form, run_label, short
 from harness.results.commands import command
 from harness.results.plugins import option_of
+from harness.results.schema import units_of
 
 if TYPE_CHECKING:
     from harness.analysis.summary import TechniqueSummary
@@ -55,14 +56,15 @@ def show_rows(rows: Sequence[Row], info: RunInfo, *, width: int = 0) -> str:
 
     ``info`` is the run that holds the rows. Facts are wrapped at a ``width`` other than 0.
     """
+    known = units_of(info)
     if len(rows) == 1:
-        return show_row(rows[0], width=width)
+        return show_row(rows[0], known, width=width)
     ordered = sorted(rows, key=lambda row: (not row.failed, row.case.workload, row.case.lane, row.case.seed))
     failures: dict[tuple[str, str], Row] = {}
     for row in ordered:
         if not row.ok:
             failures.setdefault((row.reply.status, row.reply.reason), row)
-    shown = (show_row(row, width=width) for row in failures.values())
+    shown = (show_row(row, known, width=width) for row in failures.values())
     parts = [_listing(ordered), *_repeatability(rows), *shown]
     if not failures:
         first = f"show row {info.id.rpartition('-')[2]}/{ordered[0].case.key[:10]}"
@@ -92,8 +94,11 @@ def _training(row: Row) -> tuple[object, ...]:
     return (case.technique, case.workload, case.lane, case.seed, _inline(case.tuned))
 
 
-def show_row(row: Row, *, width: int = 0) -> str:
-    """Return everything stored of a case except raw samples: status, values, metrics and environment."""
+def show_row(row: Row, metric_units: Mapping[str, str] | None = None, *, width: int = 0) -> str:
+    """Return everything stored of a case except raw samples: status, values, metrics and environment.
+
+    ``metric_units`` are the units of the metrics by id.
+    """
     case, reply = row.case, row.reply
     known: dict[str, object] = {
         "status": f"{reply.status}{': ' if reply.reason else ''}{reply.reason}",
@@ -116,7 +121,12 @@ def show_row(row: Row, *, width: int = 0) -> str:
     }
     text = facts(known, width=width)
     if reply.metrics:
-        text += "\n\n" + facts({name: units.significant(value, 6) for name, value in reply.metrics.items()})
+        named = metric_units or {}
+        texts = {
+            name: f"{units.significant(value, 6)} {named.get(name, '')}".rstrip()
+            for name, value in reply.metrics.items()
+        }
+        text += "\n\n" + facts(texts)
     environment = {f"environment {name}": _short_json(value) for name, value in row.environment.items()}
     text += "\n\n" + facts(environment, width=width)
     return f"{text}\n\n{reply.detail.rstrip()}" if reply.detail else text
@@ -125,10 +135,12 @@ def show_row(row: Row, *, width: int = 0) -> str:
 def circumstances(view: RunView) -> dict[str, object]:
     """Return the facts of a run's start, end and environment, by name."""
     info = view.info
-    end = {None: "unfinished", 0: "all cases ok", 1: "some cases failed", 130: "interrupted"}
+    some_failed = "some cases failed" if info.finished else "stopped at a failure"
+    end = {None: "unfinished", 0: "all cases ok", 1: some_failed, 130: "interrupted"}
     suite = f"{info.suite.id} v{info.suite.version}{of_form(info.suite.form)}: {info.suite.title}"
     known: dict[str, object] = {
         "run": info.id,
+        "name": info.name,
         "suite": suite,
         "workloads": ", ".join(info.suite.workloads),
         "seeds": ", ".join(map(str, info.suite.seeds)),

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 _ISA = (("avx512f", "AVX512"), ("avx2", "AVX2"), ("sve", "SVE"), ("asimd", "NEON"))
 
-
 _TESTS: Final[Mapping[str, str]] = {
     "moderated": "the moderated paired t test (variances shrunk towards their common one)",
     "t": "the paired t test",
@@ -216,12 +215,14 @@ def legend(view: RunView, phases: Container[str] | None = None) -> list[str]:
     """
     every = [summary for workload in view.workloads for summary in workload.techniques]
     lines = []
-    if view.by_rounds:
+    if view.by_rounds and any(summary.quality and not summary.baseline for summary in every):
         lines.append(
             "x samples a second relative to the baseline's: the geometric mean of the rounds, with its test's interval"
         )
-    elif any(summary.quality and summary.quality.estimate.n > 1 for summary in every):
-        lines.append("± 95 % t interval over seeds; differences are paired by seed, with the interval of their test")
+    elif not view.by_rounds and any(summary.quality and summary.quality.estimate.n > 1 for summary in every):
+        differ = any(summary.comparison and summary.comparison.difference for summary in every)
+        paired = "; differences are paired by seed, with the interval of their test"
+        lines.append(f"± 95 % t interval over seeds{paired if differ else ''}")
     lines += _verdict_notes(view, every)
     if any(summary.place in (FRONT, BEHIND) and not summary.comparison for summary in every if summary.quality):
         equal = view.info.suite.equal
@@ -255,17 +256,13 @@ def _verdict_notes(view: RunView, every: Iterable[TechniqueSummary]) -> list[str
         many = f"{families[0]}" if len(families) == 1 else f"{families[0]} to {families[-1]}"
         counted = "comparison" if families == [1] else "comparisons"
         lines.append(f"verdicts: {sized}Holm's correction over {many} {counted}, by {_deciders(tested)}")
-    if (looks := view.info.suite.looks) and not view.by_rounds:
+    if comparisons and (looks := view.info.suite.looks) and not view.by_rounds:
         numbers = f"{', '.join(map(str, looks[:-1]))} and {looks[-1]}"
         unequal = any(unequal_looks(workload.techniques, view.info.suite) for workload in view.workloads)
         by = "; sorted by differences, as seeds are unequal" if unequal else ""
         lines.append(f"looks after {numbers} seeds, at Pocock's levels: what is decided gets no further seeds{by}")
     lines += _sign_flips(tested)
-    needed = [
-        comparison.seeds_needed
-        for comparison in comparisons
-        if comparison.verdict == "undecided" and comparison.seeds_needed
-    ]
+    needed = [own.seeds_needed for own in comparisons if own.verdict == "undecided" and own.seeds_needed]
     if needed:
         lines.append(f"n~{needed[0]}: about {needed[0]} {view.repeat}s would decide")
     return lines
@@ -338,7 +335,7 @@ def claim_text(view: RunView, result: ClaimResult) -> str:
         what = f"on {short(claim.workload)} {how} on {short(claim.less_on)}, {what}"
     if comparison.difference is not None:
         size = comparison.difference
-        what += f" {ratio_text(size, 2)}" if ratio else f" {_difference(size, view.metrics[claim.metric])}"
+        what += f" {ratio_text(size)}" if ratio else f" {_difference(size, view.metrics[claim.metric])}"
     details = "; ".join(part for part in (f"{comparison.n} {result.paired_by}", result.reason) if part)
     return f"{what} ({details})"
 

@@ -64,6 +64,13 @@ def ratio(value: float) -> str:
     return f"x{significant(value, 3 if abs(value) > 1 else 2)}"
 
 
+def ratio_places(value: float) -> int:
+    """Return the decimals of a ratio that stands beside its interval: two, or as many as its size asks for."""
+    if value == 0 or not math.isfinite(value) or 0.0995 <= abs(value) < 9.995:
+        return 2
+    return min(6, max(0, (2 if abs(value) > 1 else 1) - math.floor(math.log10(abs(value)))))
+
+
 def amount(value: float, unit: str) -> str:
     """Return a number with its unit, which may be empty: '0.05 nats', '2 points', '1 point', '0.002'."""
     return f"{value:g} {'point' if (value, unit) == (1, 'points') else unit}".rstrip()

@@ -14,11 +14,12 @@ from typing import Any, Final
 
 from harness.api import Form, Row, UsageError
 from harness.api.text import printable
-from harness.results.store import ROWS_FILE, RUN_FILE, RUNS, Store, StoredRun
+from harness.results.store import Store, StoredRun
+from harness.results.writer import NAME_FILE, ROWS_FILE, RUN_FILE, RUNS
 
 INDEX_FILE: Final = "index.sqlite"
 
-_VERSION: Final = 5
+_VERSION: Final = 6
 
 _PATIENCE_S: Final = 5.0
 """Seconds to wait for another process that writes the index."""
@@ -31,7 +32,8 @@ _UNFIT: Final = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceErr
 _SCHEMA: Final = """
 CREATE TABLE runs (
     id TEXT PRIMARY KEY, stamp TEXT NOT NULL, suite TEXT, suite_version, form TEXT, started TEXT,
-    finished TEXT, exit_code, planned, rows INTEGER, failed INTEGER, problem TEXT NOT NULL
+    finished TEXT, exit_code, planned, rows INTEGER, failed INTEGER, problem TEXT NOT NULL,
+    name TEXT
 );
 CREATE TABLE figures (
     run TEXT NOT NULL REFERENCES runs(id) ON DELETE CASCADE, key TEXT NOT NULL, workload TEXT NOT NULL,
@@ -61,6 +63,7 @@ class RunSummary:
     rows: int = 0
     failed: int = 0
     problem: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,7 +221,7 @@ class Index:
         """Return a text that changes whenever the files of a run change: their inodes, sizes and modification times."""
         folder = self._store.folder(run)
         marks = []
-        for name in (RUN_FILE, ROWS_FILE):
+        for name in (RUN_FILE, ROWS_FILE, NAME_FILE):
             path = folder / name
             stat = path.stat() if path.exists() else None
             marks.append(f"{stat.st_ino}:{stat.st_size}:{stat.st_mtime_ns}" if stat else "-")
@@ -268,8 +271,8 @@ def _insert(db: sqlite3.Connection, stored: StoredRun, stamp: str) -> None:
     suite = (info.suite.id, _fitting(info.suite.version), info.suite.form)
     run = (info.id, stamp, *suite, info.started, info.finished)
     db.execute(
-        "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '')",
-        (*run, _fitting(info.exit_code), _fitting(info.planned), len(cases), sum(cases.values())),
+        "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?)",
+        (*run, _fitting(info.exit_code), _fitting(info.planned), len(cases), sum(cases.values()), info.name),
     )
     figures = [figure for row in stored.rows if row.ok for figure in _figures(info.id, row)]
     db.executemany("INSERT INTO figures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", figures)

@@ -10,12 +10,20 @@ from typing import Final
 
 _ID: Final = re.compile(r"(\d{8}-\d{6})-([0-9a-f]{4})", re.ASCII)
 _SAFE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,199}")
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
+LAST: Final = "last"
+"""What stands for the newest run."""
 _SECOND: Final = "%Y%m%d-%H%M%S"
 
 
 def is_safe(name: str) -> bool:
     """Return whether the name of a folder can be an id: no separator, space or character that needs escaping."""
     return _SAFE.fullmatch(name) is not None
+
+
+def is_name(text: str) -> bool:
+    """Return whether a user may give a run this name: nothing that stands for another run, or needs escaping."""
+    return _NAME.fullmatch(text) is not None and text != LAST and not is_id(text)
 
 
 def is_id(name: str) -> bool:

@@ -121,8 +121,8 @@ def row_to_json(row: Row) -> dict[str, Json]:
 
 
 def run_to_json(info: RunInfo) -> dict[str, Json]:
-    """Return a run's header as an object, without the folder of the run, because a store may be moved."""
-    return {name: encode(value) for name, value in _own_fields(info, skip=("folder",)).items()}
+    """Return a run's header as an object, without its folder, as a store may be moved, and its name."""
+    return {name: encode(value) for name, value in _own_fields(info, skip=("folder", "name")).items()}
 
 
 def dump_line(row: Row) -> bytes:
@@ -195,7 +195,7 @@ def run_from_json(data: object, folder: Path, where: str) -> RunInfo:
     suite = flat.pop("suite", None)
     if not isinstance(suite, dict):
         raise UsageError(f"{where}: field 'suite' should be an object, not {reprlib.repr(suite)}", _advice(where))
-    info = _build(RunInfo, flat, where, folder=folder, suite=_suite_from_json(suite, where))
+    info = _build(RunInfo, flat, where, folder=folder, name="", suite=_suite_from_json(suite, where))
     for name, text in (("started", info.started), ("finished", info.finished)):
         if not (_is_time(text) or (name == "finished" and text == "")):  # a run that goes on has no end
             expected = "a date and time with its zone"
@@ -235,6 +235,11 @@ def metrics_from_json(plugins: Iterable[Mapping[str, Json]], where: str) -> dict
                 raise UsageError(f"{where}: {error}", _advice(where)) from error
             metrics[metric.id] = metric
     return metrics
+
+
+def units_of(info: RunInfo) -> dict[str, str]:
+    """Return the units of the metrics, by id, whose declarations a run keeps. Raises `UsageError` for damaged ones."""
+    return {name: metric.unit for name, metric in metrics_from_json(info.plugins, f"run {info.id}").items()}
 
 
 def _suite_from_json(data: Mapping[str, Any], where: str) -> Suite:

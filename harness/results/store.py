@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import fcntl
 import itertools
 import json
@@ -11,22 +10,32 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
-from harness.api import HarnessError, Json, Row, RunInfo, Suite, UsageError
-from harness.results.commands import command
+from harness.api import Json, Row, RunInfo, Suite, UsageError
 from harness.results.files import sweep, sync_folder
-from harness.results.names import confusable, is_id, is_safe, new_id
+from harness.results.names import LAST, confusable, is_id, is_name, is_safe, new_id
 from harness.results.reading import contents, read_rows
-from harness.results.schema import dump_line, encode, run_from_json, run_to_json
+from harness.results.schema import run_from_json
+from harness.results.writer import (
+    NAME_FILE,
+    ROWS_FILE,
+    RUN_FILE,
+    RUNS,
+    Earlier,
+    RunWriter,
+    now,
+    unwritten,
+    write_header,
+)
 
-RUNS: Final = "runs"
-RUN_FILE: Final = "run.json"
-ROWS_FILE: Final = "rows.jsonl"
+DELETED: Final = ".deleted-"
+"""How the name of a folder begins in which a run lies that is being deleted; a killed process may leave one."""
+
+_LONGEST_NAME: Final = 100
+"""How much of a name is read."""
 
 
 def latest(rows: Iterable[Row]) -> tuple[Row, ...]:
@@ -45,111 +54,6 @@ class StoredRun:
     info: RunInfo
     rows: tuple[Row, ...]
     torn: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Earlier:
-    """The files of a run before it was opened: its header, and the incomplete last line of its rows."""
-
-    header: bytes
-    tail: bytes
-
-
-class RunWriter:
-    """A context manager that writes one run and holds the run's lock; see `Store.create_run` and `Store.open_run`."""
-
-    def __init__(self, info: RunInfo, rows: tuple[Row, ...], descriptor: int, earlier: Earlier | None = None) -> None:
-        self.info = info
-        self.rows = rows
-        """The rows that were stored when the run was opened, the latest of each case."""
-        self._descriptor = descriptor
-        self._earlier = earlier
-
-    def append(self, row: Row) -> None:
-        """Append a row. Once the method has returned, the row survives a crash of the process and of the machine.
-
-        Raises `HarnessError` where the row can't be written; the file then ends with the previous row.
-        """
-        line = dump_line(row)
-        state = os.fstat(self._descriptor)
-        if state.st_nlink == 0:
-            raise HarnessError(f"{self.info.folder / ROWS_FILE} was removed during the run\nstart another run")
-        before = state.st_size
-        try:
-            written = os.write(self._descriptor, line)
-            while written < len(line):  # a nearly full disk writes a part; the next write then fails
-                written += os.write(self._descriptor, line[written:])
-            os.fsync(self._descriptor)
-        except OSError as error:
-            with suppress(OSError):
-                os.ftruncate(self._descriptor, before)  # so that a later row doesn't follow a part of this one
-            raise _unwritten(self.info, ROWS_FILE, error) from error
-
-    def finish(self, exit_code: int) -> RunInfo:
-        """Record the end and the exit code of the run, release its lock, and return its final header."""
-        self.info = replace(self.info, finished=_now().isoformat(timespec="milliseconds"), exit_code=exit_code)
-        try:
-            self._write_header()
-        finally:
-            self.close()
-        return self.info
-
-    def go_on_in(self, environment: Mapping[str, Json], plugins: Sequence[Mapping[str, Json]]) -> None:
-        """Note in the header in which environment the run goes on: the only one where the run has no rows yet.
-
-        Of an environment that differs from the last one, the header gets the facts that differ from those of its start.
-        """
-        start: Mapping[str, Json] = _plain(self.info.environment)
-        now = _plain(environment)
-        facts = {name: now.get(name) for name in (*start, *now) if now.get(name) != start.get(name)}
-        last = self.info.resumed[-1].get("environment") if self.info.resumed else {}  # None where a header is damaged
-        if facts == last:
-            return
-        if self.rows:
-            entry: Mapping[str, Json] = {"started": _now().isoformat(timespec="milliseconds"), "environment": facts}
-            self.info = replace(self.info, resumed=(*self.info.resumed, entry))
-        else:
-            self.info = replace(self.info, environment=now, plugins=plugins, resumed=())
-        self._write_header()
-
-    def expect(self, estimate: Mapping[str, Json], params: Mapping[str, Json]) -> None:
-        """Note in the header what the run is expected to take, and the values that are fixed for all its cases."""
-        self.info = replace(self.info, estimate=estimate, selection={**self.info.selection, "params": dict(params)})
-        self._write_header()
-
-    def _write_header(self) -> None:
-        """Replace the header. Raises `HarnessError` where it cannot be written."""
-        try:
-            _write_header(self.info)
-        except OSError as error:
-            raise _unwritten(self.info, RUN_FILE, error) from error
-
-    def discard(self) -> None:
-        """Remove a new run that has no row; leave a resumed one as it was before."""
-        if self._earlier is None:
-            shutil.rmtree(self.info.folder, ignore_errors=True)
-        self.withdraw()
-
-    def withdraw(self) -> None:
-        """Restore the files that a resumed run had before it was opened, byte for byte, and release the lock."""
-        if self._earlier is not None:
-            _replace_header(self.info.folder, self._earlier.header)
-            os.write(self._descriptor, self._earlier.tail)
-        self.close()
-
-    def close(self) -> None:
-        """Release the lock without recording an end, so that the run counts as unfinished; further calls do nothing."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class Store:
@@ -177,8 +81,9 @@ class Store:
         return self.path / RUNS / run
 
     def resolve(self, text: str) -> str:
-        """Return the full id of the newest run for ``last``, or of the run whose id begins or ends with ``text``.
+        """Return the full id of the newest run for ``last``, of the run with this name, or with this part of an id.
 
+        A part is the beginning or the end.
         Raises `UsageError` where no run or several runs match.
         """
         ids = self.ids()
@@ -186,20 +91,34 @@ class Store:
             raise UsageError(
                 f"run {text!r}: there are no runs in {self.path}", "create a run: harness run --suite NAME"
             )
-        if text == "last":
-            return next((run for run in reversed(ids) if is_id(run)), ids[-1])
-        matches = [run for run in ids if text and (run.startswith(text) or run.endswith(text))]
         if text in ids:
-            matches = [text]
+            return text
+        if text == LAST:
+            return next((run for run in reversed(ids) if is_id(run)), ids[-1])
+        parts = [run for run in ids if text and (run.startswith(text) or run.endswith(text))]
+        matches = self.named(text) or parts
         if len(matches) == 1:
             return matches[0]
         if matches:
             newest = ", ".join(matches[-5:])
             raise UsageError(f"run {text!r} may be any of {len(matches)}: {newest}", "type more of the id you mean")
         raise UsageError(
-            f"run {text!r} is not in {self.path}; expected the beginning or end of an id like {ids[-1]}, or 'last'",
+            f"run {text!r} is not in {self.path}; expected a name, the beginning or end of an id like "
+            f"{ids[-1]}, or 'last'",
             "list all runs: harness runs",
         )
+
+    def named(self, name: str) -> list[str]:
+        """Return the ids of the runs with this name: one, unless somebody has copied folders."""
+        return [run for run in self.ids() if self._name_of(run) == name] if is_name(name) else []
+
+    def _name_of(self, run: str) -> str:
+        """Return the name of a run; an empty text where it has none, or none that a run may have."""
+        try:
+            text = (self.folder(run) / NAME_FILE).read_bytes()[:_LONGEST_NAME].decode("ascii").strip()
+        except (OSError, UnicodeDecodeError):
+            return ""
+        return text if is_name(text) else ""
 
     def info(self, text: str) -> RunInfo:
         """Return the header of a run; raises `UsageError` where the run can't be found or read."""
@@ -242,14 +161,15 @@ class Store:
                 f"cannot create a run in {self.path}: {error.strerror}",
                 "choose a folder you may write to: --store PATH",
             ) from error
-        sweep(runs, ".new-*", draft)
+        for pattern in (".new-*", f"{DELETED}*"):
+            sweep(runs, pattern, draft)
         draft.chmod(0o755)  # mkdtemp's mode 0700 would prevent other users from reading shared results
 
         def header(run: str, folder: Path) -> RunInfo:
             return RunInfo(
                 id=run,
                 suite=suite,
-                started=_now().isoformat(timespec="milliseconds"),
+                started=now().isoformat(timespec="milliseconds"),
                 folder=folder,
                 selection=selection,
                 plugins=plugins,
@@ -262,7 +182,7 @@ class Store:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             except OSError as error:
-                raise _unlocked(self.path, error) from error
+                raise unlocked(self.path, error) from error
             try:
                 info = self._publish(draft, header)
             except OSError as error:
@@ -297,17 +217,17 @@ class Store:
             ) from error
         except OSError as error:
             os.close(descriptor)
-            raise _unlocked(path, error) from error
+            raise unlocked(path, error) from error
         try:
             stored = contents(path)
             rows, complete = read_rows(stored, path)
             earlier = Earlier(header=header, tail=stored[complete:])
             os.ftruncate(descriptor, complete)
             os.fsync(descriptor)
-            _write_header(info)
+            write_header(info)
         except OSError as error:
             os.close(descriptor)
-            raise _unwritten(info, RUN_FILE, error) from error
+            raise unwritten(info, RUN_FILE, error) from error
         except BaseException:
             os.close(descriptor)
             raise
@@ -322,18 +242,19 @@ class Store:
         except (ValueError, RecursionError) as error:
             raise UsageError(f"{path}: not JSON ({error})", f"repair or remove {path.parent}") from error
         info = run_from_json(data, path.parent, str(path))
-        return replace(info, id=run)  # a header that was copied or forged may name another run, or a path
+        # a header that was copied or forged may name another run, or a path
+        return replace(info, id=run, name=self._name_of(run))
 
     def _publish(self, draft: Path, header: Callable[[str, Path], RunInfo]) -> RunInfo:
         """Rename a draft folder to a new id that sorts after all other ids and has an ending that no other id has."""
         for attempt in itertools.count():
             ids = self.ids()
-            run = new_id(_now(), ids, attempt)
+            run = new_id(now(), ids, attempt)
             if any(confusable(run, other) for other in ids[-1000:]):
                 time.sleep(0.001)
                 continue
             info = header(run, self.folder(run))
-            _write_header(info, draft)
+            write_header(info, draft)
             try:
                 draft.rename(info.folder)
             except OSError:
@@ -345,25 +266,7 @@ class Store:
         return info
 
 
-def _plain(environment: Mapping[str, Json]) -> dict[str, Json]:
-    """Return an environment as it is read back."""
-    return {name: json.loads(json.dumps(encode(value))) for name, value in environment.items()}
-
-
-def _now() -> dt.datetime:
-    """Return the current time in UTC."""
-    return dt.datetime.now(dt.UTC)
-
-
-def _unwritten(info: RunInfo, name: str, error: OSError) -> HarnessError:
-    """Return the error of a file of a run that can't be written."""
-    return HarnessError(
-        f"cannot write to {info.folder / name}: {error.strerror}\n"
-        f"all earlier rows are stored; free disk space, then: {command(info, f'run --resume {info.id}')}"
-    )
-
-
-def _unlocked(path: Path, error: OSError) -> UsageError:
+def unlocked(path: Path, error: OSError) -> UsageError:
     """Return the error of a file system that gives no locks."""
     return UsageError(
         f"cannot lock {path}: {error.strerror}",
@@ -380,20 +283,3 @@ def _open_rows(path: Path, *, create: bool) -> int:
             f"cannot write to {path}: {error.strerror}",
             "check the permissions of the folder, or choose another store: --store PATH",
         ) from error
-
-
-def _write_header(info: RunInfo, folder: Path | None = None) -> None:
-    """Replace ``run.json`` in one step, so that a reader sees either the old header or the new one."""
-    text = json.dumps(run_to_json(info), allow_nan=False, indent=1)
-    _replace_header(folder or info.folder, f"{text}\n".encode("ascii"))
-
-
-def _replace_header(folder: Path, data: bytes) -> None:
-    """Replace the bytes of ``run.json`` in one step."""
-    draft = folder / f".{RUN_FILE}.{os.getpid()}"
-    with draft.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.rename(folder / RUN_FILE)
-    sync_folder(folder)

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from harness.api import UsageError
+from harness.api import PLUGINS_VARIABLE, UsageError
 from harness.measure import git
 from harness.requirements import missing_requirements
 from harness.revisions.checkout import check_out
@@ -77,8 +77,12 @@ class Installed:
 
 
 def clean_environment() -> dict[str, str]:
-    """Return the environment variables without those that change where Python or git look for their files."""
-    return {name: value for name, value in git.environment().items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    """Return the environment variables without those that change where Python or git look for their files.
+
+    Plugins that are not installed are left out too: they are no part of a commit, and not on its path.
+    """
+    left_out = ("PYTHONPATH", "PYTHONHOME", PLUGINS_VARIABLE)
+    return {name: value for name, value in git.environment().items() if name not in left_out}
 
 
 # ------------------------------------------------------------------------------------------- environments

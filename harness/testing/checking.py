@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from harness.api import Limits
+from harness.execution.isolation.stacks import answer_with_stacks
 from harness.host import Host, load_host
 from harness.measure.memory import data_bytes
 from harness.testing import techniques
@@ -58,6 +59,7 @@ class _Teller:
 def carry_out(order: Order) -> None:
     """Make all checks of the technique that the order names."""
     os.set_inheritable(order.descriptor, False)
+    answer_with_stacks(sys.stderr.fileno())
     host = load_host(order.modules)
     tell = _Teller(order)
     spec = host.techniques[order.technique].spec

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import IO, Final, Literal
 
 from harness.discovery import PluginRecord
+from harness.execution.isolation.stacks import ANSWER_S, ASKS, STACK_BYTES, shortened
 from harness.testing.declaration import DECLARATION_CHECKS
 from harness.testing.told import Mistake
 
@@ -31,6 +32,9 @@ SLACK_S: Final = 60.0
 
 CASES: Final = 3
 """The most cases of a check, each of which may take the whole limit."""
+
+TAIL_BYTES: Final = 1 << 14
+"""How much of what a process has said is told."""
 
 _PAUSE_S: Final = 0.2
 
@@ -125,16 +129,35 @@ def _told(
             break
     during = running.check if running else "ends_by_itself"
     ended = process.poll()
+    where = ""
     if ended is None:
         reason = f"{during} takes more than {CASES} times {order.limit_s:g} s"
+        where = _where(process, said)
     elif ended or running:
         reason = f"the process ended in {during} with {_status(ended)}"
     else:
         return
-    said.seek(0)
-    text = f"{reason}\n{said.read().decode(errors='replace').strip()}".strip()
+    text = "\n".join(filter(None, [reason, where, _tail(said)]))
     mend = "a technique must neither end its process nor leave the limits: --limit, --memory-limit"
     yield Checked(whose=order.technique, check=during, result="failed", said=text, mend=mend)
+
+
+def _where(process: subprocess.Popen[bytes], said: IO[bytes]) -> str:
+    """Ask a process where it hangs, and return its stacks, which are taken out of what it has said."""
+    before = said.seek(0, os.SEEK_END)
+    with suppress(ProcessLookupError):
+        process.send_signal(ASKS)
+    with suppress(subprocess.TimeoutExpired):  # it ends only where it takes the signal for its end
+        process.wait(ANSWER_S)
+    answer = shortened(os.pread(said.fileno(), STACK_BYTES, before))
+    said.truncate(before)
+    return f"Where it hung:\n{answer}" if answer else ""
+
+
+def _tail(said: IO[bytes]) -> str:
+    """Return the end of what a process has said."""
+    size = said.seek(0, os.SEEK_END)
+    return os.pread(said.fileno(), TAIL_BYTES, max(0, size - TAIL_BYTES)).decode(errors="replace").strip()
 
 
 def _lines(process: subprocess.Popen[bytes], reader: int) -> Iterator[str]:

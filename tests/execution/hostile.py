@@ -188,3 +188,51 @@ class Counts(Toy):
         opened = super().open(technique, context)
         samples = {"text": "64", "none": None, "zero": 0, "less": -3, "nan": math.nan, "many": 2}[technique.what]
         return OpenCase(phases={name: Phase(run=phase.run, samples=samples) for name, phase in opened.phases.items()})
+
+
+class RepliesWhenAsked(Technique):
+    """Hangs, and says over its channel that all is well once it is asked where."""
+
+    def act(self, context):
+        def reply(*_):
+            for descriptor in channels():
+                os.write(descriptor, b'{"reply": {"status": "ok", "metrics": {"forged": 1.0, "score": 1.0}}}\n')
+
+        signal.signal(signal.SIGUSR1, reply)
+        while True:
+            time.sleep(0.01)
+
+
+class WritesWhenAsked(Technique):
+    """Hangs, and writes without end once it is asked where."""
+
+    def act(self, context):
+        def write(*_):
+            while True:
+                os.write(1, b"forged row\n" * 1000)
+
+        signal.signal(signal.SIGUSR1, write)
+        while True:
+            time.sleep(0.01)
+
+
+class HangsDeep(Technique):
+    """Hangs below more frames than are shown."""
+
+    def act(self, context):
+        def deeper(steps):
+            if steps:
+                deeper(steps - 1)
+            while True:
+                time.sleep(1)
+
+        deeper(300)
+
+
+class SaysAndHangs(Technique):
+    """Writes a line, and hangs."""
+
+    def act(self, context):
+        os.write(1, b"on the way\n")
+        while True:
+            time.sleep(1)

@@ -84,7 +84,7 @@ def runner_of(
         )
         contestant = SimpleNamespace(problem=problem)
         state = SimpleNamespace(
-            contestant=contestant, rows=[], waiting={"more to come"}, over=True, checking=False,
+            contestant=contestant, rows=[], waiting={"more to come"}, over=True, holds=lambda _: False,
             needs_check=lambda _: False,
         )  # fmt: skip
         runner._owner[case.key] = state  # type: ignore[assignment]  # all of one that is asked for here

@@ -8,6 +8,7 @@ import pytest
 from harness.analysis import RunView
 from harness.api import UsageError
 from harness.report.detail import find_rows, show_row, show_rows, show_run, show_tuning
+from harness.results.schema import metric_to_json
 
 
 @pytest.fixture
@@ -64,6 +65,12 @@ def test_a_row_is_shown_with_all_that_is_known_of_it(rows) -> None:
         assert expected in text
     assert text.endswith("\n\nlast words\nof the case")
     assert re.search(r"^accuracy +90\.0000$", show_row(rows[0]), re.MULTILINE)
+
+
+def test_each_figure_of_a_row_has_its_unit(builders, rows) -> None:
+    kept = [metric_to_json(builders.METRICS["accuracy"])]
+    text = show_rows(rows[:1], builders.make_run(plugins=[{"name": "toys", "metrics": kept}]))
+    assert re.search(r"^accuracy +90\.0000 %$", text, re.MULTILINE)
 
 
 def test_several_rows_are_listed_failures_first_and_each_different_failure_once_in_full(builders, rows) -> None:

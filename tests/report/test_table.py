@@ -146,6 +146,24 @@ def test_marks_are_explained_and_only_where_they_occur(builders, view: RunView) 
     assert not re.search(r"^[*^!~x] ", bare, re.MULTILINE)
 
 
+def test_the_legend_says_nothing_of_differences_looks_or_ratios_that_no_table_has(builders) -> None:
+    alone = builders.scored("toys/full", [90.0, 91.0])
+    suite = builders.make_suite(baseline="toys/full", looks=(2, 4))
+    text = render(view_of(builders, alone, suite), "table", width=300)
+    assert "± 95 % t interval over seeds\n" in text
+    assert "paired by seed" not in text
+    assert "looks after" not in text
+    both = [*alone, *builders.scored("toys/a", [80.0, 82.0])]
+    text = render(view_of(builders, both, suite), "table", width=300)
+    assert "± 95 % t interval over seeds; differences are paired by seed, with the interval of their test\n" in text
+    assert "looks after 2 and 4 seeds" in text
+    speed = {"train_throughput": 320.0, "train_time": 0.1}
+    timed = builders.make_row(technique="toys/full", lane="time", metrics=speed, samples={"train": (0.1,) * 9})
+    judged = builders.make_suite(baseline="toys/full", judge="train_throughput", tuning={})
+    text = render(view_of(builders, [timed], judged), "table", width=300)
+    assert "samples a second relative" not in text
+
+
 def test_the_legend_says_which_test_decided_over_how_many_comparisons_at_which_margin(view: RunView) -> None:
     text = render(view, "table", width=300)
     assert (

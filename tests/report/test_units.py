@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.analysis.intervals import Estimate
 from harness.report import units
+from harness.report.columns import ratio_text
 
 MIB = 2**20
 
@@ -84,6 +86,23 @@ def test_durations_are_in_the_units_that_fit(given: float, expected: str) -> Non
 )  # fmt: skip
 def test_ratios_have_two_significant_digits_or_more(given: float, expected: str) -> None:
     assert units.ratio(given) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "expected"),
+    [
+        (0.25, 0.22, 0.28, "x1.25 ±0.03"),
+        (-0.9958, -0.9961, -0.9955, "x0.0042 ±0.0003"),
+        (-0.95, -0.96, -0.94, "x0.050 ±0.010"),
+        (11.5, 10.0, 13.0, "x12.5 ±1.5"),
+        (124.0, 120.0, 129.0, "x125 [121, 130]"),
+        (0.0, None, None, "x1.00"),
+    ],
+)
+def test_a_ratio_with_its_interval_has_two_significant_digits_or_more(
+    value: float, low: float | None, high: float | None, expected: str
+) -> None:
+    assert ratio_text(Estimate(value=value, low=low, high=high, n=9)) == expected
 
 
 @given(st.floats(1e-4, 1e8) | st.floats(-1e8, -1e-4), st.integers(1, 6))

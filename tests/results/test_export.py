@@ -10,7 +10,7 @@ import pytest
 
 from harness.api import UsageError
 from harness.results.export import COLUMNS, export, long_form, write_parquet
-from harness.results.schema import row_from_json
+from harness.results.schema import metric_to_json, row_from_json, units_of
 
 
 @pytest.fixture
@@ -45,6 +45,14 @@ def test_csv_reads_back_the_same_numbers_and_text(rows) -> None:
     assert [float(one["value"]) for one in read if one["metric"] == "accuracy"] == [90.1, 1 / 3]
     assert read[4]["reason"] == rows[2].reply.reason
     assert json.loads(read[0]["tuned"]) == {"lr": 0.1}
+
+
+def test_each_value_has_its_unit_where_the_run_says_it(rows, builders) -> None:
+    metrics = [metric_to_json(builders.METRICS[name]) for name in ("accuracy", "loss")]
+    units = units_of(builders.make_run(plugins=[{"name": "toys", "metrics": metrics[:1]}]))
+    read = list(csv.DictReader(io.StringIO(export(rows, "csv", None, units))))
+    assert {(one["metric"], one["unit"]) for one in read} == {("accuracy", "%"), ("loss", ""), ("", "")}
+    assert {one["unit"] for one in csv.DictReader(io.StringIO(export(rows, "csv")))} == {""}
 
 
 def test_parquet_reads_back_the_long_form(rows, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from harness.results.index import INDEX_FILE, Index
-from harness.results.store import ROWS_FILE, Store
+from harness.results.store import Store
+from harness.results.writer import ROWS_FILE
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from harness.cli.runs import runs
-from harness.results.store import ROWS_FILE, RUN_FILE, Store
+from harness.results.store import Store
+from harness.results.writer import ROWS_FILE, RUN_FILE
 
 
 @pytest.fixture

@@ -13,9 +13,11 @@ import pytest
 
 from harness.api import HarnessError, UsageError
 from harness.results import store as store_module
+from harness.results import writer as writer_module
 from harness.results.index import Index
 from harness.results.places import default_store_path
-from harness.results.store import ROWS_FILE, RUN_FILE, Store
+from harness.results.store import Store
+from harness.results.writer import ROWS_FILE, RUN_FILE
 
 
 @pytest.fixture
@@ -56,8 +58,8 @@ def test_a_folder_with_a_name_that_no_id_may_have_is_never_read(store: Store, bu
 
 def test_a_run_begun_after_the_clock_was_set_back_is_the_last(store: Store, builders, monkeypatch) -> None:
     begin(store, builders).close()
-    past = store_module._now() - dt.timedelta(hours=2)
-    monkeypatch.setattr(store_module, "_now", lambda: past)
+    past = store_module.now() - dt.timedelta(hours=2)
+    monkeypatch.setattr(store_module, "now", lambda: past)
     for _ in range(3):
         with begin(store, builders) as writer:
             assert store.resolve("last") == writer.info.id
@@ -90,7 +92,8 @@ def test_a_file_system_without_locks_is_a_usage_error(store: Store, builders, mo
 
 def test_a_full_disk_when_a_run_is_resumed_or_ends_is_reported(store: Store, builders, monkeypatch) -> None:
     with begin(store, builders) as writer:
-        monkeypatch.setattr(store_module, "_write_header", raising(errno.ENOSPC))
+        for module in (store_module, writer_module):
+            monkeypatch.setattr(module, "write_header", raising(errno.ENOSPC))
         with pytest.raises(HarnessError, match=rf"No space left.*\n.*--resume {writer.info.id}"):
             writer.finish(0)
     with pytest.raises(HarnessError, match=rf"No space left.*\n.*--resume {writer.info.id}"):

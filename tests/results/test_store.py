@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from harness.api import HarnessError, UsageError
 from harness.results import store as store_module
 from harness.results.places import default_store_path
-from harness.results.store import ROWS_FILE, RUN_FILE, Store, latest
+from harness.results.store import Store, latest
+from harness.results.writer import ROWS_FILE, RUN_FILE
 
 
 @pytest.fixture
@@ -192,7 +193,7 @@ def test_no_half_made_run_is_visible_or_left_behind(store: Store, builders, monk
         assert store.ids() == []
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store_module, "_write_header", full)
+    monkeypatch.setattr(store_module, "write_header", full)
     with pytest.raises(UsageError, match="No space"):
         begin(store, builders)
     assert list((store.path / "runs").iterdir()) == []

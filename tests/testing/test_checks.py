@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
+from harness.testing import checks
 from tests.conftest import ROOT
 
 PLUGIN = """
@@ -71,6 +73,55 @@ def test_each_mistake_is_told_with_its_mend_and_hurts_nothing_else(tmp_path: Pat
     assert "must neither end its process" in left["mend"]
     (untried,) = (entry for entry in told["checks"] if entry["result"] == "untried")
     assert (untried["whose"], untried["mend"]) == ("bad/elsewhere", "install what is missing")
+
+
+HANGS = """
+    import time
+    from tests.testing.faulty_targets import Honest
+
+    class Hangs(Honest):
+        def adapt(self, model, task):
+            while True:
+                time.sleep(1)
+"""
+
+
+def test_a_case_that_hangs_is_told_with_where_it_hung(tmp_path: Path) -> None:
+    (tmp_path / "harness_bad.py").write_text(
+        dedent(PLUGIN).replace("tests.testing.faulty_targets:Moody", "hangs:Hangs")
+    )
+    (tmp_path / "hangs.py").write_text(dedent(HANGS))
+    done = check(tmp_path, "harness_bad", "--technique", "moody", "--limit", "2", "--json")
+    assert done.returncode == 1, done.stderr
+    (failed,) = (entry for entry in json.loads(done.stdout)["checks"] if entry["result"] == "failed")
+    assert "ended as timeout: timeout after 2 s" in failed["said"]
+    assert "Where it hung:\nCurrent thread" in failed["said"]
+    assert f'  File "{tmp_path / "hangs.py"}", line 8 in adapt' in failed["said"]
+
+
+def test_a_process_that_checks_tells_where_it_hangs_before_it_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import sys, time\n"
+        "from harness.execution.isolation.stacks import answer_with_stacks\n"
+        "answer_with_stacks(2)\n"
+        "def hang():\n"
+        "    time.sleep(1000)\n"
+        "print('on the way', file=sys.stderr)\n"
+        "hang()\n"
+    )
+    with (tmp_path / "said").open("w+b") as said:
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=said, stderr=said)
+        try:
+            while checks._tail(said) != "on the way":
+                assert process.poll() is None
+                time.sleep(0.05)
+            where = checks._where(process, said)
+            assert where.splitlines()[0] == "Where it hung:"
+            assert where.endswith(', line 5 in hang\n  File "<string>", line 7 in <module>')
+            assert checks._tail(said) == "on the way"
+        finally:
+            process.kill()
+            process.wait()
 
 
 def test_a_plugin_that_does_not_load_fails_in_one_line(tmp_path: Path) -> None:

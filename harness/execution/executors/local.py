@@ -186,8 +186,7 @@ class LocalExecutor:
                 client.kill_server()
         for worker in list(self._workers.values()):
             if worker.overdue(now):
-                limit = worker.job.limits.time_s
-                self._end(worker, Reply(status="timeout", reason=f"timeout after {limit:g} s{worker.where}"))
+                self._end_late(worker)
         if now - self._watched >= WATCH_S:
             self._watched = now
             self._watch()
@@ -253,6 +252,15 @@ class LocalExecutor:
             client.expect_nothing(worker.number)
         worker.close()
         worker.end = reply
+
+    def _end_late(self, worker: Handle) -> None:
+        """Ask a worker whose time is up where it hangs, and kill it a moment later, whether it has answered or not."""
+        why = Reply(status="timeout", reason=f"timeout after {worker.job.limits.time_s:g} s{worker.where}")
+        client = self._clients.get(worker.server)
+        if client is not None and worker.may_tell_where(why):
+            client.ask_where(worker.number)
+        else:
+            self._end(worker, why)
 
     def _end(self, worker: Handle, why: Reply) -> None:
         """Kill a worker; the fork server reports its end as that of any other."""

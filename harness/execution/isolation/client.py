@@ -90,6 +90,10 @@ class Client:
         if self._ready:
             self._pass_on()
 
+    def ask_where(self, number: int) -> None:
+        """Ask a worker to write down the stacks of its threads; the signal is the fork server's, who knows it lives."""
+        self._send(encode({"where": number}))
+
     def kill(self, number: int) -> None:
         """Kill a worker and its descendants."""
         self.expect(number)

@@ -31,6 +31,7 @@ from harness.execution.isolation.processes import (
     kill_descendants,
     kill_group,
 )
+from harness.execution.isolation.stacks import ASKS
 from harness.execution.job import Message
 from harness.measure import gpu
 from harness.measure.memory import LINUX
@@ -130,11 +131,14 @@ class _ForkServer:
         for message in self._lines.feed(data):
             if "start" in message:
                 self._fork(message["start"], selector)
-            else:
-                for pid, number in self._cases.items():
-                    if number == message["kill"]:
-                        kill_group(pid)
-                        kill(pid)  # it may not lead its group yet
+                continue
+            for pid, number in self._cases.items():
+                if number == message.get("where"):
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.kill(pid, ASKS)
+                elif number == message.get("kill"):
+                    kill_group(pid)
+                    kill(pid)  # it may not lead its group yet
         return bool(data)
 
     def _fork(self, number: int, selector: selectors.BaseSelector) -> None:

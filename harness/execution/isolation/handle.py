@@ -28,6 +28,7 @@ from harness.execution.isolation.messages import (
     read_stacked,
 )
 from harness.execution.isolation.processes import kill_group, waited_s
+from harness.execution.isolation.stacks import ANSWER_S, STACK_BYTES, shortened
 from harness.execution.job import Act, Job, Message
 
 TAIL_BYTES: Final = 4096
@@ -77,6 +78,8 @@ class Handle:
     _watched: Watched = field(default_factory=lambda: Watched(), init=False)
     _reply: Reply | None = field(default=None, init=False)
     _killed_for: Reply | None = field(default=None, init=False)
+    _answer_from: int | None = field(default=None, init=False)
+    """Where in the output its stacks begin, which it was asked for; None where it was not."""
     _asked: Act | None = field(default=None, init=False)
     """The act of the turn that has no answer yet."""
     _measured: Sequence[str] = field(default=(), init=False)
@@ -146,6 +149,8 @@ class Handle:
             except OSError:
                 data = b""
             self.closed = not data
+            if self._answer_from is not None:  # its time was up: what it says now comes too late
+                continue
             try:
                 for message in self._lines.feed(data):
                     answers += self._take(message)
@@ -197,9 +202,22 @@ class Handle:
         """Return whether the worker's time is up."""
         return self.deadline is not None and now >= self.deadline
 
-    def mark_for_kill(self, why: Reply) -> None:
-        """Note why it is about to be killed; it is judged no more."""
+    def may_tell_where(self, why: Reply) -> bool:
+        """Note that its time is up, and return whether it has a moment to write its stacks before it is killed.
+
+        It has that once, and where it has sent no reply. What it sends from now on is not read.
+        """
+        if self.replied or self._answer_from is not None:
+            return False
+        self._pause()
         self._killed_for = why
+        self._answer_from = os.fstat(self.output.fileno()).st_size
+        self.deadline = time.monotonic() + ANSWER_S
+        return True
+
+    def mark_for_kill(self, why: Reply) -> None:
+        """Note why it is about to be killed, where nothing has been noted; it is judged no more."""
+        self._killed_for = self._killed_for or why
         self.deadline = self.baseline = None
 
     def kill_descendants(self) -> None:
@@ -219,12 +237,17 @@ class Handle:
             os.ftruncate(descriptor, PHASE_BYTES)  # afterwards: what was written meanwhile does not keep the file long
 
     def verdict(self, status: int, cpu_s: float) -> Reply:
-        """Return the reply of a case from its wait status and its messages; a failed case shows its output."""
+        """Return the reply of a case from its wait status and its messages.
+
+        A failed case shows its output, and one that hung its stacks.
+        """
         self._pause()
         unreadable = Reply(status="crash", reason=UNREADABLE) if self.unreadable else None
         reply = unreadable or self._reply or self._killed_for or self._death(status)
-        if reply.status in FAILED and (tail := self._tail()):
-            reply = replace(reply, detail="\n".join(filter(None, [reply.detail.rstrip(), "Output:", tail])))
+        if reply.status in FAILED:
+            tail = self._tail()
+            parts = [reply.detail.rstrip(), self._hung_at(), f"Output:\n{tail}" if tail else ""]
+            reply = replace(reply, detail="\n".join(filter(None, parts)))
         return replace(reply, wall_s=self._used_s, cpu_s=cpu_s, load=self.load)
 
     def close(self) -> None:
@@ -259,11 +282,19 @@ class Handle:
             return Reply(status="timeout", reason=f"timeout after {self.job.limits.time_s:g} s{self.where}")
         return Reply(status="crash", reason=f"{name}{self.where}")
 
+    def _hung_at(self) -> str:
+        """Return the stacks that the worker wrote when its time was up; empty where it was not asked for them."""
+        if self._answer_from is None:
+            return ""
+        answer = shortened(os.pread(self.output.fileno(), STACK_BYTES, self._answer_from))
+        return f"Where it hung:\n{answer}" if answer else "Where it hung is not known: it took no signal."
+
     def _tail(self) -> str:
-        """Return the end of the worker's output."""
+        """Return the end of the worker's output, up to its stacks where it was asked for these."""
         size = os.fstat(self.output.fileno()).st_size
-        start = max(PHASE_BYTES, size - TAIL_BYTES)
-        tail = os.pread(self.output.fileno(), TAIL_BYTES, start)
+        end = size if self._answer_from is None else min(size, self._answer_from)
+        start = max(PHASE_BYTES, end - TAIL_BYTES)
+        tail = os.pread(self.output.fileno(), max(0, end - start), start)
         return tail.lstrip(b"\0").decode(errors="replace").strip()  # zeros are before what was written while it was cut
 
 

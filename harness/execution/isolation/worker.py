@@ -17,6 +17,7 @@ from harness.api import WARNING, Reply
 from harness.execution.case import TimedCase, guarded, load, perform, stack
 from harness.execution.isolation import global_state
 from harness.execution.isolation.messages import PHASE_BYTES, Lines, encode, encode_reply, encode_stacked
+from harness.execution.isolation.stacks import answer_with_stacks
 from harness.execution.job import Job, Message
 from harness.measure.clock import PhaseClock
 from harness.measure.gpu import see_one
@@ -40,6 +41,7 @@ def main(channel: int, output: int) -> NoReturn:
         os.dup2(output, 1)
         os.dup2(output, 2)
         faulthandler.enable()
+        answer_with_stacks(output)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         _Worker(_Channel(socket.socket(fileno=channel)), output).run()
         status = 0
