@@ -101,7 +101,7 @@ class CausalLm(FinetuneWorkload):
             pretrained="",
             test_batch=settings.batch_size,
             retained=retained,
-            dtype=base.dtype,
+            base=base,
         )
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
