@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from harness.results.places import default_store_path
 from harness.results.plugins import option_of
 
 if TYPE_CHECKING:
-    from harness.api import RunInfo
+    from harness.api import Json, RunInfo
+
+COLUMNS: Final = ("text", "label", "prompt", "completion", "messages")
+"""The settings that name columns of a user's data."""
 
 _RUNS = "runs"
 """The folder of runs in a store."""
@@ -20,6 +24,16 @@ def command(info: RunInfo, words: str) -> str:
     """Return a command on a run, ready to paste: ``words`` between the run's ``-p`` options and its ``--store``."""
     options = [option for option in map(option_of, info.plugins) if option]
     return " ".join(filter(None, ["harness", *options, words, _store(info)]))
+
+
+def options_of(settings: Mapping[str, Json], task: str = "") -> str:
+    """Return the options that name a user's own model and data in a suite's settings; empty where there are none."""
+    if not settings.get("model") or not settings.get("data"):
+        return ""
+    given = {"model": settings["model"], "data": settings["data"], "task": task, "base": settings.get("base")}
+    options = [f"--{name} {shlex.quote(str(value))}" for name, value in given.items() if value]
+    named = [f"--column {shlex.quote(f'{role}={settings[role]}')}" for role in COLUMNS if settings.get(role)]
+    return " ".join([*options, *named])
 
 
 def _store(info: RunInfo) -> str:
