@@ -14,12 +14,12 @@ from harness.families.finetune.examples import Examples
 from harness.families.finetune.settings import Protocol
 from harness.judge import training
 from harness.judge.architectures import Anatomy
-from harness.judge.bases import Base, float32
+from harness.judge.bases import Base, base_of
 from harness.judge.training import Batch
 
 TEST_BATCH: Final = 128
 
-FLOAT32: Final = float32()
+FLOAT32: Final = base_of("float32")
 
 
 @dataclass(frozen=True, kw_only=True)
