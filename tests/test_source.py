@@ -9,10 +9,9 @@ import pytest
 
 from harness.api import Form, UsageError
 from harness.host import Host, load_host
-from harness.judge.tables import ROLES
 from harness.origins.reading import Reading
 from harness.plan import Identity, Plan
-from harness.results.commands import COLUMNS, options_of
+from harness.results.commands import options_of
 from harness.selection import Selection
 from harness.source import Source, scaled, source_of
 from harness.suite import read_suite
@@ -242,11 +241,10 @@ def test_a_suite_whose_contract_has_no_such_workload_says_so(host: Host) -> None
 
 
 def test_a_source_is_named_by_options_that_can_be_pasted() -> None:
-    settings = {"model": "/m", "data": "/d d.csv", "base": "nf4", "text": "my words", "label": "", "steps": 3}
+    settings = {"model": "/m", "data": "/d d.csv", "base": "nf4", "steps": 3}
     given = options_of(settings, "causal-lm")
-    assert given == "--model /m --data '/d d.csv' --task causal-lm --base nf4 --column 'text=my words'"
+    assert given == "--model /m --data '/d d.csv' --task causal-lm --base nf4"
     assert options_of({"steps": 3}) == ""
-    assert set(COLUMNS) == set(ROLES)
 
 
 def test_a_model_and_data_come_together(tmp_path: Path) -> None:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from harness.results.places import default_store_path
 from harness.results.plugins import option_of
 
 if TYPE_CHECKING:
     from harness.api import Json, RunInfo
-
-COLUMNS: Final = ("text", "label", "prompt", "completion", "messages")
-"""The settings that name columns of a user's data."""
 
 _RUNS = "runs"
 """The folder of runs in a store."""
@@ -27,13 +24,14 @@ def command(info: RunInfo, words: str) -> str:
 
 
 def options_of(settings: Mapping[str, Json], task: str = "") -> str:
-    """Return the options that name a user's own model and data in a suite's settings; empty where there are none."""
+    """Return the options that name a user's own model and data in a suite's settings; empty where there are none.
+
+    Which columns were named only the families know: these are guessed anew.
+    """
     if not settings.get("model") or not settings.get("data"):
         return ""
     given = {"model": settings["model"], "data": settings["data"], "task": task, "base": settings.get("base")}
-    options = [f"--{name} {shlex.quote(str(value))}" for name, value in given.items() if value]
-    named = [f"--column {shlex.quote(f'{role}={settings[role]}')}" for role in COLUMNS if settings.get(role)]
-    return " ".join([*options, *named])
+    return " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in given.items() if value)
 
 
 def _store(info: RunInfo) -> str:
