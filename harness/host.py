@@ -70,7 +70,7 @@ _DECLARING: tuple[tuple[str, str, type, bool], ...] = (
 _IMPORTS_TORCH = "imports torch when it is listed, which makes every command slow: import it where it is used"
 """The note on a plugin that imports torch to declare itself."""
 
-_LISTED = ("suite", "technique", "contract", "workload", "metric")
+_LISTED = ("suite", "technique", "contract", "workload", "metric", "base")
 """What `harness list` shows, in the singular."""
 
 

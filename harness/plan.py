@@ -257,7 +257,7 @@ class Plan:
         packages = dict(self._identity.packages)
         for name in _parts(contestant):
             packages |= self._identity.requirements.get(name, {})
-        files = _files_of(case, contestant)
+        files = _contents_of(case, contestant)
         for kind in ("params", "settings"):
             facts[kind] = {name: value for name, value in facts[kind].items() if (kind, name) not in files}
         contents = {f"{kind} {name}": digest for (kind, name), digest in files.items()}
@@ -319,25 +319,33 @@ def _parts(contestant: Contestant) -> tuple[str, str]:
     return part("technique", contestant.entrant.id), part("workload", contestant.problem.id)
 
 
-def _files_of(case: Case, contestant: Contestant) -> dict[tuple[str, str], str]:
-    """Return the content digests of the files that parameters and settings name; a key has these, not the paths.
-
-    Raises UsageError with a line for each file that does not exist.
-    """
+def files_of(case: Case, contestant: Contestant) -> dict[tuple[str, str], Path]:
+    """Return the paths of the files that parameters and settings name, by ``(kind, name)``."""
     declared = {
         "params": (case.params, contestant.entrant.spec.params),
         "settings": (case.settings, contestant.problem.spec.settings),
     }
+    return {
+        (kind, knob.name): Path(str(values[knob.name])).expanduser()
+        for kind, (values, spec) in declared.items()
+        for knob in getattr(spec, "knobs", ())
+        if knob.file and values[knob.name]
+    }
+
+
+def _contents_of(case: Case, contestant: Contestant) -> dict[tuple[str, str], str]:
+    """Return the content digests of the files that parameters and settings name; a key has these, not the paths.
+
+    Raises UsageError with a line for each file that does not exist.
+    """
     digests: dict[tuple[str, str], str] = {}
     problems: list[str] = []
-    for kind, (values, spec) in declared.items():
-        for name in (knob.name for knob in getattr(spec, "knobs", ()) if knob.file and values[knob.name]):
-            path = Path(str(values[name])).expanduser()
-            try:
-                digests[kind, name] = content_digest(path)
-            except OSError as error:
-                cause = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror
-                problems.append(f"setting {name} = {str(path)!r}: {cause}; expected a path, from {Path.cwd()}")
+    for place, path in files_of(case, contestant).items():
+        try:
+            digests[place] = content_digest(path)
+        except OSError as error:
+            cause = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror
+            problems.append(f"setting {place[1]} = {str(path)!r}: {cause}; expected a path, from {Path.cwd()}")
     if problems:
         raise UsageError(*problems)
     return digests

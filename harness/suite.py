@@ -95,6 +95,9 @@ def read_suite(
     data = parse(path)
     problems = Problems(path)
     if found := source or stated(path, data, reading):
+        if form == "track":
+            out = "--model and --data" if source else f"[source] of {path}"
+            raise UsageError(f"--track follows a suite's own workloads over commits: leave {out} out")
         return _read_on_source(path, data, host, form, found)
     if reading.columns or reading.download:
         raise UsageError("--column and --download go with a model and data of one's own: add --model and --data")
@@ -111,8 +114,6 @@ def read_suite(
 
 def _read_on_source(path: Path, data: Mapping[str, Any], host: Host, form: Form, source: Source) -> Suite:
     """Return a suite on a user's own model and data. Raises UsageError with every problem found."""
-    if form == "track":
-        raise UsageError("--track follows a suite's own workloads over commits: leave --model and --data out")
     problems = Problems(path)
     check_own(data, problems, _tasks(host))
     problems.raise_if_any()

@@ -25,8 +25,14 @@ def find_suite(name: str, host: Host) -> Path:
 
 
 def has_form(name: str, host: Host, form: Form) -> bool:
-    """Return whether a suite has a table for a form; raise UsageError where the suite cannot be read."""
-    return form == "full" or form in parse(find_suite(name, host))
+    """Return whether a suite has a table for a form; raise UsageError where the suite cannot be read.
+
+    What is learned of a user's own model and data is not tracked over commits.
+    """
+    if form == "full":
+        return True
+    table = parse(find_suite(name, host))
+    return form in table and not (form == "track" and "source" in table)
 
 
 def parse(path: Path) -> dict[str, Any]:

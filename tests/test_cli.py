@@ -20,7 +20,7 @@ from harness.cli.runs import _line, _table
 from harness.results.index import RunSummary
 from tests.conftest import ROOT, Harness
 
-KINDS = ("suites", "techniques", "workloads", "metrics")
+KINDS = ("suites", "techniques", "workloads", "metrics", "bases")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -33,6 +33,17 @@ def test_a_listing_fits_80_columns_for_a_person_and_is_objects_for_a_program(kin
     text = harness("list", kind).stdout
     assert all(entry["id"] in text for entry in entries)
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_bases_are_listed_by_plugin_and_by_the_suite_that_chooses_techniques_by_them(harness: Harness) -> None:
+    listed = {
+        (entry["id"], entry["plugin"], entry["suite"])
+        for entry in json.loads(harness("list", "bases", "--json").stdout)
+    }
+    assert {("float32", "core", ""), ("nf4", "nf4", ""), ("int8", "quantize", "quantize/quantization")} <= listed
+    text = harness("list", "bases").stdout
+    assert re.search(r"^plugin nf4\n(.+\n)*  nf4 +linear layers in NF4", text, re.MULTILINE)
+    assert re.search(r"^suite quantize/quantization\n(.+\n)*  int8 +compares nf4/fp32", text, re.MULTILINE)
 
 
 def test_a_technique_is_shown_with_its_paper_and_parameters(harness: Harness) -> None:

@@ -161,7 +161,7 @@ def test_lists_say_the_direction_of_a_metric_and_what_a_workload_measures() -> N
 
 
 def test_showing_suites_and_metrics_imports_no_torch() -> None:
-    commands = [["show", "metric", "accuracy"], *(["show", "suite", name] for name in SUITES)]
+    commands = [["show", "metric", "accuracy"], ["list", "bases"], *(["show", "suite", name] for name in SUITES)]
     code = (
         "import json, sys\nfrom harness.cli import main\n"
         "for arguments in json.loads(sys.argv[1]):\n"

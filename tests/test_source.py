@@ -11,9 +11,11 @@ from harness.api import Form, UsageError
 from harness.host import Host, load_host
 from harness.origins.reading import Reading
 from harness.plan import Identity, Plan
+from harness.results.commands import options_of
 from harness.selection import Selection
 from harness.source import Source, scaled, source_of
 from harness.suite import read_suite
+from harness.suite_files import has_form
 from tests.conftest import Harness
 
 FORMS: tuple[Form, Form] = ("full", "quick")
@@ -198,6 +200,18 @@ def test_a_file_may_name_its_source_by_paths_from_its_folder(host: Host, tmp_pat
         read_suite(str(path), host)
 
 
+def test_a_file_with_a_source_is_not_tracked(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "d.csv").write_text("text,label\n" + ROWS)
+    path = tmp_path / "mine.toml"
+    path.write_text(SUITE + "[track]\nseeds = 1\n")
+    assert has_form(str(path), host, "track")
+    path.write_text(path.read_text() + '[source]\nmodel = "m"\ndata = "d.csv"\n')
+    assert not has_form(str(path), host, "track")
+    with pytest.raises(UsageError, match=r"over commits: leave \[source\] of .*mine\.toml out"):
+        read_suite(str(path), host, form="track")
+
+
 def test_a_file_names_its_source_as_the_options_do(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tmp_path / "ships_tiny" / "model"
     model.mkdir(parents=True)
@@ -224,6 +238,13 @@ def test_a_suite_whose_contract_has_no_such_workload_says_so(host: Host) -> None
         read_suite("softmax", host, source=SOURCE)
     with pytest.raises(UsageError, match="--task 'text-clasification': expected one of causal-lm, "):
         read_suite("peft", host, source=Source(model="m", data="d", task="text-clasification"))
+
+
+def test_a_source_is_named_by_options_that_can_be_pasted() -> None:
+    settings = {"model": "/m", "data": "/d d.csv", "base": "nf4", "steps": 3}
+    given = options_of(settings, "causal-lm")
+    assert given == "--model /m --data '/d d.csv' --task causal-lm --base nf4"
+    assert options_of({"steps": 3}) == ""
 
 
 def test_a_model_and_data_come_together(tmp_path: Path) -> None:

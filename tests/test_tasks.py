@@ -11,7 +11,11 @@ import pytest
 from harness.api import UsageError, WorkloadSpec
 from harness.source import Source, learned, workload_for
 
-READS = {"text-classification": ("labelled",), "causal-lm": ("pairs", "texts"), "image-classification": ("images",)}
+READS = {
+    "text-classification": ("labelled",),
+    "causal-lm": ("pairs", "messages", "texts"),
+    "image-classification": ("images",),
+}
 
 
 def spec(task: str) -> WorkloadSpec:
@@ -39,6 +43,7 @@ def saved(folder: Path, name: str, content: str = "") -> str:
         ("d.tsv", "Sentiment\tReview\na\tb\n", "text-classification"),
         ("d.jsonl", '{"prompt": "a", "completion": "b"}\n', "causal-lm"),
         ("d.jsonl", '{"id": 1, "question": "a", "answer": "b", "category": "c"}\n', "causal-lm"),
+        ("d.jsonl", '{"messages": [{"role": "user", "content": "a"}]}\n', "causal-lm"),
         ("d.jsonl", '{"text": "a"}\n', "causal-lm"),
         ("d.csv", "words\na\n", "causal-lm"),
         ("d.txt", "once upon a time", "causal-lm"),
@@ -98,7 +103,7 @@ def test_what_is_learned_is_said_with_its_reason(tmp_path: Path) -> None:
 @pytest.mark.parametrize("reads", [(), ("labels",)])
 def test_a_workload_with_a_task_says_what_it_reads(reads: tuple[str, ...]) -> None:
     settings = {"model": "", "data": ""}
-    with pytest.raises(ValueError, match=r"reads = .*: expected some of labelled, pairs, texts, images"):
+    with pytest.raises(ValueError, match=r"reads = .*: expected some of labelled, pairs, messages, texts, images"):
         WorkloadSpec(
             id="a", contract="toy", target="a:B", summary="", version=1, metrics=(), phases=(), settings=settings,
             task="t", reads=reads,

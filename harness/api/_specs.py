@@ -35,6 +35,7 @@ CONVERTED: Final = "converted"
 DATA_KINDS: Final[Mapping[str, str]] = {
     "labelled": "a column of texts and one of labels",
     "pairs": "a column of prompts and one of completions",
+    "messages": "a column of conversations",
     "texts": "texts alone",
     "images": "a folder with a folder of images for each class",
 }

@@ -104,7 +104,8 @@ def _export_adapters(run: StoredRun, pattern: str, folder: Path | None) -> None:
     rows, wrong = first_finals(run.rows, pattern), 0
     for result in saved(current().host, rows, folder, default_cache_path()):
         name = result.row.case.technique
-        say(f"{name}: {result.folder}" if result.folder else f"{name}: not saved: {result.why_not}")
+        where = f"{result.folder}{f' ({result.remark})' if result.remark else ''}"
+        say(f"{name}: {where}" if result.folder else f"{name}: not saved: {result.why_not}")
         wrong += result.wrong
     if wrong:
         raise SystemExit(1)

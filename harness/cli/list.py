@@ -1,4 +1,4 @@
-"""``harness list``: suites, techniques, contracts, workloads and metrics, and whether each can run here."""
+"""``harness list``: suites, techniques, contracts, workloads, metrics and bases, and whether each can run here."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 @click.command("list")
-@click.argument("what", type=click.Choice(["suites", "techniques", "contracts", "workloads", "metrics"]))
+@click.argument("what", type=click.Choice(["suites", "techniques", "contracts", "workloads", "metrics", "bases"]))
 @plugin_options
 @json_option
 def list_(what: str, as_json: bool) -> None:
-    """List suites, techniques, contracts, workloads or metrics, and whether each can run here."""
+    """List suites, techniques, contracts, workloads, metrics or bases (--base), and whether each can run here."""
     host = current().host
-    listing = {"suites": _suites, "metrics": _metrics, "contracts": _contracts}
+    listing = {"suites": _suites, "metrics": _metrics, "contracts": _contracts, "bases": _bases}
     entries = listing[what](host) if what in listing else _specs(host, what)
     if as_json:
         print_json(entries)
@@ -33,6 +33,10 @@ def list_(what: str, as_json: bool) -> None:
         return
     from harness.report.listing import list_entries
 
+    if what == "bases":
+        of_plugins, of_suites = ([entry for entry in entries if bool(entry["suite"]) == own] for own in (False, True))
+        say("\n\n".join([list_entries(of_plugins, group="plugin"), list_entries(of_suites, group="suite")]).rstrip())
+        return
     say(list_entries(entries, group="lane" if what == "metrics" else "contract"))
 
 
@@ -96,6 +100,27 @@ def _metrics(host: Host) -> list[dict[str, Any]]:
         }
         for name, metric in sorted(host.metrics.items())
     ]
+
+
+def _bases(host: Host) -> list[dict[str, Any]]:
+    """Return the bases of plugins, and those by which suites choose techniques, which have the suite's id beside."""
+    from harness.api import UsageError
+    from harness.source import bases_of
+    from harness.suite import read_suite
+    from harness.suite_files import parse
+
+    entries = []
+    for name, base in sorted(host.declared.bases.items()):
+        listed = _entry(name, base.plugin, None, base.spec.summary, _missing(base.spec.requires))
+        entries.append({**listed, "suite": ""})
+    for full, suite in sorted(host.declared.suites.items()):
+        try:
+            read_suite(full, host)
+        except UsageError:  # what is wrong with a suite, the list of suites says
+            continue
+        for name, techniques in bases_of(parse(suite.spec)).items():
+            entries.append({**_entry(name, suite.plugin, None, f"compares {', '.join(techniques)}", ""), "suite": full})
+    return entries
 
 
 def _suites(host: Host) -> list[dict[str, Any]]:

@@ -51,7 +51,7 @@ _NARROWEST_TRIALS: Final = 16
 @click.option("--task", metavar="NAME", help="What is learned from the data.  [default: as their columns tell]")
 @click.option(
     "--column", multiple=True, metavar="WHAT=NAME",
-    help="The column of the data that has the text, label, prompt or completion, like text=review.",
+    help="The column of the data that has the text, label, prompt, completion or messages, like text=review.",
 )  # fmt: skip
 @click.option("--download", is_flag=True, help="Fetch the model and the data from the hub, if they are its ids.")
 @click.option(

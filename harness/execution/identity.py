@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shlex
+from collections import ChainMap
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from harness.api import Json, Row, RunInfo, Suite, UsageError
-from harness.plan import Plan
-from harness.results.commands import command
+from harness.plan import Plan, files_of
+from harness.results.commands import command, options_of
 
 _FACTS: Final = ("python", "cpu", "gpu")
 
@@ -23,21 +25,31 @@ def check_same_code(
     are the files of the suites that plugins offer, which a command may name by their id.
     """
     contestants = {(contestant.technique, contestant.workload): contestant for contestant in plan.contestants}
-    changed: dict[str, None] = {}
+    changed: dict[str, str] = {}
     for row in rows:
         case = row.case
         contestant = contestants.get((case.technique, case.workload))
-        if contestant is None or plan.case_like(contestant, case).key != case.key:
-            changed[f"{case.technique} on {case.workload}"] = None
+        now = plan.case_like(contestant, case) if contestant else case
+        if contestant is None or now.key != case.key:
+            name = f"{case.technique} on {case.workload}"
+            files = files_of(now, contestant) if contestant and replace(now, key=case.key) == case else {}
+            held = " or ".join(f"{what} {str(path)!r}" for (_, what), path in files.items())
+            changed[name] = f"what is in {held}" if held else f"the code or settings of {name}"
     if not changed:
         return
-    reasons = list(_differences(info.environment, environment)) or [f"the code or settings of {next(iter(changed))}"]
+    reasons = list(_differences(info.environment, environment)) or [next(iter(changed.values()))]
     raise UsageError(
         f"run {info.id} cannot be resumed: what computes its results has changed since: {'; '.join(reasons)}",
         f"the stored rows of {len(changed)} of {len(contestants)} contestants would be mixed with new ones",
-        "restore the code and packages of the run, or start another: "
-        + command(info, f"run --suite {_name_of(info.suite, offered)}"),
+        "restore what has changed, or start another: "
+        + command(info, f"run --suite {_name_of(info.suite, offered)} {_source_of(plan)}".strip()),
     )
+
+
+def _source_of(plan: Plan) -> str:
+    """Return the options of a command that name the user's own model and data; empty where there are none."""
+    tasks = [contestant.problem.spec.task for contestant in plan.contestants]
+    return options_of(plan.suite.settings, tasks[0]) if plan.on_source else ""
 
 
 def _name_of(suite: Suite, offered: Collection[str]) -> str:
@@ -47,11 +59,11 @@ def _name_of(suite: Suite, offered: Collection[str]) -> str:
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[str]:
-    """Yield a text for each version, device and digest of code that differs."""
+    """Yield a text for each version, also of what parts require, and each device and digest of code that differs."""
     for name in _FACTS:
         if before.get(name) != now.get(name):
             yield name
-    old, new = (mapping(facts.get("packages")) for facts in (before, now))
+    old, new = (_versions(facts) for facts in (before, now))
     for name in sorted({*old, *new}):
         if old.get(name) != new.get(name):
             yield f"{name} {old.get(name, 'not installed')}, now {new.get(name, 'not installed')}"
@@ -59,6 +71,12 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[
     for name in sorted({*old, *new}):
         if mapping(old.get(name)).get("digest") != mapping(new.get(name)).get("digest"):
             yield f"the code of {name}"
+
+
+def _versions(facts: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the versions of the packages that all cases and that single parts use."""
+    parts = mapping(facts.get("requirements")).values()
+    return dict(ChainMap(*(dict(mapping(versions)) for versions in (facts.get("packages"), *parts))))
 
 
 def mapping(value: object) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from harness.api import ExecutorOptions, Limits, Row, Unit, UsageError
+from harness.api import ExecutorOptions, Limits, Reply, Row, Unit, UsageError
 from harness.execution.executors.local import LocalExecutor
 from harness.host import Host
 
@@ -22,13 +22,20 @@ _KEY: Final = re.compile(r"[0-9a-f]+")
 NOT_SAVED: Final = "not saved: "
 """How a judge's note begins that says why nothing was kept."""
 
+SAVED: Final = "saved: "
+"""How a judge's note begins that says what has to be known to use what was kept."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Saved:
-    """What became of a row's case: the ``folder`` of its files, or ``why_not``; ``wrong`` where it went wrong."""
+    """What became of a row's case: the ``folder`` of its files, or ``why_not``; ``wrong`` where it went wrong.
+
+    ``remark`` is what has to be known to use the files.
+    """
 
     row: Row
     folder: Path | None = None
+    remark: str = ""
     why_not: str = ""
     wrong: bool = False
 
@@ -94,7 +101,7 @@ def _saved(row: Row, folder: Path, options: ExecutorOptions) -> Saved:
         name = differs[0]
         why = f"{name} is now {reply.metrics.get(name)}, in the run it is {row.reply.metrics[name]}"
         return Saved(row=row, why_not=f"{why}; the code, a library, the model or the data have changed", wrong=True)
-    if refused := next((note.removeprefix(NOT_SAVED) for note in reply.notes if note.startswith(NOT_SAVED)), ""):
+    if refused := _told(reply, NOT_SAVED):
         return Saved(row=row, why_not=refused)
     assert options.keep is not None
     kept = options.keep / row.case.key
@@ -105,4 +112,9 @@ def _saved(row: Row, folder: Path, options: ExecutorOptions) -> Saved:
     for path in sorted(kept.iterdir()):
         if path.is_file() and not path.is_symlink():  # plain files only: nothing of a case leads elsewhere
             shutil.copyfile(path, target / path.name)
-    return Saved(row=row, folder=target)
+    return Saved(row=row, folder=target, remark=_told(reply, SAVED))
+
+
+def _told(reply: Reply, start: str) -> str:
+    """Return what follows in the note that begins so; empty where there is none."""
+    return next((note.removeprefix(start) for note in reply.notes if note.startswith(start)), "")

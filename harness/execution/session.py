@@ -38,7 +38,7 @@ from harness.execution.surroundings import Surroundings, of_suite
 from harness.host import Host
 from harness.measure.processors import allowed_cores
 from harness.plan import Plan
-from harness.results.commands import command
+from harness.results.commands import command, options_of
 from harness.results.schema import metric_to_json
 from harness.results.store import Store
 from harness.selection import Selection
@@ -240,15 +240,20 @@ def begin(host: Host, suite: Suite, selection: Selection, resources: Resources) 
     plan = Plan(suite, host, selection, around.identity)
     require_storable(map(plan.first_case, plan.contestants))
     if plan.fixed_by_user or plan.on_source:
-        cases = [
-            plan.case(contestant, contestant.trials[0], plan.seeds[0])
-            for contestant in plan.contestants
-            if not contestant.skip
-        ]
-        check_values(cases)
-        if plan.on_source:
-            require_room(cases)
+        _require_usable(plan)
     return Session(host, plan, make_executor(host, plan, resources, selection.device), around, resources)
+
+
+def _require_usable(plan: Plan) -> None:
+    """Raise UsageError for values that a technique or a workload refuses, and for a model that does not fit."""
+    cases = [
+        plan.case(contestant, contestant.trials[0], plan.seeds[0])
+        for contestant in plan.contestants
+        if not contestant.skip
+    ]
+    check_values(cases)
+    if plan.on_source:
+        require_room(cases)
 
 
 def resume(host: Host, info: RunInfo, resources: Resources, *, retry_failed: bool = False) -> Session:
@@ -264,6 +269,8 @@ def resume(host: Host, info: RunInfo, resources: Resources, *, retry_failed: boo
     check_device(selection.device, f"resume run {info.id} where there is one")
     around = of_suite(host, suite, info.environment, fixed=selection.params)
     plan = Plan(suite, host, selection, around.identity)
+    if plan.on_source:  # the model and the data may be others by now
+        _require_usable(plan)
     executor = make_executor(host, plan, resources, selection.device)
     return Session(host, plan, executor, around, resources, retry_failed=retry_failed)
 
@@ -338,7 +345,8 @@ def resumed_selection(info: RunInfo) -> tuple[Suite, Selection]:
     if wrong := [name for name, is_valid in valid.items() if not is_valid]:
         raise UsageError(
             f"run {info.id}: its selection has no valid {wrong[0]!r}, so that it cannot be resumed",
-            f"the file was edited or damaged; start another run: {command(info, f'run --suite {info.suite.id}')}",
+            "the file was edited or damaged; start another run: "
+            + command(info, f"run --suite {info.suite.id} {options_of(info.suite.settings)}".strip()),
         )
     params = cast(Mapping[str, Json], info.selection["params"])
     chosen = tuple(cast(Sequence[Lane], lanes))

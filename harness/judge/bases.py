@@ -7,7 +7,7 @@ rest in its dtype. What trains is in float32 on every base; products are compute
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from harness.api import NotApplicable, UsageError, resolve
+from harness.api import Json, NotApplicable, UsageError, resolve
 
 
 @runtime_checkable
@@ -43,6 +43,14 @@ class Base(Protocol):
 
         Raises `harness.api.NotApplicable` where a weight of this shape cannot be packed: the layer then stays as it is.
         """
+
+
+@runtime_checkable
+class LoadableBase(Protocol):
+    """A base that transformers can load a model in, too, so that an adapter trained on it can be used elsewhere."""
+
+    quantization: Mapping[str, Json]
+    """The arguments of `transformers.BitsAndBytesConfig` by which linear layers multiply with the same weights."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,21 +1,23 @@
-"""Tells what users' data hold, and reads labelled texts, pairs and texts from them. Imports no torch."""
+"""Tells what users' data hold, and reads labelled texts, pairs, conversations and texts from them. No torch."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
 from typing import Final
 
 from harness.api import UsageError, nearest
+from harness.judge.conversations import Render, conversation_of
 from harness.judge.rows import HEAD, PARTS, Table, read_table
 
 TEXT_COLUMNS: Final = ("text", "sentence", "review", "content", "body", "comment", "tweet", "document", "question")
 LABEL_COLUMNS: Final = ("label", "labels", "class", "category", "sentiment", "target", "intent", "topic")
 PROMPT_COLUMNS: Final = ("prompt", "instruction", "question", "query", "input")
 COMPLETION_COLUMNS: Final = ("completion", "response", "answer", "output")
+MESSAGES_COLUMNS: Final = ("messages", "conversation", "conversations", "chat")
 """The names by which a column is taken for one of the `ROLES`, in this order."""
 
 ROLES: Final[Mapping[str, Sequence[str]]] = {
@@ -23,11 +25,13 @@ ROLES: Final[Mapping[str, Sequence[str]]] = {
     "label": LABEL_COLUMNS,
     "prompt": PROMPT_COLUMNS,
     "completion": COMPLETION_COLUMNS,
+    "messages": MESSAGES_COLUMNS,
 }
 """What a column may be, by the names of the settings that say which column is it."""
 
 _NEEDED: Final[Mapping[str, Sequence[str]]] = {
     "pairs": ("prompt", "completion"),
+    "messages": ("messages",),
     "labelled": ("text", "label"),
     "texts": ("text",),
 }
@@ -67,7 +71,10 @@ class Labelled(Texts):
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs:
-    """Prompts, each with its completion, each pair once; ``prompt`` and ``completion`` are the columns."""
+    """Prompts, each with its completion, each pair once; ``prompt`` and ``completion`` are the columns.
+
+    ``rendered`` says that a chat template has made them of conversations, with all special tokens written out.
+    """
 
     prompts: Sequence[str]
     completions: Sequence[str]
@@ -75,6 +82,7 @@ class Pairs:
     completion: str
     parts: Sequence[str] = ()
     repeated: int = 0
+    rendered: bool = False
 
 
 def kinds_of(path: Path, columns: Mapping[str, str] | None = None) -> tuple[str, ...]:
@@ -92,7 +100,9 @@ def kinds_of(path: Path, columns: Mapping[str, str] | None = None) -> tuple[str,
     table = read_table(path, head=HEAD)
     there = table.columns
     roles = {role: _found(table, there, named.get(role, ""), role) for role in ROLES}
-    roles["text"] = roles["text"] or (there[0] if len(there) == 1 else "")
+    if "messages" not in named and not any(isinstance(row.get(roles["messages"]), list) for row in table.rows):
+        roles["messages"] = ""  # a column of texts may have such a name, too
+    roles["text"] = roles["text"] or (there[0] if len(there) == 1 and not roles["messages"] else "")
     able = [kind for kind, needed in _NEEDED.items() if len({roles[role] for role in needed} - {""}) == len(needed)]
     kinds = tuple(kind for kind in able if {*named} <= {*_NEEDED[kind]})  # what the user has named is meant
     if not kinds:
@@ -177,12 +187,37 @@ def read_pairs(path: Path, *, prompt: str = "", completion: str = "") -> Pairs:
     table = read_table(path)
     prompt = _column(table, table.columns, prompt, "prompt")
     completion = _column(table, [name for name in table.columns if name != prompt], completion, "completion")
-    kept: dict[tuple[str, str], str] = {}
+    pairs: list[tuple[str, str]] = []
     for index, row in enumerate(table.rows):
         asked, answered = row.get(prompt), row.get(completion)
         if not isinstance(asked, str) or not isinstance(answered, str) or not asked.strip() or not answered.strip():
             raise UsageError(f"{table.place(index)}: expected texts in {prompt!r} and in {completion!r}")
-        _require_one_part(table, index, kept.setdefault((asked, answered), _part(table, index)))
+        pairs.append((asked, answered))
+    return _once(table, pairs, prompt, completion)
+
+
+def read_conversations(path: Path, render: Render, *, messages: str = "") -> Pairs:
+    """Return each conversation as a pair: all up to its last answer, and that answer, as ``render`` writes them.
+
+    A column that is not named is guessed by its name. Raises UsageError as `read_pairs` does, and with the place of a
+    row that is no conversation, has no answer, or that ``render`` refuses.
+    """
+    table = read_table(path)
+    messages = _column(table, table.columns, messages, "messages")
+    pairs: list[tuple[str, str]] = []
+    for index, row in enumerate(table.rows):
+        try:
+            pairs.append(render(conversation_of(row.get(messages), messages)))
+        except UsageError as error:
+            raise UsageError(*(f"{table.place(index)}: {problem}" for problem in error.problems)) from error
+    return replace(_once(table, pairs, messages, messages), rendered=True)
+
+
+def _once(table: Table, pairs: Sequence[tuple[str, str]], prompt: str, completion: str) -> Pairs:
+    """Return the pairs of a table's rows, each once. Raises UsageError for one that two parts have."""
+    kept: dict[tuple[str, str], str] = {}
+    for index, pair in enumerate(pairs):
+        _require_one_part(table, index, kept.setdefault(pair, _part(table, index)))
     return Pairs(
         prompts=[asked for asked, _ in kept],
         completions=[answered for _, answered in kept],

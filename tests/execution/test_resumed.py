@@ -20,8 +20,10 @@ TOYS = Path(__file__).parents[1] / "toy"
     "selection", [{}, {"params": {}, "lanes": "time", "device": "cpu"}, {"params": [], "lanes": []}]
 )
 def test_a_damaged_selection_is_refused(selection: dict) -> None:
-    info = SimpleNamespace(id="r", suite=SimpleNamespace(id="toys"), selection=selection, plugins=(), folder=Path("r"))
-    with pytest.raises(UsageError, match="cannot be resumed"):
+    suite = SimpleNamespace(id="toys", settings={"model": "/m", "data": "/my data.csv"})
+    info = SimpleNamespace(id="r", suite=suite, selection=selection, plugins=(), folder=Path("r"))
+    again = r"(?s)cannot be resumed.* harness run --suite toys --model /m --data '/my data\.csv'"
+    with pytest.raises(UsageError, match=again):
         resumed_selection(info)  # type: ignore[arg-type]
 
 

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.api import UsageError
-from harness.judge.tables import FEWEST, kinds_of, read_labelled, read_pairs, read_texts
+from harness.judge.conversations import Conversation
+from harness.judge.tables import FEWEST, kinds_of, read_conversations, read_labelled, read_pairs, read_texts
 
 TEXTS = [f"text {number}" for number in range(2 * FEWEST)]
 LABELS = ["yes", "no"] * FEWEST
@@ -281,3 +282,94 @@ def test_texts_and_pairs_are_taken_once(tmp_path: Path) -> None:
     assert found.repeated == 2
     lone = read_texts(written(tmp_path, "b.csv", [{"words": "a"}, {"words": "b"}, {"words": "a"}]))
     assert (lone.text, list(lone.texts), lone.repeated) == ("words", ["a", "b"], 1)
+
+
+def turns(*roles: str) -> list[dict[str, object]]:
+    return [{"role": role, "content": f"{role} {number}"} for number, role in enumerate(roles)]
+
+
+def joined(conversation: Conversation) -> tuple[str, str]:
+    """Render a conversation as its texts, the last of which is the answer."""
+    *before, last = (turn["content"] for turn in conversation)
+    return "|".join(before), last
+
+
+CHATS: list[dict[str, object]] = [
+    {"messages": turns("system", "user", "assistant", "user", "assistant", "user")},
+    {"messages": turns("user", "assistant")},
+    {"messages": turns("user", "assistant")},
+]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
+def test_conversations_are_read_up_to_their_last_answer(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if name.endswith(".parquet"):
+        arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        parquet.write_table(arrow.Table.from_pylist(CHATS), path)
+    else:
+        written(tmp_path, name, CHATS)
+    assert kinds_of(path) == ("messages",)
+    found = read_conversations(path, joined)
+    assert list(zip(found.prompts, found.completions, strict=True)) == [
+        ("system 0|user 1|assistant 2|user 3", "assistant 4"),
+        ("user 0", "assistant 1"),
+    ]
+    assert (found.prompt, found.repeated, found.rendered) == ("messages", 1, True)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("hello", "expected a list in 'messages', like"),
+        ([], "expected a list in 'messages', like"),
+        (["hello"], "message 1 in 'messages': expected role and content, not str: 'hello'"),
+        ([{"from": "human", "value": "a"}], "message 1 in 'messages': expected role and content, not dict with the"),
+        (turns("user", "asistant"), "message 2 in 'messages': role 'asistant': expected one of system, developer, us"),
+        ([*turns("user"), {"role": None, "content": "a"}], "message 2 in 'messages': role None: expected one of"),
+        ([{"role": ["user"], "content": "a"}], "message 1 in 'messages': role ['user']: expected one of"),
+        ([*turns("user"), {"role": "assistant", "content": None}], "message 2 in 'messages': content is NoneType"),
+        (
+            [*turns("user"), {"role": "assistant", "content": [{"text": "a"}]}],
+            "message 2 in 'messages': content is lis",
+        ),
+        ([*turns("user"), {"role": "assistant", "content": " "}], "message 2 in 'messages': the last answer is empty"),
+        (turns("user", "system"), "no message in 'messages' has the role 'assistant'"),
+        (turns("assistant", "user"), "the only answer in 'messages' is the first message"),
+    ],
+)
+def test_a_row_that_is_no_conversation_is_one_line_with_its_number(tmp_path: Path, value: object, message: str) -> None:
+    path = written(tmp_path, "a.jsonl", [*CHATS, {"messages": value}])
+    with pytest.raises(UsageError) as caught:
+        read_conversations(path, joined)
+    (line,) = caught.value.problems
+    assert line.startswith(f"{path}: row 4: {message}")
+
+
+@pytest.mark.parametrize(
+    ("row", "named", "kinds"),
+    [
+        ({"messages": "a text", "id": 1}, {}, None),
+        ({"messages": "a text"}, {}, ("texts",)),
+        ({"chat": "a", "label": 1, "text": "b"}, {}, ("labelled", "texts")),
+        ({"Conversations": turns("user"), "text": "b"}, {}, ("messages", "texts")),
+        ({"prompt": "a", "response": "b", "messages": turns("user")}, {}, ("pairs", "messages")),
+        ({"prompt": "a", "response": "b", "turns": turns("user")}, {"messages": "turns"}, ("messages",)),
+    ],
+)
+def test_a_column_of_lists_tells_conversations(
+    tmp_path: Path, row: dict[str, object], named: dict[str, str], kinds: tuple[str, ...] | None
+) -> None:
+    path = written(tmp_path, "a.jsonl", [row])
+    if kinds is None:
+        with pytest.raises(UsageError, match="no column is named like a text or a prompt"):
+            kinds_of(path, named)
+    else:
+        assert kinds_of(path, named) == kinds
+
+
+def test_a_conversation_in_two_parts_is_refused(tmp_path: Path) -> None:
+    rows = [{**row, "split": part} for row, part in zip(CHATS, ("train", "train", "test"), strict=True)]
+    path = written(tmp_path, "a.jsonl", rows)
+    with pytest.raises(UsageError, match="row 3: the parts train and test both have it"):
+        read_conversations(path, joined)

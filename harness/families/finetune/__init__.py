@@ -88,7 +88,7 @@ def register_workloads() -> Sequence[WorkloadSpec]:
             id="causal-lm",
             contract="finetune",
             target="harness.families.finetune.workloads.causal_lm:CausalLm",
-            summary="a language model of transformers of one's own learns completions of prompts, or texts",
+            summary="a language model of transformers of one's own learns completions, answers, or texts",
             version=1,
             metrics=(*_METRICS, "perplexity", "retention_loss"),
             optional=("retention_loss",),
@@ -98,7 +98,7 @@ def register_workloads() -> Sequence[WorkloadSpec]:
             preload=_OF_MODELS,
             perturbs=True,
             task="causal-lm",
-            reads=("pairs", "texts"),
+            reads=("pairs", "messages", "texts"),
         ),
         WorkloadSpec(
             id="image-classification",

@@ -14,9 +14,12 @@ from harness.families.finetune.examples import Examples
 from harness.families.finetune.settings import Protocol
 from harness.judge import training
 from harness.judge.architectures import Anatomy
+from harness.judge.bases import Base, base_of
 from harness.judge.training import Batch
 
 TEST_BATCH: Final = 128
+
+FLOAT32: Final = base_of("float32")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +37,7 @@ class Material:
     Of ``train``, the first ``shown`` examples stand for all in the accuracy on training data; all do where it is None.
     Examples are tested ``test_batch`` at a time. ``kind`` is as in the `FinetuneTask`. ``pretrained`` names the module
     that transformers loads from the user's folder, with "" for the model itself; it is None where the model is the
-    judge's own. ``dtype`` is that of products.
+    judge's own. ``base`` is the form of its frozen weights.
     """
 
     model: nn.Module
@@ -50,7 +53,7 @@ class Material:
     test_batch: int = TEST_BATCH
     retained: Retained | None = None
     pretrained: str | None = None
-    dtype: torch.dtype = torch.float32
+    base: Base = FLOAT32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +74,7 @@ class Problem:
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of products."""
-        return self.material.dtype
+        return self.material.base.dtype
 
     @property
     def train(self) -> Examples:

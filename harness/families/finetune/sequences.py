@@ -17,8 +17,9 @@ from harness.families.finetune.examples import MULTIPLE, Examples, rounded_down
 from harness.families.finetune.settings import CausalSettings
 from harness.families.finetune.splits import PARTS
 from harness.judge.cache import load_or_make, sources_of
+from harness.judge.chats import ChatTemplate
 from harness.judge.pretrained import configured, tokenizer_of
-from harness.judge.tables import Pairs, Texts, kinds_of, read_pairs, read_texts
+from harness.judge.tables import Pairs, Texts, kinds_of, read_conversations, read_pairs, read_texts
 from harness.judge.tokenized import key_of_tokens
 from harness.judge.training import IGNORED
 from harness.judge.whole import padding_of
@@ -85,18 +86,23 @@ def sequences(path: str, settings: CausalSettings, cache: Path) -> Sequences:
 
 def sequences_key(path: str, settings: CausalSettings) -> str:
     """Return the key of all that determines the token sequences of a file."""
-    columns: Json = [settings.prompt, settings.completion, settings.text]
+    columns: Json = [settings.prompt, settings.completion, settings.messages, settings.text]
     return key_of_tokens(__name__, settings.model, path, columns=columns, max_length=settings.max_length)
 
 
 def passages_of(path: Path, settings: CausalSettings) -> Pairs | Texts:
-    """Return the pairs or the texts of data: by the columns of the settings, which the data alone have, or guessed."""
-    names = (settings.prompt, settings.completion, settings.text) if str(path) == settings.data else ("", "", "")
-    prompt, completion, text = names
-    kinds = kinds_of(path, {"prompt": prompt, "completion": completion, "text": text})
-    if next((kind for kind in kinds if kind in ("pairs", "texts")), "texts") == "pairs":
-        return read_pairs(path, prompt=prompt, completion=completion)
-    return read_texts(path, text=text)
+    """Return the pairs or the texts of data: by the columns of the settings, which the data alone have, or guessed.
+
+    Conversations are pairs that the chat template of the model has written.
+    """
+    own = str(path) == settings.data
+    named = {role: getattr(settings, role) if own else "" for role in ("prompt", "completion", "messages", "text")}
+    kind = next((kind for kind in kinds_of(path, named) if kind in ("pairs", "messages", "texts")), "texts")
+    if kind == "pairs":
+        return read_pairs(path, prompt=named["prompt"], completion=named["completion"])
+    if kind == "messages":
+        return read_conversations(path, ChatTemplate(Path(settings.model)), messages=named["messages"])
+    return read_texts(path, text=named["text"])
 
 
 def _made(path: Path, settings: CausalSettings) -> dict[str, Tensor]:
@@ -132,6 +138,31 @@ class Encoder:
         )["input_ids"]
         return [tokens[:-1] if starts and tokens and tokens[-1] == self.end else tokens for tokens in encoded]
 
+    def plain(self, prompts: Sequence[str], completions: Sequence[str]) -> list[tuple[list[int], list[int]]]:
+        """Return the tokens of prompts, which begin as the tokenizer says, and of completions with their end."""
+        lasts = [[*tokens, *self.ending] for tokens in self(completions, starts=False)]
+        return list(zip(self(prompts, starts=True), lasts, strict=True))
+
+    def rendered(self, prompts: Sequence[str], completions: Sequence[str]) -> list[tuple[list[int], list[int]]]:
+        """Return the tokens of prompts and completions in which a chat template has written all special tokens.
+
+        They are those of both as one text, where these begin with the prompt's: a tokenizer may put a blank before
+        each text. An end is added where the template has put no special token behind the answer.
+        """
+        firsts = self(prompts, starts=False)
+        wholes = self([f"{prompt}{text}" for prompt, text in zip(prompts, completions, strict=True)], starts=False)
+        alone = self(completions, starts=False)
+        special = self._special()
+        found = []
+        for first, whole, last, text in zip(firsts, wholes, alone, completions, strict=True):
+            answer = whole[len(first) :] if whole[: len(first)] == first else last
+            found.append((first, [*answer, *([] if text.rstrip().endswith(special) else self.ending)]))
+        return found
+
+    def _special(self) -> tuple[str, ...]:
+        added = [token.content for token in self._tokenizer.added_tokens_decoder.values() if token.special]
+        return (*added, *self._tokenizer.all_special_tokens)
+
     @property
     def ending(self) -> list[int]:
         """The tokens at the end of a text."""
@@ -144,14 +175,13 @@ def _of_pairs(pairs: Pairs, encoder: Encoder, settings: CausalSettings) -> dict[
     Of a pair that is too long, the prompt loses its beginning, but for what the tokenizer begins each text with, and
     keeps at least one token; what is then still too long loses its end.
     """
-    prompts = encoder(pairs.prompts, starts=True)
-    completions = [[*tokens, *encoder.ending] for tokens in encoder(pairs.completions, starts=False)]
-    whole = torch.tensor([len(first) + len(last) for first, last in zip(prompts, completions, strict=True)])
+    encoded = (encoder.rendered if pairs.rendered else encoder.plain)(pairs.prompts, pairs.completions)
+    whole = torch.tensor([len(first) + len(last) for first, last in encoded])
     limit = min(encoder.limit, LONGEST)
     usual = min(16 * ceil(float(whole.double().quantile(QUANTILE)) / 16), limit)
     longest = min(settings.max_length or usual, rounded_down(encoder.limit))
     rows, starts = [], []
-    for first, last in zip(prompts, completions, strict=True):
+    for first, last in encoded:
         kept = _shortened(first, longest - len(last), encoder.begin)
         rows.append([*kept, *last][:longest])
         starts.append(max(len(kept), 1))

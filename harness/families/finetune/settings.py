@@ -54,10 +54,11 @@ class CausalSettings(Protocol):
     """The protocol on a user's own language model and texts."""
 
     model: str = setting("", "folder of the model: config.json, weights and tokenizer", file=True)
-    data: str = setting("", "file of prompts and completions, or of texts", file=True)
+    data: str = setting("", "file of prompts and completions, of conversations, or of texts", file=True)
     base: str = setting("float32", "form of the model under what trains, such as bfloat16 or nf4")
     prompt: str = setting("", "column of the prompts; guessed where empty")
     completion: str = setting("", "column of the completions; guessed where empty")
+    messages: str = setting("", "column of conversations, lists of role and content; guessed where empty")
     text: str = setting("", "column of texts without prompts; guessed where empty")
     retain: str = setting("", "file of texts on which the loss must not rise; measured where given", file=True)
     train_examples: int = setting(800, "most examples to train on", above=0)

@@ -75,7 +75,7 @@ _WORKLOADS: Final = (
         preload=_PRELOAD,
         small={"context": 16, "blocks": 2, "prompt_tokens": 16, "before": 8, "decoded": 2},
         task="causal-lm",
-        reads=("texts", "pairs"),
+        reads=("texts", "pairs", "messages"),
     ),
     WorkloadSpec(
         id="quantized-classifier",

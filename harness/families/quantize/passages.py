@@ -13,8 +13,9 @@ from torch import Tensor
 from harness.api import Json, UsageError
 from harness.families.quantize.settings import CausalSettings
 from harness.judge.cache import load_or_make, sources_of
+from harness.judge.chats import ChatTemplate
 from harness.judge.pretrained import tokenizer_of
-from harness.judge.tables import kinds_of, read_pairs, read_texts
+from harness.judge.tables import kinds_of, read_conversations, read_pairs, read_texts
 from harness.judge.tokenized import key_of_tokens
 
 FEWEST: Final = 2
@@ -52,12 +53,18 @@ class Passages:
 def texts_of(settings: CausalSettings) -> Sequence[str]:
     """Return the texts of the data: those of the part test where the data have one, since that is held out.
 
-    A prompt and its completion are one text. Raises UsageError for data that cannot be read.
+    A prompt and its completion are one text, and so is a conversation, as the chat template of the model writes it.
+    Raises UsageError for data that cannot be read.
     """
     path = Path(settings.data)
-    named = {"text": settings.text, "prompt": settings.prompt, "completion": settings.completion}
-    if next((kind for kind in kinds_of(path, named) if kind in ("pairs", "texts")), "texts") == "pairs":
-        pairs = read_pairs(path, prompt=settings.prompt, completion=settings.completion)
+    named = {role: getattr(settings, role) for role in ("text", "prompt", "completion", "messages")}
+    kind = next((kind for kind in kinds_of(path, named) if kind in ("pairs", "messages", "texts")), "texts")
+    if kind != "texts":
+        pairs = (
+            read_pairs(path, prompt=settings.prompt, completion=settings.completion)
+            if kind == "pairs"
+            else read_conversations(path, ChatTemplate(Path(settings.model)), messages=settings.messages)
+        )
         texts = [f"{asked}{answered}" for asked, answered in zip(pairs.prompts, pairs.completions, strict=True)]
         return held_out(texts, pairs.parts)
     read = read_texts(path, text=settings.text)
@@ -72,7 +79,7 @@ def held_out(texts: Sequence[Any], parts: Sequence[str]) -> Sequence[Any]:
 
 def passages(settings: CausalSettings, cache: Path) -> Passages:
     """Return the tokens of the data, from the cache or made now."""
-    columns: Json = [settings.text, settings.prompt, settings.completion]
+    columns: Json = [settings.text, settings.prompt, settings.completion, settings.messages]
     key = key_of_tokens(__name__, settings.model, settings.data, columns=columns)
     made = load_or_make(cache, f"passages-{key}", lambda: _tokenised(settings))
     return Passages(tokens=made["tokens"].long(), first=int(made["first"]))

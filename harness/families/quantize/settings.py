@@ -49,6 +49,7 @@ class CausalSettings(OnModel):
     text: str = setting("", "column of the texts; guessed where empty")
     prompt: str = setting("", "column of prompts, which completions follow; guessed where empty")
     completion: str = setting("", "column of completions; guessed where empty")
+    messages: str = setting("", "column of conversations, lists of role and content; guessed where empty")
     context: int = setting(512, "tokens of a block of text whose perplexity is measured", above=1)
     blocks: int = setting(8, "most blocks, drawn by the seed", above=0)
     prompt_tokens: int = setting(256, "tokens of a timed prompt", above=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import AutoModel
+from transformers import AutoModel, BitsAndBytesConfig
 
 from harness.api import CaseContext, resolve
 from harness.families.finetune.workloads.text_classification import TextClassification
@@ -95,6 +96,51 @@ def test_plain_peft_predicts_what_the_harness_predicted(name: str, case: CaseCon
         torch.testing.assert_close(found, logits, rtol=0, atol=1e-5 * float(logits.abs().max()))
     else:
         assert torch.equal(found, logits)
+
+
+def onto_packed(folder: Path, model: str, batch: dict[str, Tensor]) -> Tensor:
+    """Return what the user's model, packed by transformers as a folder says, predicts with the folder's adapter.
+
+    It is in training, where nothing is random in a Llama: in evaluation the layers of bitsandbytes pack their codes
+    anew on some processors, for products in bfloat16.
+    """
+    config = BitsAndBytesConfig(**json.loads((folder / "quantization.json").read_text()))
+    base = AutoModel.from_pretrained(model, quantization_config=config)
+    adapted = PeftModel.from_pretrained(base, folder).train()
+    head = load_file(folder / "head.safetensors")
+    mask = batch["attention_mask"]
+    with torch.no_grad():
+        states = adapted(input_ids=batch["input_ids"], attention_mask=mask).last_hidden_state
+        last = states[torch.arange(len(mask)), mask.sum(1) - 1]
+        return torch.nn.functional.linear(last, head["weight"], head["bias"])
+
+
+@pytest.mark.parametrize("case", ["llama"], indirect=True)
+@pytest.mark.parametrize("base", ["nf4", "bitsandbytes_nf4", "bitsandbytes_nf4_double"])
+@pytest.mark.parametrize("name", ["lora", "dora", "ia3", "vera", "miss", "pissa"])
+def test_plain_peft_predicts_the_same_beside_the_same_packed_weights(
+    name: str, base: str, case: CaseContext, tmp_path: Path
+) -> None:
+    packed = replace(case, settings={**case.settings, "base": f"harness_nf4.bases:{base}"})
+    model = str(case.settings["model"])
+    notes, batch, logits = evaluated(name, packed, tmp_path / "kept")
+    assert [note for note in notes if note.startswith("saved: ")] == [
+        "saved: it loads onto the model that transformers packs as quantization.json in the folder says"
+    ]
+    most = float(logits.abs().max())
+    found = onto_packed(tmp_path / "kept", model, batch)
+    torch.testing.assert_close(found, logits, rtol=0, atol=1e-5 * most)
+    plain = reloaded(tmp_path / "kept", model, batch, last=True)
+    assert float((plain - logits).abs().max()) > 1e-3 * most, "what was packed makes no difference"
+
+
+@pytest.mark.parametrize("case", ["llama"], indirect=True)
+def test_an_adapter_beside_weights_that_no_library_packs_is_not_saved(case: CaseContext, tmp_path: Path) -> None:
+    packed = replace(case, settings={**case.settings, "base": "harness_nf4.bases:nf4_double"})
+    notes, _, _ = evaluated("lora", packed, tmp_path / "kept")
+    (why,) = [note for note in notes if note.startswith("not saved: ")]
+    assert why.startswith("not saved: it was trained beside packed weights that transformers does not make, and would")
+    assert not (tmp_path / "kept").exists()
 
 
 @pytest.mark.parametrize("case", ["gpt2", "gpt_neox"], indirect=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from harness.api import Json
 from harness.families.quantize.contract import QuantizedLinear, QuantizeTechnique
 from harness_nf4.native_technique import Kernel
 
@@ -41,28 +43,45 @@ class Quantized:
         return Packed4(self.technique, weight)
 
 
-def nf4() -> Quantized:
+@dataclass(frozen=True, kw_only=True)
+class LikeBitsAndBytes(Quantized):
+    """A base with the codes and scales of bitsandbytes; fulfils `harness.judge.bases.LoadableBase`, too."""
+
+    double: bool = False
+
+    @property
+    def quantization(self) -> Mapping[str, Json]:
+        """The arguments of `transformers.BitsAndBytesConfig` for the same weights."""
+        return {
+            "load_in_4bit": True,
+            "bnb_4bit_quant_type": "nf4",
+            "bnb_4bit_use_double_quant": self.double,
+            "bnb_4bit_compute_dtype": str(self.dtype).removeprefix("torch."),
+        }
+
+
+def nf4() -> LikeBitsAndBytes:
     """Return NF4 in blocks of 64 by the plugin's kernel, or in plain torch where the kernel is not compiled."""
-    return Quantized(technique=Kernel(levels="nf4"))
+    return LikeBitsAndBytes(technique=Kernel(levels="nf4"))
 
 
 def nf4_double() -> Quantized:
-    """Return NF4 by the plugin's kernel, with scales in 8 bits."""
+    """Return NF4 by the plugin's kernel, with scales in 8 bits, which are other ones than those of bitsandbytes."""
     return Quantized(technique=Kernel(levels="nf4", double=True))
 
 
-def bitsandbytes_nf4() -> Quantized:
+def bitsandbytes_nf4() -> LikeBitsAndBytes:
     """Return NF4 of bitsandbytes, as its ``Linear4bit`` computes in training.
 
     In evaluation the library's own layer would pack its codes anew on some processors, after which no gradient reaches
     its input any more. This base never calls that: codes stay as they were packed, in training and in evaluation.
     """
-    return Quantized(technique=_bitsandbytes(double=False))
+    return LikeBitsAndBytes(technique=_bitsandbytes(double=False))
 
 
-def bitsandbytes_nf4_double() -> Quantized:
+def bitsandbytes_nf4_double() -> LikeBitsAndBytes:
     """Return NF4 of bitsandbytes with scales in 8 bits."""
-    return Quantized(technique=_bitsandbytes(double=True))
+    return LikeBitsAndBytes(technique=_bitsandbytes(double=True), double=True)
 
 
 def _bitsandbytes(*, double: bool) -> QuantizeTechnique:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 WORDS = [
@@ -108,6 +108,53 @@ def save_pairs(path: Path, count: int = 120) -> Path:
             words = [*draw.sample(WORDS[6:], draw.randint(2, 9)), *draw.sample(WORDS[:3] if praises else WORDS[3:6], 2)]
             completion = "good film" if praises else "bad film was"
             file.write(json.dumps({"prompt": f"n{number} {' '.join(words)}", "completion": completion}) + "\n")
+    return path
+
+
+CHAT_WORDS = {word: len(VOCABULARY) + number for number, word in enumerate(["<user>", "<assistant>", "<end>"])}
+"""The tokens that `save_chat_tokenizer` has beside the others."""
+
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}<{{ message['role'] }}> {{ message['content'] }} <end>{% endfor %}"
+    "{% if add_generation_prompt %}<assistant> {% endif %}"
+)
+
+
+def save_chat_tokenizer(folder: Path, template: str = CHAT_TEMPLATE) -> Path:
+    """Save a tokenizer with a chat template, which begins and ends plain texts with special tokens, too."""
+    tokenizer = Tokenizer(models.WordLevel({**VOCABULARY, **CHAT_WORDS}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    both = [("[CLS]", VOCABULARY["[CLS]"]), ("[SEP]", VOCABULARY["[SEP]"])]
+    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=both)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        bos_token="[CLS]",
+        eos_token="[SEP]",
+        extra_special_tokens=[*CHAT_WORDS],
+    )
+    fast.chat_template = template
+    fast.save_pretrained(folder)
+    return folder
+
+
+def save_chat_model(folder: Path, template: str = CHAT_TEMPLATE) -> Path:
+    """Save a language model with the tokenizer of `save_chat_tokenizer`, and return its folder."""
+    save_language_model(folder, vocab_size=len(VOCABULARY) + len(CHAT_WORDS))
+    return save_chat_tokenizer(folder, template)
+
+
+def save_chats(path: Path, count: int = 60) -> Path:
+    """Save conversations of one or two questions with their answers, and return the file."""
+    draw = random.Random(0)
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(count):
+            turns = []
+            for _ in range(1 + number % 2):
+                turns.append({"role": "user", "content": " ".join(draw.choices(WORDS[6:], k=6))})
+                turns.append({"role": "assistant", "content": " ".join(draw.choices(WORDS[:6], k=3))})
+            file.write(json.dumps({"messages": turns}) + "\n")
     return path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +31,7 @@ from harness.host import load_host
 from harness.judge.seeds import generator
 from harness.source import source_of
 from harness.suite import read_suite
-from tests.families.finetune.tiny import save_model, save_texts
+from tests.families.finetune.tiny import CHAT_WORDS, VOCABULARY, save_chat_tokenizer, save_model, save_texts
 from tests.families.quantize.quantizers import Right
 from tests.families.quantize.tiny import context_of, save_classifier, save_language_model
 
@@ -359,6 +360,20 @@ def test_a_prompt_and_its_completion_are_one_text_and_the_part_test_is_what_is_h
     read = CausalLm().read({**language.settings, "data": str(data)})
     of_all = passages(replace(read, data=str(_without_split(data))), tmp_path)
     assert len(passages(read, tmp_path).tokens) == len(of_all.tokens) // 2
+
+
+def test_a_conversation_is_one_text_as_the_chat_template_writes_it(tmp_path, language) -> None:
+    data = tmp_path / "chats.jsonl"
+    turns = [{"role": "user", "content": "the film"}, {"role": "assistant", "content": "good"}]
+    data.write_text("".join(json.dumps({"messages": [*turns, *turns[:number]]}) + "\n" for number in (0, 2)))
+    model = save_chat_tokenizer(tmp_path / "model")
+    (model / "config.json").write_text((Path(str(language.settings["model"])) / "config.json").read_text())
+    read = CausalLm().read({**language.settings, "data": str(data), "model": str(model)})
+    one = "<user> the film <end> <assistant> good <end>"
+    words = f"[CLS] {one} [CLS] {one} {one}".split()
+    assert passages(read, tmp_path).tokens.tolist() == [{**VOCABULARY, **CHAT_WORDS}[word] for word in words]
+    with pytest.raises(UsageError, match="its tokenizer has no chat template"):
+        CausalLm().check_settings({**language.settings, "data": str(data)})
 
 
 def _without_split(data: Path) -> Path:

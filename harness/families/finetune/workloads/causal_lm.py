@@ -1,4 +1,4 @@
-"""Workload ``causal-lm``: a user's own language model of transformers learns completions of prompts, or texts."""
+"""Workload ``causal-lm``: a user's own language model of transformers learns completions, answers, or texts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ LEAST_COVERAGE: Final = 0.95
 
 
 class CausalLm(FinetuneWorkload):
-    """The protocol on a user's language model, which keeps its own output, and prompts with completions, or texts.
+    """The protocol on a user's language model, which keeps its own output, and pairs, conversations, or texts.
 
     No more than one training batch's logits exist at a time: those of a large vocabulary fill gigabytes.
     """
@@ -56,7 +56,7 @@ class CausalLm(FinetuneWorkload):
         require_base(read.base)
         passages = passages_of(Path(read.data), read)
         if isinstance(passages, Pairs):
-            _require_enough(len(passages.prompts), "pairs")
+            _require_enough(len(passages.prompts), "conversations" if passages.rendered else "pairs")
         if read.retain:
             passages_of(Path(read.retain), read)
 
@@ -101,7 +101,7 @@ class CausalLm(FinetuneWorkload):
             pretrained="",
             test_batch=settings.batch_size,
             retained=retained,
-            dtype=base.dtype,
+            base=base,
         )
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:

@@ -76,7 +76,7 @@ class ImageClassification(FinetuneWorkload):
             notes=[*notes, *_unused_notes(unused)],
             shown=len(validation),
             test_batch=TEST_BATCH,
-            dtype=base.dtype,
+            base=base,
         )
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:

@@ -113,7 +113,7 @@ class TextClassification(FinetuneWorkload):
             shown=settings.validation_examples,
             pretrained="backbone",
             test_batch=settings.batch_size if context.device == "cpu" else TEST_BATCH,
-            dtype=base.dtype,
+            base=base,
         )
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
