@@ -161,10 +161,13 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Skip:
-    """A hook's decision not to run a case, with the reason; ``unavailable`` where something has to be installed."""
+    """A decision not to run a case, with the reason.
+
+    ``unavailable``: something has to be installed; ``error``: the technique cannot work as it is declared.
+    """
 
     reason: str
-    status: Literal["unavailable", "skipped"] = "skipped"
+    status: Literal["unavailable", "skipped", "error"] = "skipped"
 
 
 @dataclass(frozen=True, kw_only=True)

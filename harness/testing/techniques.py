@@ -12,21 +12,21 @@ from harness.api import Incorrect, Reply, Technique, nearest
 from harness.execution.isolation.global_state import CHANGED
 from harness.host import Host
 from harness.requirements import install_hint, missing_requirements
+from harness.targets import target_problem
 from harness.testing.isolated import ENDED, Isolated
 from harness.testing.smoke import Bench, Ended, in_small, kept_settings, live_tensors, newer_objects
 from harness.testing.told import Untried, mistake
 
 
 def describes_itself(spec: Technique) -> None:
-    """Check that params and space survive JSON, the summary is one line, and values of the space differ."""
+    """Check that params and space survive JSON, the summary is one line, and the target is there."""
     if not spec.summary.strip() or "\n" in spec.summary:
         mistake(f"summary {spec.summary!r}: expected one line that says what the technique does")
     for what, value in (("params", spec.params), ("space", spec.space)):
         if json.loads(json.dumps(value)) != _plain(value):
             mistake(f"{what} {value!r} change in a JSON round trip")
-    for name, values in spec.space.items():
-        if not values or len({json.dumps(value) for value in values}) < len(values):
-            mistake(f"space of {name!r} {list(values)!r}: expected values, each once")
+    if problem := target_problem(spec.target):
+        mistake(problem)
 
 
 def can_be_built(bench: Bench) -> None:
