@@ -47,12 +47,10 @@ def target_problem(target: str) -> str:
             source = _source(found)
             if not source or _BY_RUNNING.search(source) or _is_plainly_bound(name, source):
                 return ""
-            names = {*_bound(ast.parse(source).body), *_modules_in(found)}
+            names = sorted({*_bound(ast.parse(source).body), *_modules_in(found)})
     except Exception:  # a finder may be anybody's, and the case that imports the module says what is wrong with it
         return ""
-    return (
-        "" if name in names else f"target {target!r}: {module} has no {name!r}{nearest(name, sorted(names)) or _MEND}"
-    )
+    return "" if name in names else f"target {target!r}: {module} has no {name!r}{nearest(name, names) or _MEND}"
 
 
 def _found(module: str) -> ModuleSpec | str:

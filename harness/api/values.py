@@ -224,9 +224,9 @@ def _unlike(kind: type, protocol: type, name: str) -> str:
             with suppress(TypeError):
                 taken.bind(None, *arguments, **dict.fromkeys(keywords))
                 return ""
-    own_names = [str(parameter) for parameter in list(taken.parameters.values())[1:]]
-    wanted = [parameter.name for parameter in parameters]
-    return f"{name} takes ({', '.join(own_names)}), and the contract gives ({', '.join(wanted)})"
+    has = [str(parameter.replace(annotation=parameter.empty)) for parameter in taken.parameters.values()]
+    wanted = ["self", *(parameter.name for parameter in parameters)]
+    return f"it defines {name}({', '.join(has)}), expected {name}({', '.join(wanted)})"
 
 
 _NAMED: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
