@@ -105,7 +105,6 @@ def _is_trials(value: object) -> bool:
     return all(_is_scalar(item) or isinstance(item, list | tuple) for item in value)
 
 
-_TEXT: Final[Expected] = ("a text", _is_text)
 _LINE: Final[Expected] = ("a text of one line", _is_line)
 _TEXTS: Final[Expected] = ("a list of texts", _is_texts)
 _ID: Final[Expected] = ("lower-case words joined by '-', '.' or '+', like 'two-words'", _is_id)
@@ -148,7 +147,6 @@ _FIELDS: Final[Mapping[type, Mapping[str, Expected]]] = {
         "perturbs": _BOOL,
         "preload": _TEXTS,
         "processes": _COUNT,
-        "task": _TEXT,
         "optional": _TEXTS,
         "reads": _TEXTS,
     },

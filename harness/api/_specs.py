@@ -196,6 +196,8 @@ class WorkloadSpec:
         check_id(self.contract, "contract")
         for name in ("metrics", "optional", "reads"):
             _check_texts(getattr(self, name), f"workload {self.id!r}: {name}")
+        if not isinstance(self.task, str):
+            raise ValueError(f"workload {self.id!r}: task = {self.task!r}: expected a text")
         if self.task and not isinstance(self.settings, Mapping):
             raise ValueError(f"workload {self.id!r}: settings = {self.settings!r}: expected a mapping")
         if foreign := [name for name in self.optional if name not in self.metrics]:

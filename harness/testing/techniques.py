@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from harness.api import Incorrect, Reply, Technique, nearest
+from harness.api import Incorrect, Reply, Technique, nearest, resolve
 from harness.execution.isolation.global_state import CHANGED
 from harness.host import Host
 from harness.requirements import install_hint, missing_requirements
@@ -19,19 +19,23 @@ from harness.testing.told import Untried, mistake
 
 
 def describes_itself(spec: Technique) -> None:
-    """Check that params and space survive JSON, the summary is one line, and the target is there."""
+    """Check that params and space survive JSON, and that the summary is one line."""
     if not spec.summary.strip() or "\n" in spec.summary:
         mistake(f"summary {spec.summary!r}: expected one line that says what the technique does")
     for what, value in (("params", spec.params), ("space", spec.space)):
         if json.loads(json.dumps(value)) != _plain(value):
             mistake(f"{what} {value!r} change in a JSON round trip")
-    if problem := target_problem(spec.target):
-        mistake(problem)
 
 
 def can_be_built(bench: Bench) -> None:
-    """Check that the target takes the declared params and every value of the space."""
+    """Check that the target can be imported, and takes the declared params and every value of the space."""
     spec = bench.spec
+    if problem := target_problem(spec.target):
+        mistake(problem)
+    try:
+        resolve(spec.target)
+    except Exception as error:  # a module may raise anything while it is imported
+        raise AssertionError(f"{spec.target} cannot be imported: {type(error).__name__}: {error}") from error
     trials = [{name: value} for name in spec.space if name in spec.params for value in spec.space[name]]
     for trial in ({}, *trials):
         try:

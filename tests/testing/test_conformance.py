@@ -111,12 +111,7 @@ TECHNIQUES = {
     "vandal": {"test_keeps_the_invariants_of_its_contract"},
     "liar": {"test_keeps_the_invariants_of_its_contract"},
     "refuses": ON_A_WORKLOAD,
-    "misspelled": {
-        "test_describes_itself",
-        "test_can_be_built",
-        "test_keeps_the_invariants_of_its_contract",
-        "test_emits_the_declared_metrics",
-    },
+    "misspelled": {"test_can_be_built", "test_keeps_the_invariants_of_its_contract", "test_emits_the_declared_metrics"},
     "small": {"test_can_be_built"},
     "no-device": set(),
     "elsewhere": set(),
@@ -151,11 +146,10 @@ MESSAGES = {
     "test_keeps_the_invariants_of_its_contract[vandal]": "frozen parameters changed in 3 steps",
     "test_keeps_the_invariants_of_its_contract[liar]": "differs from the base model before the first step",
     "test_can_be_built[refuses]": "finetune/digits-mlp: nothing here is as it should be",
-    "test_can_be_built[misspelled]": "has no attribute 'Honets'",
     "test_can_be_built[small]": "does not take {'size': 4}: size 4 is too large",
     "test_loads of stranger": "contract 'finetun', which no plugin declares; did you mean 'finetune'?",
     "test_loads of varies-once": "space lists 0.1 of 'lr' twice: expected each value once",
-    "test_describes_itself[misspelled]": "faulty_targets has no 'Honets'; did you mean 'Honest'?",
+    "test_can_be_built[misspelled]": "faulty_targets has no 'Honets'; did you mean 'Honest'?",
     "test_describes_itself[elsewhere]": 'needs surely-not-installed>=2: pip install "surely-not-installed>=2"',
 }
 
