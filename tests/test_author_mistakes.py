@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from textwrap import dedent
@@ -160,18 +159,22 @@ TOLD = {
 BEFORE_ANY_CASE = {"bad/no-module", "bad/no-attribute"}
 
 
-def test_each_mistake_of_a_run_costs_its_own_technique_and_says_why(
-    tmp_path: Path, harness: Harness, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, text in {
-        "harness_bad": DECLARES,
-        "bad_impl": IMPLEMENTS,
-        "bad_library": "import acme_secret_library\n",
-    }.items():
+@pytest.fixture
+def chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The arguments of a run of the techniques of a plugin that lies, with what it names, on the import path."""
+    sources = {"harness_bad": DECLARES, "bad_impl": IMPLEMENTS, "bad_library": "import acme_secret_library\n"}
+    for name, text in sources.items():
         (tmp_path / f"{name}.py").write_text(dedent(text))
     monkeypatch.setenv("PYTHONPATH", f"{TOYS}{os.pathsep}{tmp_path}")
-    chosen = ("-p", "harness_toy", "-p", "harness_bad", "--no-plugins", "--suite", "toys", "--technique", "bad/*")
-    done = harness("run", *chosen, "--track", "--lane", "accuracy", "--format", "json", HARNESS_CACHE=str(tmp_path))
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    techniques = [part for name in ("right", *TOLD) for part in ("--technique", f"bad/{name}")]
+    return ["-p", "harness_toy", "-p", "harness_bad", "--no-plugins", "--suite", "toys", *techniques]
+
+
+def test_each_mistake_of_a_run_costs_its_own_technique_and_says_why(
+    tmp_path: Path, harness: Harness, chosen: list[str]
+) -> None:
+    done = harness("run", *chosen, "--track", "--lane", "accuracy", "--format", "json")
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     (stored,) = (tmp_path / "cwd/.harness/runs").glob("*/rows.jsonl")
@@ -184,15 +187,8 @@ def test_each_mistake_of_a_run_costs_its_own_technique_and_says_why(
     assert {row["technique"] for row in rows if row["status"] == "ok"} == {"toy/base", "bad/right"}
 
 
-def test_a_dry_run_tells_a_typo_in_a_target(tmp_path: Path) -> None:
-    for name, text in {"harness_bad": DECLARES, "bad_impl": IMPLEMENTS}.items():
-        (tmp_path / f"{name}.py").write_text(dedent(text))
-    done = subprocess.run(
-        [sys.executable, "-m", "harness", "run", "-p", "harness_toy", "-p", "harness_bad", "--no-plugins",
-         "--suite", "toys", "--technique", "bad/*", "--dry-run"],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": f"{TOYS}", "COLUMNS": "300"},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+def test_a_dry_run_tells_a_typo_in_a_target(harness: Harness, chosen: list[str]) -> None:
+    done = harness("run", *chosen, "--dry-run", COLUMNS="300")
     assert done.returncode == 0, done.stderr
-    assert TOLD["no-module"] in done.stdout
-    assert TOLD["no-attribute"] in done.stdout
+    for name in BEFORE_ANY_CASE:
+        assert TOLD[name.partition("/")[2]] in done.stdout
