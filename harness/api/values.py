@@ -185,6 +185,10 @@ def resolve(target: str) -> Any:
     return operator.attrgetter(name)(importlib.import_module(module))
 
 
+_NAMED: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+"""The kinds of parameters that a judge may give by name."""
+
+
 def require_members(technique: object, protocol: type, contract: str) -> None:
     """Raise Incorrect where an object lacks a member of a contract's protocol, or a method that takes its arguments.
 
@@ -199,8 +203,10 @@ def require_members(technique: object, protocol: type, contract: str) -> None:
         raise Incorrect(
             f"the technique lacks {', '.join(wrong)} of the contract {contract}; see: harness show contract {contract}"
         )
-    if problem := next(filter(None, (_unlike(type(technique), protocol, name) for name in sorted(methods))), ""):
-        raise Incorrect(f"{problem}; see: harness show contract {contract}")
+    kind: type = type(technique)
+    for name in sorted(methods - {*getattr(technique, "__dict__", ())}):
+        if problem := _unlike(kind, protocol, name):
+            raise Incorrect(f"{problem}; see: harness show contract {contract}")
 
 
 @lru_cache
@@ -227,9 +233,6 @@ def _unlike(kind: type, protocol: type, name: str) -> str:
     has = [str(parameter.replace(annotation=parameter.empty)) for parameter in taken.parameters.values()]
     wanted = ["self", *(parameter.name for parameter in parameters)]
     return f"it defines {name}({', '.join(has)}), expected {name}({', '.join(wanted)})"
-
-
-_NAMED: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 def _has(technique: object, name: str, *, is_method: bool) -> bool:
