@@ -230,9 +230,9 @@ def _unlike(kind: type, protocol: type, name: str) -> str:
             with suppress(TypeError):
                 taken.bind(None, *arguments, **dict.fromkeys(keywords))
                 return ""
-    has = [str(parameter.replace(annotation=parameter.empty)) for parameter in taken.parameters.values()]
+    has = [parameter.replace(annotation=parameter.empty) for parameter in taken.parameters.values()]
     wanted = ["self", *(parameter.name for parameter in parameters)]
-    return f"it defines {name}({', '.join(has)}), expected {name}({', '.join(wanted)})"
+    return f"it defines {name}{inspect.Signature(has)}, expected {name}({', '.join(wanted)})"
 
 
 def _has(technique: object, name: str, *, is_method: bool) -> bool:
