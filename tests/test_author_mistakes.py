@@ -162,7 +162,8 @@ BEFORE_ANY_CASE = {"bad/no-module", "bad/no-attribute"}
 @pytest.fixture
 def chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The arguments of a run of the techniques of a plugin that lies, with what it names, on the import path."""
-    sources = {"harness_bad": DECLARES, "bad_impl": IMPLEMENTS, "bad_library": "import acme_secret_library\nclass Right: ...\n"}
+    library = "import acme_secret_library\nclass Right: ...\n"
+    sources = {"harness_bad": DECLARES, "bad_impl": IMPLEMENTS, "bad_library": library}
     for name, text in sources.items():
         (tmp_path / f"{name}.py").write_text(dedent(text))
     monkeypatch.setenv("PYTHONPATH", f"{TOYS}{os.pathsep}{tmp_path}")
