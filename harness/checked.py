@@ -41,6 +41,10 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
+def _is_line(value: object) -> bool:
+    return isinstance(value, str) and len(value.splitlines()) <= 1
+
+
 def _is_texts(value: object) -> bool:
     return isinstance(value, list | tuple) and all(map(_is_text, value))
 
@@ -79,7 +83,7 @@ def _is_values(value: object) -> bool:
 
 
 def _is_phases(value: object) -> bool:
-    return _is_values(value) and all(map(_is_text, value.values()))  # type: ignore[attr-defined]
+    return _is_values(value) and all(map(_is_line, value.values()))  # type: ignore[attr-defined]
 
 
 def _is_count(value: object) -> bool:
@@ -101,7 +105,7 @@ def _is_trials(value: object) -> bool:
     return all(_is_scalar(item) or isinstance(item, list | tuple) for item in value)
 
 
-_TEXT: Final[Expected] = ("a text", _is_text)
+_LINE: Final[Expected] = ("a text of one line", _is_line)
 _TEXTS: Final[Expected] = ("a list of texts", _is_texts)
 _ID: Final[Expected] = ("lower-case words joined by '-', '.' or '+', like 'two-words'", _is_id)
 _TARGET: Final[Expected] = ("a text 'package.module:attribute'", _is_target)
@@ -115,8 +119,8 @@ _FIELDS: Final[Mapping[type, Mapping[str, Expected]]] = {
         "id": _ID,
         "contract": _ID,
         "target": _TARGET,
-        "summary": _TEXT,
-        "reference": _TEXT,
+        "summary": _LINE,
+        "reference": _LINE,
         "params": _VALUES,
         "space": ("a mapping of names to lists of at least one value, like {'lr': [0.01, 0.1]}", _is_space),
         "requires": _REQUIRES,
@@ -124,14 +128,14 @@ _FIELDS: Final[Mapping[type, Mapping[str, Expected]]] = {
     Contract: {
         "id": _ID,
         "protocol": _TARGET,
-        "summary": _TEXT,
-        "phases": ("a mapping of phases to descriptions, like {'step': 'one step'}", _is_phases),
+        "summary": _LINE,
+        "phases": ("a mapping of phases to descriptions of one line, like {'step': 'one step'}", _is_phases),
     },
     WorkloadSpec: {
         "id": _ID,
         "contract": _ID,
         "target": _TARGET,
-        "summary": _TEXT,
+        "summary": _LINE,
         "version": _COUNT,
         "metrics": _TEXTS,
         "phases": _TEXTS,
@@ -143,16 +147,20 @@ _FIELDS: Final[Mapping[type, Mapping[str, Expected]]] = {
         "perturbs": _BOOL,
         "preload": _TEXTS,
         "processes": _COUNT,
+        "optional": _TEXTS,
+        "reads": _TEXTS,
     },
     Metric: {
-        "unit": _TEXT,
+        "unit": _LINE,
         "higher_is_better": _BOOL,
-        "summary": _TEXT,
+        "summary": _LINE,
         "lane": (f"one of {', '.join(map(repr, LANES))}", lambda value: isinstance(value, str) and value in LANES),
+        "selects": _BOOL,
+        "limit": ("a finite number or None", lambda value: value is None or is_finite(value)),
     },
-    Reporter: {"id": _ID, "target": _TARGET, "summary": _TEXT},
-    ExecutorSpec: {"id": _ID, "target": _TARGET, "summary": _TEXT},
-    BaseSpec: {"id": _ID, "target": _TARGET, "summary": _TEXT, "requires": _REQUIRES},
+    Reporter: {"id": _ID, "target": _TARGET, "summary": _LINE},
+    ExecutorSpec: {"id": _ID, "target": _TARGET, "summary": _LINE},
+    BaseSpec: {"id": _ID, "target": _TARGET, "summary": _LINE, "requires": _REQUIRES},
 }
 
 
@@ -170,6 +178,9 @@ def check_declared(item: Any, what: str) -> None:
     for name in ("params", "space", "settings", "small"):
         _check_json(getattr(item, name, None), f"{name} of {item.id!r}")
     if isinstance(item, Technique):
+        for name, trials in item.space.items():
+            if (twice := _first_twice(trials)) is not None:
+                raise BrokenPlugin(f"{who}: space lists {_shown(twice)} of {name!r} twice: expected each value once")
         _check_range(who, "space", item.params, item.space)
     if isinstance(item, WorkloadSpec):
         _check_range(who, "small", item.settings, {key: [value] for key, value in item.small.items()})
@@ -192,6 +203,17 @@ def _check_range(who: str, field: str, known: Mapping[str, Json], tried: Mapping
         for value in tried.get(knob.name, ()):
             if problem := knob.problem(value):
                 raise BrokenPlugin(f"{who}: {field}: {problem}")
+
+
+def _first_twice(trials: Sequence[Json]) -> Json:
+    """Return the first value that is listed twice, an equal number in another form too; None where there is none."""
+    seen = set()
+    for value in trials:
+        text = json.dumps(float(value) if is_finite(value) else value)
+        if text in seen:
+            return value
+        seen.add(text)
+    return None
 
 
 def _check_json(value: Mapping[str, Any] | None, what: str) -> None:

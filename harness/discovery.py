@@ -18,7 +18,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from harness.api import DISTRIBUTION, ENTRY_POINT_GROUP, PLUGINS_VARIABLE, check_id
+from harness.api import API_VERSION, DISTRIBUTION, ENTRY_POINT_GROUP, PLUGINS_VARIABLE, check_id
 from harness.foreign import contained, one_line
 
 
@@ -240,6 +240,24 @@ def _version(distribution: str) -> str:
         return str(metadata.version(distribution) or "") if distribution else ""
     except Exception:  # not installed, or with metadata that cannot be read
         return ""
+
+
+def without_version(module: object) -> str:
+    """Return what to do about a plugin's module that does not state which version of the interface it speaks."""
+    name = getattr(module, "__name__", repr(module))
+    if not isinstance(module, ModuleType) or getattr(module, "__file__", None) or not hasattr(module, "__path__"):
+        return f"states no HARNESS_API; add HARNESS_API = {API_VERSION} to {name}"
+    stating = [name for name, path in _files_below(module) if "\nHARNESS_API" in path.read_text("utf-8", "replace")]
+    advice = stating[0] if stating else f"{name}.plugin, with HARNESS_API = {API_VERSION} in it"
+    return f"names {name}, a package without a file __init__.py, which declares nothing: name a module, like {advice}"
+
+
+def _files_below(package: ModuleType) -> Iterable[tuple[str, Path]]:
+    """Yield the name and the file of each module in a package without a file, and in the packages right below it."""
+    for folder in map(Path, package.__path__):
+        for file in sorted([*folder.glob("*.py"), *folder.glob("*/*.py")]):
+            parts = [*file.relative_to(folder).parts[:-1], *([] if file.stem == "__init__" else [file.stem])]
+            yield ".".join([package.__name__, *parts]), file
 
 
 def record_of(

@@ -43,6 +43,7 @@ from harness.discovery import (
     named_candidate,
     named_in_environment,
     record_of,
+    without_version,
 )
 from harness.foreign import contained, one_line
 from harness.implemented import Manager, check_hook_names
@@ -188,7 +189,7 @@ class Host:
     def _register(self, name: str, module: object) -> Declared:
         version = getattr(module, "HARNESS_API", None)
         if version is None:
-            raise BrokenPlugin(f"states no HARNESS_API; add HARNESS_API = {API_VERSION} to {_name_of(module)}")
+            raise BrokenPlugin(without_version(module))
         if type(version) is not int:
             raise BrokenPlugin(f"states HARNESS_API = {version!r}; expected the whole number {API_VERSION}")
         if version != API_VERSION:
@@ -390,10 +391,6 @@ def _note_of(module: object) -> str:
     if not isinstance(note, str):
         raise BrokenPlugin(f"HARNESS_NOTE = {note!r}: expected a text")
     return " ".join(note.split())
-
-
-def _name_of(module: object) -> str:
-    return getattr(module, "__name__", repr(module))
 
 
 def _one_line(error: Exception) -> str:

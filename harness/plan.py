@@ -20,6 +20,7 @@ from harness.measure.sources import content_digest
 from harness.requirements import install_hint, missing_requirements
 from harness.selection import Selection, narrowed
 from harness.source import learned, scaled_space
+from harness.targets import target_problem
 from harness.until import further_seeds
 
 
@@ -272,7 +273,7 @@ class Plan:
                     problem=workload,
                     entrant=technique,
                     trials=trials,
-                    skip=self._unavailable(technique, workload) or self._unequal(trials, fixed),
+                    skip=self._unavailable(technique, workload) or _absent(technique) or self._unequal(trials, fixed),
                 )
 
     def _fixed(self, technique: Entrant[Technique]) -> dict[str, Json]:
@@ -313,6 +314,12 @@ class Plan:
         chosen = self._selection.techniques
         if chosen and not any(matches(pattern, self.suite.baseline) for pattern in chosen):
             yield f"{self.suite.baseline} runs too: every technique is compared with the baseline"
+
+
+def _absent(technique: Entrant[Technique]) -> Skip | None:
+    """Return that the target of a technique is not there, so that a typo is told before anything starts."""
+    problem = target_problem(technique.spec.target)
+    return Skip(reason=problem, status="error") if problem else None
 
 
 def _parts(contestant: Contestant) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,10 +25,10 @@ TOYS = Path(__file__).parent / "toy"
 
 
 @pytest.fixture(scope="module")
-def host() -> Host:
+def host() -> Iterator[Host]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(TOYS)
-        return load_host(["harness_toy"], entry_points=False)
+        yield load_host(["harness_toy"], entry_points=False)
 
 
 def plan_of(host: Host, **selected) -> Plan:

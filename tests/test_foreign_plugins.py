@@ -164,7 +164,7 @@ WRONG = [
         "contract": "3",
         "target": "None",
         "summary": "None",
-        "reference": "1",
+        "reference": "'two\\nlines'",
         "requires": "'einops'",
     }.items()
 ]
@@ -181,6 +181,8 @@ WRONG += [
         "None",
         "{'learning_rate': [0.01, 0.1]}",
         "{'lr': [-1.0, 0.1]}",
+        "{'lr': [1.0, 0.1, 1]}",
+        "{'lr': [0.1, 0.1]}",
     )
 ]
 WRONG += [
@@ -200,12 +202,25 @@ WRONG += [
         "preload": "'torch'",
         "processes": "0",
         "requires": "'x'",
+        "summary": "'two\\nlines'",
+        "optional": "3",
+        "reads": "3",
+        "task": "3",
     }.items()
 ]
+WRONG += [("workloads", WORKLOAD, field, value) for field in ("optional", "metrics") for value in ("None", "[3]")]
 WRONG += [
     ("metrics", METRIC, field, value)
-    for field, value in {"id": "None", "lane": "'acuracy'", "higher_is_better": "'lower'", "unit": "None"}.items()
+    for field, value in {
+        "id": "None",
+        "lane": "'acuracy'",
+        "higher_is_better": "'lower'",
+        "unit": "None",
+        "selects": "'no'",
+        "limit": "'100'",
+    }.items()
 ]
+WRONG += [("metrics", METRIC, "limit", value) for value in ("True", "float('nan')")]
 WRONG += [("contracts", CONTRACT, "phases", value) for value in ("['train']", "{'train': 1}", "None")]
 WRONG += [("reporters", REPORTER, "id", "'Two Words'"), ("reporters", REPORTER, "target", "3")]
 WRONG += [("executors", EXECUTOR, "summary", "None")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,10 +22,10 @@ IDENTITY = Identity(code={"harness": "a", "harness_toy": "b"}, packages={"torch"
 
 
 @pytest.fixture(scope="module")
-def host() -> Host:
+def host() -> Iterator[Host]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(TOYS)
-        return load_host(["harness_toy"], entry_points=False)
+        yield load_host(["harness_toy"], entry_points=False)
 
 
 def plan_of(host: Host, selection: Selection | None = None, identity: Identity = IDENTITY, **changes) -> Plan:

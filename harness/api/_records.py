@@ -84,13 +84,14 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Skip:
-    """A hook's decision not to run a case."""
+    """A decision not to run a case."""
 
     reason: str
     """Why, as the row of the case says it."""
 
-    status: Literal["unavailable", "skipped"] = "skipped"
-    """The status of the row: ``unavailable`` where something has to be installed."""
+    status: Literal["unavailable", "skipped", "error"] = "skipped"
+    """The status of the row: ``unavailable`` where something has to be installed, ``error`` where a technique cannot
+    work as it is declared."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,6 +65,11 @@ def _check_target(value: str, what: str) -> None:
         raise ValueError(f"{what} target {value!r}: expected 'package.module:attribute'")
 
 
+def _check_texts(value: object, what: str) -> None:
+    if not isinstance(value, list | tuple) or not all(isinstance(text, str) for text in value):
+        raise ValueError(f"{what} = {value!r}: expected a list of texts")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Technique:
     """A method under test, as its plugin declares it."""
@@ -252,6 +257,12 @@ class WorkloadSpec:
     def __post_init__(self) -> None:
         check_id(self.id, "workload")
         check_id(self.contract, "contract")
+        for name in ("metrics", "optional", "reads"):
+            _check_texts(getattr(self, name), f"workload {self.id!r}: {name}")
+        if not isinstance(self.task, str):
+            raise ValueError(f"workload {self.id!r}: task = {self.task!r}: expected a text")
+        if self.task and not isinstance(self.settings, Mapping):
+            raise ValueError(f"workload {self.id!r}: settings = {self.settings!r}: expected a mapping")
         if foreign := [name for name in self.optional if name not in self.metrics]:
             raise ValueError(f"workload {self.id!r}: optional {foreign}: expected some of its metrics")
         if self.task and not {"model", "data"} <= {*self.settings}:

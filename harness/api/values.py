@@ -8,8 +8,11 @@ import inspect
 import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, TypeGuard
+from functools import lru_cache
+from types import FunctionType
+from typing import Any, Final, TypeGuard
 
 from harness.api._errors import Incorrect, UsageError
 from harness.api._terms import Json
@@ -206,8 +209,12 @@ def resolve(target: str) -> Any:
     return operator.attrgetter(name)(importlib.import_module(module))
 
 
+_NAMED: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+"""The kinds of parameters that a judge may give by name."""
+
+
 def require_members(technique: object, protocol: type, contract: str) -> None:
-    """Raise Incorrect where an object lacks a member of a contract's protocol, or has a value in place of a method.
+    """Raise Incorrect where an object lacks a member of a contract's protocol, or a method that takes its arguments.
 
     Members are the methods and annotated attributes of the protocol and of the protocols that it extends. A property is
     not read: it may have an answer only later.
@@ -220,6 +227,36 @@ def require_members(technique: object, protocol: type, contract: str) -> None:
         raise Incorrect(
             f"the technique lacks {', '.join(wrong)} of the contract {contract}; see: harness show contract {contract}"
         )
+    kind: type = type(technique)
+    for name in sorted(methods - {*getattr(technique, "__dict__", ())}):
+        if problem := _unlike(kind, protocol, name):
+            raise Incorrect(f"{problem}; see: harness show contract {contract}")
+
+
+@lru_cache
+def _unlike(kind: type, protocol: type, name: str) -> str:
+    """Return that a method cannot be called with what the protocol gives; an empty text where it can be, in some form.
+
+    Only functions of the class are looked at, with all arguments or those alone that have no default, by place or name.
+    """
+    own, given = inspect.getattr_static(kind, name, None), inspect.getattr_static(protocol, name, None)
+    if type(own) is not FunctionType or type(given) is not FunctionType:
+        return ""
+    taken = inspect.signature(own)
+    _, *parameters = inspect.signature(given).parameters.values()
+    if any(parameter.kind not in _NAMED for parameter in parameters):
+        return ""
+    required = [parameter for parameter in parameters if parameter.default is parameter.empty]
+    for chosen in (parameters, required):
+        by_place = [parameter.name for parameter in chosen if parameter.kind is not parameter.KEYWORD_ONLY]
+        by_name = [parameter.name for parameter in chosen if parameter.kind is parameter.KEYWORD_ONLY]
+        for arguments, keywords in ((by_place, by_name), ([], [*by_place, *by_name])):
+            with suppress(TypeError):
+                taken.bind(None, *arguments, **dict.fromkeys(keywords))
+                return ""
+    has = [parameter.replace(annotation=parameter.empty) for parameter in taken.parameters.values()]
+    wanted = ["self", *(parameter.name for parameter in parameters)]
+    return f"it defines {name}{inspect.Signature(has)}, expected {name}({', '.join(wanted)})"
 
 
 def _has(technique: object, name: str, *, is_method: bool) -> bool:

@@ -47,7 +47,7 @@ class CompareOptions:
 @click.argument("head", default=".")
 @click.option(
     "--suite", multiple=True, metavar="NAME|FILE", shell_complete=complete_from("suites"),
-    help="Compare only these suites.  [default: all with a [track] table]",
+    help="Compare only these suites.  [default: the project's, with a [track] table]",
 )  # fmt: skip
 @click.option(
     "--technique", multiple=True, metavar="GLOB", shell_complete=complete_from("techniques"),

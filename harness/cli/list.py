@@ -125,6 +125,7 @@ def _bases(host: Host) -> list[dict[str, Any]]:
 
 def _suites(host: Host) -> list[dict[str, Any]]:
     from harness.api import UsageError
+    from harness.selection import Selection, narrowed
     from harness.suite import read_suite
     from harness.suite_files import has_form
 
@@ -132,10 +133,13 @@ def _suites(host: Host) -> list[dict[str, Any]]:
     for full, entry in sorted(host.declared.suites.items()):
         try:
             suite = read_suite(full, host)
+            track = has_form(full, host, "track")
+            compared = narrowed(read_suite(full, host, form="track") if track else suite, host, Selection()).suite
         except UsageError as error:
             more = f" (and {len(error.problems) - 1} more)" if len(error.problems) > 1 else ""
             entries.append(_entry(full, entry.plugin, None, "", error.problems[0] + more))
         else:
             listed = _entry(full, entry.plugin, suite.contract, suite.title, "")
-            entries.append({**listed, "track": has_form(full, host, "track")})
+            names = {"techniques": list(compared.techniques), "workloads": list(compared.workloads)}
+            entries.append({**listed, "track": track, **names})
     return entries

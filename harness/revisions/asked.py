@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from harness.api import Metric, UsageError
-from harness.revisions.commits import Installed
+from harness.api import DISTRIBUTION, Metric, UsageError
+from harness.revisions.commits import Installed, distributions_in, normalised
 
 NEEDED: Final = ("--track", "--lane")
 """The options of ``harness run`` that a revision must have to be compared."""
@@ -47,6 +47,33 @@ def listed(installed: Installed, *command: str) -> list[dict[str, Any]]:
         raise UsageError(f"{installed.revision.label}: harness {' '.join(command)} fails: {last_line(done.stderr)}")
     entries: list[dict[str, Any]] = json.loads(done.stdout)
     return entries
+
+
+def tracked_suites(installed: Installed) -> dict[str, tuple[str, ...]]:
+    """Return the tracked suites that a revision's project has a part in, each with the globs of its techniques there.
+
+    In the project of the harness these are all suites; in another, those that have a technique, a workload or the file
+    of one of its plugins. No globs mean all techniques: where the project has the file or a workload, all are its
+    concern.
+    """
+    tracked = [entry for entry in listed(installed, "list", "suites") if entry.get("track")]
+    names = distributions_in(installed.source)
+    if DISTRIBUTION in names:
+        return {entry["id"]: () for entry in tracked}
+    own = {entry["name"] for entry in listed(installed, "plugins") if normalised(entry["distribution"]) in names}
+    found: dict[str, tuple[str, ...]] = {}
+    for entry in tracked:
+        techniques, workloads = (_plugins_of(entry[kind]) for kind in ("techniques", "workloads"))
+        if entry["plugin"] in own or workloads & own:
+            found[entry["id"]] = ()
+        elif techniques & own:
+            found[entry["id"]] = tuple(f"{plugin}/*" for plugin in sorted(techniques & own))
+    return found
+
+
+def _plugins_of(names: Iterable[str]) -> set[str]:
+    """Return the plugins of techniques or workloads with these full names."""
+    return {name.partition("/")[0] for name in names}
 
 
 def broken_plugins(installed: Installed) -> dict[str, str]:

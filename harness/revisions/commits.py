@@ -129,7 +129,7 @@ def _build(repository: Repository, revision: Revision, draft: Path, own: set[str
             "expected one in its root or in plugins/*/",
         )
     venv.EnvBuilder(with_pip=False, symlinks=True).create(draft / "venv")
-    own = own | {_name(project) for project in projects}
+    own = own | distributions_in(source)
     _link_third_party(draft, sites, own)
     _pip_install(revision, draft, projects)
 
@@ -140,16 +140,21 @@ def _projects(folder: Path) -> list[Path]:
     return [candidate for candidate in candidates if _name(candidate)]
 
 
+def distributions_in(source: Path) -> set[str]:
+    """Return the normalised names of the distributions that a project's files make."""
+    return {_name(project) for project in _projects(source)}
+
+
 def _name(folder: Path) -> str:
     """Return the normalised name of the distribution in a folder; an empty string where there is none."""
     try:
         table = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError):
         return ""
-    return _normalised(str(table.get("project", {}).get("name", "")))
+    return normalised(str(table.get("project", {}).get("name", "")))
 
 
-def _normalised(name: str) -> str:
+def normalised(name: str) -> str:
     """Return a distribution's name as the packaging specification (PEP 503) normalises names."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
@@ -162,12 +167,12 @@ def _sites() -> list[Path]:
 
 def _own_distributions(project: Path) -> set[str]:
     """Return the names of the project's distributions: those that its files name, and those installed from it."""
-    names = {_name(path) for path in _projects(project)}
+    names = distributions_in(project)
     for distribution in importlib.metadata.distributions():
         url = json.loads(distribution.read_text("direct_url.json") or "{}").get("url", "")
         path = Path(urllib.parse.unquote(urllib.parse.urlsplit(url).path)) if url.startswith("file:") else None
         if path is not None and path.resolve().is_relative_to(project.resolve()):
-            names.add(_normalised(distribution.name))
+            names.add(normalised(distribution.name))
     return names
 
 
@@ -181,9 +186,9 @@ def _key(revision: Revision, own: Iterable[str], sites: Iterable[Path], missing:
 
     facts = environment()
     third_party = sorted(
-        (_normalised(distribution.name), distribution.version)
+        (normalised(distribution.name), distribution.version)
         for distribution in importlib.metadata.distributions()
-        if _normalised(distribution.name) not in own
+        if normalised(distribution.name) not in own
     )
     surroundings = [sys.version, sys.prefix, [str(site) for site in sites], third_party, facts["cpu"], facts["gpu"]]
     digest = hashlib.sha256(json.dumps([surroundings, revision.tree, *missing]).encode()).hexdigest()
@@ -199,7 +204,7 @@ def _link_third_party(draft: Path, sites: Sequence[Path], own: set[str]) -> None
         hidden = {"__pycache__"}
         for info in site.glob("*.dist-info"):
             distribution = importlib.metadata.Distribution.at(info)
-            if _normalised(distribution.name) in own:
+            if normalised(distribution.name) in own:
                 hidden |= {info.name, *(file.parts[0] for file in distribution.files or ())}
         for entry in sorted(site.iterdir()):
             if entry.name in hidden or any(os.path.lexists(folder / entry.name) for folder in (linked, packages)):

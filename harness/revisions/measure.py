@@ -14,7 +14,7 @@ from harness.analysis.unlike import unlike
 from harness.api import Case, Lane, Metric, Row, UsageError
 from harness.host import matches, warn
 from harness.results.store import Store, StoredRun, latest
-from harness.revisions.asked import broken_plugins, last_line, listed, metrics_of, with_broken
+from harness.revisions.asked import broken_plugins, last_line, metrics_of, tracked_suites, with_broken
 from harness.revisions.commits import Installed
 from harness.revisions.rounds import BASE, HEAD, RELEASE, Contest, Side, Turns, measure_round
 
@@ -32,7 +32,8 @@ Report = Callable[[str], None]
 class Wanted:
     """The user's choice of what to compare.
 
-    ``suites`` are names, or paths of files relative to the project; an empty tuple chooses all tracked suites.
+    ``suites`` are names, or paths of files relative to the project; an empty tuple chooses the tracked suites that the
+    project has a part in.
     ``techniques`` are globs; an empty tuple chooses all techniques. ``rounds`` is the most rounds of timing.
     """
 
@@ -70,8 +71,8 @@ def measure(sides: Mapping[Side, Installed], wanted: Wanted, cache: Path, report
         for name, causes in broken.items()
         for plugin, cause in causes.items()
     ]
-    for suite in _suites(sides, wanted):
-        runs = _run_suite(suite, sides, wanted, measured, report)
+    for suite, techniques in _suites(sides, wanted).items():
+        runs = _run_suite(suite, sides, techniques, measured, report)
         pairings = {name: Pairing(reference=run, head=runs[HEAD], since_release=name == RELEASE)
                     for name, run in runs.items() if name != HEAD}  # fmt: skip
         pairings = _comparable(suite, pairings, measured)
@@ -84,29 +85,28 @@ def measure(sides: Mapping[Side, Installed], wanted: Wanted, cache: Path, report
 # ------------------------------------------------------------------------------------ what there is to run
 
 
-def _suites(sides: Mapping[Side, Installed], wanted: Wanted) -> list[str]:
-    """Return the suites to compare: the chosen ones, else every suite with a tracked form at head or base.
+def _suites(sides: Mapping[Side, Installed], wanted: Wanted) -> dict[str, tuple[str, ...]]:
+    """Return the suites to compare, each with the globs of its techniques.
 
-    Raises UsageError where there is no such suite.
+    They are the chosen ones, else those with a tracked form that the project has a part in at head or base. Raises
+    UsageError where there is no such suite.
     """
     if wanted.suites:
-        return list(wanted.suites)
-    tracked = dict.fromkeys(
-        entry["id"] for name in (HEAD, BASE) for entry in listed(sides[name], "list", "suites") if entry.get("track")
-    )
+        return dict.fromkeys(wanted.suites, wanted.techniques)
+    tracked = {**tracked_suites(sides[BASE]), **tracked_suites(sides[HEAD])}
     if not tracked:
         raise UsageError(
-            f"{sides[HEAD].revision.label} has no suite with a [track] table, so there is nothing to compare",
-            "add one to a suite: [track] may say seeds, techniques, workloads and rounds",
+            f"{sides[HEAD].revision.label} has a part in no suite with a [track] table, so there is nothing to compare",
+            "add one to a suite: [track] may say seeds, techniques, workloads and rounds; or name a suite: --suite",
         )
-    return list(tracked)
+    return {suite: wanted.techniques or techniques for suite, techniques in tracked.items()}
 
 
 # ---------------------------------------------------------------------------------------- quality, memory
 
 
 def _run_suite(
-    suite: str, sides: Mapping[Side, Installed], wanted: Wanted, measured: Measured, report: Report
+    suite: str, sides: Mapping[Side, Installed], techniques: Sequence[str], measured: Measured, report: Report
 ) -> dict[Side, StoredRun]:
     """Run the accuracy and memory lanes of a suite at every side; return the runs of the sides that can run the suite.
 
@@ -116,7 +116,7 @@ def _run_suite(
     causes: dict[Side, str] = {}
     for name, installed in sides.items():
         report(f"{suite}: quality and memory of {installed.revision.label}")
-        run_or_cause = _run(installed, suite, wanted.techniques, ("accuracy", "memory"))
+        run_or_cause = _run(installed, suite, techniques, ("accuracy", "memory"))
         if isinstance(run_or_cause, StoredRun):
             runs[name] = run_or_cause
         else:

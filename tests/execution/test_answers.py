@@ -89,7 +89,7 @@ def test_cases_that_are_not_evaluated_together_as_promised_say_why(executor, wha
 def host():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(TOYS)
-        return load_host(["harness_toy"], entry_points=False)
+        yield load_host(["harness_toy"], entry_points=False)
 
 
 def judged(host, lane, metrics):

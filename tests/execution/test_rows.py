@@ -125,7 +125,7 @@ class Losing(Checker):
 def host():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(TOYS)
-        return load_host(["harness_toy"], entry_points=False)
+        yield load_host(["harness_toy"], entry_points=False)
 
 
 def run(host, executor, stored=None, **selected):

@@ -88,7 +88,7 @@ class Checker:
 def host():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(TOYS)
-        return load_host(["harness_toy"], entry_points=False)
+        yield load_host(["harness_toy"], entry_points=False)
 
 
 def rows_of(host, executor, stored=None, **selected):

@@ -39,7 +39,6 @@ FAULTY = """
             technique("refuses", "Refuses"),
             technique("misspelled", "Honets"),
             technique("small", "Takes", params={"size": 1}, space={"size": [1, 2, 4]}),
-            technique("varies-once", space={"lr": [0.1, 0.1]}),
             technique("no-device", "Elsewhere"),
             technique("elsewhere", requires=["surely-not-installed>=2"]),
         ]
@@ -76,6 +75,11 @@ PLUGINS = {
         "from harness.api import Technique, hookimpl\nHARNESS_API = 1\n@hookimpl\ndef register_techniques():\n"
         "    return [Technique(id='new', contract='finetun', target='made:New', summary='of no family')]\n"
     ),
+    "varies-once": (
+        "from harness.api import Technique, hookimpl\nHARNESS_API = 1\n@hookimpl\ndef register_techniques():\n"
+        "    space = {'lr': [0.1, 0.1]}\n"
+        "    return [Technique(id='new', contract='finetune', target='made:New', summary='twice', space=space)]\n"
+    ),
 }
 NAMES = [*PLUGINS, "absent"]
 
@@ -109,7 +113,6 @@ TECHNIQUES = {
     "refuses": ON_A_WORKLOAD,
     "misspelled": {"test_can_be_built", "test_keeps_the_invariants_of_its_contract", "test_emits_the_declared_metrics"},
     "small": {"test_can_be_built"},
-    "varies-once": {"test_describes_itself"},
     "no-device": set(),
     "elsewhere": set(),
 }
@@ -123,6 +126,7 @@ FAILING = {
     "ill-formed": {"test_loads"},
     "raising": OF_THE_PLUGIN,
     "stranger": {"test_loads"},
+    "varies-once": {"test_loads"},
     "absent": OF_THE_PLUGIN,
 }
 
@@ -142,10 +146,10 @@ MESSAGES = {
     "test_keeps_the_invariants_of_its_contract[vandal]": "frozen parameters changed in 3 steps",
     "test_keeps_the_invariants_of_its_contract[liar]": "differs from the base model before the first step",
     "test_can_be_built[refuses]": "finetune/digits-mlp: nothing here is as it should be",
-    "test_can_be_built[misspelled]": "has no attribute 'Honets'",
     "test_can_be_built[small]": "does not take {'size': 4}: size 4 is too large",
     "test_loads of stranger": "contract 'finetun', which no plugin declares; did you mean 'finetune'?",
-    "test_describes_itself[varies-once]": "expected values, each once",
+    "test_loads of varies-once": "space lists 0.1 of 'lr' twice: expected each value once",
+    "test_can_be_built[misspelled]": "faulty_targets has no 'Honets'; did you mean 'Honest'?",
     "test_describes_itself[elsewhere]": 'needs surely-not-installed>=2: pip install "surely-not-installed>=2"',
 }
 
