@@ -12,8 +12,8 @@ Each name stands once, under the first audience that needs it:
 - authors of executors: `ExecutorSpec`, `Executor`, `ExecutorOptions`, `Limits`, `Unit`, `Reply`;
 - authors of observers, reporters and commands: `Reporter`, `RunInfo`, `Suite`, `Claim`, `ClaimKind`, `Case`, `Row`,
   `Skip`, `Lane`, `LANES`, `Status`, `STATUSES`, `FAILED`, `Stage`, `Form`, `DEVICES`, and the error `HarnessError`;
-- authors of tools around the harness: `PROJECT`, `DISTRIBUTION`, `ENTRY_POINT_GROUP`, `PLUGINS_VARIABLE`, `BASE_MODELS`,
-  `CONVERTED`, `check_id`, `resolve`, `require_members`.
+- authors of tools around the harness: `PROJECT`, `DISTRIBUTION`, `ENTRY_POINT_GROUP`, `PLUGINS_VARIABLE`,
+  `BASE_MODELS`, `CONVERTED`, `check_id`, `resolve`, `require_members`.
 """
 
 from __future__ import annotations
