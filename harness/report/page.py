@@ -106,6 +106,26 @@ def write_page(view: RunView, folder: Path, rows: tuple[Row, ...] = (), *, name:
     return path
 
 
+def write_file(view: RunView, path: Path, rows: tuple[Row, ...] = ()) -> None:
+    """Write a run's page with all that its charts need into one file of 5 MB, which can be mailed.
+
+    Raises `harness.api.UsageError` where the file cannot be written.
+    """
+    from plotly.offline import get_plotlyjs
+
+    page = printable(render_page(view, rows), keep="\n\t")
+    before, link, after = page.partition(f'<script src="{SCRIPT}" defer></script>')  # the first is in the page's head
+    if not link:
+        raise AssertionError(f"the page does not load {SCRIPT}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{before}<script>{get_plotlyjs()}</script>{after}", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {path}: {error.strerror}", "choose a file that you may write to: --one-file FILE"
+        ) from error
+
+
 def render_page(view: RunView, rows: tuple[Row, ...] = ()) -> str:
     """Return the page as HTML, which loads only `SCRIPT` from the same folder."""
     info = view.info

@@ -11,7 +11,7 @@ import pytest
 from harness.analysis import RunView
 from harness.api import UsageError
 from harness.report.formats import render
-from harness.report.page import INDEX, SCRIPT, render_page, write_page
+from harness.report.page import INDEX, SCRIPT, render_page, write_file, write_page
 from tests import browser
 from tests.conftest import ROOT, Harness
 from tests.report.elements import Elements
@@ -199,6 +199,18 @@ def test_in_a_browser_without_a_network_all_charts_are_drawn_and_columns_sort(
     assert body["data-fastest"] == "toys/a,toys/full,toys/bad", "the baseline's own rate stands for a ratio of 1"
 
 
+def test_a_page_in_one_file_draws_its_charts_alone(full_view: RunView, tmp_path: Path) -> None:
+    path = tmp_path / "mailed" / "page.html"
+    write_file(full_view, path)
+    assert [file.name for file in path.parent.iterdir()] == ["page.html"]
+    seen = browser.dom(path.as_uri(), tmp_path)
+    plots = len(Elements(render_page(full_view)).charts) * len(full_view.workloads)
+    assert seen.count('class="plot js-plotly-plot"') == plots > 0
+    assert "is not beside this page" not in re.sub("(?s)<script>.*?</script>", "", seen)
+    with pytest.raises(UsageError, match=r"(?s)cannot write .*--one-file FILE"):
+        write_file(full_view, path / "page.html")
+
+
 def test_without_its_script_a_page_says_what_is_missing(full_view: RunView, tmp_path: Path) -> None:
     path = write_page(full_view, tmp_path / "pages")
     (path.parent / SCRIPT).unlink()
@@ -222,6 +234,13 @@ def test_the_command_writes_the_page_and_says_where(harness: Harness, tmp_path: 
     text = Path(done.stdout.strip()).read_text()
     assert "a toy that raises" in text
     assert "toy/good" in text
+    mailed = tmp_path / "mailed.html"
+    done = harness("report", "--one-file", str(mailed), "-p", "harness_toy", "--no-plugins", **environment)
+    assert done.returncode == 0, done.stderr
+    assert mailed.stat().st_size > 4_000_000
+    both = harness("report", "--one-file", str(mailed), "--output", "pages", "-p", "harness_toy", **environment)
+    assert both.returncode == 2
+    assert "expected one of them" in both.stderr
     unknown = harness("report", "nosuch", "-p", "harness_toy", "--no-plugins", **environment)
     assert unknown.returncode == 2
     assert "nosuch" in unknown.stderr
