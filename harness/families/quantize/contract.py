@@ -145,22 +145,24 @@ class QuantizedLinear(nn.Module):
         super().__init__()
         self._technique = technique
         self._shape, self._dtype = tuple(packed.shape), packed.dtype
-        self._names = tuple(packed.tensors)
+        self._names = {name: f"{_PREFIX}{name}" for name in packed.tensors}
         for name, tensor in packed.tensors.items():
-            self.register_buffer(f"{_PREFIX}{name}", tensor)
+            self.register_buffer(self._names[name], tensor)
         self.register_buffer("bias", None if bias is None else bias.detach())
         self.bias: Tensor | None
 
     @property
     def packed(self) -> Packed:
         """The packed weight with the tensors that the buffers hold now."""
-        tensors = {name: self.get_buffer(f"{_PREFIX}{name}") for name in self._names}
+        held = self._buffers  # `get_buffer` takes as long as a small product
+        tensors = {name: tensor for name, buffer in self._names.items() if (tensor := held[buffer]) is not None}
         return Packed(tensors=tensors, shape=self._shape, dtype=self._dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs ``(..., out)`` of inputs ``(..., in)``, in their dtype; float64 is computed in float32."""
         inputs = x.float() if x.dtype == torch.float64 else x
-        product = self._technique.linear(inputs.reshape(-1, x.shape[-1]), self.packed).to(x.dtype)
+        product = self._technique.linear(inputs.reshape(-1, x.shape[-1]), self.packed)
+        product = product if product.dtype == x.dtype else product.to(x.dtype)
         if self.bias is not None:
             product = product + self.bias.to(product.dtype)
         return product.reshape(*x.shape[:-1], product.shape[-1])
@@ -195,12 +197,12 @@ class QuantizedLinear(nn.Module):
         self, state_dict: Mapping[str, Any], prefix: str, local_metadata: Any, strict: bool, *lists: Any
     ) -> None:
         """Load the state of such a weight; report any other state in the errors, and load nothing of it."""
-        found = {name: state_dict.get(f"{prefix}{_PREFIX}{name}") for name in self._names}
+        found = {name: state_dict.get(f"{prefix}{buffer}") for name, buffer in self._names.items()}
         extra = state_dict.get(f"{prefix}_extra_state")
         some = extra is not None or any(tensor is not None for tensor in found.values())
         problem = self._problem_of(extra) if some else ""
         for name, tensor in found.items():
-            expected = self.get_buffer(f"{_PREFIX}{name}")
+            expected = self.get_buffer(self._names[name])
             if tensor is not None and not problem and (tensor.dtype, tensor.shape) != (expected.dtype, expected.shape):
                 problem = (
                     f"{_PREFIX}{name} is {tuple(tensor.shape)} of {tensor.dtype}, "
@@ -213,7 +215,7 @@ class QuantizedLinear(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> QuantizedLinear:
         """Apply a move to the buffers; packed tensors keep their dtypes, since their bits are not numbers to round."""
-        before = {f"{_PREFIX}{name}": self.get_buffer(f"{_PREFIX}{name}") for name in self._names}
+        before = {buffer: self.get_buffer(buffer) for buffer in self._names.values()}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, tensor in before.items():
             moved = self.get_buffer(name)
