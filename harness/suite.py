@@ -261,9 +261,8 @@ class _Reader:
 
     def _entrant(self, kind: Kind, key: str, name: str) -> Entrant[Any] | None:
         """Return the entrant of a name; None, and a problem noted, where there is none."""
-        contract = self._data.get("contract")
         try:
-            return entrant_of(kind, name, self._host, contract if isinstance(contract, str) else "")
+            return entrant_of(kind, name, self._host, str(self._data.get("contract", "")))
         except UsageError as error:
             self._problems.add(key, str(error))
             return None

@@ -185,13 +185,6 @@ def test_the_report_says_what_a_base_means(case: Case) -> None:
     assert "in bfloat16" in " ".join(TextClassification().material(case("bert", "bfloat16")).notes)
 
 
-def test_no_adapter_is_saved_from_a_packed_base(case: Case, tmp_path: Path) -> None:
-    kept = replace(case("bert", "nf4"), keep=tmp_path / "kept")
-    notes = TextClassification().evaluate(built("lora"), kept).notes
-    assert any(note.startswith("not saved: ") and "packed weights" in note for note in notes)
-    assert not (tmp_path / "kept").exists()
-
-
 def test_a_merge_that_is_off_by_more_than_rounding_is_caught_in_bfloat16(case: Case) -> None:
     class Careless(type(built("lora"))):  # type: ignore[misc]  # a class that a function returns
         def merge(self, model: torch.nn.Module) -> torch.nn.Module:
