@@ -98,7 +98,7 @@ def steps_of(page: Path) -> Iterator[tuple[str, str, str]]:
     yield from re.findall(r"(?ms)^```(\w+)(?: file=(\S+))?\n(.*?)^```$", page.read_text(encoding="utf-8"))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_page_on_plugins_works_line_by_line_from_an_empty_folder(installed: Installed, tmp_path: Path) -> None:
     place = tmp_path / "empty"
     place.mkdir()
