@@ -91,10 +91,10 @@ class Store:
             raise UsageError(
                 f"run {text!r}: there are no runs in {self.path}", "create a run: harness run --suite NAME"
             )
+        if text == LAST:  # also where a folder has this name: another run must not be deleted in its place
+            return next((run for run in reversed(ids) if is_id(run)), ids[-1])
         if text in ids:
             return text
-        if text == LAST:
-            return next((run for run in reversed(ids) if is_id(run)), ids[-1])
         parts = [run for run in ids if text and (run.startswith(text) or run.endswith(text))]
         matches = self.named(text) or parts
         if len(matches) == 1:

@@ -204,7 +204,7 @@ def _shortened(prompt: list[int], room: int, begin: int | None) -> list[int]:
     """Return the end of a prompt that fits into a room of tokens, after the token that texts begin with."""
     if len(prompt) <= room:
         return prompt
-    first = prompt[:1] if prompt[0] == begin else []
+    first = prompt[:1] if prompt[:1] == [begin] else []
     return [*first, *prompt[-max(room - len(first), 1) :]]
 
 
