@@ -6,7 +6,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import iter_modules
@@ -16,7 +16,7 @@ from harness.api import nearest
 from harness.foreign import contained
 
 _BY_RUNNING: Final = re.compile(
-    r"^(async )?def __getattr__|^__getattr__|^\s+global |\bglobals\(|\bexec\(|\bsys\.modules\b|\bimport \*",
+    r"\b__getattr__\b|^\s+global |\b(globals|locals|vars|setattr|exec)\(|\bsys\.modules\b|\bimport *\(?\*",
     re.MULTILINE,
 )
 """Source of a module that may have attributes which none of its own statements binds."""
@@ -65,13 +65,19 @@ def _found(module: str) -> ModuleSpec | str:
     for part in rest:
         around, inner = spec, None
         if around.submodule_search_locations is not None:
-            inner = PathFinder.find_spec(f"{name}.{part}", list(around.submodule_search_locations))
+            inner = _in_package(f"{name}.{part}", list(around.submodule_search_locations))
         if inner is None:
             if f"{name}.{part}" in sys.modules or _MORE_MODULES.search(_source(around)):
                 raise _OnlyByImport
             return f"{name} has no module {part!r}{nearest(part, _modules_in(around)) or _MEND}"
         spec, name = inner, f"{name}.{part}"
     return spec
+
+
+def _in_package(name: str, folders: list[str]) -> ModuleSpec | None:
+    """Return where a finder of this process, such as that of an editable installation, finds a module of a package."""
+    found = (finder.find_spec(name, folders) for finder in sys.meta_path)
+    return next((spec for spec in found if spec is not None), None)
 
 
 def _source(spec: ModuleSpec) -> str:

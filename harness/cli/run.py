@@ -211,7 +211,7 @@ def _resume(host: Host, options: RunOptions, store: Store) -> int:
                 wrong = f"run {writer.info.id} is of suite {suite.id!r}, not {options.suite!r}: leave --suite out"
                 raise UsageError(wrong)
             session = resume(host, writer.info, resources_of(options), retry_failed=options.retry_failed)
-        except UsageError:
+        except BaseException:  # also where the user stops it: a run that has ended stays one that has
             writer.withdraw()
             raise
         if options.retry_failed and not options.quiet:

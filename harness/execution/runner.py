@@ -76,6 +76,7 @@ class Runner:
                 self._owner[case.key] = state
                 self._end(state)
                 self._finish(case, skipped(state.contestant.skip))
+        self._go_on()
 
     def _prepare(self) -> None:
         """Make the base models, one process a workload; where that fails its contestants leave one row each."""

@@ -38,7 +38,8 @@ def conversation_of(value: object, column: str) -> Conversation:
         raise UsageError(f"the only answer in {column!r} is the first message; expected a message before it")
     if not value[answers[-1]]["content"].strip():
         raise UsageError(f"message {answers[-1] + 1} in {column!r}: the last answer is empty; expected a text")
-    return value[: answers[-1] + 1]
+    # a table of columns gives each turn the keys of all, and templates ask whether a key is there
+    return [{key: part for key, part in turn.items() if part is not None} for turn in value[: answers[-1] + 1]]
 
 
 def _wrong(turn: object) -> str:

@@ -66,7 +66,7 @@ def test_the_innermost_frame_is_the_line_that_hangs_and_the_harness_s_own_are_le
 
 
 def test_one_that_takes_no_signal_is_said_to(replies):
-    assert replies[0]["with its signals blocked"].detail == "Where it hung is not known: it took no signal."
+    assert replies[0]["with its signals blocked"].detail == "Where it hung is not known: no answer came."
 
 
 def test_a_reply_that_comes_once_the_time_is_up_is_not_read(replies):

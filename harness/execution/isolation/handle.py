@@ -287,7 +287,7 @@ class Handle:
         if self._answer_from is None:
             return ""
         answer = shortened(os.pread(self.output.fileno(), STACK_BYTES, self._answer_from))
-        return f"Where it hung:\n{answer}" if answer else "Where it hung is not known: it took no signal."
+        return f"Where it hung:\n{answer}" if answer else "Where it hung is not known: no answer came."
 
     def _tail(self) -> str:
         """Return the end of the worker's output, up to its stacks where it was asked for these."""
