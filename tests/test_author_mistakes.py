@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+from importlib.machinery import ModuleSpec
+from importlib.util import spec_from_file_location
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -44,6 +46,11 @@ SOURCES = {
     "starred.py": "from os.path import *\n",
     "lazy.py": "def __getattr__(name): return name\n",
     "filled.py": "globals()['Right'] = 3\n",
+    "narrowed.py": "if True:\n    def __getattr__(name): return name\n",
+    "assigned.py": "__all__, __getattr__ = [], lambda name: name\n",
+    "pressed.py": "from os.path import*\n",
+    "grown.py": "vars()['Right'] = 3\n",
+    "put.py": "import sys\nsetattr(__import__(__name__), 'Right', 3)\n",
     "declared.py": "def fill():\n    global Right\n    Right = 3\nfill()\n",
     "wrong.py": "class Right(:\n",
     "compiled.so": "",
@@ -64,7 +71,10 @@ def sources(site: Site) -> Path:
 
 
 BOUND = ["Right", "make", "later", "Other", "Typed", "Within", "Without", "maybe", "first", "others", "file", "text"]
-BY_IMPORT = ["starred:Right", "lazy:Right", "filled:Right", "declared:Right", "wrong:Wrong", "moved.deep:Right"]
+BY_IMPORT = [
+    "starred:Right", "lazy:Right", "filled:Right", "declared:Right", "wrong:Wrong", "moved.deep:Right",
+    "narrowed:Right", "assigned:Right", "pressed:join", "grown:Right", "put:Right",
+]  # fmt: skip
 FOUND = [*(f"plain:{name}" for name in (*BOUND, "join", "Right.method")), *BY_IMPORT, "inner:deep", "inner.deep:Right"]
 
 
@@ -78,6 +88,24 @@ def test_a_target_that_is_there_or_that_only_an_import_tells_is_no_problem(sourc
 @pytest.mark.parametrize("target", ["os.path:join", "math:sin", "math:sinn", "sys:path", "json:dumps", "json:decoder"])
 def test_a_target_of_another_library_is_no_problem(target: str) -> None:
     assert target_problem(target) == ""
+
+
+def test_a_module_that_another_finder_serves_within_a_package_is_no_problem(
+    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an editable installation that maps a package of a namespace to a folder."""
+    served = tmp_path / "elsewhere.py"
+    served.write_text("class Right: ...\n")
+
+    class Finder:
+        @staticmethod
+        def find_spec(name: str, *_: object) -> ModuleSpec | None:
+            return spec_from_file_location(name, served) if name == "acme_sources.mapped" else None
+
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Finder])
+    assert sources
+    assert target_problem("acme_sources.mapped:Right") == ""
+    assert "has no 'Rigth'" in target_problem("acme_sources.mapped:Rigth")
 
 
 MISSING = {

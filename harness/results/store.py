@@ -114,8 +114,12 @@ class Store:
 
     def _name_of(self, run: str) -> str:
         """Return the name of a run; an empty text where it has none, or none that a run may have."""
+        path = self.folder(run) / NAME_FILE
         try:
-            text = (self.folder(run) / NAME_FILE).read_bytes()[:_LONGEST_NAME].decode("ascii").strip()
+            if not path.is_file():  # a pipe would be waited for
+                return ""
+            with path.open("rb") as file:
+                text = file.read(_LONGEST_NAME).decode("ascii").strip()
         except (OSError, UnicodeDecodeError):
             return ""
         return text if is_name(text) else ""

@@ -64,7 +64,7 @@ def held(store: Store, runs: Sequence[str]) -> Iterator[None]:
         for run in runs:
             path = store.folder(run) / ROWS_FILE
             try:
-                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # of a pipe, too
             except FileNotFoundError:  # a damaged run, which nobody can write
                 continue
             except OSError as error:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.api import UsageError
-from harness.judge.conversations import Conversation
+from harness.judge.conversations import Conversation, conversation_of
 from harness.judge.tables import FEWEST, kinds_of, read_conversations, read_labelled, read_pairs, read_texts
 
 TEXTS = [f"text {number}" for number in range(2 * FEWEST)]
@@ -316,6 +316,17 @@ def test_conversations_are_read_up_to_their_last_answer(tmp_path: Path, name: st
         ("user 0", "assistant 1"),
     ]
     assert (found.prompt, found.repeated, found.rendered) == ("messages", 1, True)
+
+
+def test_a_key_that_a_table_gives_to_all_turns_is_not_there_for_a_template() -> None:
+    turns = [
+        {"role": "user", "content": "2 + 2?", "tool_calls": None, "name": "Ada"},
+        {"role": "assistant", "content": "4", "tool_calls": None, "name": None},
+    ]
+    assert conversation_of(turns, "messages") == [
+        {"role": "user", "content": "2 + 2?", "name": "Ada"},
+        {"role": "assistant", "content": "4"},
+    ]
 
 
 @pytest.mark.parametrize(

@@ -51,8 +51,8 @@ def test_each_value_has_its_unit_where_the_run_says_it(rows, builders) -> None:
     metrics = [metric_to_json(builders.METRICS[name]) for name in ("accuracy", "loss")]
     units = units_of(builders.make_run(plugins=[{"name": "toys", "metrics": metrics[:1]}]))
     read = list(csv.DictReader(io.StringIO(export(rows, "csv", None, units))))
-    assert {(one["metric"], one["unit"]) for one in read} == {("accuracy", "%"), ("loss", ""), ("", "")}
-    assert {one["unit"] for one in csv.DictReader(io.StringIO(export(rows, "csv")))} == {""}
+    assert {(line["metric"], line["unit"]) for line in read} == {("accuracy", "%"), ("loss", ""), ("", "")}
+    assert {line["unit"] for line in csv.DictReader(io.StringIO(export(rows, "csv")))} == {""}
 
 
 def test_parquet_reads_back_the_long_form(rows, tmp_path: Path) -> None:

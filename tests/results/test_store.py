@@ -94,6 +94,12 @@ def test_a_run_is_found_by_a_beginning_an_ending_or_as_the_last(store: Store, bu
     first, last = store.ids()
     assert store.resolve(first[-4:]) == first
     assert store.resolve(last) == store.resolve("last") == last
+    for name in ("last", "mine"):
+        (store.folder(first).parent / name).mkdir()
+        (store.folder(first).parent / name / "run.json").write_bytes((store.folder(first) / "run.json").read_bytes())
+    assert {"last", "mine"} <= {*store.ids()}
+    assert store.resolve("last") == last
+    assert store.resolve("mine") == "mine"
 
 
 def test_an_ambiguous_unknown_or_empty_id_is_refused_with_what_to_do(store: Store, builders) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import shutil
 from pathlib import Path
 
@@ -120,6 +121,17 @@ def test_deleted_runs_are_gone_with_their_rows_and_no_other_is(store: Store) -> 
     assert [run.id for run in Index(store).runs()] == [second]
     assert (store.folder(second) / ROWS_FILE).read_bytes() == kept
     assert {path.name for path in (store.path / "runs").iterdir()} == {second}
+
+
+def test_a_pipe_in_the_place_of_a_file_keeps_no_command_waiting(store: Store) -> None:
+    harmed, other = store.ids()[:2]
+    for name in ("rows.jsonl", "name"):
+        (store.folder(harmed) / name).unlink(missing_ok=True)
+        os.mkfifo(store.folder(harmed) / name)
+    assert store.resolve(other) == other
+    with held(store, [harmed]):
+        delete_runs(store, [harmed])
+    assert harmed not in store.ids()
 
 
 def test_without_a_terminal_nothing_is_deleted_unless_yes_is_said(store: Store) -> None:
