@@ -12,6 +12,8 @@ from harness.results.schema import row_from_json
 def contents(path: Path) -> bytes:
     """Return the bytes of a file; raises `UsageError` where the file can't be read."""
     try:
+        if path.exists() and not path.is_file():  # of a pipe a reader would wait for ever
+            raise UsageError(f"cannot read {path}: it is no regular file", f"repair or remove {path.parent}")
         return path.read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}", f"repair or remove {path.parent}") from error

@@ -129,6 +129,9 @@ def test_a_pipe_in_the_place_of_a_file_keeps_no_command_waiting(store: Store) ->
         (store.folder(harmed) / name).unlink(missing_ok=True)
         os.mkfifo(store.folder(harmed) / name)
     assert store.resolve(other) == other
+    with pytest.raises(UsageError, match=r"rows\.jsonl: it is no regular file\nrepair or remove"):
+        store.read(harmed)
+    assert f"{harmed}:" in asked(store).output
     with held(store, [harmed]):
         delete_runs(store, [harmed])
     assert harmed not in store.ids()
