@@ -46,7 +46,7 @@ def test_a_step_against_plain_peft_in_a_loop_by_hand(
     hand = ByHand(name, model, "bert", problem, fused=True)
     opened = workload.open(resolve(technique.target)(**technique.params), context)
     harness = opened.phases["train"].run
-    shown = problem.train.at(problem.order[0]).batch()
+    shown = problem.train.measured(problem.order, context.lane).batch()
 
     def by_hand() -> None:
         hand.step(shown)

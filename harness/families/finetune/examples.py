@@ -14,7 +14,7 @@ from harness.api import Lane
 from harness.judge.training import Batch
 
 MULTIPLE: Final = 8
-"""The lengths of padded batches are multiples of this, so that few shapes occur."""
+"""The lengths of padded batches are multiples of this on a GPU: its matrix units want it, and few shapes occur."""
 
 BUCKET: Final = 20
 """Batches whose examples are sorted by length together: nearly no padding, and still a random order."""
@@ -51,11 +51,16 @@ class Examples:
             lengths = None if self.lengths is None else self.lengths[index]
             yield Examples(inputs=inputs, labels=self.labels[index], lengths=lengths).batch()
 
-    def batch(self, multiple: int = MULTIPLE) -> Batch:
+    @property
+    def multiple(self) -> int:
+        """What the lengths of batches to train on are multiples of."""
+        return 1 if self.labels.device.type == "cpu" else MULTIPLE
+
+    def batch(self, multiple: int | None = None) -> Batch:
         """Return all examples as one batch, whose length is a multiple of ``multiple``."""
         if self.lengths is None:
             return {**self.inputs, "labels": self.labels}
-        longest = rounded_up(int(self.lengths.max()), multiple)
+        longest = rounded_up(int(self.lengths.max()), multiple or self.multiple)
         tensors = {**self.inputs, "labels": self.labels}
         padded = {name for name, value in tensors.items() if name != "labels" or value.ndim > self.lengths.ndim}
         return {name: value[..., :longest].contiguous() if name in padded else value for name, value in tensors.items()}
@@ -91,7 +96,8 @@ class Examples:
         """
         if self.lengths is None:
             return self.at(order[0])
-        widths = [rounded_up(longest) for longest in self.lengths.cpu()[order.cpu()].amax(1).tolist()]
+        longest = self.lengths.cpu()[order.cpu()].amax(1).tolist()
+        widths = [rounded_up(length, self.multiple) for length in longest]
         wanted = max(widths) if lane == "memory" else median_high(widths)
         return self.at(order[widths.index(wanted)])
 
@@ -113,7 +119,7 @@ def tokens_in(batch: Batch) -> int:
     return batch["input_ids"].numel() if "input_ids" in batch else 0
 
 
-def rounded_up(length: int, multiple: int = MULTIPLE) -> int:
+def rounded_up(length: int, multiple: int) -> int:
     """Return the least multiple that is no less than a length."""
     return -(-length // multiple) * multiple
 

@@ -70,7 +70,7 @@ def test_the_tensor_peak_is_that_of_plain_peft_in_a_loop_by_hand(name: str, case
 
     def by_hand() -> OpenCase:
         problem = workload._problem(context)
-        fresh = FreshBatches(problem.train.at(problem.order[0]).batch())
+        fresh = FreshBatches(problem.train.measured(problem.order, context.lane).batch())
         hand = ByHand(name, Path(str(context.settings["model"])), kind, problem, fused=True)
         return OpenCase(phases={"train": Phase(run=lambda: hand.step(fresh()), samples=context.settings["batch_size"])})
 

@@ -172,7 +172,7 @@ def test_the_time_lane_counts_tokens_without_padding(case: CaseContext) -> None:
     workload = CausalLm()
     opened = workload.open(Honest(), case)
     problem = workload._problem(case)
-    tokens = int(problem.train.at(problem.order[0]).batch()["attention_mask"].sum())
+    tokens = int(problem.train.measured(problem.order, case.lane).batch()["attention_mask"].sum())
     assert opened.figures is not None
     assert opened.figures({"train": [1.0, 0.5, 0.25], "infer": [0.1]}) == {
         "train_tokens": tokens / 0.5,

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.api import WARNING, CaseContext, UsageError
-from harness.families.finetune.examples import MULTIPLE, Examples
+from harness.families.finetune.examples import Examples
 from harness.families.finetune.splits import shares, stratified
 from harness.families.finetune.workloads.text_classification import TextClassification
 from harness.judge.seeds import generator
@@ -64,7 +64,7 @@ def test_parts_are_disjoint_and_have_each_label_in_its_share(
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=60), st.integers(1, 7), st.integers(0, 2**32))
 def test_batches_lose_no_token_and_pad_little(lengths: list[int], size: int, seed: int) -> None:
     longest = max(lengths)
-    places = torch.arange(-(-longest // MULTIPLE) * MULTIPLE)
+    places = torch.arange(longest)
     mask = (places < torch.tensor(lengths).unsqueeze(1)).long()
     examples = Examples(inputs={"mask": mask}, labels=torch.arange(len(lengths)), lengths=torch.tensor(lengths))
     seen = []
@@ -188,19 +188,19 @@ def test_time_is_measured_on_a_batch_of_the_median_length_and_memory_on_the_long
     workload = TextClassification()
     problem = workload._problem(case)
     widths = [batch["input_ids"].shape[1] for batch in problem.train.at(problem.order).batches()]
-    assert sorted({8, 16}) == sorted(set(widths))
+    assert len(set(widths)) > 2
     found = {}
     for lane in ("time", "memory"):
         batch, _ = workload.open(Honest(), replace(case, lane=lane)).phases["infer"].run()
         found[lane] = batch["input_ids"].shape[1]
-    assert found == {"time": sorted(widths)[4], "memory": 16}
+    assert found == {"time": sorted(widths)[4], "memory": max(widths)}
 
 
 @given(st.lists(st.lists(st.integers(1, 40), min_size=3, max_size=3), min_size=1, max_size=12))
 def test_batches_of_one_shape_leave_the_lanes_with_the_first(lengths: list[list[int]]) -> None:
     order = torch.arange(3 * len(lengths)).view(-1, 3)
     padded = Examples(inputs={}, labels=order.flatten(), lengths=torch.tensor(lengths).flatten())
-    widths = [-(-max(batch) // MULTIPLE) * MULTIPLE for batch in lengths]
+    widths = [max(batch) for batch in lengths]
     for lane, wanted in (("time", sorted(widths)[len(widths) // 2]), ("memory", max(widths))):
         taken = padded.measured(order, lane).labels
         assert torch.equal(taken, order[widths.index(wanted)])

@@ -56,7 +56,8 @@ def test_a_case_takes_the_steps_and_batches_that_were_counted(steps: int, case: 
     assert workload.did == {"step": counts["step"], "prediction": counts["test batch"] + probing}
     assert counts["step"] == steps
     material = workload.material(case)
-    examples = 2 * len(material.validation) + len(material.test)  # as many of the training are shown
+    shown = math.ceil(len(material.validation) / 2)  # of the training
+    examples = shown + len(material.validation) + len(material.test)
     assert counts["test batch"] == math.ceil(examples / material.test_batch)
 
 

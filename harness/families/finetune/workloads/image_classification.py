@@ -74,7 +74,7 @@ class ImageClassification(FinetuneWorkload):
             classes=images.classes,
             settings=settings,
             notes=[*notes, *_unused_notes(unused)],
-            shown=len(validation),
+            shown=(len(validation) + 1) // 2,
             test_batch=TEST_BATCH,
             base=base,
         )

@@ -110,7 +110,7 @@ class TextClassification(FinetuneWorkload):
                 f"the head reads {model.pooling.read} of a text",
                 *of_base,
             ],
-            shown=settings.validation_examples,
+            shown=(settings.validation_examples + 1) // 2,
             pretrained="backbone",
             test_batch=settings.batch_size if context.device == "cpu" else TEST_BATCH,
             base=base,
