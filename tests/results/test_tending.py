@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from harness.api import UsageError
+from harness.api import HarnessError, UsageError
 from harness.cli.runs import runs
 from harness.results.index import Index
 from harness.results.store import Store
@@ -219,3 +219,24 @@ def test_of_processes_that_claim_a_name_at_once_one_gets_it(store: Store) -> Non
         process.join(60)
     assert store.resolve("first-come") == won.get(timeout=10)
     assert won.empty()
+
+
+def test_a_run_that_is_deleted_while_it_is_opened_is_told_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = store.ids()[0]
+
+    def resolved(_: Store, text: str) -> str:
+        with held(store, [first]):
+            delete_runs(store, [first])
+        return text
+
+    monkeypatch.setattr(Store, "resolve", resolved)
+    with pytest.raises(UsageError, match=f"run {first} was deleted meanwhile\n.*start another run"):
+        store.open_run(first)
+
+
+def test_a_run_whose_folder_goes_while_it_is_written_is_told_so(store: Store, builders) -> None:
+    with begin(store, builders) as writer:
+        shutil.rmtree(writer.info.folder)
+        for act in (lambda: writer.append(builders.make_row()), lambda: writer.finish(0)):
+            with pytest.raises(HarnessError, match=r"was removed during the run\nstart another run"):
+                act()
