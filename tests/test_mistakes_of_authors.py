@@ -94,8 +94,9 @@ HELD: dict[str, Mistake] = {
     "7d": row("a text as a space", "{'lr': '0.1'}", unhurt=OTHERS, tests=DECLARED),
     "7e": row("an empty space", "{'lr': []}", unhurt=OTHERS, tests=DECLARED),
     "8": row(
-        "weights, a rate or an evaluation of NaN", "val_loss is nan, loss is nan", unhurt=TECHNIQUES,
-        tests=f"{KIT_SAYS} "
+        "weights, a rate or an evaluation of NaN", "val_loss is nan, loss is nan", "logits are nan or infinite",
+        "a parameter group has lr = nan; expected a finite number", unhurt=TECHNIQUES,
+        tests=f"{KIT_SAYS} {MUTANTS} "
         "families/finetune/test_protocol.py::TestQuality::test_a_loss_that_is_no_number_ends_the_case "
         "execution/test_deaths.py::test_a_case_that_is_not_a_number_has_no_metrics_and_a_curve_cut_where_it_broke",
     ),
@@ -104,7 +105,8 @@ HELD: dict[str, Mistake] = {
         tests=f"{KIT_SAYS} {MUTANTS} {REFUSED}",
     ),
     "10": row(
-        "a copy of the head is trained", "is no longer part of the model", "which is the judge's head",
+        "a copy of the head is trained", "is no longer part of the model: leave the head as it is",
+        "which is the judge's head",
         unhurt=TECHNIQUES, tests=MUTANTS,
     ),
     "11": row(
