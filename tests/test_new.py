@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from asv.util import load_json
 
 from harness.api import UsageError
 from harness.host import load_host
-from harness.starting import named, own_template, technique_files, with_template
+from harness.starting import named, own_template, technique_files, with_template, write
+from harness.suite import read_suite
 from tests.conftest import ROOT, Harness, Site
 
 CONTRACTS = [
@@ -78,6 +80,25 @@ def test_an_installed_template_passes_its_own_tests(harness: Harness, tmp_path: 
         check=False,
     )
     assert tested.returncode == 0, tested.stdout
+
+
+@pytest.mark.parametrize("contract", [*CONTRACTS, "retrieve"])
+def test_a_new_package_is_followed_over_commits_by_its_tracked_form(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, contract: str
+) -> None:
+    monkeypatch.syspath_prepend(EXAMPLE)
+    host = load_host(["harness_retrieve"])
+    name = f"early-{contract}"
+    made = named(name)
+    files = technique_files(made, contract, own_template(host, contract), "reference")
+    write(files, tmp_path / made.folder)
+    monkeypatch.syspath_prepend(tmp_path / made.folder)
+    host = load_host(["harness_retrieve", made.package])
+    suite = read_suite(name, host, form="track")
+    assert (suite.form, suite.seeds, suite.baseline) == ("track", (0, 1), f"{name}/plain")
+    assert load_json(tmp_path / made.folder / "asv.conf.json", js_comments=True)["benchmark_dir"] == (
+        f"{made.package}/suites"
+    )
 
 
 @pytest.mark.exhaustive
