@@ -11,8 +11,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from threading import Event
 from typing import IO, Final, Literal
 
 from harness.discovery import PluginRecord
@@ -93,8 +95,31 @@ def declaration_checked(record: PluginRecord) -> Iterator[Checked]:
             yield Checked(whose=record.name, check=check.__name__, result="passed")
 
 
-def technique_checked(order: Order, contract: str) -> Iterator[Checked]:
-    """Yield what becomes of each check of a technique, made in a process that ends with its checks or its limit."""
+def techniques_checked(orders: Sequence[tuple[Order, str]], jobs: int) -> Iterator[Checked]:
+    """Yield what becomes of the checks of techniques, each with its contract, in their order, ``jobs`` side by side.
+
+    Where the caller stops, the processes that are under way end.
+    """
+    stop = Event()
+
+    def check(order: Order, contract: str) -> list[Checked]:
+        return [*technique_checked(order, contract, stop)]
+
+    with ThreadPoolExecutor(jobs) as pool:
+        found = [pool.submit(check, *pair) for pair in orders]
+        try:
+            for future in found:
+                yield from future.result()
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+
+
+def technique_checked(order: Order, contract: str, stop: Event) -> Iterator[Checked]:
+    """Yield what becomes of each check of a technique, made in a process that ends with its checks or its limit.
+
+    It ends as well where ``stop`` is set.
+    """
     reader, writer = os.pipe()
     order = Order(**{**asdict(order), "descriptor": writer})
     with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as stacks:
@@ -110,7 +135,10 @@ def technique_checked(order: Order, contract: str) -> Iterator[Checked]:
         os.close(writer)
         try:
             for told in _told(process, reader, order, (said, stacks)):
-                yield _mended(told, contract)
+                if stop.is_set():
+                    return
+                if told.result != BEGAN:
+                    yield _mended(told, contract)
         finally:
             os.close(reader)
             with suppress(ProcessLookupError):  # it has ended, as it should
@@ -121,9 +149,10 @@ def technique_checked(order: Order, contract: str) -> Iterator[Checked]:
 def _told(
     process: subprocess.Popen[bytes], reader: int, order: Order, files: tuple[IO[bytes], IO[bytes]]
 ) -> Iterator[Checked]:
-    """Yield what the process tells; where it ends or exceeds its time in a check, that check has failed.
+    """Yield what the process tells, and now and then that a check goes on.
 
-    ``files`` have what it says, and its stacks where it is asked for them.
+    Where it ends or exceeds its time in a check, that check has failed. ``files`` have what it says, and its stacks
+    where it is asked for them.
     """
     said, stacks = files
     running: Checked | None = None
@@ -133,10 +162,11 @@ def _told(
             told = Checked(**json.loads(line))
             running = told if told.result == BEGAN else None
             deadline = time.monotonic() + (PREPARING_S if told.check == PREPARES else SLACK_S) + CASES * order.limit_s
-            if running is None:
-                yield told
+            yield told
         elif time.monotonic() > deadline:
             break
+        elif running:
+            yield running
     during = running.check if running else "ends_by_itself"
     ended = process.poll()
     where = ""

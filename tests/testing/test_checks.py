@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 
@@ -121,6 +123,31 @@ def test_a_process_that_checks_tells_where_it_hangs_before_it_is_killed(tmp_path
         finally:
             process.kill()
             process.wait()
+
+
+def test_techniques_are_checked_side_by_side_and_told_in_order_until_the_caller_stops(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    both = threading.Barrier(2)
+    ended = []
+
+    def checked(order: checks.Order, contract: str, stop: threading.Event) -> Iterator[checks.Checked]:
+        yield checks.Checked(whose=order.technique, check=contract, result="passed")
+        if order.technique in "ab":
+            both.wait(timeout=30)  # the second has begun, too
+        time.sleep(0.05 * (order.technique == "a"))
+        if order.technique == "c":
+            stop.wait(timeout=30)
+            ended.append(stop.is_set())
+
+    monkeypatch.setattr(checks, "technique_checked", checked)
+    orders = [
+        (checks.Order(technique=name, modules=(), cache="", limit_s=1.0, memory_bytes=1), "toy") for name in "abcd"
+    ]
+    told = checks.techniques_checked(orders, 2)
+    assert [next(told).whose for _ in range(2)] == ["a", "b"]
+    told.close()
+    assert ended == [True]
 
 
 def test_a_plugin_that_does_not_load_fails_in_one_line(tmp_path: Path) -> None:
