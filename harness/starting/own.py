@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Final
 
 from harness.api import UsageError, nearest
-from harness.discovery import PluginRecord
 from harness.host import Host
 
 FOLDER: Final = "template"
@@ -59,7 +58,7 @@ def own_template(host: Host, contract: str) -> OwnTemplate:
         raise UsageError(f"{path}: not valid TOML: {error}; {_whose(contract)}") from error
     if problems := [*_problems(facts)]:
         raise UsageError(*(f"{path}: {problem}; {_whose(contract)}" for problem in problems))
-    return OwnTemplate(facts=facts, code=code, distribution=_record(host, contract).distribution)
+    return OwnTemplate(facts=facts, code=code, distribution=_owner(host, contract)[1])
 
 
 def _problems(facts: Mapping[str, object]) -> list[str]:
@@ -78,7 +77,7 @@ def _whose(contract: str) -> str:
 
 def _folder(host: Host, contract: str) -> Path | None:
     """Return where the template of a contract lies, or would lie; None where its plugin is no package, nor in one."""
-    module = _record(host, contract).module
+    module, _ = _owner(host, contract)
     spec = find_spec(module)
     if spec is None:
         return None
@@ -87,7 +86,8 @@ def _folder(host: Host, contract: str) -> Path | None:
     return Path(spec.origin or "").parent / FOLDER if "." in module else None
 
 
-def _record(host: Host, contract: str) -> PluginRecord:
-    """Return what is known of the plugin that owns a contract."""
+def _owner(host: Host, contract: str) -> tuple[str, str]:
+    """Return the module and the distribution of the plugin that owns a contract."""
     plugin = host.contracts[contract].plugin
-    return next(record for record in host.plugins if record.name == plugin and record.status == "ok")
+    record = next(record for record in host.plugins if record.name == plugin and record.status == "ok")
+    return record.module, record.distribution
