@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from harness.api import HarnessError, UsageError
+from harness.api import UsageError
 from harness.cli.runs import runs
 from harness.results.index import Index
 from harness.results.store import Store
@@ -232,11 +232,3 @@ def test_a_run_that_is_deleted_while_it_is_opened_is_told_so(store: Store, monke
     monkeypatch.setattr(Store, "resolve", resolved)
     with pytest.raises(UsageError, match=f"run {first} was deleted meanwhile\n.*start another run"):
         store.open_run(first)
-
-
-def test_a_run_whose_folder_goes_while_it_is_written_is_told_so(store: Store, builders) -> None:
-    with begin(store, builders) as writer:
-        shutil.rmtree(writer.info.folder)
-        for act in (lambda: writer.append(builders.make_row()), lambda: writer.finish(0)):
-            with pytest.raises(HarnessError, match=r"was removed during the run\nstart another run"):
-                act()
