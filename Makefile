@@ -80,7 +80,7 @@ minilm: $(READY) ## fine-tune MiniLM by eight techniques on film reviews, both f
 fuzz: $(READY) ## try ten thousand damaged files, options and plugins, in about ten minutes
 	HARNESS_FUZZ=10000 $(PYTEST) $(PARALLEL) tests/fuzz
 
-audit: $(READY) ## look for known vulnerabilities and unexpected licences in the pinned requirements
+audit: $(READY) $(SITE)/.ready ## look for known vulnerabilities and unexpected licences in the pinned requirements
 	$(BIN)/python tools/audit.py
 
 site: $(SITE)/.ready ## build the documentation as a site in site/, with a search that needs no network; a broken link fails

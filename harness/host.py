@@ -221,7 +221,9 @@ class Host:
                     if kind == "metrics" and getattr(self.declared, kind)[full].spec == item:
                         continue  # two plugins may declare the same metric, where they agree on what it is
                     owner = getattr(self.declared, kind)[full].plugin
-                    raise BrokenPlugin(f"declares {kind[:-1]} {short!r}, which plugin {owner!r} declares already")
+                    raise BrokenPlugin(
+                        f"declares {kind[:-1]} {short!r}, which plugin {owner!r} declares already; choose another id"
+                    )
                 target[full] = Registered(id=full, plugin=plugin, spec=item)
         return declared
 

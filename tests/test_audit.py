@@ -89,10 +89,25 @@ def test_a_package_with_another_licence_is_named_and_so_is_one_that_is_not_insta
     ]
 
 
-def test_every_pinned_requirement_that_is_installed_has_an_allowed_licence() -> None:
-    assert len(PINNED) > 50
-    problems = audit.audit_licences(PINNED, ALLOWED).problems
+@pytest.mark.parametrize("environment", audit.ENVIRONMENTS, ids=lambda environment: environment.file)
+def test_every_pinned_requirement_that_is_installed_has_an_allowed_licence(environment: Any) -> None:
+    pinned = environment.pinned()
+    assert len(pinned) > 20
+    problems = audit.audit_licences(pinned, ALLOWED, environment.read).problems
     assert [problem for problem in problems if ": not installed" not in problem] == []
+
+
+def test_each_file_that_pins_packages_is_audited_and_asked_of_its_own_environment(tmp_path: Path) -> None:
+    found = [*ROOT.glob("requirements*.txt"), *ROOT.glob("tools/**/requirements*.txt")]
+    files = {path.relative_to(ROOT).as_posix() for path in found}
+    assert {environment.file for environment in audit.ENVIRONMENTS} == files
+    assert all(environment.pinned() for environment in audit.ENVIRONMENTS)
+    info = tmp_path / "lib/python3.11/site-packages/some_thing-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.4\nName: some-thing\nVersion: 1.0\nLicense-Expression: MIT\n")
+    site = audit.Environment(file="requirements.txt", folder=tmp_path, setup="make site")
+    problems = audit.audit_licences(["Some.Thing", "click"], ["MIT"], site.read, site.setup).problems
+    assert problems == ["click: not installed, so its licence is not known; run: make site"]
 
 
 def program_of(folder: Path, script: str) -> Path:
@@ -115,7 +130,7 @@ def test_a_vulnerability_is_told_with_its_names_and_the_version_without_it(tmp_p
 def test_a_service_that_cannot_be_reached_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     program = program_of(tmp_path, "echo 'Traceback' >&2; echo 'ProxyError: connection refused' >&2; exit 1")
     found = audit.audit_vulnerabilities({"a": "1"}, program)
-    assert audit.tell({"vulnerabilities": found}, 1) == 2
+    assert audit.tell({"vulnerabilities": found}) == 2
     line = "vulnerabilities: not checked: the service cannot be reached: ProxyError: connection refused\n"
     assert capsys.readouterr().out == line
 
@@ -123,9 +138,10 @@ def test_a_service_that_cannot_be_reached_is_told_in_one_line(tmp_path: Path, ca
 def test_packages_that_the_service_does_not_know_were_not_checked(capsys: pytest.CaptureFixture) -> None:
     known = {"name": "b", "version": "1", "vulns": []}
     found = audit.read_report({"dependencies": [{"name": "a", "skip_reason": "not found"}, known]})
-    assert audit.tell({"vulnerabilities": found}, 2) == 2
+    assert audit.tell({"vulnerabilities": found}) == 2
     assert "not checked: the service knows nothing of 1 of 2 packages: a\n" in capsys.readouterr().out
-    assert audit.tell({"vulnerabilities": audit.read_report({"dependencies": [known]})}, 1) == 0
+    assert audit.tell({"vulnerabilities": audit.read_report({"dependencies": [known]})}) == 0
+    assert capsys.readouterr().out == "vulnerabilities: no problem in 1 packages\n"
 
 
 def test_pip_audit_is_in_no_other_environment_than_its_own() -> None:

@@ -134,6 +134,7 @@ def test_two_distributions_of_one_plugin_name_are_both_named_and_neither_is_load
     assert found.status == "broken"
     assert "first" in found.cause
     assert "second" in found.cause
+    assert found.cause.endswith("uninstall one")
 
 
 def test_a_plugin_cannot_take_the_name_of_the_host(site: Site) -> None:
@@ -157,7 +158,7 @@ def test_a_metric_id_is_global_and_the_second_plugin_that_claims_it_is_broken(si
     host = load_host()
     assert record(host, "aa").status == "ok"
     assert record(host, "cc").status == "ok", "it says the same of the metric"
-    assert "'aa' declares already" in record(host, "bb").cause
+    assert "'aa' declares already; choose another id" in record(host, "bb").cause
 
 
 def test_harness_raise_lets_the_plugin_s_own_error_through(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +235,9 @@ def test_an_observer_that_raises_is_reported_once_and_dropped(site: Site, capfd:
     host = load_host()
     for _ in range(3):
         assert host.notify("environment_info") == [("zz-quiet", {"room": "cold"})]
-    assert capfd.readouterr().err.count("too loud") == 1
+    told = capfd.readouterr().err
+    assert told.count("too loud") == 1
+    assert "plugin 'noisy' failed in environment_info and is left out from here on" in told
 
 
 def test_with_every_kind_of_broken_plugin_installed_the_commands_work_with_one_line_each(

@@ -8,12 +8,20 @@ import sys
 from pathlib import Path
 
 import pytest
+from asv.util import load_json
 
-from tests.conftest import Harness
+from harness.api import UsageError
+from harness.host import load_host
+from harness.starting import named, own_template, technique_files, with_template, write
+from harness.suite import read_suite
+from tests.conftest import ROOT, Harness, Site
 
 CONTRACTS = [
     "control", "decode", "finetune", "quantize", "quantize-activations", "regularize", "route", "softmax",
 ]  # fmt: skip
+
+
+EXAMPLE = ROOT / "examples/harness-retrieve"
 
 
 def checked_and_run(harness: Harness, folder: Path, name: str, module: str) -> list[str]:
@@ -72,6 +80,115 @@ def test_an_installed_template_passes_its_own_tests(harness: Harness, tmp_path: 
         check=False,
     )
     assert tested.returncode == 0, tested.stdout
+
+
+@pytest.mark.parametrize("contract", [*CONTRACTS, "retrieve"])
+def test_a_new_package_is_followed_over_commits_by_its_tracked_form(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, contract: str
+) -> None:
+    monkeypatch.syspath_prepend(EXAMPLE)
+    host = load_host(["harness_retrieve"])
+    name = f"early-{contract}"
+    made = named(name)
+    files = technique_files(made, contract, own_template(host, contract), "reference")
+    write(files, tmp_path / made.folder)
+    monkeypatch.syspath_prepend(tmp_path / made.folder)
+    host = load_host(["harness_retrieve", made.package])
+    suite = read_suite(name, host, form="track")
+    assert (suite.form, suite.seeds, suite.baseline) == ("track", (0, 1), f"{name}/plain")
+    assert load_json(tmp_path / made.folder / "asv.conf.json", js_comments=True)["benchmark_dir"] == (
+        f"{made.package}/suites"
+    )
+
+
+@pytest.mark.exhaustive
+def test_the_template_of_a_family_of_another_package_conforms_and_has_a_row(harness: Harness, tmp_path: Path) -> None:
+    path = os.pathsep.join([str(EXAMPLE), os.environ.get("PYTHONPATH", "")])
+    made = ("-p", "harness_retrieve", "new", "technique", "early-try", "--contract", "retrieve")
+    done = harness(*made, "--path", str(tmp_path), PYTHONPATH=path)
+    assert done.returncode == 0, done.stderr
+    assert "plugin 'retrieve', whose contract it has, is not installed" in done.stdout
+    place = os.pathsep.join([str(tmp_path / "harness-early-try"), path])
+    both = ("-p", "harness_retrieve", "-p", "harness_early_try")
+    assert harness("-p", "harness_retrieve", "check", "harness_early_try", PYTHONPATH=place).returncode == 0
+    done = harness(*both, "run", "--suite", "early-try", "--quick", PYTHONPATH=place)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "early-try/first" in done.stdout
+
+
+FAMILY = """
+from harness.api import Contract, hookimpl
+HARNESS_API = 1
+@hookimpl
+def register_contracts():
+    return [Contract(id="other", protocol="harness_other.contract:Other", summary="s", phases={"go": "one go"})]
+"""
+FACTS = """
+plain = "the plain way"
+target = "Half"
+summary = "half of it"
+phase = "go"
+suite = "seeds = 3"
+"""
+
+
+def installed(site: Site, facts: str = FACTS, *, module: str = "harness_other") -> Path:
+    """Install a package with a family whose plugin is a module of it; return the folder of its template."""
+    site.install("harness-other", {"other": module}, {})
+    package = site.folder / "harness_other"
+    (package / "template").mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / f"{module.partition('.')[2] or '__init__'}.py").write_text(FAMILY)
+    (package / "template/facts.toml").write_text(facts)
+    (package / "template/techniques.py").write_text("class Plain: ...\nclass Half: ...\n")
+    return package / "template"
+
+
+@pytest.mark.usefixtures("forgotten")
+@pytest.mark.parametrize("module", ["harness_other", "harness_other.declared"])
+def test_the_template_of_an_installed_family_is_found_beside_its_plugin(site: Site, module: str) -> None:
+    installed(site, module=module)
+    host = load_host()
+    assert "other" in with_template(host)
+    own = own_template(host, "other")
+    files = {str(path): text for path, text in technique_files(named("early"), "other", own, "reference").items()}
+    assert '"torch>=2.8", "harness-other"]' in files["pyproject.toml"]
+    assert files["harness_early/techniques.py"] == own.code
+    assert 'target="harness_early.techniques:Half"' in files["harness_early/__init__.py"]
+    assert 'baseline = "early/plain"\ntechniques = ["early/*"]\nseeds = 3' in files["harness_early/suites/early.toml"]
+
+
+@pytest.mark.usefixtures("forgotten")
+@pytest.mark.parametrize(
+    ("facts", "line"),
+    [
+        (f"{FACTS}params = {{}}", "facts.toml: params: {}: expected a text"),
+        (f"{FACTS}sapce = '1'", "facts.toml: sapce: unknown key; did you mean 'space'?"),
+        (FACTS.replace("phase", "#"), "facts.toml: phase: missing; expected a text"),
+        ("plain = ", "facts.toml: not valid TOML: "),
+    ],
+)
+def test_a_template_that_is_not_whole_is_one_line_that_names_its_family(site: Site, facts: str, line: str) -> None:
+    folder = installed(site, facts)
+    with pytest.raises(UsageError) as caught:
+        own_template(load_host(), "other")
+    (told,) = caught.value.problems
+    assert told.startswith(f"{folder}/{line}")
+    assert told.endswith("the template of contract 'other' is its family's to mend")
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_a_family_without_a_template_is_told_so_wherever_one_stands(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of that name is not the family's where its plugin is a module alone."""
+    site.plugin("other", FAMILY)
+    for place in (site.folder, tmp_path):
+        (place / "template").mkdir()
+        (place / "template/facts.toml").write_text(FACTS)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="contract 'other': its plugin brings no template"):
+        own_template(load_host(), "other")
 
 
 @pytest.mark.parametrize(

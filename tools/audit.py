@@ -1,4 +1,4 @@
-"""Audits the pinned requirements: their licences, and the vulnerabilities that are known of them.
+"""Audits the pinned requirements, also of the site: their licences, and the vulnerabilities that are known of them.
 
 ``python tools/audit.py`` prints one line for each problem. The exit code is 0 where there is none, 1 where there are
 some, and 2 where there are none but the service of known vulnerabilities could not be asked about every package.
@@ -51,11 +51,42 @@ _NAMES: Final[Mapping[str, str]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class Environment:
+    """An environment of pinned packages: the file that pins them, its folder, and the command that sets it up."""
+
+    file: str
+    folder: Path
+    setup: str
+
+    def pinned(self) -> dict[str, str]:
+        """Return the pinned versions by package."""
+        return pins((ROOT / self.file).read_text(encoding="utf-8"))
+
+    def read(self, name: str) -> metadata.PackageMetadata:
+        """Return the metadata of an installed package. Raises PackageNotFoundError where there is none."""
+        path = [str(place) for place in self.folder.glob("lib/python*/site-packages")]
+        for found in metadata.distributions(name=name, path=path):
+            return found.metadata
+        raise metadata.PackageNotFoundError(name)
+
+
+ENVIRONMENTS: Final = (
+    Environment(file="requirements.txt", folder=Path(sys.prefix), setup="make setup"),
+    Environment(file="tools/site/requirements.txt", folder=Path(sys.prefix) / "site", setup="make site"),
+)
+"""What is audited: the harness with its tests, and what builds the site."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Findings:
-    """What an audit found: lines about problems, and why something could not be checked; empty where all was."""
+    """What an audit found: lines about problems, and why something could not be checked; empty where all was.
+
+    ``packages`` is the number of packages that it was about.
+    """
 
     problems: Sequence[str]
     unchecked: str = ""
+    packages: int = 0
 
 
 def pins(requirements: str) -> dict[str, str]:
@@ -102,18 +133,22 @@ def audit_licences(
     pinned: Collection[str],
     allowed: Collection[str],
     read: Callable[[str], metadata.PackageMetadata] = metadata.metadata,
+    setup: str = ENVIRONMENTS[0].setup,
 ) -> Findings:
-    """Find the packages whose licence is not among the allowed ones, and those whose licence is not known."""
+    """Find the packages whose licence is not among the allowed ones, and those whose licence is not known.
+
+    ``read`` returns the metadata of an installed package, and ``setup`` is the command that installs them.
+    """
     problems = []
     for name in pinned:
         try:
             licence = licence_of(read(name))
         except metadata.PackageNotFoundError:
-            problems.append(f"{name}: not installed, so its licence is not known; run: make setup")
+            problems.append(f"{name}: not installed, so its licence is not known; run: {setup}")
             continue
         if not is_allowed(licence, allowed):
             problems.append(f"{name}: its licence is {licence or 'not stated'}, expected one of {', '.join(allowed)}")
-    return Findings(problems=problems)
+    return Findings(problems=problems, packages=len(pinned))
 
 
 # ------------------------------------------------------------------------------------------ vulnerabilities
@@ -135,7 +170,7 @@ def read_report(report: Mapping[str, Any]) -> Findings:
     if skipped:
         shown = ", ".join(skipped[:5]) + (", …" if len(skipped) > 5 else "")
         unchecked = f"the service knows nothing of {len(skipped)} of {len(packages)} packages: {shown}"
-    return Findings(problems=problems, unchecked=unchecked)
+    return Findings(problems=problems, unchecked=unchecked, packages=len(packages))
 
 
 def audit_vulnerabilities(pinned: Mapping[str, str], program: Path) -> Findings:
@@ -169,20 +204,22 @@ def install(requirements: Sequence[str], folder: Path) -> Path:
 def main() -> int:
     """Print what was found, one line each, and return the exit code."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    pinned = pins((ROOT / "requirements.txt").read_text(encoding="utf-8"))
     allowed = project["tool"]["harness-audit"]["licences"]
     tools = project["project"]["optional-dependencies"]["audit"]
-    try:
-        program = install(tools, Path(sys.prefix) / "audit")
-        vulnerabilities = audit_vulnerabilities(pinned, program)
-    except subprocess.CalledProcessError as error:
-        last = (error.stderr.strip().splitlines() or [str(error)])[-1]
-        vulnerabilities = Findings(problems=(), unchecked=f"pip-audit cannot be installed: {last[:200]}")
-    found = {"licences": audit_licences(pinned, allowed), "vulnerabilities": vulnerabilities}
-    return tell(found, len(pinned))
+    found: dict[str, Findings] = {}
+    for environment in ENVIRONMENTS:
+        pinned = environment.pinned()
+        licences = audit_licences(pinned, allowed, environment.read, environment.setup)
+        try:
+            vulnerabilities = audit_vulnerabilities(pinned, install(tools, Path(sys.prefix) / "audit"))
+        except subprocess.CalledProcessError as error:
+            last = (error.stderr.strip().splitlines() or [str(error)])[-1]
+            vulnerabilities = Findings(problems=(), unchecked=f"pip-audit cannot be installed: {last[:200]}")
+        found |= {f"{environment.file}: licences": licences, f"{environment.file}: vulnerabilities": vulnerabilities}
+    return tell(found)
 
 
-def tell(found: Mapping[str, Findings], packages: int) -> int:
+def tell(found: Mapping[str, Findings]) -> int:
     """Print each problem, and what was not checked; return the exit code."""
     for what, findings in found.items():
         for problem in findings.problems:
@@ -190,7 +227,7 @@ def tell(found: Mapping[str, Findings], packages: int) -> int:
         if findings.unchecked:
             sys.stdout.write(f"{what}: not checked: {findings.unchecked}\n")
         elif not findings.problems:
-            sys.stdout.write(f"{what}: no problem in {packages} packages\n")
+            sys.stdout.write(f"{what}: no problem in {findings.packages} packages\n")
     if any(findings.problems for findings in found.values()):
         return 1
     return 2 if any(findings.unchecked for findings in found.values()) else 0

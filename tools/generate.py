@@ -21,7 +21,7 @@ from harness.cli import cli
 from harness.host import load_host
 from harness.report.contracts import show_contract
 from harness.report.reference import Described, description_of, reference_of
-from harness.starting import named, technique_files
+from harness.starting import named, own_template, technique_files
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs"
@@ -320,7 +320,7 @@ _FILE = re.compile(r"(?ms)^(```(?:python|toml) file=(\S+)\n).*?^```$")
 def plugin() -> str:
     """Return docs/writing-a-plugin.md with the files that ``harness new`` writes; a change of one is no such block."""
     host = load_host(entry_points=False)
-    files = technique_files(host, named("bias"), host.contracts["finetune"].spec, reference="")
+    files = technique_files(named("bias"), "finetune", own_template(host, "finetune"), reference="")
     page = (FOLDER / "writing-a-plugin.md").read_text(encoding="utf-8")
     return _FILE.sub(lambda block: f"{block[1]}{files[Path(block[2])]}```", page)
 

@@ -189,13 +189,14 @@ def summarise(rows: Sequence[Row], suite: Suite, metric: Metric) -> TechniqueSum
     quality = _ratio(suite.judged, rounds.get(suite.judged_phase)) if suite.judged_phase else figures.get(suite.judged)
     ratios = {} if baseline else _ratios(chosen)
     case = (chosen or rows)[0].case
+    counted = rows if choice is None else [row for row in rows if row.case.stage == "tuning" or _is_of(row, choice)]
     failed_seeds = sum(row.failed for row in chosen if row.case.lane == "accuracy")
     return TechniqueSummary(
         technique=technique,
         workload=workload,
         status=_status(once, quality, failed=any(row.failed for row in chosen)),
-        failures=_failures(rows),
-        cases=len(rows),
+        failures=_failures(counted),
+        cases=len(counted),
         failed_seeds=failed_seeds,
         quality=quality,
         figures=figures,
@@ -252,8 +253,13 @@ def withheld(comparison: Comparison, own: TechniqueSummary, other: TechniqueSumm
 def _chosen(rows: Sequence[Row], choice: TuningChoice | None, *, tuned: bool) -> list[Row]:
     """Return the rows of the chosen trial: all rows without tuning, and none where no trial could be chosen."""
     if choice is not None:
-        return [row for row in rows if trial_id(row.case.tuned) == trial_id(choice.tuned)]
+        return [row for row in rows if _is_of(row, choice)]
     return [] if tuned else list(rows)
+
+
+def _is_of(row: Row, choice: TuningChoice) -> bool:
+    """Return whether a row is of the chosen trial; a retry of what failed may have chosen another one than before."""
+    return trial_id(row.case.tuned) == trial_id(choice.tuned)
 
 
 def _figures(rows: Iterable[Row]) -> dict[str, Figure]:

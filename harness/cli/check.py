@@ -116,11 +116,12 @@ def _checked(host: Host, record: PluginRecord, names: list[str], order: Order) -
     """Yield what becomes of the checks of the declaration, then of those of each technique."""
     from dataclasses import replace
 
-    from harness.testing.checks import declaration_checked, technique_checked
+    from harness.measure.processors import allowed_cores
+    from harness.testing.checks import declaration_checked, techniques_checked
 
     yield from declaration_checked(record)
-    for name in names:
-        yield from technique_checked(replace(order, technique=name), host.techniques[name].spec.contract)
+    orders = [(replace(order, technique=name), host.techniques[name].spec.contract) for name in names]
+    yield from techniques_checked(orders, allowed_cores())
 
 
 def _tell(checked: Checked) -> None:

@@ -40,16 +40,19 @@ def technique(name: str, contract: str, path: Path) -> None:
     """
     from harness.report.contracts import show_contract
     from harness.report.reference import reference_of
-    from harness.starting import named, require_free, technique_files, with_template, write
+    from harness.starting import named, own_template, require_free, technique_files, with_template, write
 
     made, host = named(name), current().host
     require_free(made, [record.name for record in host.plugins])
     full = _contract(contract, with_template(host))
-    spec = host.contracts[full].spec
+    spec, own = host.contracts[full].spec, own_template(host, full)
     workloads = {key: entry.spec for key, entry in sorted(host.workloads.items()) if entry.spec.contract == full}
     reference = show_contract(spec, reference_of(spec.protocol), workloads)
-    write(technique_files(host, made, spec, reference), path / made.folder)
+    write(technique_files(made, full, own, reference), path / made.folder)
     _tell(path / made.folder, made.name, made.package)
+    if not own.distribution:
+        owner = host.contracts[full].plugin
+        say(f"\nplugin {owner!r}, whose contract it has, is not installed: add its package to the dependencies")
 
 
 @new.command()

@@ -69,6 +69,7 @@ def run(context: click.Context, /, bench: tuple[str, ...], arguments: tuple[str,
         find_project,
         find_regressions,
         require_asv,
+        require_environments,
         require_history,
         run_asv,
     )
@@ -76,6 +77,7 @@ def run(context: click.Context, /, bench: tuple[str, ...], arguments: tuple[str,
     require_asv()
     project = find_project(Path.cwd())
     require_history(project)
+    require_environments(project)
     given = bool(arguments) and not arguments[0].startswith("-")
     commits = asv_range(project, arguments[0]) if given else "HEAD"
     rest = arguments[1:] if given else arguments

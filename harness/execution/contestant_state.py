@@ -39,6 +39,11 @@ class ContestantState:
         return self.contestant.workload, self.contestant.technique
 
     @property
+    def left(self) -> bool:
+        """Whether it has fewer rows than are planned."""
+        return len(self.rows) < self.planned
+
+    @property
     def alive(self) -> bool:
         """Whether further cases are worth running: no case has a row yet, or at least one succeeded."""
         return not self.refused and (not self.rows or any(row.ok for row in self.rows))

@@ -129,6 +129,21 @@ RETRIED: Final = frozenset({"error", "crash", "timeout", "oom"})
 """The failures that another try may not have; a wrong answer is a finding about its technique."""
 
 
+NOT_ASKED: Final = "not run again: another trial was chosen since, so that the run asks for this case no longer"
+"""The reason of a case that had failed and that a resumed run has no use for."""
+
+
+def left_out(stored: Iterable[Row], ended: Iterable[Row], *, retry_failed: bool) -> list[Row]:
+    """Return rows in place of the failures that a resumed run was to try again and, when it had ended, never asked for.
+
+    ``stored`` are the rows before the resume, ``ended`` those that the resumed run took or made.
+    """
+    asked = {row.case.key for row in ended}
+    failures = [row for row in stored if row.failed and not is_kept(row.reply, retry_failed=retry_failed)]
+    reply = Reply(status="skipped", reason=NOT_ASKED)
+    return [replace(row, reply=reply, started=now(), reused_from="") for row in failures if row.case.key not in asked]
+
+
 def is_kept(reply: Reply, *, retry_failed: bool = False) -> bool:
     """Return whether a resumed run keeps a stored reply.
 

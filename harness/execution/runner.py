@@ -146,11 +146,10 @@ class Runner:
                 unit = self._lost.pop(0)
                 self._receive(unit, *self._alone(unit))
             self._go_on()
-        self._go_on()
 
     def _go_on(self) -> None:
-        """Raise Stopped where the run ends here; what came together with the failure is written down by then."""
-        if self._stops:
+        """Raise Stopped where the run ends with cases left; what came together with the failure is written by then."""
+        if self._stops and any(state.left for state in self._states):
             raise Stopped
 
     def _receive(self, unit: Unit, replies: Sequence[Reply], environment: Mapping[str, Json]) -> None:
@@ -322,6 +321,7 @@ class Runner:
             for state in states:
                 state.planned += len(seeds)
             self._tell_size()
+            self._go_on()
             for state in states:
                 assert state.tuned is not None
                 self._ask(state, self._plan.further_cases(state.contestant, state.tuned, seeds))

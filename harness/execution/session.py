@@ -32,7 +32,7 @@ from harness.execution.identity import check_same_code
 from harness.execution.preflight import check_device, check_values
 from harness.execution.reuse import EXECUTOR, Earlier
 from harness.execution.room import require_room
-from harness.execution.rows import is_kept, require_storable
+from harness.execution.rows import is_kept, left_out, require_storable
 from harness.execution.runner import Runner
 from harness.execution.surroundings import Surroundings, of_suite
 from harness.host import Host
@@ -215,6 +215,7 @@ class Session:
         stopped = False
         try:
             runner.run()
+            self._leave_out(writer, runner.rows)
             if isinstance(progress, Estimator):
                 progress.compare(runner.rows)
             code = 1 if any(row.failed for row in runner.rows) else 0
@@ -228,6 +229,12 @@ class Session:
         info = writer.finish(code, stopped=stopped)
         self.host.notify("run_finished", run=info)
         return info
+
+    def _leave_out(self, writer: RunWriter, ended: Sequence[Row]) -> None:
+        """Write down which stored failures do not count any more, as the run has ended without asking for the cases."""
+        for row in left_out(writer.rows, ended, retry_failed=self._retry_failed):
+            writer.append(row)
+            self.host.notify("case_finished", row=row)
 
 
 def begin(host: Host, suite: Suite, selection: Selection, resources: Resources) -> Session:

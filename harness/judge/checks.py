@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 import torch
@@ -19,6 +20,30 @@ def require_model(answer: object, method: str) -> nn.Module:
     if not isinstance(answer, nn.Module):
         raise Incorrect(f"{method} returned {type(answer).__name__}; expected the model: end it with 'return model'")
     return answer
+
+
+def groups_of(answer: object) -> list[Group]:
+    """Return the groups that a technique's ``parameter_groups`` returned, the parameters of each as a list.
+
+    Raises Incorrect where these are no groups of tensors, or an option is a number that is not finite.
+    """
+    listed = answer if isinstance(answer, Iterable) else [answer]
+    groups: list[Group] = []
+    for group in listed:
+        if not isinstance(group, Mapping) or not isinstance(group.get("params"), Iterable):
+            raise Incorrect(
+                f"parameter_groups returned {type(group).__name__} as a group; expected a list of mappings, like "
+                "[{'params': [parameter], 'lr': lr}]"
+            )
+        params = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
+        for entry in params:
+            if not isinstance(entry, Tensor):
+                raise Incorrect(f"a parameter group lists {type(entry).__name__}; expected parameters of the model")
+        for name, value in group.items():
+            if isinstance(value, float) and not isfinite(value):
+                raise Incorrect(f"a parameter group has {name} = {value}; expected a finite number")
+        groups.append({**group, "params": params})
+    return groups
 
 
 def require_groups(model: nn.Module, head: Sequence[nn.Parameter], groups: Sequence[Group]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -17,8 +19,24 @@ Render = Callable[[Conversation], tuple[str, str]]
 
 ROLES_OF_TURNS: Final = ("system", "developer", "user", "assistant", "tool")
 
+_WRITTEN: Final = re.compile(r"""\s*\[\s*\{.*["']role["']\s*:""", re.DOTALL)
+"""How a list of turns is written as a text, as JSON or as Python writes it."""
+
 ANSWERS: Final = "assistant"
 """The role whose last turn is learned."""
+
+
+def looks_like_one(value: object) -> bool:
+    """Return whether a value is a list, or a text that writes a list of turns, as the cell of a ``.csv`` file does."""
+    return isinstance(value, list) or (isinstance(value, str) and bool(_WRITTEN.match(value)))
+
+
+def _read(value: object) -> object:
+    """Return what a text of JSON says; any other value as it is."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        return value
 
 
 def conversation_of(value: object, column: str) -> Conversation:
@@ -26,8 +44,10 @@ def conversation_of(value: object, column: str) -> Conversation:
 
     Raises UsageError for what is no list of turns with a role and a text, and for one without an answer.
     """
+    value = _read(value)
     if not isinstance(value, list) or not value:
-        raise UsageError(f'expected a list in {column!r}, like [{{"role": "user", "content": "…"}}, …]')
+        form = ", written as JSON" if isinstance(value, str) else ""
+        raise UsageError(f'expected a list in {column!r}, like [{{"role": "user", "content": "…"}}, …]{form}')
     for number, turn in enumerate(value, start=1):
         if wrong := _wrong(turn):
             raise UsageError(f"message {number} in {column!r}: {wrong}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from harness.api import UsageError, nearest
-from harness.judge.conversations import Render, conversation_of
+from harness.judge.conversations import Render, conversation_of, looks_like_one
 from harness.judge.rows import HEAD, PARTS, Table, read_table
 
 TEXT_COLUMNS: Final = ("text", "sentence", "review", "content", "body", "comment", "tweet", "document", "question")
@@ -100,7 +100,7 @@ def kinds_of(path: Path, columns: Mapping[str, str] | None = None) -> tuple[str,
     table = read_table(path, head=HEAD)
     there = table.columns
     roles = {role: _found(table, there, named.get(role, ""), role) for role in ROLES}
-    if "messages" not in named and not any(isinstance(row.get(roles["messages"]), list) for row in table.rows):
+    if "messages" not in named and not any(looks_like_one(row.get(roles["messages"])) for row in table.rows):
         roles["messages"] = ""  # a column of texts may have such a name, too
     roles["text"] = roles["text"] or (there[0] if len(there) == 1 and not roles["messages"] else "")
     able = [kind for kind, needed in _NEEDED.items() if len({roles[role] for role in needed} - {""}) == len(needed)]

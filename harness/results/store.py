@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from harness.api import Json, Row, RunInfo, Suite, UsageError
+from harness.api import HarnessError, Json, Row, RunInfo, Suite, UsageError
 from harness.results.files import sweep, sync_folder
 from harness.results.names import LAST, confusable, is_id, is_name, is_safe, new_id
 from harness.results.reading import contents, read_rows
@@ -204,9 +204,20 @@ class Store:
         """Open a run to resume it and return its writer, which holds the run's lock.
 
         An incomplete last line is removed from the rows, and a recorded end from the header. Raises `UsageError` where
-        the run can't be found, read or written, and where another process holds the lock.
+        the run can't be found, read or written, where another process holds the lock, and where one deletes the run.
         """
         run = self.resolve(text)
+        try:
+            return self._opened(run)
+        except HarnessError as error:
+            if self.folder(run).exists():
+                raise
+            raise UsageError(
+                f"run {run} was deleted meanwhile", "nothing is left to go on with; start another run without --resume"
+            ) from error
+
+    def _opened(self, run: str) -> RunWriter:
+        """Return the writer of a run, by its full id, as `open_run` does."""
         path = self.folder(run) / ROWS_FILE
         header = contents(path.parent / RUN_FILE)
         info = replace(self._header(run), finished="", exit_code=None)

@@ -51,7 +51,7 @@ class RunWriter:
         line = dump_line(row)
         state = os.fstat(self._descriptor)
         if state.st_nlink == 0:
-            raise HarnessError(f"{self.info.folder / ROWS_FILE} was removed during the run\nstart another run")
+            raise unwritten(self.info, ROWS_FILE, FileNotFoundError())
         before = state.st_size
         try:
             written = os.write(self._descriptor, line)
@@ -146,6 +146,8 @@ def now() -> dt.datetime:
 
 def unwritten(info: RunInfo, name: str, error: OSError) -> HarnessError:
     """Return the error of a file of a run that can't be written."""
+    if isinstance(error, FileNotFoundError):
+        return HarnessError(f"{info.folder / name} was removed during the run\nstart another run")
     return HarnessError(
         f"cannot write to {info.folder / name}: {error.strerror}\n"
         f"all earlier rows are stored; free disk space, then: {command(info, f'run --resume {info.id}')}"

@@ -4,45 +4,31 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import tomllib
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
 from harness import __version__
-from harness.api import API_VERSION, Contract, UsageError
-from harness.host import Host
+from harness.api import API_VERSION, DISTRIBUTION, UsageError
 from harness.starting.names import Named
+from harness.starting.own import CODE, OwnTemplate
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
 SUFFIX: Final = ".jinja"
-OWN: Final = "template"
-"""The folder in a family's package that says what a technique of its contract begins with."""
 
 Files = Mapping[Path, str]
 """The texts of the files of a package by path."""
 
 
-def with_template(host: Host) -> list[str]:
-    """Return the contracts whose family brings a template, sorted."""
-    return sorted(name for name in host.contracts if (_own_template(host, name) / "facts.toml").is_file())
+def technique_files(new: Named, contract: str, own: OwnTemplate, reference: str) -> Files:
+    """Return the files of a package with a technique of a contract, by the template of its family.
 
-
-def technique_files(host: Host, new: Named, contract: Contract, reference: str) -> Files:
-    """Return the files of a package with a technique of a contract; ``reference`` is the text about the contract.
-
-    Raises UsageError where the family has no template for it.
+    ``reference`` is the text about the contract.
     """
-    own = _own_template(host, contract.id)
-    if not (own / "facts.toml").is_file():
-        raise UsageError(
-            f"contract {contract.id!r}: its plugin brings no template, a folder {OWN!r} in its package; begin with: "
-            f"harness show contract {contract.id}"
-        )
-    facts = tomllib.loads((own / "facts.toml").read_text(encoding="utf-8"))
+    facts = own.facts
     values = {
-        **_values(new, contract.id, reference),
+        **_values(new, contract, reference),
+        "requires": [own.distribution] if own.distribution not in ("", DISTRIBUTION) else [],
         "params": "",
         "space": "",
         **facts,
@@ -51,14 +37,14 @@ def technique_files(host: Host, new: Named, contract: Contract, reference: str) 
         "suite": new.name,
         "baseline": "plain",
         "techniques": ["first"],
-        "about": f"A technique of the contract `{contract.id}`: `{new.name}/first` {facts['summary']}.\n"
+        "about": f"A technique of the contract `{contract}`: `{new.name}/first` {facts['summary']}.\n"
         f"It is compared with `{new.name}/plain`: {facts['plain']}.",
         "files": f"Begin with `{new.package}/techniques.py`; `AGENTS.md` tells coding assistants what they need.",
     }
     return {
         **_rendered(TEMPLATES / "shared", values),
         **_rendered(TEMPLATES / "technique", values),
-        Path(new.package, "techniques.py"): (own / "techniques.py").read_text(encoding="utf-8"),
+        Path(new.package, CODE): own.code,
     }
 
 
@@ -129,15 +115,6 @@ def _rendered(folder: Path, values: Mapping[str, object]) -> dict[Path, str]:
         ).render(values)
         for path in sorted(folder.rglob(f"*{SUFFIX}"))
     }
-
-
-def _own_template(host: Host, contract: str) -> Path:
-    """Return the folder of the template in the package of the plugin that owns a contract; it need not exist."""
-    plugin = host.contracts[contract].plugin
-    module = next(record.module for record in host.plugins if record.name == plugin)
-    spec = find_spec(module)
-    folders = spec.submodule_search_locations if spec else None
-    return Path(next(iter(folders or ["."])), OWN)
 
 
 def _example() -> Path:

@@ -58,8 +58,9 @@ class _Teller:
 
 def carry_out(order: Order) -> None:
     """Make all checks of the technique that the order names."""
-    os.set_inheritable(order.descriptor, False)
-    answer_with_stacks(sys.stderr.fileno())
+    for descriptor in (order.descriptor, order.stacks):
+        os.set_inheritable(descriptor, False)
+    answer_with_stacks(order.stacks)
     host = load_host(order.modules)
     tell = _Teller(order)
     spec = host.techniques[order.technique].spec

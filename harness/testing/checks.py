@@ -11,8 +11,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from threading import Event
 from typing import IO, Final, Literal
 
 from harness.discovery import PluginRecord
@@ -64,7 +66,10 @@ class Checked:
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """What a process that checks a technique is told, as JSON; ``modules`` are plugins that are not installed."""
+    """What a process that checks a technique is told, as JSON; ``modules`` are plugins that are not installed.
+
+    It tells what becomes of the checks by ``descriptor``, and where it hangs by ``stacks``.
+    """
 
     technique: str
     modules: Sequence[str]
@@ -72,6 +77,7 @@ class Order:
     limit_s: float
     memory_bytes: int
     descriptor: int = -1
+    stacks: int = -1
 
 
 def declaration_checked(record: PluginRecord) -> Iterator[Checked]:
@@ -89,22 +95,50 @@ def declaration_checked(record: PluginRecord) -> Iterator[Checked]:
             yield Checked(whose=record.name, check=check.__name__, result="passed")
 
 
-def technique_checked(order: Order, contract: str) -> Iterator[Checked]:
-    """Yield what becomes of each check of a technique, made in a process that ends with its checks or its limit."""
+def techniques_checked(orders: Sequence[tuple[Order, str]], jobs: int) -> Iterator[Checked]:
+    """Yield what becomes of the checks of techniques, each with its contract, in their order, ``jobs`` side by side.
+
+    Where the caller stops, the processes that are under way end.
+    """
+    stop = Event()
+
+    def check(order: Order, contract: str) -> list[Checked]:
+        return [*technique_checked(order, contract, stop)]
+
+    with ThreadPoolExecutor(jobs) as pool:
+        found = [pool.submit(check, *pair) for pair in orders]
+        try:
+            for future in found:
+                yield from future.result()
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+
+
+def technique_checked(order: Order, contract: str, stop: Event) -> Iterator[Checked]:
+    """Yield what becomes of each check of a technique, made in a process that ends with its checks or its limit.
+
+    It ends as well where ``stop`` is set.
+    """
     reader, writer = os.pipe()
     order = Order(**{**asdict(order), "descriptor": writer})
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as stacks:
+        order = Order(**{**asdict(order), "stacks": stacks.fileno()})
         process = subprocess.Popen(
             [sys.executable, "-m", "harness.testing.checking", json.dumps(asdict(order))],
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=said,
-            pass_fds=(writer,),
+            pass_fds=(writer, stacks.fileno()),
             start_new_session=True,
         )
         os.close(writer)
         try:
-            yield from _told(process, reader, order, contract, said)
+            for told in _told(process, reader, order, (said, stacks)):
+                if stop.is_set():
+                    return
+                if told.result != BEGAN:
+                    yield _mended(told, contract)
         finally:
             os.close(reader)
             with suppress(ProcessLookupError):  # it has ended, as it should
@@ -113,9 +147,14 @@ def technique_checked(order: Order, contract: str) -> Iterator[Checked]:
 
 
 def _told(
-    process: subprocess.Popen[bytes], reader: int, order: Order, contract: str, said: IO[bytes]
+    process: subprocess.Popen[bytes], reader: int, order: Order, files: tuple[IO[bytes], IO[bytes]]
 ) -> Iterator[Checked]:
-    """Yield what the process tells; where it ends or exceeds its time in a check, that check has failed."""
+    """Yield what the process tells, and now and then that a check goes on.
+
+    Where it ends or exceeds its time in a check, that check has failed. ``files`` have what it says, and its stacks
+    where it is asked for them.
+    """
+    said, stacks = files
     running: Checked | None = None
     deadline = time.monotonic() + SLACK_S
     for line in _lines(process, reader):
@@ -123,16 +162,17 @@ def _told(
             told = Checked(**json.loads(line))
             running = told if told.result == BEGAN else None
             deadline = time.monotonic() + (PREPARING_S if told.check == PREPARES else SLACK_S) + CASES * order.limit_s
-            if running is None:
-                yield _mended(told, contract)
+            yield told
         elif time.monotonic() > deadline:
             break
+        elif running:
+            yield running
     during = running.check if running else "ends_by_itself"
     ended = process.poll()
     where = ""
     if ended is None:
         reason = f"{during} takes more than {CASES} times {order.limit_s:g} s"
-        where = _where(process, said)
+        where = _where(process, stacks)
     elif ended or running:
         reason = f"the process ended in {during} with {_status(ended)}"
     else:
@@ -142,15 +182,13 @@ def _told(
     yield Checked(whose=order.technique, check=during, result="failed", said=text, mend=mend)
 
 
-def _where(process: subprocess.Popen[bytes], said: IO[bytes]) -> str:
-    """Ask a process where it hangs, and return its stacks, which are taken out of what it has said."""
-    before = said.seek(0, os.SEEK_END)
+def _where(process: subprocess.Popen[bytes], stacks: IO[bytes]) -> str:
+    """Ask a process where it hangs, and return the stacks that it writes to a file of their own."""
     with suppress(ProcessLookupError):
         process.send_signal(ASKS)
     with suppress(subprocess.TimeoutExpired):  # it ends only where it takes the signal for its end
         process.wait(ANSWER_S)
-    answer = shortened(os.pread(said.fileno(), STACK_BYTES, before))
-    said.truncate(before)
+    answer = shortened(os.pread(stacks.fileno(), STACK_BYTES, 0))
     return f"Where it hung:\n{answer}" if answer else ""
 
 
@@ -182,6 +220,6 @@ def _status(code: int) -> str:
 
 
 def _mended(told: Checked, contract: str) -> Checked:
-    """Return what was told with the mend of a failed check."""
+    """Return what was told, with the mend of a failed check where it has none."""
     mend = MENDS.get(told.check, "").format(contract=contract) if told.result != "passed" else ""
-    return Checked(**{**asdict(told), "mend": mend})
+    return Checked(**{**asdict(told), "mend": told.mend or mend})

@@ -80,6 +80,23 @@ def require_asv() -> None:
         raise UsageError(f"tracking needs {' and '.join(missing)}: pip install '{DISTRIBUTION}[track]'")
 
 
+def require_environments(project: Path) -> None:
+    """Raise UsageError where a configuration cannot be read, or does not say how asv installs a commit."""
+    from asv.util import UserError, load_json
+
+    path = project / CONFIGURATION
+    try:
+        found = load_json(str(path), js_comments=True)
+    except (UserError, OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read: {str(error).partition(chr(10))[0]}") from error
+    if "environment_type" not in found:
+        raise UsageError(
+            f"{path}: has no environment_type, by which asv would install each commit",
+            "to add the checked out commit: harness run --suite NAME --track, then harness export asv --output "
+            "RESULTS, then harness track publish",
+        )
+
+
 def run_asv(project: Path, arguments: Sequence[str], *, quiet: bool = False) -> int:
     """Run asv in a checkout and return asv's exit code; ``quiet`` keeps asv's output from the terminal.
 

@@ -15,6 +15,7 @@ import torch
 from toys import Technique, Toy
 
 from harness.api import OpenCase, Outcome, Phase
+from harness.execution.isolation.stacks import ASKS
 
 
 def channels():
@@ -198,7 +199,7 @@ class RepliesWhenAsked(Technique):
             for descriptor in channels():
                 os.write(descriptor, b'{"reply": {"status": "ok", "metrics": {"forged": 1.0, "score": 1.0}}}\n')
 
-        signal.signal(signal.SIGUSR1, reply)
+        signal.signal(ASKS, reply)
         while True:
             time.sleep(0.01)
 
@@ -211,9 +212,18 @@ class WritesWhenAsked(Technique):
             while True:
                 os.write(1, b"forged row\n" * 1000)
 
-        signal.signal(signal.SIGUSR1, write)
+        signal.signal(ASKS, write)
         while True:
             time.sleep(0.01)
+
+
+class PrintsAsItHangs(Technique):
+    """Has a handler of its own for a signal that is free, and writes without end."""
+
+    def act(self, context):
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        while True:
+            os.write(1, b"again and again\n")
 
 
 class HangsDeep(Technique):

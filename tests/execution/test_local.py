@@ -33,8 +33,15 @@ def test_a_case_is_seeded_and_alone_decides_its_numbers(executor):
 
 def test_a_case_that_imports_much_while_it_runs_says_so(executor):
     few, many = (one(executor, make_case("Imports", modules=count)) for count in (100, 300))
-    text = "warning: late was imported while the case ran, and counts: have the workload declare it as preload"
+    text = (
+        "warning: late was imported while the case ran, and counts: import it at the top of the technique's module, or "
+        "have the workload declare it as preload"
+    )
     assert (list(few.notes), list(many.notes)) == ([], [text])
+    [note] = one(executor, make_case("Imports", modules=300, last="late.datasets")).notes
+    assert note.startswith(
+        "warning: late.datasets was imported while the case ran: a technique knows nothing of the task but what it is "
+    )
 
 
 def test_prepare_writes_the_cache_that_cases_share(executor):

@@ -9,7 +9,7 @@ import pytest
 
 from harness.api import Reply, Row, Skip, UsageError
 from harness.execution import grouping
-from harness.execution.destination import Destination
+from harness.execution.destination import Destination, Stopped
 from harness.execution.rows import holds_declared, require_storable, skipped, storable
 from harness.execution.runner import Runner
 from harness.host import load_host
@@ -134,6 +134,54 @@ def run(host, executor, stored=None, **selected):
     destination = Destination(run="r", environment={}, record=rows.append, stored=stored or {})
     Runner(plan, host, executor, destination, Silent()).run()
     return rows
+
+
+class FailsAt(Checker):
+    """An executor in which the case of one key fails, and all else works."""
+
+    def __init__(self, key):
+        super().__init__(set())
+        self._key = key
+
+    def _reply(self, unit, case):
+        failed = case.key == self._key and not (unit.check or unit.prepare)
+        return Reply(status="error", reason="it fails") if failed else super()._reply(unit, case)
+
+
+def stopped(host, executor, *, fail_fast=True):
+    """Return the rows of a run, and whether the run stopped."""
+    plan = Plan(read_suite("toys", host), host, Selection(), IDENTITY)
+    rows = []
+    destination = Destination(run="r", environment={}, record=rows.append, fail_fast=fail_fast)
+    try:
+        Runner(plan, host, executor, destination, Silent()).run()
+    except Stopped:
+        return rows, True
+    return rows, False
+
+
+def test_a_run_that_fails_fast_is_stopped_where_its_failure_leaves_cases_and_finished_where_it_was_the_last(host):
+    keys = [row.case.key for row in stopped(host, FailsAt(""))[0]]
+    ends = set()
+    for key in keys:
+        rows, ended = stopped(host, FailsAt(key))
+        slow, _ = stopped(host, FailsAt(key), fail_fast=False)
+        assert ended == (len(rows) < len(slow))
+        assert sum(row.failed for row in rows) == 1
+        ends.add(ended)
+    assert ends == {True, False}
+
+
+def test_a_run_that_fails_fast_ends_at_a_target_that_is_not_there(host, monkeypatch):
+    good = host.techniques["toy/good"]
+    wrong = replace(good, spec=replace(good.spec, target="toy_targets:Tay"))
+    monkeypatch.setitem(host.techniques, "toy/good", wrong)
+    executor = FailsAt("")
+    rows, ended = stopped(host, executor)
+    assert ended
+    assert [(row.case.technique, row.reply.status) for row in rows] == [("toy/good", "error")]
+    assert "toy_targets has no 'Tay'; did you mean 'Toy'?" in rows[0].reply.reason
+    assert executor.units == []
 
 
 KINDS = {

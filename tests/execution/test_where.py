@@ -22,6 +22,7 @@ HANGS = {
     "with a forged reply when it is asked": ("hostile:RepliesWhenAsked", {}),
     "writing without end when it is asked": ("hostile:WritesWhenAsked", {}),
     "deep in a recursion": ("hostile:HangsDeep", {}),
+    "printing, with a handler of its own": ("hostile:PrintsAsItHangs", {}),
 }
 
 
@@ -30,7 +31,7 @@ def replies(tmp_path_factory):
     """The replies of all that hang, side by side with an honest case, and how long the slowest took."""
     cases = [make_case(technique, **params) for technique, params in HANGS.values()]
     honest = make_case("Seeded")
-    with local(tmp_path_factory.mktemp("where"), time_s=LIMIT_S, jobs=7, preload=("toys", "hostile")) as executor:
+    with local(tmp_path_factory.mktemp("where"), time_s=LIMIT_S, jobs=8, preload=("toys", "hostile")) as executor:
         finish(executor, [Unit(cases=(make_case("Technique"),))])  # the imports are done
         began = time.monotonic()
         found = finish(executor, [Unit(cases=(case,)) for case in (*cases, honest)])
@@ -46,8 +47,19 @@ def test_each_is_a_timeout_in_its_phase(replies, name):
 
 
 def test_all_are_killed_in_time(replies):
-    assert replies[1] < LIMIT_S + ANSWER_S + 10  # for starting eight processes and killing them on a busy machine
+    assert replies[1] < LIMIT_S + ANSWER_S + 10  # for starting nine processes and killing them on a busy machine
     assert all(reply.wall_s < LIMIT_S + 5 for reply in replies[0].values())
+
+
+def test_what_a_case_prints_and_the_signals_it_handles_leave_its_stacks_whole(replies):
+    detail = replies[0]["printing, with a handler of its own"].detail
+    stacks, _, output = detail.partition("\nOutput:\n")
+    heading, thread, innermost, *_ = stacks.splitlines()
+    assert heading == "Where it hung:"
+    assert "most recent call first" in thread
+    assert innermost.endswith(" in act")
+    assert "again and again" not in stacks
+    assert output.endswith("again and again")
 
 
 @pytest.mark.parametrize("name", ["in Python", "in C that holds the lock"])

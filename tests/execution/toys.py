@@ -114,7 +114,7 @@ class Grows(Technique):
 
 class Imports(Technique):
     def act(self, context):
-        for name in [*(f"late.{number}" for number in range(self.modules)), "late", "later"]:
+        for name in [*(f"late.{number}" for number in range(self.modules)), "late", getattr(self, "last", "later")]:
             sys.modules[name] = ModuleType(name)
 
 

@@ -301,14 +301,15 @@ CHATS: list[dict[str, object]] = [
 ]
 
 
-@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet", "a.csv", "a.tsv"])
 def test_conversations_are_read_up_to_their_last_answer(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     if name.endswith(".parquet"):
         arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
         parquet.write_table(arrow.Table.from_pylist(CHATS), path)
     else:
-        written(tmp_path, name, CHATS)
+        in_cells = [{"messages": json.dumps(row["messages"])} for row in CHATS]
+        written(tmp_path, name, CHATS if name.endswith(".jsonl") else in_cells)
     assert kinds_of(path) == ("messages",)
     found = read_conversations(path, joined)
     assert list(zip(found.prompts, found.completions, strict=True)) == [
@@ -333,6 +334,8 @@ def test_a_key_that_a_table_gives_to_all_turns_is_not_there_for_a_template() -> 
     ("value", "message"),
     [
         ("hello", "expected a list in 'messages', like"),
+        ("[3", 'expected a list in \'messages\', like [{"role": "user", "content": "…"}, …], written as JSON'),
+        (str(turns("user", "assistant")), "expected a list in 'messages', like"),  # as Python writes it
         ([], "expected a list in 'messages', like"),
         (["hello"], "message 1 in 'messages': expected role and content, not str: 'hello'"),
         ([{"from": "human", "value": "a"}], "message 1 in 'messages': expected role and content, not dict with the"),
@@ -362,6 +365,8 @@ def test_a_row_that_is_no_conversation_is_one_line_with_its_number(tmp_path: Pat
     [
         ({"messages": "a text", "id": 1}, {}, None),
         ({"messages": "a text"}, {}, ("texts",)),
+        ({"messages": "[1] a role"}, {}, ("texts",)),
+        ({"messages": str(turns("user"))}, {}, ("messages",)),
         ({"chat": "a", "label": 1, "text": "b"}, {}, ("labelled", "texts")),
         ({"Conversations": turns("user"), "text": "b"}, {}, ("messages", "texts")),
         ({"prompt": "a", "response": "b", "messages": turns("user")}, {}, ("pairs", "messages")),

@@ -219,3 +219,16 @@ def test_of_processes_that_claim_a_name_at_once_one_gets_it(store: Store) -> Non
         process.join(60)
     assert store.resolve("first-come") == won.get(timeout=10)
     assert won.empty()
+
+
+def test_a_run_that_is_deleted_while_it_is_opened_is_told_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = store.ids()[0]
+
+    def resolved(_: Store, text: str) -> str:
+        with held(store, [first]):
+            delete_runs(store, [first])
+        return text
+
+    monkeypatch.setattr(Store, "resolve", resolved)
+    with pytest.raises(UsageError, match=f"run {first} was deleted meanwhile\n.*start another run"):
+        store.open_run(first)

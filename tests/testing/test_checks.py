@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 
@@ -103,25 +105,49 @@ def test_a_process_that_checks_tells_where_it_hangs_before_it_is_killed(tmp_path
     code = (
         "import sys, time\n"
         "from harness.execution.isolation.stacks import answer_with_stacks\n"
-        "answer_with_stacks(2)\n"
+        "answer_with_stacks(1)\n"
         "def hang():\n"
-        "    time.sleep(1000)\n"
-        "print('on the way', file=sys.stderr)\n"
+        "    while True: print('on the way', file=sys.stderr)\n"
         "hang()\n"
     )
-    with (tmp_path / "said").open("w+b") as said:
-        process = subprocess.Popen([sys.executable, "-c", code], stdout=said, stderr=said)
+    with (tmp_path / "said").open("w+b") as said, (tmp_path / "stacks").open("w+b") as stacks:
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=stacks, stderr=said)
         try:
-            while checks._tail(said) != "on the way":
+            while not checks._tail(said):
                 assert process.poll() is None
                 time.sleep(0.05)
-            where = checks._where(process, said)
+            where = checks._where(process, stacks)
             assert where.splitlines()[0] == "Where it hung:"
-            assert where.endswith(', line 5 in hang\n  File "<string>", line 7 in <module>')
-            assert checks._tail(said) == "on the way"
+            assert where.endswith(', line 5 in hang\n  File "<string>", line 6 in <module>')
+            assert {*checks._tail(said).splitlines()[1:-1]} == {"on the way"}
         finally:
             process.kill()
             process.wait()
+
+
+def test_techniques_are_checked_side_by_side_and_told_in_order_until_the_caller_stops(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    both = threading.Barrier(2)
+    ended = []
+
+    def checked(order: checks.Order, contract: str, stop: threading.Event) -> Iterator[checks.Checked]:
+        yield checks.Checked(whose=order.technique, check=contract, result="passed")
+        if order.technique in "ab":
+            both.wait(timeout=30)  # the second has begun, too
+        time.sleep(0.05 * (order.technique == "a"))
+        if order.technique == "c":
+            stop.wait(timeout=30)
+            ended.append(stop.is_set())
+
+    monkeypatch.setattr(checks, "technique_checked", checked)
+    orders = [
+        (checks.Order(technique=name, modules=(), cache="", limit_s=1.0, memory_bytes=1), "toy") for name in "abcd"
+    ]
+    told = checks.techniques_checked(orders, 2)
+    assert [next(told).whose for _ in range(2)] == ["a", "b"]
+    told.close()
+    assert ended == [True]
 
 
 def test_a_plugin_that_does_not_load_fails_in_one_line(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from harness.tracking.asv import (
     local_submodules,
     read_regressions,
     require_asv,
+    require_environments,
     require_history,
     uv_settings,
     with_settings,
@@ -212,3 +213,19 @@ def test_a_slower_time_is_to_be_checked_in_turns(
     worse = Regression(series="a series", key="", unit=unit, commit=commit, since="", before=1.0, after=2.0)
     _summarise(tmp_path, [worse])
     assert (f"harness compare {commit[:9]}^ {commit[:9]}" in capsys.readouterr().out) == told
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [('{"version": 1}', "has no environment_type, by which asv would"), ('{"version": ', "cannot be read: ")],
+)
+def test_a_configuration_that_installs_no_commit_is_told_what_to_do(tmp_path: Path, text: str, line: str) -> None:
+    (tmp_path / "asv.conf.json").write_text(f"// a comment\n{text}")
+    with pytest.raises(UsageError) as caught:
+        require_environments(tmp_path)
+    assert caught.value.problems[0].startswith(f"{tmp_path}/asv.conf.json: {line}")
+    assert all("\n" not in problem for problem in caught.value.problems)
+
+
+def test_the_configuration_of_this_project_installs_commits() -> None:
+    require_environments(ROOT)

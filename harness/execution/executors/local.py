@@ -313,7 +313,7 @@ class LocalExecutor:
                 return _NotStarted(job=job, end=_not_started(str(error)))
             undo.pop_all()
         self._workers[worker.number] = worker
-        client.start(Start(id=worker.number, channel=theirs, output=worker.output))
+        client.start(Start(id=worker.number, channel=theirs, output=worker.output, stacks=worker.stacks))
         return worker
 
     def _served(self, job: Job) -> tuple[str, Client]:

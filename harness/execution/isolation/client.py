@@ -35,11 +35,12 @@ LOG_BYTES: Final = 4096
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """A worker that is to be started: its id, its end of the channel (closed once passed on), its output file."""
+    """A worker that is to be started: its id, its end of the channel (closed once passed on), its files."""
 
     id: int
     channel: socket.socket
     output: IO[bytes]
+    stacks: IO[bytes]
 
 
 class ForkServerLost(Exception):
@@ -183,7 +184,7 @@ class Client:
         self._send(encode({"preload": list(preload), "techniques": list(techniques), "afresh": self._afresh}))
 
     def _pass_on(self) -> None:
-        """Hand over what waits. A request is a short line and two descriptors, so it is sent whole."""
+        """Hand over what waits. A request is a short line and three descriptors, so it is sent whole."""
         while self._waiting:
             request = self._waiting.pop(0)
             self.expect(request.id)
@@ -191,7 +192,7 @@ class Client:
                 socket.send_fds(
                     self.control,
                     [encode({"start": request.id})],
-                    [request.channel.fileno(), request.output.fileno()],
+                    [request.channel.fileno(), request.output.fileno(), request.stacks.fileno()],
                 )
             request.channel.close()
 

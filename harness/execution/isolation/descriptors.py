@@ -10,8 +10,8 @@ from typing import Final
 WANTED: Final = 8192
 """Open files that are asked for: more than any block of contestants needs, few enough for programs that count up."""
 
-PER_WORKER: Final = 2
-"""Open files of the runner for each worker: its channel and its output."""
+PER_WORKER: Final = 3
+"""Open files of the runner for each worker: its channel, its output and its stacks."""
 
 SPARE: Final = 24
 """Open files that are left for everything else: rows, reports, and what is open only while a worker is started."""

@@ -42,6 +42,9 @@ EXEC_FAILED: Final = 71
 NO_DESCRIPTOR: Final = -1
 """The place of a descriptor that did not arrive."""
 
+DESCRIPTORS: Final = 3
+"""Descriptors that come with a request: the worker's end of its channel, its output file, and the one of its stacks."""
+
 
 def command(module: str, *arguments: int) -> list[str]:
     """Return the command that runs the ``main`` of a module in a Python with this process's import path."""
@@ -126,7 +129,7 @@ class _ForkServer:
         if flags & socket.MSG_CTRUNC:  # this process may have no more descriptors, and the kernel has dropped some
             for descriptor in descriptors:
                 os.close(descriptor)
-            descriptors = [NO_DESCRIPTOR, NO_DESCRIPTOR]
+            descriptors = [NO_DESCRIPTOR] * DESCRIPTORS
         self._descriptors += descriptors
         for message in self._lines.feed(data):
             if "start" in message:
@@ -143,8 +146,8 @@ class _ForkServer:
 
     def _fork(self, number: int, selector: selectors.BaseSelector) -> None:
         """Fork a worker, and report its process id, or why there is none."""
-        channel, output = self._descriptors.popleft(), self._descriptors.popleft()
-        if NO_DESCRIPTOR in (channel, output):
+        descriptors = [self._descriptors.popleft() for _ in range(DESCRIPTORS)]
+        if NO_DESCRIPTOR in descriptors:
             self._send({"id": number, "refused": "too many open files"})
             return
         parent = os.getpid()
@@ -157,14 +160,14 @@ class _ForkServer:
                 try:
                     selector.close()
                     self._leave(parent)
-                    _become_worker(channel, output, self._afresh)
+                    _become_worker(descriptors, self._afresh)
                 finally:
                     os._exit(EXEC_FAILED)
             self._cases[pid] = number
             self._send({"id": number, "pid": pid})
         finally:
-            os.close(channel)
-            os.close(output)
+            for descriptor in descriptors:
+                os.close(descriptor)
 
     def _leave(self, parent: int) -> None:
         """Close the fork server's descriptors in a child, and have the kernel end the child with the fork server."""
@@ -216,12 +219,12 @@ def preload(modules: Sequence[str]) -> None:
         gc.enable()
 
 
-def _become_worker(channel: int, output: int, afresh: bool) -> NoReturn:
+def _become_worker(descriptors: Sequence[int], afresh: bool) -> NoReturn:
     if afresh:
-        os.set_inheritable(channel, True)
-        os.set_inheritable(output, True)
-        os.execv(sys.executable, command("harness.execution.isolation.worker", channel, output))
-    worker.main(channel, output)
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, True)
+        os.execv(sys.executable, command("harness.execution.isolation.worker", *descriptors))
+    worker.main(*descriptors)
 
 
 def cannot_fork() -> bool:

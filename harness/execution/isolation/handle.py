@@ -62,6 +62,8 @@ class Handle:
     server: str
     channel: socket.socket
     output: IO[bytes]
+    stacks: IO[bytes]
+    """Where its threads are, once it was asked: apart from what it prints."""
     load: float = field(default_factory=lambda: os.getloadavg()[0])
     kills: int = field(default_factory=lambda: _oom_kills())
     pid: int | None = None
@@ -78,8 +80,8 @@ class Handle:
     _watched: Watched = field(default_factory=lambda: Watched(), init=False)
     _reply: Reply | None = field(default=None, init=False)
     _killed_for: Reply | None = field(default=None, init=False)
-    _answer_from: int | None = field(default=None, init=False)
-    """Where in the output its stacks begin, which it was asked for; None where it was not."""
+    _asked_where: bool = field(default=False, init=False)
+    """Whether its time was up, so that it was asked for its stacks."""
     _asked: Act | None = field(default=None, init=False)
     """The act of the turn that has no answer yet."""
     _measured: Sequence[str] = field(default=(), init=False)
@@ -97,11 +99,13 @@ class Handle:
             undo.callback(theirs.close)
             output = output_file()
             undo.callback(output.close)
+            stacks = output_file()
+            undo.callback(stacks.close)
             output.write(b"start".ljust(PHASE_BYTES, b"\0"))  # the process goes on writing behind it
             give_up_sending(ours)
             ours.sendall(encode(job.message()))
             undo.pop_all()
-        return cls(number=number, job=job, server=server, channel=ours, output=output), theirs
+        return cls(number=number, job=job, server=server, channel=ours, output=output, stacks=stacks), theirs
 
     @property
     def phase(self) -> str:
@@ -149,7 +153,7 @@ class Handle:
             except OSError:
                 data = b""
             self.closed = not data
-            if self._answer_from is not None:  # its time was up: what it says now comes too late
+            if self._asked_where:  # its time was up: what it says now comes too late
                 continue
             try:
                 for message in self._lines.feed(data):
@@ -207,11 +211,11 @@ class Handle:
 
         It has that once, and where it has sent no reply. What it sends from now on is not read.
         """
-        if self.replied or self._answer_from is not None:
+        if self.replied or self._asked_where:
             return False
         self._pause()
         self._killed_for = why
-        self._answer_from = os.fstat(self.output.fileno()).st_size
+        self._asked_where = True
         self.deadline = time.monotonic() + ANSWER_S
         return True
 
@@ -251,9 +255,10 @@ class Handle:
         return replace(reply, wall_s=self._used_s, cpu_s=cpu_s, load=self.load)
 
     def close(self) -> None:
-        """Let go of the channel and the output."""
+        """Let go of the channel and the files."""
         self.channel.close()
         self.output.close()
+        self.stacks.close()
 
     def _resume(self) -> None:
         """Begin to count the worker's time, where it is not counted."""
@@ -284,17 +289,16 @@ class Handle:
 
     def _hung_at(self) -> str:
         """Return the stacks that the worker wrote when its time was up; empty where it was not asked for them."""
-        if self._answer_from is None:
+        if not self._asked_where:
             return ""
-        answer = shortened(os.pread(self.output.fileno(), STACK_BYTES, self._answer_from))
+        answer = shortened(os.pread(self.stacks.fileno(), STACK_BYTES, 0))
         return f"Where it hung:\n{answer}" if answer else "Where it hung is not known: no answer came."
 
     def _tail(self) -> str:
-        """Return the end of the worker's output, up to its stacks where it was asked for these."""
+        """Return the end of the worker's output."""
         size = os.fstat(self.output.fileno()).st_size
-        end = size if self._answer_from is None else min(size, self._answer_from)
-        start = max(PHASE_BYTES, end - TAIL_BYTES)
-        tail = os.pread(self.output.fileno(), max(0, end - start), start)
+        start = max(PHASE_BYTES, size - TAIL_BYTES)
+        tail = os.pread(self.output.fileno(), max(0, size - start), start)
         return tail.lstrip(b"\0").decode(errors="replace").strip()  # zeros are before what was written while it was cut
 
 

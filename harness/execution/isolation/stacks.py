@@ -7,8 +7,8 @@ import signal
 from pathlib import Path
 from typing import Final
 
-ASKS: Final = signal.SIGUSR1
-"""The signal by which a process is asked to write the stacks of its threads."""
+ASKS: Final = signal.SIGRTMAX - 1 if hasattr(signal, "SIGRTMAX") else signal.SIGUSR1
+"""The signal by which a process is asked to write its stacks: where there is, one that programs leave alone."""
 
 ANSWER_S: Final = 0.5
 """Seconds that a process has for its answer before it is killed: it takes milliseconds once it has a processor."""

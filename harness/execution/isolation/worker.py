@@ -10,6 +10,7 @@ import resource
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, NoReturn
 
@@ -30,18 +31,24 @@ GRACE_S: Final = 10
 LATE: Final = 200
 """A case that imports more modules than this says so: their time and memory are not the technique's."""
 
+DATA: Final = "datasets"
+"""How the modules of scikit-learn, torchvision and others are called that bring data of their own."""
+
 BROKEN: Final = 70
 """Exit status of a worker that failed outside of its case (EX_SOFTWARE)."""
 
 
-def main(channel: int, output: int) -> NoReturn:
-    """Do the job that comes over the socket ``channel``; standard output and error go to the file ``output``."""
+def main(channel: int, output: int, stacks: int) -> NoReturn:
+    """Do the job that comes over the socket ``channel``; standard output and error go to the file ``output``.
+
+    Where the process hangs is written to the file ``stacks`` when the runner asks.
+    """
     status = BROKEN
     try:
         os.dup2(output, 1)
         os.dup2(output, 2)
         faulthandler.enable()
-        answer_with_stacks(output)
+        answer_with_stacks(stacks)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         _Worker(_Channel(socket.socket(fileno=channel)), output).run()
         status = 0
@@ -159,11 +166,7 @@ class _Worker:
         if len(sys.modules) - self._imported <= LATE:
             return reply
         late = list(sys.modules)[self._imported :]
-        # a module stands after those it imports, so the last package is what asked for most of them
-        packages = {name.rpartition(".")[0] for name in late}
-        outer = next((name for name in reversed(late) if name in packages), late[-1])
-        text = f"{outer} was imported while the case ran, and counts: have the workload declare it as preload"
-        return replace(reply, notes=(*reply.notes, f"{WARNING}{text}"))
+        return replace(reply, notes=(*reply.notes, f"{WARNING}{_told_late(late)}"))
 
     def _load(self) -> None:
         if self._job.task == "peaks":
@@ -204,6 +207,22 @@ class _Worker:
     def _lift_limit(self) -> None:
         """Give the telling of the result the memory it needs."""
         _limit_data(resource.RLIM_INFINITY)
+
+
+def _told_late(late: Sequence[str]) -> str:
+    """Return what is said of modules that were imported while a case ran, in the order of their imports."""
+    if data := next((name for name in late if DATA in name.split(".")), ""):
+        return (
+            f"{data} was imported while the case ran: a technique knows nothing of the task but what it is given, and "
+            "data of its own make its result void"
+        )
+    # a module stands after those it imports, so the last package is what asked for most of them
+    packages = {name.rpartition(".")[0] for name in late}
+    outer = next((name for name in reversed(late) if name in packages), late[-1])
+    return (
+        f"{outer} was imported while the case ran, and counts: import it at the top of the technique's module, or have "
+        "the workload declare it as preload"
+    )
 
 
 def _limit_data(soft: int) -> None:

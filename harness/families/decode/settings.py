@@ -34,6 +34,7 @@ class Settings:
     tokens: int = setting(64, "tokens that follow a prompt", least=2)
     timed_prompts: int = setting(3, "prompts that are continued under the clock", least=1)
     timed_tokens: int = setting(32, "tokens that follow a prompt under the clock", least=2)
+    training: float = setting(1.0, "share of the training of the judge's models; less is for tests", above=0, most=1)
     draws: int = setting(800, "texts that the gate draws to test the distribution", least=1)
 
     def __post_init__(self) -> None:

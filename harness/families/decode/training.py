@@ -27,7 +27,8 @@ class Training:
     """The training protocol of a model: ``steps`` of ``batch`` windows, with linear warm-up (a tenth) and decay to 0.
 
     Matrices are trained by Muon at ``matrix_lr``, all else by AdamW at ``lr``. ``code`` and ``repetitive`` are shares
-    of the windows; ``exit_weight`` and ``extra_weight`` are the weights of the losses of exit and extra heads.
+    of the windows; ``exit_weight`` and ``extra_weight`` are the weights of the losses of exit and extra heads. The loss
+    of the trained model is measured on ``held_out`` windows of each category.
     """
 
     steps: int
@@ -39,6 +40,12 @@ class Training:
     exit_weight: float = 0.5
     extra_weight: float = 0.2
     seed: int = 0
+    held_out: int = 64
+
+    def shortened(self, share: float) -> Training:
+        """Return the protocol with a share of its steps and of the windows that the loss is measured on."""
+        steps, held_out = (max(1, round(share * count)) for count in (self.steps, self.held_out))
+        return replace(self, steps=steps, held_out=held_out)
 
 
 TARGET: Final = Shape(vocabulary=len(ALPHABET), width=128, layers=8, exit_layer=1, extra_heads=3)
@@ -54,9 +61,6 @@ DRAFT_TRAINING: Final = Training(steps=120)
 UPTRAINING: Final = Training(steps=12, matrix_lr=0.01, lr=0.003, seed=1)
 """Training of a variant, after its keys and values were averaged from the target's (arXiv:2305.13245)."""
 
-_WINDOWS: Final = 64
-"""Held-out windows of each category that the loss of a model is measured on."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
@@ -67,23 +71,23 @@ class Trained:
     sha256: str
 
 
-def target(kv_heads: int, cache: Path, found: Texts) -> Trained:
+def target(kv_heads: int, cache: Path, found: Texts, share: float = 1.0) -> Trained:
     """Return the target with this many heads of keys and values, from the cache or trained now (half a minute).
 
-    Raises UsageError for a number of heads that is not in `KV_HEADS`.
+    ``share`` is that of the whole training. Raises UsageError for a number of heads that is not in `KV_HEADS`.
     """
     if kv_heads not in KV_HEADS:
         raise UsageError(f"kv_heads {kv_heads!r}: expected {', '.join(map(str, KV_HEADS[:-1]))} or {KV_HEADS[-1]}")
     if kv_heads == TARGET.kv_heads:
-        return _cached("target", TARGET, TARGET_TRAINING, found, cache, None)
+        return _cached("target", TARGET, TARGET_TRAINING.shortened(share), found, cache, None)
     shape = replace(TARGET, kv_heads=kv_heads)
-    whole = target(TARGET.kv_heads, cache, found)
-    return _cached(f"target-{kv_heads}", shape, UPTRAINING, found, cache, whole)
+    whole = target(TARGET.kv_heads, cache, found, share)
+    return _cached(f"target-{kv_heads}", shape, UPTRAINING.shortened(share), found, cache, whole)
 
 
-def draft(name: str, cache: Path, found: Texts) -> Trained:
-    """Return a draft by its name in `DRAFTS`, from the cache or trained now (seconds)."""
-    return _cached(name, DRAFTS[name], DRAFT_TRAINING, found, cache, None)
+def draft(name: str, cache: Path, found: Texts, share: float = 1.0) -> Trained:
+    """Return a draft by its name in `DRAFTS`, from the cache or trained now (seconds), by a share of the training."""
+    return _cached(name, DRAFTS[name], DRAFT_TRAINING.shortened(share), found, cache, None)
 
 
 def _cached(name: str, shape: Shape, training: Training, found: Texts, cache: Path, parent: Trained | None) -> Trained:
@@ -102,7 +106,7 @@ def _cached(name: str, shape: Shape, training: Training, found: Texts, cache: Pa
             if parent:
                 model.load_state_dict(averaged(parent.model, shape))
             fit(model, training, found)
-            loss = held_out_loss(model, found)
+            loss = held_out_loss(model, found, training.held_out)
         return {"loss": torch.tensor(loss), **{f"model.{key}": value for key, value in model.state_dict().items()}}
 
     tensors = load_or_make(cache, f"decode-{name}-{key_of(facts)}", make)
@@ -188,13 +192,13 @@ def orthogonal(matrices: Tensor, coefficients: tuple[float, float, float], itera
     return x.mT if matrices.shape[1] > matrices.shape[2] else x
 
 
-def held_out_loss(model: TextModel, found: Texts) -> float:
-    """Return the mean cross-entropy in nats over held-out windows, prose and code in equal parts."""
+def held_out_loss(model: TextModel, found: Texts, count: int) -> float:
+    """Return the mean cross-entropy in nats over ``count`` held-out windows each of prose and of code."""
     totals = []
     with torch.inference_mode():
         for name in sorted(found.held_out):
             text = found.held_out[name]
-            windows = text[: len(text) // (CONTEXT + 1) * (CONTEXT + 1)].view(-1, CONTEXT + 1)[:_WINDOWS]
+            windows = text[: len(text) // (CONTEXT + 1) * (CONTEXT + 1)].view(-1, CONTEXT + 1)[:count]
             logits = model(windows[:, :-1])[0]
             totals.append(float(functional.cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten())))
     return sum(totals) / len(totals)

@@ -62,11 +62,11 @@ class DecodeText:
 
     def prepare(self, context: CaseContext) -> None:
         """Read the texts and train the models that the cache lacks (about a minute)."""
-        found = texts(context.cache)
+        found, share = texts(context.cache), read_settings(Settings, context.settings).training
         for heads in decode_training.KV_HEADS:
-            decode_training.target(heads, context.cache, found)
+            decode_training.target(heads, context.cache, found, share)
         for name in decode_training.DRAFTS:
-            decode_training.draft(name, context.cache, found)
+            decode_training.draft(name, context.cache, found, share)
 
     def evaluate(self, technique: DecodeTechnique, context: CaseContext) -> Outcome:
         """Run the gate, decode every prompt, and measure rounds and texts. Raises Incorrect where the gate fails."""
@@ -131,10 +131,12 @@ class DecodeText:
         if context.device != "cpu":
             raise NotApplicable("texts are read one character at a time, for which the CPU is the faster device")
         settings = read_settings(Settings, context.settings)
-        found = texts(context.cache)
-        reference = decode_training.target(decode_training.TARGET.kv_heads, context.cache, found)
-        own = decode_training.target(technique.kv_heads, context.cache, found)
-        drafts = {name: decode_training.draft(name, context.cache, found).model for name in decode_training.DRAFTS}
+        found, share = texts(context.cache), settings.training
+        reference = decode_training.target(decode_training.TARGET.kv_heads, context.cache, found, share)
+        own = decode_training.target(technique.kv_heads, context.cache, found, share)
+        drafts = {
+            name: decode_training.draft(name, context.cache, found, share).model for name in decode_training.DRAFTS
+        }
         count = max(settings.prompts, settings.timed_prompts)
         drawn = prompts(found, settings.category, count, settings.prompt_tokens, generator(context.seed, "prompts"))
         later = generator(context.seed, "prompts that are not timed")

@@ -18,6 +18,9 @@ square. Two models of one function round differently in each layer, and their bl
 about ten such errors meet in a logit: sqrt(10) u / sqrt(3) = 7e-3, and three times as much at the most.
 """
 
+_HEAD_S: Final = ": leave the head as it is, the judge trains it"
+"""What to do about a head that a technique has touched."""
+
 Values = Sequence[tuple[str, nn.Parameter, Tensor]]
 """Parameters by name, each with a copy of its values at some time."""
 
@@ -42,12 +45,12 @@ def require_head(model: nn.Module, head: Values) -> None:
     present = {id(parameter) for parameter in model.parameters()}
     for name, parameter, before in head:
         if id(parameter) not in present:
-            raise Incorrect(f"the head's parameter {name} is no longer part of the model")
+            raise Incorrect(f"the head's parameter {name} is no longer part of the model{_HEAD_S}")
         if not parameter.requires_grad:
-            raise Incorrect(f"the head's parameter {name} no longer trains")
+            raise Incorrect(f"the head's parameter {name} no longer trains{_HEAD_S}")
         if not torch.equal(parameter, before):
             change = (parameter - before).abs().max().item()
-            raise Incorrect(f"the head's parameter {name} was changed by up to {change:.3g} while adapting")
+            raise Incorrect(f"the head's parameter {name} was changed by up to {change:.3g} while adapting{_HEAD_S}")
 
 
 def frozen(model: nn.Module) -> Values:
@@ -77,6 +80,8 @@ def require_unchanged(values: Values, steps: int) -> None:
 def _require_close(expected: Tensor, actual: Tensor, dtype: torch.dtype, what: str) -> None:
     if expected.shape != actual.shape:
         raise Incorrect(f"{what}: logits of shape {tuple(actual.shape)}, not {tuple(expected.shape)}")
+    if broken := int((~actual.isfinite()).sum()):
+        raise Incorrect(f"{what}: {broken} of {actual.numel()} logits are nan or infinite")
     error = ((actual - expected).abs().max() / expected.abs().max()).item()
     if not error <= (allowed := tolerance_of(dtype)):
         raise Incorrect(f"{what}: logits by up to {error:.2e} of the largest; {allowed:.0e} is allowed")

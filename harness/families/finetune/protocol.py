@@ -27,7 +27,7 @@ from harness.families.finetune.trial import Attempt, counted, tried
 from harness.judge import graphs, training
 from harness.judge.base_checks import require_packed
 from harness.judge.bases import packed_layers, train_in_float32
-from harness.judge.checks import TrainingWatch, require_groups, require_model
+from harness.judge.checks import TrainingWatch, groups_of, require_groups, require_model
 from harness.judge.experts import UsedExperts
 from harness.judge.factors import ANEW, Factors
 from harness.judge.fresh import FreshBatches
@@ -319,7 +319,7 @@ def _fit_repeatedly(
 def _optimizer(technique: FinetuneTechnique, model: nn.Module, problem: Problem) -> torch.optim.Optimizer:
     """Return the optimiser of head and technique. Raises Incorrect where the groups are not just what trains."""
     settings = problem.settings
-    groups = [{**group, "params": list(group["params"])} for group in technique.parameter_groups(model, settings.lr)]
+    groups = groups_of(technique.parameter_groups(model, settings.lr))
     require_groups(model, list(problem.head.values()), groups)
     if not problem.head and not any(group["params"] for group in groups):
         raise NotApplicable(NOTHING_TRAINS)

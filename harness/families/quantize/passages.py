@@ -98,13 +98,15 @@ def require_enough(tokens: Passages, settings: CausalSettings) -> None:
 def _tokenised(settings: CausalSettings) -> dict[str, Tensor]:
     tokenizer: Any = tokenizer_of(Path(settings.model))
     texts = texts_of(settings)
+    alone = tokenizer("a", add_special_tokens=True)["input_ids"]
+    begins = alone and tokenizer.bos_token_id is not None and alone[0] == tokenizer.bos_token_id
+    if begins:  # each block begins with that token, which a chat template may have written before each conversation
+        texts = [text.removeprefix(tokenizer.bos_token) for text in texts]
     joined = [f"{BETWEEN if number else ''}{text}" for number, text in enumerate(texts)]
     tokens: list[int] = []
     for begin in range(0, len(joined), TOGETHER):
         found = tokenizer(joined[begin : begin + TOGETHER], add_special_tokens=False, verbose=False)["input_ids"]
         tokens += [token for of_text in found for token in of_text]
-    alone = tokenizer("a", add_special_tokens=True)["input_ids"]
-    begins = alone and tokenizer.bos_token_id is not None and alone[0] == tokenizer.bos_token_id
     return {
         "tokens": torch.tensor(tokens, dtype=torch.int32),
         "first": torch.tensor(tokenizer.bos_token_id if begins else -1),

@@ -13,7 +13,7 @@ from harness.families.regularize.contract import RegularizeTask, RegularizeTechn
 from harness.families.regularize.data import Examples, Parts
 from harness.families.regularize.settings import Settings
 from harness.judge import training
-from harness.judge.checks import require_groups, require_model
+from harness.judge.checks import groups_of, require_groups, require_model
 from harness.judge.quality import quality as judge_quality
 from harness.judge.seeds import generator, global_seed, seed_of
 
@@ -54,8 +54,7 @@ def start(technique: RegularizeTechnique, problem: Problem) -> Trained:
     """
     torch.manual_seed(seed_of(problem.seed, "technique"))
     model = require_model(technique.attach(problem.model, problem.task), "attach").train()
-    groups = technique.parameter_groups(model, problem.settings.lr)
-    groups = [{**group, "params": list(group["params"])} for group in groups]
+    groups = groups_of(technique.parameter_groups(model, problem.settings.lr))
     require_groups(model, [], groups)
     return Trained(model=model, optimizer=training.adamw(groups, weight_decay=0.0))
 

@@ -49,17 +49,22 @@ def test_a_step_is_torchs_own_up_to_its_bfloat16():
         assert float(((own - other).norm() / (other - start).norm()).detach()) < 0.05
 
 
+@pytest.mark.parametrize(("share", "steps", "held_out"), [(1.0, 120, 64), (0.2, 24, 13), (1e-9, 1, 1)])
+def test_a_share_of_a_training_has_as_many_steps_and_never_none(share, steps, held_out):
+    assert DRAFT_TRAINING.shortened(share) == replace(DRAFT_TRAINING, steps=steps, held_out=held_out)
+
+
 def test_a_few_steps_learn_more_than_how_often_characters_are(cache):
     found = texts(cache)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = TextModel(decode_training.DRAFTS["tiny"])
-    before = held_out_loss(model, found)
+    before = held_out_loss(model, found, 64)
     losses = fit(model, replace(DRAFT_TRAINING, steps=40), found)
     assert losses[-1] < losses[0]
     counts = torch.bincount(found.train["prose"], minlength=96).double()
     entropy = -float(torch.special.xlogy(counts / counts.sum(), counts / counts.sum()).sum())
-    assert held_out_loss(model, found) < entropy < before
+    assert held_out_loss(model, found, 64) < entropy < before
 
 
 def test_a_model_comes_from_the_cache_as_it_was_trained(cache, tmp_path, monkeypatch):

@@ -174,6 +174,28 @@ class MergesToNan(Honest):
         return model
 
 
+class StartsAtNan(Honest):
+    def adapt(self, model: nn.Module, task: FinetuneTask) -> nn.Module:
+        model = super().adapt(model, task)
+        model.get_submodule(self.name).added.data.fill_(float("nan"))
+        return model
+
+
+class TrainsAtNan(Honest):
+    def parameter_groups(self, model: nn.Module, lr: float) -> list[dict[str, Any]]:
+        return super().parameter_groups(model, lr * float("nan"))
+
+
+class ListsNames(Honest):
+    def parameter_groups(self, model: nn.Module, lr: float) -> list[dict[str, Any]]:
+        return [{"params": [self.name], "lr": lr}]
+
+
+class ListsNoGroups(Honest):
+    def parameter_groups(self, model: nn.Module, lr: float) -> Any:
+        return [parameter for group in super().parameter_groups(model, lr) for parameter in group["params"]]
+
+
 class ReturnsNothing(Honest):
     def adapt(self, model: nn.Module, task: FinetuneTask) -> None:  # type: ignore[override]
         super().adapt(model, task)

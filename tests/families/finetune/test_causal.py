@@ -7,6 +7,8 @@ import math
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +18,7 @@ from torch import Tensor
 
 from harness.api import WARNING, CaseContext, NotApplicable, UsageError
 from harness.families.finetune.pretrained import language_model
-from harness.families.finetune.sequences import Sequences, _shortened, passages_of
+from harness.families.finetune.sequences import Sequences, _of_pairs, _shortened, passages_of
 from harness.families.finetune.settings import CausalSettings
 from harness.families.finetune.workloads.causal_lm import CausalLm, divided
 from harness.judge.pretrained import tokenizer_of
@@ -131,6 +133,18 @@ def test_a_long_prompt_keeps_its_end_and_what_it_begins_with(prompt: list[int], 
         assert kept[:1] == prompt[:1] if begins else True
         assert not body or prompt[-len(body) :] == body
         assert len(kept) <= max(room, 1 + begins)
+
+
+@pytest.mark.parametrize("rendered", [False, True])
+def test_a_prompt_without_tokens_leaves_the_first_of_its_completion_to_begin_with(rendered: bool) -> None:
+    """No token precedes it, from which it could be predicted."""
+    pairs = Pairs(prompts=[" ", "b"], completions=["c", "d"], prompt="p", completion="c", rendered=rendered)
+    tokens = [([], [5, 6, 1]), ([4], [7, 1])]
+    encoder: Any = SimpleNamespace(begin=None, limit=64, padding=0, plain=lambda *_: tokens, rendered=lambda *_: tokens)
+    made = _of_pairs(pairs, encoder, SETTINGS)
+    assert made["starts"].tolist() == [1, 1]
+    assert made["tokens"][:, :3].tolist() == [[5, 6, 1], [4, 7, 1]]
+    assert made["lengths"].tolist() == [3, 3]
 
 
 def test_what_is_measured_is_what_the_trained_model_predicts(case: CaseContext) -> None:

@@ -15,7 +15,11 @@ MUTANTS = {
     techniques.NotExact: r"differs from the base model before the first step: logits by up to \d\.\d\de",
     techniques.ChangesFrozen: r"of \d+ frozen parameters changed in 3 steps; \S+\.base\.weight by up to 0\.0003",
     techniques.MergesWrong: r"the merged model differs from the adapted one: logits by up to \d\.\d\de",
-    techniques.MergesToNan: r"the merged model differs from the adapted one: logits by up to nan",
+    techniques.MergesToNan: r"the merged model differs from the adapted one: \d+ of \d+ logits are nan or infinite",
+    techniques.StartsAtNan: r"before the first step: \d+ of \d+ logits are nan or infinite",
+    techniques.TrainsAtNan: r"a parameter group has lr = nan; expected a finite number",
+    techniques.ListsNames: r"a parameter group lists str; expected parameters of the model",
+    techniques.ListsNoGroups: r"parameter_groups returned Parameter as a group; expected a list of mappings, like",
     techniques.ReturnsNothing: r"adapt returned NoneType; expected the model",
     techniques.MergesToNothing: r"merge returned NoneType; expected the model",
     techniques.LeavesOut: r"leave out 1 trainable parameters, the first is \S+\.added",
@@ -27,7 +31,7 @@ MUTANTS = {
     techniques.ChangesHead: r"the head's parameter \S+ was changed by up to 0\.5 while adapting",
     techniques.TrainsUnused: r"1 of the \d+ parameters .* got no gradient in 3 steps; the first is \S+\.unused",
     techniques.TrainsAtRateZero: r"1 of the \d+ parameters .* did not change in 3 steps; the first is \S+\.added",
-    techniques.ReplacesHead: r"the head's parameter \S+ is no longer part of the model",
+    techniques.ReplacesHead: r"the head's parameter \S+ is no longer part of the model: leave the head as it is",
 }
 
 

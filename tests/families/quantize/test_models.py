@@ -370,8 +370,11 @@ def test_a_conversation_is_one_text_as_the_chat_template_writes_it(tmp_path, lan
     (model / "config.json").write_text((Path(str(language.settings["model"])) / "config.json").read_text())
     read = CausalLm().read({**language.settings, "data": str(data), "model": str(model)})
     one = "<user> the film <end> <assistant> good <end>"
-    words = f"[CLS] {one} [CLS] {one} {one}".split()
-    assert passages(read, tmp_path).tokens.tolist() == [{**VOCABULARY, **CHAT_WORDS}[word] for word in words]
+    words = f"{one} {one} {one}".split()
+    found = passages(read, tmp_path)
+    numbers = [{**VOCABULARY, **CHAT_WORDS}[word] for word in words]
+    assert found.tokens.tolist() == numbers
+    assert found.block(0, 6).tolist() == [[VOCABULARY["[CLS]"], *numbers[:5]]]  # which the template wrote, too
     with pytest.raises(UsageError, match="its tokenizer has no chat template"):
         CausalLm().check_settings({**language.settings, "data": str(data)})
 
