@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -76,19 +77,25 @@ class Plot:
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """One or more drawings below a title and an explanatory note; ``small`` drawings are placed side by side."""
+    """One or more drawings below a title and an explanatory note.
+
+    ``small`` drawings are placed side by side. Where ``choose`` says what the drawings differ in, one of them is shown
+    at a time, and a reader chooses which.
+    """
 
     title: str
     note: str
     plots: tuple[Plot, ...]
     small: bool = False
+    choose: str = ""
 
 
 def names_of(workload: WorkloadView) -> dict[str, str]:
     """Return the label of each technique: its id without the plugin, unless two labels would be the same."""
     shorts = [short(summary.technique) for summary in workload.techniques]
+    counts = Counter(shorts)
     return {
-        summary.technique: html.escape(name if shorts.count(name) == 1 else summary.technique, quote=False)
+        summary.technique: html.escape(name if counts[name] == 1 else summary.technique, quote=False)
         for summary, name in zip(workload.techniques, shorts, strict=True)
     }
 
