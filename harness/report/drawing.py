@@ -162,9 +162,12 @@ def band(low: float, high: float) -> dict[str, Any]:
 
 def plot(
     traces: Sequence[Trace], axes: tuple[dict[str, Any], dict[str, Any]], label: str, *, height: int,
-    shapes: Sequence[Mapping[str, Any]] = (), caption: tuple[str, str] = ("", ""),
+    shapes: Sequence[Mapping[str, Any]] = (), caption: tuple[str, str] = ("", ""), choice: str = "",
 ) -> Plot:  # fmt: skip
-    """Return a drawing of ``traces`` on an x and a y axis; ``caption`` is a name and a remark."""
+    """Return a drawing of ``traces`` on an x and a y axis.
+
+    ``caption`` is the name of a small drawing and a remark, ``choice`` that of one among which a reader chooses.
+    """
     small = bool(caption[0])
     layout = {
         "height": height,
@@ -183,4 +186,4 @@ def plot(
     text = json.dumps(encode({"data": list(traces), "layout": layout}), allow_nan=False, separators=(",", ":"))
     for sign in "<>&":  # so that no text can end the script element around the JSON
         text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return Plot(label=label, height=height, json=text, caption=html.unescape(caption[0]), detail=caption[1])
+    return Plot(label=label, height=height, json=text, caption=html.unescape(choice or caption[0]), detail=caption[1])

@@ -18,6 +18,7 @@ from harness.report import units
 from harness.report.answer import answer
 from harness.report.charts import charts
 from harness.report.columns import all_columns, verdict_cell, with_interval
+from harness.report.crossover import across
 from harness.report.detail import circumstances
 from harness.report.frame import Head, rendered
 from harness.report.notes import (
@@ -118,6 +119,7 @@ def render_page(view: RunView, rows: tuple[Row, ...] = (), *, whole: bool = Fals
         view=view,
         summary=summary,
         sections=[_section(view, workload, number) for number, workload in enumerate(view.workloads)],
+        across=list(across(view)),
         legend=legend(view),
         overall=overall_line(view) if view.overall else "",
         ranking=_ranking(view),
