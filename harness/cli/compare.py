@@ -61,7 +61,9 @@ class CompareOptions:
     help=f"Rounds of timing; a quarter or half of the rounds where these decide.  [default: {ROUNDS}]",
 )  # fmt: skip
 @click.option("--gate", is_flag=True, help="Exit with 1 if anything is worse, with 2 if the comparison cannot decide.")
-@click.option("--format", type=click.Choice(["table", "markdown", "json"]), default="table", show_default=True)
+@click.option(
+    "--format", type=click.Choice(["table", "markdown", "json", "junit", "badge"]), default="table", show_default=True
+)
 @store_option
 @plugin_options
 @click.pass_context
