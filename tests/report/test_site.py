@@ -32,7 +32,7 @@ def store(tmp_path: Path, builders) -> Store:
 
 @pytest.fixture
 def built(store: Store, tmp_path: Path, builders) -> Callable[[], Built]:
-    return lambda: build(store, tmp_path / "site", builders.METRICS, lambda run: None)
+    return lambda: build(store, tmp_path / "site", builders.METRICS, lambda _run: None)
 
 
 def test_a_site_has_a_page_for_each_run_an_index_and_one_script(built, store: Store, tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_a_site_has_a_page_for_each_run_an_index_and_one_script(built, store: St
     assert addresses == [f"{run}.html" for run in reversed(store.ids())]
 
 
-def test_only_what_changed_is_made_again(built, store: Store, tmp_path: Path, builders) -> None:
+def test_only_what_changed_is_made_again(built, store: Store, tmp_path: Path) -> None:
     built()
     pages = {run: (tmp_path / "site" / f"{run}.html") for run in store.ids()}
     before = {run: path.stat().st_mtime_ns for run, path in pages.items()}
@@ -65,7 +65,7 @@ def test_only_what_changed_is_made_again(built, store: Store, tmp_path: Path, bu
 def test_a_run_that_is_deleted_has_no_page_and_another_s_page_stays(built, store: Store, tmp_path: Path) -> None:
     built()
     (tmp_path / "site" / "mine.html").write_text("<title>mine</title>")
-    older, newer = store.ids()
+    older, _ = store.ids()
     delete_runs(store, [older])
     assert built().removed == (older,)
     assert not (tmp_path / "site" / f"{older}.html").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -81,7 +82,7 @@ def test_a_value_that_is_none_leaves_a_gap_and_a_front_is_a_staircase() -> None:
     (drawing,) = stairs.iter(f"{SVG}polyline")
     points = [tuple(map(float, point.split(","))) for point in drawing.attrib["points"].split()]
     assert len(points) == 5
-    assert all(one[0] == other[0] or one[1] == other[1] for one, other in zip(points, points[1:], strict=False))
+    assert all(one[0] == other[0] or one[1] == other[1] for one, other in pairwise(points))
 
 
 def test_each_verdict_and_series_has_a_mark_that_differs_from_all_others() -> None:
@@ -114,7 +115,7 @@ def test_every_chart_of_a_run_is_drawn(full_view: RunView) -> None:
             root = ElementTree.fromstring(svg(one))
             assert root.attrib["width"] == "640"
             drawings = [*root.iter(f"{SVG}polygon"), *root.iter(f"{SVG}circle"), *root.iter(f"{SVG}polyline")]
-            assert len(drawings) >= 2, chart.title
+            assert drawings, chart.title
 
 
 def test_a_name_is_text_and_never_markup(builders) -> None:
