@@ -35,7 +35,7 @@ def chromium() -> str:
 def browse(address: str, folder: Path, *arguments: str, wait_ms: int = 10_000) -> subprocess.CompletedProcess[str]:
     """Open an address with a fresh profile in ``folder``; nothing but this machine can be reached.
 
-    ``wait_ms`` is virtual: the page's timers run ahead while it has nothing to load.
+    ``wait_ms`` is virtual: the page's timers run ahead while it has nothing to load. With 0 time is the real one.
     """
     profile = folder / "profile"
     command = [
@@ -47,7 +47,7 @@ def browse(address: str, folder: Path, *arguments: str, wait_ms: int = 10_000) -
         "--disable-background-networking",
         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
         f"--user-data-dir={profile}",
-        f"--virtual-time-budget={wait_ms}",
+        *([f"--virtual-time-budget={wait_ms}"] if wait_ms else []),
         *arguments,
         address,
     ]

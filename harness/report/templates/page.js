@@ -7,14 +7,6 @@ addEventListener("DOMContentLoaded", async () => {
     if (touch) layout.dragmode = false;
     return Plotly.newPlot(plot, data, layout, { responsive: true, displayModeBar: false });
   };
-  let drawn = 0;
-  for (const plot of plots) {
-    if (!window.Plotly) { plot.append("Not drawn: the file plotly.min.js is not beside this page."); plot.style.height = "auto"; continue; }
-    if (plot.closest("[hidden]")) continue;  // it is drawn when it is chosen
-    await draw(plot);
-    drawn += 1;
-    await new Promise((done) => setTimeout(done));
-  }
   for (const select of document.querySelectorAll(".one select")) {
     select.addEventListener("change", async () => {
       const figures = [...select.closest(".one").querySelectorAll("figure")];
@@ -22,6 +14,15 @@ addEventListener("DOMContentLoaded", async () => {
       const plot = figures[select.selectedIndex].querySelector(".plot");
       if (window.Plotly && !plot.classList.contains("js-plotly-plot")) await draw(plot);
     });
+  }
+  let drawn = 0;
+  for (const plot of plots) {
+    if (plot.classList.contains("js-plotly-plot")) continue;  // a reader was faster
+    if (!window.Plotly) { plot.append("Not drawn: the file plotly.min.js is not beside this page."); plot.style.height = "auto"; continue; }
+    if (plot.closest("[hidden]")) continue;  // it is drawn when it is chosen
+    await draw(plot);
+    drawn += 1;
+    await new Promise((done) => setTimeout(done));
   }
   document.body.dataset.drawn = drawn;
 });
