@@ -2,17 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from harness.api import DISTRIBUTION, UsageError
 
 if TYPE_CHECKING:
     from harness.analysis.summary import Figure, TechniqueSummary
-    from harness.analysis.view import RunView
+    from harness.api import Metric, RunInfo
 
 By = Literal["technique", "seed"]
 """What a record is of: a metric of a technique, or that of one of the seeds behind it."""
+
+
+class Table(Protocol):
+    """The table of a workload, as `harness.analysis.view.WorkloadView` has it."""
+
+    @property
+    def workload(self) -> str:
+        """The id of the workload."""
+
+    @property
+    def techniques(self) -> Sequence[TechniqueSummary]:
+        """Its techniques."""
+
+
+class View(Protocol):
+    """What a table is made of, as `harness.analysis.view.RunView` has it."""
+
+    @property
+    def info(self) -> RunInfo:
+        """The header of the run."""
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """The metrics by id."""
+
+    @property
+    def workloads(self) -> Sequence[Table]:
+        """The tables."""
+
+    @property
+    def quality(self) -> Metric:
+        """The metric that verdicts are made by."""
+
 
 Kind = Literal["text", "truth", "whole", "number"]
 
@@ -51,7 +84,7 @@ COLUMNS: Final[Mapping[By, Mapping[str, Kind]]] = {
 _PANDAS: Final[Mapping[Kind, str]] = {"text": "string", "truth": "boolean", "whole": "Int64", "number": "Float64"}
 
 
-def to_arrow(view: RunView, by: By) -> Any:
+def to_arrow(view: View, by: By) -> Any:
     """Return the table of a run as a ``pyarrow.Table``; raises `UsageError` where pyarrow is not installed."""
     columns = _checked(by)
     try:
@@ -63,7 +96,7 @@ def to_arrow(view: RunView, by: By) -> Any:
     return pa.Table.from_pylist(list(records(view, by)), schema=schema)
 
 
-def to_pandas(view: RunView, by: By) -> Any:
+def to_pandas(view: View, by: By) -> Any:
     """Return the table of a run as a ``pandas.DataFrame``; raises `UsageError` where pandas is not installed."""
     columns = _checked(by)
     try:
@@ -76,7 +109,7 @@ def to_pandas(view: RunView, by: By) -> Any:
     )
 
 
-def records(view: RunView, by: By) -> Iterator[dict[str, Any]]:
+def records(view: View, by: By) -> Iterator[dict[str, Any]]:
     """Yield the records, with all `COLUMNS`; what a metric does not have is None."""
     for workload in view.workloads:
         for summary in workload.techniques:
@@ -101,7 +134,7 @@ def records(view: RunView, by: By) -> Iterator[dict[str, Any]]:
                     yield place | _estimate(figure) | _judged(summary, is_judged=name == view.quality.id)
 
 
-def _figures(view: RunView, summary: TechniqueSummary) -> dict[str, Figure]:
+def _figures(view: View, summary: TechniqueSummary) -> dict[str, Figure]:
     """Return the figures of a technique by metric; the one that it is judged by is what verdicts are made of."""
     figures = {name: figure for name, figure in summary.figures.items() if name in view.metrics}
     return figures | ({view.quality.id: summary.quality} if summary.quality else {})

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.analysis.changes import Change, Changes, Listed
     from harness.analysis.compare import Verdict
 
-FORMATS: Final = ("table", "markdown", "json", "junit", "badge")
+FORMATS: Final = ("table", "markdown", "json")
 
 LONGEST: Final = 20
 """The largest number of lines of a kind; the others are counted, and are in the JSON form."""
@@ -98,14 +98,6 @@ def render_changes(report: ChangeReport, format_: str, *, color: bool = False, w
         import json
 
         return json.dumps(_plain(report), indent=2, allow_nan=False)
-    if format_ == "junit":
-        from harness.report.junit import junit
-
-        return junit(report, {number: _told(change) for number, change in enumerate(report.changes.changes)})
-    if format_ == "badge":
-        from harness.report.badge import badge
-
-        return badge(report)
     return _markdown(report) if format_ == "markdown" else _table(report, color=color, width=width)
 
 
@@ -226,7 +218,7 @@ def _value(value: float | None, change: Change) -> str:
     return units.count(value) if change.kind == "exact" else units.significant(value, 4)
 
 
-def _told(change: Change) -> str:
+def told(change: Change) -> str:
     """Return a change in one line: the values before and now, and the difference."""
     values = [_value(value, change) for value in (change.reference, change.head)]
     parts = [f"{' to '.join(values)}," if all(values) else "", difference_text(change) or change.reason]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 from xml.etree import ElementTree
 
 from harness.api.text import printable
+from harness.report.changes import told
 from harness.report.notes import short
 
 if TYPE_CHECKING:
@@ -18,19 +18,19 @@ _NO_XML: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010
 """The characters that no XML may contain, not even as references."""
 
 
-def junit(report: ChangeReport, texts: Mapping[int, str]) -> str:
+def junit(report: ChangeReport) -> str:
     """Return the document: a suite of tests for each suite, and a test for each comparison.
 
     What became worse is a failure, and what can not be compared an error. An undecided comparison, and one that is
-    shown and not judged, is a test that was skipped. ``texts`` are the changes in words, by place in the report.
+    shown and not judged, is a test that was skipped.
     """
     root = ElementTree.Element("testsuites", name=_xml(f"harness compare {report.base} {report.head}"))
     suites: dict[str, ElementTree.Element] = {}
-    for number, change in enumerate(report.changes.changes):
+    for change in report.changes.changes:
         name = change.place.suite or "harness"
         if name not in suites:
             suites[name] = ElementTree.SubElement(root, "testsuite", name=_xml(name))
-        _test(suites[name], change, report, texts[number])
+        _test(suites[name], change, report)
     if report.refused:
         suite = ElementTree.SubElement(root, "testsuite", name="comparison")
         test = ElementTree.SubElement(suite, "testcase", classname="harness.compare", name="can be compared")
@@ -43,9 +43,9 @@ def junit(report: ChangeReport, texts: Mapping[int, str]) -> str:
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=False) + "\n"
 
 
-def _test(suite: ElementTree.Element, change: Change, report: ChangeReport, text: str) -> None:
+def _test(suite: ElementTree.Element, change: Change, report: ChangeReport) -> None:
     """Add the test of a change to its suite."""
-    place = change.place
+    place, text = change.place, told(change)
     since = f" since {report.release}" if change.since_release else ""
     test = ElementTree.SubElement(
         suite,

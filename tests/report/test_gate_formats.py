@@ -8,13 +8,13 @@ from xml.etree import ElementTree
 
 import pytest
 
-from harness.report.changes import render_changes
+from harness.report.gate import render_gate
 from tests.report.test_changes import APART, CRASH, DROP, MEMORY, PLACE, SAME, SLOW, report_of
 
 
 def test_each_comparison_is_a_test_and_what_is_worse_a_failure_with_its_figures() -> None:
     undecided = replace(SLOW, verdict="undecided", reason="too few rounds", metric="infer_time")
-    root = ElementTree.fromstring(render_changes(report_of(SLOW, DROP, MEMORY, SAME, CRASH, APART, undecided), "junit"))
+    root = ElementTree.fromstring(render_gate(report_of(SLOW, DROP, MEMORY, SAME, CRASH, APART, undecided), "junit"))
     assert root.attrib | {"name": ""} == {"name": "", "tests": "7", "failures": "3", "errors": "0", "skipped": "2"}
     (suite,) = root
     assert suite.attrib["name"] == "toy"
@@ -34,7 +34,7 @@ def test_each_comparison_is_a_test_and_what_is_worse_a_failure_with_its_figures(
 
 
 def test_what_cannot_be_compared_is_an_error_and_not_a_pass() -> None:
-    root = ElementTree.fromstring(render_changes(report_of(refused=("cpu: A and B",)), "junit"))
+    root = ElementTree.fromstring(render_gate(report_of(refused=("cpu: A and B",)), "junit"))
     assert (root.attrib["errors"], root.attrib["tests"]) == ("1", "1")
     error = next(root.iter("error"))
     assert error.text == "cpu: A and B"
@@ -43,7 +43,7 @@ def test_what_cannot_be_compared_is_an_error_and_not_a_pass() -> None:
 
 def test_names_are_text_and_no_character_breaks_the_document() -> None:
     evil = replace(CRASH, place=replace(PLACE, technique='toys/<a b="c">\x00\uffff'), reason="]]><x/>\x1b")
-    (case,) = ElementTree.fromstring(render_changes(report_of(evil), "junit")).iter("testcase")
+    (case,) = ElementTree.fromstring(render_gate(report_of(evil), "junit")).iter("testcase")
     assert case.attrib["name"] == 'toys/<a b="c">\\x00\ufffd: runs'
     assert case.find("failure").attrib["message"] == "worse: ]]><x/>\\x1b"
 
@@ -59,7 +59,7 @@ def test_names_are_text_and_no_character_breaks_the_document() -> None:
     ],
 )
 def test_a_badge_has_the_outcome_and_what_its_endpoint_asks_for(changes, refused, message: str, colour: str) -> None:
-    badge = json.loads(render_changes(report_of(*changes, refused=refused), "badge"))
+    badge = json.loads(render_gate(report_of(*changes, refused=refused), "badge"))
     assert badge == {
         "schemaVersion": 1,
         "label": "since main (1234567)",
