@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import functools
+import hashlib
 import os
 import shutil
 import subprocess
@@ -33,7 +35,7 @@ def chromium() -> str:
 def browse(address: str, folder: Path, *arguments: str, wait_ms: int = 10_000) -> subprocess.CompletedProcess[str]:
     """Open an address with a fresh profile in ``folder``; nothing but this machine can be reached.
 
-    ``wait_ms`` is virtual: the page's timers run ahead while it has nothing to load.
+    ``wait_ms`` is virtual: the page's timers run ahead while it has nothing to load. With 0 time is the real one.
     """
     profile = folder / "profile"
     command = [
@@ -45,7 +47,7 @@ def browse(address: str, folder: Path, *arguments: str, wait_ms: int = 10_000) -
         "--disable-background-networking",
         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
         f"--user-data-dir={profile}",
-        f"--virtual-time-budget={wait_ms}",
+        *([f"--virtual-time-budget={wait_ms}"] if wait_ms else []),
         *arguments,
         address,
     ]
@@ -65,7 +67,7 @@ def screenshot(address: str, folder: Path, name: str, *, width: int = 1280, heig
 
 
 class _Handler(SimpleHTTPRequestHandler):
-    """Serves files, and puts a script into every page of HTML."""
+    """Serves files, and puts a script into every page of HTML, which the page's own policy then allows."""
 
     script = ""
 
@@ -77,7 +79,9 @@ class _Handler(SimpleHTTPRequestHandler):
         if not self.script or path.suffix != ".html" or not path.is_file():
             super().do_GET()
             return
-        body = path.read_bytes().replace(b"</body>", f"<script>{self.script}</script></body>".encode())
+        digest = base64.b64encode(hashlib.sha256(self.script.encode()).digest()).decode()
+        body = path.read_bytes().replace(b"; script-src ", f"; script-src 'sha256-{digest}' ".encode(), 1)
+        body = body.replace(b"</body>", f"<script>{self.script}</script></body>".encode())
         self.send_response(200)
         self.send_header("Content-Type", "text/html; charset=utf-8")
         self.send_header("Content-Length", str(len(body)))

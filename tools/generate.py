@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from harness.api import PROJECT
 from harness.cli import cli
 from harness.host import load_host
 from harness.report.contracts import show_contract
+from harness.report.published import schema
 from harness.report.reference import Described, description_of, reference_of
 from harness.starting import named, own_template, technique_files
 
@@ -325,6 +327,11 @@ def plugin() -> str:
     return _FILE.sub(lambda block: f"{block[1]}{files[Path(block[2])]}```", page)
 
 
+def run_schema() -> str:
+    """Return the JSON schema of stored runs, as `harness export schema` prints it."""
+    return json.dumps(schema(), indent=2) + "\n"
+
+
 PAGES = {
     "commands.md": commands,
     "hooks.md": hooks,
@@ -333,6 +340,7 @@ PAGES = {
     "contracts.md": contracts,
     "architecture.md": architecture,
     "peers.md": peers,
+    "run.schema.json": run_schema,
     "writing-a-plugin.md": plugin,
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from harness.analysis.claims import ClaimResult, judge_claims, rule_of
 from harness.analysis.compare import Rule
@@ -19,6 +19,12 @@ from harness.analysis.summary import BEHIND, FRONT, TechniqueSummary, summarise,
 from harness.api import DISTRIBUTION, Metric, Row, RunInfo, Suite, UsageError
 from harness.results.plugins import option_of
 from harness.results.schema import metrics_from_json
+
+if TYPE_CHECKING:
+    import pandas
+    import pyarrow
+
+    from harness.analysis.frames import By
 
 RATIO: Final = "x"
 """The unit of a throughput that verdicts are made by: times the baseline's."""
@@ -95,6 +101,21 @@ class RunView:
     def finished(self) -> bool:
         """Whether the run was completed; False while the run is in progress, and after an interrupted or killed run."""
         return bool(self.info.finished) and self.info.exit_code in (0, 1)
+
+    def to_arrow(self, by: By = "technique") -> pyarrow.Table:
+        """Return a record for each metric of each technique on each workload, with its interval, as a table of Arrow.
+
+        ``by="seed"`` gives a record for each seed instead. Raises `UsageError` where pyarrow is not installed.
+        """
+        from harness.analysis import frames
+
+        return frames.to_arrow(self, by)
+
+    def to_pandas(self, by: By = "technique") -> pandas.DataFrame:
+        """Return what `to_arrow` does as a data frame. Raises `UsageError` where pandas is not installed."""
+        from harness.analysis import frames
+
+        return frames.to_pandas(self, by)
 
     @classmethod
     def build(cls, info: RunInfo, rows: Iterable[Row], metrics: Mapping[str, Metric]) -> Self:

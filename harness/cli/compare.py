@@ -61,7 +61,9 @@ class CompareOptions:
     help=f"Rounds of timing; a quarter or half of the rounds where these decide.  [default: {ROUNDS}]",
 )  # fmt: skip
 @click.option("--gate", is_flag=True, help="Exit with 1 if anything is worse, with 2 if the comparison cannot decide.")
-@click.option("--format", type=click.Choice(["table", "markdown", "json"]), default="table", show_default=True)
+@click.option(
+    "--format", type=click.Choice(["table", "markdown", "json", "junit", "badge"]), default="table", show_default=True
+)
 @store_option
 @plugin_options
 @click.pass_context
@@ -76,7 +78,7 @@ def compare(context: click.Context, /, **options: Any) -> None:
 
 def execute(options: CompareOptions) -> int:
     """Run ``harness compare`` and return the exit code."""
-    from harness.report.changes import render_changes
+    from harness.report.gate import render_gate
     from harness.results.places import default_store_path
     from harness.results.store import Store
 
@@ -84,7 +86,7 @@ def execute(options: CompareOptions) -> int:
     runs = _runs(options, store)
     report = _of_runs(options, *runs) if runs else _of_revisions(options)
     width = width_of_terminal()
-    click.echo(render_changes(report, options.format, color=is_coloured(sys.stdout), width=width))
+    click.echo(render_gate(report, options.format, color=is_coloured(sys.stdout), width=width))
     if not options.gate:
         return 0
     return {"worse": 1, "refused": 2}.get(report.outcome, 0)

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 ASV = "asv"
 ADAPTERS = "adapters"
+SCHEMA = "schema"
 
 
 @click.command()
-@click.argument("format_", metavar="FORMAT", type=click.Choice(["csv", "json", "parquet", ASV, ADAPTERS]))
+@click.argument("format_", metavar="FORMAT", type=click.Choice(["csv", "json", "parquet", ASV, ADAPTERS, SCHEMA]))
 @click.argument("runs", metavar="[RUN]...", nargs=-1)
 @click.option(
     "-o",
@@ -37,6 +38,8 @@ def export(format_: str, runs: tuple[str, ...], output: Path | None, technique: 
     For adapters, train the first seed of each technique once more, as it was tuned, and save what it has learned in the
     format of peft; figures that are not those of the run are an error.
 
+    The schema is the JSON schema of what a store holds of any run; it takes no RUN.
+
     For asv, write one or more RUNs to a new or existing results directory; harness track uses .asv/results.
     """
     from harness.api import UsageError
@@ -45,6 +48,9 @@ def export(format_: str, runs: tuple[str, ...], output: Path | None, technique: 
     from harness.results.schema import units_of
     from harness.results.store import Store
 
+    if format_ == SCHEMA:
+        _export_schema(runs, output)
+        return
     stored = Store(default_store_path(store))
     if technique is not None and format_ != ADAPTERS:
         raise UsageError(f"--technique is for adapters; {format_} has all rows of a run")
@@ -62,6 +68,24 @@ def export(format_: str, runs: tuple[str, ...], output: Path | None, technique: 
     text = write(_of_one_identity(run).rows, format_, output, units_of(run.info))
     if text is not None:
         click.echo(text, nl=False)
+
+
+def _export_schema(runs: tuple[str, ...], output: Path | None) -> None:
+    import json
+
+    from harness.api import UsageError
+    from harness.report.published import schema
+
+    if runs:
+        raise UsageError(f"the schema is that of all runs, and takes none: leave out {' '.join(runs)}")
+    text = json.dumps(schema(), indent=2) + "\n"
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {output}: {error.strerror}", "choose another file") from error
 
 
 def _of_one_identity(run: StoredRun) -> StoredRun:

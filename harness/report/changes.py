@@ -204,7 +204,7 @@ def _row(change: Change, report: ChangeReport) -> list[str]:
         what = change.reason
         return [place.technique, short(place.workload), "", "", "", what, since]
     values = [_value(value, change) for value in (change.reference, change.head)]
-    text = _difference(change)
+    text = difference_text(change)
     if change.verdict == "undecided" and change.gated and change.reason:
         text += f" ({change.reason})"
     return [place.technique, short(place.workload), change.metric, *values, text, since]
@@ -218,7 +218,14 @@ def _value(value: float | None, change: Change) -> str:
     return units.count(value) if change.kind == "exact" else units.significant(value, 4)
 
 
-def _difference(change: Change) -> str:
+def told(change: Change) -> str:
+    """Return a change in one line: the values before and now, and the difference."""
+    values = [_value(value, change) for value in (change.reference, change.head)]
+    parts = [f"{' to '.join(values)}," if all(values) else "", difference_text(change) or change.reason]
+    return " ".join(filter(None, parts))
+
+
+def difference_text(change: Change) -> str:
     """Return '+10.2 % [+8.1, +12.3]' for a relative change, '-5.1 points [-6.0, -4.2]' for another."""
     estimate = change.difference
     if estimate is None:

@@ -29,6 +29,7 @@ class Column:
 
     ``narrow`` is a shorter title, and ``brief`` a shorter cell, for a terminal on which the table has no room. A title
     may have several lines there. ``phase`` is the phase whose speed a column shows, as a ratio to the baseline's.
+    ``metric`` is the metric whose values it shows; a column of anything else, such as a difference, has none.
     """
 
     title: str
@@ -38,6 +39,7 @@ class Column:
     narrow: str = ""
     brief: Callable[[TechniqueSummary], str] | None = None
     phase: str = ""
+    metric: str = ""
 
     @property
     def heading(self) -> str:
@@ -59,7 +61,11 @@ def quality_columns(view: RunView, workload: WorkloadView) -> list[Column]:
     if view.by_rounds:
         phase = view.judged_phase
         speed = Column(
-            title=f"{phase}/s", unit="", cell=lambda summary: judged_text(view, workload, summary), phase=phase
+            title=f"{phase}/s",
+            unit="",
+            cell=lambda summary: judged_text(view, workload, summary),
+            phase=phase,
+            metric=metric.id,
         )
         return [speed, *_unchanged_columns(view, workload)]
     baseline = workload.baseline
@@ -82,7 +88,7 @@ def quality_columns(view: RunView, workload: WorkloadView) -> list[Column]:
     equal = view.info.suite.equal
     return [
         *([metric_column(view.metrics[equal], workload)] if equal else []),
-        Column(title=metric.id, unit=metric.unit, cell=quality, brief=value),
+        Column(title=metric.id, unit=metric.unit, cell=quality, brief=value, metric=metric.id),
         Column(title="vs reference", unit=unit, cell=difference)
         if equal
         else Column(title=f"vs {name}", unit=unit, cell=difference, narrow="vs baseline"),
@@ -198,6 +204,10 @@ def phases_of(workload: WorkloadView) -> list[str]:
 
 def metric_column(metric: Metric, workload: WorkloadView) -> Column:
     """Return the column of one metric, in a readable unit."""
+    return replace(_column(metric, workload), metric=metric.id)
+
+
+def _column(metric: Metric, workload: WorkloadView) -> Column:
     title = metric.id
     for ending, short in _ENDINGS.items():
         if title.endswith(ending):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -76,19 +77,25 @@ class Plot:
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """One or more drawings below a title and an explanatory note; ``small`` drawings are placed side by side."""
+    """One or more drawings below a title and an explanatory note.
+
+    ``small`` drawings are placed side by side. Where ``choose`` says what the drawings differ in, one of them is shown
+    at a time, and a reader chooses which.
+    """
 
     title: str
     note: str
     plots: tuple[Plot, ...]
     small: bool = False
+    choose: str = ""
 
 
 def names_of(workload: WorkloadView) -> dict[str, str]:
     """Return the label of each technique: its id without the plugin, unless two labels would be the same."""
     shorts = [short(summary.technique) for summary in workload.techniques]
+    counts = Counter(shorts)
     return {
-        summary.technique: html.escape(name if shorts.count(name) == 1 else summary.technique, quote=False)
+        summary.technique: html.escape(name if counts[name] == 1 else summary.technique, quote=False)
         for summary, name in zip(workload.techniques, shorts, strict=True)
     }
 
@@ -155,9 +162,12 @@ def band(low: float, high: float) -> dict[str, Any]:
 
 def plot(
     traces: Sequence[Trace], axes: tuple[dict[str, Any], dict[str, Any]], label: str, *, height: int,
-    shapes: Sequence[Mapping[str, Any]] = (), caption: tuple[str, str] = ("", ""),
+    shapes: Sequence[Mapping[str, Any]] = (), caption: tuple[str, str] = ("", ""), choice: str = "",
 ) -> Plot:  # fmt: skip
-    """Return a drawing of ``traces`` on an x and a y axis; ``caption`` is a name and a remark."""
+    """Return a drawing of ``traces`` on an x and a y axis.
+
+    ``caption`` is the name of a small drawing and a remark, ``choice`` that of one among which a reader chooses.
+    """
     small = bool(caption[0])
     layout = {
         "height": height,
@@ -176,4 +186,4 @@ def plot(
     text = json.dumps(encode({"data": list(traces), "layout": layout}), allow_nan=False, separators=(",", ":"))
     for sign in "<>&":  # so that no text can end the script element around the JSON
         text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return Plot(label=label, height=height, json=text, caption=html.unescape(caption[0]), detail=caption[1])
+    return Plot(label=label, height=height, json=text, caption=html.unescape(choice or caption[0]), detail=caption[1])

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-import html
 import json
-import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 from harness.analysis.states import of_one_identity
-from harness.api import UsageError
-from harness.api.text import named, printable
+from harness.api.text import named
+from harness.report import folder as pages
 from harness.report import units
 from harness.report.answer import answer
 from harness.report.charts import charts
 from harness.report.columns import all_columns, verdict_cell, with_interval
+from harness.report.crossover import across
 from harness.report.detail import circumstances
-from harness.report.notes import claim_text, device_of, footnotes, heading, legend, overall_line, run_label, short
+from harness.report.frame import Head, rendered
+from harness.report.notes import (
+    claim_text,
+    device_of,
+    footnotes,
+    heading,
+    legend,
+    of_form,
+    overall_line,
+    run_label,
+    short,
+)
 from harness.results.commands import command
 from harness.results.schema import run_to_json
 
@@ -31,16 +41,6 @@ if TYPE_CHECKING:
     from harness.analysis.view import RunView, WorkloadView
     from harness.api import Json, Row
     from harness.report.drawing import Chart
-
-SCRIPT: Final = "plotly.min.js"
-"""Plotly's JavaScript, which all pages of a folder share."""
-
-INDEX: Final = "index.html"
-
-_LISTS: Final = "<h1>Runs</h1>"
-"""The heading by which a list of runs is recognised."""
-
-_HEAD: Final = re.compile(r'<title>(.*?)</title>\s*<meta name="description" content="(.*?)">', re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,22 +88,7 @@ def write_page(view: RunView, folder: Path, rows: tuple[Row, ...] = (), *, name:
     ``rows`` are the run's rows, for the output of failed cases. The folder's index lists all pages of the folder.
     Raises `harness.api.UsageError` where the folder cannot be written to, or has an index that is not a list of runs.
     """
-    index, path = folder / INDEX, folder / f"{name or view.info.id}.html"
-    try:
-        if index.is_file() and _LISTS not in index.read_text(encoding="utf-8", errors="replace"):
-            raise UsageError(
-                f"cannot write pages to {folder}: its {INDEX} is not a list of runs, and would be lost",
-                "choose a folder of its own: harness report --output FOLDER",
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_script(folder)
-        path.write_text(printable(render_page(view, rows), keep="\n\t"), encoding="utf-8")
-        _write_index(folder)
-    except OSError as error:
-        raise UsageError(
-            f"cannot write pages to {folder}: {error.strerror}", "choose a folder you may write to: --output FOLDER"
-        ) from error
-    return path
+    return pages.write(render_page(view, rows), folder, name or view.info.id)
 
 
 def write_file(view: RunView, path: Path, rows: tuple[Row, ...] = ()) -> None:
@@ -111,31 +96,30 @@ def write_file(view: RunView, path: Path, rows: tuple[Row, ...] = ()) -> None:
 
     Raises `harness.api.UsageError` where the file cannot be written.
     """
-    from plotly.offline import get_plotlyjs
-
-    page = printable(render_page(view, rows), keep="\n\t")
-    before, link, after = page.partition(f'<script src="{SCRIPT}" defer></script>')  # the first is in the page's head
-    if not link:
-        raise AssertionError(f"the page does not load {SCRIPT}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{before}<script>{get_plotlyjs()}</script>{after}", encoding="utf-8")
-    except OSError as error:
-        raise UsageError(
-            f"cannot write {path}: {error.strerror}", "choose a file that you may write to: --one-file FILE"
-        ) from error
+    pages.write_whole(render_page(view, rows, whole=True), path)
 
 
-def render_page(view: RunView, rows: tuple[Row, ...] = ()) -> str:
-    """Return the page as HTML, which loads only `SCRIPT` from the same folder."""
+def render_page(view: RunView, rows: tuple[Row, ...] = (), *, whole: bool = False, stamp: str = "") -> str:
+    """Return the page as HTML, which loads only Plotly's JavaScript from the same folder.
+
+    Plotly's JavaScript will stand within a ``whole`` page. ``stamp`` says what the page was made from.
+    """
     info = view.info
     tested = {result.claim.id for result in view.claims if result.tested}
-    text: str = _template("page.html").render(
-        view=view,
+    summary = _summary(view)
+    head = Head(
         title=f"{info.suite.title} · run {run_label(view)}",
-        script=SCRIPT,
-        summary=_summary(view),
+        description=description_of(view, summary),
+        facts=page_facts(view) | ({"stamp": stamp} if stamp else {}),
+        whole=whole,
+    )
+    return rendered(
+        "page.html",
+        head,
+        view=view,
+        summary=summary,
         sections=[_section(view, workload, number) for number, workload in enumerate(view.workloads)],
+        across=list(across(view)),
         legend=legend(view),
         overall=overall_line(view) if view.overall else "",
         ranking=_ranking(view),
@@ -147,7 +131,22 @@ def render_page(view: RunView, rows: tuple[Row, ...] = ()) -> str:
         facts=_provenance(view),
         suite=json.dumps(run_to_json(info)["suite"], indent=1, ensure_ascii=False),
     )
-    return text
+
+
+def description_of(view: RunView, summary: Mapping[str, str]) -> str:
+    """Return what a list of pages says of a run."""
+    form = of_form(view.info.suite.form)
+    names = ", ".join(short(workload.workload) for workload in view.workloads) or "no rows yet"
+    unfinished = "" if view.finished else ", unfinished"
+    return " · ".join([f"{summary['suite']}{form}{unfinished}", names, summary["started"], f"cases {summary['cases']}"])
+
+
+def page_facts(view: RunView) -> dict[str, str]:
+    """Return what a list of pages sorts and filters a run by."""
+    state = "unfinished" if not view.finished else "some failed" if view.failed else "ok"
+    started = view.info.started[:16].replace("T", " ")
+    name = {"name": view.info.name} if view.info.name else {}
+    return {"run": view.info.id, **name, "suite": view.info.suite.id, "started": started, "state": state}
 
 
 def _summary(view: RunView) -> dict[str, str]:
@@ -295,39 +294,3 @@ def _object(value: object) -> Mapping[str, Json]:
 
 def _objects(value: object) -> dict[str, Mapping[str, Json]]:
     return {name: _object(item) for name, item in _object(value).items()}
-
-
-def _template(name: str) -> Any:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(name)
-
-
-def _write_script(folder: Path) -> None:
-    """Write the installed Plotly's JavaScript, unless the folder has the same version."""
-    from plotly.offline import get_plotlyjs
-
-    path, text = folder / SCRIPT, get_plotlyjs()
-    if not path.is_file() or path.stat().st_size != len(text.encode()):
-        path.write_text(text, encoding="utf-8")
-
-
-def _write_index(folder: Path) -> None:
-    """Write the index of a folder's pages by title, the newest first."""
-    pages = []
-    for path in sorted(folder.glob("*.html"), reverse=True):
-        if path.name == INDEX:
-            continue
-        with path.open(encoding="utf-8", errors="replace") as file:
-            head = _HEAD.search(file.read(4000))
-        if head:
-            title, description = map(html.unescape, head.groups())
-            pages.append({"address": path.name, "title": title, "description": description})
-    (folder / INDEX).write_text(_template(INDEX).render(pages=pages), encoding="utf-8")

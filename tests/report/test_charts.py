@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness.analysis import RunView
-from harness.report.charts import charts
+from harness.report.charts import MOST, charts
 from harness.report.drawing import COLOURS
 
 
@@ -103,7 +103,7 @@ def test_a_cost_of_nothing_has_a_place_on_a_logarithmic_axis(builders) -> None:
     assert labels[1000.0] == "1k"
 
 
-def test_each_lane_of_the_suite_s_costs_has_a_chart_of_its_first(builders) -> None:
+def test_a_reader_chooses_among_the_suite_s_costs_and_what_else_takes_memory_or_time(builders) -> None:
     rows = [
         row
         for name, size in (("toys/base", 10.0), ("toys/a", 20.0))
@@ -115,17 +115,53 @@ def test_each_lane_of_the_suite_s_costs_has_a_chart_of_its_first(builders) -> No
         )
     ]
 
-    def drawn_with(*costs: str) -> list[str]:
+    def drawn_with(*costs: str) -> tuple[str, list[str]]:
         view = RunView.build(builders.make_run(builders.make_suite(costs=costs)), rows, builders.METRICS)
-        return [chart.title for chart in charts(view, view.workloads[0]) if chart.title.startswith("Accuracy and")]
+        (chart,) = [chart for chart in charts(view, view.workloads[0]) if chart.title.startswith("Accuracy and")]
+        return chart.title, [plot.caption for plot in chart.plots]
 
-    sizes = ("adapter_parameters", "trainable_parameters")
-    assert drawn_with(*sizes, "train_tensor_peak") == [
-        "Accuracy and adapter parameters",
-        "Accuracy and train tensor peak",
+    first, second = "adapter_parameters", "trainable_parameters"
+    names = ["adapter parameters", "trainable parameters", "train tensor peak"]
+    assert drawn_with(first, second) == ("Accuracy and cost", names)
+    assert drawn_with("infer_tensor_peak", second) == ("Accuracy and cost", names[1:])
+    assert drawn_with() == ("Accuracy and train tensor peak", [""])
+
+
+def test_each_cost_has_a_front_of_its_own(builders) -> None:
+    sizes = {
+        "toys/base": (10.0, 300.0),
+        "toys/a": (30.0, 100.0),
+    }  # the better one is dearer in one, cheaper in the other
+    rows = [
+        row
+        for name, (small, large) in sizes.items()
+        for row in builders.scored(
+            name, [80.0 + small, 81.0 + small], metrics={"adapter_parameters": small, "trainable_parameters": large}
+        )
     ]
-    assert drawn_with("infer_tensor_peak", *sizes[::-1]) == ["Accuracy and trainable parameters"]
-    assert drawn_with() == []
+    view = RunView.build(builders.make_run(), rows, builders.METRICS)
+    (chart,) = [chart for chart in charts(view, view.workloads[0]) if chart.choose == "cost"]
+    fronts = [named(json.loads(plot.json), "Pareto front")["x"] for plot in chart.plots]
+    assert fronts == [[10.0, 30.0], [100.0]]
+
+
+def test_of_very_many_techniques_the_best_the_baseline_and_the_front_are_drawn(builders) -> None:
+    rows = [
+        row
+        for number in range(MOST + 20)
+        for row in builders.scored(
+            "toys/base" if number == 0 else f"toys/t{number}",
+            [50.0 + number / 10, 50.1 + number / 10],
+            metrics={"adapter_parameters": 5.0 if number == 1 else 10.0 + number % 7},
+        )
+    ]
+    view = RunView.build(builders.make_run(), rows, builders.METRICS)
+    chart = next(chart for chart in charts(view, view.workloads[0]) if chart.title == "Accuracy and adapter parameters")
+    drawn = sum(
+        len(trace["x"]) for trace in json.loads(chart.plots[0].json)["data"] if trace.get("name") != "Pareto front"
+    )
+    assert drawn == MOST + 2, "the baseline and the cheapest are the two worst"
+    assert chart.note.startswith(f"Of {MOST + 20} techniques the best {MOST}")
 
 
 def test_speed_is_the_view_s_ratios_and_the_baseline_stands_at_one(drawn, full_view: RunView) -> None:

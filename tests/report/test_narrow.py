@@ -49,7 +49,7 @@ def test_what_is_asked_beside_the_verdict_stays_before_intervals_and_other_colum
 def test_what_is_asked_beside_is_in_every_format(builders: ModuleType) -> None:
     view = a_view(builders, beside=("val_loss",))
     assert "val_loss" in render(view, "github")
-    assert '<button type="button">val_loss' in render_page(view)
+    assert '<th scope="col">val_loss' in render_page(view)
 
 
 def test_names_go_without_the_plugin_that_all_share_and_stay_apart() -> None:

@@ -11,7 +11,8 @@ import pytest
 from harness.analysis import RunView
 from harness.api import UsageError
 from harness.report.formats import render
-from harness.report.page import INDEX, SCRIPT, render_page, write_file, write_page
+from harness.report.frame import INDEX, SCRIPT
+from harness.report.page import render_page, write_file, write_page
 from tests import browser
 from tests.conftest import ROOT, Harness
 from tests.report.elements import Elements
@@ -79,7 +80,7 @@ def test_what_suites_claims_and_failures_say_is_shown_and_never_run(builders) ->
     assert "Trace &lt;/script&gt;&lt;script&gt;alert(" in text
     tags = Elements(text).tags
     scripts = [attributes for tag, attributes in tags if tag == "script" and "type" not in attributes]
-    assert [script.get("src") for script in scripts] == [SCRIPT, None]
+    assert [script.get("src") for script in scripts] == [None, SCRIPT, None]
     assert not [attributes for _, attributes in tags if (attributes.get("href") or "").startswith("javascript")]
     assert not [attributes for _, attributes in tags if any(name.startswith("on") for name in attributes)]
 
@@ -165,7 +166,10 @@ def test_a_title_is_as_harmless_in_the_list_of_pages(builders, tmp_path: Path) -
 
 def test_the_wheel_ships_the_templates() -> None:
     folder = ROOT / "harness/report/templates"
-    assert {path.name for path in folder.iterdir()} == {"page.html", "index.html", "style.css", "page.js"}
+    assert {path.name for path in folder.iterdir()} == {
+        *("base.html", "beside.html", "charts.html", "page.html", "index.html"),
+        *("style.css", "theme.js", "tables.js", "page.js"),
+    }
     ignored = (ROOT / ".gitignore").read_text().split()
     assert not {"*.html", "*.css", "*.js", "templates"} & set(ignored), "hatchling leaves out what git ignores"
 

@@ -7,13 +7,35 @@ addEventListener("DOMContentLoaded", async () => {
     if (touch) layout.dragmode = false;
     return Plotly.newPlot(plot, data, layout, { responsive: true, displayModeBar: false });
   };
+  for (const select of document.querySelectorAll(".one select")) {
+    select.addEventListener("change", async () => {
+      const figures = [...select.closest(".one").querySelectorAll("figure")];
+      figures.forEach((figure, place) => { figure.hidden = place !== select.selectedIndex; });
+      const plot = figures[select.selectedIndex].querySelector(".plot");
+      if (window.Plotly && !plot.classList.contains("js-plotly-plot")) await draw(plot);
+    });
+  }
+  let drawn = 0;
   for (const plot of plots) {
+    if (plot.classList.contains("js-plotly-plot")) continue;  // a reader was faster
     if (!window.Plotly) { plot.append("Not drawn: the file plotly.min.js is not beside this page."); plot.style.height = "auto"; continue; }
+    if (plot.closest("[hidden]")) continue;  // it is drawn when it is chosen
     await draw(plot);
+    drawn += 1;
     await new Promise((done) => setTimeout(done));
   }
-  document.body.dataset.drawn = plots.length;
+  document.body.dataset.drawn = drawn;
 });
+
+// Of drawings that stand for one another, one is shown at a time.
+for (const chart of document.querySelectorAll(".one")) {
+  const figures = [...chart.querySelectorAll("figure")];
+  const select = document.createElement("select");
+  select.setAttribute("aria-label", chart.dataset.choose);
+  for (const figure of figures) select.append(new Option(figure.querySelector("strong").textContent));
+  figures.forEach((figure, place) => { figure.hidden = place > 0; figure.querySelector("figcaption").hidden = true; });
+  figures[0].before(select);
+}
 
 // Paper is narrower than most windows, and a chart does not follow by itself.
 const onPaper = (width) => {
@@ -23,33 +45,3 @@ const onPaper = (width) => {
 };
 addEventListener("beforeprint", () => onPaper(true));
 addEventListener("afterprint", () => onPaper(false));
-
-// Sorts a table by the column whose heading is pressed: numbers from the largest, text from A; a second press turns it
-// round. What has no value stays at the end.
-for (const button of document.querySelectorAll("thead button")) {
-  button.addEventListener("click", () => {
-    const heading = button.closest("th"), body = heading.closest("table").tBodies[0];
-    const column = heading.cellIndex, rows = [...body.rows];
-    const text = (row) => row.cells[column].textContent.trim();
-    const ratios = rows.some((row) => /^~?x[\d.]/.test(text(row)));
-    const scale = { k: 1e3, M: 1e6, G: 1e9, "µs": 1e-6, ms: 1e-3, min: 60, h: 3600 };
-    const number = (row) => {
-      // The baseline's own rate stands among ratios to it, and its difference to itself is left out.
-      if (row.classList.contains("baseline") && ratios) return 1;
-      if (row.classList.contains("baseline") && text(row) === "") return 0;
-      const found = text(row).match(/^~?x?([+-]?\d[\d.]*)\s?(µs|ms|min|h|[kMG])?/);
-      return found ? Number(found[1]) * (scale[found[2]] || 1) : null;
-    };
-    const numeric = rows.some((row) => !row.classList.contains("baseline") && number(row) !== null);
-    const value = numeric ? number : (row) => text(row) || null;
-    const [first, second] = numeric ? ["descending", "ascending"] : ["ascending", "descending"];
-    const order = heading.getAttribute("aria-sort") === first ? second : first;
-    for (const other of heading.parentNode.cells) other.removeAttribute("aria-sort");
-    heading.setAttribute("aria-sort", order);
-    body.append(...rows.map((row) => [value(row), row]).sort(([x], [y]) => {
-      if (x === null || y === null) return (x === null) - (y === null);
-      const more = numeric ? x - y : x.localeCompare(y);
-      return order === "ascending" ? more : -more;
-    }).map(([, row]) => row));
-  });
-}

@@ -1,0 +1,72 @@
+"""The result of a comparison as JUnit XML, which CI systems show as tests."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+from xml.etree import ElementTree
+
+from harness.api.text import printable
+from harness.report.changes import told
+from harness.report.notes import short
+
+if TYPE_CHECKING:
+    from harness.analysis.changes import Change
+    from harness.report.changes import ChangeReport
+
+_NO_XML: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""The characters that no XML may contain, not even as references."""
+
+
+def junit(report: ChangeReport) -> str:
+    """Return the document: a suite of tests for each suite, and a test for each comparison.
+
+    What became worse is a failure, and what can not be compared an error. An undecided comparison, and one that is
+    shown and not judged, is a test that was skipped.
+    """
+    root = ElementTree.Element("testsuites", name=_xml(f"harness compare {report.base} {report.head}"))
+    suites: dict[str, ElementTree.Element] = {}
+    for change in report.changes.changes:
+        name = change.place.suite or "harness"
+        if name not in suites:
+            suites[name] = ElementTree.SubElement(root, "testsuite", name=_xml(name))
+        _test(suites[name], change, report)
+    if report.refused:
+        suite = ElementTree.SubElement(root, "testsuite", name="comparison")
+        test = ElementTree.SubElement(suite, "testcase", classname="harness.compare", name="can be compared")
+        error = ElementTree.SubElement(test, "error", message=_xml(report.headline), type="refused")
+        error.text = _xml("\n".join(report.refused))
+    for suite in root:
+        suite.attrib.update(_counts(suite))
+    root.attrib.update(_counts(root))
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=False) + "\n"
+
+
+def _test(suite: ElementTree.Element, change: Change, report: ChangeReport) -> None:
+    """Add the test of a change to its suite."""
+    place, text = change.place, told(change)
+    since = f" since {report.release}" if change.since_release else ""
+    test = ElementTree.SubElement(
+        suite,
+        "testcase",
+        classname=_xml(".".join(filter(None, [place.suite, short(place.workload)])) or "harness"),
+        name=_xml(f"{place.technique}: {change.metric or 'runs'}{since}"),
+    )
+    if not change.gated:
+        ElementTree.SubElement(test, "skipped", message=_xml(f"shown and not judged: {text}"))
+    elif change.verdict == "worse":
+        failure = ElementTree.SubElement(test, "failure", message=_xml(f"worse: {text}"), type="worse")
+        failure.text = _xml(f"{report.base} to {report.head}: {change.reason or text}")
+    elif change.verdict == "undecided":
+        ElementTree.SubElement(test, "skipped", message=_xml(f"undecided: {change.reason or text}"))
+
+
+def _counts(element: ElementTree.Element) -> dict[str, str]:
+    """Return the numbers of tests of each kind within an element."""
+    kinds = {"tests": "testcase", "failures": "failure", "errors": "error", "skipped": "skipped"}
+    return {name: str(sum(1 for _ in element.iter(tag))) for name, tag in kinds.items()}
+
+
+def _xml(text: str) -> str:
+    return _NO_XML.sub("\ufffd", printable(text, keep="\n"))
