@@ -21,7 +21,8 @@ from harness.report.answer import answer
 from harness.report.charts import charts
 from harness.report.columns import all_columns, verdict_cell, with_interval
 from harness.report.detail import circumstances
-from harness.report.notes import claim_text, device_of, footnotes, heading, legend, overall_line, run_label, short
+from harness.report.naming import short
+from harness.report.notes import claim_text, device_of, footnotes, heading, legend, overall_line, run_label
 from harness.results.commands import command
 from harness.results.schema import run_to_json
 
