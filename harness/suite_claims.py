@@ -107,14 +107,14 @@ def claims_in(tables: list[Any], known: Known, problems: Problems) -> tuple[Clai
 
 
 def form_of(test: Mapping[str, object]) -> ClaimForm:
-    """Return the form that a test is nearest to: the one with most of its keys, then with the most similar ones."""
+    """Return the form that a test is nearest to: most of its keys, then the most similar ones, then the fewest missing."""
     every = {key for form in FORMS for key in form.keys}
+    others = [key for key in test if key not in every and key != "metric"]
 
-    def likeness(form: ClaimForm) -> tuple[int, int]:
-        similar = sum(
-            bool(difflib.get_close_matches(key, form.keys, n=1)) for key in test if key not in every and key != "metric"
-        )
-        return sum(key in test for key in form.keys), similar
+    def likeness(form: ClaimForm) -> tuple[int, int, int]:
+        present = sum(key in test for key in form.keys)
+        similar = sum(bool(difflib.get_close_matches(key, form.keys, n=1)) for key in others)
+        return present, similar, present - len(form.keys) if present else 0
 
     return max(FORMS, key=likeness)
 
