@@ -107,7 +107,7 @@ def claims_in(tables: list[Any], known: Known, problems: Problems) -> tuple[Clai
 
 
 def form_of(test: Mapping[str, object]) -> ClaimForm:
-    """Return the form that a test is nearest to: most of its keys, then the most similar ones, then the fewest missing."""
+    """Return the form that a test is nearest to: most keys, then the most similar ones, then the fewest missing."""
     every = {key for form in FORMS for key in form.keys}
     others = [key for key in test if key not in every and key != "metric"]
 

@@ -29,6 +29,7 @@ _COMMANDS = {
     "check": "harness.cli.check:check",
     "runs": "harness.cli.runs:runs",
     "report": "harness.cli.report:report",
+    "claims": "harness.cli.claims:claims",
     "compare": "harness.cli.compare:compare",
     "track": "harness.cli.track:track",
     "export": "harness.cli.export:export",

@@ -21,7 +21,7 @@ from harness.report.answer import answer
 from harness.report.charts import charts
 from harness.report.columns import all_columns, verdict_cell, with_interval
 from harness.report.detail import circumstances
-from harness.report.naming import short
+from harness.report.naming import address_of, short
 from harness.report.notes import claim_text, device_of, footnotes, heading, legend, overall_line, run_label
 from harness.results.commands import command
 from harness.results.schema import run_to_json
@@ -131,7 +131,7 @@ def render_page(view: RunView, rows: tuple[Row, ...] = ()) -> str:
     """Return the page as HTML, which loads only `SCRIPT` from the same folder."""
     info = view.info
     tested = {result.claim.id for result in view.claims if result.tested}
-    text: str = _template("page.html").render(
+    text: str = template("page.html").render(
         view=view,
         title=f"{info.suite.title} · run {run_label(view)}",
         script=SCRIPT,
@@ -252,16 +252,8 @@ def _claim(view: RunView, result: ClaimResult) -> dict[str, str]:
         "verdict": result.verdict,
         "text": claim_text(view, result),
         "source": source,
-        "address": _address(source),
+        "address": address_of(source),
     }
-
-
-def _address(source: str) -> str:
-    """Return the URL of a paper; an empty text where the source has none."""
-    for start, place in (("arXiv:", "https://arxiv.org/abs/"), ("doi:", "https://doi.org/")):
-        if source.lower().startswith(start.lower()):
-            return place + source[len(start) :].strip()
-    return source if source.startswith("https://") else ""
 
 
 def _failures(view: RunView, rows: Iterable[Row]) -> list[FailedCases]:
@@ -298,7 +290,8 @@ def _objects(value: object) -> dict[str, Mapping[str, Json]]:
     return {name: _object(item) for name, item in _object(value).items()}
 
 
-def _template(name: str) -> Any:
+def template(name: str) -> Any:
+    """Return a template of pages; what it is given is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -331,4 +324,4 @@ def _write_index(folder: Path) -> None:
         if head:
             title, description = map(html.unescape, head.groups())
             pages.append({"address": path.name, "title": title, "description": description})
-    (folder / INDEX).write_text(_template(INDEX).render(pages=pages), encoding="utf-8")
+    (folder / INDEX).write_text(template(INDEX).render(pages=pages), encoding="utf-8")
