@@ -99,11 +99,11 @@ def claims() -> str:
     return "\n".join(parts) + "\n"
 
 
-_OF_CLAIMS = """What papers say and the suites test. `harness claims` lists all of them with the verdict of the latest stored
-run, its interval, the scale it was tested at, and how many more seeds or rounds would decide; `harness claims --run` runs the
-suites of those that no stored run tests; `harness claims --output claims.html` writes a page. [Suite files](suites.md#claims)
-describes the kinds of claims, [How verdicts are made](statistics.md#claims) how each is decided. Verdicts of runs of the
-suites stand on the pages of the families."""
+_OF_CLAIMS = """What papers say and the suites test. `harness claims` lists all of them with the verdict of the latest
+stored run, its interval, the scale it was tested at, and how many more seeds or rounds would decide. `harness claims
+--run` runs the suites of those that no stored run tests; `harness claims --output claims.html` writes a page.
+[Suite files](suites.md#claims) describes the kinds of claims, [How verdicts are made](statistics.md#claims) how each
+is decided. Verdicts of runs of the suites stand on the pages of the families."""
 
 
 def contracts() -> str:

@@ -33,6 +33,7 @@ _COMMANDS = {
     "compare": "harness.cli.compare:compare",
     "track": "harness.cli.track:track",
     "export": "harness.cli.export:export",
+    "doctor": "harness.cli.doctor:doctor",
     "cache": "harness.cli.cache:cache",
     "completion": "harness.cli.completion:completion",
 }
