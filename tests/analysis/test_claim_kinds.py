@@ -11,7 +11,7 @@ import pytest
 from harness.analysis import RunView
 from harness.analysis.compare import Rule
 from harness.analysis.correlation import correlated, rank_correlation
-from harness.analysis.milestones import reached, sooner_in_time
+from harness.analysis.milestones import Reached, reached, sooner, sooner_in_time
 from harness.analysis.trends import Side, best, plausible, trend
 
 LOSS = Rule(margin=0.1, higher_is_better=False)
@@ -280,7 +280,7 @@ def false_rates(trials: int) -> dict[str, float]:
     """The shares of false verdicts of each kind where nothing is there to find, of five seeds or eight contestants."""
     rng = np.random.default_rng(0)
     none = Rule(margin=0.0, higher_is_better=False)
-    counts = dict.fromkeys(("trend", "trend of two", "best", "correlation"), 0)
+    counts = dict.fromkeys(("trend", "trend of two", "best", "correlation", "steps", "time"), 0)
 
     def flat(places: int) -> dict[float, dict[int, float]]:
         return {float(place): dict(enumerate(rng.normal(0, 1, 5))) for place in range(1, places + 1)}
@@ -290,6 +290,10 @@ def false_rates(trials: int) -> dict[str, float]:
         counts["trend of two"] += trend(flat(2), none, "more", "x").verdict != "undecided"
         sides = [Side(technique=name, points=valley(1, 0.6, 5, rng)) for name in "ab"]  # both are best at the same
         counts["best"] += best(*sides, none, "more", "x").verdict == "reproduced"
+        own, other = (Reached(steps=dict(enumerate(np.exp(rng.normal(4, 0.3, 5)))), censored=frozenset()) for _ in "ab")
+        counts["steps"] += sooner(own, other, 0.0).verdict != "undecided"
+        seconds = dict(enumerate(np.exp(rng.normal(0, 0.1, 10))))
+        counts["time"] += sooner_in_time(own, other, seconds, 0.0).verdict != "undecided"
         counts["correlation"] += correlated(*rng.normal(0, 1, (2, 8)), "more", 0.0).verdict != "undecided"
     return {name: count / trials for name, count in counts.items()}
 
