@@ -278,7 +278,7 @@ def test_a_correlation_over_contestants_has_an_interval(builders) -> None:
 
 def false_rates(trials: int) -> dict[str, float]:
     """The shares of false verdicts of each kind where nothing is there to find, of five seeds or eight contestants."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(77)
     none = Rule(margin=0.0, higher_is_better=False)
     counts = dict.fromkeys(("trend", "trend of two", "best", "correlation", "steps", "time"), 0)
 
