@@ -13,6 +13,7 @@ from harness.analysis.compare import Rule
 from harness.analysis.correlation import correlated, rank_correlation
 from harness.analysis.milestones import Reached, reached, sooner, sooner_in_time
 from harness.analysis.trends import Side, best, plausible, trend
+from harness.report.notes import claim_lines
 
 LOSS = Rule(margin=0.1, higher_is_better=False)
 NOISE = [0.02, -0.01, 0.03, 0.0, -0.02]
@@ -118,6 +119,24 @@ def test_fewer_steps_are_a_ratio_over_seeds(builders) -> None:
     assert (found.verdict, found.reason) == ("undecided", "neither reached the target on 5 of 5 seeds")
     (found,) = judged(builders, rows, kind="steps", metric="accuracy", bound=0.1)
     assert found.reason == "toys/a has no series accuracy here"
+
+
+def test_every_kind_of_claim_is_told_in_the_table(builders) -> None:
+    rows = [
+        *stepped(builders, "toys/a", [0.1, 0.11, 0.095, 0.105, 0.1]),
+        *stepped(builders, "toys/b", [0.05, 0.052, 0.05, 0.049, 0.051]),
+    ]
+    for row in rows:
+        row.reply.metrics["accuracy"] = 50.0
+        row.reply.series["val_loss"] = row.reply.series["loss"]
+    claims = [
+        builders.make_claim(id="steps", kind="steps", metric="val_loss", bound=0.1),
+        builders.make_claim(id="ratio", kind="ratio", metric="loss", bound=1.0),
+    ]
+    run = builders.make_run(builders.make_suite(claims=tuple(claims), tuning={}))
+    lines = claim_lines(RunView.build(run, rows, builders.METRICS))
+    assert lines[0].startswith("claim steps: reproduced: steps until val loss 0.1 of toys/a / toys/b x0.5")
+    assert lines[1].startswith("claim ratio: reproduced: loss of toys/a / toys/b x1.00 (5 seeds; exactly that ratio)")
 
 
 def test_time_to_a_target_multiplies_steps_by_seconds_a_step() -> None:
