@@ -19,10 +19,11 @@ def test_the_baseline_is_timed_against_copies_of_itself(harness: Harness, monkey
     told = json.loads(done.stdout)["itself"]
     assert told
     for one in told:
-        assert (one["workload"], one["copies"]) == ("toy/formula", 4)
+        assert one["workload"] == "toy/formula"
+        assert 1 <= one["copies"] <= 4, "on a busy machine the clock of a copy may be found at fault"
         assert one["rounds"] >= 2
-        assert one["ratio"]["low"] < one["ratio"]["value"] < one["ratio"]["high"]
-        assert 0 <= one["false"] <= 4
+        assert one["ratio"]["low"] <= one["ratio"]["value"] <= one["ratio"]["high"]
+        assert 0 <= one["false"] <= one["copies"]
         assert one["spread"] > 0
 
 
