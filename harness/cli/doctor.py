@@ -50,7 +50,7 @@ def doctor(suite: str | None, rounds: int | None, as_json: bool) -> None:
         return
     results: list[dict[str, Any]] = []
     for workload, reason, judged in _against_itself(host, suite, rounds):
-        results += [asdict(one) for one in judged] or [{"workload": workload, "reason": reason}]
+        results += [asdict(phase) for phase in judged] or [{"workload": workload, "reason": reason}]
         if not as_json:
             from harness.report.health import show_itself
 

@@ -53,11 +53,11 @@ def show_itself(workload: str, reason: str, judged: Sequence[AgainstItself], wid
     if not judged:
         return "\n".join(wrapped([f"{short(workload)}: not timed: {reason}"], width))
     lines = []
-    for one in judged:
-        needed = f"needs {one.needed} rounds" if one.needed else "needs more rounds than are realistic"
+    for phase in judged:
+        needed = f"needs {phase.needed} rounds" if phase.needed else "needs more rounds than are realistic"
         lines.append(
-            f"{short(workload)}, {one.phase}: the baseline over itself x{with_interval(one.ratio, 3)}, a round off by "
-            f"{100 * one.spread:.1f} %; {one.false} false verdicts of {one.copies} ({one.rounds} rounds); an effect of "
+            f"{short(workload)}, {phase.phase}: the baseline over itself x{with_interval(phase.ratio, 3)}, a round off by "
+            f"{100 * phase.spread:.1f} %; {phase.false} false verdicts of {phase.copies} ({phase.rounds} rounds); an effect of "
             f"{100 * EFFECT:g} % {needed} here"
         )
     return "\n".join(wrapped(lines, width))
