@@ -55,9 +55,8 @@ def show_itself(workload: str, reason: str, judged: Sequence[AgainstItself], wid
     lines = []
     for phase in judged:
         needed = f"needs {phase.needed} rounds" if phase.needed else "needs more rounds than are realistic"
-        lines.append(
-            f"{short(workload)}, {phase.phase}: the baseline over itself x{with_interval(phase.ratio, 3)}, a round off by "
-            f"{100 * phase.spread:.1f} %; {phase.false} false verdicts of {phase.copies} ({phase.rounds} rounds); an effect of "
-            f"{100 * EFFECT:g} % {needed} here"
-        )
+        ratio = f"x{with_interval(phase.ratio, 3)}, a round off by {100 * phase.spread:.1f} %"
+        false = f"{phase.false} false verdicts of {phase.copies} ({phase.rounds} rounds)"
+        effect = f"an effect of {100 * EFFECT:g} % {needed} here"
+        lines.append(f"{short(workload)}, {phase.phase}: the baseline over itself {ratio}; {false}; {effect}")
     return "\n".join(wrapped(lines, width))
