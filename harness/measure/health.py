@@ -267,7 +267,8 @@ def _siblings(machine: Machine, cores: list[int]) -> Finding:
 
 
 def _quota(machine: Machine) -> Finding:
-    name, quotas = "quota", []
+    name = "quota"
+    quotas: list[float] = []
     for folder in _groups(machine):
         text = machine.text(f"{folder}/cpu.max").split()
         text = text or [machine.text(f"{folder}/cpu.cfs_{part}_us") for part in ("quota", "period")]
