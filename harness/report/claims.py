@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, get_args
 
+from harness.analysis.found import ClaimVerdict
 from harness.api import Json, UsageError
 from harness.api.text import as_typed
 from harness.report.findings import claimed, finding_text
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from harness.analysis.claim_runs import ClaimEntry
     from harness.analysis.claims import ClaimResult
 
-VERDICTS = ("reproduced", "contradicted", "undecided")
+VERDICTS: Final[tuple[ClaimVerdict, ...]] = get_args(ClaimVerdict)
 
 
 def by_paper(entries: Iterable[ClaimEntry]) -> dict[str, list[ClaimEntry]]:
