@@ -100,8 +100,8 @@ def stated(path: Path, table: Mapping[str, Any], reading: Reading = OFFLINE) -> 
 def on_source(table: Mapping[str, Any], source: Source, workload: str, task: str, form: Form) -> dict[str, Any]:
     """Return a suite's table as it is for a source: its ``workload``, settings, and what ``[own]`` changes.
 
-    ``task`` is the workload's. Left out are the suite's own workloads and settings, and claims about one of these
-    workloads.
+    ``task`` is the workload's. Left out are the suite's own workloads and settings, and claims about these workloads
+    or about values that nothing here tunes.
     """
     own = _own_of(table, task)
     layers = [layer for given in own for layer in (given, given.get("quick", {}) if form == "quick" else {})]
@@ -110,6 +110,8 @@ def on_source(table: Mapping[str, Any], source: Source, workload: str, task: str
         changes["techniques"] = bases[source.base]
     settings = {key: value for layer in layers for key, value in layer.get("settings", {}).items()}
     scale = scale_of(table, task)
+    tuned = table.get("tuning", {})
+    claims = changes.get("claims", table.get("claims", []))
     return {
         **{
             key: value for key, value in table.items() if key not in ("own", "source", "quick", "track", *_OF_THE_SUITE)
@@ -117,8 +119,8 @@ def on_source(table: Mapping[str, Any], source: Source, workload: str, task: str
         **changes,
         "workloads": [workload],
         "settings": {**settings, "model": source.model, "data": source.data, **source.columns, **_base(source, table)},
-        "tuning": {key: _scaled(values, scale.get(key, 1)) for key, values in table.get("tuning", {}).items()},
-        "claims": [claim for claim in changes.get("claims", table.get("claims", [])) if not _is_of_a_workload(claim)],
+        "tuning": {key: _scaled(values, scale.get(key, 1)) for key, values in tuned.items()},
+        "claims": [claim for claim in claims if not _is_of_the_suite(claim, tuned)],
     }
 
 
@@ -253,6 +255,12 @@ def scaled_space(space: Mapping[str, Sequence[Json]], scale: Mapping[str, float]
     return {name: [scaled(value, scale.get(name, 1)) for value in values] for name, values in space.items()}
 
 
-def _is_of_a_workload(claim: Any) -> bool:
+def _is_of_the_suite(claim: Any, tuned: Mapping[str, Any]) -> bool:
+    """Return whether a claim is about the suite's own workloads, or about values that are pinned there."""
     test = claim.get("test") if isinstance(claim, dict) else None
-    return isinstance(test, dict) and bool({"workload", "more_on", "than_on"} & test.keys())
+    if not isinstance(test, dict):
+        return False
+    varied = [test[key] for key in ("rises_with", "falls_with", "best") if key in test]
+    return bool({"workload", "more_on", "than_on"} & test.keys()) or any(
+        isinstance(value, str) and value not in tuned for value in varied
+    )

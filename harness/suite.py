@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, get_args
 
-from harness.api import Claim, ClaimKind, Form, Suite, UsageError, WorkloadSpec, check_id, nearest
+from harness.api import Claim, Form, Suite, UsageError, WorkloadSpec, check_id, nearest
 from harness.api.text import quoted
-from harness.api.values import is_finite
 from harness.entrants import WITHOUT, Entrant, Kind, entrant_of, is_glob, is_json, value_problem
 from harness.host import Host
 from harness.origins.reading import OFFLINE, Reading
 from harness.source import Source, check_own, on_source, require_base, scale_of, stated, workload_for
+from harness.suite_claims import Known, claims_in
 from harness.suite_comparison import stated_in
 from harness.suite_files import find_suite, parse
-from harness.suite_rules import Problems, looks_in
+from harness.suite_rules import WORDS, Problems, fits, looks_in
 from harness.suite_rules import problems as rules
 from harness.suite_rules import seeds_of as seeds_of
 
@@ -54,29 +53,8 @@ _OVERRIDES = ("workloads", "techniques", "seeds", "tuning_seeds", "rounds", "tun
 """What a suite's ``[quick]`` and ``[track]`` tables may say."""
 _OF_FULL = ("sequential", "repeatability")
 """What only the full suite does."""
-_CLAIM = {"id": str, "source": str, "says": str, "test": dict}
-_TESTS: Mapping[ClaimKind, tuple[str, ...]] = {
-    "same": ("same", "as"),
-    "gain": ("gain_of", "over", "more_on", "than_on"),
-    "better": ("better", "than"),
-}
-"""The keys of a claim's test, by its kind, beside the metric: two techniques, for a gain two workloads as well."""
-_TEST_EXTRAS: Mapping[ClaimKind, Mapping[str, type]] = {
-    "same": {"workload": str, "margin": float},
-    "gain": {"margin": float},
-    "better": {"workload": str, "margin": float},
-}
-
 DEFAULT_ROUNDS = 20
 DEFAULT_TUNING_SEEDS = 2
-_WORDS = {
-    str: "a string",
-    int: "a whole number",
-    float: "a number",
-    list: "a list",
-    dict: "a table",
-    (int, list): "a whole number or a list of whole numbers",
-}
 
 
 def read_suite(
@@ -146,12 +124,6 @@ def _read_form(path: Path, data: Mapping[str, Any], host: Host, form: Form, prob
     return _Reader(dict(data), host, problems).read(path, form)
 
 
-def _is(value: object, kind: Any) -> bool:
-    if isinstance(value, bool):
-        return kind is bool
-    return is_finite(value) if kind is float else isinstance(value, kind)
-
-
 class _Reader:
     """A reader that turns the table of one suite file into a `Suite` and adds each error to the problems."""
 
@@ -195,10 +167,10 @@ class _Reader:
             metrics=metrics,
             select=select,
             tuning_seeds=min(data.get("tuning_seeds", DEFAULT_TUNING_SEEDS), len(seeds_of(data["seeds"]))),
-            tuning={key: tuple(values) for key, values in data.get("tuning", {}).items() if _is(values, list)},
+            tuning={key: tuple(values) for key, values in data.get("tuning", {}).items() if fits(values, list)},
             settings=data.get("settings", {}),
             margins=self._margins(),
-            claims=self._claims(),
+            claims=self._claims(list(specs.values()), form),
             rounds=data.get("rounds", DEFAULT_ROUNDS),
             form=form,
             source=str(path),
@@ -215,9 +187,9 @@ class _Reader:
         for key, kind in known.items():
             if key not in self._data:
                 if key in _REQUIRED:
-                    self._refuse(key, f"missing; expected {_WORDS[kind]}")
-            elif not _is(self._data[key], kind):
-                self._refuse(key, f"{quoted(self._data[key])}: expected {_WORDS[kind]}")
+                    self._refuse(key, f"missing; expected {WORDS[kind]}")
+            elif not fits(self._data[key], kind):
+                self._refuse(key, f"{quoted(self._data[key])}: expected {WORDS[kind]}")
         self._check_lists()
         for key in ("version", "tuning_seeds", "rounds"):
             value = self._data.get(key)
@@ -227,7 +199,7 @@ class _Reader:
             check_id(path.stem, "suite")
         except ValueError as error:
             self._problems.add("(file name)", str(error))
-        if _is(self._data.get("seeds"), (int, list)):
+        if fits(self._data.get("seeds"), (int, list)):
             try:
                 seeds_of(self._data["seeds"])
             except ValueError as error:
@@ -312,7 +284,7 @@ class _Reader:
         mine = [spec for spec in techniques if spec.contract == self._data["contract"]]
         params = {key for spec in mine for key in spec.params}
         for key, values in self._data.get("tuning", {}).items():
-            if not _is(values, list) or not values or not all(_is_scalar(value) for value in values):
+            if not fits(values, list) or not values or not all(_is_scalar(value) for value in values):
                 self._problems.add(f"tuning.{key}", f"{values!r}: expected a list of at least one value")
             else:
                 self._check_range(f"tuning.{key}", key, values, [] if key in params else workloads)
@@ -343,57 +315,25 @@ class _Reader:
         margins: dict[str, float] = self._data.get("margins", {})
         self._metrics((name, "margins") for name in margins)
         for name, value in margins.items():
-            if not _is(value, float) or value < 0:
+            if not fits(value, float) or value < 0:
                 self._problems.add(f"margins.{name}", f"{quoted(value)}: expected a number, 0 or more")
         return margins
 
-    def _claims(self) -> tuple[Claim, ...]:
-        claims = []
-        for number, claim in enumerate(self._data.get("claims", [])):
-            where = f"claims[{number}]"
-            if not self._shape(claim, _CLAIM, where):
-                continue
-            test, where = claim["test"], f"{where}.test"
-            kind: ClaimKind = next((kind for kind, (first, *_) in _TESTS.items() if first in test), "better")
-            if not self._shape(test, {"metric": str, **dict.fromkeys(_TESTS[kind], str)}, where, _TEST_EXTRAS[kind]):
-                continue
-            self._metrics([(test["metric"], f"{where}.metric")])
-            better, than, *places = (
-                self._name("techniques" if place < 2 else "workloads", f"{where}.{key}", test[key])
-                for place, key in enumerate(_TESTS[kind])
-            )
-            if "workload" in test:
-                places = [self._name("workloads", f"{where}.workload", test["workload"])]
-            claims.append(
-                Claim(
-                    id=claim["id"],
-                    source=claim["source"],
-                    says=claim["says"],
-                    metric=test["metric"],
-                    kind=kind,
-                    better=better,
-                    than=than,
-                    workload=places[0] if places else "",
-                    less_on=places[1] if len(places) > 1 else "",
-                    margin=test.get("margin"),
-                )
-            )
-        return tuple(claims)
-
-    def _shape(
-        self, table: object, kinds: Mapping[str, type], where: str, extras: Mapping[str, type] = MappingProxyType({})
-    ) -> bool:
-        if not isinstance(table, dict):
-            self._problems.add(where, f"{table!r}: expected a table with {', '.join(kinds)}")
-            return False
-        self._problems.keys(table, [*kinds, *extras], f"{where}.")
-        right = True
-        for key, kind in {**kinds, **{key: kind for key, kind in extras.items() if key in table}}.items():
-            if not _is(table.get(key), kind):
-                actual = f"{table[key]!r}: " if key in table else "missing; "
-                self._problems.add(f"{where}.{key}", f"{actual}expected {_WORDS[kind]}")
-                right = False
-        return right
+    def _claims(self, specs: Sequence[WorkloadSpec], form: Form) -> tuple[Claim, ...]:
+        """Return the claims; ``specs`` are the workloads, none where not all of them are known."""
+        data = self._data
+        mine = (entry.spec for entry in self._host.techniques.values() if entry.spec.contract == data["contract"])
+        known = Known(
+            name=self._name,
+            metric=lambda name, where: self._metrics([(name, where)]),
+            parameters=frozenset(key for spec in mine for key in spec.params) if specs else frozenset(),
+            settings=frozenset(key for spec in specs for key in spec.settings),
+            phases=frozenset(phase for spec in specs for phase in spec.phases),
+            techniques=tuple(data["techniques"]) if form == "full" else (),
+            workloads=tuple(data["workloads"]),
+            tuned=frozenset(data.get("tuning", {})),
+        )
+        return claims_in(data.get("claims", []), known, self._problems)
 
 
 def _is_scalar(value: object) -> bool:

@@ -9,11 +9,29 @@ from typing import Any, Final
 
 from harness.api import Metric, UsageError, WorkloadSpec, nearest
 from harness.api.text import quoted
+from harness.api.values import is_finite
 from harness.suite_comparison import comparison_problems
 from harness.until import MOST_SEEDS
 
 MOST_OF_A_SUITE: Final = 100_000
 LARGEST_SEED: Final = 2**63 - 1  # of those that torch takes
+
+WORDS: Final[Mapping[Any, str]] = {
+    str: "a string",
+    int: "a whole number",
+    float: "a number",
+    list: "a list",
+    dict: "a table",
+    (int, list): "a whole number or a list of whole numbers",
+}
+"""How an error calls each type of value of a suite file."""
+
+
+def fits(value: object, kind: Any) -> bool:
+    """Return whether a value of a suite file has a type; a boolean is no number, and a number is finite."""
+    if isinstance(value, bool):
+        return kind is bool
+    return is_finite(value) if kind is float else isinstance(value, kind)
 
 
 class Problems:
@@ -137,7 +155,9 @@ def _not_emitted(
     named += [("margins", name) for name in data.get("margins", {})]
     for claim in data.get("claims", []):
         test = claim.get("test") if isinstance(claim, dict) else None
-        named += [("claims", test["metric"])] if isinstance(test, dict) and isinstance(test.get("metric"), str) else []
+        if isinstance(test, dict) and "sooner" not in test:  # a series is no metric that a workload emits
+            keys = ("metric", "correlates_with", "opposed_to")
+            named += [("claims", test[key]) for key in keys if isinstance(test.get(key), str)]
     emitted = {name for spec in workloads.values() for name in spec.metrics}
     for key, name in named:
         if name in metrics and metrics[name].lane == "accuracy" and name not in emitted:

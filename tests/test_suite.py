@@ -303,3 +303,46 @@ def test_a_suite_with_a_byte_order_mark_is_read(host: Host, tmp_path: Path) -> N
     plain = read_suite(str(path), host)
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert read_suite(str(path), host) == plain
+
+
+@pytest.mark.parametrize(
+    ("test", "kind", "direction"),
+    [
+        ('gain_of = "good", over = "base", than_gain_of = "twin", than_over = "base"', "interaction", "more"),
+        ('ratio_of = "good", to = "base", at_least = 1.5', "ratio", "more"),
+        ('ratio_of = "good", to = "base", at_most = 0.5', "ratio", "less"),
+        ('sooner = "good", than = "base", target = 0.5', "steps", "more"),
+        ('rises_with = "lr", of = "good"', "trend", "more"),
+        ('falls_with = "lr", of = "good", over = "base"', "trend", "less"),
+        ('best = "lr", larger_for = "good", than = "base"', "best", "more"),
+        ('best = "lr", smaller_for = "good", than = "base"', "best", "less"),
+        ('correlates_with = "toy_val_score", at_least = 0.3', "correlation", "more"),
+        ('opposed_to = "toy_val_score", among = ["good"]', "correlation", "less"),
+    ],
+)
+def test_each_form_of_a_claim_is_read(host: Host, tmp_path: Path, test: str, kind: str, direction: str) -> None:
+    claim = f'[[claims]]\nid = "c"\nsource = "s"\nsays = "x"\ntest = {{ metric = "toy_score", {test} }}\n'
+    (found,) = read_suite(write(tmp_path, extra=claim), host).claims
+    assert (found.kind, found.direction, found.metric) == (kind, direction, "toy_score")
+    assert (found.better == "toy/good") == (kind != "correlation")
+
+
+@pytest.mark.parametrize(
+    ("test", "text"),
+    [
+        ('ratio_of = "good", to = "base", at_least = 0', "claims[0].test.at_least: 0: expected a ratio above 0"),
+        ('ratio_of = "good", to = "base", at_leest = 2', "at_leest: unknown key; did you mean 'at_least'"),
+        ('sonner = "good", then = "base", target = 1', "sonner: unknown key; did you mean 'sooner'"),
+        ('sooner = "good", than = "base", target = 1, phase = "trane"', "no workload has the phase 'trane'"),
+        ('rises_with = "rl", of = "good"', "did you mean 'lr'"),
+        ('falls_with = "lr", of = "good", margin = -1', "margin: -1: expected 0 or more"),
+        ('rises_with = "sleep_s", of = "good"', "no two values of 'sleep_s' are compared"),
+        ('correlates_with = "toy_scor"', "claims[0].test.correlates_with: unknown metric"),
+        ('correlates_with = "toy_val_score", at_least = 1.5', "expected the size of a correlation"),
+        ('correlates_with = "toy_val_score", among = []', "expected a list of names or globs"),
+    ],
+)
+def test_each_mistake_in_a_form_of_a_claim_is_told(host: Host, tmp_path: Path, test: str, text: str) -> None:
+    claim = f'[[claims]]\nid = "c"\nsource = "s"\nsays = "x"\ntest = {{ metric = "toy_score", {test} }}\n'
+    found = problems(write(tmp_path, extra=claim), host)
+    assert any(text in line for line in found), found

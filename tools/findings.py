@@ -38,7 +38,9 @@ from harness.api import LANES, HarnessError, Metric
 from harness.host import load_host
 from harness.report import units
 from harness.report.columns import judged_text, metric_column, quality_places, tuned_column, with_interval
-from harness.report.notes import device_of, short
+from harness.report.findings import finding_text
+from harness.report.naming import short
+from harness.report.notes import device_of
 from harness.results.places import default_store_path
 from harness.results.store import Store
 
@@ -198,6 +200,8 @@ def _claims(view: RunView) -> str:
         difference = result.comparison.difference if result.comparison else None
         size = f", {_size(difference, metric)}" if difference else ""
         reason = f" ({result.reason})" if result.reason else ""
+        if result.estimate is not None:  # what it is about is no difference of two sides
+            size, reason = f", {finding_text(result, metric)}", ""
         where = short(result.workload) if result.workload else "all"
         where += f" against {short(result.claim.less_on)}" if result.claim.less_on else ""
         lines.append(_line([f"{result.claim.says} ({result.claim.source})", where, f"{result.verdict}{size}{reason}"]))

@@ -17,13 +17,16 @@ import click
 from packaging.requirements import Requirement
 
 from harness import hookspecs
-from harness.api import PROJECT
+from harness.api import PROJECT, Claim
 from harness.cli import cli
 from harness.host import load_host
 from harness.report.contracts import show_contract
+from harness.report.findings import claimed
+from harness.report.naming import address_of
 from harness.report.published import schema
 from harness.report.reference import Described, description_of, reference_of
 from harness.starting import named, own_template, technique_files
+from harness.suite import read_suite
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs"
@@ -80,6 +83,29 @@ def catalogue() -> str:
         better = "higher" if metric.higher_is_better else "lower"
         parts.append(f"| `{name}` | {metric.unit} | {better} | {metric.lane} | {metric.summary} |")
     return "\n".join(parts) + "\n"
+
+
+def claims() -> str:
+    """Return a list of the claims of the suites that ship, by paper."""
+    host = load_host()
+    parts = [f"# Claims\n\n{NOTE}\n{_OF_CLAIMS}"]
+    papers: dict[str, list[tuple[str, Claim]]] = {}
+    for name in sorted(host.declared.suites):
+        for claim in read_suite(name, host).claims:
+            papers.setdefault(claim.source, []).append((name, claim))
+    for source in sorted(papers, key=str.lower):
+        address = address_of(source)
+        parts.append(f"\n## {f'[{source}]({address})' if address else source}\n")
+        parts.append("| claim | what is said | what is tested | suite |\n|---|---|---|---|")
+        parts += [f"| {claim.id} | {claim.says} | {claimed(claim)} | `{name}` |" for name, claim in papers[source]]
+    return "\n".join(parts) + "\n"
+
+
+_OF_CLAIMS = """What papers say and the suites test. `harness claims` lists all of them with the verdict of the latest
+stored run, its interval, the scale it was tested at, and how many more seeds or rounds would decide. `harness claims
+--run` runs the suites of those that no stored run tests; `harness claims --output claims.html` writes a page.
+[Suite files](suites.md#claims) describes the kinds of claims, [How verdicts are made](statistics.md#claims) how each
+is decided. Verdicts of runs of the suites stand on the pages of the families."""
 
 
 def contracts() -> str:
@@ -337,6 +363,7 @@ PAGES = {
     "hooks.md": hooks,
     "api.md": api,
     "catalogue.md": catalogue,
+    "claims.md": claims,
     "contracts.md": contracts,
     "architecture.md": architecture,
     "peers.md": peers,

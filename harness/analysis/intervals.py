@@ -88,6 +88,13 @@ def less_one(logs: Estimate) -> Estimate:
     return Estimate(value=math.expm1(logs.value), low=low, high=high, n=logs.n)
 
 
+def as_ratio(difference: Estimate, times: float = 1.0) -> Estimate:
+    """Return an estimate of a ratio less 1 as one of the ratio, multiplied by ``times``."""
+    bounds = (difference.low, difference.high)
+    low, high = (None if bound is None else (1 + bound) * times for bound in bounds)
+    return Estimate(value=(1 + difference.value) * times, low=low, high=high, n=difference.n)
+
+
 def deviation(values: Sequence[float]) -> float:
     """Return the sample standard deviation (divisor n - 1) of at least two values.
 

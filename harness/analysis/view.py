@@ -135,6 +135,7 @@ class RunView:
         order = [name for name in suite.workloads if name in groups]
         workloads = tuple(_workload(name, groups[name], suite, metrics) for name in order)
         shown = {name for view in workloads for summary in view.techniques for name in summary.figures}
+        shown |= {claim.metric for claim in suite.claims}  # a series of which there need not be a figure
         return cls(
             info=info,
             metrics={

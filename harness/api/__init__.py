@@ -10,8 +10,9 @@ Each name stands once, under the first audience that needs it:
   `Outcome`, `WARNING`, `OpenCase`, `Phase`, `Trial`, and the errors `Incorrect`, `CannotStack`;
 - authors of bases of users' own models: `BaseSpec`;
 - authors of executors: `ExecutorSpec`, `Executor`, `ExecutorOptions`, `Limits`, `Unit`, `Reply`;
-- authors of observers, reporters and commands: `Reporter`, `RunInfo`, `Suite`, `Claim`, `ClaimKind`, `Case`, `Row`,
-  `Skip`, `Lane`, `LANES`, `Status`, `STATUSES`, `FAILED`, `Stage`, `Form`, `DEVICES`, and the error `HarnessError`;
+- authors of observers, reporters and commands: `Reporter`, `RunInfo`, `Suite`, `Claim`, `ClaimKind`, `ClaimDirection`,
+  `Case`, `Row`, `Skip`, `Lane`, `LANES`, `Status`, `STATUSES`, `FAILED`, `Stage`, `Form`, `DEVICES`, and the
+  error `HarnessError`;
 - authors of tools around the harness: `PROJECT`, `DISTRIBUTION`, `ENTRY_POINT_GROUP`, `PLUGINS_VARIABLE`,
   `BASE_MODELS`, `CONVERTED`, `check_id`, `resolve`, `require_members`.
 """
@@ -48,6 +49,7 @@ from harness.api._terms import (
     FAILED,
     LANES,
     STATUSES,
+    ClaimDirection,
     ClaimKind,
     Form,
     Json,
@@ -90,6 +92,7 @@ __all__ = [
     "CaseContext",
     "CheckingWorkload",
     "Claim",
+    "ClaimDirection",
     "ClaimKind",
     "Contract",
     "Defaults",

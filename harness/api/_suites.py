@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from harness.api._terms import ClaimKind, Form, Json
+from harness.api._terms import ClaimDirection, ClaimKind, Form, Json
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A paper's statement as a comparison on a metric of two techniques, each at its best tuning."""
+    """A paper's statement as a test on a metric: mostly of two techniques, each at its best tuning.
+
+    Runs that were stored before a field with a default existed lack that field.
+    """
 
     id: str
     """The name of the claim, unique in its suite."""
@@ -22,16 +25,16 @@ class Claim:
     """The statement in one sentence."""
 
     metric: str
-    """The metric that the two techniques are compared on."""
+    """The metric that is tested; for the kind ``steps`` also the name of the series that reaches the target."""
 
     better: str
-    """The full id of the technique that is said to be better."""
+    """The full id of the technique that is said to be better; empty for the kind ``correlation``."""
 
     than: str
-    """The full id of the technique that it is compared with."""
+    """The full id of the technique that it is compared with; empty where there is none."""
 
     kind: ClaimKind = "better"
-    """What is said of the two: see `ClaimKind`."""
+    """What is said: see `ClaimKind`."""
 
     workload: str = ""
     """The workload on which the claim is tested; every workload of the suite where this is empty."""
@@ -41,6 +44,24 @@ class Claim:
 
     margin: float | None = None
     """The smallest difference that matters, in the metric's unit; None for the margin of the suite."""
+
+    direction: ClaimDirection = "more"
+    """Which way the kinds ``ratio``, ``trend``, ``best`` and ``correlation`` point."""
+
+    bound: float | None = None
+    """The ratio, the target of the series, or the least size of the correlation."""
+
+    parameter: str = ""
+    """The parameter of the techniques, or setting of the workloads, for the kinds ``trend`` and ``best``."""
+
+    other_metric: str = ""
+    """The second metric of the kind ``correlation``."""
+
+    others: tuple[str, ...] = ()
+    """Of the kind ``interaction``, the second pair of techniques; of ``correlation``, globs of those that count."""
+
+    phase: str = ""
+    """Of the kind ``steps``, the phase whose seconds turn steps into time; empty where steps are compared."""
 
 
 @dataclass(frozen=True, kw_only=True)

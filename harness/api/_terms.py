@@ -37,9 +37,19 @@ Stage = Literal["tuning", "final"]
 Form = Literal["full", "quick", "track"]
 """The extent of a run: the full suite, the short form for a first look, or the form that is tracked over commits."""
 
-ClaimKind = Literal["better", "same", "gain"]
+ClaimKind = Literal["better", "same", "gain", "interaction", "ratio", "steps", "trend", "best", "correlation"]
 """What a claim says.
 
-``better``: the technique `Claim.better` beats `Claim.than`. ``same``: the two differ by less than the margin.
-``gain``: `Claim.better` gains more over `Claim.than` on the workload `Claim.workload` than on `Claim.less_on`.
+- ``better``: the technique `Claim.better` beats `Claim.than`.
+- ``same``: the two differ by less than the margin.
+- ``gain``: `Claim.better` gains more over `Claim.than` on the workload `Claim.workload` than on `Claim.less_on`.
+- ``interaction``: `Claim.better` gains more over `Claim.than` than the first of `Claim.others` does over the second.
+- ``ratio``: the metric of `Claim.better` is at least, or at most, `Claim.bound` times that of `Claim.than`.
+- ``steps``: `Claim.better` takes fewer steps than `Claim.than` until the series `Claim.metric` reaches `Claim.bound`.
+- ``trend``: the metric of `Claim.better`, or its gain over `Claim.than`, rises or falls with `Claim.parameter`.
+- ``best``: the value of `Claim.parameter` that is best is larger, or smaller, for `Claim.better` than for `Claim.than`.
+- ``correlation``: over contestants, the metric rises, or falls, with the metric `Claim.other_metric`.
 """
+
+ClaimDirection = Literal["more", "less"]
+"""Which way a claim points: at least, rising or larger (``more``), or at most, falling or smaller (``less``)."""

@@ -30,9 +30,11 @@ _COMMANDS = {
     "runs": "harness.cli.runs:runs",
     "report": "harness.cli.report:report",
     "site": "harness.cli.site:site",
+    "claims": "harness.cli.claims:claims",
     "compare": "harness.cli.compare:compare",
     "track": "harness.cli.track:track",
     "export": "harness.cli.export:export",
+    "doctor": "harness.cli.doctor:doctor",
     "cache": "harness.cli.cache:cache",
     "completion": "harness.cli.completion:completion",
 }

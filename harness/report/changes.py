@@ -11,7 +11,7 @@ from harness.api.text import printable
 from harness.report import units
 from harness.report.escapes import markdown, markdown_cell
 from harness.report.layout import wrapped
-from harness.report.notes import short
+from harness.report.naming import short
 
 if TYPE_CHECKING:
     from harness.analysis.changes import Change, Changes, Listed

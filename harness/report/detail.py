@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.api import Json, Row, RunInfo, UsageError, nearest
 from harness.report import units
 from harness.report.layout import facts, wrapped
-from harness.report.notes import of_form, run_label, short
+from harness.report.naming import short
+from harness.report.notes import of_form, run_label
 from harness.results.commands import command
 from harness.results.plugins import option_of
 from harness.results.schema import units_of

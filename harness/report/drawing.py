@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.report.notes import short
+from harness.report.naming import short
 from harness.results.schema import encode
 
 if TYPE_CHECKING:

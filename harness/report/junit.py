@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 from harness.api.text import printable
 from harness.report.changes import told
-from harness.report.notes import short
+from harness.report.naming import short
 
 if TYPE_CHECKING:
     from harness.analysis.changes import Change

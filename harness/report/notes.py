@@ -13,16 +13,17 @@ from harness.analysis.significance import ALPHA
 from harness.analysis.summary import BEHIND, FRONT
 from harness.api.text import as_typed, source_name
 from harness.report import units
-from harness.report.columns import beyond, is_unjudged, ratio_text, with_interval
+from harness.report.columns import beyond, is_unjudged, with_interval
+from harness.report.findings import difference_text, finding_text
+from harness.report.naming import short
 from harness.results.commands import command
 
 if TYPE_CHECKING:
     from harness.analysis.claims import ClaimResult
     from harness.analysis.compare import Comparison
-    from harness.analysis.intervals import Estimate
     from harness.analysis.summary import Repeatability, TechniqueSummary
     from harness.analysis.view import RunView, WorkloadView
-    from harness.api import Form, Metric, Suite
+    from harness.api import Form, Suite
 
 _ISA = (("avx512f", "AVX512"), ("avx2", "AVX2"), ("sve", "SVE"), ("asimd", "NEON"))
 
@@ -40,11 +41,6 @@ _FORMS: Final[Mapping[str, str]] = {
     "quick": " (quick: a short form, for a first look only)",
     "track": " (track: the form followed over commits, at defaults, not tuned)",
 }
-
-
-def short(identifier: str) -> str:
-    """Return an id without its plugin: ``digits-split`` for ``core/digits-split``."""
-    return identifier.partition("/")[2] or identifier
 
 
 def of_form(form: Form) -> str:
@@ -202,7 +198,7 @@ def _changes(view: RunView, summary: TechniqueSummary) -> list[tuple[str, str]]:
             metric = view.metrics[name]
             unit = "points" if metric.unit == "%" else metric.unit
             from_ = f"{unit}, from the baseline's" if unit else "from the baseline's"
-            texts.append((f"changed: {name} ({from_})", _difference(difference, metric)))
+            texts.append((f"changed: {name} ({from_})", difference_text(difference, metric)))
         elif comparison.verdict == "undecided":
             texts.append((f"whether {name} is unchanged is undecided", f"({comparison.reason})"))
     return texts
@@ -326,24 +322,7 @@ def _claim(view: RunView, result: ClaimResult) -> str:
 
 def claim_text(view: RunView, result: ClaimResult) -> str:
     """Return the comparison and the result of a tested claim."""
-    claim, comparison = result.claim, result.comparison
-    assert comparison is not None
-    ratio = result.paired_by == "rounds"
-    what = f"{_words(claim.metric)} of {claim.better} {'/' if ratio else '-'} {claim.than}"
-    if claim.kind == "gain":
-        how = "relative to" if ratio else "minus"
-        what = f"on {short(claim.workload)} {how} on {short(claim.less_on)}, {what}"
-    if comparison.difference is not None:
-        size = comparison.difference
-        what += f" {ratio_text(size)}" if ratio else f" {_difference(size, view.metrics[claim.metric])}"
-    details = "; ".join(part for part in (f"{comparison.n} {result.paired_by}", result.reason) if part)
-    return f"{what} ({details})"
-
-
-def _difference(estimate: Estimate, metric: Metric) -> str:
-    bounds = [bound - estimate.value for bound in (estimate.low, estimate.high) if bound is not None]
-    places = 1 if metric.unit == "%" else units.decimals(bounds, [estimate.value])
-    return with_interval(estimate, places, signed=True)
+    return finding_text(result, view.metrics[result.claim.metric])
 
 
 def overall_line(view: RunView) -> str:

@@ -10,9 +10,8 @@ from typing import Any, Final
 from harness.analysis.claims import margin_of
 from harness.api import Claim, Metric, Suite, phase_metrics
 from harness.api.text import as_typed, named
+from harness.report.findings import claimed
 from harness.report.layout import PAGE_WIDTH, facts, filled
-
-_KINDS: Final = {"better": "better than", "same": "the same as", "gain": "gains more over"}
 
 FORMS: Final = {
     "quick": "With --quick:",
@@ -151,11 +150,8 @@ def _tuning(suite: Suite) -> str:
 def _claims(claims: Iterable[Claim]) -> list[str]:
     lines: list[str] = []
     for claim in claims:
-        test = f"{claim.metric}: {claim.better} {_KINDS[claim.kind]} {claim.than}"
-        where = f" on {claim.workload}" if claim.workload else ""
-        more = f" than on {claim.less_on}" if claim.less_on else ""
         lines += filled(f"{claim.id} ({claim.source}): {claim.says}", "  ", hanging="    ")
-        lines += filled(f"{test}{where}{more}", "    ", hanging="      ")
+        lines += filled(claimed(claim), "    ", hanging="      ")
     return ["", "Claims:", *lines] if lines else []
 
 

@@ -21,6 +21,7 @@ from harness.report.columns import all_columns, verdict_cell, with_interval
 from harness.report.crossover import across
 from harness.report.detail import circumstances
 from harness.report.frame import Head, rendered
+from harness.report.naming import address_of, short
 from harness.report.notes import (
     claim_text,
     device_of,
@@ -30,7 +31,6 @@ from harness.report.notes import (
     of_form,
     overall_line,
     run_label,
-    short,
 )
 from harness.results.commands import command
 from harness.results.schema import run_to_json
@@ -250,16 +250,8 @@ def _claim(view: RunView, result: ClaimResult) -> dict[str, str]:
         "verdict": result.verdict,
         "text": claim_text(view, result),
         "source": source,
-        "address": _address(source),
+        "address": address_of(source),
     }
-
-
-def _address(source: str) -> str:
-    """Return the URL of a paper; an empty text where the source has none."""
-    for start, place in (("arXiv:", "https://arxiv.org/abs/"), ("doi:", "https://doi.org/")):
-        if source.lower().startswith(start.lower()):
-            return place + source[len(start) :].strip()
-    return source if source.startswith("https://") else ""
 
 
 def _failures(view: RunView, rows: Iterable[Row]) -> list[FailedCases]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from harness.api import DISTRIBUTION, UsageError, nearest
 from harness.report.charts import charts
 from harness.report.crossover import across
-from harness.report.notes import short
+from harness.report.naming import short
 from harness.report.svg import svg
 
 if TYPE_CHECKING:

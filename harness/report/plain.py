@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from harness.report.columns import all_columns, verdict_cell
 from harness.report.escapes import cell
-from harness.report.notes import short
+from harness.report.naming import short
 
 if TYPE_CHECKING:
     from harness.analysis.summary import TechniqueSummary

@@ -12,7 +12,8 @@ from harness.api.text import printable
 from harness.report.answer import answer
 from harness.report.columns import Column, beside_columns, measured_columns, quality_columns, tuned_column, verdict_cell
 from harness.report.layout import wrapped
-from harness.report.notes import closing, footnotes, heading, legend, run_label, short
+from harness.report.naming import short
+from harness.report.notes import closing, footnotes, heading, legend, run_label
 from harness.results.commands import command
 
 if TYPE_CHECKING:

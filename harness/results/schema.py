@@ -19,6 +19,7 @@ from harness.api import (
     STATUSES,
     Case,
     Claim,
+    ClaimDirection,
     ClaimKind,
     Form,
     Json,
@@ -54,6 +55,7 @@ _SHAPES: Final[Mapping[str, tuple[type, ...]]] = {
     "Lane": (str,),
     "Form": (str,),
     "ClaimKind": (str,),
+    "ClaimDirection": (str,),
     "float | None": _FLOAT,
     "Stage": (str,),
     "Status": (str,),
@@ -82,6 +84,7 @@ _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "Lane": LANES,
     "Form": get_args(Form),
     "ClaimKind": get_args(ClaimKind),
+    "ClaimDirection": get_args(ClaimDirection),
     "Stage": get_args(Stage),
     "Status": STATUSES,
 }

@@ -167,7 +167,7 @@ def test_a_title_is_as_harmless_in_the_list_of_pages(builders, tmp_path: Path) -
 def test_the_wheel_ships_the_templates() -> None:
     folder = ROOT / "harness/report/templates"
     assert {path.name for path in folder.iterdir()} == {
-        *("base.html", "beside.html", "charts.html", "page.html", "index.html"),
+        *("base.html", "beside.html", "charts.html", "claims.html", "page.html", "index.html"),
         *("style.css", "theme.js", "tables.js", "page.js"),
     }
     ignored = (ROOT / ".gitignore").read_text().split()
