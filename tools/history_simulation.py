@@ -2,8 +2,8 @@
 
 Run ``python tools/history_simulation.py``; it takes about ten minutes and writes the figures into ``docs/history.md``.
 A point of a history is a round of ``tests/data/gate_noise.json``: the log ratio of two fresh processes of one commit,
-as a tracked run has one process of the technique and one of the baseline. Rounds are drawn in blocks of neighbours, with
-all series of a round together. A detection is asked anew after every commit, and all that it ever flagged counts.
+as a tracked run has one process of the technique and one of the baseline. Rounds are drawn in blocks of neighbours,
+with all series of a round together. A detection is asked anew after every commit, and all that it ever flagged counts.
 
 asv's and Otava's detections are asked on the same series: ``pip install asv``, and
 ``pip install --no-deps apache-otava`` in a folder on PYTHONPATH, since Otava pins other versions of NumPy.
@@ -174,9 +174,7 @@ def false_suites(noise: Noise, trials: int, rules: Rules = TIMES, seed: int = 0)
     flagged = 0
     for trial in range(trials):
         values = noise.history(np.random.default_rng((seed, trial)), LENGTH)
-        flagged += any(
-            shifts(series[:length].tolist(), rules) for series in values for length in range(2, LENGTH + 1)
-        )
+        flagged += any(shifts(series[:length].tolist(), rules) for series in values for length in range(2, LENGTH + 1))
     return flagged / trials
 
 
@@ -224,7 +222,7 @@ def figures(noise: Noise, trials: int, suites: int) -> str:
     soon = {name: found(noise, detect, trials) for name, detect in named.items()}
     sizes, places = coverage(noise, trials)
     lines = [
-        f"{trials} trials of each kind, of one of the {len(noise.rounds)} series; a detection is asked after every commit.",
+        f"{trials} trials of each kind, of one of {len(noise.rounds)} series; a detection is asked after every commit.",
         "",
         f"| what | {' | '.join(named)} | wanted of harness |",
         f"|---|{'---|' * len(named)}---|",
@@ -241,10 +239,10 @@ def figures(noise: Noise, trials: int, suites: int) -> str:
     return "\n".join([
         *lines,
         "",
-        f"- All {len(noise.rounds)} series together over {LENGTH} commits in which nothing changes: any flag, slower or "
-        f"faster, at any commit, in {_percent(together)} of {suites} histories.",
-        f"- The 95 % interval of a step of 10 % holds its size in {_percent(sizes)} of the trials, and the interval of its "
-        f"commit holds the commit in {_percent(places)}, {AFTER} commits after it.",
+        f"- All {len(noise.rounds)} series together over {LENGTH} commits in which nothing changes: any flag, slower "
+        f"or faster, at any commit, in {_percent(together)} of {suites} histories.",
+        f"- The 95 % interval of a step of 10 % holds its size in {_percent(sizes)} of the trials, and the interval "
+        f"of its commit holds the commit in {_percent(places)}, {AFTER} commits after it.",
     ])  # fmt: skip
 
 

@@ -8,6 +8,7 @@ of a position.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -33,8 +34,8 @@ _BAI: Final = 11.03
 class Rules:
     """What counts as a shift.
 
-    Each level has at least ``fewest`` points, at the end of the series too. The shift is at least ``margin`` in the unit
-    of the series, and the t test gives a p-value below ``alpha``. Only points within ``window`` of each other are
+    Each level has at least ``fewest`` points, at the end of the series too. The shift is at least ``margin`` in the
+    unit of the series, and the t test gives a p-value below ``alpha``. Only points within ``window`` of each other are
     compared, since conditions of long ago say nothing about the noise of today.
     """
 
@@ -64,8 +65,8 @@ def shifts(
 ) -> list[Shift]:
     """Return the shifts of a series in order.
 
-    At the positions in ``known`` a paired measurement has shown a shift, which needs no test; at those in ``barred`` one
-    has shown that there is none.
+    At the positions in ``known`` a paired measurement has shown a shift, which needs no test; at those in ``barred``
+    one has shown that there is none.
     """
     series = np.asarray(values, dtype=np.float64)
     fixed = sorted({position for position in known if 0 < position < len(series)})
@@ -173,7 +174,7 @@ def _neighbours(length: int, positions: Sequence[int]) -> list[tuple[int, int, i
 def _segments(start: int, end: int, positions: Sequence[int]) -> list[tuple[int, int]]:
     """Return the parts between the positions."""
     bounds = [start, *positions, end]
-    return [*zip(bounds[:-1], bounds[1:], strict=True)]
+    return [*itertools.pairwise(bounds)]
 
 
 def _shift(series: Vector, segment: tuple[int, int, int]) -> Shift:
