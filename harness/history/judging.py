@@ -19,6 +19,7 @@ from harness.analysis.times import TIME_MARGIN
 from harness.history.decisions import Accepted, Decisions
 from harness.history.series import PROCESS, Measured, Series
 from harness.history.timeline import Timeline
+from harness.results.comparisons import ALL
 
 TIMES: Final = Rules(margin=math.log1p(TIME_MARGIN))
 """What counts as a change of a time; docs/history.md has how often it errs."""
@@ -93,7 +94,8 @@ class Paired:
     def of(self, series: Series) -> tuple[list[int], list[int]]:
         """Return the positions at which the gate saw a change from the point before, and those at which it saw none."""
         name = series.name
-        verdicts = self.verdicts.get((name.suite, name.workload, name.technique, name.metric), {})
+        place = (name.suite, name.workload, name.technique)
+        verdicts = {**self.verdicts.get((*place, name.metric), {}), **self.verdicts.get((*place, ALL), {})}
         places: tuple[list[int], list[int]] = ([], [])
         for number in range(1, len(series.points) if verdicts else 0):
             verdict = verdicts.get((series.points[number - 1].commit, series.points[number].commit))

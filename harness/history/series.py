@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import statistics
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -169,11 +168,6 @@ def since(series: Iterable[Series], first: Callable[[Measured], bool]) -> list[S
         if start is not None:
             cut.append(replace(one, points=one.points[start:]))
     return cut
-
-
-def from_day(day: dt.date) -> Callable[[Measured], bool]:
-    """Return whether a point was measured on a day or later."""
-    return lambda point: dt.datetime.fromisoformat(point.started).date() >= day
 
 
 def _order(series: Series) -> tuple[Any, ...]:
