@@ -58,7 +58,7 @@ def history(
 
 
 def followed(store: Path | None, wanted: Wanted, since: str = "") -> History:
-    """Return the history of a store and of the tracked commits around this folder; raise UsageError for an empty one."""
+    """Return the history of a store and of the tracked commits around this folder; raise UsageError for none."""
     from harness.api import UsageError
     from harness.history.following import follow
 
