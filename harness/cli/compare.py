@@ -250,7 +250,7 @@ def _between(repository: Repository, revisions: Mapping[Side, str]) -> Within:
 
 
 def _between_runs(base: StoredRun, head: StoredRun) -> Within:
-    """Return `_between` of the commits that two runs measured; nothing lies between those of unknown or changed code."""
+    """Return `_between` of the commits that two runs measured; nothing lies between those of unknown code."""
     from harness.api import UsageError
     from harness.revisions.rounds import BASE, HEAD
     from harness.tracking.results import commit_of

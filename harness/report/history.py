@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
@@ -33,11 +33,15 @@ _HEADINGS: Final = ("technique", "history", "last", "change", "verdict")
 
 @dataclass(frozen=True, kw_only=True)
 class HistoryReport:
-    """The judged series, the first lines of the messages of their commits, and remarks."""
+    """The judged series, the first lines of the messages of their commits, and remarks.
+
+    ``address`` returns where a page of a series with one of its changes marked is, or an empty text.
+    """
 
     judged: Sequence[Judged]
     subjects: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    address: Callable[[Series, Mark], str] = lambda _series, _mark: ""
 
     @property
     def headline(self) -> str:

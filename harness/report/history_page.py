@@ -108,15 +108,17 @@ def _drawing(report: HistoryReport, judged: Judged) -> str:
 
 def _marked(report: HistoryReport, judged: Judged, mark: Mark, across: str) -> str:
     """Return the upright line of a change, dashed where somebody accepted it."""
+    address = report.address(judged.series, mark)
     colour = COLOURS[mark.verdict]
     dashed = ' stroke-dasharray="3 3"' if mark.accepted else ""
     text = f"{mark.verdict}: {describe(report, judged, mark)}"
     if mark.accepted:
         text += f"; accepted: {mark.accepted.note}"
-    return (
+    drawn = (
         f'<line x1="{across}" x2="{across}" y1="0" y2="{_HEIGHT}" stroke="{colour}" stroke-width="3"{dashed}>'
         f"<title>{html.escape(text)}</title></line>"
     )
+    return f'<a href="{html.escape(address, quote=True)}">{drawn}</a>' if address else drawn
 
 
 _PAGE: Final = """<!doctype html>
