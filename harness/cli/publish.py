@@ -54,7 +54,8 @@ def publish(output: Path | None, store: Path | None) -> None:
     history = follow(
         Origin(stores=[place] if place else [], project=project, folder=project, metrics=metrics), Wanted()
     )
-    add_history(site, history)
+    if history.judged:
+        add_history(site, history)
     say(f"{site}: the series over commits, their history, and {pages} page{'' if pages == 1 else 's'} of runs")
     for regression, entry in accepted:
         say(f"accepted: {regression.series}, {regression.key}, at {regression.commit[:9]}: {entry.note}")

@@ -45,6 +45,7 @@ def _addresses(benchmarks: Mapping[str, Any]) -> Callable[[Series, Mark], str]:
         commit = series.points[mark.position].commit
         if benchmark not in benchmarks or not commit:
             return ""
-        return f"../index.html#{benchmark}?p-workload={quote(repr(name.workload), safe="'")}&commits={commit}"
+        workload = quote(repr(name.workload), safe="'")
+        return f"../index.html#{benchmark}?p-workload={workload}&commits={commit}"
 
     return address
