@@ -140,7 +140,7 @@ def otava(margin: float) -> Detection:
     from otava.analysis import compute_change_points
 
     def detect(values: Vector) -> list[int]:
-        found, _ = compute_change_points(np.exp(values), min_magnitude=margin)
+        found, _ = compute_change_points(np.exp(values).tolist(), min_magnitude=margin)  # an array is not cut
         return [point.index for point in found if point.stats.mean_2 > point.stats.mean_1]
 
     return detect
