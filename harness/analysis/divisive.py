@@ -34,15 +34,21 @@ _BAI: Final = 11.03
 class Rules:
     """What counts as a shift.
 
-    Each level has at least ``fewest`` points, at the end of the series too. The shift is at least ``margin`` in the
-    unit of the series, and the t test gives a p-value below ``alpha``. Only points within ``window`` of each other are
-    compared, since conditions of long ago say nothing about the noise of today.
+    Each level has at least ``fewest`` points, at the end of the series too. The t test gives a p-value below ``alpha``,
+    and the shift is at least ``margin`` in the unit of the series: more where a level is short, by ``short`` margins
+    divided by its number of points, since a short level is the usual place of a false alarm. Only points within
+    ``window`` of each other are compared, as conditions of long ago say nothing about the noise of today.
     """
 
     margin: float
     alpha: float = 1e-4
+    short: float = 1.0
     fewest: int = 3
     window: int = 30
+
+    def needs(self, before: int, after: int) -> float:
+        """Return the smallest shift that counts between two levels of so many points."""
+        return self.margin * (1 + self.short / min(before, after))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,18 +151,24 @@ def _merged(series: Vector, positions: list[int], fixed: frozenset[int], rules: 
     """Return the positions that remain after the weakest one was removed as long as one is too weak or too small."""
     while True:
         tested = [
-            (position, two_sample_p(before, after), abs(float(after.mean() - before.mean())))
-            for (position, before, after) in _parts(series, positions)
+            (position, two_sample_p(before, after), _share(before, after, rules))
+            for position, before, after in _parts(series, positions)
             if position not in fixed
         ]
         if not tested:
             return positions
         position, p_value, _ = max(tested, key=lambda item: item[1])
         if p_value < rules.alpha:
-            position, _, size = min(tested, key=lambda item: item[2])
-            if size >= rules.margin:
+            position, _, share = min(tested, key=lambda item: item[2])
+            if share >= 1:
                 return positions
         positions = [place for place in positions if place != position]
+
+
+def _share(before: Vector, after: Vector, rules: Rules) -> float:
+    """Return the shift between two levels, as a share of what it needs to count."""
+    needed = rules.needs(len(before), len(after))
+    return abs(float(after.mean() - before.mean())) / needed if needed else math.inf
 
 
 def _parts(series: Vector, positions: Sequence[int]) -> list[tuple[int, Vector, Vector]]:

@@ -183,9 +183,10 @@ def _noisy_marks(series: Series, paired: tuple[Sequence[int], Sequence[int]]) ->
         _shifted(series, shift, paired=shift.position in known)
         for shift in shifts(logs, _rules(series), known=known, barred=barred)
     ]
+    marks = _levelled(series, marks)
     if series.name.metric.endswith(PROCESS):
-        marks = [mark for mark in marks if abs(mark.after - mark.before) >= PROCESS_BYTES]
-    return _levelled(series, marks)
+        marks = _levelled(series, [mark for mark in marks if abs(mark.after - mark.before) >= PROCESS_BYTES])
+    return marks
 
 
 def _shifted(series: Series, shift: Shift, *, paired: bool) -> Mark:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _LEVELS: Final = "▁▂▃▄▅▆▇█"
 _WIDEST_NAME: Final = 24
+_NARROWEST_NAME: Final = 12
 _WIDEST_SPARK: Final = 24
 _NARROWEST_SPARK: Final = 6
 _FLAT: Final = 0.02
@@ -97,18 +98,19 @@ def _table(judged: Sequence[Judged], width: int) -> list[str]:
     """Return the lines of a block: the sparkline takes the columns that the others leave."""
     rows = [
         (
-            _cut(short(one.series.name.technique), _WIDEST_NAME),
+            short(one.series.name.technique),
             value_text(one.series, one.series.points[-1].value),
             change_text(one.series, chosen(one)),
             verdict_text(one),
         )
         for one in judged
     ]
-    columns = [*zip(*rows, strict=True)]
-    widths = [max(map(len, column)) for column in columns]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    others = sum(widths[1:]) + 2 * len(_HEADINGS)
+    widths[0] = min(widths[0], _WIDEST_NAME, max(width - others - _NARROWEST_SPARK, _NARROWEST_NAME))
     longest = max(len(one.series.points) for one in judged)
-    room = width - sum(widths) - 2 * len(_HEADINGS)
-    spark = max(min(longest, room, _WIDEST_SPARK), _NARROWEST_SPARK)
+    spark = max(min(longest, width - others - widths[0], _WIDEST_SPARK), _NARROWEST_SPARK)
+    rows = [(_cut(name, widths[0]), *cells) for name, *cells in rows]
     return [
         f"  {name:{widths[0]}}  {sparkline(one.series, spark):{spark}}  {last:>{widths[1]}}  "
         f"{change:{widths[2]}}  {verdict}".rstrip()

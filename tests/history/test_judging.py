@@ -84,7 +84,7 @@ def test_a_quality_that_scatters_as_much_as_it_moves_is_changed() -> None:
 
 
 def test_qualities_that_change_together_share_the_level() -> None:
-    values = [[90, 91, 92, 90.5], [87, 89.9, 89, 89.9]]
+    values = [[90, 91, 92, 90.5], [87, 89.5, 89, 88.5]]
     (alone,) = judged(series("accuracy", values))
     assert verdicts(alone) == [(1, "worse")]
     together = judged(*(series("accuracy", values, f"toys/{number}") for number in range(20)))
