@@ -42,7 +42,7 @@ class Rules:
 
     margin: float
     alpha: float = 1e-4
-    short: float = 1.0
+    short: float = 0.5
     fewest: int = 3
     window: int = 30
 

@@ -128,8 +128,9 @@ def test_the_last_points_are_no_level_until_they_are_enough() -> None:
 
 
 def test_a_short_level_needs_a_larger_shift() -> None:
-    values = noisy([(0.0, 30), (0.064, 6)], sd=0.003)
-    assert [bool(positions(values[:length])) for length in range(31, 37)] == [False, False, False, True, True, True]
+    values = noisy([(0.0, 30), (0.0555, 8)], sd=0.001)
+    found = [bool(positions(values[:length])) for length in range(31, 39)]
+    assert found == [False] * 4 + [True] * 4
 
 
 def test_one_disturbed_point_is_no_shift() -> None:
