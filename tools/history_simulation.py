@@ -266,7 +266,7 @@ def figures(noise: Noise, trials: int, suites: int) -> str:
 def choices(noise: Noise, trials: int, suites: int) -> str:
     """Return the table of tests and rules, on seeds that the figures do not use."""
     lines = [
-        "| test | level | fewest | short | flagged, one series | any of all | 10 % by 2 | by 3 | 2 % each by 5 | by 6 |",
+        "| test | level | fewest | short | flagged, one series | of all | 10 % by 2 | by 3 | 2 % each by 5 | by 6 |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     levels = [(fewest, alpha, TIMES.short) for fewest in (2, 3) for alpha in (1e-2, 1e-3, 1e-4, 1e-5)]

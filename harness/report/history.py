@@ -110,7 +110,7 @@ def _table(judged: Sequence[Judged], width: int) -> list[str]:
     widths[0] = min(widths[0], _WIDEST_NAME, max(width - others - _NARROWEST_SPARK, _NARROWEST_NAME))
     longest = max(len(one.series.points) for one in judged)
     spark = max(min(longest, width - others - widths[0], _WIDEST_SPARK), _NARROWEST_SPARK)
-    rows = [(_cut(name, widths[0]), *cells) for name, *cells in rows]
+    rows = [(_cut(name, widths[0]), last, change, verdict) for name, last, change, verdict in rows]
     return [
         f"  {name:{widths[0]}}  {sparkline(one.series, spark):{spark}}  {last:>{widths[1]}}  "
         f"{change:{widths[2]}}  {verdict}".rstrip()
