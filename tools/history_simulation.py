@@ -246,10 +246,10 @@ def figures(noise: Noise, trials: int, suites: int) -> str:
     odd = {name: disturbed(noise, detect, trials) for name, detect in named.items()}
     lines.append(_line("one commit 15 % slower, as on a busy machine, and the next ones not: ever flagged", odd, ""))
     for commit in (1, 2, 3, 4, 6):
-        shares = {name: one.step[commit - 1] for name, one in soon.items()}
+        shares = {name: curves.step[commit - 1] for name, curves in soon.items()}
         lines.append(_line(f"10 % slower, found by commit {commit}", shares, "at least 95 %" if commit == 3 else ""))
     for commit in (3, 4, 5, 6, 8):
-        shares = {name: one.creep[commit - 1] for name, one in soon.items()}
+        shares = {name: curves.creep[commit - 1] for name, curves in soon.items()}
         what = f"2 % slower with every commit, found by commit {commit}"
         lines.append(_line(what, shares, "at least 90 %" if commit == 6 else ""))
     together = false_suites(noise, suites)

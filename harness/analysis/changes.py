@@ -118,7 +118,7 @@ class Changes:
 
     def of(self, verdict: Verdict) -> list[Change]:
         """Return the gated changes with a verdict that nobody accepted."""
-        return [one for one in self.changes if one.verdict == verdict and one.gated and not one.accepted]
+        return [change for change in self.changes if change.verdict == verdict and change.gated and not change.accepted]
 
 
 def find_changes(pairings: Sequence[Pairing], metrics: Mapping[str, Metric]) -> Changes:

@@ -134,8 +134,8 @@ def _limit(store: Path | None, options: dict[str, Any], folder: Path, commit: st
 
     sizes = [
         abs(mark.change.value)
-        for one in found.judged
-        for mark in one.marks
-        if mark.verdict == "worse" and is_there(one, mark.earliest, mark.latest)
+        for judged in found.judged
+        for mark in judged.marks
+        if mark.verdict == "worse" and is_there(judged, mark.earliest, mark.latest)
     ]
     return max(sizes, default=None)

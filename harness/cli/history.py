@@ -65,7 +65,7 @@ def followed(store: Path | None, wanted: Wanted, since: str = "") -> History:
     origin = origin_of(store)
     found = follow(origin, wanted, since)
     if not found.judged:
-        places = [str(one.path) for one in origin.stores]
+        places = [str(kept.path) for kept in origin.stores]
         places += [f"the tracked commits of {origin.project}"] if origin.project else []
         chosen = [
             f"{name} {value!r}"
@@ -100,7 +100,7 @@ def origin_of(store: Path | None) -> Origin:
 def _notes(found: History) -> list[str]:
     """Return the remarks on a history: what its drawings and verdicts do not say by themselves."""
     notes = []
-    if any(one.suspect for one in found.judged):
+    if any(entry.suspect for entry in found.judged):
         notes.append("The newest points are too few to tell; measure them in turns: harness compare HEAD^ HEAD")
     unknown = [
         entry.commit for entry in found.decisions.accepted if found.timeline.find(entry.commit) is None

@@ -59,7 +59,7 @@ def follow(origin: Origin, wanted: Wanted, first: str = "", day: dt.date | None 
     if first:
         series = since(series, _from(first, origin.folder, timeline))
     judged = judge(series, timeline, decisions, day or dt.datetime.now(dt.UTC).date(), paired_of(origin.stores))
-    commits = {one.series.points[mark.position].commit for one in judged for mark in one.marks} - {""}
+    commits = {entry.series.points[mark.position].commit for entry in judged for mark in entry.marks} - {""}
     return History(judged=judged, subjects=subjects(origin.folder, commits), timeline=timeline, decisions=decisions)
 
 

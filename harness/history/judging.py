@@ -112,11 +112,11 @@ def judge(
     """Return the series with their marks, in the same order; accepted entries count as of a day."""
     together = _changed_together(series)
     judged = []
-    for one in series:
-        exact = is_exact(one)
-        marks = _exact_marks(one, together) if exact else _noisy_marks(one, (paired or Paired()).of(one))
-        marks = [replace(mark, accepted=_accepted(one, mark, timeline, decisions, day)) for mark in marks]
-        judged.append(_judged(one, marks))
+    for line in series:
+        exact = is_exact(line)
+        marks = _exact_marks(line, together) if exact else _noisy_marks(line, (paired or Paired()).of(line))
+        marks = [replace(mark, accepted=_accepted(line, mark, timeline, decisions, day)) for mark in marks]
+        judged.append(_judged(line, marks))
     return judged
 
 
@@ -241,10 +241,10 @@ def _changed_together(series: Sequence[Series]) -> Counter[tuple[str, str, str]]
     They share the level of the test, as in the gate: a commit that draws other random numbers changes all of them.
     """
     counts: Counter[tuple[str, str, str]] = Counter()
-    for one in series:
-        if is_exact(one) and not is_size(one):
-            for before, after in itertools.pairwise(one.points):
-                counts[_moment(one, after)] += _differ(before, after)
+    for line in series:
+        if is_exact(line) and not is_size(line):
+            for before, after in itertools.pairwise(line.points):
+                counts[_moment(line, after)] += _differ(before, after)
     return counts
 
 

@@ -163,10 +163,10 @@ def gather(
 def since(series: Iterable[Series], first: Callable[[Measured], bool]) -> list[Series]:
     """Return the series from the first point on that is ``first`` or later; one without such a point is left out."""
     cut = []
-    for one in series:
-        start = next((number for number, point in enumerate(one.points) if first(point)), None)
+    for line in series:
+        start = next((number for number, point in enumerate(line.points) if first(point)), None)
         if start is not None:
-            cut.append(replace(one, points=one.points[start:]))
+            cut.append(replace(line, points=line.points[start:]))
     return cut
 
 

@@ -47,9 +47,9 @@ class HistoryReport:
     @property
     def headline(self) -> str:
         """What the whole history says, in one line."""
-        counts = {state: sum(one.state == state for one in self.judged) for state in ("worse", "better", "few")}
+        counts = {state: sum(entry.state == state for entry in self.judged) for state in ("worse", "better", "few")}
         series = f"{len(self.judged)} series"
-        accepted = sum(mark.accepted is not None for one in self.judged for mark in one.marks)
+        accepted = sum(mark.accepted is not None for entry in self.judged for mark in entry.marks)
         tail = f"; {accepted} change{'s' if accepted > 1 else ''} accepted" if accepted else ""
         if counts["worse"]:
             return f"Worse: {counts['worse']} of {series}{tail}"
@@ -73,7 +73,7 @@ def render_history(report: HistoryReport, *, as_json: bool = False, width: int =
 
 def groups(judged: Sequence[Judged]) -> Iterator[tuple[str, list[Judged]]]:
     """Yield the series of one suite, workload, metric and machine together, with their heading."""
-    for _, group in groupby(judged, key=lambda one: _block(one.series.name)):
+    for _, group in groupby(judged, key=lambda entry: _block(entry.series.name)):
         members = list(group)
         yield heading(members[0].series), members
 
@@ -98,23 +98,23 @@ def _table(judged: Sequence[Judged], width: int) -> list[str]:
     """Return the lines of a block: the sparkline takes the columns that the others leave."""
     rows = [
         (
-            short(one.series.name.technique),
-            value_text(one.series, one.series.points[-1].value),
-            change_text(one.series, chosen(one)),
-            verdict_text(one),
+            short(entry.series.name.technique),
+            value_text(entry.series, entry.series.points[-1].value),
+            change_text(entry.series, chosen(entry)),
+            verdict_text(entry),
         )
-        for one in judged
+        for entry in judged
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     others = sum(widths[1:]) + 2 * len(_HEADINGS)
     widths[0] = min(widths[0], _WIDEST_NAME, max(width - others - _NARROWEST_SPARK, _NARROWEST_NAME))
-    longest = max(len(one.series.points) for one in judged)
+    longest = max(len(entry.series.points) for entry in judged)
     spark = max(min(longest, width - others - widths[0], _WIDEST_SPARK), _NARROWEST_SPARK)
     rows = [(_cut(name, widths[0]), last, change, verdict) for name, last, change, verdict in rows]
     return [
-        f"  {name:{widths[0]}}  {sparkline(one.series, spark):{spark}}  {last:>{widths[1]}}  "
+        f"  {name:{widths[0]}}  {sparkline(entry.series, spark):{spark}}  {last:>{widths[1]}}  "
         f"{change:{widths[2]}}  {verdict}".rstrip()
-        for one, (name, last, change, verdict) in zip(judged, rows, strict=True)
+        for entry, (name, last, change, verdict) in zip(judged, rows, strict=True)
     ]
 
 
@@ -191,11 +191,11 @@ def _cut(text: str, width: int) -> str:
 def told(report: HistoryReport) -> list[list[str]]:
     """Return a line for each change for the worse that stands, then one for each that was accepted."""
     worse, accepted = [], []
-    for one in report.judged:
-        if one.standing is not None:
-            worse.append(f"worse: {describe(report, one, one.standing)}")
+    for entry in report.judged:
+        if entry.standing is not None:
+            worse.append(f"worse: {describe(report, entry, entry.standing)}")
         accepted += [
-            f"accepted: {describe(report, one, mark)}: {mark.accepted.note}" for mark in one.marks if mark.accepted
+            f"accepted: {describe(report, entry, mark)}: {mark.accepted.note}" for mark in entry.marks if mark.accepted
         ]
     if worse:
         worse.append("Accept what was meant: harness accept COMMIT --metric M --technique T --reason TEXT")
@@ -223,15 +223,15 @@ def plain(report: HistoryReport) -> dict[str, Any]:
         "headline": report.headline,
         "series": [
             {
-                **asdict(one.series.name),
-                "unit": one.series.unit,
-                "higher_is_better": one.series.higher_is_better,
-                "state": one.state,
-                "suspect": one.suspect,
-                "points": [_plain_point(point) for point in one.series.points],
-                "changes": [_plain_mark(one, mark) for mark in one.marks],
+                **asdict(entry.series.name),
+                "unit": entry.series.unit,
+                "higher_is_better": entry.series.higher_is_better,
+                "state": entry.state,
+                "suspect": entry.suspect,
+                "points": [_plain_point(point) for point in entry.series.points],
+                "changes": [_plain_mark(entry, mark) for mark in entry.marks],
             }
-            for one in report.judged
+            for entry in report.judged
         ],
         "notes": list(report.notes),
     }

@@ -58,7 +58,7 @@ def render_page(report: HistoryReport) -> str:
 
 def _section(report: HistoryReport, heading: str, judged: Sequence[Judged]) -> str:
     """Return the HTML of a block of series."""
-    rows = "\n".join(_row(report, one) for one in judged)
+    rows = "\n".join(_row(report, entry) for entry in judged)
     return (
         f"<h2>{html.escape(heading)}</h2>\n<table>\n<thead><tr><th>technique</th><th>history</th><th>last</th>"
         f"<th>change</th><th>verdict</th></tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>"
