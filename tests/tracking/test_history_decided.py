@@ -80,7 +80,7 @@ def test_the_list_of_regressions_has_the_accepted_one_apart(tracked: Tracked) ->
 
 
 def test_the_gate_passes_what_was_accepted_and_stops_what_comes_after(tracked: Tracked) -> None:
-    chosen = ("--technique", "toy/casualty", "--technique", "toy/victim", "--rounds", "3")
+    chosen = ("--rounds", "3")
     meant = tracked.ask("compare", tracked.history.commit("tidy up"), tracked.history.commit("accept the memory"),
                         "--gate", *chosen)  # fmt: skip
     assert meant.returncode == 0, meant.stdout + meant.stderr
