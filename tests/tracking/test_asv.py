@@ -188,7 +188,10 @@ def test_a_refusal_of_git_is_told_in_its_words(
 def test_regressions_are_read_worst_first(tmp_path: Path) -> None:
     index = {
         "revision_to_hash": {"1": "aaa", "2": "bbb", "5": "ccc"},
-        "benchmarks": {"b.x.track_error": {"pretty_name": "toy: error", "unit": "%"}, "b.y.track_n": {"unit": "bytes"}},
+        "benchmarks": {
+            "b.x.track_error": {"pretty_name": "toy · toys/a:n=1: error", "unit": "%"},
+            "b.y.track_n": {"unit": "bytes"},
+        },
     }
     entries = [
         ["b.y.track_n", "path", {}, None, 15, 10, [[1, 5, 10.0, 15.0]]],
