@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,9 @@ def ask(world: World, capsys: pytest.CaptureFixture[str]):
         said = capsys.readouterr()
         return code, said.out, said.err
 
-    return run
+    yield run
+    for name in ("history", "accept", "compare"):  # click keeps in a command how it was called first
+        sys.modules.pop(f"harness.cli.{name}", None)
 
 
 def test_a_history_says_what_got_worse_and_where(world: World, ask) -> None:
