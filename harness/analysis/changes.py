@@ -34,7 +34,6 @@ _COUNTS: Final = ("", "B", "parameters", "count")
 """The units of counts and bytes; counts may have none."""
 
 Kind = Literal["status", "quality", "exact", "process", "time"]
-
 Presence = Literal["new", "removed"]
 
 
@@ -54,6 +53,7 @@ class Change:
     ``difference`` and ``margin``, the smallest difference that matters, are in the metric's unit, or fractions of the
     reference where ``relative``. The reference is the last release where ``since_release``, else the base. A change
     that is not ``gated`` is only shown. A ``status`` change has no metric: the technique began or ceased to fail.
+    ``accepted`` says why one for the worse does not fail the gate.
     """
 
     place: Place
@@ -70,6 +70,7 @@ class Change:
     relative: bool = False
     margin: float = 0.0
     p_holm: float | None = None
+    accepted: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,8 +117,8 @@ class Changes:
     listed: tuple[Listed, ...]
 
     def of(self, verdict: Verdict) -> list[Change]:
-        """Return the gated changes with a verdict."""
-        return [change for change in self.changes if change.verdict == verdict and change.gated]
+        """Return the gated changes with a verdict that nobody accepted."""
+        return [change for change in self.changes if change.verdict == verdict and change.gated and not change.accepted]
 
 
 def find_changes(pairings: Sequence[Pairing], metrics: Mapping[str, Metric]) -> Changes:

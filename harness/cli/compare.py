@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +16,11 @@ from harness.cli.output import say, width_of_terminal
 from harness.streams import is_coloured
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from harness.analysis.changes import Changes, Pairing
+    from harness.history.compared import Within
+    from harness.history.decisions import Decisions
     from harness.report.changes import ChangeReport
     from harness.results.store import Store, StoredRun
     from harness.revisions.commits import Installed
@@ -131,6 +135,7 @@ def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> Chang
     from harness.analysis.vacuous import undecidable
     from harness.analysis.view import known_metrics
     from harness.api import UsageError
+    from harness.history.compared import renamed, with_accepted
     from harness.report.changes import ChangeReport
     from harness.revisions.measure import narrowed
 
@@ -142,7 +147,10 @@ def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> Chang
     for stored in (base, head):
         metrics = known_metrics(stored.info, metrics)
         remarks += [f"run {stored.info.id}: {line}" for line in remarks_on(stored.rows)]
-    base, head = (replace(stored, rows=of_one_identity(stored.rows).rows) for stored in (base, head))
+    decisions = _decisions()
+    base, head = (
+        renamed(replace(stored, rows=of_one_identity(stored.rows).rows), decisions) for stored in (base, head)
+    )
     lines = unlike(base, head)
     if options.technique:
         base, head = (narrowed(run, options.technique) for run in (base, head))
@@ -156,7 +164,7 @@ def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> Chang
     suites = [run.info.environment.get("suite") for run in (base, head)]
     digests = {suite.get("digest") for suite in suites if isinstance(suite, dict)} - {None}
     notes += ["the files of the two suites differ"] if len(digests) > 1 else []
-    found = find_changes(pairings, metrics)
+    found = with_accepted(find_changes(pairings, metrics), decisions, _between_runs(base, head), _today())
     return ChangeReport(
         base=f"run {base.info.id}",
         head=f"run {head.info.id}",
@@ -173,6 +181,7 @@ def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> Chang
 def _of_revisions(options: CompareOptions) -> ChangeReport:
     from harness.analysis.changes import Changes, fails, find_changes
     from harness.analysis.vacuous import undecidable
+    from harness.history.compared import renamed, with_accepted
     from harness.report.changes import ChangeReport
     from harness.results.places import default_cache_path
     from harness.revisions.measure import Wanted, measure
@@ -190,10 +199,20 @@ def _of_revisions(options: CompareOptions) -> ChangeReport:
     notes = [f"not compared with the release {revisions[name].label}: {cause}" for name, cause in why.items()]
     notes += _limits(options, repository, sides, release)
     suites = tuple(_suite(name, repository) for name in options.suite)
-    wanted = Wanted(suites=suites, techniques=options.technique, rounds=options.rounds or ROUNDS)
+    decisions = _decisions()
+    wanted = Wanted(
+        suites=suites,
+        techniques=options.technique,
+        rounds=options.rounds or ROUNDS,
+        renamed=lambda run: renamed(run, decisions),
+    )
     measured = measure(sides, wanted, default_cache_path(), _say)
     detected = find_changes(measured.pairings, measured.metrics)
+    _keep(options, base, head, detected, measured.pairings)
     changes = replace(detected, changes=(*measured.failures, *detected.changes))
+    changes = with_accepted(
+        changes, decisions, _between(repository, {side: found.commit for side, found in revisions.items()}), _today()
+    )
     return ChangeReport(
         base=base.label,
         head=head.label,
@@ -202,6 +221,59 @@ def _of_revisions(options: CompareOptions) -> ChangeReport:
         refused=measured.refused or undecidable(changes.changes, measured.pairings),
         notes=[*notes, *measured.notes],
     )
+
+
+def _decisions() -> Decisions:
+    """Return what the project around this folder accepted and renamed; raise UsageError for mistakes in its file."""
+    from harness.history.decisions import find, read
+
+    return read(find(Path.cwd()))
+
+
+def _today() -> dt.date:
+    return dt.datetime.now(dt.UTC).date()
+
+
+def _between(repository: Repository, revisions: Mapping[Side, str]) -> Within:
+    """Return whether the beginning of a hash names a commit that head has and base, or the release, has not.
+
+    ``revisions`` are the hashes of the sides.
+    """
+    from harness.revisions.rounds import BASE, HEAD, RELEASE
+
+    commits = {
+        side: (repository.ask("rev-list", f"{revisions[side]}..{revisions[HEAD]}", "--") or "").split()
+        for side in (BASE, RELEASE)
+        if side in revisions
+    }
+    return lambda beginning, since_release: any(
+        commit.startswith(beginning) for commit in commits.get(RELEASE if since_release else BASE, ())
+    )
+
+
+def _between_runs(base: StoredRun, head: StoredRun) -> Within:
+    """Return `_between` of the commits that two runs measured; nothing lies between those of unknown code."""
+    from harness.api import UsageError
+    from harness.revisions.rounds import BASE, HEAD
+    from harness.tracking.results import commit_of
+
+    with contextlib.suppress(UsageError):
+        if (repository := _repository()) is not None:
+            return _between(repository, {BASE: commit_of(base.info), HEAD: commit_of(head.info)})
+    return lambda _beginning, _since_release: False
+
+
+def _keep(
+    options: CompareOptions, base: Revision, head: Revision, changes: Changes, pairings: Sequence[Pairing]
+) -> None:
+    """Store what was found of the times of two commits, on which harness history then rests."""
+    from harness.history.compared import found_times
+    from harness.results.comparisons import keep
+    from harness.results.places import default_store_path
+
+    found = found_times(base.commit, head.commit, changes, pairings)
+    if found.times and not base.tree and not head.tree:
+        keep(default_store_path(options.store), found)
 
 
 def _limits(

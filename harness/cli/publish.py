@@ -26,9 +26,14 @@ def publish(output: Path | None, store: Path | None) -> None:
     The site loads no other site. Its scripts are fetched once with npm and cached.
     """
     from harness.api import UsageError
+    from harness.history.decisions import find, read
+    from harness.history.following import Origin, follow
+    from harness.history.series import Wanted
     from harness.results.places import default_cache_path
     from harness.results.store import Store
+    from harness.tracking.accepted import drop_accepted
     from harness.tracking.asv import find_project, make_site, require_asv, require_history
+    from harness.tracking.marks import add_history
     from harness.tracking.offline import make_offline
     from harness.tracking.pages import add_runs
 
@@ -39,10 +44,21 @@ def publish(output: Path | None, store: Path | None) -> None:
         raise UsageError(f"nothing was tracked in {project} yet, so there is nothing to publish; first: harness track")
     require_history(project)
     _check_replaceable(site)
+    read(find(project))  # mistakes there are told before the old site is replaced
     ended = make_site(project, site)
+    accepted = drop_accepted(project, site, current().host.metrics)
     make_offline(site, default_cache_path())
-    pages = add_runs(project, site, current().host.metrics, Store(store.absolute()) if store else None)
-    say(f"{site}: the series over commits, and {pages} page{'' if pages == 1 else 's'} of runs")
+    place = Store(store.absolute()) if store else None
+    metrics = current().host.metrics
+    pages = add_runs(project, site, metrics, place)
+    history = follow(
+        Origin(stores=[place] if place else [], project=project, folder=project, metrics=metrics), Wanted()
+    )
+    if history.judged:
+        add_history(site, history)
+    say(f"{site}: the series over commits, their history, and {pages} page{'' if pages == 1 else 's'} of runs")
+    for regression, entry in accepted:
+        say(f"accepted: {regression.series}, {regression.key}, at {regression.commit[:9]}: {entry.note}")
     if ended:
         say(f"not among the regressions, as they ended: {', '.join(ended)}")
     say(f"view the site: python -m http.server --bind 127.0.0.1 --directory {site}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.api import resolve
+from harness.cli.app import current
 from harness.cli.output import say
 
 if TYPE_CHECKING:
@@ -64,10 +65,10 @@ def run(context: click.Context, /, bench: tuple[str, ...], arguments: tuple[str,
     The default is the last commit. Measured commits are not measured again. Options after -- are passed
     to asv run.
     """
+    from harness.history.decisions import find, read
     from harness.tracking.asv import (
         ensure_machine,
         find_project,
-        find_regressions,
         require_asv,
         require_environments,
         require_history,
@@ -78,6 +79,7 @@ def run(context: click.Context, /, bench: tuple[str, ...], arguments: tuple[str,
     project = find_project(Path.cwd())
     require_history(project)
     require_environments(project)
+    read(find(project))  # mistakes there are told before hours are spent
     given = bool(arguments) and not arguments[0].startswith("-")
     commits = asv_range(project, arguments[0]) if given else "HEAD"
     rest = arguments[1:] if given else arguments
@@ -87,7 +89,7 @@ def run(context: click.Context, /, bench: tuple[str, ...], arguments: tuple[str,
     code = run_asv(project, ["run", commits, "--show-stderr", "--skip-existing-successful", *selected, *rest])
     if code not in (0, MEASURED_BUT_FAILED):
         context.exit(2)
-    _summarise(project, find_regressions(project))
+    _tell(project)
     context.exit(1 if code else 0)
 
 
@@ -126,21 +128,38 @@ def _warn_of_unmeasured(project: Path, commits: str) -> None:
         say(f"harness: older commits are not measured, for {git.SHALLOW}", err=True)
 
 
+def _tell(project: Path) -> None:
+    """List the regressions of all results so far, those that the project accepted apart."""
+    from harness.tracking.accepted import drop_accepted
+    from harness.tracking.asv import read_regressions, site_of
+
+    with site_of(project) as site:
+        accepted = drop_accepted(project, site, current().host.metrics)
+        _summarise(project, read_regressions(site))
+    for regression, entry in accepted:
+        say(f"accepted: {_line(regression)}\n      at {_subject(project, regression.commit)}: {entry.note}")
+
+
+def _line(regression: Regression) -> str:
+    """Return a regression in a line: its series, and the values before and after."""
+    before, after = (_value(value, regression.unit) for value in (regression.before, regression.after))
+    percent = f" ({100 * (regression.after / regression.before - 1):+.0f} %)" if regression.before else ""
+    return f"{regression.series}, {regression.key}: {before} -> {after}{percent}"
+
+
 def _summarise(project: Path, regressions: Sequence[Regression]) -> None:
     if not regressions:
         say("\nno regressions")
     else:
         say(f"\n{len(regressions)} regression{'s' if len(regressions) > 1 else ''}:")
         for regression in regressions:
-            before, after = (_value(value, regression.unit) for value in (regression.before, regression.after))
-            percent = f" ({100 * (regression.after / regression.before - 1):+.0f} %)" if regression.before else ""
-            say(f"  {regression.series}, {regression.key}: {before} -> {after}{percent}")
+            say(f"  {_line(regression)}")
             say(f"      at {_subject(project, regression.commit)}{' or before' if regression.since else ''}")
     timed = next((regression.commit[:9] for regression in regressions if regression.unit == "seconds"), None)
     if timed:
         say("The two times were measured at different hours, perhaps under load; to measure them in turns:")
         say(f"  harness compare {timed}^ {timed}")
-    say("Slow drifts are not listed here; harness compare --gate finds them")
+    say("Slow drifts are not listed here; harness history and harness compare --gate find them")
 
 
 def _value(value: float, unit: str) -> str:

@@ -79,10 +79,10 @@ class ChangeReport:
     def counts(self) -> str:
         """The number of comparisons by outcome, in one line."""
         gated = [change for change in self.changes.changes if change.gated]
-        verdicts = Counter(change.verdict for change in gated)
+        verdicts = Counter("accepted" if change.accepted else change.verdict for change in gated)
         parts = [
             f"{verdicts[verdict]} {verdict}"
-            for verdict in ("worse", "better", "same", "undecided")
+            for verdict in ("worse", "accepted", "better", "same", "undecided")
             if verdicts[verdict]
         ]
         against = f" with {self.base}" + (f" and with the release {self.release}" if self.release else "")
@@ -149,7 +149,7 @@ def _markdown(report: ChangeReport) -> str:
     for title, rows in _tables(report):
         headings, filled = _filled([[markdown_cell(cell) for cell in row] for row in rows])
         table = tabulate(filled, headers=headings, tablefmt="github", disable_numparse=True)
-        if title.startswith("worse"):
+        if title.startswith("worse:"):
             parts.append(table)
         else:
             parts.append(f"<details><summary>{title}</summary>\n\n{table}\n\n</details>")
@@ -176,6 +176,8 @@ def _tables(report: ChangeReport) -> list[tuple[str, list[list[str]]]]:
         changes = sorted(report.changes.of(verdict), key=_size, reverse=True)
         if changes:
             tables.append((f"{verdict}: {len(changes)}", _rows(changes, report)))
+    if accepted := [change for change in report.changes.changes if change.accepted]:
+        tables.append((f"worse, and accepted: {len(accepted)}", _rows(accepted, report)))
     shown = [change for change in report.changes.changes if not change.gated and change.difference is not None]
     if shown:
         shown.sort(key=_size, reverse=True)
@@ -249,6 +251,11 @@ def _listed(listed: Sequence[Listed]) -> list[str]:
 def _remarks(report: ChangeReport) -> list[str]:
     apart = [change for change in report.changes.changes if not change.gated and change.difference is None]
     lines = [f"not comparable: {line}" for line in report.refused] + list(report.notes)
+    lines += dict.fromkeys(
+        f"accepted: {change.place.technique} on {short(change.place.workload)}, {change.metric}: {change.accepted}"
+        for change in report.changes.changes
+        if change.accepted
+    )
     if apart:
         lines.append(
             f"{_count(apart, 'time')} not comparable: measured apart; compare the commits to have them in turns"

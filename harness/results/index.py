@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
@@ -14,12 +14,13 @@ from typing import Any, Final
 
 from harness.api import Form, Row, UsageError
 from harness.api.text import printable
+from harness.results.points import Point, facts_of, points_of
 from harness.results.store import Store, StoredRun
 from harness.results.writer import NAME_FILE, ROWS_FILE, RUN_FILE, RUNS
 
 INDEX_FILE: Final = "index.sqlite"
 
-_VERSION: Final = 6
+_VERSION: Final = 7
 
 _PATIENCE_S: Final = 5.0
 """Seconds to wait for another process that writes the index."""
@@ -33,16 +34,25 @@ _SCHEMA: Final = """
 CREATE TABLE runs (
     id TEXT PRIMARY KEY, stamp TEXT NOT NULL, suite TEXT, suite_version, form TEXT, started TEXT,
     finished TEXT, exit_code, planned, rows INTEGER, failed INTEGER, problem TEXT NOT NULL,
-    name TEXT
+    name TEXT, facts TEXT
 );
 CREATE TABLE figures (
     run TEXT NOT NULL REFERENCES runs(id) ON DELETE CASCADE, key TEXT NOT NULL, workload TEXT NOT NULL,
     technique TEXT NOT NULL, metric TEXT NOT NULL, value REAL, seed NOT NULL, tuned TEXT NOT NULL,
     code TEXT NOT NULL, plugin_version TEXT NOT NULL, started TEXT NOT NULL, perturbed INTEGER NOT NULL
 );
+CREATE TABLE points (
+    run TEXT NOT NULL REFERENCES runs(id) ON DELETE CASCADE, technique TEXT NOT NULL, workload TEXT NOT NULL,
+    metric TEXT NOT NULL, lane TEXT NOT NULL, device TEXT NOT NULL, value REAL NOT NULL, low REAL, high REAL,
+    seeds TEXT NOT NULL
+);
+CREATE INDEX point_metrics ON points (metric);
+CREATE INDEX points_of_run ON points (run);
 CREATE INDEX history ON figures (technique, workload, metric, started);
 CREATE INDEX of_run ON figures (run);
 """
+
+_TABLES: Final = ("runs", "figures", "points")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +90,29 @@ class HistoryPoint:
     value: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class IndexedRun:
+    """What a history needs of a run's header.
+
+    ``code`` has the state of each package that was measured, ``file`` that of the suite's file. ``declared`` has unit
+    and direction (whether more is better) of the run's metrics, ``metrics`` the names of those that the suite asks
+    about.
+    """
+
+    id: str
+    started: str
+    suite: str
+    suite_version: int
+    form: Form
+    baseline: str
+    metrics: Sequence[str]
+    margins: Mapping[str, float]
+    machine: str
+    code: Mapping[str, Any]
+    file: Mapping[str, Any]
+    declared: Mapping[str, tuple[str, bool]]
+
+
 class Index:
     """An index of all runs of a store, brought up to date with the store's files before every query."""
 
@@ -110,6 +143,27 @@ class Index:
         )
         known = (dict(zip(columns, record, strict=True)) for record in records)
         return [HistoryPoint(**{name: _whole(name, value) for name, value in facts.items()}) for facts in known]
+
+    def points(self, wanted: Callable[[str], bool]) -> Iterator[tuple[IndexedRun, Point]]:
+        """Yield the points of the metrics that are ``wanted``, each with its run, the oldest run first."""
+        metrics = [name for (name,) in self._query("SELECT DISTINCT metric FROM points") if wanted(name)]
+        runs = {
+            run: IndexedRun(id=run, started=started, suite=suite, suite_version=int(version), form=form,
+                            **_known(json.loads(facts)))
+            for run, started, suite, version, form, facts in self._query(
+                "SELECT id, started, suite, suite_version, form, facts FROM runs WHERE facts IS NOT NULL"
+            )
+        }  # fmt: skip
+        columns = ("technique", "workload", "metric", "lane", "device", "value", "low", "high", "seeds")
+        chosen = ", ".join("?" * len(metrics))
+        records = self._query(
+            f"SELECT run, {', '.join(columns)} FROM points WHERE metric IN ({chosen}) ORDER BY run, rowid", metrics
+        )
+        for run, *values in records:
+            if run in runs:
+                fields = dict(zip(columns, values, strict=True))
+                seeds = {int(seed): value for seed, value in json.loads(fields.pop("seeds")).items()}
+                yield runs[run], Point(**fields, seeds=seeds)
 
     def runs_by_key(self, suite: str) -> dict[str, list[str]]:
         """Return the runs of a suite that have figures of a case, the newest first, by the key of the case."""
@@ -237,7 +291,7 @@ def _copy(db: sqlite3.Connection, address: str) -> bool:
     try:
         if db.execute("PRAGMA stored.user_version").fetchone()[0] != _VERSION:
             return False
-        for table in ("runs", "figures"):
+        for table in _TABLES:
             db.execute(f"INSERT INTO {table} SELECT * FROM stored.{table}")
     except sqlite3.Error:
         _make_tables(db)
@@ -257,7 +311,7 @@ def _say_unwritten(path: Path, problem: str, what: str) -> None:
 
 def _make_tables(db: sqlite3.Connection) -> None:
     """Create empty tables in place of any old ones."""
-    for table in ("figures", "runs"):
+    for table in reversed(_TABLES):
         db.execute(f"DROP TABLE IF EXISTS {table}")
     for statement in filter(str.strip, _SCHEMA.split(";")):
         db.execute(statement)
@@ -271,9 +325,23 @@ def _insert(db: sqlite3.Connection, stored: StoredRun, stamp: str) -> None:
     suite = (info.suite.id, _fitting(info.suite.version), info.suite.form)
     run = (info.id, stamp, *suite, info.started, info.finished)
     db.execute(
-        "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?)",
-        (*run, _fitting(info.exit_code), _fitting(info.planned), len(cases), sum(cases.values()), info.name),
+        "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?, ?)",
+        (
+            *run,
+            _fitting(info.exit_code),
+            _fitting(info.planned),
+            len(cases),
+            sum(cases.values()),
+            info.name,
+            json.dumps(facts_of(info)),
+        ),
     )
+    points = [
+        (info.id, point.technique, point.workload, point.metric, point.lane, point.device, point.value, point.low,
+         point.high, json.dumps(point.seeds))
+        for point in points_of(stored)
+    ]  # fmt: skip
+    db.executemany("INSERT INTO points VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", points)
     figures = [figure for row in stored.rows if row.ok for figure in _figures(info.id, row)]
     db.executemany("INSERT INTO figures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", figures)
 
@@ -283,6 +351,12 @@ def _place(row: Row) -> tuple[object, ...]:
     case = row.case
     tuned = json.dumps(dict(case.tuned), sort_keys=True)
     return (case.technique, case.workload, case.seed, case.lane, case.stage, case.device, tuned)
+
+
+def _known(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return the facts of a run with its declarations of metrics as pairs."""
+    declared = {name: (unit, higher) for name, (unit, higher) in facts.pop("declared").items()}
+    return {**facts, "declared": declared}
 
 
 def _fitting(number: int | None) -> int | str | None:

@@ -35,11 +35,13 @@ class Wanted:
     ``suites`` are names, or paths of files relative to the project; an empty tuple chooses the tracked suites that the
     project has a part in.
     ``techniques`` are globs; an empty tuple chooses all techniques. ``rounds`` is the most rounds of timing.
+    ``renamed`` gives a run the present names of its techniques and workloads.
     """
 
     suites: tuple[str, ...]
     techniques: tuple[str, ...]
     rounds: int
+    renamed: Callable[[StoredRun], StoredRun] = lambda run: run
 
 
 @dataclass(kw_only=True)
@@ -47,7 +49,8 @@ class Measured:
     """The measurements of all revisions.
 
     ``broken`` gives the broken plugins of each side, with the reasons. ``refused`` gives the reasons why a suite could
-    not be compared with the base; ``notes`` gives other remarks.
+    not be compared with the base; ``notes`` gives other remarks. ``former`` gives by side what a technique is called
+    there, where it has another name now.
     """
 
     metrics: Mapping[str, Metric]
@@ -56,6 +59,7 @@ class Measured:
     failures: list[Change] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    former: dict[Side, Mapping[str, str]] = field(default_factory=dict)
 
 
 def measure(sides: Mapping[Side, Installed], wanted: Wanted, cache: Path, report: Report) -> Measured:
@@ -73,11 +77,13 @@ def measure(sides: Mapping[Side, Installed], wanted: Wanted, cache: Path, report
     ]
     for suite, techniques in _suites(sides, wanted).items():
         runs = _run_suite(suite, sides, techniques, measured, report)
-        pairings = {name: Pairing(reference=run, head=runs[HEAD], since_release=name == RELEASE)
-                    for name, run in runs.items() if name != HEAD}  # fmt: skip
+        named = {name: wanted.renamed(run) for name, run in runs.items()}
+        pairings = {name: Pairing(reference=run, head=named[HEAD], since_release=name == RELEASE)
+                    for name, run in named.items() if name != HEAD}  # fmt: skip
+        measured.former.update({name: _former(run, named[name]) for name, run in runs.items()})
         pairings = _comparable(suite, pairings, measured)
         if pairings:
-            pairings = _more_seeds(suite, sides, pairings, measured, report)
+            pairings = _more_seeds(suite, sides, pairings, wanted, measured, report)
             measured.pairings += _timed(suite, sides, pairings, wanted, cache, measured, report)
     return measured
 
@@ -215,7 +221,12 @@ def _comparable(suite: str, pairings: Mapping[Side, Pairing], measured: Measured
 
 
 def _more_seeds(
-    suite: str, sides: Mapping[Side, Installed], pairings: Mapping[Side, Pairing], measured: Measured, report: Report
+    suite: str,
+    sides: Mapping[Side, Installed],
+    pairings: Mapping[Side, Pairing],
+    wanted: Wanted,
+    measured: Measured,
+    report: Report,
 ) -> dict[Side, Pairing]:
     """Return the pairings with more seeds of the techniques whose quality differs between the sides on some seed."""
     changed = sorted({name for pairing in pairings.values() for name in changed_quality(pairing, measured.metrics)})
@@ -225,15 +236,22 @@ def _more_seeds(
     report(f"{suite}: more seeds for {len(changed)} techniques whose quality changed")
     more = {}
     for name in (HEAD, *pairings):
-        run = _run(sides[name], suite, changed, ("accuracy",), MORE_SEEDS)
+        own = [measured.former[name].get(technique, technique) for technique in changed]
+        run = _run(sides[name], suite, own, ("accuracy",), MORE_SEEDS)
         if not isinstance(run, StoredRun):
             measured.notes.append(f"no more seeds of {', '.join(changed)} at {sides[name].revision.label}: {run}")
             return dict(pairings)
-        more[name] = run
+        more[name] = wanted.renamed(run)
     return {
         name: replace(pairing, reference=_merged(pairing.reference, more[name]), head=_merged(pairing.head, more[HEAD]))
         for name, pairing in pairings.items()
     }
+
+
+def _former(run: StoredRun, named: StoredRun) -> dict[str, str]:
+    """Return the names of a run's techniques by the names that they have now, where these differ."""
+    pairs = zip((row.case.technique for row in named.rows), (row.case.technique for row in run.rows), strict=True)
+    return {now: was for now, was in pairs if now != was}
 
 
 def _merged(run: StoredRun, more: StoredRun) -> StoredRun:

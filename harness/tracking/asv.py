@@ -10,7 +10,8 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -35,7 +36,8 @@ class Regression:
     """A series that got worse at a commit and is still worse: the values before and after, in the series' unit.
 
     ``since`` is the last commit measured before ``commit`` where commits between the two were not measured; it is empty
-    where ``commit`` alone is responsible.
+    where ``commit`` alone is responsible. ``suite`` and ``technique`` are empty where the series is of no suite's short
+    form; ``metric`` is the name that asv's series has.
     """
 
     series: str
@@ -45,6 +47,9 @@ class Regression:
     since: str
     before: float
     after: float
+    suite: str = ""
+    technique: str = ""
+    metric: str = ""
 
 
 def find_project(place: Path) -> Path:
@@ -184,14 +189,15 @@ def ensure_machine(project: Path) -> None:
         run_asv(project, ["machine", "--yes"], quiet=True)
 
 
-def find_regressions(project: Path) -> list[Regression]:
-    """Return the regressions that asv finds in all results so far, worst first; takes seconds.
+@contextmanager
+def site_of(project: Path) -> Iterator[Path]:
+    """Make asv's site of all results so far in a folder that lasts as long as the context; takes seconds.
 
-    Series that ended are left out.
+    Series that ended are not among its regressions.
     """
     with tempfile.TemporaryDirectory() as folder:
         make_site(project, Path(folder))
-        return read_regressions(Path(folder))
+        yield Path(folder)
 
 
 def make_site(project: Path, folder: Path) -> list[str]:
@@ -204,17 +210,19 @@ def read_regressions(html: Path) -> list[Regression]:
     """Return the regressions of a published site, worst first."""
     index = json.loads((html / "index.json").read_text(encoding="utf-8"))
     entries = json.loads((html / "regressions.json").read_text(encoding="utf-8"))["regressions"]
-    regressions = [regression for entry in entries for regression in _regressions_of(entry, index)]
+    regressions = [regression for entry in entries for regression in regressions_of(entry, index)]
     return sorted(regressions, key=_ratio, reverse=True)
 
 
-def _regressions_of(entry: Sequence[Any], index: Mapping[str, Any]) -> list[Regression]:
+def regressions_of(entry: Sequence[Any], index: Mapping[str, Any]) -> list[Regression]:
     """Return the regressions in an entry of asv's regressions.json, with names and commits from its index.json."""
     name, key = str(entry[0]), ""
     if "(" in name:
         name, _, key = name.removesuffix(")").partition("(")
     benchmark = index["benchmarks"][name]
     commits = index["revision_to_hash"]
+    suite, found, rest = str(benchmark.get("pretty_name") or "").partition(" · ")
+    technique = rest.rpartition(": ")[0] if found else ""
     return [
         Regression(
             series=benchmark.get("pretty_name") or name,
@@ -224,6 +232,9 @@ def _regressions_of(entry: Sequence[Any], index: Mapping[str, Any]) -> list[Regr
             since="" if before is None else commits[str(before)],
             before=float(old),
             after=float(new),
+            suite=suite if technique else "",
+            technique=technique,
+            metric=name.rpartition(".track_")[2],
         )
         for before, after, old, new in entry[6]
     ]

@@ -40,7 +40,7 @@ def drop_ended(project: Path, site: Path) -> list[str]:
     dropped = {str(entry[0]) for entry in content["regressions"]} - {str(entry[0]) for entry in kept}
     if len(kept) < len(content["regressions"]):
         file.write_text(json.dumps({**content, "regressions": kept}), encoding="utf-8")
-        _drop_from_feed(site / "regressions.xml", dropped)
+        drop_from_feed(site / "regressions.xml", dropped)
     return sorted(dropped)
 
 
@@ -99,7 +99,7 @@ def _is_over(states: Mapping[int, bool], measured: set[int]) -> bool:
     return len(newest) == UNMEASURED and not any(states.get(revision) for revision in newest)
 
 
-def _drop_from_feed(file: Path, names: set[str]) -> None:
+def drop_from_feed(file: Path, names: set[str]) -> None:
     """Remove the entries of series from a feed, whose titles end with the names of the series."""
     if not file.is_file():
         return

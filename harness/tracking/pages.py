@@ -22,7 +22,6 @@ RUNS: Final = "runs"
 """The folder of the report pages in the site."""
 
 _NAVIGATION: Final = '<li id="nav-li-regressions"><a href="#/regressions">Regressions</a></li>'
-_LINK: Final = f'<li id="nav-li-runs"><a href="{RUNS}/index.html">Runs</a></li>'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +69,7 @@ def add_runs(project: Path, site: Path, metrics: Mapping[str, Metric], store: St
     if pages:
         subjects = {commit: _subject(project, commit) for commit in commits}
         (site / RUNS / "index.html").write_text(_listing(pages, subjects), encoding="utf-8")
-        _link(site / "index.html")
+        add_link(site / "index.html", f"{RUNS}/index.html", "Runs")
     return len(pages)
 
 
@@ -142,15 +141,16 @@ def _subject(project: Path, commit: str) -> str:
     return git.demand(project, "show", *options, "--end-of-options", commit).strip()
 
 
-def _link(page: Path) -> None:
-    """Add the list of runs to the navigation of asv's page. Raises UsageError where no navigation is found."""
+def add_link(page: Path, address: str, title: str) -> None:
+    """Add a link to the navigation of asv's page. Raises UsageError where no navigation is found."""
     text = page.read_text(encoding="utf-8")
     if _NAVIGATION not in text:
         raise UsageError(
-            f"asv's {page.name} has no navigation to which the list of runs can be added",
+            f"asv's {page.name} has no navigation to which the page {title!r} can be added",
             "install the version of asv that this version supports: pip install 'technique-harness[track]'",
         )
-    page.write_text(text.replace(_NAVIGATION, f"{_NAVIGATION}\n\t{_LINK}"), encoding="utf-8")
+    link = f'<li id="nav-li-{title.lower()}"><a href="{address}">{title}</a></li>'
+    page.write_text(text.replace(_NAVIGATION, f"{_NAVIGATION}\n\t{link}"), encoding="utf-8")
 
 
 def _listing(pages: Sequence[Page], subjects: Mapping[str, str]) -> str:

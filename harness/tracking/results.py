@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.analysis.parts import PARTS, spent
-from harness.api import FAILED, Contract, Metric, Row, RunInfo, Suite, UsageError
+from harness.api import FAILED, Contract, Form, Metric, Row, RunInfo, Suite, UsageError
 from harness.measure.clock import order_interval
 from harness.results.store import StoredRun
 
@@ -145,7 +145,7 @@ def _series(run: StoredRun, metrics: Mapping[str, Metric], contracts: Mapping[st
             samples = tuple(_samples(rows, workload, name, quality, quality_name) for workload in suite.workloads)
             if any(values is None or values for values in samples):
                 benchmark = _benchmark(
-                    f"benchmarks.{_safe(suite.id, *form, technique)}.track_{name}",
+                    benchmark_name(suite.id, suite.form, technique, name),
                     f"{titled} · {technique}: {text}",
                     unit,
                     suite.workloads,
@@ -158,6 +158,11 @@ def _series(run: StoredRun, metrics: Mapping[str, Metric], contracts: Mapping[st
         benchmark = _benchmark(name, text, "seconds", PARTS, f"{VERSION}.{suite.version}")
         samples = tuple([seconds[part]] if part in seconds else [] for part in PARTS)
         yield _Series(benchmark={**benchmark, "param_names": ["part"]}, samples=samples)
+
+
+def benchmark_name(suite: str, form: Form, technique: str, series: str) -> str:
+    """Return the name by which asv knows a series of a technique in a form of a suite."""
+    return f"benchmarks.{_safe(suite, *(() if form == 'track' else (form,)), technique)}.track_{series}"
 
 
 def series_of(phases: Mapping[str, str], sizes: Mapping[str, str]) -> dict[str, tuple[str, str]]:
@@ -193,11 +198,17 @@ def _phases(rows: Iterable[Row]) -> list[str]:
 
 def _quality_series(quality: Metric) -> tuple[str, str]:
     """Return the name and unit of the quality's series, in which lower is better, as asv expects of all series."""
-    if not quality.higher_is_better:
-        return quality.id, quality.unit
-    if quality.unit == "%":
-        return "error", "%"
-    return f"inverse_{quality.id}", f"1/({quality.unit})" if quality.unit else ""
+    name = series_name(quality.id, quality.unit, higher_is_better=quality.higher_is_better)
+    if name.startswith("inverse_") and quality.higher_is_better:
+        return name, f"1/({quality.unit})" if quality.unit else ""
+    return name, quality.unit
+
+
+def series_name(metric: str, unit: str, *, higher_is_better: bool) -> str:
+    """Return the name of the series of a metric, in which lower is better."""
+    if not higher_is_better:
+        return metric
+    return "error" if unit == "%" else f"inverse_{metric}"
 
 
 def _lower(value: float, quality: Metric) -> float:

@@ -26,6 +26,9 @@ CREEP = 1.02
 BROKEN = "sink the ship"
 """The commit that cannot be run: its harness does not start."""
 
+RENAMED = "casualty"
+"""What ``toy/victim`` is called after its rename."""
+
 LATE_FROM = "add a plugin"
 """The commit from which on the plugin ``late`` exists."""
 
@@ -51,6 +54,12 @@ class State:
 
     starts: bool = True
     """Whether the harness starts."""
+
+    victim: str = "victim"
+    """What ``toy/victim`` is called; another name is told to the history."""
+
+    accepts: str = ""
+    """The message of the commit whose peaks of memory are accepted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +104,31 @@ def steps() -> list[Step]:
     ]
 
 
+def decided_steps() -> list[Step]:
+    """The six commits of a history with decisions, oldest first: a rename, and a regression that is accepted.
+
+    1. the release ``v0.1.0``
+    2. nothing
+    3. ``toy/victim`` becomes ``toy/casualty``
+    4. its tensors grow from 16 to 24 MiB
+    5. that is accepted
+    6. its accuracy drops from 90 to 80 %
+    """
+    first = State()
+    other = replace(first, victim=RENAMED)
+    larger = replace(other, mebibytes=24)
+    accepted = replace(larger, accepts="raise the memory")
+    planted = [
+        ("release", first),
+        ("tidy up", first),
+        ("rename the victim", other),
+        ("raise the memory", larger),
+        ("accept the memory", accepted),
+        ("drop the accuracy", replace(accepted, accuracy=80.0)),
+    ]
+    return [Step(message=message, state=state) for message, state in planted]
+
+
 @dataclass(frozen=True, kw_only=True)
 class History:
     """The repository, and its commits oldest first, with their hashes."""
@@ -117,6 +151,9 @@ def make_history(path: Path, chosen: list[Step] | None = None) -> History:
     made = []
     for number, step in enumerate(chosen or steps()):
         _write(folder, step.state)
+        _decide(folder, step.state, {one.message: one.commit for one in made})
+        if folder.path.joinpath(".git").exists():  # a step may change nothing
+            folder.write("steps", f"{number}\n")
         made.append(replace(step, commit=folder.commit(step.message)))
         if number == 0:
             folder.git("tag", RELEASE)
@@ -152,7 +189,7 @@ def _write(folder: Folder, state: State) -> None:
     (folder.path / "harness/hookspecs.py").write_text((ROOT / "harness/hookspecs.py").read_text() + broken)
     plain = {"train_ms": State.train_ms}
     victim = {"accuracy": state.accuracy, "mebibytes": state.mebibytes, "train_ms": state.train_ms}
-    techniques = {"base": plain, "victim": victim, "creep": {"train_ms": state.creep_ms}}
+    techniques = {"base": plain, state.victim: victim, "creep": {"train_ms": state.creep_ms}}
     folder.plugin(
         "toy",
         {"__init__.py": declaring(techniques, judge=True), "targets.py": TARGETS, "toy.toml": SUITE},
@@ -160,6 +197,18 @@ def _write(folder: Folder, state: State) -> None:
     )
     if state.late:
         folder.plugin("late", {"__init__.py": declaring({"late": plain})}, "plugins/late/")
+
+
+def _decide(folder: Folder, state: State, commits: dict[str, str]) -> None:
+    """Write the decisions on the history that a state has."""
+    lines = []
+    if state.victim != State.victim:
+        lines += ["[[renamed]]", f'technique = "toy/{state.victim}"', f'was = "toy/{State.victim}"']
+    if state.accepts:
+        lines += ["[[accepted]]", 'metric = "*_peak"', f'commit = "{commits[state.accepts]}"', 'reason = "a cache"']
+        lines += ['author = "toy"', f'technique = "toy/{state.victim}"']
+    if lines:
+        folder.write("harness-history.toml", "\n".join([*lines, ""]))
 
 
 def declaring(techniques: dict[str, dict], *, judge: bool = False) -> str:

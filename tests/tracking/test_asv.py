@@ -189,7 +189,10 @@ def test_a_refusal_of_git_is_told_in_its_words(
 def test_regressions_are_read_worst_first(tmp_path: Path) -> None:
     index = {
         "revision_to_hash": {"1": "aaa", "2": "bbb", "5": "ccc"},
-        "benchmarks": {"b.x.track_error": {"pretty_name": "toy: error", "unit": "%"}, "b.y.track_n": {"unit": "bytes"}},
+        "benchmarks": {
+            "b.x.track_error": {"pretty_name": "toy · toys/a:n=1: error", "unit": "%"},
+            "b.y.track_n": {"unit": "bytes"},
+        },
     }
     entries = [
         ["b.y.track_n", "path", {}, None, 15, 10, [[1, 5, 10.0, 15.0]]],
@@ -197,10 +200,14 @@ def test_regressions_are_read_worst_first(tmp_path: Path) -> None:
     ]
     (tmp_path / "index.json").write_text(json.dumps(index))
     (tmp_path / "regressions.json").write_text(json.dumps({"regressions": entries}))
-    assert read_regressions(tmp_path) == [
-        Regression(series="toy: error", key="toy/a", unit="%", commit="bbb", since="", before=10.0, after=20.0),
-        Regression(series="b.y.track_n", key="", unit="bytes", commit="ccc", since="aaa", before=10.0, after=15.0),
-    ]
+    first, second = read_regressions(tmp_path)
+    assert first == Regression(
+        series="toy · toys/a:n=1: error", key="toy/a", unit="%", commit="bbb", since="", before=10.0, after=20.0,
+        suite="toy", technique="toys/a:n=1", metric="error",
+    )  # fmt: skip
+    assert second == Regression(
+        series="b.y.track_n", key="", unit="bytes", commit="ccc", since="aaa", before=10.0, after=15.0, metric="n"
+    )
 
 
 @pytest.mark.parametrize(("unit", "told"), [("seconds", True), ("bytes", False)])

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from harness.tracking.asv import find_regressions, make_site, read_regressions
+from harness.tracking.asv import make_site, read_regressions, site_of
 from harness.tracking.ended import drop_ended
 from harness.tracking.results import write_asv
 from tests.conftest import ROOT
@@ -103,5 +103,6 @@ def test_asv_s_site_lists_no_regression_of_a_series_that_ended(tmp_path: Path) -
     titles = [element.text or "" for element in ElementTree.parse(tmp_path / "site/regressions.xml").iter()]
     assert any("toys_kept" in title for title in titles)
     assert not any("toys_gone" in title for title in titles)
-    (regression,) = find_regressions(folder.path)
+    with site_of(folder.path) as made:
+        (regression,) = read_regressions(made)
     assert "toys/kept" in regression.series

@@ -16,7 +16,7 @@ from asv_runner.discovery import _get_benchmark
 
 from harness.analysis.parts import PARTS, part_of, spent
 from harness.api import LANES, Row
-from harness.tracking.asv import find_regressions
+from harness.tracking.asv import read_regressions, site_of
 from harness.tracking.results import write_asv
 from suites import benchmarks, parts
 from tests.conftest import ROOT
@@ -142,7 +142,8 @@ def test_asv_finds_the_commit_since_which_a_part_takes_longer(tmp_path: Path) ->
         commits.append(folder.commit(f"commit {number}"))
         run = run_of(rows_of(4.0 if number < 4 else 6.0), commit=commits[-1], selection=WHOLE)
         write_asv([run], METRICS, {}, folder.path / ".asv/results", {commits[-1]: 10**9 + number})
-    (regression,) = find_regressions(folder.path)
+    with site_of(folder.path) as site:
+        (regression,) = read_regressions(site)
     assert (regression.key, regression.commit, regression.unit) == ("memory", commits[4], "seconds")
     assert (regression.before, regression.after) == (4.0, 6.0)
     assert "where the time goes" in regression.series

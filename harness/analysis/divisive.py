@@ -1,0 +1,224 @@
+"""Finds the shifts of level in a noisy series by E-divisive means, with a t test of each shift and its interval.
+
+The detection knows only numbers in the order of time. Sources: Matteson and James 2014, arXiv:1306.4933, for the
+statistic; Fleming et al. 2023, arXiv:2301.03034 (Apache Otava), for the t test in place of permutations, the windows
+and the merging of weak points; Bai 1997, "Estimation of a Change Point in Multiple Regression Models", for the interval
+of a position.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from harness.analysis.intervals import LEVEL, Estimate
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Vector = NDArray[np.float64]
+
+WEAK: Final = 10.0
+"""By how much the level of the first pass exceeds that of the test; weak points of that pass may be merged again."""
+
+_BAI: Final = 11.03
+"""The 97.5 % quantile of the distance between the estimated and the true position, in units of (noise / shift) ** 2."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What counts as a shift.
+
+    Each level has at least ``fewest`` points, at the end of the series too. The t test gives a p-value below ``alpha``,
+    and the shift is at least ``margin`` in the unit of the series: more where a level is short, by ``short`` margins
+    divided by its number of points, since a short level is the usual place of a false alarm. Only points within
+    ``window`` of each other are compared, as conditions of long ago say nothing about the noise of today.
+    """
+
+    margin: float
+    alpha: float = 1e-4
+    short: float = 0.5
+    fewest: int = 3
+    window: int = 30
+
+    def needs(self, before: int, after: int) -> float:
+        """Return the smallest shift that counts between two levels of so many points."""
+        return self.margin * (1 + self.short / min(before, after))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shift:
+    """A shift of level: the new level begins at ``position``, which is at least ``earliest`` and at most ``latest``.
+
+    ``difference`` is the new level minus the old one, with its 95 % interval; the interval of the position has the same
+    coverage.
+    """
+
+    position: int
+    earliest: int
+    latest: int
+    difference: Estimate
+    p_value: float
+
+
+def shifts(
+    values: Sequence[float], rules: Rules, *, known: Iterable[int] = (), barred: Iterable[int] = ()
+) -> list[Shift]:
+    """Return the shifts of a series in order.
+
+    At the positions in ``known`` a paired measurement has shown a shift, which needs no test; at those in ``barred``
+    one has shown that there is none.
+    """
+    series = np.asarray(values, dtype=np.float64)
+    fixed = sorted({position for position in known if 0 < position < len(series)})
+    closed = frozenset(barred)
+    weak: set[int] = set()
+    start = 0
+    while start < len(series):
+        end = min(start + rules.window, len(series))
+        inner = [position for position in fixed if start < position < end]
+        found = [
+            position
+            for first, last in _segments(start, end, inner)
+            for position in _split(series, first, last, rules, closed)
+        ]
+        weak.update(found)
+        start = max([start + max(rules.window // 2, 1), *found])
+    positions = _merged(series, sorted({*weak, *fixed}), frozenset(fixed), rules)
+    return [_shift(series, segment) for segment in _neighbours(len(series), positions)]
+
+
+def best_split(series: Vector, fewest: int = 1, barred: frozenset[int] = frozenset()) -> tuple[int, float]:
+    """Return where a series is split best, and the energy statistic of that split; position 0 where it cannot be split.
+
+    Each position is judged by the end of the second part that suits it best, so that a shift which is later undone is
+    found, too.
+    """
+    n = len(series)
+    if n < 2 * fewest:
+        return 0, 0.0
+    sums = np.zeros((n + 1, n + 1))
+    sums[1:, 1:] = np.abs(series[:, None] - series[None, :]).cumsum(0).cumsum(1)
+    split = np.arange(fewest, n - fewest + 1)
+    end = np.arange(2 * fewest, n + 1)
+    diagonal = sums.diagonal()
+    to_split = diagonal[split][:, None]
+    to_end = sums[fewest : n - fewest + 1, 2 * fewest :]
+    within_left = to_split / np.maximum(split - 1, 1)[:, None]
+    right = end[None, :] - split[:, None]
+    within_right = (diagonal[end][None, :] - 2 * to_end + to_split) / np.maximum(right - 1, 1)
+    energy = (2 * (to_end - to_split) - right * within_left - split[:, None] * within_right) / end
+    best = np.where(right >= fewest, energy, -np.inf).max(axis=1)
+    for position in barred:
+        if fewest <= position <= n - fewest:
+            best[position - fewest] = -np.inf
+    row = int(best.argmax())
+    return (row + fewest, float(best[row])) if math.isfinite(best[row]) else (0, 0.0)
+
+
+def two_sample_p(before: Vector, after: Vector) -> float:
+    """Return the two-sided p-value of Student's t test with a common variance; 0 for unequal parts without noise."""
+    from scipy.special import stdtr
+
+    degrees = len(before) + len(after) - 2
+    difference = float(after.mean() - before.mean())
+    if degrees < 1:
+        return 1.0
+    variance = float(((before - before.mean()) ** 2).sum() + ((after - after.mean()) ** 2).sum()) / degrees
+    error = math.sqrt(variance * (1 / len(before) + 1 / len(after)))
+    if error == 0:
+        return 1.0 if difference == 0 else 0.0
+    return 2 * float(stdtr(degrees, -abs(difference) / error))
+
+
+def _split(series: Vector, start: int, end: int, rules: Rules, barred: frozenset[int]) -> list[int]:
+    """Return the weak points of a part of the series, found by splitting each part again while a test allows it."""
+    position, _ = best_split(series[start:end], rules.fewest, frozenset(place - start for place in barred))
+    if not position:
+        return []
+    middle = start + position
+    if two_sample_p(series[start:middle], series[middle:end]) >= WEAK * rules.alpha:
+        return []
+    return [*_split(series, start, middle, rules, barred), middle, *_split(series, middle, end, rules, barred)]
+
+
+def _merged(series: Vector, positions: list[int], fixed: frozenset[int], rules: Rules) -> list[int]:
+    """Return the positions that remain after the weakest one was removed as long as one is too weak or too small."""
+    while True:
+        tested = [
+            (position, two_sample_p(before, after), _share(before, after, rules))
+            for position, before, after in _parts(series, positions)
+            if position not in fixed
+        ]
+        if not tested:
+            return positions
+        position, p_value, _ = max(tested, key=lambda item: item[1])
+        if p_value < rules.alpha:
+            position, _, share = min(tested, key=lambda item: item[2])
+            if share >= 1:
+                return positions
+        positions = [place for place in positions if place != position]
+
+
+def _share(before: Vector, after: Vector, rules: Rules) -> float:
+    """Return the shift between two levels, as a share of what it needs to count."""
+    needed = rules.needs(len(before), len(after))
+    return abs(float(after.mean() - before.mean())) / needed if needed else math.inf
+
+
+def _parts(series: Vector, positions: Sequence[int]) -> list[tuple[int, Vector, Vector]]:
+    """Return each position with the points before and after it, as far as its neighbours."""
+    return [(middle, series[start:middle], series[middle:end])
+            for start, middle, end in _neighbours(len(series), positions)]  # fmt: skip
+
+
+def _neighbours(length: int, positions: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Return each position between the ones beside it, which are the ends of the series for the first and the last."""
+    bounds = [0, *positions, length]
+    return [(bounds[place - 1], bounds[place], bounds[place + 1]) for place in range(1, len(bounds) - 1)]
+
+
+def _segments(start: int, end: int, positions: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the parts between the positions."""
+    bounds = [start, *positions, end]
+    return [*itertools.pairwise(bounds)]
+
+
+def _shift(series: Vector, segment: tuple[int, int, int]) -> Shift:
+    """Return the shift between two neighbouring levels, with the intervals of its size and of its position."""
+    start, middle, end = segment
+    before, after = series[start:middle], series[middle:end]
+    difference = welch(before, after)
+    reach = 0
+    if difference.value and len(before) + len(after) > 2:
+        squares = ((before - before.mean()) ** 2).sum() + ((after - after.mean()) ** 2).sum()
+        noise = float(squares) / (len(before) + len(after) - 2)
+        reach = 0 if noise == 0 else math.floor(min(_BAI * noise / difference.value**2, len(series))) + 1
+    return Shift(
+        position=middle,
+        earliest=max(middle - reach, start + 1),
+        latest=min(middle + reach, end - 1),
+        difference=difference,
+        p_value=two_sample_p(before, after),
+    )
+
+
+def welch(before: Vector, after: Vector) -> Estimate:
+    """Return the difference of two means with Welch's 95 % interval; none where a part is a single point."""
+    from scipy.special import stdtrit
+
+    value = float(after.mean() - before.mean())
+    n = len(before) + len(after)
+    if min(len(before), len(after)) < 2:
+        return Estimate(value=value, low=None, high=None, n=n)
+    first, second = (float(part.var(ddof=1)) / len(part) for part in (before, after))
+    if first + second == 0:
+        return Estimate(value=value, low=value, high=value, n=n)
+    degrees = (first + second) ** 2 / (first**2 / (len(before) - 1) + second**2 / (len(after) - 1))
+    reach = float(stdtrit(degrees, (1 + LEVEL) / 2)) * math.sqrt(first + second)
+    return Estimate(value=value, low=value - reach, high=value + reach, n=n)

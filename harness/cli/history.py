@@ -1,0 +1,110 @@
+"""``harness history``: every series over the stored runs and the tracked commits, with its changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.cli.app import complete_from, current, json_option, plugin_options, store_option
+from harness.cli.output import say, width_of_terminal
+
+if TYPE_CHECKING:
+    from harness.history.following import History, Origin
+    from harness.history.series import Wanted
+
+
+@click.command()
+@click.argument("metric", required=False)
+@click.option("--suite", default="*", metavar="GLOB", shell_complete=complete_from("suites"), help="Only these suites.")
+@click.option(
+    "--technique", default="*", metavar="GLOB", shell_complete=complete_from("techniques"),
+    help="Only these techniques.",
+)  # fmt: skip
+@click.option(
+    "--workload", default="*", metavar="GLOB", shell_complete=complete_from("workloads"), help="Only these workloads."
+)
+@click.option("--since", default="", metavar="COMMIT|DAY", help="Only from this commit, tag or day (2026-11-01) on.")
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.html",
+    help="Write a page with a drawing of each series, which loads nothing.",
+)  # fmt: skip
+@json_option
+@store_option
+@plugin_options
+def history(
+    metric: str | None, suite: str, technique: str, workload: str, since: str, output: Path | None, as_json: bool,
+    store: Path | None,
+) -> None:  # fmt: skip
+    """Show METRIC (a name or a glob) of each technique over all stored runs and tracked commits.
+
+    Without METRIC: the metrics that the suites ask about, times relative to the baseline, and peaks of memory. Changes
+    that the project accepted (harness accept) are shown as such.
+    """
+    from harness.history.series import Wanted
+    from harness.report.history import HistoryReport, render_history
+
+    wanted = Wanted(metric=metric or "", suite=suite, technique=technique, workload=workload)
+    found = followed(store, wanted, since)
+    report = HistoryReport(judged=found.judged, subjects=found.subjects, notes=_notes(found))
+    if output is not None:
+        from harness.report.history_page import write_history
+
+        write_history(report, output)
+        say(str(output))
+        return
+    click.echo(render_history(report, as_json=as_json, width=width_of_terminal()))
+
+
+def followed(store: Path | None, wanted: Wanted, since: str = "") -> History:
+    """Return the history of a store and of the tracked commits around this folder; raise UsageError for none."""
+    from harness.api import UsageError
+    from harness.history.following import follow
+
+    origin = origin_of(store)
+    found = follow(origin, wanted, since)
+    if not found.judged:
+        places = [str(kept.path) for kept in origin.stores]
+        places += [f"the tracked commits of {origin.project}"] if origin.project else []
+        chosen = [
+            f"{name} {value!r}"
+            for name, value in vars(wanted).items()
+            if value not in ("", "*")
+        ]  # fmt: skip
+        asked = f" of {', '.join(chosen)}" if chosen else ""
+        raise UsageError(
+            f"no results{asked} in {' and '.join(places)}",
+            "see the runs: harness runs; make one: harness run; track commits: harness track",
+        )
+    return found
+
+
+def origin_of(store: Path | None) -> Origin:
+    """Return what a history is made of: a store, and the tracked commits of the project around this folder."""
+    from harness.api import UsageError
+    from harness.history.following import Origin
+    from harness.results.places import default_store_path
+    from harness.results.store import Store
+    from harness.tracking.asv import find_project
+
+    here = Path.cwd()
+    try:
+        project = find_project(here)
+    except UsageError:  # no checkout that is tracked
+        project = None
+    place = Store(default_store_path(store))
+    return Origin(stores=[place], project=project, folder=project or here, metrics=current().host.metrics)
+
+
+def _notes(found: History) -> list[str]:
+    """Return the remarks on a history: what its drawings and verdicts do not say by themselves."""
+    notes = []
+    if any(entry.suspect for entry in found.judged):
+        notes.append("The newest points are too few to tell; measure them in turns: harness compare HEAD^ HEAD")
+    unknown = [
+        entry.commit for entry in found.decisions.accepted if found.timeline.find(entry.commit) is None
+    ]  # fmt: skip
+    if unknown:
+        notes.append(f"accepted, but not among the commits up to the measured ones: {', '.join(sorted(set(unknown)))}")
+    return notes

@@ -1,0 +1,246 @@
+"""Gathers series from stored runs: one for each technique, workload, metric, form of a suite and machine."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from harness.history.decisions import Decisions, fits
+from harness.history.timeline import Timeline
+from harness.results.index import Index, IndexedRun
+from harness.results.points import RATIO, Point
+from harness.results.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from harness.api import Form, Lane, Metric
+
+TRACKED: Final = ".asv/store"
+"""The folder of a project in which tracking keeps a store for each commit, named by the commit's hash."""
+
+STEADY: Final = 0.1
+"""The largest distance from a ratio to the ends of its interval, as a fraction of it, at which the ratio counts."""
+
+OFTEN: Final = ("_tensor_peak", "_process_peak", RATIO)
+"""The endings of the metrics that a history shows beside those that its suite asks about."""
+
+PROCESS: Final = "_process_peak"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A value of a series: where it comes from, and for a ratio its interval, else the values by seed.
+
+    ``commit`` is a full hash, or empty where the code was that of no commit of the repository.
+    """
+
+    commit: str
+    run: str
+    started: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    seeds: Mapping[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Name:
+    """What makes a series: values of unlike names are never compared."""
+
+    suite: str
+    version: int
+    form: Form
+    workload: str
+    metric: str
+    technique: str
+    machine: str
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """The names that an accepted change is matched by."""
+        return {"suite": self.suite, "technique": self.technique, "workload": self.workload, "metric": self.metric}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """The values of a metric of a technique on a workload, oldest first.
+
+    ``margin`` is the smallest difference of a quality that matters, in its unit.
+    """
+
+    name: Name
+    lane: Lane
+    unit: str
+    higher_is_better: bool
+    margin: float
+    points: tuple[Measured, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A point as read: the run and, where tracking stored the run, the commit that it measured."""
+
+    run: IndexedRun
+    point: Point
+    commit: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Which series a user asked for: a glob of each kind of name.
+
+    Without a metric these are the ones that a series' suite asks about, and those of `OFTEN`.
+    """
+
+    metric: str = ""
+    suite: str = "*"
+    technique: str = "*"
+    workload: str = "*"
+
+    def is_read(self, metric: str) -> bool:
+        """Return whether a metric may be among those that are wanted."""
+        return not self.metric or fits(self.metric, metric)
+
+    def is_shown(self, source: Source, decisions: Decisions) -> bool:
+        """Return whether a point is wanted, under its present names."""
+        run, metric = source.run, source.point.metric
+        if not self.metric and metric not in run.metrics and not metric.endswith(OFTEN):
+            return False
+        names = {"suite": run.suite, "technique": source.point.technique, "workload": source.point.workload}
+        return all(fits(getattr(self, kind), decisions.present(kind, name)) for kind, name in names.items())
+
+
+def read(stores: Iterable[Store], project: Path | None, wanted: Callable[[str], bool]) -> Iterator[Source]:
+    """Yield the points of stores, and of all tracked commits of a project, whose metrics are wanted."""
+    for store in stores:
+        for run, point in Index(store).points(wanted):
+            yield Source(run=run, point=point, commit="")
+    if project is not None:
+        for folder in sorted(path for path in (project / TRACKED).glob("*") if path.is_dir()):
+            for run, point in Index(Store(folder)).points(wanted):
+                yield Source(run=run, point=point, commit=folder.name)
+
+
+def commits_of(sources: Iterable[Source]) -> set[str]:
+    """Return all commits that the runs of the sources name."""
+    named = set()
+    for source in sources:
+        named |= {source.commit} if source.commit else {str(state.get("commit")) for state in _states(source.run)}
+    return named - {"None"}
+
+
+def gather(
+    sources: Iterable[Source], timeline: Timeline, decisions: Decisions, metrics: Mapping[str, Metric]
+) -> list[Series]:
+    """Return the series of the sources, each in the order of the timeline, sorted by name.
+
+    Former names are replaced by the present ones. ``metrics`` are those of the loaded plugins, for runs that keep no
+    declarations. A ratio whose interval is too wide has no point, and the baseline no ratio to itself.
+    """
+    found: dict[Name, list[tuple[Source, Measured]]] = {}
+    for source in sources:
+        point, run = source.point, source.run
+        if point.lane == "time" and not (_is_steady(point) and point.technique != run.baseline):
+            continue
+        measured = Measured(
+            commit=_commit(source, timeline),
+            run=run.id,
+            started=run.started,
+            value=point.value,
+            low=point.low,
+            high=point.high,
+            seeds=point.seeds,
+        )
+        found.setdefault(_name(source, decisions), []).append((source, measured))
+    made = (_series(name, entries, timeline, metrics) for name, entries in found.items())
+    return sorted((series for series in made if series is not None), key=_order)
+
+
+def since(series: Iterable[Series], first: Callable[[Measured], bool]) -> list[Series]:
+    """Return the series from the first point on that is ``first`` or later; one without such a point is left out."""
+    cut = []
+    for line in series:
+        start = next((number for number, point in enumerate(line.points) if first(point)), None)
+        if start is not None:
+            cut.append(replace(line, points=line.points[start:]))
+    return cut
+
+
+def _order(series: Series) -> tuple[Any, ...]:
+    name = series.name
+    return (name.suite, name.version, name.form, name.machine, name.workload, name.metric, name.technique)
+
+
+def _is_steady(point: Point) -> bool:
+    return (
+        point.low is not None
+        and point.high is not None
+        and point.value - point.low <= STEADY * point.value
+        and point.high - point.value <= STEADY * point.value
+    )
+
+
+def _name(source: Source, decisions: Decisions) -> Name:
+    run, point = source.run, source.point
+    return Name(
+        suite=decisions.present("suite", run.suite),
+        version=run.suite_version,
+        form=run.form,
+        workload=decisions.present("workload", point.workload),
+        metric=point.metric,
+        technique=decisions.present("technique", point.technique),
+        machine=run.machine,
+    )
+
+
+def _series(
+    name: Name, entries: Sequence[tuple[Source, Measured]], timeline: Timeline, metrics: Mapping[str, Metric]
+) -> Series | None:
+    """Return a series of its points; None for a metric that nobody declares."""
+    source = max(entries, key=lambda entry: entry[1].started)[0]
+    unit, higher = source.run.declared.get(name.metric, (None, False))
+    if name.metric.endswith(RATIO) and source.point.lane == "time":
+        unit, higher = "", False
+    elif unit is None and name.metric in metrics:
+        unit, higher = metrics[name.metric].unit, metrics[name.metric].higher_is_better
+    if unit is None:
+        return None
+    points = sorted((point for _, point in entries), key=lambda point: (*timeline.moment(point.commit, point.started),
+                                                                        point.started))  # fmt: skip
+    return Series(
+        name=name,
+        lane=source.point.lane,
+        unit=unit,
+        higher_is_better=higher,
+        margin=source.run.margins.get(name.metric, 0.0),
+        points=tuple(_one_a_commit(points)),
+    )
+
+
+def _one_a_commit(points: Sequence[Measured]) -> Iterator[Measured]:
+    """Yield one point for each commit: the latest, and of ratios the median."""
+    groups: dict[str, list[Measured]] = {}
+    for point in points:
+        groups.setdefault(point.commit or f"run {point.run}", []).append(point)
+    for group in groups.values():
+        latest = group[-1]
+        yield latest if latest.seeds else replace(latest, value=statistics.median(point.value for point in group))
+
+
+def _states(run: IndexedRun) -> list[Mapping[str, Any]]:
+    return [state for state in run.code.values() if isinstance(state, dict)]
+
+
+def _commit(source: Source, timeline: Timeline) -> str:
+    """Return the commit that a run measured, as far as the repository has it; empty for changed files."""
+    if source.commit:
+        return source.commit if source.commit in timeline.places else ""
+    states = _states(source.run)
+    if source.run.file.get("dirty") or any(state.get("dirty") for state in states):
+        return ""
+    known = {str(state.get("commit")) for state in states} & timeline.places.keys()
+    return known.pop() if len(known) == 1 else ""

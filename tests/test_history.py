@@ -1,0 +1,124 @@
+"""``harness history`` and ``harness accept``: what a user types, reads and gets wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.cli import _run
+from harness.history.decisions import FILE
+from tests.history.test_following import SLOW, World
+
+OUTSIDE = ("--no-plugins",)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(tmp_path_factory.mktemp("history"))
+
+
+@pytest.fixture
+def world(made: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.chdir(made.folder.path)
+    monkeypatch.setenv("HARNESS_STORE", str(made.store.path))
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", "user.name")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "A. Person")
+    (made.folder.path / FILE).unlink(missing_ok=True)
+    return made
+
+
+@pytest.fixture
+def ask(world: World, capsys: pytest.CaptureFixture[str]):
+    def run(*arguments: str) -> tuple[int, str, str]:
+        assert world.store.path.is_dir()
+        code = _run([*OUTSIDE, *arguments])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    yield run
+    for name in ("history", "accept", "compare"):  # click keeps in a command how it was called first
+        sys.modules.pop(f"harness.cli.{name}", None)
+
+
+def test_a_history_says_what_got_worse_and_where(world: World, ask) -> None:
+    code, out, err = ask("history")
+    assert (code, err) == (0, "")
+    assert out.startswith("Worse: 2 of 4 series\n")
+    assert max(map(len, out.splitlines())) <= 80
+    assert re.search(rf"a +▁+█+ +x1\.\d\d +\+\d\d\.\d %.*worse at {world.commits[SLOW][:9]}", out)
+    assert f"(commit {SLOW})" in re.sub(r"\s+", " ", out)
+
+
+def test_a_metric_and_names_narrow_it(ask) -> None:
+    found = json.loads(ask("history", "*_ratio", "--technique", "a", "--json")[1])
+    assert [one["metric"] for one in found["series"]] == ["train_ratio"]
+    code, _, err = ask("history", "no_such", "--suite", "toy")
+    assert code == 2
+    assert "no results of metric 'no_such', suite 'toy'" in err
+
+
+def test_a_page_is_written(ask, tmp_path: Path) -> None:
+    page = tmp_path / "history.html"
+    assert ask("history", "--output", str(page))[:2] == (0, f"{page}\n")
+    assert page.read_text().startswith("<!doctype html>")
+    code, _, err = ask("history", "--output", str(tmp_path / "none/history.html"))
+    assert code == 2
+    assert "cannot write" in err
+
+
+def test_an_accepted_change_is_written_down_with_its_size(world: World, ask) -> None:
+    commit = world.commits[SLOW]
+    code, out, err = ask(
+        "accept", commit[:10], "--metric", "train_ratio", "--technique", "toys/a", "--reason", "a  check"
+    )
+    assert (code, err) == (0, "")
+    assert f"accepted train_ratio at {commit[:9]}, up to 0." in out
+    text = (world.folder.path / FILE).read_text()
+    assert f'commit = "{commit}"\nreason = "a check"\nauthor = "A. Person"\nlimit = 0.' in text
+    out = ask("history")[1]
+    assert out.startswith("Worse: 1 of 4 series; 1 change accepted\n")
+    assert "a check (A. Person)" in re.sub(r"\s+", " ", out)
+    code, _, err = ask("accept", commit, "--metric", "train_ratio", "--technique", "toys/a", "--reason", "again")
+    assert code == 2
+    assert "accepted already" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("nonsense", "--reason", "r"), "'nonsense' is no commit, tag or branch"),
+        (("HEAD", "--reason", " "), "--reason is empty"),
+        (("HEAD", "--reason", "r", "--until", "soon"), "--until 'soon': expected a day"),
+        (("HEAD", "--reason", "r", "--until", "2020-01-01"), "this day is over"),
+        (("HEAD", "--reason", "r", "--limit", "0"), "0"),
+    ],
+)
+def test_a_wrong_acceptance_writes_nothing(world: World, ask, options: tuple[str, ...], said: str) -> None:
+    code, _, err = ask("accept", *options, "--metric", "train_ratio")
+    assert code == 2
+    assert said in err
+    assert not (world.folder.path / FILE).exists()
+
+
+def test_outside_of_a_repository_there_is_nowhere_to_accept(
+    ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = ask("accept", "HEAD", "--metric", "m", "--reason", "r")
+    assert code == 2
+    assert "there is nowhere to write the entry" in err
+
+
+def test_mistakes_in_the_file_are_all_told(world: World, ask) -> None:
+    world.decide('[[accepted]]\nmetric = "m"\n[[renamed]]\nwas = "x"\n')
+    code, out, err = ask("history")
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 4
+    assert all(line.startswith("harness: error: ") for line in err.splitlines())
+    assert ask("compare", "HEAD^", "HEAD")[0] == 2
