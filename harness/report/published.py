@@ -6,7 +6,21 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from typing import Any, Final, get_args
 
-from harness.api import LANES, STATUSES, Case, Claim, ClaimKind, Form, Json, Reply, Row, RunInfo, Stage, Suite
+from harness.api import (
+    LANES,
+    STATUSES,
+    Case,
+    Claim,
+    ClaimDirection,
+    ClaimKind,
+    Form,
+    Json,
+    Reply,
+    Row,
+    RunInfo,
+    Stage,
+    Suite,
+)
 from harness.report.reference import description_of
 from harness.results.schema import SCHEMA
 
@@ -25,6 +39,7 @@ _KINDS: Final[Mapping[str, Mapping[str, Any]]] = {
     "Lane": {"enum": list(LANES)},
     "Form": {"enum": list(get_args(Form))},
     "ClaimKind": {"enum": list(get_args(ClaimKind))},
+    "ClaimDirection": {"enum": list(get_args(ClaimDirection))},
     "Stage": {"enum": list(get_args(Stage))},
     "Status": {"enum": list(STATUSES)},
     "Sequence[str]": {"type": "array", "items": {"type": "string"}},
