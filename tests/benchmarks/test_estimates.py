@@ -35,6 +35,7 @@ def model() -> Path:
     return Path(found.submodule_search_locations[0]) / "model"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("technique", ["full", "head", "lora", "pissa"])
 def test_estimate_of_a_case_beside_the_case(technique: str, benchmark: BenchmarkFixture, tmp_path: Path) -> None:
     """The named peer of the estimate is the case itself: both ratios are 1 where it is exact."""
