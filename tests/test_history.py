@@ -66,8 +66,8 @@ def test_a_metric_and_names_narrow_it(ask) -> None:
 def test_a_page_is_written(ask, tmp_path: Path) -> None:
     page = tmp_path / "history.html"
     assert ask("history", "--output", str(page))[:2] == (0, f"{page}\n")
-    assert page.read_text().startswith("<!doctype html>")
-    code, _, err = ask("history", "--output", str(tmp_path / "none/history.html"))
+    assert page.read_text().startswith("<!DOCTYPE html>")
+    code, _, err = ask("history", "--output", str(page / "history.html"))
     assert code == 2
     assert "cannot write" in err
 

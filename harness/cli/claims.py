@@ -50,7 +50,8 @@ def claims(
     Each claim is tested on the latest full run of its suite that can test it, else on the latest run of a short form,
     and has the interval, the scale it was tested at, how many more seeds or rounds would decide, and the run.
     """
-    from harness.report.claims import claims_json, show_claims, write_claims
+    from harness.report.claims import claims_json, claims_page, show_claims
+    from harness.report.folder import write_alone
     from harness.results.places import default_store_path
     from harness.results.store import Store
 
@@ -62,7 +63,7 @@ def claims(
         code = _run(context, app, names, place)
         entries = _of_paper(_entries(suites, place, app.host), paper)
     if output is not None:
-        write_claims(entries, output)
+        write_alone(claims_page(entries), output)
         say(str(output), err=as_json)
     if as_json:
         print_json(claims_json(entries))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 from harness.analysis.found import ClaimVerdict
-from harness.api import Json, UsageError
+from harness.api import Json
 from harness.api.text import as_typed
 from harness.report.findings import claimed, finding_text
 from harness.report.frame import Head, rendered
@@ -155,14 +154,3 @@ def _row(entry: ClaimEntry) -> dict[str, Any]:
             for result in entry.results
         ],
     }
-
-
-def write_claims(entries: Sequence[ClaimEntry], path: Path) -> None:
-    """Write the page of all claims. Raises UsageError where the file cannot be written."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(claims_page(entries), encoding="utf-8")
-    except OSError as error:
-        raise UsageError(
-            f"cannot write {path}: {error.strerror}", "choose a file that you may write to: --output FILE.html"
-        ) from error

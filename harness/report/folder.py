@@ -11,6 +11,9 @@ from harness.api import UsageError
 from harness.api.text import printable
 from harness.report.frame import INDEX, SCRIPT, Head, facts_of, plotly, rendered, write_script
 
+KEPT: Final = "\n\t"
+"""The control characters of our own pages."""
+
 _LISTS: Final = "<h1>Runs</h1>"
 """The heading by which a list of runs is recognised."""
 
@@ -49,7 +52,7 @@ def write(text: str, folder: Path, name: str) -> Path:
 
 def save(text: str, path: Path) -> None:
     """Write a page, with what no reader of it could print as escapes."""
-    path.write_text(printable(text, keep="\n\t"), encoding="utf-8")
+    path.write_text(printable(text, keep=KEPT), encoding="utf-8")
 
 
 def write_whole(text: str, path: Path) -> None:
@@ -57,17 +60,24 @@ def write_whole(text: str, path: Path) -> None:
 
     ``text`` is a page that was rendered as a whole one.
     """
-    page = printable(text, keep="\n\t")
-    before, link, after = page.partition(f'<script src="{SCRIPT}" defer></script>')  # the first is in the page's head
+    before, link, after = text.partition(f'<script src="{SCRIPT}" defer></script>')  # the first is in the page's head
     if not link:
         raise AssertionError(f"the page does not load {SCRIPT}")
+    write_file(f"{printable(before, keep=KEPT)}<script>{plotly()}</script>{printable(after, keep=KEPT)}", path)
+
+
+def write_alone(text: str, path: Path) -> None:
+    """Write a page that needs no other file; raises `harness.api.UsageError` where that fails."""
+    write_file(printable(text, keep=KEPT), path)
+
+
+def write_file(text: str, path: Path) -> None:
+    """Write a file whose name the user gave, as it is; raises `harness.api.UsageError` where that fails."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{before}<script>{plotly()}</script>{after}", encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise UsageError(
-            f"cannot write {path}: {error.strerror}", "choose a file that you may write to: --one-file FILE"
-        ) from error
+        raise UsageError(f"cannot write {path}: {error.strerror}", "name a file that you may write to") from error
 
 
 def pages_of(folder: Path) -> dict[Path, dict[str, str]]:

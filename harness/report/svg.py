@@ -169,10 +169,10 @@ def _trace(frame: _Frame, trace: Mapping[str, Any]) -> Iterator[str]:
         marker = trace["marker"]
         for point in filter(None, points):
             yield _mark(point, marker)
-    for point, text, position in zip(points, trace.get("text", ()), trace.get("textposition", ()), strict=False):
-        if point and text:
+    for place, text, position in zip(points, trace.get("text", ()), trace.get("textposition", ()), strict=False):
+        if place and text:
             left = position.endswith("left")
-            yield _text(point[0] + (-8 if left else 8), point[1] - 7, _plain(text), "end" if left else "start")
+            yield _text(place[0] + (-8 if left else 8), place[1] - 7, _plain(text), "end" if left else "start")
 
 
 def _polylines(points: Sequence[tuple[float, float] | None], line: Mapping[str, Any]) -> Iterator[str]:

@@ -167,7 +167,7 @@ def test_a_title_is_as_harmless_in_the_list_of_pages(builders, tmp_path: Path) -
 def test_the_wheel_ships_the_templates() -> None:
     folder = ROOT / "harness/report/templates"
     assert {path.name for path in folder.iterdir()} == {
-        *("base.html", "beside.html", "charts.html", "claims.html", "page.html", "index.html"),
+        *("base.html", "beside.html", "charts.html", "claims.html", "history.html", "page.html", "index.html"),
         *("style.css", "theme.js", "tables.js", "page.js"),
     }
     ignored = (ROOT / ".gitignore").read_text().split()
@@ -211,7 +211,7 @@ def test_a_page_in_one_file_draws_its_charts_alone(full_view: RunView, tmp_path:
     plots = len(Elements(render_page(full_view)).charts) * len(full_view.workloads)
     assert seen.count('class="plot js-plotly-plot"') == plots > 0
     assert "is not beside this page" not in re.sub("(?s)<script>.*?</script>", "", seen)
-    with pytest.raises(UsageError, match=r"(?s)cannot write .*--one-file FILE"):
+    with pytest.raises(UsageError, match=r"(?s)cannot write .*name a file"):
         write_file(full_view, path / "page.html")
 
 
