@@ -144,7 +144,8 @@ def verdict_text(judged: Judged) -> str:
         points = "point" if judged.suspect == 1 else f"{judged.suspect} points"
         return f"newest {points} off: too early"
     if mark is None:
-        return "too few points" if judged.state == "few" else "same"
+        only = "one point" if len(judged.series.points) == 1 else "same"
+        return "too few points" if judged.state == "few" else only
     word = "accepted" if mark.accepted else mark.verdict
     return f"{word} at {place_of(judged.series.points[mark.position])}"
 

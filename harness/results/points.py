@@ -39,12 +39,19 @@ class Point:
 
 
 def points_of(run: StoredRun) -> list[Point]:
-    """Return the points of a run: of the rows that count, and without seconds, which differ from day to day."""
+    """Return the points of a run: of the rows that count, and without seconds, which differ from day to day.
+
+    Of a tuning, the rows of the trial that was chosen count, since its seeds are not trained again: the trial which the
+    later rows of the technique have.
+    """
     groups: dict[tuple[str, str, str, Lane, str], dict[int, float]] = {}
     points: list[Point] = []
+    chosen = {
+        (row.case.technique, row.case.workload): row.case.tuned for row in run.rows if row.case.stage == "final"
+    }
     for row in run.rows:
         case = row.case
-        if not row.ok or case.stage != "final" or case.perturbed:
+        if not row.ok or case.perturbed or chosen.get((case.technique, case.workload)) != case.tuned:
             continue
         if case.lane == "time":
             points += _ratios(row)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,24 @@ from harness.results.store import Store, StoredRun
 def test_a_point_is_the_mean_over_the_seeds_that_count(builders) -> None:
     rows = [
         *builders.scored("toys/a", [90.0, 91.0, math.nan]),
-        *builders.scored("toys/a", [10.0], stage="tuning"),
+        *builders.scored("toys/a", [10.0], stage="tuning", tuned={"lr": 0.1}),
         *builders.scored("toys/a", [20.0], perturbed=True),
         *builders.scored("toys/a", [30.0], status="error"),
     ]
     (point,) = points_of(StoredRun(info=builders.make_run(), rows=tuple(rows)))
     assert (point.value, point.seeds, point.lane, point.low) == (90.5, {0: 90.0, 1: 91.0}, "accuracy", None)
+
+
+def test_the_seeds_of_a_tuning_count_for_the_trial_that_was_chosen(builders) -> None:
+    tuned, other = {"lr": 0.1}, {"lr": 0.2}
+    rows = [
+        *builders.scored("toys/a", [90.0], stage="tuning", tuned=tuned),
+        *builders.scored("toys/a", [10.0], stage="tuning", tuned=other),
+        *[replace(row, case=replace(row.case, seed=1)) for row in builders.scored("toys/a", [80.0], tuned=tuned)],
+        *builders.scored("toys/b", [50.0], stage="tuning", tuned=tuned),
+    ]
+    (point,) = points_of(StoredRun(info=builders.make_run(), rows=tuple(rows)))
+    assert (point.technique, point.value, point.seeds) == ("toys/a", 85.0, {0: 90.0, 1: 80.0})
 
 
 def test_equal_values_have_exactly_their_mean(builders) -> None:
