@@ -28,6 +28,7 @@ def test_the_noise_is_of_the_whole_suite_and_of_equal_sides(simulation) -> None:
     assert ratios.std() > 0
 
 
+@pytest.mark.thorough
 def test_false_alarms_are_rare_and_slowdowns_and_creeps_are_found(simulation) -> None:
     rates = simulation.simulate(simulation.Noise.read(), TRIALS)
     assert rates.false_alarms <= 0.05

@@ -54,7 +54,7 @@ class Burnt(Lora):
 """
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_more_of_the_model_trained_is_better_step_by_step(harness: Harness) -> None:
     chosen = [argument for name in LADDER for argument in ("--technique", f"lora/{name}")]
     done = harness("run", "--suite", "peft", "--workload", "digits-split", *chosen, "--quiet", timeout=600)
@@ -79,7 +79,7 @@ def test_more_of_the_model_trained_is_better_step_by_step(harness: Harness) -> N
     assert verdicts[3] in ("better", "same", "undecided"), scores
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_one_technique_under_several_names_is_not_told_apart(harness: Harness, tmp_path: Path) -> None:
     folder = tmp_path / "cwd"
     (folder / "harness_same.py").write_text(SAME_TECHNIQUE)

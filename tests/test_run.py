@@ -311,6 +311,7 @@ def test_a_plugin_brings_a_format_and_an_executor(harness: Harness, tmp_path: Pa
     assert (tmp_path / "cwd/noted").exists()
 
 
+@pytest.mark.thorough
 def test_the_inline_executor_gives_the_same_quality(harness: Harness) -> None:
     found = []
     for executor in ("local", "inline"):

@@ -46,9 +46,7 @@ def points_of(run: StoredRun) -> list[Point]:
     """
     groups: dict[tuple[str, str, str, Lane, str], dict[int, float]] = {}
     points: list[Point] = []
-    chosen = {
-        (row.case.technique, row.case.workload): row.case.tuned for row in run.rows if row.case.stage == "final"
-    }
+    chosen = {(row.case.technique, row.case.workload): row.case.tuned for row in run.rows if row.case.stage == "final"}
     for row in run.rows:
         case = row.case
         if not row.ok or case.perturbed or chosen.get((case.technique, case.workload)) != case.tuned:

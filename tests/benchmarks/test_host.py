@@ -43,6 +43,7 @@ def bare_loop(rows: list[Row]) -> float:
     return time.perf_counter() - start
 
 
+@pytest.mark.thorough
 def test_the_host_s_own_share_of_a_run(
     benchmark: BenchmarkFixture, host: Host, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

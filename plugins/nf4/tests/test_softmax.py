@@ -311,6 +311,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_bounds_are_so_strict_that_a_faulty_path_fails(fault, compile_faulty, monkeypatch) -> None:
     right, wrong, in_sums = FAULTS[fault]
