@@ -63,7 +63,7 @@ def report(**options: Any) -> None:
     asked = ReportOptions(**options)
     _check(asked)
     place = Store(default_store_path(asked.store))
-    stored = [place.read(name) for name in asked.names or ("last",)]
+    stored = place.read_apart(asked.names or ("last",))
     written = _written(asked, place, stored)
     for path in written:
         say(str(path))

@@ -140,6 +140,18 @@ class Store:
         rows, complete = read_rows(data, path)
         return StoredRun(info=self._header(run), rows=latest(rows), torn=complete < len(data))
 
+    def read_apart(self, names: Iterable[str]) -> list[StoredRun]:
+        """Return the runs of several names; raises `UsageError` as `read` does, and where two names mean one run."""
+        ids: dict[str, str] = {}
+        for name in names:
+            run = self.resolve(name)
+            if run in ids:
+                raise UsageError(
+                    f"{ids[run]} and {name} are one run, {run}; expected different ones", "see the runs: harness runs"
+                )
+            ids[run] = name
+        return [self.read(run) for run in ids]
+
     def create_run(
         self,
         *,

@@ -88,6 +88,16 @@ def test_ids_sort_by_time_and_end_differently(store: Store, builders) -> None:
     assert len({one[-4:] for one in ids}) == len(ids)
 
 
+def test_one_run_under_two_names_is_not_read_twice(store: Store, builders) -> None:
+    for _ in range(2):
+        with begin(store, builders) as writer:
+            writer.finish(0)
+    first, second = store.ids()
+    assert [stored.info.id for stored in store.read_apart(["last", first])] == [second, first]
+    with pytest.raises(UsageError, match=f"last and {second} are one run"):
+        store.read_apart([first, "last", second])
+
+
 def test_a_run_is_found_by_a_beginning_an_ending_or_as_the_last(store: Store, builders) -> None:
     for _ in range(2):
         begin(store, builders).close()
