@@ -79,12 +79,12 @@ def _against_itself(host: Host, name: str, rounds: int | None) -> Iterator[tuple
     timed = time_itself(host, suite, resources)
     while True:
         with aside():
-            one = next(timed, None)
-        if one is None:
+            timing = next(timed, None)
+        if timing is None:
             return
         judged = [
-            judge_itself(one.workload, phase, copies, rule_of(host.metrics[f"{phase}_throughput"], suite))
-            for phase, copies in one.ratios.items()
+            judge_itself(timing.workload, phase, copies, rule_of(host.metrics[f"{phase}_throughput"], suite))
+            for phase, copies in timing.ratios.items()
             if f"{phase}_throughput" in host.metrics
         ]
-        yield one.workload, one.reason, [found for found in judged if found is not None]
+        yield timing.workload, timing.reason, [found for found in judged if found is not None]

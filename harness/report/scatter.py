@@ -43,12 +43,12 @@ def against_costs(view: RunView, workload: WorkloadView) -> Chart | None:
     if not drawn:
         return None
     quality = words(view.quality.id).capitalize()
-    one = len(drawn) == 1
+    alone = len(drawn) == 1
     return Chart(
-        title=f"{quality} and {drawn[0].caption}" if one else f"{quality} and cost",
+        title=f"{quality} and {drawn[0].caption}" if alone else f"{quality} and cost",
         note="On the dotted front no other technique is both better and cheaper. Cheaper is to the left.",
-        plots=(replace(drawn[0], caption="", detail=""),) if one else tuple(drawn),
-        choose="" if one else "cost",
+        plots=(replace(drawn[0], caption="", detail=""),) if alone else tuple(drawn),
+        choose="" if alone else "cost",
     )
 
 

@@ -184,7 +184,7 @@ def test_a_trend_needs_both_ends_and_no_step_back(builders, values, direction, v
         builders, along(builders, values), kind="trend", metric="loss", better="toys/a", than="", parameter="alpha",
         direction=direction,
     )  # fmt: skip
-    assert [(one.verdict, one.reason) for one in found] == [(verdict, reason)]
+    assert [(result.verdict, result.reason) for result in found] == [(verdict, reason)]
     assert found[0].comparison.difference.value == pytest.approx(values[1.0] - values[0.01], abs=0.05)
 
 
@@ -210,7 +210,7 @@ def test_a_trend_of_the_gain_over_another_technique_runs_over_a_setting_of_workl
     found = judged(
         builders, rows, {"workloads": names}, kind="trend", metric="loss", parameter="size", direction="more"
     )
-    assert [(one.verdict, one.workload) for one in found] == [("reproduced", names[0])]
+    assert [(result.verdict, result.workload) for result in found] == [("reproduced", names[0])]
     assert found[0].comparison.difference.value == pytest.approx(1.8 + 8 * statistics.mean(NOISE))
 
 
