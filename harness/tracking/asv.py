@@ -6,7 +6,6 @@ import ast
 import importlib.util
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,8 @@ from typing import Any, Final
 
 from harness.api import DISTRIBUTION, UsageError
 from harness.measure import git
-from harness.tracking.ended import drop_ended
+from harness.tracking.ended import RESULTS, drop_ended
+from harness.tracking.machines import adopt, recorded_here
 
 CONFIGURATION: Final = "asv.conf.json"
 
@@ -182,10 +182,8 @@ def _pip_settings() -> str:
 
 
 def ensure_machine(project: Path) -> None:
-    """Let asv record this machine with the facts that asv detects, unless the machine is recorded already."""
-    file = Path("~/.asv-machine.json").expanduser()
-    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    if platform.node() not in known:
+    """Let asv record this machine, unless it has: under the name in the project's results, or else its own."""
+    if recorded_here() is None and not adopt(project / RESULTS):
         run_asv(project, ["machine", "--yes"], quiet=True)
 
 
