@@ -146,6 +146,12 @@ def _judged(series: Series, marks: Sequence[Mark]) -> Judged:
     return Judged(series=series, marks=tuple(marks), standing=standing, state=state, suspect=suspect)
 
 
+def since(judged: Judged, position: int) -> Judged:
+    """Return what is left of the judgement of a series where only the changes after the point ``position`` count."""
+    after = _judged(judged.series, [mark for mark in judged.marks if mark.position > position])
+    return replace(after, suspect=judged.suspect)
+
+
 def _stands(series: Series, marks: Sequence[Mark]) -> bool:
     """Return whether the first of some marks is for the worse, and the later ones have not made up for it."""
     if marks[0].verdict != "worse":
