@@ -6,8 +6,9 @@ import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from harness.history.judging import is_exact
 from harness.report.drawing import COLOURS
-from harness.report.history import HistoryReport, describe, place_of, value_text, verdict_text
+from harness.report.history import FLAT, HistoryReport, describe, place_of, value_text, verdict_text
 
 if TYPE_CHECKING:
     from harness.history.judging import Judged, Mark
@@ -44,7 +45,9 @@ def drawing(report: HistoryReport, judged: Judged, size: Size = ROW) -> str:
     values = [point.value for point in points]
     low, high = min(values), max(values)
     middle = (low + high) / 2
-    span = max(high - low, abs(middle) * 1e-9) or 1.0
+    # what varies by less would look like large changes if it filled the height
+    least = 1e-9 if is_exact(judged.series) else FLAT
+    span = max(high - low, abs(middle) * least) or 1.0
     step = (size.width - 2 * size.edge) / max(len(points) - 1, 1)
 
     def across(number: float) -> str:

@@ -22,6 +22,11 @@ from harness.tracking.machines import adopt, recorded_here
 
 CONFIGURATION: Final = "asv.conf.json"
 
+PAGE: Final = "asv.html"
+"""The page of asv's site, which asv itself calls index.html: that is the site's own first page."""
+
+_INDEX: Final = "index.html"
+
 _UV: Final[Mapping[str, str]] = {
     "index-url": "UV_INDEX_URL",
     "extra-index-url": "UV_EXTRA_INDEX_URL",
@@ -199,8 +204,16 @@ def site_of(project: Path) -> Iterator[Path]:
 
 
 def make_site(project: Path, folder: Path) -> list[str]:
-    """Let asv write its site to a folder; return the series that ended, which are not among the regressions there."""
+    """Let asv write its site to a folder, with asv's page as `PAGE`.
+
+    Return the series that ended, which are not among the regressions there.
+    """
     run_asv(project, ["publish", "--no-pull", "--html-dir", str(folder)], quiet=True)
+    (folder / _INDEX).replace(folder / PAGE)
+    feed = folder / "regressions.xml"
+    if feed.is_file():
+        text = feed.read_text(encoding="utf-8")
+        feed.write_text(text.replace(f"{_INDEX}#", f"{PAGE}#"), encoding="utf-8")
     return drop_ended(project, folder)
 
 
