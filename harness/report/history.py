@@ -38,13 +38,15 @@ _HEADINGS: Final = ("technique", "history", "last", "change", "verdict")
 class HistoryReport:
     """The judged series, the first lines of the messages of their commits, and remarks.
 
-    ``address`` returns where a page of a series with one of its changes marked is, or an empty text.
+    ``address`` returns where a page of a series with one of its changes marked is, or an empty text. ``home`` is the
+    address of the first page of the site that the history is a part of; empty where it is in none.
     """
 
     judged: Sequence[Judged]
     subjects: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     address: Callable[[Series, Mark], str] = lambda _series, _mark: ""
+    home: str = ""
 
     @property
     def headline(self) -> str:

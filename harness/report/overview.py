@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from harness.analysis.intervals import Estimate
-from harness.history.judging import is_exact, is_size
+from harness.history.judging import is_exact, is_size, matters
 from harness.history.missing import BASELINE
 from harness.history.series import OFTEN
 from harness.report.history import HistoryReport, change_text, difference_text, place_of, value_text
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
     from harness.history.latest import Matrix, Since
     from harness.history.series import Measured, Series
 
-State = Literal["worse", "accepted", "better", "changed", "same", "undecided"]
+State = Literal["worse", "accepted", "better", "changed", "same", "undecided", "few"]
+
+EARLY: Final = "too early to tell"
+UNDECIDED: Final = "undecided"
+"""What a change is called that would matter, and that the points of a series are too few or too scattered to show."""
 
 _PROCESS: Final = "_process_peak"
 _TENSORS: Final = "_tensor_peak"
@@ -77,12 +82,13 @@ def change_since(since: Since) -> Change:
         return Change(size=size, state="accepted", verdict="accepted")
     if judged.state == "better":
         return Change(size=size, state="better", verdict="better")
-    if judged.suspect:
-        return Change(size=size, state="undecided", verdict="too early to tell")
-    if judged.state == "few":
-        return Change(size=size, state="undecided", verdict="too few points")
     if judged.marks:
         return Change(size=size, state="changed", verdict="changed")
+    last = judged.series.points[-1].value
+    if not is_exact(judged.series) and (judged.suspect or matters(judged.series, since.before.value, last)):
+        return Change(size=size, state="undecided", verdict=EARLY if judged.suspect else UNDECIDED)
+    if judged.state == "few":
+        return Change(size=size, state="few", verdict="too few points")
     return Change(size=size, state="same", verdict="same")
 
 
@@ -157,27 +163,33 @@ def names_of(matrix: Matrix) -> dict[str, str]:
 
 def told_of(matrix: Matrix) -> list[str]:
     """Return what a reader is told of a matrix as a whole, a sentence each."""
-    changes = {
-        "the commit before": [cell.commit for line in matrix.cells.values() for cell in line.values()],
-        f"the release {matrix.release.tag}" if matrix.release else "": [
-            cell.release for line in matrix.cells.values() for cell in line.values()
-        ],
-    }
-    lines = [
-        f"Since {what}: {_counted([change_since(one).state for one in since if one is not None])}."
-        for what, since in changes.items()
-        if what and any(since)
-    ]
     standing = sum(entry.standing is not None for entry in matrix.judged)
-    first = "Nothing got worse" if not standing else f"{standing} of {len(matrix.judged)} series are worse"
-    return [f"{first}.", *lines]
+    lines = [f"{standing} of {len(matrix.judged)} series are worse." if standing else "Nothing got worse."]
+    cells = [cell for line in matrix.cells.values() for cell in line.values()]
+    before = [change_since(cell.commit) for cell in cells if cell.commit]
+    release = [change_since(cell.release) for cell in cells if cell.release]
+    if before:
+        lines.append(f"Since the commit before: {_counted(before)}.")
+    if release and matrix.release:
+        lines.append(f"Since the release {matrix.release.tag}: {_counted(release)}.")
+    return lines
 
 
-def _counted(states: Sequence[State]) -> str:
+def how_to_decide(matrix: Matrix) -> str:
+    """Return the command that measures in turns what is undecided; empty where nothing is."""
+    bases = {"commit": matrix.before[:9], "release": matrix.release.tag if matrix.release else ""}
+    for name, base in bases.items():
+        found = (getattr(cell, name) for line in matrix.cells.values() for cell in line.values())
+        if any(since and change_since(since).state == "undecided" for since in found):
+            return f"harness compare {shlex.quote(base)} {matrix.newest[:9]} --suite {shlex.quote(matrix.suite)}"
+    return ""
+
+
+def _counted(changes: Sequence[Change]) -> str:
     """Return how many changes have which verdict, in words."""
-    counts = Counter(states)
+    counts = Counter(change.state for change in changes)
     worse = f"{counts['worse']} worse" if counts["worse"] else "nothing got worse"
-    others = [f"{counts[state]} {state}" for state in ("accepted", "better") if counts[state]]
+    others = [f"{counts[state]} {state}" for state in ("accepted", "better", "undecided") if counts[state]]
     return ", ".join([worse, *others])
 
 

@@ -16,6 +16,7 @@ from harness.report.overview import (
     Overview,
     change_since,
     full_title,
+    how_to_decide,
     is_expected,
     names_of,
     shown_metrics,
@@ -84,6 +85,7 @@ def _section(overview: Overview, matrix: Matrix, anchor: str) -> dict[str, Any]:
         "heading": f"{matrix.suite}{'' if matrix.form == 'track' else of_form(matrix.form)}",
         "machine": matrix.machine,
         "told": told,
+        "decide": how_to_decide(matrix),
         "is_worse": any(entry.standing for entry in matrix.judged),
         "compared": _compared(overview, matrix),
         "workload": "" if len(workloads) > 1 else short(workloads[0]),
@@ -145,7 +147,8 @@ class _Row:
         if judged is None:
             return {**shown, "value": "", "sort": "", "state": "", "changes": []}
         series, last = judged.series, judged.series.points[-1]
-        changes = [self._change("release", cell.release), self._change("commit", cell.commit)]
+        asked = [("release", self.matrix.release, cell.release), ("commit", self.matrix.before, cell.commit)]
+        changes = [] if cell.why else [self._change(name, since) for name, base, since in asked if base]
         return {
             **shown,
             "value": value_text(series, last.value),
@@ -155,13 +158,13 @@ class _Row:
             "run": self.overview.addresses.run(series, last),
             "drawing": drawing(HistoryReport(judged=[judged], subjects=self.overview.subjects), judged, CELL),
             "state": "worse" if judged.standing else "",
-            "changes": [*filter(None, changes), *self._earlier(judged, cell)],
+            "changes": [*changes, *self._earlier(judged, cell)],
         }
 
-    def _change(self, name: str, since: Since | None) -> dict[str, str] | None:
-        """Return what became of a series since the release or the commit before; None where it has no value of then."""
+    def _change(self, name: str, since: Since | None) -> dict[str, str]:
+        """Return what became of a series since the release or the commit before."""
         if since is None:
-            return None
+            return {"name": name, "state": "new", "text": "new", "title": "there was no value then"}
         found = change_since(since)
         before = value_text(since.judged.series, since.before.value)
         return {

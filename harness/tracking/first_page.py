@@ -16,7 +16,7 @@ from harness.report.overview import Addresses, Overview
 from harness.report.overview_page import write_overview
 from harness.tracking.asv import PAGE
 from harness.tracking.marks import HISTORY, lines_of
-from harness.tracking.pages import RUNS
+from harness.tracking.pages import RUNS, add_link
 
 if TYPE_CHECKING:
     from harness.history.following import History
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 
 def add_first_page(project: Path, site: Path, history: History, pages: Sequence[Page]) -> None:
-    """Write the first page of a site, of a history in which each point has a commit, and of the pages of the runs."""
+    """Write the first page of a site, of a history in which each point has a commit, and of the pages of the runs.
+
+    A link to it is added to the navigation of asv's page.
+    """
 
     @cache
     def tagged(commit: str) -> dict[str, str]:
@@ -52,6 +55,7 @@ def add_first_page(project: Path, site: Path, history: History, pages: Sequence[
         },
     )
     write_overview(overview, site / INDEX)
+    add_link(site / PAGE, INDEX, "Overview")
 
 
 class _Runs:

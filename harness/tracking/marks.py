@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
+from harness.report.frame import INDEX
 from harness.report.history import HistoryReport
 from harness.report.history_page import write_history
 from harness.tracking.asv import PAGE
@@ -40,6 +41,7 @@ def add_history(site: Path, history: History) -> None:
         judged=history.judged,
         subjects=history.subjects,
         address=lambda series, mark: address(series, mark.position),
+        home=f"../{INDEX}",
     )
     write_history(report, path)
     add_link(site / PAGE, HISTORY, "History")
