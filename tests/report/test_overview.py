@@ -124,7 +124,7 @@ def test_a_page_without_results_leads_to_those_of_asv() -> None:
     ("values", "state", "verdict", "size"),
     [
         (STEADY, "same", "same", "+0.2 %"),
-        ([1.0, 1.001, 0.999, 1.0] + [1.2, 1.201, 1.199, 1.2], "worse", "worse", "+20.0 %"),
+        ([1.0, 1.001, 0.999, 1.0, 1.2, 1.201, 1.199, 1.2], "worse", "worse", "+20.0 %"),
         ([1.0, 1.001, 0.999, 1.0, 1.001, 0.999, 1.3, 1.301], "undecided", "too early to tell", "+30.2 %"),
         ([1.0, 1.02, 1.04, 1.06, 1.08, 1.1], "undecided", "undecided", "+5.8 %"),
         ([1.0, 1.001, 0.999, 1.0], "few", "too few points", "+0.1 %"),
