@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from harness.history.judging import Judged, since
 from harness.history.missing import Measurements, Place
+from harness.history.series import PROCESS
 from harness.results.points import machine_of
 
 if TYPE_CHECKING:
@@ -205,5 +206,7 @@ def _ordered(lanes: Mapping[str, Lane], runs: Iterable[StoredRun]) -> list[str]:
     """Return the metrics in the order in which the suite names them, the others behind these by lane and name."""
     named = [name for run in runs for name in (*run.info.suite.metrics, *run.info.suite.costs)]
     asked = [name for name in dict.fromkeys(named) if name in lanes and lanes[name] == "accuracy"]
-    others = sorted(lanes.keys() - set(asked), key=lambda name: (_LANES.index(lanes[name]), name))
+    others = sorted(
+        lanes.keys() - set(asked), key=lambda name: (_LANES.index(lanes[name]), name.endswith(PROCESS), name)
+    )
     return [*asked, *others]

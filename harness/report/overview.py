@@ -57,6 +57,15 @@ class Overview:
     others: Mapping[str, str]
 
     @property
+    def headline(self) -> str:
+        """What the page says in one line."""
+        if not self.matrices:
+            return "There are no stored results to show"
+        if not any(matrix.before for matrix in self.matrices):
+            return "There is nothing to compare yet: each suite has results of one commit"
+        return self.report.headline
+
+    @property
     def report(self) -> HistoryReport:
         """The series of all matrices as a history."""
         judged = [entry for matrix in self.matrices for entry in matrix.judged]
@@ -163,6 +172,8 @@ def names_of(matrix: Matrix) -> dict[str, str]:
 
 def told_of(matrix: Matrix) -> list[str]:
     """Return what a reader is told of a matrix as a whole, a sentence each."""
+    if not matrix.before:
+        return ["There is nothing to compare yet."]
     standing = sum(entry.standing is not None for entry in matrix.judged)
     lines = [f"{standing} of {len(matrix.judged)} series are worse." if standing else "Nothing got worse."]
     cells = [cell for line in matrix.cells.values() for cell in line.values()]

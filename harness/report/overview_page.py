@@ -40,8 +40,7 @@ def write_overview(overview: Overview, path: Path) -> None:
 def render_overview(overview: Overview) -> str:
     """Return the first page as HTML; it sends on who comes by an address of one of asv's pages."""
     report = overview.report
-    headline = report.headline if overview.matrices else "There are no stored results to show"
-    head = Head(title=overview.project, description=headline, charts=False, script="moved.js")
+    head = Head(title=overview.project, description=overview.headline, charts=False, script="moved.js")
     worse = [
         (entry, entry.standing) for entry in report.judged if entry.standing is not None
     ]  # fmt: skip
@@ -49,7 +48,7 @@ def render_overview(overview: Overview) -> str:
     return rendered(
         "overview.html",
         head,
-        headline=headline,
+        headline=overview.headline,
         others=overview.others,
         worse=[_told(overview, entry, mark) for entry, mark in worse],
         accepted=[_told(overview, entry, mark) for entry, mark in accepted],
@@ -86,7 +85,7 @@ def _section(overview: Overview, matrix: Matrix, anchor: str) -> dict[str, Any]:
         "machine": matrix.machine,
         "told": told,
         "decide": how_to_decide(matrix),
-        "is_worse": any(entry.standing for entry in matrix.judged),
+        "state": "worse" if any(entry.standing for entry in matrix.judged) else "same" if matrix.before else "few",
         "compared": _compared(overview, matrix),
         "workload": "" if len(workloads) > 1 else short(workloads[0]),
         "columns": [(*title_of(series[metric]), metric) for metric in metrics],

@@ -111,7 +111,9 @@ def test_without_a_release_the_page_says_so() -> None:
     assert "No tag before it has results, so nothing is compared with a release." in text
     assert "release ■" not in text
     text = text_of(render_overview(overview(given=[series("toys/a", "accuracy", [90.0])])))
+    assert "There is nothing to compare yet: each suite has results of one commit" in text
     assert "It is the only commit with results, so there is nothing to compare it with." in text
+    assert "got worse" not in text
 
 
 def test_a_page_without_results_leads_to_those_of_asv() -> None:
