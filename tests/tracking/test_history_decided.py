@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.results.store import Store
 from harness.tracking.asv import make_site
 from tests.report.test_overview import text_of
 from tests.tracking.history import RELEASE, RENAMED, History, decided_steps, make_history
@@ -131,10 +132,19 @@ def test_the_first_page_has_each_change_at_its_commit_and_nothing_else(tracked: 
 
 def test_what_is_exported_on_the_machine_that_tracks_joins_its_lines(tracked: Tracked, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(tracked.history.folder.path, tmp_path / "copy", symlinks=True))
-    store = copy / ".asv/store" / tracked.history.commit("drop the accuracy")
-    done = tracked.ask("export", "asv", "--store", str(store), "--output", str(copy / ".asv/results"))
+    commit, store = tracked.history.commit("drop the accuracy"), Store(tmp_path / "store")
+    made = Store(copy / ".asv/store" / commit).read("last")
+    facts = {name: fact for name, fact in made.info.environment.items() if name not in ("code", "suite")}
+    with store.create_run(
+        suite=made.info.suite, selection=made.info.selection, plugins=made.info.plugins, planned=len(made.rows),
+        environment={**facts, "code": {"harness": {"commit": commit, "dirty": False}}},
+    ) as writer:  # fmt: skip
+        for row in made.rows:
+            writer.append(row)
+        writer.finish(0)
+    done = tracked.ask("export", "asv", "--store", str(store.path), "--output", str(copy / ".asv/results"))
     assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith("-harness.json\n")
+    assert done.stdout.endswith(f"{commit[:8]}-harness.json\n")
     make_site(copy, tmp_path / "site")
     index = json.loads((tmp_path / "site/index.json").read_text())
     assert len(index["machines"]) == 1
