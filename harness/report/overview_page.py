@@ -87,6 +87,7 @@ def _section(overview: Overview, matrix: Matrix, anchor: str) -> dict[str, Any]:
         "decide": how_to_decide(matrix),
         "state": "worse" if any(entry.standing for entry in matrix.judged) else "same" if matrix.before else "few",
         "compared": _compared(overview, matrix),
+        "run": _newest_run(overview, matrix),
         "workload": "" if len(workloads) > 1 else short(workloads[0]),
         "columns": [(*title_of(series[metric]), metric) for metric in metrics],
         "rows": [
@@ -105,6 +106,13 @@ def _section(overview: Overview, matrix: Matrix, anchor: str) -> dict[str, Any]:
             for (technique, workload), commit in matrix.ended.items()
         ],
     }  # fmt: skip
+
+
+def _newest_run(overview: Overview, matrix: Matrix) -> str:
+    """Return the address of the page of a run at the newest commit, where a failed technique has its reason in full."""
+    series = [entry.series for entry in matrix.judged if entry.series.points[-1].commit == matrix.newest]
+    found = (overview.addresses.run(line, line.points[-1]) for line in series)
+    return next(filter(None, found), "")
 
 
 def _compared(overview: Overview, matrix: Matrix) -> list[str]:
