@@ -21,7 +21,7 @@ from harness.cli.output import say
 )  # fmt: skip
 @plugin_options
 def publish(output: Path | None, store: Path | None) -> None:
-    """Make the site of all results: each series over the commits, its regressions, and every run's report page.
+    """Make the site of all results: where each suite stands, each series over the commits, and every run's report page.
 
     The site loads no other site. Its scripts are fetched once with npm and cached.
     """
@@ -33,6 +33,7 @@ def publish(output: Path | None, store: Path | None) -> None:
     from harness.results.store import Store
     from harness.tracking.accepted import drop_accepted
     from harness.tracking.asv import find_project, make_site, require_asv, require_history
+    from harness.tracking.first_page import add_first_page
     from harness.tracking.marks import add_history
     from harness.tracking.offline import make_offline
     from harness.tracking.pages import add_runs
@@ -51,12 +52,15 @@ def publish(output: Path | None, store: Path | None) -> None:
     place = Store(store.absolute()) if store else None
     metrics = current().host.metrics
     pages = add_runs(project, site, metrics, place)
-    history = follow(
-        Origin(stores=[place] if place else [], project=project, folder=project, metrics=metrics), Wanted()
-    )
+    origin = Origin(
+        stores=[place] if place else [], project=project, folder=project, metrics=metrics, committed=True
+    )  # fmt: skip
+    history = follow(origin, Wanted())
     if history.judged:
         add_history(site, history)
-    say(f"{site}: the series over commits, their history, and {pages} page{'' if pages == 1 else 's'} of runs")
+    add_first_page(project, site, history, pages)
+    counted = f"{len(pages)} page{'' if len(pages) == 1 else 's'} of runs"
+    say(f"{site}: an overview, the series over commits, their history, and {counted}")
     for regression, entry in accepted:
         say(f"accepted: {regression.series}, {regression.key}, at {regression.commit[:9]}: {entry.note}")
     if ended:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from harness.api import UsageError
 from harness.history import decisions as decided
 from harness.history.judging import Judged, Paired, judge
-from harness.history.series import Measured, Wanted, commits_of, gather, read, since
+from harness.history.series import Measured, Wanted, commits_of, gather, of_commits, read, since
 from harness.history.timeline import Timeline, subjects
 from harness.measure import git
 
@@ -26,12 +26,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where a history comes from: stores, the project whose tracked commits count, and the folder of the repository."""
+    """Where a history comes from: stores, the project whose tracked commits count, and the folder of the repository.
+
+    With ``committed``, runs of changed files and of commits that the repository does not have are left out.
+    """
 
     stores: Sequence[Store]
     project: Path | None
     folder: Path
     metrics: Mapping[str, Metric]
+    committed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +60,8 @@ def follow(origin: Origin, wanted: Wanted, first: str = "", day: dt.date | None 
     ]
     timeline = Timeline.of(origin.folder, commits_of(sources))
     series = gather(sources, timeline, decisions, origin.metrics)
+    if origin.committed:
+        series = of_commits(series)
     if first:
         series = since(series, _from(first, origin.folder, timeline))
     judged = judge(series, timeline, decisions, day or dt.datetime.now(dt.UTC).date(), paired_of(origin.stores))

@@ -146,6 +146,18 @@ def _judged(series: Series, marks: Sequence[Mark]) -> Judged:
     return Judged(series=series, marks=tuple(marks), standing=standing, state=state, suspect=suspect)
 
 
+def since(judged: Judged, position: int) -> Judged:
+    """Return what is left of the judgement of a series where only the changes after the point ``position`` count."""
+    after = _judged(judged.series, [mark for mark in judged.marks if mark.position > position])
+    is_before = position < len(judged.series.points) - judged.suspect
+    return replace(after, suspect=judged.suspect if is_before else 0)
+
+
+def matters(series: Series, before: float, after: float) -> bool:
+    """Return whether a value that varies from run to run differs by so much that it matters, if it is no chance."""
+    return before > 0 and after > 0 and abs(math.log(after / before)) >= _rules(series).margin
+
+
 def _stands(series: Series, marks: Sequence[Mark]) -> bool:
     """Return whether the first of some marks is for the worse, and the later ones have not made up for it."""
     if marks[0].verdict != "worse":

@@ -144,7 +144,7 @@ def gather(
     found: dict[Name, list[tuple[Source, Measured]]] = {}
     for source in sources:
         point, run = source.point, source.run
-        if point.lane == "time" and not (_is_steady(point) and point.technique != run.baseline):
+        if point.lane == "time" and not (is_steady(point) and point.technique != run.baseline):
             continue
         measured = Measured(
             commit=_commit(source, timeline),
@@ -170,12 +170,19 @@ def since(series: Iterable[Series], first: Callable[[Measured], bool]) -> list[S
     return cut
 
 
+def of_commits(series: Iterable[Series]) -> list[Series]:
+    """Return the series with their points of commits only; one without such a point is left out."""
+    cut = (replace(line, points=tuple(point for point in line.points if point.commit)) for line in series)
+    return [line for line in cut if line.points]
+
+
 def _order(series: Series) -> tuple[Any, ...]:
     name = series.name
     return (name.suite, name.version, name.form, name.machine, name.workload, name.metric, name.technique)
 
 
-def _is_steady(point: Point) -> bool:
+def is_steady(point: Point) -> bool:
+    """Return whether the interval of a ratio is narrow enough for the ratio to count."""
     return (
         point.low is not None
         and point.high is not None

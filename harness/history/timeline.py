@@ -75,3 +75,17 @@ def subjects(folder: Path, commits: Iterable[str]) -> dict[str, str]:
     options = ("--no-walk=unsorted", "--no-show-signature", "--ignore-missing", "--format=%H%x00%s", "--end-of-options")
     lines = (git.ask(folder, "log", *options, *asked, "--") or "").splitlines()
     return {commit: subject for commit, _, subject in (line.partition("\0") for line in lines)}
+
+
+def tags(folder: Path, commit: str) -> dict[str, str]:
+    """Return the tags of a folder's repository that a commit has in its past, by their commits; it may have one itself.
+
+    Of several tags of one commit the highest by its version counts.
+    """
+    fields = "%(objectname) %(*objectname) %(refname:strip=2)"
+    options = ("--sort=version:refname", f"--merged={commit}", f"--format={fields}")
+    found = {}
+    for line in (git.ask(folder, "for-each-ref", *options, "refs/tags") or "").splitlines():
+        tagged, pointed, name = line.split(" ", 2)  # an annotated tag is an object that points at its commit
+        found[pointed or tagged] = name
+    return found

@@ -42,6 +42,7 @@ class Head:
     """What stands in a page's head: ``facts`` are kept there for `facts_of`.
 
     ``charts`` says whether the page needs Plotly, and ``whole`` whether Plotly's code will stand in the page itself.
+    ``script`` names a script among the `TEMPLATES` that this page alone has.
     """
 
     title: str
@@ -49,11 +50,12 @@ class Head:
     facts: Mapping[str, str] = field(default_factory=dict)
     charts: bool = True
     whole: bool = False
+    script: str = ""
 
 
 def rendered(template: str, head: Head, **values: Any) -> str:
     """Return a page of one of the `TEMPLATES`."""
-    frame = _frame(head.charts, head.whole)
+    frame = _frame(head.charts, head.whole, head.script)
     text: str = _environment().get_template(template).render(frame=frame, head=head, **values)
     return text
 
@@ -88,8 +90,9 @@ def source(name: str) -> str:
 
 
 @cache
-def _frame(charts: bool, whole: bool) -> Frame:
-    theme, script = source("theme.js"), source("tables.js") + (source("page.js") if charts else "")
+def _frame(charts: bool, whole: bool, own: str) -> Frame:
+    theme = source("theme.js")
+    script = "".join(map(source, ["tables.js", *(["page.js"] if charts else []), *([own] if own else [])]))
     codes = [theme, script, *([plotly()] if whole else [])]
     return Frame(style=source("style.css"), theme=theme, script=script, policy=policy(codes, shared=charts))
 

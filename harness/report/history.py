@@ -19,6 +19,7 @@ from harness.results.points import RATIO
 from harness.results.schema import encode
 
 if TYPE_CHECKING:
+    from harness.analysis.intervals import Estimate
     from harness.history.judging import Judged, Mark
     from harness.history.series import Measured, Name, Series
 
@@ -27,7 +28,7 @@ _WIDEST_NAME: Final = 24
 _NARROWEST_NAME: Final = 12
 _WIDEST_SPARK: Final = 24
 _NARROWEST_SPARK: Final = 6
-_FLAT: Final = 0.02
+FLAT: Final = 0.02
 """The range, relative to the values, below which a line of values that vary is drawn as flat."""
 
 _HEADINGS: Final = ("technique", "history", "last", "change", "verdict")
@@ -37,13 +38,15 @@ _HEADINGS: Final = ("technique", "history", "last", "change", "verdict")
 class HistoryReport:
     """The judged series, the first lines of the messages of their commits, and remarks.
 
-    ``address`` returns where a page of a series with one of its changes marked is, or an empty text.
+    ``address`` returns where a page of a series with one of its changes marked is, or an empty text. ``home`` is the
+    address of the first page of the site that the history is a part of; empty where it is in none.
     """
 
     judged: Sequence[Judged]
     subjects: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     address: Callable[[Series, Mark], str] = lambda _series, _mark: ""
+    home: str = ""
 
     @property
     def headline(self) -> str:
@@ -125,7 +128,7 @@ def sparkline(series: Series, width: int) -> str:
     count = min(len(values), width)
     drawn = [values[(place + 1) * len(values) // count - 1] for place in range(count)]
     low, high = min(values), max(values)
-    least = 0.0 if is_exact(series) else _FLAT * abs(high)
+    least = 0.0 if is_exact(series) else FLAT * abs(high)
     if high - low <= least:
         return _LEVELS[len(_LEVELS) // 2 - 1] * count
     return "".join(_LEVELS[round((value - low) / (high - low) * (len(_LEVELS) - 1))] for value in drawn)
@@ -170,13 +173,15 @@ def value_text(series: Series, value: float) -> str:
 
 def change_text(series: Series, mark: Mark | None) -> str:
     """Return the size of a change, such as '+10.2 % [+8.1, +12.3]'; empty without a change."""
-    if mark is None:
-        return ""
-    change = mark.change
+    return "" if mark is None else difference_text(series, mark.change, relative=mark.relative)
+
+
+def difference_text(series: Series, change: Estimate, *, relative: bool) -> str:
+    """Return a difference of a series' values with its interval, as far as it has one."""
     if not math.isfinite(change.value):
         return "from nothing"
-    scale, unit = (100.0, " %") if mark.relative else (1.0, " points" if series.unit == "%" else f" {series.unit}")
-    places = 1 if mark.relative or series.unit == "%" else units.decimals([], [series.margin or change.value])
+    scale, unit = (100.0, " %") if relative else (1.0, " points" if series.unit == "%" else f" {series.unit}")
+    places = 1 if relative or series.unit == "%" else units.decimals([], [series.margin or change.value])
     bounds = ""
     if change.low is not None and change.high is not None and change.low != change.high:
         bounds = f" [{change.low * scale:+.{places}f}, {change.high * scale:+.{places}f}]"

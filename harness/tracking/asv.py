@@ -6,7 +6,6 @@ import ast
 import importlib.util
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -18,9 +17,16 @@ from typing import Any, Final
 
 from harness.api import DISTRIBUTION, UsageError
 from harness.measure import git
-from harness.tracking.ended import drop_ended
+from harness.measure.environment import environment
+from harness.tracking.ended import RESULTS, drop_ended
+from harness.tracking.machines import adopt, recorded_here
 
 CONFIGURATION: Final = "asv.conf.json"
+
+PAGE: Final = "asv.html"
+"""The page of asv's site, which asv itself calls index.html: that is the site's own first page."""
+
+_INDEX: Final = "index.html"
 
 _UV: Final[Mapping[str, str]] = {
     "index-url": "UV_INDEX_URL",
@@ -182,11 +188,10 @@ def _pip_settings() -> str:
 
 
 def ensure_machine(project: Path) -> None:
-    """Let asv record this machine with the facts that asv detects, unless the machine is recorded already."""
-    file = Path("~/.asv-machine.json").expanduser()
-    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    if platform.node() not in known:
-        run_asv(project, ["machine", "--yes"], quiet=True)
+    """Let asv record this machine, unless it has: under the name in the project's results, or else its own."""
+    if recorded_here() is None and not adopt(project / RESULTS):
+        # asv would count processors that this process may not use, and runs name those that they may
+        run_asv(project, ["machine", "--yes", "--num_cpu", str(environment()["cores"])], quiet=True)
 
 
 @contextmanager
@@ -201,8 +206,16 @@ def site_of(project: Path) -> Iterator[Path]:
 
 
 def make_site(project: Path, folder: Path) -> list[str]:
-    """Let asv write its site to a folder; return the series that ended, which are not among the regressions there."""
+    """Let asv write its site to a folder, with asv's page as `PAGE`.
+
+    Return the series that ended, which are not among the regressions there.
+    """
     run_asv(project, ["publish", "--no-pull", "--html-dir", str(folder)], quiet=True)
+    (folder / _INDEX).replace(folder / PAGE)
+    feed = folder / "regressions.xml"
+    if feed.is_file():
+        text = feed.read_text(encoding="utf-8")
+        feed.write_text(text.replace(f"{_INDEX}#", f"{PAGE}#"), encoding="utf-8")
     return drop_ended(project, folder)
 
 

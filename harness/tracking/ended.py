@@ -10,14 +10,10 @@ from pathlib import Path
 from typing import Any, Final
 from xml.etree import ElementTree
 
+from harness.history.latest import UNMEASURED
+
 RESULTS: Final = ".asv/results"
 """The folder of asv's results in a project."""
-
-UNMEASURED: Final = 2
-"""The newest commits with results of a suite that have none of a series which ended.
-
-A single commit may have results of a few series only, because the user chose these.
-"""
 
 _ATOM: Final = "{http://www.w3.org/2005/Atom}"
 _UNSAFE: Final = re.compile(r'[<>:"/\\^|?*\x00-\x1f]')

@@ -13,6 +13,7 @@ from harness.api import Metric, UsageError
 from harness.host import warn
 from harness.measure import git
 from harness.results.store import Store, StoredRun
+from harness.tracking.asv import PAGE
 from harness.tracking.results import commit_of
 
 STORES: Final = ".asv/store"
@@ -26,26 +27,29 @@ _NAVIGATION: Final = '<li id="nav-li-regressions"><a href="#/regressions">Regres
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """A run that gets a page: the run's commit, its title in the list, the name of the page, and the run."""
+    """A run that gets a page: the run's commit, its title in the list, the name of the page, and the run.
+
+    ``parts`` are the ids of the stored runs of which it was made.
+    """
 
     commit: str
     title: str
     name: str
     run: StoredRun
+    parts: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """A report page in the site: commit and title of its run, its address relative to the list, and failed cases."""
+    """A report page in the site: what it shows, its address relative to the list, and failed cases."""
 
-    commit: str
-    title: str
+    shown: Shown
     address: str
     failed: int
 
 
-def add_runs(project: Path, site: Path, metrics: Mapping[str, Metric], store: Store | None = None) -> int:
-    """Write a page for each tracked commit and suite, and a list of all pages; return the number of pages.
+def add_runs(project: Path, site: Path, metrics: Mapping[str, Metric], store: Store | None = None) -> list[Page]:
+    """Write a page for each tracked commit and suite, and a list of all pages; return the pages.
 
     ``store`` holds further runs: each finished run of a commit of the project gets a page as well. ``metrics`` are
     those of the loaded plugins. Commits are listed newest first. A run that cannot be read is left out with a
@@ -65,12 +69,12 @@ def add_runs(project: Path, site: Path, metrics: Mapping[str, Metric], store: St
                 continue
             # all pages are in one folder, since the pages of a folder share a script of several megabytes
             path = write_page(view, site / RUNS, item.run.rows, name=item.name)
-            pages.append(Page(commit=commit, title=item.title, address=path.name, failed=view.failed))
+            pages.append(Page(shown=item, address=path.name, failed=view.failed))
     if pages:
         subjects = {commit: _subject(project, commit) for commit in commits}
         (site / RUNS / "index.html").write_text(_listing(pages, subjects), encoding="utf-8")
-        add_link(site / "index.html", f"{RUNS}/index.html", "Runs")
-    return len(pages)
+        add_link(site / PAGE, f"{RUNS}/index.html", "Runs")
+    return pages
 
 
 def merged(runs: Sequence[StoredRun]) -> StoredRun:
@@ -93,12 +97,13 @@ def merged(runs: Sequence[StoredRun]) -> StoredRun:
 def _tracked(project: Path) -> Iterator[Shown]:
     """Yield the tracked runs of each commit, merged into one run for each suite and version."""
     for folder in sorted(path for path in (project / STORES).glob("*") if path.is_dir()):
-        parts: dict[tuple[str, int], list[StoredRun]] = {}
+        suites: dict[tuple[str, int], list[StoredRun]] = {}
         for run in _finished(Store(folder)):
-            parts.setdefault((run.info.suite.id, run.info.suite.version), []).append(run)
-        for (suite, version), runs in sorted(parts.items()):
+            suites.setdefault((run.info.suite.id, run.info.suite.version), []).append(run)
+        for (suite, version), runs in sorted(suites.items()):
             name = f"{folder.name[:12]}-{suite}-{version}"
-            yield Shown(commit=folder.name, title=suite, name=name, run=merged(runs))
+            parts = tuple(run.info.id for run in runs)
+            yield Shown(commit=folder.name, title=suite, name=name, run=merged(runs), parts=parts)
 
 
 def _of_store(store: Store) -> Iterator[Shown]:
@@ -110,7 +115,7 @@ def _of_store(store: Store) -> Iterator[Shown]:
             continue
         info = run.info
         title = f"{info.suite.id} ({info.suite.form}, {info.selection.get('device', 'cpu')})"
-        yield Shown(commit=commit, title=title, name=f"{commit[:12]}-{info.id}", run=run)
+        yield Shown(commit=commit, title=title, name=f"{commit[:12]}-{info.id}", run=run, parts=(info.id,))
 
 
 def _finished(store: Store) -> Iterator[StoredRun]:
@@ -157,7 +162,7 @@ def _listing(pages: Sequence[Page], subjects: Mapping[str, str]) -> str:
     """Return the HTML of the page that lists all pages by commit."""
     by_commit: dict[str, list[Page]] = {}
     for page in pages:
-        by_commit.setdefault(page.commit, []).append(page)
+        by_commit.setdefault(page.shown.commit, []).append(page)
     rows = "\n".join(
         f"<tr><td><code>{commit[:8]}</code></td><td>{html.escape(subjects[commit])}</td>"
         f"<td>{', '.join(map(_anchor, own))}</td></tr>"
@@ -169,7 +174,7 @@ def _listing(pages: Sequence[Page], subjects: Mapping[str, str]) -> str:
 def _anchor(page: Page) -> str:
     """Return the HTML of a link to a page, with the number of failed cases."""
     failed = f" ({page.failed} failed)" if page.failed else ""
-    return f'<a href="{html.escape(page.address)}">{html.escape(page.title)}</a>{failed}'
+    return f'<a href="{html.escape(page.address)}">{html.escape(page.shown.title)}</a>{failed}'
 
 
 _LISTING: Final = """<!doctype html>
@@ -192,7 +197,7 @@ a { color: #1f5fa8; }
 </style>
 </head>
 <body>
-<p><a href="../index.html">Series over commits</a></p>
+<p><a href="../index.html">Overview</a></p>
 <h1>Runs</h1>
 <p>What each commit's runs found, every technique beside its baseline.</p>
 <table>

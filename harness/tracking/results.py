@@ -16,6 +16,7 @@ from harness.analysis.parts import PARTS, spent
 from harness.api import FAILED, Contract, Form, Metric, Row, RunInfo, Suite, UsageError
 from harness.measure.clock import order_interval
 from harness.results.store import StoredRun
+from harness.tracking.machines import FILE, machine_of, safe
 
 BASELINES: Final = "of the baseline's"
 """The unit of a time relative to that of the baseline, which is measured in alternation with the technique."""
@@ -67,11 +68,12 @@ def write_asv(
         written = []
         for run, commit in zip(runs, commits, strict=True):
             series = list(_series(run, metrics, contracts))
-            machine = _machine(run.info)
-            (folder / machine["machine"]).mkdir(parents=True, exist_ok=True)
-            _write(folder / machine["machine"] / "machine.json", {**machine, "version": _MACHINE_VERSION})
+            machine = machine_of(run.info, folder)
+            place = folder / machine["machine"]
+            place.mkdir(parents=True, exist_ok=True)
+            _write(place / FILE, {**machine, "version": _MACHINE_VERSION})
             _add_benchmarks(folder / "benchmarks.json", series)
-            file = folder / machine["machine"] / f"{commit[:8]}-{_ENVIRONMENT}.json"
+            file = place / f"{commit[:8]}-{_ENVIRONMENT}.json"
             date = dates.get(commit, int(dt.datetime.fromisoformat(run.info.started).timestamp()))
             _add_results(file, _header(run.info, commit, machine, date), series, run.info)
             written.append(file)
@@ -153,7 +155,7 @@ def _series(run: StoredRun, metrics: Mapping[str, Metric], contracts: Mapping[st
                 )
                 yield _Series(benchmark=benchmark, samples=samples)
     if seconds := spent(run):
-        name = f"parts.{_safe(suite.id, suite.form)}.track_spent"
+        name = f"parts.{safe(suite.id, suite.form)}.track_spent"
         text = f"{titled} · where the time goes: CPU seconds, of the start wall-clock seconds"
         benchmark = _benchmark(name, text, "seconds", PARTS, f"{VERSION}.{suite.version}")
         samples = tuple([seconds[part]] if part in seconds else [] for part in PARTS)
@@ -162,7 +164,7 @@ def _series(run: StoredRun, metrics: Mapping[str, Metric], contracts: Mapping[st
 
 def benchmark_name(suite: str, form: Form, technique: str, series: str) -> str:
     """Return the name by which asv knows a series of a technique in a form of a suite."""
-    return f"benchmarks.{_safe(suite, *(() if form == 'track' else (form,)), technique)}.track_{series}"
+    return f"benchmarks.{safe(suite, *(() if form == 'track' else (form,)), technique)}.track_{series}"
 
 
 def series_of(phases: Mapping[str, str], sizes: Mapping[str, str]) -> dict[str, tuple[str, str]]:
@@ -267,30 +269,7 @@ def _benchmark(name: str, title: str, unit: str, workloads: Sequence[str], versi
     }
 
 
-def _safe(*words: str) -> str:
-    """Return the words as a name that asv can use in a file and in an address."""
-    return re.sub(r"[^A-Za-z0-9]+", "_", "_".join(words)).strip("_")
-
-
 # ----------------------------------------------------------------------------------------------- asv's files
-
-
-def _machine(info: RunInfo) -> dict[str, str]:
-    """Return asv's description of a machine, named by its GPU or processor, since runs do not store the host's name."""
-    facts = info.environment
-    gpus = facts.get("gpu") if info.selection.get("device") == "cuda" else None
-    gpu = gpus[0] if isinstance(gpus, Sequence) and gpus else None
-    processor = facts.get("cpu")
-    cpu = str(processor.get("model") or "") if isinstance(processor, Mapping) else ""
-    name = str(gpu.get("name")) if isinstance(gpu, Mapping) else cpu
-    return {
-        "arch": str(facts.get("machine") or ""),
-        "cpu": cpu,
-        "machine": _safe(name or "unknown"),
-        "num_cpu": str(facts.get("cores") or ""),
-        "os": str(facts.get("platform") or ""),
-        "ram": str(facts.get("memory") or ""),
-    }
 
 
 def _header(info: RunInfo, commit: str, machine: Mapping[str, str], date: int) -> dict[str, Any]:
@@ -300,7 +279,8 @@ def _header(info: RunInfo, commit: str, machine: Mapping[str, str], date: int) -
         "commit_hash": commit,
         "env_name": _ENVIRONMENT,
         "date": 1000 * date,
-        "params": {**machine, "python": python, "device": str(info.selection.get("device") or "cpu")},
+        # those of asv's own files and no other: each further parameter would make a line of its own
+        "params": {**{name: fact for name, fact in machine.items() if name != "gpu"}, "python": python},
         "python": python,
         "requirements": {},
         "env_vars": {},

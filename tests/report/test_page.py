@@ -167,8 +167,8 @@ def test_a_title_is_as_harmless_in_the_list_of_pages(builders, tmp_path: Path) -
 def test_the_wheel_ships_the_templates() -> None:
     folder = ROOT / "harness/report/templates"
     assert {path.name for path in folder.iterdir()} == {
-        *("base.html", "beside.html", "charts.html", "claims.html", "history.html", "page.html", "index.html"),
-        *("style.css", "theme.js", "tables.js", "page.js"),
+        *("base.html", "beside.html", "charts.html", "claims.html", "history.html", "overview.html", "page.html"),
+        *("index.html", "style.css", "theme.js", "tables.js", "page.js", "moved.js"),
     }
     ignored = (ROOT / ".gitignore").read_text().split()
     assert not {"*.html", "*.css", "*.js", "templates"} & set(ignored), "hatchling leaves out what git ignores"

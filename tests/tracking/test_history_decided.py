@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -11,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.results.store import Store
+from harness.tracking.asv import make_site
+from tests.report.test_overview import text_of
 from tests.tracking.history import RELEASE, RENAMED, History, decided_steps, make_history
 
 pytestmark = pytest.mark.thorough
@@ -104,6 +109,43 @@ def test_the_site_has_the_history_and_not_the_accepted_regression(tracked: Track
     page = (tmp_path / "site/history/index.html").read_text()
     assert 'stroke-dasharray="3 3"' in page
     commit = tracked.history.commit("drop the accuracy")
-    address = f"../index.html#benchmarks.toy_toy_casualty.track_error?p-workload='toy%2Fbench'&amp;commits={commit}"
+    address = f"../asv.html#benchmarks.toy_toy_casualty.track_error?p-workload='toy%2Fbench'&amp;commits={commit}"
     assert address.replace("'", "&#x27;") in page
-    assert '<a href="history/index.html">History</a>' in (tmp_path / "site/index.html").read_text()
+    assert '<a href="history/index.html">History</a>' in (tmp_path / "site/asv.html").read_text()
+
+
+def test_the_first_page_has_each_change_at_its_commit_and_nothing_else(tracked: Tracked, tmp_path: Path) -> None:
+    done = tracked.ask("track", "publish", "--output", str(tmp_path / "site"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = text_of((tmp_path / "site/index.html").read_text())
+    assert re.search(r"Worse: 1 of \d+ series; 2 changes accepted", text)
+    worse, _, accepted = text.partition(" Accepted ")
+    accepted = accepted.partition(" toy on bench ")[0]
+    dropped, raised = (tracked.history.commit(message)[:9] for message in ("drop the accuracy", "raise the memory"))
+    assert re.findall(r"toy · (\w+) on bench · (.*?) : .*?, at (\w+) \(", worse) == [("casualty", "accuracy", dropped)]
+    assert set(re.findall(r"toy · (\w+) on bench · (.*?) : .*?, at (\w+) \(", accepted)) == {
+        ("casualty", f"train memory ({what})", raised) for what in ("live tensors", "whole process")
+    }
+    assert accepted.count("; a cache (toy)") == 2
+    assert f"Since the release {RELEASE}: 1 worse, 2 accepted" in text
+
+
+def test_what_is_exported_on_the_machine_that_tracks_joins_its_lines(tracked: Tracked, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tracked.history.folder.path, tmp_path / "copy", symlinks=True))
+    commit, store = tracked.history.commit("drop the accuracy"), Store(tmp_path / "store")
+    made = Store(copy / ".asv/store" / commit).read("last")
+    facts = {name: fact for name, fact in made.info.environment.items() if name not in ("code", "suite")}
+    with store.create_run(
+        suite=made.info.suite, selection=made.info.selection, plugins=made.info.plugins, planned=len(made.rows),
+        environment={**facts, "code": {"harness": {"commit": commit, "dirty": False}}},
+    ) as writer:  # fmt: skip
+        for row in made.rows:
+            writer.append(row)
+        writer.finish(0)
+    done = tracked.ask("export", "asv", "--store", str(store.path), "--output", str(copy / ".asv/results"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(f"{commit[:8]}-harness.json\n")
+    make_site(copy, tmp_path / "site")
+    index = json.loads((tmp_path / "site/index.json").read_text())
+    assert len(index["machines"]) == 1
+    assert len(index["graph_param_list"]) == 1

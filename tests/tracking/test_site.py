@@ -22,6 +22,7 @@ from harness.tracking.results import write_asv
 from tests.browser import dom, serve
 from tests.conftest import ROOT
 from tests.execution.repositories import Folder
+from tests.report.elements import Elements
 from tests.results.builders import METRICS, make_suite, scored
 from tests.tracking.test_results import SUITE, run_of
 
@@ -110,6 +111,7 @@ def noted(text: str, name: str) -> list[dict[str, Any]]:
 @pytest.mark.thorough
 def test_a_series_is_plotted_without_a_network(site: Path, tmp_path: Path) -> None:
     with serve(site, LOOK) as address:
+        # as older links have it: the first page sends the reader on
         text = dom(f"{address}/index.html#{SERIES}?workload='core/alpha'", tmp_path)
         loaded = noted(text, "loaded")
         assert len(loaded) > 20
@@ -118,7 +120,7 @@ def test_a_series_is_plotted_without_a_network(site: Path, tmp_path: Path) -> No
         line = max(plots, key=lambda one: one["count"])
         assert line["count"] > 300
         assert line["right"] < line["left"] - 0.3  # twice the error stands higher on the screen
-        grid = noted(dom(f"{address}/index.html", tmp_path), "seen")
+        grid = noted(dom(f"{address}/asv.html", tmp_path), "seen")
         assert sum(one["count"] > 100 for one in grid) >= 2
 
 
@@ -128,7 +130,7 @@ def test_a_regression_is_listed_at_its_commit_and_the_runs_are_linked(
 ) -> None:
     fifth = project.git("rev-parse", f"HEAD~{COMMITS - 5}")
     with serve(site) as address:
-        text = dom(f"{address}/index.html#/regressions", tmp_path)
+        text = dom(f"{address}/asv.html#/regressions", tmp_path)
         assert re.findall(r">([0-9a-f]{8})</a>", text) == [fifth[:8]]
         assert SERIES in text
         assert 'href="runs/index.html"' in text
@@ -143,6 +145,28 @@ def test_a_regression_is_listed_at_its_commit_and_the_runs_are_linked(
         text = (site / "runs" / page).read_text()
         assert "toys/a" in text
         assert "toys/base" in text
+
+
+@pytest.mark.thorough
+def test_the_first_page_leads_to_lines_and_runs_that_exist_and_a_second_site_is_the_same(
+    site: Path, project: Folder, tmp_path: Path
+) -> None:
+    page = (site / "index.html").read_text()
+    assert "No tag before it has results" in page
+    addresses = {attributes["href"] for tag, attributes in Elements(page).tags if tag == "a"}
+    files = {str(address).partition("#")[0] for address in addresses} - {""}
+    assert {"asv.html", "history/index.html", "runs/index.html"} < files
+    assert all((site / file).is_file() for file in files)
+    (line,) = {str(address) for address in addresses if str(address).startswith(f"asv.html#{SERIES}?p-workload")
+               and "commits=" not in str(address)}  # fmt: skip
+    with serve(site, LOOK) as address:
+        plots = noted(dom(f"{address}/{line}", tmp_path), "seen")
+    assert max(one["count"] for one in plots) > 300
+    done = publish(project.path, "--output", str(tmp_path / "site"))
+    again = publish(project.path, "--output", str(tmp_path / "site"))
+    assert (done.returncode, again.returncode) == (0, 0), done.stderr + again.stderr
+    assert (tmp_path / "site/index.html").read_text() == page
+    assert (tmp_path / "site/asv.html").read_text() == (site / "asv.html").read_text()
 
 
 @pytest.mark.thorough

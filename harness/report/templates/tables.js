@@ -1,10 +1,11 @@
 // Gives each table of data what a reader needs of many rows: an order, a search, filters, and a choice of columns. All of it
 // is added here, so that a page without scripts is a page of plain tables.
 
-// What a cell is sorted by: the number it begins with, in one unit, or its text. What has no value stays at the end.
+// What a cell is sorted by: the number it begins with, in one unit, or its text; or what it says of itself, where it shows
+// more than a value. What has no value stays at the end.
 const SCALE = { k: 1e3, M: 1e6, G: 1e9, "µs": 1e-6, ms: 1e-3, min: 60, h: 3600 };
 const keysOf = (rows, column, heading) => {
-  const texts = rows.map((row) => row.cells[column].textContent.trim());
+  const texts = rows.map((row) => (row.cells[column].dataset.sort ?? row.cells[column].textContent).trim());
   const ratios = texts.some((text) => /^~?x[\d.]/.test(text));
   const numbers = texts.map((text, place) => {
     // The baseline's own rate stands among ratios to it, and its difference to itself is left out.
