@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 ASV = "asv"
 ADAPTERS = "adapters"
 SCHEMA = "schema"
-FORMATS = ("csv", "json", "parquet", ASV, ADAPTERS, SCHEMA, *OBSERVERS)
+EVERY_EVAL = "every-eval-ever"
+FORMATS = ("csv", "json", "parquet", ASV, ADAPTERS, SCHEMA, EVERY_EVAL, *OBSERVERS)
 
 
 @click.command()
@@ -29,7 +30,7 @@ FORMATS = ("csv", "json", "parquet", ASV, ADAPTERS, SCHEMA, *OBSERVERS)
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    help="Write to this file, or folder for asv, adapters and trackers.  [default: print]",
+    help="Write to this file, or folder for asv, adapters, every-eval-ever and trackers.  [default: print]",
 )
 @click.option("--technique", metavar="GLOB", help="Only the adapters of these techniques.")
 @store_option
@@ -44,6 +45,8 @@ def export(format_: str, runs: tuple[str, ...], output: Path | None, technique: 
 
     For mlflow, tensorboard and wandb, write each RUN as harness run --observe does; what
     these have of a run is replaced.
+
+    For every-eval-ever, write a record of each technique in the schema of that project into a folder.
 
     For asv, write one or more RUNs to a new or existing results directory; harness track uses .asv/results.
     """
@@ -73,6 +76,9 @@ def export(format_: str, runs: tuple[str, ...], output: Path | None, technique: 
     if len(runs) > 1:
         raise UsageError(f"{format_} takes one run, not {len(runs)}; export one run at a time")
     run = stored.read(runs[0] if runs else "last")
+    if format_ == EVERY_EVAL:
+        _export_every_eval(run, output)
+        return
     text = write(_of_one_identity(run).rows, format_, output, units_of(run.info))
     if text is not None:
         click.echo(text, nl=False)
@@ -113,6 +119,20 @@ def _replay(tracker: str, runs: list[StoredRun], folder: Path | None) -> None:
         with aside():
             replay(tracker, run.info, run.rows, folder)
         say(f"{tracker}: {len(run.rows)} rows of run {run.info.id}")
+
+
+def _export_every_eval(run: StoredRun, folder: Path | None) -> None:
+    from harness.analysis.view import RunView
+    from harness.api import UsageError
+    from harness.report.every_eval import write_every_eval
+
+    if folder is None:
+        raise UsageError(f"{EVERY_EVAL} needs a folder of records", "give one: --output data")
+    exported = write_every_eval(RunView.build(run.info, run.rows, current().host.metrics), folder)
+    for file in exported.files:
+        say(str(file))
+    if exported.left_out:
+        say(f"harness: without any number, and so left out: {', '.join(exported.left_out)}", err=True)
 
 
 def _export_asv(runs: list[StoredRun], folder: Path | None) -> None:
