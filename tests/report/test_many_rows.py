@@ -88,9 +88,7 @@ def test_a_page_without_scripts_has_all_rows_and_few_rows_are_one_body() -> None
 
 
 @pytest.mark.thorough
-def test_ten_thousand_rows_open_in_three_seconds_and_are_sorted_and_found_in_one(
-    builders, tmp_path: Path
-) -> None:
+def test_ten_thousand_rows_open_in_three_seconds_and_are_sorted_and_found_in_one(builders, tmp_path: Path) -> None:
     names = [*(f"toys/{number:04}" for number in range(9999)), "zz/last-one"]
     costs = ("adapter_parameters", "trainable_parameters", "train_tensor_peak", "infer_tensor_peak")
     rows = [
