@@ -7,9 +7,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from harness.api import Json, Row, RunInfo
 from harness.api.text import named, printable
+
+_LONGEST: Final = 100
+"""The most characters of a name that becomes a folder's, which has at most 255 bytes."""
 
 Points = Sequence[tuple[int, float]]
 """The points of a curve: the step, counted from 0, and the value there."""
@@ -39,9 +43,10 @@ def record_of(row: Row) -> Record:
     seed = f"seed {case.seed}{' repeated' if case.perturbed else ''}"
     tuned = named(case.tuned)
     words = [f"{case.technique} on {case.workload.rpartition('/')[2]}", case.lane, seed, *([tuned] if tuned else [])]
+    case_words = ", ".join([case.lane, case.stage, *words[2:]])
     return Record(
         name=printable(", ".join(words)),
-        parts=(case.workload, case.technique, ", ".join([case.lane, case.stage, *words[2:], case.key[:8]])),
+        parts=(case.workload[:_LONGEST], case.technique[:_LONGEST], f"{case_words[:_LONGEST]}, {case.key[:8]}"),
         params={
             "seed": case.seed,
             **{f"param.{name}": value for name, value in case.params.items()},
