@@ -28,7 +28,7 @@ QUICK := tests/analysis tests/judge tests/report tests/results tests/test_archit
 TRITON_TESTS := $(wildcard plugins/*/tests/test_triton.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup peft test thorough quick check gpu triton kills models templates minilm fuzz audit site news clean
+.PHONY: help setup peft test thorough quick check gpu triton trackers kills models templates minilm fuzz audit site news clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,10 @@ triton: $(READY) ## install Triton (280 MB), test its kernels in its interpreter
 	$(BIN)/python -m pip install --quiet "triton>=3.2"
 	TRITON_INTERPRET=1 $(PYTEST) -rs $(TRITON_TESTS)
 	$(PYTEST) -rs $(wildcard plugins/*/tests/test_triton_compiled.py)
+
+trackers: $(READY) ## install MLflow, Weights & Biases and TensorBoard (250 MB), and read what --observe wrote for each
+	$(BIN)/python -m pip install --quiet --editable ".[mlflow,tensorboard,wandb]"
+	$(PYTEST) -m exhaustive tests/observers/test_trackers.py
 
 kills: $(READY) ## kill runs fifty times at random moments and resume them, in about ten minutes; HARNESS_SEED=N repeats that
 	$(PYTEST) -m exhaustive -s tests/test_kills.py

@@ -25,6 +25,7 @@ ALLOWED = {
     "streams": set(),
     "foreign": {"api"},
     "hookspecs": {"api"},
+    "observers": {"api", "discovery", "foreign", "host"},
     "measure": {"api"},
     "judge": {"api", "measure"},
     "families": {"api", "judge", "measure"},

@@ -37,6 +37,9 @@ FEWEST_SEEDS: Final = 3
 _MOST_CORRELATED: Final = 0.9
 """The largest mean squared correlation of the contestants' differences that is taken into account."""
 
+_BLOCK: Final = 128
+"""The number of contestants whose correlations with all others are in memory at once."""
+
 _NEWTON_STEPS: Final = 50
 _NEWTON_ENOUGH: Final = 1e-10
 
@@ -131,21 +134,31 @@ def squared_correlation(centred: Array, present: Mask, taking_part: Mask) -> Arr
     import numpy as np
 
     there = present.astype(np.float64)
-    count = there @ np.swapaxes(there, -1, -2)
-    sums = centred @ np.swapaxes(there, -1, -2)
-    squares = centred**2 @ np.swapaxes(there, -1, -2)
-    products = centred @ np.swapaxes(centred, -1, -2)
+    total, pairs = np.zeros(centred.shape[:-2]), np.zeros(centred.shape[:-2])
+    for first in range(0, centred.shape[-2], _BLOCK):
+        squares, counted = _squared_block(centred, there, taking_part, slice(first, first + _BLOCK))
+        total, pairs = total + squares, pairs + counted
+    return np.asarray(np.clip(total / np.maximum(pairs, 1), 0.0, _MOST_CORRELATED))
+
+
+def _squared_block(centred: Array, there: Array, taking_part: Mask, block: slice) -> tuple[Array, Array]:
+    """Return the sum of the squared correlations of a block of contestants with all, and the number of these pairs."""
+    import numpy as np
+
+    own, own_there = centred[..., block, :], there[..., block, :]
+    all_there, everyone = np.swapaxes(there, -1, -2), np.swapaxes(centred, -1, -2)
+    count = own_there @ all_there
+    sums, other_sums = own @ all_there, own_there @ everyone
     some = np.maximum(count, 1)
-    covariance = products - sums * np.swapaxes(sums, -1, -2) / some
-    variances = np.maximum(squares - sums**2 / some, 0)
-    scale = variances * np.swapaxes(variances, -1, -2)
-    pairs = taking_part[..., :, None] & taking_part[..., None, :] & (count >= FEWEST_SEEDS) & (scale > 0)
-    pairs &= ~np.eye(centred.shape[-2], dtype=bool)
+    covariance = own @ everyone - sums * other_sums / some
+    variances = np.maximum(own**2 @ all_there - sums**2 / some, 0)
+    scale = variances * np.maximum(own_there @ everyone**2 - other_sums**2 / some, 0)
+    pairs = taking_part[..., block, None] & taking_part[..., None, :] & (count >= FEWEST_SEEDS) & (scale > 0)
+    pairs &= np.arange(centred.shape[-2])[block, None] != np.arange(centred.shape[-2])
     chance = 1 / np.maximum(count - 1, 2)
     raw = np.where(pairs, covariance**2 / np.where(scale > 0, scale, 1.0), 0.0)
     corrected = np.where(pairs, (raw - chance) / (1 - chance), 0.0)
-    total = corrected.sum(axis=(-1, -2)) / np.maximum(pairs.sum(axis=(-1, -2)), 1)
-    return np.asarray(np.clip(total, 0.0, _MOST_CORRELATED))
+    return corrected.sum(axis=(-1, -2)), pairs.sum(axis=(-1, -2))
 
 
 def inverse_trigamma(values: Array) -> Array:

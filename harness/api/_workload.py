@@ -58,7 +58,11 @@ class Outcome:
     """One number for each metric that the workload declares."""
 
     series: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    """Curves over the training, by name."""
+    """Curves over the training, by name.
+
+    A series ``WHAT_by_PLACE`` is over something else, and has a value for each place from 1 on; where ``WHAT`` is a
+    metric, the chart of the series has its unit.
+    """
 
     notes: Sequence[str] = ()
     """Remarks for the reader.

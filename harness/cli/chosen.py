@@ -42,6 +42,7 @@ class RunOptions:
     time_limit: float
     memory_limit: int | None
     executor: str
+    observe: tuple[str, ...]
     fresh: bool
     resume: str | None
     retry_failed: bool

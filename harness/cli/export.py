@@ -11,6 +11,7 @@ import click
 
 from harness.cli.app import current, plugin_options, store_option
 from harness.cli.output import say
+from harness.observers.offered import OBSERVERS
 
 if TYPE_CHECKING:
     from harness.results.store import StoredRun
@@ -18,16 +19,18 @@ if TYPE_CHECKING:
 ASV = "asv"
 ADAPTERS = "adapters"
 SCHEMA = "schema"
+EVERY_EVAL = "every-eval-ever"
+FORMATS = ("csv", "json", "parquet", ASV, ADAPTERS, SCHEMA, EVERY_EVAL, *OBSERVERS)
 
 
 @click.command()
-@click.argument("format_", metavar="FORMAT", type=click.Choice(["csv", "json", "parquet", ASV, ADAPTERS, SCHEMA]))
+@click.argument("format_", metavar="FORMAT", type=click.Choice(FORMATS))
 @click.argument("runs", metavar="[RUN]...", nargs=-1)
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    help="Write to this file, or folder for asv and adapters.  [default: print]",
+    help="Write to this file, or folder for asv, adapters, every-eval-ever and trackers.  [default: print]",
 )
 @click.option("--technique", metavar="GLOB", help="Only the adapters of these techniques.")
 @store_option
@@ -39,6 +42,11 @@ def export(format_: str, runs: tuple[str, ...], output: Path | None, technique: 
     format of peft; figures that are not those of the run are an error.
 
     The schema is the JSON schema of what a store holds of any run; it takes no RUN.
+
+    For mlflow, tensorboard and wandb, write each RUN as harness run --observe does; what
+    these have of a run is replaced.
+
+    For every-eval-ever, write a record of each technique in the schema of that project into a folder.
 
     For asv, write one or more RUNs to a new or existing results directory; harness track uses .asv/results.
     """
@@ -62,9 +70,15 @@ def export(format_: str, runs: tuple[str, ...], output: Path | None, technique: 
     if format_ == ASV:
         _export_asv([_of_one_identity(stored.read(run)) for run in runs or ("last",)], output)
         return
+    if format_ in OBSERVERS:
+        _replay(format_, [_of_one_identity(stored.read(run)) for run in runs or ("last",)], output)
+        return
     if len(runs) > 1:
         raise UsageError(f"{format_} takes one run, not {len(runs)}; export one run at a time")
     run = stored.read(runs[0] if runs else "last")
+    if format_ == EVERY_EVAL:
+        _export_every_eval(run, output)
+        return
     text = write(_of_one_identity(run).rows, format_, output, units_of(run.info))
     if text is not None:
         click.echo(text, nl=False)
@@ -95,6 +109,30 @@ def _of_one_identity(run: StoredRun) -> StoredRun:
     for line in remarks_on(run.rows):
         say(f"harness: run {run.info.id}: {line}", err=True)
     return replace(run, rows=of_one_identity(run.rows).rows)
+
+
+def _replay(tracker: str, runs: list[StoredRun], folder: Path | None) -> None:
+    from harness.observers.offered import replay
+    from harness.streams import aside
+
+    for run in runs:
+        with aside():
+            replay(tracker, run.info, run.rows, folder)
+        say(f"{tracker}: {len(run.rows)} rows of run {run.info.id}")
+
+
+def _export_every_eval(run: StoredRun, folder: Path | None) -> None:
+    from harness.analysis.view import RunView
+    from harness.api import UsageError
+    from harness.report.every_eval import write_every_eval
+
+    if folder is None:
+        raise UsageError(f"{EVERY_EVAL} needs a folder of records", "give one: --output data")
+    exported = write_every_eval(RunView.build(run.info, run.rows, current().host.metrics), folder)
+    for file in exported.files:
+        say(str(file))
+    if exported.left_out:
+        say(f"harness: without any number, and so left out: {', '.join(exported.left_out)}", err=True)
 
 
 def _export_asv(runs: list[StoredRun], folder: Path | None) -> None:

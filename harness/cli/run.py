@@ -103,6 +103,10 @@ _NARROWEST_TRIALS: Final = 16
     "--executor", default="local", show_default=True, help="The executor of the cases; inline is for a debugger."
 )
 @click.option(
+    "--observe", multiple=True, metavar="TRACKER",
+    help="Write each row as it ends for mlflow, tensorboard or wandb, too.",
+)  # fmt: skip
+@click.option(
     "--resume", is_flag=False, flag_value=LAST, metavar="[RUN]", help="Run the missing cases of a run (the last one)."
 )
 @click.option(
@@ -130,6 +134,7 @@ def execute(app: App, options: RunOptions) -> int:
     app.refuses_named = True
     check_format(options.format, app.host)
     store = Store(default_store_path(options.store))
+    _observe(app.host, options.observe)
     if options.resume is not None:
         return _resume(app.host, options, store)
     if options.retry_failed:
@@ -147,6 +152,14 @@ def execute(app: App, options: RunOptions) -> int:
             f"--suite is missing: expected the name of a suite or its file, {example}; see: harness list suites"
         )
     return _begin(app.host, options, store)
+
+
+def _observe(host: Host, names: tuple[str, ...]) -> None:
+    """Load an observer for each of the trackers; raises UsageError for one that is unknown or not installed."""
+    if names:
+        from harness.observers.offered import load
+
+        load(host, dict.fromkeys(names))
 
 
 def _begin(host: Host, options: RunOptions, store: Store) -> int:

@@ -178,9 +178,12 @@ def _section(name: str, number: int, runs: Sequence[Run], found: Mapping[str, Ma
 
 
 def _change(run: Run, found: Mapping[str, Mapping[Key, Change]], key: Key) -> tuple[str, str]:
-    """Return the change of a metric from the first run, and its verdict; both empty where there is none."""
+    """Return the change of a metric from the first run, and its verdict; both empty where there is none.
+
+    Of an unlike run the page has neither.
+    """
     if run.unlike:
-        return "", _NOT_JUDGED
+        return "", ""
     changes = found[run.label]
     status = changes.get((key[0], key[1], ""))
     change = changes.get(key)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness.report import units
 from harness.report.columns import phases_of
-from harness.report.crossover import rates
+from harness.report.crossover import over_places, rates
 from harness.report.curves import inside, responses, training
 from harness.report.drawing import (
     COLOURS,
@@ -45,7 +45,8 @@ def charts(view: RunView, workload: WorkloadView) -> list[Chart]:
     if count > MOST:
         workload = replace(workload, techniques=_foremost(workload.techniques))
     quality = (_differences(view, workload), against_costs(view, workload), against_speed(view, workload))
-    rest = (_speed(workload), *rates(workload), *training(workload), *responses(view, workload), *inside(workload))
+    along = (*rates(workload), *over_places(view, workload), *training(workload))
+    rest = (_speed(workload), *along, *responses(view, workload), *inside(workload))
     found = [chart for chart in (*quality, *rest) if chart is not None]
     if count <= MOST:
         return found

@@ -1,16 +1,19 @@
-"""Charts of how techniques fare as a number grows: a batch, a count of inputs, a setting of the workload."""
+"""Charts of how techniques fare as a number grows: a batch, a count of inputs, a setting, a place in a draft."""
 
 from __future__ import annotations
 
 import html
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final
 
+from harness.analysis.intervals import mean_interval
 from harness.report import units
 from harness.report.drawing import COLOURS, SERIES, Chart, axis, bars, names_of, plot, trace
-from harness.report.scatter import quality_axis, words
+from harness.report.scatter import quality_axis, titled, words
 
 if TYPE_CHECKING:
     from harness.analysis.intervals import Estimate
@@ -22,6 +25,9 @@ _NUMBERED: Final = re.compile(r"(\D+)([1-9]\d*)(\D*)")
 
 _RATE: Final = "_throughput"
 
+ALONG: Final = "_by_"
+"""What stands in the name of a series between what it has and what it is over, where that is not the training."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Asked:
@@ -32,7 +38,7 @@ class _Asked:
     up: dict[str, Any]
     names: Mapping[str, str]
     baseline: str
-    higher_is_better: bool
+    higher_is_better: bool | None
 
 
 Points = Mapping[str, Mapping[float, "Estimate"]]
@@ -63,6 +69,38 @@ def rates(workload: WorkloadView) -> Iterator[Chart]:
                     higher_is_better=True,
                 ),
             )
+
+
+def over_places(view: RunView, workload: WorkloadView) -> Iterator[Chart]:
+    """Yield a chart of each series ``WHAT_by_PLACE``, which has a value for each place from 1 on, as a mean over seeds.
+
+    Where ``WHAT`` is a metric, the chart has its unit.
+    """
+    found: dict[str, dict[str, dict[float, Estimate]]] = {}
+    for summary in workload.techniques:
+        for name, by_seed in summary.series.items():
+            places = {
+                float(place): [value for value in values if value is not None and math.isfinite(value)]
+                for place, values in enumerate(zip_longest(*by_seed.values()), start=1)
+            }
+            own = {place: mean_interval(values) for place, values in places.items() if values}
+            if ALONG in name and len(own) > 1:
+                found.setdefault(name, {})[summary.technique] = own
+    names = names_of(workload)
+    for name, points in found.items():
+        what, _, along = name.rpartition(ALONG)
+        unit = view.metrics[what].unit if what in view.metrics else ""
+        yield _chart(
+            points,
+            _Asked(
+                title=f"{words(what).capitalize()} by {words(along)}",
+                across=words(along),
+                up=axis(titled(words(what), unit)),
+                names=names,
+                baseline=workload.baseline.technique if workload.baseline else "",
+                higher_is_better=None,
+            ),
+        )
 
 
 def across(view: RunView) -> Iterator[Chart]:
@@ -157,7 +195,12 @@ def _line(name: str, own: Mapping[float, Estimate], asked: _Asked, *, number: in
 
 
 def _best(points: Points, asked: _Asked) -> str:
-    """Return who is best at each number, where that is not one all along: the numbers between which lines cross."""
+    """Return who is best at each number, where that is not one all along: the numbers between which lines cross.
+
+    Of what has no better side, nothing is said.
+    """
+    if asked.higher_is_better is None:
+        return ""
     extreme = max if asked.higher_is_better else min
     first: list[tuple[float, str]] = []
     for number in _numbers(points):

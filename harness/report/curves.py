@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from harness.api.text import as_typed
 from harness.report import units
+from harness.report.crossover import ALONG
 from harness.report.drawing import (
     COLOURS,
     GREY,
@@ -141,11 +142,11 @@ def inside(workload: WorkloadView) -> Iterator[Chart]:
 
 
 def _recorded(workload: WorkloadView) -> dict[str, list[TechniqueSummary]]:
-    """Return the techniques that recorded each series of more than one point, by the name of the series."""
+    """Return the techniques that recorded each series of a training with more than one point, by the series' name."""
     having: dict[str, list[TechniqueSummary]] = {}
     for summary in workload.techniques:
         for name, by_seed in summary.series.items():
-            if len(_mean_curve(by_seed)) > 1:
+            if ALONG not in name and len(_mean_curve(by_seed)) > 1:
                 having.setdefault(name, []).append(summary)
     return having
 

@@ -21,6 +21,20 @@ _TEX: Final = {
 }  # fmt: skip
 
 
+_TEX_BEYOND: Final = {
+    "±": r"$\pm$", "−": "$-$", "×": r"$\times$", "µ": r"$\mu$", "μ": r"$\mu$", "·": r"$\cdot$", "…": r"\ldots{}",
+    "≤": r"$\leq$", "≥": r"$\geq$", "≈": r"$\approx$", "≠": r"$\neq$", "→": r"$\to$", "∞": r"$\infty$", "²": "$^2$",
+    "–": "--", "—": "---", "’": "'", "‘": "`", "“": "``", "”": "''",
+}  # fmt: skip
+"""What pdfTeX lacks or sets badly in text, beyond ASCII, of what a table has."""
+
+_LATEX: Final = "latex"
+"""What the names of tabulate's formats for LaTeX begin with."""
+
+_SIGN: Final = re.compile(r"-(?=[\d.i])")
+"""The sign of a number, which is no hyphen."""
+
+
 def markdown(text: str) -> str:
     """Return the text for Markdown: as it is where it means only itself, else as a code span.
 
@@ -66,6 +80,24 @@ _CELLS: Final[Mapping[str, Callable[[str], str]]] = {
     "tsv": lambda text: spreadsheet(printable(text)),
 }
 """How a cell is escaped by the formats of tabulate that have a language; html and latex escape by themselves."""
+
+
+def number(text: str, format_: str) -> str:
+    """Return a cell of a number for a table in one of tabulate's formats: for LaTeX with signs that are no hyphens."""
+    if not format_.startswith(_LATEX):
+        return text
+    return "–" if text == "-" else _SIGN.sub("−", text)
+
+
+def printed(table: str, format_: str) -> str:
+    """Return tabulate's table in one of its formats: for LaTeX with what pdfTeX cannot print as commands.
+
+    Commands cannot stand in cells, as tabulate would escape them.
+    """
+    if not format_.startswith(_LATEX):
+        return table
+    table = table.replace("--", "-{}-").replace("|", r"\textbar{}")
+    return "".join(_TEX_BEYOND.get(character, character) for character in table)
 
 
 def cell(text: str, format_: str) -> str:

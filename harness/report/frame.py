@@ -22,6 +22,9 @@ TEMPLATES: Final = Path(__file__).parent / "templates"
 _FACT: Final = re.compile(r'<meta name="(?:harness:)?([a-z]+)" content="(.*?)">', re.DOTALL)
 _TITLE: Final = re.compile(r"<title>(.*?)</title>", re.DOTALL)
 
+_FIRST_ROWS: Final = 200
+"""How many rows of a table a page shows before a reader asks for more."""
+
 _HEAD_BYTES: Final = 6000
 """How much of a page is read for its facts, which stand at its beginning."""
 
@@ -113,10 +116,19 @@ def policy(codes: list[str], *, shared: bool) -> str:
 def _environment() -> Any:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["further"] = _further
+    return environment
+
+
+def _further(loop: Any) -> str:
+    """Return the begin of a table's second body where a loop over its rows has written those that are shown first."""
+    from markupsafe import Markup
+
+    return Markup('</tbody><tbody class="further">') if loop.index0 == _FIRST_ROWS else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from harness.report.columns import all_columns, verdict_cell
-from harness.report.escapes import cell
+from harness.report.escapes import cell, number, printed
 from harness.report.naming import short
 
 if TYPE_CHECKING:
@@ -28,18 +28,19 @@ def plain_table(view: RunView, format_: str) -> str:
             cells = _cells(view, workload, summary)
             headers += [name for name in cells if name not in headers]
             rows.append(cells)
-    return tabulate(
+    table = tabulate(
         [[_escaped(name, row.get(name, ""), format_) for name in headers] for row in rows],
         headers=[cell(name, format_) for name in headers],
         tablefmt=format_,
         colalign=["left" if name.startswith(_TEXTS) else "right" for name in headers] if rows else None,
         disable_numparse=True,
     )
+    return printed(table, format_)
 
 
 def _escaped(heading: str, text: str, format_: str) -> str:
     """Return a cell for the format; a number's sign is no formula."""
-    return cell(text, format_) if heading.startswith(_TEXTS) else text
+    return cell(text, format_) if heading.startswith(_TEXTS) else number(text, format_)
 
 
 def _cells(view: RunView, workload: WorkloadView, summary: TechniqueSummary) -> dict[str, str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from harness.analysis import RunView
 from harness.api import Metric
 from harness.report.charts import charts
@@ -40,6 +42,34 @@ def test_phases_that_differ_in_a_number_are_lines_and_say_who_is_first_where(bui
     rates = {name: [round(value) for value in y] for name, (_, y) in lines.items()}
     assert rates == {"base": [100, 500], "a": [200, 250]}
     assert chart.note.endswith("Best from 1 a; from 64 base.")
+
+
+def test_a_series_by_place_is_a_chart_of_means_with_intervals_and_the_unit_of_its_metric(
+    builders,
+) -> None:
+    curves = {"toys/base": ([90.0, 60.0], [80.0, 50.0, 40.0]), "toys/a": ([70.0, 30.0], [70.0, 50.0])}
+    rows = [
+        builders.make_row(
+            technique=name,
+            seed=seed,
+            metrics={"accuracy": 80.0 + seed},
+            series={"accuracy_by_place": curve, "x": curve},
+        )
+        for name, own in curves.items()
+        for seed, curve in enumerate(own)
+    ]
+    view = RunView.build(builders.make_run(), rows, builders.METRICS)
+    found = {chart.title: chart for chart in charts(view, view.workloads[0])}
+    assert "X along training" in found
+    assert "Accuracy by place along training" not in found
+    figure = json.loads(found["Accuracy by place"].plots[0].json)
+    lines = {trace["name"]: trace for trace in figure["data"]}
+    assert (lines["base"]["x"], lines["base"]["y"]) == ([1.0, 2.0, 3.0], [85.0, 55.0, 40.0])
+    assert lines["a"]["y"] == [70.0, 40.0]
+    half = 12.706 * 10  # Student's t of two values that are 20 apart: their standard deviation is 20 / sqrt(2)
+    assert lines["a"]["error_y"]["array"][1] == pytest.approx(half, rel=1e-3)
+    assert figure["layout"]["yaxis"]["title"]["text"] == "accuracy, %"
+    assert figure["layout"]["xaxis"]["title"]["text"] == "place"
 
 
 def test_workloads_that_differ_in_one_number_are_points_of_a_line(builders) -> None:

@@ -49,6 +49,46 @@ def test_html_and_latex_are_escaped(view: RunView) -> None:
     assert r"3 GiB \& more" in render(view, "latex")
 
 
+def assert_is_latex(text: str) -> list[list[str]]:
+    """Read a table strictly, as pdfTeX would: known commands, closed groups and formulas; return its rows' cells."""
+    assert text.isascii()
+    commands = {"begin", "end", "toprule", "midrule", "bottomrule", "hline", "endhead", "textbackslash", "ensuremath"}
+    commands |= {"textasciitilde", "textbar", "pm", "mu", "geq", "leq", "ldots", "times", "to", "approx"}
+    assert set(re.findall(r"\\([a-zA-Z]+)", text.replace("\\\\\n", "\n"))) <= commands
+    plain = re.sub(r"\\[&%$#_{}]", "", text.replace("\\\\", ""))
+    assert not re.search(r"[#~]|(?<!\\)\^(?!\{\}|2\$)", plain), (
+        "characters that only mean something in TeX are commands"
+    )
+    assert plain.count("$") % 2 == 0
+    depth = 0
+    for character in plain:
+        depth += (character == "{") - (character == "}")
+        assert depth >= 0
+    assert depth == 0
+    lines = [line for line in text.splitlines() if line.endswith(r"\\")]
+    return [[part.strip() for part in re.split(r"(?<!\\)&", line[:-2])] for line in lines]
+
+
+@pytest.mark.parametrize("name", [name for name in tabulate_formats if name.startswith("latex")])
+def test_latex_has_intervals_signs_and_names_that_pdftex_prints(builders, name: str) -> None:
+    evil = r"toys/a_b&5%<script>~^|x#{}$\\y"
+    rows = [
+        *builders.scored("toys/base", BASE),
+        *builders.scored(evil, [score - 7.1 + i / 5 for i, score in enumerate(BASE)]),
+        builders.make_row(technique="toys/b", status="error", reason="use --memory-limit ≥ 3 µs … – “it”"),
+    ]
+    text = render(RunView.build(builders.make_run(), rows, builders.METRICS), name)
+    header, *cells = assert_is_latex(text)
+    assert {len(row) for row in cells} == {len(header)} == {7}
+    base, worse, failed = cells
+    assert base[1] == r"90.6 $\pm$1.5", "Student's t of 5 values, 2.776 * 1.194 / sqrt(5)"
+    assert worse[2] == r"$-$6.7 $\pm$0.4", "Student's t of 5 differences, 2.776 * 0.316 / sqrt(5)"
+    assert failed[1] == "--"
+    assert r"-{}-memory-limit $\geq$ 3 $\mu$s \ldots{} -- ``it''" in failed[-1]
+    assert r"\textbar{}" in worse[0]
+    assert ("\\toprule" in text) == (name == "latex_booktabs")
+
+
 def test_json_holds_every_figure_with_its_values_by_seed(view: RunView) -> None:
     data = json.loads(render(view, "json"), parse_constant=pytest.fail)
     best, second, failed = data["workloads"][0]["techniques"]

@@ -216,6 +216,21 @@ class Rounds:
         proposed = sum(proposed for proposed, _ in self.proposals)
         return 100 * sum(accepted for _, accepted in self.proposals) / proposed if proposed else 0.0
 
+    @property
+    def by_position(self) -> list[float]:
+        """Accepted tokens in per cent of the rounds that reached a position of a draft, for each position from 1 on.
+
+        A round reaches position k where it proposes k tokens or more, those of a tree's longest path, and accepts the
+        k - 1 before. Leviathan et al., arXiv:2211.17192, definition 3.1, call this beta, and assume that it is the same
+        at all positions.
+        """
+        longest = max((min(accepted + 1, proposed) for proposed, accepted in self.proposals), default=0)
+        shares = []
+        for position in range(1, longest + 1):
+            reached = [accepted for proposed, accepted in self.proposals if min(accepted + 1, proposed) >= position]
+            shares.append(100 * sum(accepted >= position for accepted in reached) / len(reached))
+        return shares
+
 
 def rounds_of(proposals: Sequence[tuple[int, int]], overlaps: Sequence[float]) -> Rounds:
     """Return rounds with their alpha: the mean of ``overlaps`` where a decoder traced them, else the share accepted.

@@ -92,7 +92,8 @@ class DecodeText:
                 "repetition": repetition(problem.prompts, pass_.texts),
                 "heldout_loss": problem.target.loss,
             }
-        return Outcome(metrics=metrics, notes=(*notes, f"target: SHA-256 {problem.target.sha256[:16]}"))
+        series = {"draft_acceptance_by_position": by_position} if (by_position := rounds.by_position) else {}
+        return Outcome(metrics=metrics, series=series, notes=(*notes, f"target: SHA-256 {problem.target.sha256[:16]}"))
 
     def open(self, technique: DecodeTechnique, context: CaseContext) -> OpenCase:
         """Prepare the decoding of a few prompts, with new draws in each call, and plain decoding as a baseline."""

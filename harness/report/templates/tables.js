@@ -1,6 +1,41 @@
 // Gives each table of data what a reader needs of many rows: an order, a search, filters, and a choice of columns. All of it
 // is added here, so that a page without scripts is a page of plain tables.
 
+const made = (name, facts = {}, ...inside) => {
+  const element = Object.assign(document.createElement(name), facts);
+  element.append(...inside);
+  return element;
+};
+
+// A table with a second body shows as many rows as its first one has, and more of them when asked: a browser takes seconds
+// to lay out ten thousand rows, and would do so again for each order and each search. Paper has all rows.
+const shownRows = (table) => {
+  const [body, further] = table.tBodies, slice = further ? body.rows.length : Infinity;
+  const list = { rows: [...table.rows].slice(1), fits: () => true, found: 0 }, told = made("span");
+  let most = slice;
+  const draw = (limit) => {
+    const found = list.rows.filter(list.fits);
+    body.replaceChildren(...found.slice(0, limit));
+    list.found = found.length;
+    tools.hidden = found.length <= limit;
+    told.textContent = `The first ${limit} of ${found.length} rows are shown.`;
+  };
+  const [more, all] = [[`${slice} more`, () => most + slice], ["All", () => Infinity]].map(([title, limit]) => {
+    const button = made("button", { type: "button" }, title);
+    button.addEventListener("click", () => { most = limit(); draw(most); });
+    return button;
+  });
+  const tools = made("div", { className: "tools" }, told, more, all);
+  list.show = () => { most = slice; draw(most); };
+  if (!further) return list;
+  list.show();
+  further.remove();
+  table.closest(".scroll").after(tools);
+  addEventListener("beforeprint", () => draw(Infinity));
+  addEventListener("afterprint", () => draw(most));
+  return list;
+};
+
 // What a cell is sorted by: the number it begins with, in one unit, or its text; or what it says of itself, where it shows
 // more than a value. What has no value stays at the end.
 const SCALE = { k: 1e3, M: 1e6, G: 1e9, "µs": 1e-6, ms: 1e-3, min: 60, h: 3600 };
@@ -21,8 +56,8 @@ const keysOf = (rows, column, heading) => {
 };
 
 // Sorts by the column whose heading is pressed: numbers from the largest, text from A; a second press turns it round.
-const sortBy = (table, heading) => {
-  const body = table.tBodies[0], rows = [...body.rows];
+const sortBy = (list, heading) => {
+  const rows = list.rows;
   const [keys, numeric] = keysOf(rows, heading.cellIndex, heading);
   const [first, second] = numeric ? ["descending", "ascending"] : ["ascending", "descending"];
   const order = heading.getAttribute("aria-sort") === first ? second : first;
@@ -35,19 +70,12 @@ const sortBy = (table, heading) => {
     const more = numeric ? x - y : words.compare(x, y);
     return (order === "ascending" ? more : -more) || one - other;
   });
-  const sorted = document.createDocumentFragment();
-  for (const place of places) sorted.append(rows[place]);
-  body.append(sorted);
-};
-
-const made = (name, facts = {}, ...inside) => {
-  const element = Object.assign(document.createElement(name), facts);
-  element.append(...inside);
-  return element;
+  list.rows = places.map((place) => rows[place]);
+  list.show();
 };
 
 // A row is shown where it has every word of the search, none that stands behind a minus, and the chosen value of each filter.
-const filtersOf = (table) => {
+const filtersOf = (table, list) => {
   const heads = [...table.tHead.rows[0].cells], told = made("output", { className: "soft" });
   const name = table.closest("[aria-label]").getAttribute("aria-label");
   const search = made("input", { type: "search", placeholder: "Find: words, -not", ariaLabel: `Find in ${name}` });
@@ -58,7 +86,7 @@ const filtersOf = (table) => {
   };
   const valueOf = (row, column) => row.cells[column].dataset.facet ?? row.cells[column].textContent.trim();
   const facets = heads.filter((head) => "facet" in head.dataset).map((head) => {
-    const values = [...new Set([...table.tBodies[0].rows].map((row) => valueOf(row, head.cellIndex)))].filter(Boolean).sort();
+    const values = [...new Set(list.rows.map((row) => valueOf(row, head.cellIndex)))].filter(Boolean).sort();
     const title = head.textContent.trim();
     const select = made("select", { ariaLabel: `${title} in ${name}` }, made("option", { value: "" }, `every ${title}`));
     for (const value of values) select.append(made("option", { value }, value));
@@ -68,19 +96,15 @@ const filtersOf = (table) => {
   const apply = () => {
     const words = search.value.toLowerCase().split(/\s+/).filter((word) => word && word !== "-");
     const chosen = facets.filter((select) => select.value);
-    let count = 0;
-    for (const row of table.tBodies[0].rows) {
-      const fits = words.every((word) => (word[0] === "-" ? !textOf(row).includes(word.slice(1)) : textOf(row).includes(word)))
-        && chosen.every((select) => valueOf(row, select.column) === select.value);
-      if (row.hidden === fits) row.hidden = !fits;
-      count += fits;
-    }
-    const all = table.tBodies[0].rows.length;
-    told.textContent = words.length || chosen.length ? `${count} of ${all} rows` : `${all} rows`;
+    list.fits = (row) => words.every((word) => (word[0] === "-" ? !textOf(row).includes(word.slice(1)) : textOf(row).includes(word)))
+      && chosen.every((select) => valueOf(row, select.column) === select.value);
+    list.show();
+    const all = list.rows.length;
+    told.textContent = words.length || chosen.length ? `${list.found} of ${all} rows` : `${all} rows`;
   };
   search.addEventListener("input", apply);
   for (const select of facets) select.addEventListener("change", apply);
-  apply();
+  told.textContent = `${list.rows.length} rows`;
   return [search, ...facets.filter((select) => select.length > 2), told];
 };
 
@@ -111,13 +135,14 @@ const columnsOf = (table, number) => {
 };
 
 [...document.querySelectorAll("table.data")].forEach((table, number) => {
+  const list = shownRows(table);
   for (const head of table.tHead.rows[0].cells) {
     const button = made("button", { type: "button" }, ...head.childNodes);
-    button.addEventListener("click", () => sortBy(table, head));
+    button.addEventListener("click", () => sortBy(list, head));
     head.append(button);
   }
-  if (table.tBodies[0].rows.length < 2) return;
-  const tools = made("div", { className: "tools" }, ...filtersOf(table), columnsOf(table, number));
+  if (list.rows.length < 2) return;
+  const tools = made("div", { className: "tools" }, ...filtersOf(table, list), columnsOf(table, number));
   table.closest(".scroll").before(tools);
 });
 

@@ -2,6 +2,7 @@
 const THEMES = ["light", "dark"];
 const kept = (() => { try { return localStorage.getItem("theme"); } catch { return null; } })();  // a file may have no store
 if (THEMES.includes(kept)) document.documentElement.dataset.theme = kept;
+document.documentElement.classList.add("scripted");
 addEventListener("DOMContentLoaded", () => {
   const button = document.getElementById("theme");
   const dark = () => (document.documentElement.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";

@@ -66,6 +66,24 @@ def test_rounds_of_independent_acceptance_are_as_theory_has_them():
     assert rounds.acceptance == pytest.approx(100 * (rounds.tau - 1) / gamma)
 
 
+def test_acceptance_by_position_is_among_the_rounds_that_reached_it():
+    rounds = rounds_of([(3, 0), (3, 1), (3, 3), (2, 2), (1, 0), (0, 0)], [])
+    assert rounds.by_position == pytest.approx([100 * 3 / 5, 100 * 2 / 3, 100 * 1 / 1])
+    assert rounds_of([(0, 0)], []).by_position == []
+    never = rounds_of([(4, 0)] * 3, [])
+    assert never.by_position == [0.0], "position 2 was never reached, so that nothing is known of it"
+
+
+def test_acceptance_by_position_is_alpha_where_it_is_independent_and_gives_the_tokens_a_round_in_any_case():
+    draw = torch.Generator().manual_seed(0)
+    gamma, chances = 4, torch.tensor([0.9, 0.7, 0.5, 0.3])
+    hits = torch.rand(20_000, gamma, generator=draw) < chances
+    rounds = rounds_of([(gamma, count) for count in hits.long().cumprod(1).sum(1).tolist()], [])
+    assert rounds.by_position == pytest.approx((100 * chances).tolist(), abs=2.5)
+    reached = torch.tensor(rounds.by_position).div(100).cumprod(0).sum()
+    assert rounds.tau == pytest.approx(1 + float(reached)), "the chance of k tokens is the product of those up to k"
+
+
 def test_plain_rounds_have_no_proposals():
     rounds = rounds_of([(0, 0)] * 5, [])
     assert (rounds.tau, rounds.expected, rounds.alpha, rounds.acceptance) == (1, 1, 0, 0)

@@ -1,0 +1,1 @@
+"""Hands runs to trackers of experiments while they go on, or from the store: MLflow, Weights & Biases, TensorBoard."""
