@@ -321,9 +321,7 @@ def _timed(
         unfinished = [timing for timing in timings if not timing.over]
         if not unfinished:
             break
-        report(
-            f"{suite}: times, round {number + 1} of up to {wanted.rounds}: {len(unfinished)} techniques on workloads"
-        )
+        report(f"{suite}: times, round {number + 1} of up to {wanted.rounds}; {len(unfinished)} to decide")
         turns_of_round = measure_round([timing.contest for timing in unfinished], pythons, cache, order)
         for timing, turns in zip(unfinished, turns_of_round, strict=True):
             timing.take(turns)
