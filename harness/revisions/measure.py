@@ -233,7 +233,7 @@ def _more_seeds(
     head = next(iter(pairings.values())).head
     if not changed or len(head.info.suite.seeds) >= MORE_SEEDS:
         return dict(pairings)
-    report(f"{suite}: more seeds for {len(changed)} techniques whose quality changed")
+    report(f"{suite}: more seeds, as quality changed; {len(changed)} to decide")
     more = {}
     for name in (HEAD, *pairings):
         own = [measured.former[name].get(technique, technique) for technique in changed]
