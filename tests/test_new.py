@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
+import tomllib
+from collections.abc import Mapping
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
 from asv.util import load_json
+from packaging.requirements import Requirement
 
-from harness.api import UsageError
+from harness.api import DISTRIBUTION, UsageError
 from harness.host import load_host
-from harness.starting import named, own_template, technique_files, with_template, write
+from harness.report.contracts import show_contract
+from harness.report.reference import reference_of
+from harness.starting import family_files, named, own_template, technique_files, with_template, write
 from harness.suite import read_suite
 from tests.conftest import ROOT, Harness, Site
 
@@ -31,6 +38,7 @@ def checked_and_run(harness: Harness, folder: Path, name: str, module: str) -> l
     assert done.returncode == 0, done.stdout + done.stderr
     done = harness("-p", module, "run", "--suite", name, "--quick", PYTHONPATH=path)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "was imported while the case ran" not in done.stdout  # no author could mend what the judge imports
     return done.stdout.splitlines()
 
 
@@ -99,6 +107,55 @@ def test_a_new_package_is_followed_over_commits_by_its_tracked_form(
     assert load_json(tmp_path / made.folder / "asv.conf.json", js_comments=True)["benchmark_dir"] == (
         f"{made.package}/suites"
     )
+
+
+@pytest.fixture(params=[*CONTRACTS, "family"])
+def rendered(request: pytest.FixtureRequest) -> Mapping[Path, str]:
+    """The files of each kind of package that ``harness new`` writes, whose name is ``early``."""
+    made, contract = named("early"), request.param
+    if contract == "family":
+        return family_files(made)
+    return technique_files(made, contract, own_template(load_host(), contract), "reference")
+
+
+def test_a_new_package_requires_all_that_its_modules_and_tests_import(rendered: Mapping[Path, str]) -> None:
+    project = tomllib.loads(rendered[Path("pyproject.toml")])["project"]
+    stated = [*project["dependencies"], *project["optional-dependencies"]["test"], *of_the_host()]
+    needed = {distribution for text in code_of(rendered).values() for distribution in imported(text)}
+    if any("benchmark: Any" in text for text in code_of(rendered).values()):
+        needed.add("pytest-benchmark")
+    assert needed <= {Requirement(line).name for line in stated}
+
+
+def test_a_technique_of_a_new_package_is_named_by_the_declaration_alone(rendered: Mapping[Path, str]) -> None:
+    """What replaces it has another id: a test or a suite that names it would fail."""
+    assert not [path for path, text in code_of(rendered).items() if "early/first" in text or "early/8-bit" in text]
+
+
+def of_the_host() -> list[str]:
+    """Return what the host requires without extras."""
+    return [line for line in requires(DISTRIBUTION) or () if "extra ==" not in line]
+
+
+def code_of(rendered: Mapping[Path, str]) -> dict[Path, str]:
+    return {path: text for path, text in rendered.items() if path.suffix == ".py"}
+
+
+def imported(text: str) -> set[str]:
+    """Return the distributions that a module imports, other than the package itself and the host."""
+    names = {node.module for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)}
+    names |= {each.name for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import) for each in node.names}
+    tops = {name.partition(".")[0] for name in names if name} - {"harness", "harness_early"}
+    return {_OWNERS[top] for top in tops - sys.stdlib_module_names}
+
+
+_OWNERS = {name: owners[0] for name, owners in packages_distributions().items()}
+
+
+@pytest.mark.parametrize("contract", CONTRACTS)
+def test_what_is_said_of_a_contract_names_no_file_of_a_checkout(contract: str) -> None:
+    spec = load_host().contracts[contract].spec
+    assert "docs/" not in show_contract(spec, reference_of(spec.protocol), {})
 
 
 @pytest.mark.exhaustive

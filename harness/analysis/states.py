@@ -64,6 +64,17 @@ class _Version:
         self.keys[_place(row)] = row.case.key
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Code:
+    """The code of a package: commits of the same code are one state."""
+
+    digest: str
+    commit: str = field(compare=False)
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, [self.commit[:9], f"({self.digest[:8]})"]))
+
+
 def of_one_identity(rows: Iterable[Row]) -> OneIdentity:
     """Return the latest row of each case, of the version of code and packages with most rows; of two, the later one.
 
@@ -84,7 +95,7 @@ def of_one_identity(rows: Iterable[Row]) -> OneIdentity:
         return OneIdentity(rows=tuple(versions[0].rows) if versions else ())
     _, kept = max(enumerate(versions), key=lambda numbered: (len(numbered[1].rows), numbered[0]))
     total = sum(len(version.rows) for version in versions)
-    states = [_state_of(version.rows[-1].environment) for version in versions]
+    states = _states_of([version.rows[-1].environment for version in versions])
     changed = "; ".join(_differences(states)) or "the code or settings of its cases"
     return OneIdentity(
         rows=tuple(kept.rows),
@@ -117,9 +128,9 @@ def told_reused(rows: Sequence[Row]) -> str:
 
 def told_states(rows: Iterable[Row]) -> str:
     """Return a line on the states that computed the rows, or an empty text where no fact differs between the rows."""
-    states: list[tuple[Mapping[str, Json], list[Row]]] = []
-    for environment, own in _by_environment(rows):
-        state = _state_of(environment)
+    states: list[tuple[Mapping[str, object], list[Row]]] = []
+    found = _by_environment(rows)
+    for state, (_, own) in zip(_states_of([environment for environment, _ in found]), found, strict=True):
         same = next((members for other, members in states if other == state), None)
         if same is None:
             states.append((state, own))
@@ -159,8 +170,17 @@ def _place(row: Row) -> tuple[object, ...]:
     return (case.technique, case.workload, case.seed, case.lane, case.stage, case.device, tuned, case.perturbed)
 
 
-def _state_of(environment: Mapping[str, Json]) -> dict[str, Json]:
-    """Return the facts of a state by name, in the order in which they are told."""
+def _states_of(environments: Sequence[Mapping[str, Json]]) -> list[dict[str, object]]:
+    """Return the facts of each state by name, in the order in which they are told.
+
+    What some environments do not list is no difference: a plugin that came in between computed no row of theirs.
+    """
+    states = [_state_of(environment) for environment in environments]
+    return [{name: fact for name, fact in state.items() if all(name in other for other in states)} for state in states]
+
+
+def _state_of(environment: Mapping[str, Json]) -> dict[str, object]:
+    """Return the facts of an environment by name."""
     packages = dict(_mapping(environment.get("packages")))
     for versions in _mapping(environment.get("requirements")).values():
         packages.update(_mapping(versions))
@@ -168,15 +188,21 @@ def _state_of(environment: Mapping[str, Json]) -> dict[str, Json]:
     return {**{name: environment.get(name) for name in _FACTS}, **packages, **code}
 
 
-def _differences(states: Sequence[Mapping[str, Json]]) -> list[str]:
+def _differences(states: Sequence[Mapping[str, object]]) -> list[str]:
     """Return a text for each fact that differs between states, with its values."""
-    names = dict.fromkeys(name for state in states for name in state)
-    values = {name: dict.fromkeys(_shown(state.get(name)) for state in states) for name in names}
-    return [f"{name} {' and '.join(known)}" for name, known in values.items() if len(known) > 1]
+    told = []
+    for name in dict.fromkeys(name for state in states for name in state):
+        values = [state[name] for state in states]
+        unlike = [value for at, value in enumerate(values) if value not in values[:at]]
+        if len(shown := dict.fromkeys(map(_shown, unlike))) > 1:
+            told.append(f"{name} {' and '.join(shown)}")
+    return told
 
 
 def _shown(value: Any) -> str:
     """Return a short text for a fact."""
+    if isinstance(value, _Code):
+        return str(value)
     if isinstance(value, Mapping):
         model = value.get("model") or ", ".join(f"{name}={as_text(item)}" for name, item in value.items())
         return as_text(model or "none")
@@ -185,10 +211,9 @@ def _shown(value: Any) -> str:
     return "none" if value in (None, "") else as_text(value)
 
 
-def _code(state: Mapping[str, Any]) -> str:
-    """Return the state of a package's code: its commit where that is known, and its digest."""
-    commit = str(state.get("commit") or "")[:9]
-    return " ".join(filter(None, [commit, f"({str(state.get('digest'))[:8]})"]))
+def _code(state: Mapping[str, Any]) -> _Code:
+    """Return the state of a package's code: its digest, and its commit where that is known."""
+    return _Code(digest=str(state.get("digest")), commit=str(state.get("commit") or ""))
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -71,7 +71,7 @@ def family(name: str, path: Path) -> None:
     require_free(made, [record.name for record in host.plugins])
     if made.name in host.contracts:
         raise UsageError(f"name {made.name!r} is that of a contract already; choose another one")
-    write(family_files(made, f"see: harness show contract {made.name}"), path / made.folder)
+    write(family_files(made), path / made.folder)
     _tell(path / made.folder, made.name, made.package)
 
 

@@ -233,7 +233,7 @@ def _more_seeds(
     head = next(iter(pairings.values())).head
     if not changed or len(head.info.suite.seeds) >= MORE_SEEDS:
         return dict(pairings)
-    report(f"{suite}: more seeds for {len(changed)} techniques whose quality changed")
+    report(f"{suite}: more seeds, as quality changed; {len(changed)} to decide")
     more = {}
     for name in (HEAD, *pairings):
         own = [measured.former[name].get(technique, technique) for technique in changed]
@@ -321,9 +321,7 @@ def _timed(
         unfinished = [timing for timing in timings if not timing.over]
         if not unfinished:
             break
-        report(
-            f"{suite}: times, round {number + 1} of up to {wanted.rounds}: {len(unfinished)} techniques on workloads"
-        )
+        report(f"{suite}: times, round {number + 1} of up to {wanted.rounds}; {len(unfinished)} to decide")
         turns_of_round = measure_round([timing.contest for timing in unfinished], pythons, cache, order)
         for timing, turns in zip(unfinished, turns_of_round, strict=True):
             timing.take(turns)

@@ -36,7 +36,6 @@ def technique_files(new: Named, contract: str, own: OwnTemplate, reference: str)
         "own_suite": facts["suite"].strip(),
         "suite": new.name,
         "baseline": "plain",
-        "techniques": ["first"],
         "about": f"A technique of the contract `{contract}`: `{new.name}/first` {facts['summary']}.\n"
         f"It is compared with `{new.name}/plain`: {facts['plain']}.",
         "files": f"Begin with `{new.package}/techniques.py`; `AGENTS.md` tells coding assistants what they need.",
@@ -48,11 +47,12 @@ def technique_files(new: Named, contract: str, own: OwnTemplate, reference: str)
     }
 
 
-def family_files(new: Named, reference: str) -> Files:
+def family_files(new: Named) -> Files:
     """Return the files of a package with a family: those of the example, under another name."""
     example = _example()
+    requires = f'"{DISTRIBUTION}>={_version()}"'
     old = Named(name=example.name.removeprefix("harness-"))
-    renamed = {old.package: new.package, old.camel: new.camel, old.name: new.name}
+    renamed = {old.package: new.package, old.camel: new.camel, old.name: new.name, f'"{DISTRIBUTION}"': requires}
 
     def rename(text: str) -> str:
         for before, after in renamed.items():
@@ -62,16 +62,15 @@ def family_files(new: Named, reference: str) -> Files:
     paths = [path for path in example.rglob("*") if path.suffix in {".py", ".toml", ".json"}]
     files = {Path(rename(str(path.relative_to(example)))): rename(path.read_text(encoding="utf-8")) for path in paths}
     values = {
-        **_values(new, new.name, reference),
+        **_values(new, new.name, ""),
         "suite": new.name,
         "phase": "search",
         "baseline": "exact",
-        "techniques": ["8-bit"],
         "about": "A family of techniques: a contract, problems, metrics, techniques and a suite.\nIt begins as an "
         "example that works, the nearest neighbours of queries among embeddings, whose parts you replace one by one.",
         "files": "The page on families of the harness's documentation goes through the files in the order in which to "
         "replace them:\n`contract.py`, `settings.py`, `__init__.py`, `checks.py`, `data.py`, `workloads.py`, "
-        "`techniques.py`, the suite, the tests.",
+        "`techniques.py`, the suite, the tests, `template/`, and the description in\n`pyproject.toml`.",
     }
     return {**_rendered(TEMPLATES / "shared", values), **files}
 
@@ -100,8 +99,13 @@ def _values(new: Named, contract: str, reference: str) -> dict[str, Any]:
         "contract": contract,
         "reference": reference,
         "api": API_VERSION,
-        "version": ".".join(__version__.split(".")[:2]),
+        "version": _version(),
     }
+
+
+def _version() -> str:
+    """Return the first two numbers of the host's version, which a new package requires."""
+    return ".".join(__version__.split(".")[:2])
 
 
 def _rendered(folder: Path, values: Mapping[str, object]) -> dict[Path, str]:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from harness.testing.conformance import PluginConformance
     from harness.testing.declaring import cache_folder
     from harness.testing.families import FamilyConformance
-    from harness.testing.opening import opened
+    from harness.testing.opening import opened, rivals
     from harness.testing.parity import Parity, compare_in_turns, require_parity
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "compare_in_turns",
     "opened",
     "require_parity",
+    "rivals",
 ]
 
 _HOME = {
@@ -31,6 +32,7 @@ _HOME = {
     "compare_in_turns": "parity",
     "opened": "opening",
     "require_parity": "parity",
+    "rivals": "opening",
 }
 """The module of each name: those that need pytest are imported when they are asked for, as the checks need none."""
 

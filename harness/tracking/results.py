@@ -102,7 +102,10 @@ def commit_of(info: RunInfo, known: Container[str] = ()) -> str:
     Raises `UsageError` where the commit is not known, or where the code had uncommitted changes.
     """
     commits = commits_of(info)
-    advice = "a point of a series needs a commit: run from a clean checkout, or install the project from a commit"
+    advice = (
+        "a point of a series needs a commit: run from a clean checkout, which a plugin of one's own is after "
+        "pip install -e ., or install the project from a commit"
+    )
     if odd := next((commit for commit in commits.values() if not COMMIT.fullmatch(commit)), ""):
         raise UsageError(f"run {info.id}: {odd!r} is not the id of a commit; expected 40 hexadecimal digits", advice)
     here = {commit for commit in commits.values() if commit in known}

@@ -97,3 +97,23 @@ def test_a_table_of_two_versions_says_what_it_leaves_out(builders) -> None:
     assert view.rows == 4
     assert view.workloads[0].techniques[0].quality.values == {0: 92.0, 1: 93.0}
     assert "4 of 8 rows are left out" in render(view, "table", width=1000)
+
+
+def of_code(commit: str, digest: str, **packages: str) -> dict[str, object]:
+    code = {"harness_mine": {"commit": commit, "digest": digest}}
+    return {**TORCH, "packages": TORCH["packages"] | packages, "code": code}
+
+
+def test_another_commit_of_the_same_code_is_no_other_state_nor_is_a_plugin_that_came_meanwhile(builders) -> None:
+    before, after = of_code("1" * 40, "d" * 64), of_code("2" * 40, "d" * 64, another="1.0")
+    after["code"]["harness_another"] = {"commit": None, "digest": "e" * 64}
+    after["requirements"] = {"another": {"harness-mine": "1.0"}}
+    rows = [*rows_of(builders, "toys/base", [1.0], before), *rows_of(builders, "toys/a", [2.0], after)]
+    assert remarks_on(rows) == ()
+
+
+def test_other_code_is_told_with_its_commits(builders) -> None:
+    before, after = of_code("1" * 40, "d" * 64), of_code("2" * 40, "e" * 64)
+    rows = [*rows_of(builders, "toys/base", [1.0], before), *rows_of(builders, "toys/a", [2.0], after)]
+    (line,) = remarks_on(rows)
+    assert line.endswith("the code of harness_mine 111111111 (dddddddd) and 222222222 (eeeeeeee)")

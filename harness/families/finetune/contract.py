@@ -134,7 +134,7 @@ class FinetuneTechnique(Protocol):
     are in bfloat16. In these steps every parameter that trains must get a gradient, and change.
 
     A technique with an attribute ``graphable = True`` asks to have its timed steps and predictions captured in CUDA
-    graphs on a GPU (docs/gpu.md).
+    graphs on a GPU (the page *On a GPU*).
     """
 
     exact_at_start: bool

@@ -61,7 +61,7 @@ _WORKLOADS: Final = (
             "anchored_rows": 8,
         },
         stacks=True,
-        preload=("torch.utils.serialization", "torch.utils._sympy", "numpy.ctypeslib"),
+        preload=("torch.utils.serialization", "torch.fx.experimental.symbolic_shapes", "numpy.ctypeslib"),
     ),
     WorkloadSpec(
         id="quantized-causal-lm",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+import subprocess
+import sys
 from contextlib import nullcontext
 from itertools import pairwise
 from typing import Any
@@ -16,7 +18,7 @@ from harness.api import CaseContext, Incorrect, UsageError
 from harness.families.quantize.contract import QuantizedLinear, live_bytes, stored_bytes
 from harness.families.quantize.data import DISTRIBUTIONS, even_normal
 from harness.families.quantize.rotation import rotated
-from harness.families.quantize.workloads.weights import Weights
+from harness.families.quantize.workloads.weights import Weights, _anchored
 from harness.judge import machine
 from harness.judge.trained_digits import trained_digits
 from harness.measure import memory
@@ -67,6 +69,21 @@ def test_an_error_that_integration_does_not_give_is_warned_of(context: Context) 
     good, bad = Weights().evaluate(Off(), context("weights")).notes
     assert good.count("in blocks of") == 3
     assert re.fullmatch(r"warning: error on normal weights that .* not give: 0.1\d+ in blocks of 128, not 0.09558", bad)
+
+
+def test_a_difference_that_chance_explains_is_not_warned_of() -> None:
+    """In few rows the error of a right technique is off by more than the tolerance, within 3 standard errors."""
+    assert not any(note.startswith("warning") for note in _anchored(Right(), SMALL["anchored_rows"]))
+
+
+@pytest.mark.parametrize("preloaded", [True, False])
+def test_a_gradient_imports_nothing_more_where_the_workload_is_preloaded(preloaded: bool) -> None:
+    """The gate's first gradient would otherwise count as an import of the technique, whichever it is."""
+    modules = ", ".join(SPEC.preload) if preloaded else "torch"
+    gradient = "(2 * torch.ones(2, requires_grad=True)).backward(torch.ones(2))"
+    code = f"import sys, torch, {modules}; before = set(sys.modules); {gradient}; print(len(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (int(done.stdout) == 0) is preloaded
 
 
 def test_a_wrong_technique_gets_no_figures(case: CaseContext) -> None:
