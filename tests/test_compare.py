@@ -78,6 +78,12 @@ def test_two_stored_runs_are_compared_and_a_gate_set_on_them(harness: Harness, t
     ]
 
 
+def test_a_run_is_not_compared_with_itself(harness: Harness, two_runs: list[Path]) -> None:
+    done = harness("compare", *TOY_PLUGIN, "last", two_runs[1].name, "--gate")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"last and {two_runs[1].name} are one run" in done.stderr.splitlines()[0]
+
+
 def test_unlike_runs_are_not_judged_and_the_gate_says_so(harness: Harness, two_runs: list[Path]) -> None:
     header = json.loads((two_runs[1] / "run.json").read_text())
     header["environment"]["packages"]["torch"] = "1.0"

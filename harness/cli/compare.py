@@ -116,7 +116,8 @@ def _runs(options: CompareOptions, store: Store) -> tuple[StoredRun, StoredRun] 
             f"{options.base} and {options.head} are names of stored runs and of commits; give longer names",
             f"the runs are {ids[0]} and {ids[1]}",
         )
-    return store.read(ids[0]), store.read(ids[1])
+    base, head = store.read_apart((options.base, options.head))
+    return base, head
 
 
 def _repository() -> Repository | None:
