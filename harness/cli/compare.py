@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.app import complete_from, current, plugin_options, store_option
-from harness.cli.output import say, width_of_terminal
+from harness.cli.commits import (
+    decisions_here,
+    find_revisions,
+    installed,
+    left_out,
+    release_of,
+    repository_here,
+    suite_paths,
+    tell,
+)
+from harness.cli.output import width_of_terminal
 from harness.streams import is_coloured
 
 if TYPE_CHECKING:
@@ -20,15 +30,12 @@ if TYPE_CHECKING:
 
     from harness.analysis.changes import Changes, Pairing
     from harness.history.compared import Within
-    from harness.history.decisions import Decisions
     from harness.report.changes import ChangeReport
     from harness.results.store import Store, StoredRun
-    from harness.revisions.commits import Installed
     from harness.revisions.repository import Repository, Revision
     from harness.revisions.rounds import Side
 
 ROUNDS = 16
-NO_RELEASE = "none"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +117,7 @@ def _runs(options: CompareOptions, store: Store) -> tuple[StoredRun, StoredRun] 
         return None
     repository = None
     with contextlib.suppress(UsageError):  # stored runs need no repository
-        repository = _repository()
+        repository = repository_here()
     if repository and all(repository.find(name) for name in (options.base, options.head)):
         raise UsageError(
             f"{options.base} and {options.head} are names of stored runs and of commits; give longer names",
@@ -118,12 +125,6 @@ def _runs(options: CompareOptions, store: Store) -> tuple[StoredRun, StoredRun] 
         )
     base, head = store.read_apart((options.base, options.head))
     return base, head
-
-
-def _repository() -> Repository | None:
-    from harness.revisions.repository import Repository
-
-    return Repository.around(Path.cwd())
 
 
 # --------------------------------------------------------------------------------------------- stored runs
@@ -138,7 +139,7 @@ def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> Chang
     from harness.api import UsageError
     from harness.history.compared import renamed, with_accepted
     from harness.report.changes import ChangeReport
-    from harness.revisions.measure import narrowed
+    from harness.revisions.parts import narrowed
 
     given = [name for name in ("suite", "release", "rounds") if getattr(options, name)]
     if given:
@@ -148,7 +149,7 @@ def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> Chang
     for stored in (base, head):
         metrics = known_metrics(stored.info, metrics)
         remarks += [f"run {stored.info.id}: {line}" for line in remarks_on(stored.rows)]
-    decisions = _decisions()
+    decisions = decisions_here()
     base, head = (
         renamed(replace(stored, rows=of_one_identity(stored.rows).rows), decisions) for stored in (base, head)
     )
@@ -183,31 +184,34 @@ def _of_revisions(options: CompareOptions) -> ChangeReport:
     from harness.analysis.changes import Changes, fails, find_changes
     from harness.analysis.vacuous import undecidable
     from harness.history.compared import renamed, with_accepted
+    from harness.measure.git import SHALLOW
     from harness.report.changes import ChangeReport
     from harness.results.places import default_cache_path
     from harness.revisions.measure import Wanted, measure
     from harness.revisions.rounds import BASE, HEAD, RELEASE
 
-    repository, base, head = _find_revisions(options)
+    repository, base, head = find_revisions((options.base, options.head))
     revisions = {BASE: base, HEAD: head}
-    release = _release(options, repository, head)
+    release = release_of(options.release, repository, head)
     if release is not None and release.commit != base.commit:
         revisions[RELEASE] = release
-    sides, why = _installed(repository, revisions)
+    sides, why = installed(repository, revisions)
     if HEAD in why:
         changes = Changes(changes=(fails("harness", why[HEAD]),), listed=())
         return ChangeReport(base=base.label, head=head.label, release="", changes=changes)
     notes = [f"not compared with the release {revisions[name].label}: {cause}" for name, cause in why.items()]
-    notes += _limits(options, repository, sides, release)
-    suites = tuple(_suite(name, repository) for name in options.suite)
-    decisions = _decisions()
+    notes += left_out(sides)
+    if release is None and options.release is None and repository.is_shallow:
+        notes.append(f"not compared with a release, for {SHALLOW}")
+    decisions = decisions_here()
     wanted = Wanted(
-        suites=suites,
+        suites=suite_paths(options.suite, repository),
         techniques=options.technique,
         rounds=options.rounds or ROUNDS,
         renamed=lambda run: renamed(run, decisions),
+        present=lambda name: decisions.present("technique", name),
     )
-    measured = measure(sides, wanted, default_cache_path(), _say)
+    measured = measure(sides, wanted, default_cache_path(), tell)
     detected = find_changes(measured.pairings, measured.metrics)
     _keep(options, base, head, detected, measured.pairings)
     changes = replace(detected, changes=(*measured.failures, *detected.changes))
@@ -222,13 +226,6 @@ def _of_revisions(options: CompareOptions) -> ChangeReport:
         refused=measured.refused or undecidable(changes.changes, measured.pairings),
         notes=[*notes, *measured.notes],
     )
-
-
-def _decisions() -> Decisions:
-    """Return what the project around this folder accepted and renamed; raise UsageError for mistakes in its file."""
-    from harness.history.decisions import find, read
-
-    return read(find(Path.cwd()))
 
 
 def _today() -> dt.date:
@@ -259,7 +256,7 @@ def _between_runs(base: StoredRun, head: StoredRun) -> Within:
     from harness.tracking.results import commit_of
 
     with contextlib.suppress(UsageError):
-        if (repository := _repository()) is not None:
+        if (repository := repository_here()) is not None:
             return _between(repository, {BASE: commit_of(base.info), HEAD: commit_of(head.info)})
     return lambda _beginning, _since_release: False
 
@@ -275,106 +272,3 @@ def _keep(
     found = found_times(base.commit, head.commit, changes, pairings)
     if found.times and not base.tree and not head.tree:
         keep(default_store_path(options.store), found)
-
-
-def _limits(
-    options: CompareOptions, repository: Repository, sides: Mapping[Side, Installed], release: Revision | None
-) -> list[str]:
-    """Return what a comparison leaves out because this machine does not have it: releases, submodules."""
-    from harness.measure.git import SHALLOW
-
-    notes = [
-        f"{side.revision.label} is installed without its submodule {path}: git submodule update --init --recursive"
-        for side in sides.values()
-        for path in side.missing
-    ]
-    if release is None and options.release is None and repository.is_shallow:
-        notes.append(f"not compared with a release, for {SHALLOW}")
-    return notes
-
-
-def _installed(
-    repository: Repository, revisions: dict[Side, Revision]
-) -> tuple[dict[Side, Installed], dict[Side, str]]:
-    """Return the environments of comparable revisions, and why the release or the head cannot be compared.
-
-    Raises UsageError for a base that cannot be compared, and for a head that is too old.
-    """
-    from harness.api import UsageError
-    from harness.results.places import default_cache_path
-    from harness.revisions.asked import start_failure, too_old
-    from harness.revisions.commits import install
-    from harness.revisions.rounds import BASE, RELEASE
-
-    sides: dict[Side, Installed] = {}
-    why: dict[Side, str] = {}
-    for name, revision in revisions.items():
-        _say(f"installing {revision.label}")
-        installed = install(repository, revision, default_cache_path())
-        broken = start_failure(installed)
-        old = "" if broken else too_old(installed)
-        if (broken and name == BASE) or (old and name != RELEASE):
-            raise UsageError(f"{revision.label}: {broken or old}", "choose another commit")
-        if broken or old:
-            why[name] = broken or old
-        else:
-            sides[name] = installed
-    return sides, why
-
-
-def _find_revisions(options: CompareOptions) -> tuple[Repository, Revision, Revision]:
-    """Return the repository and its two revisions; raise UsageError for a name that is neither run nor revision."""
-    from harness.api import UsageError
-
-    repository = _repository()
-    if repository is None:
-        raise UsageError(
-            f"{options.base} and {options.head} are not both stored runs, and this folder is in no git repository",
-            "see the runs: harness runs; or go to a checkout to compare commits",
-        )
-    found = {name: repository.find(name) for name in (options.base, options.head)}
-    unknown = [repr(name) for name, revision in found.items() if revision is None]
-    if unknown:
-        why = repository.why_unknown()
-        raise UsageError(
-            f"{', '.join(unknown)} is no commit, tag or branch of {repository.folder}" + (f": {why}" if why else ""),
-            *([] if why else ["see the stored runs: harness runs; see the commits: git log --oneline"]),
-        )
-    base, head = (found[name] for name in (options.base, options.head))
-    assert base is not None
-    assert head is not None
-    if (base.commit, base.tree) == (head.commit, head.tree):
-        raise UsageError(
-            f"{options.base} and {options.head} are both {head.commit[:9]}: there is nothing to compare",
-            "to compare with a release, name it as BASE",
-        )
-    return repository, base, head
-
-
-def _suite(name: str, repository: Repository) -> str:
-    """Return a suite's name, or the path of its file relative to the project, which is valid in every commit."""
-    if not name.endswith(".toml"):
-        return name
-    path = Path(name).resolve()
-    if not path.is_relative_to(repository.folder.resolve()):
-        from harness.api import UsageError
-
-        raise UsageError(f"--suite {name!r}: the file is not in {repository.folder}, so no commit has it")
-    return path.relative_to(repository.folder.resolve()).as_posix()
-
-
-def _release(options: CompareOptions, repository: Repository, head: Revision) -> Revision | None:
-    if options.release == NO_RELEASE:
-        return None
-    if options.release is None:
-        return repository.release(head)
-    release = repository.find(options.release)
-    if release is None:
-        from harness.api import UsageError
-
-        raise UsageError(f"--release {options.release!r}: no such tag or commit; or give --release {NO_RELEASE}")
-    return release
-
-
-def _say(line: str) -> None:
-    say(f"harness: {line}", err=True)
