@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from harness.cli.output import say
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from harness.history.decisions import Decisions
     from harness.revisions.commits import Installed
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from harness.revisions.rounds import Side
 
 NO_RELEASE = "none"
+
+CANNOT_TELL = 125
+"""The exit code where what was asked has no answer, or no single one: ``git bisect run`` skips the commit."""
 
 
 def repository_here() -> Repository | None:
@@ -126,6 +129,15 @@ def release_of(name: str | None, repository: Repository, head: Revision) -> Revi
 
         raise UsageError(f"--release {name!r}: no such tag or commit; or give --release {NO_RELEASE}")
     return release
+
+
+def require_compared(option: str, metric: str, known: Collection[str]) -> None:
+    """Raise UsageError for a metric of an option that is not known, or that commits are not compared by."""
+    from harness.analysis.sought import unknown_to
+    from harness.api import UsageError
+
+    if problem := unknown_to(metric, known):
+        raise UsageError(f"{option}: {problem}")
 
 
 def left_out(sides: Mapping[Side, Installed]) -> list[str]:

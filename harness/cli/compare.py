@@ -13,12 +13,14 @@ import click
 
 from harness.cli.app import complete_from, current, plugin_options, store_option
 from harness.cli.commits import (
+    CANNOT_TELL,
     decisions_here,
     find_revisions,
     installed,
     left_out,
     release_of,
     repository_here,
+    require_compared,
     suite_paths,
     tell,
 )
@@ -48,6 +50,8 @@ class CompareOptions:
     technique: tuple[str, ...]
     release: str | None
     rounds: int | None
+    metric: str | None
+    bisect: str | None
     gate: bool
     format: str
     store: Path | None
@@ -71,7 +75,16 @@ class CompareOptions:
     "--rounds", type=click.IntRange(min=3), metavar="N",
     help=f"Rounds of timing; a quarter or half of the rounds where these decide.  [default: {ROUNDS}]",
 )  # fmt: skip
-@click.option("--gate", is_flag=True, help="Exit with 1 if anything is worse, with 2 if the comparison cannot decide.")
+@click.option(
+    "--gate", is_flag=True,
+    help="Exit with 1 if anything is worse, with 2 if nothing can be compared; with --metric also with 125 if its "
+    "change cannot be told, as git bisect run expects.",
+)  # fmt: skip
+@click.option("--metric", metavar="NAME", help="Judge only this metric, and no release unless --release names one.")
+@click.option(
+    "--bisect", metavar="METRIC", help="Find the commit after BASE, up to HEAD, at which this metric changed."
+)
+@click.option("--json", "format", flag_value="json", help="Short for --format json.")
 @click.option(
     "--format", type=click.Choice(["table", "markdown", "json", "junit", "badge"]), default="table", show_default=True
 )
@@ -95,12 +108,58 @@ def execute(options: CompareOptions) -> int:
 
     store = Store(default_store_path(options.store))
     runs = _runs(options, store)
+    if options.bisect is not None:
+        return _bisect(options, is_of_runs=runs is not None)
     report = _of_runs(options, *runs) if runs else _of_revisions(options)
     width = width_of_terminal()
     click.echo(render_gate(report, options.format, color=is_coloured(sys.stdout), width=width))
     if not options.gate:
         return 0
-    return {"worse": 1, "refused": 2}.get(report.outcome, 0)
+    return {"worse": 1, "refused": 2, "untold": CANNOT_TELL}.get(report.outcome, 0)
+
+
+def _bisect(options: CompareOptions, *, is_of_runs: bool) -> int:
+    from harness.api import UsageError
+    from harness.cli.bisect import BisectOptions, bisect
+
+    given = [f"--{name}" for name in ("gate", "metric", "release") if getattr(options, name)]
+    if given:
+        raise UsageError(f"--bisect searches among all commits by itself; leave out {given[0]}")
+    if options.format not in ("table", "json"):
+        raise UsageError(f"--format {options.format}: what --bisect finds is a table or json")
+    if is_of_runs:
+        raise UsageError(
+            f"{options.base} and {options.head} are stored runs; --bisect expects two commits",
+            "see the commits: git log --oneline --first-parent",
+        )
+    return bisect(
+        BisectOptions(
+            names=(options.base, options.head),
+            metric=str(options.bisect),
+            suites=options.suite,
+            techniques=options.technique,
+            rounds=options.rounds or ROUNDS,
+            as_json=options.format == "json",
+        )
+    )
+
+
+def _judged(report: ChangeReport, options: CompareOptions, at_head: Sequence[str]) -> ChangeReport:
+    """Return a report of the metric of the options alone, where they name one; ``at_head`` is why head is not judged.
+
+    Where no metric is named, what is not judged is a reason to refuse.
+    """
+    if options.metric is None:
+        return replace(report, refused=[*report.refused, *at_head])
+    from harness.analysis.sought import seek
+    from harness.host import matches
+
+    names = options.technique or ("*",)
+    found = seek(report.changes, options.metric, lambda name: any(matches(pattern, name) for pattern in names))
+    untold = () if found.changes.of("worse") else (*found.untold, *at_head)
+    # what BASE does not have is no technique that a search could ever tell
+    nothing = () if found.changes.changes or untold else (f"nothing has a {options.metric} on both sides",)
+    return replace(report, changes=found.changes, refused=[*report.refused, *nothing], untold=untold)
 
 
 def _runs(options: CompareOptions, store: Store) -> tuple[StoredRun, StoredRun] | None:
@@ -138,6 +197,7 @@ def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> Chang
     from harness.analysis.view import known_metrics
     from harness.api import UsageError
     from harness.history.compared import renamed, with_accepted
+    from harness.history.missing import possible_renames
     from harness.report.changes import ChangeReport
     from harness.revisions.parts import narrowed
 
@@ -149,6 +209,8 @@ def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> Chang
     for stored in (base, head):
         metrics = known_metrics(stored.info, metrics)
         remarks += [f"run {stored.info.id}: {line}" for line in remarks_on(stored.rows)]
+    if options.metric:
+        require_compared("--metric", options.metric, metrics)
     decisions = decisions_here()
     base, head = (
         renamed(replace(stored, rows=of_one_identity(stored.rows).rows), decisions) for stored in (base, head)
@@ -167,14 +229,15 @@ def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> Chang
     digests = {suite.get("digest") for suite in suites if isinstance(suite, dict)} - {None}
     notes += ["the files of the two suites differ"] if len(digests) > 1 else []
     found = with_accepted(find_changes(pairings, metrics), decisions, _between_runs(base, head), _today())
-    return ChangeReport(
+    report = ChangeReport(
         base=f"run {base.info.id}",
         head=f"run {head.info.id}",
         release="",
         changes=found,
-        refused=lines or undecidable(found.changes, pairings),
-        notes=[*remarks, *notes],
+        refused=[] if lines or options.metric else undecidable(found.changes, pairings),
+        notes=[*remarks, *notes, *possible_renames(pairings)],
     )
+    return _judged(report, options, lines)
 
 
 # ------------------------------------------------------------------------------------------------- commits
@@ -184,21 +247,26 @@ def _of_revisions(options: CompareOptions) -> ChangeReport:
     from harness.analysis.changes import Changes, fails, find_changes
     from harness.analysis.vacuous import undecidable
     from harness.history.compared import renamed, with_accepted
+    from harness.history.missing import possible_renames
     from harness.measure.git import SHALLOW
     from harness.report.changes import ChangeReport
     from harness.results.places import default_cache_path
+    from harness.revisions.asked import metrics_of
     from harness.revisions.measure import Wanted, measure
     from harness.revisions.rounds import BASE, HEAD, RELEASE
 
     repository, base, head = find_revisions((options.base, options.head))
     revisions = {BASE: base, HEAD: head}
-    release = release_of(options.release, repository, head)
+    release = None if options.metric and not options.release else release_of(options.release, repository, head)
     if release is not None and release.commit != base.commit:
         revisions[RELEASE] = release
-    sides, why = installed(repository, revisions)
+    sides, why = installed(repository, revisions, any_head=options.metric is not None)
+    if options.metric:
+        require_compared("--metric", options.metric, metrics_of(sides[BASE]))
     if HEAD in why:
         changes = Changes(changes=(fails("harness", why[HEAD]),), listed=())
-        return ChangeReport(base=base.label, head=head.label, release="", changes=changes)
+        report = ChangeReport(base=base.label, head=head.label, release="", changes=changes)
+        return _judged(report, options, ())
     notes = [f"not compared with the release {revisions[name].label}: {cause}" for name, cause in why.items()]
     notes += left_out(sides)
     if release is None and options.release is None and repository.is_shallow:
@@ -218,14 +286,16 @@ def _of_revisions(options: CompareOptions) -> ChangeReport:
     changes = with_accepted(
         changes, decisions, _between(repository, {side: found.commit for side, found in revisions.items()}), _today()
     )
-    return ChangeReport(
+    vacuous = not (measured.refused or measured.at_head or options.metric)
+    report = ChangeReport(
         base=base.label,
         head=head.label,
         release=revisions[RELEASE].label if RELEASE in sides else "",
         changes=changes,
-        refused=measured.refused or undecidable(changes.changes, measured.pairings),
-        notes=[*notes, *measured.notes],
+        refused=undecidable(changes.changes, measured.pairings) if vacuous else measured.refused,
+        notes=[*notes, *measured.notes, *possible_renames(measured.pairings)],
     )
+    return _judged(report, options, measured.at_head)
 
 
 def _today() -> dt.date:

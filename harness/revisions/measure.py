@@ -57,8 +57,8 @@ class Measured:
     """The measurements of all revisions.
 
     ``broken`` gives the broken plugins of each side, with the reasons. ``refused`` gives the reasons why a suite could
-    not be compared with the base, ``absent`` which of the chosen techniques head alone does not have, and ``notes`` other
-    remarks. ``former`` gives by side what a technique is called there, where it has another name now.
+    not be compared with the base, ``at_head`` why head alone cannot be, and ``notes`` other remarks.
+    ``former`` gives by side what a technique is called there, where it has another name now.
     """
 
     metrics: Mapping[str, Metric]
@@ -66,7 +66,7 @@ class Measured:
     pairings: list[Pairing] = field(default_factory=list)
     failures: list[Change] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
-    absent: list[str] = field(default_factory=list)
+    at_head: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     former: dict[Side, Mapping[str, str]] = field(default_factory=dict)
 
@@ -151,15 +151,18 @@ def _run_suite(
     causes: dict[Side, str] = {}
     unmatched = f"--technique {', '.join(map(repr, wanted.techniques))} matches no technique"
     lacking = {name for name, part in parts.items() if wanted.techniques and not part.techniques}
-    for name, installed in sides.items():
+    for name, installed in sides.items() if HEAD not in lacking else ():
         report(f"{suite}: quality and memory of {installed.revision.label}")
         run_or_cause = unmatched if name in lacking else run_part(installed, parts[name])
         if isinstance(run_or_cause, StoredRun):
             runs[name] = run_or_cause
         else:
             causes[name] = with_broken(run_or_cause, measured.broken[name])
+    if HEAD in lacking:
+        causes[HEAD] = with_broken(unmatched, measured.broken[HEAD])
     if HEAD in causes:
-        _add_unrun(suite, runs, causes[HEAD], measured, is_absent=HEAD in lacking)
+        others = [name for name in sides if name != HEAD and name not in lacking] if HEAD in lacking else [*runs]
+        _add_unrun(f"suite {suite}", others, causes[HEAD], measured, is_absent=HEAD in lacking)
         return {}
     for name, cause in causes.items():
         what = "what is compared" if name in lacking else f"suite {suite}"
@@ -168,16 +171,14 @@ def _run_suite(
     return runs
 
 
-def _add_unrun(suite: str, runs: Mapping[Side, StoredRun], cause: str, measured: Measured, *, is_absent: bool) -> None:
-    """Add why head cannot run a suite that others can; a technique that is gone, and not broken, is no failure."""
-    if not runs:
-        measured.refused.append(f"suite {suite} can be run at neither revision: {cause}")
+def _add_unrun(suite: str, others: Sequence[Side], cause: str, measured: Measured, *, is_absent: bool) -> None:
+    """Add why head cannot run a suite that ``others`` can; a technique that is gone, and not broken, is no failure."""
+    if not others:
+        measured.refused.append(f"{suite} can be run at neither revision: {cause}")
     elif is_absent and not measured.broken[HEAD]:
-        measured.absent.append(f"suite {suite} has no such technique at head: {cause}")
+        measured.at_head.append(f"{suite} has no such technique at head: {cause}")
     else:
-        measured.failures += [
-            fails(f"suite {suite}", f"cannot be run: {cause}", since_release=name == RELEASE) for name in runs
-        ]
+        measured.failures += [fails(suite, f"cannot be run: {cause}", since_release=name == RELEASE) for name in others]
 
 
 def _add_lost(runs: Mapping[Side, StoredRun], measured: Measured) -> None:
@@ -202,7 +203,7 @@ def _comparable(suite: str, pairings: Mapping[Side, Pairing], measured: Measured
         if not lines:
             comparable[name] = pairing
         elif name == BASE:
-            measured.refused.append(f"suite {suite} is not compared with the base: {'; '.join(lines)}")
+            measured.at_head.append(f"suite {suite} is not compared with the base: {'; '.join(lines)}")
         else:
             measured.notes.append(f"suite {suite} is not compared with the release: {'; '.join(lines)}")
     return comparable
@@ -343,7 +344,7 @@ def _contests(pairings: Mapping[Side, Pairing]) -> tuple[list[Contest], dict[Sid
         others = {}
         for name in pairings:
             other = cases[name].get(key)
-            if other is not None and _computes(other) == _computes(case):
+            if other is not None and computes(other) == computes(case):
                 same[name].add(key)
             elif other is not None:
                 others[name] = other
@@ -361,7 +362,7 @@ def timed_cases(rows: Iterable[Row]) -> dict[tuple[str, str], Case]:
     return cases
 
 
-def _computes(case: Case) -> tuple[Any, ...]:
+def computes(case: Case) -> tuple[Any, ...]:
     """Return all facts of a case that decide what the case computes."""
     targets = (case.technique_target, case.workload_target, case.code, case.seed)
     return (*targets, dict(case.params), dict(case.settings))
