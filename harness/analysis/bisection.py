@@ -88,9 +88,9 @@ def level_of(last: int) -> float:
 
 
 def half_way(ratios: Sequence[float], level: float) -> float | None:
-    """Return half the mean of log ratios of head to base, or None where their number does not show it to be enough.
+    """Return half the mean of log ratios of head to base; None where they do not show that the true mean is beyond it.
 
-    The true mean is beyond it with a probability of at least 1 - ``level``: the one-sided limit is.
+    It is beyond it where the one-sided limit of the mean, at ``level``, is.
     """
     if len(ratios) < FEWEST_ROUNDS:
         return None

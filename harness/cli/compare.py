@@ -275,7 +275,7 @@ def _of_revisions(options: CompareOptions) -> ChangeReport:
     wanted = Wanted(
         suites=suite_paths(options.suite, repository),
         techniques=options.technique,
-        rounds=options.rounds or ROUNDS,
+        rounds=0 if options.metric and not options.metric.endswith("_time") else options.rounds or ROUNDS,
         renamed=lambda run: renamed(run, decisions),
         present=lambda name: decisions.present("technique", name),
     )

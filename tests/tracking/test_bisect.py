@@ -85,30 +85,22 @@ def test_the_commit_that_slowed_training_down_is_found_with_the_interval_of_its_
     assert change["high"] - change["low"] < 0.02
 
 
-def test_where_the_commits_beside_it_cannot_be_run_the_answer_is_a_range(place: Place) -> None:
-    base = place.history.commit("raise the memory")
-    done = place.harness("compare", base, "main", "--technique", "creep", "--bisect", "train_time", "--rounds", "6")
-    assert done.returncode == 2, "4 % in two commits are no change"
-    assert "no difference in train_time of creep between BASE and HEAD is sure" in done.stderr
-    base = place.history.commit("add a plugin")
-    lines = ["release..main", base]
-    assert lines
-
-
-def test_git_bisect_run_finds_the_commit_and_skips_the_one_that_cannot_be_run(place: Place) -> None:
+def test_git_bisect_run_finds_the_commit_and_would_skip_one_that_cannot_be_run(place: Place) -> None:
     git = place.history.folder.git
-    sought = ["--technique", "victim", "--metric", "train_tensor_peak", "--gate"]
-    git("bisect", "start", "main", RELEASE)
+    base = place.history.commit("drop the accuracy")
+    sought = ("--technique", "victim", "--metric", "train_tensor_peak", "--gate")
+    command = (sys.executable, "-P", "-m", "harness", "compare", base, ".", *sought)
+    git("bisect", "start", "main", base)
     try:
-        done = place.call(
-            "git", "bisect", "run", sys.executable, "-P", "-m", "harness", "compare", RELEASE, ".", *sought
-        )
-        log = git("bisect", "log")
+        done = place.call("git", "bisect", "run", *command)
+        git("checkout", place.history.commit(BROKEN))
+        broken = place.call(*command)
     finally:
         git("bisect", "reset")
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{place.history.commit('raise the memory')} is the first bad commit" in done.stdout
-    assert f"git bisect skip {place.history.commit(BROKEN)}" in log
+    assert broken.returncode == 125, broken.stdout + broken.stderr
+    assert "the ship is sunk" in broken.stdout
 
 
 def test_several_techniques_and_a_metric_that_did_not_change_are_refused_in_a_line(place: Place) -> None:
