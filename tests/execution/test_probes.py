@@ -101,7 +101,7 @@ def recorded(scale: float) -> Rounds:
     return lambda n: list(generator.choice(ratios - ratios.mean(), n))
 
 
-SEARCHES = 150
+SEARCHES = 100
 
 
 @pytest.mark.parametrize(
