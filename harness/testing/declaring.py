@@ -55,9 +55,13 @@ class Declares:
 
 
 def cache_folder(config: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder for base models that persists between sessions, unless pytest's cache is disabled."""
+    """Return the session's folder for base models, which persists between sessions where pytest's cache does."""
     kept: pytest.Cache | None = getattr(config, "cache", None)
-    return kept.mkdir("harness") if kept else tmp_path_factory.mktemp("harness")
+    if kept:
+        return kept.mkdir("harness")
+    folder = tmp_path_factory.getbasetemp() / "harness"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @cache

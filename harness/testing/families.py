@@ -31,7 +31,6 @@ from harness.declared import Registered, SpecT
 from harness.execution.replies import Malformed
 from harness.host import Host
 from harness.judge import perturbation
-from harness.judge.seeds import generator
 from harness.requirements import install_hint, missing_requirements
 from harness.suite import read_suite
 from harness.suite_files import has_form
@@ -46,6 +45,9 @@ OTHER_SEEDS: Final = (1, 2, 3)
 """Seeds of which at least one must give other numbers than the first; a coarse metric may agree by chance."""
 
 UNKNOWN: Final = "no-such-setting"
+
+_FIRST: Final = pytest.StashKey[dict[str, Reply]]()
+"""The first reply of each bench, kept for the session because it takes a training."""
 
 
 class FamilyConformance(Declares):
@@ -206,9 +208,9 @@ class FamilyConformance(Declares):
                 return
         fail(f"the gate of {workload_id} lets {fault} pass; expected Incorrect with {self.faults[fault]!r}")
 
-    def test_emits_the_declared_metrics(self, bench: Bench) -> None:
+    def test_emits_the_declared_metrics(self, bench: Bench, request: pytest.FixtureRequest) -> None:
         """Check that a small case emits the declared metrics, all of them finite, but for optional ones."""
-        reply = completed(bench)
+        reply = _first(bench, request.config)
         emitted, declared = set(reply.metrics), set(bench.workload.metrics)
         if not declared - {*bench.workload.optional} <= emitted <= declared:
             fail(
@@ -238,9 +240,9 @@ class FamilyConformance(Declares):
         if unknown := sorted(figures.keys() - timed):
             fail(f"{bench.workload_id} figures {', '.join(unknown)}: declare a metric of the lane 'time' for each")
 
-    def test_follows_the_seed(self, bench: Bench) -> None:
+    def test_follows_the_seed(self, bench: Bench, request: pytest.FixtureRequest) -> None:
         """Check that the same seed gives bitwise identical numbers, and another seed other numbers."""
-        first, again = completed(bench), completed(bench)
+        first, again = _first(bench, request.config), completed(bench)
         if _numbers(first) != _numbers(again):
             fail(f"{bench.workload_id} gives other numbers for the same seed: draw from harness.judge.seeds.generator")
         others = (completed(replace(bench, seed=seed)) for seed in OTHER_SEEDS)
@@ -257,11 +259,12 @@ class FamilyConformance(Declares):
 
         def noted(seed: int, purpose: str) -> torch.Generator:
             asked.append(purpose)
-            return generator(seed, purpose)
+            raise RuntimeError(f"the training of seed {seed} need not go on")
 
         monkeypatch.setattr(perturbation, "generator", noted)
-        completed(replace(bench, perturbed=True, processes=None))
+        reply = replace(bench, perturbed=True).run_here()
         if not asked:
+            _require_completed(bench, reply)
             fail(
                 f"{bench.workload_id} declares perturbs, and trains from the same weights as ever: call "
                 "harness.judge.perturbation.perturb_start before the first step, or leave perturbs out"
@@ -341,11 +344,24 @@ def values_refused(knob: Knob) -> list[Json]:
 def completed(bench: Bench) -> Reply:
     """Return the reply of a case that ended well; skip or fail the test with the reason otherwise."""
     reply = bench.run()
+    _require_completed(bench, reply)
+    return reply
+
+
+def _require_completed(bench: Bench, reply: Reply) -> None:
     if reply.status in ("skipped", "unavailable"):
         pytest.skip(reply.reason)
     if reply.status != "ok":
         fail(f"{bench.technique} on {bench.workload_id} ended as {reply.status}: {reply.reason}", reply.detail)
-    return reply
+
+
+def _first(bench: Bench, config: pytest.Config) -> Reply:
+    """Return the reply of a bench's case, which is run once in a session."""
+    kept = config.stash.setdefault(_FIRST, {})
+    key = f"{bench.technique} on {bench.workload_id}"
+    if key not in kept:
+        kept[key] = completed(bench)
+    return kept[key]
 
 
 def _technique(host: Host, name: str, contract: str) -> Technique:

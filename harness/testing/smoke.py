@@ -129,6 +129,13 @@ class Bench:
         """Run the technique's case of the accuracy lane and return the reply."""
         return self.run_here() if self.processes is None else self._carried_out(Unit(cases=(self._case(),)))
 
+    def second(self) -> Reply:
+        """Return the reply of the same case in this process, which is made once where there are processes.
+
+        It may be asked for only where `first` ended well: what ends its process must not do so here.
+        """
+        return self.run_here() if self.processes is None else self.processes.once("here", self._name, self.run_here)
+
     def run_here(self) -> Reply:
         """Run the technique's case of the accuracy lane in this process and return the reply."""
         options = ExecutorOptions(

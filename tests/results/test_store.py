@@ -79,52 +79,6 @@ def test_the_last_row_of_a_key_wins(builders) -> None:
     assert latest([failed, other, ok]) == (other, ok)
 
 
-def test_ids_sort_by_time_and_end_differently(store: Store, builders) -> None:
-    ids = []
-    for _ in range(12):
-        with begin(store, builders) as writer:
-            ids.append(writer.info.id)
-    assert sorted(ids) == ids == store.ids() == [info.id for info in store.runs()]
-    assert len({one[-4:] for one in ids}) == len(ids)
-
-
-def test_one_run_under_two_names_is_not_read_twice(store: Store, builders) -> None:
-    for _ in range(2):
-        with begin(store, builders) as writer:
-            writer.finish(0)
-    first, second = store.ids()
-    assert [stored.info.id for stored in store.read_apart(["last", first])] == [second, first]
-    with pytest.raises(UsageError, match=f"last and {second} are one run"):
-        store.read_apart([first, "last", second])
-
-
-def test_a_run_is_found_by_a_beginning_an_ending_or_as_the_last(store: Store, builders) -> None:
-    for _ in range(2):
-        begin(store, builders).close()
-    first, last = store.ids()
-    assert store.resolve(first[-4:]) == first
-    assert store.resolve(last) == store.resolve("last") == last
-    for name in ("last", "mine"):
-        (store.folder(first).parent / name).mkdir()
-        (store.folder(first).parent / name / "run.json").write_bytes((store.folder(first) / "run.json").read_bytes())
-    assert {"last", "mine"} <= {*store.ids()}
-    assert store.resolve("last") == last
-    assert store.resolve("mine") == "mine"
-
-
-def test_an_ambiguous_unknown_or_empty_id_is_refused_with_what_to_do(store: Store, builders) -> None:
-    with pytest.raises(UsageError, match=r"there are no runs.*\n.*harness run"):
-        store.resolve("last")
-    for _ in range(2):
-        begin(store, builders).close()
-    with pytest.raises(UsageError, match="may be any of 2"):
-        store.resolve("2")
-    with pytest.raises(UsageError, match=r"'zzz' is not in .*\n.*harness runs"):
-        store.resolve("zzz")
-    with pytest.raises(UsageError):
-        store.resolve("")
-
-
 @given(cut=st.integers(1, 500))
 @settings(max_examples=25)
 def test_a_torn_last_line_is_skipped_in_reading_and_cut_off_in_resuming(tmp_path_factory, builders, cut: int) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from harness.api import Case, ExecutorOptions, Json, Reply, Unit
+from harness.api import WARNING, Case, ExecutorOptions, Json, Reply, Unit
 from harness.execution.isolation.client import Client, ForkServerLost, Start
 from harness.execution.isolation.descriptors import raise_limit
 from harness.execution.isolation.handle import LAST_READS, READS, UNREADABLE, Handle
@@ -223,7 +223,7 @@ class LocalExecutor:
                 self._retire(worker, _not_started(report["refused"]))
             else:
                 self._read(worker, LAST_READS)
-                self._retire(worker, worker.verdict(report["status"], report["cpu_s"]))
+                self._retire(worker, _told(client, worker.verdict(report["status"], report["cpu_s"])))
 
     def _read(self, worker: Handle, reads: int = READS) -> None:
         """Take what a worker has sent; kill a worker that sent what cannot be read."""
@@ -357,6 +357,17 @@ class LocalExecutor:
         """Return the plugin whose fork server does a job; content that cases share is made where no plugin is."""
         plugin = job.case.technique.partition("/")[0]
         return plugin if plugin in self._options.techniques and job.task != "prepare" else ""
+
+
+def _told(client: Client, reply: Reply) -> Reply:
+    """Return the reply of a case, with a warning where its fork server could not fork."""
+    if reply.status != "ok" or not client.left:
+        return reply
+    note = (
+        f"{WARNING}imports left threads that a fork would lose ({', '.join(client.left)}): each case started an "
+        "interpreter of its own, which takes seconds"
+    )
+    return replace(reply, notes=(*reply.notes, note))
 
 
 def _not_started(why: str) -> Reply:

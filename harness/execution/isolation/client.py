@@ -69,6 +69,8 @@ class Client:
         self.control: socket.socket
         """Readable when there is news, or the end; another one after imports had to be tried again."""
         self._lines = Lines()
+        self.left: list[str] = []
+        """The threads that the imports left in the fork server, so that it starts each worker afresh."""
         self._spawn(preload, techniques)
 
     @property
@@ -126,6 +128,7 @@ class Client:
         for message in messages:
             if "ready" in message:
                 self._ready = True
+                self.left = message["left"]
                 self._pass_on()
             else:
                 self._unanswered.pop(message["id"], None)

@@ -82,6 +82,7 @@ class _ForkServer:
             preload(("torch", *config["preload"]))
             global_state.remember()
             preload(config["techniques"])
+        left = [] if config["afresh"] else others()
         self._afresh = config["afresh"] or cannot_fork()
         self._wake, wakeup = socket.socketpair()
         for end in (self._wake, wakeup):
@@ -90,7 +91,7 @@ class _ForkServer:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
         gc.freeze()
-        self._send({"ready": True, "afresh": self._afresh})
+        self._send({"ready": True, "left": left})
 
     def _configuration(self) -> Message:
         while data := self._control.recv(1 << 16):
@@ -235,3 +236,11 @@ def cannot_fork() -> bool:
 def threads() -> int:
     """Return the number of threads of this process, those that Python does not know included."""
     return len(list(Path("/proc/self/task").iterdir())) if LINUX else threading.active_count()
+
+
+def others() -> list[str]:
+    """Return the names of this process's threads but the first, those that Python does not know included."""
+    if not LINUX:
+        return [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+    tasks = [task for task in Path("/proc/self/task").iterdir() if task.name != str(os.getpid())]
+    return sorted((task / "comm").read_text(encoding="utf-8", errors="replace").strip() for task in tasks)
