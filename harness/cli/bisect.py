@@ -141,7 +141,7 @@ def _series(whole: Change, suites: Sequence[str], measured: Measured, decisions:
     from harness.revisions.probes import Series
 
     place = whole.place
-    pairing = next(one for one in measured.pairings if one.head.info.suite.id == place.suite)
+    pairing = next(pair for pair in measured.pairings if pair.head.info.suite.id == place.suite)
     seeds = {
         row.case.seed
         for row in pairing.head.rows

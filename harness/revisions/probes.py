@@ -136,7 +136,7 @@ class ExactProbe:
         run = self.runs.at(number)
         if isinstance(run, Untold):
             return run
-        base, head, value = (self._values(self.runs.demand(one)) for one in (0, len(self.runs.line) - 1, number))
+        base, head, value = (self._values(self.runs.demand(place)) for place in (0, len(self.runs.line) - 1, number))
         seeds = base.keys() & head.keys()
         if not seeds or not seeds <= value.keys():
             return Untold(reason=f"it has no {self.runs.series.metric} of {self.runs.series.place.technique}")
@@ -185,7 +185,7 @@ class TimeProbe:
         run = self.runs.at(number)
         if isinstance(run, Untold):
             return run
-        cases = [self._case(one) for one in (0, len(self.runs.line) - 1, number)]
+        cases = [self._case(place) for place in (0, len(self.runs.line) - 1, number)]
         base, head, case = (computes(case) if case else None for case in cases)
         if case is not None and case == base:
             return "before"
@@ -221,7 +221,7 @@ class TimeProbe:
         key = (BASE, self.runs.series.metric.removesuffix("_time"))
         looks, order = early_looks(self.rounds), random.Random()  # the order of turns differs between comparisons
         for number in range(1, self.rounds + 1):
-            names = " and ".join(self.runs.line[one].commit[:9] for one in (low, high))
+            names = " and ".join(self.runs.line[end].commit[:9] for end in (low, high))
             report(f"times of {names}, round {number} of up to {self.rounds}")
             (turns,) = measure_round([timing.contest], pythons, self.runs.means.cache, order)
             timing.take(turns)
