@@ -112,15 +112,15 @@ def test_a_gate_on_one_metric_has_an_exit_code_for_worse_for_not_worse_and_for_w
         if row["technique"] == "toy/good" and row["lane"] == "memory":
             row["metrics"]["train_tensor_peak"] *= 2
         if row["technique"] == "toy/good" and row["lane"] == "accuracy":
-            row["metrics"]["loss"] += 1.0 + row["seed"]
+            row["metrics"]["toy_score"] -= 1.0 + row["seed"]
 
     edit_rows(two_runs[1], worse)
     names = [folder.name for folder in two_runs]
     good = (*names, "--gate", "--technique", "good")
     assert called(*good, "--metric", "train_tensor_peak")[0] == 1
     assert called(*good, "--metric", "infer_tensor_peak")[0] == 0
-    assert called(*names, "--gate", "--metric", "loss", "--technique", "twin")[0] == 0
-    for metric in ("train_time", "loss"):
+    assert called(*names, "--gate", "--metric", "toy_score", "--technique", "twin")[0] == 0
+    for metric in ("train_time", "toy_score"):
         code, text = called(*good, "--metric", metric)
         assert code == 125, text
         assert text.startswith("Cannot be told")
@@ -138,15 +138,15 @@ def test_what_head_does_not_have_cannot_be_told_and_what_neither_has_is_wrong_us
     (two_runs[1] / "rows.jsonl").write_text("".join(f"{row}\n" for row in rows if '"toy/good"' not in row))
     names = [folder.name for folder in two_runs]
     good = ("--technique", "good", "--gate")
-    code, text = called(*names, *good, "--metric", "loss")
+    code, text = called(*names, *good, "--metric", "toy_score")
     assert code == 125
     assert "toy/good is gone: head does not have it" in text
     code, text = called(*names, *good)
     assert code == 2
     assert "only the baseline was compared" in text
     assert "removed: toy/good" in text
-    assert called(*reversed(names), *good, "--metric", "loss")[0] == 2
-    assert called(*names, "--technique", "nobody", "--gate", "--metric", "loss")[0] == 2
+    assert called(*reversed(names), *good, "--metric", "toy_score")[0] == 2
+    assert called(*names, "--technique", "nobody", "--gate", "--metric", "toy_score")[0] == 2
 
 
 def test_a_technique_that_may_have_been_renamed_is_told(called: Called, two_runs: list[Path]) -> None:
@@ -165,14 +165,14 @@ def test_a_technique_that_may_have_been_renamed_is_told(called: Called, two_runs
     [
         ((), "are stored runs; --bisect expects two commits"),
         (("--gate",), "leave out --gate"),
-        (("--metric", "loss"), "leave out --metric"),
+        (("--metric", "toy_score"), "leave out --metric"),
         (("--format", "badge"), "--format badge: what --bisect finds is a table or json"),
     ],
 )
 def test_a_search_refuses_stored_runs_and_options_of_a_comparison(
     called: Called, two_runs: list[Path], options: tuple[str, ...], text: str
 ) -> None:
-    code, printed = called(*(folder.name for folder in two_runs), "--bisect", "loss", *options)
+    code, printed = called(*(folder.name for folder in two_runs), "--bisect", "toy_score", *options)
     assert code == 2
     assert text in printed.splitlines()[0]
 
