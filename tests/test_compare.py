@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.cli import main
 from tests.conftest import Harness
 
 TOYS = Path(__file__).parent / "toy"
@@ -76,6 +77,104 @@ def test_two_stored_runs_are_compared_and_a_gate_set_on_them(harness: Harness, t
     assert [(change["place"]["technique"], change["metric"]) for change in worse_ones] == [
         ("toy/good", "train_tensor_peak")
     ]
+
+
+def test_a_run_is_not_compared_with_itself(harness: Harness, two_runs: list[Path]) -> None:
+    done = harness("compare", *TOY_PLUGIN, "last", two_runs[1].name, "--gate")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"last and {two_runs[1].name} are one run" in done.stderr.splitlines()[0]
+
+
+Called = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Called:
+    """Call the command in this process, in the folder of the tests; return the exit code and what it printed."""
+    monkeypatch.syspath_prepend(str(TOYS))
+
+    def call(*arguments: str) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as left:
+            main(["compare", *TOY_PLUGIN, *arguments])
+        assert isinstance(left.value.code, int)
+        printed = capsys.readouterr()
+        return left.value.code, printed.out + printed.err
+
+    (tmp_path / "cwd").mkdir(exist_ok=True)
+    monkeypatch.chdir(tmp_path / "cwd")
+    return call
+
+
+def test_a_gate_on_one_metric_has_an_exit_code_for_worse_for_not_worse_and_for_what_cannot_be_told(
+    called: Called, two_runs: list[Path]
+) -> None:
+    def worse(row: dict) -> None:
+        if row["technique"] == "toy/good" and row["lane"] == "memory":
+            row["metrics"]["train_tensor_peak"] *= 2
+        if row["technique"] == "toy/good" and row["lane"] == "accuracy":
+            row["metrics"]["toy_score"] -= 1.0 + row["seed"]
+
+    edit_rows(two_runs[1], worse)
+    names = [folder.name for folder in two_runs]
+    good = (*names, "--gate", "--technique", "good")
+    assert called(*good, "--metric", "train_tensor_peak")[0] == 1
+    assert called(*good, "--metric", "infer_tensor_peak")[0] == 0
+    assert called(*names, "--gate", "--metric", "toy_score", "--technique", "twin")[0] == 0
+    for metric in ("train_time", "toy_score"):
+        code, text = called(*good, "--metric", metric)
+        assert code == 125, text
+        assert text.startswith("Cannot be told")
+        assert "cannot be told: toy/good: " in text
+    assert called(*names, "--metric", "train_time")[0] == 0, "without a gate, it is only shown"
+    assert called(*good)[0] == 1
+    code, text = called(*good, "--metric", "train_tme")
+    assert (code, "--metric: unknown metric 'train_tme'; did you mean 'train_time'?" in text) == (2, True)
+
+
+def test_what_head_does_not_have_cannot_be_told_and_what_neither_has_is_wrong_usage(
+    called: Called, two_runs: list[Path]
+) -> None:
+    rows = (two_runs[1] / "rows.jsonl").read_text().splitlines()
+    (two_runs[1] / "rows.jsonl").write_text("".join(f"{row}\n" for row in rows if '"toy/good"' not in row))
+    names = [folder.name for folder in two_runs]
+    good = ("--technique", "good", "--gate")
+    code, text = called(*names, *good, "--metric", "toy_score")
+    assert code == 125
+    assert "toy/good is gone: head does not have it" in text
+    code, text = called(*names, *good)
+    assert code == 2
+    assert "only the baseline was compared" in text
+    assert "removed: toy/good" in text
+    assert called(*reversed(names), *good, "--metric", "toy_score")[0] == 2
+    assert called(*names, "--technique", "nobody", "--gate", "--metric", "toy_score")[0] == 2
+
+
+def test_a_technique_that_may_have_been_renamed_is_told(called: Called, two_runs: list[Path]) -> None:
+    def other_name(row: dict) -> None:
+        row["technique"] = row["technique"].replace("toy/good", "toy/fine")
+
+    edit_rows(two_runs[1], other_name)
+    code, text = called(*(folder.name for folder in two_runs), "--technique", "*o*d", "--technique", "fine", "--gate")
+    assert code == 2, text
+    assert "toy/good is gone, and toy/fine is new, with the same code and parameters" in " ".join(text.split())
+    assert '[[renamed]] technique = "toy/fine", was = "toy/good"' in " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ((), "are stored runs; --bisect expects two commits"),
+        (("--gate",), "leave out --gate"),
+        (("--metric", "toy_score"), "leave out --metric"),
+        (("--format", "badge"), "--format badge: what --bisect finds is a table or json"),
+    ],
+)
+def test_a_search_refuses_stored_runs_and_options_of_a_comparison(
+    called: Called, two_runs: list[Path], options: tuple[str, ...], text: str
+) -> None:
+    code, printed = called(*(folder.name for folder in two_runs), "--bisect", "toy_score", *options)
+    assert code == 2
+    assert text in printed.splitlines()[0]
 
 
 def test_unlike_runs_are_not_judged_and_the_gate_says_so(harness: Harness, two_runs: list[Path]) -> None:
@@ -161,6 +260,7 @@ def in_repository(tmp_path: Path, harness: Harness) -> Harness:
         (["HEAD", "here"], "has nothing to install"),
         (["HEAD", "main", "--gate"], "there is nothing to compare"),
         (["HEAD"], "there is nothing to compare"),
+        (["HEAD", "here", "--bisect", "accuracy"], "--bisect expects the older one first"),
     ],
     ids=" ".join,
 )

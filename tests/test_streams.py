@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pty
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,14 @@ def shell(command: str, place: Path, **environment: str) -> subprocess.Completed
         ["bash", "-c", command.replace("$H", f"{sys.executable} -m harness")],
         capture_output=True, text=True, cwd=place, check=False, env={**os.environ, **environment},
     )  # fmt: skip
+
+
+def copy_of_the_run(store: Path) -> str:
+    """Copy the only run of a store under an earlier id, and return the id."""
+    (folder,) = (store / "runs").iterdir()
+    earlier = "20000101-000000-aaaa"
+    shutil.copytree(folder, folder.with_name(earlier))
+    return earlier
 
 
 @pytest.mark.parametrize(
@@ -159,10 +168,13 @@ def test_a_run_without_streams_computes_everything(redirection: str, tmp_path: P
 
 
 @pytest.mark.usefixtures("toys")
-def test_a_comparison_of_runs_needs_no_plugin_as_runs_keep_what_their_metrics_are(harness: Harness) -> None:
+def test_a_comparison_of_runs_needs_no_plugin_as_runs_keep_what_their_metrics_are(
+    harness: Harness, tmp_path: Path
+) -> None:
     assert harness(*RUN, "--quiet").returncode == 0
+    earlier = copy_of_the_run(tmp_path / "cwd/.harness")
     for gate, code in (((), 0), (("--gate",), 2)):  # a gate that compares nothing but a baseline with itself is none
-        done = harness("--no-plugins", "compare", "last", "last", *gate)
+        done = harness("--no-plugins", "compare", earlier, "last", *gate)
         assert done.returncode == code
         assert "only the baseline was compared: toy/base" in done.stdout + done.stderr
         assert "Traceback" not in done.stderr
@@ -250,7 +262,7 @@ def on_a_terminal(arguments: list[str], place: Path, **environment: str) -> byte
 def test_a_table_on_a_terminal_has_colours_unless_they_are_forbidden(tmp_path: Path) -> None:
     arguments = [*RUN, "--quiet", "--store", "S"]
     assert b"\x1b[" in on_a_terminal(arguments, tmp_path)
-    shown = [*TOY, "compare", "last", "last", "--store", "S"]
+    shown = [*TOY, "compare", copy_of_the_run(tmp_path / "S"), "last", "--store", "S"]
     assert b"\x1b[" in on_a_terminal(shown, tmp_path)
     for forbidden in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
         assert b"\x1b" not in on_a_terminal(shown, tmp_path, **forbidden)

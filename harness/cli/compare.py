@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.app import complete_from, current, plugin_options, store_option
-from harness.cli.output import say, width_of_terminal
+from harness.cli.commits import (
+    CANNOT_TELL,
+    decisions_here,
+    find_revisions,
+    installed,
+    left_out,
+    release_of,
+    repository_here,
+    require_compared,
+    suite_paths,
+    tell,
+)
+from harness.cli.output import width_of_terminal
 from harness.streams import is_coloured
 
 if TYPE_CHECKING:
@@ -20,15 +32,12 @@ if TYPE_CHECKING:
 
     from harness.analysis.changes import Changes, Pairing
     from harness.history.compared import Within
-    from harness.history.decisions import Decisions
     from harness.report.changes import ChangeReport
     from harness.results.store import Store, StoredRun
-    from harness.revisions.commits import Installed
     from harness.revisions.repository import Repository, Revision
     from harness.revisions.rounds import Side
 
 ROUNDS = 16
-NO_RELEASE = "none"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +50,8 @@ class CompareOptions:
     technique: tuple[str, ...]
     release: str | None
     rounds: int | None
+    metric: str | None
+    bisect: str | None
     gate: bool
     format: str
     store: Path | None
@@ -64,7 +75,16 @@ class CompareOptions:
     "--rounds", type=click.IntRange(min=3), metavar="N",
     help=f"Rounds of timing; a quarter or half of the rounds where these decide.  [default: {ROUNDS}]",
 )  # fmt: skip
-@click.option("--gate", is_flag=True, help="Exit with 1 if anything is worse, with 2 if the comparison cannot decide.")
+@click.option(
+    "--gate", is_flag=True,
+    help="Exit with 1 if anything is worse, with 2 if nothing can be compared; with --metric also with 125 if its "
+    "change cannot be told, as git bisect run expects.",
+)  # fmt: skip
+@click.option("--metric", metavar="NAME", help="Judge only this metric, and no release unless --release names one.")
+@click.option(
+    "--bisect", metavar="METRIC", help="Find the commit after BASE, up to HEAD, at which this metric changed."
+)
+@click.option("--json", "format", flag_value="json", help="Short for --format json.")
 @click.option(
     "--format", type=click.Choice(["table", "markdown", "json", "junit", "badge"]), default="table", show_default=True
 )
@@ -88,12 +108,58 @@ def execute(options: CompareOptions) -> int:
 
     store = Store(default_store_path(options.store))
     runs = _runs(options, store)
+    if options.bisect is not None:
+        return _bisect(options, is_of_runs=runs is not None)
     report = _of_runs(options, *runs) if runs else _of_revisions(options)
     width = width_of_terminal()
     click.echo(render_gate(report, options.format, color=is_coloured(sys.stdout), width=width))
     if not options.gate:
         return 0
-    return {"worse": 1, "refused": 2}.get(report.outcome, 0)
+    return {"worse": 1, "refused": 2, "untold": CANNOT_TELL}.get(report.outcome, 0)
+
+
+def _bisect(options: CompareOptions, *, is_of_runs: bool) -> int:
+    from harness.api import UsageError
+    from harness.cli.bisect import BisectOptions, bisect
+
+    given = [f"--{name}" for name in ("gate", "metric", "release") if getattr(options, name)]
+    if given:
+        raise UsageError(f"--bisect searches among all commits by itself; leave out {given[0]}")
+    if options.format not in ("table", "json"):
+        raise UsageError(f"--format {options.format}: what --bisect finds is a table or json")
+    if is_of_runs:
+        raise UsageError(
+            f"{options.base} and {options.head} are stored runs; --bisect expects two commits",
+            "see the commits: git log --oneline --first-parent",
+        )
+    return bisect(
+        BisectOptions(
+            names=(options.base, options.head),
+            metric=str(options.bisect),
+            suites=options.suite,
+            techniques=options.technique,
+            rounds=options.rounds or ROUNDS,
+            as_json=options.format == "json",
+        )
+    )
+
+
+def _judged(report: ChangeReport, options: CompareOptions, at_head: Sequence[str]) -> ChangeReport:
+    """Return a report of the metric of the options alone, where they name one; ``at_head`` is why head is not judged.
+
+    Where no metric is named, what is not judged is a reason to refuse.
+    """
+    if options.metric is None:
+        return replace(report, refused=[*report.refused, *at_head])
+    from harness.analysis.sought import seek
+    from harness.host import matches
+
+    names = options.technique or ("*",)
+    found = seek(report.changes, options.metric, lambda name: any(matches(pattern, name) for pattern in names))
+    untold = () if found.changes.of("worse") else (*found.untold, *at_head)
+    # what BASE does not have is no technique that a search could ever tell
+    nothing = () if found.changes.changes or untold else (f"nothing has a {options.metric} on both sides",)
+    return replace(report, changes=found.changes, refused=[*report.refused, *nothing], untold=untold)
 
 
 def _runs(options: CompareOptions, store: Store) -> tuple[StoredRun, StoredRun] | None:
@@ -110,19 +176,14 @@ def _runs(options: CompareOptions, store: Store) -> tuple[StoredRun, StoredRun] 
         return None
     repository = None
     with contextlib.suppress(UsageError):  # stored runs need no repository
-        repository = _repository()
+        repository = repository_here()
     if repository and all(repository.find(name) for name in (options.base, options.head)):
         raise UsageError(
             f"{options.base} and {options.head} are names of stored runs and of commits; give longer names",
             f"the runs are {ids[0]} and {ids[1]}",
         )
-    return store.read(ids[0]), store.read(ids[1])
-
-
-def _repository() -> Repository | None:
-    from harness.revisions.repository import Repository
-
-    return Repository.around(Path.cwd())
+    base, head = store.read_apart((options.base, options.head))
+    return base, head
 
 
 # --------------------------------------------------------------------------------------------- stored runs
@@ -136,8 +197,9 @@ def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> Chang
     from harness.analysis.view import known_metrics
     from harness.api import UsageError
     from harness.history.compared import renamed, with_accepted
+    from harness.history.likely import possible_renames
     from harness.report.changes import ChangeReport
-    from harness.revisions.measure import narrowed
+    from harness.revisions.parts import narrowed
 
     given = [name for name in ("suite", "release", "rounds") if getattr(options, name)]
     if given:
@@ -147,7 +209,9 @@ def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> Chang
     for stored in (base, head):
         metrics = known_metrics(stored.info, metrics)
         remarks += [f"run {stored.info.id}: {line}" for line in remarks_on(stored.rows)]
-    decisions = _decisions()
+    if options.metric:
+        require_compared("--metric", options.metric, metrics)
+    decisions = decisions_here()
     base, head = (
         renamed(replace(stored, rows=of_one_identity(stored.rows).rows), decisions) for stored in (base, head)
     )
@@ -165,14 +229,15 @@ def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> Chang
     digests = {suite.get("digest") for suite in suites if isinstance(suite, dict)} - {None}
     notes += ["the files of the two suites differ"] if len(digests) > 1 else []
     found = with_accepted(find_changes(pairings, metrics), decisions, _between_runs(base, head), _today())
-    return ChangeReport(
+    report = ChangeReport(
         base=f"run {base.info.id}",
         head=f"run {head.info.id}",
         release="",
         changes=found,
-        refused=lines or undecidable(found.changes, pairings),
-        notes=[*remarks, *notes],
+        refused=[] if lines or options.metric else undecidable(found.changes, pairings),
+        notes=[*remarks, *notes, *possible_renames(pairings)],
     )
+    return _judged(report, options, lines)
 
 
 # ------------------------------------------------------------------------------------------------- commits
@@ -182,52 +247,55 @@ def _of_revisions(options: CompareOptions) -> ChangeReport:
     from harness.analysis.changes import Changes, fails, find_changes
     from harness.analysis.vacuous import undecidable
     from harness.history.compared import renamed, with_accepted
+    from harness.history.likely import possible_renames
+    from harness.measure.git import SHALLOW
     from harness.report.changes import ChangeReport
     from harness.results.places import default_cache_path
+    from harness.revisions.asked import metrics_of
     from harness.revisions.measure import Wanted, measure
     from harness.revisions.rounds import BASE, HEAD, RELEASE
 
-    repository, base, head = _find_revisions(options)
+    repository, base, head = find_revisions((options.base, options.head))
     revisions = {BASE: base, HEAD: head}
-    release = _release(options, repository, head)
+    release = None if options.metric and not options.release else release_of(options.release, repository, head)
     if release is not None and release.commit != base.commit:
         revisions[RELEASE] = release
-    sides, why = _installed(repository, revisions)
+    sides, why = installed(repository, revisions, any_head=options.metric is not None)
+    if options.metric:
+        require_compared("--metric", options.metric, metrics_of(sides[BASE]))
     if HEAD in why:
         changes = Changes(changes=(fails("harness", why[HEAD]),), listed=())
-        return ChangeReport(base=base.label, head=head.label, release="", changes=changes)
+        report = ChangeReport(base=base.label, head=head.label, release="", changes=changes)
+        return _judged(report, options, ())
     notes = [f"not compared with the release {revisions[name].label}: {cause}" for name, cause in why.items()]
-    notes += _limits(options, repository, sides, release)
-    suites = tuple(_suite(name, repository) for name in options.suite)
-    decisions = _decisions()
+    notes += left_out(sides)
+    if release is None and options.release is None and repository.is_shallow:
+        notes.append(f"not compared with a release, for {SHALLOW}")
+    decisions = decisions_here()
     wanted = Wanted(
-        suites=suites,
+        suites=suite_paths(options.suite, repository),
         techniques=options.technique,
-        rounds=options.rounds or ROUNDS,
+        rounds=0 if options.metric and not options.metric.endswith("_time") else options.rounds or ROUNDS,
         renamed=lambda run: renamed(run, decisions),
+        present=lambda name: decisions.present("technique", name),
     )
-    measured = measure(sides, wanted, default_cache_path(), _say)
+    measured = measure(sides, wanted, default_cache_path(), tell)
     detected = find_changes(measured.pairings, measured.metrics)
     _keep(options, base, head, detected, measured.pairings)
     changes = replace(detected, changes=(*measured.failures, *detected.changes))
     changes = with_accepted(
         changes, decisions, _between(repository, {side: found.commit for side, found in revisions.items()}), _today()
     )
-    return ChangeReport(
+    vacuous = not (measured.refused or measured.at_head or options.metric)
+    report = ChangeReport(
         base=base.label,
         head=head.label,
         release=revisions[RELEASE].label if RELEASE in sides else "",
         changes=changes,
-        refused=measured.refused or undecidable(changes.changes, measured.pairings),
-        notes=[*notes, *measured.notes],
+        refused=undecidable(changes.changes, measured.pairings) if vacuous else measured.refused,
+        notes=[*notes, *measured.notes, *possible_renames(measured.pairings)],
     )
-
-
-def _decisions() -> Decisions:
-    """Return what the project around this folder accepted and renamed; raise UsageError for mistakes in its file."""
-    from harness.history.decisions import find, read
-
-    return read(find(Path.cwd()))
+    return _judged(report, options, measured.at_head)
 
 
 def _today() -> dt.date:
@@ -258,7 +326,7 @@ def _between_runs(base: StoredRun, head: StoredRun) -> Within:
     from harness.tracking.results import commit_of
 
     with contextlib.suppress(UsageError):
-        if (repository := _repository()) is not None:
+        if (repository := repository_here()) is not None:
             return _between(repository, {BASE: commit_of(base.info), HEAD: commit_of(head.info)})
     return lambda _beginning, _since_release: False
 
@@ -274,106 +342,3 @@ def _keep(
     found = found_times(base.commit, head.commit, changes, pairings)
     if found.times and not base.tree and not head.tree:
         keep(default_store_path(options.store), found)
-
-
-def _limits(
-    options: CompareOptions, repository: Repository, sides: Mapping[Side, Installed], release: Revision | None
-) -> list[str]:
-    """Return what a comparison leaves out because this machine does not have it: releases, submodules."""
-    from harness.measure.git import SHALLOW
-
-    notes = [
-        f"{side.revision.label} is installed without its submodule {path}: git submodule update --init --recursive"
-        for side in sides.values()
-        for path in side.missing
-    ]
-    if release is None and options.release is None and repository.is_shallow:
-        notes.append(f"not compared with a release, for {SHALLOW}")
-    return notes
-
-
-def _installed(
-    repository: Repository, revisions: dict[Side, Revision]
-) -> tuple[dict[Side, Installed], dict[Side, str]]:
-    """Return the environments of comparable revisions, and why the release or the head cannot be compared.
-
-    Raises UsageError for a base that cannot be compared, and for a head that is too old.
-    """
-    from harness.api import UsageError
-    from harness.results.places import default_cache_path
-    from harness.revisions.asked import start_failure, too_old
-    from harness.revisions.commits import install
-    from harness.revisions.rounds import BASE, RELEASE
-
-    sides: dict[Side, Installed] = {}
-    why: dict[Side, str] = {}
-    for name, revision in revisions.items():
-        _say(f"installing {revision.label}")
-        installed = install(repository, revision, default_cache_path())
-        broken = start_failure(installed)
-        old = "" if broken else too_old(installed)
-        if (broken and name == BASE) or (old and name != RELEASE):
-            raise UsageError(f"{revision.label}: {broken or old}", "choose another commit")
-        if broken or old:
-            why[name] = broken or old
-        else:
-            sides[name] = installed
-    return sides, why
-
-
-def _find_revisions(options: CompareOptions) -> tuple[Repository, Revision, Revision]:
-    """Return the repository and its two revisions; raise UsageError for a name that is neither run nor revision."""
-    from harness.api import UsageError
-
-    repository = _repository()
-    if repository is None:
-        raise UsageError(
-            f"{options.base} and {options.head} are not both stored runs, and this folder is in no git repository",
-            "see the runs: harness runs; or go to a checkout to compare commits",
-        )
-    found = {name: repository.find(name) for name in (options.base, options.head)}
-    unknown = [repr(name) for name, revision in found.items() if revision is None]
-    if unknown:
-        why = repository.why_unknown()
-        raise UsageError(
-            f"{', '.join(unknown)} is no commit, tag or branch of {repository.folder}" + (f": {why}" if why else ""),
-            *([] if why else ["see the stored runs: harness runs; see the commits: git log --oneline"]),
-        )
-    base, head = (found[name] for name in (options.base, options.head))
-    assert base is not None
-    assert head is not None
-    if (base.commit, base.tree) == (head.commit, head.tree):
-        raise UsageError(
-            f"{options.base} and {options.head} are both {head.commit[:9]}: there is nothing to compare",
-            "to compare with a release, name it as BASE",
-        )
-    return repository, base, head
-
-
-def _suite(name: str, repository: Repository) -> str:
-    """Return a suite's name, or the path of its file relative to the project, which is valid in every commit."""
-    if not name.endswith(".toml"):
-        return name
-    path = Path(name).resolve()
-    if not path.is_relative_to(repository.folder.resolve()):
-        from harness.api import UsageError
-
-        raise UsageError(f"--suite {name!r}: the file is not in {repository.folder}, so no commit has it")
-    return path.relative_to(repository.folder.resolve()).as_posix()
-
-
-def _release(options: CompareOptions, repository: Repository, head: Revision) -> Revision | None:
-    if options.release == NO_RELEASE:
-        return None
-    if options.release is None:
-        return repository.release(head)
-    release = repository.find(options.release)
-    if release is None:
-        from harness.api import UsageError
-
-        raise UsageError(f"--release {options.release!r}: no such tag or commit; or give --release {NO_RELEASE}")
-    return release
-
-
-def _say(line: str) -> None:
-    say(f"harness: {line}", err=True)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 _COLOURS: Final = {
     "worse": "critical",
     "refused": "inactive",
+    "untold": "inactive",
     "better": "brightgreen",
     "undecided": "yellow",
     "same": "success",
@@ -26,6 +27,7 @@ def badge(report: ChangeReport) -> str:
     messages = {
         "worse": f"{counts['worse']} worse",
         "refused": "not comparable",
+        "untold": "cannot be told",
         "better": f"{counts['better']} better",
         "undecided": f"nothing worse, {counts['undecided']} undecided",
         "same": "no change",

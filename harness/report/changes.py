@@ -33,7 +33,7 @@ class ChangeReport:
     """The result of comparing ``base`` with ``head``: the changes, and what could not be compared.
 
     ``release`` is empty where there was no release to compare with. ``refused`` are the reasons why the gate cannot
-    decide.
+    decide, ``untold`` those why the only metric that is judged has no answer at head.
     """
 
     base: str
@@ -41,15 +41,18 @@ class ChangeReport:
     release: str
     changes: Changes
     refused: Sequence[str] = ()
+    untold: Sequence[str] = ()
     notes: Sequence[str] = ()
 
     @property
     def outcome(self) -> Verdict | str:
-        """``worse``, ``refused``, ``better``, ``undecided`` or ``same``: the first of these that applies."""
+        """``worse``, ``refused``, ``untold``, ``better``, ``undecided`` or ``same``: the first that applies."""
         if self.changes.of("worse"):
             return "worse"
         if self.refused:
             return "refused"
+        if self.untold:
+            return "untold"
         for verdict in _MINOR:
             if self.changes.of(verdict):
                 return verdict
@@ -68,6 +71,8 @@ class ChangeReport:
             return f"Worse: {' and '.join(parts)}, at {self.head}"
         if self.refused:
             return f"Not comparable: {self.head} with {self.base}"
+        if self.untold:
+            return f"Cannot be told: {self.head} with {self.base}"
         better = self.changes.of("better")
         if better:
             return f"Better: {_count(better, 'change')} from {self.base} to {self.head}, and nothing worse"
@@ -107,7 +112,7 @@ def render_changes(report: ChangeReport, format_: str, *, color: bool = False, w
 def _table(report: ChangeReport, *, color: bool, width: int) -> str:
     import click
 
-    colours = {"worse": "red", "better": "green", "refused": "yellow"}
+    colours = {"worse": "red", "better": "green", "refused": "yellow", "untold": "yellow"}
     headline = printable(report.headline)
     blocks = [click.style(headline, fg=colours.get(report.outcome), bold=True) if color else headline]
     for title, rows in _tables(report):
@@ -173,19 +178,19 @@ def _tables(report: ChangeReport) -> list[tuple[str, list[list[str]]]]:
     """Return title and rows of the changes: worse, better, undecided, and those that are shown but not gated."""
     tables = []
     for verdict in ("worse", *_MINOR):
-        changes = sorted(report.changes.of(verdict), key=_size, reverse=True)
+        changes = sorted(report.changes.of(verdict), key=size_in_margins, reverse=True)
         if changes:
             tables.append((f"{verdict}: {len(changes)}", _rows(changes, report)))
     if accepted := [change for change in report.changes.changes if change.accepted]:
         tables.append((f"worse, and accepted: {len(accepted)}", _rows(accepted, report)))
     shown = [change for change in report.changes.changes if not change.gated and change.difference is not None]
     if shown:
-        shown.sort(key=_size, reverse=True)
+        shown.sort(key=size_in_margins, reverse=True)
         tables.append((f"times, measured apart and so not judged: {len(shown)}", _rows(shown, report)))
     return tables
 
 
-def _size(change: Change) -> float:
+def size_in_margins(change: Change) -> float:
     """Return the size of a change in margins of its metric; infinity for a failure."""
     if change.kind == "status":
         return float("inf")
@@ -250,7 +255,8 @@ def _listed(listed: Sequence[Listed]) -> list[str]:
 
 def _remarks(report: ChangeReport) -> list[str]:
     apart = [change for change in report.changes.changes if not change.gated and change.difference is None]
-    lines = [f"not comparable: {line}" for line in report.refused] + list(report.notes)
+    lines = [f"not comparable: {line}" for line in report.refused]
+    lines += [*(f"cannot be told: {line}" for line in report.untold), *report.notes]
     lines += dict.fromkeys(
         f"accepted: {change.place.technique} on {short(change.place.workload)}, {change.metric}: {change.accepted}"
         for change in report.changes.changes
@@ -280,5 +286,6 @@ def _plain(report: ChangeReport) -> Mapping[str, Any]:
         "changes": [encode(asdict(change)) for change in report.changes.changes],
         "listed": [encode(asdict(entry)) for entry in report.changes.listed],
         "refused": list(report.refused),
+        "untold": list(report.untold),
         "notes": list(report.notes),
     }

@@ -31,11 +31,12 @@ def junit(report: ChangeReport) -> str:
         if name not in suites:
             suites[name] = ElementTree.SubElement(root, "testsuite", name=_xml(name))
         _test(suites[name], change, report)
-    if report.refused:
+    if report.refused or report.untold:
         suite = ElementTree.SubElement(root, "testsuite", name="comparison")
         test = ElementTree.SubElement(suite, "testcase", classname="harness.compare", name="can be compared")
-        error = ElementTree.SubElement(test, "error", message=_xml(report.headline), type="refused")
-        error.text = _xml("\n".join(report.refused))
+        kind = "refused" if report.refused else "untold"
+        error = ElementTree.SubElement(test, "error", message=_xml(report.headline), type=kind)
+        error.text = _xml("\n".join([*report.refused, *report.untold]))
     for suite in root:
         suite.attrib.update(_counts(suite))
     root.attrib.update(_counts(root))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from harness.api import DISTRIBUTION, Metric, UsageError
+from harness.host import matches
 from harness.revisions.commits import Installed, distributions_in, normalised
 
 NEEDED: Final = ("--track", "--lane")
@@ -69,6 +70,26 @@ def tracked_suites(installed: Installed) -> dict[str, tuple[str, ...]]:
         elif techniques & own:
             found[entry["id"]] = tuple(f"{plugin}/*" for plugin in sorted(techniques & own))
     return found
+
+
+def technique_names(installed: Installed) -> list[str]:
+    """Return the full names of a revision's techniques; raise UsageError where it cannot list them."""
+    return [str(entry["id"]) for entry in listed(installed, "list", "techniques")]
+
+
+def chosen_among(names: Sequence[str], globs: Iterable[str], present: Callable[[str], str]) -> tuple[str, ...]:
+    """Return what chooses the techniques of ``globs`` at a revision that has the techniques ``names``.
+
+    These are the globs that match a name, and the names whose present name, which ``present`` gives, is matched.
+    """
+    wanted = {glob: glob.partition(":")[0] for glob in globs}  # a glob may pin values
+    own = [glob for glob, pattern in wanted.items() if any(matches(pattern, name) for name in names)]
+    former = [
+        name
+        for name in names
+        if present(name) != name and any(matches(pattern, present(name)) for pattern in wanted.values())
+    ]
+    return tuple(dict.fromkeys([*own, *former]))
 
 
 def _plugins_of(names: Iterable[str]) -> set[str]:

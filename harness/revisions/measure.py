@@ -11,11 +11,18 @@ from typing import Any, Final
 from harness.analysis.changes import FAMILIES, Change, Pairing, PhaseOf, Timed, changed_quality, fails
 from harness.analysis.times import early_looks, round_of, unsettled
 from harness.analysis.unlike import unlike
-from harness.api import Case, Lane, Metric, Row, UsageError
-from harness.host import matches, warn
-from harness.results.store import Store, StoredRun, latest
-from harness.revisions.asked import broken_plugins, last_line, metrics_of, tracked_suites, with_broken
+from harness.api import Case, Metric, Row, UsageError
+from harness.results.store import StoredRun, latest
+from harness.revisions.asked import (
+    broken_plugins,
+    chosen_among,
+    metrics_of,
+    technique_names,
+    tracked_suites,
+    with_broken,
+)
 from harness.revisions.commits import Installed
+from harness.revisions.parts import Part, run_part
 from harness.revisions.rounds import BASE, HEAD, RELEASE, Contest, Side, Turns, measure_round
 
 MORE_SEEDS: Final = 12
@@ -35,13 +42,14 @@ class Wanted:
     ``suites`` are names, or paths of files relative to the project; an empty tuple chooses the tracked suites that the
     project has a part in.
     ``techniques`` are globs; an empty tuple chooses all techniques. ``rounds`` is the most rounds of timing.
-    ``renamed`` gives a run the present names of its techniques and workloads.
+    ``renamed`` gives a run the present names of its techniques and workloads, ``present`` that of one technique.
     """
 
     suites: tuple[str, ...]
     techniques: tuple[str, ...]
     rounds: int
     renamed: Callable[[StoredRun], StoredRun] = lambda run: run
+    present: Callable[[str], str] = lambda name: name
 
 
 @dataclass(kw_only=True)
@@ -49,8 +57,8 @@ class Measured:
     """The measurements of all revisions.
 
     ``broken`` gives the broken plugins of each side, with the reasons. ``refused`` gives the reasons why a suite could
-    not be compared with the base; ``notes`` gives other remarks. ``former`` gives by side what a technique is called
-    there, where it has another name now.
+    not be compared with the base, ``at_head`` why head alone cannot be, and ``notes`` other remarks.
+    ``former`` gives by side what a technique is called there, where it has another name now.
     """
 
     metrics: Mapping[str, Metric]
@@ -58,6 +66,7 @@ class Measured:
     pairings: list[Pairing] = field(default_factory=list)
     failures: list[Change] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
+    at_head: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     former: dict[Side, Mapping[str, str]] = field(default_factory=dict)
 
@@ -75,12 +84,21 @@ def measure(sides: Mapping[Side, Installed], wanted: Wanted, cache: Path, report
         for name, causes in broken.items()
         for plugin, cause in causes.items()
     ]
+    chosen = _chosen(sides, wanted)
     for suite, techniques in _suites(sides, wanted).items():
-        runs = _run_suite(suite, sides, techniques, measured, report)
+        parts = {
+            name: Part(suite=suite, techniques=chosen.get(name, techniques), lanes=("accuracy", "memory"))
+            for name in sides
+        }
+        runs = _run_suite(sides, parts, wanted, measured, report)
         named = {name: wanted.renamed(run) for name, run in runs.items()}
         pairings = {name: Pairing(reference=run, head=named[HEAD], since_release=name == RELEASE)
                     for name, run in named.items() if name != HEAD}  # fmt: skip
         measured.former.update({name: _former(run, named[name]) for name, run in runs.items()})
+        measured.notes += [
+            f"{now} is compared with what it was called before: {was}"
+            for now, was in measured.former.get(BASE, {}).items()
+        ]
         pairings = _comparable(suite, pairings, measured)
         if pairings:
             pairings = _more_seeds(suite, sides, pairings, wanted, measured, report)
@@ -111,35 +129,56 @@ def _suites(sides: Mapping[Side, Installed], wanted: Wanted) -> dict[str, tuple[
 # ---------------------------------------------------------------------------------------- quality, memory
 
 
+def _chosen(sides: Mapping[Side, Installed], wanted: Wanted) -> dict[Side, tuple[str, ...]]:
+    """Return by side what chooses the wanted techniques there, under their former names too; empty for all."""
+    if not wanted.techniques:
+        return {}
+    return {
+        name: chosen_among(technique_names(installed), wanted.techniques, wanted.present)
+        for name, installed in sides.items()
+    }
+
+
 def _run_suite(
-    suite: str, sides: Mapping[Side, Installed], techniques: Sequence[str], measured: Measured, report: Report
+    sides: Mapping[Side, Installed], parts: Mapping[Side, Part], wanted: Wanted, measured: Measured, report: Report
 ) -> dict[Side, StoredRun]:
     """Run the accuracy and memory lanes of a suite at every side; return the runs of the sides that can run the suite.
 
     The result is empty where head cannot run the suite.
     """
+    suite = parts[HEAD].suite
     runs: dict[Side, StoredRun] = {}
     causes: dict[Side, str] = {}
-    for name, installed in sides.items():
+    unmatched = f"--technique {', '.join(map(repr, wanted.techniques))} matches no technique"
+    lacking = {name for name, part in parts.items() if wanted.techniques and not part.techniques}
+    for name, installed in sides.items() if HEAD not in lacking else ():
         report(f"{suite}: quality and memory of {installed.revision.label}")
-        run_or_cause = _run(installed, suite, techniques, ("accuracy", "memory"))
+        run_or_cause = unmatched if name in lacking else run_part(installed, parts[name])
         if isinstance(run_or_cause, StoredRun):
             runs[name] = run_or_cause
         else:
             causes[name] = with_broken(run_or_cause, measured.broken[name])
+    if HEAD in lacking:
+        causes[HEAD] = with_broken(unmatched, measured.broken[HEAD])
     if HEAD in causes:
-        for name in runs:
-            reason = f"cannot be run: {causes[HEAD]}"
-            measured.failures.append(fails(f"suite {suite}", reason, since_release=name == RELEASE))
-        if not runs:
-            measured.refused.append(f"suite {suite} can be run at neither revision: {causes[HEAD]}")
+        others = [name for name in sides if name != HEAD and name not in lacking] if HEAD in lacking else [*runs]
+        _add_unrun(f"suite {suite}", others, causes[HEAD], measured, is_absent=HEAD in lacking)
         return {}
     for name, cause in causes.items():
-        measured.notes.append(
-            f"suite {suite} is new since {sides[name].revision.label}, where it cannot be run: {cause}"
-        )
+        what = "what is compared" if name in lacking else f"suite {suite}"
+        measured.notes.append(f"{what} is new since {sides[name].revision.label}, where it cannot be run: {cause}")
     _add_lost(runs, measured)
     return runs
+
+
+def _add_unrun(suite: str, others: Sequence[Side], cause: str, measured: Measured, *, is_absent: bool) -> None:
+    """Add why head cannot run a suite that ``others`` can; a technique that is gone, and not broken, is no failure."""
+    if not others:
+        measured.refused.append(f"{suite} can be run at neither revision: {cause}")
+    elif is_absent and not measured.broken[HEAD]:
+        measured.at_head.append(f"{suite} has no such technique at head: {cause}")
+    else:
+        measured.failures += [fails(suite, f"cannot be run: {cause}", since_release=name == RELEASE) for name in others]
 
 
 def _add_lost(runs: Mapping[Side, StoredRun], measured: Measured) -> None:
@@ -156,56 +195,6 @@ def _add_lost(runs: Mapping[Side, StoredRun], measured: Measured) -> None:
             measured.failures += [] if failure in measured.failures or name == HEAD else [failure]
 
 
-def _run(
-    installed: Installed, suite: str, techniques: Sequence[str], lanes: Sequence[Lane], seeds: int | None = None
-) -> StoredRun | str:
-    """Return the finished run of a suite at a revision, stored or new; or, as text, why the suite cannot be run."""
-    name = str(installed.source / suite) if suite.endswith(".toml") else suite
-    stored = _stored(installed, suite, techniques, lanes, seeds)
-    if stored is not None:
-        return stored
-    options = [option for technique in techniques for option in ("--technique", technique)]
-    options += [option for lane in lanes for option in ("--lane", lane)]
-    options += ["--seeds", str(seeds)] if seeds else []
-    done = installed.run("run", "--suite", name, "--track", *options, "--store", str(installed.store), "--quiet")
-    if done.returncode == 130:
-        raise KeyboardInterrupt
-    if done.returncode not in (0, 1) or not Store(installed.store).ids():
-        return last_line(done.stderr)
-    return Store(installed.store).read("last")
-
-
-def _stored(
-    installed: Installed, suite: str, techniques: Sequence[str], lanes: Sequence[Lane], seeds: int | None
-) -> StoredRun | None:
-    """Return the latest finished run with the same choices that can be read, narrowed to the techniques; or None."""
-    store = Store(installed.store)
-    chosen = {"lanes": list(lanes), "seeds": list(range(seeds or 0)), "workloads": []}
-    for run in reversed(store.ids()):
-        try:
-            info = store.info(run)
-            same = all(info.selection.get(key) == value for key, value in chosen.items())
-            if not same or info.exit_code not in (0, 1) or info.suite.id != _short(suite) or info.suite.form != "track":
-                continue
-            if (given := info.selection.get("techniques")) == list(techniques) or not given:
-                return store.read(run) if given == list(techniques) else narrowed(store.read(run), techniques)
-        except UsageError as error:
-            warn(f"run {run} of {installed.revision.label} is left out: {error.problems[0]}")
-    return None
-
-
-def narrowed(run: StoredRun, techniques: Sequence[str]) -> StoredRun:
-    """Return a run with only the rows of its baseline and of the techniques that a glob matches."""
-    patterns = [run.info.suite.baseline, *techniques]
-    rows = [row for row in run.rows if any(matches(pattern, row.case.technique) for pattern in patterns)]
-    return replace(run, rows=tuple(rows))
-
-
-def _short(suite: str) -> str:
-    """Return the id of a suite that is given by its id or by the path of its file."""
-    return suite.rpartition("/")[2].removesuffix(".toml")
-
-
 def _comparable(suite: str, pairings: Mapping[Side, Pairing], measured: Measured) -> dict[Side, Pairing]:
     """Return the pairings of runs that can be compared; add the reasons why the others cannot to ``measured``."""
     comparable = {}
@@ -214,7 +203,7 @@ def _comparable(suite: str, pairings: Mapping[Side, Pairing], measured: Measured
         if not lines:
             comparable[name] = pairing
         elif name == BASE:
-            measured.refused.append(f"suite {suite} is not compared with the base: {'; '.join(lines)}")
+            measured.at_head.append(f"suite {suite} is not compared with the base: {'; '.join(lines)}")
         else:
             measured.notes.append(f"suite {suite} is not compared with the release: {'; '.join(lines)}")
     return comparable
@@ -237,7 +226,7 @@ def _more_seeds(
     more = {}
     for name in (HEAD, *pairings):
         own = [measured.former[name].get(technique, technique) for technique in changed]
-        run = _run(sides[name], suite, own, ("accuracy",), MORE_SEEDS)
+        run = run_part(sides[name], Part(suite=suite, techniques=tuple(own), lanes=("accuracy",), seeds=MORE_SEEDS))
         if not isinstance(run, StoredRun):
             measured.notes.append(f"no more seeds of {', '.join(changed)} at {sides[name].revision.label}: {run}")
             return dict(pairings)
@@ -353,7 +342,7 @@ def _contests(pairings: Mapping[Side, Pairing]) -> tuple[list[Contest], dict[Sid
         others = {}
         for name in pairings:
             other = cases[name].get(key)
-            if other is not None and _computes(other) == _computes(case):
+            if other is not None and computes(other) == computes(case):
                 same[name].add(key)
             elif other is not None:
                 others[name] = other
@@ -371,7 +360,7 @@ def timed_cases(rows: Iterable[Row]) -> dict[tuple[str, str], Case]:
     return cases
 
 
-def _computes(case: Case) -> tuple[Any, ...]:
+def computes(case: Case) -> tuple[Any, ...]:
     """Return all facts of a case that decide what the case computes."""
     targets = (case.technique_target, case.workload_target, case.code, case.seed)
     return (*targets, dict(case.params), dict(case.settings))

@@ -12,7 +12,8 @@ from harness.api import Reply, Row
 from harness.results.store import Store
 from harness.revisions.asked import start_failure, too_old
 from harness.revisions.commits import Installed
-from harness.revisions.measure import CONFIRMED, Measured, Timing, Wanted, _add_lost, _stored, measure, timed_cases
+from harness.revisions.measure import CONFIRMED, Measured, Timing, Wanted, _add_lost, measure, timed_cases
+from harness.revisions.parts import Part, stored_part
 from harness.revisions.repository import Revision
 from harness.revisions.rounds import BASE, HEAD, RELEASE, Contest, Turns
 from tests.results.builders import make_suite, scored
@@ -149,7 +150,7 @@ def test_a_stored_run_that_cannot_be_read_is_left_out_with_a_line(
             writer.append(scored("toys/base", [score])[0])
             made.append(writer.finish(0).id)
     (store.folder(made[1]) / damage).write_text('{"schema": 2}\n')
-    found = _stored(installed, "toy", (), ("accuracy",), None)
+    found = stored_part(installed, Part(suite="toy", lanes=("accuracy",)))
     assert found is not None
     assert found.info.id == made[0]
     (line,) = capsys.readouterr().err.splitlines()

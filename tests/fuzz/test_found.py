@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.fuzz.inputs import at
-from tests.fuzz.test_stored import put
+from tests.fuzz.test_stored import EARLIER, put
 from tests.fuzz.world import World
 
 RESUME = ("run", "--resume", "--executor", "recorded", "--quiet")
@@ -35,7 +35,7 @@ REFUSED = {
 BORNE = {
     "a processor that is a text": (("environment", "cpu"), "x", ("report",)),
     "processor features that are a number": (("environment", "cpu"), {"flags": 3}, ("show", "run")),
-    "code that is a number": (("environment", "code", "harness"), 3, ("compare", "last", "last")),
+    "code that is a number": (("environment", "code", "harness"), 3, ("compare", EARLIER, "last")),
     "a resume that has no environment": (("resumed",), [{"started": ""}], RESUME),
     "a resume whose environment is a number": (("resumed",), [{"started": "", "environment": 3}], RESUME),
 }

@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 from tests.fuzz.inputs import damaged, fuzzed, texts, torn
 from tests.fuzz.world import World
 
+EARLIER = "20000101-000000-aaaa"
+"""The id of a run that is not damaged, to compare the last one with."""
+
 READING = (
     ("runs",),
     ("runs", "--json"),
@@ -28,19 +31,21 @@ READING = (
     ("export", "json"),
     ("export", "parquet", "-o", ".harness/rows.parquet"),
     ("export", "asv", "-o", ".harness/asv"),
-    ("compare", "last", "last"),
-    ("compare", "last", "last", "--gate", "--format", "markdown"),
+    ("compare", EARLIER, "last"),
+    ("compare", EARLIER, "last", "--gate", "--format", "markdown"),
 )
 commands = st.sampled_from(READING)
 
 
 def put(world: World, run_files: dict[str, Any], header: object, rows: list[object], name: str = "") -> None:
-    """Store a run of this header and these rows, alone."""
+    """Store a run of this header and these rows, after one that is whole."""
     world.clear()
-    folder = world.store / "runs" / (name or run_files["name"])
-    folder.mkdir(parents=True)
-    (folder / "run.json").write_text(json.dumps(header))
-    (folder / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    whole = (EARLIER, run_files["run.json"], run_files["rows.jsonl"])
+    for run, top, lines in (whole, (name or run_files["name"], header, rows)):
+        folder = world.store / "runs" / run
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text(json.dumps(top))
+        (folder / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in lines))
 
 
 def read(world: World, command: tuple[str, ...]) -> None:
