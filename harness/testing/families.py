@@ -18,7 +18,6 @@ from harness.api import (
     HarnessError,
     Incorrect,
     Json,
-    Knob,
     NotApplicable,
     Reply,
     Suite,
@@ -36,6 +35,7 @@ from harness.suite import read_suite
 from harness.suite_files import has_form
 from harness.testing.declaring import Declares, cache_folder, fail, installed, one_thread
 from harness.testing.making import cached_content, cached_files, cached_names, edited
+from harness.testing.refusing import check_settings, require_refused, values_refused
 from harness.testing.smoke import Bench, in_small
 
 METHODS: Final = ("prepare", "evaluate", "open", "check")
@@ -154,7 +154,7 @@ class FamilyConformance(Declares):
         """Check that the judge accepts the settings of the full form and of the small one."""
         for form, values in (("full", {}), ("small", workload.small)):
             try:
-                _check_settings(workload, {**workload.settings, **values})
+                check_settings(workload, {**workload.settings, **values})
             except UsageError as error:
                 fail(f"workload {workload.id!r} refuses its own {form} settings", str(error))
 
@@ -167,7 +167,7 @@ class FamilyConformance(Declares):
         for knob in workload.settings.knobs:
             absent = {name: value for name, value in workload.settings.items() if name != knob.name}
             for wrong in (absent, *({**workload.settings, knob.name: value} for value in values_refused(knob))):
-                _require_refused(workload, wrong, knob.name)
+                require_refused(workload, wrong, knob.name)
 
     def test_an_unknown_setting_is_refused_by_name(
         self, workload: WorkloadSpec, workload_id: str, host: Host, tmp_path: Path
@@ -327,20 +327,6 @@ class FamilyConformance(Declares):
         return replace(bench, workload=workload, settings=settings)
 
 
-def values_refused(knob: Knob) -> list[Json]:
-    """Return invalid values of a setting: of a wrong kind, and beyond each of its bounds."""
-    wrong: list[Json] = [None, [knob.default], True]
-    if knob.kind == "text":
-        return [*wrong, 1, *(["no such choice"] if knob.choices else [])]
-    wrong += ["a text", math.nan, math.inf]
-    if knob.kind == "whole number":
-        wrong.append(0.5 + (knob.least or 0))
-    wrong += [bound - 1 for bound in (knob.least,) if bound is not None]
-    wrong += [bound + 1 for bound in (knob.most,) if bound is not None]
-    wrong += [bound for bound in (knob.above, knob.below) if bound is not None]
-    return wrong
-
-
 def completed(bench: Bench) -> Reply:
     """Return the reply of a case that ended well; skip or fail the test with the reason otherwise."""
     reply = bench.run()
@@ -378,27 +364,6 @@ def _of(declared: Mapping[str, Registered[SpecT]], plugin: str) -> dict[str, Spe
 
 def _numbers(reply: Reply) -> tuple[object, object]:
     return dict(reply.metrics), {name: list(values) for name, values in reply.series.items()}
-
-
-def _check_settings(workload: WorkloadSpec, values: Mapping[str, Json]) -> None:
-    judge = resolve(workload.target)()
-    if workload.settings and not hasattr(judge, "check_settings"):
-        fail(f"{workload.target} lacks check_settings: read them there by harness.judge.settings.read_settings")
-    if workload.settings:
-        judge.check_settings(values)
-
-
-def _require_refused(workload: WorkloadSpec, values: Mapping[str, Json], name: str) -> None:
-    given = f"{name} = {values[name]!r}" if name in values else f"no {name}"
-    try:
-        _check_settings(workload, values)
-    except UsageError as error:
-        if name not in str(error):
-            fail(f"{workload.id!r} with {given} is refused without the setting's name", str(error))
-        return
-    except Exception as error:
-        raise AssertionError(f"{workload.id!r} with {given}: expected UsageError, not {error!r}") from error
-    fail(f"workload {workload.id!r} takes {given}; expected UsageError")
 
 
 def _require_resolved(suite: Suite, host: Host) -> None:
