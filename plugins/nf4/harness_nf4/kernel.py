@@ -10,10 +10,9 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -147,8 +146,7 @@ def _cut(block: int, count: int) -> int:
     return min(block, max(2, count + count % 2))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Matrix:
+class Matrix(NamedTuple):
     """A packed matrix with float32 ``absmax`` for each block, or with an absmax in 8 bits.
 
     In 8 bits, absmax is ``mean + small_absmax * group_scale``, with one ``group_scale`` for ``group`` blocks.
@@ -179,7 +177,7 @@ class Matrix:
         codes, absmax = interleave(self.codes, self.rows, back=True), self.absmax
         if absmax is not None and self.block == PIECE:
             absmax = interleave(absmax, self.rows, back=True)
-        return replace(self, codes=codes, absmax=absmax, interleaved=False)
+        return self._replace(codes=codes, absmax=absmax, interleaved=False)
 
     def dequantize(self) -> Tensor:
         """Return all weights, float32 ``(rows, columns)``."""
@@ -199,7 +197,7 @@ class Matrix:
         if self.interleaved:
             together = None if exact else self.multiply_interleaved(x)
             return self.in_rows().product(x, precision) if together is None else together
-        return self.multiply(x.float(), exact=exact).to(x.dtype)
+        return self.multiply(x, exact=exact)
 
     def _prefers_halves(self, inputs: int) -> bool:
         """Return whether the path has the product in bfloat16, and it is the faster one."""
@@ -210,31 +208,40 @@ class Matrix:
         return inputs > FEW or (inputs > 1 and self.columns < LONG)
 
     def multiply(self, x: Tensor, *, exact: bool) -> Tensor:
-        """Return ``x`` float32 ``(n, columns)`` times the transposed matrix, float32 ``(n, rows)``.
+        """Return ``x`` ``(n, columns)`` times the transposed matrix, ``(n, rows)``, in the dtype of ``x``.
 
         Products are computed in float32 if ``exact``, else in 16-bit fixed point. Inputs that fixed point cannot
         represent (values that are not finite, or 64 neighbours all below 1e-30) are multiplied in float32.
         Raises ValueError where ``x`` or a packed tensor is of another dtype or shape.
         """
         pointers.require_matrix("the input", x, self.columns)
-        x = x.contiguous()
-        address = pointers.require("the input", x, torch.float32, x.numel())
         if self.whole and len(x) and not exact:
-            out = torch.empty(len(x), self.rows)
-            weights = self.codebook.weights(self)
-            failed = _library().harness_multiply(
-                chosen_path(), torch.get_num_threads(), ctypes.byref(weights), address, len(x), out.data_ptr()
-            )
-            if not failed:
-                return out
+            found = self._in_fixed_point(x)
+            if found is not None:
+                return found
+        given = pointers.cast(x, torch.float32).contiguous()
+        address = pointers.require("the input", given, torch.float32, given.numel())
         if self.whole and len(x) == 1:
-            return self._exact_row(address)
+            return pointers.cast(self._exact_row(address), x.dtype)
         out = torch.empty(len(x), self.rows)
         step = max(1, _TILE // max(1, self.columns))
         for begin in range(0, self.rows, step):
             end = min(self.rows, begin + step)
-            out[:, begin:end] = x @ self._unpacked(begin, end).T
-        return out
+            out[:, begin:end] = given @ self._unpacked(begin, end).T
+        return pointers.cast(out, x.dtype)
+
+    def _in_fixed_point(self, x: Tensor) -> Tensor | None:
+        """Return the product in the dtype of ``x``, or None where fixed point cannot represent ``x``."""
+        dtype = x.dtype if x.dtype is torch.bfloat16 else torch.float32
+        given = pointers.cast(x, dtype).contiguous()
+        address = pointers.require("the input", given, dtype, given.numel())
+        out = torch.empty(len(x), self.rows, dtype=dtype)
+        weights = self.codebook.weights(self)
+        failed = _library().harness_multiply(
+            chosen_path(), torch.get_num_threads(), ctypes.byref(weights), dtype is torch.bfloat16, address, len(x),
+            out.data_ptr(),
+        )  # fmt: skip
+        return None if failed else pointers.cast(out, x.dtype)
 
     def multiply_interleaved(self, x: Tensor) -> Tensor | None:
         """Return ``x`` ``(n, columns)`` times the transposed matrix, in the dtype of ``x``, from interleaved codes.
@@ -344,12 +351,12 @@ def use_path(name: str) -> Iterator[None]:
 
 def chosen_path() -> int:
     """Return the number of the path that products take: the forced one, or the processor's fastest."""
-    return PATHS.index(_best_path(LIBRARY)) if _path is None else _path
+    return _best_path(LIBRARY) if _path is None else _path
 
 
 @lru_cache
-def _best_path(_: Path) -> str:
-    return supported_paths()[-1]
+def _best_path(_: Path) -> int:
+    return PATHS.index(supported_paths()[-1])
 
 
 def _library() -> ctypes.CDLL:
@@ -365,7 +372,7 @@ def loaded(path: Path) -> ctypes.CDLL:
     library.harness_use_pool.argtypes = (pointer,)
     library.harness_quantize.argtypes = (integer, integer, pointer, pointer, long, long, pointer, pointer)
     library.harness_dequantize.argtypes = (integer, integer, pointer, long, long, pointer)
-    library.harness_multiply.argtypes = (integer, integer, pointer, pointer, long, pointer)
+    library.harness_multiply.argtypes = (integer, integer, pointer, integer, pointer, long, pointer)
     library.harness_multiply_halves.argtypes = (integer, integer, pointer, integer, pointer, long, pointer)
     library.harness_multiply_interleaved.argtypes = (integer, integer, pointer, integer, pointer, long, pointer)
     library.harness_interleave.argtypes = (pointer, long, long, integer, pointer)

@@ -48,8 +48,8 @@ def linears(model: nn.Module) -> list[str]:
     return [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and name != "lm_head"]
 
 
-def with_kernel(model: nn.Module, *, head: bool, interleaved: bool = False) -> nn.Module:
-    quantized_(model, linears(model), Kernel(levels="nf4", interleaved=interleaved))
+def with_kernel(model: nn.Module, *, head: bool, interleaved: bool = False, precision: str = "auto") -> nn.Module:
+    quantized_(model, linears(model), Kernel(levels="nf4", interleaved=interleaved, precision=precision))
     return quantized_(model, ["lm_head"], Bytes()) if head else model
 
 
@@ -121,6 +121,8 @@ def contestants() -> dict[str, nn.Module]:
         packed = with_kernel(copy.deepcopy(model), head=False)
         made[f"kernel, {what}"] = packed
         made[f"kernel, {what}, 8-bit head"] = quantized_(copy.deepcopy(packed), ["lm_head"], Bytes())
+    fixed = with_kernel(copy.deepcopy(base), head=True, precision="fixed")
+    made["kernel, float32, fixed point, 8-bit head"] = fixed  # which is finer than bfloat16
     if kernel.interleaves((SMOLLM["hidden_size"], SMOLLM["hidden_size"]), kernel.PIECE):
         made["kernel, interleaved, bfloat16, 8-bit head"] = with_kernel(
             copy.deepcopy(halves), head=True, interleaved=True

@@ -43,32 +43,13 @@ static void transpose_scales(const Weights& w, int64_t row, float* to) {
     }
 }
 
-// Write 64 activations as floats: copies, or those whose upper halves are given.
-static inline void widen(const float* from, float* to) { std::copy_n(from, kBlock, to); }
-static inline void widen(const uint16_t* from, float* to) {
-    uint32_t bits[kBlock];
-    for (int i = 0; i < kBlock; ++i) bits[i] = static_cast<uint32_t>(from[i]) << 16;
-    std::memcpy(to, bits, sizeof bits);
-}
-
-// Write products as they are, or rounded to the nearest bfloat16, of two as near the even one.
-static inline void narrow(const float* from, int64_t count, float* to) { std::copy_n(from, count, to); }
-static inline void narrow(const float* from, int64_t count, uint16_t* to) {
-    for (int64_t i = 0; i < count; ++i) {
-        uint32_t bits;
-        std::memcpy(&bits, from + i, sizeof bits);
-        const uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-        to[i] = static_cast<uint16_t>((bits & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : rounded);
-    }
-}
-
 // Convert an input to 16-bit integers, the pairs of columns k and k + 4 of every eight to a word, and to a scale for every
 // 64 columns; ``stride`` inputs take turns in ``words`` and ``scales``. Return false as `arrange` does.
 template <typename Number> HARNESS_TARGET
 static bool arrange_words(const Number* x, int64_t columns, int64_t stride, uint32_t* words, float* scales) {
     for (int64_t block = 0; block < columns / kBlock; ++block) {
         float from[kBlock];
-        widen(x + block * kBlock, from);
+        widen(x + block * kBlock, kBlock, from);
         const float largest = largest_of(0, from, kBlock);
         if (!std::isfinite(largest) || (largest > 0 && largest < kSmallest)) return false;
         scales[block * stride] = largest / (kFixedLane * kFixedLane);

@@ -137,6 +137,26 @@ float largest_of(int32_t bits, const float* more, int64_t count) {
     return scale;
 }
 
+// Write ``count`` activations as floats: copies, or those whose upper halves are given.
+inline void widen(const float* from, int64_t count, float* to) { std::copy_n(from, count, to); }
+inline void widen(const uint16_t* from, int64_t count, float* to) {
+    for (int64_t i = 0; i < count; ++i) {
+        const uint32_t bits = static_cast<uint32_t>(from[i]) << 16;
+        std::memcpy(to + i, &bits, sizeof bits);
+    }
+}
+
+// Write products as they are, or rounded to the nearest bfloat16, of two as near the even one.
+inline void narrow(const float* from, int64_t count, float* to) { std::copy_n(from, count, to); }
+inline void narrow(const float* from, int64_t count, uint16_t* to) {
+    for (int64_t i = 0; i < count; ++i) {
+        uint32_t bits;
+        std::memcpy(&bits, from + i, sizeof bits);
+        const uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+        to[i] = static_cast<uint16_t>((bits & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : rounded);
+    }
+}
+
 #define HARNESS_KERNELS "kernels.h"
 #define HARNESS_INTERLEAVED "interleaved.h"
 #define HARNESS_TILES "tiles.h"
@@ -187,7 +207,7 @@ bool supported(int path) {
     return false;
 }
 
-// Multiply x by the rows from ``first`` on in fixed point, as harness_multiply.
+// Multiply x by the rows from ``first`` on in fixed point, as harness_multiply in float32.
 int multiply_fixed(int path, int threads, const Weights& w, int64_t first, const float* x, int64_t inputs, float* out) {
     const Path& with = kPaths[path];
     const int64_t filled = (w.columns + with.filled - 1) / with.filled * with.filled, blocks = filled / kBlock;
@@ -208,6 +228,17 @@ int multiply_fixed(int path, int threads, const Weights& w, int64_t first, const
     return 0;
 }
 
+// The same with inputs and products in bfloat16; ``out`` is as wide as all rows.
+int multiply_fixed(int path, int threads, const Weights& w, int64_t first, const uint16_t* x, int64_t inputs, uint16_t* out) {
+    std::unique_ptr<float[]> wide(new float[static_cast<size_t>(inputs * w.columns)]);
+    std::unique_ptr<float[]> products(new float[static_cast<size_t>(inputs * w.rows)]);
+    widen(x, inputs * w.columns, wide.get());
+    if (multiply_fixed(path, threads, w, first, wide.get(), inputs, products.get())) return 1;
+    for (int64_t i = 0; i < inputs; ++i)
+        narrow(products.get() + i * w.rows + first, w.rows - first, out + i * w.rows + first);
+    return 0;
+}
+
 #if defined(__x86_64__)
 // Multiply by interleaved codes through the functions of a path; further rows, whose codes lie in rows, by another product.
 template <typename Number>
@@ -225,15 +256,9 @@ int multiply_by_lanes(int path, int threads, const Weights& w, const Number* x, 
                     fits = false;
     });
     if (!fits) return 1;
-    const int64_t whole = w.rows / kInterleaved, first = whole * kInterleaved, further = w.rows - first;
+    const int64_t whole = w.rows / kInterleaved, first = whole * kInterleaved;
     threads::share(whole, 4, threads, [&](int64_t begin, int64_t end) { multiply(w, arranged, begin, end, out); });
-    if (!further) return 0;
-    std::vector<float> wide(static_cast<size_t>(inputs * w.columns)), products(static_cast<size_t>(inputs * w.rows));
-    for (int64_t at = 0; at < inputs * w.columns; at += kBlock) avx512::widen(x + at, wide.data() + at);
-    if (multiply_fixed(path, threads, w, first, wide.data(), inputs, products.data())) return 1;
-    for (int64_t i = 0; i < inputs; ++i)
-        avx512::narrow(products.data() + i * w.rows + first, further, out + i * w.rows + first);
-    return 0;
+    return first < w.rows ? multiply_fixed(path, threads, w, first, x, inputs, out) : 0;
 }
 
 // Multiply a few inputs in bfloat16, with codes in rows.
@@ -322,9 +347,12 @@ void harness_dequantize(int path, int threads, const HarnessWeights* given, int6
 
 // Multiply x (inputs, columns) by the transposed matrix (rows, columns) to out (inputs, rows), in 16-bit fixed point.
 // The number of columns and the block length are multiples of 64. Return 0; or return 1, with ``out`` unchanged, where
-// an activation cannot be represented in fixed point.
-int harness_multiply(int path, int threads, const HarnessWeights* given, const float* x, int64_t inputs, float* out) {
-    return multiply_fixed(path, threads, weights_of(given), 0, x, inputs, out);
+// an activation cannot be represented in fixed point. With ``halves`` x and out are in bfloat16, else in float32.
+int harness_multiply(int path, int threads, const HarnessWeights* given, int halves, const void* x, int64_t inputs,
+                     void* out) {
+    const Weights w = weights_of(given);
+    return halves ? multiply_fixed(path, threads, w, 0, static_cast<const uint16_t*>(x), inputs, static_cast<uint16_t*>(out))
+                  : multiply_fixed(path, threads, w, 0, static_cast<const float*>(x), inputs, static_cast<float*>(out));
 }
 
 // Write ``words`` words of 32 bits in each row with those of every kInterleaved rows interleaved, or, if ``back``, such
