@@ -124,7 +124,7 @@ def test_a_wrong_base_is_refused_before_the_first_case(harness: Harness, folder:
     assert "gives no gradient to its input in training after an evaluation" in refused.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_plugins_base_is_trained_on(harness: Harness, folder: Path) -> None:
     done = run(harness, folder, "--base", "halves")
     assert done.returncode == 0, done.stderr

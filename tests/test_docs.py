@@ -151,7 +151,7 @@ def test_the_page_on_families_names_every_file_of_the_example() -> None:
         assert path.name in page, f"docs/writing-a-family.md does not say what {path.name} is for"
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_commands_of_the_page_on_families_run(tmp_path: Path) -> None:
     shutil.copytree(EXAMPLE, tmp_path / "example")
     commands = commands_of(FAMILY)

@@ -86,7 +86,7 @@ def test_the_quick_form_has_a_table_with_its_front_and_its_claims(tmp_path: Path
     assert "on the Pareto front of recall_at_10 and" in table
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_run_has_a_page(folder: Path) -> None:
     page = Path(harness("report", "--output", "pages", cwd=folder).split()[-1])
     text = (folder / page).read_text(encoding="utf-8")

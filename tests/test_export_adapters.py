@@ -33,7 +33,7 @@ def test_the_first_seed_with_the_tuned_values_is_taken() -> None:
         first_finals(rows, "b/*")
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_an_adapter_is_that_of_the_run_or_is_not_saved(harness: Harness, tmp_path: Path) -> None:
     model, texts = save_model(tmp_path / "model"), save_texts(tmp_path / "texts.csv")
     sizes = ("--param", "train_examples=48", "--param", "validation_examples=24", "--param", "steps=4")

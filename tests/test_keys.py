@@ -128,6 +128,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     importlib.invalidate_caches()
 
 
+@pytest.mark.thorough
 def test_an_edit_of_any_file_that_a_plugin_brings_changes_the_key(place: Place) -> None:
     for name in PAINT_FILES:
         before, edited, after = place.edit(name)
@@ -367,7 +368,7 @@ def test_an_edit_of_the_second_module_forbids_a_resume_and_changes_every_code(ha
     assert codes[0] != codes[1]
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_installed_commits_have_the_same_code_only_if_what_was_installed_is_the_same(tmp_path: Path) -> None:
     """The gate times what is of two codes: a second module and a flag of the build are seen, a README is not."""
     repository = Folder(path=tmp_path / "bias")

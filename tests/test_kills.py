@@ -11,7 +11,7 @@ import pytest
 from tests.kills import kill_at_random
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_run_that_is_killed_three_times_and_resumed_equals_the_undisturbed_run(tmp_path: Path) -> None:
     print("\n".join(kill_at_random(tmp_path, 3, seed=20261)))  # noqa: T201  what a person sees of a failure
 

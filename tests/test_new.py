@@ -53,7 +53,7 @@ def require_rendered(harness: Harness, folder: Path, contract: str) -> None:
     assert "{{" not in "".join(path.read_text() for path in place.rglob("*.py"))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_template_of_a_contract_conforms_and_has_a_row(harness: Harness, tmp_path: Path) -> None:
     require_rendered(harness, tmp_path, "control")
 

@@ -68,6 +68,7 @@ def results(place: Path) -> dict[tuple[str, int], str]:
     return {(row["technique"], row["seed"]): json.dumps(row["metrics"], sort_keys=True) for row in rows}
 
 
+@pytest.mark.thorough
 def test_what_is_undecided_gets_further_seeds(place: Path) -> None:
     assert sorted(results(place)) == [(name, seed) for name in ("lora/full", "lora/lora") for seed in (0, 1, 2)]
 
@@ -80,6 +81,7 @@ def test_an_interrupted_run_is_resumed_from_any_folder_with_the_same_results(pla
     assert results(place) == before
 
 
+@pytest.mark.thorough
 def test_changed_data_are_told_with_the_command_for_another_run(place: Path) -> None:
     keep(place, 3)
     with (place / "texts.csv").open("a") as file:

@@ -40,7 +40,7 @@ def test_plugins_of_earlier_versions_load_with_all_their_suites(folder: Path) ->
             assert read_suite(f"{MODULES[path.parts[0]]}/{path.stem}", host, form=form).techniques
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("module", MODULES)
 def test_techniques_of_earlier_versions_have_rows(harness: Harness, module: str) -> None:

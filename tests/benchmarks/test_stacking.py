@@ -25,6 +25,7 @@ PAIRS = 5
 
 
 @pytest.mark.parametrize("seeds", [5, 10])
+@pytest.mark.thorough
 def test_seeds_together_against_a_fused_loop_over_them(
     benchmark: BenchmarkFixture, tmp_path: Path, seeds: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -53,6 +54,7 @@ def test_seeds_together_against_a_fused_loop_over_them(
         sys.stdout.write(f"\nstacking: {figures}, pairs {[round(ratio, 2) for ratio in ratios]}\n")
 
 
+@pytest.mark.thorough
 def test_two_trainings_of_finetune_together_against_one_after_the_other(
     benchmark: BenchmarkFixture, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -88,6 +88,7 @@ HANGS = """
 """
 
 
+@pytest.mark.thorough
 def test_a_case_that_hangs_is_told_with_where_it_hung(tmp_path: Path) -> None:
     (tmp_path / "harness_bad.py").write_text(
         dedent(PLUGIN).replace("tests.testing.faulty_targets:Moody", "hangs:Hangs")

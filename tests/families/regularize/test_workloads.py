@@ -74,6 +74,7 @@ def test_seeds_differ_in_split_and_start(name: str, context: Context) -> None:
     assert not next(first.model.parameters()).equal(next(second.model.parameters()))
 
 
+@pytest.mark.thorough
 def test_on_noisy_labels_dropout_gains_about_ten_points_and_on_clean_ones_next_to_nothing(context: Context) -> None:
     gains = {}
     for name in ("digits-noisy", "digits-clean"):
