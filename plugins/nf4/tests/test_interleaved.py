@@ -1,4 +1,4 @@
-"""Products with interleaved codes, on each path of the kernel, and what is stored for them."""
+"""Products with interleaved codes and in bfloat16, on each path of the kernel, and what is stored for them."""
 
 # ruff: noqa: ARG001  the fixture ``path`` forces a path and is not looked at
 from __future__ import annotations
@@ -141,3 +141,14 @@ def test_gradients_reach_the_activations(path, require_product) -> None:
     weight = technique.dequantize(packed).bfloat16()
     rounding = 2.0**-8 * 1.01 * (gradient.double() @ weight.double()).abs()
     require_product(x.grad, gradient, weight.T, beside=rounding)
+
+
+@settings(max_examples=40)
+@given(seed=SEEDS, rows=st.integers(1, 70), columns=PIECES, inputs=st.integers(1, 11), exact=st.booleans())
+def test_products_of_bfloat16_are_those_in_float32_rounded_to_the_nearest(
+    path, seed, rows, columns, inputs, exact
+) -> None:
+    technique = Kernel(levels="nf4")
+    matrix, x = technique._matrix(technique.quantize(normal(seed, rows, columns))), normal(seed + 1, inputs, columns)
+    found = matrix.multiply(x.bfloat16(), exact=exact)
+    assert torch.equal(found, matrix.multiply(x.bfloat16().float(), exact=exact).bfloat16())

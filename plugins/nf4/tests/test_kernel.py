@@ -192,17 +192,6 @@ def test_products_of_half_precision_are_rounded_once_more(path, require_product,
     require_product(found, x, weight, roundings=roundings, beside=1.01 * beside + rounding)
 
 
-@HYPOTHESIS
-@given(seed=SEEDS, rows=st.integers(1, 70), columns=PIECES, inputs=st.integers(1, 11), exact=st.booleans())
-def test_products_of_bfloat16_are_those_in_float32_rounded_to_the_nearest(
-    path, seed, rows, columns, inputs, exact
-) -> None:
-    technique = Kernel(levels="nf4")
-    matrix, x = technique._matrix(technique.quantize(normal(seed, rows, columns))), normal(seed + 1, inputs, columns)
-    found = matrix.multiply(x.bfloat16(), exact=exact)
-    assert torch.equal(found, matrix.multiply(x.bfloat16().float(), exact=exact).bfloat16())
-
-
 def takes_halves(path: str, inputs: int, x: torch.Tensor) -> bool:
     few = inputs == 1 or (inputs <= kernel.FEW and x.shape[1] >= kernel.LONG)
     return path == "avx512-bf16" and x.dtype == torch.bfloat16 and not few
