@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -88,6 +89,14 @@ def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Harness:
         )
 
     return run
+
+
+def copy_of_the_run(store: Path) -> str:
+    """Copy the only run of a store under an earlier id, and return the id: no run is compared with itself."""
+    (folder,) = (store / "runs").iterdir()
+    earlier = "20000101-000000-aaaa"
+    shutil.copytree(folder, folder.with_name(earlier))
+    return earlier
 
 
 @pytest.fixture

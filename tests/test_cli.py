@@ -18,7 +18,7 @@ import pytest
 from harness import __version__
 from harness.cli.runs import _line, _table
 from harness.results.index import RunSummary
-from tests.conftest import ROOT, Harness
+from tests.conftest import ROOT, Harness, copy_of_the_run
 
 KINDS = ("suites", "techniques", "workloads", "metrics", "bases")
 
@@ -157,14 +157,14 @@ def test_runs_and_export_of_a_stored_run(harness: Harness, monkeypatch: pytest.M
     details = harness("show", "run", "--details", "--no-plugins")
     assert (details.returncode, details.stderr) == (0, "")
     assert "-p harness_toy  ok" in details.stdout
-    unread = harness("compare", run_entry["id"], "last", "--no-plugins")
-    assert (unread.returncode, unread.stderr) == (0, "")
     assert "10 ok" in harness("show", "row", "last/toy/good").stdout
     key = rows[0]["key"]
     assert json.loads(harness("show", "row", f"last/{key}", "--json").stdout)[0]["key"] == key
     other = harness("runs", "--store", str(tmp_path / "elsewhere"))
     assert "no runs" in other.stdout
     assert run_entry["id"] in harness("runs", HARNESS_STORE=str(tmp_path / "cwd/.harness")).stdout
+    unread = harness("compare", copy_of_the_run(tmp_path / "cwd/.harness"), run_entry["id"], "--no-plugins")
+    assert (unread.returncode, unread.stderr) == (0, "")
 
 
 def test_the_cases_of_a_run_that_ended_are_counted_and_a_narrow_terminal_has_no_column_of_starts() -> None:

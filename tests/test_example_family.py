@@ -55,7 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_no_file_of_the_host_names_the_family() -> None:
-    found = run("git", "grep", "-il", "retrieve", "--", "harness", "suites", cwd=ROOT)
+    found = run("git", "grep", "-ilw", "retrieve", "--", "harness", "suites", cwd=ROOT)
     assert found.stdout.split() == []
     assert found.returncode == 1  # nothing found, and no error
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import copy_of_the_run
+
 TOYS = Path(__file__).parent / "toy"
 
 
@@ -95,7 +97,7 @@ def test_of_a_run_that_mixes_two_versions_each_view_takes_one_and_says_so(place:
     shown = harness(place, "--format", "github", command=("show", "run"))
     assert line in shown.stderr
     assert "| toy/good" in shown.stdout
-    compared = harness(place, "last", folder.name, command=("compare",))
+    compared = harness(place, copy_of_the_run(place / ".harness"), folder.name, command=("compare",))
     assert line in " ".join(compared.stdout.split())
 
 

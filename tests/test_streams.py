@@ -6,7 +6,6 @@ import io
 import json
 import os
 import pty
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +15,7 @@ import pytest
 
 from harness import streams
 from harness.cli import BUG, READER_LEFT, main
-from tests.conftest import Harness, Site
+from tests.conftest import Harness, Site, copy_of_the_run
 
 TOY = ("-p", "harness_toy", "--no-plugins")
 RUN = (*TOY, "run", "--suite", "toys", "--lane", "accuracy", "--executor", "inline", "--technique", "base")
@@ -50,14 +49,6 @@ def shell(command: str, place: Path, **environment: str) -> subprocess.Completed
         ["bash", "-c", command.replace("$H", f"{sys.executable} -m harness")],
         capture_output=True, text=True, cwd=place, check=False, env={**os.environ, **environment},
     )  # fmt: skip
-
-
-def copy_of_the_run(store: Path) -> str:
-    """Copy the only run of a store under an earlier id, and return the id."""
-    (folder,) = (store / "runs").iterdir()
-    earlier = "20000101-000000-aaaa"
-    shutil.copytree(folder, folder.with_name(earlier))
-    return earlier
 
 
 @pytest.mark.parametrize(

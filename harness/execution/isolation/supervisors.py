@@ -26,6 +26,7 @@ ONE_THREAD: Final[Mapping[str, str]] = {
     "MKL_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "VECLIB_MAXIMUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
     "JE_ARROW_MALLOC_CONF": "background_thread:false",  # pyarrow's allocator, which pandas and scikit-learn import
 }
 """Environment of all workers: one computes on one thread, and imports start none that a fork would lose."""
