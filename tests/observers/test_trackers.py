@@ -94,7 +94,9 @@ def test_mlflow_has_a_run_in_a_run_for_each_row_once(run: RunInfo, rows: list[Ro
     client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("harness toy")
     assert experiment is not None
-    stored = {one.data.tags["harness.key"]: one for one in client.search_runs([experiment.experiment_id])}
+    stored = {
+        mlflow_run.data.tags["harness.key"]: mlflow_run for mlflow_run in client.search_runs([experiment.experiment_id])
+    }
     assert set(stored) == {"run", *(row.case.key for row in rows)}
     parent, good, bad = stored["run"], *(stored[row.case.key] for row in rows)
     assert parent.data.tags["harness.environment.cpu.model"] == "A & B"
@@ -114,10 +116,10 @@ def test_wandb_has_a_run_in_the_group_for_each_row_once(run: RunInfo, rows: list
         replay("wandb", run, rows, tmp_path)
     stored = wandb_runs(tmp_path)
     assert len(stored) == 3
-    assert {(one["project"], one["group"]) for one in stored} == {("harness-toy", run.id)}
-    whole = next(one for one in stored if "environment" in one["config"])
-    good = next(one for one in stored if one["summary"].get("status") == "ok")
-    bad = next(one for one in stored if one["summary"].get("status") == "error")
+    assert {(kept["project"], kept["group"]) for kept in stored} == {("harness-toy", run.id)}
+    whole = next(kept for kept in stored if "environment" in kept["config"])
+    good = next(kept for kept in stored if kept["summary"].get("status") == "ok")
+    bad = next(kept for kept in stored if kept["summary"].get("status") == "error")
     assert whole["config"]["environment"] == dict(run.environment)
     assert (good["config"]["seed"], good["config"]["param.rank"], good["config"]["param.deep"]) == (3, 4, {"x": [1]})
     assert good["summary"]["accuracy"] == 80.5
@@ -136,10 +138,12 @@ def test_tensorboard_has_a_folder_for_each_row_once(run: RunInfo, rows: list[Row
     assert len(files) == 3
     assert all(tmp_path / run.id in path.parents for path in files), "no name leaves the folder"
     stored = {path.parent.relative_to(tmp_path / run.id).parts: EventAccumulator(str(path.parent)) for path in files}
-    for one in stored.values():
-        one.Reload()
-    good = next(one for parts, one in stored.items() if "accuracy, final, seed 3" in parts[-1])
-    bad = next(one for parts, one in stored.items() if ("toys" in parts and "bad" in parts) or "toys-bad" in parts)
+    for events in stored.values():
+        events.Reload()
+    good = next(events for parts, events in stored.items() if "accuracy, final, seed 3" in parts[-1])
+    bad = next(
+        events for parts, events in stored.items() if ("toys" in parts and "bad" in parts) or "toys-bad" in parts
+    )
     assert [(point.step, point.value) for point in good.Scalars("accuracy")] == [(0, 80.5)]
     assert [(point.step, point.value) for point in good.Scalars("curves/train_loss")] == [(0, 2.0), (2, 1.0)]
     data = HParamsPluginData()
@@ -166,11 +170,11 @@ def test_a_run_tells_all_three_of_each_row_as_it_ends(harness: Harness, tmp_path
 
     store = tmp_path / "cwd" / ".harness"
     client = MlflowClient(tracking_uri=f"sqlite:///{store / 'mlflow' / 'mlflow.db'}")
-    (experiment,) = [one for one in client.search_experiments() if one.name == "harness toys"]
+    (experiment,) = [found for found in client.search_experiments() if found.name == "harness toys"]
     stored = client.search_runs([experiment.experiment_id])
     assert len(exported) == len(stored) - 1 > 0
     assert len(wandb_runs(store / "wandb")) == len(exported) + 1
     assert len([*store.glob("tensorboard/**/events.out.tfevents.*")]) == len(exported) + 1
-    assert {one.data.tags["harness.status"] for one in stored if "harness.status" in one.data.tags} == {
+    assert {kept.data.tags["harness.status"] for kept in stored if "harness.status" in kept.data.tags} == {
         row["status"] for row in exported
     }

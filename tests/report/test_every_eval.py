@@ -55,7 +55,8 @@ def test_results_have_the_figures_of_the_run_with_their_intervals_and_bounds(
 ) -> None:
     record = written(full_view, tmp_path)["toys/a"]
     results = {
-        (one["evaluation_name"], one["metric_config"]["metric_name"]): one for one in record["evaluation_results"]
+        (result["evaluation_name"], result["metric_config"]["metric_name"]): result
+        for result in record["evaluation_results"]
     }
     assert len(results) == len(record["evaluation_results"])
     summary = next(own for own in full_view.workloads[0].techniques if own.technique == "toys/a")
