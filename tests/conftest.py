@@ -69,13 +69,17 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    """An empty site on the import path, of this process and of those it starts."""
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """An empty site on the import path, also of processes that a test starts; its modules are forgotten afterwards."""
     folder = tmp_path / "site"
     folder.mkdir()
     monkeypatch.syspath_prepend(folder)
     monkeypatch.setenv("PYTHONPATH", str(folder))
-    return Site(folder=folder)
+    yield Site(folder=folder)
+    for name, module in list(sys.modules.items()):
+        told = vars(module)
+        if any(str(place).startswith(str(folder)) for place in (told.get("__file__"), *(told.get("__path__") or ()))):
+            del sys.modules[name]
 
 
 Harness = Callable[..., subprocess.CompletedProcess[str]]
@@ -110,12 +114,3 @@ def copy_of_the_run(store: Path) -> str:
     earlier = "20000101-000000-aaaa"
     shutil.copytree(folder, folder.with_name(earlier))
     return earlier
-
-
-@pytest.fixture
-def forgotten(site: Site) -> Iterator[None]:
-    """Forget the modules of a test's plugins, so that the next test may use their names."""
-    yield
-    for name, module in list(sys.modules.items()):
-        if str(getattr(module, "__file__", "")).startswith(str(site.folder)):
-            del sys.modules[name]

@@ -14,8 +14,6 @@ import harness.api
 from tests.conftest import ROOT, Site
 from tests.tools import load_tool
 
-pytestmark = pytest.mark.usefixtures("forgotten")
-
 PAGE = (ROOT / "docs/api.md").read_text(encoding="utf-8")
 
 INIT = '''

@@ -126,7 +126,6 @@ def test_a_target_that_is_not_there_is_told_with_the_nearest_name(sources: Path,
     assert "acme_sources" not in sys.modules
 
 
-@pytest.mark.usefixtures("forgotten")
 @pytest.mark.parametrize(("file", "advice"), [("decl.py", "acme_ns.decl"), ("sub/__init__.py", "acme_ns.sub")])
 def test_an_entry_point_that_names_a_package_without_a_file_is_told_the_module(
     site: Site, file: str, advice: str

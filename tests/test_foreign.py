@@ -32,9 +32,6 @@ HARNESS_API = 1
 CTRL_C = "os.kill(os.getpid(), signal.SIGINT)"
 
 
-pytestmark = pytest.mark.usefixtures("forgotten")
-
-
 @pytest.mark.parametrize("end", ENDS)
 def test_whatever_ends_a_process_breaks_only_the_plugin_that_raises_it(
     site: Site, capfd: pytest.CaptureFixture[str], end: str

@@ -20,9 +20,6 @@ OK = "HARNESS_API = 1\n"
 IMPORTS = "from harness.api import *\nfrom harness.api import hookimpl\nHARNESS_API = 1\n"
 
 
-pytestmark = pytest.mark.usefixtures("forgotten")
-
-
 def metadata(site: Site, name: str, *, points: bytes = b"", text: str | None = None, folder: str = "") -> Path:
     """Write a dist-info folder by hand."""
     info = site.folder / folder / f"{name}-1.0.dist-info"

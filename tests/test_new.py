@@ -201,7 +201,6 @@ def installed(site: Site, facts: str = FACTS, *, module: str = "harness_other") 
     return package / "template"
 
 
-@pytest.mark.usefixtures("forgotten")
 @pytest.mark.parametrize("module", ["harness_other", "harness_other.declared"])
 def test_the_template_of_an_installed_family_is_found_beside_its_plugin(site: Site, module: str) -> None:
     installed(site, module=module)
@@ -215,7 +214,6 @@ def test_the_template_of_an_installed_family_is_found_beside_its_plugin(site: Si
     assert 'baseline = "early/plain"\ntechniques = ["early/*"]\nseeds = 3' in files["harness_early/suites/early.toml"]
 
 
-@pytest.mark.usefixtures("forgotten")
 @pytest.mark.parametrize(
     ("facts", "line"),
     [
@@ -234,7 +232,6 @@ def test_a_template_that_is_not_whole_is_one_line_that_names_its_family(site: Si
     assert told.endswith("the template of contract 'other' is its family's to mend")
 
 
-@pytest.mark.usefixtures("forgotten")
 def test_a_family_without_a_template_is_told_so_wherever_one_stands(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

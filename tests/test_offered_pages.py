@@ -126,7 +126,6 @@ MARBLES = """
         ("weigh_tensor_peak", ["marbles/box"]),
     ],
 )
-@pytest.mark.usefixtures("forgotten")
 def test_a_metric_is_shown_with_the_workloads_that_emit_it(site: Site, metric: str, workloads: list[str]) -> None:
     site.plugin("marbles", MARBLES)
     assert json.loads(shown("show", "metric", metric, "--json"))["workloads"] == workloads

@@ -21,8 +21,6 @@ from harness.results.store import Store
 from harness.suite import read_suite
 from tests.conftest import Harness, Site
 
-pytestmark = pytest.mark.usefixtures("forgotten")
-
 PLUGIN = '''
 from pathlib import Path
 

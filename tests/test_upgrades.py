@@ -69,7 +69,6 @@ def test_techniques_of_earlier_versions_pass_the_checks_of_this_one(harness: Har
         ("True", f"expected the whole number {API_VERSION}"),
     ],
 )
-@pytest.mark.usefixtures("forgotten")
 def test_a_plugin_of_another_interface_is_told_what_to_do(site: Site, stated: str, said: str) -> None:
     site.plugin("late", f"HARNESS_API = {stated}")
     (record,) = (record for record in load_host().plugins if record.name == "late")
