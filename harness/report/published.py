@@ -68,7 +68,7 @@ _STORED: Final[Mapping[tuple[type, str], Mapping[str, Any]]] = {
 }
 """The fields whose JSON has another form than in memory."""
 
-_ENVIRONMENTS: Final = {
+_ENVIRONMENTS: Final[Mapping[str, Any]] = {
     "description": "Each environment of rows that were computed elsewhere than the run began, by its digest.",
     "type": "object",
     "additionalProperties": _OBJECT,
@@ -110,7 +110,7 @@ def _object(description: str, *specs: type) -> dict[str, Json]:
             if field.name in _NOT_STORED.get(spec, ()):
                 continue
             kind = {"const": SCHEMA} if field.name == "schema" else _KINDS[str(field.type)]
-            properties[field.name] = _STORED.get((spec, field.name)) or {"description": texts[field.name], **kind}
+            properties[field.name] = {"description": texts[field.name], **kind, **_STORED.get((spec, field.name), {})}
             if field.name == "schema" or (field.default is MISSING and field.default_factory is MISSING):
                 required.append(field.name)
     if RunInfo in specs:

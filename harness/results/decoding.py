@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import reprlib
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Set
 from dataclasses import MISSING, Field, dataclass, fields
 from functools import cache
+from operator import itemgetter
 from typing import Any, Final, TypeVar, get_args
 
 from harness.api import (  # fmt: skip
@@ -30,7 +31,13 @@ from harness.api import (  # fmt: skip
 Spec = TypeVar("Spec", Case, Reply, Suite, Claim, Row, RunInfo, Metric)
 
 _FLOAT: Final = (int, float, type(None))
-_ONLY_FLOATS: Final = frozenset({float})
+_NUMBERS: Final = frozenset({float, int})
+
+_Decoder = Callable[[Any], Any]
+"""A function that returns the value of a field from JSON, and raises `_Unfit` for a value that is none."""
+
+_MOST_FITTING: Final = 100
+"""How many combinations of types are remembered; a few are usual."""
 
 
 class _Unfit(Exception):
@@ -38,12 +45,37 @@ class _Unfit(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Form:
-    """How the objects of a dataclass are read: a decoder for each field, and the fields without a default."""
+class Shape:
+    """How JSON objects are read that have the fields of some dataclasses.
+
+    ``values`` returns the values of all fields of an object. Types of these that were found to fit are in ``fitting``;
+    in an object of such types only the fields of ``inspected`` can still be wrong, or have to be converted.
+    """
 
     known: Mapping[str, Field[Any]]
-    decoders: Mapping[str, Callable[[Any], Any]]
+    decoders: Mapping[str, _Decoder]
     needed: frozenset[str]
+    empty: dict[str, Any]
+    values: Callable[[Mapping[str, Any]], tuple[Any, ...]]
+    fitting: set[tuple[type, ...]]
+    inspected: tuple[tuple[str, _Decoder], ...]
+
+
+@cache
+def shape_of(specs: tuple[type, ...], left_out: frozenset[str]) -> Shape:
+    """Return how objects are read that have the fields of all these dataclasses but for some."""
+    known = {field.name: field for spec in specs for field in fields(spec) if field.name not in left_out}
+    needed = {name for name, field in known.items() if field.default is MISSING and field.default_factory is MISSING}
+    decoders = {name: _DECODERS[str(field.type)] for name, field in known.items()}
+    return Shape(
+        known=known,
+        decoders=decoders,
+        needed=frozenset(needed),
+        empty=dict.fromkeys(known),
+        values=itemgetter(*known),
+        fitting=set(),
+        inspected=tuple((name, decoders[name]) for name in known if decoders[name] not in _BY_TYPE),
+    )
 
 
 def build(spec: Callable[..., Spec], data: Mapping[str, Any], where: str, **ready: Any) -> Spec:
@@ -52,19 +84,56 @@ def build(spec: Callable[..., Spec], data: Mapping[str, Any], where: str, **read
     ``where`` names the file and line in error messages. Raises `UsageError` for a field that is missing, unknown or of
     the wrong type.
     """
-    form = _form_of(spec, frozenset(ready))
-    if not data.keys() <= form.known.keys():
-        raise UsageError(f"{where}: unknown field {min(data.keys() - form.known.keys())!r}", advice(where))
-    if not form.needed <= data.keys():
-        raise UsageError(f"{where}: field {min(form.needed - data.keys())!r} is missing", advice(where))
-    decoders = form.decoders
-    name = ""
+    shape = shape_of((spec,), frozenset(ready))
+    require_known(data, shape.known.keys(), where)
+    return spec(**ready, **decoded(shape, data, where))
+
+
+def require_known(data: Mapping[str, Any], known: Set[str], where: str) -> None:
+    """Raise `UsageError` where an object has a field that is not ``known``."""
+    if not data.keys() <= known:
+        raise UsageError(f"{where}: unknown field {min(data.keys() - known)!r}", advice(where))
+
+
+def decoded(shape: Shape, data: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return the values of a shape's fields, checked and converted, with defaults for those that an object lacks.
+
+    Raises `UsageError` for a field without a default that is missing, and for one of the wrong type.
+    """
     try:
-        for name, value in data.items():
-            ready[name] = decoders[name](value)
+        values = shape.values(data)
+    except KeyError:
+        return _decoded_singly(shape, data, where)
+    kinds = tuple(map(type, values))
+    if kinds not in shape.fitting:
+        singly = _decoded_singly(shape, data, where)
+        if len(shape.fitting) < _MOST_FITTING:
+            shape.fitting.add(kinds)
+        return singly
+    found = shape.empty.copy()  # of the right size, which filling from nothing would reach in steps
+    found.update(zip(shape.empty, values))  # noqa: B905 - both have all fields
+    try:
+        for name, decode in shape.inspected:
+            found[name] = decode(found[name])
     except _Unfit:
-        raise _wrong(form.known[name], data[name], where) from None
-    return spec(**ready)
+        raise wrong(shape.known[name], data[name], where) from None
+    return found
+
+
+def _decoded_singly(shape: Shape, data: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return what `decoded` does, for an object that may lack fields or have wrong ones."""
+    if not shape.needed <= data.keys():
+        raise UsageError(f"{where}: field {min(shape.needed - data.keys())!r} is missing", advice(where))
+    found = {}
+    for name, field in shape.known.items():
+        if name not in data:
+            found[name] = field.default if field.default_factory is MISSING else field.default_factory()
+            continue
+        try:
+            found[name] = shape.decoders[name](data[name])
+        except _Unfit:
+            raise wrong(field, data[name], where) from None
+    return found
 
 
 def advice(where: str) -> str:
@@ -72,16 +141,7 @@ def advice(where: str) -> str:
     return f"the file was edited or damaged: repair or remove {where}, then try again"
 
 
-@cache
-def _form_of(spec: type, ready: frozenset[str]) -> _Form:
-    """Return how a dataclass is read whose ``ready`` fields are not."""
-    known = {field.name: field for field in fields(spec) if field.name not in ready}
-    needed = {name for name, field in known.items() if field.default is MISSING and field.default_factory is MISSING}
-    decoders = {name: _DECODERS[str(field.type)] for name, field in known.items()}
-    return _Form(known=known, decoders=decoders, needed=frozenset(needed))
-
-
-def _of(*shape: type) -> Callable[[Any], Any]:
+def _of(*shape: type) -> _Decoder:
     """Return a decoder of values of these types, which are kept as they are."""
 
     def decode(value: Any) -> Any:
@@ -92,7 +152,7 @@ def _of(*shape: type) -> Callable[[Any], Any]:
     return decode
 
 
-def _one_of(choices: Collection[str]) -> Callable[[Any], Any]:
+def _one_of(choices: Collection[str]) -> _Decoder:
     """Return a decoder of texts that are among the choices."""
 
     def decode(value: Any) -> Any:
@@ -103,7 +163,7 @@ def _one_of(choices: Collection[str]) -> Callable[[Any], Any]:
     return decode
 
 
-def _list_of(shape: type) -> Callable[[Any], Any]:
+def _list_of(shape: type) -> _Decoder:
     """Return a decoder of lists whose elements have the type."""
 
     def decode(value: Any) -> Any:
@@ -153,8 +213,11 @@ def _tunings(value: Any) -> Any:
 
 
 def _plain(numbers: Any) -> bool:
-    """Return whether all numbers are floats whose sum is finite, as most are: each is then what is stored."""
-    return _ONLY_FLOATS.issuperset(map(type, numbers)) and math.isfinite(sum(numbers))
+    """Return whether these are numbers whose sum is finite, as most are: each is then what is stored."""
+    try:
+        return _NUMBERS.issuperset(map(type, numbers)) and math.isfinite(sum(numbers))
+    except OverflowError:  # of whole numbers that no float can have
+        return False
 
 
 def _fits(value: Any, shape: tuple[type, ...]) -> bool:
@@ -166,7 +229,7 @@ def _fits(value: Any, shape: tuple[type, ...]) -> bool:
     return isinstance(value, shape)
 
 
-def _wrong(field: Field[Any], value: Any, where: str) -> UsageError:
+def wrong(field: Field[Any], value: Any, where: str) -> UsageError:
     """Return the error of a field whose value, or a part of it, has the wrong type."""
     shown = reprlib.repr(value)
     return UsageError(f"{where}: field {field.name!r} has the value {shown}, expected {field.type}", advice(where))
@@ -177,13 +240,22 @@ def _number(value: Any) -> float:
     return value if value is not None and math.isfinite(value) else math.nan
 
 
+_TEXT: Final = _of(str)
+_WHOLE: Final = _of(int)
+_BOOLEAN: Final = _of(bool)
+_WHOLE_OR_NULL: Final = _of(int, type(None))
+_OBJECT: Final = _of(dict)
+
+_BY_TYPE: Final = (_TEXT, _WHOLE, _BOOLEAN, _WHOLE_OR_NULL, _OBJECT)
+"""The decoders to which the type of a value tells all."""
+
 # The decoders by annotation of the fields. The claims of a suite, and the parts of a row, are read by themselves.
-_DECODERS: Final[Mapping[str, Callable[[Any], Any]]] = {
-    "str": _of(str),
-    "int": _of(int),
+_DECODERS: Final[Mapping[str, _Decoder]] = {
+    "str": _TEXT,
+    "int": _WHOLE,
     "float": _single,
-    "bool": _of(bool),
-    "int | None": _of(int, type(None)),
+    "bool": _BOOLEAN,
+    "int | None": _WHOLE_OR_NULL,
     "float | None": _of(*_FLOAT),
     "Lane": _one_of(LANES),
     "Form": _one_of(get_args(Form)),
@@ -193,7 +265,7 @@ _DECODERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "Status": _one_of(STATUSES),
     "Sequence[str]": _list_of(str),
     "Sequence[Mapping[str, Json]]": _list_of(dict),
-    "Mapping[str, Json]": _of(dict),
+    "Mapping[str, Json]": _OBJECT,
     "Mapping[str, float]": _numbers,
     "Mapping[str, Sequence[float]]": _vectors,
     "Mapping[str, tuple[Json, ...]]": _tunings,

@@ -26,16 +26,16 @@ class Environments:
     own: Environment | None = None
     others: Mapping[str, Environment] = field(default_factory=dict)
 
-    def find(self, reference: Any, where: str) -> Any:
-        """Return the environment that a row refers to; what is no reference is the row's own, as earlier versions have.
+    def find(self, reference: object, where: str) -> Environment:
+        """Return the environment that a row refers to, or that it has itself, as exports and earlier versions do.
 
         ``where`` names the row in the `UsageError` that is raised where the header has no such environment.
         """
         if reference is None and self.own is not None:
             return self.own
-        if not isinstance(reference, str):
+        if isinstance(reference, dict):
             return reference
-        if reference not in self.others:
+        if not isinstance(reference, str) or reference not in self.others:
             raise UsageError(f"{where}: its run has no environment {reprlib.repr(reference)}", advice(where))
         return self.others[reference]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.api import DISTRIBUTION, LANES, Case, Claim, Json, Metric, Reply, Row, RunInfo, Suite, UsageError
-from harness.results.decoding import advice, build
+from harness.results.decoding import advice, build, decoded, require_known, shape_of
 from harness.results.environments import ENVIRONMENTS, Environments
 
 SCHEMA: Final = 3
@@ -30,9 +30,12 @@ _BASELINE: Final = "baseline."
 
 _NO_HEADER: Final = Environments()
 
-_OF_CASE: Final = frozenset(field.name for field in fields(Case))
-_OF_REPLY: Final = frozenset(field.name for field in fields(Reply))
-_OF_PARTS: Final = _OF_CASE | _OF_REPLY
+_OF_CASE: Final = tuple(field.name for field in fields(Case))
+_OF_REPLY: Final = tuple(field.name for field in fields(Reply))
+_OF_ROW: Final = tuple(field.name for field in fields(Row) if field.name not in ("case", "reply", "schema"))
+
+_ROW: Final = shape_of((Row, Case, Reply), frozenset({"case", "reply", "schema", "environment"}))
+_STORED: Final = {"schema", "environment", *_ROW.known}
 
 # The order of the fields in a stored row, for people who read the file: outcome and case first, provenance last.
 _ROW_ORDER: Final = (
@@ -124,20 +127,36 @@ def row_from_json(data: object, where: str, environments: Environments = _NO_HEA
     ``where`` names the file and line in error messages, ``environments`` are those that the row may refer to. Raises
     `UsageError` for an unsupported schema version, and for a field that is missing, unknown or of the wrong type.
     """
-    flat = _checked_object(data, where)
-    if flat.get("plugin_version", "") is None:  # stored for a distribution whose metadata had no version
-        flat["plugin_version"] = ""
-    if "environment" in flat:
-        flat["environment"] = environments.find(flat["environment"], where)
-    row = build(
-        Row,
-        {name: value for name, value in flat.items() if name not in _OF_PARTS},
-        where,
-        case=build(Case, {name: value for name, value in flat.items() if name in _OF_CASE}, where),
-        reply=build(Reply, {name: value for name, value in flat.items() if name in _OF_REPLY}, where),
-    )
-    _check_paired(row.reply.samples, where)
-    return row
+    return row_of(flat_from_json(data, where, environments))
+
+
+def flat_from_json(data: object, where: str, environments: Environments) -> dict[str, Any]:
+    """Return the fields of a row, of its case and of its reply by name, as `row_from_json` reads them.
+
+    Most of the time that rows take is that of making objects of them, which an index does not need.
+    """
+    stored = _checked_object(data, where)
+    require_known(stored, _STORED, where)
+    if stored.get("plugin_version", "") is None:  # stored for a distribution whose metadata had no version
+        stored = {**stored, "plugin_version": ""}
+    flat = decoded(_ROW, stored, where)
+    if "environment" not in stored:
+        raise UsageError(f"{where}: field 'environment' is missing", advice(where))
+    flat["environment"] = environments.find(stored["environment"], where)
+    _check_paired(flat["samples"], where)
+    return flat
+
+
+def row_of(flat: Mapping[str, Any]) -> Row:
+    """Return the row of the fields that `flat_from_json` returns."""
+    case = Case(**{name: flat[name] for name in _OF_CASE})
+    reply = Reply(**{name: flat[name] for name in _OF_REPLY})
+    return Row(case=case, reply=reply, **{name: flat[name] for name in _OF_ROW})
+
+
+def flat_of(row: Row) -> dict[str, Any]:
+    """Return the fields of a row, of its case and of its reply by name."""
+    return _own_fields(row, skip=("case", "reply", "schema")) | _own_fields(row.case) | _own_fields(row.reply)
 
 
 def _check_paired(samples: Mapping[str, Sequence[float]], where: str) -> None:
@@ -151,8 +170,7 @@ def _check_paired(samples: Mapping[str, Sequence[float]], where: str) -> None:
 
 def run_from_json(data: object, folder: Path, where: str) -> RunInfo:
     """Return the run that `run_to_json` converted and ``folder`` holds; raises `UsageError` as `row_from_json` does."""
-    flat = _checked_object(data, where)
-    flat.pop(ENVIRONMENTS, None)
+    flat = {name: value for name, value in _checked_object(data, where).items() if name not in ("schema", ENVIRONMENTS)}
     suite = flat.pop("suite", None)
     if not isinstance(suite, dict):
         raise UsageError(f"{where}: field 'suite' should be an object, not {reprlib.repr(suite)}", advice(where))
@@ -217,7 +235,7 @@ def _suite_from_json(data: Mapping[str, Any], where: str) -> Suite:
     return build(Suite, rest, where, claims=tuple(build(Claim, claim, where) for claim in claims))
 
 
-def _checked_object(data: object, where: str) -> dict[str, Any]:
+def _checked_object(data: object, where: str) -> Mapping[str, Any]:
     """Return an object in the current schema; raises `UsageError` for other values and unsupported versions."""
     if not isinstance(data, dict):
         raise UsageError(f"{where}: expected a JSON object, not {type(data).__name__}", advice(where))
@@ -227,8 +245,7 @@ def _checked_object(data: object, where: str) -> dict[str, Any]:
             f"{where}: written with schema {schema!r}; this version of the harness reads schemas 1 to {SCHEMA}",
             f"read it with the version that wrote it, or upgrade: pip install -U {DISTRIBUTION}",
         )
-    flat = {name: value for name, value in data.items() if name != "schema"}
-    return _from_schema_1(flat) if schema == 1 else flat
+    return _from_schema_1(data) if schema == 1 else data
 
 
 def _from_schema_1(data: Mapping[str, Any]) -> dict[str, Any]:

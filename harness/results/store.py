@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from harness.api import HarnessError, Json, Row, RunInfo, Suite, UsageError
 from harness.results.environments import Environments, environments_of
 from harness.results.files import sweep, sync_folder
 from harness.results.names import LAST, confusable, is_id, is_name, is_safe, new_id
-from harness.results.reading import contents, read_rows
+from harness.results.reading import contents, read_flat, read_rows
 from harness.results.schema import run_from_json
 from harness.results.writer import (
     NAME_FILE,
@@ -141,6 +141,17 @@ class Store:
         info, environments = self.load(run)  # after the rows: it then has all environments that they refer to
         rows, complete = read_rows(data, path, environments)
         return StoredRun(info=info, rows=latest(rows), torn=complete < len(data))
+
+    def read_flat(self, run: str) -> tuple[RunInfo, list[dict[str, Any]]]:
+        """Return the header of a run, by its full id, and the fields of the latest row of each case, as `read` does."""
+        path = self.folder(run) / ROWS_FILE
+        data = contents(path)
+        info, environments = self.load(run)
+        by_key: dict[str, dict[str, Any]] = {}
+        for flat in read_flat(data, path, environments)[0]:
+            by_key.pop(flat["key"], None)
+            by_key[flat["key"]] = flat
+        return info, list(by_key.values())
 
     def read_apart(self, names: Iterable[str]) -> list[StoredRun]:
         """Return the runs of several names; raises `UsageError` as `read` does, and where two names mean one run."""
