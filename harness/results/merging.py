@@ -43,8 +43,8 @@ def require_store(path: Path) -> Store:
     """Return the store of a folder. Raises `UsageError` where the folder is none."""
     if not (path / RUNS).is_dir():
         raise UsageError(
-            f"{path} is no store; expected a folder with a folder {RUNS}",
-            "name a store, such as .harness, or --store PATH",
+            f"{path} is no store; expected a folder that has a folder {RUNS}",
+            "name a store, such as .harness",
         )
     return Store(path)
 
