@@ -73,6 +73,9 @@ class IndexedRun:
     declared: Mapping[str, tuple[str, bool]]
 
 
+Shown = Callable[[IndexedRun, str, str, str], bool]
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Difference:
     """The runs that an index has and the store has not, or not as they are, and those to be read with their stamps."""
@@ -104,8 +107,13 @@ class Index:
             for facts in known
         ]
 
-    def points(self, wanted: Callable[[str], bool]) -> Iterator[tuple[IndexedRun, Point]]:
-        """Yield the points of the metrics that are ``wanted``, each with its run, the oldest run first."""
+    def points(
+        self, wanted: Callable[[str], bool], shown: Shown = lambda *_: True
+    ) -> Iterator[tuple[IndexedRun, Point]]:
+        """Yield the points of the metrics that are ``wanted``, each with its run, the oldest run first.
+
+        Only those are made that are ``shown``, which is asked with the run, the technique, the workload and the metric.
+        """
         metrics = [name for (name,) in self._query("SELECT DISTINCT metric FROM points") if wanted(name)]
         runs = {
             run: IndexedRun(id=run, started=started, suite=suite, suite_version=int(version), form=form,
@@ -120,7 +128,7 @@ class Index:
             f"SELECT run, {', '.join(columns)} FROM points WHERE metric IN ({chosen}) ORDER BY run, rowid", metrics
         )
         for run, *values in records:
-            if run in runs:
+            if run in runs and shown(runs[run], *values[:3]):
                 fields = dict(zip(columns, values, strict=True))
                 seeds = {int(seed): value for seed, value in json.loads(fields.pop("seeds")).items()}
                 yield runs[run], Point(**fields, seeds=seeds)
