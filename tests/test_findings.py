@@ -16,6 +16,9 @@ from tests.conftest import ROOT
 from tests.results import builders
 from tests.tools import load_tool
 
+NEEDS_AVX512 = {"the-kernel-beats-bitsandbytes"}
+"""Claims on what needs instructions that the processor of the runs on the pages lacks."""
+
 PAGE = """before
 <!-- table: toy alpha: accuracy, difference, verdict, seeds -->
 | what stood here |
@@ -156,7 +159,11 @@ def test_every_claim_of_the_suites_has_a_verdict_and_the_readme_counts_them(
     told = {(each.suite, each.said) for each in found}
     for name in host.declared.suites:
         for claim in read_suite(name, host).claims:
-            assert (short(name), f"{claim.says} ({claim.source})".replace("|", "/")) in told, f"{name}: {claim.id}"
+            said = (short(name), f"{claim.says} ({claim.source})".replace("|", "/"))
+            assert (said in told) is (claim.id not in NEEDS_AVX512), f"{name}: {claim.id}"
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert f"Of {len(found)} verdicts: {verdicts.counted(found)}" in " ".join(readme.split())
+    assert (
+        f"Of {len(found)} verdicts on what papers claim, each on one workload: {verdicts.counted(found)}"
+        in " ".join(readme.split())
+    )
     assert findings.with_verdicts(readme, found) == readme
