@@ -53,6 +53,7 @@ def run(
     executor: str = "local",
     jobs: int | None = None,
     limits: Limits | None = None,
+    observe: Sequence[str] = (),
     plugins: Sequence[str] = (),
     store: Path | str | None = None,
     cache: Path | str | None = None,
@@ -85,6 +86,7 @@ def run(
         executor: what runs the cases; "inline" runs them in this process, without isolation.
         jobs: cases side by side; one a core where None.
         limits: hard limits of one case; five minutes where None.
+        observe: trackers that get each row as it ends: "mlflow", "tensorboard", "wandb".
         plugins: modules of plugins that are not installed, besides those of the variable ``HARNESS_PLUGINS``.
         store: the folder of the results; ``.harness`` in the current folder where None.
         cache: the folder of trained base models; the user's cache folder where None.
@@ -96,6 +98,7 @@ def run(
     """
     from harness.execution.choices import check_form, resources_of, selection_of
     from harness.execution.session import INTERRUPTED, Silent, begin
+    from harness.observers.offered import load as load_observers
     from harness.origins.reading import Reading
     from harness.results.commands import command
     from harness.results.places import default_store_path
@@ -117,6 +120,7 @@ def run(
     )
     resources = resources_of(executor=executor, jobs=jobs, limits=limits, cache=cache, fresh=fresh, fail_fast=fail_fast)
     host = _host_with(plugins)
+    load_observers(host, [*dict.fromkeys(observe)])
     reading = Reading(columns=columns or {}, download=download, cache=resources.cache)
     source = source_of(model, data, task, reading, base=base)
     read = read_suite(suite, host, form=form, source=source, reading=reading)
