@@ -7,8 +7,8 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -105,52 +105,52 @@ def _copied(source: Store, target: Store, run: str) -> Brought:
     return Brought(run=run, is_new=True, added=len(latest(rows)), problems=problems)
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class _Union:
     """The rows of a run in two stores, compared case by case."""
 
-    added: list[Row] = field(default_factory=list)
-    known: int = 0
-    conflicts: list[str] = field(default_factory=list)
+    added: Sequence[Row]
+    known: int
+    conflicts: Sequence[str]
 
 
 def _united(source: Store, target: Store, run: str) -> Brought:
     """Add to a run that both stores have the rows of the cases that it lacks."""
     theirs = source.read(run)
     _require_like(source, target, run)
-    found = _Union()
+    found = _compared(target.read(run).rows, theirs.rows)
+    if not found.added:
+        return Brought(run=run, known=found.known, problems=_told(found.conflicts))
+    united = []
 
     def change(info: RunInfo, rows: Sequence[Row]) -> tuple[RunInfo, Sequence[Row]]:
-        _compare({row.case.key: row for row in latest(rows)}, theirs.rows, found)
-        ours = {row.case.key for row in rows}
-        has_all = ours <= {row.case.key for row in theirs.rows} and not found.conflicts
-        if has_all and found.added and theirs.info.started == info.started:  # the run went on there
-            info = replace(theirs.info, id=info.id, folder=info.folder, name=info.name, environment=info.environment)
+        found = _compared(latest(rows), theirs.rows)  # again, as no other process writes the run now
+        united.append(found)
+        has_all = {row.case.key for row in rows} <= {row.case.key for row in theirs.rows} and not found.conflicts
+        if has_all:  # the run went on there; its environment stays that which stored rows refer to
+            info = replace(theirs.info, folder=info.folder, name=info.name, environment=info.environment)
         return info, [*rows, *found.added]
 
-    if _is_complete(target, run, theirs.rows, found):
-        return Brought(run=run, known=found.known, problems=_told(found.conflicts))
-    found = _Union()
     rewrite(target, run, change)
+    (found,) = united
     return Brought(run=run, added=len(found.added), known=found.known, problems=_told(found.conflicts))
 
 
-def _is_complete(target: Store, run: str, theirs: Iterable[Row], found: _Union) -> bool:
-    """Return whether a run lacks no row, so that it need not be rewritten; ``found`` then says how it compares."""
-    _compare({row.case.key: row for row in target.read(run).rows}, theirs, found)
-    return not found.added
-
-
-def _compare(ours: Mapping[str, Row], theirs: Iterable[Row], found: _Union) -> None:
-    """Note which rows are new, known and in conflict. One that is ok takes the place of one that failed."""
+def _compared(ours: Iterable[Row], theirs: Iterable[Row]) -> _Union:
+    """Return which rows of theirs are new, known and in conflict. One that is ok takes the place of one that failed."""
+    known = {row.case.key: row for row in ours}
+    added: list[Row] = []
+    conflicts: list[str] = []
+    same = 0
     for row in theirs:
-        own = ours.get(row.case.key)
+        own = known.get(row.case.key)
         if own is None or (row.ok and not own.ok):
-            found.added.append(row)
+            added.append(row)
         elif row.ok and not _equal(own, row):
-            found.conflicts.append(_conflict(own, row))
+            conflicts.append(_conflict(own, row))
         else:
-            found.known += 1
+            same += 1
+    return _Union(added=added, known=same, conflicts=conflicts)
 
 
 def _equal(one: Row, other: Row) -> bool:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from harness.api import Row, RunInfo, UsageError
 from harness.results.environments import Environment
-from harness.results.files import sweep
+from harness.results.files import sweep, sync_folder
 from harness.results.reading import contents, read_rows
 from harness.results.schema import dump_stored
 from harness.results.store import Store, latest, unlocked
-from harness.results.writer import ROWS_FILE, RUN_FILE, plain, reference_to, replace_file, write_header
+from harness.results.writer import ROWS_FILE, RUN_FILE, plain, reference_to, write_header
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,8 @@ def rewrite(
     `compact` does.
     """
     folder = store.folder(run)
-    with _alone(store, run):
+    with ExitStack() as undo:
+        undo.enter_context(_alone(store, run))
         data = contents(folder / ROWS_FILE)
         info, environments = store.load(run)
         rows, _ = read_rows(data, folder / ROWS_FILE, environments)
@@ -60,7 +62,7 @@ def rewrite(
         try:
             if (new, others, changed) != (data, environments.others, info):
                 write_header(changed, folder, {**environments.others, **others})
-                replace_file(folder, ROWS_FILE, new)
+                undo.callback(os.close, _replace_rows(folder, new))
                 if environments.others.keys() - others.keys():
                     write_header(changed, folder, others)
             sweep(folder, f".{ROWS_FILE}.*", folder / RUN_FILE)
@@ -70,6 +72,23 @@ def rewrite(
             ) from error
         after = len(new) + (folder / RUN_FILE).stat().st_size
     return Rewritten(before=before, after=after, replaced=len(rows) - len(latest(rows)))
+
+
+def _replace_rows(folder: Path, data: bytes) -> int:
+    """Replace the rows of a run in one step; return a descriptor that holds the lock of the new file."""
+    draft = folder / f".{ROWS_FILE}.{os.getpid()}"
+    descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # before anybody can find it: the header is still to be written
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(data)
+        os.fsync(descriptor)
+        draft.rename(folder / ROWS_FILE)
+        sync_folder(folder)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _dumped(rows: Sequence[Row], info: RunInfo) -> tuple[list[bytes], dict[str, Environment]]:
