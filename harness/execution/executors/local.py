@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import selectors
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -78,6 +79,11 @@ class LocalExecutor:
         self._finished: list[tuple[Unit, list[Reply]]] = []
         self._numbers = itertools.count()
         self._watched = time.monotonic()
+        self._woken = False
+        self._waking, self._alarm = socket.socketpair()
+        self._waking.setblocking(False)
+        self._alarm.setblocking(False)
+        self._selector.register(self._waking, selectors.EVENT_READ, self._waking)
         raise_limit()
 
     def submit(self, unit: Unit) -> None:
@@ -89,15 +95,21 @@ class LocalExecutor:
         self._resume(running, None)
 
     def wait(self, timeout_s: float | None = None) -> list[tuple[Unit, list[Reply]]]:
-        """Block until at least one unit is finished (or the timeout) and return the finished ones."""
+        """Block until at least one unit is finished (or the timeout, or `wake`) and return the finished ones."""
         end = None if timeout_s is None else time.monotonic() + timeout_s
-        while self._units and not self._finished:
+        self._woken = False
+        while self._units and not (self._finished or self._woken):
             left = None if end is None else end - time.monotonic()
             if left is not None and left <= 0:
                 break
             self._turn(left)
         finished, self._finished = self._finished, []
         return finished
+
+    def wake(self) -> None:
+        """Let `wait` return, or the next one: the only method that another thread may call."""
+        with contextlib.suppress(OSError):  # it is closed, or was woken so often already that no more fits
+            self._alarm.send(b"!")
 
     def running(self) -> list[tuple[Case, str]]:
         """Return the running cases and the phase of each; of a timed block the case whose turn it is."""
@@ -128,6 +140,8 @@ class LocalExecutor:
         self._workers.clear()
         self._units.clear()
         self._selector.close()
+        self._waking.close()
+        self._alarm.close()
 
     # ---------------------------------------------------------------------------------------- scripts
 
@@ -178,6 +192,8 @@ class LocalExecutor:
         for key, _ in self._selector.select(self._patience(timeout_s)):
             if isinstance(key.data, Client):
                 self._take_reports(key.data)
+            elif key.data is self._waking:
+                self._woken = bool(self._waking.recv(1 << 10))
             elif key.data.number in self._workers:
                 self._read(key.data)
         now = time.monotonic()
