@@ -25,6 +25,7 @@ from harness.api import (
     phase_metrics,
     resolve,
 )
+from harness.execution.alike import Alike
 from harness.execution.destination import Destination, Progress, Stopped
 from harness.execution.estimator import Estimator, TooLarge, Unusable
 from harness.execution.executors import fulfilled
@@ -224,7 +225,7 @@ class Session:
         destination = Destination(
             run=writer.info.id,
             environment=self._around.environment,
-            record=writer.append,
+            record=Alike(writer.append, writer.rows),
             stored={row.case.key: row for row in writer.rows if is_kept(row.reply, retry_failed=self._retry_failed)},
             earlier=self.earlier(Store(writer.info.folder.parents[1])),
             fail_fast=self._resources.fail_fast,
