@@ -58,7 +58,7 @@ class Imitated:
         files = self.files[machine]
         match function:
             case station.described:
-                return json.dumps(self.facts[machine])
+                return json.dumps({**self.facts[machine], "slots": self.there[machine]})
             case station.free_bytes:
                 return self.free[machine]
             case station.cached:

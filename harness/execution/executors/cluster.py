@@ -278,14 +278,16 @@ class ClusterExecutor:
         if new and len(self._machines) > 1:
             self._share()
 
-    def _described(self, name: str, slots: int) -> _Machine | None:
+    def _described(self, name: str, threads: int) -> _Machine | None:
         """Return a machine; None where it does not answer, or has other code or packages than the driver."""
         origin = self._options.origin
         assert origin is not None
-        told = self._ask(name, station.described, "", origin.contract, origin.base, list(origin.plugins))
+        asked = (origin.contract, origin.base, list(origin.plugins), self._options.device, threads)
+        told = self._ask(name, station.described, "", *asked)
         if not told:
             return None
         facts = json.loads(told)
+        slots = int(facts.pop("slots"))
         own = json.loads(json.dumps(origin.environment, default=dict))
         theirs = {**facts, **{part: _part(facts, own, part) for part in ("code", "requirements")}}
         if other := list(differences(own, theirs, ["python", "case_threads"])):

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from harness.api import WARNING, Case, ExecutorOptions, Json, Reply, Unit
+from harness.execution.executors.cards import Cards
 from harness.execution.isolation.client import Client, ForkServerLost, Start
 from harness.execution.isolation.descriptors import raise_limit
 from harness.execution.isolation.handle import LAST_READS, READS, UNREADABLE, Handle
@@ -57,6 +58,7 @@ class _Running:
     unit: Unit
     script: Script
     processor: int | None
+    card: str
     contestants: dict[int, Handle | _NotStarted] = field(default_factory=dict)
     waits_for: Handle | None = None
 
@@ -65,7 +67,8 @@ class LocalExecutor:
     """Fulfils `harness.api.Executor` with forked workers (fresh interpreters where the device forbids a fork)."""
 
     def __init__(self, options: ExecutorOptions) -> None:
-        self.slots = options.jobs
+        self._cards = Cards(options.device)
+        self.slots = self._cards.slots(options.jobs)
         self.stacks = True
         self._options = options
         self._selector = selectors.DefaultSelector()
@@ -90,7 +93,8 @@ class LocalExecutor:
         """Start a unit; never blocks on its result."""
         timed = unit.cases[0].lane == "time" and not (unit.prepare or unit.trial)
         processor = quietest() if timed and unit.cases[0].device == "cpu" else None
-        running = _Running(unit=unit, script=script_of(unit, self._options), processor=processor)
+        script = script_of(unit, self._options)
+        running = _Running(unit=unit, script=script, processor=processor, card=self._cards.take())
         self._units.append(running)
         self._resume(running, None)
 
@@ -159,18 +163,20 @@ class LocalExecutor:
                     request = running.script.send(answer)
             except StopIteration as end:
                 self._units.remove(running)
+                self._cards.give_back(running.card)
                 self._finished.append((running.unit, end.value))
                 return
-            worker = self._turn_of(running, request) if isinstance(request, Turn) else self._start(request)
+            job = replace(request.job if isinstance(request, Turn) else request, card=running.card)
+            worker = self._turn_of(running, request, job) if isinstance(request, Turn) else self._start(job)
             answer = worker.end  # a contestant may have died while others had their turns
             if isinstance(worker, Handle) and answer is None:
                 running.waits_for = worker
                 return
 
-    def _turn_of(self, running: _Running, turn: Turn) -> Handle | _NotStarted:
+    def _turn_of(self, running: _Running, turn: Turn, job: Job) -> Handle | _NotStarted:
         """Ask a contestant for its next act; one that opens is started, and lives until the block ends."""
         if turn.act == "open":
-            worker = self._start(replace(turn.job, processor=running.processor))
+            worker = self._start(replace(job, processor=running.processor))
             running.contestants[turn.contestant] = worker
         worker = running.contestants[turn.contestant]
         if isinstance(worker, Handle):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from harness.api import BASE_MODELS, Case, ExecutorOptions, Limits, Reply, Unit
+from harness.execution.executors.cards import Cards
 from harness.execution.executors.local import LocalExecutor
 from harness.execution.isolation.messages import read_reply
 from harness.execution.surroundings import surroundings
@@ -239,11 +240,15 @@ def end(run: str) -> None:
         station.close()
 
 
-def described(contract: str, base: str, plugins: list[str]) -> str:
-    """Return the environment of this machine as JSON, with the code of a contract's techniques and its host's name."""
+def described(contract: str, base: str, plugins: list[str], device: str, threads: int) -> str:
+    """Return the environment of this machine as JSON, with the code of a contract's techniques and its host's name.
+
+    ``slots`` is how many units of a device it takes at once, of as many as an engine's process has threads.
+    """
     host = load_host(plugins)
     facts = surroundings(host, contract, base).environment
-    return json.dumps({**facts, "hostname": socket.gethostname()}, default=dict)
+    slots = Cards(device).slots(threads)
+    return json.dumps({**facts, "hostname": socket.gethostname(), "slots": slots}, default=dict)
 
 
 def free_bytes() -> int:
