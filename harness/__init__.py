@@ -54,6 +54,7 @@ def run(
     address: str = "",
     jobs: int | None = None,
     limits: Limits | None = None,
+    observe: Sequence[str] = (),
     plugins: Sequence[str] = (),
     store: Path | str | None = None,
     cache: Path | str | None = None,
@@ -87,6 +88,7 @@ def run(
         address: the cluster of an executor that runs on one.
         jobs: cases side by side; one a core where None.
         limits: hard limits of one case; five minutes where None.
+        observe: trackers that get each row as it ends: "mlflow", "tensorboard", "wandb".
         plugins: modules of plugins that are not installed, besides those of the variable ``HARNESS_PLUGINS``.
         store: the folder of the results; ``.harness`` in the current folder where None.
         cache: the folder of trained base models; the user's cache folder where None.
@@ -98,6 +100,7 @@ def run(
     """
     from harness.execution.choices import check_form, resources_of, selection_of
     from harness.execution.session import INTERRUPTED, Silent, begin
+    from harness.observers.offered import load as load_observers
     from harness.origins.reading import Reading
     from harness.results.commands import command
     from harness.results.places import default_store_path
@@ -127,6 +130,7 @@ def run(
         address=address,
     )
     host = _host_with(plugins)
+    load_observers(host, [*dict.fromkeys(observe)])
     reading = Reading(columns=columns or {}, download=download, cache=resources.cache)
     source = source_of(model, data, task, reading, base=base)
     read = read_suite(suite, host, form=form, source=source, reading=reading)

@@ -118,8 +118,8 @@ def run(harness: Harness, folder: Path, *more: str) -> Any:
     return harness("-p", "harness_halves", "run", *form, *own, *small, *more, PYTHONPATH=str(folder))
 
 
-def test_a_wrong_base_is_refused_before_the_first_case(harness: Harness, folder: Path) -> None:
-    refused = run(harness, folder, "--base", "forgetful")
+def test_a_wrong_base_is_refused_before_the_first_case(called: Harness, folder: Path) -> None:
+    refused = run(called, folder, "--base", "forgetful")
     assert refused.returncode == 2
     assert "gives no gradient to its input in training after an evaluation" in refused.stderr
 

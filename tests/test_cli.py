@@ -79,8 +79,8 @@ def test_a_technique_is_shown_with_its_paper_and_parameters(harness: Harness) ->
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_a_mistake_is_one_clear_line_and_exit_code_2(arguments: list[str], text: str, harness: Harness) -> None:
-    done = harness(*arguments)
+def test_a_mistake_is_one_clear_line_and_exit_code_2(arguments: list[str], text: str, called: Harness) -> None:
+    done = called(*arguments)
     assert done.returncode == 2, done.stdout
     assert text in done.stderr
     assert "Traceback" not in done.stderr

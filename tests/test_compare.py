@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import main
 from tests.conftest import Harness
 
 TOYS = Path(__file__).parent / "toy"
@@ -85,28 +84,22 @@ def test_a_run_is_not_compared_with_itself(harness: Harness, two_runs: list[Path
     assert f"last and {two_runs[1].name} are one run" in done.stderr.splitlines()[0]
 
 
-Called = Callable[..., tuple[int, str]]
+Compared = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Called:
-    """Call the command in this process, in the folder of the tests; return the exit code and what it printed."""
-    monkeypatch.syspath_prepend(str(TOYS))
+def compared(called: Harness) -> Compared:
+    """Compare in this process; return the exit code and what was printed."""
 
-    def call(*arguments: str) -> tuple[int, str]:
-        with pytest.raises(SystemExit) as left:
-            main(["compare", *TOY_PLUGIN, *arguments])
-        assert isinstance(left.value.code, int)
-        printed = capsys.readouterr()
-        return left.value.code, printed.out + printed.err
+    def compare(*arguments: str) -> tuple[int, str]:
+        done = called("compare", *TOY_PLUGIN, *arguments)
+        return done.returncode, done.stdout + done.stderr
 
-    (tmp_path / "cwd").mkdir(exist_ok=True)
-    monkeypatch.chdir(tmp_path / "cwd")
-    return call
+    return compare
 
 
 def test_a_gate_on_one_metric_has_an_exit_code_for_worse_for_not_worse_and_for_what_cannot_be_told(
-    called: Called, two_runs: list[Path]
+    compared: Compared, two_runs: list[Path]
 ) -> None:
     def worse(row: dict) -> None:
         if row["technique"] == "toy/good" and row["lane"] == "memory":
@@ -117,44 +110,44 @@ def test_a_gate_on_one_metric_has_an_exit_code_for_worse_for_not_worse_and_for_w
     edit_rows(two_runs[1], worse)
     names = [folder.name for folder in two_runs]
     good = (*names, "--gate", "--technique", "good")
-    assert called(*good, "--metric", "train_tensor_peak")[0] == 1
-    assert called(*good, "--metric", "infer_tensor_peak")[0] == 0
-    assert called(*names, "--gate", "--metric", "toy_score", "--technique", "twin")[0] == 0
+    assert compared(*good, "--metric", "train_tensor_peak")[0] == 1
+    assert compared(*good, "--metric", "infer_tensor_peak")[0] == 0
+    assert compared(*names, "--gate", "--metric", "toy_score", "--technique", "twin")[0] == 0
     for metric in ("train_time", "toy_score"):
-        code, text = called(*good, "--metric", metric)
+        code, text = compared(*good, "--metric", metric)
         assert code == 125, text
         assert text.startswith("Cannot be told")
         assert "cannot be told: toy/good: " in text
-    assert called(*names, "--metric", "train_time")[0] == 0, "without a gate, it is only shown"
-    assert called(*good)[0] == 1
-    code, text = called(*good, "--metric", "train_tme")
+    assert compared(*names, "--metric", "train_time")[0] == 0, "without a gate, it is only shown"
+    assert compared(*good)[0] == 1
+    code, text = compared(*good, "--metric", "train_tme")
     assert (code, "--metric: unknown metric 'train_tme'; did you mean 'train_time'?" in text) == (2, True)
 
 
 def test_what_head_does_not_have_cannot_be_told_and_what_neither_has_is_wrong_usage(
-    called: Called, two_runs: list[Path]
+    compared: Compared, two_runs: list[Path]
 ) -> None:
     rows = (two_runs[1] / "rows.jsonl").read_text().splitlines()
     (two_runs[1] / "rows.jsonl").write_text("".join(f"{row}\n" for row in rows if '"toy/good"' not in row))
     names = [folder.name for folder in two_runs]
     good = ("--technique", "good", "--gate")
-    code, text = called(*names, *good, "--metric", "toy_score")
+    code, text = compared(*names, *good, "--metric", "toy_score")
     assert code == 125
     assert "toy/good is gone: head does not have it" in text
-    code, text = called(*names, *good)
+    code, text = compared(*names, *good)
     assert code == 2
     assert "only the baseline was compared" in text
     assert "removed: toy/good" in text
-    assert called(*reversed(names), *good, "--metric", "toy_score")[0] == 2
-    assert called(*names, "--technique", "nobody", "--gate", "--metric", "toy_score")[0] == 2
+    assert compared(*reversed(names), *good, "--metric", "toy_score")[0] == 2
+    assert compared(*names, "--technique", "nobody", "--gate", "--metric", "toy_score")[0] == 2
 
 
-def test_a_technique_that_may_have_been_renamed_is_told(called: Called, two_runs: list[Path]) -> None:
+def test_a_technique_that_may_have_been_renamed_is_told(compared: Compared, two_runs: list[Path]) -> None:
     def other_name(row: dict) -> None:
         row["technique"] = row["technique"].replace("toy/good", "toy/fine")
 
     edit_rows(two_runs[1], other_name)
-    code, text = called(*(folder.name for folder in two_runs), "--technique", "*o*d", "--technique", "fine", "--gate")
+    code, text = compared(*(folder.name for folder in two_runs), "--technique", "*o*d", "--technique", "fine", "--gate")
     assert code == 2, text
     assert "toy/good is gone, and toy/fine is new, with the same code and parameters" in " ".join(text.split())
     assert '[[renamed]] technique = "toy/fine", was = "toy/good"' in " ".join(text.split())
@@ -170,9 +163,9 @@ def test_a_technique_that_may_have_been_renamed_is_told(called: Called, two_runs
     ],
 )
 def test_a_search_refuses_stored_runs_and_options_of_a_comparison(
-    called: Called, two_runs: list[Path], options: tuple[str, ...], text: str
+    compared: Compared, two_runs: list[Path], options: tuple[str, ...], text: str
 ) -> None:
-    code, printed = called(*(folder.name for folder in two_runs), "--bisect", "toy_score", *options)
+    code, printed = compared(*(folder.name for folder in two_runs), "--bisect", "toy_score", *options)
     assert code == 2
     assert text in printed.splitlines()[0]
 

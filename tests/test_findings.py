@@ -9,9 +9,15 @@ import pytest
 
 from harness.analysis import RunView
 from harness.api import HarnessError
+from harness.host import load_host
+from harness.report.naming import short
+from harness.suite import read_suite
 from tests.conftest import ROOT
 from tests.results import builders
 from tests.tools import load_tool
+
+NEEDS_AVX512 = {"the-kernel-beats-bitsandbytes"}
+"""Claims on what needs instructions that the processor of the runs on the pages lacks."""
 
 PAGE = """before
 <!-- table: toy alpha: accuracy, difference, verdict, seeds -->
@@ -29,6 +35,11 @@ after
 @pytest.fixture(scope="module")
 def findings() -> ModuleType:
     return load_tool("findings")
+
+
+@pytest.fixture(scope="module")
+def verdicts() -> ModuleType:
+    return load_tool("verdicts")
 
 
 @pytest.fixture(scope="module")
@@ -128,3 +139,31 @@ def test_every_table_of_the_pages_is_closed(findings: ModuleType) -> None:
         text = page.read_text(encoding="utf-8")
         for kind, pattern in _kinds(findings):
             assert text.count(f"<!-- {kind}:") == text.count(f"<!-- end of {kind} -->") == len(pattern.findall(text))
+
+
+def test_the_verdicts_of_a_page_are_read_back_as_they_were_written(
+    findings: ModuleType, verdicts: ModuleType, view: RunView
+) -> None:
+    (found,) = verdicts.verdicts(findings.filled(PAGE, {"toy": [view]}))
+    assert (found.suite, found.where, found.verdict) == ("toy", "alpha", "reproduced")
+    assert found.said == f"{builders.make_claim().says} ({builders.make_claim().source})"
+    assert verdicts.counted([found, found]) == "2 reproduced"
+    with pytest.raises(ValueError, match="'better' begins with no verdict of reproduced, contradicted, undecided"):
+        verdicts.verdicts("<!-- claims: toy -->\n| claim | where | verdict |\n|---|---|---|\n| a | b | better |\n")
+
+
+def test_every_claim_of_the_suites_has_a_verdict_and_the_readme_counts_them(
+    findings: ModuleType, verdicts: ModuleType
+) -> None:
+    host, found = load_host(), verdicts.of_all_pages()
+    told = {(each.suite, each.said) for each in found}
+    for name in host.declared.suites:
+        for claim in read_suite(name, host).claims:
+            said = (short(name), f"{claim.says} ({claim.source})".replace("|", "/"))
+            assert (said in told) is (claim.id not in NEEDS_AVX512), f"{name}: {claim.id}"
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert (
+        f"Of {len(found)} verdicts on what papers claim, each on one workload: {verdicts.counted(found)}"
+        in " ".join(readme.split())
+    )
+    assert findings.with_verdicts(readme, found) == readme

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -32,11 +33,13 @@ EXAMPLE = ROOT / "examples/harness-retrieve"
 
 
 def checked_and_run(harness: Harness, folder: Path, name: str, module: str) -> list[str]:
-    """Check a plugin that lies in a folder and run its suite; return the lines of the table."""
+    """Check a plugin that lies in a folder and run its suite, without trained models; return the lines of the table."""
     path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
-    done = harness("check", module, PYTHONPATH=path)
+    place = {"PYTHONPATH": path, "HARNESS_CACHE": str(folder.parent / "cache")}
+    done = harness("check", module, **place)
     assert done.returncode == 0, done.stdout + done.stderr
-    done = harness("-p", module, "run", "--suite", name, "--quick", PYTHONPATH=path)
+    shutil.rmtree(place["HARNESS_CACHE"], ignore_errors=True)
+    done = harness("-p", module, "run", "--suite", name, "--quick", **place)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "was imported while the case ran" not in done.stdout  # no author could mend what the judge imports
     return done.stdout.splitlines()

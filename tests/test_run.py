@@ -228,9 +228,9 @@ def test_a_workload_that_cannot_be_prepared_gives_each_technique_one_row(harness
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_wrong_input_is_one_clear_line_exit_code_2_and_leaves_nothing(
-    arguments: list[str], text: str, harness: Harness, tmp_path: Path
+    arguments: list[str], text: str, called: Harness, tmp_path: Path
 ) -> None:
-    done = harness("run", *TOY_PLUGIN, *arguments)
+    done = called("run", *TOY_PLUGIN, *arguments)
     assert done.returncode == 2, done.stderr
     assert text in done.stderr
     assert "Traceback" not in done.stderr

@@ -271,14 +271,14 @@ def test_a_model_and_data_come_together(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_run_is_one_line_and_nothing_is_written(
-    options: tuple[str, ...], message: str, harness: Harness, tmp_path: Path
+    options: tuple[str, ...], message: str, called: Harness, tmp_path: Path
 ) -> None:
     here = tmp_path / "cwd"
     (here / "d.csv").write_text("text,label\na,b\n")
     for name, config in (("m", '{"auto_map": {}}'), ("p", '{"model_type": "bert"}')):
         (here / name).mkdir()
         (here / name / "config.json").write_text(config)
-    done = harness("run", "--suite", "peft", *options)
+    done = called("run", "--suite", "peft", *options)
     assert done.returncode == 2
     assert message.format(here=here) in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr

@@ -11,6 +11,8 @@ from tests.conftest import ROOT
 
 def load_tool(name: str) -> ModuleType:
     """Return the module ``tools/NAME.py``."""
+    if str(ROOT / "tools") not in sys.path:  # where they import each other, as scripts do
+        sys.path.append(str(ROOT / "tools"))
     spec = importlib.util.spec_from_file_location(f"tools.{name}", ROOT / "tools" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None

@@ -18,7 +18,8 @@ workloads has one of these for every workload, with the verdict behind a differe
 semicolon. Below a table stands which run it is of: its command, date, machine, seeds and commit.
 
 A table is filled from a run that measured all of its columns; of several runs of a suite, from the first such. Claims
-are filled from the run that tested most of them. What no run fills stays as it is, and is named.
+are filled from the run that tested most of them. What no run fills stays as it is, and is named. How many verdicts of
+each kind the pages have stands in the README between ``<!-- verdicts -->`` and ``<!-- end of verdicts -->``.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from verdicts import PAGES, Found, counted, of_all_pages
+
 from harness.analysis.summary import TechniqueSummary
 from harness.analysis.view import RunView, WorkloadView
 from harness.api import LANES, HarnessError, Metric
@@ -44,8 +47,6 @@ from harness.report.notes import device_of
 from harness.results.places import default_store_path
 from harness.results.store import Store
 
-PAGES: Final = Path(__file__).parents[1] / "docs/families"
-
 WIDTH: Final = 128
 """The longest line of a page."""
 
@@ -57,6 +58,7 @@ _ACROSS: Final = re.compile(
     r".*?(<!-- end of across -->)",
     re.DOTALL,
 )
+_VERDICTS: Final = re.compile(r"(<!-- verdicts -->\n).*?(<!-- end of verdicts -->)", re.DOTALL)
 _CLAIMS: Final = re.compile(r"(<!-- claims: (?P<suite>\S+) -->\n).*?(<!-- end of claims -->)", re.DOTALL)
 
 
@@ -85,14 +87,29 @@ def filled(text: str, views: Mapping[str, Sequence[RunView]], unfilled: list[str
         workloads, named = _listed(found["workloads"]), _listed(found["techniques"] or "")
         return replaced(found, lambda view: _across(view, found["column"], workloads, named))
 
+    text = _TABLE.sub(
+        lambda found: replaced(found, lambda view: _table(view, found["workload"], found["columns"])), text
+    )
+    return with_claims(_ACROSS.sub(across, text), views)
+
+
+def with_claims(text: str, views: Mapping[str, Sequence[RunView]]) -> str:
+    """Return a page with the claims of these runs, by suite; all else stays as it is."""
+
     def claims(found: re.Match[str]) -> str:
         runs = sorted(views.get(found["suite"], ()), key=lambda view: -sum(claim.tested for claim in view.claims))
         return found[1] + _claims(runs[0]) + found[3] if runs and any(c.tested for c in runs[0].claims) else found[0]
 
-    text = _TABLE.sub(
-        lambda found: replaced(found, lambda view: _table(view, found["workload"], found["columns"])), text
+    return _CLAIMS.sub(claims, text)
+
+
+def with_verdicts(text: str, found: Sequence[Found]) -> str:
+    """Return the README with the number of the verdicts that the pages of families have, by kind."""
+    told = (
+        f"Of {len(found)} verdicts on what papers claim, each on one workload: {counted(found)} "
+        "([claim by claim](docs/claims.md), with the runs on the pages of the families)."
     )
-    return _CLAIMS.sub(claims, _ACROSS.sub(across, text))
+    return _VERDICTS.sub(lambda kept: kept[1] + "\n".join(_wrapped(told)) + "\n" + kept[2], text)
 
 
 def _listed(text: str) -> list[str]:
@@ -262,6 +279,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("runs", nargs="+", metavar="RUN")
     parser.add_argument("--store", type=Path)
+    parser.add_argument("--claims", action="store_true", help="fill the claims alone, as of runs of some techniques")
     chosen = parser.parse_args()
     store, metrics = Store(default_store_path(chosen.store)), load_host().metrics
     views: dict[str, list[RunView]] = {}
@@ -271,7 +289,10 @@ def main() -> None:
     unfilled: list[str] = []
     for page in sorted(PAGES.glob("*.md")):
         text = page.read_text(encoding="utf-8")
-        page.write_text(filled(text, views, unfilled), encoding="utf-8")
+        made = with_claims(text, views) if chosen.claims else filled(text, views, unfilled)
+        page.write_text(made, encoding="utf-8")
+    readme = PAGES.parents[1] / "README.md"
+    readme.write_text(with_verdicts(readme.read_text(encoding="utf-8"), of_all_pages()), encoding="utf-8")
     for marker in unfilled:
         sys.stderr.write(f"not filled, as no run measured it: {marker}\n")
 

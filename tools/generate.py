@@ -15,6 +15,7 @@ from pathlib import Path
 
 import click
 from packaging.requirements import Requirement
+from verdicts import counted, of_all_pages
 
 from harness import hookspecs
 from harness.api import PROJECT, Claim
@@ -22,7 +23,7 @@ from harness.cli import cli
 from harness.host import load_host
 from harness.report.contracts import show_contract
 from harness.report.findings import claimed
-from harness.report.naming import address_of
+from harness.report.naming import address_of, short
 from harness.report.published import schema
 from harness.report.reference import Described, description_of, reference_of
 from harness.starting import named, own_template, technique_files
@@ -89,6 +90,7 @@ def claims() -> str:
     """Return a list of the claims of the suites that ship, by paper."""
     host = load_host()
     parts = [f"# Claims\n\n{NOTE}\n{_OF_CLAIMS}"]
+    found = of_all_pages()
     papers: dict[str, list[tuple[str, Claim]]] = {}
     for name in sorted(host.declared.suites):
         for claim in read_suite(name, host).claims:
@@ -96,8 +98,11 @@ def claims() -> str:
     for source in sorted(papers, key=str.lower):
         address = address_of(source)
         parts.append(f"\n## {f'[{source}]({address})' if address else source}\n")
-        parts.append("| claim | what is said | what is tested | suite |\n|---|---|---|---|")
-        parts += [f"| {claim.id} | {claim.says} | {claimed(claim)} | `{name}` |" for name, claim in papers[source]]
+        parts.append("| claim | what is said | what is tested | suite | verdict |\n|---|---|---|---|---|")
+        for name, claim in papers[source]:
+            said = (short(name), f"{claim.says} ({claim.source})".replace("|", "/"))
+            verdict = counted(each for each in found if (each.suite, each.said) == said) or "not tested yet"
+            parts.append(f"| {claim.id} | {claim.says} | {claimed(claim)} | `{name}` | {verdict} |")
     return "\n".join(parts) + "\n"
 
 
@@ -105,7 +110,8 @@ _OF_CLAIMS = """What papers say and the suites test. `harness claims` lists all 
 stored run, its interval, the scale it was tested at, and how many more seeds or rounds would decide. `harness claims
 --run` runs the suites of those that no stored run tests; `harness claims --output claims.html` writes a page.
 [Suite files](suites.md#claims) describes the kinds of claims, [How verdicts are made](statistics.md#claims) how each
-is decided. Verdicts of runs of the suites stand on the pages of the families."""
+is decided. A verdict below is that of a run of the suite, on each workload that the claim is tested on; the pages of
+the [families](catalogue.md) have the intervals, with the run that each is of."""
 
 
 def contracts() -> str:

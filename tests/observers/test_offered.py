@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import harness
 from harness.api import Row, UsageError
 from harness.host import Host
 from harness.observers import offered
 from harness.observers.offered import OBSERVERS, Offered, load, observer_of, replay
 from harness.observers.records import facts_of, flat, record_of
+from tests.conftest import Harness
+
+TOYS = Path(__file__).parents[1] / "toy"
 
 TRACKER = """
 from harness.api import hookimpl
@@ -66,6 +72,26 @@ def test_a_tracker_that_fails_is_told_of_once_and_left_out(
         "harness: plugin 'observer own' failed in case_finished and is left out from here on: "
         "ValueError: the server is gone"
     )
+
+
+def test_a_run_and_its_resume_tell_a_tracker_each_row_once(
+    told: list, called: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(TOYS))
+    monkeypatch.syspath_prepend(TOYS)
+    store = tmp_path / "store"
+    chosen = {"techniques": ["twin"], "seeds": [0, 2], "lanes": ["accuracy"], "params": {"lr": 0.1}}
+    harness.run("toys", **chosen, plugins=["harness_toy"], executor="inline", observe=["own", "own"], store=store)
+    (folder,) = (store / "runs").iterdir()
+    expected = [("started", folder.name), *[("row", seed) for seed in (0, 2)] * 2, ("finished", 0)]
+    assert sorted(map(str, told)) == sorted(map(str, expected))
+    rows = (folder / "rows.jsonl").read_text().splitlines(keepends=True)
+    (folder / "rows.jsonl").write_text("".join(rows[:-1]))
+    told.clear()
+    resume = ("run", "-p", "harness_toy", "--resume", "--quiet", "--executor", "inline", "--observe", "own")
+    assert called(*resume, "--store", str(store)).returncode == 0
+    last = json.loads(rows[-1])["seed"]
+    assert told == [("started", folder.name), ("row", last), ("finished", 0)]
 
 
 def test_a_stored_run_is_told_as_a_run_that_goes_on_and_a_failure_is_one_line(told: list, builders) -> None:

@@ -61,7 +61,12 @@ _WORKLOADS: Final = (
             "anchored_rows": 8,
         },
         stacks=True,
-        preload=("torch.utils.serialization", "torch.fx.experimental.symbolic_shapes", "numpy.ctypeslib"),
+        preload=(
+            "torch._dynamo",
+            "torch.utils.serialization",
+            "torch.fx.experimental.symbolic_shapes",
+            "numpy.ctypeslib",
+        ),
     ),
     WorkloadSpec(
         id="quantized-causal-lm",
