@@ -28,7 +28,7 @@ QUICK := tests/analysis tests/judge tests/report tests/results tests/test_archit
 TRITON_TESTS := $(wildcard plugins/*/tests/test_triton.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup peft test thorough quick check gpu triton trackers kills models templates minilm fuzz audit site news clean
+.PHONY: help setup peft test thorough quick check gpu triton trackers kills clusters models templates minilm fuzz audit site news clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ trackers: $(READY) ## install MLflow, Weights & Biases and TensorBoard (250 MB),
 
 kills: $(READY) ## kill runs fifty times at random moments and resume them, in about ten minutes; HARNESS_SEED=N repeats that
 	$(PYTEST) -m exhaustive -s tests/test_kills.py
+
+clusters: $(READY) ## kill machines and drivers of a Dask cluster twenty times at random moments; HARNESS_SEED=N repeats that
+	$(PYTEST) -m exhaustive -s tests/test_clusters.py
 
 models: $(READY) ## try all techniques of fine-tuning on tiny models of all kinds, tasks and bases
 	$(PYTEST) $(PARALLEL) -m "slow or exhaustive" plugins/lora/tests/test_models.py plugins/lora/tests/test_bases.py

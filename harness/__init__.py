@@ -51,6 +51,7 @@ def run(
     fresh: bool = False,
     fail_fast: bool = False,
     executor: str = "local",
+    address: str = "",
     jobs: int | None = None,
     limits: Limits | None = None,
     observe: Sequence[str] = (),
@@ -84,6 +85,7 @@ def run(
         fresh: whether to compute all rows, and take none from earlier runs of the store.
         fail_fast: whether to stop at the first case that fails; `harness run --resume` runs the others.
         executor: what runs the cases; "inline" runs them in this process, without isolation.
+        address: the cluster of an executor that runs on one.
         jobs: cases side by side; one a core where None.
         limits: hard limits of one case; five minutes where None.
         observe: trackers that get each row as it ends: "mlflow", "tensorboard", "wandb".
@@ -118,7 +120,15 @@ def run(
         repeatability=repeatability,
         rounds=rounds,
     )
-    resources = resources_of(executor=executor, jobs=jobs, limits=limits, cache=cache, fresh=fresh, fail_fast=fail_fast)
+    resources = resources_of(
+        executor=executor,
+        jobs=jobs,
+        limits=limits,
+        cache=cache,
+        fresh=fresh,
+        fail_fast=fail_fast,
+        address=address,
+    )
     host = _host_with(plugins)
     load_observers(host, [*dict.fromkeys(observe)])
     reading = Reading(columns=columns or {}, download=download, cache=resources.cache)

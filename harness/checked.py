@@ -159,7 +159,7 @@ _FIELDS: Final[Mapping[type, Mapping[str, Expected]]] = {
         "limit": ("a finite number or None", lambda value: value is None or is_finite(value)),
     },
     Reporter: {"id": _ID, "target": _TARGET, "summary": _LINE},
-    ExecutorSpec: {"id": _ID, "target": _TARGET, "summary": _LINE},
+    ExecutorSpec: {"id": _ID, "target": _TARGET, "summary": _LINE, "takes_address": _BOOL},
     BaseSpec: {"id": _ID, "target": _TARGET, "summary": _LINE, "requires": _REQUIRES},
 }
 

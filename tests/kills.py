@@ -55,10 +55,11 @@ def by_key(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 class Place:
-    """A folder with a store of one run, which is begun, killed and resumed there."""
+    """A folder with a store of one run, which is begun, killed and resumed there, with further ``options``."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
+        self._options = options
         folder.mkdir()
         self._mark = uuid.uuid4().hex
         self._log = folder / "log.txt"
@@ -85,9 +86,9 @@ class Place:
         """Return what the commands have said."""
         return self._log.read_text()
 
-    def start(self) -> subprocess.Popen[bytes]:
-        """Begin the run, or resume it."""
-        more = ("--resume",) if self.run else _FRESH
+    def start(self, *fresh: str) -> subprocess.Popen[bytes]:
+        """Begin the run, with options that a resumed one has already, or resume it."""
+        more = ("--resume",) if self.run else (*_FRESH, *fresh)
         environment = {
             **os.environ,
             MARK: self._mark,
@@ -98,7 +99,7 @@ class Place:
         environment.pop("HARNESS_STORE", None)
         with self._log.open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "harness", *_RUN, *more],
+                [sys.executable, "-m", "harness", *_RUN, *more, *self._options],
                 cwd=self.folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -176,6 +177,8 @@ def check_equal(reference: Reference, place: Place) -> None:
         assert (row["status"], row["lane"], row["tuned"]) == (expected["status"], expected["lane"], expected["tuned"])
         if row["lane"] == "accuracy":
             assert (row["metrics"], row["series"]) == (expected["metrics"], expected["series"])
+        if row["lane"] == "memory":
+            assert tensor_peaks(row) == tensor_peaks(expected)
     assert place.run is not None
     assert json.loads((place.run / "run.json").read_bytes())["exit_code"] == 0
     store = place.folder / ".harness"
@@ -183,6 +186,11 @@ def check_equal(reference: Reference, place: Place) -> None:
     files = {path for path in store.rglob("*") if path.is_file() and not set(path.parents) & set(drafts)} - set(drafts)
     index = {f"index.sqlite{ending}" for ending in ("", "-wal", "-shm", "-journal")}
     assert {path.relative_to(store).name for path in files} <= {".gitignore", "run.json", "rows.jsonl", *index}
+
+
+def tensor_peaks(row: dict[str, Any]) -> dict[str, float]:
+    """Return the peaks of a row that are the same in every run."""
+    return {name: value for name, value in row["metrics"].items() if name.endswith("_tensor_peak")}
 
 
 def kill_at_random(folder: Path, count: int, seed: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -10,8 +11,7 @@ from harness.api import DISTRIBUTION, RunInfo
 from harness.api.text import as_text
 from harness.results.store import StoredRun
 
-_HARDWARE: Final = ("machine", "cpu", "gpu")
-_LIMITS: Final = ("cores", "cpu_quota", "memory_limit")
+_MACHINE: Final = ("python", "machine", "cpu", "gpu", "cores", "cpu_quota", "memory_limit", "case_threads")
 _CHOICES: Final = ("device", "params")
 
 
@@ -20,7 +20,8 @@ def unlike(base: StoredRun, head: StoredRun) -> tuple[str, ...]:
 
     Compared are the suite, its version and its form, the versions of Python and of third-party packages, the hardware,
     the limits of the container, the threads of a case, the device, fixed parameters, and the versions of workloads. Of
-    a run that went on in other environments, each of these is compared.
+    a run that went on in other environments, each of these is compared; of rows that other machines computed, those of
+    these machines.
     """
     lines = [
         line
@@ -32,10 +33,21 @@ def unlike(base: StoredRun, head: StoredRun) -> tuple[str, ...]:
 
 
 def _in_each_environment(run: StoredRun) -> list[StoredRun]:
-    """Return the run as if it had been started in each of its environments."""
-    environments = [{**run.info.environment, **_mapping(entry.get("environment"))} for entry in run.info.resumed]
-    others = [replace(run, info=replace(run.info, environment=environment)) for environment in environments]
-    return [run, *others]
+    """Return the run as if it had been started in each of the environments that computed its rows."""
+    environments = [run.info.environment]
+    environments += [{**run.info.environment, **_mapping(entry.get("environment"))} for entry in run.info.resumed]
+    computed = [row.environment for row in run.rows if row.ok]
+    elsewhere = {_facts(environment): environment for environment in computed if "hostname" in environment}
+    if elsewhere and all("hostname" in environment for environment in computed):
+        environments = []  # those of the driver, which computed nothing
+    environments += elsewhere.values()
+    return [replace(run, info=replace(run.info, environment=environment)) for environment in environments]
+
+
+def _facts(environment: Mapping[str, Any]) -> str:
+    """Return the facts of an environment that are compared, as a text."""
+    names = (*_MACHINE, "packages", "requirements")
+    return json.dumps([environment.get(name) for name in names], sort_keys=True, default=str)
 
 
 def _unlike(base: StoredRun, head: StoredRun) -> list[str]:
@@ -49,8 +61,7 @@ def _unlike(base: StoredRun, head: StoredRun) -> list[str]:
         lines.append(f"suite {suite.id}: version {suite.version} and {other.version}")
     if suite.form != other.form:
         lines.append(f"form: {suite.form} and {other.form}")
-    facts = ("python", *_HARDWARE, *_LIMITS, "case_threads")
-    lines += [_line(name, base_info.environment, head_info.environment) for name in facts]
+    lines += [_line(name, base_info.environment, head_info.environment) for name in _MACHINE]
     own = _own_packages(base_info) | _own_packages(head_info)
     packages = [_third_party(info, own) for info in (base_info, head_info)]
     lines += [_line(name, *packages) for name in dict.fromkeys([*packages[0], *packages[1]])]

@@ -9,7 +9,8 @@ Each name stands once, under the first audience that needs it:
   `Workload`, `CheckingWorkload`, `StackingWorkload`, `EstimatingWorkload`, what they take and return: `CaseContext`,
   `Outcome`, `WARNING`, `OpenCase`, `Phase`, `Trial`, and the errors `Incorrect`, `CannotStack`;
 - authors of bases of users' own models: `BaseSpec`;
-- authors of executors: `ExecutorSpec`, `Executor`, `ExecutorOptions`, `Limits`, `Unit`, `Reply`;
+- authors of executors: `ExecutorSpec`, `Executor`, `ExecutorOptions`, `Limits`, `Origin`, `Unit`,
+  `Reply`;
 - authors of observers, reporters and commands: `Reporter`, `RunInfo`, `Suite`, `Claim`, `ClaimKind`, `ClaimDirection`,
   `Case`, `Row`, `Skip`, `Lane`, `LANES`, `Status`, `STATUSES`, `FAILED`, `Stage`, `Form`, `DEVICES`, and the
   error `HarnessError`;
@@ -20,7 +21,7 @@ Each name stands once, under the first audience that needs it:
 from __future__ import annotations
 
 from harness.api._errors import CannotStack, HarnessError, Incorrect, NotApplicable, Unavailable, UsageError
-from harness.api._executor import Executor, ExecutorOptions, Limits, Unit
+from harness.api._executor import Executor, ExecutorOptions, Limits, Origin, Unit
 from harness.api._records import Case, Reply, Row, RunInfo, Skip
 from harness.api._specs import (
     API_VERSION,
@@ -110,6 +111,7 @@ __all__ = [
     "Metric",
     "NotApplicable",
     "OpenCase",
+    "Origin",
     "Outcome",
     "Phase",
     "Reply",

@@ -23,6 +23,23 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What a run was planned with: another machine that is to compute for the run has to have the same."""
+
+    contract: str
+    """The id of the suite's contract."""
+
+    base: str
+    """The base of the user's own model; empty where the run has none."""
+
+    plugins: Sequence[str]
+    """The modules of the plugins that work."""
+
+    environment: Mapping[str, Json]
+    """The environment of the driver, as in a row."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExecutorOptions:
     """The arguments of an executor."""
 
@@ -62,6 +79,12 @@ class ExecutorOptions:
 
     None where they leave nothing.
     """
+
+    address: str = ""
+    """The place of the cluster, for an executor that takes one; empty where the user named none."""
+
+    origin: Origin | None = None
+    """What the run was planned with, for an executor of other machines; None where nothing is compared."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -367,6 +367,9 @@ class ExecutorSpec:
     summary: str
     """Where and how it runs cases, in a phrase."""
 
+    takes_address: bool = False
+    """Whether ``--address`` says where the cluster is that it runs cases on."""
+
     def __post_init__(self) -> None:
         check_id(self.id, "executor")
         _check_target(self.target, f"executor {self.id!r}")

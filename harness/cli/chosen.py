@@ -42,6 +42,7 @@ class RunOptions:
     time_limit: float
     memory_limit: int | None
     executor: str
+    address: str
     observe: tuple[str, ...]
     fresh: bool
     resume: str | None
@@ -125,4 +126,5 @@ def resources_of(options: RunOptions) -> Resources:
         cache=default_cache_path(),
         fresh=options.fresh,
         fail_fast=options.fail_fast,
+        address=options.address,
     )

@@ -102,6 +102,7 @@ _NARROWEST_TRIALS: Final = 16
 @click.option(
     "--executor", default="local", show_default=True, help="The executor of the cases; inline is for a debugger."
 )
+@click.option("--address", default="", metavar="ADDR", help="The cluster of an executor that runs on one.")
 @click.option(
     "--observe", multiple=True, metavar="TRACKER",
     help="Write each row as it ends for mlflow, tensorboard or wandb, too.",

@@ -64,6 +64,7 @@ def resources_of(
     cache: Path | str | None,
     fresh: bool = False,
     fail_fast: bool = False,
+    address: str = "",
 ) -> Resources:
     """Return the resources, by default those of the command line; raise UsageError for numbers out of their range."""
     limits = limits or Limits(time_s=TIME_LIMIT_S)
@@ -82,6 +83,7 @@ def resources_of(
         cache=Path(cache) if cache else default_cache_path(),
         fresh=fresh,
         fail_fast=fail_fast,
+        address=address,
     )
 
 

@@ -37,7 +37,7 @@ def check_same_code(
             changed[name] = f"what is in {held}" if held else f"the code or settings of {name}"
     if not changed:
         return
-    reasons = list(_differences(info.environment, environment)) or [next(iter(changed.values()))]
+    reasons = list(differences(info.environment, environment, _FACTS)) or [next(iter(changed.values()))]
     raise UsageError(
         f"run {info.id} cannot be resumed: what computes its results has changed since: {'; '.join(reasons)}",
         f"the stored rows of {len(changed)} of {len(contestants)} contestants would be mixed with new ones",
@@ -58,9 +58,9 @@ def _name_of(suite: Suite, offered: Collection[str]) -> str:
     return shlex.quote(suite.source) if is_own else suite.id
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[str]:
-    """Yield a text for each version, also of what parts require, and each device and digest of code that differs."""
-    for name in _FACTS:
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], facts: Iterable[str]) -> Iterable[str]:
+    """Yield a text for each of the facts, version, also of what parts require, and digest of code that differs."""
+    for name in facts:
         if before.get(name) != now.get(name):
             yield name
     old, new = (_versions(facts) for facts in (before, now))

@@ -38,6 +38,8 @@ class Job:
     """Other seeds and trials of the same case, to be evaluated together with it; of a trial, the quick form's case."""
     processor: int | None = None
     """The only processor that the worker may use; the worker may use any where this is None."""
+    card: str = ""
+    """The only GPU that a worker of a GPU sees, by its name for the driver's library; the first where it is empty."""
     keep: Path | None = None
     """The folder of what the case leaves beside its figures."""
     protocol: str = ""
@@ -52,6 +54,7 @@ class Job:
             "limits": vars(self.limits),
             "others": [vars(case) for case in self.others],
             "processor": self.processor,
+            "card": self.card,
             "keep": None if self.keep is None else str(self.keep),
             "protocol": self.protocol,
         }
@@ -66,6 +69,7 @@ class Job:
             limits=Limits(**message["limits"]),
             others=tuple(Case(**case) for case in message["others"]),
             processor=message["processor"],
+            card=message["card"],
             keep=Path(message["keep"]) if message["keep"] else None,
             protocol=message["protocol"],
         )

@@ -17,6 +17,7 @@ from harness.api import (
     Json,
     Lane,
     Limits,
+    Origin,
     Row,
     RunInfo,
     Suite,
@@ -24,6 +25,7 @@ from harness.api import (
     phase_metrics,
     resolve,
 )
+from harness.execution.alike import Alike
 from harness.execution.destination import Destination, Progress, Stopped
 from harness.execution.estimator import Estimator, TooLarge, Unusable
 from harness.execution.executors import fulfilled
@@ -59,7 +61,7 @@ class Resources:
     """The resources of a run: the executor, its number of parallel processes, a case's hard limits, the model cache.
 
     With ``fresh``, no row is taken from an earlier run of the store. With ``fail_fast``, the run ends with the first
-    case that fails.
+    case that fails. ``address`` is the place of the executor's cluster.
     """
 
     executor: str
@@ -68,6 +70,7 @@ class Resources:
     cache: Path
     fresh: bool = False
     fail_fast: bool = False
+    address: str = ""
 
 
 def cores() -> int:
@@ -75,10 +78,17 @@ def cores() -> int:
     return allowed_cores()
 
 
-def make_executor(host: Host, plan: Plan, resources: Resources, device: str) -> Executor:
-    """Return the executor of an id, ready to take units. Raises UsageError for an unknown id or contract."""
+def make_executor(
+    host: Host, plan: Plan, resources: Resources, device: str, environment: Mapping[str, Json] | None = None
+) -> Executor:
+    """Return the executor of an id, ready to take units. Raises UsageError for an unknown id or contract.
+
+    Another machine that computes has to have the code and packages of ``environment``, where that is given.
+    """
     contract = host.contracts[host.resolve("contracts", plan.suite.contract)].spec
     spec = host.declared.executors[host.resolve("executors", resources.executor)].spec
+    if resources.address and not spec.takes_address:
+        raise UsageError(f"--address {resources.address!r}: the executor {spec.id!r} runs on no cluster; leave it out")
     options = ExecutorOptions(
         jobs=resources.jobs,
         limits=resources.limits,
@@ -88,8 +98,20 @@ def make_executor(host: Host, plan: Plan, resources: Resources, device: str) -> 
         rounds=plan.suite.rounds,
         device=device,
         protocol=contract.protocol,
+        address=resources.address,
+        origin=None if environment is None else _origin(host, plan, environment),
     )
     return fulfilled(resolve(spec.target)(options), resources.executor)
+
+
+def _origin(host: Host, plan: Plan, environment: Mapping[str, Json]) -> Origin:
+    """Return what the run is planned with, for machines that are to have the same."""
+    return Origin(
+        contract=plan.suite.contract,
+        base=str(plan.fixed.get("base", "")),
+        plugins=[record.module for record in host.plugins if record.status == "ok"],
+        environment=environment,
+    )
 
 
 def _judge_modules(plan: Plan) -> list[str]:
@@ -203,7 +225,7 @@ class Session:
         destination = Destination(
             run=writer.info.id,
             environment=self._around.environment,
-            record=writer.append,
+            record=Alike(writer.append, writer.rows),
             stored={row.case.key: row for row in writer.rows if is_kept(row.reply, retry_failed=self._retry_failed)},
             earlier=self.earlier(Store(writer.info.folder.parents[1])),
             fail_fast=self._resources.fail_fast,
@@ -248,7 +270,8 @@ def begin(host: Host, suite: Suite, selection: Selection, resources: Resources) 
     require_storable(map(plan.first_case, plan.contestants))
     if plan.fixed_by_user or plan.on_source:
         _require_usable(plan)
-    return Session(host, plan, make_executor(host, plan, resources, selection.device), around, resources)
+    executor = make_executor(host, plan, resources, selection.device, around.environment)
+    return Session(host, plan, executor, around, resources)
 
 
 def _require_usable(plan: Plan) -> None:
@@ -278,7 +301,7 @@ def resume(host: Host, info: RunInfo, resources: Resources, *, retry_failed: boo
     plan = Plan(suite, host, selection, around.identity)
     if plan.on_source:  # the model and the data may be others by now
         _require_usable(plan)
-    executor = make_executor(host, plan, resources, selection.device)
+    executor = make_executor(host, plan, resources, selection.device, around.environment)
     return Session(host, plan, executor, around, resources, retry_failed=retry_failed)
 
 

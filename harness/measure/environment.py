@@ -63,7 +63,7 @@ def environment(distributions: Sequence[str] = ()) -> dict[str, Json]:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "cpu_quota": cpu_quota(),
         "memory_limit": memory_limit(),
-        "gpu": _gpus(),
+        "gpu": gpus(),
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "transparent_hugepages": _chosen(_read("/sys/kernel/mm/transparent_hugepage/enabled")),
@@ -157,7 +157,7 @@ QUERIES: Final = (("name", "driver_version", "memory.total", "compute_cap"), ("n
 """What nvidia-smi is asked for. An old one does not know the capability, and then answers nothing at all."""
 
 
-def _gpus() -> list[Json]:
+def gpus() -> list[Json]:
     """Return name, driver, memory (MiB) and compute capability of each NVIDIA GPU that nvidia-smi lists."""
     if sys.platform == "linux" and not any(Path(path).exists() for path in NVIDIA_DRIVERS):
         return []  # a tool without its driver may take long to say so

@@ -11,12 +11,12 @@ VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 """The variable by which the driver's library shows a process only some of a machine's GPUs."""
 
 
-def see_one() -> None:
-    """Let this process see one GPU only: the first of those that the user lets it see, else the machine's first.
+def see_one(card: str = "") -> None:
+    """Let this process see one GPU only: a given one, or the first that the user lets it see, else the machine's first.
 
     Must be called before a context is made. A contestant then cannot compute on a device that nobody watches.
     """
-    os.environ[VISIBLE] = os.environ.get(VISIBLE, "0").partition(",")[0]
+    os.environ[VISIBLE] = card or os.environ.get(VISIBLE, "0").partition(",")[0]
 
 
 def compute_in_full() -> None:

@@ -91,3 +91,21 @@ def test_a_run_that_went_on_with_another_package_is_unlike_one_that_did_not(run)
     mixed = run(resumed=resumed)
     assert unlike(run(), mixed) == (f"python: {run().info.environment['python']} and 2.7",)
     assert unlike(mixed, run()) == (f"python: 2.7 and {run().info.environment['python']}",)
+
+
+def test_rows_that_other_machines_computed_are_compared_by_these_and_not_by_the_driver(run, builders) -> None:
+    def on(*models: str, driver: str = "A") -> StoredRun:
+        machines = [{**ENVIRONMENT, "hostname": f"n{at}", "cpu": {"model": name}} for at, name in enumerate(models)]
+        rows = [replace(builders.make_row(seed=at), environment=facts) for at, facts in enumerate(machines)]
+        return run(rows=rows, environment={"cpu": {"model": driver}})
+
+    assert unlike(on("B", "B"), on("B", driver="C")) == ()
+    assert unlike(on("B", "B"), on("B", "C")) == ("cpu: B and C",)
+    assert unlike(on("B"), run()) == ("cpu: B and A",)
+
+
+def test_of_a_run_that_went_on_without_a_cluster_both_environments_are_compared(run, builders) -> None:
+    there = replace(builders.make_row(seed=0), environment={**ENVIRONMENT, "hostname": "n", "cores": 8})
+    here = replace(builders.make_row(seed=1), environment=ENVIRONMENT)
+    assert unlike(run(rows=[there, here]), run()) == ("cores: 8 and none",)
+    assert unlike(run(), run(rows=[there, here])) == ("cores: none and 8",)

@@ -86,6 +86,8 @@ def test_a_worker_sees_one_device_of_those_that_the_user_lets_it_see(monkeypatch
         monkeypatch.delenv(gpu.VISIBLE)
     gpu.see_one()
     assert os.environ[gpu.VISIBLE] == after
+    gpu.see_one("GPU-9")
+    assert os.environ[gpu.VISIBLE] == "GPU-9"
 
 
 def test_float32_is_computed_in_float32():

@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import itertools
 import selectors
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from harness.api import WARNING, Case, ExecutorOptions, Json, Reply, Unit
+from harness.execution.executors.cards import Cards
 from harness.execution.isolation.client import Client, ForkServerLost, Start
 from harness.execution.isolation.descriptors import raise_limit
 from harness.execution.isolation.handle import LAST_READS, READS, UNREADABLE, Handle
@@ -56,6 +58,7 @@ class _Running:
     unit: Unit
     script: Script
     processor: int | None
+    card: str
     contestants: dict[int, Handle | _NotStarted] = field(default_factory=dict)
     waits_for: Handle | None = None
 
@@ -64,7 +67,8 @@ class LocalExecutor:
     """Fulfils `harness.api.Executor` with forked workers (fresh interpreters where the device forbids a fork)."""
 
     def __init__(self, options: ExecutorOptions) -> None:
-        self.slots = options.jobs
+        self._cards = Cards(options.device)
+        self.slots = self._cards.slots(options.jobs)
         self.stacks = True
         self._options = options
         self._selector = selectors.DefaultSelector()
@@ -78,26 +82,38 @@ class LocalExecutor:
         self._finished: list[tuple[Unit, list[Reply]]] = []
         self._numbers = itertools.count()
         self._watched = time.monotonic()
+        self._woken = False
+        self._waking, self._alarm = socket.socketpair()
+        self._waking.setblocking(False)
+        self._alarm.setblocking(False)
+        self._selector.register(self._waking, selectors.EVENT_READ, self._waking)
         raise_limit()
 
     def submit(self, unit: Unit) -> None:
         """Start a unit; never blocks on its result."""
         timed = unit.cases[0].lane == "time" and not (unit.prepare or unit.trial)
         processor = quietest() if timed and unit.cases[0].device == "cpu" else None
-        running = _Running(unit=unit, script=script_of(unit, self._options), processor=processor)
+        script = script_of(unit, self._options)
+        running = _Running(unit=unit, script=script, processor=processor, card=self._cards.take())
         self._units.append(running)
         self._resume(running, None)
 
     def wait(self, timeout_s: float | None = None) -> list[tuple[Unit, list[Reply]]]:
-        """Block until at least one unit is finished (or the timeout) and return the finished ones."""
+        """Block until at least one unit is finished (or the timeout, or `wake`) and return the finished ones."""
         end = None if timeout_s is None else time.monotonic() + timeout_s
-        while self._units and not self._finished:
+        self._woken = False
+        while self._units and not (self._finished or self._woken):
             left = None if end is None else end - time.monotonic()
             if left is not None and left <= 0:
                 break
             self._turn(left)
         finished, self._finished = self._finished, []
         return finished
+
+    def wake(self) -> None:
+        """Let `wait` return, or the next one: the only method that another thread may call."""
+        with contextlib.suppress(OSError):  # it is closed, or was woken so often already that no more fits
+            self._alarm.send(b"!")
 
     def running(self) -> list[tuple[Case, str]]:
         """Return the running cases and the phase of each; of a timed block the case whose turn it is."""
@@ -128,6 +144,8 @@ class LocalExecutor:
         self._workers.clear()
         self._units.clear()
         self._selector.close()
+        self._waking.close()
+        self._alarm.close()
 
     # ---------------------------------------------------------------------------------------- scripts
 
@@ -145,18 +163,20 @@ class LocalExecutor:
                     request = running.script.send(answer)
             except StopIteration as end:
                 self._units.remove(running)
+                self._cards.give_back(running.card)
                 self._finished.append((running.unit, end.value))
                 return
-            worker = self._turn_of(running, request) if isinstance(request, Turn) else self._start(request)
+            job = replace(request.job if isinstance(request, Turn) else request, card=running.card)
+            worker = self._turn_of(running, request, job) if isinstance(request, Turn) else self._start(job)
             answer = worker.end  # a contestant may have died while others had their turns
             if isinstance(worker, Handle) and answer is None:
                 running.waits_for = worker
                 return
 
-    def _turn_of(self, running: _Running, turn: Turn) -> Handle | _NotStarted:
+    def _turn_of(self, running: _Running, turn: Turn, job: Job) -> Handle | _NotStarted:
         """Ask a contestant for its next act; one that opens is started, and lives until the block ends."""
         if turn.act == "open":
-            worker = self._start(replace(turn.job, processor=running.processor))
+            worker = self._start(replace(job, processor=running.processor))
             running.contestants[turn.contestant] = worker
         worker = running.contestants[turn.contestant]
         if isinstance(worker, Handle):
@@ -178,6 +198,8 @@ class LocalExecutor:
         for key, _ in self._selector.select(self._patience(timeout_s)):
             if isinstance(key.data, Client):
                 self._take_reports(key.data)
+            elif key.data is self._waking:
+                self._woken = bool(self._waking.recv(1 << 10))
             elif key.data.number in self._workers:
                 self._read(key.data)
         now = time.monotonic()

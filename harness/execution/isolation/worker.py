@@ -174,7 +174,7 @@ class _Worker:
         elif self._job.task != "tensor_peak":
             keep_what_is_freed()
         if self._job.case.device.startswith("cuda"):
-            see_one()
+            see_one(self._job.card)
         import torch  # noqa: F401  # in a fresh interpreter it takes more than a limit may allow
 
         self._limit_memory()

@@ -1,0 +1,120 @@
+"""Connects the driver of a run with a Dask scheduler and its workers: one worker process is one machine."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import dask
+from distributed import Client, Future
+
+from harness.api import UsageError
+from harness.execution.executors import station
+from harness.execution.executors.cluster import ClusterLost
+from harness_dask import tasks
+from harness_dask.addresses import is_loopback
+
+CONNECT_S: Final = 10.0
+"""Seconds that the scheduler has to answer."""
+
+GATHER_S: Final = 30.0
+"""Seconds that the answer of a finished task may take on its way: its worker may be lost meanwhile."""
+
+
+def configured_address() -> str:
+    """Return the address that Dask's own configuration names (DASK_SCHEDULER_ADDRESS); empty where it names none."""
+    return str(dask.config.get("scheduler-address", None) or "")
+
+
+class DaskCluster:
+    """Fulfils `harness.execution.executors.cluster.Cluster`. Dask itself tries nothing again.
+
+    Each task is bound to one worker, so that the driver alone decides what runs where, and how often.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.name = f"the Dask cluster of {address}"
+        self.hint = f"dask worker {address} --nworkers 1"
+        self._address = address
+        self._futures: dict[int, Future] = {}
+        self._ended: queue.SimpleQueue[int] = queue.SimpleQueue()
+        for logger in ("distributed", "distributed.client", "distributed.core"):
+            logging.getLogger(logger).setLevel(logging.CRITICAL)  # what is wrong is told once, as a UsageError
+        try:
+            self._client = Client(address, timeout=CONNECT_S, set_as_default=False, heartbeat_interval="2s")
+        except (OSError, TimeoutError, RuntimeError, ValueError, TypeError) as error:
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UsageError(
+                f"--address {address!r}: no Dask scheduler answers there within {CONNECT_S:g} s: {first}; "
+                "start one: dask scheduler --host 127.0.0.1"
+            ) from error
+
+    def machines(self) -> Mapping[str, int]:
+        """Return the threads of each worker. Raises ClusterLost, and UsageError for a worker that nothing protects."""
+        try:
+            workers: Mapping[str, Any] = self._client.scheduler_info(n_workers=-1)["workers"]
+        except (OSError, TimeoutError, RuntimeError) as error:
+            raise ClusterLost((str(error).splitlines() or [type(error).__name__])[0]) from error
+        for address in workers:
+            if not (address.startswith("tls://") or is_loopback(str(urlsplit(address).hostname))):
+                raise UsageError(
+                    f"the worker {address} of {self._address} is reached over a network without TLS: expected tls://; "
+                    "see docs/clusters.md"
+                )
+        return {address: int(facts["nthreads"]) for address, facts in workers.items()}
+
+    def start(self, number: int, machine: str, order: str) -> None:
+        """Submit an order as a task of one worker."""
+        future = self._client.submit(
+            tasks.carry_out, order, key=f"harness-{self._client.id}-{number}", workers=[machine],
+            allow_other_workers=False, pure=False, retries=0,
+        )  # fmt: skip
+        self._futures[number] = future
+        future.add_done_callback(lambda _: self._ended.put(number))
+
+    def finished(self, timeout_s: float) -> list[tuple[int, str | None]]:
+        """Return the tasks that have ended, and what each has returned."""
+        numbers: list[int] = []
+        with contextlib.suppress(queue.Empty):
+            numbers.append(self._ended.get(timeout=timeout_s))
+            while True:
+                numbers.append(self._ended.get_nowait())
+        return [(number, self._answer(number)) for number in numbers if number in self._futures]
+
+    def forget(self, number: int) -> None:
+        """Cancel a task."""
+        if (future := self._futures.pop(number, None)) is not None:
+            with contextlib.suppress(OSError, TimeoutError, RuntimeError):
+                future.cancel()
+
+    def ask(self, machine: str, function: Callable[..., Any], *arguments: object) -> Any:
+        """Call a function in the process of a worker, beside its tasks."""
+        try:
+            return self._client.run(function, *arguments, workers=[machine])[machine]
+        except (OSError, TimeoutError, RuntimeError, KeyError, ValueError) as error:
+            raise OSError(f"{machine} does not answer: {error}") from error
+
+    def close(self, run: str) -> None:
+        """Cancel what is left, let the workers end the run's processes, and disconnect."""
+        if self._client.status in ("closed", "closing"):
+            return
+        with contextlib.suppress(OSError, TimeoutError, RuntimeError, KeyError, ValueError):
+            if self._client.status == "running":
+                self._client.run(station.end, run, on_error="ignore")
+        with contextlib.suppress(OSError, TimeoutError, RuntimeError):
+            self._client.close(timeout=CONNECT_S)
+
+    def _answer(self, number: int) -> str | None:
+        future = self._futures.pop(number)
+        if future.status != "finished":
+            return None
+        try:
+            return str(future.result(timeout=GATHER_S))
+        except (OSError, TimeoutError, RuntimeError):
+            return None
+        finally:
+            future.release()

@@ -1,0 +1,121 @@
+"""What a cluster costs a case: ``pytest tests/benchmarks/test_clusters.py --benchmark-only -s`` prints the figures."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from harness_dask.cluster import DaskCluster
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from harness.api import Case, Executor, ExecutorOptions, Limits, Origin, Unit
+from harness.execution.executors.cluster import ClusterExecutor
+from harness.execution.executors.local import LocalExecutor
+from harness.execution.surroundings import surroundings
+from harness.host import load_host
+from tests.clusters import dask_cluster, until
+from tests.execution.conftest import make_case
+
+CASES = 40
+"""Cases that do nothing, by turns through both executors."""
+
+MOST_S = 0.1
+"""The seconds that a case may take longer on a cluster of this machine."""
+
+LASTING = 12
+"""Cases of `LASTING_S` a worker."""
+
+LASTING_S = 0.5
+LEAST_SCALING = 0.9
+
+TECHNIQUES = f"""
+import time
+from toys import Technique
+
+class Nothing(Technique):
+    pass
+
+class Lasting(Technique):
+    def act(self, context):
+        time.sleep({LASTING_S})
+        return 0.0
+"""
+
+
+def options_of(cache: Path) -> ExecutorOptions:
+    origin = Origin(contract="toy", base="", plugins=[], environment=surroundings(load_host(), "toy").environment)
+    return ExecutorOptions(
+        jobs=1, limits=Limits(time_s=60), cache=cache, preload=("toys",), rounds=1, device="cpu",
+        techniques={"lasting": ["lasting"]}, origin=origin,
+    )  # fmt: skip
+
+
+def case_of(name: str) -> Case:
+    return Case(**{**vars(make_case(f"lasting:{name}")), "technique": "lasting/one"})
+
+
+@contextmanager
+def executor_on(folder: Path, workers: int) -> Iterator[ClusterExecutor]:
+    """Return an executor on so many workers of one slot, each of which has done a case already."""
+    with dask_cluster(folder, workers=workers) as cluster:
+        (folder / "lasting.py").write_text(TECHNIQUES)
+        executor = ClusterExecutor(options_of(folder), DaskCluster(cluster.address))
+        try:
+            until(lambda: executor._look() == [] and executor.slots == workers)
+            all_s(executor, ["Nothing"] * 2 * workers)
+            yield executor
+        finally:
+            executor.close()
+
+
+def all_s(executor: Executor, names: list[str]) -> float:
+    """Return the seconds that cases take, as many at a time as there are slots."""
+    waiting, running, began = list(names), 0, time.monotonic()
+    while waiting or running:
+        while waiting and running < executor.slots:
+            executor.submit(Unit(cases=(case_of(waiting.pop()),)))
+            running += 1
+        for _, [reply] in executor.wait():
+            assert reply.status == "ok", reply
+            running -= 1
+    return time.monotonic() - began
+
+
+@pytest.mark.thorough
+def test_a_case_on_a_cluster_takes_hardly_longer_than_on_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, benchmark: BenchmarkFixture
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "execution"))
+    monkeypatch.syspath_prepend(str(tmp_path / "cluster"))
+    with executor_on(tmp_path / "cluster", 1) as there:
+        here = LocalExecutor(options_of(tmp_path))
+        try:
+            all_s(here, ["Nothing"])
+            turns = [(all_s(here, ["Nothing"]), all_s(there, ["Nothing"])) for _ in range(CASES)]
+        finally:
+            here.close()
+        benchmark.pedantic(all_s, args=(there, ["Nothing"]), rounds=5)
+    local, cluster = (statistics.median(seconds) for seconds in zip(*turns, strict=True))
+    benchmark.extra_info |= {"local_ms": 1e3 * local, "cluster_ms": 1e3 * cluster}
+    print(f"\na case: {1e3 * local:.1f} ms here, {1e3 * cluster:.1f} ms on a cluster")  # noqa: T201
+    assert cluster - local <= MOST_S
+
+
+@pytest.mark.thorough
+def test_two_workers_do_twice_as_much_in_the_same_time(tmp_path: Path, benchmark: BenchmarkFixture) -> None:
+    seconds: list[float] = []
+
+    def scale() -> None:
+        for workers in (1, 2):
+            with executor_on(tmp_path / f"of-{workers}", workers) as executor:
+                seconds.append(all_s(executor, ["Lasting"] * LASTING * workers))
+
+    benchmark.pedantic(scale, rounds=1)
+    scaling = seconds[0] / seconds[1]
+    benchmark.extra_info |= {"scaling": scaling}
+    print(f"\none worker {seconds[0]:.2f} s, two with twice as much {seconds[1]:.2f} s: {scaling:.1%}")  # noqa: T201
+    assert scaling >= LEAST_SCALING

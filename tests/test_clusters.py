@@ -1,0 +1,89 @@
+"""Runs on Dask clusters of real processes: the rows of a run on one machine, also where machines and drivers die."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import harness
+from tests.clusters import DaskOfTest, dask_cluster, until
+from tests.conftest import ROOT
+from tests.kills import Place, Reference, by_key, check_equal, reference_of
+
+
+def inline_rows(folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: float) -> Reference:
+    """The rows of quality that this process computes, which no machine and no driver disturbs."""
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "toy"))
+    harness.run(
+        "toys", executor="inline", plugins=["harness_toy"], form="quick", lanes=["accuracy"], params=settings,
+        store=folder / "store", cache=folder / "cache",
+    )  # fmt: skip
+    (stored,) = (folder / "store").glob("runs/*/rows.jsonl")
+    return Reference(rows=by_key([json.loads(line) for line in stored.read_text().splitlines()]), seconds=0.0)
+
+
+def test_a_run_that_loses_a_machine_and_its_driver_equals_the_undisturbed_run(tmp_path: Path, monkeypatch) -> None:
+    with dask_cluster(tmp_path / "cluster", workers=2) as cluster:
+        reference = inline_rows(tmp_path, monkeypatch, sleep_s=0.1)
+        place = Place(tmp_path / "place", *cluster.options)
+        driver = place.start("--lane", "accuracy", "--param", "sleep_s=0.1")
+        until(lambda: len(place.rows()) >= 2)
+        cluster.kill(cluster.workers[0])
+        until(lambda: len(place.rows()) >= 5)
+        driver.kill()
+        driver.wait()
+        stored = place.rows()
+        assert 5 <= len(stored) < len(reference.rows)
+        place.finish()
+        assert place.rows()[: len(stored)] == stored
+        check_equal(reference, place)
+        assert all(row["environment"]["hostname"] for row in place.rows())
+        assert "Traceback" not in place.output()
+    until(lambda: not cluster.computing())
+
+
+def disturb(place: Place, cluster: DaskOfTest, draw: random.Random, seconds: float) -> list[str]:
+    """Let a run lose a machine, then its driver, at moments drawn at random; return what was done when.
+
+    Three of four runs are left alone until they have a row: connecting takes as long as all cases.
+    """
+    log = []
+    driver = place.start()
+    if draw.random() < 0.75:
+        until(lambda: place.rows() or driver.poll() is not None)
+    for victim in ("machine", "driver"):
+        after = draw.uniform(0.0, 0.5) * seconds
+        log.append(f"{place.folder.name}: {victim} after {after:.2f} s")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            driver.wait(after)
+        if victim == "machine":
+            cluster.kill(draw.choice(cluster.workers))
+            cluster.join()
+        else:
+            driver.kill()
+            driver.wait()
+    return log
+
+
+@pytest.mark.exhaustive
+def test_runs_that_lose_machines_and_drivers_twenty_times_equal_the_undisturbed_run(tmp_path: Path) -> None:
+    seed = int(os.environ.get("HARNESS_SEED") or random.randrange(1 << 32))
+    draw, log = random.Random(seed), [f"seed {seed}"]
+    reference = reference_of(tmp_path / "undisturbed")
+    with dask_cluster(tmp_path / "cluster", workers=2) as cluster:
+        for number in range(20):
+            place = Place(tmp_path / f"place-{number}", *cluster.options)
+            log += disturb(place, cluster, draw, reference.seconds)
+            before = place.rows()
+            place.finish()
+            assert place.rows()[: len(before)] == before, log
+            check_equal(reference, place)
+            assert "Traceback" not in place.output(), "\n".join([*log, place.output()])
+            log[-1] += f"; {len(before)} of {len(reference.rows)} rows were there"
+    print("\n".join(log))  # noqa: T201  what a person sees of it
