@@ -62,6 +62,7 @@ def test_an_expression_is_allowed_where_it_leaves_an_allowed_choice(expression: 
         ({"License_Expression": "MIT OR Apache-2.0", "License": "x"}, "MIT OR Apache-2.0"),
         ({"License": "Apache 2.0"}, "Apache-2.0"),
         ({"License": "Free for friends"}, "Free for friends"),
+        ({"License": "UNKNOWN", "Classifier": ["License :: OSI Approved :: MIT License"]}, "MIT"),
         ({"Classifier": ["License :: OSI Approved :: MIT License", "Topic :: X"]}, "MIT"),
         ({"Classifier": ["License :: OSI Approved :: BSD License", "License :: Other"]}, "BSD-3-Clause AND Other"),
         ({"License": "A whole\n text", "Classifier": ["License :: OSI Approved :: ISC License (ISCL)"]}, "ISC"),

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import harness
+from harness.results.store import Store
 from tests.clusters import DaskOfTest, dask_cluster, until
 from tests.conftest import ROOT
 from tests.kills import Place, Reference, by_key, check_equal, reference_of
@@ -43,7 +44,7 @@ def test_a_run_that_loses_a_machine_and_its_driver_equals_the_undisturbed_run(tm
         place.finish()
         assert place.rows()[: len(stored)] == stored
         check_equal(reference, place)
-        assert all(row["environment"]["hostname"] for row in place.rows())
+        assert all(row.environment["hostname"] for row in Store(place.folder / ".harness").read("last").rows)
         assert "Traceback" not in place.output()
     until(lambda: not cluster.computing())
 

@@ -76,9 +76,11 @@ def test_a_resume_in_another_environment_is_told_by_rows_header_and_table(place:
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
     assert len(rows) == len(lines)
-    threads = [row["environment"]["threads"].get("OPENBLAS_NUM_THREADS") for row in rows]
-    assert [number == "3" for number in threads] == [False] * (len(lines) - 2) + [True] * 2
-    (resumed,) = json.loads(files(place)["run.json"])["resumed"]
+    header = json.loads(files(place)["run.json"])
+    assert [row["environment"] for row in rows] == [None] * (len(lines) - 2) + [*header["environments"]] * 2
+    (elsewhere,) = header["environments"].values()
+    assert elsewhere["threads"]["OPENBLAS_NUM_THREADS"] == "3"
+    (resumed,) = header["resumed"]
     assert resumed["environment"]["threads"]["OPENBLAS_NUM_THREADS"] == "3"
     assert f"computed in 2 states ({len(lines) - 2} and 2 rows)" in " ".join(done.stdout.split())
 
@@ -92,7 +94,8 @@ def test_of_a_run_that_mixes_two_versions_each_view_takes_one_and_says_so(place:
     (folder / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in [*older, *rows]))
     line = f"{len(older)} of {len(older) + len(rows)} rows are left out"
     exported = harness(place, "json", command=("export",))
-    assert json.loads(exported.stdout) == rows
+    environment = json.loads(files(place)["run.json"])["environment"]
+    assert json.loads(exported.stdout) == [{**row, "environment": environment} for row in rows]
     assert line in exported.stderr
     shown = harness(place, "--format", "github", command=("show", "run"))
     assert line in shown.stderr

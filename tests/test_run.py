@@ -100,11 +100,12 @@ def test_a_run_prints_a_table_and_keeps_every_row_with_its_provenance(harness: H
         assert lanes.count((name, "accuracy")) == 3 * 2 + 2
         assert lanes.count((name, "memory")) == 1
         assert lanes.count((name, "time")) == 1
-    for row in rows:
-        assert row["key"]
-        assert row["environment"]["packages"]["torch"]
-        assert row["environment"]["cpu"]
-        assert {"commit", "dirty", "version", "digest"} <= set(row["environment"]["code"]["harness"])
+    assert all(row["key"] for row in rows)
+    assert {row["environment"] for row in rows} == {None}, "a row repeats the environment of its run"
+    environment = json.loads(harness("show", "run", "--format", "json").stdout)["run"]["environment"]
+    assert environment["packages"]["torch"]
+    assert environment["cpu"]
+    assert {"commit", "dirty", "version", "digest"} <= set(environment["code"]["harness"])
     assert json.loads(harness("runs", "--json").stdout)[0]["exit_code"] == 0
 
 

@@ -100,7 +100,7 @@ def pins(requirements: str) -> dict[str, str]:
 def licence_of(facts: metadata.PackageMetadata) -> str:
     """Return the licence of a package as an SPDX expression, or what the package calls it; empty where it says none."""
     stated = next((text for field in ("License-Expression", "License") for text in facts.get_all(field) or ()), "")
-    if not stated or "\n" in stated:  # some put the whole text there
+    if stated in ("", "UNKNOWN") or "\n" in stated:  # of an old setuptools; some put the whole text there
         classifiers = [line for line in facts.get_all("Classifier") or () if line.startswith("License ::")]
         stated = " AND ".join(_NAMES.get(name.lower(), name) for name in (_last(line) for line in classifiers))
     return _NAMES.get(stated.lower(), stated)

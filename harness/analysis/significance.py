@@ -5,10 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from functools import cache
+from typing import TYPE_CHECKING, Final
 
 from harness.analysis.intervals import Spread, deviation
 from harness.analysis.looks import pocock
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 ALPHA: Final = 0.05
 """The significance level of a family of comparisons."""
@@ -24,6 +29,13 @@ _EXACT_UP_TO: Final = 14
 
 _PATTERNS: Final = 2**_EXACT_UP_TO
 """The number of random sign patterns that the permutation test tries for more pairs."""
+
+
+_BATCH: Final = 256
+"""Random sign patterns that are drawn at once."""
+
+_TIED: Final = 100 * 2.0**-52
+"""The relative difference up to which two means count as equal: they may be the same but for rounding."""
 
 
 def paired_t_p(differences: Sequence[float], spread: Spread | None = None) -> float:
@@ -51,23 +63,38 @@ def sign_flip_p(differences: Sequence[Sequence[float]]) -> list[float]:
     drawn from a fixed seed. Source: Fisher 1935, "The Design of Experiments"; `scipy.stats.permutation_test`.
     """
     import numpy as np
-    from numpy.typing import NDArray
-    from scipy.stats import permutation_test
 
-    def mean(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-        return np.asarray(np.mean(values, axis=axis))
+    rows = np.asarray(differences, dtype=np.float64)
+    signs = _sign_patterns(rows.shape[-1])
+    more = 0 if rows.shape[-1] <= _EXACT_UP_TO else 1  # the pattern that was observed is one of the random ones
+    found = []
+    for row, observed in zip(rows, np.mean(rows, axis=-1), strict=True):
+        total = signs[0] * row[0]
+        for pattern, difference in zip(signs[1:], row[1:], strict=True):  # one after the other, as the reference does
+            total += pattern * difference
+        means = total / len(row)
+        near = abs(_TIED * observed)
+        tails = [np.count_nonzero(means <= observed + near), np.count_nonzero(means >= observed - near)]
+        found.append(min(1.0, 2 * (min(tails) + more) / (len(means) + more)))
+    return found
 
-    result = permutation_test(
-        (np.asarray(differences, dtype=np.float64),),
-        mean,
-        permutation_type="samples",
-        vectorized=True,
-        axis=-1,
-        n_resamples=_PATTERNS,
-        batch=256,
-        random_state=np.random.default_rng(0),
-    )
-    return [float(p) for p in np.atleast_1d(result.pvalue)]
+
+@cache
+def _sign_patterns(pairs: int) -> NDArray[np.float64]:
+    """Return the sign of each pair in each pattern: all patterns, or random ones where these would be too many.
+
+    The random ones are those of `scipy.stats.permutation_test`, whose module takes longer to import than a table takes.
+    """
+    import numpy as np
+
+    if pairs <= _EXACT_UP_TO:
+        flipped = (np.arange(2**pairs) >> np.arange(pairs)[:, np.newaxis]) & 1
+    else:
+        draw = np.random.default_rng(0)
+        places = np.tile(np.arange(2), (_BATCH, pairs, 1))
+        batches = [draw.permuted(places, axis=-1)[..., 0] for _ in range(_PATTERNS // _BATCH)]
+        flipped = np.concatenate(batches).T
+    return np.ascontiguousarray(1.0 - 2.0 * flipped)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,9 @@ _RESULT_PACKAGES: Final = ("torch", "numpy", "scipy", "transformers", "peft", "s
 
 _HOST: Final = "harness"
 
+_Place = tuple[object, ...]
+_text_of = json.JSONEncoder(sort_keys=True, default=str).encode
+
 SHOWN_RUNS: Final = 3
 """The most earlier runs that a line names."""
 
@@ -37,31 +40,35 @@ class OneIdentity:
 
 @dataclass(kw_only=True)
 class _Version:
-    """The rows of one version of the code and packages, the code of each contestant, and the key of each case."""
+    """The rows of one version of the code and packages, the code of each contestant, and the key of each case.
 
+    ``environment`` is that of the first row.
+    """
+
+    environment: Mapping[str, Json]
     packages: tuple[Json, ...]
     rows: list[Row] = field(default_factory=list)
     codes: dict[tuple[str, str], str] = field(default_factory=dict)
     keys: dict[tuple[object, ...], str] = field(default_factory=dict)
 
-    def fits(self, row: Row) -> bool:
-        """Return whether nothing says that another version computed a row."""
+    def fits(self, row: Row, place: _Place) -> bool:
+        """Return whether nothing says that another version computed a row, whose place is told."""
         case = row.case
         return (
-            self.packages == _packages_of(row)
+            (row.environment is self.environment or self.packages == _packages_of(row))
             and self.codes.get((case.technique, case.workload), case.code) == case.code
-            and self.keys.get(_place(row), case.key) == case.key
+            and self.keys.get(place, case.key) == case.key
         )
 
     def has_code_of(self, row: Row) -> bool:
         """Return whether this version has the code that computed a row."""
         return self.codes.get((row.case.technique, row.case.workload)) == row.case.code
 
-    def add(self, row: Row) -> None:
-        """Add a row that fits."""
+    def add(self, row: Row, place: _Place) -> None:
+        """Add a row that fits, and its place."""
         self.rows.append(row)
         self.codes[row.case.technique, row.case.workload] = row.case.code
-        self.keys[_place(row)] = row.case.key
+        self.keys[place] = row.case.key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,13 +91,14 @@ def of_one_identity(rows: Iterable[Row]) -> OneIdentity:
     versions: list[_Version] = []
     current: _Version | None = None
     for row in latest(rows):
-        if current is None or not current.fits(row):
-            known = (version for version in versions if version.has_code_of(row) and version.fits(row))
+        place = _place(row)
+        if current is None or not current.fits(row, place):
+            known = (version for version in versions if version.has_code_of(row) and version.fits(row, place))
             current = next(known, None)
             if current is None:
-                current = _Version(packages=_packages_of(row))
+                current = _Version(environment=row.environment, packages=_packages_of(row))
                 versions.append(current)
-        current.add(row)
+        current.add(row, place)
     if len(versions) < 2:
         return OneIdentity(rows=tuple(versions[0].rows) if versions else ())
     _, kept = max(enumerate(versions), key=lambda numbered: (len(numbered[1].rows), numbered[0]))
@@ -109,7 +117,11 @@ def remarks_on(rows: Iterable[Row]) -> tuple[str, ...]:
 
     Another line tells which rows are left out.
     """
-    chosen = of_one_identity(rows)
+    return remarks_of(of_one_identity(rows))
+
+
+def remarks_of(chosen: OneIdentity) -> tuple[str, ...]:
+    """Return the lines of `remarks_on` where the rows that are shown have been chosen."""
     return tuple(filter(None, [told_reused(chosen.rows), told_states(chosen.rows), chosen.left_out]))
 
 
@@ -147,12 +159,17 @@ def _by_environment(rows: Iterable[Row]) -> list[tuple[Mapping[str, Json], list[
     """Return the different environments of rows, each with its rows; most often there is one."""
     found: list[tuple[Mapping[str, Json], list[Row]]] = []
     for row in rows:
-        own = next((members for environment, members in reversed(found) if environment == row.environment), None)
+        own = next((members for known, members in reversed(found) if _is_same(known, row.environment)), None)
         if own is None:
             found.append((row.environment, [row]))
         else:
             own.append(row)
     return found
+
+
+def _is_same(one: Mapping[str, Json], other: Mapping[str, Json]) -> bool:
+    """Return whether two environments are equal; rows of a run share theirs, which is quickly told."""
+    return one is other or one == other
 
 
 def _packages_of(row: Row) -> tuple[Json, ...]:
@@ -163,10 +180,10 @@ def _packages_of(row: Row) -> tuple[Json, ...]:
     return (environment.get("python"), *(packages.get(name) for name in _RESULT_PACKAGES), host)
 
 
-def _place(row: Row) -> tuple[object, ...]:
+def _place(row: Row) -> _Place:
     """Return the place of a case in its run: two keys for one place are of two versions."""
     case = row.case
-    tuned = json.dumps(case.tuned, sort_keys=True, default=str)
+    tuned = _text_of(case.tuned)
     return (case.technique, case.workload, case.seed, case.lane, case.stage, case.device, tuned, case.perturbed)
 
 

@@ -96,9 +96,12 @@ def sweep(rows: Iterable[Row], suite: Suite, technique: str, workload: str) -> t
     return tuple(sorted(points, key=lambda point: [_order(point.tuned[name]) for name in sorted(point.tuned)]))
 
 
+_text_of = json.JSONEncoder(sort_keys=True).encode
+
+
 def trial_id(tuned: Mapping[str, Json]) -> str:
     """Return a text that identifies tuned values, whatever the order of their names."""
-    return json.dumps(dict(tuned), sort_keys=True)
+    return _text_of(dict(tuned))
 
 
 def _point(rows: Sequence[Row], metric: str, seeds: Sequence[int]) -> SweepPoint:

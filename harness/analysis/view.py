@@ -14,7 +14,7 @@ from harness.analysis.judging import as_measured, at_equal_values, with_unchange
 from harness.analysis.overall import Overall, overall
 from harness.analysis.ranking import ranked, standings
 from harness.analysis.repeatability import with_repeatability
-from harness.analysis.states import of_one_identity, remarks_on
+from harness.analysis.states import of_one_identity, remarks_of
 from harness.analysis.summary import BEHIND, FRONT, TechniqueSummary, summarise, withheld
 from harness.api import DISTRIBUTION, Metric, Row, RunInfo, Suite, UsageError
 from harness.results.plugins import option_of
@@ -126,8 +126,8 @@ class RunView:
         """
         suite = info.suite
         metrics = known_metrics(info, metrics)
-        remarks = remarks_on(rows := tuple(rows))
-        rows = of_one_identity(rows).rows
+        chosen = of_one_identity(rows)
+        remarks, rows = remarks_of(chosen), chosen.rows
         suite = as_measured(suite, rows)
         groups: dict[str, dict[str, list[Row]]] = {}
         for row in rows:

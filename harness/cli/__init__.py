@@ -28,6 +28,7 @@ _COMMANDS = {
     "new": "harness.cli.new:new",
     "check": "harness.cli.check:check",
     "runs": "harness.cli.runs:runs",
+    "store": "harness.cli.store:store",
     "report": "harness.cli.report:report",
     "site": "harness.cli.site:site",
     "claims": "harness.cli.claims:claims",

@@ -1,4 +1,4 @@
-"""``harness cache``: the trained base models and the converted models that runs share."""
+"""``harness cache``: the models that runs share, trained or converted, and the indexes of read-only stores."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.cli.output import say
 
 @click.group()
 def cache() -> None:
-    """Show or clear the trained and converted models that runs share."""
+    """Show or clear the trained and converted models that runs share, and the indexes of read-only stores."""
 
 
 @cache.command()
@@ -41,7 +41,7 @@ def show(as_json: bool) -> None:
 @cache.command()
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def clear(yes: bool) -> None:
-    """Remove the cached models; the next run trains or converts them again."""
+    """Remove the cached models and indexes; the next command that needs one makes it again."""
     from harness.results.places import default_cache_path
 
     folder = default_cache_path()
@@ -66,4 +66,6 @@ def _entry(path: Path, folder: Path) -> Path:
 
 def _files(folder: Path) -> list[Path]:
     """Return the harness's own files, as HARNESS_CACHE may name a folder that other programs use too."""
-    return sorted(path for path in (folder / BASE_MODELS).rglob("*") if path.is_file())
+    from harness.results.places import INDEXES
+
+    return sorted(path for own in (BASE_MODELS, INDEXES) for path in (folder / own).rglob("*") if path.is_file())

@@ -129,7 +129,7 @@ def _line(run: RunSummary) -> dict[str, str | int]:
 
     Of a run that has ended the cases are counted, of another one also those that were planned.
     """
-    from harness.report.notes import of_form
+    from harness.report.forms import of_form
 
     if run.problem:
         return {"run": run.id, "name": "", "suite": "", _START: "", "cases": "", "failed": "", "end": "unreadable"}

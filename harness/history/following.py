@@ -55,9 +55,7 @@ def follow(origin: Origin, wanted: Wanted, first: str = "", day: dt.date | None 
     Raises UsageError for a first point that is neither a commit nor a day, and for mistakes in the decisions.
     """
     decisions = decided.read(decided.find(origin.folder))
-    sources = [
-        source for source in read(origin.stores, origin.project, wanted.is_read) if wanted.is_shown(source, decisions)
-    ]
+    sources = [*read(origin.stores, origin.project, wanted, decisions)]
     timeline = Timeline.of(origin.folder, commits_of(sources))
     series = gather(sources, timeline, decisions, origin.metrics)
     if origin.committed:

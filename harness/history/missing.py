@@ -10,6 +10,7 @@ from typing import Final
 from harness.api import FAILED, Lane, Row
 from harness.history.series import is_steady
 from harness.results.points import RATIO, points_of
+from harness.results.schema import flat_of
 from harness.results.store import StoredRun
 
 NOISY: Final = "too noisy: needs more rounds"
@@ -78,7 +79,7 @@ class Measurements:
         return {
             (point.technique, point.workload, point.metric)
             for run in self.runs
-            for point in points_of(run)
+            for point in points_of([*map(flat_of, run.rows)])
             if point.lane == "time" and not is_steady(point)
         }
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.history.decisions import Decisions, fits
 from harness.history.timeline import Timeline
-from harness.results.index import Index, IndexedRun
+from harness.results.index import Index, IndexedRun, Shown
 from harness.results.points import RATIO, Point
 from harness.results.store import Store
 
@@ -105,23 +106,30 @@ class Wanted:
         """Return whether a metric may be among those that are wanted."""
         return not self.metric or fits(self.metric, metric)
 
-    def is_shown(self, source: Source, decisions: Decisions) -> bool:
-        """Return whether a point is wanted, under its present names."""
-        run, metric = source.run, source.point.metric
-        if not self.metric and metric not in run.metrics and not metric.endswith(OFTEN):
-            return False
-        names = {"suite": run.suite, "technique": source.point.technique, "workload": source.point.workload}
-        return all(fits(getattr(self, kind), decisions.present(kind, name)) for kind, name in names.items())
+    def shown(self, decisions: Decisions) -> Shown:
+        """Return a function that tells whether a point of a run is wanted, under its present names."""
+
+        @cache
+        def is_named(kind: str, name: str) -> bool:
+            return fits(getattr(self, kind), decisions.present(kind, name))
+
+        def is_shown(run: IndexedRun, technique: str, workload: str, metric: str) -> bool:
+            is_asked = bool(self.metric) or metric in run.metrics or metric.endswith(OFTEN)
+            names = {"technique": technique, "workload": workload, "suite": run.suite}
+            return is_asked and all(is_named(kind, name) for kind, name in names.items())
+
+        return is_shown
 
 
-def read(stores: Iterable[Store], project: Path | None, wanted: Callable[[str], bool]) -> Iterator[Source]:
-    """Yield the points of stores, and of all tracked commits of a project, whose metrics are wanted."""
+def read(stores: Iterable[Store], project: Path | None, wanted: Wanted, decisions: Decisions) -> Iterator[Source]:
+    """Yield the points of stores, and of all tracked commits of a project, that are wanted."""
+    shown = wanted.shown(decisions)
     for store in stores:
-        for run, point in Index(store).points(wanted):
+        for run, point in Index(store).points(wanted.is_read, shown):
             yield Source(run=run, point=point, commit="")
     if project is not None:
         for folder in sorted(path for path in (project / TRACKED).glob("*") if path.is_dir()):
-            for run, point in Index(Store(folder)).points(wanted):
+            for run, point in Index(Store(folder)).points(wanted.is_read, shown):
                 yield Source(run=run, point=point, commit=folder.name)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -37,4 +38,7 @@ def main() -> None:
     """Convert the file that the first argument names into the folder that the second does."""
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    convert(*map(Path, sys.argv[1:]))
+    try:
+        convert(*map(Path, sys.argv[1:]))
+    except struct.error as error:
+        sys.exit(f"the file is cut off, damaged or no GGUF: {error}")

@@ -25,8 +25,10 @@ PARTS: Final[Mapping[str, str]] = {
     "dev": "validation",
     "test": "test",
     "testing": "test",
+    "eval": "test",
+    "evaluation": "test",
 }
-"""The parts of a split by the names that data use."""
+"""The parts of a split by the names that data use, those of the library datasets."""
 
 SPLIT: Final = "split"
 """The column that names the part of each row, which may be in capitals."""
@@ -118,13 +120,24 @@ def _files(path: Path) -> list[tuple[str, Path]]:
         raise UsageError(f"{path}: has data in several folders: {several}; name one of them by its path")
     texts = [("", file) for file in tables if file.suffix.lower() == ".txt"]
     for found in (named, [("", file) for file in tables] if len(tables) == 1 else texts):
-        if found and len({file.suffix.lower() for _, file in found}) == 1:
+        if found and len(kinds := {file.suffix.lower() for _, file in found}) == 1:
+            _require_all_named(path, found, [file for file in tables if file.suffix.lower() in kinds])
             return found
     there = ", ".join(str(file.relative_to(path)) for file in tables[:8]) or "none"
     raise UsageError(
         f"{path}: expected a file of data, files named train and test, or a folder of images for each class; "
         f"tables there: {there}"
     )
+
+
+def _require_all_named(path: Path, found: Sequence[tuple[str, Path]], tables: Sequence[Path]) -> None:
+    """Raise UsageError for a table beside those of a split whose name tells no part: its rows would be left out."""
+    taken = {file for _, file in found}
+    if other := next((file for file in tables if file not in taken), None):
+        raise UsageError(
+            f"{path}: {str(other.relative_to(path))!r} begins with the name of no part of a split, as "
+            f"{str(found[0][1].relative_to(path))!r} does; name it train, validation or test, or leave it out"
+        )
 
 
 def _part(path: Path) -> str:
@@ -158,10 +171,11 @@ def _separated(separator: str) -> Callable[[Path], Iterator[Row]]:
             longest = csv.field_size_limit(sys.maxsize)  # a text may be a book
             table = csv.DictReader(lines, delimiter=separator, strict=True)
             try:
-                _require_columns(path, table.fieldnames or (), separator)
+                table.fieldnames = [name.strip() for name in table.fieldnames or ()]  # "text, label"
+                _require_columns(path, table.fieldnames, separator)
                 for row in table:
                     if None in row or None in row.values():
-                        expected = f"expected {len(table.fieldnames or ())} fields, as in the first line"
+                        expected = f"expected {len(table.fieldnames)} fields, as in the first line"
                         raise UsageError(f"{path}: line {table.line_num}: {expected}")
                     yield row
             except csv.Error as error:

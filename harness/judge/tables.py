@@ -171,9 +171,9 @@ def read_labelled(path: Path, *, text: str = "", label: str = "") -> Labelled:
 
 
 def _label(value: object) -> str:
-    """Return the name of a class: a text as it is, 1 for 1.0 too; empty for what is no label, such as NaN or a list."""
+    """Return the name of a class: a text without spaces around it, 1 for 1.0; empty for no label, as NaN or a list."""
     if isinstance(value, str):
-        return value if value.strip() else ""
+        return value.strip()
     if isinstance(value, float):
         return (str(int(value)) if value.is_integer() else str(value)) if isfinite(value) else ""
     return str(value) if isinstance(value, bool | int) else ""
@@ -287,5 +287,12 @@ def _found(table: Table, columns: Sequence[str], given: str, role: str) -> str:
     if given and given not in columns:
         known = ", ".join(columns)
         raise UsageError(f"{table.path}: there is no column {given!r}{nearest(given, columns)}; it has: {known}")
+    if given:
+        return given
     lower = {name.lower(): name for name in reversed(columns)}
-    return given or next((lower[name] for name in ROLES[role] if name in lower), "")
+    found = next((lower[name] for name in ROLES[role] if name in lower), "")
+    if other := next((name for name in columns if name != found and found and name.lower() == found.lower()), ""):
+        raise UsageError(
+            f"{table.path}: has the columns {found!r} and {other!r}; say which with --column {role}=COLUMN"
+        )
+    return found

@@ -17,9 +17,10 @@ from harness.report import units
 from harness.report.changes import difference_text
 from harness.report.columns import NOTHING, all_columns
 from harness.report.drawing import SERIES, Chart, Trace, axis, bars, listed, plot, trace
+from harness.report.forms import of_form
 from harness.report.frame import Head, rendered
 from harness.report.naming import short
-from harness.report.notes import device_of, of_form
+from harness.report.notes import device_of
 from harness.report.scatter import titled, words
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from harness.analysis.found import ClaimVerdict
 from harness.api import Json
 from harness.api.text import as_typed
 from harness.report.findings import claimed, finding_text
+from harness.report.forms import of_form
 from harness.report.frame import Head, rendered
 from harness.report.layout import wrapped
 from harness.report.naming import address_of, short
-from harness.report.notes import of_form
 from harness.results.schema import encode
 
 if TYPE_CHECKING:

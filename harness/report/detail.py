@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness.api import Json, Row, RunInfo, UsageError, nearest
 from harness.report import units
+from harness.report.forms import of_form
 from harness.report.layout import facts, wrapped
 from harness.report.naming import short
-from harness.report.notes import of_form, run_label
+from harness.report.notes import run_label
 from harness.results.commands import command
 from harness.results.plugins import option_of
 from harness.results.schema import units_of

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.api.text import printable
 from harness.history.judging import is_exact
 from harness.report import units
+from harness.report.forms import of_form
 from harness.report.layout import wrapped
 from harness.report.naming import short
-from harness.report.notes import of_form
 from harness.results.points import RATIO
 from harness.results.schema import encode
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from harness.analysis.compare import Comparison
     from harness.analysis.summary import Repeatability, TechniqueSummary
     from harness.analysis.view import RunView, WorkloadView
-    from harness.api import Form, Suite
+    from harness.api import Suite
 
 _ISA = (("avx512f", "AVX512"), ("avx2", "AVX2"), ("sve", "SVE"), ("asimd", "NEON"))
 
@@ -41,11 +41,6 @@ _FORMS: Final[Mapping[str, str]] = {
     "quick": " (quick: a short form, for a first look only)",
     "track": " (track: the form followed over commits, at defaults, not tuned)",
 }
-
-
-def of_form(form: Form) -> str:
-    """Return the form in brackets, ``" (quick)"``; an empty text for the full suite."""
-    return "" if form == "full" else f" ({form})"
 
 
 def run_label(view: RunView) -> str:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.report import folder as pages
+from harness.report.forms import of_form
 from harness.report.frame import Head, rendered
 from harness.report.history import HistoryReport, place_of, value_text
 from harness.report.history_drawing import CELL, drawing
 from harness.report.naming import short
-from harness.report.notes import of_form
 from harness.report.overview import (
     Overview,
     change_since,

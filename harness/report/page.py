@@ -20,6 +20,7 @@ from harness.report.charts import charts
 from harness.report.columns import all_columns, verdict_cell, with_interval
 from harness.report.crossover import across
 from harness.report.detail import circumstances
+from harness.report.forms import of_form
 from harness.report.frame import Head, rendered
 from harness.report.naming import address_of, short
 from harness.report.notes import (
@@ -28,7 +29,6 @@ from harness.report.notes import (
     footnotes,
     heading,
     legend,
-    of_form,
     overall_line,
     run_label,
 )

@@ -22,6 +22,7 @@ from harness.api import (
     Suite,
 )
 from harness.report.reference import description_of
+from harness.results.environments import ENVIRONMENTS
 from harness.results.schema import SCHEMA
 
 _NUMBER: Final = {"type": ["number", "null"]}
@@ -57,6 +58,21 @@ _KINDS: Final[Mapping[str, Mapping[str, Any]]] = {
     "Suite": {"$ref": "#/$defs/suite"},
 }
 """The JSON of a field, by the field's annotation."""
+
+_STORED: Final[Mapping[tuple[type, str], Mapping[str, Any]]] = {
+    (Row, "environment"): {
+        "description": "The environment that computed the result: its digest in `environments` of run.json, or null "
+        "for the `environment` there. Exported rows, and those of earlier versions, have the environment itself.",
+        "type": ["object", "string", "null"],
+    },
+}
+"""The fields whose JSON has another form than in memory."""
+
+_ENVIRONMENTS: Final[Mapping[str, Any]] = {
+    "description": "Each environment of rows that were computed elsewhere than the run began, by its digest.",
+    "type": "object",
+    "additionalProperties": _OBJECT,
+}
 
 _NOT_STORED: Final = {RunInfo: ("folder", "name"), Row: ("case", "reply")}
 """The fields that a file does not have: a store may be moved, a name has a file of its own, a row is flat."""
@@ -94,7 +110,9 @@ def _object(description: str, *specs: type) -> dict[str, Json]:
             if field.name in _NOT_STORED.get(spec, ()):
                 continue
             kind = {"const": SCHEMA} if field.name == "schema" else _KINDS[str(field.type)]
-            properties[field.name] = {"description": texts[field.name], **kind}
+            properties[field.name] = {"description": texts[field.name], **kind, **_STORED.get((spec, field.name), {})}
             if field.name == "schema" or (field.default is MISSING and field.default_factory is MISSING):
                 required.append(field.name)
+    if RunInfo in specs:
+        properties[ENVIRONMENTS] = _ENVIRONMENTS
     return {"type": "object", "description": description, "properties": properties, "required": required}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,47 +14,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from harness.api import Form, Row, UsageError
+from harness.api import Form, UsageError
 from harness.api.text import printable
-from harness.results.points import Point, facts_of, points_of
-from harness.results.store import Store, StoredRun
+from harness.results.places import INDEXES, default_cache_path
+from harness.results.points import Point
+from harness.results.reading import no_collection
+from harness.results.store import Store
+from harness.results.tables import TABLES, UNFIT, VERSION, insert, make_tables, whole
 from harness.results.writer import NAME_FILE, ROWS_FILE, RUN_FILE, RUNS
 
 INDEX_FILE: Final = "index.sqlite"
 
-_VERSION: Final = 7
-
 _PATIENCE_S: Final = 5.0
 """Seconds to wait for another process that writes the index."""
-
-# Whole numbers have columns without a type, because those that SQLite can't hold are stored as text.
-_WHOLE: Final = ("suite_version", "exit_code", "planned", "seed")
-_UNFIT: Final = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
-"""The errors of SQLite that blame a value."""
-
-_SCHEMA: Final = """
-CREATE TABLE runs (
-    id TEXT PRIMARY KEY, stamp TEXT NOT NULL, suite TEXT, suite_version, form TEXT, started TEXT,
-    finished TEXT, exit_code, planned, rows INTEGER, failed INTEGER, problem TEXT NOT NULL,
-    name TEXT, facts TEXT
-);
-CREATE TABLE figures (
-    run TEXT NOT NULL REFERENCES runs(id) ON DELETE CASCADE, key TEXT NOT NULL, workload TEXT NOT NULL,
-    technique TEXT NOT NULL, metric TEXT NOT NULL, value REAL, seed NOT NULL, tuned TEXT NOT NULL,
-    code TEXT NOT NULL, plugin_version TEXT NOT NULL, started TEXT NOT NULL, perturbed INTEGER NOT NULL
-);
-CREATE TABLE points (
-    run TEXT NOT NULL REFERENCES runs(id) ON DELETE CASCADE, technique TEXT NOT NULL, workload TEXT NOT NULL,
-    metric TEXT NOT NULL, lane TEXT NOT NULL, device TEXT NOT NULL, value REAL NOT NULL, low REAL, high REAL,
-    seeds TEXT NOT NULL
-);
-CREATE INDEX point_metrics ON points (metric);
-CREATE INDEX points_of_run ON points (run);
-CREATE INDEX history ON figures (technique, workload, metric, started);
-CREATE INDEX of_run ON figures (run);
-"""
-
-_TABLES: Final = ("runs", "figures", "points")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,20 +48,6 @@ class RunSummary:
     failed: int = 0
     problem: str = ""
     name: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class HistoryPoint:
-    """One stored value of a metric, with the run, start, seed, tuned values (JSON text) and code behind the value."""
-
-    run: str
-    key: str
-    started: str
-    seed: int
-    tuned: str
-    code: str
-    plugin_version: str
-    value: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,8 +73,25 @@ class IndexedRun:
     declared: Mapping[str, tuple[str, bool]]
 
 
+Shown = Callable[[IndexedRun, str, str, str], bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Difference:
+    """The runs that an index has and the store has not, or not as they are, and those to be read with their stamps."""
+
+    gone: Sequence[str]
+    new: Mapping[str, str]
+
+    def __bool__(self) -> bool:
+        return bool(self.gone or self.new)
+
+
 class Index:
-    """An index of all runs of a store, brought up to date with the store's files before every query."""
+    """An index of all runs of a store, brought up to date with the store's files before every query.
+
+    Where it cannot be written beside the runs it is kept in the cache of the user, and else in memory.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -126,26 +103,17 @@ class Index:
         records = self._query(f"SELECT {', '.join(columns)} FROM runs ORDER BY id")
         known = (dict(zip(columns, record, strict=True)) for record in records)
         return [
-            RunSummary(**{name: _whole(name, value) for name, value in facts.items() if value is not None})
+            RunSummary(**{name: whole(name, value) for name, value in facts.items() if value is not None})
             for facts in known
         ]
 
-    def history(self, technique: str, workload: str, metric: str) -> list[HistoryPoint]:
-        """Return the stored values of a metric of a technique on a workload, oldest first.
+    def points(
+        self, wanted: Callable[[str], bool], shown: Shown = lambda *_: True
+    ) -> Iterator[tuple[IndexedRun, Point]]:
+        """Yield the points of the metrics that are ``wanted``, each with its run, the oldest run first.
 
-        Failed cases, repeated trainings, and values that aren't finite numbers, are left out.
+        Only those are made that are ``shown``, which is asked with the run, the technique, the workload and the metric.
         """
-        columns = tuple(HistoryPoint.__dataclass_fields__)
-        records = self._query(
-            f"SELECT {', '.join(columns)} FROM figures WHERE technique = ? AND workload = ? AND metric = ? "
-            "AND value IS NOT NULL AND NOT perturbed ORDER BY started, run, seed",
-            (technique, workload, metric),
-        )
-        known = (dict(zip(columns, record, strict=True)) for record in records)
-        return [HistoryPoint(**{name: _whole(name, value) for name, value in facts.items()}) for facts in known]
-
-    def points(self, wanted: Callable[[str], bool]) -> Iterator[tuple[IndexedRun, Point]]:
-        """Yield the points of the metrics that are ``wanted``, each with its run, the oldest run first."""
         metrics = [name for (name,) in self._query("SELECT DISTINCT metric FROM points") if wanted(name)]
         runs = {
             run: IndexedRun(id=run, started=started, suite=suite, suite_version=int(version), form=form,
@@ -160,7 +128,7 @@ class Index:
             f"SELECT run, {', '.join(columns)} FROM points WHERE metric IN ({chosen}) ORDER BY run, rowid", metrics
         )
         for run, *values in records:
-            if run in runs:
+            if run in runs and shown(runs[run], *values[:3]):
                 fields = dict(zip(columns, values, strict=True))
                 seeds = {int(seed): value for seed, value in json.loads(fields.pop("seeds")).items()}
                 yield runs[run], Point(**fields, seeds=seeds)
@@ -168,9 +136,7 @@ class Index:
     def runs_by_key(self, suite: str) -> dict[str, list[str]]:
         """Return the runs of a suite that have figures of a case, the newest first, by the key of the case."""
         records = self._query(
-            "SELECT DISTINCT key, run FROM figures WHERE run IN (SELECT id FROM runs WHERE suite = ?) "
-            "ORDER BY run DESC",
-            (suite,),
+            "SELECT key, run FROM cases WHERE run IN (SELECT id FROM runs WHERE suite = ?) ORDER BY run DESC", (suite,)
         )
         runs: dict[str, list[str]] = {}
         for key, run in records:
@@ -195,37 +161,92 @@ class Index:
         if not (self._store.path / RUNS).is_dir():  # a folder that is no store gets no file
             return self._in_memory()
         try:
-            return self._opened()
+            return self._opened(self._path)
         except sqlite3.OperationalError as error:  # read-only, locked for long, on a file system without locks
-            return self._in_memory(error)
+            return self._elsewhere(error)
         except sqlite3.DatabaseError:  # damaged
             return self._rebuilt()
 
     def _rebuilt(self) -> sqlite3.Connection:
-        """Return a new index in place of the one on disk: on disk again, or in memory where that can't be written."""
+        """Return a new index in place of the one on disk: on disk again, or elsewhere where that can't be written."""
         try:
-            for suffix in ("", "-wal", "-shm"):
-                self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
-            return self._opened()
+            _remove(self._path)
+            return self._opened(self._path)
         except (OSError, sqlite3.OperationalError) as error:
-            return self._in_memory(error)
+            return self._elsewhere(error)
 
-    def _opened(self) -> sqlite3.Connection:
+    def _opened(self, path: Path) -> sqlite3.Connection:
         """Open the index on disk, create tables that are missing or of another version, and read what has changed."""
-        db = sqlite3.connect(self._path, timeout=_PATIENCE_S, isolation_level=None)
+        db = sqlite3.connect(path, timeout=_PATIENCE_S, isolation_level=None)
         try:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = NORMAL")
             db.execute("PRAGMA foreign_keys = ON")
-            db.execute("BEGIN IMMEDIATE")
-            if db.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
-                _make_tables(db)
-            self._update(db)
-            db.execute("COMMIT")
+            if not _is_current(db) or self._difference(db):
+                db.execute("BEGIN IMMEDIATE")
+                if not _is_current(db):
+                    make_tables(db)
+                self._update(db)
+                db.execute("COMMIT")
         except BaseException:
             db.close()
             raise
         return db
+
+    def _elsewhere(self, problem: Exception) -> sqlite3.Connection:
+        """Return an index where the one beside the runs can't be written, which ``problem`` says why.
+
+        That one suffices as long as it is up to date. Else there is one in the cache of the user, so that what is new
+        is read once and not by every command, and where that can't be written either, one in memory.
+        """
+        for mode in _READ_ONLY:
+            if (db := self._as_it_is(mode)) is not None:
+                return db
+        try:
+            path = self._kept()
+            _say_unwritten(self._path, str(problem), f"it is kept in {path}")
+        except (OSError, UsageError, sqlite3.Error):
+            return self._in_memory(problem)
+        try:
+            return self._opened(path)
+        except sqlite3.OperationalError:
+            return self._in_memory()
+        except sqlite3.DatabaseError:  # damaged
+            _remove(path)
+            return self._opened(self._kept())
+
+    def _as_it_is(self, mode: str) -> sqlite3.Connection | None:
+        """Return the index beside the runs without writing anything; None where it can't be read or is out of date."""
+        try:
+            db = sqlite3.connect(f"{self._path.absolute().as_uri()}?{mode}", isolation_level=None, uri=True)
+        except sqlite3.Error:
+            return None
+        try:
+            if _is_current(db) and not self._difference(db):
+                return db
+        except sqlite3.Error:
+            pass
+        db.close()
+        return None
+
+    def _kept(self) -> Path:
+        """Return the path of the index in the cache of the user, which begins as what the one beside the runs holds."""
+        folder = default_cache_path() / INDEXES
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{hashlib.sha256(os.fsencode(self._store.path.resolve())).hexdigest()[:16]}.sqlite"
+        if not path.exists():
+            draft = path.with_name(f".{path.name}.{os.getpid()}")
+            _remove(draft)
+            with closing(sqlite3.connect(draft, isolation_level=None, uri=True)) as db:
+                self._begin(db)
+            draft.rename(path)
+        return path
+
+    def _begin(self, db: sqlite3.Connection) -> bool:
+        """Make the tables of a new index with what the one beside the runs holds; return whether that was read."""
+        make_tables(db)
+        address = self._path.absolute().as_uri()
+        return any(_copy(db, f"{address}?{mode}") for mode in _READ_ONLY)
 
     def _in_memory(self, problem: Exception | None = None) -> sqlite3.Connection:
         """Return an index in memory: what the one on disk holds, and the runs that are new or changed since.
@@ -234,25 +255,31 @@ class Index:
         """
         db = sqlite3.connect(":memory:", timeout=_PATIENCE_S, isolation_level=None, uri=True)
         db.execute("PRAGMA foreign_keys = ON")
-        _make_tables(db)
-        address = self._path.absolute().as_uri()
-        # a folder without write permission lacks the shared memory of a reader, and nobody writes there
-        is_copied = any(_copy(db, f"{address}?{mode}") for mode in ("mode=ro", "mode=ro&immutable=1"))
+        is_copied = self._begin(db)
         if problem is not None:
-            _say_unwritten(self._path, str(problem), "what is new since" if is_copied else "every run")
+            what = "what is new since" if is_copied else "every run"
+            _say_unwritten(self._path, str(problem), f"each command reads {what} anew")
         db.execute("BEGIN")
         self._update(db)
         db.execute("COMMIT")
         return db
 
-    def _update(self, db: sqlite3.Connection) -> None:
-        """Remove runs that are gone, and read runs that are new or changed."""
+    def _difference(self, db: sqlite3.Connection) -> _Difference:
+        """Return what the store has and an index has not, and the other way round."""
         known = dict(db.execute("SELECT id, stamp FROM runs"))
         present = {run: self._stamp(run) for run in self._store.ids()}
         present |= {ascii(name): "-" for name in self._store.strangers()}
-        db.executemany("DELETE FROM runs WHERE id = ?", [(run,) for run in known if present.get(run) != known[run]])
-        for run, stamp in present.items():
-            if known.get(run) != stamp:
+        return _Difference(
+            gone=[run for run in known if present.get(run) != known[run]],
+            new={run: stamp for run, stamp in present.items() if known.get(run) != stamp},
+        )
+
+    def _update(self, db: sqlite3.Connection) -> None:
+        """Remove runs that are gone, and read runs that are new or changed."""
+        difference = self._difference(db)
+        db.executemany("DELETE FROM runs WHERE id = ?", [(run,) for run in difference.gone])
+        with no_collection():
+            for run, stamp in difference.new.items():
                 self._read(db, run, stamp)
 
     def _read(self, db: sqlite3.Connection, run: str, stamp: str) -> None:
@@ -261,9 +288,9 @@ class Index:
         try:
             if stamp == "-":
                 raise UsageError(f"the folder {run} has a name that no run can have", "rename or remove the folder")
-            _insert(db, self._store.read(run), stamp)
+            insert(db, *self._store.read_flat(run), stamp)
         except Exception as error:
-            if isinstance(error, sqlite3.Error) and not isinstance(error, _UNFIT):
+            if isinstance(error, sqlite3.Error) and not isinstance(error, UNFIT):
                 raise  # the index failed, not the run
             db.execute("ROLLBACK TO run")
             text = str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
@@ -276,10 +303,31 @@ class Index:
         folder = self._store.folder(run)
         marks = []
         for name in (RUN_FILE, ROWS_FILE, NAME_FILE):
-            path = folder / name
-            stat = path.stat() if path.exists() else None
-            marks.append(f"{stat.st_ino}:{stat.st_size}:{stat.st_mtime_ns}" if stat else "-")
+            try:
+                stat = (folder / name).stat()
+            except OSError:
+                marks.append("-")
+            else:
+                marks.append(f"{stat.st_ino}:{stat.st_size}:{stat.st_mtime_ns}")
         return " ".join(marks)
+
+
+_READ_ONLY: Final = ("mode=ro", "mode=ro&immutable=1")
+"""How an index is read that can't be written.
+
+A folder without write permission lacks the shared memory of a reader, and nobody writes there.
+"""
+
+
+def _is_current(db: sqlite3.Connection) -> bool:
+    """Return whether an index has the tables of this version."""
+    return bool(db.execute("PRAGMA user_version").fetchone()[0] == VERSION)
+
+
+def _remove(path: Path) -> None:
+    """Remove an index from the disk. Raises OSError where this is forbidden."""
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def _copy(db: sqlite3.Connection, address: str) -> bool:
@@ -289,12 +337,12 @@ def _copy(db: sqlite3.Connection, address: str) -> bool:
     except sqlite3.Error:
         return False
     try:
-        if db.execute("PRAGMA stored.user_version").fetchone()[0] != _VERSION:
+        if db.execute("PRAGMA stored.user_version").fetchone()[0] != VERSION:
             return False
-        for table in _TABLES:
+        for table in TABLES:
             db.execute(f"INSERT INTO {table} SELECT * FROM stored.{table}")
     except sqlite3.Error:
-        _make_tables(db)
+        make_tables(db)
         return False
     finally:
         db.execute("DETACH stored")
@@ -303,78 +351,12 @@ def _copy(db: sqlite3.Connection, address: str) -> bool:
 
 @cache
 def _say_unwritten(path: Path, problem: str, what: str) -> None:
-    """Say, once in this process, that an index cannot be written, and what each command therefore reads."""
+    """Say, once in this process, that an index cannot be written, and what is done instead."""
     if sys.stderr is not None:
-        line = f"the index {path} cannot be written ({problem}): each command reads {what} anew"
-        sys.stderr.write(f"harness: {printable(line)}\n")
-
-
-def _make_tables(db: sqlite3.Connection) -> None:
-    """Create empty tables in place of any old ones."""
-    for table in reversed(_TABLES):
-        db.execute(f"DROP TABLE IF EXISTS {table}")
-    for statement in filter(str.strip, _SCHEMA.split(";")):
-        db.execute(statement)
-    db.execute(f"PRAGMA user_version = {_VERSION}")
-
-
-def _insert(db: sqlite3.Connection, stored: StoredRun, stamp: str) -> None:
-    """Insert a run and the metrics of its successful cases."""
-    info = stored.info
-    cases = {_place(row): row.failed for row in stored.rows}
-    suite = (info.suite.id, _fitting(info.suite.version), info.suite.form)
-    run = (info.id, stamp, *suite, info.started, info.finished)
-    db.execute(
-        "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?, ?)",
-        (
-            *run,
-            _fitting(info.exit_code),
-            _fitting(info.planned),
-            len(cases),
-            sum(cases.values()),
-            info.name,
-            json.dumps(facts_of(info)),
-        ),
-    )
-    points = [
-        (info.id, point.technique, point.workload, point.metric, point.lane, point.device, point.value, point.low,
-         point.high, json.dumps(point.seeds))
-        for point in points_of(stored)
-    ]  # fmt: skip
-    db.executemany("INSERT INTO points VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", points)
-    figures = [figure for row in stored.rows if row.ok for figure in _figures(info.id, row)]
-    db.executemany("INSERT INTO figures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", figures)
-
-
-def _place(row: Row) -> tuple[object, ...]:
-    """Return what a case is of its run: it may have a row for each version of the code that computed it."""
-    case = row.case
-    tuned = json.dumps(dict(case.tuned), sort_keys=True)
-    return (case.technique, case.workload, case.seed, case.lane, case.stage, case.device, tuned)
+        sys.stderr.write(f"harness: {printable(f'the index {path} cannot be written ({problem}): {what}')}\n")
 
 
 def _known(facts: dict[str, Any]) -> dict[str, Any]:
     """Return the facts of a run with its declarations of metrics as pairs."""
     declared = {name: (unit, higher) for name, (unit, higher) in facts.pop("declared").items()}
     return {**facts, "declared": declared}
-
-
-def _fitting(number: int | None) -> int | str | None:
-    """Return a whole number as it is where SQLite can hold it (64 bits), else as text."""
-    return number if number is None or -(2**63) <= number < 2**63 else str(number)
-
-
-def _whole(column: str, value: Any) -> Any:
-    """Return the value of a column, with whole numbers that `_fitting` made text as numbers again."""
-    return int(value) if column in _WHOLE and value is not None else value
-
-
-def _figures(run: str, row: Row) -> Sequence[tuple[object, ...]]:
-    """Return the records of a row for the table ``figures``, one for each metric."""
-    case = row.case
-    tuned = json.dumps(dict(case.tuned), sort_keys=True)
-    provenance = (_fitting(case.seed), tuned, case.code, case.plugin_version, row.started, case.perturbed)
-    return [
-        (run, case.key, case.workload, case.technique, metric, value, *provenance)
-        for metric, value in row.reply.metrics.items()
-    ]

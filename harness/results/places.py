@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Final
 
 from harness.api import UsageError
 from harness.results.files import folder_path
+
+INDEXES: Final = "indexes"
+"""The folder of a cache that has the indexes of stores which their user may not write."""
 
 
 def default_store_path(option: str | os.PathLike[str] | None = None) -> Path:

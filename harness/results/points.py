@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from harness.api import Json, Lane, Row, RunInfo, UsageError
+from harness.api import Json, Lane, RunInfo, UsageError
 from harness.measure.clock import order_interval
 from harness.results.schema import encode, metrics_from_json
-from harness.results.store import StoredRun
 
 RATIO: Final = "_ratio"
 """The ending of the metric that is the time of a phase relative to the baseline's of the same rounds."""
@@ -38,26 +37,26 @@ class Point:
     seeds: Mapping[int, float] = field(default_factory=dict)
 
 
-def points_of(run: StoredRun) -> list[Point]:
+def points_of(rows: Sequence[Mapping[str, Any]]) -> list[Point]:
     """Return the points of a run: of the rows that count, and without seconds, which differ from day to day.
 
-    Of a tuning, the rows of the trial that was chosen count, since its seeds are not trained again: the trial which the
-    later rows of the technique have.
+    ``rows`` are the fields by name of the latest row of each case. Of a tuning, the rows of the trial that was chosen
+    count, since its seeds are not trained again: the trial which the later rows of the technique have.
     """
     groups: dict[tuple[str, str, str, Lane, str], dict[int, float]] = {}
     points: list[Point] = []
-    chosen = {(row.case.technique, row.case.workload): row.case.tuned for row in run.rows if row.case.stage == "final"}
-    for row in run.rows:
-        case = row.case
-        if not row.ok or case.perturbed or chosen.get((case.technique, case.workload)) != case.tuned:
+    chosen = {(row["technique"], row["workload"]): row["tuned"] for row in rows if row["stage"] == "final"}
+    for row in rows:
+        technique, workload, seed = row["technique"], row["workload"], row["seed"]
+        if row["status"] != "ok" or row["perturbed"] or chosen.get((technique, workload)) != row["tuned"]:
             continue
-        if case.lane == "time":
+        if row["lane"] == "time":
             points += _ratios(row)
             continue
-        for metric, value in row.reply.metrics.items():
+        for metric, value in row["metrics"].items():
             if math.isfinite(value):
-                place = (case.technique, case.workload, metric, case.lane, case.device)
-                groups.setdefault(place, {})[case.seed] = value
+                place = (technique, workload, metric, row["lane"], row["device"])
+                groups.setdefault(place, {})[seed] = value
     for (technique, workload, metric, lane, device), seeds in groups.items():
         values = [*seeds.values()]
         mean = values[0] if len(set(values)) == 1 else math.fsum(values) / len(values)
@@ -75,11 +74,11 @@ def points_of(run: StoredRun) -> list[Point]:
     return points
 
 
-def _ratios(row: Row) -> list[Point]:
+def _ratios(row: Mapping[str, Any]) -> list[Point]:
     """Return the median ratio of each phase to the baseline's, as far as the rounds of both are whole."""
     points = []
-    for phase, seconds in row.reply.samples.items():
-        baseline: Sequence[float] = row.reply.samples.get(f"{_BASELINE}{phase}", ())
+    for phase, seconds in row["samples"].items():
+        baseline: Sequence[float] = row["samples"].get(f"{_BASELINE}{phase}", ())
         if phase.startswith(_BASELINE) or not baseline or len(baseline) != len(seconds):
             continue
         if not all(0 < value < math.inf for value in (*seconds, *baseline)):
@@ -88,11 +87,11 @@ def _ratios(row: Row) -> list[Point]:
         low, high = order_interval(ratios)
         points.append(
             Point(
-                technique=row.case.technique,
-                workload=row.case.workload,
+                technique=row["technique"],
+                workload=row["workload"],
                 metric=f"{phase}{RATIO}",
                 lane="time",
-                device=row.case.device,
+                device=row["device"],
                 value=statistics.median(ratios),
                 low=low,
                 high=high,

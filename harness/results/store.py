@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from harness.api import HarnessError, Json, Row, RunInfo, Suite, UsageError
+from harness.results.environments import Environments, environments_of
 from harness.results.files import sweep, sync_folder
 from harness.results.names import LAST, confusable, is_id, is_name, is_safe, new_id
-from harness.results.reading import contents, read_rows
+from harness.results.reading import contents, read_flat, read_rows
 from harness.results.schema import run_from_json
 from harness.results.writer import (
     NAME_FILE,
@@ -137,8 +138,20 @@ class Store:
         run = self.resolve(text)
         path = self.folder(run) / ROWS_FILE
         data = contents(path)
-        rows, complete = read_rows(data, path)
-        return StoredRun(info=self._header(run), rows=latest(rows), torn=complete < len(data))
+        info, environments = self.load(run)  # after the rows: it then has all environments that they refer to
+        rows, complete = read_rows(data, path, environments)
+        return StoredRun(info=info, rows=latest(rows), torn=complete < len(data))
+
+    def read_flat(self, run: str) -> tuple[RunInfo, list[dict[str, Any]]]:
+        """Return the header of a run, by its full id, and the fields of the latest row of each case, as `read` does."""
+        path = self.folder(run) / ROWS_FILE
+        data = contents(path)
+        info, environments = self.load(run)
+        by_key: dict[str, dict[str, Any]] = {}
+        for flat in read_flat(data, path, environments)[0]:
+            by_key.pop(flat["key"], None)
+            by_key[flat["key"]] = flat
+        return info, list(by_key.values())
 
     def read_apart(self, names: Iterable[str]) -> list[StoredRun]:
         """Return the runs of several names; raises `UsageError` as `read` does, and where two names mean one run."""
@@ -232,7 +245,8 @@ class Store:
         """Return the writer of a run, by its full id, as `open_run` does."""
         path = self.folder(run) / ROWS_FILE
         header = contents(path.parent / RUN_FILE)
-        info = replace(self._header(run), finished="", exit_code=None)
+        stored_info, environments = self.load(run)
+        info = replace(stored_info, finished="", exit_code=None)
         descriptor = _open_rows(path, create=False)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -247,11 +261,11 @@ class Store:
             raise unlocked(path, error) from error
         try:
             stored = contents(path)
-            rows, complete = read_rows(stored, path)
-            earlier = Earlier(header=header, tail=stored[complete:])
+            rows, complete = read_rows(stored, path, environments)
+            earlier = Earlier(header=header, tail=stored[complete:], environments=environments.others)
             os.ftruncate(descriptor, complete)
             os.fsync(descriptor)
-            write_header(info)
+            write_header(info, info.folder, environments.others)
         except OSError as error:
             os.close(descriptor)
             raise unwritten(info, RUN_FILE, error) from error
@@ -263,6 +277,10 @@ class Store:
 
     def _header(self, run: str) -> RunInfo:
         """Return the header of the run with this full id."""
+        return self.load(run)[0]
+
+    def load(self, run: str) -> tuple[RunInfo, Environments]:
+        """Return the header of the run with this full id, and the environments that its rows refer to."""
         path = self.folder(run) / RUN_FILE
         try:
             data = json.loads(contents(path))
@@ -270,7 +288,8 @@ class Store:
             raise UsageError(f"{path}: not JSON ({error})", f"repair or remove {path.parent}") from error
         info = run_from_json(data, path.parent, str(path))
         # a header that was copied or forged may name another run, or a path
-        return replace(info, id=run, name=self._name_of(run))
+        info = replace(info, id=run, name=self._name_of(run))
+        return info, environments_of(data, info.environment, str(path))
 
     def _publish(self, draft: Path, header: Callable[[str, Path], RunInfo]) -> RunInfo:
         """Rename a draft folder to a new id that sorts after all other ids and has an ending that no other id has."""

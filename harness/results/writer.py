@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import json
 import os
 import shutil
@@ -15,8 +16,9 @@ from typing import Final, Self
 
 from harness.api import HarnessError, Json, Row, RunInfo
 from harness.results.commands import command
+from harness.results.environments import ENVIRONMENTS, Environment
 from harness.results.files import sync_folder
-from harness.results.schema import dump_line, encode, run_to_json
+from harness.results.schema import dump_stored, encode, run_to_json
 
 RUNS: Final = "runs"
 RUN_FILE: Final = "run.json"
@@ -27,10 +29,14 @@ NAME_FILE: Final = "name"
 
 @dataclass(frozen=True, kw_only=True)
 class Earlier:
-    """The files of a run before it was opened: its header, and the incomplete last line of its rows."""
+    """The files of a run before it was opened: its header, and the incomplete last line of its rows.
+
+    ``environments`` are those that its rows refer to by digest.
+    """
 
     header: bytes
     tail: bytes
+    environments: Mapping[str, Environment]
 
 
 class RunWriter:
@@ -42,13 +48,16 @@ class RunWriter:
         """The rows that were stored when the run was opened, the latest of each case."""
         self._descriptor = descriptor
         self._earlier = earlier
+        self._others = dict(earlier.environments) if earlier else {}
+        self._last: tuple[Environment, str | None] | None = None
+        """The environment of the last row, and how the row refers to it."""
 
     def append(self, row: Row) -> None:
         """Append a row. Once the method has returned, the row survives a crash of the process and of the machine.
 
         Raises `HarnessError` where the row can't be written; the file then ends with the previous row.
         """
-        line = dump_line(row)
+        line = dump_stored(row, self._reference(row.environment))
         state = os.fstat(self._descriptor)
         if state.st_nlink == 0:
             raise unwritten(self.info, ROWS_FILE, FileNotFoundError())
@@ -62,6 +71,19 @@ class RunWriter:
             with suppress(OSError):
                 os.ftruncate(self._descriptor, before)  # so that a later row doesn't follow a part of this one
             raise unwritten(self.info, ROWS_FILE, error) from error
+
+    def _reference(self, environment: Environment) -> str | None:
+        """Return how a row refers to its environment; the header on disk then has that environment.
+
+        Raises `HarnessError` where it cannot be written.
+        """
+        if self._last is None or self._last[0] is not environment:
+            reference = reference_to(environment, self.info.environment)
+            if reference is not None and reference not in self._others:
+                self._others[reference] = plain(environment)
+                self._write_header()
+            self._last = (environment, reference)
+        return self._last[1]
 
     def finish(self, exit_code: int, *, stopped: bool = False) -> RunInfo:
         """Record the exit code of the run and, unless it was ``stopped`` early, its end; return its final header.
@@ -81,8 +103,8 @@ class RunWriter:
 
         Of an environment that differs from the last one, the header gets the facts that differ from those of its start.
         """
-        start: Mapping[str, Json] = _plain(self.info.environment)
-        current = _plain(environment)
+        start: Mapping[str, Json] = plain(self.info.environment)
+        current = plain(environment)
         facts = {name: current.get(name) for name in (*start, *current) if current.get(name) != start.get(name)}
         last = self.info.resumed[-1].get("environment") if self.info.resumed else {}  # None where a header is damaged
         if facts == last:
@@ -92,6 +114,7 @@ class RunWriter:
             self.info = replace(self.info, resumed=(*self.info.resumed, entry))
         else:
             self.info = replace(self.info, environment=current, plugins=plugins, resumed=())
+            self._last = None
         self._write_header()
 
     def expect(self, estimate: Mapping[str, Json], params: Mapping[str, Json]) -> None:
@@ -102,7 +125,7 @@ class RunWriter:
     def _write_header(self) -> None:
         """Replace the header. Raises `HarnessError` where it cannot be written."""
         try:
-            write_header(self.info)
+            write_header(self.info, self.info.folder, self._others)
         except OSError as error:
             raise unwritten(self.info, RUN_FILE, error) from error
 
@@ -134,9 +157,15 @@ class RunWriter:
         self.close()
 
 
-def _plain(environment: Mapping[str, Json]) -> dict[str, Json]:
+def plain(environment: Mapping[str, Json]) -> dict[str, Json]:
     """Return an environment as it is read back."""
     return {name: json.loads(json.dumps(encode(value))) for name, value in environment.items()}
+
+
+def reference_to(environment: Environment, own: Environment) -> str | None:
+    """Return how a row refers to an environment: by None where it is the run's own, else by its digest."""
+    text, own_text = (json.dumps(encode(facts), sort_keys=True, separators=(",", ":")) for facts in (environment, own))
+    return None if text == own_text else hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def now() -> dt.datetime:
@@ -154,9 +183,15 @@ def unwritten(info: RunInfo, name: str, error: OSError) -> HarnessError:
     )
 
 
-def write_header(info: RunInfo, folder: Path | None = None) -> None:
-    """Replace ``run.json`` in one step, so that a reader sees either the old header or the new one."""
-    text = json.dumps(run_to_json(info), allow_nan=False, indent=1)
+def write_header(
+    info: RunInfo, folder: Path | None = None, environments: Mapping[str, Environment] | None = None
+) -> None:
+    """Replace ``run.json`` in one step, so that a reader sees either the old header or the new one.
+
+    ``environments`` are those that rows refer to by digest.
+    """
+    others = {ENVIRONMENTS: encode(environments)} if environments else {}
+    text = json.dumps(run_to_json(info) | others, allow_nan=False, indent=1)
     replace_file(folder or info.folder, RUN_FILE, f"{text}\n".encode("ascii"))
 
 

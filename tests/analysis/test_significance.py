@@ -61,6 +61,17 @@ def test_many_pairs_are_tested_by_the_same_random_patterns_each_time() -> None:
     assert sign_flip_p([differences])[0] == pytest.approx(stats.wilcoxon(differences).pvalue, abs=0.05)
 
 
+@pytest.mark.parametrize("pairs", [2, 9, 14, 15, 20, 33])
+def test_the_sign_flip_test_is_scipys_to_the_last_bit_also_where_means_are_tied(pairs: int) -> None:
+    drawn = np.random.default_rng(pairs).normal(0.2, 1, (4, pairs))
+    for rows in (drawn, np.round(drawn, 1), np.round(3 * drawn) / 30):
+        expected = stats.permutation_test(
+            (rows,), np.mean, permutation_type="samples", vectorized=True, axis=-1, n_resamples=2**14, batch=256,
+            rng=np.random.default_rng(0),
+        )  # fmt: skip
+        assert sign_flip_p(rows.tolist()) == expected.pvalue.tolist()
+
+
 def closed_testing(p_values: list[float]) -> list[float]:
     """Holm by the closure principle: the worst Bonferroni p among all subsets that hold the hypothesis."""
     m = len(p_values)

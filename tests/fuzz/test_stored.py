@@ -27,6 +27,7 @@ READING = (
     ("show", "tuning"),
     ("show", "tuning", "--technique", "good"),
     ("report",),
+    ("store", "check"),
     ("export", "csv"),
     ("export", "json"),
     ("export", "parquet", "-o", ".harness/rows.parquet"),
@@ -102,6 +103,22 @@ def test_a_damaged_run_is_resumed_or_refused_and_keeps_its_rows(world: World, ru
     assert path.read_bytes().startswith(before)
     if answer.code == 2:
         assert world.runs() == all_before
+
+
+@fuzzed(4)
+@given(data=st.data(), part=st.sampled_from(("run.json", "rows.jsonl")))
+def test_a_damaged_run_is_compacted_or_left_as_it_is(world: World, run_files: Any, data: Any, part: str) -> None:
+    header, rows = run_files["run.json"], run_files["rows.jsonl"][:4]
+    if part == "run.json":
+        header = data.draw(damaged(header))
+    else:
+        rows = [data.draw(damaged(rows[0])), *rows[1:]]
+    put(world, run_files, header, rows)
+    before = world.runs()
+    answer = world.call("store", "compact")
+    if answer.code == 1:
+        assert world.runs() == before or EARLIER in answer.out
+    assert world.call("store", "check").code == answer.code
 
 
 @fuzzed(2)

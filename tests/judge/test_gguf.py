@@ -10,7 +10,9 @@ import torch
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from harness.api import UsageError
 from harness.judge.gguf import convert
+from harness.origins.converted import converted
 
 gguf = pytest.importorskip("gguf", reason="needs the extra gguf")
 
@@ -81,3 +83,10 @@ def test_the_converted_model_gives_the_logits_and_reads_the_tokens_of_the_file(t
     with torch.no_grad():
         torch.testing.assert_close(again(tokens).logits, model(tokens).logits, rtol=0, atol=0)
     assert {path.suffix for path in folder.iterdir()} <= {".json", ".safetensors", ".jinja"}
+
+
+def test_a_file_that_is_cut_off_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "cut.gguf").write_bytes(b"GGUF" + (3).to_bytes(4, "little") + b"\0" * 3)
+    with pytest.raises(UsageError, match="cannot be converted: the file is cut off, damaged or no GGUF") as caught:
+        converted(tmp_path / "cut.gguf", tmp_path / "cache")
+    assert len(caught.value.problems) == 1

@@ -123,6 +123,7 @@ def test_a_mistake_is_one_line_with_its_place(tmp_path: Path, mistake: str, name
         ("a.jsonl", b"[1]\n", "line 1: expected an object"),
         ("a.jsonl", b'{"text": "a\\ud800", "label": 1}\n', "line 1: has half of a pair of .u escapes"),
         ("a.csv", b"text,label,text\na,b,c\n", "has several columns 'text'; rename or leave out"),
+        ("a.csv", b"text,Text,label\na,b,c\n", "has the columns 'text' and 'Text'; say which with --column"),
         ("a.csv", b"text;label\na, b;c\n", "line 1: is separated by ';'; expected ','"),
         ("a.tsv", b"text,label\na,b\n", "line 1: is separated by ','; expected '.t'"),
         ("a.xlsx", b"", "expected a file that ends in .csv, .tsv, .jsonl"),
@@ -144,6 +145,13 @@ def test_what_is_no_label_is_refused(tmp_path: Path, label: object) -> None:
 def test_a_whole_number_is_one_label_however_it_is_written(tmp_path: Path) -> None:
     table = [{**row, "label": (0, 0.0, 1, "1")[number % 4]} for number, row in enumerate(rows())]
     assert read_labelled(written(tmp_path, "a.jsonl", table)).classes == ["0", "1"]
+
+
+def test_spaces_around_the_names_of_columns_and_labels_mean_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(
+        "text, label\n" + "".join(f"{n},{' ' * (n % 3)}{'ab'[n % 2]} \n" for n in range(20))
+    )
+    assert read_labelled(tmp_path / "a.csv").classes == ["a", "b"]
 
 
 def test_a_text_may_be_as_long_as_a_book(tmp_path: Path) -> None:
@@ -184,7 +192,7 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_column_or_the_names_of_files_give_each_text_its_part(tmp_path: Path) -> None:
-    parts = ["train"] * 10 + ["dev"] * 2 + ["test"] * 4
+    parts = ["train"] * 10 + ["dev"] * 2 + ["eval"] * 4
     expected = ["train"] * 10 + ["validation"] * 2 + ["test"] * 4
     told = [{**row, "split": part.upper()} for row, part in zip(rows(), parts, strict=True)]
     found = read_labelled(written(tmp_path, "a.csv", told))
@@ -216,6 +224,7 @@ SPLITS = {
         {"cola/train.csv": rows(), "sst2/train.csv": rows()},
         "has data in several folders: 'cola', 'sst2'; name one of them by its path",
     ),
+    "a file of no part": ({"train.csv": rows(), "more.csv": rows()}, "'more.csv' begins with the name of no part"),
     "files without parts": ({"a.csv": rows(), "b.csv": rows()}, "tables there: a.csv, b.csv"),
     "a column that is no split": (
         {"a.csv": [{**rows()[0], "split": "fold 3"}]},

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from harness.report.published import schema
-from harness.results.schema import SCHEMA, row_from_json, row_to_json, run_to_json
+from harness.results.schema import SCHEMA, dump_stored, row_from_json, row_to_json, run_to_json
 from tests.conftest import ROOT
 
 
@@ -34,6 +34,9 @@ def test_rows_and_headers_fulfil_it(validator, builders, full_view) -> None:
     for row in rows:
         validator.validate(plain(row_to_json(row)))
     validator.validate(plain(run_to_json(full_view.info)))
+    validator.validate({**plain(run_to_json(full_view.info)), "environments": {"0123456789abcdef": {"cpu": "other"}}})
+    for reference in (None, "0123456789abcdef"):
+        validator.validate(plain(json.loads(dump_stored(rows[0], reference))))
     validator.validate(plain(run_to_json(builders.make_run(exit_code=None, finished=""))))
 
 
@@ -68,7 +71,7 @@ def test_what_it_asks_for_is_what_the_harness_cannot_read_a_row_without(validato
 def test_every_stored_field_is_described_and_nothing_else(builders) -> None:
     parts = schema()["$defs"]
     assert set(parts["row"]["properties"]) == set(row_to_json(builders.make_row()))
-    assert set(parts["run"]["properties"]) == set(run_to_json(builders.make_run()))
+    assert set(parts["run"]["properties"]) == {*run_to_json(builders.make_run()), "environments"}
     assert all(field["description"] for part in parts.values() for field in part["properties"].values())
 
 

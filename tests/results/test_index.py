@@ -31,7 +31,9 @@ def write(store: Store, builders, scores: list[float], status: str = "ok", finis
 
 
 def values(index: Index) -> list[float]:
-    return [point.value for point in index.history("toys/a", "core/alpha", "accuracy")]
+    """The accuracies by seed, of the oldest run first."""
+    found = index.points(lambda metric: metric == "accuracy")
+    return [value for _, point in found for value in point.seeds.values()]
 
 
 def test_runs_are_listed_with_their_counts(store: Store, builders) -> None:
@@ -43,14 +45,12 @@ def test_runs_are_listed_with_their_counts(store: Store, builders) -> None:
     assert (listed[0].suite, listed[0].form, listed[0].problem) == ("toy", "full", "")
 
 
-def test_history_holds_what_worked_oldest_first_with_its_provenance(store: Store, builders) -> None:
-    first = write(store, builders, [1.0, float("nan"), 2.0])
+def test_the_runs_of_a_suite_are_found_by_the_keys_of_cases_that_have_figures(store: Store, builders) -> None:
+    first, second = write(store, builders, [1.0, 2.0]), write(store, builders, [3.0])
     write(store, builders, [9.0], status="error")
-    write(store, builders, [3.0])
-    points = Index(store).history("toys/a", "core/alpha", "accuracy")
-    assert [point.value for point in points] == [1.0, 2.0, 3.0]
-    assert (points[1].run, points[1].seed, points[1].tuned, points[1].code) == (first, 2, '{"lr": 0.1}', "c0de")
-    assert Index(store).history("toys/a", "core/alpha", "loss") == []
+    zero, one = (row.case.key for row in store.read(first).rows)
+    assert Index(store).runs_by_key("toy") == {zero: [second, first], one: [first]}
+    assert Index(store).runs_by_key("other") == {}
 
 
 def test_an_empty_store_has_no_runs_and_gets_no_index(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_the_index_follows_runs_that_grow_appear_and_go(store: Store, builders) 
     first = write(store, builders, [1.0], finish=None)
     assert values(index) == [1.0]
     with store.open_run(first) as writer:
-        writer.append(builders.make_row(technique="toys/a", seed=9, metrics={"accuracy": 2.0}))
+        writer.append(builders.make_row(technique="toys/a", seed=9, metrics={"accuracy": 2.0}, tuned={"lr": 0.1}))
         assert values(index) == [1.0, 2.0]
     write(store, builders, [3.0])
     assert values(index) == [1.0, 2.0, 3.0]
@@ -77,7 +77,7 @@ def test_the_index_follows_runs_that_grow_appear_and_go(store: Store, builders) 
 def test_what_did_not_change_is_not_read_again(store: Store, builders, monkeypatch) -> None:
     write(store, builders, [1.0])
     assert values(Index(store)) == [1.0]
-    monkeypatch.setattr(Store, "read", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(Store, "read_flat", lambda *_: pytest.fail("read again"))
     assert values(Index(store)) == [1.0]
 
 
@@ -89,7 +89,7 @@ def test_a_damaged_index_is_rebuilt_silently(store: Store, builders, content: by
         (store.path / (INDEX_FILE + suffix)).unlink(missing_ok=True)
     (store.path / INDEX_FILE).write_bytes(content)
     assert values(Index(store)) == [1.0]
-    assert sqlite3.connect(store.path / INDEX_FILE).execute("SELECT count(*) FROM figures").fetchone() == (1,)
+    assert sqlite3.connect(store.path / INDEX_FILE).execute("SELECT count(*) FROM points").fetchone() == (1,)
 
 
 def test_an_index_of_another_version_is_rebuilt_silently(store: Store, builders) -> None:
@@ -104,9 +104,9 @@ def test_an_index_of_another_version_is_rebuilt_silently(store: Store, builders)
 def test_rebuilding_gives_the_same_answers(store: Store, builders) -> None:
     write(store, builders, [1.0, 2.0])
     index = Index(store)
-    before = (index.runs(), index.history("toys/a", "core/alpha", "accuracy"))
+    before = (index.runs(), values(index))
     index.rebuild()
-    assert (index.runs(), index.history("toys/a", "core/alpha", "accuracy")) == before
+    assert (index.runs(), values(index)) == before
 
 
 @contextmanager
@@ -118,59 +118,127 @@ def locked(store: Store, monkeypatch: pytest.MonkeyPatch):
         yield
 
 
-def test_an_index_that_cannot_be_written_is_kept_in_memory_and_a_line_says_so(store: Store, builders, capsys) -> None:
-    write(store, builders, [1.0])
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The runs that were read."""
+    read: list[str] = []
+    really = Store.read_flat
+    monkeypatch.setattr(Store, "read_flat", lambda self, run: read.append(run) or really(self, run))
+    return read
+
+
+@pytest.fixture
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("HARNESS_CACHE", str(folder))
+    return folder
+
+
+def test_an_index_that_cannot_be_written_is_kept_in_the_cache_and_a_line_says_so(
+    store: Store, builders, cache: Path, reads: list[str], capsys
+) -> None:
+    run = write(store, builders, [1.0])
     (store.path / INDEX_FILE).mkdir()
     assert values(Index(store)) == values(Index(store)) == [1.0]
+    assert reads == [run]
+    (kept,) = (cache / "indexes").glob("*.sqlite")
     (line,) = capsys.readouterr().err.splitlines()
     assert f"the index {store.path / INDEX_FILE} cannot be written" in line
+    assert f"it is kept in {kept}" in line
+    other = Store(store.path.parent / "other")
+    write(other, builders, [2.0])
+    (other.path / INDEX_FILE).mkdir()
+    assert (values(Index(other)), values(Index(store))) == ([2.0], [1.0])
+
+
+def test_a_damaged_index_in_the_cache_is_rebuilt(store: Store, builders, cache: Path) -> None:
+    write(store, builders, [1.0])
+    (store.path / INDEX_FILE).mkdir()
+    assert values(Index(store)) == [1.0]
+    (kept,) = (cache / "indexes").glob("*.sqlite")
+    kept.write_bytes(b"not a database " * 500)
+    assert values(Index(store)) == [1.0]
+
+
+def test_an_index_that_can_be_kept_nowhere_is_made_in_memory_and_a_line_says_so(
+    store: Store, builders, cache: Path, capsys
+) -> None:
+    write(store, builders, [1.0])
+    (store.path / INDEX_FILE).mkdir()
+    (cache / "indexes").write_text("no folder")
+    assert values(Index(store)) == values(Index(store)) == [1.0]
+    (line,) = capsys.readouterr().err.splitlines()
     assert "reads every run anew" in line
 
 
+@pytest.mark.usefixtures("cache")
 def test_what_the_index_holds_is_not_read_again_where_it_cannot_be_written(
-    store: Store, builders, monkeypatch, capsys
+    store: Store, builders, reads: list[str], monkeypatch, capsys
 ) -> None:
     old = write(store, builders, [1.0])
     gone = write(store, builders, [5.0])
     assert values(Index(store)) == [1.0, 5.0]
     shutil.rmtree(store.folder(gone))
     new = write(store, builders, [2.0])
-    read = []
-    really = Store.read
-    monkeypatch.setattr(Store, "read", lambda self, run: read.append(run) or really(self, run))
+    reads.clear()
     with locked(store, monkeypatch):
         assert values(Index(store)) == [1.0, 2.0]
         assert [run.id for run in Index(store).runs()] == [old, new]
-    assert read == [new, new]
+    assert reads == [new]
     (line,) = capsys.readouterr().err.splitlines()
-    assert "reads what is new since anew" in line
+    assert "cannot be written (database is locked)" in line
     assert values(Index(store)) == [1.0, 2.0]
 
 
-def test_a_damaged_index_that_cannot_be_removed_is_replaced_in_memory(
+def test_an_index_that_is_up_to_date_is_read_while_another_process_writes_it(
+    store: Store, builders, cache: Path, monkeypatch, capsys
+) -> None:
+    write(store, builders, [1.0])
+    assert values(Index(store)) == [1.0]
+    with locked(store, monkeypatch):
+        assert values(Index(store)) == [1.0]
+    assert capsys.readouterr().err == ""
+    assert list(cache.iterdir()) == []
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_damaged_index_that_cannot_be_removed_is_replaced_in_the_cache(
     store: Store, builders, monkeypatch, capsys
 ) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise PermissionError(13, "Permission denied")
+    really = Path.unlink
+
+    def unlink(path: Path, **options: bool) -> None:
+        if path.parent == store.path:
+            raise PermissionError(13, "Permission denied")
+        really(path, **options)
 
     write(store, builders, [1.0])
     (store.path / INDEX_FILE).write_bytes(b"not a database " * 500)
-    monkeypatch.setattr(Path, "unlink", refuse)
+    monkeypatch.setattr(Path, "unlink", unlink)
     assert values(Index(store)) == [1.0]
     assert "Permission denied" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("cache")
 @pytest.mark.skipif(os.geteuid() == 0, reason="no folder is read-only to root")
-def test_the_index_of_a_store_without_write_permission_is_read(store: Store, builders, monkeypatch, capsys) -> None:
+def test_the_index_of_a_store_without_write_permission_is_read_and_renewed_in_the_cache(
+    store: Store, builders, reads: list[str], capsys
+) -> None:
     write(store, builders, [1.0])
     assert values(Index(store)) == [1.0]
-    monkeypatch.setattr(Store, "read", lambda *_: pytest.fail("read again"))
+    new = write(store, builders, [2.0])
+    Index(store).runs()
+    reads.clear()
     (store.path / INDEX_FILE).chmod(0o444)
     store.path.chmod(0o555)
     try:
-        assert values(Index(store)) == [1.0]
+        assert values(Index(store)) == [1.0, 2.0]
+        assert capsys.readouterr().err == ""
+        (store.folder(new) / "name").write_text("named\n")
+        assert [run.name for run in Index(store).runs()] == [run.name for run in Index(store).runs()] == ["", "named"]
     finally:
         store.path.chmod(0o755)
+    assert reads == [new]
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
@@ -221,19 +289,19 @@ def test_a_seed_that_sqlite_cannot_hold_is_kept(store: Store, builders, number: 
     path.write_text(path.read_text().replace('"seed": 0', f'"seed": {number}'))
     index = Index(store)
     assert index.runs()[0].problem == ""
-    assert [point.seed for point in index.history("toys/a", "core/alpha", "accuracy")] == [number]
+    assert [list(point.seeds) for _, point in index.points(lambda metric: metric == "accuracy")] == [[number]]
 
 
 def test_whatever_reading_a_run_raises_is_its_problem(store: Store, builders, monkeypatch) -> None:
     bad, good = write(store, builders, [1.0]), write(store, builders, [2.0])
-    really = Store.read
+    really = Store.read_flat
 
     def read(self: Store, run: str):
         if run == bad:
             raise ZeroDivisionError("by \udcff")
         return really(self, run)
 
-    monkeypatch.setattr(Store, "read", read)
+    monkeypatch.setattr(Store, "read_flat", read)
     listed = Index(store).runs()
     assert [run.id for run in listed] == [bad, good]
     assert listed[0].problem.startswith("ZeroDivisionError: by ")

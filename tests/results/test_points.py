@@ -12,7 +12,8 @@ import pytest
 from harness.results.comparisons import COMPARISONS, Compared, TimeFound, comparisons, keep
 from harness.results.index import Index
 from harness.results.points import machine_of, points_of
-from harness.results.store import Store, StoredRun
+from harness.results.schema import flat_of
+from harness.results.store import Store
 
 
 def test_a_point_is_the_mean_over_the_seeds_that_count(builders) -> None:
@@ -22,7 +23,7 @@ def test_a_point_is_the_mean_over_the_seeds_that_count(builders) -> None:
         *builders.scored("toys/a", [20.0], perturbed=True),
         *builders.scored("toys/a", [30.0], status="error"),
     ]
-    (point,) = points_of(StoredRun(info=builders.make_run(), rows=tuple(rows)))
+    (point,) = points_of([*map(flat_of, rows)])
     assert (point.value, point.seeds, point.lane, point.low) == (90.5, {0: 90.0, 1: 91.0}, "accuracy", None)
 
 
@@ -34,22 +35,22 @@ def test_the_seeds_of_a_tuning_count_for_the_trial_that_was_chosen(builders) -> 
         *[replace(row, case=replace(row.case, seed=1)) for row in builders.scored("toys/a", [80.0], tuned=tuned)],
         *builders.scored("toys/b", [50.0], stage="tuning", tuned=tuned),
     ]
-    (point,) = points_of(StoredRun(info=builders.make_run(), rows=tuple(rows)))
+    (point,) = points_of([*map(flat_of, rows)])
     assert (point.technique, point.value, point.seeds) == ("toys/a", 85.0, {0: 90.0, 1: 80.0})
 
 
 def test_equal_values_have_exactly_their_mean(builders) -> None:
     rows = builders.scored("toys/a", [0.1] * 3)
-    assert points_of(StoredRun(info=builders.make_run(), rows=tuple(rows)))[0].value == 0.1
+    assert points_of([*map(flat_of, rows)])[0].value == 0.1
 
 
 def test_times_are_kept_as_ratios_only(builders) -> None:
     row = builders.timed("toys/a", [0.1, 0.2, 0.4], [0.2, 0.2, 0.4])
-    (point,) = points_of(StoredRun(info=builders.make_run(), rows=(row,)))
+    (point,) = points_of([flat_of(row)])
     assert (point.metric, point.value, point.low, point.high) == ("train_ratio", 1.0, 1.0, 2.0)
     alone = builders.timed("toys/a", [], [0.2, 0.2])
     odd = builders.timed("toys/a", [0.2, 0.0], [0.2, 0.2])
-    assert points_of(StoredRun(info=builders.make_run(), rows=(alone, odd))) == []
+    assert points_of([flat_of(alone), flat_of(odd)]) == []
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_every_field_of_case_and_reply_is_stored(builders) -> None:
 
 def test_what_became_of_the_case_stands_first_in_the_line(builders) -> None:
     line = dump_line(builders.make_row(status="timeout", reason="after 120 s in init"))
-    assert line.startswith(b'{"schema": 2, "status": "timeout", "reason": "after 120 s in init", "technique"')
+    assert line.startswith(b'{"schema": 3, "status": "timeout", "reason": "after 120 s in init", "technique"')
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -95,8 +95,8 @@ def test_numpy_numbers_are_stored_as_plain_ones(builders) -> None:
 
 
 def test_another_schema_version_is_refused_with_what_to_do(builders) -> None:
-    stored = {**row_to_json(builders.make_row()), "schema": 3}
-    with pytest.raises(UsageError, match=r"rows\.jsonl:7: written with schema 3.*\n.*upgrade: pip install -U"):
+    stored = {**row_to_json(builders.make_row()), "schema": 4}
+    with pytest.raises(UsageError, match=r"rows\.jsonl:7: written with schema 4.*\n.*upgrade: pip install -U"):
         row_from_json(stored, "rows.jsonl:7")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from io import BytesIO
@@ -21,11 +21,8 @@ from harness.families.finetune.vision import processor_of, scaling_of
 from harness.judge.cache import key_of, load_or_make, sources_of
 from harness.judge.rows import PARTS as NAMES
 from harness.judge.seeds import generator
-from harness.judge.tables import IMAGES
+from harness.judge.tables import FEWEST, IMAGES, MOST_CLASSES
 from harness.measure.sources import content_digest
-
-FEWEST: Final = 8
-"""The fewest images of each class, so that each part of a division can have some."""
 
 DIFFERS: Final = 1e-4
 """The largest difference of scaled pixels from what the model's processor makes; they are around 1."""
@@ -68,21 +65,48 @@ def listed(folder: Path) -> Listed:
         for file in sorted(of_class.iterdir())
         if file.suffix.lower() in IMAGES
     ]
-    names = [name for _, name, _ in found]
-    classes = sorted({*names})
-    if len(classes) < 2:
-        raise UsageError(f"{folder}: has images of {len(classes)} classes; expected a folder for each of two or more")
-    rarest = min(classes, key=names.count)
-    if names.count(rarest) < FEWEST:
-        raise UsageError(
-            f"{folder}: class {rarest!r} has {names.count(rarest)} images; expected at least {FEWEST} of each class"
-        )
+    if other := next((file for file, _, _ in found if not file.is_file()), None):  # a pipe would be waited for
+        raise UsageError(f"{other}: cannot be read: expected a file, as its name is that of an image")
+    by_class: dict[str, list[Path]] = {}
+    for file, name, _ in found:
+        by_class.setdefault(name, []).append(file)
+    classes = sorted(by_class)
+    _require_classes(folder, by_class)
+    learned = {name for _, name, part in found if part == PARTS.index("train")} if split else {*classes}
+    if unknown := next((name for name in classes if name not in learned), ""):
+        raise UsageError(f"{folder}: class {unknown!r} is not in the part train, and so cannot be learned")
+    places = {name: place for place, name in enumerate(classes)}
     return Listed(
         files=[file for file, _, _ in found],
-        labels=torch.tensor([classes.index(name) for name in names]),
+        labels=torch.tensor([places[name] for _, name, _ in found]),
         parts=torch.tensor([part for _, _, part in found]),
         classes=classes,
     )
+
+
+def _require_classes(folder: Path, by_class: Mapping[str, Sequence[Path]]) -> None:
+    """Raise UsageError for too few or too many classes, and for one that has too few different images."""
+    if not 2 <= len(by_class) <= MOST_CLASSES:
+        raise UsageError(
+            f"{folder}: has images of {len(by_class)} classes; expected 2 to {MOST_CLASSES}, each in its own folder"
+        )
+    for name, files in sorted(by_class.items()):
+        if (count := _different(files)) < FEWEST:
+            raise UsageError(
+                f"{folder}: class {name!r} has {count} different images; expected at least {FEWEST} of each class"
+            )
+
+
+def _different(files: Sequence[Path]) -> int:
+    """Return how many of the files differ, counted up to `FEWEST`; only files of one size are read."""
+    if len({file.stat().st_size for file in files}) >= FEWEST:
+        return FEWEST
+    seen: set[str] = set()
+    for file in files:
+        seen.add(content_digest(file))
+        if len(seen) == FEWEST:
+            break
+    return len(seen)
 
 
 def divided(labels: Tensor, parts: Tensor, settings: ImageSettings, draw: torch.Generator) -> list[Tensor]:

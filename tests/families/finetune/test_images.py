@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -171,15 +172,43 @@ def test_a_processor_that_does_more_is_refused(case: Case, tmp_path: Path) -> No
 def test_folders_and_models_that_do_not_fit_are_refused(case: Case, tmp_path: Path) -> None:
     settings = case("vit").settings
     save_images(tmp_path / "few", 12)
-    with pytest.raises(UsageError, match="class 'blue' has 6 images; expected at least 8 of each class"):
+    with pytest.raises(UsageError, match="class 'blue' has 6 different images; expected at least 8"):
+        ImageClassification().check_settings({**settings, "data": str(tmp_path / "few")})
+    for number in range(9):
+        shutil.copy(tmp_path / "few/blue/1.png", tmp_path / f"few/blue/again{number}.png")
+    with pytest.raises(UsageError, match="class 'blue' has 6 different images; expected at least 8"):
         ImageClassification().check_settings({**settings, "data": str(tmp_path / "few")})
     shutil.rmtree(tmp_path / "few" / "blue")
-    with pytest.raises(UsageError, match="has images of 1 classes"):
+    with pytest.raises(UsageError, match="has images of 1 classes; expected 2 to 100"):
+        ImageClassification().check_settings({**settings, "data": str(tmp_path / "few")})
+    for number in range(100):
+        (tmp_path / f"few/{number}").mkdir()
+        (tmp_path / f"few/{number}/a.png").touch()
+    with pytest.raises(UsageError, match="has images of 101 classes; expected 2 to 100"):
         ImageClassification().check_settings({**settings, "data": str(tmp_path / "few")})
     with pytest.raises(UsageError, match="is of the kind bert; expected a vision model"):
         ImageClassification().check_settings({**settings, "model": str(save_model(tmp_path / "bert"))})
     with pytest.raises(UsageError, match="add --model and --data"):
         ImageClassification().check_settings(SPEC.settings)
+
+
+def test_a_class_that_is_never_learned_and_what_is_no_file_are_refused_before_the_first_case(tmp_path: Path) -> None:
+    split = tmp_path / "split"
+    for part in ("train", "test"):
+        save_images(split / part, 32)
+    save_images(tmp_path / "other", 32)
+    assert listed(split).classes == ["blue", "red"]
+    shutil.move(tmp_path / "other/red", split / "test/green")
+    with pytest.raises(UsageError, match="class 'green' is not in the part train, and so cannot be learned"):
+        listed(split)
+    shutil.rmtree(split / "test/green")
+    (split / "train/red/z.png").mkdir()
+    with pytest.raises(UsageError, match=r"red/z\.png: cannot be read: expected a file"):
+        listed(split)
+    (split / "train/red/z.png").rmdir()
+    os.mkfifo(split / "train/red/z.png")
+    with pytest.raises(UsageError, match=r"red/z\.png: cannot be read: expected a file"):
+        listed(split)
 
 
 def test_a_missing_library_is_one_line(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
