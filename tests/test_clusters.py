@@ -29,6 +29,7 @@ def inline_rows(folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: float
     return Reference(rows=by_key([json.loads(line) for line in stored.read_text().splitlines()]), seconds=0.0)
 
 
+@pytest.mark.thorough
 def test_a_run_that_loses_a_machine_and_its_driver_equals_the_undisturbed_run(tmp_path: Path, monkeypatch) -> None:
     with dask_cluster(tmp_path / "cluster", workers=2) as cluster:
         reference = inline_rows(tmp_path, monkeypatch, sleep_s=0.1)

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import dask
 from distributed import Client, Future
+from distributed.security import Security
 
 from harness.api import UsageError
 from harness.execution.executors import station
@@ -44,6 +45,7 @@ class DaskCluster:
         self._ended: queue.SimpleQueue[int] = queue.SimpleQueue()
         for logger in ("distributed", "distributed.client", "distributed.core"):
             logging.getLogger(logger).setLevel(logging.CRITICAL)  # what is wrong is told once, as a UsageError
+        _require_certificate(address)
         try:
             self._client = Client(address, timeout=CONNECT_S, set_as_default=False, heartbeat_interval="2s")
         except (OSError, TimeoutError, RuntimeError, ValueError, TypeError) as error:
@@ -118,3 +120,18 @@ class DaskCluster:
             return None
         finally:
             future.release()
+
+
+def _require_certificate(address: str) -> None:
+    """Raise UsageError where Dask is configured with no certificate, or none that can be read, for a TLS address."""
+    if not address.startswith("tls://"):
+        return
+    try:
+        found, why = Security().get_connection_args("client").get("ssl_context"), "none is configured"
+    except OSError as error:
+        found, why = None, str(error)
+    if found is None:
+        raise UsageError(
+            f"--address {address!r}: no certificate of the driver ({why}): expected the files of Dask's "
+            "distributed.comm.tls.ca-file, client.cert and client.key; see docs/clusters.md"
+        )

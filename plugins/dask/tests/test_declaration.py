@@ -74,3 +74,12 @@ def test_a_scheduler_that_does_not_answer_is_told_in_one_line(monkeypatch: pytes
     ) as caught:
         dask_executor(options_at("tcp://127.0.0.1:9"))
     assert len(caught.value.problems) == 1
+
+
+@pytest.mark.parametrize(("file", "why"), [(None, "none is configured"), ("/nowhere.pem", "No such file")])
+def test_a_driver_without_a_certificate_is_told_so_before_it_connects(file: str | None, why: str) -> None:
+    import dask
+
+    settings = {f"distributed.comm.tls.{name}": file for name in ("ca-file", "client.cert", "client.key")}
+    with dask.config.set(settings), pytest.raises(UsageError, match=rf"no certificate of the driver \(.*{why}.*\)"):
+        dask_executor(options_at("tls://127.0.0.1:9"))
