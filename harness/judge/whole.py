@@ -152,8 +152,13 @@ def require_embedded(folder: Path, texts: Sequence[str], tokens: Sequence[Sequen
     """Raise UsageError for a text that has no tokens, and for tokens that the model has no embedding for."""
     if (empty := next((text for text, own in zip(texts, tokens, strict=True) if not own), None)) is not None:
         raise UsageError(f"model {str(folder)!r}: its tokenizer makes no tokens of the text {empty[:60]!r}")
+    require_known(folder, max(map(max, tokens), default=0))
+
+
+def require_known(folder: Path, token: int) -> None:
+    """Raise UsageError where the largest token of a text has no embedding in the model."""
     vocabulary = getattr(configured(folder).get_text_config(), "vocab_size", None)
-    if vocabulary is not None and max(map(max, tokens), default=0) >= vocabulary:
+    if vocabulary is not None and token >= vocabulary:
         raise UsageError(f"model {str(folder)!r}: its tokenizer makes tokens that the model has no embedding for")
 
 

@@ -17,6 +17,7 @@ from harness.judge.chats import ChatTemplate
 from harness.judge.pretrained import tokenizer_of
 from harness.judge.tables import kinds_of, read_conversations, read_pairs, read_texts
 from harness.judge.tokenized import key_of_tokens
+from harness.judge.whole import require_known
 
 FEWEST: Final = 2
 """The fewest blocks of a measurement."""
@@ -107,6 +108,7 @@ def _tokenised(settings: CausalSettings) -> dict[str, Tensor]:
     for begin in range(0, len(joined), TOGETHER):
         found = tokenizer(joined[begin : begin + TOGETHER], add_special_tokens=False, verbose=False)["input_ids"]
         tokens += [token for of_text in found for token in of_text]
+    require_known(Path(settings.model), max(tokens, default=0))
     return {
         "tokens": torch.tensor(tokens, dtype=torch.int32),
         "first": torch.tensor(tokenizer.bos_token_id if begins else -1),

@@ -11,13 +11,14 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification
 from transformers.utils import logging
 
 from harness.api import WARNING, NotApplicable
 from harness.families.quantize.contract import Packed, QuantizedLinear, QuantizeTechnique, kept_bytes, stored_bytes
 from harness.families.quantize.settings import OnModel
-from harness.judge.pretrained import configured, repeated_linears, repeated_weights, with_linears
-from harness.judge.whole import WEIGHTS, require_finite, require_found
+from harness.judge.pretrained import configured, repeated_linears, repeated_weights, tokenizer_of, with_linears
+from harness.judge.whole import WEIGHTS, padding_of, require_finite, require_found
 
 LEAST_SHARE: Final = 95.0
 """A warning tells where less of the weights in the model's layers, in per cent, is quantised."""
@@ -79,6 +80,9 @@ def loaded(kind: Any, folder: Path, dtype: torch.dtype, device: str) -> Any:
     )
     require_found(folder, model, found)
     require_finite(folder, model)
+    if kind is AutoModelForSequenceClassification:  # a decoder looks for the last token that is not this one
+        filler = padding_of(folder, tokenizer_of(folder))
+        model.config.pad_token_id = model.config.get_text_config().pad_token_id = filler
     return with_linears(model).requires_grad_(False).eval().to(device)
 
 

@@ -224,8 +224,22 @@ def test_what_is_no_language_model_or_too_little_is_refused(case: CaseContext, t
     with pytest.raises(UsageError, match="is LlamaModel; expected a language model"):
         CausalLm().check_settings(bare)
     few = {**case.settings, "data": str(save_pairs(tmp_path / "few.jsonl", 19))}
-    with pytest.raises(UsageError, match="the data have 19 different pairs; expected at least 20"):
+    with pytest.raises(UsageError, match="the data have 19 different pairs to learn from; expected at least 20"):
         CausalLm().check_settings(few)
     short = {**case.settings, "data": str(save_plain(tmp_path / "short.txt", 300))}
-    with pytest.raises(UsageError, match=r"the data have \d different blocks of 64 tokens; expected at least 20"):
+    with pytest.raises(
+        UsageError, match=r"the data have \d different blocks of 64 tokens to learn from; expected at least 20"
+    ):
         CausalLm().prepare(replace(case, settings=short))
+    rows = [json.loads(line) for line in Path(str(case.settings["data"])).read_text().splitlines()]
+    split = [{**row, "split": "train" if number < 2 else "test"} for number, row in enumerate(rows)]
+    (tmp_path / "split.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in split))
+    with pytest.raises(UsageError, match="the data have 2 different pairs to learn from; expected at least 20"):
+        CausalLm().check_settings({**case.settings, "data": str(tmp_path / "split.jsonl")})
+    with pytest.raises(UsageError, match="max_length 1: expected 0 or at least 2"):
+        CausalLm().check_settings({**case.settings, "max_length": 1})
+    same = {**case.settings, "retain": case.settings["data"]}
+    with pytest.raises(
+        UsageError, match=r"retain=.*pairs\.jsonl: has .* of .*, too; expected texts that are not in the"
+    ):
+        CausalLm().check_settings(same)

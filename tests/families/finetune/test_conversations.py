@@ -168,7 +168,7 @@ def test_a_tokenizer_without_a_chat_template_is_refused_before_any_case(case: Ca
 
 def test_too_few_conversations_and_damaged_ones_are_refused_before_any_case(case: CaseContext, tmp_path: Path) -> None:
     few = save_chats(tmp_path / "few.jsonl", 19)
-    with pytest.raises(UsageError, match="the data have 19 different conversations; expected at least 20"):
+    with pytest.raises(UsageError, match="have 19 different conversations to learn from; expected at least 20"):
         CausalLm().check_settings({**case.settings, "data": str(few)})
     lines = Path(str(case.settings["data"])).read_text().splitlines()
     (tmp_path / "odd.jsonl").write_text("\n".join([*lines, json.dumps({"messages": [turn("user", "the")]})]))
@@ -177,6 +177,8 @@ def test_too_few_conversations_and_damaged_ones_are_refused_before_any_case(case
 
 
 def test_conversations_may_be_what_is_retained(case: CaseContext, tmp_path: Path) -> None:
-    kept = replace(case, settings={**case.settings, "retain": str(save_chats(tmp_path / "kept.jsonl", 5))})
+    others = save_chats(tmp_path / "all.jsonl", 65).read_text().splitlines()[60:]
+    (tmp_path / "kept.jsonl").write_text("\n".join(others))
+    kept = replace(case, settings={**case.settings, "retain": str(tmp_path / "kept.jsonl")})
     CausalLm().check_settings(kept.settings)
     assert CausalLm().material(kept).retained is not None

@@ -367,7 +367,8 @@ def test_a_conversation_is_one_text_as_the_chat_template_writes_it(tmp_path, lan
     turns = [{"role": "user", "content": "the film"}, {"role": "assistant", "content": "good"}]
     data.write_text("".join(json.dumps({"messages": [*turns, *turns[:number]]}) + "\n" for number in (0, 2)))
     model = save_chat_tokenizer(tmp_path / "model")
-    (model / "config.json").write_text((Path(str(language.settings["model"])) / "config.json").read_text())
+    config = json.loads((Path(str(language.settings["model"])) / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "vocab_size": 64}))
     read = CausalLm().read({**language.settings, "data": str(data), "model": str(model)})
     one = "<user> the film <end> <assistant> good <end>"
     words = f"{one} {one} {one}".split()

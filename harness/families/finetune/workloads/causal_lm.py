@@ -21,14 +21,14 @@ from harness.families.finetune.protocol import FinetuneWorkload
 from harness.families.finetune.scores import scores_of
 from harness.families.finetune.sequences import Sequences, passages_of, sequences, sequences_key
 from harness.families.finetune.settings import CausalSettings
-from harness.families.finetune.splits import parted
+from harness.families.finetune.splits import PARTS, parted
 from harness.judge.base_checks import require_base
 from harness.judge.bases import base_of, pack
 from harness.judge.cache import key_of, load_or_make, sources_of
 from harness.judge.pretrained import repeated_linears
 from harness.judge.seeds import generator
 from harness.judge.settings import read_settings
-from harness.judge.tables import Pairs
+from harness.judge.tables import Pairs, Texts
 from harness.judge.training import Batch
 from harness.measure.sources import content_digest
 
@@ -55,16 +55,20 @@ class CausalLm(FinetuneWorkload):
         require_language_model(Path(read.model))
         require_base(read.base)
         passages = passages_of(Path(read.data), read)
+        if read.max_length == 1:
+            raise UsageError("max_length 1: expected 0 or at least 2: a token is predicted from those before it")
         if isinstance(passages, Pairs):
-            _require_enough(len(passages.prompts), "conversations" if passages.rendered else "pairs")
+            learned = [part for part in passages.parts if part == "train"] if passages.parts else passages.prompts
+            _require_enough(len(learned), "conversations" if passages.rendered else "pairs")
         if read.retain:
-            passages_of(Path(read.retain), read)
+            _require_others(read, passages, passages_of(Path(read.retain), read))
 
     def prepare(self, context: CaseContext) -> None:
         """Tokenise the data, and measure the base model on the texts that are to be retained, if the cache lacks it."""
         settings = read_settings(CausalSettings, context.settings)
         made = sequences(settings.data, settings, context.cache)
-        _require_enough(len(made), "pairs" if made.paired else f"blocks of {made.limit} tokens")
+        learned = int((made.parts <= PARTS.index("train")).sum())
+        _require_enough(learned, "pairs" if made.paired else f"blocks of {made.limit} tokens")
         if settings.retain:
             self._retained(settings, context)
 
@@ -167,7 +171,24 @@ def divided(made: Sequences, settings: CausalSettings, draw: torch.Generator) ->
 
 def _require_enough(count: int, what: str) -> None:
     if count < FEWEST:
-        raise UsageError(f"the data have {count} different {what}; expected at least {FEWEST}")
+        raise UsageError(f"the data have {count} different {what} to learn from; expected at least {FEWEST}")
+
+
+def _require_others(settings: CausalSettings, learned: Pairs | Texts, retained: Pairs | Texts) -> None:
+    """Raise UsageError where what is to be retained is in the data: its loss would tell nothing of forgetting."""
+    known = {*_items(learned)}
+    if (same := next((item for item in _items(retained) if item in known), None)) is not None:
+        raise UsageError(
+            f"--param retain={settings.retain}: has {str(same)[:60]!r} of {settings.data}, too; "
+            "expected texts that are not in the data"
+        )
+
+
+def _items(passages: Pairs | Texts) -> Sequence[object]:
+    """Return what data are made of, each once."""
+    if isinstance(passages, Pairs):
+        return list(zip(passages.prompts, passages.completions, strict=True))
+    return passages.texts
 
 
 def _notes(settings: CausalSettings, made: Sequences, covered: float, model: Any) -> list[str]:

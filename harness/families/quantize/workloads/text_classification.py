@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import torch
 import transformers
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
-from harness.api import CaseContext, Json, Outcome, Phase
+from harness.api import WARNING, CaseContext, Json, Outcome, Phase
 from harness.families.quantize.decoding import require_same
 from harness.families.quantize.exchange import Exchange
 from harness.families.quantize.labelled import Sentences, sentences, texts_of
@@ -63,7 +64,7 @@ class TextClassification(ModelWorkload):
                 "agreement": 100 * float((predicted == before.argmax(1)).double().mean()),
                 "kl": max(0.0, float((before.exp() * (before - after)).sum(1).mean())),
             },
-            notes=[f"{len(texts)} texts of the data"],
+            notes=[f"{len(texts)} texts of the data", _cut(texts, settings)],
         )
 
     def probe(self, quantized: QuantizedModel, context: CaseContext) -> None:
@@ -139,7 +140,7 @@ class _Prediction:
         both = torch.arange(texts.tokens.shape[1]) < torch.minimum(texts.lengths, others.lengths).unsqueeze(1)
         mixed = both & (torch.rand(both.shape, generator=self._draw) < _MIXED)
         tokens = torch.where(mixed, others.tokens, texts.tokens)
-        fresh = Sentences(tokens=tokens, lengths=texts.lengths, labels=texts.labels)
+        fresh = replace(texts, tokens=tokens)
         batch = fresh.batch(self._device)
         return batch, _logits(self._quantized.model, batch)
 
@@ -153,6 +154,16 @@ class _Prediction:
 
 _MIXED = 0.125
 """The share of tokens that are another text's, so that no timed text is in the data."""
+
+
+TOLD: Final = 0.05
+"""A warning tells where more than this share of the texts is cut."""
+
+
+def _cut(texts: Sentences, settings: ClassifierSettings) -> str:
+    """Return what is said of texts that are longer than the model gets them."""
+    told = f"{100 * texts.cut:.1f} % of the texts are longer than max_length={settings.max_length} tokens, and cut"
+    return f"{WARNING}{told}" if texts.cut > TOLD else told
 
 
 @torch.no_grad()
