@@ -50,6 +50,7 @@ def require_loadable(folder: Path, load_reader: Callable[[Path], object]) -> Non
     """Raise UsageError unless a folder holds a model of transformers, with safetensors and what reads its inputs."""
     if not folder.is_dir():
         raise UsageError(f"model {str(folder)!r}: expected a folder with config.json, *.safetensors and a tokenizer")
+    _require_no_pipe(folder)
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -79,6 +80,13 @@ def require_loadable(folder: Path, load_reader: Callable[[Path], object]) -> Non
         raise
     except Exception as error:  # transformers raises errors of many kinds for what it does not know
         raise UsageError(f"model {str(folder)!r}: transformers cannot load it: {first_line(error)}") from error
+
+
+def _require_no_pipe(folder: Path) -> None:
+    """Raise UsageError for what is neither a file nor a folder: reading it would wait for whoever writes."""
+    for path in sorted(folder.iterdir()):
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise UsageError(f"model {str(folder)!r}: {path.name!r} is neither a file nor a folder; take it out")
 
 
 def configured(folder: Path) -> Any:

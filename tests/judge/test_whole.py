@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
 from collections.abc import Callable
@@ -126,6 +127,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "pickled weights beside others": (pickle_weights, "no file named model.safetensors"),
     "no tokenizer": (lose_tokenizer, "has no tokenizer; expected tokenizer.json or vocab.txt"),
     "a list": (lambda folder: (folder / "config.json").write_text("[]"), "its config.json is none of transformers"),
+    "a pipe": (lambda folder: os.mkfifo(folder / "generation.bin"), "'generation.bin' is neither a file nor a folder"),
     "deep": (lambda folder: (folder / "config.json").write_text("[" * 10**5), "its config.json cannot be read"),
     "quantised": (lambda folder: configure(folder, quantization_config={"bits": 4}), "is quantised already"),
     "an adapter": (lambda folder: (folder / "adapter_config.json").write_text("{}"), "has an adapter beside it"),

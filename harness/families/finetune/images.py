@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from importlib.util import find_spec
 from io import BytesIO
@@ -67,6 +68,7 @@ def listed(folder: Path) -> Listed:
     ]
     if other := next((file for file, _, _ in found if not file.is_file()), None):  # a pipe would be waited for
         raise UsageError(f"{other}: cannot be read: expected a file, as its name is that of an image")
+    _require_all_listed(folder, {file for file, _, _ in found})
     by_class: dict[str, list[Path]] = {}
     for file, name, _ in found:
         by_class.setdefault(name, []).append(file)
@@ -82,6 +84,18 @@ def listed(folder: Path) -> Listed:
         parts=torch.tensor([part for _, _, part in found]),
         classes=classes,
     )
+
+
+def _require_all_listed(folder: Path, found: Set[Path]) -> None:
+    """Raise UsageError for an image beside the folders of classes or below one: it would be left out."""
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for file in (Path(place, name) for name in sorted(names) if Path(name).suffix.lower() in IMAGES):
+            if file not in found:
+                raise UsageError(
+                    f"{file}: is in no folder of a class, or of no part: expected CLASS/IMAGE, or train, test and "
+                    "validation with such folders; move it, or leave it out"
+                )
 
 
 def _require_classes(folder: Path, by_class: Mapping[str, Sequence[Path]]) -> None:

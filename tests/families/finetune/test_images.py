@@ -206,6 +206,12 @@ def test_a_class_that_is_never_learned_and_what_is_no_file_are_refused_before_th
     with pytest.raises(UsageError, match=r"red/z\.png: cannot be read: expected a file"):
         listed(split)
     (split / "train/red/z.png").rmdir()
+    for name in ("loose.png", "train/loose.png", "train/red/below/a.png", "holdout/red/a.png"):
+        (split / name).parent.mkdir(parents=True, exist_ok=True)
+        (split / name).touch()
+        with pytest.raises(UsageError, match=r"\.png: is in no folder of a class, or of no part"):
+            listed(split)
+        (split / name).unlink()
     os.mkfifo(split / "train/red/z.png")
     with pytest.raises(UsageError, match=r"red/z\.png: cannot be read: expected a file"):
         listed(split)
