@@ -8,6 +8,7 @@ from typing import Final
 
 from harness.analysis.found import Found, untested
 from harness.analysis.intervals import LEVEL, Estimate
+from harness.analysis.special import stdtrit
 from harness.api import ClaimDirection
 
 FEWEST: Final = 5
@@ -62,8 +63,6 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> Estimat
 
 def _half(n: int, value: float) -> float:
     """Return half the width of the interval on Fisher's scale."""
-    from scipy.special import stdtrit
-
     return float(stdtrit(n - 2, (1 + LEVEL) / 2)) * math.sqrt((1 + value**2 / 2) / (n - 3))
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from harness.analysis.intervals import LEVEL, Estimate
+from harness.analysis.special import stdtr, stdtrit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -123,8 +124,6 @@ def best_split(series: Vector, fewest: int = 1, barred: frozenset[int] = frozens
 
 def two_sample_p(before: Vector, after: Vector) -> float:
     """Return the two-sided p-value of Student's t test with a common variance; 0 for unequal parts without noise."""
-    from scipy.special import stdtr
-
     degrees = len(before) + len(after) - 2
     difference = float(after.mean() - before.mean())
     if degrees < 1:
@@ -210,8 +209,6 @@ def _shift(series: Vector, segment: tuple[int, int, int]) -> Shift:
 
 def welch(before: Vector, after: Vector) -> Estimate:
     """Return the difference of two means with Welch's 95 % interval; none where a part is a single point."""
-    from scipy.special import stdtrit
-
     value = float(after.mean() - before.mean())
     n = len(before) + len(after)
     if min(len(before), len(after)) < 2:

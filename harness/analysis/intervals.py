@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from harness.analysis.special import stdtrit
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -60,7 +62,6 @@ def mean_interval(values: Sequence[float], spread: Spread | None = None, level: 
     mean = math.fsum(values) / n
     if n < 2:
         return Estimate(value=mean, low=None, high=None, n=n)
-    from scipy.special import stdtrit
 
     spread = spread or Spread(sd=deviation(values))
     half = float(stdtrit(spread.degrees(n), (1 + level) / 2)) * spread.sd / math.sqrt(n)

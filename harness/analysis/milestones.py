@@ -10,6 +10,7 @@ from typing import Final
 from harness.analysis.compare import Rule, Scores, compare_pair
 from harness.analysis.found import ORDERED, Found, untested
 from harness.analysis.intervals import Estimate, as_ratio, exponential
+from harness.analysis.special import stdtrit
 
 SMOOTHED: Final = 20
 """A series is smoothed over one of so many parts of its length before it is held against the target."""
@@ -111,8 +112,6 @@ def sooner_in_time(own: Reached, other: Reached, seconds: Scores, margin: float 
 
 def _sum_of(logs: Sequence[float], turns: Sequence[float]) -> Estimate:
     """Return the sum of two independent means with its Welch interval."""
-    from scipy.special import stdtrit
-
     parts = [(math.fsum(values) / len(values), _squared_error(values), len(values)) for values in (logs, turns)]
     variance = sum(squared for _, squared, _ in parts)
     value = sum(mean for mean, _, _ in parts)

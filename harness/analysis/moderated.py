@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from harness.analysis.special import polygamma, psi, stdtr, stdtrit
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -79,7 +81,6 @@ class Moderated:
     def p(self) -> Array:
         """Return the two-sided p-values; 1 where the differences have no spread to judge the mean by."""
         import numpy as np
-        from scipy.special import stdtr
 
         spread = np.isfinite(self.variance) & (self.variance > 0)
         t = np.abs(self.mean) * np.sqrt(self.n / np.where(spread, self.variance, 1.0))
@@ -88,7 +89,6 @@ class Moderated:
     def half_width(self, level: float) -> Array:
         """Return half the widths of the intervals of this coverage, which belong to the p-values."""
         import numpy as np
-        from scipy.special import stdtrit
 
         quantile = stdtrit(np.maximum(self.degrees, 1), (1 + level) / 2)
         return np.asarray(quantile * np.sqrt(self.variance / self.n))
@@ -168,7 +168,6 @@ def inverse_trigamma(values: Array) -> Array:
     Smyth 2004, appendix.
     """
     import numpy as np
-    from scipy.special import polygamma
 
     x = 0.5 + 1 / values
     for _ in range(_NEWTON_STEPS):
@@ -183,7 +182,6 @@ def inverse_trigamma(values: Array) -> Array:
 def _prior(own: Array, nu: Array, taking_part: Mask, correlation: Array) -> Prior:
     """Fit the prior of the contestants taking part, by the mean and the variance of their log variances."""
     import numpy as np
-    from scipy.special import polygamma, psi
 
     count = taking_part.sum(axis=-1)
     weight = np.where(count < FEWEST_CONTESTANTS, 0.0, np.minimum(count / CONTESTANTS_PER_WEIGHT, MOST_WEIGHT))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from harness.analysis.intervals import Spread, deviation
 from harness.analysis.looks import pocock
+from harness.analysis.special import nctdtr, nctdtrinc, stdtr, stdtrit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,8 +44,6 @@ def paired_t_p(differences: Sequence[float], spread: Spread | None = None) -> fl
 
     The test has the standard deviation and the degrees of freedom of ``spread`` where that is given.
     """
-    from scipy.special import stdtr
-
     n = len(differences)
     spread = spread or Spread(sd=deviation(differences))
     t = math.fsum(differences) / n / (spread.sd / math.sqrt(n))
@@ -148,8 +147,6 @@ def power_of(n: int, spread: Spread, effect: float, *, alpha: float = ALPHA) -> 
     ``spread``, above 0, is that of the paired differences. Source: the noncentral t distribution, without the
     negligible probability of rejecting in the wrong direction.
     """
-    from scipy.special import nctdtr, stdtrit
-
     degrees = spread.degrees(n)
     missed = float(nctdtr(degrees, math.sqrt(n) * abs(effect) / spread.sd, stdtrit(degrees, 1 - alpha / 2)))
     return 1.0 if math.isnan(missed) else 1 - missed  # scipy gives NaN for some effects far above the threshold
@@ -169,8 +166,6 @@ def seeds_for_equivalence(spread: Spread, difference: float, margin: float, *, p
     ``difference`` is assumed to be the true mean of the paired differences, and ``spread`` to be theirs. The result is
     None where more than `MOST_SEEDS` pairs are needed, as where the difference is close to the margin.
     """
-    from scipy.special import stdtrit
-
     room = margin - abs(difference)
 
     def enough(n: int) -> bool:
@@ -185,8 +180,6 @@ def smallest_effect(n: int, spread: Spread, *, alpha: float = ALPHA, power: floa
 
     The result has the unit of ``spread``, which is that of the paired differences.
     """
-    from scipy.special import nctdtrinc, stdtrit
-
     degrees = spread.degrees(n)
     return float(nctdtrinc(degrees, 1 - power, stdtrit(degrees, 1 - alpha / 2)) * spread.sd / math.sqrt(n))
 

@@ -10,8 +10,9 @@ from typing import Final
 
 from harness.analysis.compare import Comparison
 from harness.analysis.intervals import Estimate, geometric_interval, mean_interval, median_interval, ratio_interval
-from harness.analysis.tuning import SweepPoint, TuningChoice, select_best, sweep, trial_id
+from harness.analysis.tuning import SweepPoint, TuningChoice, select_best, sweep
 from harness.api import WARNING, Json, Metric, Row, Suite
+from harness.results.trials import trial_id
 
 UNSTABLE: Final = 0.10
 """A time is unstable where the interval of its ratio to the baseline extends further than this fraction either way."""
