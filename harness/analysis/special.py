@@ -52,7 +52,7 @@ def polygamma(order: int, x: Any) -> NDArray[np.float64]:
     import numpy as np
 
     functions = _functions()
-    zeta = getattr(functions, "_zeta", functions.zeta)
+    zeta = functions.zeta if hasattr(functions, "zeta") else functions._zeta  # as the package and its extension say
     sign: float = (-1.0) ** (order + 1)
     return np.asarray(sign * functions.gamma(order + 1.0) * zeta(order + 1, x))
 
