@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, get_args, get_type_hints
@@ -24,6 +25,9 @@ from harness.api import (
     nearest,
 )
 from harness.api.values import is_finite, plain
+
+_PLAIN_REQUIREMENT: Final = re.compile(r"[A-Za-z0-9]+([._-][A-Za-z0-9]+)*((>=|==|<)[0-9]+(\.[0-9]+)*)?", re.ASCII)
+"""Requirements that need no parser, as most are: a name, and at most one bound."""
 
 _LONG: Final = 80
 """The most characters of a wrong value that an error shows."""
@@ -69,6 +73,8 @@ def _is_requirements(value: object) -> bool:
 
 def requirement_problem(text: str) -> str:
     """Return why a text is no requirement of PEP 508; an empty text where it is one."""
+    if _PLAIN_REQUIREMENT.fullmatch(text):
+        return ""
     from packaging.requirements import InvalidRequirement, Requirement
 
     try:

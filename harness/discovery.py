@@ -15,8 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
+from urllib.parse import unquote, urlsplit
 
 from harness.api import API_VERSION, DISTRIBUTION, ENTRY_POINT_GROUP, PLUGINS_VARIABLE, check_id
 from harness.foreign import contained, one_line
@@ -141,7 +140,7 @@ def _folders(distribution: metadata.Distribution) -> Iterable[str]:
     try:
         url = json.loads(distribution.read_text("direct_url.json") or "{}").get("url", "")
         if url.startswith("file://"):
-            yield url2pathname(urlsplit(url).path)
+            yield unquote(urlsplit(url).path)
         yield str(distribution.locate_file(""))
     except Exception:  # optional files, which a distribution need not have in any form
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final, Literal, TypeVar
 
 from harness.analysis.intervals import LEVEL, ROUNDING, Estimate, Spread, deviation, less_one, mean_interval
@@ -114,34 +115,34 @@ class _Pairs:
     least: float = 0.0
     """The least size that scores are taken to have where rounding is judged: 1 for logarithms."""
 
-    @property
+    @cached_property
     def differences(self) -> list[float]:
         """The technique's score minus the baseline's, seed by seed."""
         return [own - base for own, base in zip(self.own, self.base, strict=True)]
 
-    @property
+    @cached_property
     def tolerance(self) -> float:
         """The largest difference that is attributed to rounding."""
         return ROUNDING * max(self.least, *map(abs, [*self.own, *self.base]))
 
-    @property
+    @cached_property
     def identical(self) -> bool:
         """Whether both sides have the same score on every seed."""
         tolerance = self.tolerance
         return all(abs(difference) <= tolerance for difference in self.differences)
 
-    @property
+    @cached_property
     def constant(self) -> bool:
         """Whether the difference is the same on every seed, so that no standard deviation can be estimated."""
         return max(self.differences) - min(self.differences) <= self.tolerance
 
-    @property
+    @cached_property
     def deterministic(self) -> bool:
         """Whether neither side's score varies with the seed."""
         tolerance = self.tolerance
         return all(max(side) - min(side) <= tolerance for side in (self.own, self.base))
 
-    @property
+    @cached_property
     def spread(self) -> bool:
         """Whether the differences vary, so that a t test applies."""
         return len(self.own) >= 2 and not self.constant

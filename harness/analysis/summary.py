@@ -182,15 +182,20 @@ def summarise(rows: Sequence[Row], suite: Suite, metric: Metric) -> TechniqueSum
     technique, workload = rows[0].case.technique, rows[0].case.workload
     once = [row for row in rows if not row.case.perturbed]
     choice = select_best(once, suite, technique, workload, metric)
-    points = sweep(once, suite, technique, workload)
-    chosen = _chosen(once, choice, tuned=bool(points))
+    points = choice.points if choice else sweep(once, suite, technique, workload)
+    trial = choice and trial_id(choice.tuned)
+
+    def is_of(row: Row) -> bool:  # a retry of what failed may have chosen another trial than before
+        return trial_id(row.case.tuned) == trial
+
+    chosen = [*filter(is_of, once)] if choice else [] if points else once
     figures = _figures(chosen)
     baseline = technique == suite.baseline
     rounds = _rounds(chosen, baseline=baseline)
     quality = _ratio(suite.judged, rounds.get(suite.judged_phase)) if suite.judged_phase else figures.get(suite.judged)
     ratios = {} if baseline else _ratios(chosen)
     case = (chosen or rows)[0].case
-    counted = rows if choice is None else [row for row in rows if row.case.stage == "tuning" or _is_of(row, choice)]
+    counted = rows if choice is None else [row for row in rows if row.case.stage == "tuning" or is_of(row)]
     failed_seeds = sum(row.failed for row in chosen if row.case.lane == "accuracy")
     return TechniqueSummary(
         technique=technique,
@@ -249,18 +254,6 @@ def withheld(comparison: Comparison, own: TechniqueSummary, other: TechniqueSumm
         elif side.failed_seeds and comparison.verdict in ("same", favourable):
             reason = f"{side.technique} failed on {side.failed_seeds} of its seeds"
     return replace(comparison, verdict="undecided", reason=reason) if reason else comparison
-
-
-def _chosen(rows: Sequence[Row], choice: TuningChoice | None, *, tuned: bool) -> list[Row]:
-    """Return the rows of the chosen trial: all rows without tuning, and none where no trial could be chosen."""
-    if choice is not None:
-        return [row for row in rows if _is_of(row, choice)]
-    return [] if tuned else list(rows)
-
-
-def _is_of(row: Row, choice: TuningChoice) -> bool:
-    """Return whether a row is of the chosen trial; a retry of what failed may have chosen another one than before."""
-    return trial_id(row.case.tuned) == trial_id(choice.tuned)
 
 
 def _figures(rows: Iterable[Row]) -> dict[str, Figure]:

@@ -6,7 +6,6 @@ import importlib.metadata
 import json
 import re
 import urllib.parse
-import urllib.request
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from importlib.metadata import Distribution
@@ -68,7 +67,7 @@ def editable_folder(distribution: Distribution) -> Path | None:
         return None
     if not facts.get("dir_info", {}).get("editable"):
         return None
-    folder = Path(urllib.request.url2pathname(urllib.parse.urlsplit(facts.get("url", "")).path))
+    folder = Path(urllib.parse.unquote(urllib.parse.urlsplit(facts.get("url", "")).path))
     return folder.resolve() if folder.is_dir() else None
 
 

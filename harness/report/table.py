@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 from harness.api.text import printable
@@ -29,6 +30,12 @@ FEW_COLUMNS: Final = 3
 
 _PARTS: Final = re.compile(r"[^_]*_|[^_]+")
 """The parts of a title, after which a line may end."""
+
+_NARROW: Final = re.compile("[ -~±…]*")
+"""Texts whose characters each take one place of a terminal."""
+
+_GAP: Final = 2
+"""The places between two columns."""
 
 _COLOURS: Final = {
     "better": "green",
@@ -161,6 +168,17 @@ def _names(techniques: Sequence[str], longest: int, *, own: bool) -> dict[str, s
 def _laid_out(workload: WorkloadView, columns: Sequence[Column], *, color: bool) -> str:
     from tabulate import tabulate
 
+    text = tabulate(
+        _lines(workload, columns, color=color),  # tabulate's own headers would widen every column
+        tablefmt="plain",
+        colalign=["left" if column.left else "right" for column in columns] + ["left", "left"],
+        disable_numparse=True,
+    )
+    return "\n".join(line.rstrip() for line in text.splitlines())
+
+
+def _lines(workload: WorkloadView, columns: Sequence[Column], *, color: bool) -> list[list[str]]:
+    """Return the cells of each line: titles, units, and a line for each technique, with its verdict and marks."""
     titles = [[printable(line) for line in column.title.split("\n")] for column in columns]
     deepest = max(map(len, titles))
     above = [["" for _ in range(deepest - len(lines))] + lines for lines in titles]
@@ -177,14 +195,7 @@ def _laid_out(workload: WorkloadView, columns: Sequence[Column], *, color: bool)
         [*(printable(column.cell(summary)) for column in columns), _verdict(summary, color=color), _marks(summary)]
         for summary in workload.techniques
     ]
-    alignment = ["left" if column.left else "right" for column in columns]
-    text = tabulate(
-        [*headers, *rows],  # tabulate's own headers would widen every column
-        tablefmt="plain",
-        colalign=[*alignment, "left", "left"],
-        disable_numparse=True,
-    )
-    return "\n".join(line.rstrip() for line in text.splitlines())
+    return [*headers, *rows]
 
 
 def _verdict(summary: TechniqueSummary, *, color: bool) -> str:
@@ -214,4 +225,15 @@ def _shortened(name: str, longest: int) -> str:
 
 
 def _width_of(workload: WorkloadView, columns: Sequence[Column]) -> int:
-    return max(map(len, _laid_out(workload, columns, color=False).splitlines()), default=0)
+    """Return the width of the longest line of a table, which is laid out where a character may not be one wide."""
+    lines = [[cell.strip() for cell in line] for line in _lines(workload, columns, color=False)]
+    if not all(_NARROW.fullmatch(cell) for line in lines for cell in line):
+        return max(map(len, _laid_out(workload, columns, color=False).splitlines()), default=0)
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    starts = [*accumulate((width + _GAP for width in widths), initial=0)]
+    is_left = [*(column.left for column in columns), True, True]
+    longest = 0
+    for line in lines:
+        last = max((place for place, cell in enumerate(line) if cell), default=0)
+        longest = max(longest, starts[last] + (len(line[last]) if is_left[last] else widths[last]))
+    return longest
