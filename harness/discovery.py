@@ -11,6 +11,7 @@ import pkgutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -233,6 +234,7 @@ def named_in_environment() -> list[str]:
     return [name for name in map(str.strip, os.environ.get(PLUGINS_VARIABLE, "").split(",")) if name]
 
 
+@cache
 def _version(distribution: str) -> str:
     """Return the installed version of a distribution; an empty text for a checkout that is not installed."""
     try:

@@ -114,6 +114,12 @@ def median_interval(samples: Sequence[float], *, seed: int = 0) -> Estimate:
     The resamples are drawn from ``seed``, so that the same samples always give the same interval. A single sample
     has no interval.
     """
+    return _median_interval(tuple(samples), seed)
+
+
+@lru_cache(maxsize=8)
+def _median_interval(samples: tuple[float, ...], seed: int) -> Estimate:
+    """Return what `median_interval` does: a time and a throughput are made of the same seconds, one after the other."""
     import numpy as np
 
     values = np.asarray(samples, dtype=np.float64)
@@ -136,7 +142,7 @@ def median_interval(samples: Sequence[float], *, seed: int = 0) -> Estimate:
 
 @lru_cache(maxsize=8)
 def _multiplicities(n: int, seed: int) -> NDArray[np.unsignedinteger]:
-    """Return how often each of ``n`` samples (rows) is in each resample (columns), in the smallest type that holds n."""
+    """Return how often each of ``n`` samples (rows) is in each resample (columns), in the smallest type of integers."""
     import numpy as np
 
     picks = np.random.default_rng(seed).integers(0, n, (RESAMPLES, n))
@@ -151,10 +157,15 @@ def ratio_interval(numerators: Sequence[float], denominators: Sequence[float], *
     Ratio i is ``numerators[i] / denominators[i]``. Values without a partner are ignored, as are pairs with a value
     that isn't finite and positive; the result is None where no pair remains.
     """
-    pairs = [(a, b) for a, b in zip(numerators, denominators, strict=False) if 0 < a < math.inf and 0 < b < math.inf]
+    pairs = positive_pairs(numerators, denominators)
     if not pairs:
         return None
     return exponential(median_interval([math.log(a / b) for a, b in pairs], seed=seed))
+
+
+def positive_pairs(first: Sequence[float], second: Sequence[float]) -> list[tuple[float, float]]:
+    """Return the pairs of two sequences whose values are both finite and above 0; what has no partner is left out."""
+    return [(a, b) for a, b in zip(first, second, strict=False) if 0 < a < math.inf and 0 < b < math.inf]
 
 
 def iqm(values: Sequence[float]) -> float:
@@ -191,20 +202,22 @@ def iqm_difference(
 
 def _stratified(scores: list[list[float]], baseline: list[list[float]], seed: int, *, paired: bool) -> Estimate:
     """Return the IQM over all workloads, less the baseline's where ``paired``, with its stratified interval."""
-    import numpy as np
-
-    picks = _picks(tuple(map(len, scores)), seed)
-
-    def resampled(strata: list[list[float]]) -> Vector:
-        columns = [np.asarray(stratum, dtype=np.float64)[pick] for stratum, pick in zip(strata, picks, strict=True)]
-        return _iqm(np.concatenate(columns, axis=1))
-
     value = iqm([score for stratum in scores for score in stratum])
-    draws = resampled(scores)
+    draws = _resampled(tuple(map(tuple, scores)), seed)
     if paired:
         value -= iqm([score for stratum in baseline for score in stratum])
-        draws = draws - resampled(baseline)
+        draws = draws - _resampled(tuple(map(tuple, baseline)), seed)
     return _percentile_interval(value, draws, sum(map(len, scores)))
+
+
+@lru_cache(maxsize=8)
+def _resampled(strata: tuple[tuple[float, ...], ...], seed: int) -> Vector:
+    """Return the IQM of each resample: all comparisons with one baseline need the baseline's."""
+    import numpy as np
+
+    picks = _picks(tuple(map(len, strata)), seed)
+    columns = [np.asarray(stratum, dtype=np.float64)[pick] for stratum, pick in zip(strata, picks, strict=True)]
+    return _iqm(np.concatenate(columns, axis=1))
 
 
 @lru_cache(maxsize=2)

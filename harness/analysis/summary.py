@@ -9,7 +9,14 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from harness.analysis.compare import Comparison
-from harness.analysis.intervals import Estimate, geometric_interval, mean_interval, median_interval, ratio_interval
+from harness.analysis.intervals import (
+    Estimate,
+    geometric_interval,
+    mean_interval,
+    median_interval,
+    positive_pairs,
+    ratio_interval,
+)
 from harness.analysis.tuning import SweepPoint, TuningChoice, select_best, sweep
 from harness.api import WARNING, Json, Metric, Row, Suite
 from harness.results.trials import trial_id
@@ -303,15 +310,16 @@ def _measured(name: str, values: Sequence[float], samples: Mapping[str, Sequence
 
 def _ratios(rows: Iterable[Row]) -> dict[str, Estimate]:
     """Return the throughput divided by the baseline's, by phase, from the seconds of both in the same rounds."""
-    ratios: dict[str, Estimate] = {}
+    last: dict[str, tuple[Sequence[float], Sequence[float]]] = {}
     for row in rows:
         if not row.ok or row.case.lane != "time":
             continue
         for name, baseline in row.reply.samples.items():
             phase = name.removeprefix(_BASELINE)
-            if phase != name and (ratio := ratio_interval(baseline, row.reply.samples.get(phase, ()))):
-                ratios[phase] = ratio
-    return ratios
+            if phase != name and positive_pairs(baseline, own := row.reply.samples.get(phase, ())):
+                last[phase] = (baseline, own)
+    found = {phase: ratio_interval(*both) for phase, both in last.items()}
+    return {phase: ratio for phase, ratio in found.items() if ratio}
 
 
 def _rounds(rows: Iterable[Row], *, baseline: bool) -> dict[str, dict[int, float]]:

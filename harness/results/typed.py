@@ -15,6 +15,7 @@ import msgspec
 
 from harness.api import LANES, STATUSES, Case, Form, Reply, Row, Stage
 from harness.results.environments import Environments
+from harness.results.trials import shared
 
 _FIELDS: Final = tuple(
     field
@@ -90,6 +91,7 @@ def typed_decoder(environments: Environments) -> Callable[[bytes], dict[str, Any
     def decode(line: bytes) -> dict[str, Any] | None:
         try:
             flat = fields_of(line)
+            flat["tuned"] = shared(flat["tuned"])
         except (msgspec.MsgspecError, RecursionError):
             return None
         del flat["schema"]
