@@ -161,7 +161,7 @@ class Row:
     """The run that computed the result, where this run took the row from the store; empty otherwise."""
 
     schema: int = 2
-    """The version of this record in memory, whichever a row was stored with: files have had version 3 since."""
+    """The version of the form: 3 in files that are written now, 2 in memory, whichever a row was stored with."""
 
     @property
     def ok(self) -> bool:
@@ -222,4 +222,4 @@ class RunInfo:
     """What a user called the run, if anything."""
 
     schema: int = 2
-    """The version of this record in memory, whichever a run was stored with: files have had version 3 since."""
+    """The version of the form: 3 in files that are written now, 2 in memory, whichever a run was stored with."""

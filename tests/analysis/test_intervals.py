@@ -109,3 +109,12 @@ def test_the_iqm_interval_contains_the_iqm_of_the_population_most_of_the_time() 
     draws = generator.normal(0.0, 1.0, (200, 3, 10))
     found = [iqm_interval([list(stratum) for stratum in one]) for one in draws]
     assert 0.88 <= np.mean([one.low <= 0.0 <= one.high for one in found]) <= 0.99
+
+
+@pytest.mark.parametrize("n", [2, 3, 12, 37, 300])
+def test_the_median_interval_is_that_of_resamples_drawn_and_sorted_by_numpy(n: int) -> None:
+    values = np.random.default_rng(n).lognormal(size=n).round(1)
+    picks = np.random.default_rng(0).integers(0, n, (2000, n))
+    low, high = np.quantile(np.median(values[picks], axis=1), [(1 - 0.95) / 2, (1 + 0.95) / 2])
+    found = median_interval(values.tolist())
+    assert (found.value, found.low, found.high) == (np.median(values), low, high)
