@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any, Final
 from harness.api import Json, Row
 from harness.api.text import as_text
 from harness.results.store import latest
+from harness.results.trials import trial_id
 
 _FACTS: Final = (
     "python", "platform", "machine", "cpu", "cores", "cpu_quota", "memory_limit", "gpu", "memory", "governor",
@@ -24,7 +24,6 @@ _RESULT_PACKAGES: Final = ("torch", "numpy", "scipy", "transformers", "peft", "s
 _HOST: Final = "harness"
 
 _Place = tuple[object, ...]
-_text_of = json.JSONEncoder(sort_keys=True, default=str).encode
 
 SHOWN_RUNS: Final = 3
 """The most earlier runs that a line names."""
@@ -183,7 +182,7 @@ def _packages_of(row: Row) -> tuple[Json, ...]:
 def _place(row: Row) -> _Place:
     """Return the place of a case in its run: two keys for one place are of two versions."""
     case = row.case
-    tuned = _text_of(case.tuned)
+    tuned = trial_id(case.tuned)
     return (case.technique, case.workload, case.seed, case.lane, case.stage, case.device, tuned, case.perturbed)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.api import Json, Metric, Row, Suite
+from harness.results.trials import trial_id
 
 Edge = Literal["lowest", "highest"]
 
@@ -94,14 +95,6 @@ def sweep(rows: Iterable[Row], suite: Suite, technique: str, workload: str) -> t
     seeds = suite.seeds[: suite.tuning_seeds]
     points = [_point(trial, suite.select, seeds) for trial in by_trial.values()]
     return tuple(sorted(points, key=lambda point: [_order(point.tuned[name]) for name in sorted(point.tuned)]))
-
-
-_text_of = json.JSONEncoder(sort_keys=True).encode
-
-
-def trial_id(tuned: Mapping[str, Json]) -> str:
-    """Return a text that identifies tuned values, whatever the order of their names."""
-    return _text_of(dict(tuned))
 
 
 def _point(rows: Sequence[Row], metric: str, seeds: Sequence[int]) -> SweepPoint:

@@ -12,6 +12,7 @@ from typing import Any
 from harness.api import Row, UsageError
 from harness.results.environments import Environments
 from harness.results.schema import flat_from_json, row_of
+from harness.results.typed import typed_decoder
 
 _decode = json.JSONDecoder().decode
 
@@ -42,19 +43,14 @@ def read_flat(data: bytes, path: Path, environments: Environments) -> tuple[list
     flats: list[dict[str, Any]] = []
     complete = 0
     environment = None
-    file = str(path)
+    decode = typed_decoder(environments)
     for number, line in enumerate(data.splitlines(keepends=True), start=1):
-        where = f"{file}:{number}"
         last = complete + len(line) == len(data)
         if last and not line.endswith(b"\n"):
             break
-        try:
-            content = _decode(line.decode("utf-8", "surrogatepass"))
-        except (ValueError, RecursionError) as error:
-            if last and not isinstance(error, RecursionError):
-                break
-            raise UsageError(f"{where}: not JSON ({error})", f"repair or remove line {number}") from error
-        flat = flat_from_json(content, where, environments)
+        flat = decode(line) or _flat_of(line, f"{path}:{number}", environments, last=last)
+        if flat is None:
+            break
         if flat["environment"] is not environment:
             if flat["environment"] == environment:
                 flat["environment"] = environment  # earlier versions repeat it in each row: it is kept once
@@ -62,6 +58,17 @@ def read_flat(data: bytes, path: Path, environments: Environments) -> tuple[list
         flats.append(flat)
         complete += len(line)
     return flats, complete
+
+
+def _flat_of(line: bytes, where: str, environments: Environments, *, last: bool) -> dict[str, Any] | None:
+    """Return the fields of the row of a line; None for the ``last`` one where that is not JSON."""
+    try:
+        content = _decode(line.decode("utf-8", "surrogatepass"))
+    except (ValueError, RecursionError) as error:
+        if last and not isinstance(error, RecursionError):
+            return None
+        raise UsageError(f"{where}: not JSON ({error})", f"repair or remove line {where.rpartition(':')[2]}") from error
+    return flat_from_json(content, where, environments)
 
 
 @contextmanager

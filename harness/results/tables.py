@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from harness.api import FAILED, RunInfo
 from harness.results.points import facts_of, points_of
+from harness.results.trials import trial_id
 
 VERSION: Final = 8
 
@@ -43,7 +44,6 @@ _FORMER: Final = ("figures",)
 """Tables of earlier versions."""
 
 _of_place = itemgetter("technique", "workload", "seed", "lane", "stage", "device")
-_text_of = json.JSONEncoder(sort_keys=True).encode
 
 
 def make_tables(db: sqlite3.Connection) -> None:
@@ -100,7 +100,7 @@ def whole(column: str, value: Any) -> Any:
 
 def _place(row: Mapping[str, Any]) -> tuple[object, ...]:
     """Return what a case is of its run: it may have a row for each version of the code that computed it."""
-    return (*_of_place(row), _text_of(row["tuned"]))
+    return (*_of_place(row), trial_id(row["tuned"]))
 
 
 def _fitting(number: int | None) -> int | str | None:
