@@ -81,7 +81,7 @@ def programs() -> Path:
         if os.environ.get(REQUIRED) == "1":
             pytest.fail(reason)
         pytest.skip(reason)
-    return debian[-1].parent
+    return max(debian).parent
 
 
 @pytest.fixture(scope="session")
