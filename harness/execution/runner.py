@@ -117,9 +117,7 @@ class Runner:
         differs = self._executor.environment(unit)
         if not differs:
             return self._destination.environment
-        if (
-            id(differs) not in self._environments
-        ):  # one for all rows of a machine, which need not be looked through anew
+        if id(differs) not in self._environments:  # one for all rows of a machine
             self._environments[id(differs)] = differs, {**self._destination.environment, **differs}
         return self._environments[id(differs)][1]
 

@@ -1,7 +1,7 @@
 """Simulates a run on up to 1,000 machines, from recorded times of cases and the measured cost of a row to the driver.
 
-``python -m tests.benchmarks.cluster_simulation`` prints the table of docs/clusters.md in about two minutes;
-``--store FOLDER`` takes the times of the cases in a store. The driver itself is measured first: the runner, the executor
+``python -m tests.benchmarks.cluster_simulation`` prints the tables, in several minutes;
+``--store FOLDER`` takes the times of the cases in a store. The driver is measured first: the runner, the executor
 of clusters and the writer of rows, on imitated machines that answer at once. What is then simulated is a closed queue:
 each slot runs a case and hands its row to the driver, which takes one at a time and sends the slot the next case.
 """
