@@ -99,7 +99,11 @@ def origin_of(store: Path | None) -> Origin:
 
 def _notes(found: History) -> list[str]:
     """Return the remarks on a history: what its drawings and verdicts do not say by themselves."""
+    from harness.results.team import told_places
+
     notes = []
+    runs = {(point.run, point.place) for entry in found.judged for point in entry.series.points if point.place}
+    notes += [f"from the team's index: {line}" for line in told_places(place for _, place in runs)]
     if any(entry.suspect for entry in found.judged):
         notes.append("The newest points are too few to tell; measure them in turns: harness compare HEAD^ HEAD")
     unknown = [

@@ -129,10 +129,12 @@ def run(context: click.Context, /, **options: Any) -> None:
 
 def execute(app: App, options: RunOptions) -> int:
     """Run ``harness run`` and return the exit code."""
+    from harness.results.address import address
     from harness.results.places import default_store_path
     from harness.results.store import Store
 
     app.refuses_named = True
+    address()  # a wrong one is told before hours of work, not after
     check_format(options.format, app.host)
     store = Store(default_store_path(options.store))
     _observe(app.host, options.observe)
@@ -243,11 +245,14 @@ def _finish(session: Session, options: RunOptions, writer: RunWriter) -> int:
     from harness.execution.session import INTERRUPTED
     from harness.results.commands import command
     from harness.results.store import Store
+    from harness.results.team import share_quietly
 
     signal.signal(signal.SIGTERM, _interrupt)
     with writer, make_progress(quiet=options.quiet, verbose=bool(current().verbose)) as progress, aside():
         info = session.carry_out(writer, progress)
-    stored = Store(info.folder.parent.parent).read(info.id)
+    store = Store(info.folder.parent.parent)
+    share_quietly(store)
+    stored = store.read(info.id)
     view = RunView.build(stored.info, stored.rows, session.host.metrics)
     click.echo(show_view(view, options.format, session.host))
     if not view.finished:

@@ -17,6 +17,7 @@ from harness.streams import is_terminal
 
 if TYPE_CHECKING:
     from harness.results.index import RunSummary
+    from harness.results.shared import Place
     from harness.results.store import Store
 
 _PROBLEM_WIDTH = 200
@@ -31,26 +32,37 @@ _ENDS = {0: "ok", 1: "some failed", 130: "interrupted"}
 @json_option
 @click.pass_context
 def runs(context: click.Context, store: Path | None, as_json: bool) -> None:
-    """List the runs of the store, the latest last; or name or delete some."""
+    """List the runs of the store, the latest last; or name or delete some.
+
+    Where HARNESS_INDEX names the index of a team, the runs of its other stores are listed, too.
+    """
     if context.invoked_subcommand is not None:
         if as_json:
             raise click.UsageError(f"--json prints the list of runs: leave it out of runs {context.invoked_subcommand}")
         return
+    from harness.results.address import is_named
     from harness.results.index import Index
+    from harness.results.team import place_of, runs_elsewhere, told_places
 
     place = _place(store)
-    stored = Index(place).runs()
+    own, others = Index(place).runs(), runs_elsewhere(place)
+    listed = [(run, None) for run in own] + [(other.run, other.place) for other in others]
+    listed.sort(key=lambda entry: entry[0].id)
     if as_json:
-        print_json([asdict(run) for run in stored])
+        here = place_of(place)
+        print_json([asdict(run) | (asdict(where or here) if is_named() else {}) for run, where in listed])
         return
-    if not stored:
+    if not listed:
         say(f"no runs in {place.path}; make one: harness run --suite peft --quick")
         return
     from harness.report.listing import below
 
-    say(_table([_line(run) for run in stored], width_of_terminal()))
-    if problems := {run.id: shorten(run.problem.partition("\n")[0], _PROBLEM_WIDTH) for run in stored if run.problem}:
+    say(_table([_line(run, where) for run, where in listed], width_of_terminal()))
+    problems = {run.id: shorten(run.problem.partition("\n")[0], _PROBLEM_WIDTH) for run, _ in listed if run.problem}
+    if problems:
         say(below(problems))
+    for line in told_places(other.place for other in others):
+        say(line)
 
 
 @runs.command()
@@ -105,10 +117,10 @@ def _place(store: Path | None) -> Store:
 def _table(rows: Sequence[Mapping[str, str | int]], width: int) -> str:
     """Return the table; the start, which stands in a run's name too, is left out where the terminal is too narrow.
 
-    Names have a column where a run has one.
+    Names and hosts have a column where a run has one.
     """
-    if not any(row["name"] for row in rows):
-        rows = [{heading: cell for heading, cell in row.items() if heading != "name"} for row in rows]
+    empty = [heading for heading in ("name", "host") if not any(row[heading] for row in rows)]
+    rows = [{heading: cell for heading, cell in row.items() if heading not in empty} for row in rows]
     text = _simple(rows)
     if max(map(len, text.splitlines())) <= width:
         return text
@@ -120,19 +132,22 @@ def _simple(rows: Sequence[Mapping[str, str | int]]) -> str:
     from tabulate import tabulate
 
     headings = [*rows[0]]
-    names = [place for place, heading in enumerate(headings) if heading == "name"]
+    names = [place for place, heading in enumerate(headings) if heading in ("name", "host")]
     return tabulate([[*row.values()] for row in rows], headers=headings, tablefmt="simple", disable_numparse=names)
 
 
-def _line(run: RunSummary) -> dict[str, str | int]:
+def _line(run: RunSummary, where: Place | None = None) -> dict[str, str | int]:
     """Return the cells of a run by their headings; why one cannot be read is told below the table.
 
-    Of a run that has ended the cases are counted, of another one also those that were planned.
+    ``where`` is the store of a run that this one does not have. Of a run that has ended the cases are counted, of
+    another one also those that were planned.
     """
     from harness.report.forms import of_form
 
+    host = where.host if where else ""
     if run.problem:
-        return {"run": run.id, "name": "", "suite": "", _START: "", "cases": "", "failed": "", "end": "unreadable"}
+        cells = dict.fromkeys(("run", "name", "suite", _START, "cases", "failed", "end", "host"), "")
+        return {**cells, "run": run.id, "end": "unreadable", "host": host}
     end = _ENDS.get(run.exit_code, "unfinished") if run.exit_code is not None else "unfinished"
     if run.exit_code == 1 and not run.finished:
         end = "stopped at a failure"
@@ -145,4 +160,5 @@ def _line(run: RunSummary) -> dict[str, str | int]:
         "cases": run.rows if run.finished and run.exit_code in (0, 1) else f"{run.rows} of {run.planned}",
         "failed": run.failed or "",
         "end": end,
+        "host": host,
     }

@@ -1,4 +1,4 @@
-"""``harness store``: checks and compacts a store, and brings the runs of another one into it."""
+"""``harness store``: checks and compacts a store, brings the runs of another one into it, and shares its index."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 
 @click.group()
 def store() -> None:
-    """Check or compact a store, or bring the runs of another one into it."""
+    """Check or compact a store, bring the runs of another one into it, or share its index with a team."""
 
 
 @store.command()
@@ -109,6 +109,28 @@ def import_(context: click.Context, source: Path, store: Path | None) -> None:
 
     target = Store(default_store_path(store))
     context.exit(_told(bring(require_store(default_store_path(source)), target), target))
+
+
+@store.command()
+@store_option
+def share(store: Path | None) -> None:
+    """Bring what the team's index has of the store up to date: the PostgreSQL database that HARNESS_INDEX names.
+
+    harness run, runs and history do so, too, but go on without a server that cannot be reached.
+    """
+    from harness.api import UsageError
+    from harness.results.address import VARIABLE
+    from harness.results.shared import TeamLost
+    from harness.results.team import place_of, team
+
+    place, shares = _place(store), team()
+    if shares is None:
+        raise UsageError(f"{VARIABLE} names no index; expected a database: {VARIABLE}=postgresql://USER@HOST/DATABASE")
+    try:
+        changed = shares.share(place)
+    except TeamLost as error:
+        raise UsageError(f"{shares.shown} cannot be used: {error}") from None
+    say(f"{shares.shown} has {place_of(place)} as it is; runs that changed: {changed}")
 
 
 def _told(brought: Iterable[Brought], target: Store) -> int:

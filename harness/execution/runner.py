@@ -35,6 +35,8 @@ class Runner:
         self._owner: dict[str, ContestantState] = {}
         self._queue: deque[Case] = deque()
         self._started: dict[str, str] = {}
+        self._environments: dict[int, tuple[Mapping[str, Json], Mapping[str, Json]]] = {}
+        """What a machine differs in, by its identity, and the environment that it makes."""
         self._lost: list[Unit] = []
         """What is to be tried once more, alone, before anything is chosen."""
         self._retried: set[str] = set()
@@ -113,7 +115,11 @@ class Runner:
     def _environment_of(self, unit: Unit) -> Mapping[str, Json]:
         """Return the environment of a finished unit's rows: the run's, with what is different where the unit ran."""
         differs = self._executor.environment(unit)
-        return {**self._destination.environment, **differs} if differs else self._destination.environment
+        if not differs:
+            return self._destination.environment
+        if id(differs) not in self._environments:  # one for all rows of a machine
+            self._environments[id(differs)] = differs, {**self._destination.environment, **differs}
+        return self._environments[id(differs)][1]
 
     def _ask(self, state: ContestantState, cases: list[Case], *, first: bool = False) -> None:
         """Queue what is not stored and not refused; cases that follow from a result go before fresh ones."""

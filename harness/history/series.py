@@ -14,11 +14,13 @@ from harness.history.timeline import Timeline
 from harness.results.index import Index, IndexedRun, Shown
 from harness.results.points import RATIO, Point
 from harness.results.store import Store
+from harness.results.team import points_elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from harness.api import Form, Lane, Metric
+    from harness.results.shared import Place
 
 TRACKED: Final = ".asv/store"
 """The folder of a project in which tracking keeps a store for each commit, named by the commit's hash."""
@@ -36,7 +38,8 @@ PROCESS: Final = "_process_peak"
 class Measured:
     """A value of a series: where it comes from, and for a ratio its interval, else the values by seed.
 
-    ``commit`` is a full hash, or empty where the code was that of no commit of the repository.
+    ``commit`` is a full hash, or empty where the code was that of no commit of the repository. ``place`` is the store
+    that has the run, where only the team's index knows it.
     """
 
     commit: str
@@ -46,6 +49,7 @@ class Measured:
     low: float | None = None
     high: float | None = None
     seeds: Mapping[int, float] = field(default_factory=dict)
+    place: Place | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,11 +87,15 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A point as read: the run and, where tracking stored the run, the commit that it measured."""
+    """A point as read: the run and, where tracking stored the run, the commit that it measured.
+
+    ``place`` is the store that has the run, where only the team's index knows it.
+    """
 
     run: IndexedRun
     point: Point
     commit: str
+    place: Place | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,12 +129,14 @@ class Wanted:
         return is_shown
 
 
-def read(stores: Iterable[Store], project: Path | None, wanted: Wanted, decisions: Decisions) -> Iterator[Source]:
-    """Yield the points of stores, and of all tracked commits of a project, that are wanted."""
+def read(stores: Sequence[Store], project: Path | None, wanted: Wanted, decisions: Decisions) -> Iterator[Source]:
+    """Yield the points that are wanted: of stores, of others that the team's index knows, and of tracked commits."""
     shown = wanted.shown(decisions)
     for store in stores:
         for run, point in Index(store).points(wanted.is_read, shown):
             yield Source(run=run, point=point, commit="")
+    for found in points_elsewhere(stores, wanted.is_read, shown):
+        yield Source(run=found.run, point=found.point, commit="", place=found.place)
     if project is not None:
         for folder in sorted(path for path in (project / TRACKED).glob("*") if path.is_dir()):
             for run, point in Index(Store(folder)).points(wanted.is_read, shown):
@@ -162,6 +172,7 @@ def gather(
             low=point.low,
             high=point.high,
             seeds=point.seeds,
+            place=source.place,
         )
         found.setdefault(_name(source, decisions), []).append((source, measured))
     made = (_series(name, entries, timeline, metrics) for name, entries in found.items())

@@ -6,21 +6,19 @@ import hashlib
 import json
 import os
 import sqlite3
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from harness.api import Form, UsageError
-from harness.api.text import printable
 from harness.results.places import INDEXES, default_cache_path
 from harness.results.points import Point
 from harness.results.reading import no_collection
 from harness.results.store import Store
-from harness.results.tables import TABLES, UNFIT, VERSION, insert, make_tables, whole
+from harness.results.tables import TABLES, UNFIT, VERSION, columns, insert, make_tables, whole
+from harness.results.told import tell_once
 from harness.results.writer import NAME_FILE, ROWS_FILE, RUN_FILE, RUNS
 
 INDEX_FILE: Final = "index.sqlite"
@@ -73,6 +71,11 @@ class IndexedRun:
     declared: Mapping[str, tuple[str, bool]]
 
 
+SUMMARY: Final = tuple(RunSummary.__dataclass_fields__)
+HEADER: Final = ("id", "started", "suite", "suite_version", "form", "facts")
+POINT: Final = ("technique", "workload", "metric", "lane", "device", "value", "low", "high", "seeds")
+"""The columns that make a `RunSummary`, an `IndexedRun` and a `Point`."""
+
 Shown = Callable[[IndexedRun, str, str, str], bool]
 
 
@@ -99,13 +102,8 @@ class Index:
 
     def runs(self) -> list[RunSummary]:
         """Return the summaries of all runs, oldest first."""
-        columns = tuple(RunSummary.__dataclass_fields__)
-        records = self._query(f"SELECT {', '.join(columns)} FROM runs ORDER BY id")
-        known = (dict(zip(columns, record, strict=True)) for record in records)
-        return [
-            RunSummary(**{name: whole(name, value) for name, value in facts.items() if value is not None})
-            for facts in known
-        ]
+        records = self._query(f"SELECT {', '.join(SUMMARY)} FROM runs ORDER BY id")
+        return [summary_of(record) for record in records]
 
     def points(
         self, wanted: Callable[[str], bool], shown: Shown = lambda *_: True
@@ -115,23 +113,15 @@ class Index:
         Only those are made that are ``shown``, which is asked with the run, the technique, the workload and the metric.
         """
         metrics = [name for (name,) in self._query("SELECT DISTINCT metric FROM points") if wanted(name)]
-        runs = {
-            run: IndexedRun(id=run, started=started, suite=suite, suite_version=int(version), form=form,
-                            **_known(json.loads(facts)))
-            for run, started, suite, version, form, facts in self._query(
-                "SELECT id, started, suite, suite_version, form, facts FROM runs WHERE facts IS NOT NULL"
-            )
-        }  # fmt: skip
-        columns = ("technique", "workload", "metric", "lane", "device", "value", "low", "high", "seeds")
+        found = self._query(f"SELECT {', '.join(HEADER)} FROM runs WHERE facts IS NOT NULL")
+        runs = {header[0]: indexed_run(header) for header in found}
         chosen = ", ".join("?" * len(metrics))
         records = self._query(
-            f"SELECT run, {', '.join(columns)} FROM points WHERE metric IN ({chosen}) ORDER BY run, rowid", metrics
+            f"SELECT run, {', '.join(POINT)} FROM points WHERE metric IN ({chosen}) ORDER BY run, rowid", metrics
         )
         for run, *values in records:
             if run in runs and shown(runs[run], *values[:3]):
-                fields = dict(zip(columns, values, strict=True))
-                seeds = {int(seed): value for seed, value in json.loads(fields.pop("seeds")).items()}
-                yield runs[run], Point(**fields, seeds=seeds)
+                yield runs[run], point_of(values)
 
     def runs_by_key(self, suite: str) -> dict[str, list[str]]:
         """Return the runs of a suite that have figures of a case, the newest first, by the key of the case."""
@@ -142,6 +132,20 @@ class Index:
         for key, run in records:
             runs.setdefault(key, []).append(run)
         return runs
+
+    def stamps(self) -> dict[str, str]:
+        """Return the stamp of each run by id: the text that changes whenever the files of the run change."""
+        return dict(self._query("SELECT id, stamp FROM runs"))
+
+    def records(self, table: str, column: str, runs: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+        """Return the records of a table by run, each with its values by column; ``column`` is that of the run's id."""
+        names = [*columns(table)]
+        chosen = ", ".join("?" * len(runs))
+        found: dict[str, list[dict[str, Any]]] = {run: [] for run in runs}
+        for values in self._query(f"SELECT {', '.join(names)} FROM {table} WHERE {column} IN ({chosen})", runs):
+            record = dict(zip(names, values, strict=True))
+            found[record[column]].append(record)
+        return found
 
     def _query(self, statement: str, values: Sequence[str] = ()) -> list[tuple[Any, ...]]:
         """Return the records of a query; an index whose damage shows only in the query is built anew."""
@@ -349,14 +353,29 @@ def _copy(db: sqlite3.Connection, address: str) -> bool:
     return True
 
 
-@cache
 def _say_unwritten(path: Path, problem: str, what: str) -> None:
     """Say, once in this process, that an index cannot be written, and what is done instead."""
-    if sys.stderr is not None:
-        sys.stderr.write(f"harness: {printable(f'the index {path} cannot be written ({problem}): {what}')}\n")
+    tell_once(f"the index {path} cannot be written ({problem}): {what}")
 
 
-def _known(facts: dict[str, Any]) -> dict[str, Any]:
-    """Return the facts of a run with its declarations of metrics as pairs."""
+def summary_of(values: Sequence[Any]) -> RunSummary:
+    """Return a run as listed, of its values in the columns `SUMMARY`."""
+    facts = zip(SUMMARY, values, strict=True)
+    return RunSummary(**{name: whole(name, value) for name, value in facts if value is not None})
+
+
+def indexed_run(values: Sequence[Any]) -> IndexedRun:
+    """Return what a history needs of a run, of its values in the columns `HEADER`."""
+    run, started, suite, version, form, text = values
+    facts = json.loads(text)
     declared = {name: (unit, higher) for name, (unit, higher) in facts.pop("declared").items()}
-    return {**facts, "declared": declared}
+    return IndexedRun(
+        id=run, started=started, suite=suite, suite_version=int(version), form=form, declared=declared, **facts
+    )
+
+
+def point_of(values: Sequence[Any]) -> Point:
+    """Return a point, of its values in the columns `POINT`."""
+    fields = dict(zip(POINT, values, strict=True))
+    seeds = {int(seed): value for seed, value in json.loads(fields.pop("seeds")).items()}
+    return Point(**fields, seeds=seeds)

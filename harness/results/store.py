@@ -20,6 +20,7 @@ from harness.results.files import sweep, sync_folder
 from harness.results.names import LAST, confusable, is_id, is_name, is_safe, new_id
 from harness.results.reading import contents, read_flat, read_rows
 from harness.results.schema import run_from_json
+from harness.results.shared import whereabouts
 from harness.results.writer import (
     NAME_FILE,
     ROWS_FILE,
@@ -90,7 +91,8 @@ class Store:
         ids = self.ids()
         if not ids:
             raise UsageError(
-                f"run {text!r}: there are no runs in {self.path}", "create a run: harness run --suite NAME"
+                f"run {text!r}: there are no runs in {self.path}{whereabouts(text)}",
+                "create a run: harness run --suite NAME",
             )
         if text == LAST:  # also where a folder has this name: another run must not be deleted in its place
             return next((run for run in reversed(ids) if is_id(run)), ids[-1])
@@ -105,7 +107,7 @@ class Store:
             raise UsageError(f"run {text!r} may be any of {len(matches)}: {newest}", "type more of the id you mean")
         raise UsageError(
             f"run {text!r} is not in {self.path}; expected a name, the beginning or end of an id like "
-            f"{ids[-1]}, or 'last'",
+            f"{ids[-1]}, or 'last'{whereabouts(text)}",
             "list all runs: harness runs",
         )
 

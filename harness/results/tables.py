@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import closing
+from functools import cache
 from operator import itemgetter
 from typing import Any, Final
 
@@ -51,6 +53,14 @@ def make_tables(db: sqlite3.Connection) -> None:
     for statement in filter(str.strip, _SCHEMA.split(";")):
         db.execute(statement)
     db.execute(f"PRAGMA user_version = {VERSION}")
+
+
+@cache
+def columns(table: str) -> Mapping[str, str]:
+    """Return the columns of a table by name, each with the type that SQLite has for it."""
+    with closing(sqlite3.connect(":memory:")) as db:
+        make_tables(db)
+        return {name: kind for _, name, kind, *_ in db.execute(f"PRAGMA table_info({table})")}
 
 
 def insert(db: sqlite3.Connection, info: RunInfo, rows: Sequence[Mapping[str, Any]], stamp: str) -> None:

@@ -49,7 +49,7 @@ class RunWriter:
         self._descriptor = descriptor
         self._earlier = earlier
         self._others = dict(earlier.environments) if earlier else {}
-        self._last: tuple[Environment, str | None] | None = None
+        self._known: dict[int, tuple[Environment, str | None]] = {}
         """The environment of the last row, and how the row refers to it."""
 
     def append(self, row: Row) -> None:
@@ -77,13 +77,13 @@ class RunWriter:
 
         Raises `HarnessError` where it cannot be written.
         """
-        if self._last is None or self._last[0] is not environment:
+        if id(environment) not in self._known:
             reference = reference_to(environment, self.info.environment)
             if reference is not None and reference not in self._others:
                 self._others[reference] = plain(environment)
                 self._write_header()
-            self._last = (environment, reference)
-        return self._last[1]
+            self._known[id(environment)] = environment, reference
+        return self._known[id(environment)][1]
 
     def finish(self, exit_code: int, *, stopped: bool = False) -> RunInfo:
         """Record the exit code of the run and, unless it was ``stopped`` early, its end; return its final header.
@@ -114,7 +114,7 @@ class RunWriter:
             self.info = replace(self.info, resumed=(*self.info.resumed, entry))
         else:
             self.info = replace(self.info, environment=current, plugins=plugins, resumed=())
-            self._last = None
+            self._known.clear()
         self._write_header()
 
     def expect(self, estimate: Mapping[str, Json], params: Mapping[str, Json]) -> None:

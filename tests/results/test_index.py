@@ -11,6 +11,7 @@ import pytest
 
 from harness.results.index import INDEX_FILE, Index
 from harness.results.store import Store
+from harness.results.team import points_elsewhere, runs_elsewhere, share_quietly
 from harness.results.writer import ROWS_FILE
 
 
@@ -30,16 +31,40 @@ def write(store: Store, builders, scores: list[float], status: str = "ok", finis
         return writer.info.id
 
 
-def values(index: Index) -> list[float]:
+class Shared:
+    """The runs of a store as another member of the team sees them, who has no store: in a PostgreSQL database."""
+
+    def __init__(self, store: Store) -> None:
+        self._store, self._other = store, Store(store.path / "none")
+
+    def runs(self):
+        share_quietly(self._store)
+        return [found.run for found in runs_elsewhere(self._other)]
+
+    def points(self, wanted):
+        share_quietly(self._store)
+        return [(found.run, found.point) for found in points_elsewhere([self._other], wanted, lambda *_: True)]
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def index_of(request: pytest.FixtureRequest) -> type:
+    """What makes the index of a store: that beside its runs, or that of a team."""
+    if request.param == "sqlite":
+        return Index
+    request.getfixturevalue("team_index")
+    return Shared
+
+
+def values(index: Index | Shared) -> list[float]:
     """The accuracies by seed, of the oldest run first."""
     found = index.points(lambda metric: metric == "accuracy")
     return [value for _, point in found for value in point.seeds.values()]
 
 
-def test_runs_are_listed_with_their_counts(store: Store, builders) -> None:
+def test_runs_are_listed_with_their_counts(store: Store, builders, index_of: type) -> None:
     first = write(store, builders, [1.0, 2.0])
     second = write(store, builders, [3.0], status="crash", finish=1)
-    listed = Index(store).runs()
+    listed = index_of(store).runs()
     assert [run.id for run in listed] == [first, second]
     assert [(run.rows, run.failed, run.planned, run.exit_code) for run in listed] == [(2, 0, 2, 0), (1, 1, 1, 1)]
     assert (listed[0].suite, listed[0].form, listed[0].problem) == ("toy", "full", "")
@@ -58,8 +83,8 @@ def test_an_empty_store_has_no_runs_and_gets_no_index(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-def test_the_index_follows_runs_that_grow_appear_and_go(store: Store, builders) -> None:
-    index = Index(store)
+def test_the_index_follows_runs_that_grow_appear_and_go(store: Store, builders, index_of: type) -> None:
+    index = index_of(store)
     first = write(store, builders, [1.0], finish=None)
     assert values(index) == [1.0]
     with store.open_run(first) as writer:
@@ -74,11 +99,11 @@ def test_the_index_follows_runs_that_grow_appear_and_go(store: Store, builders) 
     assert len(index.runs()) == 1
 
 
-def test_what_did_not_change_is_not_read_again(store: Store, builders, monkeypatch) -> None:
+def test_what_did_not_change_is_not_read_again(store: Store, builders, index_of: type, monkeypatch) -> None:
     write(store, builders, [1.0])
-    assert values(Index(store)) == [1.0]
+    assert values(index_of(store)) == [1.0]
     monkeypatch.setattr(Store, "read_flat", lambda *_: pytest.fail("read again"))
-    assert values(Index(store)) == [1.0]
+    assert values(index_of(store)) == [1.0]
 
 
 @pytest.mark.parametrize("content", [b"", b"not a database " * 500])
@@ -242,20 +267,22 @@ def test_the_index_of_a_store_without_write_permission_is_read_and_renewed_in_th
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_a_run_that_cannot_be_read_is_listed_with_the_problem_and_hides_no_other(store: Store, builders) -> None:
+def test_a_run_that_cannot_be_read_is_listed_with_the_problem_and_hides_no_other(
+    store: Store, builders, index_of: type
+) -> None:
     bad = write(store, builders, [1.0])
     write(store, builders, [2.0])
     (store.folder(bad) / ROWS_FILE).write_text('{"schema": 99}\n')
-    index = Index(store)
+    index = index_of(store)
     assert values(index) == [2.0]
     assert "written with schema 99" in index.runs()[0].problem
 
 
-def test_several_readers_at_once_agree(store: Store, builders) -> None:
+def test_several_readers_at_once_agree(store: Store, builders, index_of: type) -> None:
     for score in (1.0, 2.0, 3.0):
         write(store, builders, [score])
     answers: list[list[float]] = []
-    threads = [threading.Thread(target=lambda: answers.append(values(Index(store)))) for _ in range(6)]
+    threads = [threading.Thread(target=lambda: answers.append(values(index_of(store)))) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -263,36 +290,36 @@ def test_several_readers_at_once_agree(store: Store, builders) -> None:
     assert answers == [[1.0, 2.0, 3.0]] * 6
 
 
-def test_an_empty_or_odd_folder_is_one_run_with_its_problem(store: Store, builders) -> None:
+def test_an_empty_or_odd_folder_is_one_run_with_its_problem(store: Store, builders, index_of: type) -> None:
     good = write(store, builders, [1.0])
     for name in ("zz", "odd\nname", "javascript:alert(1)"):
         (store.path / "runs" / name).mkdir()
-    listed = {run.id: run for run in Index(store).runs()}
+    listed = {run.id: run for run in index_of(store).runs()}
     assert listed[good].problem == ""
     assert "cannot read" in listed["zz"].problem
     assert {"'odd\\nname'", "'javascript:alert(1)'"} < set(listed)
     assert (listed["zz"].started, listed["zz"].rows) == ("", 0)
-    assert values(Index(store)) == [1.0]
+    assert values(index_of(store)) == [1.0]
 
 
-def test_a_copy_of_a_run_is_a_run_of_its_own(store: Store, builders) -> None:
+def test_a_copy_of_a_run_is_a_run_of_its_own(store: Store, builders, index_of: type) -> None:
     run = write(store, builders, [1.0])
     shutil.copytree(store.folder(run), store.folder("copy"))
-    listed = Index(store).runs()
+    listed = index_of(store).runs()
     assert [(found.id, found.rows, found.problem) for found in listed] == [(run, 1, ""), ("copy", 1, "")]
 
 
 @pytest.mark.parametrize("number", [2**63, 2**64, 10**30])
-def test_a_seed_that_sqlite_cannot_hold_is_kept(store: Store, builders, number: int) -> None:
+def test_a_seed_that_no_database_can_hold_is_kept(store: Store, builders, index_of: type, number: int) -> None:
     run = write(store, builders, [1.0])
     path = store.folder(run) / ROWS_FILE
     path.write_text(path.read_text().replace('"seed": 0', f'"seed": {number}'))
-    index = Index(store)
+    index = index_of(store)
     assert index.runs()[0].problem == ""
     assert [list(point.seeds) for _, point in index.points(lambda metric: metric == "accuracy")] == [[number]]
 
 
-def test_whatever_reading_a_run_raises_is_its_problem(store: Store, builders, monkeypatch) -> None:
+def test_whatever_reading_a_run_raises_is_its_problem(store: Store, builders, index_of: type, monkeypatch) -> None:
     bad, good = write(store, builders, [1.0]), write(store, builders, [2.0])
     really = Store.read_flat
 
@@ -302,10 +329,10 @@ def test_whatever_reading_a_run_raises_is_its_problem(store: Store, builders, mo
         return really(self, run)
 
     monkeypatch.setattr(Store, "read_flat", read)
-    listed = Index(store).runs()
+    listed = index_of(store).runs()
     assert [run.id for run in listed] == [bad, good]
     assert listed[0].problem.startswith("ZeroDivisionError: by ")
-    assert values(Index(store)) == [2.0]
+    assert values(index_of(store)) == [2.0]
 
 
 def test_damage_that_shows_only_in_a_query_rebuilds_the_index(store: Store, builders) -> None:
