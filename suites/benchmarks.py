@@ -155,7 +155,6 @@ def measure(suite: str, technique: str, quality: dict[str, Any], series: list[st
     store = STATE / "store" / (commit or "unknown")
     before = set(store.glob("runs/*"))
     options = ("--suite", suite, "--technique", technique, "--track", "--quiet", "--store", str(store))
-    # what is installed from asv's folder does not know its commit
     done = _start("-P", "-m", "harness", "run", *options, HARNESS_COMMIT=commit)
     runs = set(store.glob("runs/*")) - before
     if not runs:

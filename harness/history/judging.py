@@ -47,8 +47,8 @@ class Mark:
     The change may be as early as ``earliest`` and as late as ``latest``. ``change`` is the new level less the old one
     in the unit of the series, or divided by the old one and less 1 where ``relative``. ``changed`` is the verdict on
     values that the seed determines and that differ by less than what matters. ``paired`` marks what the gate measured
-    in turns, and ``early`` what only the newest points show, fewer than make a level: the next ones confirm it or take
-    it back.
+    in turns, and ``provisional`` what only the newest points show, fewer than make a level: the next ones confirm it or
+    take it back.
     """
 
     position: int
@@ -60,7 +60,7 @@ class Mark:
     change: Estimate
     relative: bool
     paired: bool = False
-    early: bool = False
+    provisional: bool = False
     accepted: Accepted | None = None
 
     @property
@@ -207,7 +207,7 @@ def _noisy_marks(series: Series, rules: Rules, paired: tuple[Sequence[int], Sequ
         for shift in shifts(logs, rules, known=known, barred=barred)
     ]
     marks = _levelled(series, marks)
-    if marks and marks[-1].early and not _is_clear(series, marks[-1]):
+    if marks and marks[-1].provisional and not _is_clear(series, marks[-1]):
         marks = _levelled(series, marks[:-1])
     if series.name.metric.endswith(PROCESS):
         marks = _levelled(series, [mark for mark in marks if abs(mark.after - mark.before) >= PROCESS_BYTES])
@@ -215,7 +215,7 @@ def _noisy_marks(series: Series, rules: Rules, paired: tuple[Sequence[int], Sequ
 
 
 def _is_clear(series: Series, mark: Mark) -> bool:
-    """Return whether the interval of each point of an early mark is beyond the level before it."""
+    """Return whether the interval of each point of a provisional mark is beyond the level before it."""
     return not any(
         point.low is not None and point.high is not None and point.low <= mark.before <= point.high
         for point in series.points[mark.position :]
@@ -236,7 +236,7 @@ def _shifted(series: Series, shift: Shift, rules: Rules, *, paired: bool) -> Mar
         change=replace(shift.difference, value=math.expm1(shift.difference.value), low=low, high=high),
         relative=True,
         paired=paired,
-        early=not paired and len(series.points) - shift.position < rules.fewest,
+        provisional=not paired and len(series.points) - shift.position < rules.fewest,
     )
 
 

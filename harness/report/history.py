@@ -221,7 +221,7 @@ def describe(report: HistoryReport, judged: Judged, mark: Mark) -> str:
     name = series.name
     what = f"{name.suite}, {name.technique} on {short(name.workload)}, {name.metric}"
     how = ", measured in turns" if mark.paired else ""
-    if mark.early:
+    if mark.provisional:
         count = len(points) - mark.position
         newest = "the newest point" if count == 1 else f"the newest {count} points"
         how = f", shown by {newest} only: the next ones confirm it or take it back"
@@ -275,6 +275,6 @@ def _plain_mark(judged: Judged, mark: Mark) -> dict[str, Any]:
         "change": encode(asdict(mark.change)),
         "relative": mark.relative,
         "paired": mark.paired,
-        "early": mark.early,
+        "provisional": mark.provisional,
         "accepted": mark.accepted.note if mark.accepted else None,
     }

@@ -127,14 +127,14 @@ def test_few_times_are_not_judged_and_new_ones_are_told_of() -> None:
 def test_a_large_step_is_worse_at_its_first_commit_until_the_next_ones_take_it_back() -> None:
     still = ratios([(1.0, 12)])
     (first,) = judged(series("train_ratio", [*still, 1.15]))
-    assert [(mark.position, mark.verdict, mark.early) for mark in first.marks] == [(12, "worse", True)]
+    assert [(mark.position, mark.verdict, mark.provisional) for mark in first.marks] == [(12, "worse", True)]
     assert (first.state, first.suspect) == ("worse", 0)
     bounds = first.marks[0].change
     assert bounds.low is not None
     assert bounds.high is not None
     assert bounds.low < 0.15 < bounds.high
     (later,) = judged(series("train_ratio", [*still, *ratios([(1.15, 3)])]))
-    assert [(mark.position, mark.early) for mark in later.marks] == [(12, False)]
+    assert [(mark.position, mark.provisional) for mark in later.marks] == [(12, False)]
     (gone,) = judged(series("train_ratio", [*still, 1.15, 1.0]))
     assert (gone.marks, gone.state) == ((), "same")
 
