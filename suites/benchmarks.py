@@ -151,10 +151,11 @@ def measure(suite: str, technique: str, quality: dict[str, Any], series: list[st
     ``series`` are the names of the series to read in addition to the quality's. Raises RuntimeError where the harness
     has technique and suite and yet stores no run.
     """
-    store = STATE / "store" / os.environ.get("ASV_COMMIT", "unknown")
+    commit = os.environ.get("ASV_COMMIT", "")
+    store = STATE / "store" / (commit or "unknown")
     before = set(store.glob("runs/*"))
     options = ("--suite", suite, "--technique", technique, "--track", "--quiet", "--store", str(store))
-    done = _start("-P", "-m", "harness", "run", *options)
+    done = _start("-P", "-m", "harness", "run", *options, HARNESS_COMMIT=commit)
     runs = set(store.glob("runs/*")) - before
     if not runs:
         # exit code 2 may mean unknown names; a harness that ends with another code may not start, so it is not asked

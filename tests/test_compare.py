@@ -124,7 +124,7 @@ def test_a_gate_on_one_metric_has_an_exit_code_for_worse_for_not_worse_and_for_w
     assert (code, "--metric: unknown metric 'train_tme'; did you mean 'train_time'?" in text) == (2, True)
 
 
-def test_what_head_does_not_have_cannot_be_told_and_what_neither_has_is_wrong_usage(
+def test_what_one_side_does_not_have_cannot_be_told_and_what_neither_has_is_wrong_usage(
     compared: Compared, two_runs: list[Path]
 ) -> None:
     rows = (two_runs[1] / "rows.jsonl").read_text().splitlines()
@@ -138,7 +138,9 @@ def test_what_head_does_not_have_cannot_be_told_and_what_neither_has_is_wrong_us
     assert code == 2
     assert "only the baseline was compared" in text
     assert "removed: toy/good" in text
-    assert compared(*reversed(names), *good, "--metric", "toy_score")[0] == 2
+    code, text = compared(*reversed(names), *good, "--metric", "toy_score")
+    assert code == 125
+    assert "toy/good is new: base does not have it" in text
     assert compared(*names, "--technique", "nobody", "--gate", "--metric", "toy_score")[0] == 2
 
 

@@ -24,8 +24,7 @@ def test_changes_are_found_soon_and_quiet_histories_have_no_flag(simulation) -> 
     assert wrong <= 0.05
     assert found.step[2] >= 0.93, "95 % in many trials"
     assert found.creep[5] >= 0.90
-    assert found.step[0] <= 0.05, "a single point is no level"
-    assert simulation.disturbed(noise, simulation.ours(), TRIALS) <= 0.05
+    assert found.step[0] >= 0.60, "most are told at once"
 
 
 @pytest.mark.thorough
@@ -33,7 +32,7 @@ def test_asv_finds_fewer(simulation) -> None:
     noise = simulation.Noise.read()
     asv = simulation.found(noise, simulation.asv_steps(0.05), TRIALS)
     ours = simulation.found(noise, simulation.ours(), TRIALS)
-    assert all(own >= other for own, other in zip(ours.step[1:], asv.step[1:], strict=True))
+    assert all(own >= other for own, other in zip(ours.step, asv.step[1:], strict=True))
     assert all(own >= other for own, other in zip(ours.creep, asv.creep, strict=True))
 
 
@@ -59,3 +58,10 @@ def test_the_page_has_the_figures_and_the_goals_are_met(simulation) -> None:
     assert share("50 commits in which nothing changes") <= 5
     assert share("10 % slower, found by commit 3") >= 95
     assert share("2 % slower with every commit, found by commit 6") >= 90
+    heads = [cell.strip() for cell in next(line for line in figures.splitlines() if "| harness |" in line).split("|")]
+    beside = heads.index("Otava, calibrated") - 2
+    found = {
+        what: [float(cell.split()[0]) for cell in cells[:-1]] for what, cells in rows.items() if "found by" in what
+    }
+    assert len(found) == 10
+    assert all(shares[0] >= shares[beside] for shares in found), "earlier or equal at the same false rate"

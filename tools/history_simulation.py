@@ -7,7 +7,8 @@ with all series of a round together. A detection is asked anew after every commi
 
 asv's and Otava's detections are asked on the same series: ``pip install asv``, and
 ``pip install --no-deps apache-otava`` in a folder on PYTHONPATH, since Otava pins other versions of NumPy.
-``--choose`` prints the table from which the test and its level were chosen, on seeds that the figures do not use.
+``--choose`` prints the table from which the test and its level were chosen, and ``--calibrate`` how often the others'
+settings flag still histories, both on seeds that the figures do not use.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import numpy as np
 
 from harness.analysis.divisive import Rules, Shift, best_split, shifts
 from harness.analysis.times import TIME_MARGIN
+from harness.history.judging import TIMES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,8 +55,9 @@ AFTER: Final = 8
 CHOOSING: Final = 1000
 """The seed of the trials from which the test was chosen; the figures have seed 0."""
 
-TIMES: Final = Rules(margin=math.log1p(TIME_MARGIN))
-"""How times are judged, as in `harness.history`."""
+OTAVA_LEVEL: Final = 1e-4
+ASV_STEP: Final = 0.08
+"""The settings with which Otava and asv flag no more still histories than the harness, by ``--calibrate``."""
 
 Detection = Callable[["Vector"], list[int]]
 """A detection: from the log values of a series to the positions of what got slower."""
@@ -136,12 +139,14 @@ def asv_steps(threshold: float) -> Detection:
     return detect
 
 
-def otava(margin: float) -> Detection:
-    """Return Otava's detection with its defaults and the smallest relative change."""
+def otava(margin: float, level: float = 1e-3) -> Detection:
+    """Return Otava's detection with the smallest relative change and the largest p-value, by default its own."""
     from otava.analysis import compute_change_points
 
     def detect(values: Vector) -> list[int]:
-        found, _ = compute_change_points(np.exp(values).tolist(), min_magnitude=margin)  # an array is not cut
+        found, _ = compute_change_points(  # an array is not cut
+            np.exp(values).tolist(), max_pvalue=level, min_magnitude=margin
+        )
         return [point.index for point in found if point.stats.mean_2 > point.stats.mean_1]
 
     return detect
@@ -151,13 +156,18 @@ def detections() -> dict[str, Detection]:
     """Return the detections to compare, by name, without those that are not installed."""
     chosen = {"harness": ours()}
     if importlib.util.find_spec("otava"):
-        chosen |= {"Otava": otava(0.0), "Otava, from 5 %": otava(TIME_MARGIN)}
+        chosen |= {"Otava, calibrated": otava(TIME_MARGIN, OTAVA_LEVEL), "Otava": otava(0.0)}
     if importlib.util.find_spec("asv"):
-        chosen |= {"asv, from 5 %": asv_steps(0.05), "asv, from 20 %": asv_steps(0.20)}
+        chosen |= {"asv, calibrated": asv_steps(ASV_STEP), "asv, from 5 %": asv_steps(0.05)}
     return chosen
 
 
 # ------------------------------------------------------------------------------------------------- trials
+
+
+def slower_or_faster(values: Vector) -> list[int]:
+    """Return the positions of all that the project's detection flags, also of what got faster."""
+    return [shift.position for shift in shifts(values.tolist(), TIMES)]
 
 
 def false_flags(noise: Noise, detect: Detection, trials: int, seed: int = 0) -> float:
@@ -175,7 +185,8 @@ def false_suites(noise: Noise, trials: int, rules: Rules = TIMES, seed: int = 0)
     flagged = 0
     for trial in range(trials):
         values = noise.history(np.random.default_rng((seed, trial)), LENGTH)
-        flagged += any(shifts(series[:length].tolist(), rules) for series in values for length in range(2, LENGTH + 1))
+        shared = replace(rules, together=len(values))
+        flagged += any(shifts(series[:length].tolist(), shared) for series in values for length in range(2, LENGTH + 1))
     return flagged / trials
 
 
@@ -252,15 +263,29 @@ def figures(noise: Noise, trials: int, suites: int) -> str:
         shares = {name: curves.creep[commit - 1] for name, curves in soon.items()}
         what = f"2 % slower with every commit, found by commit {commit}"
         lines.append(_line(what, shares, "at least 90 %" if commit == 6 else ""))
-    together = false_suites(noise, suites)
+    either, together = false_flags(noise, slower_or_faster, trials), false_suites(noise, suites)
     return "\n".join([
         *lines,
         "",
+        f"- One series over {LENGTH} commits in which nothing changes: any flag, slower or faster, in "
+        f"{_percent(either)} of the trials.",
         f"- All {len(noise.rounds)} series together over {LENGTH} commits in which nothing changes: any flag, slower "
         f"or faster, at any commit, in {_percent(together)} of {suites} histories.",
         f"- The 95 % interval of a step of 10 % holds its size in {_percent(sizes)} of the trials, and the interval "
         f"of its commit holds the commit in {_percent(places)}, {AFTER} commits after it.",
     ])  # fmt: skip
+
+
+def calibrations(noise: Noise, trials: int) -> str:
+    """Return the table of how often settings flag still histories, on seeds that the figures do not use."""
+    named = {"harness": ours()}
+    if importlib.util.find_spec("otava"):
+        named |= {f"Otava, p < {level:g}, from 5 %": otava(TIME_MARGIN, level) for level in (3e-4, 1e-4, 3e-5)}
+    if importlib.util.find_spec("asv"):
+        named |= {f"asv, from {100 * step:g} %": asv_steps(step) for step in (0.06, 0.08, 0.10)}
+    shares = {name: false_flags(noise, detect, trials, CHOOSING) for name, detect in named.items()}
+    lines = [f"| {name} | {_percent(share)} |" for name, share in shares.items()]
+    return "\n".join(["| detection | still histories flagged as slower |", "|---|---|", *lines])
 
 
 def choices(noise: Noise, trials: int, suites: int) -> str:
@@ -303,13 +328,17 @@ def main() -> None:
     """Simulate, print the figures, and write those of the default number of trials into the page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--trials", type=int, default=400)
-    parser.add_argument("--suites", type=int, default=60, help="trials of all series together")
+    parser.add_argument("--suites", type=int, default=40, help="trials of all series together")
     parser.add_argument("--choose", action="store_true")
+    parser.add_argument("--calibrate", action="store_true")
     options = parser.parse_args()
     noise = Noise.read()
-    text = (choices if options.choose else figures)(noise, options.trials, options.suites)
+    if options.calibrate:
+        text = calibrations(noise, options.trials)
+    else:
+        text = (choices if options.choose else figures)(noise, options.trials, options.suites)
     print(text)  # noqa: T201
-    if not options.choose and options.trials == parser.get_default("trials"):
+    if not (options.choose or options.calibrate) and options.trials == parser.get_default("trials"):
         page = PAGE.read_text(encoding="utf-8")
         marked = re.compile(r"(<!-- figures -->\n).*?(<!-- end of figures -->)", re.DOTALL)
         PAGE.write_text(marked.sub(lambda match: f"{match[1]}{text}\n{match[2]}", page), encoding="utf-8")

@@ -3,7 +3,8 @@
 The detection knows only numbers in the order of time. Sources: Matteson and James 2014, arXiv:1306.4933, for the
 statistic; Fleming et al. 2023, arXiv:2301.03034 (Apache Otava), for the t test in place of permutations, the windows
 and the merging of weak points; Bai 1997, "Estimation of a Change Point in Multiple Regression Models", for the interval
-of a position.
+of a position; Shewhart 1931, "Economic Control of Quality of Manufactured Product", for the newest points, which are
+too few for a level of their own.
 """
 
 from __future__ import annotations
@@ -38,7 +39,12 @@ class Rules:
     Each level has at least ``fewest`` points, at the end of the series too. The t test gives a p-value below ``alpha``,
     and the shift is at least ``margin`` in the unit of the series: more where a level is short, by ``short`` margins
     divided by its number of points, since a short level is the usual place of a false alarm. Only points within
-    ``window`` of each other are compared, as conditions of long ago say nothing about the noise of today.
+    ``window`` of each other are compared, as conditions of long ago say nothing about the noise of today. No level
+    counts as less noisy than ``quiet``, a standard deviation: a few points that agree by chance prove no quiet machine.
+
+    The one or two newest points are a shift at once where all of them lie beyond the margin, on one side of at least
+    ``settled`` points, and the t test gives a p-value below the entry of ``newest`` for their number. ``together`` is
+    the number of series that are judged at once and share these levels.
     """
 
     margin: float
@@ -46,10 +52,22 @@ class Rules:
     short: float = 0.5
     fewest: int = 3
     window: int = 30
+    quiet: float = 0.0
+    newest: tuple[float, ...] = (7e-4, 5e-3)
+    settled: int = 8
+    together: int = 1
 
     def needs(self, before: int, after: int) -> float:
         """Return the smallest shift that counts between two levels of so many points."""
         return self.margin * (1 + self.short / min(before, after))
+
+    def level(self, count: int) -> float:
+        """Return the level of the test of so many newest points.
+
+        It falls with the square of the number of series: outliers are more frequent than in normal noise, the more so
+        the rarer they are, and one of them is enough here.
+        """
+        return self.newest[count - 1] / self.together**2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +109,8 @@ def shifts(
         weak.update(found)
         start = max([start + max(rules.window // 2, 1), *found])
     positions = _merged(series, sorted({*weak, *fixed}), frozenset(fixed), rules)
-    return [_shift(series, segment) for segment in _neighbours(len(series), positions)]
+    positions += _newest(series, positions[-1] if positions else 0, rules, closed)
+    return [_shift(series, segment, rules) for segment in _neighbours(len(series), positions)]
 
 
 def best_split(series: Vector, fewest: int = 1, barred: frozenset[int] = frozenset()) -> tuple[int, float]:
@@ -122,17 +141,26 @@ def best_split(series: Vector, fewest: int = 1, barred: frozenset[int] = frozens
     return (row + fewest, float(best[row])) if math.isfinite(best[row]) else (0, 0.0)
 
 
-def two_sample_p(before: Vector, after: Vector) -> float:
-    """Return the two-sided p-value of Student's t test with a common variance; 0 for unequal parts without noise."""
+def two_sample_p(before: Vector, after: Vector, quiet: float = 0.0) -> float:
+    """Return the two-sided p-value of Student's t test with a common variance; 0 for unequal parts without noise.
+
+    ``quiet`` is the smallest standard deviation that the parts are taken to have.
+    """
     degrees = len(before) + len(after) - 2
     difference = float(after.mean() - before.mean())
     if degrees < 1:
         return 1.0
-    variance = float(((before - before.mean()) ** 2).sum() + ((after - after.mean()) ** 2).sum()) / degrees
-    error = math.sqrt(variance * (1 / len(before) + 1 / len(after)))
+    error = _error(before, after, quiet)
     if error == 0:
         return 1.0 if difference == 0 else 0.0
     return 2 * float(stdtr(degrees, -abs(difference) / error))
+
+
+def _error(before: Vector, after: Vector, quiet: float) -> float:
+    """Return the standard error of the difference of two means of a common variance, that of ``quiet`` or more."""
+    degrees = len(before) + len(after) - 2
+    variance = float(((before - before.mean()) ** 2).sum() + ((after - after.mean()) ** 2).sum()) / degrees
+    return math.sqrt(max(variance, quiet**2) * (1 / len(before) + 1 / len(after)))
 
 
 def _split(series: Vector, start: int, end: int, rules: Rules, barred: frozenset[int]) -> list[int]:
@@ -141,7 +169,7 @@ def _split(series: Vector, start: int, end: int, rules: Rules, barred: frozenset
     if not position:
         return []
     middle = start + position
-    if two_sample_p(series[start:middle], series[middle:end]) >= WEAK * rules.alpha:
+    if two_sample_p(series[start:middle], series[middle:end], rules.quiet) >= WEAK * rules.alpha:
         return []
     return [*_split(series, start, middle, rules, barred), middle, *_split(series, middle, end, rules, barred)]
 
@@ -150,7 +178,7 @@ def _merged(series: Vector, positions: list[int], fixed: frozenset[int], rules: 
     """Return the positions that remain after the weakest one was removed as long as one is too weak or too small."""
     while True:
         tested = [
-            (position, two_sample_p(before, after), _share(before, after, rules))
+            (position, two_sample_p(before, after, rules.quiet), _share(before, after, rules))
             for position, before, after in _parts(series, positions)
             if position not in fixed
         ]
@@ -162,6 +190,20 @@ def _merged(series: Vector, positions: list[int], fixed: frozenset[int], rules: 
             if share >= 1:
                 return positions
         positions = [place for place in positions if place != position]
+
+
+def _newest(series: Vector, start: int, rules: Rules, barred: frozenset[int]) -> list[int]:
+    """Return where the newest points, too few for a level, are a shift from the level since ``start``, if they are."""
+    for count in range(len(rules.newest), 0, -1):
+        middle = len(series) - count
+        before, after = series[max(start, middle - rules.window) : middle], series[middle:]
+        if middle - start < rules.settled or middle in barred:
+            continue
+        apart = after - before.mean()
+        beyond = bool((apart >= rules.margin).all() or (apart <= -rules.margin).all())
+        if beyond and two_sample_p(before, after, rules.quiet) < rules.level(count):
+            return [middle]
+    return []
 
 
 def _share(before: Vector, after: Vector, rules: Rules) -> float:
@@ -188,11 +230,15 @@ def _segments(start: int, end: int, positions: Sequence[int]) -> list[tuple[int,
     return [*itertools.pairwise(bounds)]
 
 
-def _shift(series: Vector, segment: tuple[int, int, int]) -> Shift:
-    """Return the shift between two neighbouring levels, with the intervals of its size and of its position."""
+def _shift(series: Vector, segment: tuple[int, int, int], rules: Rules) -> Shift:
+    """Return the shift between two neighbouring levels, with the intervals of its size and of its position.
+
+    The size of a shift by the newest points has the interval of their test, as these do not tell their own variance.
+    """
     start, middle, end = segment
     before, after = series[start:middle], series[middle:end]
-    difference = welch(before, after)
+    is_early = len(after) < rules.fewest and len(before) >= rules.settled
+    difference = _pooled(before, after, rules.quiet) if is_early else welch(before, after)
     reach = 0
     if difference.value and len(before) + len(after) > 2:
         squares = ((before - before.mean()) ** 2).sum() + ((after - after.mean()) ** 2).sum()
@@ -203,8 +249,16 @@ def _shift(series: Vector, segment: tuple[int, int, int]) -> Shift:
         earliest=max(middle - reach, start + 1),
         latest=min(middle + reach, end - 1),
         difference=difference,
-        p_value=two_sample_p(before, after),
+        p_value=two_sample_p(before, after, rules.quiet),
     )
+
+
+def _pooled(before: Vector, after: Vector, quiet: float) -> Estimate:
+    """Return the difference of two means with the 95 % interval of a common variance."""
+    value = float(after.mean() - before.mean())
+    degrees = len(before) + len(after) - 2
+    reach = float(stdtrit(degrees, (1 + LEVEL) / 2)) * _error(before, after, quiet)
+    return Estimate(value=value, low=value - reach, high=value + reach, n=degrees + 2)
 
 
 def welch(before: Vector, after: Vector) -> Estimate:

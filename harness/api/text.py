@@ -25,10 +25,11 @@ def printable(text: str, keep: str = "") -> str:
     """
     if text.isascii() and text.isprintable():
         return text
-    return "".join(
-        _escape(character) if unicodedata.category(character) in _ESCAPED and character not in keep else character
-        for character in text
-    )
+    # a page has millions of characters, but few different ones
+    odd = {
+        character for character in set(text) if unicodedata.category(character) in _ESCAPED and character not in keep
+    }
+    return text.translate({ord(character): _escape(character) for character in odd}) if odd else text
 
 
 def as_typed(value: object) -> str:

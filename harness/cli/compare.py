@@ -157,8 +157,11 @@ def _judged(report: ChangeReport, options: CompareOptions, at_head: Sequence[str
     names = options.technique or ("*",)
     found = seek(report.changes, options.metric, lambda name: any(matches(pattern, name) for pattern in names))
     untold = () if found.changes.of("worse") else (*found.untold, *at_head)
-    # what BASE does not have is no technique that a search could ever tell
-    nothing = () if found.changes.changes or untold else (f"nothing has a {options.metric} on both sides",)
+    nothing: tuple[str, ...] = ()
+    if not (found.changes.changes or untold):
+        new = [entry.place.technique for entry in found.changes.listed]
+        untold = tuple(f"{technique} is new: base does not have it" for technique in new)
+        nothing = () if new else (f"nothing has a {options.metric} on both sides",)
     return replace(report, changes=found.changes, refused=[*report.refused, *nothing], untold=untold)
 
 

@@ -21,10 +21,10 @@ from harness.history.series import PROCESS, Measured, Series
 from harness.history.timeline import Timeline
 from harness.results.comparisons import ALL
 
-TIMES: Final = Rules(margin=math.log1p(TIME_MARGIN))
-"""What counts as a change of a time; docs/history.md has how often it errs."""
+TIMES: Final = Rules(margin=math.log1p(TIME_MARGIN), quiet=0.018)
+"""What counts as a change of a time; docs/history.md has how often it errs, and where the noise of 1.8 % is from."""
 
-PEAKS: Final = Rules(margin=math.log1p(PROCESS_MARGIN))
+PEAKS: Final = Rules(margin=math.log1p(PROCESS_MARGIN), quiet=2 * TIMES.quiet)
 """What counts as a change of a process's peak, which must change by `PROCESS_BYTES`, too."""
 
 SUSPECT: Final = 4.0
@@ -47,7 +47,8 @@ class Mark:
     The change may be as early as ``earliest`` and as late as ``latest``. ``change`` is the new level less the old one
     in the unit of the series, or divided by the old one and less 1 where ``relative``. ``changed`` is the verdict on
     values that the seed determines and that differ by less than what matters. ``paired`` marks what the gate measured
-    in turns.
+    in turns, and ``provisional`` what only the newest points show, fewer than make a level: the next ones confirm it or
+    take it back.
     """
 
     position: int
@@ -59,6 +60,7 @@ class Mark:
     change: Estimate
     relative: bool
     paired: bool = False
+    provisional: bool = False
     accepted: Accepted | None = None
 
     @property
@@ -111,10 +113,14 @@ def judge(
 ) -> list[Judged]:
     """Return the series with their marks, in the same order; accepted entries count as of a day."""
     together = _changed_together(series)
+    noisy = Counter(_group(line) for line in series if not is_exact(line))
     judged = []
     for line in series:
-        exact = is_exact(line)
-        marks = _exact_marks(line, together) if exact else _noisy_marks(line, (paired or Paired()).of(line))
+        if is_exact(line):
+            marks = _exact_marks(line, together)
+        else:
+            rules = replace(_rules(line), together=noisy[_group(line)])
+            marks = _noisy_marks(line, rules, (paired or Paired()).of(line))
         marks = [replace(mark, accepted=_accepted(line, mark, timeline, decisions, day)) for mark in marks]
         judged.append(_judged(line, marks))
     return judged
@@ -184,7 +190,12 @@ def _rules(series: Series) -> Rules:
     return PEAKS if series.name.metric.endswith(PROCESS) else TIMES
 
 
-def _noisy_marks(series: Series, paired: tuple[Sequence[int], Sequence[int]]) -> list[Mark]:
+def _group(series: Series) -> tuple[str, int, str, str]:
+    """Return what the series share that are judged together: the suite in its form, and the machine."""
+    return (series.name.suite, series.name.version, series.name.form, series.name.machine)
+
+
+def _noisy_marks(series: Series, rules: Rules, paired: tuple[Sequence[int], Sequence[int]]) -> list[Mark]:
     """Return the marks of a series of positive values that vary from run to run."""
     values = [point.value for point in series.points]
     if min(values) <= 0:
@@ -192,16 +203,26 @@ def _noisy_marks(series: Series, paired: tuple[Sequence[int], Sequence[int]]) ->
     known, barred = paired
     logs = [math.log(value) for value in values]
     marks = [
-        _shifted(series, shift, paired=shift.position in known)
-        for shift in shifts(logs, _rules(series), known=known, barred=barred)
+        _shifted(series, shift, rules, paired=shift.position in known)
+        for shift in shifts(logs, rules, known=known, barred=barred)
     ]
     marks = _levelled(series, marks)
+    if marks and marks[-1].provisional and not _is_clear(series, marks[-1]):
+        marks = _levelled(series, marks[:-1])
     if series.name.metric.endswith(PROCESS):
         marks = _levelled(series, [mark for mark in marks if abs(mark.after - mark.before) >= PROCESS_BYTES])
     return marks
 
 
-def _shifted(series: Series, shift: Shift, *, paired: bool) -> Mark:
+def _is_clear(series: Series, mark: Mark) -> bool:
+    """Return whether the interval of each point of a provisional mark is beyond the level before it."""
+    return not any(
+        point.low is not None and point.high is not None and point.low <= mark.before <= point.high
+        for point in series.points[mark.position :]
+    )
+
+
+def _shifted(series: Series, shift: Shift, rules: Rules, *, paired: bool) -> Mark:
     """Return the mark of a shift of logarithms; what the gate measured is at its commit."""
     bounds = (shift.difference.low, shift.difference.high)
     low, high = (None if bound is None else math.expm1(bound) for bound in bounds)
@@ -215,6 +236,7 @@ def _shifted(series: Series, shift: Shift, *, paired: bool) -> Mark:
         change=replace(shift.difference, value=math.expm1(shift.difference.value), low=low, high=high),
         relative=True,
         paired=paired,
+        provisional=not paired and len(series.points) - shift.position < rules.fewest,
     )
 
 

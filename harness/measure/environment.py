@@ -44,6 +44,9 @@ KERNEL_VARIABLES: Final = (
 )  # fmt: skip
 """Variables that choose the kernels or their processors, which may change the last bits of a result."""
 
+COMMIT_VARIABLE: Final = "HARNESS_COMMIT"
+"""The variable that names the commit of packages installed from a folder, of which pip records no commit."""
+
 _TIMEOUT_S: Final = 10.0
 """Seconds after which a command that has not finished is given up."""
 
@@ -105,9 +108,10 @@ def code_state(
 ) -> dict[str, Json]:
     """Return the state of the code under test: ``{commit, dirty, version, digest}`` of the files that compute.
 
-    ``commit`` is that of the git checkout that holds the files, or the one that pip installed the distribution from;
-    ``dirty`` says whether a file differs from that commit. Both are None where neither commit is known; the state then
-    has ``unknown`` as ``commit_unknown``, if git gave a reason. ``digest`` is the SHA-256 over all files.
+    ``commit`` is that of the git checkout that holds the files, or the one that pip installed the distribution from, or
+    for a distribution that was installed from a folder the one that `COMMIT_VARIABLE` names; ``dirty`` says whether a
+    file differs from that commit. Both are None where no commit is known; the state then has ``unknown`` as
+    ``commit_unknown``, if git gave a reason. ``digest`` is the SHA-256 over all files.
     """
     state: dict[str, Json] = {"commit": None, "dirty": None}
     if checkout is not None:
@@ -140,12 +144,18 @@ def suite_state(file: Path, code: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def _installed_from(distribution: importlib.metadata.Distribution) -> dict[str, Json]:
-    """Return the commit in the direct_url.json that pip leaves for an installation from version control (PEP 610)."""
+    """Return the commit that a distribution was installed from, by the direct_url.json of PEP 610.
+
+    It is there for an installation from version control. Whoever installs a clean checkout from its folder, as asv does
+    with every commit, says which one it was.
+    """
     try:
         facts = json.loads(distribution.read_text("direct_url.json") or "{}")
     except ValueError:
         return {}
     commit = facts.get("vcs_info", {}).get("commit_id")
+    if "dir_info" in facts and not facts["dir_info"].get("editable"):
+        commit = os.environ.get(COMMIT_VARIABLE)
     return {"commit": commit, "dirty": False} if commit else {}
 
 

@@ -6,7 +6,7 @@ import html
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final
 
@@ -90,6 +90,10 @@ def over_places(view: RunView, workload: WorkloadView) -> Iterator[Chart]:
     for name, points in found.items():
         what, _, along = name.rpartition(ALONG)
         unit = view.metrics[what].unit if what in view.metrics else ""
+        if unit == "%":
+            points = {
+                name: {place: _share(estimate) for place, estimate in own.items()} for name, own in points.items()
+            }
         yield _chart(
             points,
             _Asked(
@@ -101,6 +105,15 @@ def over_places(view: RunView, workload: WorkloadView) -> Iterator[Chart]:
                 higher_is_better=None,
             ),
         )
+
+
+def _share(estimate: Estimate) -> Estimate:
+    """Return an estimate of a percentage whose interval holds only what a percentage can be.
+
+    The t interval of two seeds may reach beyond 0 or 100 %, where the mean cannot be.
+    """
+    low, high = (None if bound is None else min(max(bound, 0.0), 100.0) for bound in (estimate.low, estimate.high))
+    return replace(estimate, low=low, high=high) if 0 <= estimate.value <= 100 else estimate
 
 
 def across(view: RunView) -> Iterator[Chart]:

@@ -220,8 +220,12 @@ def describe(report: HistoryReport, judged: Judged, mark: Mark) -> str:
         where += f", between {place_of(points[mark.earliest - 1])} and {place_of(points[mark.latest])}"
     name = series.name
     what = f"{name.suite}, {name.technique} on {short(name.workload)}, {name.metric}"
-    paired = ", measured in turns" if mark.paired else ""
-    return f"{what}: {before} -> {after}, {change_text(series, mark)} {where}{paired}"
+    how = ", measured in turns" if mark.paired else ""
+    if mark.provisional:
+        count = len(points) - mark.position
+        newest = "the newest point" if count == 1 else f"the newest {count} points"
+        how = f", shown by {newest} only: the next ones confirm it or take it back"
+    return f"{what}: {before} -> {after}, {change_text(series, mark)} {where}{how}"
 
 
 def plain(report: HistoryReport) -> dict[str, Any]:
@@ -271,5 +275,6 @@ def _plain_mark(judged: Judged, mark: Mark) -> dict[str, Any]:
         "change": encode(asdict(mark.change)),
         "relative": mark.relative,
         "paired": mark.paired,
+        "provisional": mark.provisional,
         "accepted": mark.accepted.note if mark.accepted else None,
     }

@@ -27,7 +27,7 @@ LEVELS = [
     [(1.0, 60), (1.08, 30)],
     [(1.0 + 0.02 * number, 1) for number in range(20)],
 ]
-LIKE_OTAVA = Rules(margin=0.0, alpha=1e-3, short=0.0, fewest=1, window=50)
+LIKE_OTAVA = Rules(margin=0.0, alpha=1e-3, short=0.0, fewest=1, window=50, newest=())
 RULES = Rules(margin=0.05)
 
 
@@ -122,14 +122,35 @@ def test_a_shift_smaller_than_the_margin_is_none_however_sure() -> None:
 
 def test_the_last_points_are_no_level_until_they_are_enough() -> None:
     values = noisy([(0.0, 20), (0.2, 5)])
-    rules = Rules(margin=0.05, fewest=4)
+    rules = Rules(margin=0.05, fewest=4, newest=())
     assert [positions(values[:length], rules) for length in (21, 22, 23, 24)][-1] == [20]
     assert all(len(values[:length]) - at >= 4 for length in range(21, 26) for at in positions(values[:length], rules))
 
 
+def test_the_newest_points_are_a_shift_where_the_t_test_of_all_before_says_so() -> None:
+    still = noisy([(0.0, 20)])
+    rules = Rules(margin=0.05, quiet=0.0)
+    for newest in ([0.07], [0.1], [0.06, 0.07], [-0.1], [0.1, 0.01]):
+        values = [*still, *newest]
+        beyond = all(abs(value - np.mean(still)) > 0.05 for value in newest)
+        p_value = stats.ttest_ind(still, newest).pvalue
+        expected = [20] if beyond and p_value < {1: 7e-4, 2: 5e-3}[len(newest)] else []
+        assert positions(values, rules) == expected
+    assert positions([*still, 0.1], rules) == [20]
+    assert positions([*still, 0.1], rules, barred=[20]) == []
+    assert positions([*still, 0.1], Rules(margin=0.05, together=20)) == []
+    assert positions([*still[:7], 0.3], rules) == [], "seven points are no level to judge a single one by"
+
+
+def test_a_level_that_is_quiet_by_chance_does_not_count_as_quieter_than_stated() -> None:
+    values = [*noisy([(0.0, 20)], sd=0.001), 0.07]
+    assert positions(values, Rules(margin=0.05)) == [20]
+    assert positions(values, Rules(margin=0.05, quiet=0.018)) == []
+
+
 def test_a_short_level_needs_a_larger_shift() -> None:
     values = noisy([(0.0, 30), (0.0555, 8)], sd=0.001)
-    found = [bool(positions(values[:length])) for length in range(31, 39)]
+    found = [bool(positions(values[:length], Rules(margin=0.05, newest=()))) for length in range(31, 39)]
     assert found == [False] * 4 + [True] * 4
 
 
@@ -145,7 +166,7 @@ def test_a_creep_is_found() -> None:
 
 
 def test_what_was_measured_in_turns_overrules_the_test() -> None:
-    quiet = noisy([(0.0, 20), (0.05, 2)])
+    quiet = noisy([(0.0, 20), (0.04, 2)])
     assert positions(quiet) == []
     assert positions(quiet, known=[20]) == [20]
     shifted = noisy([(0.0, 20), (0.1, 20)])
@@ -164,6 +185,6 @@ def test_the_position_does_not_depend_on_level_scale_or_sign() -> None:
 
 def test_the_interval_of_a_position_holds_the_change_about_as_often_as_stated() -> None:
     found = [shifts(noisy([(0.0, 20), (0.05, 20)], seed, sd=0.03), Rules(margin=0.03)) for seed in range(200)]
-    held = [shift.earliest <= 20 <= shift.latest for (shift,) in (one for one in found if len(one) == 1)]
+    held = [shift.earliest <= 20 <= shift.latest for (shift,) in (shifted for shifted in found if len(shifted) == 1)]
     assert len(held) > 100
     assert sum(held) >= 0.9 * len(held)

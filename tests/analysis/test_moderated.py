@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, special, stats
 
-from harness.analysis.moderated import inverse_trigamma, moderate
+from harness.analysis.moderated import inverse_trigamma, moderate, squared_correlation
 
 
 def drawn(contestants: int, seeds: int, seed: int = 0, *, tables: int | None = None) -> np.ndarray:
@@ -116,3 +116,15 @@ def test_a_contestant_without_spread_is_neither_moderated_nor_part_of_the_prior(
 def test_two_seeds_are_too_few_to_be_moderated() -> None:
     rows = drawn(22, 2, 5)
     assert moderate(rows).p() == pytest.approx(stats.ttest_1samp(rows, 0, axis=1).pvalue)
+
+
+def test_the_correlation_of_complete_seeds_is_that_of_all_pairs() -> None:
+    draw = np.random.default_rng(5)
+    values = draw.normal(size=(2, 7, 5)) + draw.normal(size=(2, 1, 5))
+    centred = values - values.mean(axis=-1, keepdims=True)
+    taking_part = np.ones((2, 7), dtype=bool)
+    taking_part[1, 3] = False
+    lacking = np.concatenate([centred, np.zeros((2, 7, 1))], axis=-1)  # a seed that nobody has, so pairs are counted
+    pairwise = squared_correlation(lacking, lacking != 0, taking_part)
+    assert pairwise.min() > 0
+    assert squared_correlation(centred, np.ones_like(centred, dtype=bool), taking_part) == pytest.approx(pairwise)

@@ -85,21 +85,23 @@ def world(made: World) -> World:
 
 
 def only(history: History, technique: str = "toys/a") -> Judged:
-    (one,) = [one for one in history.judged if one.series.name.technique == technique]
-    return one
+    (judged,) = [judged for judged in history.judged if judged.series.name.technique == technique]
+    return judged
 
 
 def test_points_are_in_the_order_of_the_commits_whenever_they_were_measured(world: World) -> None:
-    one = only(world.history("train_ratio"))
-    assert [point.commit for point in one.series.points] == world.commits
-    assert [round(point.value, 1) for point in one.series.points] == [1.0] * SLOW + [1.2] * (COMMITS - SLOW)
+    judged = only(world.history("train_ratio"))
+    assert [point.commit for point in judged.series.points] == world.commits
+    assert [round(point.value, 1) for point in judged.series.points] == [1.0] * SLOW + [1.2] * (COMMITS - SLOW)
 
 
 def test_each_change_is_at_its_commit_and_nothing_else_changes(world: World) -> None:
     history = world.history("")
     found = {
-        (one.series.name.technique, one.series.name.metric): [(mark.position, mark.verdict) for mark in one.marks]
-        for one in history.judged
+        (judged.series.name.technique, judged.series.name.metric): [
+            (mark.position, mark.verdict) for mark in judged.marks
+        ]
+        for judged in history.judged
     }
     assert found == {
         ("toys/a", "accuracy"): [(DROP, "worse")],
@@ -119,10 +121,10 @@ def test_each_change_is_at_its_commit_and_nothing_else_changes(world: World) -> 
 def test_an_accepted_change_is_no_longer_worse_and_a_later_one_is(world: World) -> None:
     accepted = '[[accepted]]\nmetric = "train_ratio"\ncommit = "{commit}"\nreason = "a check"\nauthor = "me"\n'
     world.decide(accepted.format(commit=world.commits[SLOW][:12]))
-    one = only(world.history("train_ratio"))
-    assert (one.state, one.standing) == ("same", None)
-    assert one.marks[0].accepted is not None
-    assert one.marks[0].accepted.note == "a check (me)"
+    judged = only(world.history("train_ratio"))
+    assert (judged.state, judged.standing) == ("same", None)
+    assert judged.marks[0].accepted is not None
+    assert judged.marks[0].accepted.note == "a check (me)"
     assert only(world.history("accuracy")).state == "worse"
     world.decide(accepted.format(commit=world.commits[SLOW - 3][:12]))
     assert only(world.history("train_ratio")).state == "worse", "another commit made the change"
@@ -136,11 +138,11 @@ def test_a_renamed_technique_is_one_line(world: World, tmp_path: Path) -> None:
     store, draw = Store(tmp_path), random.Random(1)
     for number, commit in enumerate(world.commits):
         write(store, rows_of("toys/was" if number < 7 else "toys/is", 90.0, 1.0, draw), commit)
-    assert {len(one.series.points) for one in world.history("train_ratio", store).judged} == {7}
+    assert {len(judged.series.points) for judged in world.history("train_ratio", store).judged} == {7}
     world.decide('[[renamed]]\ntechnique = "toys/is"\nwas = "toys/was"\n')
-    one = only(world.history("train_ratio", store, technique="is"), "toys/is")
-    assert [point.commit for point in one.series.points] == world.commits
-    assert one.marks == ()
+    judged = only(world.history("train_ratio", store, technique="is"), "toys/is")
+    assert [point.commit for point in judged.series.points] == world.commits
+    assert judged.marks == ()
 
 
 def test_unlike_machines_are_apart(world: World, tmp_path: Path) -> None:
@@ -149,8 +151,8 @@ def test_unlike_machines_are_apart(world: World, tmp_path: Path) -> None:
         for chip in ("A Chip", "B Chip"):
             write(store, scored("toys/a", [90.0] * 3), commit, chip=chip)
     history = world.history("accuracy", store)
-    assert [one.series.name.machine for one in history.judged] == ["A Chip, 2 cores", "B Chip, 2 cores"]
-    assert [len(one.series.points) for one in history.judged] == [3, 3]
+    assert [judged.series.name.machine for judged in history.judged] == ["A Chip, 2 cores", "B Chip, 2 cores"]
+    assert [len(judged.series.points) for judged in history.judged] == [3, 3]
 
 
 def test_changed_files_are_a_point_of_their_own_after_the_commits(world: World, tmp_path: Path) -> None:
@@ -168,8 +170,8 @@ def test_tracked_commits_are_part_of_the_history(world: World, tmp_path: Path) -
     for commit in world.commits[:4]:
         write(Store(project / ".asv/store" / commit), scored("toys/a", [90.0] * 3), None)
     origin = Origin(stores=[Store(tmp_path)], project=project, folder=project, metrics=METRICS)
-    (one,) = follow(origin, Wanted(metric="accuracy")).judged
-    assert [point.commit for point in one.series.points] == world.commits[:4]
+    (judged,) = follow(origin, Wanted(metric="accuracy")).judged
+    assert [point.commit for point in judged.series.points] == world.commits[:4]
 
 
 def test_since_a_commit_a_tag_or_a_day(world: World) -> None:
@@ -192,15 +194,15 @@ def test_a_blurred_ratio_and_that_of_the_baseline_have_no_points(world: World, t
 def test_what_the_gate_measured_in_turns_counts_at_the_end(world: World, tmp_path: Path) -> None:
     store, draw = Store(tmp_path), random.Random(2)
     for number, commit in enumerate(world.commits):
-        write(store, rows_of("toys/a", 90.0, 1.1 if number >= COMMITS - 1 else 1.0, draw), commit)
-    one = only(world.history("train_ratio", store))
-    assert (one.marks, one.suspect) == ((), 1)
+        write(store, rows_of("toys/a", 90.0, 1.06 if number >= COMMITS - 1 else 1.0, draw), commit)
+    judged = only(world.history("train_ratio", store))
+    assert (judged.marks, judged.suspect) == ((), 1), "too little for one point"
     place = {"suite": "toy", "workload": "core/alpha", "technique": "toys/a"}
     pair = {"base": world.commits[-2], "head": world.commits[-1]}
     keep(store.path, Compared(**pair, times=(TimeFound(**place, metric="train_ratio", verdict="worse"),)))
-    one = only(world.history("train_ratio", store))
-    assert [(mark.position, mark.verdict, mark.paired) for mark in one.marks] == [(COMMITS - 1, "worse", True)]
-    assert (one.state, one.suspect) == ("worse", 0)
+    judged = only(world.history("train_ratio", store))
+    assert [(mark.position, mark.verdict, mark.paired) for mark in judged.marks] == [(COMMITS - 1, "worse", True)]
+    assert (judged.state, judged.suspect) == ("worse", 0)
     quiet = {"base": world.commits[SLOW - 1], "head": world.commits[SLOW]}
     keep(world.store.path, Compared(**quiet, times=(TimeFound(**place, metric=ALL, verdict="same"),)))
     try:
@@ -217,5 +219,5 @@ def test_a_folder_outside_of_a_repository_has_a_history_of_runs(
     store = Store(tmp_path / "store")
     runs = [write(store, scored("toys/a", [90.0] * 3), None) for _ in range(3)]
     origin = Origin(stores=[store], project=None, folder=tmp_path, metrics=METRICS)
-    (one,) = follow(origin, Wanted(metric="accuracy")).judged
-    assert [point.run for point in one.series.points] == runs
+    (judged,) = follow(origin, Wanted(metric="accuracy")).judged
+    assert [point.run for point in judged.series.points] == runs

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -43,8 +44,8 @@ def judged(*given: Series, accepted: Sequence[Accepted] = ()) -> list[Judged]:
     return judge(given, TIMELINE, Decisions(accepted=tuple(accepted)), DAY)
 
 
-def verdicts(one: Judged) -> list[tuple[int, str]]:
-    return [(mark.position, mark.verdict) for mark in one.marks]
+def verdicts(line: Judged) -> list[tuple[int, str]]:
+    return [(mark.position, mark.verdict) for mark in line.marks]
 
 
 def ratios(levels: Sequence[tuple[float, int]]) -> list[float]:
@@ -53,34 +54,34 @@ def ratios(levels: Sequence[tuple[float, int]]) -> list[float]:
 
 
 def test_each_difference_of_bytes_is_a_change_and_one_of_a_hundredth_matters() -> None:
-    (one,) = judged(series("train_tensor_peak", [1000, 1000, 1004, 1004, 1020, 1020, 900]))
-    assert verdicts(one) == [(2, "changed"), (4, "worse"), (6, "better")]
-    assert one.marks[1].change.value == pytest.approx(0.02)
-    assert (one.marks[1].earliest, one.marks[1].latest) == (2, 4)
-    assert one.state == "better"
+    (line,) = judged(series("train_tensor_peak", [1000, 1000, 1004, 1004, 1020, 1020, 900]))
+    assert verdicts(line) == [(2, "changed"), (4, "worse"), (6, "better")]
+    assert line.marks[1].change.value == pytest.approx(0.02)
+    assert (line.marks[1].earliest, line.marks[1].latest) == (2, 4)
+    assert line.state == "better"
 
 
 def test_small_steps_of_bytes_that_add_up_are_found() -> None:
-    (one,) = judged(series("train_tensor_peak", [1000 + 4 * number for number in range(8)]))
-    assert [mark.position for mark in one.marks if mark.verdict == "worse"] == [3, 6]
-    assert one.marks[2].earliest == 1
+    (line,) = judged(series("train_tensor_peak", [1000 + 4 * number for number in range(8)]))
+    assert [mark.position for mark in line.marks if mark.verdict == "worse"] == [3, 6]
+    assert line.marks[2].earliest == 1
 
 
 def test_bytes_from_nothing_are_worse() -> None:
-    (one,) = judged(series("train_tensor_peak", [0, 0, 10]))
-    assert verdicts(one) == [(2, "worse")]
+    (line,) = judged(series("train_tensor_peak", [0, 0, 10]))
+    assert verdicts(line) == [(2, "worse")]
 
 
 def test_a_quality_that_drops_is_worse_and_one_that_moves_a_little_is_changed() -> None:
-    (one,) = judged(series("accuracy", [[90, 91, 92], [90, 91, 92], [90.3, 90.9, 92.1], [80.1, 81, 82.2]]))
-    assert verdicts(one) == [(2, "changed"), (3, "worse")]
-    assert one.marks[1].change.low is not None
-    assert one.marks[1].change.low < one.marks[1].change.value == pytest.approx(-9.9, abs=0.1)
+    (line,) = judged(series("accuracy", [[90, 91, 92], [90, 91, 92], [90.3, 90.9, 92.1], [80.1, 81, 82.2]]))
+    assert verdicts(line) == [(2, "changed"), (3, "worse")]
+    assert line.marks[1].change.low is not None
+    assert line.marks[1].change.low < line.marks[1].change.value == pytest.approx(-9.9, abs=0.1)
 
 
 def test_a_quality_that_scatters_as_much_as_it_moves_is_changed() -> None:
-    (one,) = judged(series("accuracy", [[90, 91, 92], [85, 95, 88]]))
-    assert verdicts(one) == [(1, "changed")]
+    (line,) = judged(series("accuracy", [[90, 91, 92], [85, 95, 88]]))
+    assert verdicts(line) == [(1, "changed")]
 
 
 def test_qualities_that_change_together_share_the_level() -> None:
@@ -88,7 +89,7 @@ def test_qualities_that_change_together_share_the_level() -> None:
     (alone,) = judged(series("accuracy", values))
     assert verdicts(alone) == [(1, "worse")]
     together = judged(*(series("accuracy", values, f"toys/{number}") for number in range(20)))
-    assert {verdicts(one)[0][1] for one in together} == {"changed"}
+    assert {verdicts(line)[0][1] for line in together} == {"changed"}
 
 
 def test_the_same_difference_on_every_seed_needs_three_seeds() -> None:
@@ -97,8 +98,8 @@ def test_the_same_difference_on_every_seed_needs_three_seeds() -> None:
 
 
 def test_what_got_worse_stands_until_it_is_made_up_for() -> None:
-    (one,) = judged(series("train_ratio", ratios([(1.0, 12), (1.2, 12)])))
-    assert (one.state, one.standing) == ("worse", one.marks[0])
+    (line,) = judged(series("train_ratio", ratios([(1.0, 12), (1.2, 12)])))
+    assert (line.state, line.standing) == ("worse", line.marks[0])
     (undone,) = judged(series("train_ratio", ratios([(1.0, 12), (1.2, 12), (1.0, 12)])))
     assert [verdict for _, verdict in verdicts(undone)] == ["worse", "better"]
     assert (undone.state, undone.standing) == ("better", None)
@@ -117,10 +118,40 @@ def test_an_accepted_change_leaves_the_later_one() -> None:
 def test_few_times_are_not_judged_and_new_ones_are_told_of() -> None:
     (few,) = judged(series("train_ratio", [1.0, 1.5, 1.5]))
     assert (few.marks, few.state) == ((), "few")
-    (one,) = judged(series("train_ratio", [*ratios([(1.0, 12)]), 1.2, 1.21]))
-    assert (one.marks, one.suspect, one.state) == ((), 2, "same")
+    (line,) = judged(series("train_ratio", [*ratios([(1.0, 5)]), 1.2, 1.21]))
+    assert (line.marks, line.suspect, line.state) == ((), 2, "same")
     (quiet,) = judged(series("train_ratio", ratios([(1.0, 14)])))
     assert quiet.suspect == 0
+
+
+def test_a_large_step_is_worse_at_its_first_commit_until_the_next_ones_take_it_back() -> None:
+    still = ratios([(1.0, 12)])
+    (first,) = judged(series("train_ratio", [*still, 1.15]))
+    assert [(mark.position, mark.verdict, mark.provisional) for mark in first.marks] == [(12, "worse", True)]
+    assert (first.state, first.suspect) == ("worse", 0)
+    bounds = first.marks[0].change
+    assert bounds.low is not None
+    assert bounds.high is not None
+    assert bounds.low < 0.15 < bounds.high
+    (later,) = judged(series("train_ratio", [*still, *ratios([(1.15, 3)])]))
+    assert [(mark.position, mark.provisional) for mark in later.marks] == [(12, False)]
+    (gone,) = judged(series("train_ratio", [*still, 1.15, 1.0]))
+    assert (gone.marks, gone.state) == ((), "same")
+
+
+def test_a_first_point_whose_own_interval_reaches_the_level_is_too_early_to_tell() -> None:
+    line = series("train_ratio", [*ratios([(1.0, 12)]), 1.15])
+    for low, clear in ((1.1, True), (0.99, False)):
+        newest = replace(line.points[-1], low=low, high=1.2)
+        (found,) = judged(replace(line, points=(*line.points[:-1], newest)))
+        assert (bool(found.marks), found.suspect) == (clear, 0 if clear else 1)
+
+
+def test_many_series_together_need_more_than_one_point() -> None:
+    lines = [series("train_ratio", ratios([(1.0, 12)]), f"toys/{number}") for number in range(30)]
+    newest = [*ratios([(1.0, 12)]), 1.1]
+    assert judged(series("train_ratio", newest))[0].marks
+    assert judged(series("train_ratio", newest), *lines)[0].marks == ()
 
 
 def test_a_peak_of_the_process_needs_a_tenth_and_a_mebibyte() -> None:

@@ -235,7 +235,8 @@ def test_an_installed_package_does_not_take_the_commit_of_the_checkout_its_envir
     assert state_of("glowing")["commit"] is None
 
 
-def test_an_installation_from_version_control_has_the_commit_that_pip_noted(tmp_path, monkeypatch):
+def installed_gleam(tmp_path, monkeypatch, url):
+    """The state of a package that was installed, with what pip noted of where it came from."""
     site = tmp_path / "site-packages"
     info = site / "gleam-1.5.dist-info"
     (site / "gleam").mkdir(parents=True)
@@ -243,12 +244,29 @@ def test_an_installation_from_version_control_has_the_commit_that_pip_noted(tmp_
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: gleam\nVersion: 1.5\n")
     (info / "RECORD").write_text("gleam/__init__.py,,\n")
-    url = {"url": "https://example.org/gleam", "vcs_info": {"vcs": "git", "commit_id": "c0ffee"}}
     (info / "direct_url.json").write_text(json.dumps(url))
     monkeypatch.syspath_prepend(str(site))
     code = PluginCode("gleam", "gleam", [])
     state = env.code_state(code.sources, code.distribution, code.checkout)
-    assert (state["commit"], state["dirty"], state["version"]) == ("c0ffee", False, "1.5")
+    return state["commit"], state["dirty"], state["version"]
+
+
+def test_an_installation_from_version_control_has_the_commit_that_pip_noted(tmp_path, monkeypatch):
+    monkeypatch.setenv("HARNESS_COMMIT", "a" * 40)
+    url = {"url": "https://example.org/gleam", "vcs_info": {"vcs": "git", "commit_id": "c0ffee"}}
+    assert installed_gleam(tmp_path, monkeypatch, url) == ("c0ffee", False, "1.5")
+
+
+@pytest.mark.parametrize(("named", "known"), [("a" * 40, ("a" * 40, False)), ("", (None, None))])
+def test_an_installation_from_a_folder_has_the_commit_that_its_installer_names(tmp_path, monkeypatch, named, known):
+    monkeypatch.setenv("HARNESS_COMMIT", named)
+    url = {"url": "file:///build/gleam", "dir_info": {}}
+    assert installed_gleam(tmp_path, monkeypatch, url) == (*known, "1.5")
+
+
+def test_a_package_of_an_index_does_not_have_the_commit_of_what_was_installed_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("HARNESS_COMMIT", "a" * 40)
+    assert installed_gleam(tmp_path, monkeypatch, {}) == (None, None, "1.5")
 
 
 sources = st.dictionaries(st.sampled_from(["a.py", "b.npy", "c/d.so", "c/e.cpp"]), st.binary(max_size=8), min_size=1)

@@ -53,7 +53,7 @@ def test_a_series_by_place_is_a_chart_of_means_with_intervals_and_the_unit_of_it
             technique=name,
             seed=seed,
             metrics={"accuracy": 80.0 + seed},
-            series={"accuracy_by_place": curve, "x": curve},
+            series={"accuracy_by_place": curve, "x_by_place": curve, "x": curve},
         )
         for name, own in curves.items()
         for seed, curve in enumerate(own)
@@ -66,10 +66,13 @@ def test_a_series_by_place_is_a_chart_of_means_with_intervals_and_the_unit_of_it
     lines = {trace["name"]: trace for trace in figure["data"]}
     assert (lines["base"]["x"], lines["base"]["y"]) == ([1.0, 2.0, 3.0], [85.0, 55.0, 40.0])
     assert lines["a"]["y"] == [70.0, 40.0]
-    half = 12.706 * 10  # Student's t of two values that are 20 apart: their standard deviation is 20 / sqrt(2)
-    assert lines["a"]["error_y"]["array"][1] == pytest.approx(half, rel=1e-3)
+    # Student's t of two values that are 20 apart would reach 127 to each side, where a percentage cannot be
+    assert (lines["a"]["error_y"]["array"][1], lines["a"]["error_y"]["arrayminus"][1]) == (60.0, 40.0)
     assert figure["layout"]["yaxis"]["title"]["text"] == "accuracy, %"
     assert figure["layout"]["xaxis"]["title"]["text"] == "place"
+    plain = {trace["name"]: trace for trace in json.loads(found["X by place"].plots[0].json)["data"]}
+    half = 12.706 * 10  # their standard deviation is 20 / sqrt(2)
+    assert plain["a"]["error_y"]["array"][1] == pytest.approx(half, rel=1e-3)
 
 
 def test_workloads_that_differ_in_one_number_are_points_of_a_line(builders) -> None:

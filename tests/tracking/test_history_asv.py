@@ -115,6 +115,14 @@ def test_each_technique_is_run_once_a_commit(tracked: Tracked) -> None:
         assert len(runs) == (0 if not step.state.starts else 3 if step.state.late else 2)
 
 
+def test_each_run_has_the_commit_that_it_measured(tracked: Tracked) -> None:
+    for step in tracked.history.steps:
+        runs = (tracked.history.folder.path / ".asv/store" / step.commit).glob("runs/*/run.json")
+        for content in (json.loads(file.read_text()) for file in runs):
+            states = content["environment"]["code"].values()
+            assert {(state["commit"], state["dirty"]) for state in states} == {(step.commit, False)}
+
+
 def test_samples_give_times_an_interval(tracked: Tracked) -> None:
     columns = ["result", "params", "version", "started_at", "duration", "stats_ci_99_a", "stats_ci_99_b"]
     file = next(tracked.history.folder.path.glob(f".asv/results/*/{tracked.history.steps[0].commit[:8]}-*.json"))
