@@ -1,4 +1,4 @@
-"""Runs on Dask clusters of real processes: the rows of a run on one machine, also where machines and drivers die."""
+"""Runs on clusters of real processes: the rows of a run on one machine, also where machines and drivers die."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 import harness
 from harness.results.store import Store
-from tests.clusters import DaskOfTest, dask_cluster, until
+from tests.clusters import ENGINES, ClusterOfTest, cluster_of, until
 from tests.conftest import ROOT
 from tests.kills import Place, Reference, by_key, check_equal, reference_of
 
@@ -30,8 +30,11 @@ def inline_rows(folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: float
 
 
 @pytest.mark.thorough
-def test_a_run_that_loses_a_machine_and_its_driver_equals_the_undisturbed_run(tmp_path: Path, monkeypatch) -> None:
-    with dask_cluster(tmp_path / "cluster", workers=2) as cluster:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_run_that_loses_a_machine_and_its_driver_equals_the_undisturbed_run(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with cluster_of(engine, tmp_path / "cluster", workers=2) as cluster:
         reference = inline_rows(tmp_path, monkeypatch, sleep_s=0.1)
         place = Place(tmp_path / "place", *cluster.options)
         driver = place.start("--lane", "accuracy", "--param", "sleep_s=0.1")
@@ -50,7 +53,7 @@ def test_a_run_that_loses_a_machine_and_its_driver_equals_the_undisturbed_run(tm
     until(lambda: not cluster.computing())
 
 
-def disturb(place: Place, cluster: DaskOfTest, draw: random.Random, seconds: float) -> list[str]:
+def disturb(place: Place, cluster: ClusterOfTest, draw: random.Random, seconds: float) -> list[str]:
     """Let a run lose a machine, then its driver, at moments drawn at random; return what was done when.
 
     Three of four runs are left alone until they have a row: connecting takes as long as all cases.
@@ -74,11 +77,14 @@ def disturb(place: Place, cluster: DaskOfTest, draw: random.Random, seconds: flo
 
 
 @pytest.mark.exhaustive
-def test_runs_that_lose_machines_and_drivers_twenty_times_equal_the_undisturbed_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_runs_that_lose_machines_and_drivers_twenty_times_equal_the_undisturbed_run(
+    engine: str, tmp_path: Path
+) -> None:
     seed = int(os.environ.get("HARNESS_SEED") or random.randrange(1 << 32))
-    draw, log = random.Random(seed), [f"seed {seed}"]
+    draw, log = random.Random(seed), [f"{engine}, seed {seed}"]
     reference = reference_of(tmp_path / "undisturbed")
-    with dask_cluster(tmp_path / "cluster", workers=2) as cluster:
+    with cluster_of(engine, tmp_path / "cluster", workers=2) as cluster:
         for number in range(20):
             place = Place(tmp_path / f"place-{number}", *cluster.options)
             log += disturb(place, cluster, draw, reference.seconds)

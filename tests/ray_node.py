@@ -1,0 +1,34 @@
+"""A node of a Ray cluster at 127.0.0.1, in the foreground: ``ray start`` gives a cluster there one node only.
+
+``python ray_node.py PORT TEMP SECONDS [CPUS]`` starts another node where CPUS are given, else the head node. What it has
+started ends with this process, also where that is killed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+
+from ray._private.node import Node
+from ray._private.parameter import RayParams
+
+STORE_BYTES = 80_000_000
+"""The least memory for objects that Ray takes."""
+
+
+def main(port: str, temp: str, seconds: str, cpus: str = "") -> None:
+    place = {"gcs_address": f"127.0.0.1:{port}"} if cpus else {"gcs_server_port": int(port), "temp_dir": temp}
+    parameters = RayParams(
+        **place, node_ip_address="127.0.0.1", num_cpus=int(cpus or 0), num_gpus=0, object_store_memory=STORE_BYTES,
+        min_worker_port=0, max_worker_port=0, include_dashboard=False, include_log_monitor=False, no_monitor=True,
+        dashboard_agent_listen_port=None,
+    )  # fmt: skip
+    Node(parameters, head=not cpus, shutdown_at_exit=True, spawn_reaper=True)
+    time.sleep(float(seconds))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
