@@ -167,7 +167,6 @@ class RayOfTest(ClusterOfTest):
         until(lambda: self._answers() or self.head.poll() is not None)
 
     def connected(self) -> Cluster:
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         from harness_ray.cluster import RayCluster
 
         return RayCluster(f"127.0.0.1:{self.port}")

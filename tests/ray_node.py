@@ -1,7 +1,7 @@
 """A node of a Ray cluster at 127.0.0.1, in the foreground: ``ray start`` gives a cluster there one node only.
 
-``python ray_node.py PORT TEMP SECONDS [CPUS]`` starts another node where CPUS are given, else the head node. What it has
-started ends with this process, also where that is killed.
+``python ray_node.py PORT TEMP SECONDS [CPUS]`` starts another node where CPUS are given, else the head node. All
+that it has started ends with this process, also where that is killed.
 """
 
 from __future__ import annotations

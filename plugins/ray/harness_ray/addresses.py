@@ -17,8 +17,10 @@ START: Final = "ray start --head --node-ip-address 127.0.0.1"
 """The command that starts a cluster of this machine."""
 
 STAY: Final = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-"""The variable that makes Ray stay at 127.0.0.1 where it is 0, on any system. Ray replaces that address otherwise by one
-that other machines reach, and listens at all interfaces."""
+"""The variable that keeps Ray at 127.0.0.1 where it is 0, on any system.
+
+Otherwise Ray replaces that address by one that other machines reach, and listens at all interfaces.
+"""
 
 CERTIFICATE: Final = ("RAY_TLS_SERVER_CERT", "RAY_TLS_SERVER_KEY", "RAY_TLS_CA_CERT")
 """The variables that name the files of a certificate."""

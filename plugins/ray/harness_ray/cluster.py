@@ -1,208 +1,135 @@
-"""Connects the driver of a run with the nodes of a Ray cluster: one node is one machine."""
+"""Lets a process of its own use a Ray cluster for the driver of a run."""
 
 from __future__ import annotations
 
 import contextlib
-import signal
+import itertools
+import multiprocessing
+import os
 import socket
-import threading
+import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-import ray
-from ray.exceptions import RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
 from harness.api import UsageError
-from harness.execution.executors import station
 from harness.execution.executors.addresses import is_loopback
 from harness.execution.executors.cluster import ClusterLost
-from harness_ray.addresses import START, STAY, has_tls
-from harness_ray.tasks import NodeStation
+from harness.execution.isolation.forkserver import command
+from harness_ray.addresses import START, STAY, host_of
+from harness_ray.connection import PASSED_ON
 
 CONNECT_S: Final = 10.0
-"""Seconds that the head node has to take a connection, and that nodes have to end a run."""
+"""Seconds that the head node has to take a connection."""
 
-ASK_S: Final = 120.0
-"""Seconds that a node has to answer a question: the first one imports all that cases need."""
+CLOSE_S: Final = 20.0
+"""Seconds that the connection has to end what a run has left."""
 
-GATHER_S: Final = 30.0
-"""Seconds that the answer of a finished task may take on its way: its node may be lost meanwhile."""
-
-QUESTIONS: Final = 4
-"""How many questions a node answers at once, beside the units."""
-
-
-@dataclass(eq=False, kw_only=True)
-class _Node:
-    """A node with the actor of this run."""
-
-    slots: int
-    actor: Any
-    began: Any
-    """What tells that the actor has all CPUs and GPUs of the node, and answers."""
-    there: bool = False
+GONE_S: Final = "20"
+"""Seconds without the head node after which Ray ends a process that is connected with it."""
 
 
 class RayCluster:
-    """Fulfils `harness.execution.executors.cluster.Cluster`. Ray itself tries nothing again.
+    """Fulfils `harness.execution.executors.cluster.Cluster` by another process, which has `harness_ray.nodes.Nodes`.
 
-    A run has one actor a node, which holds all its CPUs and GPUs: what is timed there, no other job of Ray disturbs.
+    Ray ends the processes whose head node is lost, and changes their handlers of signals, of exceptions and of the end.
+    So the driver has nothing of Ray in its own process.
     """
 
     def __init__(self, address: str) -> None:
         self.name = f"the Ray cluster of {address}"
-        self.hint = f"ray start --address {address} (a node takes cases when no other job holds its CPUs)"
-        self._address = address
-        self._nodes: dict[str, _Node] = {}
-        self._tasks: dict[Any, tuple[int, str]] = {}
-        """The number and the machine of each task under way."""
-        self._lost: list[int] = []
-        """The numbers of tasks whose machine was gone before they were sent there."""
-        self._connect()
+        self.hint = f"ray start --address {address} (a node takes cases once no other job holds its CPUs)"
+        self._numbers = itertools.count()
+        host = host_of(address)
+        _require_listening(address, host)
+        self._pipe, theirs = multiprocessing.Pipe()
+        variables = {**os.environ, "RAY_gcs_rpc_server_reconnect_timeout_s": GONE_S}
+        if is_loopback(host):
+            variables[STAY] = "0"
+        with theirs:
+            self._process = subprocess.Popen(
+                command("harness_ray.connection", theirs.fileno()),
+                env=variables,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # who interrupts the driver does not interrupt the connection
+            )
+        try:
+            self._call("connect", address)
+        except BaseException as error:
+            self.close("")
+            if isinstance(error, ClusterLost):
+                raise UsageError(f"--address {address!r}: {error}; start a cluster: {START}") from error
+            raise
 
     def machines(self) -> Mapping[str, int]:
-        """Return the CPUs of each node that the run has. Raises ClusterLost, and UsageError for one nothing protects."""
-        try:
-            alive = {_name(node): node for node in ray.nodes() if node["Alive"] and _amount(node, "CPU") >= 1}
-        except (RayError, OSError, RuntimeError) as error:
-            raise ClusterLost(_first_line(error)) from error
-        for node in alive.values():
-            if not (has_tls() or is_loopback(node["NodeManagerAddress"])):
-                raise UsageError(
-                    f"the node {node['NodeManagerAddress']} of {self._address} is reached over a network without TLS: "
-                    f"expected RAY_USE_TLS=1 everywhere, or {STAY}=0 for a node at 127.0.0.1; see docs/clusters.md"
-                )
-        self._nodes = {name: node for name, node in self._nodes.items() if name in alive}
-        for name in alive.keys() - self._nodes.keys():
-            self._nodes[name] = _begun(alive[name])
-        for name, node in [*self._nodes.items()]:
-            if not node.there and ray.wait([node.began], timeout=0)[0]:
-                node.there = self._answered(node.began, name) is not None
-        return {name: node.slots for name, node in self._nodes.items() if node.there}
+        """Return the CPUs of each node that the run has. Raises ClusterLost, and UsageError for a plain network."""
+        found: Mapping[str, int] = self._call("machines")
+        return found
 
     def start(self, number: int, machine: str, order: str) -> None:
         """Call the actor of a node with an order."""
-        if (node := self._nodes.get(machine)) is None:
-            self._lost.append(number)
-            return
-        task = node.actor.carry_out.options(concurrency_group="units").remote(number, order)
-        self._tasks[task] = number, machine
+        with contextlib.suppress(ClusterLost):  # as `machines` says at the next look
+            self._call("start", number, machine, order)
 
     def finished(self, timeout_s: float) -> list[tuple[int, str | None]]:
         """Return the tasks that have ended, and what each has returned."""
-        lost: list[tuple[int, str | None]] = [(number, None) for number in self._lost]
-        self._lost.clear()
-        if lost:
-            return lost
-        if not self._tasks:
+        try:
+            found: list[tuple[int, str | None]] = self._call("finished", timeout_s)
+        except ClusterLost:
             time.sleep(timeout_s)
             return []
-        ended, _ = ray.wait([*self._tasks], num_returns=1, timeout=timeout_s)
-        return [(self._tasks[task][0], self._answer(task)) for task in ended]
+        return found
 
     def forget(self, number: int) -> None:
         """Let a node end an order."""
-        for task, (other, machine) in [*self._tasks.items()]:
-            if other == number:
-                del self._tasks[task]
-                if (node := self._nodes.get(machine)) is not None:
-                    node.actor.drop.remote(number)
+        with contextlib.suppress(ClusterLost):
+            self._call("forget", number)
 
     def ask(self, machine: str, function: Callable[..., Any], *arguments: object) -> Any:
         """Call a function in the process of a node's actor, beside its tasks."""
         try:
-            return ray.get(self._nodes[machine].actor.ask.remote(function, *arguments), timeout=ASK_S)
-        except (RayError, OSError, RuntimeError, KeyError) as error:
-            raise OSError(f"{machine} does not answer: {_first_line(error)}") from error
+            return self._call("ask", machine, function, *arguments)
+        except ClusterLost as error:
+            raise OSError(f"{machine} does not answer: {error}") from error
 
     def close(self, run: str) -> None:
-        """Let the nodes end the run's processes, and disconnect, by which all its actors end."""
-        if not ray.is_initialized():
+        """Let the nodes end the run's processes, and end the connection, by which all its actors end."""
+        if self._pipe.closed:
             return
-        ends = [node.actor.ask.remote(station.end, run) for node in self._nodes.values() if node.there]
-        self._nodes.clear()
-        self._tasks.clear()
-        with contextlib.suppress(RayError, OSError, RuntimeError):
-            if ends:
-                ray.wait(ends, num_returns=len(ends), timeout=CONNECT_S)
-        with contextlib.suppress(RayError, OSError, RuntimeError):
-            ray.shutdown()
-
-    def _connect(self) -> None:
-        """Connect this process with the cluster. Raises UsageError where that cannot be done."""
-        if ray.is_initialized():
-            raise UsageError(
-                f"--address {self._address!r}: this process is connected with a Ray cluster already: expected none; "
-                "call ray.shutdown() before"
-            )
-        host, _, port = self._address.rpartition(":")
+        with contextlib.suppress(OSError):
+            self._pipe.send((next(self._numbers), "close", (run,)))
+        self._pipe.close()
         try:
-            socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
-            with _own_signals():
-                ray.init(self._address, logging_level="critical", configure_logging=False, log_to_driver=False)
-        except (RayError, OSError, RuntimeError, ValueError, AssertionError) as error:
-            ray.shutdown()
-            raise UsageError(
-                f"--address {self._address!r}: no Ray cluster answers there that this machine is a node of: "
-                f"{_first_line(error)}; start one: {START}"
-            ) from error
+            self._process.wait(CLOSE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
-    def _answer(self, task: Any) -> str | None:
-        _, machine = self._tasks.pop(task)
-        answer = self._answered(task, machine)
-        return None if answer is None else str(answer)
-
-    def _answered(self, task: Any, machine: str) -> Any:
-        """Return what a task that has ended returned; None where its machine is lost, which is then forgotten."""
+    def _call(self, name: str, *arguments: object) -> Any:
+        """Return the answer of the other process. Raises what it raised, and ClusterLost where that process is gone."""
+        number = next(self._numbers)
         try:
-            return ray.get(task, timeout=GATHER_S)
-        except (RayError, OSError, RuntimeError):
-            self._nodes.pop(machine, None)
-            return None
+            self._pipe.send((number, name, arguments))
+            while True:
+                self._pipe.poll(None)  # whoever interrupts this leaves an answer behind, which is passed over later
+                answered, kind, answer = self._pipe.recv()
+                if answered == number:
+                    break
+        except (EOFError, OSError) as error:
+            raise ClusterLost("Ray has ended the process that was connected with it") from error
+        if kind:
+            raise PASSED_ON[kind](answer)
+        return answer
 
 
-def _begun(node: Mapping[str, Any]) -> _Node:
-    """Return a node with an actor that begins once no other job holds a CPU or a GPU of it."""
-    slots = int(_amount(node, "CPU"))
-    actor = (
-        ray.remote(NodeStation)
-        .options(
-            num_cpus=_amount(node, "CPU"),
-            num_gpus=_amount(node, "GPU"),
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
-            max_restarts=0,
-            max_task_retries=0,
-            max_concurrency=QUESTIONS,
-            concurrency_groups={"units": slots},
-        )
-        .remote()
-    )
-    return _Node(slots=slots, actor=actor, began=actor.ask.remote(bool, True))
-
-
-def _amount(node: Mapping[str, Any], resource: str) -> float:
-    return float(node["Resources"].get(resource, 0.0))
-
-
-def _name(node: Mapping[str, Any]) -> str:
-    return f"{node['NodeManagerHostname']}/{node['NodeID'][:8]}"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-@contextlib.contextmanager
-def _own_signals() -> Iterator[None]:
-    """Leave the handler of SIGTERM as it is: Ray replaces it, and ends the process by an exit code of its own."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handler = signal.getsignal(signal.SIGTERM)
+def _require_listening(address: str, host: str) -> None:
+    """Raise UsageError where nobody listens, for which Ray itself waits for minutes."""
     try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, handler)
+        socket.create_connection((host, int(address.rpartition(":")[2])), CONNECT_S).close()
+    except OSError as error:
+        raise UsageError(
+            f"--address {address!r}: no Ray cluster answers there within {CONNECT_S:g} s: {error}; start one: {START}"
+        ) from error

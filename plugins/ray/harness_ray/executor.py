@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 
 from harness.api import ExecutorOptions, UsageError
-from harness.execution.executors.addresses import is_loopback
 from harness.execution.executors.cluster import ClusterExecutor
-from harness_ray.addresses import STAY, host_of, require_protected
+from harness_ray.addresses import require_protected
+from harness_ray.cluster import RayCluster
 
 
 def ray_executor(options: ExecutorOptions) -> ClusterExecutor:
@@ -15,14 +16,8 @@ def ray_executor(options: ExecutorOptions) -> ClusterExecutor:
 
     Raises UsageError where Ray is missing, where the address is none or is not protected, and where nobody answers.
     """
+    if find_spec("ray") is None:
+        raise UsageError('--executor ray needs ray: pip install "technique-harness[ray]"')
     address = options.address or os.environ.get("RAY_ADDRESS", "")
     require_protected(address)
-    if is_loopback(host_of(address)):
-        os.environ[STAY] = "0"  # read when Ray is imported
-    try:
-        from harness_ray.cluster import RayCluster
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "ray":
-            raise
-        raise UsageError(f'--executor ray needs {error.name}: pip install "technique-harness[ray]"') from error
     return ClusterExecutor(options, RayCluster(address))
