@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import harness
+from harness.api import UsageError
 from harness.results.store import Store
 from tests.clusters import ENGINES, ClusterOfTest, cluster_of, until
 from tests.conftest import ROOT
@@ -27,6 +28,18 @@ def inline_rows(folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: float
     )  # fmt: skip
     (stored,) = (folder / "store").glob("runs/*/rows.jsonl")
     return Reference(rows=by_key([json.loads(line) for line in stored.read_text().splitlines()]), seconds=0.0)
+
+
+def test_a_number_of_jobs_is_told_to_be_for_one_machine(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "toy"))
+    with pytest.raises(UsageError, match="no Ray cluster answers there"):
+        harness.run(
+            "toys", executor="ray", address="127.0.0.1:9", jobs=3, plugins=["harness_toy", "harness_ray"], form="quick",
+            store=tmp_path,
+        )  # fmt: skip
+    assert capsys.readouterr().err == (
+        "harness: --jobs 3 is for one machine: on a cluster each runs as many cases as it has slots\n"
+    )
 
 
 @pytest.mark.thorough

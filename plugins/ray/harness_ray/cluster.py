@@ -19,8 +19,11 @@ from harness.execution.isolation.forkserver import command
 from harness_ray.addresses import START, STAY, host_of
 from harness_ray.connection import PASSED_ON
 
-CONNECT_S: Final = 10.0
+LISTEN_S: Final = 10.0
 """Seconds that the head node has to take a connection."""
+
+CONNECT_S: Final = 60.0
+"""Seconds in which this machine has to be found among the nodes of the cluster."""
 
 CLOSE_S: Final = 20.0
 """Seconds that the connection has to end what a run has left."""
@@ -57,9 +60,9 @@ class RayCluster:
                 start_new_session=True,  # who interrupts the driver does not interrupt the connection
             )
         try:
-            self._call("connect", address)
+            self._call("connect", address, timeout_s=CONNECT_S)
         except BaseException as error:
-            self.close("")
+            self._end()
             if isinstance(error, ClusterLost):
                 raise UsageError(f"--address {address!r}: {error}; start a cluster: {START}") from error
             raise
@@ -102,19 +105,23 @@ class RayCluster:
         with contextlib.suppress(OSError):
             self._pipe.send((next(self._numbers), "close", (run,)))
         self._pipe.close()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(CLOSE_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._end()
 
-    def _call(self, name: str, *arguments: object) -> Any:
-        """Return the answer of the other process. Raises what it raised, and ClusterLost where that process is gone."""
+    def _end(self) -> None:
+        self._pipe.close()
+        self._process.kill()
+        self._process.wait()
+
+    def _call(self, name: str, *arguments: object, timeout_s: float | None = None) -> Any:
+        """Return the answer of the other process. Raises what it raised, and ClusterLost where it does not answer."""
         number = next(self._numbers)
         try:
             self._pipe.send((number, name, arguments))
             while True:
-                self._pipe.poll(None)  # whoever interrupts this leaves an answer behind, which is passed over later
+                if not self._pipe.poll(timeout_s):  # who interrupts this leaves an answer, which is passed over later
+                    raise ClusterLost(f"Ray has not connected this machine with it for {CONNECT_S:g} s")
                 answered, kind, answer = self._pipe.recv()
                 if answered == number:
                     break
@@ -128,8 +135,8 @@ class RayCluster:
 def _require_listening(address: str, host: str) -> None:
     """Raise UsageError where nobody listens, for which Ray itself waits for minutes."""
     try:
-        socket.create_connection((host, int(address.rpartition(":")[2])), CONNECT_S).close()
+        socket.create_connection((host, int(address.rpartition(":")[2])), LISTEN_S).close()
     except OSError as error:
         raise UsageError(
-            f"--address {address!r}: no Ray cluster answers there within {CONNECT_S:g} s: {error}; start one: {START}"
+            f"--address {address!r}: no Ray cluster answers there within {LISTEN_S:g} s: {error}; start one: {START}"
         ) from error
