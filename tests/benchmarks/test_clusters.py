@@ -22,7 +22,7 @@ from tests.execution.conftest import make_case
 CASES = 40
 """Cases that do nothing, by turns through both executors."""
 
-MOST_S = 0.1
+MOST_S = {"dask": 0.1, "ray": 0.02}
 """The seconds that a case may take longer on a cluster of this machine."""
 
 LASTING = 12
@@ -102,7 +102,7 @@ def test_a_case_on_a_cluster_takes_hardly_longer_than_on_this_machine(
     local, cluster = (statistics.median(seconds) for seconds in zip(*turns, strict=True))
     benchmark.extra_info |= {"local_ms": 1e3 * local, "cluster_ms": 1e3 * cluster}
     print(f"\na case: {1e3 * local:.1f} ms here, {1e3 * cluster:.1f} ms on a cluster of {engine}")  # noqa: T201
-    assert cluster - local <= MOST_S
+    assert cluster - local <= MOST_S[engine]
 
 
 @pytest.mark.thorough
