@@ -160,12 +160,13 @@ class QuantizedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs ``(..., out)`` of inputs ``(..., in)``, in their dtype; float64 is computed in float32."""
-        inputs = x.float() if x.dtype == torch.float64 else x
+        inputs = x.float() if x.dtype is torch.float64 else x
         product = self._technique.linear(inputs.reshape(-1, x.shape[-1]), self.packed)
-        product = product if product.dtype == x.dtype else product.to(x.dtype)
-        if self.bias is not None:
-            product = product + self.bias.to(product.dtype)
-        return product.reshape(*x.shape[:-1], product.shape[-1])
+        product = product if product.dtype is x.dtype else product.to(x.dtype)
+        bias = self._buffers["bias"]  # an attribute of a module takes as long as a small product
+        if bias is not None:
+            product = product + bias.to(product.dtype)
+        return product if x.ndim == 2 else product.reshape(*x.shape[:-1], product.shape[-1])
 
     def get_extra_state(self) -> Tensor:
         """Return what the packed tensors do not say of themselves, as JSON in bytes: a state holds tensors only."""

@@ -8,6 +8,7 @@ and inputs, whose products are summed in float32. The path is the fastest that t
 from __future__ import annotations
 
 import ctypes
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -57,19 +58,9 @@ _TILE: Final = 1 << 20
 _path: int | None = None
 
 
-class _Weights(ctypes.Structure):
-    _fields_ = (
-        ("codes", ctypes.c_void_p),
-        ("absmax", ctypes.c_void_p),
-        ("small_absmax", ctypes.c_void_p),
-        ("group_scale", ctypes.c_void_p),
-        ("mean", ctypes.c_double),
-        ("group", ctypes.c_int64),
-        ("rows", ctypes.c_int64),
-        ("columns", ctypes.c_int64),
-        ("block", ctypes.c_int64),
-        ("levels", ctypes.c_float * 16),
-    )
+_WEIGHTS: Final = struct.Struct("@4Pd4q64s")
+"""HarnessWeights of kernel.cpp: addresses, the mean of scales, lengths, levels. A ctypes.Structure takes four times as
+long to fill, which a small product notices."""
 
 
 class _Rounding(ctypes.Structure):
@@ -89,7 +80,7 @@ class Codebook:
         names = sorted(first, key=lambda code: levels[code])
         ordered = table[names].double()
         bounds = ((ordered[1:] + ordered[:-1]) / 2).tolist()
-        self._levels = (ctypes.c_float * 16)(*table.tolist())
+        self._levels = struct.pack("16f", *table.tolist(), *[0.0] * (16 - len(table)))
         self._rounding = _Rounding()
         self._rounding.bounds[:] = [*bounds, *[float("inf")] * (15 - len(bounds))]
         self._rounding.names[:] = [*names, *[0] * (16 - len(names))]
@@ -115,8 +106,8 @@ class Codebook:
     def __reduce__(self) -> tuple[type[Codebook], tuple[tuple[float, ...]]]:
         return Codebook, (self.levels,)
 
-    def weights(self, matrix: Matrix) -> _Weights:
-        """Return a matrix as the library takes it; the matrix's tensors must outlive the returned structure.
+    def weights(self, matrix: Matrix) -> bytes:
+        """Return a matrix as the library takes it; the matrix's tensors must outlive what is returned.
 
         Raises ValueError where a tensor is not what the library reads for the matrix's shape and blocks.
         """
@@ -124,7 +115,7 @@ class Codebook:
         block = _cut(matrix.block, count)
         blocks = -(-count // block)
         codes = pointers.require("codes", matrix.codes, torch.uint8, (count + 1) // 2)
-        absmax = small = scale = None
+        absmax = small = scale = 0
         if matrix.absmax is not None:
             absmax = pointers.require("absmax", matrix.absmax, torch.float32, blocks)
         elif matrix.small_absmax is not None and matrix.group_scale is not None:
@@ -134,9 +125,9 @@ class Codebook:
             )
         else:
             raise ValueError("a matrix without scales: expected absmax, or small_absmax and group_scale")
-        return _Weights(
+        return _WEIGHTS.pack(
             codes, absmax, small, scale, matrix.mean, matrix.group, matrix.rows, matrix.columns, block, self._levels
-        )  # by position: keywords take twice as long, which a small product notices
+        )
 
 
 def _cut(block: int, count: int) -> int:
@@ -238,7 +229,7 @@ class Matrix(NamedTuple):
         out = torch.empty(len(x), self.rows, dtype=dtype)
         weights = self.codebook.weights(self)
         failed = _library().harness_multiply(
-            chosen_path(), torch.get_num_threads(), ctypes.byref(weights), dtype is torch.bfloat16, address, len(x),
+            chosen_path(), torch.get_num_threads(), weights, dtype is torch.bfloat16, address, len(x),
             out.data_ptr(),
         )  # fmt: skip
         return None if failed else pointers.cast(out, x.dtype)
@@ -257,7 +248,7 @@ class Matrix(NamedTuple):
         if len(x):
             weights = self.codebook.weights(self)
             if _library().harness_multiply_interleaved(
-                chosen_path(), torch.get_num_threads(), ctypes.byref(weights), dtype is torch.bfloat16, address, len(x),
+                chosen_path(), torch.get_num_threads(), weights, dtype is torch.bfloat16, address, len(x),
                 out.data_ptr(),
             ):  # fmt: skip
                 return None
@@ -278,7 +269,7 @@ class Matrix(NamedTuple):
         out = torch.empty(len(x), self.rows, dtype=torch.bfloat16)
         weights = self.codebook.weights(self)
         failed = _library().harness_multiply_halves(
-            chosen_path(), torch.get_num_threads(), ctypes.byref(weights), self.interleaved, address, len(x),
+            chosen_path(), torch.get_num_threads(), weights, self.interleaved, address, len(x),
             out.data_ptr(),
         )  # fmt: skip
         return None if failed else out
@@ -288,7 +279,7 @@ class Matrix(NamedTuple):
         out = torch.empty(1, self.rows)
         weights = self.codebook.weights(self)
         _library().harness_multiply_exact(
-            chosen_path(), torch.get_num_threads(), ctypes.byref(weights), address, out.data_ptr()
+            chosen_path(), torch.get_num_threads(), weights, address, out.data_ptr()
         )
         return out
 
@@ -297,7 +288,7 @@ class Matrix(NamedTuple):
         out = torch.empty(end - begin, self.columns)
         weights = self.codebook.weights(self)
         _library().harness_dequantize(
-            chosen_path(), torch.get_num_threads(), ctypes.byref(weights), begin * self.columns, end * self.columns,
+            chosen_path(), torch.get_num_threads(), weights, begin * self.columns, end * self.columns,
             out.data_ptr(),
         )  # fmt: skip
         return out
@@ -367,16 +358,16 @@ def _library() -> ctypes.CDLL:
 def loaded(path: Path) -> ctypes.CDLL:
     """Return the library of a file, which shares its work among the threads of torch."""
     library = ctypes.CDLL(str(path))
-    pointer, integer, long = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
+    pointer, integer, long, packed = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_char_p
     library.harness_supported.argtypes = (integer,)
     library.harness_use_pool.argtypes = (pointer,)
     library.harness_quantize.argtypes = (integer, integer, pointer, pointer, long, long, pointer, pointer)
-    library.harness_dequantize.argtypes = (integer, integer, pointer, long, long, pointer)
-    library.harness_multiply.argtypes = (integer, integer, pointer, integer, pointer, long, pointer)
-    library.harness_multiply_halves.argtypes = (integer, integer, pointer, integer, pointer, long, pointer)
-    library.harness_multiply_interleaved.argtypes = (integer, integer, pointer, integer, pointer, long, pointer)
+    library.harness_dequantize.argtypes = (integer, integer, packed, long, long, pointer)
+    library.harness_multiply.argtypes = (integer, integer, packed, integer, pointer, long, pointer)
+    library.harness_multiply_halves.argtypes = (integer, integer, packed, integer, pointer, long, pointer)
+    library.harness_multiply_interleaved.argtypes = (integer, integer, packed, integer, pointer, long, pointer)
     library.harness_interleave.argtypes = (pointer, long, long, integer, pointer)
-    library.harness_multiply_exact.argtypes = (integer, integer, pointer, pointer, pointer)
+    library.harness_multiply_exact.argtypes = (integer, integer, packed, pointer, pointer)
     for name in ("use_pool", "quantize", "dequantize", "interleave", "multiply_exact"):
         getattr(library, f"harness_{name}").restype = None
     library.harness_use_pool(pool())
