@@ -70,8 +70,8 @@ trackers: $(READY) ## install MLflow, Weights & Biases and TensorBoard (250 MB),
 kills: $(READY) ## kill runs fifty times at random moments and resume them, in about ten minutes; HARNESS_SEED=N repeats that
 	$(PYTEST) -m exhaustive -s tests/test_kills.py
 
-clusters: $(READY) ## kill machines and drivers of a Dask cluster twenty times at random moments; HARNESS_SEED=N repeats that
-	$(PYTEST) -m exhaustive -s tests/test_clusters.py
+clusters: $(READY) ## kill machines and drivers of clusters twenty times at random moments; HARNESS_SEED=N repeats that
+	$(PYTEST) -m exhaustive -s tests/test_clusters.py $(ARGS)
 
 models: $(READY) ## try all techniques of fine-tuning on tiny models of all kinds, tasks and bases
 	$(PYTEST) $(PARALLEL) -m "slow or exhaustive" plugins/lora/tests/test_models.py plugins/lora/tests/test_bases.py

@@ -1,4 +1,4 @@
-"""Runs on Dask clusters of real processes: the rows of a run on one machine, also where machines and drivers die."""
+"""Runs on clusters of real processes: the rows of a run on one machine, also where machines and drivers die."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 import harness
+from harness.api import UsageError
 from harness.results.store import Store
-from tests.clusters import DaskOfTest, dask_cluster, until
+from tests.clusters import ENGINES, ClusterOfTest, cluster_of, until
 from tests.conftest import ROOT
 from tests.kills import Place, Reference, by_key, check_equal, reference_of
 
@@ -29,9 +30,24 @@ def inline_rows(folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: float
     return Reference(rows=by_key([json.loads(line) for line in stored.read_text().splitlines()]), seconds=0.0)
 
 
+def test_a_number_of_jobs_is_told_to_be_for_one_machine(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "toy"))
+    with pytest.raises(UsageError, match="no Ray cluster answers there"):
+        harness.run(
+            "toys", executor="ray", address="127.0.0.1:9", jobs=3, plugins=["harness_toy", "harness_ray"], form="quick",
+            store=tmp_path,
+        )  # fmt: skip
+    assert capsys.readouterr().err == (
+        "harness: --jobs 3 is for one machine: on a cluster each runs as many cases as it has slots\n"
+    )
+
+
 @pytest.mark.thorough
-def test_a_run_that_loses_a_machine_and_its_driver_equals_the_undisturbed_run(tmp_path: Path, monkeypatch) -> None:
-    with dask_cluster(tmp_path / "cluster", workers=2) as cluster:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_run_that_loses_a_machine_and_its_driver_equals_the_undisturbed_run(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with cluster_of(engine, tmp_path / "cluster", workers=2) as cluster:
         reference = inline_rows(tmp_path, monkeypatch, sleep_s=0.1)
         place = Place(tmp_path / "place", *cluster.options)
         driver = place.start("--lane", "accuracy", "--param", "sleep_s=0.1")
@@ -50,7 +66,7 @@ def test_a_run_that_loses_a_machine_and_its_driver_equals_the_undisturbed_run(tm
     until(lambda: not cluster.computing())
 
 
-def disturb(place: Place, cluster: DaskOfTest, draw: random.Random, seconds: float) -> list[str]:
+def disturb(place: Place, cluster: ClusterOfTest, draw: random.Random, seconds: float) -> list[str]:
     """Let a run lose a machine, then its driver, at moments drawn at random; return what was done when.
 
     Three of four runs are left alone until they have a row: connecting takes as long as all cases.
@@ -74,11 +90,14 @@ def disturb(place: Place, cluster: DaskOfTest, draw: random.Random, seconds: flo
 
 
 @pytest.mark.exhaustive
-def test_runs_that_lose_machines_and_drivers_twenty_times_equal_the_undisturbed_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_runs_that_lose_machines_and_drivers_twenty_times_equal_the_undisturbed_run(
+    engine: str, tmp_path: Path
+) -> None:
     seed = int(os.environ.get("HARNESS_SEED") or random.randrange(1 << 32))
-    draw, log = random.Random(seed), [f"seed {seed}"]
+    draw, log = random.Random(seed), [f"{engine}, seed {seed}"]
     reference = reference_of(tmp_path / "undisturbed")
-    with dask_cluster(tmp_path / "cluster", workers=2) as cluster:
+    with cluster_of(engine, tmp_path / "cluster", workers=2) as cluster:
         for number in range(20):
             place = Place(tmp_path / f"place-{number}", *cluster.options)
             log += disturb(place, cluster, draw, reference.seconds)

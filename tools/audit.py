@@ -34,6 +34,7 @@ _PYTHON: Final[Mapping[str, str]] = {"AND": "and", "OR": "or", "(": "(", ")": ")
 """The operators of SPDX expressions as Python has them."""
 
 _NAMES: Final[Mapping[str, str]] = {
+    "3-clause bsd license": "BSD-3-Clause",
     "apache": "Apache-2.0",
     "apache 2.0": "Apache-2.0",
     "apache 2.0 license": "Apache-2.0",

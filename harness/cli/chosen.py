@@ -127,4 +127,5 @@ def resources_of(options: RunOptions) -> Resources:
         fresh=options.fresh,
         fail_fast=options.fail_fast,
         address=options.address,
+        jobs_asked=options.jobs is not None,
     )

@@ -84,6 +84,7 @@ def resources_of(
         fresh=fresh,
         fail_fast=fail_fast,
         address=address,
+        jobs_asked=jobs is not None,
     )
 
 

@@ -37,7 +37,7 @@ from harness.execution.room import require_room
 from harness.execution.rows import is_kept, left_out, require_storable
 from harness.execution.runner import Runner
 from harness.execution.surroundings import Surroundings, of_suite
-from harness.host import Host
+from harness.host import Host, warn
 from harness.measure.processors import allowed_cores
 from harness.plan import Plan
 from harness.results.commands import command, options_of
@@ -61,7 +61,7 @@ class Resources:
     """The resources of a run: the executor, its number of parallel processes, a case's hard limits, the model cache.
 
     With ``fresh``, no row is taken from an earlier run of the store. With ``fail_fast``, the run ends with the first
-    case that fails. ``address`` is the place of the executor's cluster.
+    case that fails. ``address`` is the place of the executor's cluster. ``jobs_asked``: ``jobs`` is no default.
     """
 
     executor: str
@@ -71,6 +71,7 @@ class Resources:
     fresh: bool = False
     fail_fast: bool = False
     address: str = ""
+    jobs_asked: bool = False
 
 
 def cores() -> int:
@@ -89,6 +90,8 @@ def make_executor(
     spec = host.declared.executors[host.resolve("executors", resources.executor)].spec
     if resources.address and not spec.takes_address:
         raise UsageError(f"--address {resources.address!r}: the executor {spec.id!r} runs on no cluster; leave it out")
+    if resources.jobs_asked and spec.takes_address:
+        warn(f"--jobs {resources.jobs} is for one machine: on a cluster each runs as many cases as it has slots")
     options = ExecutorOptions(
         jobs=resources.jobs,
         limits=resources.limits,

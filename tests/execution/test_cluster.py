@@ -58,7 +58,7 @@ class Imitated:
         files = self.files[machine]
         match function:
             case station.described:
-                return json.dumps({**self.facts[machine], "slots": self.there[machine]})
+                return json.dumps({"boot": machine, **self.facts[machine], "slots": self.there[machine]})
             case station.free_bytes:
                 return self.free[machine]
             case station.cached:
@@ -207,6 +207,14 @@ def test_machines_unlike_those_with_most_slots_take_no_case_also_when_they_join_
     assert not executor.wait(0.05)
     assert executor.slots == 6
     assert "machine e takes no cases: it is unlike host-a in cores" in capsys.readouterr().err
+
+
+def test_machines_on_one_host_are_told_as_they_disturb_each_other(capsys) -> None:
+    cluster = Imitated(a=1, b=1, c=1)
+    cluster.facts["a"]["boot"] = cluster.facts["c"]["boot"] = "1f0c"
+    assert executor_on(cluster).slots == 3
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("harness: machine c is on the host of a, host-c: what is timed on one is disturbed")
 
 
 def test_what_one_machine_has_prepared_is_given_to_the_others() -> None:

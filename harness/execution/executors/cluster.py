@@ -71,6 +71,9 @@ class _Machine:
     """A machine that takes units: its slots, its facts, and those that differ from the driver's."""
 
     slots: int
+    boot: str
+    """What all machines on one host have in common, and no others."""
+
     facts: Mapping[str, Json]
     differing: Mapping[str, Json]
 
@@ -268,6 +271,7 @@ class ClusterExecutor:
             self._kind = max(kinds, key=kinds.count)
         for name, machine in new.items():
             if machine.kind == self._kind:
+                self._tell_of_others(name, machine)
                 self._machines[name] = machine
             else:
                 known = next(iter(self._machines.values()), None) or next(
@@ -278,6 +282,14 @@ class ClusterExecutor:
         if new and len(self._machines) > 1:
             self._share()
 
+    def _tell_of_others(self, name: str, machine: _Machine) -> None:
+        """Warn where a machine has its host not to itself: its slots are its own, its processors are not."""
+        if shared := [other for other, known in self._machines.items() if known.boot == machine.boot]:
+            warn(
+                f"machine {name} is on the host of {', '.join(shared)}, {machine.host}: what is timed on one is "
+                "disturbed by the other; start one a host"
+            )
+
     def _described(self, name: str, threads: int) -> _Machine | None:
         """Return a machine; None where it does not answer, or has other code or packages than the driver."""
         origin = self._options.origin
@@ -287,7 +299,7 @@ class ClusterExecutor:
         if not told:
             return None
         facts = json.loads(told)
-        slots = int(facts.pop("slots"))
+        slots, boot = int(facts.pop("slots")), str(facts.pop("boot"))
         own = json.loads(json.dumps(origin.environment, default=dict))
         theirs = {**facts, **{part: _part(facts, own, part) for part in ("code", "requirements")}}
         if other := list(differences(own, theirs, ["python", "case_threads"])):
@@ -296,7 +308,7 @@ class ClusterExecutor:
         differing = {
             fact: value for fact, value in facts.items() if fact not in OF_THE_DRIVER and own.get(fact) != value
         }
-        return _Machine(slots=slots, facts=facts, differing=differing)
+        return _Machine(slots=slots, boot=boot, facts=facts, differing=differing)
 
     def _refuse(self, name: str, why: str) -> None:
         self._refused.add(name)

@@ -28,6 +28,8 @@ IDLE_S: Final = 60.0
 LOOK_S: Final = 0.25
 """How often it is looked whether the driver still waits for a unit."""
 
+BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
+
 ENDED: Final = "the run's processes were ended on this machine"
 
 
@@ -243,12 +245,22 @@ def end(run: str) -> None:
 def described(contract: str, base: str, plugins: list[str], device: str, threads: int) -> str:
     """Return the environment of this machine as JSON, with the code of a contract's techniques and its host's name.
 
-    ``slots`` is how many units of a device it takes at once, of as many as an engine's process has threads.
+    ``slots`` is how many units of a device it takes at once, of as many as an engine's process has threads. ``boot`` is
+    the same for all on one host, also in containers, which have names of their own.
     """
     host = load_host(plugins)
     facts = surroundings(host, contract, base).environment
     slots = Cards(device).slots(threads)
-    return json.dumps({**facts, "hostname": socket.gethostname(), "slots": slots}, default=dict)
+    name = socket.gethostname()
+    return json.dumps({**facts, "hostname": name, "slots": slots, "boot": _boot() or name}, default=dict)
+
+
+def _boot() -> str:
+    """Return what this start of the system's kernel has drawn at random; empty where the system does not tell."""
+    try:
+        return BOOT.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
 
 
 def free_bytes() -> int:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Final
 from urllib.parse import urlsplit
 
 from harness.api import UsageError
+from harness.execution.executors.addresses import is_loopback
 
 EXAMPLE: Final = "like --address tcp://127.0.0.1:8786"
 
@@ -30,11 +30,3 @@ def require_protected(address: str) -> None:
             f"--address {address!r}: beyond this machine expected tls://, as whoever reaches a plain scheduler runs "
             "code on all its machines; see docs/clusters.md, or use 127.0.0.1"
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a host is this machine by its loopback interface, which no other machine reaches."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

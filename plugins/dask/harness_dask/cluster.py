@@ -15,9 +15,9 @@ from distributed.security import Security
 
 from harness.api import UsageError
 from harness.execution.executors import station
+from harness.execution.executors.addresses import is_loopback
 from harness.execution.executors.cluster import ClusterLost
 from harness_dask import tasks
-from harness_dask.addresses import is_loopback
 
 CONNECT_S: Final = 10.0
 """Seconds that the scheduler has to answer."""
