@@ -278,9 +278,7 @@ class Matrix(NamedTuple):
         """Return the product of the contiguous float32 input at an address, ``(1, rows)``."""
         out = torch.empty(1, self.rows)
         weights = self.codebook.weights(self)
-        _library().harness_multiply_exact(
-            chosen_path(), torch.get_num_threads(), weights, address, out.data_ptr()
-        )
+        _library().harness_multiply_exact(chosen_path(), torch.get_num_threads(), weights, address, out.data_ptr())
         return out
 
     def _unpacked(self, begin: int, end: int) -> Tensor:
