@@ -64,7 +64,10 @@ class RayCluster:
         except BaseException as error:
             self._end()
             if isinstance(error, ClusterLost):
-                raise UsageError(f"--address {address!r}: {error}; start a cluster: {START}") from error
+                raise UsageError(
+                    f"--address {address!r}: {error}: expected a head node whose RAY_USE_TLS and certificate are those "
+                    f"of the driver; see docs/clusters.md, or start one here: {START}"
+                ) from error
             raise
 
     def machines(self) -> Mapping[str, int]:

@@ -95,7 +95,7 @@ def test_who_listens_and_does_not_answer_is_told_in_one_line(monkeypatch: pytest
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(
-            UsageError, match=rf"^--address '{address}': Ray has not connected .* 0\.2 s; start"
+            UsageError, match=rf"^--address '{address}': Ray has not connected .* 0\.2 s: expected"
         ) as caught:
             ray_executor(options_at(address))
     assert len(caught.value.problems) == 1
