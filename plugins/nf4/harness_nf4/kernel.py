@@ -172,7 +172,7 @@ class Matrix(NamedTuple):
 
     def dequantize(self) -> Tensor:
         """Return all weights, float32 ``(rows, columns)``."""
-        return self.in_rows()._unpacked(0, self.rows)
+        return self.in_rows()._unpacked(0, self.rows, torch.empty(self.rows, self.columns))
 
     def product(self, x: Tensor, precision: str) -> Tensor:
         """Return ``x`` ``(n, columns)`` times the transposed matrix, ``(n, rows)``, in the dtype of ``x``.
@@ -215,10 +215,11 @@ class Matrix(NamedTuple):
         if self.whole and len(x) == 1:
             return pointers.cast(self._exact_row(address), x.dtype)
         out = torch.empty(len(x), self.rows)
-        step = max(1, _TILE // max(1, self.columns))
+        step = min(self.rows, max(1, _TILE // max(1, self.columns)))
+        tile = torch.empty(step, self.columns)
         for begin in range(0, self.rows, step):
             end = min(self.rows, begin + step)
-            out[:, begin:end] = given @ self._unpacked(begin, end).T
+            torch.mm(given, self._unpacked(begin, end, tile[: end - begin]).T, out=out[:, begin:end])
         return pointers.cast(out, x.dtype)
 
     def _in_fixed_point(self, x: Tensor) -> Tensor | None:
@@ -281,9 +282,8 @@ class Matrix(NamedTuple):
         _library().harness_multiply_exact(chosen_path(), torch.get_num_threads(), weights, address, out.data_ptr())
         return out
 
-    def _unpacked(self, begin: int, end: int) -> Tensor:
-        """Return the rows from ``begin`` to ``end`` as float32."""
-        out = torch.empty(end - begin, self.columns)
+    def _unpacked(self, begin: int, end: int, out: Tensor) -> Tensor:
+        """Write the rows from ``begin`` to ``end`` to ``out``, contiguous float32 of as many rows, and return it."""
         weights = self.codebook.weights(self)
         _library().harness_dequantize(
             chosen_path(), torch.get_num_threads(), weights, begin * self.columns, end * self.columns,
