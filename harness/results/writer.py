@@ -48,7 +48,8 @@ class RunWriter:
         """The rows that were stored when the run was opened, the latest of each case."""
         self._descriptor = descriptor
         self._earlier = earlier
-        self._others = dict(earlier.environments) if earlier else {}
+        self._others = {of: entry_of(one) for of, one in earlier.environments.items()} if earlier else {}
+        """The entries of the header by digest."""
         self._known: dict[int, tuple[Environment, str | None]] = {}
         """The environment of the last row, and how the row refers to it."""
 
@@ -80,7 +81,7 @@ class RunWriter:
         if id(environment) not in self._known:
             reference = reference_to(environment, self.info.environment)
             if reference is not None and reference not in self._others:
-                self._others[reference] = plain(environment)
+                self._others[reference] = entry_of(environment)
                 self._write_header()
             self._known[id(environment)] = environment, reference
         return self._known[id(environment)][1]
@@ -125,7 +126,7 @@ class RunWriter:
     def _write_header(self) -> None:
         """Replace the header. Raises `HarnessError` where it cannot be written."""
         try:
-            write_header(self.info, self.info.folder, self._others)
+            write_entries(self.info, self.info.folder, self._others)
         except OSError as error:
             raise unwritten(self.info, RUN_FILE, error) from error
 
@@ -190,9 +191,22 @@ def write_header(
 
     ``environments`` are those that rows refer to by digest.
     """
-    others = {ENVIRONMENTS: encode(environments)} if environments else {}
-    text = json.dumps(run_to_json(info) | others, allow_nan=False, indent=1)
-    replace_file(folder or info.folder, RUN_FILE, f"{text}\n".encode("ascii"))
+    entries = {digest: entry_of(environment) for digest, environment in (environments or {}).items()}
+    write_entries(info, folder or info.folder, entries)
+
+
+def entry_of(environment: Environment) -> str:
+    """Return the JSON of an environment as an entry of a header, on a line."""
+    return json.dumps(encode(environment), allow_nan=False)
+
+
+def write_entries(info: RunInfo, folder: Path, entries: Mapping[str, str]) -> None:
+    """Replace ``run.json`` with entries by digest, which were made once: a run on a cluster adds many, one by one."""
+    text = json.dumps(run_to_json(info), allow_nan=False, indent=1)
+    if entries:
+        lines = ",\n".join(f"  {json.dumps(digest)}: {entry}" for digest, entry in entries.items())
+        text = f'{text.removesuffix("}").rstrip()},\n "{ENVIRONMENTS}": {{\n{lines}\n }}\n}}'
+    replace_file(folder, RUN_FILE, f"{text}\n".encode("ascii"))
 
 
 def replace_file(folder: Path, name: str, data: bytes) -> None:

@@ -91,7 +91,7 @@ def test_the_header_has_an_environment_before_a_row_refers_to_it(store: Store, b
     with begin(store, builders) as writer:
         writer.append(row(builders, 0, HERE))
         with monkeypatch.context() as patched:
-            patched.setattr(writer_module, "write_header", full)
+            patched.setattr(writer_module, "write_entries", full)
             with pytest.raises(HarnessError, match="No space left"):
                 writer.append(row(builders, 1, THERE))
     assert len(store.read("last").rows) == 1

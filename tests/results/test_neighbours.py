@@ -92,8 +92,8 @@ def test_a_file_system_without_locks_is_a_usage_error(store: Store, builders, mo
 
 def test_a_full_disk_when_a_run_is_resumed_or_ends_is_reported(store: Store, builders, monkeypatch) -> None:
     with begin(store, builders) as writer:
-        for module in (store_module, writer_module):
-            monkeypatch.setattr(module, "write_header", raising(errno.ENOSPC))
+        for module, name in ((store_module, "write_header"), (writer_module, "write_entries")):
+            monkeypatch.setattr(module, name, raising(errno.ENOSPC))
         with pytest.raises(HarnessError, match=rf"No space left.*\n.*--resume {writer.info.id}"):
             writer.finish(0)
     with pytest.raises(HarnessError, match=rf"No space left.*\n.*--resume {writer.info.id}"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
@@ -113,6 +114,8 @@ class ClusterExecutor:
         self._homes: dict[str, str] = {}
         """The machine of a workload's timed units."""
         self._sent: dict[int, _Sent] = {}
+        self._busy: Counter[str] = Counter()
+        """The slots of each machine that units under way take."""
         self._places: dict[int, Mapping[str, Json]] = {}
         """In which facts the place of a finished unit differs from the driver, by the unit's identity."""
         self._numbers = iter(range(1 << 62))
@@ -143,7 +146,7 @@ class ClusterExecutor:
             if left <= 0:
                 break
             for number, answer in self._cluster.finished(left):
-                if (sent := self._sent.pop(number, None)) is not None:
+                if (sent := self._back(number)) is not None:
                     found += self._taken(sent, answer)
             if time.monotonic() - self._looked >= LOOK_S:
                 found += self._look()
@@ -166,6 +169,7 @@ class ClusterExecutor:
         for number in self._sent:
             self._cluster.forget(number)
         self._sent.clear()
+        self._busy.clear()
         self._cluster.close(self._run)
 
     # ------------------------------------------------------------------------------------------- units
@@ -176,18 +180,21 @@ class ClusterExecutor:
         sent.machine = self._place_of(sent.unit)
         number = next(self._numbers)
         self._sent[number] = sent
+        self._busy[sent.machine] += sent.unit.processes
         machine = self._machines[sent.machine]
         sent.host = machine.host
         order = Order(run=self._run, slots=machine.slots, options=self._options, unit=sent.unit)
         self._cluster.start(number, sent.machine, order.text())
 
+    def _back(self, number: int) -> _Sent | None:
+        """Return a unit that is under way no more; None where it was given up."""
+        if (sent := self._sent.pop(number, None)) is not None:
+            self._busy[sent.machine] -= sent.unit.processes
+        return sent
+
     def _place_of(self, unit: Unit) -> str:
         """Return the machine for a unit: the one with most free slots, or where its workload was timed before."""
-        taken = dict.fromkeys(self._machines, 0)
-        for other in self._sent.values():
-            if other.machine in taken:
-                taken[other.machine] += other.unit.processes
-        best = min(self._machines, key=lambda name: (taken[name] - self._machines[name].slots, name))
+        best = min(self._machines, key=lambda name: (self._busy[name] - self._machines[name].slots, name))
         if not is_timed(unit):
             return best
         home = self._homes.get(unit.cases[0].workload, "")
@@ -251,7 +258,7 @@ class ClusterExecutor:
         gone = {number: sent for number, sent in self._sent.items() if sent.machine not in self._machines}
         for number in gone:
             self._cluster.forget(number)
-            del self._sent[number]
+            self._back(number)
         return [done for sent in gone.values() for done in self._again(sent)]
 
     def _drop_missing(self) -> Mapping[str, int]:
