@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import random
+import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness.api import Case, ExecutorOptions, Limits, Origin, Reply, Unit, UsageError
 from harness.execution.executors import cluster as clusters
@@ -121,6 +126,43 @@ def test_units_go_where_most_slots_are_free() -> None:
     for seed in range(4):
         executor.submit(unit_of(seed))
     assert cluster.where() == ["b", "b", "a", "b"]
+
+
+@given(
+    steps=st.lists(st.sampled_from(["send", "finish", "lose and join"]), min_size=1, max_size=40), drawn=st.randoms()
+)
+def test_each_unit_goes_where_most_slots_are_free_whatever_ended_before(steps: list[str], drawn: random.Random) -> None:
+    cluster = Imitated(a=2, b=3, c=1)
+    executor = executor_on(cluster)
+    waiting: list[int] = []
+    for step in steps:
+        machine = {number: cluster.orders[number][0] for number in waiting}
+        if step == "send" and len(waiting) < 6:
+            taken = Counter(machine.values())
+            before = set(cluster.orders)
+            executor.submit(unit_of(len(before)))
+            (number,) = set(cluster.orders) - before
+            waiting.append(number)
+            best = min(cluster.there, key=lambda name: (taken[name] - cluster.there[name], name))
+            assert cluster.orders[number][0] == best
+        elif step == "finish" and waiting:
+            cluster.answer(waiting.pop(drawn.randrange(len(waiting))))
+            assert len(executor.wait(1.0)) == 1
+        elif step == "lose and join":  # what ran there is sent again to the others, or given up
+            name = drawn.choice("abc")
+            slots = cluster.there.pop(name)
+            sent = set(cluster.orders)
+            time.sleep(2e-3)
+            given_up = len(executor.wait(0.0 if not waiting else 5e-3))
+            lost = [number for number in waiting if machine[number] == name]
+            again = set(cluster.orders) - sent
+            assert len(again) + given_up == len(lost)
+            waiting = [number for number in waiting if number not in lost] + sorted(again)
+            cluster.there[name] = slots
+            time.sleep(2e-3)
+            executor.wait(5e-3)
+            if not waiting:
+                executor._look()
 
 
 def test_an_order_tells_the_other_machine_all_but_the_folder_of_models(monkeypatch: pytest.MonkeyPatch) -> None:
