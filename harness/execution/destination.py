@@ -61,3 +61,19 @@ class Destination:
     def has_all(self, contestants: Sequence[Contestant]) -> bool:
         """Return whether earlier runs have all rows of these contestants, so that nothing of them is run."""
         return self.earlier is not None and all(map(self.earlier.covers, contestants))
+
+
+class Environments:
+    """Makes the environments of rows: for all rows of a machine the same object, which is digested only once."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Mapping[str, Json], Mapping[str, Json]]] = {}
+        """What a machine differs in, by its identity, and the environment that it makes."""
+
+    def joined(self, own: Mapping[str, Json], differs: Mapping[str, Json]) -> Mapping[str, Json]:
+        """Return the run's environment with what is different where a unit ran."""
+        if not differs:
+            return own
+        if id(differs) not in self._known:
+            self._known[id(differs)] = differs, {**own, **differs}
+        return self._known[id(differs)][1]

@@ -12,7 +12,7 @@ from harness.analysis.decisions import undecided_after
 from harness.analysis.tuning import select_best
 from harness.api import Case, Executor, Json, Reply, Row, Unit, UsageError
 from harness.execution.contestant_state import CHECKED, ContestantState, baseline_cases
-from harness.execution.destination import Destination, Progress, Stopped
+from harness.execution.destination import Destination, Environments, Progress, Stopped
 from harness.execution.estimator import TICK_S, Estimator
 from harness.execution.grouping import blocks, companions
 from harness.execution.rows import as_declared, not_prepared, now, skipped, storable, unpaired
@@ -35,8 +35,7 @@ class Runner:
         self._owner: dict[str, ContestantState] = {}
         self._queue: deque[Case] = deque()
         self._started: dict[str, str] = {}
-        self._environments: dict[int, tuple[Mapping[str, Json], Mapping[str, Json]]] = {}
-        """What a machine differs in, by its identity, and the environment that it makes."""
+        self._environments = Environments()
         self._lost: list[Unit] = []
         """What is to be tried once more, alone, before anything is chosen."""
         self._retried: set[str] = set()
@@ -114,12 +113,7 @@ class Runner:
 
     def _environment_of(self, unit: Unit) -> Mapping[str, Json]:
         """Return the environment of a finished unit's rows: the run's, with what is different where the unit ran."""
-        differs = self._executor.environment(unit)
-        if not differs:
-            return self._destination.environment
-        if id(differs) not in self._environments:  # one for all rows of a machine
-            self._environments[id(differs)] = differs, {**self._destination.environment, **differs}
-        return self._environments[id(differs)][1]
+        return self._environments.joined(self._destination.environment, self._executor.environment(unit))
 
     def _ask(self, state: ContestantState, cases: list[Case], *, first: bool = False) -> None:
         """Queue what is not stored and not refused; cases that follow from a result go before fresh ones."""
