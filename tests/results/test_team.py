@@ -83,6 +83,14 @@ def test_the_runs_of_others_are_listed_with_their_host_and_a_line_says_where_the
         ours.resolve(their[-4:])
 
 
+@pytest.mark.usefixtures("team_index")
+def test_a_folder_whose_name_is_no_text_is_published(ours: Store, tmp_path: Path, builders) -> None:
+    run = write(odd := Store(tmp_path / "b\udcffad"), builders, [1.0])
+    assert (share(odd), share(odd)) == (1, 0)
+    (found,) = runs_elsewhere(ours)
+    assert (found.run.id, found.place.path) == (run, f"{tmp_path}/b\\udcffad")
+
+
 def test_rows_that_lie_on_another_machine_are_said_to_be_there() -> None:
     place = shared.Place(host="gpu-1", path="/home/ada/.harness")
     assert told_places([place, place]) == ["2 runs in gpu-1:/home/ada/.harness: their rows are on that machine"]
@@ -182,6 +190,16 @@ def test_no_message_has_the_password(
     assert not [part for part in ("wr%", "ng-one") if part in told]
 
 
+def test_a_password_that_is_missing_costs_a_line(
+    team_index, ours: Store, builders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(ours, builders, [1.0])
+    monkeypatch.delenv("PGPASSWORD", raising=False)
+    monkeypatch.setenv("HARNESS_INDEX", team_index.address.replace(f":{SECRETS[1]}", ""))
+    with pytest.raises(TeamLost, match="password"):
+        share(ours)
+
+
 def test_tables_of_a_later_version_are_refused_and_stay(team_index, ours: Store, builders) -> None:
     write(ours, builders, [1.0])
     share(ours)
@@ -227,6 +245,9 @@ def test_a_run_that_the_database_cannot_hold_is_listed_with_the_reason(
         ("postgresql://host/db", "names no user"),
         ("postgresql://u:pw@host", "names no database"),
         ("postgresql://u:pw@host/db?sslmode=maybe", "sslmode='maybe'"),
+        ("postgresql://u:pw@host/db?connect_timeout=3", "has the option 'connect_timeout'"),
+        ("postgresql://u:pw@host/db?sslmode=disable&sslmode=require", "more than once the option 'sslmode'"),
+        ("postgresql://u:pw@db..org/db", "names the host 'db..org'"),
         ("postgresql://u:pw@host/db?sslmode=require&sslrootcert=/no/file", "cannot be read"),
     ],
 )
