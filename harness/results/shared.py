@@ -92,14 +92,20 @@ def connected(at: Address) -> Iterator[Connection]:
     from sqlalchemy import NullPool, create_engine
     from sqlalchemy.exc import SQLAlchemyError
 
+    engine = create_engine(at.url, connect_args=dict(at.arguments), poolclass=NullPool, hide_parameters=True)
     try:
-        engine = create_engine(at.url, connect_args=dict(at.arguments), poolclass=NullPool, hide_parameters=True)
-        with engine.connect() as db:
+        opened = engine.connect()
+    except (SQLAlchemyError, OSError) as error:
+        raise TeamLost(at.hidden(_told(error))) from None  # the address may stand in what was raised
+    except Exception as error:  # the driver reads the answer of another service as that of a server
+        raise TeamLost(f"what answers there is no PostgreSQL server ({type(error).__name__})") from None
+    try:
+        with opened as db:
             db.exec_driver_sql(f"SET lock_timeout = {LOCK_S * 1000:.0f}")
             _prepare(db)
             yield db
     except (SQLAlchemyError, OSError) as error:
-        raise TeamLost(at.hidden(_told(error))) from None  # the address may stand in what was raised
+        raise TeamLost(at.hidden(_told(error))) from None
 
 
 def _prepare(db: Connection) -> None:

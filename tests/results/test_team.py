@@ -6,6 +6,8 @@ import importlib.util
 import json
 import shutil
 import socket
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -174,6 +176,24 @@ def test_a_server_that_is_down_costs_a_line_and_only_the_command_that_publishes_
     assert "only the runs of" in line
     with pytest.raises(UsageError, match="cannot be used"):
         CliRunner().invoke(store_command, ["share", "--store", str(ours.path)], catch_exceptions=False)
+
+
+def test_another_service_at_the_address_costs_a_line(ours: Store, builders, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(ours, builders, [1.0])
+    with closing(socket.create_server(("127.0.0.1", 0))) as service:
+        monkeypatch.setenv("HARNESS_INDEX", f"postgresql://u:pw@127.0.0.1:{service.getsockname()[1]}/db")
+
+        def answer() -> None:
+            client, _ = service.accept()
+            with client:
+                client.recv(100)
+                client.sendall(b"N" + b"\0" * 20)
+                client.recv(100)
+
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(answer)
+            with pytest.raises(TeamLost, match="no PostgreSQL server"):
+                share(ours)
 
 
 @pytest.mark.parametrize("password", ["wr%25ng-one", "wr%25ng-one@elsewhere:70"])
