@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -92,6 +93,7 @@ def connected(at: Address) -> Iterator[Connection]:
     from sqlalchemy import NullPool, create_engine
     from sqlalchemy.exc import SQLAlchemyError
 
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)  # a lost connection is told once, as a TeamLost
     engine = create_engine(at.url, connect_args=dict(at.arguments), poolclass=NullPool, hide_parameters=True)
     try:
         opened = engine.connect()
