@@ -30,6 +30,9 @@ _DRIVERS: Final = {"pg8000": _EXTRA, "psycopg": 'pip install "psycopg[binary]"'}
 _TLS: Final = ("disable", "prefer", "require", "verify-ca", "verify-full")
 """The values of sslmode, of which ``prefer`` is what both drivers do by themselves."""
 
+_OF_PG8000: Final = ("application_name", "password", "sslmode", "sslrootcert", "unix_sock")
+"""The options that an address may have for the driver pg8000, which fails at any other."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Address:
@@ -95,8 +98,9 @@ def address() -> Address | None:
 def _for_pg8000(url: URL) -> tuple[URL, dict[str, Any]]:
     """Return an address without what this driver does not know by itself, and the arguments that say the same to it."""
     arguments: dict[str, Any] = {"timeout": PATIENCE_S}
-    if url.password is None and (password := os.environ.get("PGPASSWORD")):
-        arguments["password"] = password
+    _require_usable(url)
+    if url.password is None and "password" not in url.query:  # an empty one is refused by the server, none by a crash
+        arguments["password"] = os.environ.get("PGPASSWORD", "")
     mode = next(iter(_query(url, "sslmode")), os.environ.get("PGSSLMODE") or "prefer")
     root = next(iter(_query(url, "sslrootcert")), os.environ.get("PGSSLROOTCERT"))
     if mode not in _TLS:
@@ -106,6 +110,19 @@ def _for_pg8000(url: URL) -> tuple[URL, dict[str, Any]]:
     elif mode != "prefer":
         arguments["ssl_context"] = _context(mode, root)
     return url.difference_update_query(["sslmode", "sslrootcert"]), arguments
+
+
+def _require_usable(url: URL) -> None:
+    """Raise UsageError where the driver pg8000 would fail at a host or an option of an address."""
+    for name, value in url.query.items():
+        if name not in _OF_PG8000 or not isinstance(value, str):
+            what = "the option" if name not in _OF_PG8000 else "more than once the option"
+            known = f"{', '.join(_OF_PG8000)} once each, or the driver postgresql+psycopg"
+            raise UsageError(f"{VARIABLE} has {what} {reprlib.repr(name)}; expected {known}")
+    try:
+        (url.host or "").encode("idna")
+    except UnicodeError:
+        raise UsageError(f"{VARIABLE} names the host {reprlib.repr(url.host)}, which none can have") from None
 
 
 def _context(mode: str, root: str | None) -> ssl.SSLContext:

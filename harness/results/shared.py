@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -92,14 +93,21 @@ def connected(at: Address) -> Iterator[Connection]:
     from sqlalchemy import NullPool, create_engine
     from sqlalchemy.exc import SQLAlchemyError
 
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)  # a lost connection is told once, as a TeamLost
+    engine = create_engine(at.url, connect_args=dict(at.arguments), poolclass=NullPool, hide_parameters=True)
     try:
-        engine = create_engine(at.url, connect_args=dict(at.arguments), poolclass=NullPool, hide_parameters=True)
-        with engine.connect() as db:
+        opened = engine.connect()
+    except (SQLAlchemyError, OSError) as error:
+        raise TeamLost(at.hidden(_told(error))) from None  # the address may stand in what was raised
+    except Exception as error:  # the driver reads the answer of another service as that of a server
+        raise TeamLost(f"what answers there is no PostgreSQL server ({type(error).__name__})") from None
+    try:
+        with opened as db:
             db.exec_driver_sql(f"SET lock_timeout = {LOCK_S * 1000:.0f}")
             _prepare(db)
             yield db
     except (SQLAlchemyError, OSError) as error:
-        raise TeamLost(at.hidden(_told(error))) from None  # the address may stand in what was raised
+        raise TeamLost(at.hidden(_told(error))) from None
 
 
 def _prepare(db: Connection) -> None:

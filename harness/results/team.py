@@ -164,8 +164,12 @@ def told_places(places: Iterable[Place]) -> list[str]:
 
 
 def place_of(store: Store) -> Place:
-    """Return what the team's index calls a store: the name of this host, and the folder without links."""
-    return Place(host=socket.gethostname(), path=str(store.path.resolve()))
+    """Return what the team's index calls a store: the name of this host, and the folder without links.
+
+    Bytes of a path that are no text are escaped, as the database refuses them.
+    """
+    path = str(store.path.resolve()).encode("utf-8", "backslashreplace").decode()
+    return Place(host=socket.gethostname(), path=path)
 
 
 def _tell_lost(shares: Team, error: TeamLost, stores: Sequence[Store]) -> None:

@@ -6,6 +6,8 @@ import importlib.util
 import json
 import shutil
 import socket
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,14 @@ def test_the_runs_of_others_are_listed_with_their_host_and_a_line_says_where_the
         ours.resolve(their[-4:])
 
 
+@pytest.mark.usefixtures("team_index")
+def test_a_folder_whose_name_is_no_text_is_published(ours: Store, tmp_path: Path, builders) -> None:
+    run = write(odd := Store(tmp_path / "b\udcffad"), builders, [1.0])
+    assert (share(odd), share(odd)) == (1, 0)
+    (found,) = runs_elsewhere(ours)
+    assert (found.run.id, found.place.path) == (run, f"{tmp_path}/b\\udcffad")
+
+
 def test_rows_that_lie_on_another_machine_are_said_to_be_there() -> None:
     place = shared.Place(host="gpu-1", path="/home/ada/.harness")
     assert told_places([place, place]) == ["2 runs in gpu-1:/home/ada/.harness: their rows are on that machine"]
@@ -114,7 +124,7 @@ def test_what_is_published_of_a_store_follows_its_files(ours: Store, theirs: Sto
 
 
 def test_a_connection_that_is_lost_midway_leaves_whole_runs_and_the_next_command_goes_on(
-    team_index, ours: Store, theirs: Store, builders, monkeypatch: pytest.MonkeyPatch
+    team_index, ours: Store, theirs: Store, builders, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     first, second = write(theirs, builders, [1.0]), write(theirs, builders, [2.0])
     really = shared.insert
@@ -128,6 +138,7 @@ def test_a_connection_that_is_lost_midway_leaves_whole_runs_and_the_next_command
         patch.setattr(shared, "insert", insert)
         with pytest.raises(TeamLost):
             share(theirs)
+    assert not caplog.records  # which a command would print with a traceback
     assert elsewhere(ours) == [first]
     assert share(theirs) == 1
     assert elsewhere(ours) == [first, second]
@@ -168,6 +179,24 @@ def test_a_server_that_is_down_costs_a_line_and_only_the_command_that_publishes_
         CliRunner().invoke(store_command, ["share", "--store", str(ours.path)], catch_exceptions=False)
 
 
+def test_another_service_at_the_address_costs_a_line(ours: Store, builders, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(ours, builders, [1.0])
+    with closing(socket.create_server(("127.0.0.1", 0))) as service:
+        monkeypatch.setenv("HARNESS_INDEX", f"postgresql://u:pw@127.0.0.1:{service.getsockname()[1]}/db")
+
+        def answer() -> None:
+            client, _ = service.accept()
+            with client:
+                client.recv(100)
+                client.sendall(b"N" + b"\0" * 20)
+                client.recv(100)
+
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(answer)
+            with pytest.raises(TeamLost, match="no PostgreSQL server"):
+                share(ours)
+
+
 @pytest.mark.parametrize("password", ["wr%25ng-one", "wr%25ng-one@elsewhere:70"])
 def test_no_message_has_the_password(
     team_index, ours: Store, builders, monkeypatch: pytest.MonkeyPatch, password: str
@@ -180,6 +209,16 @@ def test_no_message_has_the_password(
         told = str(error)
     assert told
     assert not [part for part in ("wr%", "ng-one") if part in told]
+
+
+def test_a_password_that_is_missing_costs_a_line(
+    team_index, ours: Store, builders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(ours, builders, [1.0])
+    monkeypatch.delenv("PGPASSWORD", raising=False)
+    monkeypatch.setenv("HARNESS_INDEX", team_index.address.replace(f":{SECRETS[1]}", ""))
+    with pytest.raises(TeamLost, match="password"):
+        share(ours)
 
 
 def test_tables_of_a_later_version_are_refused_and_stay(team_index, ours: Store, builders) -> None:
@@ -227,6 +266,9 @@ def test_a_run_that_the_database_cannot_hold_is_listed_with_the_reason(
         ("postgresql://host/db", "names no user"),
         ("postgresql://u:pw@host", "names no database"),
         ("postgresql://u:pw@host/db?sslmode=maybe", "sslmode='maybe'"),
+        ("postgresql://u:pw@host/db?connect_timeout=3", "has the option 'connect_timeout'"),
+        ("postgresql://u:pw@host/db?sslmode=disable&sslmode=require", "more than once the option 'sslmode'"),
+        ("postgresql://u:pw@db..org/db", "names the host 'db..org'"),
         ("postgresql://u:pw@host/db?sslmode=require&sslrootcert=/no/file", "cannot be read"),
     ],
 )
