@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -70,6 +71,17 @@ def test_a_page_is_written(ask, tmp_path: Path) -> None:
     code, _, err = ask("history", "--output", str(page / "history.html"))
     assert code == 2
     assert "cannot write" in err
+
+
+def test_runs_that_cannot_be_read_are_told(world: World, ask) -> None:
+    damaged = world.store.path / "runs" / "20260101-000000-dead"
+    damaged.mkdir()
+    (damaged / "run.json").write_text("{")
+    try:
+        assert "without 1 run that is in" in ask("history")[1]
+    finally:
+        shutil.rmtree(damaged)
+    assert "without" not in ask("history")[1]
 
 
 def test_an_accepted_change_is_written_down_with_its_size(world: World, ask) -> None:
