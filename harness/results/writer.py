@@ -48,7 +48,7 @@ class RunWriter:
         """The rows that were stored when the run was opened, the latest of each case."""
         self._descriptor = descriptor
         self._earlier = earlier
-        self._others = {of: entry_of(one) for of, one in earlier.environments.items()} if earlier else {}
+        self._others = {of: entry_of(content) for of, content in earlier.environments.items()} if earlier else {}
         """The entries of the header by digest."""
         self._known: dict[int, tuple[Environment, str | None]] = {}
         """The environment of the last row, and how the row refers to it."""
