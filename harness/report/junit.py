@@ -27,7 +27,8 @@ def junit(report: ChangeReport) -> str:
     """
     root = ElementTree.Element("testsuites", name=_xml(f"harness compare {report.base} {report.head}"))
     suites: dict[str, ElementTree.Element] = {}
-    for entry in (*report.changes.changes, *report.changes.listed):
+    entries: tuple[Change | Listed, ...] = (*report.changes.changes, *report.changes.listed)
+    for entry in entries:
         name = entry.place.suite or "harness"
         if name not in suites:
             suites[name] = ElementTree.SubElement(root, "testsuite", name=_xml(name))
