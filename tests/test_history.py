@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -72,6 +73,17 @@ def test_a_page_is_written(ask, tmp_path: Path) -> None:
     assert "cannot write" in err
 
 
+def test_runs_that_cannot_be_read_are_told(world: World, ask) -> None:
+    damaged = world.store.path / "runs" / "20260101-000000-dead"
+    damaged.mkdir()
+    (damaged / "run.json").write_text("{")
+    try:
+        assert "without 1 run that is in" in ask("history")[1]
+    finally:
+        shutil.rmtree(damaged)
+    assert "without" not in ask("history")[1]
+
+
 def test_an_accepted_change_is_written_down_with_its_size(world: World, ask) -> None:
     commit = world.commits[SLOW]
     code, out, err = ask(
@@ -89,6 +101,13 @@ def test_an_accepted_change_is_written_down_with_its_size(world: World, ask) -> 
     assert "accepted already" in err
 
 
+def test_spaces_around_names_and_in_them_do_not_count(world: World, ask) -> None:
+    commit = world.commits[SLOW]
+    names = ("--metric", " train_ratio ", "--technique", "a  b")
+    assert ask("accept", commit, *names, "--reason", "r", "--limit", "0.1")[0] == 0
+    assert 'technique = "a b"\nmetric = "train_ratio"\n' in (world.folder.path / FILE).read_text()
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -97,13 +116,18 @@ def test_an_accepted_change_is_written_down_with_its_size(world: World, ask) -> 
         (("HEAD", "--reason", "r", "--until", "soon"), "--until 'soon': expected a day"),
         (("HEAD", "--reason", "r", "--until", "2020-01-01"), "this day is over"),
         (("HEAD", "--reason", "r", "--limit", "0"), "0"),
+        (("HEAD", "--reason", "r", "--limit", "inf"), "inf is no size"),
+        (("HEAD", "--reason", "r", "--limit", "nan"), "nan is no size"),
+        (("HEAD", "--reason", "caf\udce9"), "--reason 'caf\\udce9' has bytes that are no text"),
+        (("HEAD", "--reason", "r", "--suite", ""), "--suite is empty"),
+        (("^HEAD", "--reason", "r"), "'^HEAD' is no commit, tag or branch"),
     ],
 )
 def test_a_wrong_acceptance_writes_nothing(world: World, ask, options: tuple[str, ...], said: str) -> None:
     code, _, err = ask("accept", *options, "--metric", "train_ratio")
     assert code == 2
     assert said in err
-    assert not (world.folder.path / FILE).exists()
+    assert not [*world.folder.path.glob(f"*{FILE}*")]
 
 
 def test_outside_of_a_repository_there_is_nowhere_to_accept(

@@ -60,7 +60,7 @@ def mean_interval(values: Sequence[float], spread: Spread | None = None, level: 
     ``spread`` where that is given. A single value has no interval.
     """
     n = len(values)
-    mean = math.fsum(values) / n
+    mean = mean_of(values)
     if n < 2:
         return Estimate(value=mean, low=None, high=None, n=n)
 
@@ -97,6 +97,14 @@ def as_ratio(difference: Estimate, times: float = 1.0) -> Estimate:
     return Estimate(value=(1 + difference.value) * times, low=low, high=high, n=difference.n)
 
 
+def mean_of(values: Sequence[float]) -> float:
+    """Return the arithmetic mean of at least one value, also where the sum is beyond the largest number."""
+    try:
+        return math.fsum(values) / len(values)
+    except OverflowError:
+        return math.fsum(value / len(values) for value in values)
+
+
 def deviation(values: Sequence[float]) -> float:
     """Return the sample standard deviation (divisor n - 1) of at least two values.
 
@@ -104,8 +112,12 @@ def deviation(values: Sequence[float]) -> float:
     """
     if max(values) - min(values) <= ROUNDING * max(map(abs, values)):
         return 0.0
-    mean = math.fsum(values) / len(values)
-    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    mean = mean_of(values)
+    try:
+        return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    except OverflowError:  # the squares of what diverged
+        largest = max(map(abs, values))
+        return largest * deviation([value / largest for value in values])
 
 
 def median_interval(samples: Sequence[float], *, seed: int = 0) -> Estimate:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
-from harness.analysis.intervals import Spread, deviation
+from harness.analysis.intervals import Spread, deviation, mean_of
 from harness.analysis.looks import pocock
 from harness.analysis.special import nctdtr, nctdtrinc, stdtr, stdtrit
 
@@ -46,7 +46,7 @@ def paired_t_p(differences: Sequence[float], spread: Spread | None = None) -> fl
     """
     n = len(differences)
     spread = spread or Spread(sd=deviation(differences))
-    t = math.fsum(differences) / n / (spread.sd / math.sqrt(n))
+    t = mean_of(differences) / (spread.sd / math.sqrt(n))
     return float(2 * stdtr(spread.degrees(n), -abs(t)))
 
 

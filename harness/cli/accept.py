@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,13 @@ from harness.cli.output import say
 
 if TYPE_CHECKING:
     from harness.history.judging import Judged
+
+
+def _finite(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
+    """Return a number as it is; raise BadParameter for infinity and for no number, which a range lets pass."""
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is no size; leave the option out for that of the history")
+    return value
 
 
 @click.command()
@@ -33,7 +41,7 @@ if TYPE_CHECKING:
 @click.option("--author", metavar="NAME", help="Who accepts it.  [default: user.name of git]")
 @click.option("--until", metavar="DAY", help="The last day on which this counts, such as 2027-06-30.")
 @click.option(
-    "--limit", type=click.FloatRange(min=0, min_open=True), metavar="SIZE",
+    "--limit", type=click.FloatRange(min=0, min_open=True), callback=_finite, metavar="SIZE",
     help="The largest change that is accepted: 0.12 for 12 %, or in the unit of a quality.  "
     "[default: that of the history]",
 )  # fmt: skip
@@ -48,6 +56,7 @@ def accept(commit: str, reason: str, store: Path | None, **options: Any) -> None
     from harness.history.accepting import accept as write
     from harness.history.decisions import Accepted
 
+    options |= {name: _said(f"--{name}", options[name]) for name in ("metric", "suite", "technique", "workload")}
     folder = _repository()
     entry = Accepted(
         metric=options["metric"],
@@ -89,11 +98,13 @@ def _commit(folder: Path, name: str) -> str:
 
 
 def _said(option: str, text: str) -> str:
-    """Return a text in one line; raise UsageError for one that says nothing."""
+    """Return a text in one line; raise UsageError for one that says nothing, or that is not in the terminal's code."""
     from harness.api import UsageError
 
     if not text.strip():
         raise UsageError(f"{option} is empty; expected a text")
+    if any("\ud800" <= letter <= "\udfff" for letter in text):  # a byte that Python could not decode
+        raise UsageError(f"{option} {text!r} has bytes that are no text; expected UTF-8")
     return " ".join(text.split())
 
 

@@ -47,7 +47,7 @@ def history(
 
     wanted = Wanted(metric=metric or "", suite=suite, technique=technique, workload=workload)
     found = followed(store, wanted, since)
-    report = HistoryReport(judged=found.judged, subjects=found.subjects, notes=_notes(found))
+    report = HistoryReport(judged=found.judged, subjects=found.subjects, notes=[*_notes(found), *_unread(store)])
     if output is not None:
         from harness.report.history_page import write_history
 
@@ -112,3 +112,15 @@ def _notes(found: History) -> list[str]:
     if unknown:
         notes.append(f"accepted, but not among the commits up to the measured ones: {', '.join(sorted(set(unknown)))}")
     return notes
+
+
+def _unread(store: Path | None) -> list[str]:
+    """Return the remark on the runs of a store that a history lacks, as their files cannot be read."""
+    from harness.results.index import Index
+    from harness.results.places import default_store_path
+    from harness.results.store import Store
+
+    place = Store(default_store_path(store))
+    count = sum(bool(run.problem) for run in Index(place).runs())
+    runs = "1 run that is" if count == 1 else f"{count} runs that are"
+    return [f"without {runs} in {place.path} and cannot be read; see why: harness runs"] if count else []

@@ -97,4 +97,5 @@ def _from(first: str, folder: Path, timeline: Timeline) -> Callable[[Measured], 
 def full_hash(folder: Path, name: str) -> str:
     """Return the full hash of a commit, tag or branch of a folder's repository; empty where there is none."""
     options = ("--verify", "--quiet", "--end-of-options")
-    return (git.ask(folder, "rev-parse", *options, f"{name}^{{commit}}") or "").strip()
+    found = (git.ask(folder, "rev-parse", *options, f"{name}^{{commit}}") or "").strip()
+    return found if found.isalnum() else ""  # of ^name git returns the hash with its ^

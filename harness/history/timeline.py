@@ -5,12 +5,16 @@ from __future__ import annotations
 import bisect
 import datetime as dt
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 from harness.measure import git
+
+_HASH: Final = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -27,9 +31,9 @@ class Timeline:
     def of(cls, folder: Path, commits: Iterable[str]) -> Timeline:
         """Return the timeline of a folder's repository; an empty one outside of a repository.
 
-        What is no commit of it is left out. ``commits`` are full hashes.
+        What is no commit of it is left out. ``commits`` are full hashes; another name would mean other commits to git.
         """
-        asked = sorted(set(commits))
+        asked = sorted({commit for commit in commits if _HASH.fullmatch(commit)})
         if not asked:
             return cls()
         options = ("--topo-order", "--reverse", "--timestamp", "--ignore-missing", "--end-of-options")

@@ -6,12 +6,13 @@ import re
 from typing import TYPE_CHECKING, Final
 from xml.etree import ElementTree
 
+from harness.analysis.changes import Listed
 from harness.api.text import printable
 from harness.report.changes import told
 from harness.report.naming import short
 
 if TYPE_CHECKING:
-    from harness.analysis.changes import Change
+    from harness.analysis.changes import Change, Place
     from harness.report.changes import ChangeReport
 
 _NO_XML: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -21,16 +22,20 @@ _NO_XML: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010
 def junit(report: ChangeReport) -> str:
     """Return the document: a suite of tests for each suite, and a test for each comparison.
 
-    What became worse is a failure, and what can not be compared an error. An undecided comparison, and one that is
-    shown and not judged, is a test that was skipped.
+    What became worse is a failure, and what can not be compared an error. An undecided comparison, one that is shown
+    and not judged, and a technique that only one side has, is a test that was skipped.
     """
     root = ElementTree.Element("testsuites", name=_xml(f"harness compare {report.base} {report.head}"))
     suites: dict[str, ElementTree.Element] = {}
-    for change in report.changes.changes:
-        name = change.place.suite or "harness"
+    entries: tuple[Change | Listed, ...] = (*report.changes.changes, *report.changes.listed)
+    for entry in entries:
+        name = entry.place.suite or "harness"
         if name not in suites:
             suites[name] = ElementTree.SubElement(root, "testsuite", name=_xml(name))
-        _test(suites[name], change, report)
+        if isinstance(entry, Listed):
+            _only(suites[name], entry)
+        else:
+            _test(suites[name], entry, report)
     if report.refused or report.untold:
         suite = ElementTree.SubElement(root, "testsuite", name="comparison")
         test = ElementTree.SubElement(suite, "testcase", classname="harness.compare", name="can be compared")
@@ -44,16 +49,28 @@ def junit(report: ChangeReport) -> str:
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=False) + "\n"
 
 
-def _test(suite: ElementTree.Element, change: Change, report: ChangeReport) -> None:
-    """Add the test of a change to its suite."""
-    place, text = change.place, told(change)
-    since = f" since {report.release}" if change.since_release else ""
-    test = ElementTree.SubElement(
+def _only(suite: ElementTree.Element, listed: Listed) -> None:
+    """Add the test of a technique that only one side has."""
+    test = _case(suite, listed.place, "runs")
+    reason = f": {listed.reason}" if listed.reason else ""
+    ElementTree.SubElement(test, "skipped", message=_xml(f"{listed.presence}{reason}"))
+
+
+def _case(suite: ElementTree.Element, place: Place, what: str) -> ElementTree.Element:
+    """Add a test of a technique on a workload."""
+    return ElementTree.SubElement(
         suite,
         "testcase",
         classname=_xml(".".join(filter(None, [place.suite, short(place.workload)])) or "harness"),
-        name=_xml(f"{place.technique}: {change.metric or 'runs'}{since}"),
+        name=_xml(f"{place.technique}: {what}"),
     )
+
+
+def _test(suite: ElementTree.Element, change: Change, report: ChangeReport) -> None:
+    """Add the test of a change to its suite."""
+    text = told(change)
+    since = f" since {report.release}" if change.since_release else ""
+    test = _case(suite, change.place, f"{change.metric or 'runs'}{since}")
     if not change.gated:
         ElementTree.SubElement(test, "skipped", message=_xml(f"shown and not judged: {text}"))
     elif change.verdict == "worse":

@@ -118,3 +118,12 @@ def test_the_median_interval_is_that_of_resamples_drawn_and_sorted_by_numpy(n: i
     low, high = np.quantile(np.median(values[picks], axis=1), [(1 - 0.95) / 2, (1 + 0.95) / 2])
     found = median_interval(values.tolist())
     assert (found.value, found.low, found.high) == (np.median(values), low, high)
+
+
+def test_values_whose_sum_or_squares_are_beyond_all_numbers_have_the_interval_of_small_ones() -> None:
+    small = mean_interval([1.0, 1.2, 1.4])
+    for large in (1e160, 1e308):
+        found = mean_interval([1.0 * large, 1.2 * large, 1.4 * large])
+        assert [found.value, found.low, found.high] == pytest.approx(
+            [large * small.value, large * small.low, large * small.high], rel=1e-9
+        )

@@ -15,6 +15,7 @@ from harness.history.decisions import FILE
 from harness.history.following import History, Origin, follow
 from harness.history.judging import Judged
 from harness.history.series import Wanted
+from harness.history.timeline import Timeline
 from harness.results.comparisons import ALL, Compared, TimeFound, keep
 from harness.results.store import Store
 from tests.execution.repositories import Folder
@@ -221,3 +222,8 @@ def test_a_folder_outside_of_a_repository_has_a_history_of_runs(
     origin = Origin(stores=[store], project=None, folder=tmp_path, metrics=METRICS)
     (judged,) = follow(origin, Wanted(metric="accuracy")).judged
     assert [point.run for point in judged.series.points] == runs
+
+
+def test_what_a_run_names_in_place_of_a_commit_hides_no_commit(world: World) -> None:
+    named = [world.commits[1], f"^{world.commits[1]}", "HEAD", "--all"]
+    assert [*Timeline.of(world.folder.path, named).places] == world.commits[:2]

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from harness.analysis.changes import Listed
 from harness.report.gate import render_gate
 from tests.report.test_changes import APART, CRASH, DROP, MEMORY, PLACE, SAME, SLOW, report_of
 
@@ -31,6 +32,15 @@ def test_each_comparison_is_a_test_and_what_is_worse_a_failure_with_its_figures(
     }
     skipped = [case.find("skipped").attrib["message"] for case in suite if case.find("skipped") is not None]
     assert skipped == ["shown and not judged: +10.2 % [+8.1, +12.3]", "undecided: too few rounds"]
+
+
+def test_a_technique_that_only_one_side_has_is_a_skipped_test() -> None:
+    gone = Listed(place=replace(PLACE, technique="toys/gone"), presence="removed", reason="its needs are not there")
+    root = ElementTree.fromstring(render_gate(report_of(SAME, listed=(gone,)), "junit"))
+    assert (root.attrib["tests"], root.attrib["skipped"]) == ("2", "1")
+    (case,) = [case for case in root.iter("testcase") if case.find("skipped") is not None]
+    assert case.attrib == {"classname": "toy.alpha", "name": "toys/gone: runs"}
+    assert case.find("skipped").attrib["message"] == "removed: its needs are not there"
 
 
 def test_what_cannot_be_compared_is_an_error_and_not_a_pass() -> None:
