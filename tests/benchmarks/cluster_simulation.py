@@ -143,7 +143,8 @@ class Instant:
 
     def ask(self, machine: str, function: Callable[..., Any], *arguments: object) -> Any:
         if function is station.described:
-            return json.dumps({**self._facts, "hostname": f"host-{machine}", "slots": self._there[machine]})
+            own = {"hostname": f"host-{machine}", "boot": machine, "slots": self._there[machine]}
+            return json.dumps({**self._facts, **own})
         assert function is station.cached
         return []
 

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from tests.benchmarks.cluster_simulation import Load, drawing, simulate
+from tests.benchmarks.cluster_simulation import Load, drawing, drive, simulate
 
 
 @pytest.mark.parametrize(("slots", "row_s"), [(1, 0.5), (4, 0.1), (20, 0.1)])
@@ -30,3 +30,9 @@ def test_exponential_times_of_cases_have_no_effect_beyond_their_mean_where_the_d
 
 def test_random_draws_of_a_list_are_scaled_and_lengthened() -> None:
     assert {round(drawing([1.0, 2.0], 0.5, 10)(Random(seed)), 6) for seed in range(20)} == {10.5, 20.5}
+
+
+def test_the_driver_that_is_measured_takes_all_rows_of_imitated_machines() -> None:
+    found = drive(3, 2, 20)
+    assert found.rate == pytest.approx(1 / found.row_s)
+    assert found.join_s < 60
