@@ -31,3 +31,9 @@ def test_rounds_without_a_suite_are_refused(harness: Harness) -> None:
     done = harness("doctor", "--rounds", "3")
     assert done.returncode == 2
     assert "add --suite" in done.stderr
+
+
+def test_an_unknown_suite_is_refused_before_the_machine_is_examined(called: Harness) -> None:
+    done = called("doctor", "--suite", "nosuch")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "nosuch" in done.stderr

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from harness.analysis.itself import AgainstItself
+    from harness.api import Suite
     from harness.host import Host
 
 TIME_LIMIT_S = 300.0
@@ -34,22 +35,25 @@ def doctor(suite: str | None, rounds: int | None, as_json: bool) -> None:
     differs, each verdict is a false one; the spread of the ratios tells how many rounds an effect of 5 % needs here.
     """
     from harness.measure.health import Machine, examine
+    from harness.suite import read_suite
 
     if rounds is not None and suite is None:
         raise click.UsageError("--rounds is for timing a suite's baseline: add --suite NAME")
     host = current().host if suite else None
+    # a wrong name is told before the machine is examined
+    judged_by = read_suite(suite, host) if suite and host else None
     findings = examine(Machine())
     if not as_json:
         from harness.report.health import show_findings
 
         say(show_findings(findings, min(80, width_of_terminal())))
     told: list[dict[str, Any]] = [asdict(finding) for finding in findings]
-    if suite is None or host is None:
+    if judged_by is None or host is None:
         if as_json:
             print_json({"machine": told})
         return
     results: list[dict[str, Any]] = []
-    for workload, reason, judged in _against_itself(host, suite, rounds):
+    for workload, reason, judged in _against_itself(host, judged_by, rounds):
         results += [asdict(phase) for phase in judged] or [{"workload": workload, "reason": reason}]
         if not as_json:
             from harness.report.health import show_itself
@@ -59,7 +63,7 @@ def doctor(suite: str | None, rounds: int | None, as_json: bool) -> None:
         print_json({"machine": told, "itself": results})
 
 
-def _against_itself(host: Host, name: str, rounds: int | None) -> Iterator[tuple[str, str, list[AgainstItself]]]:
+def _against_itself(host: Host, suite: Suite, rounds: int | None) -> Iterator[tuple[str, str, list[AgainstItself]]]:
     """Yield each workload with what its baseline showed against itself, or the reason why nothing was timed."""
     from dataclasses import replace
 
@@ -70,9 +74,7 @@ def _against_itself(host: Host, name: str, rounds: int | None) -> Iterator[tuple
     from harness.execution.session import Resources, cores
     from harness.results.places import default_cache_path
     from harness.streams import aside
-    from harness.suite import read_suite
 
-    suite = read_suite(name, host)
     suite = replace(suite, rounds=rounds or suite.rounds)
     limits = Limits(time_s=TIME_LIMIT_S, memory_bytes=None)
     resources = Resources(executor="local", jobs=cores(), limits=limits, cache=default_cache_path())

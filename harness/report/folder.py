@@ -30,14 +30,14 @@ def opened(folder: Path) -> Iterator[None]:
         if index.is_file() and _LISTS not in index.read_text(encoding="utf-8", errors="replace"):
             raise UsageError(
                 f"cannot write pages to {folder}: its {INDEX} is not a list of runs, and would be lost",
-                "choose a folder of its own: harness report --output FOLDER",
+                "choose a folder of its own",
             )
         folder.mkdir(parents=True, exist_ok=True)
         write_script(folder)
         yield
     except OSError as error:
         raise UsageError(
-            f"cannot write pages to {folder}: {error.strerror}", "choose a folder you may write to: --output FOLDER"
+            f"cannot write pages to {folder}: {error.strerror}", "choose a folder you may write to"
         ) from error
 
 
