@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
+import socket
+import ssl
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -46,6 +48,7 @@ class DaskCluster:
         for logger in ("distributed", "distributed.client", "distributed.core"):
             logging.getLogger(logger).setLevel(logging.CRITICAL)  # what is wrong is told once, as a UsageError
         _require_certificate(address)
+        _require_words(address)
         try:
             self._client = Client(address, timeout=CONNECT_S, set_as_default=False, heartbeat_interval="2s")
         except (OSError, TimeoutError, RuntimeError, ValueError, TypeError) as error:
@@ -120,6 +123,26 @@ class DaskCluster:
             return None
         finally:
             future.release()
+
+
+def _require_words(address: str) -> None:
+    """Raise UsageError where something takes connections and says nothing, which Dask would wait for without end."""
+    split = urlsplit(address)
+    with contextlib.suppress(OSError, ValueError):  # Dask tells what else is wrong
+        try:
+            with socket.create_connection((split.hostname or "", split.port or 0), timeout=CONNECT_S) as connection:
+                if split.scheme == "tls":
+                    context = ssl.create_default_context()
+                    # the certificate is Dask's to check: here it only matters that somebody answers
+                    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+                    context.wrap_socket(connection).close()
+                else:
+                    connection.recv(1)  # a scheduler greets first
+        except TimeoutError:
+            raise UsageError(
+                f"--address {address!r}: what is there says nothing for {CONNECT_S:g} s, so it is no Dask scheduler; "
+                "start one: dask scheduler --host 127.0.0.1"
+            ) from None
 
 
 def _require_certificate(address: str) -> None:

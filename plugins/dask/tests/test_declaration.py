@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -83,3 +84,17 @@ def test_a_driver_without_a_certificate_is_told_so_before_it_connects(file: str 
     settings = {f"distributed.comm.tls.{name}": file for name in ("ca-file", "client.cert", "client.key")}
     with dask.config.set(settings), pytest.raises(UsageError, match=rf"no certificate of the driver \(.*{why}.*\)"):
         dask_executor(options_at("tls://127.0.0.1:9"))
+
+
+@pytest.mark.parametrize("scheme", ["tcp", "tls"])
+def test_what_takes_connections_and_says_nothing_is_told_in_one_line(
+    scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness_dask import cluster
+
+    monkeypatch.setattr(cluster, "CONNECT_S", 0.3)
+    monkeypatch.setattr(cluster, "_require_certificate", str)  # which refuses nothing
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(UsageError, match=r"says nothing for 0\.3 s, so it is no Dask scheduler"):
+            dask_executor(options_at(address))
