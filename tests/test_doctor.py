@@ -18,13 +18,13 @@ def test_the_baseline_is_timed_against_copies_of_itself(harness: Harness, monkey
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)["itself"]
     assert told
-    for one in told:
-        assert one["workload"] == "toy/formula"
-        assert 1 <= one["copies"] <= 4, "on a busy machine the clock of a copy may be found at fault"
-        assert one["rounds"] >= 2
-        assert one["ratio"]["low"] <= one["ratio"]["value"] <= one["ratio"]["high"]
-        assert 0 <= one["false"] <= one["copies"]
-        assert one["spread"] > 0
+    for phase in told:
+        assert phase["workload"] == "toy/formula"
+        assert 1 <= phase["copies"] <= 4, "on a busy machine the clock of a copy may be found at fault"
+        assert phase["rounds"] >= 2
+        assert phase["ratio"]["low"] <= phase["ratio"]["value"] <= phase["ratio"]["high"]
+        assert 0 <= phase["false"] <= phase["copies"]
+        assert phase["spread"] > 0
 
 
 def test_rounds_without_a_suite_are_refused(harness: Harness) -> None:
