@@ -111,8 +111,8 @@ def test_marks_are_round_and_lie_on_the_axis(low: float, high: float) -> None:
 
 def test_every_chart_of_a_run_is_drawn(full_view: RunView) -> None:
     for chart in charts(full_view, full_view.workloads[0]):
-        for plot in chart.plots:
-            root = ElementTree.fromstring(svg(plot))
+        for drawn in chart.plots:
+            root = ElementTree.fromstring(svg(drawn))
             assert root.attrib["width"] == "640"
             drawings = [*root.iter(f"{SVG}polygon"), *root.iter(f"{SVG}circle"), *root.iter(f"{SVG}polyline")]
             assert drawings, chart.title
@@ -122,8 +122,8 @@ def test_a_name_is_text_and_never_markup(builders) -> None:
     evil = "toys/<script>alert(1)</script>&\x07"
     rows = [row for name in ("toys/base", evil) for row in builders.scored(name, [80.0, 81.0, 80.5])]
     view = RunView.build(builders.make_run(), rows, builders.METRICS)
-    for plot in names(view).values():
-        text = svg(plot)
+    for drawn in names(view).values():
+        text = svg(drawn)
         assert "<script" not in text
         ElementTree.fromstring(text)
     assert "<script>alert(1)</script>&\\x07" in "".join(
