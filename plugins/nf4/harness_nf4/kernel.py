@@ -22,8 +22,11 @@ from harness_nf4 import pointers
 
 LIBRARY: Final = Path(__file__).parent / "native" / "libkernel.so"
 
-PATHS: Final = ("portable", "avx2", "avx512", "avx512-bf16")
-"""The paths, in the order of the library's numbers; the last has dot products of integers and of bfloat16."""
+PATHS: Final = ("portable", "avx2", "avx512", "avx512-bf16", "avx512-amx")
+"""The paths, in the order of the library's numbers.
+
+``avx512-bf16`` has dot products of integers and of bfloat16, ``avx512-amx`` tiles of bfloat16 as well.
+"""
 
 INTERLEAVED: Final = 16
 """Rows whose codes are interleaved, where they are: a word of eight columns of each row after another."""
@@ -51,6 +54,10 @@ plugins/nf4 -k crossover`` shows what it costs.
 
 MANY: Final = 128
 """Up to so many inputs, the product in fixed point is the faster one of interleaved codes, else that in bfloat16."""
+
+FEW_BESIDE_TILES: Final = 4
+MANY_BESIDE_TILES: Final = 12
+"""The same two numbers of inputs, of codes in rows and of interleaved ones, where the path has tiles of bfloat16."""
 
 _TILE: Final = 1 << 20
 """Weights unpacked at a time, where products need unpacking."""
@@ -192,8 +199,11 @@ class Matrix(NamedTuple):
 
     def _prefers_halves(self, inputs: int) -> bool:
         """Return whether the path has the product in bfloat16, and it is the faster one."""
-        if chosen_path() < PATHS.index("avx512-bf16"):
+        path = chosen_path()
+        if path < PATHS.index("avx512-bf16"):
             return False
+        if path == PATHS.index("avx512-amx"):
+            return inputs > (MANY_BESIDE_TILES if self.interleaved else FEW_BESIDE_TILES)
         if self.interleaved:
             return inputs > MANY
         return inputs > FEW or (inputs > 1 and self.columns < LONG)
@@ -258,7 +268,7 @@ class Matrix(NamedTuple):
     def multiply_halves(self, x: Tensor) -> Tensor | None:
         """Return ``x`` bfloat16 ``(n, columns)`` times the transposed matrix, bfloat16 ``(n, rows)``.
 
-        Levels, or with more than 16 inputs weights, are rounded to bfloat16; products are summed in float32. None where
+        Levels, or with more than 16 inputs or tiles weights, are rounded to bfloat16; products are summed in float32. None where
         the path has no such product, products need unpacking, or a scale is neither 0 nor between 1e-30 and 1e38.
         Raises ValueError where ``x`` or a packed tensor is of another dtype or shape.
         """

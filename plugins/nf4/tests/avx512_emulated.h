@@ -75,8 +75,12 @@ static inline WideFloats wide_permute(const Wide& index, const Wide& table) {
 }
 static inline unsigned short wide_compare(const Wide& a, const Wide& b, int how) {
     unsigned short mask = 0;
-    for (int i = 0; i < 16; ++i)
-        mask = static_cast<unsigned short>(mask | (how == _CMP_GT_OQ ? real(a, i) > real(b, i) : real(a, i) < real(b, i)) << i);
+    for (int i = 0; i < 16; ++i) {
+        const float x = real(a, i), y = real(b, i);
+        const bool holds = how == _CMP_GT_OQ ? x > y : how == _CMP_GE_OQ ? x >= y : how == _CMP_EQ_OQ ? x == y
+                           : how == _CMP_LE_OQ ? x <= y : x < y;
+        mask = static_cast<unsigned short>(mask | holds << i);
+    }
     return mask;
 }
 static inline Wide wide_mask_add(const Wide& from, unsigned short mask, const Wide& a, const Wide& b) {
@@ -236,3 +240,63 @@ static inline Wide wide_round_halves(const WideFloats& high, const WideFloats& l
 #define _mm512_store_si512 wide_store
 #define _mm512_load_ps _mm512_loadu_ps
 #define _mm512_dpbf16_ps wide_dot_halves
+#define _mm512_set1_epi16(value) wide_map<uint16_t, Wide>(32, [&](int) { return static_cast<uint16_t>(value); })
+#define _mm512_ternarylogic_epi32(a, b, c, table) wide_logic(a, b, c, table)
+
+static inline Wide wide_logic(const Wide& a, const Wide& b, const Wide& c, int table) {
+    return wide_bytes([&](int i) {
+        int byte = 0;
+        for (int bit = 0; bit < 8; ++bit) {
+            const int at = (a.bytes[i] >> bit & 1) << 2 | (b.bytes[i] >> bit & 1) << 1 | (c.bytes[i] >> bit & 1);
+            byte |= (table >> at & 1) << bit;
+        }
+        return static_cast<uint8_t>(byte);
+    });
+}
+
+// Tiles of AMX: eight of 16 rows of 64 bytes, and what is said of their shapes.
+struct WideTiles {
+    uint8_t shapes[64], rows[8][16][64];
+};
+static thread_local WideTiles wide_tiles;
+
+static inline void wide_shapes(const void* from) {
+    std::memset(&wide_tiles, 0, sizeof wide_tiles);
+    std::memcpy(wide_tiles.shapes, from, 64);
+}
+static inline void wide_require(int tile) {  // a tile without its full shape is an illegal instruction
+    uint16_t bytes;
+    std::memcpy(&bytes, wide_tiles.shapes + 16 + 2 * tile, 2);
+    if (wide_tiles.shapes[0] != 1 || bytes != 64 || wide_tiles.shapes[48 + tile] != 16) __builtin_trap();
+}
+static inline void wide_load_tile(int tile, const void* from, int64_t stride) {
+    wide_require(tile);
+    for (int row = 0; row < 16; ++row) std::memcpy(wide_tiles.rows[tile][row], static_cast<const uint8_t*>(from) + row * stride, 64);
+}
+static inline void wide_store_tile(int tile, void* to, int64_t stride) {
+    wide_require(tile);
+    for (int row = 0; row < 16; ++row) std::memcpy(static_cast<uint8_t*>(to) + row * stride, wide_tiles.rows[tile][row], 64);
+}
+static inline void wide_dot_tiles(int to, int a, int b) {
+    wide_require(to);
+    const auto half = [](int tile, int row, int i) {
+        Wide v;
+        std::memcpy(v.bytes, wide_tiles.rows[tile][row], 64);
+        return wide_half(v, i);
+    };
+    for (int row = 0; row < 16; ++row)
+        for (int k = 0; k < 16; ++k)
+            for (int column = 0; column < 16; ++column) {
+                float sum;
+                std::memcpy(&sum, wide_tiles.rows[to][row] + 4 * column, 4);
+                sum += half(a, row, 2 * k) * half(b, k, 2 * column);
+                sum += half(a, row, 2 * k + 1) * half(b, k, 2 * column + 1);
+                std::memcpy(wide_tiles.rows[to][row] + 4 * column, &sum, 4);
+            }
+}
+
+#define _tile_storeconfig(to) std::memcpy(to, wide_tiles.shapes, 64)
+#define _tile_loadconfig wide_shapes
+#define _tile_loadd wide_load_tile
+#define _tile_stored wide_store_tile
+#define _tile_dpbf16ps wide_dot_tiles

@@ -126,8 +126,20 @@ def force_path(
     return forced
 
 
-@pytest.fixture(params=["portable", "avx2", "avx512", "avx512-bf16", "avx512 emulated", "avx512-bf16 emulated"])
+EVERY = ("portable", "avx2", "avx512", "avx512-bf16", "avx512-amx", "avx512 emulated", "avx512-bf16 emulated")
+
+
+@pytest.fixture(params=EVERY)
 def path(request: pytest.FixtureRequest, force_path: Callable[[str], AbstractContextManager[str]]) -> Iterator[str]:
     """Each path of the kernel, forced; AVX-512 as it is where the processor has it, and emulated everywhere."""
+    with force_path(request.param) as name:
+        yield name
+
+
+@pytest.fixture(params=[*EVERY, "avx512-amx emulated"])
+def path_of_halves(
+    request: pytest.FixtureRequest, force_path: Callable[[str], AbstractContextManager[str]]
+) -> Iterator[str]:
+    """Each path, forced, for products in bfloat16: all that AMX has of its own, which is emulated for them alone."""
     with force_path(request.param) as name:
         yield name

@@ -12,7 +12,7 @@ from harness_nf4 import byte_kernel, kernel
 from harness_nf4.native_technique import Bytes
 from harness_nf4.packs import Int8Pack
 
-WORDS = {"portable": 8, "avx2": 8, "avx512": 16, "avx512-bf16": 16}
+WORDS = {"portable": 8, "avx2": 8, "avx512": 16, "avx512-bf16": 16, "avx512-amx": 16}
 UNIT = 2.0**-24
 
 

@@ -71,8 +71,9 @@ struct Groups {
     int64_t columns, apart;
 };
 
-// Multiply ``Inputs`` inputs by ``Count`` groups of rows, which are read at once, to out (inputs, rows).
-template <int Count, int Inputs> HARNESS_TARGET
+// Multiply ``Inputs`` inputs by ``Count`` groups of rows, which are read at once, to out (inputs, rows); ``Ahead`` says to
+// prefetch codes.
+template <int Count, int Inputs, bool Ahead> HARNESS_TARGET
 static void multiply_groups(const FixedTable& table, const Groups& of, const uint32_t* x, const float* x_scales, float* out,
                             int64_t rows) {
     const int64_t blocks = of.columns / kBlock, stride = of.columns / 2 * kInterleaved * of.apart;
@@ -86,7 +87,7 @@ static void multiply_groups(const FixedTable& table, const Groups& of, const uin
         for (int64_t word = block * kWords; word < (block + 1) * kWords; ++word)
             for (int group = 0; group < Count; ++group) {
                 const uint8_t* codes = of.codes + group * stride + word * 64;
-                if (Inputs >= kPrefetched) __builtin_prefetch(codes + kSoon);
+                if (Ahead) __builtin_prefetch(codes + kSoon);
                 __m512i levels[4];
                 decode(table, _mm512_loadu_si512(codes), levels);
                 for (int k = 0; k < 4; ++k)
@@ -110,7 +111,7 @@ static void multiply_groups(const FixedTable& table, const Groups& of, const uin
 
 // Multiply ``Inputs`` inputs by ``count`` groups of rows: as many at once as leave a register for each sum. These lie far
 // apart, so that the processor prefetches each by itself.
-template <int Inputs> HARNESS_TARGET
+template <int Inputs, bool Ahead> HARNESS_TARGET
 static void multiply_part(const FixedTable& table, Groups of, int64_t count, const uint32_t* x, const float* x_scales,
                           float* out, int64_t rows) {
     constexpr int together = Inputs == 1 ? 4 : Inputs <= 4 ? 2 : 1;
@@ -121,11 +122,11 @@ static void multiply_part(const FixedTable& table, Groups of, int64_t count, con
         of.scales += scales;
         out += kInterleaved;
     };
-    for (int64_t i = 0; i < of.apart; ++i, next()) multiply_groups<together, Inputs>(table, of, x, x_scales, out, rows);
+    for (int64_t i = 0; i < of.apart; ++i, next()) multiply_groups<together, Inputs, Ahead>(table, of, x, x_scales, out, rows);
     of.codes += (together - 1) * of.apart * codes;
     of.scales += (together - 1) * of.apart * scales;
     out += (together - 1) * of.apart * kInterleaved;
-    for (int64_t i = together * of.apart; i < count; ++i, next()) multiply_groups<1, Inputs>(table, of, x, x_scales, out, rows);
+    for (int64_t i = together * of.apart; i < count; ++i, next()) multiply_groups<1, Inputs, Ahead>(table, of, x, x_scales, out, rows);
 }
 
 // Multiply all inputs by the groups of rows [begin, end) to out (inputs, rows). Where a scale is stored for every 64
@@ -134,8 +135,8 @@ template <typename Number> HARNESS_TARGET
 static void multiply_interleaved(const Weights& w, const Interleaved& x, int64_t begin, int64_t end, Number* out) {
     using Part = void (*)(const FixedTable&, Groups, int64_t, const uint32_t*, const float*, float*, int64_t);
     static const Part parts[kTogether] = {
-        multiply_part<1>, multiply_part<2>, multiply_part<3>, multiply_part<4>,
-        multiply_part<5>, multiply_part<6>, multiply_part<7>, multiply_part<8>,
+        prefetches() ? multiply_part<1, true> : multiply_part<1, false>, multiply_part<2, true>, multiply_part<3, true>,
+        multiply_part<4, true>, multiply_part<5, true>, multiply_part<6, true>, multiply_part<7, true>, multiply_part<8, true>,
     };
     int16_t fixed[16];
     for (int i = 0; i < 16; ++i) fixed[i] = static_cast<int16_t>(std::lrintf(w.levels[i] * kFixedLane));

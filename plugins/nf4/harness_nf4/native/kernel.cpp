@@ -1,7 +1,7 @@
 // Four-bit codebook quantisation on a processor. A byte holds two codes, the first in its high half, as bitsandbytes
 // packs codes. Every block of the flattened weights has a float32 scale, the block's largest absolute value.
 //
-// A C interface for ctypes. The path (AVX-512, AVX2, portable) is chosen at run time. Work is shared among the threads
+// A C interface for ctypes. The path (AMX, AVX-512, AVX2, portable) is chosen at run time. Work is shared among the threads
 // of a pool that the caller hands in (threads.h).
 
 #include <algorithm>
@@ -15,7 +15,10 @@
 #include "threads.h"
 
 #if defined(__x86_64__)
+#include <cpuid.h>
 #include <immintrin.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 #if defined(HARNESS_EMULATED_AVX512)  // for tests: a header that implements the intrinsics in plain C++
 #include HARNESS_EMULATED_AVX512
@@ -35,8 +38,7 @@ constexpr int kRows = 4;            // rows of a tile
 constexpr int kPanel = 1024;        // columns decoded at a time: kRows rows of them fit into the L1 cache
 constexpr int kInterleaved = 16;    // rows whose codes are interleaved
 constexpr int kTogether = 8;        // inputs that are multiplied with each interleaved vector of codes
-constexpr int kPrefetched = 2;      // inputs from which on interleaved codes are prefetched,
-constexpr int kSoon = 1024;         // so many bytes ahead: with one, four runs of codes are read at once instead
+constexpr int kSoon = 1024;         // bytes to prefetch ahead in each of several runs of codes
 constexpr int64_t kKept = 1 << 18;  // bytes of interleaved codes that stay in the second cache for all inputs
 constexpr float kDoubt = 2.4e-7f;   // closer to a bound float32 is ambiguous: the error of two roundings, with a margin
 
@@ -157,6 +159,21 @@ inline void narrow(const float* from, int64_t count, uint16_t* to) {
     }
 }
 
+// Return whether instructions that prefetch help the products of one input and of two, which read several runs of codes at
+// once: with them an Intel Xeon takes a sixth to a third less time, and an AMD EPYC more (docs/families/quantize.md).
+bool prefetches() {
+#if defined(__x86_64__)
+    static const bool intel = __builtin_cpu_is("intel");
+    return intel;
+#else
+    return false;
+#endif
+}
+
+// Compilers from GCC 11 and Clang 12 on have the instructions of AMX.
+#if defined(HARNESS_EMULATED_AVX512) || __GNUC__ >= 11 || __clang_major__ >= 12
+#define HARNESS_AMX
+#endif
 #define HARNESS_KERNELS "kernels.h"
 #define HARNESS_INTERLEAVED "interleaved.h"
 #define HARNESS_TILES "tiles.h"
@@ -185,8 +202,23 @@ const Path kPaths[] = {
     HARNESS_PATH(avx2, false),
     HARNESS_PATH(avx512, false),
     HARNESS_PATH(avx512_bf16, true),
+    HARNESS_PATH(avx512_bf16, true),
 #endif
 };
+
+#if defined(__x86_64__) && defined(HARNESS_AMX) && !defined(HARNESS_EMULATED_AVX512)
+// Return whether the processor has tiles and products of bfloat16 in them, and Linux lets this process use them, which it
+// has to be asked for: it then keeps the 8 KiB of each thread's tiles.
+bool tiles_allowed() {
+    static const bool allowed = [] {
+        unsigned a, b, c, d;
+        if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d >> 22 & 1) || !(d >> 24 & 1)) return false;
+        constexpr int request = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+        return syscall(SYS_arch_prctl, request, tile_data) == 0;
+    }();
+    return allowed;
+}
+#endif
 
 bool supported(int path) {
     if (path == 0) return true;
@@ -194,14 +226,17 @@ bool supported(int path) {
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     if (path == 1) return avx2;
 #if defined(HARNESS_EMULATED_AVX512)
-    if (path == 2 || path == 3) return avx2;
+    if (path >= 2) return avx2;
 #else
     const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                         __builtin_cpu_supports("avx512dq");
     if (path == 2) return avx512;
-    if (path == 3)
-        return avx512 && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vnni") &&
-               __builtin_cpu_supports("avx512bf16");
+    const bool halves = avx512 && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vnni") &&
+                        __builtin_cpu_supports("avx512bf16");
+    if (path == 3) return halves;
+#if defined(HARNESS_AMX)
+    if (path == 4) return halves && tiles_allowed();
+#endif
 #endif
 #endif
     return false;
@@ -243,7 +278,7 @@ int multiply_fixed(int path, int threads, const Weights& w, int64_t first, const
 // Multiply by interleaved codes through the functions of a path; further rows, whose codes lie in rows, by another product.
 template <typename Number>
 int multiply_by_lanes(int path, int threads, const Weights& w, const Number* x, int64_t inputs, Number* out) {
-    const bool dots = path == 3;
+    const bool dots = path >= 3;
     const auto arrange = dots ? avx512_bf16::arrange_words<Number> : avx512::arrange_words<Number>;
     const auto multiply = dots ? avx512_bf16::multiply_interleaved<Number> : avx512::multiply_interleaved<Number>;
     const Interleaved arranged(inputs, w.columns);
@@ -285,6 +320,22 @@ int multiply_many_halves(int threads, const Weights& w, bool interleaved, const 
     });
     return !sound;
 }
+
+#if defined(HARNESS_AMX)
+// The same with AMX.
+int multiply_halves_by_tiles(int threads, const Weights& w, bool interleaved, const uint16_t* x, int64_t inputs, uint16_t* out) {
+    const avx512_bf16::Operand operand(inputs, w.columns);
+    threads::share(w.columns, avx512_bf16::kTurn, threads, [&](int64_t begin, int64_t end) {
+        for (int64_t from = begin; from < end; from += avx512_bf16::kTurn) operand.pack(x, from);
+    });
+    const avx512_bf16::Source source{w, interleaved};
+    std::atomic<bool> sound{true};
+    threads::share(w.rows, avx512_bf16::kStripRows, threads, [&](int64_t begin, int64_t end) {
+        if (!avx512_bf16::multiply_operand(source, operand, begin, end, out)) sound = false;
+    });
+    return !sound;
+}
+#endif
 #endif
 
 }  // namespace
@@ -391,6 +442,9 @@ int harness_multiply_halves(int path, int threads, const HarnessWeights* given, 
 #if defined(__x86_64__)
     if (!kPaths[path].halves) return 1;
     const Weights w = weights_of(given);
+#if defined(HARNESS_AMX)
+    if (path == 4) return multiply_halves_by_tiles(threads, w, interleaved, x, inputs, out);
+#endif
     if (interleaved || inputs > avx512_bf16::kFused) return multiply_many_halves(threads, w, interleaved, x, inputs, out);
     multiply_few_halves(threads, w, x, inputs, out);
     return 0;

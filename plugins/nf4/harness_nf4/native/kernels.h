@@ -42,10 +42,9 @@ struct Streams {
 
 // Multiply ``Inputs`` inputs by ``Rows`` rows, in fixed point: activations are loaded once for all rows, and codes are
 // looked up once for all inputs. The rows lie far apart, so that the processor prefetches each by itself: with one row
-// after another it does not keep up with the arithmetic, and instructions that prefetch are slower than none. ``buffer``
-// has room for a scale for every 64 columns, and those that fill the last vector, for each row and input; those that fill
-// are 0.
-template <int Rows, int Inputs> HARNESS_TARGET
+// after another it does not keep up with the arithmetic; ``Ahead`` says to prefetch codes as well. ``buffer`` has room for a
+// scale for every 64 columns, and those that fill the last vector, for each row and input; those that fill are 0.
+template <int Rows, int Inputs, bool Ahead> HARNESS_TARGET
 static void multiply_rows(const FixedTable& table, const Weights& w, const Fixed& x, Streams of, float* out, float* buffer) {
     const int64_t blocks = w.columns / kBlock, all_blocks = x.columns / kBlock;
     const int64_t vectors = w.columns / (2 * Lanes::width), all_vectors = x.columns / (2 * Lanes::width);
@@ -78,7 +77,11 @@ static void multiply_rows(const FixedTable& table, const Weights& w, const Fixed
     };
     for (int64_t v = 0; v < vectors; ++v) {
         Lanes::Bytes of_codes[Rows];
-        for (int r = 0; r < Rows; ++r) of_codes[r] = Lanes::load(codes + r * stride + v * Lanes::width);
+        for (int r = 0; r < Rows; ++r) {
+            const uint8_t* at = codes + r * stride + v * Lanes::width;
+            if (Ahead && (Lanes::width == 64 || v % 2 == 0)) __builtin_prefetch(at + 2 * kSoon);
+            of_codes[r] = Lanes::load(at);
+        }
         add(v, of_codes);
     }
     if (vectors < all_vectors) {
@@ -91,27 +94,28 @@ static void multiply_rows(const FixedTable& table, const Weights& w, const Fixed
 }
 
 // Multiply ``Inputs`` inputs by the rows [begin, end), in fixed point.
-template <int Inputs> HARNESS_TARGET
+template <int Inputs, bool Ahead> HARNESS_TARGET
 static void multiply_inputs(const Weights& w, const Fixed& x, int64_t begin, int64_t end, float* out, float* buffer) {
     const FixedTable table = fixed_table(w);
     std::fill_n(buffer, kStreams * Inputs * (x.columns / kBlock), 0.0f);
     const int64_t apart = (end - begin) / kStreams;
     for (int64_t row = begin; row < begin + apart; ++row)
-        multiply_rows<kStreams, Inputs>(table, w, x, {row, apart}, out, buffer);
+        multiply_rows<kStreams, Inputs, Ahead>(table, w, x, {row, apart}, out, buffer);
     for (int64_t row = begin + apart * kStreams; row < end; ++row)
-        multiply_rows<1, Inputs>(table, w, x, {row, 1}, out, buffer);
+        multiply_rows<1, Inputs, Ahead>(table, w, x, {row, 1}, out, buffer);
 }
 
 static void multiply_few(const Weights& w, const Fixed& x, int64_t begin, int64_t end, float* out, float* buffer) {
+    const bool ahead = prefetches();
     switch (x.inputs) {
-        case 1: return multiply_inputs<1>(w, x, begin, end, out, buffer);
-        case 2: return multiply_inputs<2>(w, x, begin, end, out, buffer);
-        case 3: return multiply_inputs<3>(w, x, begin, end, out, buffer);
-        case 4: return multiply_inputs<4>(w, x, begin, end, out, buffer);
-        case 5: return multiply_inputs<5>(w, x, begin, end, out, buffer);
-        case 6: return multiply_inputs<6>(w, x, begin, end, out, buffer);
-        case 7: return multiply_inputs<7>(w, x, begin, end, out, buffer);
-        default: return multiply_inputs<kFew>(w, x, begin, end, out, buffer);
+        case 1: return (ahead ? multiply_inputs<1, true> : multiply_inputs<1, false>)(w, x, begin, end, out, buffer);
+        case 2: return (ahead ? multiply_inputs<2, true> : multiply_inputs<2, false>)(w, x, begin, end, out, buffer);
+        case 3: return multiply_inputs<3, false>(w, x, begin, end, out, buffer);
+        case 4: return multiply_inputs<4, false>(w, x, begin, end, out, buffer);
+        case 5: return multiply_inputs<5, false>(w, x, begin, end, out, buffer);
+        case 6: return multiply_inputs<6, false>(w, x, begin, end, out, buffer);
+        case 7: return multiply_inputs<7, false>(w, x, begin, end, out, buffer);
+        default: return multiply_inputs<kFew, false>(w, x, begin, end, out, buffer);
     }
 }
 

@@ -89,6 +89,20 @@ struct Source {
         transpose(v);
     }
 
+    // Load the codes of 16 rows and of ``words`` words of eight columns, 16 or 8, a row a vector.
+    void rows(int64_t row, int64_t from, int words, __m512i v[16]) const {
+        const int64_t stride = w.columns / 2;
+        if (together(row)) {
+            const uint8_t* at = w.codes + row * stride + from * (kLanes / 2);
+            for (int i = 0; i < 16; ++i) v[i] = i < words ? _mm512_loadu_si512(at + 64 * i) : _mm512_setzero_si512();
+            transpose(v);
+            return;
+        }
+        const __mmask16 mask = words == 8 ? 0x00ff : 0xffff;
+        for (int i = 0; i < kLanes; ++i)
+            v[i] = _mm512_maskz_loadu_epi32(mask, w.codes + std::min(row + i, w.rows - 1) * stride + from / 2);
+    }
+
     // Prefetch the codes of 16 rows and kTileColumns columns. Compilers drop a call of a function that only prefetches.
     __attribute__((always_inline)) inline void prefetch(int64_t row, int64_t from) const {
         const int64_t stride = w.columns / 2;
@@ -223,3 +237,7 @@ static bool multiply_panels(const Source& source, const Panels& x, int64_t begin
     }
     return true;
 }
+
+#if defined(HARNESS_AMX)
+#include "amx.h"
+#endif
