@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from harness.api import Incorrect
+from harness.measure.memory import total_bytes
 from harness.measure.processors import everywhere
 
 T = TypeVar("T")
@@ -26,6 +27,9 @@ COLD: Final = 4
 USUAL_CACHE: Final = 32 << 20
 MOST_COPIED: Final = 1 << 30
 """Bytes of copies at most, should a machine report the cache of a whole rack."""
+
+MEMORY_SHARE: Final = 160
+"""The machine's memory over the bytes of copies, at least: five of them a contestant, of which some twenty take turns."""
 
 IMPOSSIBLE: Final = 150.0
 """Shares of what the memory of this machine allows, in per cent, from which on nothing was computed."""
@@ -57,6 +61,12 @@ def cache_bytes(device: str = "cpu") -> int:
     return max(sizes, default=USUAL_CACHE)
 
 
+def copied_bytes(device: str = "cpu", times_cache: int = COLD) -> int:
+    """Return the bytes of what has to be out of the cache: so many caches, as far as the machine's memory allows it."""
+    wanted = min(times_cache * cache_bytes(device), MOST_COPIED)
+    return wanted if device.startswith("cuda") else min(wanted, total_bytes() // MEMORY_SHARE)
+
+
 class Rotation(Generic[T]):
     """A rotation over copies of an item, so many that each is out of the cache when its turn comes again.
 
@@ -64,8 +74,7 @@ class Rotation(Generic[T]):
     """
 
     def __init__(self, first: T, size: int, copy: Callable[[T], T], device: str = "cpu") -> None:
-        wanted = min(COLD * cache_bytes(device), MOST_COPIED)
-        self._count = max(2, -(-wanted // max(size, 1)))
+        self._count = max(2, -(-copied_bytes(device) // max(size, 1)))
         self._copy = copy
         self._items = [first]
         self._turn = 0
@@ -175,7 +184,7 @@ def limits(device: str = "cpu") -> MachineLimits:
 
     Buffers and matrices are allocated when a probe first runs, so that peaks of memory do not include them.
     """
-    words = min(COLD * cache_bytes(device), MOST_COPIED) // 8
+    words = copied_bytes(device) // 8
     orders = {name: order * (1 if device == "cpu" else LARGER) for name, (_, order) in PRODUCTS.items()}
 
     def read() -> float:  # of two stretches at once: a processor fetches no single one as fast as it can

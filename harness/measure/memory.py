@@ -158,6 +158,14 @@ def require_peaks(device: str) -> None:
         raise NotApplicable(f"the allocator of {device} records no peak; memory is measured on cpu and cuda")
 
 
+def total_bytes() -> int:
+    """Return the bytes of memory of this machine, or of the control groups of this process where these allow less."""
+    import psutil
+
+    total, limit = int(psutil.virtual_memory().total), cgroups.memory_limit()
+    return total if limit is None else min(total, limit)
+
+
 def available_bytes() -> int:
     """Return the bytes that new processes can use without swapping, of this machine and of its control groups."""
     import psutil

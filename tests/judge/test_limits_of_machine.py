@@ -33,3 +33,20 @@ def test_a_probe_notes_what_its_fastest_call_computed_itself_divided_among_all(m
         assert [probe() for _ in range(3)] == ["result"] * 3
         assert probe.least([9.0, 7.0]) == expected
         assert probe.least([1.0, 7.0]) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("cache", "memory", "expected"),
+    [
+        (32 << 20, 64 << 30, 128 << 20),  # four caches
+        (480 << 20, 1 << 40, 1 << 30),  # the cache of a whole rack
+        (480 << 20, 16 << 30, (16 << 30) // machine.MEMORY_SHARE),  # a small part of one
+        (32 << 20, 8 << 30, (8 << 30) // machine.MEMORY_SHARE),
+    ],
+)
+def test_copies_of_all_contestants_fit_into_the_memory(monkeypatch, cache, memory, expected) -> None:
+    monkeypatch.setattr(machine, "cache_bytes", lambda _: cache)
+    monkeypatch.setattr(machine, "total_bytes", lambda: memory)
+    assert machine.copied_bytes() == expected
+    assert 20 * 5 * machine.copied_bytes() < memory
+    assert machine.copied_bytes("cuda") == min(4 * cache, 1 << 30)  # the card's memory is another

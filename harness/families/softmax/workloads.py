@@ -60,7 +60,7 @@ class Rows:
 
     def _long_row(self, settings: Settings, seed: int) -> tuple[Tensor, Tensor]:
         """Return input and output of a case, allocated once for all openings of the case."""
-        size = min(settings.times_cache * machine.cache_bytes(), machine.MOST_COPIED) // 4
+        size = machine.copied_bytes(times_cache=settings.times_cache) // 4
         size = max(size, settings.rows * settings.columns, settings.cached_columns + WINDOW)
         size += size % 2  # two numbers are read at a time
         if (size, seed) not in self._memory:
