@@ -29,7 +29,7 @@ MOST_COPIED: Final = 1 << 30
 """Bytes of copies at most, should a machine report the cache of a whole rack."""
 
 MEMORY_SHARE: Final = 160
-"""The machine's memory over the bytes of copies, at least: five of them a contestant, of which some twenty take turns."""
+"""The machine's memory over the bytes of copies, at least: a contestant has five of them, and some twenty take turns."""
 
 IMPOSSIBLE: Final = 150.0
 """Shares of what the memory of this machine allows, in per cent, from which on nothing was computed."""
@@ -37,11 +37,12 @@ IMPOSSIBLE: Final = 150.0
 FIRST_CALLS: Final = 3
 """Calls of a rotation before it makes copies: a lane that measures memory and not time makes no more calls."""
 
-PRODUCTS: Final = {"matmul": (torch.float32, 384), "matmul_bf16": (torch.bfloat16, 160)}
-"""Dtypes and orders of the square matrices whose products, made in the cache, are the limit of multiplication.
+PRODUCTS: Final = {"matmul": torch.float32, "matmul_bf16": torch.bfloat16}
+"""Dtypes of the square matrices whose products, made in the cache, are the limit of multiplication."""
 
-bfloat16 is faster where the processor has instructions for it, and slow elsewhere, hence the small order.
-"""
+ORDER: Final = 384
+SLOW_ORDER: Final = 160
+"""The orders of these matrices, and of those of bfloat16 where the processor has no fast product of them."""
 
 
 LARGER: Final = 16
@@ -185,7 +186,7 @@ def limits(device: str = "cpu") -> MachineLimits:
     Buffers and matrices are allocated when a probe first runs, so that peaks of memory do not include them.
     """
     words = copied_bytes(device) // 8
-    orders = {name: order * (1 if device == "cpu" else LARGER) for name, (_, order) in PRODUCTS.items()}
+    orders = {name: _order(dtype, device) for name, dtype in PRODUCTS.items()}
 
     def read() -> float:  # of two stretches at once: a processor fetches no single one as fast as it can
         halves = _numbers(2 * words, device).view(2, -1)
@@ -199,7 +200,7 @@ def limits(device: str = "cpu") -> MachineLimits:
         "read": read,
         "read_all": read_all,
         "copy": lambda: _numbers(words, device).copy_(_numbers(2 * words, device)[:words]),
-        **{name: partial(_multiply, dtype, orders[name], device) for name, (dtype, _) in PRODUCTS.items()},
+        **{name: partial(_multiply, dtype, orders[name], device) for name, dtype in PRODUCTS.items()},
     }
     return MachineLimits(
         probes={name: Probe(run, on_all=name == "read_all", device=device) for name, run in probes.items()},
@@ -217,6 +218,14 @@ def _numbers(count: int, device: str) -> Tensor:
 @lru_cache
 def _matrices(dtype: torch.dtype, order: int, device: str) -> Tensor:
     return torch.randn(2, order, order, generator=torch.Generator().manual_seed(0)).to(device, dtype)
+
+
+def _order(dtype: torch.dtype, device: str) -> int:
+    """Return the order of the matrices of a dtype: so large that the product is near its highest rate."""
+    if device != "cpu":
+        return LARGER * ORDER
+    fast = dtype != torch.bfloat16 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return ORDER if fast else SLOW_ORDER
 
 
 def _multiply(dtype: torch.dtype, order: int, device: str) -> Tensor:
