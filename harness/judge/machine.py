@@ -29,7 +29,7 @@ MOST_COPIED: Final = 1 << 30
 """Bytes of copies at most, should a machine report the cache of a whole rack."""
 
 MEMORY_SHARE: Final = 160
-"""The machine's memory over the bytes of copies, at least: a contestant has five of them, and some twenty take turns."""
+"""The machine's memory over the bytes of copies, at least: a contestant has five, and some twenty take turns."""
 
 IMPOSSIBLE: Final = 150.0
 """Shares of what the memory of this machine allows, in per cent, from which on nothing was computed."""
