@@ -22,7 +22,7 @@ from xml.sax.saxutils import escape
 from harness.report.drawing import GREY, SERIES
 
 PAGE: Final = Path(__file__).parents[1] / "docs/families/quantize.md"
-PATHS: Final = ("avx2", "avx512-bf16")
+PATHS: Final = ("avx2", "avx512-bf16", "avx512-amx")
 """The paths of the kernel that the page has a table of."""
 END: Final = "<!-- end of crossover -->"
 PANEL: Final = (420, 300)

@@ -113,7 +113,7 @@ _SCHEMES = (
 
 def _kernels() -> list[Technique]:
     return [
-        _kernel("kernel", "nf4", "NF4 in C++: AVX-512, AVX2 or portable, chosen at run time"),
+        _kernel("kernel", "nf4", "NF4 in C++: AMX, AVX-512, AVX2 or portable, chosen at run time"),
         _kernel("kernel-interleaved", "nf4", "NF4 in C++ with the codes of 16 rows together", interleaved=True),
         _kernel("kernel-double", "nf4", "NF4 in C++, its scales in 8 bits", double=True),
         _kernel("kernel-fp4", "fp4", "FP4 in C++: the same kernel with other levels"),

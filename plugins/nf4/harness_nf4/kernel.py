@@ -23,10 +23,7 @@ from harness_nf4 import pointers
 LIBRARY: Final = Path(__file__).parent / "native" / "libkernel.so"
 
 PATHS: Final = ("portable", "avx2", "avx512", "avx512-bf16", "avx512-amx")
-"""The paths, in the order of the library's numbers.
-
-``avx512-bf16`` has dot products of integers and of bfloat16, ``avx512-amx`` tiles of bfloat16 as well.
-"""
+"""The paths by the library's numbers: the last but one has dot products of bfloat16, the last one tiles, too."""
 
 INTERLEAVED: Final = 16
 """Rows whose codes are interleaved, where they are: a word of eight columns of each row after another."""
@@ -57,7 +54,7 @@ MANY: Final = 128
 
 FEW_BESIDE_TILES: Final = 4
 MANY_BESIDE_TILES: Final = 12
-"""The same two numbers of inputs, of codes in rows and of interleaved ones, where the path has tiles of bfloat16."""
+"""The same numbers of inputs where the path has tiles of bfloat16."""
 
 _TILE: Final = 1 << 20
 """Weights unpacked at a time, where products need unpacking."""
