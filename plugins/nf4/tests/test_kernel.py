@@ -189,7 +189,11 @@ def test_products_of_half_precision_are_rounded_once_more(path_of_halves, requir
     found = technique.linear(x, packed)
     assert found.dtype == dtype
     weight = technique.dequantize(packed)
-    beside = half_a_level(x, weight) if takes_halves(path_of_halves, inputs, x) else half_a_step(x, technique, packed)
+    beside = (
+        2.0**-8 * (x.double().abs() @ weight.double().abs().T)
+        if takes_halves(path_of_halves, inputs, x)
+        else half_a_step(x, technique, packed)
+    )
     rounding = torch.finfo(dtype).eps / 2 * (1 + 1e-2) * (x.double() @ weight.double().T).abs()
     roundings = FIXED_ROUNDINGS + 1088 // 64
     require_product(found, x, weight, roundings=roundings, beside=1.01 * beside + rounding)
@@ -200,83 +204,6 @@ def takes_halves(path: str, inputs: int, x: torch.Tensor) -> bool:
     if path == "avx512-amx":
         few = inputs <= kernel.FEW_BESIDE_TILES
     return path in HALVES and x.dtype == torch.bfloat16 and not few
-
-
-def half_a_level(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Return by how much products in bfloat16 may be off beside their roundings in float32: of a level, 2^-8 of it."""
-    return 2.0**-8 * (x.double().abs() @ weight.double().abs().T)
-
-
-@HYPOTHESIS
-@given(
-    seed=SEEDS,
-    rows=st.integers(1, 70),
-    columns=PIECES,
-    inputs=st.integers(1, 19),
-    levels=st.sampled_from(["nf4", "fp4"]),
-    block=st.sampled_from([64, 128, 256]),
-    double=st.booleans(),
-)
-def test_products_in_bfloat16_are_off_by_half_a_level_and_one_rounding(
-    path_of_halves, require_product, seed, rows, columns, inputs, levels, block, double
-) -> None:
-    technique = Kernel(levels=levels, block=block, double=double)
-    packed, x = technique.quantize(normal(seed, rows, columns)), normal(seed + 1, inputs, columns).bfloat16()
-    found = technique._matrix(packed).multiply_halves(x)
-    assert (found is not None) == (path_of_halves in HALVES)
-    if found is None:
-        return
-    weight = technique.dequantize(packed)
-    beside = half_a_level(x, weight)
-    rounding = 2.0**-8 * (1 + 1e-2) * (x.double() @ weight.double().T).abs()  # as eps / 2 of bfloat16
-    # of a term: its product with others, of 64 columns with up to 16 inputs, of all with more or in tiles; its scale
-    # and the weight's own rounding, 4; the pieces
-    together = 64 if inputs <= 16 and path_of_halves == "avx512-bf16" else columns
-    require_product(found, x, weight, roundings=together + 5 + columns // 64, beside=1.01 * beside + rounding)
-
-
-@pytest.mark.parametrize("double", [False, True])
-@pytest.mark.parametrize("interleaved", [False, True])
-@pytest.mark.parametrize(("rows", "columns", "inputs"), [(37, 192, 17), (65, 576, 24), (16, 64, 3)])
-def test_products_of_many_inputs_in_bfloat16_are_off_by_half_a_step_of_each_weight(
-    path_of_halves, require_product, rows, columns, inputs, interleaved, double
-) -> None:
-    technique = Kernel(levels="nf4", interleaved=interleaved, double=double)
-    packed, x = technique.quantize(normal(0, rows, columns)), normal(1, inputs, columns).bfloat16()
-    found = technique._matrix(packed).multiply_halves(x)
-    assert (found is not None) == (path_of_halves in HALVES)
-    if found is None:
-        return
-    weight = technique.dequantize(packed)
-    rounding = 2.0**-8 * (1 + 1e-2) * (x.double() @ weight.double().T).abs()
-    require_product(found, x, weight, roundings=columns + 5, beside=1.01 * half_a_level(x, weight) + rounding)
-
-
-@pytest.mark.parametrize("scale", [1e-35, 2e38, math.inf, math.nan])
-def test_a_scale_that_a_weight_in_bfloat16_would_lose_is_multiplied_in_another_form(path_of_halves, scale) -> None:
-    technique = Kernel(levels="nf4")
-    packed, x = technique.quantize(normal(0, 40, 128)), normal(1, 17, 128).bfloat16()
-    packed.tensors["absmax"][5] = scale
-    matrix = technique._matrix(packed)
-    assert matrix.multiply_halves(x) is None
-    found, expected = technique.linear(x, packed), matrix.multiply(x.float(), exact=False).bfloat16()
-    torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
-
-
-def test_a_product_in_bfloat16_keeps_what_is_not_finite_in_its_own_output(path_of_halves) -> None:
-    technique = Kernel(levels="nf4")
-    matrix, x = technique._matrix(technique.quantize(normal(0, 40, 128))), normal(1, 9, 128).bfloat16()
-    expected = matrix.multiply_halves(x)
-    if expected is None:
-        assert path_of_halves not in HALVES
-        return
-    for value in (math.nan, math.inf):
-        poisoned = x.clone()
-        poisoned[3, 70] = value
-        found = matrix.multiply_halves(poisoned)
-        sound = [0, 1, 2, 4, 5, 6, 7, 8]
-        assert torch.equal(found[sound], expected[sound])
-        assert not found[3].isfinite().any()
 
 
 def test_the_largest_weights_and_activations_do_not_overflow_fixed_point(path) -> None:
@@ -403,14 +330,3 @@ def test_a_path_that_the_processor_lacks_cannot_be_forced() -> None:
         pytest.skip("the plugin was installed without a compiler")
     with pytest.raises(ValueError, match="neon"), kernel.use_path("neon"):
         pass
-
-
-def test_a_product_leaves_torch_s_own_products_as_they_were(path_of_halves) -> None:
-    technique = Kernel(levels="nf4")
-    packed, x = technique.quantize(normal(0, 80, 320)), normal(1, 20, 320).bfloat16()
-    for shape in ((20, 320, 48), (3, 64, 7)):  # both may use the tile registers, each with shapes of its own
-        left, right = normal(2, *shape[:2]).bfloat16(), normal(3, *shape[1:]).bfloat16()
-        before = left @ right
-        found = technique.linear(x, packed)
-        assert torch.equal(left @ right, before)
-        assert torch.equal(technique.linear(x, packed), found)
