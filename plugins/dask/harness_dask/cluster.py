@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import dask
 from distributed import Client, Future
+from distributed.client import AllExit
 from distributed.security import Security
 
 from harness.api import UsageError
@@ -33,6 +34,11 @@ def configured_address() -> str:
     return str(dask.config.get("scheduler-address", None) or "")
 
 
+def is_news(record: logging.LogRecord) -> bool:
+    """Return whether a message of asyncio is no trace of a wait that the client itself gave up for a lost worker."""
+    return not (record.exc_info and isinstance(record.exc_info[1], AllExit))
+
+
 class DaskCluster:
     """Fulfils `harness.execution.executors.cluster.Cluster`. Dask itself tries nothing again.
 
@@ -47,6 +53,7 @@ class DaskCluster:
         self._ended: queue.SimpleQueue[int] = queue.SimpleQueue()
         for logger in ("distributed", "distributed.client", "distributed.core"):
             logging.getLogger(logger).setLevel(logging.CRITICAL)  # what is wrong is told once, as a UsageError
+        logging.getLogger("asyncio").addFilter(is_news)
         _require_certificate(address)
         _require_words(address)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import subprocess
 import sys
@@ -98,3 +99,21 @@ def test_what_takes_connections_and_says_nothing_is_told_in_one_line(
         address = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(UsageError, match=r"says nothing for 0\.3 s, so it is no Dask scheduler"):
             dask_executor(options_at(address))
+
+
+def test_a_wait_that_the_client_gave_up_leaves_no_trace_in_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    from distributed.client import AllExit
+    from harness_dask.cluster import is_news
+
+    logger, shown = logging.getLogger("asyncio"), logging.StreamHandler()
+    logger.addHandler(shown)
+    logger.addFilter(is_news)
+    try:
+        for error in (AllExit(), ValueError("a fault of another kind")):
+            logger.error("Task exception was never retrieved", exc_info=error)
+    finally:
+        logger.removeFilter(is_news)
+        logger.removeHandler(shown)
+    told = capfd.readouterr().err
+    assert "AllExit" not in told
+    assert "a fault of another kind" in told
