@@ -145,9 +145,7 @@ def run(
     return load(info.id, plugins=plugins, store=store)
 
 
-def load(
-    run: str | PathLike[str] = "last", *, plugins: Sequence[str] = (), store: Path | str | None = None
-) -> RunView:
+def load(run: str | PathLike[str] = "last", *, plugins: Sequence[str] = (), store: Path | str | None = None) -> RunView:
     """Return what there is to say about a stored run: its tables, comparisons, claims and rows.
 
     Args:
