@@ -3,8 +3,7 @@
 The detection knows only numbers in the order of time. Sources: Matteson and James 2014, arXiv:1306.4933, for the
 statistic; Fleming et al. 2023, arXiv:2301.03034 (Apache Otava), for the t test in place of permutations, the windows
 and the merging of weak points; Bai 1997, "Estimation of a Change Point in Multiple Regression Models", for the interval
-of a position; Shewhart 1931, "Economic Control of Quality of Manufactured Product", for the newest points, which are
-too few for a level of their own.
+of a position; Shewhart 1931, "Economic Control of Quality of Manufactured Product", for the newest points.
 """
 
 from __future__ import annotations
@@ -25,6 +24,14 @@ if TYPE_CHECKING:
 
     Vector = NDArray[np.float64]
 
+SHARED: Final = (2.0, 1.5, 1.0, 0.5)
+"""The powers of the number of series judged at once by which the levels are divided, for one newest point, two and so
+on; the last one is that of settled levels, too.
+
+Outliers are more frequent than in normal noise, the more so the rarer they are, and one of them is enough where a
+single point counts. That several points of a still series lie off by chance is rare by itself.
+"""
+
 WEAK: Final = 10.0
 """By how much the level of the first pass exceeds that of the test; weak points of that pass may be merged again."""
 
@@ -42,9 +49,9 @@ class Rules:
     ``window`` of each other are compared, as conditions of long ago say nothing about the noise of today. No level
     counts as less noisy than ``quiet``, a standard deviation: a few points that agree by chance prove no quiet machine.
 
-    The one or two newest points are a shift at once where all of them lie beyond the margin, on one side of at least
-    ``settled`` points, and the t test gives a p-value below the entry of ``newest`` for their number. ``together`` is
-    the number of series that are judged at once and share these levels.
+    The newest points, of which there may be as many as ``newest`` has entries, are a shift at once where all of them
+    lie beyond the margin, on one side of at least ``settled`` points, and the t test gives a p-value below the entry
+    for their number. ``together`` is the number of series that are judged at once and share all levels.
     """
 
     margin: float
@@ -53,7 +60,7 @@ class Rules:
     fewest: int = 3
     window: int = 30
     quiet: float = 0.0
-    newest: tuple[float, ...] = (7e-4, 5e-3)
+    newest: tuple[float, ...] = (6e-4, 1e-2, 1e-2, 1e-2)
     settled: int = 8
     together: int = 1
 
@@ -61,13 +68,14 @@ class Rules:
         """Return the smallest shift that counts between two levels of so many points."""
         return self.margin * (1 + self.short / min(before, after))
 
-    def level(self, count: int) -> float:
-        """Return the level of the test of so many newest points.
+    @property
+    def settled_level(self) -> float:
+        """The level of the test of two levels that each have the fewest points or more."""
+        return self.alpha / self.together ** SHARED[-1]
 
-        It falls with the square of the number of series: outliers are more frequent than in normal noise, the more so
-        the rarer they are, and one of them is enough here.
-        """
-        return self.newest[count - 1] / self.together**2
+    def level(self, count: int) -> float:
+        """Return the level of the test of so many newest points."""
+        return self.newest[count - 1] / self.together ** SHARED[min(count, len(SHARED)) - 1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +177,7 @@ def _split(series: Vector, start: int, end: int, rules: Rules, barred: frozenset
     if not position:
         return []
     middle = start + position
-    if two_sample_p(series[start:middle], series[middle:end], rules.quiet) >= WEAK * rules.alpha:
+    if two_sample_p(series[start:middle], series[middle:end], rules.quiet) >= WEAK * rules.settled_level:
         return []
     return [*_split(series, start, middle, rules, barred), middle, *_split(series, middle, end, rules, barred)]
 
@@ -185,7 +193,7 @@ def _merged(series: Vector, positions: list[int], fixed: frozenset[int], rules: 
         if not tested:
             return positions
         position, p_value, _ = max(tested, key=lambda item: item[1])
-        if p_value < rules.alpha:
+        if p_value < rules.settled_level:
             position, _, share = min(tested, key=lambda item: item[2])
             if share >= 1:
                 return positions
@@ -193,7 +201,7 @@ def _merged(series: Vector, positions: list[int], fixed: frozenset[int], rules: 
 
 
 def _newest(series: Vector, start: int, rules: Rules, barred: frozenset[int]) -> list[int]:
-    """Return where the newest points, too few for a level, are a shift from the level since ``start``, if they are."""
+    """Return where the newest points are a shift from the level since ``start``, if they are."""
     for count in range(len(rules.newest), 0, -1):
         middle = len(series) - count
         before, after = series[max(start, middle - rules.window) : middle], series[middle:]

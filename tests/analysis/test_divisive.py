@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -130,16 +131,36 @@ def test_the_last_points_are_no_level_until_they_are_enough() -> None:
 def test_the_newest_points_are_a_shift_where_the_t_test_of_all_before_says_so() -> None:
     still = noisy([(0.0, 20)])
     rules = Rules(margin=0.05, quiet=0.0)
-    for newest in ([0.07], [0.1], [0.06, 0.07], [-0.1], [0.1, 0.01]):
+    for newest in (
+        [0.07],
+        [0.1],
+        [0.06, 0.07],
+        [-0.1],
+        [0.1, 0.01],
+        [0.055, 0.056, 0.054],
+        [0.055, 0.056, 0.054, 0.057],
+        [0.1, 0.1, 0.04],
+    ):
         values = [*still, *newest]
         beyond = all(abs(value - np.mean(still)) > 0.05 for value in newest)
         p_value = stats.ttest_ind(still, newest).pvalue
-        expected = [20] if beyond and p_value < {1: 7e-4, 2: 5e-3}[len(newest)] else []
-        assert positions(values, rules) == expected
+        expected = [20] if beyond and p_value < {1: 6e-4, 2: 1e-2, 3: 1e-2, 4: 1e-2}[len(newest)] else []
+        assert positions(values, replace(rules, alpha=0.0)) == expected
     assert positions([*still, 0.1], rules) == [20]
     assert positions([*still, 0.1], rules, barred=[20]) == []
     assert positions([*still, 0.1], Rules(margin=0.05, together=20)) == []
     assert positions([*still[:7], 0.3], rules) == [], "seven points are no level to judge a single one by"
+
+
+def test_series_that_are_judged_together_share_each_level_the_more_the_fewer_points_it_is_about() -> None:
+    alone, together = Rules(margin=0.05), Rules(margin=0.05, together=100)
+    assert [alone.level(count) / together.level(count) for count in (1, 2, 3, 4)] == pytest.approx([1e4, 1e3, 1e2, 10])
+    assert alone.settled_level / together.settled_level == pytest.approx(10)
+    longer = Rules(margin=0.05, newest=(*alone.newest, 1e-2), together=100)
+    assert longer.level(5) == pytest.approx(1e-3), "more points share as four do"
+    values = noisy([(0.0, 20), (0.07, 20)], seed=3)
+    found = [next(n for n in range(1, 20) if positions(values[: 20 + n], rules)) for rules in (alone, together)]
+    assert found[0] < found[1] <= 6
 
 
 def test_a_level_that_is_quiet_by_chance_does_not_count_as_quieter_than_stated() -> None:
