@@ -22,31 +22,37 @@ if TYPE_CHECKING:
     Marked = NDArray[np.bool_]
 
 
-def may_flag(values: Matrix, rules: Rules) -> Marked:
-    """Return for each series and number of commits whether `shifts` may find anything in so many first values.
+class Screen:
+    """What is asked of the same series, a row of ``values`` each, with several rules."""
 
-    ``values`` has a row for each series; the column ``length`` of the result is about the first ``length`` values.
-    """
-    series, longest = values.shape
-    marked = np.zeros((series, longest + 1), dtype=np.bool_)
-    weak: dict[tuple[int, int], Marked] = {}
-    for length in range(2, longest + 1):
-        for start in range(0, length, max(rules.window // 2, 1)):
-            part = (start, min(start + rules.window, length))
-            if part not in weak:
-                weak[part] = _has_weak_point(values[:, slice(*part)], rules)
-            marked[:, length] |= weak[part]
-        for count in range(1, len(rules.newest) + 1):
-            if length - count >= rules.settled:
-                marked[:, length] |= _is_off(values[:, :length], count, rules)
-    return marked
+    def __init__(self, values: Matrix) -> None:
+        self.values = values
+        self._split: dict[tuple[int, int, int, float], Matrix] = {}
 
+    def may_flag(self, rules: Rules) -> Marked:
+        """Return for each series and number of commits whether `shifts` may find anything in so many first values.
 
-def _has_weak_point(parts: Matrix, rules: Rules) -> Marked:
-    """Return whether the first pass splits each of some parts of series of the same length."""
-    if parts.shape[1] < 2 * rules.fewest:
-        return np.zeros(len(parts), dtype=np.bool_)
-    return two_sample_ps(parts, best_splits(parts, rules.fewest), rules.quiet) < WEAK * rules.settled_level
+        The column ``length`` of the result is about the first ``length`` values.
+        """
+        series, longest = self.values.shape
+        marked = np.zeros((series, longest + 1), dtype=np.bool_)
+        for length in range(2, longest + 1):
+            for start in range(0, length, max(rules.window // 2, 1)):
+                end = min(start + rules.window, length)
+                if end - start >= 2 * rules.fewest:
+                    marked[:, length] |= self._split_ps(start, end, rules) < WEAK * rules.settled_level
+            for count in range(1, len(rules.newest) + 1):
+                if length - count >= rules.settled:
+                    marked[:, length] |= _is_off(self.values[:, :length], count, rules)
+        return marked
+
+    def _split_ps(self, start: int, end: int, rules: Rules) -> Matrix:
+        """Return the p-value of the best split of a part of each series, which the first pass looks at."""
+        key = (start, end, rules.fewest, rules.quiet)
+        if key not in self._split:
+            parts = self.values[:, start:end]
+            self._split[key] = two_sample_ps(parts, best_splits(parts, rules.fewest), rules.quiet)
+        return self._split[key]
 
 
 def _is_off(values: Matrix, count: int, rules: Rules) -> Marked:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from history_screen import may_flag
+from history_screen import Screen
 
 from harness.analysis.divisive import Rules, Shift, best_split, shifts
 from harness.analysis.times import TIME_MARGIN
@@ -197,17 +197,22 @@ def false_flags(noise: Noise, detect: Detection, trials: int, seed: int = 0) -> 
     return flagged / trials
 
 
-def false_suites(noise: Noise, trials: int, rules: Rules = TIMES, seed: int = 0) -> float:
-    """Return the share of histories of all series together in which any series is ever flagged, as slower or faster."""
-    flagged = 0
+def false_suites(noise: Noise, trials: int, candidates: Sequence[Rules] = (TIMES,), seed: int = 0) -> list[float]:
+    """Return for each of the rules the share of histories of all series together in which any series is ever flagged.
+
+    A flag is of what got slower or faster.
+    """
+    flagged = np.zeros(len(candidates))
     for trial in range(trials):
         values = noise.history(np.random.default_rng((seed, trial)), LENGTH)
-        shared = replace(rules, together=len(values))
-        flagged += any(
-            shifts(values[series, :length].tolist(), shared)
-            for series, length in np.argwhere(may_flag(values, shared)).tolist()
-        )
-    return flagged / trials
+        screen = Screen(values)
+        for number, rules in enumerate(candidates):
+            shared = replace(rules, together=len(values))
+            flagged[number] += any(
+                shifts(values[series, :length].tolist(), shared)
+                for series, length in np.argwhere(screen.may_flag(shared)).tolist()
+            )
+    return (flagged / trials).tolist()
 
 
 def found(noise: Noise, detect: Detection, trials: int, seed: int = 0) -> Found:
@@ -283,7 +288,7 @@ def figures(noise: Noise, trials: int, suites: int) -> str:
         shares = {name: curves.creep[commit - 1] for name, curves in soon.items()}
         what = f"2 % slower with every commit, found by commit {commit}"
         lines.append(_line(what, shares, "at least 90 %" if commit == 6 else ""))
-    either, together = false_flags(noise, slower_or_faster, trials), false_suites(noise, suites)
+    either, together = false_flags(noise, slower_or_faster, trials), false_suites(noise, suites)[0]
     return "\n".join([
         *lines,
         "",
@@ -315,7 +320,7 @@ def candidates() -> dict[str, Rules]:
         "as chosen": TIMES,
         **{f"p < {alpha:g}": replace(TIMES, alpha=alpha) for alpha in (1e-3, 1e-5)},
         "two points make a level": replace(TIMES, fewest=2),
-        **{f"short levels need {short:g} margins more": replace(TIMES, short=short) for short in (0.0, 1.0)},
+        **{f"a level of n points needs {short:g}/n margins more": replace(TIMES, short=short) for short in (0.0, 1.0)},
         **{f"one newest point p < {level:g}": replace(TIMES, newest=(level, *others)) for level in (1e-3, 4e-4, 2e-4)},
         "two newest points p < .005": replace(TIMES, newest=(first, 5e-3, *others[1:])),
         "at most two newest points": replace(TIMES, newest=TIMES.newest[:2]),
@@ -332,15 +337,16 @@ def choices(noise: Noise, trials: int, suites: int) -> str:
         f"| one {among}: 10 % by 3 | 2 % each by 6 |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for name, rules in candidates().items():
+    together = false_suites(noise, suites, [*candidates().values()], CHOOSING)
+    for (name, rules), flagged in zip(candidates().items(), together, strict=True):
         soon = found(noise, ours(replace(rules, together=len(noise.rounds))), trials, CHOOSING)
-        shares = [false_suites(noise, suites, rules, CHOOSING), soon.step[2], soon.creep[5]]
+        shares = [flagged, soon.step[2], soon.creep[5]]
         lines.append(_choice(noise, trials, name, ours(rules), shares))
     if importlib.util.find_spec("otava"):
         lines.append(_choice(noise, trials, "Otava, calibrated", otava(TIME_MARGIN, OTAVA_LEVEL), ()))
     for level in (0.01, 0.002):  # a hundred times as slow, so fewer trials
         name = f"permutations, p < {level:g}"
-        lines.append(_choice(noise, max(trials // 10, 1), name, by_permutation(level), ()))
+        lines.append(_choice(noise, max(trials // 10, 1), name, by_permutation(level, TIMES), ()))
     return "\n".join(lines)
 
 

@@ -71,11 +71,11 @@ class Rules:
     @property
     def settled_level(self) -> float:
         """The level of the test of two levels that each have the fewest points or more."""
-        return self.alpha / self.together ** SHARED[-1]
+        return self.alpha / float(self.together ** SHARED[-1])
 
     def level(self, count: int) -> float:
         """Return the level of the test of so many newest points."""
-        return self.newest[count - 1] / self.together ** SHARED[min(count, len(SHARED)) - 1]
+        return self.newest[count - 1] / float(self.together ** SHARED[min(count, len(SHARED)) - 1])
 
 
 @dataclass(frozen=True, kw_only=True)
