@@ -60,10 +60,11 @@ def _is_off(values: Matrix, count: int, rules: Rules) -> Marked:
     middle = values.shape[1] - count
     start = max(0, middle - rules.window)
     apart = values[:, middle:] - values[:, start:middle].mean(axis=1)[:, None]
-    off: Marked = (apart >= rules.margin).all(axis=1) | (apart <= -rules.margin).all(axis=1)
+    apart *= np.copysign(1.0, apart.mean(axis=1))[:, None]
+    off: Marked = (apart.mean(axis=1) >= rules.margin) & (apart.min(axis=1) >= rules.near * rules.margin)
     if off.any():
         chosen = values[off, start:]
-        p_values = two_sample_ps(chosen, np.full(len(chosen), middle - start), rules.quiet)
+        p_values = two_sample_ps(chosen, np.full(len(chosen), middle - start), rules.quiet, rules.prior)
         off[off] = p_values < rules.level(count)
     return off
 
@@ -86,7 +87,7 @@ def best_splits(series: Matrix, fewest: int) -> Places:
     return places
 
 
-def two_sample_ps(series: Matrix, middles: Places, quiet: float) -> Matrix:
+def two_sample_ps(series: Matrix, middles: Places, quiet: float, prior: float = 0.0) -> Matrix:
     """Return what `harness.analysis.divisive.two_sample_p` does for each series, split at its place."""
     n = series.shape[1]
     is_before = np.arange(n) < middles[:, None]
@@ -96,5 +97,5 @@ def two_sample_ps(series: Matrix, middles: Places, quiet: float) -> Matrix:
     variance = np.maximum(squares / (n - 2), quiet**2)
     error = np.sqrt(variance * (1 / middles + 1 / (n - middles)))
     with np.errstate(divide="ignore", invalid="ignore"):
-        p_values: Matrix = 2 * np.asarray(stdtr(n - 2, -np.abs(after - before) / error))
+        p_values: Matrix = 2 * np.asarray(stdtr(n - 2 + prior, -np.abs(after - before) / error))
     return np.where(error > 0, p_values, np.where(before == after, 1.0, 0.0))

@@ -21,10 +21,10 @@ from harness.history.series import PROCESS, Measured, Series
 from harness.history.timeline import Timeline
 from harness.results.comparisons import ALL
 
-TIMES: Final = Rules(margin=math.log1p(TIME_MARGIN), quiet=0.018)
+TIMES: Final = Rules(margin=math.log1p(TIME_MARGIN), quiet=0.018, prior=20.0)
 """What counts as a change of a time; docs/history.md has how often it errs, and where the noise of 1.8 % is from."""
 
-PEAKS: Final = Rules(margin=math.log1p(PROCESS_MARGIN), quiet=2 * TIMES.quiet)
+PEAKS: Final = Rules(margin=math.log1p(PROCESS_MARGIN), quiet=2 * TIMES.quiet, prior=TIMES.prior)
 """What counts as a change of a process's peak, which must change by `PROCESS_BYTES`, too."""
 
 SUSPECT: Final = 4.0
