@@ -62,8 +62,8 @@ SUITES: Final = {"figures": 400, "calibrate": 0, "choose": 100}
 """The numbers of trials of one series and of all series together, by what is asked."""
 
 OTAVA_LEVEL: Final = 1e-4
-ASV_STEP: Final = 0.06
-"""The strictest of the settings of ``--calibrate`` with which Otava and asv flag no fewer still histories."""
+ASV_STEP: Final = 0.07
+"""The strictest of the settings of ``--calibrate`` with which Otava and asv flag more still histories than we do."""
 
 Detection = Callable[["Vector"], list[int]]
 """A detection: from the log values of a series to the positions of what got slower."""
@@ -321,8 +321,10 @@ def candidates() -> dict[str, Rules]:
         **{f"p < {alpha:g}": replace(TIMES, alpha=alpha) for alpha in (1e-3, 1e-5)},
         "two points make a level": replace(TIMES, fewest=2),
         **{f"a level of n points needs {short:g}/n margins more": replace(TIMES, short=short) for short in (0.0, 1.0)},
-        **{f"one newest point p < {level:g}": replace(TIMES, newest=(level, *others)) for level in (1e-3, 4e-4, 2e-4)},
-        "two newest points p < .005": replace(TIMES, newest=(first, 5e-3, *others[1:])),
+        **{f"one newest point p < {level:g}": replace(TIMES, newest=(level, *others)) for level in (6e-4, 1e-4, 5e-5)},
+        **{f"more newest points p < {level:g}": replace(TIMES, newest=(first, *[level] * 3)) for level in (2e-3, 2e-4)},
+        "each newest point beyond the margin": replace(TIMES, near=1.0),
+        "the noise known beforehand adds no degrees": replace(TIMES, prior=0.0),
         "at most two newest points": replace(TIMES, newest=TIMES.newest[:2]),
         "no newest points": replace(TIMES, newest=()),
     }
