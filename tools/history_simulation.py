@@ -212,7 +212,7 @@ def false_suites(noise: Noise, trials: int, candidates: Sequence[Rules] = (TIMES
                 shifts(values[series, :length].tolist(), shared)
                 for series, length in np.argwhere(screen.may_flag(shared)).tolist()
             )
-    return (flagged / trials).tolist()
+    return [float(count) / trials for count in flagged]
 
 
 def found(noise: Noise, detect: Detection, trials: int, seed: int = 0) -> Found:
