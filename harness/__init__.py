@@ -159,8 +159,8 @@ def load(run: str | PathLike[str] = "last", *, plugins: Sequence[str] = (), stor
 
     """
     from harness.analysis.view import RunView
-    from harness.results.places import default_store_path, run_in
-    from harness.results.store import Store
+    from harness.results.places import default_store_path
+    from harness.results.store import Store, run_in
 
     if not isinstance(run, str) and (found := run_in(Path(run))) is not None:
         store, run = found

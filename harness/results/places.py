@@ -34,13 +34,3 @@ def default_cache_path() -> Path:
             "this user has no home directory, and so no folder for trained base models",
             "name a folder: HARNESS_CACHE=/path",
         ) from error
-
-
-def run_in(folder: Path) -> tuple[Path, str] | None:
-    """Return the store and the id of the run whose folder this is; None where it is no folder of a run."""
-    from harness.results.writer import RUN_FILE, RUNS
-
-    whole = folder.resolve()
-    if whole.parent.name != RUNS or not (whole / RUN_FILE).is_file():
-        return None
-    return whole.parent.parent, whole.name
