@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from os import PathLike
+
     from harness.analysis.view import RunView
     from harness.api import Form, Json, Lane, Limits
     from harness.host import Host
@@ -143,11 +145,12 @@ def run(
     return load(info.id, plugins=plugins, store=store)
 
 
-def load(run: str = "last", *, plugins: Sequence[str] = (), store: Path | str | None = None) -> RunView:
+def load(run: str | PathLike[str] = "last", *, plugins: Sequence[str] = (), store: Path | str | None = None) -> RunView:
     """Return what there is to say about a stored run: its tables, comparisons, claims and rows.
 
     Args:
-        run: the run's id, its beginning or ending, or "last".
+        run: the run's name, its id, the beginning or ending of the id, or "last"; or the path of the run's folder,
+            which is then read where it is.
         plugins: modules of plugins that are not installed and whose metrics the run has.
         store: the folder of the results; ``.harness`` in the current folder where None.
 
@@ -157,9 +160,11 @@ def load(run: str = "last", *, plugins: Sequence[str] = (), store: Path | str | 
     """
     from harness.analysis.view import RunView
     from harness.results.places import default_store_path
-    from harness.results.store import Store
+    from harness.results.store import Store, run_in
 
-    stored = Store(default_store_path(Path(store) if store else None)).read(run)
+    if not isinstance(run, str) and (found := run_in(Path(run))) is not None:
+        store, run = found
+    stored = Store(default_store_path(Path(store) if store else None)).read(str(run))
     host = _host_with(plugins)
     return RunView.build(stored.info, stored.rows, host.metrics)
 

@@ -84,6 +84,30 @@ def test_a_run_is_not_compared_with_itself(harness: Harness, two_runs: list[Path
     assert f"last and {two_runs[1].name} are one run" in done.stderr.splitlines()[0]
 
 
+def test_a_name_stands_for_a_run_wherever_a_command_takes_one(called: Harness, two_runs: list[Path]) -> None:
+    run = two_runs[0].name
+    assert called("runs", "name", run, "paper-1").returncode == 0
+    compared = called("compare", *TOY_PLUGIN, "paper-1", "last")
+    assert compared.returncode == 0, compared.stderr
+    assert compared.stdout.startswith(f"No change from run paper-1 ({run}) to run {two_runs[1].name}")
+    beside = called("report", *TOY_PLUGIN, "paper-1", "last", "--output", "pages")
+    assert beside.returncode == 0, beside.stderr
+    assert "paper-1" in Path(beside.stdout.strip()).read_text()
+    own = called("report", *TOY_PLUGIN, "paper-1", "--output", "page")
+    assert own.returncode == 0, own.stderr
+    assert "paper-1" in Path(own.stdout.strip()).read_text()
+    for command in (
+        ("show", "run", "{}"), ("show", "run", "{}", "--details"), ("show", "row", "{}/toy/good", "--json"),
+        ("show", "tuning", "{}"), ("export", "csv", "{}"),
+    ):  # fmt: skip
+        named, full = (called(*(word.format(name) for word in command)) for name in ("paper-1", run))
+        assert (named.returncode, named.stdout) == (0, full.stdout), named.stderr
+        assert named.stdout
+    site = called("site", "site", *TOY_PLUGIN)
+    assert site.returncode == 0, site.stderr
+    assert "paper-1" in Path("site/index.html").read_text()
+
+
 Compared = Callable[..., tuple[int, str]]
 
 

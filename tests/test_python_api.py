@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import pytest
 
@@ -56,6 +56,18 @@ def test_a_stored_run_is_loaded_as_it_was_returned(tmp_path: Path) -> None:
     options = {"plugins": ["harness_toy"], "store": tmp_path}
     view = harness.run("toys", techniques=["good"], seeds=[0], lanes=["accuracy"], executor="inline", **options)
     assert harness.load(view.info.id, **options) == harness.load(**options) == view
+
+
+def test_a_stored_run_is_loaded_by_its_folder_or_by_a_path_that_names_it(tmp_path: Path) -> None:
+    options = {"plugins": ["harness_toy"], "store": tmp_path}
+    view = harness.run("toys", techniques=["good"], seeds=[0], lanes=["accuracy"], executor="inline", **options)
+    folder = Store(tmp_path).folder(view.info.id)
+    assert harness.load(folder, plugins=["harness_toy"]) == view
+    assert harness.load(folder, plugins=["harness_toy"], store=tmp_path / "another") == view
+    assert harness.load(PurePath("last"), **options) == view
+    assert harness.load(Path(view.info.id[-4:]), **options) == view
+    with pytest.raises(UsageError, match="is not in"):
+        harness.load(tmp_path / "runs" / "nothing", **options)
 
 
 def test_a_stored_run_is_loaded_without_the_plugin_that_made_it(tmp_path: Path) -> None:

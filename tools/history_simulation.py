@@ -7,8 +7,8 @@ with all series of a round together. A detection is asked anew after every commi
 
 asv's and Otava's detections are asked on the same series: ``pip install asv``, and
 ``pip install --no-deps apache-otava`` in a folder on PYTHONPATH, since Otava pins other versions of NumPy.
-``--choose`` prints the table from which the test and its level were chosen, and ``--calibrate`` how often the others'
-settings flag still histories, both on seeds that the figures do not use.
+``--choose`` prints the table from which the test and its levels were chosen, and ``--calibrate`` how often settings of
+the others flag still histories, both on seeds that the figures do not use.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from history_screen import Screen
 
 from harness.analysis.divisive import Rules, Shift, best_split, shifts
 from harness.analysis.times import TIME_MARGIN
@@ -55,9 +57,13 @@ AFTER: Final = 8
 CHOOSING: Final = 1000
 """The seed of the trials from which the test was chosen; the figures have seed 0."""
 
+TRIALS: Final = {"figures": 2000, "calibrate": 1000, "choose": 400}
+SUITES: Final = {"figures": 400, "calibrate": 0, "choose": 100}
+"""The numbers of trials of one series and of all series together, by what is asked."""
+
 OTAVA_LEVEL: Final = 1e-4
-ASV_STEP: Final = 0.08
-"""The settings with which Otava and asv flag no more still histories than the harness, by ``--calibrate``."""
+ASV_STEP: Final = 0.07
+"""The strictest of the settings of ``--calibrate`` with which Otava and asv flag more still histories than we do."""
 
 Detection = Callable[["Vector"], list[int]]
 """A detection: from the log values of a series to the positions of what got slower."""
@@ -130,13 +136,21 @@ def by_permutation(level: float, rules: Rules, draws: int = 999) -> Detection:
 
 def asv_steps(threshold: float) -> Detection:
     """Return asv's detection with its threshold of a relative change."""
-    from asv.step_detect import detect_regressions, detect_steps
+    from asv.step_detect import detect_regressions
 
     def detect(values: Vector) -> list[int]:
-        regressions = detect_regressions(detect_steps(np.exp(values).tolist()), threshold)[2]
+        regressions = detect_regressions(_asv_levels(values.tobytes()), threshold)[2]
         return [int(after) for _, after, _, _ in regressions or () if after is not None]
 
     return detect
+
+
+@cache
+def _asv_levels(values: bytes) -> list[tuple[int, int, float, float, float]]:
+    """Return the levels that asv finds in log values, which is what takes its time and depends on no threshold."""
+    from asv.step_detect import detect_steps
+
+    return list(detect_steps(np.exp(np.frombuffer(values)).tolist()))
 
 
 def otava(margin: float, level: float = 1e-3) -> Detection:
@@ -152,9 +166,12 @@ def otava(margin: float, level: float = 1e-3) -> Detection:
     return detect
 
 
-def detections() -> dict[str, Detection]:
-    """Return the detections to compare, by name, without those that are not installed."""
-    chosen = {"harness": ours()}
+def detections(series: int) -> dict[str, Detection]:
+    """Return the detections to compare, by name, without those that are not installed.
+
+    The second one judges a series together with others, ``series`` in all.
+    """
+    chosen = {"harness": ours(), f"harness, one of {series}": ours(replace(TIMES, together=series))}
     if importlib.util.find_spec("otava"):
         chosen |= {"Otava, calibrated": otava(TIME_MARGIN, OTAVA_LEVEL), "Otava": otava(0.0)}
     if importlib.util.find_spec("asv"):
@@ -180,14 +197,22 @@ def false_flags(noise: Noise, detect: Detection, trials: int, seed: int = 0) -> 
     return flagged / trials
 
 
-def false_suites(noise: Noise, trials: int, rules: Rules = TIMES, seed: int = 0) -> float:
-    """Return the share of histories of all series together in which any series is ever flagged, as slower or faster."""
-    flagged = 0
+def false_suites(noise: Noise, trials: int, candidates: Sequence[Rules] = (TIMES,), seed: int = 0) -> list[float]:
+    """Return for each of the rules the share of histories of all series together in which any series is ever flagged.
+
+    A flag is of what got slower or faster.
+    """
+    flagged = np.zeros(len(candidates))
     for trial in range(trials):
         values = noise.history(np.random.default_rng((seed, trial)), LENGTH)
-        shared = replace(rules, together=len(values))
-        flagged += any(shifts(series[:length].tolist(), shared) for series in values for length in range(2, LENGTH + 1))
-    return flagged / trials
+        screen = Screen(values)
+        for number, rules in enumerate(candidates):
+            shared = replace(rules, together=len(values))
+            flagged[number] += any(
+                shifts(values[series, :length].tolist(), shared)
+                for series, length in np.argwhere(screen.may_flag(shared)).tolist()
+            )
+    return [float(count) / trials for count in flagged]
 
 
 def found(noise: Noise, detect: Detection, trials: int, seed: int = 0) -> Found:
@@ -243,7 +268,7 @@ def coverage(noise: Noise, trials: int, after: int = AFTER, seed: int = 0) -> tu
 
 def figures(noise: Noise, trials: int, suites: int) -> str:
     """Return the figures in Markdown, as the page shows them."""
-    named = detections()
+    named = detections(len(noise.rounds))
     wrong = {name: false_flags(noise, detect, trials) for name, detect in named.items()}
     soon = {name: found(noise, detect, trials) for name, detect in named.items()}
     sizes, places = coverage(noise, trials)
@@ -263,7 +288,7 @@ def figures(noise: Noise, trials: int, suites: int) -> str:
         shares = {name: curves.creep[commit - 1] for name, curves in soon.items()}
         what = f"2 % slower with every commit, found by commit {commit}"
         lines.append(_line(what, shares, "at least 90 %" if commit == 6 else ""))
-    either, together = false_flags(noise, slower_or_faster, trials), false_suites(noise, suites)
+    either, together = false_flags(noise, slower_or_faster, trials), false_suites(noise, suites)[0]
     return "\n".join([
         *lines,
         "",
@@ -282,36 +307,56 @@ def calibrations(noise: Noise, trials: int) -> str:
     if importlib.util.find_spec("otava"):
         named |= {f"Otava, p < {level:g}, from 5 %": otava(TIME_MARGIN, level) for level in (3e-4, 1e-4, 3e-5)}
     if importlib.util.find_spec("asv"):
-        named |= {f"asv, from {100 * step:g} %": asv_steps(step) for step in (0.06, 0.08, 0.10)}
+        named |= {f"asv, from {100 * step:g} %": asv_steps(step) for step in (0.05, 0.06, 0.07, 0.08)}
     shares = {name: false_flags(noise, detect, trials, CHOOSING) for name, detect in named.items()}
     lines = [f"| {name} | {_percent(share)} |" for name, share in shares.items()]
     return "\n".join(["| detection | still histories flagged as slower |", "|---|---|", *lines])
 
 
+def candidates() -> dict[str, Rules]:
+    """Return the rules from which those of `TIMES` were chosen, by what is different."""
+    first, *others = TIMES.newest
+    return {
+        "as chosen": TIMES,
+        **{f"p < {alpha:g}": replace(TIMES, alpha=alpha) for alpha in (1e-3, 1e-5)},
+        "two points make a level": replace(TIMES, fewest=2),
+        **{f"a level of n points needs {short:g}/n margins more": replace(TIMES, short=short) for short in (0.0, 1.0)},
+        **{f"one newest point p < {level:g}": replace(TIMES, newest=(level, *others)) for level in (6e-4, 1e-4, 5e-5)},
+        **{f"more newest points p < {level:g}": replace(TIMES, newest=(first, *[level] * 3)) for level in (2e-3, 2e-4)},
+        "each newest point beyond the margin": replace(TIMES, near=1.0),
+        "the noise known beforehand adds no degrees": replace(TIMES, prior=0.0),
+        "at most two newest points": replace(TIMES, newest=TIMES.newest[:2]),
+        "no newest points": replace(TIMES, newest=()),
+    }
+
+
 def choices(noise: Noise, trials: int, suites: int) -> str:
     """Return the table of tests and rules, on seeds that the figures do not use."""
+    commits = ("10 % by 1", "by 2", "by 3", "2 % each by 3", "by 4", "by 6")
+    among = f"of {len(noise.rounds)}"
     lines = [
-        "| test | level | fewest | short | flagged, one series | of all | 10 % by 2 | by 3 | 2 % each by 5 | by 6 |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        f"| rules | one series flagged | {' | '.join(commits)} | any {among} flagged "
+        f"| one {among}: 10 % by 3 | 2 % each by 6 |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    levels = [(fewest, alpha, TIMES.short) for fewest in (2, 3) for alpha in (1e-2, 1e-3, 1e-4, 1e-5)]
-    for fewest, alpha, short in [*levels, (2, 1e-4, 0.0), (2, 1e-4, 1.0), (3, 1e-4, 0.0), (3, 1e-4, 1.0)]:
-        rules = replace(TIMES, alpha=alpha, fewest=fewest, short=short)
-        together = _percent(false_suites(noise, suites, rules, CHOOSING))
-        lines.append(_choice(noise, trials, ("t", f"{alpha:g}", fewest, short), (ours(rules), together)))
-    for fewest in (2, 3):
-        for level in (0.01, 0.002):  # a hundred times as slow, so fewer trials
-            detect = by_permutation(level, replace(TIMES, fewest=fewest))
-            lines.append(_choice(noise, max(trials // 10, 1), ("permutation", f"{level:g}", fewest, 0.0), (detect, "")))
+    together = false_suites(noise, suites, [*candidates().values()], CHOOSING)
+    for (name, rules), flagged in zip(candidates().items(), together, strict=True):
+        soon = found(noise, ours(replace(rules, together=len(noise.rounds))), trials, CHOOSING)
+        shares = [flagged, soon.step[2], soon.creep[5]]
+        lines.append(_choice(noise, trials, name, ours(rules), shares))
+    if importlib.util.find_spec("otava"):
+        lines.append(_choice(noise, trials, "Otava, calibrated", otava(TIME_MARGIN, OTAVA_LEVEL), ()))
+    for level in (0.01, 0.002):  # a hundred times as slow, so fewer trials
+        name = f"permutations, p < {level:g}"
+        lines.append(_choice(noise, max(trials // 10, 1), name, by_permutation(level, TIMES), ()))
     return "\n".join(lines)
 
 
-def _choice(noise: Noise, trials: int, what: tuple[str, str, int, float], found_by: tuple[Detection, str]) -> str:
-    """Return a line of the table of `choices`; ``found_by`` has the detection and its share of all series together."""
-    detect, together = found_by
+def _choice(noise: Noise, trials: int, name: str, detect: Detection, together: Sequence[float]) -> str:
+    """Return a line of the table of `choices`; ``together`` has the shares of all series together."""
     wrong, soon = false_flags(noise, detect, trials, CHOOSING), found(noise, detect, trials, CHOOSING)
-    shares = [_percent(share) for share in (soon.step[1], soon.step[2], soon.creep[4], soon.creep[5])]
-    return f"| {' | '.join([*map(str, what), _percent(wrong), together, *shares])} |"
+    shares = [wrong, *soon.step[:3], soon.creep[2], soon.creep[3], soon.creep[5], *together]
+    return f"| {' | '.join([name, *map(_percent, shares), *[''] * (3 - len(together))])} |"
 
 
 def _line(what: str, shares: Mapping[str, float], wanted: str) -> str:
@@ -327,18 +372,20 @@ def _percent(share: float) -> str:
 def main() -> None:
     """Simulate, print the figures, and write those of the default number of trials into the page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--trials", type=int, default=400)
-    parser.add_argument("--suites", type=int, default=40, help="trials of all series together")
-    parser.add_argument("--choose", action="store_true")
-    parser.add_argument("--calibrate", action="store_true")
+    parser.add_argument("--trials", type=int, help="of one series")
+    parser.add_argument("--suites", type=int, help="trials of all series together")
+    parser.add_argument("--choose", dest="asked", action="store_const", const="choose", default="figures")
+    parser.add_argument("--calibrate", dest="asked", action="store_const", const="calibrate")
     options = parser.parse_args()
+    trials = TRIALS[options.asked] if options.trials is None else options.trials
+    suites = SUITES[options.asked] if options.suites is None else options.suites
     noise = Noise.read()
-    if options.calibrate:
-        text = calibrations(noise, options.trials)
+    if options.asked == "calibrate":
+        text = calibrations(noise, trials)
     else:
-        text = (choices if options.choose else figures)(noise, options.trials, options.suites)
+        text = (choices if options.asked == "choose" else figures)(noise, trials, suites)
     print(text)  # noqa: T201
-    if not (options.choose or options.calibrate) and options.trials == parser.get_default("trials"):
+    if options.asked == "figures" and (trials, suites) == (TRIALS["figures"], SUITES["figures"]):
         page = PAGE.read_text(encoding="utf-8")
         marked = re.compile(r"(<!-- figures -->\n).*?(<!-- end of figures -->)", re.DOTALL)
         PAGE.write_text(marked.sub(lambda match: f"{match[1]}{text}\n{match[2]}", page), encoding="utf-8")

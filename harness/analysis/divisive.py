@@ -3,8 +3,7 @@
 The detection knows only numbers in the order of time. Sources: Matteson and James 2014, arXiv:1306.4933, for the
 statistic; Fleming et al. 2023, arXiv:2301.03034 (Apache Otava), for the t test in place of permutations, the windows
 and the merging of weak points; Bai 1997, "Estimation of a Change Point in Multiple Regression Models", for the interval
-of a position; Shewhart 1931, "Economic Control of Quality of Manufactured Product", for the newest points, which are
-too few for a level of their own.
+of a position; Shewhart 1931, "Economic Control of Quality of Manufactured Product", for the newest points.
 """
 
 from __future__ import annotations
@@ -25,6 +24,16 @@ if TYPE_CHECKING:
 
     Vector = NDArray[np.float64]
 
+SHARED: Final = (2.0, 1.5, 1.0)
+"""The powers of the number of series judged at once by which levels are divided: for one newest point, two, and more.
+
+Outliers are more frequent than in normal noise, the more so the rarer they are, and one of them is enough where a
+single point counts. That several points of a still series lie off by chance is rare by itself.
+"""
+
+SETTLED: Final = 0.5
+"""The same power for two levels that each have the fewest points or more."""
+
 WEAK: Final = 10.0
 """By how much the level of the first pass exceeds that of the test; weak points of that pass may be merged again."""
 
@@ -42,9 +51,11 @@ class Rules:
     ``window`` of each other are compared, as conditions of long ago say nothing about the noise of today. No level
     counts as less noisy than ``quiet``, a standard deviation: a few points that agree by chance prove no quiet machine.
 
-    The one or two newest points are a shift at once where all of them lie beyond the margin, on one side of at least
-    ``settled`` points, and the t test gives a p-value below the entry of ``newest`` for their number. ``together`` is
-    the number of series that are judged at once and share these levels.
+    The newest points, of which there may be as many as ``newest`` has entries, are a shift at once where their mean
+    lies beyond the margin and each of them beyond ``near`` of it, on one side of at least ``settled`` points, and the t
+    test gives a p-value below the entry for their number. ``quiet`` adds ``prior`` degrees of freedom to that test, as
+    it says more of the noise than the points of a short level. ``together`` is the number of series that are judged at
+    once and share all levels.
     """
 
     margin: float
@@ -53,7 +64,9 @@ class Rules:
     fewest: int = 3
     window: int = 30
     quiet: float = 0.0
-    newest: tuple[float, ...] = (7e-4, 5e-3)
+    prior: float = 0.0
+    newest: tuple[float, ...] = (1.5e-4, 5e-4, 5e-4, 5e-4)
+    near: float = 0.8
     settled: int = 8
     together: int = 1
 
@@ -61,13 +74,14 @@ class Rules:
         """Return the smallest shift that counts between two levels of so many points."""
         return self.margin * (1 + self.short / min(before, after))
 
-    def level(self, count: int) -> float:
-        """Return the level of the test of so many newest points.
+    @property
+    def settled_level(self) -> float:
+        """The level of the test of two levels that each have the fewest points or more."""
+        return self.alpha / float(self.together**SETTLED)
 
-        It falls with the square of the number of series: outliers are more frequent than in normal noise, the more so
-        the rarer they are, and one of them is enough here.
-        """
-        return self.newest[count - 1] / self.together**2
+    def level(self, count: int) -> float:
+        """Return the level of the test of so many newest points."""
+        return self.newest[count - 1] / float(self.together ** SHARED[min(count, len(SHARED)) - 1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,10 +155,11 @@ def best_split(series: Vector, fewest: int = 1, barred: frozenset[int] = frozens
     return (row + fewest, float(best[row])) if math.isfinite(best[row]) else (0, 0.0)
 
 
-def two_sample_p(before: Vector, after: Vector, quiet: float = 0.0) -> float:
+def two_sample_p(before: Vector, after: Vector, quiet: float = 0.0, prior: float = 0.0) -> float:
     """Return the two-sided p-value of Student's t test with a common variance; 0 for unequal parts without noise.
 
-    ``quiet`` is the smallest standard deviation that the parts are taken to have.
+    ``quiet`` is the smallest standard deviation that the parts are taken to have, and ``prior`` the degrees of freedom
+    that it adds.
     """
     degrees = len(before) + len(after) - 2
     difference = float(after.mean() - before.mean())
@@ -153,7 +168,7 @@ def two_sample_p(before: Vector, after: Vector, quiet: float = 0.0) -> float:
     error = _error(before, after, quiet)
     if error == 0:
         return 1.0 if difference == 0 else 0.0
-    return 2 * float(stdtr(degrees, -abs(difference) / error))
+    return 2 * float(stdtr(degrees + prior, -abs(difference) / error))
 
 
 def _error(before: Vector, after: Vector, quiet: float) -> float:
@@ -169,7 +184,7 @@ def _split(series: Vector, start: int, end: int, rules: Rules, barred: frozenset
     if not position:
         return []
     middle = start + position
-    if two_sample_p(series[start:middle], series[middle:end], rules.quiet) >= WEAK * rules.alpha:
+    if two_sample_p(series[start:middle], series[middle:end], rules.quiet) >= WEAK * rules.settled_level:
         return []
     return [*_split(series, start, middle, rules, barred), middle, *_split(series, middle, end, rules, barred)]
 
@@ -185,7 +200,7 @@ def _merged(series: Vector, positions: list[int], fixed: frozenset[int], rules: 
         if not tested:
             return positions
         position, p_value, _ = max(tested, key=lambda item: item[1])
-        if p_value < rules.alpha:
+        if p_value < rules.settled_level:
             position, _, share = min(tested, key=lambda item: item[2])
             if share >= 1:
                 return positions
@@ -193,15 +208,16 @@ def _merged(series: Vector, positions: list[int], fixed: frozenset[int], rules: 
 
 
 def _newest(series: Vector, start: int, rules: Rules, barred: frozenset[int]) -> list[int]:
-    """Return where the newest points, too few for a level, are a shift from the level since ``start``, if they are."""
+    """Return where the newest points are a shift from the level since ``start``, if they are."""
     for count in range(len(rules.newest), 0, -1):
         middle = len(series) - count
         before, after = series[max(start, middle - rules.window) : middle], series[middle:]
         if middle - start < rules.settled or middle in barred:
             continue
         apart = after - before.mean()
-        beyond = bool((apart >= rules.margin).all() or (apart <= -rules.margin).all())
-        if beyond and two_sample_p(before, after, rules.quiet) < rules.level(count):
+        apart *= math.copysign(1.0, float(apart.mean()))
+        beyond = apart.mean() >= rules.margin and apart.min() >= rules.near * rules.margin
+        if beyond and two_sample_p(before, after, rules.quiet, rules.prior) < rules.level(count):
             return [middle]
     return []
 
@@ -238,7 +254,7 @@ def _shift(series: Vector, segment: tuple[int, int, int], rules: Rules) -> Shift
     start, middle, end = segment
     before, after = series[start:middle], series[middle:end]
     is_early = len(after) < rules.fewest and len(before) >= rules.settled
-    difference = _pooled(before, after, rules.quiet) if is_early else welch(before, after)
+    difference = _pooled(before, after, rules) if is_early else welch(before, after)
     reach = 0
     if difference.value and len(before) + len(after) > 2:
         squares = ((before - before.mean()) ** 2).sum() + ((after - after.mean()) ** 2).sum()
@@ -249,15 +265,15 @@ def _shift(series: Vector, segment: tuple[int, int, int], rules: Rules) -> Shift
         earliest=max(middle - reach, start + 1),
         latest=min(middle + reach, end - 1),
         difference=difference,
-        p_value=two_sample_p(before, after, rules.quiet),
+        p_value=two_sample_p(before, after, rules.quiet, rules.prior if is_early else 0.0),
     )
 
 
-def _pooled(before: Vector, after: Vector, quiet: float) -> Estimate:
+def _pooled(before: Vector, after: Vector, rules: Rules) -> Estimate:
     """Return the difference of two means with the 95 % interval of a common variance."""
     value = float(after.mean() - before.mean())
     degrees = len(before) + len(after) - 2
-    reach = float(stdtrit(degrees, (1 + LEVEL) / 2)) * _error(before, after, quiet)
+    reach = float(stdtrit(degrees + rules.prior, (1 + LEVEL) / 2)) * _error(before, after, rules.quiet)
     return Estimate(value=value, low=value - reach, high=value + reach, n=degrees + 2)
 
 

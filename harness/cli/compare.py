@@ -233,14 +233,19 @@ def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> Chang
     notes += ["the files of the two suites differ"] if len(digests) > 1 else []
     found = with_accepted(find_changes(pairings, metrics), decisions, _between_runs(base, head), _today())
     report = ChangeReport(
-        base=f"run {base.info.id}",
-        head=f"run {head.info.id}",
+        base=_labelled(base),
+        head=_labelled(head),
         release="",
         changes=found,
         refused=[] if lines or options.metric else undecidable(found.changes, pairings),
         notes=[*remarks, *notes, *possible_renames(pairings)],
     )
     return _judged(report, options, lines)
+
+
+def _labelled(run: StoredRun) -> str:
+    """Return what a comparison calls a run: its id, behind the name if it has one."""
+    return f"run {run.info.name} ({run.info.id})" if run.info.name else f"run {run.info.id}"
 
 
 # ------------------------------------------------------------------------------------------------- commits

@@ -21,10 +21,10 @@ from harness.history.series import PROCESS, Measured, Series
 from harness.history.timeline import Timeline
 from harness.results.comparisons import ALL
 
-TIMES: Final = Rules(margin=math.log1p(TIME_MARGIN), quiet=0.018)
+TIMES: Final = Rules(margin=math.log1p(TIME_MARGIN), quiet=0.018, prior=20.0)
 """What counts as a change of a time; docs/history.md has how often it errs, and where the noise of 1.8 % is from."""
 
-PEAKS: Final = Rules(margin=math.log1p(PROCESS_MARGIN), quiet=2 * TIMES.quiet)
+PEAKS: Final = Rules(margin=math.log1p(PROCESS_MARGIN), quiet=2 * TIMES.quiet, prior=TIMES.prior)
 """What counts as a change of a process's peak, which must change by `PROCESS_BYTES`, too."""
 
 SUSPECT: Final = 4.0
@@ -111,15 +111,18 @@ class Paired:
 def judge(
     series: Sequence[Series], timeline: Timeline, decisions: Decisions, day: dt.date, paired: Paired | None = None
 ) -> list[Judged]:
-    """Return the series with their marks, in the same order; accepted entries count as of a day."""
+    """Return the series with their marks, in the same order; accepted entries count as of a day.
+
+    Values that vary are judged as so many series together, so that a whole site has no more false marks than one line.
+    """
     together = _changed_together(series)
-    noisy = Counter(_group(line) for line in series if not is_exact(line))
+    noisy = sum(not is_exact(line) for line in series)
     judged = []
     for line in series:
         if is_exact(line):
             marks = _exact_marks(line, together)
         else:
-            rules = replace(_rules(line), together=noisy[_group(line)])
+            rules = replace(_rules(line), together=noisy)
             marks = _noisy_marks(line, rules, (paired or Paired()).of(line))
         marks = [replace(mark, accepted=_accepted(line, mark, timeline, decisions, day)) for mark in marks]
         judged.append(_judged(line, marks))
@@ -188,11 +191,6 @@ def _verdict(series: Series, difference: float) -> Verdict:
 
 def _rules(series: Series) -> Rules:
     return PEAKS if series.name.metric.endswith(PROCESS) else TIMES
-
-
-def _group(series: Series) -> tuple[str, int, str, str]:
-    """Return what the series share that are judged together: the suite in its form, and the machine."""
-    return (series.name.suite, series.name.version, series.name.form, series.name.machine)
 
 
 def _noisy_marks(series: Series, rules: Rules, paired: tuple[Sequence[int], Sequence[int]]) -> list[Mark]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.history.decisions import Decisions, fits
 from harness.history.timeline import Timeline
 from harness.results.index import Index, IndexedRun, Shown
-from harness.results.points import RATIO, Point
+from harness.results.points import LARGEST, RATIO, Point
 from harness.results.store import Store
 from harness.results.team import points_elsewhere
 
@@ -157,12 +157,15 @@ def gather(
     """Return the series of the sources, each in the order of the timeline, sorted by name.
 
     Former names are replaced by the present ones. ``metrics`` are those of the loaded plugins, for runs that keep no
-    declarations. A ratio whose interval is too wide has no point, and the baseline no ratio to itself.
+    declarations. A ratio whose interval is too wide has no point, nor has a value beyond `LARGEST`, and the baseline no
+    ratio to itself.
     """
     found: dict[Name, list[tuple[Source, Measured]]] = {}
     for source in sources:
         point, run = source.point, source.run
         if point.lane == "time" and not (is_steady(point) and point.technique != run.baseline):
+            continue
+        if any(abs(value) > LARGEST for value in (point.value, *point.seeds.values())):  # of an older index
             continue
         measured = Measured(
             commit=_commit(source, timeline),

@@ -21,16 +21,17 @@ _COLOURS: Final = {
 
 
 def badge(report: ChangeReport) -> str:
-    """Return the badge, which says how many comparisons are worse or better, or that none are."""
+    """Return the badge, which says how many comparisons are worse or better, or that none are, and what was removed."""
     outcome = report.outcome
+    without = f", {len(report.removed)} removed" if report.removed else ""
     counts = {verdict: len(report.changes.of(verdict)) for verdict in ("worse", "better", "undecided")}
     messages = {
         "worse": f"{counts['worse']} worse",
         "refused": "not comparable",
         "untold": "cannot be told",
-        "better": f"{counts['better']} better",
-        "undecided": f"nothing worse, {counts['undecided']} undecided",
-        "same": "no change",
+        "better": f"{counts['better']} better{without}",
+        "undecided": f"nothing worse, {counts['undecided']} undecided{without}",
+        "same": f"no change{without}",
     }
     content = {
         "schemaVersion": 1,

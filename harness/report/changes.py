@@ -73,12 +73,19 @@ class ChangeReport:
             return f"Not comparable: {self.head} with {self.base}"
         if self.untold:
             return f"Cannot be told: {self.head} with {self.base}"
+        removed = len(self.removed)
+        without = f"; {removed} removed, and so not compared" if removed else ""
         better = self.changes.of("better")
         if better:
-            return f"Better: {_count(better, 'change')} from {self.base} to {self.head}, and nothing worse"
+            return f"Better: {_count(better, 'change')} from {self.base} to {self.head}, and nothing worse{without}"
         if self.changes.of("undecided"):
-            return f"Nothing worse from {self.base} to {self.head}, with some of it undecided"
-        return f"No change from {self.base} to {self.head}"
+            return f"Nothing worse from {self.base} to {self.head}, with some of it undecided{without}"
+        return f"No change from {self.base} to {self.head}{without}"
+
+    @property
+    def removed(self) -> list[Listed]:
+        """What base has and head has not, so that nothing of it was compared."""
+        return [entry for entry in self.changes.listed if entry.presence == "removed"]
 
     @property
     def counts(self) -> str:
@@ -158,10 +165,11 @@ def _markdown(report: ChangeReport) -> str:
             parts.append(table)
         else:
             parts.append(f"<details><summary>{title}</summary>\n\n{table}\n\n</details>")
-    if listed := _listed(report.changes.listed):
-        lines = "\n".join(f"- {markdown(line)}" for line in listed)
-        parts.append(f"<details><summary>{len(listed)} new or removed</summary>\n\n{lines}\n\n</details>")
-    parts.append("\n".join(f"- {markdown(line)}" for line in [report.counts, *_remarks(report)]))
+    if new := _listed([entry for entry in report.changes.listed if entry.presence == "new"]):
+        lines = "\n".join(f"- {markdown(line)}" for line in new)
+        parts.append(f"<details><summary>{len(new)} new</summary>\n\n{lines}\n\n</details>")
+    told_last = [report.counts, *_listed(report.removed), *_remarks(report)]
+    parts.append("\n".join(f"- {markdown(line)}" for line in told_last))
     return "\n\n".join(parts)
 
 
@@ -246,10 +254,15 @@ def difference_text(change: Change) -> str:
 
 
 def _listed(listed: Sequence[Listed]) -> list[str]:
+    """Return a line for each of what only one side has, up to `LONGEST` of a kind."""
     lines = []
-    for entry in listed:
-        reason = f" ({entry.reason})" if entry.reason else ""
-        lines.append(f"{entry.presence}: {entry.place.technique} on {short(entry.place.workload)}{reason}")
+    for presence in ("new", "removed"):
+        entries = [entry for entry in listed if entry.presence == presence]
+        for entry in entries[:LONGEST]:
+            reason = f" ({entry.reason})" if entry.reason else ""
+            lines.append(f"{presence}: {entry.place.technique} on {short(entry.place.workload)}{reason}")
+        if len(entries) > LONGEST:
+            lines.append(f"... and {len(entries) - LONGEST} more {presence}")
     return lines
 
 

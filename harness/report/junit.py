@@ -53,7 +53,8 @@ def _only(suite: ElementTree.Element, listed: Listed) -> None:
     """Add the test of a technique that only one side has."""
     test = _case(suite, listed.place, "runs")
     reason = f": {listed.reason}" if listed.reason else ""
-    ElementTree.SubElement(test, "skipped", message=_xml(f"{listed.presence}{reason}"))
+    side = "base" if listed.presence == "removed" else "head"
+    ElementTree.SubElement(test, "skipped", message=_xml(f"{listed.presence}, only {side} has it{reason}"))
 
 
 def _case(suite: ElementTree.Element, place: Place, what: str) -> ElementTree.Element:

@@ -48,6 +48,11 @@ def run_label(view: RunView) -> str:
     return view.info.id.rpartition("-")[2]
 
 
+def named_label(view: RunView) -> str:
+    """Return the label of a run, behind the name that a user gave it, if there is one."""
+    return f"{view.info.name} ({run_label(view)})" if view.info.name else run_label(view)
+
+
 def heading(view: RunView, workload: WorkloadView) -> str:
     """Return suite, workload, seeds, tuning, device, date and run in one line."""
     info = view.info

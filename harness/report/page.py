@@ -29,6 +29,7 @@ from harness.report.notes import (
     footnotes,
     heading,
     legend,
+    named_label,
     overall_line,
     run_label,
 )
@@ -108,7 +109,7 @@ def render_page(view: RunView, rows: tuple[Row, ...] = (), *, whole: bool = Fals
     tested = {result.claim.id for result in view.claims if result.tested}
     summary = _summary(view)
     head = Head(
-        title=f"{info.suite.title} · run {run_label(view)}",
+        title=f"{info.suite.title} · run {named_label(view)}",
         description=description_of(view, summary),
         facts=page_facts(view) | ({"stamp": stamp} if stamp else {}),
         whole=whole,

@@ -15,6 +15,9 @@ from harness.results.schema import encode, metrics_from_json
 RATIO: Final = "_ratio"
 """The ending of the metric that is the time of a phase relative to the baseline's of the same rounds."""
 
+LARGEST: Final = 1e300
+"""The largest size of a value that has a point; those beyond it diverged, and their differences may be no numbers."""
+
 _BASELINE: Final = "baseline."
 
 
@@ -41,7 +44,8 @@ def points_of(rows: Sequence[Mapping[str, Any]]) -> list[Point]:
     """Return the points of a run: of the rows that count, and without seconds, which differ from day to day.
 
     ``rows`` are the fields by name of the latest row of each case. Of a tuning, the rows of the trial that was chosen
-    count, since its seeds are not trained again: the trial which the later rows of the technique have.
+    count, since its seeds are not trained again: the trial which the later rows of the technique have. Values that are
+    infinite, undefined or beyond `LARGEST` are left out.
     """
     groups: dict[tuple[str, str, str, Lane, str], dict[int, float]] = {}
     points: list[Point] = []
@@ -54,7 +58,7 @@ def points_of(rows: Sequence[Mapping[str, Any]]) -> list[Point]:
             points += _ratios(row)
             continue
         for metric, value in row["metrics"].items():
-            if math.isfinite(value):
+            if abs(value) <= LARGEST:  # which excludes NaN, too
                 place = (technique, workload, metric, row["lane"], row["device"])
                 groups.setdefault(place, {})[seed] = value
     for (technique, workload, metric, lane, device), seeds in groups.items():

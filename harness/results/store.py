@@ -314,6 +314,14 @@ class Store:
         return info
 
 
+def run_in(folder: Path) -> tuple[Path, str] | None:
+    """Return the store and the id of the run whose folder this is; None where it is no folder of a run."""
+    whole = folder.resolve()
+    if whole.parent.name != RUNS or not (whole / RUN_FILE).is_file():
+        return None
+    return whole.parent.parent, whole.name
+
+
 def unlocked(path: Path, error: OSError) -> UsageError:
     """Return the error of a file system that gives no locks."""
     return UsageError(

@@ -17,9 +17,8 @@ from typing import Any, Final
 
 from harness.api import DISTRIBUTION, UsageError
 from harness.measure import git
-from harness.measure.environment import environment
 from harness.tracking.ended import RESULTS, drop_ended
-from harness.tracking.machines import adopt, recorded_here
+from harness.tracking.machines import adopt, record_here, recorded_here
 
 CONFIGURATION: Final = "asv.conf.json"
 
@@ -190,8 +189,7 @@ def _pip_settings() -> str:
 def ensure_machine(project: Path) -> None:
     """Let asv record this machine, unless it has: under the name in the project's results, or else its own."""
     if recorded_here() is None and not adopt(project / RESULTS):
-        # asv would count processors that this process may not use, and runs name those that they may
-        run_asv(project, ["machine", "--yes", "--num_cpu", str(environment()["cores"])], quiet=True)
+        record_here()
 
 
 @contextmanager

@@ -83,6 +83,16 @@ def adopt(results: Path) -> bool:
     return True
 
 
+def record_here() -> None:
+    """Let asv know this machine as asv describes it, but with the processors that this process may use, as runs do.
+
+    ``asv machine --yes --num_cpu N`` fails where N is not the number of all processors.
+    """
+    from asv.machine import Machine, MachineCollection
+
+    MachineCollection.save(platform.node(), {**Machine.get_defaults(), "num_cpu": str(environment()["cores"])})
+
+
 def _known() -> dict[str, Any]:
     """Return asv's records of machines, by the name of the host."""
     file = Path(_RECORDS).expanduser()

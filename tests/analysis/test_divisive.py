@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -129,17 +130,43 @@ def test_the_last_points_are_no_level_until_they_are_enough() -> None:
 
 def test_the_newest_points_are_a_shift_where_the_t_test_of_all_before_says_so() -> None:
     still = noisy([(0.0, 20)])
-    rules = Rules(margin=0.05, quiet=0.0)
-    for newest in ([0.07], [0.1], [0.06, 0.07], [-0.1], [0.1, 0.01]):
-        values = [*still, *newest]
-        beyond = all(abs(value - np.mean(still)) > 0.05 for value in newest)
-        p_value = stats.ttest_ind(still, newest).pvalue
-        expected = [20] if beyond and p_value < {1: 7e-4, 2: 5e-3}[len(newest)] else []
-        assert positions(values, rules) == expected
+    some = ([0.07], [0.1], [0.06, 0.07], [-0.1], [0.1, 0.01], [0.1, 0.039], [0.1, 0.045], [-0.045, -0.1], [0.045, 0.05])
+    seen = set()
+    for newest in (*some, [0.055, 0.056, 0.054], [0.055, 0.056, 0.054, 0.057], [0.1, 0.1, 0.03]):
+        apart = abs(np.array(newest) - np.mean(still)) if newest[0] * newest[-1] > 0 else np.zeros(1)
+        beyond = apart.mean() >= 0.05 and apart.min() >= 0.04
+        level = 1.5e-4 if len(newest) == 1 else 5e-4
+        expected = [20] if beyond and stats.ttest_ind(still, newest).pvalue < level else []
+        assert positions([*still, *newest], Rules(margin=0.05, alpha=0.0)) == expected
+        seen.add((beyond, bool(expected)))
+    assert seen == {(False, False), (True, False), (True, True)}
+    rules = Rules(margin=0.05)
     assert positions([*still, 0.1], rules) == [20]
     assert positions([*still, 0.1], rules, barred=[20]) == []
     assert positions([*still, 0.1], Rules(margin=0.05, together=20)) == []
     assert positions([*still[:7], 0.3], rules) == [], "seven points are no level to judge a single one by"
+
+
+def test_known_noise_says_more_of_the_newest_point_than_a_short_level() -> None:
+    values = [*noisy([(0.0, 10)]), 0.085]
+    known = Rules(margin=0.05, quiet=0.018, prior=20)
+    assert positions(values, replace(known, prior=0)) == []
+    (shift,) = shifts(values, known)
+    before, after = np.array(values[:10]), np.array(values[10:])
+    error = max(before.std(ddof=1), 0.018) * math.sqrt(1 / 10 + 1)
+    difference = after[0] - before.mean()
+    assert two_sample_p(before, after, 0.018, 20) == shift.p_value
+    assert shift.p_value == pytest.approx(2 * stats.t.sf(difference / error, 9 + 20))
+    assert shift.difference.low == pytest.approx(difference - stats.t.ppf(0.975, 29) * error)
+
+
+def test_series_that_are_judged_together_share_each_level_the_more_the_fewer_points_it_is_about() -> None:
+    alone, together = Rules(margin=0.05), Rules(margin=0.05, together=100)
+    assert [alone.level(count) / together.level(count) for count in (1, 2, 3, 4)] == pytest.approx([1e4, 1e3, 100, 100])
+    assert alone.settled_level / together.settled_level == pytest.approx(10)
+    values = noisy([(0.0, 20), (0.07, 20)], seed=3)
+    found = [next(n for n in range(1, 20) if positions(values[: 20 + n], rules)) for rules in (alone, together)]
+    assert found[0] < found[1] <= 6
 
 
 def test_a_level_that_is_quiet_by_chance_does_not_count_as_quieter_than_stated() -> None:
@@ -166,7 +193,7 @@ def test_a_creep_is_found() -> None:
 
 
 def test_what_was_measured_in_turns_overrules_the_test() -> None:
-    quiet = noisy([(0.0, 20), (0.04, 2)])
+    quiet = noisy([(0.0, 20), (0.02, 2)])
     assert positions(quiet) == []
     assert positions(quiet, known=[20]) == [20]
     shifted = noisy([(0.0, 20), (0.1, 20)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
 import random
 from pathlib import Path
@@ -11,12 +12,16 @@ from typing import Any
 import pytest
 
 from harness.api import Row, UsageError
-from harness.history.decisions import FILE
+from harness.history.decisions import FILE, Decisions
 from harness.history.following import History, Origin, follow
 from harness.history.judging import Judged
-from harness.history.series import Wanted
+from harness.history.series import Source, Wanted, gather
 from harness.history.timeline import Timeline
+from harness.report.history import HistoryReport, render_history
+from harness.report.history_page import write_history
 from harness.results.comparisons import ALL, Compared, TimeFound, keep
+from harness.results.index import Index
+from harness.results.points import Point
 from harness.results.store import Store
 from tests.execution.repositories import Folder
 from tests.results.builders import METRICS, make_row, make_suite, scored, timed
@@ -190,6 +195,32 @@ def test_a_blurred_ratio_and_that_of_the_baseline_have_no_points(world: World, t
     own = [0.1, 0.3] * 6
     write(store, [timed("toys/a", [0.2] * 12, own), timed("toys/base", [0.2] * 12, [0.2] * 12)], world.commits[0])
     assert world.history("train_ratio", store).judged == []
+
+
+def test_values_that_diverged_have_no_points_and_the_largest_ones_that_have_are_shown(
+    world: World, tmp_path: Path
+) -> None:
+    store = Store(tmp_path / "store")
+    given = [[1.7e308, -1.7e308, 1.6e308], [1e300, -1e300, 1e299], [-1e300, 1e300, 1e-300], [1.7e308] * 3]
+    for commit, accuracies in zip(world.commits, given, strict=False):
+        write(store, scored("toys/a", accuracies), commit)
+    history = world.history("accuracy", store)
+    assert [point.commit for point in only(history).series.points] == world.commits[1:3]
+    report = HistoryReport(judged=history.judged)
+    assert "1 series" in render_history(report)
+    assert json.loads(render_history(report, as_json=True))["series"]
+    write_history(report, tmp_path / "history.html")
+    assert "NaN" not in (tmp_path / "history.html").read_text()
+
+
+def test_a_diverged_value_of_an_older_index_has_no_point(world: World) -> None:
+    run = next(iter(Index(world.store).points(lambda _: True, lambda *_: True)))[0]
+    for seeds in ({0: 1.7e308, 1: -1.7e308}, {0: 90.0, 1: 91.0}):
+        point = Point(technique="toys/a", workload="w", metric="accuracy", lane="accuracy", device="cpu",
+                      value=sum(seeds.values()) / 2, seeds=seeds)  # fmt: skip
+        source = Source(run=run, point=point, commit="")
+        found = gather([source], Timeline(places={}, times={}), Decisions(), METRICS)
+        assert [line.points[0].value for line in found] == ([90.5] if seeds[0] == 90 else [])
 
 
 def test_what_the_gate_measured_in_turns_counts_at_the_end(world: World, tmp_path: Path) -> None:

@@ -152,6 +152,12 @@ def test_many_series_together_need_more_than_one_point() -> None:
     newest = [*ratios([(1.0, 12)]), 1.1]
     assert judged(series("train_ratio", newest))[0].marks
     assert judged(series("train_ratio", newest), *lines)[0].marks == ()
+    others = [replace(line, name=replace(line.name, suite="another", machine="another")) for line in lines]
+    assert judged(series("train_ratio", newest), *others)[0].marks == (), "a site of several suites is judged as one"
+    exact = [series("train_tensor_peak", [1.0] * 12, f"toys/{number}") for number in range(30)]
+    assert judged(series("train_ratio", newest), *exact)[0].marks, "values without noise take no part of the level"
+    (found, *_) = judged(series("train_ratio", [*newest, 1.1, 1.09]), *lines)
+    assert [(mark.position, mark.provisional) for mark in found.marks] == [(12, False)], "found by the third commit"
 
 
 def test_a_peak_of_the_process_needs_a_tenth_and_a_mebibyte() -> None:

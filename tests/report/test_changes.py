@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -124,6 +125,26 @@ def test_a_summary_for_a_pull_request_shows_the_worse_and_folds_the_rest() -> No
     assert "train_tensor_peak" not in shown
     assert text.count("<details>") == text.count("</details>") == 3
     assert "- new: toys/a on alpha" in text
+
+
+@pytest.mark.parametrize("format_", ["table", "markdown"])
+def test_what_head_lacks_is_in_the_first_line_and_named_where_nothing_is_folded(format_: str) -> None:
+    gone = tuple(Listed(place=replace(PLACE, technique=name), presence="removed") for name in ("toys/b", "toys/c"))
+    undecided = replace(SLOW, verdict="undecided")
+    for changes, line in [
+        ((SAME,), "No change from main (1234567) to topic (89abcde); 2 removed, and so not compared"),
+        ((MEMORY,), "and nothing worse; 2 removed, and so not compared"),
+        ((undecided,), "with some of it undecided; 2 removed, and so not compared"),
+    ]:
+        text = render_changes(report_of(*changes, listed=gone), format_)
+        assert line in text.splitlines()[0]
+        shown = re.sub(r"<details>.*?</details>", "", text, flags=re.DOTALL)
+        assert all(f"removed: toys/{name} on alpha" in shown for name in "bc")
+    assert "removed" not in render_changes(report_of(SAME), format_)
+    many = render_changes(report_of(SAME, listed=gone * LONGEST), format_)
+    assert f"; {2 * LONGEST} removed" in many.splitlines()[0]
+    assert f"and {LONGEST} more removed" in many
+    assert many.count("removed: toys/") == LONGEST
 
 
 def test_what_fails_stands_first_and_the_largest_change_next() -> None:

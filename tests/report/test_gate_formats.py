@@ -40,7 +40,7 @@ def test_a_technique_that_only_one_side_has_is_a_skipped_test() -> None:
     assert (root.attrib["tests"], root.attrib["skipped"]) == ("2", "1")
     (case,) = [case for case in root.iter("testcase") if case.find("skipped") is not None]
     assert case.attrib == {"classname": "toy.alpha", "name": "toys/gone: runs"}
-    assert case.find("skipped").attrib["message"] == "removed: its needs are not there"
+    assert case.find("skipped").attrib["message"] == "removed, only base has it: its needs are not there"
 
 
 def test_what_cannot_be_compared_is_an_error_and_not_a_pass() -> None:
@@ -77,3 +77,13 @@ def test_a_badge_has_the_outcome_and_what_its_endpoint_asks_for(changes, refused
         "color": colour,
         "isError": colour == "critical",
     }
+
+
+def test_a_badge_says_that_something_was_not_compared() -> None:
+    gone = Listed(place=PLACE, presence="removed")
+    new = Listed(place=PLACE, presence="new")
+    messages = [
+        json.loads(render_gate(report_of(*changes, listed=listed), "badge"))["message"]
+        for changes, listed in [((SAME,), (gone, gone)), ((SAME,), (new,)), ((MEMORY,), (gone,)), ((SLOW,), (gone,))]
+    ]
+    assert messages == ["no change, 2 removed", "no change", "1 better, 1 removed", "1 worse"]

@@ -39,6 +39,13 @@ def test_the_seeds_of_a_tuning_count_for_the_trial_that_was_chosen(builders) -> 
     assert (point.technique, point.value, point.seeds) == ("toys/a", 85.0, {0: 90.0, 1: 80.0})
 
 
+def test_values_that_diverged_have_no_point(builders) -> None:
+    values = [1.7e308, -1.7e308, math.inf, math.nan, 1e300, -1.01e300]
+    (point,) = points_of([*map(flat_of, builders.scored("toys/a", values))])
+    assert (point.value, point.seeds) == (1e300, {4: 1e300})
+    assert points_of([*map(flat_of, builders.scored("toys/a", [1.7e308, 1.6e308]))]) == []
+
+
 def test_equal_values_have_exactly_their_mean(builders) -> None:
     rows = builders.scored("toys/a", [0.1] * 3)
     assert points_of([*map(flat_of, rows)])[0].value == 0.1

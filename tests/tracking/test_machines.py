@@ -142,3 +142,14 @@ def test_a_site_has_one_machine_of_what_was_measured_and_exported_on_one(first: 
     assert machines_of(folder.path, tmp_path / "site") == ([known["machine"]], 1)
     ensure_machine(folder.path)
     assert recorded_here() == known
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+def test_a_machine_of_which_a_process_may_use_some_processors_is_recorded_with_these(
+    cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.tracking.machines.environment", lambda: {"cores": cores})
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    ensure_machine(tmp_path)
+    assert recorded_here() == {**Machine.get_defaults(), "num_cpu": str(cores)}
+    assert Machine.load().machine == platform.node(), "asv finds it"
