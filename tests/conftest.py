@@ -87,10 +87,9 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 
 
 @pytest.fixture(autouse=True)
-def forked_bases(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spare an executor in this process the import of torch, except where the base server is what is tested."""
-    if request.path.name != "test_base.py":
-        monkeypatch.setattr(supervisors, "_popen", nursery.forked_bases())
+def forked_bases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare an executor of a test in this process the import of torch; those of a session start their own."""
+    monkeypatch.setattr(supervisors, "_popen", nursery.forked_bases())
 
 
 Harness = Callable[..., subprocess.CompletedProcess[str]]
