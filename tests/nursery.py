@@ -17,10 +17,12 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -32,9 +34,6 @@ SHARED = (
     "harness.execution.session", "harness.report.table",
 )  # fmt: skip
 """What a run imports whatever its plugins are, and torch, which its base server imports."""
-
-Start = Callable[[str, socket.socket, IO[bytes], str], Any]
-"""Starts the ``main`` of a module with its channel, log and mark."""
 
 LARGEST = 1 << 20
 """The most bytes of an order."""
@@ -105,9 +104,10 @@ class Nursery:
     """Starts the process that is forked, and has it run commands; it ends with the process of the tests."""
 
     def __init__(self) -> None:
-        self.address = f"\0harness-nursery-{os.getpid()}"
+        self._folder = tempfile.TemporaryDirectory(prefix="harness-", dir="/tmp")  # which nobody else may enter
+        self.address = f"{self._folder.name}/nursery"
         self._alive, theirs = socket.socketpair()
-        inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", base.MARK)}
+        inherited = {name: value for name, value in START.items() if name not in ("PYTHONPATH", base.MARK)}
         shared = {**inherited, **supervisors.ONE_THREAD, **supervisors.ONE_HASH_SEED}
         with theirs, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
             listener.bind(self.address)
@@ -117,6 +117,7 @@ class Nursery:
                 [sys.executable, __file__, *map(str, ends)],
                 pass_fds=ends,
                 env={**shared, base.MARK: supervisors.NO_MARK},
+                cwd=Path(__file__).parent,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
@@ -125,6 +126,7 @@ class Nursery:
         """End the process."""
         self._alive.close()
         self._process.wait()
+        self._folder.cleanup()
 
     def run(
         self, arguments: Sequence[str], *, place: Path, environment: Mapping[str, str], timeout: float
@@ -154,7 +156,8 @@ def _whole(descriptor: int) -> str:
 
 def main(listening: int, alive: int) -> None:
     """Fork a child for each order that comes, and tell its process id and how it ends, until the tests have ended."""
-    path = sys.path[1:]
+    path = [entry for entry in sys.path if entry != str(Path(__file__).parent)]
+    sys.path[:] = path
     forkserver.preload(SHARED)
     assert forkserver.threads() == 1, forkserver.others()
     listener = socket.socket(fileno=listening)
@@ -182,7 +185,7 @@ def _tell_end(pid: int, channel: socket.socket) -> None:
         channel.send(str(status).encode())
 
 
-def _forked(channel: socket.socket, address: bytes, path: list[str]) -> int:
+def _forked(channel: socket.socket, address: str, path: list[str]) -> int:
     """Return the process id of a child that carries out the order of a channel."""
     data, descriptors, _, _ = socket.recv_fds(channel, LARGEST, 3)
     pid = os.fork()
@@ -200,7 +203,7 @@ def _forked(channel: socket.socket, address: bytes, path: list[str]) -> int:
     return pid
 
 
-def _carry_out(order: dict[str, Any], descriptors: list[int], address: bytes, path: list[str]) -> NoReturn:
+def _carry_out(order: dict[str, Any], descriptors: list[int], address: str, path: list[str]) -> NoReturn:
     os.chdir(order["place"])
     _take_environment(order["environment"])
     if "arguments" in order:
@@ -227,7 +230,7 @@ def _become_base(path: list[str], descriptors: list[int]) -> NoReturn:
     base.main(control)
 
 
-def _become_command(arguments: list[str], descriptors: list[int], address: bytes, path: list[str]) -> NoReturn:
+def _become_command(arguments: list[str], descriptors: list[int], address: str, path: list[str]) -> NoReturn:
     """Become ``python -m harness ARGUMENTS``, which asks for its base server where it was itself made."""
     started = {**os.environ}
     _lay(descriptors)
@@ -241,7 +244,7 @@ def _become_command(arguments: list[str], descriptors: list[int], address: bytes
     sys.path[:] = [str(Path.cwd()), *theirs, *path]
     sys.path_importer_cache.clear()
     sys.argv = ["harness", *arguments]
-    supervisors._popen = functools.partial(_base_or_popen, address.decode, supervisors._popen)
+    supervisors._popen = ForkedBases(address=lambda: address, afresh=supervisors._popen)
     status = _status_of_command()
     threading._shutdown()
     atexit._run_exitfuncs()
@@ -268,24 +271,29 @@ def _status_of_command() -> int:
     return 1
 
 
-def forked_bases() -> Start:
-    """Return what takes the place of `supervisors._popen`, so that executors of this process have forked bases."""
-    return functools.partial(_base_or_popen, lambda: nursery().address, supervisors._popen)
+@dataclass(frozen=True, kw_only=True)
+class ForkedBases:
+    """Takes the place of `supervisors._popen`: has the nursery fork base servers, and starts anything else as ever."""
+
+    address: Callable[[], str]
+    afresh: Callable[[str, socket.socket, IO[bytes], str], Any]
+
+    def __call__(self, module: str, control: socket.socket, log: IO[bytes], mark: str) -> Any:
+        """Start the ``main`` of a module with its channel, log and mark."""
+        if module != base.__name__ or not LINUX:
+            return self.afresh(module, control, log, mark)
+        environment = {**supervisors.OFFLINE, **os.environ, **supervisors.ONE_THREAD, **supervisors.ONE_HASH_SEED}
+        order = {
+            "path": [str(Path(entry).absolute()) for entry in sys.path],
+            "place": str(Path.cwd()),
+            "environment": {**environment, base.MARK: mark},
+        }
+        return Child(self.address(), order, [control.fileno(), log.fileno()])
 
 
-def _base_or_popen(
-    address: Callable[[], str], popen: Start, module: str, control: socket.socket, log: IO[bytes], mark: str
-) -> Any:
-    """Have the nursery fork a base server, and start anything else as ever."""
-    if module != base.__name__ or not LINUX:
-        return popen(module, control, log, mark)
-    environment = {**supervisors.OFFLINE, **os.environ, **supervisors.ONE_THREAD, **supervisors.ONE_HASH_SEED}
-    order = {
-        "path": [str(Path(entry).absolute()) for entry in sys.path],
-        "place": str(Path.cwd()),
-        "environment": {**environment, base.MARK: mark},
-    }
-    return Child(address(), order, [control.fileno(), log.fileno()])
+def forked_bases() -> ForkedBases:
+    """Return what gives executors of this process forked base servers; the first one asked for starts the nursery."""
+    return ForkedBases(address=lambda: nursery().address, afresh=supervisors._popen)
 
 
 def _is_another(theirs: list[str]) -> bool:
@@ -308,7 +316,7 @@ def _lay(standard: Sequence[int], kept: int = -1) -> None:
 
 
 START = {name: value for name, value in os.environ.items() if name not in supervisors.ONE_HASH_SEED}
-"""The variables that this interpreter was started with, but for the seed that a base server has and no command."""
+"""The variables from before any test, and those of the nursery's interpreter, but for a base server's hash seed."""
 
 if __name__ == "__main__":
     main(*map(int, sys.argv[1:]))
