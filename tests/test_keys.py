@@ -75,8 +75,7 @@ class Place:
         before = self.key()
         there = path.exists()
         text = path.read_text() if there else ""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{text}\n# edited\n")
+        append(path)
         edited = self.key()
         path.write_text(text) if there else path.unlink()
         return before, edited, self.key()
@@ -285,21 +284,14 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_of_the_host_only_what_computes_a_case_is_in_its_key(copied: Path) -> None:
     host = load_host()
-    chosen = {"lora/lora": "finetune/digits-mlp", "nf4/kernel": "quantize/weights"}
     suites = [read_suite(full, host) for full in host.declared.suites]
-    tried = [
-        (next(suite for suite in suites if workload in suite.workloads), technique, workload)
-        for technique, workload in chosen.items()
-    ]
+    chosen = (("lora/lora", "finetune/digits-mlp"), ("nf4/kernel", "quantize/weights"))
+    tried = [(next(suite for suite in suites if pair[1] in suite.workloads), *pair) for pair in chosen]
 
     def key(suite: Suite, technique: str, workload: str) -> str:
         identity = around.surroundings(host, host.techniques[technique].spec.contract).identity
         plan = Plan(suite, host, Selection(techniques=(technique,)), identity)
-        found = next(
-            contestant
-            for contestant in plan.contestants
-            if (contestant.technique, contestant.workload) == (technique, workload)
-        )
+        found = next(each for each in plan.contestants if (each.technique, each.workload) == (technique, workload))
         return plan.case(found, found.trials[0], 0).key
 
     def keys() -> list[str]:
