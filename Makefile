@@ -35,9 +35,11 @@ help: ## list the commands
 
 setup: $(READY) ## set the environment up in .venv
 
+# The pinned packages hold what builds the projects: isolated, each of the eight would download that for itself.
 $(READY): requirements.txt $(PROJECTS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	sed '/^-e /d' requirements.txt | $(BIN)/python -m pip install --quiet --requirement /dev/stdin
+	$(BIN)/python -m pip install --quiet --no-build-isolation --requirement requirements.txt
 	touch $(READY)
 
 peft: $(READY) ## run the suite peft: a table in about three minutes

@@ -17,6 +17,8 @@ from types import ModuleType
 import pytest
 
 from harness.cli import main
+from harness.execution.isolation import supervisors
+from tests import nursery
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as where the tests were started in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -84,12 +86,18 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
             del sys.modules[name]
 
 
+@pytest.fixture(autouse=True)
+def forked_bases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare an executor of a test in this process the import of torch; those of a session start their own."""
+    monkeypatch.setattr(supervisors, "_popen", nursery.forked_bases())
+
+
 Harness = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
 def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Harness:
-    """Run the harness command in a process of its own, in an empty folder."""
+    """Run the harness command in a process of its own, in an empty folder; a run's begins with torch imported."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     for name in ("HARNESS_STORE", "HARNESS_PLUGINS"):
         monkeypatch.delenv(name, raising=False)
@@ -97,15 +105,7 @@ def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Harness:
     place.mkdir()
 
     def run(*arguments: str, timeout: float = 900, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "harness", *arguments],
-            cwd=place,
-            env={**os.environ, **environment},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        return nursery.run_harness(arguments, place=place, environment={**os.environ, **environment}, timeout=timeout)
 
     return run
 

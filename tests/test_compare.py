@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Harness
+from tests.nursery import run_harness
 
 TOYS = Path(__file__).parent / "toy"
 TOY_PLUGIN = ("-p", "harness_toy", "--no-plugins")
@@ -27,9 +28,10 @@ def toys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of one run of the toys."""
     place = tmp_path_factory.mktemp("stored")
-    command = [sys.executable, "-m", "harness", "run", *TOY_PLUGIN, "--suite", "toys", "--quick", "--quiet"]
     environment = {**os.environ, "PYTHONPATH": str(TOYS), "HARNESS_CACHE": str(place / "cache"), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
+    done = run_harness(
+        ("run", *TOY_PLUGIN, "--suite", "toys", "--quick", "--quiet"), place=place, environment=environment
+    )
     assert done.returncode == 0, done.stderr
     return next((place / ".harness/runs").iterdir())
 

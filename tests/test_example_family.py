@@ -18,6 +18,7 @@ from harness.host import load_host
 from harness.results.store import Store
 from harness.tracking.results import write_asv
 from tests.conftest import ROOT
+from tests.nursery import run_harness
 
 EXAMPLE = ROOT / "examples/harness-retrieve"
 LIMIT_S = 900
@@ -39,8 +40,8 @@ def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedP
 
 def harness(*arguments: str, cwd: Path) -> str:
     """Run the command with the family loaded from its checkout; return what it prints."""
-    command = (sys.executable, "-m", "harness", "-p", "harness_retrieve", *arguments)
-    done = run(*command, cwd=cwd, PYTHONPATH=str(EXAMPLE))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "PYTHONPATH": str(EXAMPLE)}
+    done = run_harness(("-p", "harness_retrieve", *arguments), place=cwd, environment=environment, timeout=LIMIT_S)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -6,12 +6,12 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.families.finetune.tiny import save_model, save_texts
+from tests.nursery import run_harness
 
 pytestmark = pytest.mark.slow
 
@@ -24,9 +24,8 @@ OPTIONS = (
 
 
 def harness(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-m", "harness", "run", "--quiet", *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HARNESS_CACHE": str(place / "cache")}
-    return subprocess.run(words, cwd=place, env=environment, capture_output=True, text=True, check=False)
+    return run_harness(("run", "--quiet", *arguments), place=place, environment=environment)
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,12 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import copy_of_the_run
+from tests.nursery import run_harness
 
 TOYS = Path(__file__).parent / "toy"
 
@@ -26,9 +26,9 @@ def place(tmp_path: Path) -> Path:
 def harness(
     place: Path, *arguments: str, command: tuple[str, ...] = ("run", "--quiet"), **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-m", "harness", *command, "-p", "harness_toy", "--no-plugins", *arguments]
+    words = (*command, "-p", "harness_toy", "--no-plugins", *arguments)
     environment = {**os.environ, "PYTHONPATH": str(place / "toy"), "OMP_NUM_THREADS": "1", **variables}
-    return subprocess.run(words, cwd=place, env=environment, capture_output=True, text=True, check=False)
+    return run_harness(words, place=place, environment=environment)
 
 
 def files(place: Path) -> dict[str, bytes]:

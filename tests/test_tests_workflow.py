@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,8 +38,40 @@ def test_it_runs_the_command_of_a_checkout_and_nothing_else(job: dict[str, Any])
     assert [step["run"] for step in job["steps"] if "run" in step] == [".ci/run"]
     script = ROOT / ".ci/run"
     assert os.access(script, os.X_OK)
-    lines = script.read_text(encoding="utf-8").splitlines()
-    assert [line for line in lines if line.startswith("make ")] == ["make test", "make check"]
+    commands = [line for line in script.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    called = re.findall(r"\bmake (\w+)", "\n".join(commands))
+    assert called == ["setup", "check", "test", "thorough"]
+
+
+def test_linters_that_find_something_fail_the_run_after_the_tests(tmp_path: Path) -> None:
+    done = ci_run(tmp_path, failing="check")
+    assert done.returncode != 0
+    assert done.stdout.splitlines() == ["ran setup", "ran test", "ran check"]
+
+
+def test_tests_that_fail_end_the_run(tmp_path: Path) -> None:
+    done = ci_run(tmp_path, failing="test")
+    assert done.returncode != 0
+    assert "ran test" in done.stdout
+    assert "thorough" not in done.stdout
+
+
+def test_the_long_tests_are_the_last(tmp_path: Path) -> None:
+    done = ci_run(tmp_path, failing="none")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["ran setup", "ran test", "ran check", "ran thorough"]
+
+
+def ci_run(place: Path, *, failing: str) -> subprocess.CompletedProcess[str]:
+    """Run the script where `make` says what it would do, and fails at one target."""
+    programs = place / "bin"
+    programs.mkdir()
+    (programs / "id").write_text("#!/bin/sh\necho 1000\n")  # who is no administrator installs nothing
+    (programs / "make").write_text(f'#!/bin/sh\necho "ran $1"\ntest "$1" != {failing}\n')
+    for name in ("id", "make"):
+        (programs / name).chmod(0o755)
+    environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+    return subprocess.run([ROOT / ".ci/run"], env=environment, capture_output=True, text=True, check=False)
 
 
 def test_it_uses_the_oldest_and_the_newest_python_that_the_project_promises(job: dict[str, Any]) -> None:

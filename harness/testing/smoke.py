@@ -81,7 +81,7 @@ class Bench:
     def examined(self) -> Reply:
         """Return the reply of the technique's check in a process, which is made once."""
         assert self.processes is not None
-        self.prepare()
+        self.processes.once("prepare", f"{self.workload_id} {self.settings} {self.seed}", self._ready)
         unit = Unit(cases=(self._case(),), check=True)
         return self.processes.once("check", self._name, lambda: self._carried_out(unit))
 
@@ -106,6 +106,11 @@ class Bench:
         """Make the content that the judge's cases share."""
         with self._prepared():
             pass
+
+    def _ready(self) -> Reply:
+        """Make that content, which all techniques on the workload share, and reply as a process that made it does."""
+        self.prepare()
+        return Reply(status="ok")
 
     def _built(self) -> object:
         """Return the technique; raise Incorrect where it lacks a member of its contract, as the worker does."""

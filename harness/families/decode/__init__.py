@@ -43,7 +43,7 @@ _WORKLOADS: Final = (
             "tokens": 12,
             "timed_prompts": 1,
             "timed_tokens": 12,
-            "training": 0.2,
+            "training": 0.05,
             "draws": 30,
         },
         preload=("torch._dynamo",),
