@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.api import Form, UsageError
+from harness.collecting import no_collection
 from harness.results.places import INDEXES, default_cache_path
 from harness.results.points import Point
-from harness.results.reading import no_collection
 from harness.results.store import Store
 from harness.results.tables import TABLES, UNFIT, VERSION, columns, insert, make_tables, whole
 from harness.results.told import tell_once

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from harness.api import Row, UsageError
+from harness.collecting import no_collection
 from harness.results.environments import Environments
 from harness.results.schema import flat_from_json, row_of
 from harness.results.typed import typed_decoder
@@ -69,15 +67,3 @@ def _flat_of(line: bytes, where: str, environments: Environments, *, last: bool)
             return None
         raise UsageError(f"{where}: not JSON ({error})", f"repair or remove line {where.rpartition(':')[2]}") from error
     return flat_from_json(content, where, environments)
-
-
-@contextmanager
-def no_collection() -> Iterator[None]:
-    """Collect no garbage meanwhile: rows are no cycles, and looking for some takes a fifth of the time of reading."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
