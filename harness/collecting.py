@@ -11,13 +11,19 @@ from functools import cache
 
 @contextmanager
 def no_collection() -> Iterator[None]:
-    """Collect no garbage meanwhile: rows are no cycles, and looking for some takes a fifth of the time of reading."""
+    """Collect no garbage meanwhile: rows are no cycles, and looking for some takes a fifth of the time of reading.
+
+    What was made meanwhile is taken for old, which is searched rarely, and not at once.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if was_enabled:
+            if not gc.get_freeze_count():  # else what others have frozen would thaw
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()
 
 
