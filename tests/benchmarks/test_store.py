@@ -1,6 +1,7 @@
 """What commands on large stores take: ``pytest tests/benchmarks/test_store.py --benchmark-only`` prints the figures.
 
 HARNESS_STORE_ROWS=1000000 adds a store of a million rows, which takes some minutes and 1.4 GB to make.
+HARNESS_STORE_FOLDER=FOLDER keeps the stores there, and measures those that an earlier call has made.
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ def cost(words: tuple[str, ...], repeats: int) -> Mapping[str, float]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("stores")
+    kept = os.environ.get("HARNESS_STORE_FOLDER")
+    return Path(kept) if kept else tmp_path_factory.mktemp("stores")
 
 
 @pytest.mark.parametrize("rows", SIZES)
@@ -87,7 +89,8 @@ def test_commands_on_a_store(
         small = make_store(folder / f"small-{rows}", 800, 400)
         assert [run.rows for run in benchmark(Index(small).runs)] == [400, 400]
         return
-    store = make_store(folder / str(rows), rows)
+    place = folder / str(rows)
+    store = Store(place) if place.exists() else make_store(place, rows)
     figures = {}
     cost(("runs", "--store", str(store.path)), 1)  # whoever comes first compiles the modules
     for name, words in commands(store).items():
