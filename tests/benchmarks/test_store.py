@@ -20,7 +20,7 @@ from harness.results.index import INDEX_FILE, Index
 from harness.results.store import Store
 from tests.benchmarks.stores import SUITES, make_store
 
-REPEATS = 5
+REPEATS = 3
 """How often a command is run, of which the quickest counts: the machine may do other work."""
 
 SIZES = tuple(size for size in (10_000, 100_000, 1_000_000) if size <= int(os.environ.get("HARNESS_STORE_ROWS", 10**5)))
