@@ -12,14 +12,16 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote, urlsplit
 
 from harness.api import API_VERSION, DISTRIBUTION, ENTRY_POINT_GROUP, PLUGINS_VARIABLE, check_id
 from harness.foreign import contained, one_line
+
+if TYPE_CHECKING:
+    from importlib import metadata
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +97,8 @@ def entry_point_candidates() -> list[Candidate]:
 
 def _distributions(broken: list[Candidate]) -> Iterable[metadata.Distribution]:
     """Return the installed distributions; a finder that raises ends the list, and is noted in ``broken``."""
+    from importlib import metadata  # a seventh of the time that a command takes which needs no plugin
+
     found: list[metadata.Distribution] = []
     try:
         with contained():
@@ -237,6 +241,8 @@ def named_in_environment() -> list[str]:
 @cache
 def _version(distribution: str) -> str:
     """Return the installed version of a distribution; an empty text for a checkout that is not installed."""
+    from importlib import metadata
+
     try:
         return str(metadata.version(distribution) or "") if distribution else ""
     except Exception:  # not installed, or with metadata that cannot be read

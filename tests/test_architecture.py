@@ -23,6 +23,7 @@ from tests.conftest import ROOT
 ALLOWED = {
     "api": set(),
     "streams": set(),
+    "collecting": set(),
     "foreign": {"api"},
     "hookspecs": {"api"},
     "observers": {"api", "discovery", "foreign", "host"},
@@ -72,7 +73,7 @@ ALLOWED = {
         "targets",
         "until",
     },
-    "results": {"api", "measure"},
+    "results": {"api", "collecting", "measure"},
     "analysis": {"api", "results", "until"},
     "history": {"api", "results", "analysis", "measure"},
     "report": {"api", "results", "analysis", "history"},

@@ -10,6 +10,7 @@ import pytest
 
 from harness.analysis import RunView
 from harness.api import UsageError
+from harness.cli.app import App
 from harness.cli.output import show_view
 from harness.host import Host, load_host
 from tests.conftest import Harness, Site
@@ -283,7 +284,7 @@ def test_a_reporter_that_raises_is_told_in_a_line(site: Site, raised: str) -> No
     site.plugin("bad", text)
     view = RunView.build(make_run(), [], METRICS)
     with pytest.raises(UsageError, match=f"format 'mine' of plugin 'bad' fails: {raised}: bye"):
-        show_view(view, "mine", load_host())
+        show_view(view, "mine", App())
 
 
 ANSWERS = {

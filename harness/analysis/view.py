@@ -11,14 +11,13 @@ from harness.analysis.compare import Rule
 from harness.analysis.decisions import decide_all
 from harness.analysis.front import pareto
 from harness.analysis.judging import as_measured, at_equal_values, with_unchanged
+from harness.analysis.known import known_metrics, of_comparison
 from harness.analysis.overall import Overall, overall
 from harness.analysis.ranking import ranked, standings
 from harness.analysis.repeatability import with_repeatability
 from harness.analysis.states import of_one_identity, remarks_of
 from harness.analysis.summary import BEHIND, FRONT, TechniqueSummary, summarise, withheld
-from harness.api import DISTRIBUTION, Metric, Row, RunInfo, Suite, UsageError
-from harness.results.plugins import option_of
-from harness.results.schema import metrics_from_json
+from harness.api import Metric, Row, RunInfo, Suite
 
 if TYPE_CHECKING:
     import pandas
@@ -125,7 +124,7 @@ class RunView:
         declared by neither.
         """
         suite = info.suite
-        metrics = known_metrics(info, metrics)
+        known = known_metrics(info, metrics)
         chosen = of_one_identity(rows)
         remarks, rows = remarks_of(chosen), chosen.rows
         suite = as_measured(suite, rows)
@@ -133,23 +132,19 @@ class RunView:
         for row in rows:
             groups.setdefault(row.case.workload, {}).setdefault(row.case.technique, []).append(row)
         order = [name for name in suite.workloads if name in groups]
-        workloads = tuple(_workload(name, groups[name], suite, metrics) for name in order)
+        workloads = tuple(_workload(name, groups[name], suite, known) for name in order)
         shown = {name for view in workloads for summary in view.techniques for name in summary.figures}
         shown |= {claim.metric for claim in suite.claims}  # a series of which there need not be a figure
         return cls(
             info=info,
-            metrics={
-                name: metric
-                for name, metric in metrics.items()
-                if name in shown | {*suite.metrics, suite.select, *_of_comparison(info.suite)}
-            },
+            metrics=known.among(shown | {*suite.metrics, suite.select, *of_comparison(info.suite)}),
             workloads=workloads,
             overall=overall([view.techniques for view in workloads], workloads[0].rule) if len(workloads) > 1 else (),
             claims=tuple(
                 judge_claims(
                     suite,
                     {view.workload: {summary.technique: summary for summary in view.techniques} for view in workloads},
-                    metrics,
+                    known,
                 )
             ),
             rows=len(rows),
@@ -158,41 +153,6 @@ class RunView:
             judged=suite.judged,
             reused=sum(bool(row.reused_from) for row in rows),
         )
-
-
-def known_metrics(info: RunInfo, metrics: Mapping[str, Metric]) -> dict[str, Metric]:
-    """Return the metrics by id: those that the run keeps as they were declared when it was made, and other ``metrics``.
-
-    Raises `UsageError` where a metric of the run's suite is not among them, with the plugins of the run.
-    """
-    suite = info.suite
-    known = {**metrics, **metrics_from_json(info.plugins, f"run {info.id}")}
-    claimed = (claim.metric for claim in suite.claims)
-    needed = dict.fromkeys([*suite.metrics, suite.select, *_of_comparison(suite), *claimed])
-    missing = [name for name in needed if name not in known]
-    if missing:
-        raise UsageError(
-            f"suite {suite.id!r} uses the metric {missing[0]!r}, which no loaded plugin declares",
-            f"install or enable the plugin that did when run {info.id} was made: {_plugins_of(info) or 'unknown'}",
-        )
-    return known
-
-
-def _of_comparison(suite: Suite) -> tuple[str, ...]:
-    """Return the metrics that techniques are compared by."""
-    return (suite.judged, *suite.unchanged, *filter(None, [suite.equal]))
-
-
-def _plugins_of(info: RunInfo) -> str:
-    """Return the plugins of a run's techniques and workloads that do not ship with the harness."""
-    ids = (info.suite.baseline, *info.suite.techniques, *info.suite.workloads)
-    concerned = {name.partition("/")[0] for name in ids}
-    names = []
-    for plugin in info.plugins:
-        name, owner = str(plugin.get("name")), plugin.get("distribution")
-        if name in concerned and owner != DISTRIBUTION:
-            names.append(name if owner else f"{name} (with {option_of(plugin)})")
-    return ", ".join(names)
 
 
 def _workload(

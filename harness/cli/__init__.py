@@ -12,6 +12,7 @@ from harness import __version__
 from harness.api import HarnessError, nearest, resolve
 from harness.api.text import printable
 from harness.cli.app import plugin_options
+from harness.collecting import end_without_collection
 from harness.streams import OutputLost, guarded, is_coloured
 
 BUG = 70
@@ -97,6 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     The code is 0 where all is fine, 1 where a case failed or the gate found something worse, 2 for wrong usage, 70 for
     an error of the harness itself, 130 after an interruption, and 141 where the reader of standard output left.
     """
+    end_without_collection()
     with guarded():
         code = _run(arguments)
     sys.exit(code)

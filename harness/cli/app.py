@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +15,7 @@ import click
 from harness.discovery import named_in_environment
 
 if TYPE_CHECKING:
+    from harness.api import Metric
     from harness.host import Host
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -41,6 +43,17 @@ class App:
             self._host = self._load()
         return self._host
 
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """The metrics that plugins declare, for a command that shows what is stored.
+
+        Runs keep the declarations of their metrics, so that most such commands need none: plugins are loaded when one
+        is asked for. Where an option or the environment says something of plugins, they are loaded at once.
+        """
+        if self.plugins or self.strict or self.verbose:
+            return self.host.metrics
+        return _Declared(self)
+
     def _load(self) -> Host:
         from harness.api import UsageError
         from harness.host import enabled_and_disabled, load_host, warn, where_named
@@ -58,6 +71,26 @@ class App:
         for problem in problems:
             warn(problem)
         return host
+
+
+class _Declared(Mapping[str, "Metric"]):
+    """The metrics that plugins declare, which are loaded when one is asked for."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    @cached_property
+    def _metrics(self) -> Mapping[str, Metric]:
+        return self._app.host.metrics
+
+    def __getitem__(self, name: str) -> Metric:
+        return self._metrics[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._metrics)
+
+    def __len__(self) -> int:
+        return len(self._metrics)
 
 
 def current() -> App:

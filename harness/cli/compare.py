@@ -25,6 +25,7 @@ from harness.cli.commits import (
     tell,
 )
 from harness.cli.output import width_of_terminal
+from harness.collecting import no_collection
 from harness.streams import is_coloured
 
 if TYPE_CHECKING:
@@ -102,15 +103,23 @@ def compare(context: click.Context, /, **options: Any) -> None:
 
 def execute(options: CompareOptions) -> int:
     """Run ``harness compare`` and return the exit code."""
-    from harness.report.gate import render_gate
     from harness.results.places import default_store_path
     from harness.results.store import Store
 
     store = Store(default_store_path(options.store))
-    runs = _runs(options, store)
+    with no_collection():
+        runs = _runs(options, store)
+        if runs and options.bisect is None:
+            return _told(options, _of_runs(options, *runs))
     if options.bisect is not None:
         return _bisect(options, is_of_runs=runs is not None)
-    report = _of_runs(options, *runs) if runs else _of_revisions(options)
+    return _told(options, _of_revisions(options))
+
+
+def _told(options: CompareOptions, report: ChangeReport) -> int:
+    """Print a report in the format of the options, and return the exit code."""
+    from harness.report.gate import render_gate
+
     width = width_of_terminal()
     click.echo(render_gate(report, options.format, color=is_coloured(sys.stdout), width=width))
     if not options.gate:
@@ -194,10 +203,10 @@ def _runs(options: CompareOptions, store: Store) -> tuple[StoredRun, StoredRun] 
 
 def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> ChangeReport:
     from harness.analysis.changes import Pairing, find_changes
+    from harness.analysis.known import known_metrics
     from harness.analysis.states import of_one_identity, remarks_on
     from harness.analysis.unlike import code_of, unlike
     from harness.analysis.vacuous import undecidable
-    from harness.analysis.view import known_metrics
     from harness.api import UsageError
     from harness.history.compared import renamed, with_accepted
     from harness.history.likely import possible_renames
@@ -207,7 +216,7 @@ def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> Chang
     given = [name for name in ("suite", "release", "rounds") if getattr(options, name)]
     if given:
         raise UsageError(f"--{given[0]} applies to commits only: a stored run has its suite and its times")
-    metrics = current().host.metrics
+    metrics = current().metrics
     remarks: list[str] = []
     for stored in (base, head):
         metrics = known_metrics(stored.info, metrics)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from harness.cli.output import say
 from harness.observers.offered import OBSERVERS
 
 if TYPE_CHECKING:
+    from harness.api import Metric
     from harness.results.store import StoredRun
 
 ASV = "asv"
@@ -128,7 +129,7 @@ def _export_every_eval(run: StoredRun, folder: Path | None) -> None:
 
     if folder is None:
         raise UsageError(f"{EVERY_EVAL} needs a folder of records", "give one: --output data")
-    exported = write_every_eval(RunView.build(run.info, run.rows, current().host.metrics), folder)
+    exported = write_every_eval(RunView.build(run.info, run.rows, current().metrics), folder)
     for file in exported.files:
         say(str(file))
     if exported.left_out:
@@ -136,7 +137,7 @@ def _export_every_eval(run: StoredRun, folder: Path | None) -> None:
 
 
 def _export_asv(runs: list[StoredRun], folder: Path | None) -> None:
-    from harness.analysis.view import known_metrics
+    from harness.analysis.known import known_metrics
     from harness.api import UsageError
     from harness.tracking.results import commit_of, commits_of, write_asv
 
@@ -146,7 +147,7 @@ def _export_asv(runs: list[StoredRun], folder: Path | None) -> None:
     for run in runs:
         commit_of(run.info, dates)  # nothing is written where one is not known
     host = current().host
-    metrics = host.metrics
+    metrics: Mapping[str, Metric] = host.metrics
     for run in runs:
         metrics = known_metrics(run.info, metrics)
     contracts = {name: entry.spec for name, entry in host.contracts.items()}

@@ -9,6 +9,7 @@ import click
 
 from harness.cli.app import complete_from, current, json_option, plugin_options, store_option
 from harness.cli.output import say, width_of_terminal
+from harness.collecting import no_collection
 
 if TYPE_CHECKING:
     from harness.history.following import History, Origin
@@ -46,15 +47,16 @@ def history(
     from harness.report.history import HistoryReport, render_history
 
     wanted = Wanted(metric=metric or "", suite=suite, technique=technique, workload=workload)
-    found = followed(store, wanted, since)
-    report = HistoryReport(judged=found.judged, subjects=found.subjects, notes=[*_notes(found), *_unread(store)])
-    if output is not None:
-        from harness.report.history_page import write_history
+    with no_collection():
+        found = followed(store, wanted, since)
+        report = HistoryReport(judged=found.judged, subjects=found.subjects, notes=[*_notes(found), *_unread(store)])
+        if output is None:
+            click.echo(render_history(report, as_json=as_json, width=width_of_terminal()))
+            return
+    from harness.report.history_page import write_history
 
-        write_history(report, output)
-        say(str(output))
-        return
-    click.echo(render_history(report, as_json=as_json, width=width_of_terminal()))
+    write_history(report, output)
+    say(str(output))
 
 
 def followed(store: Path | None, wanted: Wanted, since: str = "") -> History:
@@ -94,7 +96,7 @@ def origin_of(store: Path | None) -> Origin:
     except UsageError:  # no checkout that is tracked
         project = None
     place = Store(default_store_path(store))
-    return Origin(stores=[place], project=project, folder=project or here, metrics=current().host.metrics)
+    return Origin(stores=[place], project=project, folder=project or here, metrics=current().metrics)
 
 
 def _notes(found: History) -> list[str]:

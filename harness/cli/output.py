@@ -15,7 +15,7 @@ from harness.streams import aside, is_coloured
 
 if TYPE_CHECKING:
     from harness.analysis.view import RunView
-    from harness.host import Host
+    from harness.cli.app import App
 
 
 def say(text: str, *, err: bool = False) -> None:
@@ -28,15 +28,18 @@ def width_of_terminal() -> int:
     return shutil.get_terminal_size((120, 24)).columns
 
 
-def check_format(name: str, host: Host) -> None:
-    """Raise UsageError for an unknown format, and for a plugin's reporter that cannot be loaded."""
-    from harness.report import check
-    from harness.report.formats import formats
+def check_format(name: str, app: App) -> None:
+    """Raise UsageError for an unknown format, and for a plugin's reporter that cannot be loaded.
 
-    check(name, also=sorted(host.declared.reporters))
-    reporter = host.declared.reporters.get(name)
-    if reporter is None or name in formats():
+    Plugins are loaded for a format only that is not one of the host's.
+    """
+    from harness.report import check
+    from harness.report.formats import is_own
+
+    if is_own(name):
         return
+    check(name, also=sorted(app.host.declared.reporters))
+    reporter = app.host.declared.reporters[name]
     try:
         with contained():
             resolve(reporter.spec.target)
@@ -46,17 +49,17 @@ def check_format(name: str, host: Host) -> None:
         ) from error
 
 
-def show_view(view: RunView, name: str, host: Host) -> str:
+def show_view(view: RunView, name: str, app: App) -> str:
     """Return the text of a view in a format."""
     from harness.report import render
-    from harness.report.formats import formats
+    from harness.report.formats import is_own
     from harness.results.commands import command
 
     if name not in ("table", "json"):  # which hold the remarks
         for line in view.remarks:
             say(f"harness: {line}", err=True)
     # a format of the host stays the host's, whatever a plugin names its own
-    reporter = host.declared.reporters.get(name) if name not in formats() else None
+    reporter = None if is_own(name) else app.host.declared.reporters.get(name)
     if reporter is not None:
         try:
             with aside(), contained():

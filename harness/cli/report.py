@@ -10,6 +10,7 @@ import click
 
 from harness.cli.app import current, plugin_options, store_option
 from harness.cli.output import say
+from harness.collecting import no_collection
 
 if TYPE_CHECKING:
     from harness.results.store import Store, StoredRun
@@ -63,8 +64,8 @@ def report(**options: Any) -> None:
     asked = ReportOptions(**options)
     _check(asked)
     place = Store(default_store_path(asked.store))
-    stored = place.read_apart(asked.names or ("last",))
-    written = _written(asked, place, stored)
+    with no_collection():
+        written = _written(asked, place, place.read_apart(asked.names or ("last",)))
     for path in written:
         say(str(path))
     if asked.open_:
@@ -91,7 +92,7 @@ def _written(asked: ReportOptions, place: Store, stored: list[StoredRun]) -> lis
     """Write what was asked for, and return the files."""
     from harness.analysis.view import RunView
 
-    metrics = current().host.metrics
+    metrics = current().metrics
     folder = asked.output or place.path / FOLDER
     if len(stored) > 1:
         from harness.report.beside import write_beside, write_beside_file

@@ -135,7 +135,7 @@ def execute(app: App, options: RunOptions) -> int:
 
     app.refuses_named = True
     address()  # a wrong one is told before hours of work, not after
-    check_format(options.format, app.host)
+    check_format(options.format, app)
     store = Store(default_store_path(options.store))
     _observe(app.host, options.observe)
     if options.resume is not None:
@@ -254,7 +254,7 @@ def _finish(session: Session, options: RunOptions, writer: RunWriter) -> int:
     share_quietly(store)
     stored = store.read(info.id)
     view = RunView.build(stored.info, stored.rows, session.host.metrics)
-    click.echo(show_view(view, options.format, session.host))
+    click.echo(show_view(view, options.format, current()))
     if not view.finished:
         why = "interrupted" if info.exit_code == INTERRUPTED else _stopped(stored)
         finish = command(stored.info, f"run --resume {info.id}")

@@ -12,6 +12,7 @@ from harness.api import UsageError
 from harness.api.text import named
 from harness.cli.app import complete_from, current, json_option, plugin_options, print_json, store_option
 from harness.cli.output import check_format, say, show_view, width_of_terminal
+from harness.collecting import no_collection
 
 if TYPE_CHECKING:
     from harness.api import Suite
@@ -158,14 +159,16 @@ def run(name: str, format_: str, details: bool, store: Path | None) -> None:
     from harness.analysis.view import RunView
     from harness.report.detail import show_run
 
-    host = current().host
-    check_format(format_, host)
-    stored = _read(name, store)
-    view = RunView.build(stored.info, stored.rows, host.metrics)
-    if details:
-        say(show_run(view, width=width_of_terminal()))
-    else:
-        click.echo(show_view(view, format_, host))
+    app = current()
+    metrics = app.metrics
+    check_format(format_, app)
+    with no_collection():
+        stored = _read(name, store)
+        view = RunView.build(stored.info, stored.rows, metrics)
+        if details:
+            say(show_run(view, width=width_of_terminal()))
+        else:
+            click.echo(show_view(view, format_, app))
 
 
 @show.command()
@@ -196,8 +199,10 @@ def tuning(name: str, technique_: str, store: Path | None) -> None:
     from harness.analysis.view import RunView
     from harness.report.detail import show_tuning
 
-    stored = _read(name, store)
-    say(show_tuning(RunView.build(stored.info, stored.rows, current().host.metrics), technique_))
+    metrics = current().metrics
+    with no_collection():
+        stored = _read(name, store)
+        say(show_tuning(RunView.build(stored.info, stored.rows, metrics), technique_))
 
 
 def _suites(host: Host) -> Iterator[tuple[str, Suite]]:

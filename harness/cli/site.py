@@ -32,7 +32,7 @@ def site(folder: Path, store: Path | None) -> None:
     if not place.ids():
         raise UsageError(f"there are no runs in {place.path}", "create a run: harness run --suite NAME")
     begun = time.monotonic()
-    built = build(place, folder, current().host.metrics, lambda run: say(f"harness: page of run {run}", err=True))
+    built = build(place, folder, current().metrics, lambda run: say(f"harness: page of run {run}", err=True))
     say(str(folder / INDEX))
     parts = [f"{len(built.written)} pages written", f"{len(built.unchanged)} unchanged"]
     parts += [f"{len(built.removed)} removed"] if built.removed else []

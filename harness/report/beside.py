@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from harness.analysis.changes import Change, Pairing, find_changes
+from harness.analysis.known import known_metrics
 from harness.analysis.states import of_one_identity
 from harness.analysis.unlike import code_of, unlike
-from harness.analysis.view import RunView, WorkloadView, known_metrics
+from harness.analysis.view import RunView, WorkloadView
 from harness.report import folder as pages
 from harness.report import units
 from harness.report.changes import difference_text

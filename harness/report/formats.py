@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from harness.api import UsageError, nearest
 
@@ -12,15 +12,26 @@ if TYPE_CHECKING:
     from harness.analysis.view import RunView
 
 
+_OWN: Final = ("table", "json")
+"""The formats that need no tabulate, which takes as long to import as a table to be written."""
+
+
 def formats() -> list[str]:
     """Return the names of the formats that `render` knows."""
     from tabulate import tabulate_formats
 
-    return ["table", "json", *tabulate_formats]
+    return [*_OWN, *tabulate_formats]
+
+
+def is_own(name: str) -> bool:
+    """Return whether `render` knows a format."""
+    return name in _OWN or name in formats()
 
 
 def check(name: str, also: Sequence[str] = ()) -> None:
     """Raise `UsageError` for a format that neither `render` nor ``also`` (reporters of plugins) knows."""
+    if name in _OWN:
+        return
     known = [*formats(), *also]
     if name in known:
         return

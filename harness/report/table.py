@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final
@@ -85,8 +85,8 @@ def _fitting(view: RunView, workload: WorkloadView, width: int) -> tuple[list[Co
     left out, in this order; then columns of the latter go, and at last names are shortened. Where any column has no
     room, the others have titles of several lines, too, so that more of them fit.
     """
-    beside = beside_columns(view, workload)
-    answering = [_name_column(workload), *quality_columns(view, workload)]
+    beside = [_written(column) for column in beside_columns(view, workload)]
+    answering = [_name_column(workload), *map(_written, quality_columns(view, workload))]
     stay = len(beside)
     while _width_of(workload, needed := _squeezed(workload, answering, beside[:stay], width)) > width and stay:
         stay -= 1
@@ -94,13 +94,31 @@ def _fitting(view: RunView, workload: WorkloadView, width: int) -> tuple[list[Co
         if _width_of(workload, needed) > width:
             needed[0] = _name_column(workload, longest, own=True)
     tuned = tuned_column(workload)
-    optional = [*beside[stay:], *measured_columns(view, workload), *([tuned] if tuned else [])]
+    measured = [_written(column) for column in (*measured_columns(view, workload), *([tuned] if tuned else []))]
+    optional = [*beside[stay:], *measured]
     if _width_of(workload, [*needed, *optional]) > width:
         optional = [_folded(workload, column) for column in optional]
     kept = len(optional) if stay == len(beside) else 0
     while kept and _width_of(workload, [*needed, *optional[:kept]]) > width:
         kept -= 1
     return [*needed, *optional[:kept]], optional[kept:]
+
+
+def _written(column: Column) -> Column:
+    """Return a column whose cells are written once each, however often the width of a table is looked at."""
+    brief = column.brief and _once(column.brief)
+    return replace(column, cell=_once(column.cell), brief=brief)
+
+
+def _once(cell: Callable[[TechniqueSummary], str]) -> Callable[[TechniqueSummary], str]:
+    texts: dict[int, str] = {}
+
+    def written(summary: TechniqueSummary) -> str:
+        if (text := texts.get(id(summary))) is None:
+            text = texts[id(summary)] = printable(cell(summary))
+        return text
+
+    return written
 
 
 def _squeezed(workload: WorkloadView, answering: list[Column], beside: list[Column], width: int) -> list[Column]:
@@ -152,7 +170,8 @@ def _with_brief_cells(column: Column) -> Column:
 
 def _name_column(workload: WorkloadView, longest: int = LONGEST_NAME, *, own: bool = False) -> Column:
     """Return the column of the names; ``own`` leaves out the plugin where all techniques are of one."""
-    names = _names([summary.technique for summary in workload.techniques], longest, own=own)
+    techniques = [summary.technique for summary in workload.techniques]
+    names = {name: printable(shown) for name, shown in _names(techniques, longest, own=own).items()}
     return Column(title="technique", unit="", cell=lambda summary: names[summary.technique], left=True)
 
 
@@ -166,15 +185,39 @@ def _names(techniques: Sequence[str], longest: int, *, own: bool) -> dict[str, s
 
 
 def _laid_out(workload: WorkloadView, columns: Sequence[Column], *, color: bool) -> str:
-    from tabulate import tabulate
+    """Return the lines of a table; tabulate lays out those in which a character may not be one wide."""
+    lines, is_left = _lines(workload, columns, color=color), _alignment(columns)
+    plain = _narrow(workload, columns)
+    if plain is None:
+        from tabulate import tabulate
 
-    text = tabulate(
-        _lines(workload, columns, color=color),  # tabulate's own headers would widen every column
-        tablefmt="plain",
-        colalign=["left" if column.left else "right" for column in columns] + ["left", "left"],
-        disable_numparse=True,
-    )
-    return "\n".join(line.rstrip() for line in text.splitlines())
+        text = tabulate(
+            lines,  # tabulate's own headers would widen every column
+            tablefmt="plain",
+            colalign=["left" if left else "right" for left in is_left],
+            disable_numparse=True,
+        )
+        return "\n".join(line.rstrip() for line in text.splitlines())
+    widths = [max(map(len, cells)) for cells in zip(*plain, strict=True)]
+    laid_out = []
+    for line, narrow in zip(lines, plain, strict=True):
+        cells = []
+        for cell, bare, width, left in zip(line, narrow, widths, is_left, strict=True):
+            space = " " * (width - len(bare))
+            cells.append(f"{cell.strip()}{space}" if left else f"{space}{cell.strip()}")
+        laid_out.append((" " * _GAP).join(cells).rstrip())
+    return "\n".join(laid_out)
+
+
+def _alignment(columns: Sequence[Column]) -> list[bool]:
+    """Return whether the cells of each column begin below each other; those of verdicts and marks do."""
+    return [*(column.left for column in columns), True, True]
+
+
+def _narrow(workload: WorkloadView, columns: Sequence[Column]) -> list[list[str]] | None:
+    """Return the cells of each line without colours; None where a character of one may not be one wide."""
+    lines = [[cell.strip() for cell in line] for line in _lines(workload, columns, color=False)]
+    return lines if all(_NARROW.fullmatch(cell) for line in lines for cell in line) else None
 
 
 def _lines(workload: WorkloadView, columns: Sequence[Column], *, color: bool) -> list[list[str]]:
@@ -192,7 +235,7 @@ def _lines(workload: WorkloadView, columns: Sequence[Column], *, color: bool) ->
     if not any(headers[-1]):
         del headers[-1]
     rows = [
-        [*(printable(column.cell(summary)) for column in columns), _verdict(summary, color=color), _marks(summary)]
+        [*(column.cell(summary) for column in columns), _verdict(summary, color=color), _marks(summary)]
         for summary in workload.techniques
     ]
     return [*headers, *rows]
@@ -225,13 +268,12 @@ def _shortened(name: str, longest: int) -> str:
 
 
 def _width_of(workload: WorkloadView, columns: Sequence[Column]) -> int:
-    """Return the width of the longest line of a table, which is laid out where a character may not be one wide."""
-    lines = [[cell.strip() for cell in line] for line in _lines(workload, columns, color=False)]
-    if not all(_NARROW.fullmatch(cell) for line in lines for cell in line):
+    """Return the width of the longest line of a table."""
+    lines, is_left = _narrow(workload, columns), _alignment(columns)
+    if lines is None:
         return max(map(len, _laid_out(workload, columns, color=False).splitlines()), default=0)
     widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
     starts = [*accumulate((width + _GAP for width in widths), initial=0)]
-    is_left = [*(column.left for column in columns), True, True]
     longest = 0
     for line in lines:
         last = max((place for place, cell in enumerate(line) if cell), default=0)

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from harness.api import Form, UsageError
+from harness.collecting import no_collection
 from harness.results.places import INDEXES, default_cache_path
 from harness.results.points import Point
-from harness.results.reading import no_collection
 from harness.results.store import Store
-from harness.results.tables import TABLES, UNFIT, VERSION, columns, insert, make_tables, whole
+from harness.results.tables import METRICS, TABLES, UNFIT, VERSION, columns, insert, make_tables, whole
 from harness.results.told import tell_once
 from harness.results.writer import NAME_FILE, ROWS_FILE, RUN_FILE, RUNS
 
@@ -76,6 +76,8 @@ HEADER: Final = ("id", "started", "suite", "suite_version", "form", "facts")
 POINT: Final = ("technique", "workload", "metric", "lane", "device", "value", "low", "high", "seeds")
 """The columns that make a `RunSummary`, an `IndexedRun` and a `Point`."""
 
+T = TypeVar("T")
+
 Shown = Callable[[IndexedRun, str, str, str], bool]
 
 
@@ -112,16 +114,24 @@ class Index:
 
         Only those are made that are ``shown``, which is asked with the run, the technique, the workload and the metric.
         """
-        metrics = [name for (name,) in self._query("SELECT DISTINCT metric FROM points") if wanted(name)]
-        found = self._query(f"SELECT {', '.join(HEADER)} FROM runs WHERE facts IS NOT NULL")
-        runs = {header[0]: indexed_run(header) for header in found}
-        chosen = ", ".join("?" * len(metrics))
-        records = self._query(
-            f"SELECT run, {', '.join(POINT)} FROM points WHERE metric IN ({chosen}) ORDER BY run, rowid", metrics
-        )
-        for run, *values in records:
-            if run in runs and shown(runs[run], *values[:3]):
-                yield runs[run], point_of(values)
+        runs: dict[str, IndexedRun] = {}
+
+        def is_shown(run: str, *names: str) -> bool:
+            return run in runs and shown(runs[run], *names)
+
+        def ask(db: sqlite3.Connection) -> list[tuple[Any, ...]]:
+            found = db.execute(f"SELECT {', '.join(HEADER)} FROM runs WHERE facts IS NOT NULL")
+            runs.update((header[0], indexed_run(header)) for header in found)
+            metrics = [name for (name,) in db.execute(METRICS) if wanted(name)]
+            db.create_function("is_shown", 4, is_shown)  # so that of most points nothing but the names is read
+            return db.execute(
+                f"SELECT run, {', '.join(POINT)} FROM points WHERE metric IN ({', '.join('?' * len(metrics))}) "
+                "AND is_shown(run, technique, workload, metric) ORDER BY run, rowid",
+                metrics,
+            ).fetchall()
+
+        for run, *values in self._asked(ask):
+            yield runs[run], point_of(values)
 
     def runs_by_key(self, suite: str) -> dict[str, list[str]]:
         """Return the runs of a suite that have figures of a case, the newest first, by the key of the case."""
@@ -148,13 +158,17 @@ class Index:
         return found
 
     def _query(self, statement: str, values: Sequence[str] = ()) -> list[tuple[Any, ...]]:
-        """Return the records of a query; an index whose damage shows only in the query is built anew."""
+        """Return the records of a query."""
+        return self._asked(lambda db: db.execute(statement, values).fetchall())
+
+    def _asked(self, ask: Callable[[sqlite3.Connection], T]) -> T:
+        """Return what is found in the index; one whose damage shows only in the query is built anew."""
         try:
             with closing(self._connection()) as db:
-                return db.execute(statement, values).fetchall()
+                return ask(db)
         except sqlite3.DatabaseError:
             with closing(self._rebuilt()) as db:
-                return db.execute(statement, values).fetchall()
+                return ask(db)
 
     def rebuild(self) -> None:
         """Delete the index and build a new one from the files of every run."""

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import gc
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Generic, TypeVar
 
 from harness.api import Row, UsageError
+from harness.collecting import no_collection
 from harness.results.environments import Environments
 from harness.results.schema import flat_from_json, row_of
-from harness.results.typed import typed_decoder
+from harness.results.typed import Record, flat_of_record, row_of_record, typed_decoder
+
+T = TypeVar("T")
+
+_AT_ONCE: Final = 2**18
+"""How many bytes are decoded at once, about: a run in the form of an earlier version has megabytes of environments."""
 
 _decode = json.JSONDecoder().decode
 
@@ -33,31 +38,54 @@ def read_rows(data: bytes, path: Path, environments: Environments) -> tuple[list
     ``environments`` are those that the rows refer to. A power failure may leave an incomplete last line, which is left
     out. Raises `UsageError` at any other line that is not a row.
     """
-    with no_collection():
-        flats, complete = read_flat(data, path, environments)
-        return [row_of(flat) for flat in flats], complete
+    return _read(data, path, environments, _Made(of_record=row_of_record, of_flat=row_of))
 
 
 def read_flat(data: bytes, path: Path, environments: Environments) -> tuple[list[dict[str, Any]], int]:
     """Return the fields of each row by name, and the number of bytes, as `read_rows` does."""
-    flats: list[dict[str, Any]] = []
+    return _read(data, path, environments, _Made(of_record=flat_of_record, of_flat=lambda flat: flat))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Made(Generic[T]):
+    """What is made of a row: of its record where it was read quickly, else of its fields."""
+
+    of_record: Callable[[Record], T]
+    of_flat: Callable[[dict[str, Any]], T]
+
+
+def _read(data: bytes, path: Path, environments: Environments, made: _Made[T]) -> tuple[list[T], int]:
+    """Return what is made of the rows, and the number of bytes that their complete lines take.
+
+    Lines are read many at once, and each by itself where one of them has to be looked at.
+    """
+    found: list[T] = []
     complete = 0
+    end = data.rfind(b"\n") + 1
     environment = None
     decode = typed_decoder(environments)
-    for number, line in enumerate(data.splitlines(keepends=True), start=1):
-        last = complete + len(line) == len(data)
-        if last and not line.endswith(b"\n"):
-            break
-        flat = decode(line) or _flat_of(line, f"{path}:{number}", environments, last=last)
-        if flat is None:
-            break
-        if flat["environment"] is not environment:
-            if flat["environment"] == environment:
-                flat["environment"] = environment  # earlier versions repeat it in each row: it is kept once
-            environment = flat["environment"]
-        flats.append(flat)
-        complete += len(line)
-    return flats, complete
+    with no_collection():
+        while complete < end:
+            lines = data[complete : data.find(b"\n", min(complete + _AT_ONCE, end - 1)) + 1]
+            records = decode(lines)
+            if records is not None:
+                found += map(made.of_record, records)
+                complete += len(lines)
+                continue
+            for line in lines.splitlines(keepends=True):
+                if (single := decode(line)) is not None:
+                    found.append(made.of_record(single[0]))
+                else:
+                    where = f"{path}:{len(found) + 1}"
+                    flat = _flat_of(line, where, environments, last=complete + len(line) == len(data))
+                    if flat is None:
+                        return found, complete
+                    if flat["environment"] == environment:
+                        flat["environment"] = environment  # earlier versions repeat it in each row: it is kept once
+                    environment = flat["environment"]
+                    found.append(made.of_flat(flat))
+                complete += len(line)
+    return found, complete
 
 
 def _flat_of(line: bytes, where: str, environments: Environments, *, last: bool) -> dict[str, Any] | None:
@@ -69,15 +97,3 @@ def _flat_of(line: bytes, where: str, environments: Environments, *, last: bool)
             return None
         raise UsageError(f"{where}: not JSON ({error})", f"repair or remove line {where.rpartition(':')[2]}") from error
     return flat_from_json(content, where, environments)
-
-
-@contextmanager
-def no_collection() -> Iterator[None]:
-    """Collect no garbage meanwhile: rows are no cycles, and looking for some takes a fifth of the time of reading."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()

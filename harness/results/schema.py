@@ -245,7 +245,7 @@ def _checked_object(data: object, where: str) -> Mapping[str, Any]:
     if not isinstance(data, dict):
         raise UsageError(f"{where}: expected a JSON object, not {type(data).__name__}", advice(where))
     schema = data.get("schema")
-    if schema not in _READ:
+    if type(schema) is not int or schema not in _READ:  # 3.0 and true equal whole numbers
         raise UsageError(
             f"{where}: written with schema {schema!r}; this version of the harness reads schemas 1 to {SCHEMA}",
             f"read it with the version that wrote it, or upgrade: pip install -U {DISTRIBUTION}",

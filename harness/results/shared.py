@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -111,14 +112,14 @@ def connected(at: Address) -> Iterator[Connection]:
 
 
 def _prepare(db: Connection) -> None:
-    """Make the tables, unless those of this version are there; refuse later ones, which another harness made."""
+    """Make the tables, unless all of this version are there; refuse later ones, which another harness made."""
     from sqlalchemy import MetaData, func, select
 
-    if _version(db) != VERSION:
+    if not _is_usable(db):
         lock(db, _OF_TABLES)
         db.commit()  # within one transaction the server may go on not to see what others have made
         found = _version(db)
-        if found is None or found < VERSION:
+        if found is None or (found <= VERSION and not _is_usable(db)):
             if not db.scalar(select(func.to_regnamespace(SCHEMA).is_not(None))):
                 db.exec_driver_sql(f"CREATE SCHEMA {SCHEMA}")
             former = MetaData(schema=SCHEMA)
@@ -133,13 +134,28 @@ def _prepare(db: Connection) -> None:
     db.commit()
 
 
+def _is_usable(db: Connection) -> bool:
+    """Return whether the tables have this version, and none of them is missing."""
+    from sqlalchemy import func, select
+
+    if _version(db) != VERSION:
+        return False
+    (found,) = db.execute(select(*(func.to_regclass(f"{SCHEMA}.{name}").is_not(None) for name in tables())))
+    return all(found)
+
+
 def _version(db: Connection) -> int | None:
-    """Return the version of the tables; None where there are none."""
+    """Return the version of the tables; None where there are none. Raises TeamLost for what is no version."""
     from sqlalchemy import func, select
 
     if not db.scalar(select(func.to_regclass(f"{SCHEMA}.version").is_not(None))):
         return None
-    found: int | None = db.scalar(select(tables()["version"].c.version))
+    found = db.scalar(select(tables()["version"].c.version))
+    if found is not None and not isinstance(found, int):
+        shown = reprlib.repr(found)
+        raise TeamLost(
+            f"the version of its tables is {shown}, which is no number: DROP SCHEMA {SCHEMA} CASCADE, and share"
+        )
     return found
 
 

@@ -20,7 +20,6 @@ from harness.results.files import sweep, sync_folder
 from harness.results.names import LAST, confusable, is_id, is_name, is_safe, new_id
 from harness.results.reading import contents, read_flat, read_rows
 from harness.results.schema import run_from_json
-from harness.results.shared import whereabouts
 from harness.results.writer import (
     NAME_FILE,
     ROWS_FILE,
@@ -91,7 +90,7 @@ class Store:
         ids = self.ids()
         if not ids:
             raise UsageError(
-                f"run {text!r}: there are no runs in {self.path}{whereabouts(text)}",
+                f"run {text!r}: there are no runs in {self.path}{_elsewhere(text)}",
                 "create a run: harness run --suite NAME",
             )
         if text == LAST:  # also where a folder has this name: another run must not be deleted in its place
@@ -107,7 +106,7 @@ class Store:
             raise UsageError(f"run {text!r} may be any of {len(matches)}: {newest}", "type more of the id you mean")
         raise UsageError(
             f"run {text!r} is not in {self.path}; expected a name, the beginning or end of an id like "
-            f"{ids[-1]}, or 'last'{whereabouts(text)}",
+            f"{ids[-1]}, or 'last'{_elsewhere(text)}",
             "list all runs: harness runs",
         )
 
@@ -320,6 +319,13 @@ def run_in(folder: Path) -> tuple[Path, str] | None:
     if whole.parent.name != RUNS or not (whole / RUN_FILE).is_file():
         return None
     return whole.parent.parent, whole.name
+
+
+def _elsewhere(text: str) -> str:
+    """Return what the end of a message says of a run that is not in a store: where the team has it."""
+    from harness.results.shared import whereabouts  # whose modules take longer to import than a run takes to be found
+
+    return whereabouts(text)
 
 
 def unlocked(path: Path, error: OSError) -> UsageError:

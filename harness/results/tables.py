@@ -43,6 +43,16 @@ TABLES: Final = ("runs", "cases", "points")
 _FORMER: Final = ("figures",)
 """Tables of earlier versions."""
 
+METRICS: Final = """
+WITH RECURSIVE metrics(name) AS (
+    SELECT min(metric) FROM points
+    UNION ALL
+    SELECT (SELECT min(metric) FROM points WHERE metric > name) FROM metrics WHERE name IS NOT NULL
+)
+SELECT name FROM metrics WHERE name IS NOT NULL
+"""
+"""The metrics of all points, each found in the table's index behind the one before: DISTINCT looks at every point."""
+
 _of_place = itemgetter("technique", "workload", "seed", "lane", "stage", "device")
 
 

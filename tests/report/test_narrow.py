@@ -7,6 +7,7 @@ from types import ModuleType
 import pytest
 
 from harness.analysis import RunView
+from harness.report import table
 from harness.report.columns import Column
 from harness.report.formats import render
 from harness.report.page import render_page
@@ -84,6 +85,17 @@ def test_a_title_that_is_wider_than_its_cells_has_several_lines_where_the_table_
     assert _folded(workload, folded) == folded
     lines = [line.split() for line in _laid_out(workload, [folded], color=False).splitlines()]
     assert lines[:3] == [["a_long_"], ["title_of", "verdict"], ["%"]]
+
+
+@pytest.mark.parametrize("color", [False, True])
+@pytest.mark.parametrize("width", [60, 76, 90, 300])
+def test_a_table_is_laid_out_as_tabulate_does(
+    builders: ModuleType, full_view: RunView, monkeypatch: pytest.MonkeyPatch, width: int, color: bool
+) -> None:
+    views = (full_view, a_view(builders, beside=("val_loss",)))
+    own = [render(view, "table", width=width, color=color) for view in views]
+    monkeypatch.setattr(table, "_narrow", lambda *_: None)
+    assert own == [render(view, "table", width=width, color=color) for view in views]
 
 
 def test_titles_have_one_line_where_the_table_has_room(builders: ModuleType) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.api import STATUSES, Case, Reply, Row, UsageError
+from harness.results.checking import check
 from harness.results.schema import (
     dump_line,
     metric_to_json,
@@ -18,6 +19,7 @@ from harness.results.schema import (
     run_from_json,
     run_to_json,
 )
+from harness.results.store import Store
 
 text = st.text(max_size=20)
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -145,6 +147,20 @@ def test_a_run_stored_before_suites_had_costs_is_read_and_has_none(builders, tmp
     stored = json.loads(json.dumps(run_to_json(builders.make_run())))
     assert stored["suite"].pop("costs")
     assert run_from_json(stored, tmp_path, "here").suite.costs == ()
+
+
+@pytest.mark.parametrize("schema", ["3.0", "2.0", "true", '"3"', "null"])
+@pytest.mark.parametrize("name", ["rows.jsonl", "run.json"])
+def test_a_schema_that_is_no_whole_number_is_refused(builders, tmp_path, name: str, schema: str) -> None:
+    store = Store(tmp_path)
+    with store.create_run(suite=builders.make_suite(), selection={}, plugins=(), environment={}, planned=1) as writer:
+        writer.append(builders.make_row())
+        path = writer.finish(0).folder / name
+    assert [found.problem for found in check(store)] == [""]
+    path.write_text(path.read_text().replace('"schema": 3', f'"schema": {schema}'))
+    (found,) = check(store)
+    assert str(path) in found.problem
+    assert f"written with schema {json.loads(schema)!r}" in found.problem
 
 
 @pytest.mark.parametrize(("quick", "form"), [(True, "quick"), (False, "full")])

@@ -239,6 +239,31 @@ def test_tables_of_an_earlier_version_are_made_anew(team_index, ours: Store, bui
     assert team_index.run("SELECT value FROM harness.points") == [(1.0,)]
 
 
+@pytest.mark.parametrize("table", ["points", "runs", "stores", "version"])
+def test_a_table_that_is_missing_is_made_anew_with_the_others(team_index, ours: Store, builders, table: str) -> None:
+    write(ours, builders, [1.0])
+    share(ours)
+    team_index.run(f"DROP TABLE harness.{table} CASCADE")
+    assert share(ours) == 1
+    assert share(ours) == 0
+    assert team_index.run("SELECT value FROM harness.points") == [(1.0,)]
+
+
+def test_a_version_that_is_no_number_is_told_in_a_line_and_nothing_is_touched(
+    team_index, ours: Store, builders
+) -> None:
+    write(ours, builders, [1.0])
+    share(ours)
+    team_index.run("ALTER TABLE harness.version ALTER COLUMN version TYPE text USING 'eight'")
+    told = "the version of its tables is 'eight', which is no number: DROP SCHEMA harness CASCADE"
+    with pytest.raises(TeamLost, match=told):
+        share(ours)
+    assert team_index.run("SELECT count(*) FROM harness.runs") == [(1,)]
+    done = CliRunner().invoke(store_command, ["share", "--store", str(ours.path)])
+    assert told in str(done.exception)
+    team_index.run("DROP SCHEMA harness CASCADE")
+
+
 def test_a_run_that_the_database_cannot_hold_is_listed_with_the_reason(
     team_index, ours: Store, theirs: Store, builders
 ) -> None:

@@ -1,0 +1,48 @@
+"""The collector of cycles leaves rows and ending processes alone, and goes on afterwards as before."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+
+import pytest
+
+from harness.collecting import no_collection
+
+CYCLE = """
+from harness.collecting import end_without_collection
+class Own:
+    def __del__(self): print("searched")
+own = Own()
+own.self = own
+"""
+
+
+def test_nothing_is_collected_meanwhile_and_what_was_made_is_old() -> None:
+    assert gc.isenabled()
+    with no_collection():
+        with no_collection():
+            made = [[] for _ in range(2000)]
+        assert not gc.isenabled()
+        assert gc.get_count()[0] >= 2000
+    assert gc.isenabled()
+    assert gc.get_count()[0] < 2000
+    assert any(found is made for found in gc.get_objects(generation=2))
+
+
+def test_what_others_have_frozen_stays_so() -> None:
+    gc.freeze()
+    try:
+        frozen = gc.get_freeze_count()
+        with no_collection():
+            pass
+        assert gc.get_freeze_count() >= frozen > 0
+    finally:
+        gc.unfreeze()
+
+
+@pytest.mark.parametrize(("call", "printed"), [("", "searched\n"), ("end_without_collection()", "")])
+def test_a_process_ends_without_a_search(call: str, printed: str) -> None:
+    done = subprocess.run([sys.executable, "-c", CYCLE + call], capture_output=True, text=True, check=True)
+    assert done.stdout == printed
