@@ -62,12 +62,19 @@ def test_the_long_tests_are_the_last(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == ["ran setup", "ran test", "ran check", "ran thorough"]
 
 
-def ci_run(place: Path, *, failing: str) -> subprocess.CompletedProcess[str]:
+@pytest.mark.parametrize(("status", "expected"), [(124, 0), (1, 1)])
+def test_long_tests_may_be_left_out_and_may_not_fail(tmp_path: Path, status: int, expected: int) -> None:
+    done = ci_run(tmp_path, failing="thorough", status=status)  # that of `timeout` whose time is up is 124
+    assert done.returncode == expected
+    assert done.stdout.splitlines()[3] == "ran thorough"
+
+
+def ci_run(place: Path, *, failing: str, status: int = 1) -> subprocess.CompletedProcess[str]:
     """Run the script where `make` says what it would do, and fails at one target."""
     programs = place / "bin"
     programs.mkdir()
     (programs / "id").write_text("#!/bin/sh\necho 1000\n")  # who is no administrator installs nothing
-    (programs / "make").write_text(f'#!/bin/sh\necho "ran $1"\ntest "$1" != {failing}\n')
+    (programs / "make").write_text(f'#!/bin/sh\necho "ran $1"\ntest "$1" != {failing} || exit {status}\n')
     for name in ("id", "make"):
         (programs / name).chmod(0o755)
     environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
