@@ -1,0 +1,81 @@
+"""What tiles of AMX need of the system and of a process, and what they leave to the other products of a process."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from harness_nf4 import kernel
+from harness_nf4.native_technique import Kernel
+
+NATIVE = kernel.LIBRARY.parent
+
+SMALL_STACK = """
+import ctypes
+from harness_nf4 import kernel
+
+class Stack(ctypes.Structure):
+    _fields_ = [("address", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+
+room = ctypes.create_string_buffer(2048)  # the tiles of a thread, which a signal saves there, are 8192 bytes
+assert ctypes.CDLL(None).sigaltstack(ctypes.byref(Stack(ctypes.addressof(room), 0, 2048)), None) == 0
+print(*kernel.supported_paths())
+"""
+
+
+def normal(seed: int, *shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def tiles() -> None:
+    """Skip a test where the processor or the system has no tiles."""
+    if not kernel.available() or "avx512-amx" not in kernel.supported_paths():
+        pytest.skip("this processor has no avx512-amx")
+
+
+def test_a_system_that_is_not_linux_compiles_the_kernel_without_tiles(tmp_path: Path) -> None:
+    compiler = shutil.which("c++")
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    (tmp_path / "sys").mkdir()
+    (tmp_path / "sys" / "syscall.h").write_text("#error Linux's own header\n", encoding="utf-8")
+    command = [compiler, "-std=c++17", "-U__linux__", "-fsyntax-only", "-I", str(tmp_path), str(NATIVE / "kernel.cpp")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.usefixtures("tiles")
+def test_a_process_that_linux_gives_no_tiles_takes_the_path_without_them() -> None:
+    done = subprocess.run([sys.executable, "-c", SMALL_STACK], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [path for path in kernel.PATHS if path != "avx512-amx"]
+
+
+@pytest.mark.usefixtures("tiles")
+def test_threads_that_multiply_by_turns_with_torch_get_the_same_bits() -> None:
+    technique = Kernel(levels="nf4")
+    ours = [(technique.quantize(normal(n, n, 320)), normal(n + 1, n % 50 + 5, 320).bfloat16()) for n in (80, 131, 515)]
+    theirs = [(normal(n, n, 320).bfloat16(), normal(n + 1, 320, n + 3).bfloat16()) for n in (3, 20, 64)]
+    products = [technique.linear(x, packed) for packed, x in ours], [left @ right for left, right in theirs]
+    wrong: list[int] = []
+
+    def repeat(first: int) -> None:
+        for turn in range(first, first + 60):
+            packed, x = ours[turn % 3]
+            left, right = theirs[turn // 3 % 3]
+            if not torch.equal(technique.linear(x, packed), products[0][turn % 3]):
+                wrong.append(turn)
+            if not torch.equal(left @ right, products[1][turn // 3 % 3]):
+                wrong.append(-turn)
+
+    workers = [threading.Thread(target=repeat, args=(first,)) for first in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong
