@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from harness.api import Incorrect
 from harness.judge import machine
@@ -50,3 +51,12 @@ def test_copies_of_all_contestants_fit_into_the_memory(monkeypatch, cache, memor
     assert machine.copied_bytes() == expected
     assert 20 * 5 * machine.copied_bytes() < memory
     assert machine.copied_bytes("cuda") == min(4 * cache, 1 << 30)  # the card's memory is another
+
+
+def test_a_torch_without_onednn_has_no_fast_product_of_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> bool:  # as torch fails there: the operator does not exist
+        raise AttributeError("'_OpNamespace' 'mkldnn' object has no attribute '_is_mkldnn_bf16_supported'")
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", missing)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert dict(machine.limits().orders) == {"matmul": machine.ORDER, "matmul_bf16": machine.SLOW_ORDER}
