@@ -6,6 +6,8 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -79,3 +81,19 @@ def test_threads_that_multiply_by_turns_with_torch_get_the_same_bits() -> None:
     for worker in workers:
         worker.join()
     assert not wrong
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+@pytest.mark.parametrize(("of_inputs", "of_weights"), [(1.0, 1.0), (1e-39, 1e37), (1e-20, 1e-19)])  # of some, subnormal
+def test_the_emulation_multiplies_to_the_same_bits_as_the_processor(
+    force_path: Callable[[str], AbstractContextManager[str]], interleaved: bool, of_inputs: float, of_weights: float
+) -> None:
+    technique = Kernel(levels="nf4", interleaved=interleaved)
+    found = []
+    for path in ("avx512-amx", "avx512-amx emulated"):
+        with force_path(path):
+            packed = technique.quantize(of_weights * normal(0, 130, 576))
+            product = technique._matrix(packed).multiply_halves((of_inputs * normal(1, 37, 576)).bfloat16())
+            assert product is not None
+            found.append(product)
+    assert torch.equal(*found)
