@@ -17,15 +17,21 @@ from harness_nf4.native_technique import Kernel
 
 NATIVE = kernel.LIBRARY.parent
 
-SMALL_STACK = """
+REFUSED = 77
+
+SMALL_STACK = f"""
 import ctypes
-from harness_nf4 import kernel
+import sys
 
 class Stack(ctypes.Structure):
     _fields_ = [("address", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
 
 room = ctypes.create_string_buffer(2048)  # the tiles of a thread, which a signal saves there, are 8192 bytes
-assert ctypes.CDLL(None).sigaltstack(ctypes.byref(Stack(ctypes.addressof(room), 0, 2048)), None) == 0
+if ctypes.CDLL(None).sigaltstack(ctypes.byref(Stack(ctypes.addressof(room), 0, 2048)), None):
+    sys.exit({REFUSED})
+
+from harness_nf4 import kernel
+
 print(*kernel.supported_paths())
 """
 
@@ -54,7 +60,10 @@ def test_a_system_that_is_not_linux_compiles_the_kernel_without_tiles(tmp_path: 
 
 @pytest.mark.usefixtures("tiles")
 def test_a_process_that_linux_gives_no_tiles_takes_the_path_without_them() -> None:
-    done = subprocess.run([sys.executable, "-c", SMALL_STACK], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", SMALL_STACK], capture_output=True, text=True, check=False)
+    if done.returncode == REFUSED:
+        pytest.skip("this system refuses such a stack, whatever a process uses")
+    assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [path for path in kernel.PATHS if path != "avx512-amx"]
 
 
