@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,6 +41,16 @@ print(*kernel.supported_paths())
 
 def normal(seed: int, *shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def at_the_end_of_a_page(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a copy after whose last byte a page lies that nobody may read or write."""
+    pages = -(-tensor.nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
+    room = mmap.mmap(-1, pages + mmap.PAGESIZE)
+    guard = ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buffer(room)) + pages)
+    assert ctypes.CDLL(None).mprotect(guard, mmap.PAGESIZE, 0) == 0
+    copy = torch.frombuffer(room, dtype=tensor.dtype, count=tensor.numel(), offset=pages - tensor.nbytes)
+    return copy.view(tensor.shape).copy_(tensor)
 
 
 @pytest.fixture
@@ -106,3 +119,17 @@ def test_the_emulation_multiplies_to_the_same_bits_as_the_processor(
             assert product is not None
             found.append(product)
     assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+@pytest.mark.parametrize(("rows", "columns"), [(37, 192), (80, 64), (129, 320)])
+def test_products_read_nothing_beyond_what_they_are_given(
+    path_of_halves: str, rows: int, columns: int, interleaved: bool
+) -> None:
+    technique = Kernel(levels="nf4", interleaved=interleaved)
+    packed = technique.quantize(normal(0, rows, columns))
+    guarded = replace(packed, tensors={name: at_the_end_of_a_page(of) for name, of in packed.tensors.items()})
+    for inputs in (1, 2, 5, 13, 17, 130):
+        x = normal(1, inputs, columns).bfloat16()
+        expected = technique.linear(x, packed)
+        assert torch.equal(technique.linear(at_the_end_of_a_page(x), guarded), expected), f"{path_of_halves}, {inputs}"
