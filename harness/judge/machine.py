@@ -224,8 +224,9 @@ def _order(dtype: torch.dtype, device: str) -> int:
     """Return the order of the matrices of a dtype: so large that the product is near its highest rate."""
     if device != "cpu":
         return LARGER * ORDER
-    fast = dtype != torch.bfloat16 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return ORDER if fast else SLOW_ORDER
+    onednn = torch.ops.mkldnn  # without operators in a torch that was built without it
+    supports = hasattr(onednn, "_is_mkldnn_bf16_supported") and onednn._is_mkldnn_bf16_supported()
+    return ORDER if dtype != torch.bfloat16 or supports else SLOW_ORDER
 
 
 def _multiply(dtype: torch.dtype, order: int, device: str) -> Tensor:

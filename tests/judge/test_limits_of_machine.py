@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
+import torch
 
 from harness.api import Incorrect
 from harness.judge import machine
@@ -50,3 +53,8 @@ def test_copies_of_all_contestants_fit_into_the_memory(monkeypatch, cache, memor
     assert machine.copied_bytes() == expected
     assert 20 * 5 * machine.copied_bytes() < memory
     assert machine.copied_bytes("cuda") == min(4 * cache, 1 << 30)  # the card's memory is another
+
+
+def test_a_torch_without_onednn_has_no_fast_product_of_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.ops, "mkldnn", SimpleNamespace())
+    assert dict(machine.limits().orders) == {"matmul": machine.ORDER, "matmul_bf16": machine.SLOW_ORDER}

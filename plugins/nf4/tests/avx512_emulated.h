@@ -277,22 +277,23 @@ static inline void wide_store_tile(int tile, void* to, int64_t stride) {
     wide_require(tile);
     for (int row = 0; row < 16; ++row) std::memcpy(static_cast<uint8_t*>(to) + row * stride, wide_tiles.rows[tile][row], 64);
 }
-static inline void wide_dot_tiles(int to, int a, int b) {
+static inline float wide_flushed(float value) { return std::fpclassify(value) == FP_SUBNORMAL ? std::copysign(0.0f, value) : value; }
+static inline void wide_dot_tiles(int to, int a, int b) {  // of the pairs of a row the first have a sum, the second another
     wide_require(to);
     const auto half = [](int tile, int row, int i) {
         Wide v;
         std::memcpy(v.bytes, wide_tiles.rows[tile][row], 64);
-        return wide_half(v, i);
+        return wide_flushed(wide_half(v, i));
     };
     for (int row = 0; row < 16; ++row)
-        for (int k = 0; k < 16; ++k)
-            for (int column = 0; column < 16; ++column) {
-                float sum;
-                std::memcpy(&sum, wide_tiles.rows[to][row] + 4 * column, 4);
-                sum += half(a, row, 2 * k) * half(b, k, 2 * column);
-                sum += half(a, row, 2 * k + 1) * half(b, k, 2 * column + 1);
-                std::memcpy(wide_tiles.rows[to][row] + 4 * column, &sum, 4);
-            }
+        for (int column = 0; column < 16; ++column) {
+            float sums[2] = {0, 0}, sum;
+            for (int k = 0; k < 32; ++k)
+                sums[k % 2] = wide_flushed(std::fma(half(a, row, k), half(b, k / 2, 2 * column + k % 2), sums[k % 2]));
+            std::memcpy(&sum, wide_tiles.rows[to][row] + 4 * column, 4);
+            sum = wide_flushed(sum + wide_flushed(sums[0] + sums[1]));
+            std::memcpy(wide_tiles.rows[to][row] + 4 * column, &sum, 4);
+        }
 }
 
 #define _tile_storeconfig(to) std::memcpy(to, wide_tiles.shapes, 64)

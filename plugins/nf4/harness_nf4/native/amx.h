@@ -1,4 +1,4 @@
-// Products of several inputs in bfloat16 with AMX. Codes of 32 rows and 512 columns are looked up as weights in bfloat16,
+// Products of several inputs in bfloat16 with AMX. Codes of 64 rows and 256 columns are looked up as weights in bfloat16,
 // scales included, each row in a table of its own for every 64 columns; a tile register then holds 16 rows and 32 columns
 // of them, another one these columns of 16 inputs, and an instruction multiplies both, with sums in float32. panels.h
 // includes this. Needs AMX-TILE and AMX-BF16 beside what tiles.h needs.
@@ -12,8 +12,7 @@
 
 constexpr int kStep = 32;               // columns that an instruction multiplies
 constexpr int kTurn = 4 * kStep;        // columns whose codes are looked up together: of each four, one for each step
-constexpr int kStrip = kTileColumns;             // columns of which kStripRows rows of weights stay in the first cache
-
+constexpr int kStrip = kTileColumns;    // columns of which kStripRows rows of weights stay in the first cache
 constexpr int kStripRows = 4 * kLanes;  // rows that share what is loaded of an input
 
 // A row of a tile register, in memory.
@@ -138,6 +137,7 @@ struct TileShapes {
 class Tiles {
   public:
     HARNESS_AMX_TARGET Tiles() {
+        finish_memory();  // or zeros for ``before_`` could be written after what it is: GCC believes 8 bytes are stored
         _tile_storeconfig(&before_);
         finish_memory();
         TileShapes shapes;
@@ -187,7 +187,7 @@ static void multiply_strip(const Strip& strip, int64_t steps, const Line* x, Lin
     finish_memory();
 }
 
-// Write the sums of ``count`` inputs of a part and ``rows`` of 32 rows, in bfloat16.
+// Write the sums of ``count`` inputs of a part and ``rows`` of kTileRows rows, in bfloat16.
 static void write_sums(const Line* sums, int64_t count, int64_t rows, int64_t stride, uint16_t* out) {
     __m512i low[16], high[16];
     for (int i = 0; i < kLanes; ++i) {
@@ -203,7 +203,7 @@ static void write_sums(const Line* sums, int64_t count, int64_t rows, int64_t st
     }
 }
 
-// Multiply inputs by the rows [begin, end), of which ``begin`` is a multiple of 32, to out (inputs, rows). Return false,
+// Multiply inputs by the rows [begin, end), of which ``begin`` is a multiple of kStripRows, to out (inputs, rows). Return false,
 // with ``out`` unfinished, where a scale is neither 0 nor of a size that bfloat16 holds.
 HARNESS_AMX_TARGET
 static bool multiply_operand(const Source& source, const Operand& x, int64_t begin, int64_t end, uint16_t* out) {

@@ -15,8 +15,10 @@
 #include "threads.h"
 
 #if defined(__x86_64__)
-#include <cpuid.h>
 #include <immintrin.h>
+#endif
+#if defined(__x86_64__) && defined(__linux__)
+#include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
@@ -170,8 +172,8 @@ bool prefetches() {
 #endif
 }
 
-// Compilers from GCC 11 and Clang 12 on have the instructions of AMX.
-#if defined(HARNESS_EMULATED_AVX512) || __GNUC__ >= 11 || __clang_major__ >= 12
+// Compilers from GCC 11 and Clang 12 on have the instructions of AMX; how a process asks for its tiles is Linux's own.
+#if defined(HARNESS_EMULATED_AVX512) || (defined(__linux__) && (__GNUC__ >= 11 || __clang_major__ >= 12))
 #define HARNESS_AMX
 #endif
 #define HARNESS_KERNELS "kernels.h"
