@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Final
 
 from harness.api import LANES, BaseSpec, Case, Json, Lane, Skip, Stage, Suite, Technique, UsageError, WorkloadSpec
 from harness.bounded import Excess, exceeding, told
+from harness.digest import short_digest
 from harness.entrants import Entrant, is_pinned
 from harness.grid import Tuned, grid_of, thin
 from harness.host import Host, matches
@@ -365,4 +365,4 @@ def _fixed(key: str, value: Json, fixed: Mapping[str, Json], own: Mapping[str, J
 
 def _digest(facts: Mapping[str, object]) -> str:
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"), default=list)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return short_digest(text.encode())

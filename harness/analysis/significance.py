@@ -90,10 +90,10 @@ def _sign_patterns(pairs: int) -> NDArray[np.float64]:
         flipped = (np.arange(2**pairs) >> np.arange(pairs)[:, np.newaxis]) & 1
     else:
         draw = np.random.default_rng(0)
-        places = np.tile(np.arange(2), (_BATCH, pairs, 1))
+        places = np.tile(np.arange(2, dtype=np.int8), (_BATCH, pairs, 1))  # of bytes: the draws are the same
         batches = [draw.permuted(places, axis=-1)[..., 0] for _ in range(_PATTERNS // _BATCH)]
         flipped = np.concatenate(batches).T
-    return np.ascontiguousarray(1.0 - 2.0 * flipped)
+    return 1.0 - 2.0 * np.ascontiguousarray(flipped)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sqlite3
@@ -14,6 +13,7 @@ from typing import Any, Final, TypeVar
 
 from harness.api import Form, UsageError
 from harness.collecting import no_collection
+from harness.digest import short_digest
 from harness.results.places import INDEXES, default_cache_path
 from harness.results.points import Point
 from harness.results.store import Store
@@ -251,7 +251,7 @@ class Index:
         """Return the path of the index in the cache of the user, which begins as what the one beside the runs holds."""
         folder = default_cache_path() / INDEXES
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{hashlib.sha256(os.fsencode(self._store.path.resolve())).hexdigest()[:16]}.sqlite"
+        path = folder / f"{short_digest(os.fsencode(self._store.path.resolve()))}.sqlite"
         if not path.exists():
             draft = path.with_name(f".{path.name}.{os.getpid()}")
             _remove(draft)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import re
-import secrets
 from collections.abc import Sequence
 from typing import Final
 
@@ -37,7 +37,7 @@ def new_id(now: dt.datetime, others: Sequence[str], attempt: int = 0) -> str:
     The four hexadecimal digits hold the fraction of the second (ten bits) before six random bits. ``attempt`` counts
     the ids that were refused before, so that another one follows.
     """
-    noise = secrets.randbits(6)
+    noise = os.urandom(1)[0] >> 2
     run = f"{now:{_SECOND}}-{(now.microsecond * 1024 // 1_000_000) << 6 | noise:04x}"
     newest = max((other for other in others if is_id(other)), default="")
     second = _second(newest)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import json
 import os
 import shutil
@@ -15,6 +14,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from harness.api import HarnessError, Json, Row, RunInfo
+from harness.digest import short_digest
 from harness.results.commands import command
 from harness.results.environments import ENVIRONMENTS, Environment
 from harness.results.files import sync_folder
@@ -166,7 +166,7 @@ def plain(environment: Mapping[str, Json]) -> dict[str, Json]:
 def reference_to(environment: Environment, own: Environment) -> str | None:
     """Return how a row refers to an environment: by None where it is the run's own, else by its digest."""
     text, own_text = (json.dumps(encode(facts), sort_keys=True, separators=(",", ":")) for facts in (environment, own))
-    return None if text == own_text else hashlib.sha256(text.encode()).hexdigest()[:16]
+    return None if text == own_text else short_digest(text.encode())
 
 
 def now() -> dt.datetime:
