@@ -16,8 +16,6 @@ from tests.conftest import ROOT
 from tests.results import builders
 from tests.tools import load_tool
 
-NEEDS_AVX512 = {"the-kernel-beats-bitsandbytes"}
-"""Claims on what needs instructions that the processor of the runs on the pages lacks."""
 
 PAGE = """before
 <!-- table: toy alpha: accuracy, difference, verdict, seeds -->
@@ -160,7 +158,7 @@ def test_every_claim_of_the_suites_has_a_verdict_and_the_readme_counts_them(
     for name in host.declared.suites:
         for claim in read_suite(name, host).claims:
             said = (short(name), f"{claim.says} ({claim.source})".replace("|", "/"))
-            assert (said in told) is (claim.id not in NEEDS_AVX512), f"{name}: {claim.id}"
+            assert said in told, f"{name}: {claim.id}"
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert (
         f"Of {len(found)} verdicts on what papers claim, each on one workload: {verdicts.counted(found)}"
