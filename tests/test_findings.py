@@ -16,7 +16,6 @@ from tests.conftest import ROOT
 from tests.results import builders
 from tests.tools import load_tool
 
-
 PAGE = """before
 <!-- table: toy alpha: accuracy, difference, verdict, seeds -->
 | what stood here |
