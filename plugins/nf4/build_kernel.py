@@ -87,4 +87,4 @@ def _platform() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(build(LIBRARY))
+    sys.exit(build(LIBRARY) or 0)
