@@ -162,7 +162,8 @@ def load(run: str | PathLike[str] = "last", *, plugins: Sequence[str] = (), stor
     from harness.results.places import default_store_path
     from harness.results.store import Store, run_in
 
-    if not isinstance(run, str) and (found := run_in(Path(run))) is not None:
+    is_path = not isinstance(run, str) or Path(run).name != run  # no name of a run has a separator
+    if is_path and (found := run_in(Path(run))) is not None:
         store, run = found
     stored = Store(default_store_path(Path(store) if store else None)).read(str(run))
     host = _host_with(plugins)

@@ -12,7 +12,9 @@ import pytest
 
 from harness.cli import _run
 from harness.history.decisions import FILE
-from tests.history.test_following import SLOW, World
+from harness.results.store import Store
+from tests.history.test_following import SLOW, World, write
+from tests.results.builders import make_row, scored
 
 OUTSIDE = ("--no-plugins",)
 
@@ -99,6 +101,29 @@ def test_an_accepted_change_is_written_down_with_its_size(world: World, ask) -> 
     code, _, err = ask("accept", commit, "--metric", "train_ratio", "--technique", "toys/a", "--reason", "again")
     assert code == 2
     assert "accepted already" in err
+
+
+def test_what_grew_from_nothing_is_accepted_at_any_size(world: World, ask, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    for commit, peak in zip(world.commits, (0.0, 4096.0), strict=False):
+        write(store, [make_row(technique="toys/a", lane="memory", metrics={"train_tensor_peak": peak})], commit)
+    place = ("--store", str(store.path))
+    code, out, err = ask("accept", world.commits[1], "--metric", "train_tensor_peak", "--reason", "kept", *place)
+    assert (code, err) == (0, "")
+    assert "of any size" in out
+    assert "accepted at" in ask("history", *place)[1]
+
+
+def test_seeds_that_the_newest_point_lacks_are_told(world: World, ask, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    for commit, last in zip(world.commits, (90.0, 90.0, float("nan")), strict=False):
+        names = [f"toys/{letter}" for letter in "abcdefg"]
+        write(store, [row for name in names for row in scored(name, [91.0, 92.0, last])], commit)
+        notes = json.loads(ask("history", "--store", str(store.path), "--json")[1])["notes"]
+        lacking = [note for note in notes if "lacks seeds" in note]
+        assert bool(lacking) == (last != 90.0)
+    assert lacking[0].endswith("toys/a, accuracy; toys/b, accuracy; toys/c, accuracy; toys/d, accuracy; "
+                               "toys/e, accuracy and 2 more")  # fmt: skip
 
 
 def test_spaces_around_names_and_in_them_do_not_count(world: World, ask) -> None:

@@ -63,6 +63,7 @@ def test_a_stored_run_is_loaded_by_its_folder_or_by_a_path_that_names_it(tmp_pat
     view = harness.run("toys", techniques=["good"], seeds=[0], lanes=["accuracy"], executor="inline", **options)
     folder = Store(tmp_path).folder(view.info.id)
     assert harness.load(folder, plugins=["harness_toy"]) == view
+    assert harness.load(str(folder), plugins=["harness_toy"]) == view, "no name has a separator"
     assert harness.load(folder, plugins=["harness_toy"], store=tmp_path / "another") == view
     assert harness.load(PurePath("last"), **options) == view
     assert harness.load(Path(view.info.id[-4:]), **options) == view

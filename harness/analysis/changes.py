@@ -30,7 +30,7 @@ FEWEST_SEEDS: Final = 3
 """The fewest seeds on which an equal difference is taken for a change of the code's result, without a test."""
 
 _PROCESS: Final = "_process_peak"
-_COUNTS: Final = ("", "B", "parameters", "count")
+COUNTS: Final = ("", "B", "parameters", "count")
 """The units of counts and bytes; counts may have none."""
 
 Kind = Literal["status", "quality", "exact", "process", "time"]
@@ -235,7 +235,7 @@ class _PairedRuns:
             before, after = self.reference[place].figures, self.head[place].figures
             for name in after:
                 metric = self.metrics.get(name)
-                if metric is None or name not in before or name in skip or metric.unit not in _COUNTS:
+                if metric is None or name not in before or name in skip or metric.unit not in COUNTS:
                     continue
                 values = before[name].estimate.value, after[name].estimate.value
                 if metric.lane == "memory":

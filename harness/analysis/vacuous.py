@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
-from harness.analysis.changes import Change, Pairing
+from harness.analysis.changes import COUNTS, Change, Pairing
+from harness.api import Metric, Row
+
+_NAMED: Final = 5
+"""The largest number of techniques that a line names; the others are counted."""
 
 
 def undecidable(changes: Sequence[Change], pairings: Sequence[Pairing]) -> list[str]:
@@ -29,6 +34,49 @@ def undecidable(changes: Sequence[Change], pairings: Sequence[Pairing]) -> list[
     if gated:
         return [f"nothing was compared: {reason}" for reason in sorted({change.reason for change in gated})]
     return ["nothing was compared: no technique has a result of the same kind on both sides"]
+
+
+def lost_values(pairings: Sequence[Pairing], metrics: Mapping[str, Metric]) -> list[str]:
+    """Return a line for each metric of which head has no value for techniques that base has one for.
+
+    Techniques that head lacks, or that fail there, are told otherwise.
+    """
+    lost: dict[str, list[str]] = {}
+    for pairing in pairings:
+        if pairing.since_release:
+            continue
+        asked = pairing.reference.info.suite.metrics
+        before, after = (_measured(run.rows) for run in (pairing.reference, pairing.head))
+        failing = {_place(row) for row in pairing.head.rows if row.reply.status != "ok"}
+        for place in sorted(before.keys() & after.keys() - failing):
+            for name in sorted(before[place] - after[place]):
+                if name in asked or (name in metrics and _is_amount(metrics[name])):
+                    lost.setdefault(name, []).append(f"{place[0]} on {place[1]}")
+    return [f"not compared, as head has no value of it: {name} of {_counted(places)}" for name, places in lost.items()]
+
+
+def _is_amount(metric: Metric) -> bool:
+    return metric.unit in COUNTS and (metric.lane == "memory" or bool(metric.unit))
+
+
+def _place(row: Row) -> tuple[str, str]:
+    return row.case.technique, row.case.workload
+
+
+def _measured(rows: Iterable[Row]) -> dict[tuple[str, str], set[str]]:
+    """Return the metrics that the techniques on workloads have values of, without those of times."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for row in rows:
+        if row.reply.status == "ok":
+            names = found.setdefault(_place(row), set())
+            names.update(row.reply.metrics if row.case.lane != "time" else ())
+    return found
+
+
+def _counted(names: Sequence[str]) -> str:
+    """Return the first of some names, and how many others there are."""
+    others = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {others} more" if others > 0 else "")
 
 
 def _decides(change: Change) -> bool:

@@ -149,4 +149,5 @@ def _limit(store: Path | None, options: dict[str, Any], folder: Path, commit: st
         for mark in judged.marks
         if mark.verdict == "worse" and is_there(judged, mark.earliest, mark.latest)
     ]
-    return max(sizes, default=None)
+    largest = max(sizes, default=math.inf)
+    return largest if math.isfinite(largest) else None  # what grew from nothing did so by no share

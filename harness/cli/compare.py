@@ -206,7 +206,7 @@ def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> Chang
     from harness.analysis.known import known_metrics
     from harness.analysis.states import of_one_identity, remarks_on
     from harness.analysis.unlike import code_of, unlike
-    from harness.analysis.vacuous import undecidable
+    from harness.analysis.vacuous import lost_values, undecidable
     from harness.api import UsageError
     from harness.history.compared import renamed, with_accepted
     from harness.history.likely import possible_renames
@@ -247,7 +247,7 @@ def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> Chang
         release="",
         changes=found,
         refused=[] if lines or options.metric else undecidable(found.changes, pairings),
-        notes=[*remarks, *notes, *possible_renames(pairings)],
+        notes=[*remarks, *notes, *lost_values(pairings, metrics), *possible_renames(pairings)],
     )
     return _judged(report, options, lines)
 
@@ -262,7 +262,7 @@ def _labelled(run: StoredRun) -> str:
 
 def _of_revisions(options: CompareOptions) -> ChangeReport:
     from harness.analysis.changes import Changes, fails, find_changes
-    from harness.analysis.vacuous import undecidable
+    from harness.analysis.vacuous import lost_values, undecidable
     from harness.history.compared import renamed, with_accepted
     from harness.history.likely import possible_renames
     from harness.measure.git import SHALLOW
@@ -310,7 +310,12 @@ def _of_revisions(options: CompareOptions) -> ChangeReport:
         release=revisions[RELEASE].label if RELEASE in sides else "",
         changes=changes,
         refused=undecidable(changes.changes, measured.pairings) if vacuous else measured.refused,
-        notes=[*notes, *measured.notes, *possible_renames(measured.pairings)],
+        notes=[
+            *notes,
+            *measured.notes,
+            *lost_values(measured.pairings, measured.metrics),
+            *possible_renames(measured.pairings),
+        ],
     )
     return _judged(report, options, measured.at_head)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -12,8 +12,14 @@ from harness.cli.output import say, width_of_terminal
 from harness.collecting import no_collection
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from harness.history.following import History, Origin
+    from harness.history.judging import Judged
     from harness.history.series import Wanted
+
+_NAMED: Final = 5
+"""The largest number of series that a remark names; the others are counted."""
 
 
 @click.command()
@@ -106,6 +112,7 @@ def _notes(found: History) -> list[str]:
     notes = []
     runs = {(point.run, point.place) for entry in found.judged for point in entry.series.points if point.place}
     notes += [f"from the team's index: {line}" for line in told_places(place for _, place in runs)]
+    notes += _fewer_seeds(found.judged)
     if any(entry.suspect for entry in found.judged):
         notes.append("The newest points are too few to tell; measure them in turns: harness compare HEAD^ HEAD")
     unknown = [
@@ -114,6 +121,23 @@ def _notes(found: History) -> list[str]:
     if unknown:
         notes.append(f"accepted, but not among the commits up to the measured ones: {', '.join(sorted(set(unknown)))}")
     return notes
+
+
+def _fewer_seeds(judged: Sequence[Judged]) -> list[str]:
+    """Return the remark on series whose newest point lacks seeds: one that diverged would look like no change."""
+    lines = [
+        f"{entry.series.name.technique}, {entry.series.name.metric}"
+        for entry in judged
+        if len(entry.series.points) > 1
+        and entry.series.points[-1].seeds.keys() < entry.series.points[-2].seeds.keys()
+    ]  # fmt: skip
+    if not lines:
+        return []
+    others = f" and {len(lines) - _NAMED} more" if len(lines) > _NAMED else ""
+    return [
+        "the newest point lacks seeds of the one before, which diverged, failed or were not asked for, and the others "
+        f"alone are compared: {'; '.join(lines[:_NAMED])}{others}"
+    ]
 
 
 def _unread(store: Path | None) -> list[str]:

@@ -114,15 +114,16 @@ def judge(
     """Return the series with their marks, in the same order; accepted entries count as of a day.
 
     Values that vary are judged as so many series together, so that a whole site has no more false marks than one line.
+    Those with too few points for two levels can have no false mark, and take no part.
     """
     together = _changed_together(series)
-    noisy = sum(not is_exact(line) for line in series)
+    noisy = sum(not is_exact(line) and len(line.points) >= 2 * TIMES.fewest for line in series)
     judged = []
     for line in series:
         if is_exact(line):
             marks = _exact_marks(line, together)
         else:
-            rules = replace(_rules(line), together=noisy)
+            rules = replace(_rules(line), together=max(noisy, 1))
             marks = _noisy_marks(line, rules, (paired or Paired()).of(line))
         marks = [replace(mark, accepted=_accepted(line, mark, timeline, decisions, day)) for mark in marks]
         judged.append(_judged(line, marks))

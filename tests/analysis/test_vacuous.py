@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from harness.analysis.changes import Change, Pairing, Place
-from harness.analysis.vacuous import undecidable
+from harness.analysis.vacuous import lost_values, undecidable
 from harness.results.store import StoredRun
 
 BASE = Place(suite="toy", workload="core/alpha", technique="toys/base")
@@ -41,3 +41,35 @@ def test_a_gate_of_cases_that_all_fail_as_before_says_so(pairings) -> None:
 def test_values_of_no_common_seed_compare_nothing(pairings) -> None:
     apart = replace(SAME, verdict="undecided", reason="no seed in common")
     assert undecidable([apart], pairings) == ["nothing was compared: no seed in common"]
+
+
+def test_a_value_that_only_base_has_is_told(builders) -> None:
+    def run(*rows) -> StoredRun:
+        return StoredRun(info=builders.make_run(), rows=tuple(rows))
+
+    def accuracy(technique: str, **changes):
+        return builders.make_row(technique=technique, metrics={"accuracy": 90.0}, **changes)
+
+    def memory(technique: str, **metrics: float):
+        return builders.make_row(technique=technique, lane="memory", metrics=metrics)
+
+    names = [f"toys/{letter}" for letter in "abcdefg"]
+    base = run(*map(accuracy, names), *(memory(name, train_tensor_peak=1.0) for name in names))
+    head = run(*map(accuracy, names), *(memory(name, train_tensor_peak=2.0) for name in names))
+    mute = run(*(memory(name, infer_tensor_peak=2.0) for name in names[:6]), accuracy("toys/a"))
+    failing = run(*head.rows[7:], *(accuracy(name, status="error", reason="x") for name in names))
+
+    def told(other: StoredRun, *, since_release: bool = False) -> list[str]:
+        pairing = Pairing(reference=base, head=other, since_release=since_release)
+        return lost_values([pairing], builders.METRICS)
+
+    assert told(head) == []
+    assert told(failing) == [], "what fails is told as such"
+    assert told(run()) == [], "what is removed is told as such"
+    assert told(mute, since_release=True) == []
+    beginning = "not compared, as head has no value of it: "
+    five, others = ", ".join(f"{name} on core/alpha" for name in names[1:6]), names[:5]
+    assert set(told(mute)) == {
+        f"{beginning}accuracy of {five}",
+        f"{beginning}train_tensor_peak of {', '.join(f'{name} on core/alpha' for name in others)} and 1 more",
+    }

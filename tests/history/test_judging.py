@@ -156,6 +156,10 @@ def test_many_series_together_need_more_than_one_point() -> None:
     assert judged(series("train_ratio", newest), *others)[0].marks == (), "a site of several suites is judged as one"
     exact = [series("train_tensor_peak", [1.0] * 12, f"toys/{number}") for number in range(30)]
     assert judged(series("train_ratio", newest), *exact)[0].marks, "values without noise take no part of the level"
+    for count, is_found in ((5, True), (6, False)):
+        short = [replace(line, points=line.points[:count]) for line in lines]
+        (found, *_) = judged(series("train_ratio", newest), *short)
+        assert bool(found.marks) == is_found, "series too short for any mark take no part of the level"
     (found, *_) = judged(series("train_ratio", [*newest, 1.1, 1.09]), *lines)
     assert [(mark.position, mark.provisional) for mark in found.marks] == [(12, False)], "found by the third commit"
 
