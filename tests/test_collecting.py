@@ -5,10 +5,12 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from harness.collecting import no_collection
+from tests.conftest import Harness, Site
 
 CYCLE = """
 from harness.collecting import end_without_collection
@@ -46,3 +48,26 @@ def test_what_others_have_frozen_stays_so() -> None:
 def test_a_process_ends_without_a_search(call: str, printed: str) -> None:
     done = subprocess.run([sys.executable, "-c", CYCLE + call], capture_output=True, text=True, check=True)
     assert done.stdout == printed
+
+
+LEAVES_FILES_OPEN = """
+import tempfile
+HARNESS_API = 1
+class Own:
+    def __init__(self):
+        self.file = open("left.log", "w")
+        self.draft = tempfile.NamedTemporaryFile(prefix="draft", dir=".")
+        self.own = self
+OWN = Own()
+OWN.file.write("not lost")
+"""
+
+
+def test_a_file_that_a_plugin_leaves_open_in_a_cycle_is_written_and_closed(
+    site: Site, harness: Harness, tmp_path: Path
+) -> None:
+    site.plugin("leaves", LEAVES_FILES_OPEN)
+    assert harness("plugins").returncode == 0
+    (log,) = tmp_path.rglob("left.log")
+    assert log.read_text() == "not lost"
+    assert not [*log.parent.glob("draft*")]
