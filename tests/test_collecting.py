@@ -81,3 +81,22 @@ def test_a_file_that_a_plugin_leaves_open_in_a_cycle_is_written_and_closed(
     (log,) = tmp_path.rglob("left.log")
     assert log.read_text() == "not lost"
     assert not [*log.parent.glob("draft*")]
+
+
+CALLS = """
+from pathlib import Path
+from harness.cli import main
+try:
+    main(["runs"])
+except SystemExit:
+    pass
+class Own:
+    def __init__(self): self.file, self.own = Path("own.log").open("w"), self
+own = Own()
+own.file.write("not lost")
+"""
+
+
+def test_a_program_that_calls_the_command_line_keeps_what_it_wrote(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", CALLS], cwd=tmp_path, check=True, capture_output=True)
+    assert (tmp_path / "own.log").read_text() == "not lost"
