@@ -35,3 +35,11 @@ def end_without_collection() -> None:
     other modules do at the end, they still do before.
     """
     atexit.register(gc.freeze)
+
+
+def end_with_collection() -> None:
+    """Let this process end with a search for cycles all the same: foreign code has been loaded.
+
+    A file that it holds in a cycle and leaves open is written and closed, or removed, by nothing else than that search.
+    """
+    atexit.unregister(gc.freeze)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -62,22 +63,36 @@ def test_the_long_tests_are_the_last(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == ["ran setup", "ran test", "ran check", "ran thorough"]
 
 
-@pytest.mark.parametrize(("status", "expected"), [(124, 0), (1, 1)])
+@pytest.mark.parametrize(("status", "expected"), [(124, 0), (137, 0), (1, 1), (2, 2)])
 def test_long_tests_may_be_left_out_and_may_not_fail(tmp_path: Path, status: int, expected: int) -> None:
-    done = ci_run(tmp_path, failing="thorough", status=status)  # that of `timeout` whose time is up is 124
+    # that of `timeout` whose time is up is 124, and 137 where it had to kill what does not end
+    done = ci_run(tmp_path, failing="thorough", status=status)
     assert done.returncode == expected
     assert done.stdout.splitlines()[3] == "ran thorough"
 
 
-def ci_run(place: Path, *, failing: str, status: int = 1) -> subprocess.CompletedProcess[str]:
-    """Run the script where `make` says what it would do, and fails at one target."""
+def test_the_long_tests_are_left_out_where_nothing_would_end_them(tmp_path: Path) -> None:
+    commands = tmp_path / "commands"
+    commands.mkdir()
+    for name in ("bash", "sh", "dirname", "mktemp", "nice", "cat", "rm"):
+        found = shutil.which(name)
+        assert found
+        (commands / name).symlink_to(found)
+    done = ci_run(tmp_path, failing="thorough", path=str(commands))
+    assert done.returncode == 0, done.stderr
+    assert "ran thorough" not in done.stdout
+    assert "no command timeout" in done.stdout
+
+
+def ci_run(place: Path, *, failing: str, status: int = 1, path: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the script where `make` says what it would do, and fails at one target; ``path`` has all other commands."""
     programs = place / "bin"
     programs.mkdir()
     (programs / "id").write_text("#!/bin/sh\necho 1000\n")  # who is no administrator installs nothing
     (programs / "make").write_text(f'#!/bin/sh\necho "ran $1"\ntest "$1" != {failing} || exit {status}\n')
     for name in ("id", "make"):
         (programs / name).chmod(0o755)
-    environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+    environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{path or os.environ['PATH']}"}
     return subprocess.run([ROOT / ".ci/run"], env=environment, capture_output=True, text=True, check=False)
 
 

@@ -98,7 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     The code is 0 where all is fine, 1 where a case failed or the gate found something worse, 2 for wrong usage, 70 for
     an error of the harness itself, 130 after an interruption, and 141 where the reader of standard output left.
     """
-    end_without_collection()
+    if arguments is None:  # else a Python program called, which goes on and has objects of its own
+        end_without_collection()
     with guarded():
         code = _run(arguments)
     sys.exit(code)

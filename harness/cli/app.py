@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from harness.collecting import end_with_collection
 from harness.discovery import named_in_environment
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class App:
         from harness.api import UsageError
         from harness.host import enabled_and_disabled, load_host, warn, where_named
 
+        end_with_collection()
         enable, disable = enabled_and_disabled(self.plugins)
         host = load_host(enable, disable, entry_points=not self.no_plugins)
         if self.verbose:

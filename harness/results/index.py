@@ -17,7 +17,7 @@ from harness.digest import short_digest
 from harness.results.places import INDEXES, default_cache_path
 from harness.results.points import Point
 from harness.results.store import Store
-from harness.results.tables import METRICS, TABLES, UNFIT, VERSION, columns, insert, make_tables, whole
+from harness.results.tables import METRICS, TABLES, UNFIT, VERSION, calling, columns, insert, make_tables, whole
 from harness.results.told import tell_once
 from harness.results.writer import NAME_FILE, ROWS_FILE, RUN_FILE, RUNS
 
@@ -123,12 +123,12 @@ class Index:
             found = db.execute(f"SELECT {', '.join(HEADER)} FROM runs WHERE facts IS NOT NULL")
             runs.update((header[0], indexed_run(header)) for header in found)
             metrics = [name for (name,) in db.execute(METRICS) if wanted(name)]
-            db.create_function("is_shown", 4, is_shown)  # so that of most points nothing but the names is read
-            return db.execute(
-                f"SELECT run, {', '.join(POINT)} FROM points WHERE metric IN ({', '.join('?' * len(metrics))}) "
-                "AND is_shown(run, technique, workload, metric) ORDER BY run, rowid",
-                metrics,
-            ).fetchall()
+            with calling(db, "is_shown", 4, is_shown):  # so that of most points nothing but the names is read
+                return db.execute(
+                    f"SELECT run, {', '.join(POINT)} FROM points WHERE metric IN ({', '.join('?' * len(metrics))}) "
+                    "AND is_shown(run, technique, workload, metric) ORDER BY run, rowid",
+                    metrics,
+                ).fetchall()
 
         for run, *values in self._asked(ask):
             yield runs[run], point_of(values)

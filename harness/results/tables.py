@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from functools import cache
 from operator import itemgetter
 from typing import Any, Final
@@ -116,3 +116,27 @@ def _place(row: Mapping[str, Any]) -> tuple[object, ...]:
 def _fitting(number: int | None) -> int | str | None:
     """Return a whole number as it is where SQLite can hold it (64 bits), else as text."""
     return number if number is None or -(2**63) <= number < 2**63 else str(number)
+
+
+@contextmanager
+def calling(db: sqlite3.Connection, name: str, count: int, function: Callable[..., object]) -> Iterator[None]:
+    """Let statements within the context call a function of so many arguments, and raise what it raises.
+
+    SQLite would only tell that it raised something, as if the index were damaged, and so lose an interruption.
+    """
+    raised: list[BaseException] = []
+
+    def called(*values: object) -> object:
+        try:
+            return function(*values)
+        except BaseException as error:
+            raised.append(error)
+            raise
+
+    db.create_function(name, count, called)
+    try:
+        yield
+    except sqlite3.OperationalError:
+        if raised:
+            raise raised[0] from None
+        raise

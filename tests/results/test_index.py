@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.api import UsageError
 from harness.results.index import INDEX_FILE, Index
 from harness.results.store import Store
 from harness.results.team import points_elsewhere, runs_elsewhere, share_quietly
@@ -347,3 +348,19 @@ def test_damage_that_shows_only_in_a_query_rebuilds_the_index(store: Store, buil
     (store.path / INDEX_FILE).write_bytes(content)
     assert values(Index(store)) == expected
     assert len(Index(store).runs()) == 40
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), UsageError("told once")])
+def test_what_ends_the_choice_of_points_ends_the_question(
+    store: Store, builders, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    write(store, builders, [1.0])
+    index = Index(store)
+    assert values(index) == [1.0]
+    monkeypatch.setattr(index, "_rebuilt", lambda: pytest.fail("nothing is damaged"))
+
+    def shown(*_: object) -> bool:
+        raise error
+
+    with pytest.raises((KeyboardInterrupt, UsageError)):
+        list(index.points(lambda _: True, shown))
