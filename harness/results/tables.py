@@ -119,14 +119,14 @@ def _fitting(number: int | None) -> int | str | None:
 
 
 @contextmanager
-def calling(db: sqlite3.Connection, name: str, count: int, function: Callable[..., object]) -> Iterator[None]:
+def calling(db: sqlite3.Connection, name: str, count: int, function: Callable[..., bool]) -> Iterator[None]:
     """Let statements within the context call a function of so many arguments, and raise what it raises.
 
     SQLite would only tell that it raised something, as if the index were damaged, and so lose an interruption.
     """
     raised: list[BaseException] = []
 
-    def called(*values: object) -> object:
+    def called(*values: object) -> bool:
         try:
             return function(*values)
         except BaseException as error:
