@@ -12,10 +12,22 @@ from harness.judge import machine
 from harness.judge.machine import require_possible
 
 
-def test_a_share_that_no_memory_allows_is_incorrect_and_one_within_noise_is_not() -> None:
+def test_a_share_that_no_memory_allows_is_incorrect_and_one_within_noise_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(machine, "cache_bytes", lambda _: 1 << 20)
     require_possible({"linear1_share": 57.6, "long_row_share": 110.0})
     with pytest.raises(Incorrect, match=r"^linear1_share is 4151 %: faster than this machine"):
         require_possible({"linear1_share": 4151.0})
+
+
+def test_no_share_is_impossible_where_what_is_copied_stays_in_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "cache_bytes", lambda _: 480 << 20)
+    monkeypatch.setattr(machine, "total_bytes", lambda: 24 << 30)
+    require_possible({"long_row_share": 4151.0})
+    monkeypatch.setattr(machine, "total_bytes", lambda: 1 << 40)
+    with pytest.raises(Incorrect):
+        require_possible({"long_row_share": 4151.0})
 
 
 def test_a_probe_notes_what_its_fastest_call_computed_itself_divided_among_all(monkeypatch: pytest.MonkeyPatch) -> None:

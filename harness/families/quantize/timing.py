@@ -251,7 +251,8 @@ class _Figures:
             {
                 f"reading in {name}": 100 * count / seconds[name] / 1e9 / fastest[_reading(name)]
                 for name, count in self.cold.items()
-            }
+            },
+            self.limits.device,
         )
         return {
             **limit,
