@@ -69,6 +69,21 @@ def test_products_of_many_inputs_in_bfloat16_are_off_by_half_a_step_of_each_weig
     require_product(found, x, weight, roundings=columns + 5, beside=1.01 * half_a_level(x, weight) + rounding)
 
 
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_inputs_beyond_those_whose_sums_are_kept_are_multiplied_like_the_first(path_of_halves, interleaved) -> None:
+    technique = Kernel(levels="nf4", interleaved=interleaved)
+    matrix, x = technique._matrix(technique.quantize(normal(0, 150, 1088))), normal(1, 270, 1088).bfloat16()
+    found = matrix.multiply_halves(x)  # 256 inputs at a time, and so many columns that several strips share a panel
+    if found is None:
+        assert path_of_halves not in HALVES
+        return
+    for some in (
+        slice(0, 17),
+        slice(200, 270),
+    ):  # a sum does not depend on the inputs beside it
+        torch.testing.assert_close(found[some], matrix.multiply_halves(x[some]), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("scale", [1e-35, 2e38, math.inf, math.nan])
 def test_a_scale_that_a_weight_in_bfloat16_would_lose_is_multiplied_in_another_form(path_of_halves, scale) -> None:
     technique = Kernel(levels="nf4")
