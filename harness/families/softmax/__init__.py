@@ -15,7 +15,7 @@ from harness.judge.settings import defaults_of
 HARNESS_API = 1
 
 _PHASES: Final = {
-    "long_row": "a row four times as large as the last-level cache",
+    "long_row": "a row as large as four last-level caches, if memory allows",
     "cold_rows": "rows that are read from memory, each of which fits into the cache",
     "cached_row": "a row that stays in the cache",
 }

@@ -36,7 +36,7 @@ def only_on_request(request: pytest.FixtureRequest) -> None:
 @pytest.fixture(scope="module")
 def memory() -> tuple[torch.Tensor, torch.Tensor]:
     """Input and output, each four times as large as the last-level cache."""
-    size = min(machine.COLD * machine.cache_bytes(), machine.MOST_COPIED) // 4
+    size = machine.copied_bytes() // 4
     drawn = torch.randn(1 << 20, generator=torch.Generator().manual_seed(0))
     x = drawn.repeat(-(-size // len(drawn)))[:size]
     return x, torch.zeros_like(x)
