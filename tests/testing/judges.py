@@ -127,6 +127,22 @@ class IgnoresSeed(Sound):
         return Outcome(metrics={"kit_sum": technique.double(1)})
 
 
+class DrawsAlike(Sound):
+    """Draws the same numbers for every seed."""
+
+    def evaluate(self, technique: Doubles, context: CaseContext) -> Outcome:
+        drawn = float(torch.randn((), generator=generator(0, "kit")))
+        return Outcome(metrics={"kit_sum": technique.double(1) + drawn})
+
+
+class NeverErrs(Sound):
+    """Draws from the seed what a right technique always gets right."""
+
+    def evaluate(self, technique: Doubles, context: CaseContext) -> Outcome:
+        drawn = int(torch.randint(100, (), generator=generator(context.seed, "kit")))
+        return Outcome(metrics={"kit_sum": float(technique.double(drawn) - 2 * drawn)})
+
+
 class Moody(Sound):
     def evaluate(self, technique: Doubles, context: CaseContext) -> Outcome:
         return Outcome(metrics={"kit_sum": float(int.from_bytes(os.urandom(6), "big"))})
