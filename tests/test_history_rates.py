@@ -6,11 +6,17 @@ import re
 from types import ModuleType
 
 import pytest
+from scipy.stats import binom
 
 from harness.analysis.divisive import two_sample_p
 from tests.tools import load_tool
 
 TRIALS = 120
+
+
+def hardly_fewer(share: float) -> float:
+    """The share that one of a thousand tests of so few trials falls below, where many trials have `share`."""
+    return float(binom.ppf(1e-3, TRIALS, share)) / TRIALS
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +30,8 @@ def test_changes_are_found_soon_and_quiet_histories_have_no_flag(simulation) -> 
     wrong = simulation.false_flags(noise, simulation.ours(), TRIALS)
     found = simulation.found(noise, simulation.ours(), TRIALS)
     assert wrong <= 0.05
-    assert found.step[2] >= 0.93, "95 % in many trials"
-    assert found.creep[5] >= 0.90
+    assert found.step[2] >= hardly_fewer(0.95)
+    assert found.creep[5] >= hardly_fewer(0.90)
     assert found.step[0] >= 0.60, "most are told at once"
 
 
@@ -35,8 +41,8 @@ def test_a_whole_site_has_hardly_a_flag_and_the_change_of_one_of_its_series_is_f
     rules = simulation.replace(simulation.TIMES, together=len(noise.rounds))
     found = simulation.found(noise, simulation.ours(rules), TRIALS)
     assert simulation.false_suites(noise, TRIALS) <= [0.05]
-    assert found.step[2] >= 0.93, "95 % in many trials"
-    assert found.creep[5] >= 0.90
+    assert found.step[2] >= hardly_fewer(0.95)
+    assert found.creep[5] >= hardly_fewer(0.90)
 
 
 def test_the_screen_leaves_out_nothing_that_is_flagged(simulation) -> None:
@@ -72,7 +78,7 @@ def test_asv_finds_fewer(simulation) -> None:
     noise = simulation.Noise.read()
     asv = simulation.found(noise, simulation.asv_steps(0.05), TRIALS)
     ours = simulation.found(noise, simulation.ours(), TRIALS)
-    assert all(own >= other for own, other in zip(ours.step, asv.step[1:], strict=True))
+    assert all(own >= other for own, other in zip(ours.step, asv.step, strict=True))
     assert all(own >= other for own, other in zip(ours.creep, asv.creep, strict=True))
 
 
