@@ -154,19 +154,22 @@ class QuantizedLinear(nn.Module):
     @property
     def packed(self) -> Packed:
         """The packed weight with the tensors that the buffers hold now."""
-        held = self._buffers  # `get_buffer` takes as long as a small product
-        tensors = {name: tensor for name, buffer in self._names.items() if (tensor := held[buffer]) is not None}
-        return Packed(tensors=tensors, shape=self._shape, dtype=self._dtype)
+        own = self.__dict__  # an attribute of a module takes five times as long, and `get_buffer` as a small product
+        held = own["_buffers"]
+        tensors = {name: tensor for name, buffer in own["_names"].items() if (tensor := held[buffer]) is not None}
+        return Packed(tensors=tensors, shape=own["_shape"], dtype=own["_dtype"])
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs ``(..., out)`` of inputs ``(..., in)``, in their dtype; float64 is computed in float32."""
-        inputs = x.float() if x.dtype is torch.float64 else x
-        product = self._technique.linear(inputs.reshape(-1, x.shape[-1]), self.packed)
-        product = product if product.dtype is x.dtype else product.to(x.dtype)
-        bias = self._buffers["bias"]  # an attribute of a module takes as long as a small product
+        *lead, columns = x.shape
+        dtype = x.dtype
+        inputs = x.float() if dtype is torch.float64 else x
+        product = self._technique.linear(inputs.reshape(-1, columns) if len(lead) != 1 else inputs, self.packed)
+        product = product if product.dtype is dtype else product.to(dtype)
+        bias = self._buffers["bias"]  # an attribute that is a buffer takes as long as a small product
         if bias is not None:
-            product = product + bias.to(product.dtype)
-        return product if x.ndim == 2 else product.reshape(*x.shape[:-1], product.shape[-1])
+            product = product + bias.to(dtype)
+        return product if len(lead) == 1 else product.reshape(*lead, product.shape[-1])
 
     def get_extra_state(self) -> Tensor:
         """Return what the packed tensors do not say of themselves, as JSON in bytes: a state holds tensors only."""

@@ -115,23 +115,20 @@ class Codebook:
 
         Raises ValueError where a tensor is not what the library reads for the matrix's shape and blocks.
         """
-        count = matrix.rows * matrix.columns
-        block = _cut(matrix.block, count)
+        _, packed, rows, columns, block, absmax, small_absmax, group_scale, mean, group, _ = matrix
+        count = rows * columns
+        block = _cut(block, count)
         blocks = -(-count // block)
-        codes = pointers.require("codes", matrix.codes, torch.uint8, (count + 1) // 2)
-        absmax = small = scale = 0
-        if matrix.absmax is not None:
-            absmax = pointers.require("absmax", matrix.absmax, torch.float32, blocks)
-        elif matrix.small_absmax is not None and matrix.group_scale is not None:
-            small = pointers.require("absmax", matrix.small_absmax, torch.int8, blocks)
-            scale = pointers.require(
-                "the scales of absmax", matrix.group_scale, torch.float32, -(-blocks // matrix.group)
-            )
+        codes = pointers.require("codes", packed, torch.uint8, (count + 1) // 2)
+        scale = small = large = 0
+        if absmax is not None:
+            scale = pointers.require("absmax", absmax, torch.float32, blocks)
+        elif small_absmax is not None and group_scale is not None:
+            small = pointers.require("absmax", small_absmax, torch.int8, blocks)
+            large = pointers.require("the scales of absmax", group_scale, torch.float32, -(-blocks // group))
         else:
             raise ValueError("a matrix without scales: expected absmax, or small_absmax and group_scale")
-        return _WEIGHTS.pack(
-            codes, absmax, small, scale, matrix.mean, matrix.group, matrix.rows, matrix.columns, block, self._levels
-        )
+        return _WEIGHTS.pack(codes, scale, small, large, mean, group, rows, columns, block, self._levels)
 
 
 def _cut(block: int, count: int) -> int:
@@ -183,9 +180,9 @@ class Matrix(NamedTuple):
 
         ``precision`` is one of `PRECISIONS`. Raises ValueError where ``x`` or a packed tensor is of another shape.
         """
-        wide = x.dtype in (torch.float32, torch.float64)
-        exact = precision == "exact" or (precision == "auto" and wide)
-        if precision == "auto" and x.dtype == torch.bfloat16 and self._prefers_halves(len(x)):
+        dtype, auto = x.dtype, precision == "auto"
+        exact = precision == "exact" or (auto and (dtype is torch.float32 or dtype is torch.float64))
+        if auto and dtype is torch.bfloat16 and self._prefers_halves(x.shape[0]):
             product = self.multiply_halves(x)
             if product is not None:
                 return product
@@ -212,16 +209,16 @@ class Matrix(NamedTuple):
         represent (values that are not finite, or 64 neighbours all below 1e-30) are multiplied in float32.
         Raises ValueError where ``x`` or a packed tensor is of another dtype or shape.
         """
-        pointers.require_matrix("the input", x, self.columns)
-        if self.whole and len(x) and not exact:
-            found = self._in_fixed_point(x)
+        inputs = pointers.require_matrix("the input", x, self.columns)
+        if inputs and not exact and self.whole:
+            found = self._in_fixed_point(x, inputs)
             if found is not None:
                 return found
         given = pointers.cast(x, torch.float32).contiguous()
-        address = pointers.require("the input", given, torch.float32, given.numel())
-        if self.whole and len(x) == 1:
+        address = pointers.require("the input", given, torch.float32, inputs * self.columns)
+        if inputs == 1 and self.whole:
             return pointers.cast(self._exact_row(address), x.dtype)
-        out = torch.empty(len(x), self.rows)
+        out = torch.empty(inputs, self.rows)
         step = min(self.rows, max(1, _TILE // max(1, self.columns)))
         tile = torch.empty(step, self.columns)
         for begin in range(0, self.rows, step):
@@ -229,18 +226,23 @@ class Matrix(NamedTuple):
             torch.mm(given, self._unpacked(begin, end, tile[: end - begin]).T, out=out[:, begin:end])
         return pointers.cast(out, x.dtype)
 
-    def _in_fixed_point(self, x: Tensor) -> Tensor | None:
+    def _in_fixed_point(self, x: Tensor, inputs: int) -> Tensor | None:
         """Return the product in the dtype of ``x``, or None where fixed point cannot represent ``x``."""
-        dtype = x.dtype if x.dtype is torch.bfloat16 else torch.float32
-        given = pointers.cast(x, dtype).contiguous()
-        address = pointers.require("the input", given, dtype, given.numel())
-        out = torch.empty(len(x), self.rows, dtype=dtype)
+        given, address, out = self._given(x, inputs)
         weights = self.codebook.weights(self)
         failed = _library().harness_multiply(
-            chosen_path(), torch.get_num_threads(), weights, dtype is torch.bfloat16, address, len(x),
+            chosen_path(), torch.get_num_threads(), weights, out.dtype is torch.bfloat16, address, inputs,
             out.data_ptr(),
         )  # fmt: skip
+        del given  # which lives as long as its address is used
         return None if failed else pointers.cast(out, x.dtype)
+
+    def _given(self, x: Tensor, inputs: int) -> tuple[Tensor, int, Tensor]:
+        """Return inputs as the products in fixed point read them, their address, and room for the products."""
+        dtype = x.dtype if x.dtype is torch.bfloat16 else torch.float32
+        given = pointers.cast(x, dtype).contiguous()
+        address = pointers.require("the input", given, dtype, inputs * self.columns)
+        return given, address, given.new_empty(inputs, self.rows)
 
     def multiply_interleaved(self, x: Tensor) -> Tensor | None:
         """Return ``x`` ``(n, columns)`` times the transposed matrix, in the dtype of ``x``, from interleaved codes.
@@ -248,18 +250,16 @@ class Matrix(NamedTuple):
         Products are computed in fixed point of 13 bits and a sign. None where the path has no such product, or fixed
         point cannot represent the inputs. Raises ValueError where ``x`` or a packed tensor has another dtype or shape.
         """
-        pointers.require_matrix("the input", x, self.columns)
-        dtype = x.dtype if x.dtype is torch.bfloat16 else torch.float32
-        given = pointers.cast(x, dtype).contiguous()
-        address = pointers.require("the input", given, dtype, given.numel())
-        out = torch.empty(len(x), self.rows, dtype=dtype)
-        if len(x):
+        inputs = pointers.require_matrix("the input", x, self.columns)
+        given, address, out = self._given(x, inputs)
+        if inputs:
             weights = self.codebook.weights(self)
             if _library().harness_multiply_interleaved(
-                chosen_path(), torch.get_num_threads(), weights, dtype is torch.bfloat16, address, len(x),
+                chosen_path(), torch.get_num_threads(), weights, out.dtype is torch.bfloat16, address, inputs,
                 out.data_ptr(),
             ):  # fmt: skip
                 return None
+        del given  # which lives as long as its address is used
         return pointers.cast(out, x.dtype)
 
     def multiply_halves(self, x: Tensor) -> Tensor | None:
@@ -270,15 +270,15 @@ class Matrix(NamedTuple):
         1e-30 and 1e38.
         Raises ValueError where ``x`` or a packed tensor is of another dtype or shape.
         """
-        pointers.require_matrix("the input", x, self.columns)
+        inputs = pointers.require_matrix("the input", x, self.columns)
         if not self.whole:
             return None
         x = x.contiguous()
-        address = pointers.require("the input", x, torch.bfloat16, x.numel())
-        out = torch.empty(len(x), self.rows, dtype=torch.bfloat16)
+        address = pointers.require("the input", x, torch.bfloat16, inputs * self.columns)
+        out = x.new_empty(inputs, self.rows)
         weights = self.codebook.weights(self)
         failed = _library().harness_multiply_halves(
-            chosen_path(), torch.get_num_threads(), weights, self.interleaved, address, len(x),
+            chosen_path(), torch.get_num_threads(), weights, self.interleaved, address, inputs,
             out.data_ptr(),
         )  # fmt: skip
         return None if failed else out

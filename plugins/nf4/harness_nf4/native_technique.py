@@ -72,9 +72,11 @@ class Kernel(Blocks):
 
     def linear(self, x: Tensor, packed: Packed) -> Tensor:
         """Return the product of ``x`` and the packed weight; gradients reach ``x``."""
-        if not (self._runs_on(x) and self._runs_on(packed.tensors["absmax"])):
+        if not (self._available and x.is_cpu and packed.tensors["absmax"].is_cpu):
             return super().linear(x, self._moved(packed, back=True))
-        return _differentiable(self, x, packed)
+        if x.requires_grad and torch.is_grad_enabled():
+            return _differentiable(self, x, packed)
+        return self.multiply(x, packed)
 
     def multiply(self, x: Tensor, packed: Packed) -> Tensor:
         """Return the product in the dtype of ``x``, without gradients."""

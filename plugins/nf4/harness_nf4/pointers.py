@@ -40,11 +40,12 @@ def require_beside(name: str, tensor: Tensor, dtype: torch.dtype, count: int, de
         )
 
 
-def require_matrix(name: str, tensor: Tensor, columns: int) -> None:
-    """Raise ValueError where a tensor is not a matrix of so many columns."""
+def require_matrix(name: str, tensor: Tensor, columns: int) -> int:
+    """Return the number of rows of a matrix; raise ValueError where a tensor is none of so many columns."""
     shape = tensor.shape
     if len(shape) != 2 or shape[1] != columns:
         raise ValueError(f"{name} has shape {tuple(shape)}: expected (n, {columns})")
+    return shape[0]
 
 
 def aligned(tensor: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ def test_products_are_those_of_the_dequantised_weight_but_for_rounding(path, req
     """For every rest of a row beyond whole vectors and lines of the cache, and of rows beyond those taken together."""
     technique = Bytes()
     for columns in range(1, 131):
-        rows = 1 + columns % 7
+        rows = 1 + columns % 19  # up to four groups of four, which may lie far apart, and a rest
         packed, x = technique.quantize(normal(columns, rows, columns)), normal(columns + 1000, inputs, columns)
         counted = roundings(columns, WORDS[path]) if inputs <= byte_kernel.FEW else columns + 2
         require_product(technique.linear(x, packed), x, technique.dequantize(packed), roundings=counted)

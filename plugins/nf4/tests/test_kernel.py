@@ -123,6 +123,17 @@ def test_dequantising_is_looking_up_and_scaling(path, seed, rows, columns, block
     np.testing.assert_array_equal(found.numpy().ravel(), expected)
 
 
+@settings(HYPOTHESIS, max_examples=6)
+@given(seed=SEEDS, more=st.integers(0, 9), columns=st.sampled_from([576, 640, 1088]))
+def test_rows_of_a_large_matrix_have_the_bits_that_they_have_alone(path, seed, more, columns) -> None:
+    """However many rows are multiplied together, and however far apart they lie."""
+    technique, rows = Kernel(levels="nf4", precision="fixed"), (1 << 19) // columns + 1 + more
+    weight, x = normal(seed, rows, columns), normal(seed + 1, 1, columns)
+    found = technique.linear(x, technique.quantize(weight))
+    pieces = [technique.linear(x, technique.quantize(piece)) for piece in weight.split(200)]
+    assert torch.equal(found, torch.cat(pieces, dim=1))
+
+
 PIECES = st.integers(1, 40).map(lambda pieces: 64 * pieces)
 
 

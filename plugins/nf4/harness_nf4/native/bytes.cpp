@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "processor.h"
 #include "threads.h"
 
 #if defined(__x86_64__)
@@ -18,7 +19,8 @@
 namespace {
 
 constexpr int kLine = 64;         // bytes of a cache line
-constexpr int kAhead = 4096;      // bytes to prefetch ahead in a row of codes
+constexpr int kAhead = 4096;      // bytes to prefetch ahead in rows that follow one another
+constexpr int kSoon = 2048;       // the same in each of several rows that lie far apart
 constexpr int kTogether = 4;      // inputs for which integers are converted once
 constexpr int64_t kShare = 32768; // weights that are worth a thread's while
 
@@ -29,6 +31,13 @@ struct Product {
     const float* x;       // (inputs, columns)
     int64_t inputs;
     float* out;           // (inputs, rows)
+    bool far;             // whether rows that are multiplied together lie far apart
+};
+
+// Rows that are multiplied together: the first, the distance from one to the next, and the bytes to prefetch ahead.
+struct Group {
+    int64_t row, apart;
+    int ahead;
 };
 
 #define HARNESS_KERNELS "bytes.h"
@@ -50,7 +59,7 @@ const Multiply kMultiply[] = {
 // out (inputs, rows), in float32. ``path`` is as in harness_supported, up to AVX-512.
 extern "C" void harness_multiply_bytes(int path, int threads, const int8_t* codes, const float* scales, int64_t rows,
                                        int64_t columns, const float* x, int64_t inputs, float* out) {
-    const Product of{codes, scales, rows, columns, x, inputs, out};
+    const Product of{codes, scales, rows, columns, x, inputs, out, prefetches()};
     const int64_t grain = (kShare / std::max<int64_t>(1, columns) + 4) / 4 * 4;
     threads::share(rows, grain, threads, [&](int64_t begin, int64_t end) { kMultiply[path](of, begin, end); });
 }

@@ -1,11 +1,12 @@
 // Products with 8-bit integers, written with the vector operations of the struct Lanes. This file is included once for
 // each instruction set, in a namespace of its own.
 
-// Multiply ``Inputs`` inputs x (Inputs, columns) by ``Rows`` rows of integers to out (Inputs, stride), in float32: each
+// Multiply ``Inputs`` inputs x (Inputs, columns) by ``Rows`` rows of integers to out (Inputs, of.rows), in float32: each
 // integer is converted once for all inputs, and the row's scale multiplies the sum.
 template <int Rows, int Inputs> HARNESS_TARGET
-static void multiply_rows(const int8_t* codes, const float* scales, int64_t columns, const float* x, float* out,
-                          int64_t stride) {
+static void multiply_rows(const Product& of, const float* x, Group group, float* out) {
+    const int64_t columns = of.columns, stride = group.apart * columns;
+    const int8_t* codes = of.codes + group.row * columns;
     Lanes::Floats total[Rows][Inputs];
     for (auto& row : total)
         for (Lanes::Floats& lanes : row) lanes = Lanes::all(0);
@@ -13,21 +14,22 @@ static void multiply_rows(const int8_t* codes, const float* scales, int64_t colu
         Lanes::Floats from[Inputs];
         for (int c = 0; c < Inputs; ++c) from[c] = Lanes::load_floats(x + c * columns + at);
         for (int r = 0; r < Rows; ++r) {
-            const Lanes::Floats weights = Lanes::from_bytes(codes + r * columns + at);
+            const Lanes::Floats weights = Lanes::from_bytes(codes + r * stride + at);
             for (int c = 0; c < Inputs; ++c) total[r][c] = Lanes::fused(weights, from[c], total[r][c]);
         }
     };
     int64_t at = 0;
     for (; at + kLine <= columns; at += kLine) {
-        for (int r = 0; r < Rows; ++r) __builtin_prefetch(codes + r * columns + at + kAhead);
+        for (int r = 0; r < Rows; ++r) __builtin_prefetch(codes + r * stride + at + group.ahead);
         for (int k = 0; k < kLine; k += Lanes::words) add(at + k);
     }
     for (; at + Lanes::words <= columns; at += Lanes::words) add(at);
     for (int r = 0; r < Rows; ++r)
         for (int c = 0; c < Inputs; ++c) {
             float sum = Lanes::sum(total[r][c]);
-            for (int64_t k = at; k < columns; ++k) sum += static_cast<float>(codes[r * columns + k]) * x[c * columns + k];
-            out[c * stride + r] = sum * scales[r];
+            for (int64_t k = at; k < columns; ++k) sum += static_cast<float>(codes[r * stride + k]) * x[c * columns + k];
+            const int64_t row = group.row + r * group.apart;
+            out[c * of.rows + row] = sum * of.scales[row];
         }
 }
 
@@ -35,11 +37,11 @@ static void multiply_rows(const int8_t* codes, const float* scales, int64_t colu
 template <int Inputs> HARNESS_TARGET
 static void multiply_inputs(const Product& of, const float* x, int64_t begin, int64_t end, float* out) {
     constexpr int rows = Inputs == 1 ? 4 : 2;  // so many that AVX2 has registers for all sums
-    int64_t row = begin;
-    for (; row + rows <= end; row += rows)
-        multiply_rows<rows, Inputs>(of.codes + row * of.columns, of.scales + row, of.columns, x, out + row, of.rows);
-    for (; row < end; ++row)
-        multiply_rows<1, Inputs>(of.codes + row * of.columns, of.scales + row, of.columns, x, out + row, of.rows);
+    const int64_t groups = (end - begin) / rows;
+    for (int64_t i = 0; i < groups; ++i)
+        multiply_rows<rows, Inputs>(of, x, of.far ? Group{begin + i, groups, kSoon} : Group{begin + i * rows, 1, kAhead}, out);
+    for (int64_t row = begin + groups * rows; row < end; ++row)
+        multiply_rows<1, Inputs>(of, x, {row, 1, kAhead}, out);
 }
 
 // Multiply all inputs by the rows [begin, end).

@@ -12,6 +12,7 @@
 #include <memory>
 #include <vector>
 
+#include "processor.h"
 #include "threads.h"
 
 #if defined(__x86_64__)
@@ -36,6 +37,8 @@ constexpr float kSmallest = 1e-30f; // the scale of smaller activations would lo
 constexpr int kAhead = 4096;        // bytes to prefetch ahead in a row of codes
 constexpr int kFew = 8;             // inputs that are multiplied together with each vector of looked-up codes
 constexpr int kStreams = 2;         // rows that are multiplied together with few inputs
+constexpr int kMoreStreams = 4;     // the same with one input, where there are kEnough weights and it prefetches
+constexpr int64_t kEnough = 1 << 19;
 constexpr int kRows = 4;            // rows of a tile
 constexpr int kPanel = 1024;        // columns decoded at a time: kRows rows of them fit into the L1 cache
 constexpr int kInterleaved = 16;    // rows whose codes are interleaved
@@ -161,17 +164,6 @@ inline void narrow(const float* from, int64_t count, uint16_t* to) {
     }
 }
 
-// Return whether instructions that prefetch help the products of one input and of two, which read several runs of codes at
-// once: with them an Intel Xeon takes a sixth to a third less time, and an AMD EPYC more (docs/families/quantize.md).
-bool prefetches() {
-#if defined(__x86_64__)
-    static const bool intel = __builtin_cpu_is("intel");
-    return intel;
-#else
-    return false;
-#endif
-}
-
 // Compilers from GCC 11 and Clang 12 on have the instructions of AMX; how a process asks for its tiles is Linux's own.
 #if defined(HARNESS_EMULATED_AVX512) || (defined(__linux__) && (__GNUC__ >= 11 || __clang_major__ >= 12))
 #define HARNESS_AMX
@@ -256,7 +248,7 @@ int multiply_fixed(int path, int threads, const Weights& w, int64_t first, const
     const int64_t grain = std::max<int64_t>(kRows, (32768 / w.columns + kRows) / kRows * kRows);
     threads::share(w.rows - first, grain, threads, [&](int64_t begin, int64_t end) {
         if (inputs <= kFew) {
-            std::vector<float> buffer(static_cast<size_t>(kStreams * inputs * blocks));
+            std::vector<float> buffer(static_cast<size_t>(kMoreStreams * inputs * blocks));
             with.multiply_few(w, arranged, first + begin, first + end, out, buffer.data());
         } else {
             with.multiply_many(w, arranged, first + begin, first + end, out, w.rows);

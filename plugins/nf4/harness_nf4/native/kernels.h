@@ -93,29 +93,33 @@ static void multiply_rows(const FixedTable& table, const Weights& w, const Fixed
         for (int r = 0; r < Rows; ++r) out[c * w.rows + of.row + r * of.apart] = Lanes::sum(total[r][c]);
 }
 
-// Multiply ``Inputs`` inputs by the rows [begin, end), in fixed point.
-template <int Inputs, bool Ahead> HARNESS_TARGET
+// Multiply ``Inputs`` inputs by the rows [begin, end), ``Rows`` at a time, in fixed point.
+template <int Rows, int Inputs, bool Ahead> HARNESS_TARGET
 static void multiply_inputs(const Weights& w, const Fixed& x, int64_t begin, int64_t end, float* out, float* buffer) {
     const FixedTable table = fixed_table(w);
-    std::fill_n(buffer, kStreams * Inputs * (x.columns / kBlock), 0.0f);
-    const int64_t apart = (end - begin) / kStreams;
+    std::fill_n(buffer, Rows * Inputs * (x.columns / kBlock), 0.0f);
+    const int64_t apart = (end - begin) / Rows;
     for (int64_t row = begin; row < begin + apart; ++row)
-        multiply_rows<kStreams, Inputs, Ahead>(table, w, x, {row, apart}, out, buffer);
-    for (int64_t row = begin + apart * kStreams; row < end; ++row)
+        multiply_rows<Rows, Inputs, Ahead>(table, w, x, {row, apart}, out, buffer);
+    for (int64_t row = begin + apart * Rows; row < end; ++row)
         multiply_rows<1, Inputs, Ahead>(table, w, x, {row, 1}, out, buffer);
 }
 
 static void multiply_few(const Weights& w, const Fixed& x, int64_t begin, int64_t end, float* out, float* buffer) {
+    const auto with = [&](auto multiply) { multiply(w, x, begin, end, out, buffer); };
     const bool ahead = prefetches();
     switch (x.inputs) {
-        case 1: return (ahead ? multiply_inputs<1, true> : multiply_inputs<1, false>)(w, x, begin, end, out, buffer);
-        case 2: return (ahead ? multiply_inputs<2, true> : multiply_inputs<2, false>)(w, x, begin, end, out, buffer);
-        case 3: return multiply_inputs<3, false>(w, x, begin, end, out, buffer);
-        case 4: return multiply_inputs<4, false>(w, x, begin, end, out, buffer);
-        case 5: return multiply_inputs<5, false>(w, x, begin, end, out, buffer);
-        case 6: return multiply_inputs<6, false>(w, x, begin, end, out, buffer);
-        case 7: return multiply_inputs<7, false>(w, x, begin, end, out, buffer);
-        default: return multiply_inputs<kFew, false>(w, x, begin, end, out, buffer);
+        case 1:
+            if (!ahead) return with(multiply_inputs<kStreams, 1, false>);
+            return with((end - begin) * w.columns < kEnough ? multiply_inputs<kStreams, 1, true>
+                                                            : multiply_inputs<kMoreStreams, 1, true>);
+        case 2: return with(ahead ? multiply_inputs<kStreams, 2, true> : multiply_inputs<kStreams, 2, false>);
+        case 3: return with(multiply_inputs<kStreams, 3, false>);
+        case 4: return with(multiply_inputs<kStreams, 4, false>);
+        case 5: return with(multiply_inputs<kStreams, 5, false>);
+        case 6: return with(multiply_inputs<kStreams, 6, false>);
+        case 7: return with(multiply_inputs<kStreams, 7, false>);
+        default: return with(multiply_inputs<kStreams, kFew, false>);
     }
 }
 
