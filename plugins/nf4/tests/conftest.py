@@ -6,7 +6,7 @@ import fcntl
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
@@ -61,6 +61,14 @@ def require_product() -> RequireProduct:
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def path_of_the_environment() -> Iterator[None]:
+    """The path that HARNESS_PATH names, so that a slower one than the processor's best can be measured."""
+    name = os.environ.get("HARNESS_PATH")
+    with kernel.use_path(name) if name else nullcontext():
+        yield
 
 
 def compile_emulated(header: Path, target: Path, *flags: str) -> None:
