@@ -73,6 +73,8 @@ def test_a_technique_is_shown_with_its_paper_and_parameters(harness: Harness) ->
         (["export", "csv"], "no runs"),
         (["run", "--no-such-option"], "no option '--no-such-option'"),
         (["run", "--sed", "3"], "no option '--sed'; did you mean '--seeds'?"),
+        (["claims", "--suite", "petf"], "unknown suite 'petf'; did you mean 'finetune/peft'?"),
+        (["claims", "--paper", "2406.0844"], "no claim has this source; did you mean '2406.08447'?"),
         (["run", "--store"], "option '--store' requires an argument"),
         (["run", "--lane", "speed"], "'speed' is not one of 'accuracy', 'memory', 'time'; see: harness run --help"),
         (["run", "--jobs", "many"], "invalid value for '--jobs'"),

@@ -68,11 +68,15 @@ def history(
 def followed(store: Path | None, wanted: Wanted, since: str = "") -> History:
     """Return the history of a store and of the tracked commits around this folder; raise UsageError for none."""
     from harness.api import UsageError
+    from harness.history.asked import measured_names, misnamed
     from harness.history.following import follow
 
     origin = origin_of(store)
     found = follow(origin, wanted, since)
     if not found.judged:
+        known = measured_names(origin)
+        if known["metric"] and (wrong := misnamed(wanted, known)):
+            raise UsageError(*(f"{name.text}; see all: harness history" for name in wrong))
         places = [str(kept.path) for kept in origin.stores]
         places += [f"the tracked commits of {origin.project}"] if origin.project else []
         chosen = [
