@@ -204,6 +204,7 @@ def _runs(options: CompareOptions, store: Store) -> tuple[StoredRun, StoredRun] 
 def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> ChangeReport:
     from harness.analysis.changes import Pairing, find_changes
     from harness.analysis.known import known_metrics
+    from harness.analysis.seeds import seeds_left_out
     from harness.analysis.states import of_one_identity, remarks_on
     from harness.analysis.unlike import code_of, unlike
     from harness.analysis.vacuous import lost_values, undecidable
@@ -247,7 +248,13 @@ def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> Chang
         release="",
         changes=found,
         refused=[] if lines or options.metric else undecidable(found.changes, pairings),
-        notes=[*remarks, *notes, *lost_values(pairings, metrics), *possible_renames(pairings)],
+        notes=[
+            *remarks,
+            *notes,
+            *seeds_left_out(pairings, metrics),
+            *lost_values(pairings, metrics),
+            *possible_renames(pairings),
+        ],
     )
     return _judged(report, options, lines)
 
@@ -262,6 +269,7 @@ def _labelled(run: StoredRun) -> str:
 
 def _of_revisions(options: CompareOptions) -> ChangeReport:
     from harness.analysis.changes import Changes, fails, find_changes
+    from harness.analysis.seeds import seeds_left_out
     from harness.analysis.vacuous import lost_values, undecidable
     from harness.history.compared import renamed, with_accepted
     from harness.history.likely import possible_renames
@@ -313,6 +321,7 @@ def _of_revisions(options: CompareOptions) -> ChangeReport:
         notes=[
             *notes,
             *measured.notes,
+            *seeds_left_out(measured.pairings, measured.metrics),
             *lost_values(measured.pairings, measured.metrics),
             *possible_renames(measured.pairings),
         ],
