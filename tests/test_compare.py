@@ -121,6 +121,26 @@ def test_seeds_that_only_one_run_has_are_told_in_every_form(called: Harness, two
     assert line in Path(called("report", *TOY_PLUGIN, *names, "--output", "pages").stdout.strip()).read_text()
 
 
+def test_a_lost_value_reaches_the_forms_of_ci_systems_and_only_of_the_metric_that_is_judged(
+    called: Harness, two_runs: list[Path]
+) -> None:
+    def without_score(row: dict) -> None:
+        if row["technique"] == "toy/good":
+            row["metrics"].pop("toy_score", None)
+
+    edit_rows(two_runs[1], without_score)
+    names = [folder.name for folder in two_runs]
+
+    def message(*options: str) -> str:
+        return str(json.loads(called("compare", *TOY_PLUGIN, *names, "--format", "badge", *options).stdout)["message"])
+
+    assert message() == "no change, 1 without a value"
+    assert message("--metric", "toy_score") == "no change, 1 without a value"
+    assert message("--metric", "train_tensor_peak") == "no change"
+    printed = called("compare", *TOY_PLUGIN, *names, "--format", "junit").stdout
+    assert 'name="toy/good: toy_score"' in printed
+
+
 Compared = Callable[..., tuple[int, str]]
 
 
