@@ -16,6 +16,7 @@ Importing this package imports neither torch nor numpy.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from os import fspath
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -155,16 +156,19 @@ def load(run: str | PathLike[str] = "last", *, plugins: Sequence[str] = (), stor
         store: the folder of the results; ``.harness`` in the current folder where None.
 
     Raises:
-        harness.api.UsageError: where there is no such run, or no loaded plugin declares a metric of its suite.
+        harness.api.UsageError: where there is no such run, where a path is not that of a run's folder, and where no
+            loaded plugin declares a metric of the suite.
 
     """
     from harness.analysis.view import RunView
     from harness.results.places import default_store_path
     from harness.results.store import Store, run_in
+    from harness.results.writer import RUN_FILE
 
-    is_path = not isinstance(run, str) or Path(run).name != run  # no name of a run has a separator
-    if is_path and (found := run_in(Path(run))) is not None:
-        store, run = found
+    path = Path(run)
+    # no name of a run has a separator; a path without one may be a name
+    if path.name != fspath(run) or (not isinstance(run, str) and (path / RUN_FILE).is_file()):
+        store, run = run_in(path)
     stored = Store(default_store_path(Path(store) if store else None)).read(str(run))
     host = _host_with(plugins)
     return RunView.build(stored.info, stored.rows, host.metrics)

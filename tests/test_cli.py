@@ -13,9 +13,11 @@ from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
+import click
 import pytest
 
 from harness import __version__
+from harness.cli import _MEANT, cli
 from harness.cli.runs import _line, _table
 from harness.results.index import RunSummary
 from tests.conftest import ROOT, Harness, copy_of_the_run
@@ -60,6 +62,9 @@ def test_a_technique_is_shown_with_its_paper_and_parameters(harness: Harness) ->
     ("arguments", "text"),
     [
         (["rnu"], "did you mean 'run'"),
+        (["baseline", "last", "main"], "no command 'baseline'; what does that: harness runs name RUN NAME"),
+        (["baselin"], "no command 'baselin'; harness --help lists them"),
+        (["quantise"], "no command 'quantise'; harness --help lists them"),
         (["list", "technique"], "harness: error: 'technique' is not one of 'suites', 'techniques', "),
         (["show", "technique", "pisa"], "did you mean 'lora/pissa'"),
         (["show", "run", "nothing"], "no runs"),
@@ -68,6 +73,8 @@ def test_a_technique_is_shown_with_its_paper_and_parameters(harness: Harness) ->
         (["export", "csv"], "no runs"),
         (["run", "--no-such-option"], "no option '--no-such-option'"),
         (["run", "--sed", "3"], "no option '--sed'; did you mean '--seeds'?"),
+        (["claims", "--suite", "petf"], "unknown suite 'petf'; did you mean 'finetune/peft'?"),
+        (["claims", "--paper", "2406.0844"], "no claim has this source; did you mean '2406.08447'?"),
         (["run", "--store"], "option '--store' requires an argument"),
         (["run", "--lane", "speed"], "'speed' is not one of 'accuracy', 'memory', 'time'; see: harness run --help"),
         (["run", "--jobs", "many"], "invalid value for '--jobs'"),
@@ -86,6 +93,20 @@ def test_a_mistake_is_one_clear_line_and_exit_code_2(arguments: list[str], text:
     assert "Traceback" not in done.stderr
     assert all(line.startswith("harness: ") for line in done.stderr.splitlines()), done.stderr
     assert any(line.startswith("harness: error: ") for line in done.stderr.splitlines())
+
+
+@pytest.mark.parametrize("word", sorted(_MEANT))
+def test_a_word_of_other_programs_is_no_command_and_leads_to_one_with_the_options_that_are_told(word: str) -> None:
+    context = click.Context(cli, info_name="harness")
+    assert word not in cli.list_commands(context)
+    group: click.Command = cli
+    for part in _MEANT[word].split():
+        if part.startswith("--"):
+            assert part in {name for option in group.get_params(context) for name in option.opts}
+        elif isinstance(group, click.Group):
+            found = group.get_command(context, part)
+            assert found is not None
+            group = found
 
 
 @pytest.fixture(scope="module")

@@ -110,6 +110,37 @@ def test_a_name_stands_for_a_run_wherever_a_command_takes_one(called: Harness, t
     assert "paper-1" in Path("site/index.html").read_text()
 
 
+def test_seeds_that_only_one_run_has_are_told_in_every_form(called: Harness, two_runs: list[Path]) -> None:
+    kept = [line for line in (two_runs[1] / "rows.jsonl").read_text().splitlines() if json.loads(line)["seed"] < 1]
+    (two_runs[1] / "rows.jsonl").write_text("".join(f"{line}\n" for line in kept))
+    names = [folder.name for folder in two_runs]
+    line = "quality is compared on the 1 seed of both sides, without seed 1 of base"
+    for format_ in ("table", "markdown", "json"):
+        printed = called("compare", *TOY_PLUGIN, *names, "--format", format_).stdout
+        assert line in " ".join(printed.split()), format_
+    assert line in Path(called("report", *TOY_PLUGIN, *names, "--output", "pages").stdout.strip()).read_text()
+
+
+def test_a_lost_value_reaches_the_forms_of_ci_systems_and_only_of_the_metric_that_is_judged(
+    called: Harness, two_runs: list[Path]
+) -> None:
+    def without_score(row: dict) -> None:
+        if row["technique"] == "toy/good":
+            row["metrics"].pop("toy_score", None)
+
+    edit_rows(two_runs[1], without_score)
+    names = [folder.name for folder in two_runs]
+
+    def message(*options: str) -> str:
+        return str(json.loads(called("compare", *TOY_PLUGIN, *names, "--format", "badge", *options).stdout)["message"])
+
+    assert message() == "no change, 1 without a value"
+    assert message("--metric", "toy_score") == "no change, 1 without a value"
+    assert message("--metric", "train_tensor_peak") == "no change"
+    printed = called("compare", *TOY_PLUGIN, *names, "--format", "junit").stdout
+    assert 'name="toy/good: toy_score"' in printed
+
+
 Compared = Callable[..., tuple[int, str]]
 
 

@@ -61,9 +61,49 @@ def test_a_history_says_what_got_worse_and_where(world: World, ask) -> None:
 def test_a_metric_and_names_narrow_it(ask) -> None:
     found = json.loads(ask("history", "*_ratio", "--technique", "a", "--json")[1])
     assert [one["metric"] for one in found["series"]] == ["train_ratio"]
-    code, _, err = ask("history", "no_such", "--suite", "toy")
+    code, _, err = ask("history", "accuracy", "--suite", "toy", "--since", "2999-01-01")
     assert code == 2
-    assert "no results of metric 'no_such', suite 'toy'" in err
+    assert "no results of metric 'accuracy', suite 'toy'" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("acuracy",), "no metric 'acuracy'; did you mean 'accuracy'?; see all: harness history"),
+        (("--technique", "bsae"), "no technique 'bsae'; did you mean 'toys/base'?; see all: harness history"),
+        (("--suite", "toi"), "no suite 'toi'; did you mean 'toy'?; see all: harness history"),
+        (("--workload", "alhpa"), "no workload 'alhpa'; did you mean 'core/alpha'?; see all: harness history"),
+        (("qqq",), "no metric 'qqq'; there are: accuracy, train_ratio, train_tensor_peak; see all: harness history"),
+    ],
+)
+def test_a_misspelt_name_leads_to_the_nearest_that_was_measured(ask, options: tuple[str, ...], said: str) -> None:
+    assert ask("history", *options) == (2, "", f"harness: error: {said}\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--metric", "train_rato"), "--metric: no metric 'train_rato'; did you mean 'train_ratio'?"),
+        (("--metric", "qqq"), "--metric: no metric 'qqq'; there are: accuracy, "),
+        (("--metric", "accuracy", "--technique", "bsae"), "--technique: no technique 'bsae'; did you mean 'toys/base'"),
+        (("--metric", "accuracy", "--suite", "toi"), "--suite: no suite 'toi'; did you mean 'toy'?"),
+        (("--metric", "accuracy", "--workload", "alhpa"), "--workload: no workload 'alhpa'; did you mean 'core/alpha'"),
+    ],
+)
+def test_a_misspelt_name_is_not_accepted(world: World, ask, options: tuple[str, ...], said: str) -> None:
+    code, out, err = ask("accept", "HEAD", "--reason", "r", *options)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"harness: error: {said}")
+    assert len(err.splitlines()) == 1
+    assert not [*world.folder.path.glob(f"*{FILE}*")]
+
+
+def test_a_name_that_nothing_here_is_near_to_is_accepted_and_told(world: World, ask) -> None:
+    names = ("--metric", "accuracy", "--technique", "other:depth=3")
+    code, _, err = ask("accept", "HEAD", "--reason", "r", "--limit", "1", *names)
+    assert (code, err.count("\n")) == (0, 1)
+    assert err.startswith("harness: --technique: no technique 'other:depth=3'; there are: ")
+    assert 'technique = "other:depth=3"' in (world.folder.path / FILE).read_text()
 
 
 def test_a_page_is_written(ask, tmp_path: Path) -> None:

@@ -68,7 +68,32 @@ def test_a_stored_run_is_loaded_by_its_folder_or_by_a_path_that_names_it(tmp_pat
     assert harness.load(PurePath("last"), **options) == view
     assert harness.load(Path(view.info.id[-4:]), **options) == view
     with pytest.raises(UsageError, match="is not in"):
-        harness.load(tmp_path / "runs" / "nothing", **options)
+        harness.load(Path("nothing"), **options)
+
+
+def test_a_path_that_is_no_run_says_what_it_is_and_what_to_do(tmp_path: Path) -> None:
+    listed = "list all runs: harness runs"
+    (tmp_path / "store" / "runs" / "empty").mkdir(parents=True)
+    for folder in ("elsewhere", "store/runs/two words"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "run.json").write_text("{}")
+    file = tmp_path / "elsewhere" / "run.json"
+    for name, why, mend in [
+        ("nothing", "nothing is not the folder of a run: there is no such folder; expected STORE/runs/ID", listed),
+        ("store/runs/empty", "empty is not the folder of a run: it has no run.json; expected STORE/runs/ID", listed),
+        ("elsewhere", "elsewhere is not the folder of a run: it is not in the folder runs of a store;", listed),
+        ("store/runs/two words", "two words is not the folder of a run: its name can be no id;", listed),
+        (str(file), "run.json is not the folder of a run: it is a file; expected STORE/runs/ID", listed),
+        ("store", "store is a store; expected the folder of one of its runs", "load the newest: harness.load('last', "),
+        ("\0", "cannot be read: ", listed),
+        ("x" * 300, "cannot be read: ", listed),
+    ]:
+        for path in (tmp_path / name, str(tmp_path / name)):
+            with pytest.raises(UsageError) as caught:
+                harness.load(path)
+            first, second = caught.value.problems
+            assert why in first
+            assert second.startswith(mend)
 
 
 def test_a_stored_run_is_loaded_without_the_plugin_that_made_it(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harness.api import Knob, UsageError, number, one_of, resolve, whole_number
+from harness.api import Knob, UsageError, nearest, number, one_of, resolve, whole_number
 from harness.api.text import as_typed, named
 from harness.api.values import plain
 from harness.entrants import read_values
@@ -80,6 +80,15 @@ def test_a_whole_number_beyond_the_range_of_floats_is_refused_by_a_setting() -> 
 def test_one_of_several_names_the_nearest() -> None:
     with pytest.raises(UsageError, match="expected one of 'fast', 'slow'; did you mean 'fast'"):
         one_of("pace", "fasst", ["fast", "slow"])
+
+
+def test_the_nearest_name_has_most_letters_alike_or_all_of_them_in_another_order() -> None:
+    assert nearest("rl", ["lr", "rank"]) == "; did you mean 'lr'?"
+    assert nearest("pisa", ["lora/pissa", "lora/eva"]) == "; did you mean 'lora/pissa'?"
+    assert nearest("gud", ["good", "base"]) == "; did you mean 'good'?"
+    assert nearest("baseline", ["site", "run"]) == ""
+    assert nearest("install", ["list"]) == ""
+    assert nearest("benchmark", ["compare"]) == ""
 
 
 @pytest.mark.parametrize("value", [True, False, None, 3, 0.1, 1e-12, "auto", "true", "5", "null", "[1]", [3, 2], "ä b"])

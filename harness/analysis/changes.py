@@ -145,8 +145,13 @@ def fails(what: str, reason: str, *, since_release: bool = False) -> Change:
 
 def changed_quality(pairing: Pairing, metrics: Mapping[str, Metric]) -> set[str]:
     """Return the techniques whose quality differs between the runs on some seed, so that more seeds are worthwhile."""
-    pair = _PairedRuns.of(pairing, metrics)
-    return {place.technique for (place, _), sides in pair.qualities().items() if not _identical(sides)}
+    scores = compared_scores(pairing, metrics)
+    return {place.technique for (place, _), sides in scores.items() if not sides.is_identical}
+
+
+def compared_scores(pairing: Pairing, metrics: Mapping[str, Metric]) -> Mapping[tuple[Place, str], Sides]:
+    """Return the scores of both runs by seed, head's as the own ones, for each quality that is compared."""
+    return _PairedRuns.of(pairing, metrics).qualities()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,7 +270,7 @@ class _PairedRuns:
 def _qualities(pairs: Sequence[_PairedRuns]) -> Iterable[Change]:
     """Yield the changes of quality. Identical values need no test, and don't count in the correction of the others."""
     qualities = {(number, *key): sides for number, pair in enumerate(pairs) for key, sides in pair.qualities().items()}
-    tested = {key: sides for key, sides in qualities.items() if not _identical(sides)}
+    tested = {key: sides for key, sides in qualities.items() if not sides.is_identical}
     compared = compare_each(tested, families=FAMILIES)
     for key, sides in qualities.items():
         number, place, name = key
@@ -282,12 +287,6 @@ def _qualities(pairs: Sequence[_PairedRuns]) -> Iterable[Change]:
                 p_holm=comparison.p_holm,
             )
         yield change
-
-
-def _identical(sides: Sides) -> bool:
-    """Return whether the sides share a seed and have exactly the same value on every shared seed."""
-    shared = sides.own.keys() & sides.other.keys()
-    return bool(shared) and all(sides.own[seed] == sides.other[seed] for seed in shared)
 
 
 def _quality_verdict(comparison: Comparison, rule: Rule) -> tuple[Verdict, str]:

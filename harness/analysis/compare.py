@@ -67,6 +67,12 @@ class Sides:
     other: Scores
     rule: Rule
 
+    @property
+    def is_identical(self) -> bool:
+        """Whether both share a seed and have exactly the same value on every shared seed."""
+        shared = self.own.keys() & self.other.keys()
+        return bool(shared) and all(self.own[seed] == self.other[seed] for seed in shared)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:

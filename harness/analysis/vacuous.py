@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from harness.analysis.changes import COUNTS, Change, Pairing
+from harness.analysis.changes import COUNTS, Change, Pairing, Place
 from harness.api import Metric, Row
 
 _NAMED: Final = 5
@@ -36,23 +37,42 @@ def undecidable(changes: Sequence[Change], pairings: Sequence[Pairing]) -> list[
     return ["nothing was compared: no technique has a result of the same kind on both sides"]
 
 
-def lost_values(pairings: Sequence[Pairing], metrics: Mapping[str, Metric]) -> list[str]:
-    """Return a line for each metric of which head has no value for techniques that base has one for.
+@dataclass(frozen=True, kw_only=True)
+class Lost:
+    """A metric that base has a value of for a technique on a workload, and head has not."""
+
+    place: Place
+    metric: str
+
+
+def lost_values(pairings: Sequence[Pairing], metrics: Mapping[str, Metric]) -> list[Lost]:
+    """Return the values that base has and head has not.
 
     Techniques that head lacks, or that fail there, are told otherwise.
     """
-    lost: dict[str, list[str]] = {}
+    lost: list[Lost] = []
     for pairing in pairings:
         if pairing.since_release:
             continue
-        asked = pairing.reference.info.suite.metrics
+        suite = pairing.reference.info.suite
         before, after = (_measured(run.rows) for run in (pairing.reference, pairing.head))
         failing = {_place(row) for row in pairing.head.rows if row.reply.status != "ok"}
-        for place in sorted(before.keys() & after.keys() - failing):
-            for name in sorted(before[place] - after[place]):
-                if name in asked or (name in metrics and _is_amount(metrics[name])):
-                    lost.setdefault(name, []).append(f"{place[0]} on {place[1]}")
-    return [f"not compared, as head has no value of it: {name} of {_counted(places)}" for name, places in lost.items()]
+        for technique, workload in sorted(before.keys() & after.keys() - failing):
+            place = Place(suite=suite.id, workload=workload, technique=technique)
+            lost += [
+                Lost(place=place, metric=name)
+                for name in sorted(before[technique, workload] - after[technique, workload])
+                if name in suite.metrics or (name in metrics and _is_amount(metrics[name]))
+            ]
+    return lost
+
+
+def lost_lines(lost: Iterable[Lost]) -> list[str]:
+    """Return a line for each metric that has lost values."""
+    places: dict[str, list[str]] = {}
+    for value in lost:
+        places.setdefault(value.metric, []).append(f"{value.place.technique} on {value.place.workload}")
+    return [f"not compared, as head has no value of it: {name} of {_counted(of)}" for name, of in places.items()]
 
 
 def _is_amount(metric: Metric) -> bool:

@@ -192,11 +192,19 @@ def one_of(name: str, value: object, choices: Sequence[object]) -> Any:
     return value
 
 
+_NEAR: Final = 0.56
+"""The least similarity of near names: that of ``gud`` and ``good`` is .57, that of ``baseline`` and ``site`` .5."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``; did you mean 'x'?`` for the nearest known name (short names count), or an empty text."""
     names = list(known)
     shorts = {full.rpartition("/")[2]: full for full in names}
-    close = difflib.get_close_matches(name, [*names, *shorts], n=1, cutoff=0.5)
+    every = [*names, *shorts]
+    # two letters that were swapped are half of a name like ``lr``; what else has half of its letters alike is no typo
+    close = difflib.get_close_matches(name, every, n=1, cutoff=_NEAR) or [
+        other for other in every if sorted(other) == sorted(name)
+    ]
     return f"; did you mean {shorts.get(close[0], close[0])!r}?" if close else ""
 
 

@@ -43,6 +43,20 @@ _COMMANDS = {
     "completion": "harness.cli.completion:completion",
 }
 
+_MEANT = {
+    "baseline": "runs name RUN NAME",
+    "bench": "run --suite NAME",
+    "benchmark": "run --suite NAME",
+    "bisect": "compare BASE HEAD --bisect METRIC",
+    "diff": "compare BASE HEAD",
+    "gate": "compare BASE HEAD --gate",
+    "help": "--help",
+    "resume": "run --resume RUN",
+    "results": "runs",
+    "version": "--version",
+}
+"""What does the job of words that other programs have as commands; none is near enough to the name of a command."""
+
 
 class _Commands(click.Group):
     """The built-in commands by name, followed by the commands of plugins."""
@@ -76,6 +90,8 @@ class _Commands(click.Group):
         name = args[0]
         if not name.startswith("-") and self.get_command(context, name) is None:
             hint = nearest(name, self.list_commands(context)) or "; harness --help lists them"
+            if name in _MEANT:
+                hint = f"; what does that: harness {_MEANT[name]}"
             raise click.UsageError(f"no command {name!r}{hint}")
         return super().resolve_command(context, args)
 

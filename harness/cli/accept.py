@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.app import complete_from, plugin_options, store_option
+from harness.cli.app import complete_from, current, plugin_options, store_option
 from harness.cli.output import say
 
 if TYPE_CHECKING:
     from harness.history.judging import Judged
+    from harness.history.series import Wanted
 
 
 def _finite(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
@@ -58,6 +59,7 @@ def accept(commit: str, reason: str, store: Path | None, **options: Any) -> None
 
     options |= {name: _said(f"--{name}", options[name]) for name in ("metric", "suite", "technique", "workload")}
     folder = _repository()
+    _require_known(store, options)
     entry = Accepted(
         metric=options["metric"],
         commit=_commit(folder, commit),
@@ -97,6 +99,33 @@ def _commit(folder: Path, name: str) -> str:
     return commit
 
 
+def _require_known(store: Path | None, options: dict[str, Any]) -> None:
+    """Raise UsageError for names that no plugin declares and no run measured: an entry of these would never count.
+
+    A suite, technique or workload that nothing here is near to is told and taken: it may be one of a suite's file, or
+    of a plugin that is not installed here.
+    """
+    from harness.api import UsageError
+    from harness.cli.history import origin_of
+    from harness.history.asked import KINDS, measured_names, misnamed, with_ratios
+    from harness.host import warn
+
+    host, measured = current().host, measured_names(origin_of(store))
+    known = {kind: {*getattr(host.declared, f"{kind}s"), *measured[kind]} for kind in KINDS}
+    known["metric"] = with_ratios({*host.metrics, *measured["metric"]})
+    wrong = misnamed(_wanted(options), known)
+    if refused := [name for name in wrong if name.is_near or name.kind == "metric"]:
+        raise UsageError(*(f"--{name.kind}: {name.text}" for name in refused))
+    for name in wrong:
+        warn(f"--{name.kind}: {name.text}; the entry counts once there is one")
+
+
+def _wanted(options: dict[str, Any]) -> Wanted:
+    from harness.history.series import Wanted
+
+    return Wanted(**{name: options[name] for name in ("metric", "suite", "technique", "workload")})
+
+
 def _said(option: str, text: str) -> str:
     """Return a text in one line; raise UsageError for one that says nothing, or that is not in the terminal's code."""
     from harness.api import UsageError
@@ -133,10 +162,8 @@ def _limit(store: Path | None, options: dict[str, Any], folder: Path, commit: st
     """Return the size of the largest change that the entry is for, as a history shows it; None where it shows none."""
     from harness.cli.history import origin_of
     from harness.history.following import follow
-    from harness.history.series import Wanted
 
-    names = {name: options[name] for name in ("metric", "suite", "technique", "workload")}
-    found = follow(origin_of(store), Wanted(**names))
+    found = follow(origin_of(store), _wanted(options))
     full = _commit(folder, commit)
 
     def is_there(judged: Judged, earliest: int, latest: int) -> bool:

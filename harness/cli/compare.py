@@ -163,15 +163,18 @@ def _judged(report: ChangeReport, options: CompareOptions, at_head: Sequence[str
     from harness.analysis.sought import seek
     from harness.host import matches
 
-    names = options.technique or ("*",)
-    found = seek(report.changes, options.metric, lambda name: any(matches(pattern, name) for pattern in names))
+    def is_meant(technique: str) -> bool:
+        return any(matches(pattern, technique) for pattern in options.technique or ("*",))
+
+    found = seek(report.changes, options.metric, is_meant)
+    lost = [value for value in report.lost if value.metric == options.metric and is_meant(value.place.technique)]
     untold = () if found.changes.of("worse") else (*found.untold, *at_head)
     nothing: tuple[str, ...] = ()
     if not (found.changes.changes or untold):
         new = [entry.place.technique for entry in found.changes.listed]
         untold = tuple(f"{technique} is new: base does not have it" for technique in new)
         nothing = () if new else (f"nothing has a {options.metric} on both sides",)
-    return replace(report, changes=found.changes, refused=[*report.refused, *nothing], untold=untold)
+    return replace(report, changes=found.changes, lost=lost, refused=[*report.refused, *nothing], untold=untold)
 
 
 def _runs(options: CompareOptions, store: Store) -> tuple[StoredRun, StoredRun] | None:
@@ -204,6 +207,7 @@ def _runs(options: CompareOptions, store: Store) -> tuple[StoredRun, StoredRun] 
 def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> ChangeReport:
     from harness.analysis.changes import Pairing, find_changes
     from harness.analysis.known import known_metrics
+    from harness.analysis.seeds import seeds_left_out
     from harness.analysis.states import of_one_identity, remarks_on
     from harness.analysis.unlike import code_of, unlike
     from harness.analysis.vacuous import lost_values, undecidable
@@ -247,7 +251,8 @@ def _of_runs(options: CompareOptions, base: StoredRun, head: StoredRun) -> Chang
         release="",
         changes=found,
         refused=[] if lines or options.metric else undecidable(found.changes, pairings),
-        notes=[*remarks, *notes, *lost_values(pairings, metrics), *possible_renames(pairings)],
+        lost=lost_values(pairings, metrics),
+        notes=[*remarks, *notes, *seeds_left_out(pairings, metrics), *possible_renames(pairings)],
     )
     return _judged(report, options, lines)
 
@@ -262,6 +267,7 @@ def _labelled(run: StoredRun) -> str:
 
 def _of_revisions(options: CompareOptions) -> ChangeReport:
     from harness.analysis.changes import Changes, fails, find_changes
+    from harness.analysis.seeds import seeds_left_out
     from harness.analysis.vacuous import lost_values, undecidable
     from harness.history.compared import renamed, with_accepted
     from harness.history.likely import possible_renames
@@ -310,10 +316,11 @@ def _of_revisions(options: CompareOptions) -> ChangeReport:
         release=revisions[RELEASE].label if RELEASE in sides else "",
         changes=changes,
         refused=undecidable(changes.changes, measured.pairings) if vacuous else measured.refused,
+        lost=lost_values(measured.pairings, measured.metrics),
         notes=[
             *notes,
             *measured.notes,
-            *lost_values(measured.pairings, measured.metrics),
+            *seeds_left_out(measured.pairings, measured.metrics),
             *possible_renames(measured.pairings),
         ],
     )

@@ -49,13 +49,19 @@ def history(
     Without METRIC: the metrics that the suites ask about, times relative to the baseline, and peaks of memory. Changes
     that the project accepted (harness accept) are shown as such.
     """
+    from harness.history.gaps import find_gaps
     from harness.history.series import Wanted
     from harness.report.history import HistoryReport, render_history
 
     wanted = Wanted(metric=metric or "", suite=suite, technique=technique, workload=workload)
     with no_collection():
         found = followed(store, wanted, since)
-        report = HistoryReport(judged=found.judged, subjects=found.subjects, notes=[*_notes(found), *_unread(store)])
+        report = HistoryReport(
+            judged=found.judged,
+            gaps=find_gaps(origin_of(store), found),
+            subjects=found.subjects,
+            notes=[*_notes(found), *_unread(store)],
+        )
         if output is None:
             click.echo(render_history(report, as_json=as_json, width=width_of_terminal()))
             return
@@ -68,11 +74,15 @@ def history(
 def followed(store: Path | None, wanted: Wanted, since: str = "") -> History:
     """Return the history of a store and of the tracked commits around this folder; raise UsageError for none."""
     from harness.api import UsageError
+    from harness.history.asked import measured_names, misnamed
     from harness.history.following import follow
 
     origin = origin_of(store)
     found = follow(origin, wanted, since)
     if not found.judged:
+        known = measured_names(origin)
+        if known["metric"] and (wrong := misnamed(wanted, known)):
+            raise UsageError(*(f"{name.text}; see all: harness history" for name in wrong))
         places = [str(kept.path) for kept in origin.stores]
         places += [f"the tracked commits of {origin.project}"] if origin.project else []
         chosen = [

@@ -14,6 +14,7 @@ from harness.results.schema import flat_of
 from harness.results.store import StoredRun
 
 NOISY: Final = "too noisy: needs more rounds"
+DIVERGED: Final = "infinite, or no number"
 BASELINE: Final = "the baseline"
 
 _WORDS: Final[Mapping[str, str]] = {
@@ -67,6 +68,8 @@ class Measurements:
             return f"{_WORDS[bad.reply.status]}{reason}"
         if (place.technique, place.workload, place.metric) in self._blurred:
             return NOISY
+        if any(place.metric in row.reply.metrics for row in of_lane):
+            return DIVERGED
         return "not measured on this workload" if of_lane else f"the {_LANES[place.lane]} was not measured"
 
     @cached_property

@@ -86,15 +86,18 @@ class Series:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
-    """A point as read: the run and, where tracking stored the run, the commit that it measured.
-
-    ``place`` is the store that has the run, where only the team's index knows it.
-    """
+class Ran:
+    """A run as read and, where tracking stored it, the commit that it measured; else an empty text."""
 
     run: IndexedRun
-    point: Point
     commit: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source(Ran):
+    """A point as read, and its run. ``place`` is the store that has the run, where only the team's index knows it."""
+
+    point: Point
     place: Place | None = None
 
 
@@ -132,18 +135,23 @@ class Wanted:
 def read(stores: Sequence[Store], project: Path | None, wanted: Wanted, decisions: Decisions) -> Iterator[Source]:
     """Yield the points that are wanted: of stores, of others that the team's index knows, and of tracked commits."""
     shown = wanted.shown(decisions)
-    for store in stores:
+    for store, commit in stores_of(stores, project):
         for run, point in Index(store).points(wanted.is_read, shown):
-            yield Source(run=run, point=point, commit="")
+            yield Source(run=run, point=point, commit=commit)
     for found in points_elsewhere(stores, wanted.is_read, shown):
         yield Source(run=found.run, point=found.point, commit="", place=found.place)
+
+
+def stores_of(stores: Sequence[Store], project: Path | None) -> Iterator[tuple[Store, str]]:
+    """Yield stores, and those that a project's tracking keeps, each with the commit that it is of, if any."""
+    for store in stores:
+        yield store, ""
     if project is not None:
         for folder in sorted(path for path in (project / TRACKED).glob("*") if path.is_dir()):
-            for run, point in Index(Store(folder)).points(wanted.is_read, shown):
-                yield Source(run=run, point=point, commit=folder.name)
+            yield Store(folder), folder.name
 
 
-def commits_of(sources: Iterable[Source]) -> set[str]:
+def commits_of(sources: Iterable[Ran]) -> set[str]:
     """Return all commits that the runs of the sources name."""
     named = set()
     for source in sources:
@@ -168,7 +176,7 @@ def gather(
         if any(abs(value) > LARGEST for value in (point.value, *point.seeds.values())):  # of an older index
             continue
         measured = Measured(
-            commit=_commit(source, timeline),
+            commit=commit_of(source, timeline),
             run=run.id,
             started=run.started,
             value=point.value,
@@ -264,7 +272,7 @@ def _states(run: IndexedRun) -> list[Mapping[str, Any]]:
     return [state for state in run.code.values() if isinstance(state, dict)]
 
 
-def _commit(source: Source, timeline: Timeline) -> str:
+def commit_of(source: Ran, timeline: Timeline) -> str:
     """Return the commit that a run measured, as far as the repository has it; empty for changed files."""
     if source.commit:
         return source.commit if source.commit in timeline.places else ""

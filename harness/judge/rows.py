@@ -66,11 +66,11 @@ class Table:
         raise IndexError(index)
 
 
-def read_table(path: Path, head: int | None = None) -> Table:
+def read_table(path: Path, head: int | None = None, *, learned: bool = True) -> Table:
     """Return the rows of a file or folder, of each file the first ``head`` alone where that is a number.
 
-    Raises UsageError with the place of what cannot be read, and for a folder whose files are not named by the parts of
-    a split.
+    Raises UsageError with the place of what cannot be read, for a folder whose files are not named by the parts of a
+    split, and for parts without one to train on, unless nothing is ``learned``.
     """
     try:
         files = {file: part for part, file in _files(path)}
@@ -86,7 +86,7 @@ def read_table(path: Path, head: int | None = None) -> Table:
         parts = _told(table)
     if parts and len({*parts}) < 2 and head is None:
         parts = []  # one part is no split
-    if parts and head is None and "train" not in parts:
+    if parts and head is None and learned and "train" not in parts:
         raise UsageError(f"{path}: has the parts {' and '.join(sorted({*parts}))}, but none to train on, named train")
     return Table(path=path, rows=rows, files=table.files, parts=parts)
 

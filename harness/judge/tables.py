@@ -136,19 +136,23 @@ def _holds_images(folder: Path) -> bool:
     return any(file.suffix.lower() in IMAGES for path in classes for file in path.iterdir())
 
 
-def read_labelled(path: Path, *, text: str = "", label: str = "") -> Labelled:
+def read_labelled(path: Path, *, text: str = "", label: str = "", learned: bool = True) -> Labelled:
     """Return labelled texts; columns that are not named are guessed by their names.
 
     A text that occurs twice is taken once, so that no text is both trained on and tested. Raises UsageError for data
     that cannot be read, for columns that are missing or cannot be guessed, for labels that are no classes, and for a
-    text that two parts of the data's own split have.
+    text that two parts of the data's own split have. Where nothing is ``learned``, the split needs no part train.
     """
-    table = read_table(path)
+    table = read_table(path, learned=learned)
     text = _column(table, table.columns, text, "text")
     label = _column(table, [name for name in table.columns if name != text], label, "label")
     kept: dict[str, tuple[str, str]] = {}
     for index, row in enumerate(table.rows):
         words, kind = row.get(text), _label(row.get(label))
+        if isinstance(row.get(label), list):
+            raise UsageError(
+                f"{table.place(index)}: {label!r} is a list; expected one label, as each text has one class"
+            )
         if not isinstance(words, str) or not words.strip() or not kind:
             raise UsageError(f"{table.place(index)}: expected a text in {text!r} and a label in {label!r}")
         found, part = kept.setdefault(words, (kind, _part(table, index)))
@@ -157,7 +161,7 @@ def read_labelled(path: Path, *, text: str = "", label: str = "") -> Labelled:
             raise UsageError(f"{table.place(index)}: the same text has the labels {other}; leave one of them out")
         _require_one_part(table, index, part)
     parts = [part for _, part in kept.values()] if table.parts else []
-    classes = _classes(table, label, [kind for kind, _ in kept.values()], parts)
+    classes = _classes(table, label, [kind for kind, _ in kept.values()], parts if learned else [])
     numbers = {name: number for number, name in enumerate(classes)}
     return Labelled(
         texts=list(kept),
@@ -179,12 +183,12 @@ def _label(value: object) -> str:
     return str(value) if isinstance(value, bool | int) else ""
 
 
-def read_pairs(path: Path, *, prompt: str = "", completion: str = "") -> Pairs:
+def read_pairs(path: Path, *, prompt: str = "", completion: str = "", learned: bool = True) -> Pairs:
     """Return prompts with their completions; columns that are not named are guessed by their names.
 
-    A pair that occurs twice is taken once. Raises UsageError as `read_labelled` does.
+    A pair that occurs twice is taken once. Raises UsageError as `read_labelled` does, which tells of ``learned``, too.
     """
-    table = read_table(path)
+    table = read_table(path, learned=learned)
     prompt = _column(table, table.columns, prompt, "prompt")
     completion = _column(table, [name for name in table.columns if name != prompt], completion, "completion")
     pairs: list[tuple[str, str]] = []
@@ -196,13 +200,13 @@ def read_pairs(path: Path, *, prompt: str = "", completion: str = "") -> Pairs:
     return _once(table, pairs, prompt, completion)
 
 
-def read_conversations(path: Path, render: Render, *, messages: str = "") -> Pairs:
+def read_conversations(path: Path, render: Render, *, messages: str = "", learned: bool = True) -> Pairs:
     """Return each conversation as a pair: all up to its last answer, and that answer, as ``render`` writes them.
 
     A column that is not named is guessed by its name. Raises UsageError as `read_pairs` does, and with the place of a
     row that is no conversation, has no answer, or that ``render`` refuses.
     """
-    table = read_table(path)
+    table = read_table(path, learned=learned)
     messages = _column(table, table.columns, messages, "messages")
     pairs: list[tuple[str, str]] = []
     for index, row in enumerate(table.rows):
@@ -228,9 +232,9 @@ def _once(table: Table, pairs: Sequence[tuple[str, str]], prompt: str, completio
     )
 
 
-def read_texts(path: Path, *, text: str = "") -> Texts:
+def read_texts(path: Path, *, text: str = "", learned: bool = True) -> Texts:
     """Return texts, each once; a ``.txt`` file is one text. Raises UsageError as `read_labelled` does."""
-    table = read_table(path)
+    table = read_table(path, learned=learned)
     columns = table.columns
     text = columns[0] if len(columns) == 1 and not text else _column(table, columns, text, "text")
     kept: dict[str, str] = {}

@@ -21,9 +21,13 @@ _COLOURS: Final = {
 
 
 def badge(report: ChangeReport) -> str:
-    """Return the badge, which says how many comparisons are worse or better, or that none are, and what was removed."""
+    """Return the badge, which says how many comparisons are worse or better, or that none are, and what is missing.
+
+    Missing is what was removed, and the values that only base has.
+    """
     outcome = report.outcome
     without = f", {len(report.removed)} removed" if report.removed else ""
+    without += f", {len(report.lost)} without a value" if report.lost else ""
     counts = {verdict: len(report.changes.of(verdict)) for verdict in ("worse", "better", "undecided")}
     messages = {
         "worse": f"{counts['worse']} worse",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from harness.analysis.changes import Change, Pairing, find_changes
 from harness.analysis.known import known_metrics
+from harness.analysis.seeds import seeds_left_out
 from harness.analysis.states import of_one_identity
 from harness.analysis.unlike import code_of, unlike
 from harness.analysis.view import RunView, WorkloadView
@@ -37,12 +38,16 @@ _NOT_JUDGED: Final = "not judged"
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A run as one column of the page: its label, its facts, and why it cannot be judged against the first one."""
+    """A run as one column of the page: its label, its facts, and why it cannot be judged against the first one.
+
+    ``left_out`` tells the seeds that only it or only the first one has, which no verdict takes into account.
+    """
 
     label: str
     view: RunView
     facts: Mapping[str, str]
     unlike: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,12 +122,15 @@ def _runs(stored: Sequence[StoredRun], metrics: Mapping[str, Metric]) -> list[Ru
     found = []
     for run, label in zip(stored, labels, strict=True):
         view = RunView.build(run.info, run.rows, metrics)
+        first, other = _alone(stored[0]), _alone(run)
+        lines = unlike(first, other)
         found.append(
             Run(
                 label=label if labels.count(label) == 1 else run.info.id,
                 view=view,
                 facts=_facts(view),
-                unlike=unlike(_alone(stored[0]), _alone(run)),
+                unlike=lines,
+                left_out=() if lines else tuple(seeds_left_out([Pairing(reference=first, head=other)], metrics)),
             )
         )
     return found

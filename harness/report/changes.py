@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from harness.analysis.vacuous import lost_lines
 from harness.api.text import printable
 from harness.report import units
 from harness.report.escapes import markdown, markdown_cell
@@ -16,6 +17,7 @@ from harness.report.naming import short
 if TYPE_CHECKING:
     from harness.analysis.changes import Change, Changes, Listed
     from harness.analysis.compare import Verdict
+    from harness.analysis.vacuous import Lost
 
 FORMATS: Final = ("table", "markdown", "json")
 
@@ -33,7 +35,8 @@ class ChangeReport:
     """The result of comparing ``base`` with ``head``: the changes, and what could not be compared.
 
     ``release`` is empty where there was no release to compare with. ``refused`` are the reasons why the gate cannot
-    decide, ``untold`` those why the only metric that is judged has no answer at head.
+    decide, ``untold`` those why the only metric that is judged has no answer at head. ``lost`` are the values that only
+    base has, of techniques that both sides have.
     """
 
     base: str
@@ -42,6 +45,7 @@ class ChangeReport:
     changes: Changes
     refused: Sequence[str] = ()
     untold: Sequence[str] = ()
+    lost: Sequence[Lost] = ()
     notes: Sequence[str] = ()
 
     @property
@@ -269,7 +273,7 @@ def _listed(listed: Sequence[Listed]) -> list[str]:
 def _remarks(report: ChangeReport) -> list[str]:
     apart = [change for change in report.changes.changes if not change.gated and change.difference is None]
     lines = [f"not comparable: {line}" for line in report.refused]
-    lines += [*(f"cannot be told: {line}" for line in report.untold), *report.notes]
+    lines += [*(f"cannot be told: {line}" for line in report.untold), *lost_lines(report.lost), *report.notes]
     lines += dict.fromkeys(
         f"accepted: {change.place.technique} on {short(change.place.workload)}, {change.metric}: {change.accepted}"
         for change in report.changes.changes
@@ -300,5 +304,6 @@ def _plain(report: ChangeReport) -> Mapping[str, Any]:
         "listed": [encode(asdict(entry)) for entry in report.changes.listed],
         "refused": list(report.refused),
         "untold": list(report.untold),
-        "notes": list(report.notes),
+        "lost": [asdict(value) for value in report.lost],
+        "notes": [*lost_lines(report.lost), *report.notes],
     }

@@ -20,6 +20,7 @@ from harness.results.schema import encode
 
 if TYPE_CHECKING:
     from harness.analysis.intervals import Estimate
+    from harness.history.gaps import Gap
     from harness.history.judging import Judged, Mark
     from harness.history.series import Measured, Name, Series
 
@@ -28,6 +29,7 @@ _WIDEST_NAME: Final = 24
 _NARROWEST_NAME: Final = 12
 _WIDEST_SPARK: Final = 24
 _NARROWEST_SPARK: Final = 6
+_MOST_GAPS: Final = 20
 FLAT: Final = 0.02
 """The range, relative to the values, below which a line of values that vary is drawn as flat."""
 
@@ -38,11 +40,13 @@ _HEADINGS: Final = ("technique", "history", "last", "change", "verdict")
 class HistoryReport:
     """The judged series, the first lines of the messages of their commits, and remarks.
 
-    ``address`` returns where a page of a series with one of its changes marked is, or an empty text. ``home`` is the
-    address of the first page of the site that the history is a part of; empty where it is in none.
+    ``gaps`` are the series without a value in the newest run that was to measure them. ``address`` returns where a page
+    of a series with one of its changes marked is, or an empty text. ``home`` is the address of the first page of the
+    site that the history is a part of; empty where it is in none.
     """
 
     judged: Sequence[Judged]
+    gaps: Mapping[Name, Gap] = field(default_factory=dict)
     subjects: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     address: Callable[[Series, Mark], str] = lambda _series, _mark: ""
@@ -153,7 +157,7 @@ def verdict_text(judged: Judged) -> str:
     return f"{word} at {place_of(judged.series.points[mark.position])}"
 
 
-def place_of(point: Measured) -> str:
+def place_of(point: Measured | Gap) -> str:
     """Return the name of a point: the beginning of its commit, or the end of the id of its run."""
     return point.commit[:9] if point.commit else f"run {point.run.rpartition('-')[2]}"
 
@@ -196,7 +200,7 @@ def _cut(text: str, width: int) -> str:
 
 
 def told(report: HistoryReport) -> list[list[str]]:
-    """Return a line for each change for the worse that stands, then one for each that was accepted."""
+    """Return a line for each change for the worse that stands, then for each that was accepted, then for gaps."""
     worse, accepted = [], []
     for entry in report.judged:
         if entry.standing is not None:
@@ -206,7 +210,30 @@ def told(report: HistoryReport) -> list[list[str]]:
         ]
     if worse:
         worse.append("Accept what was meant: harness accept COMMIT --metric M --technique T --reason TEXT")
-    return [worse, accepted]
+    return [worse, accepted, _missing(report)]
+
+
+def _missing(report: HistoryReport) -> list[str]:
+    """Return a line for each technique that ended, or that has no value in the newest run, with the reason."""
+    ended: dict[tuple[str, str, str, str], str] = {}
+    without: dict[tuple[str, str, str, str, str], list[str]] = {}
+    for series in (entry.series for entry in report.judged if entry.series.name in report.gaps):
+        name, gap = series.name, report.gaps[series.name]
+        of = (name.suite, name.technique, short(name.workload), place_of(gap))
+        if gap.why:
+            without.setdefault((*of, gap.why), []).append(name.metric)
+        else:
+            ended[of] = place_of(series.points[-1])
+    lines = [
+        f"ended: {suite}, {technique} on {workload}: last measured at {last}, and no longer at {newest}"
+        for (suite, technique, workload, newest), last in ended.items()
+    ]
+    lines += [
+        f"no value: {suite}, {technique} on {workload}, {', '.join(dict.fromkeys(metrics))}, at {newest}: {why}"
+        for (suite, technique, workload, newest, why), metrics in without.items()
+    ]
+    others = len(lines) - _MOST_GAPS
+    return lines[:_MOST_GAPS] + ([f"... and {others} more without a value; all are in --json"] if others > 0 else [])
 
 
 def describe(report: HistoryReport, judged: Judged, mark: Mark) -> str:
@@ -239,6 +266,7 @@ def plain(report: HistoryReport) -> dict[str, Any]:
                 "higher_is_better": entry.series.higher_is_better,
                 "state": entry.state,
                 "suspect": entry.suspect,
+                "missing": asdict(gap) if (gap := report.gaps.get(entry.series.name)) else None,
                 "points": [_plain_point(point) for point in entry.series.points],
                 "changes": [_plain_mark(entry, mark) for mark in entry.marks],
             }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from xml.etree import ElementTree
 
 from harness.analysis.changes import Listed
+from harness.analysis.vacuous import Lost
 from harness.api.text import printable
 from harness.report.changes import told
 from harness.report.naming import short
@@ -23,17 +24,20 @@ def junit(report: ChangeReport) -> str:
     """Return the document: a suite of tests for each suite, and a test for each comparison.
 
     What became worse is a failure, and what can not be compared an error. An undecided comparison, one that is shown
-    and not judged, and a technique that only one side has, is a test that was skipped.
+    and not judged, and a technique or a value that only one side has, is a test that was skipped.
     """
     root = ElementTree.Element("testsuites", name=_xml(f"harness compare {report.base} {report.head}"))
     suites: dict[str, ElementTree.Element] = {}
-    entries: tuple[Change | Listed, ...] = (*report.changes.changes, *report.changes.listed)
+    entries: tuple[Change | Listed | Lost, ...] = (*report.changes.changes, *report.changes.listed, *report.lost)
     for entry in entries:
         name = entry.place.suite or "harness"
         if name not in suites:
             suites[name] = ElementTree.SubElement(root, "testsuite", name=_xml(name))
         if isinstance(entry, Listed):
             _only(suites[name], entry)
+        elif isinstance(entry, Lost):
+            test = _case(suites[name], entry.place, entry.metric)
+            ElementTree.SubElement(test, "skipped", message="not compared, as head has no value of it")
         else:
             _test(suites[name], entry, report)
     if report.refused or report.untold:

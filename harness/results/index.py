@@ -107,6 +107,11 @@ class Index:
         records = self._query(f"SELECT {', '.join(SUMMARY)} FROM runs ORDER BY id")
         return [summary_of(record) for record in records]
 
+    def headers(self) -> list[IndexedRun]:
+        """Return what a history needs of the headers of all runs that can be read, the oldest first."""
+        records = self._query(f"SELECT {', '.join(HEADER)} FROM runs WHERE facts IS NOT NULL ORDER BY id")
+        return [indexed_run(record) for record in records]
+
     def points(
         self, wanted: Callable[[str], bool], shown: Shown = lambda *_: True
     ) -> Iterator[tuple[IndexedRun, Point]]:

@@ -35,6 +35,8 @@ from harness.results.writer import (
 DELETED: Final = ".deleted-"
 """How the name of a folder begins in which a run lies that is being deleted; a killed process may leave one."""
 
+_LISTED: Final = "list all runs: harness runs"
+
 _LONGEST_NAME: Final = 100
 """How much of a name is read."""
 
@@ -107,7 +109,7 @@ class Store:
         raise UsageError(
             f"run {text!r} is not in {self.path}; expected a name, the beginning or end of an id like "
             f"{ids[-1]}, or 'last'{_elsewhere(text)}",
-            "list all runs: harness runs",
+            _LISTED,
         )
 
     def named(self, name: str) -> list[str]:
@@ -313,12 +315,31 @@ class Store:
         return info
 
 
-def run_in(folder: Path) -> tuple[Path, str] | None:
-    """Return the store and the id of the run whose folder this is; None where it is no folder of a run."""
-    whole = folder.resolve()
-    if whole.parent.name != RUNS or not (whole / RUN_FILE).is_file():
-        return None
-    return whole.parent.parent, whole.name
+def run_in(folder: Path) -> tuple[Path, str]:
+    """Return the store and the id of the run whose folder this is; raises `UsageError` where it is that of no run."""
+    try:
+        whole = folder.resolve()
+        is_there, is_folder, is_store, is_run = (
+            whole.exists(), whole.is_dir(), (whole / RUNS).is_dir(), (whole / RUN_FILE).is_file(),
+        )  # fmt: skip
+    except (OSError, ValueError) as error:  # a name that no file may have, or a folder that may not be entered
+        raise UsageError(f"{str(folder)!r} cannot be read: {error}", _LISTED) from error
+    if is_run and whole.parent.name == RUNS and is_safe(whole.name):
+        return whole.parent.parent, whole.name
+    if is_store:
+        newest = f"harness.load('{LAST}', store={str(folder)!r})"
+        raise UsageError(f"{folder} is a store; expected the folder of one of its runs", f"load the newest: {newest}")
+    if not is_there:
+        why = "there is no such folder"
+    elif not is_folder:
+        why = "it is a file"
+    elif not is_run:
+        why = f"it has no {RUN_FILE}"
+    elif is_safe(whole.name):
+        why = f"it is not in the folder {RUNS} of a store"
+    else:
+        why = "its name can be no id"
+    raise UsageError(f"{folder} is not the folder of a run: {why}; expected STORE/{RUNS}/ID", _LISTED)
 
 
 def _elsewhere(text: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from harness.analysis.changes import FAMILIES, Change, Pairing, PhaseOf, Timed, changed_quality, fails
 from harness.analysis.times import early_looks, round_of, unsettled
 from harness.analysis.unlike import unlike
-from harness.api import Case, Metric, Row, UsageError
+from harness.api import Case, Metric, Row, UsageError, nearest
 from harness.results.store import StoredRun, latest
 from harness.revisions.asked import (
     broken_plugins,
@@ -151,6 +151,9 @@ def _run_suite(
     causes: dict[Side, str] = {}
     unmatched = f"--technique {', '.join(map(repr, wanted.techniques))} matches no technique"
     lacking = {name for name, part in parts.items() if wanted.techniques and not part.techniques}
+    if lacking == sides.keys():  # a slip: what was removed is there at one of the sides
+        known = technique_names(sides[HEAD])
+        unmatched += next(filter(None, (nearest(glob.partition(":")[0], known) for glob in wanted.techniques)), "")
     for name, installed in sides.items() if HEAD not in lacking else ():
         report(f"{suite}: quality and memory of {installed.revision.label}")
         run_or_cause = unmatched if name in lacking else run_part(installed, parts[name])

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from harness.analysis.changes import Change, Pairing, Place
-from harness.analysis.vacuous import lost_values, undecidable
+from harness.analysis.vacuous import lost_lines, lost_values, undecidable
 from harness.results.store import StoredRun
 
 BASE = Place(suite="toy", workload="core/alpha", technique="toys/base")
@@ -61,7 +61,7 @@ def test_a_value_that_only_base_has_is_told(builders) -> None:
 
     def told(other: StoredRun, *, since_release: bool = False) -> list[str]:
         pairing = Pairing(reference=base, head=other, since_release=since_release)
-        return lost_values([pairing], builders.METRICS)
+        return lost_lines(lost_values([pairing], builders.METRICS))
 
     assert told(head) == []
     assert told(failing) == [], "what fails is told as such"

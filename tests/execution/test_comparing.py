@@ -125,6 +125,13 @@ def test_a_suite_that_cannot_be_run_says_which_plugin_is_broken(speaking, tmp_pa
     assert set(measured.notes) == {"plugin 'bias' is broken at old (000000000): No module lib"}
 
 
+def test_a_technique_that_neither_revision_has_leads_to_the_nearest(speaking, tmp_path: Path) -> None:
+    installed = speaking("""case "$5" in techniques) echo '[{"id": "toys/steady"}]';; *) echo '[]';; esac""")
+    wanted = Wanted(suites=("peft",), techniques=("stedy:depth=3",), rounds=3)
+    (line,) = measure({HEAD: installed, BASE: installed}, wanted, tmp_path, lambda _: None).refused
+    assert line.endswith("--technique 'stedy:depth=3' matches no technique; did you mean 'toys/steady'?")
+
+
 def test_a_plugin_that_broke_is_a_failure_and_no_removal() -> None:
     broken = {HEAD: {"toys": "No module named 'lib'", "other": "a reason"}, BASE: {}}
     measured = Measured(metrics={}, broken=broken)

@@ -136,10 +136,16 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path, name: str, content: 
         read_labelled(path)
 
 
-@pytest.mark.parametrize("label", [{"is": "a"}, ["a"], float("nan"), float("inf"), None, " "])
+@pytest.mark.parametrize("label", [{"is": "a"}, float("nan"), float("inf"), None, " "])
 def test_what_is_no_label_is_refused(tmp_path: Path, label: object) -> None:
     with pytest.raises(UsageError, match="row 17: expected a text in 'text' and a label in 'label'"):
         read_labelled(written(tmp_path, "a.jsonl", [*rows(), {"text": "x", "label": label}]))
+
+
+@pytest.mark.parametrize("labels", [["a"], ["a", "b"], []])
+def test_several_labels_of_a_text_are_refused(tmp_path: Path, labels: list[str]) -> None:
+    with pytest.raises(UsageError, match="row 17: 'label' is a list; expected one label, as each text has one class"):
+        read_labelled(written(tmp_path, "a.jsonl", [*rows(), {"text": "x", "label": labels}]))
 
 
 def test_a_whole_number_is_one_label_however_it_is_written(tmp_path: Path) -> None:
@@ -189,60 +195,6 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read: No such file"):
         read_labelled(tmp_path / "a.csv")
-
-
-def test_a_column_or_the_names_of_files_give_each_text_its_part(tmp_path: Path) -> None:
-    parts = ["train"] * 10 + ["dev"] * 2 + ["eval"] * 4
-    expected = ["train"] * 10 + ["validation"] * 2 + ["test"] * 4
-    told = [{**row, "split": part.upper()} for row, part in zip(rows(), parts, strict=True)]
-    found = read_labelled(written(tmp_path, "a.csv", told))
-    assert (list(found.texts), list(found.parts), found.label) == (TEXTS, expected, "label")
-    (tmp_path / "d" / "test").mkdir(parents=True)
-    places = {
-        "d/train-0.jsonl": (0, 5),
-        "d/train-1.jsonl": (5, 10),
-        "d/val.jsonl": (10, 12),
-        "d/test/0.jsonl": (12, 16),
-    }
-    for name, (first, last) in places.items():
-        written(tmp_path, name, rows()[first:last])
-    found = read_labelled(tmp_path / "d")
-    assert dict(zip(found.texts, found.parts, strict=True)) == dict(zip(TEXTS, expected, strict=True))
-
-
-SPLITS = {
-    "a text in two parts": (
-        {"train.csv": rows(), "test.csv": rows()[3:4]},
-        "train.csv: row 4: the parts test and train",
-    ),
-    "nothing to train on": ({"dev.csv": rows()[:8], "test.csv": rows()[8:]}, "but none to train on, named train"),
-    "a class to be tested only": (
-        {"train.csv": rows(), "test.csv": [{"id": 0, "text": f"new {n}", "label": "maybe"} for n in range(9)]},
-        "label 'maybe' is not in the part train",
-    ),
-    "two data sets": (
-        {"cola/train.csv": rows(), "sst2/train.csv": rows()},
-        "has data in several folders: 'cola', 'sst2'; name one of them by its path",
-    ),
-    "a file of no part": ({"train.csv": rows(), "more.csv": rows()}, "'more.csv' begins with the name of no part"),
-    "files without parts": ({"a.csv": rows(), "b.csv": rows()}, "tables there: a.csv, b.csv"),
-    "a column that is no split": (
-        {"a.csv": [{**rows()[0], "split": "fold 3"}]},
-        "row 1: split 'fold 3': expected train",
-    ),
-}
-
-
-@pytest.mark.parametrize("mistake", SPLITS)
-def test_a_mistake_in_a_split_is_one_line(tmp_path: Path, mistake: str) -> None:
-    files, message = SPLITS[mistake]
-    for name, table in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        written(tmp_path, name, table)
-    with pytest.raises(UsageError) as caught:
-        read_labelled(tmp_path)
-    (line,) = caught.value.problems
-    assert message in line
 
 
 def test_parquet_is_read_like_other_tables(tmp_path: Path) -> None:

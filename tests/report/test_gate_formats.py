@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from harness.analysis.changes import Listed
+from harness.analysis.vacuous import Lost
 from harness.report.gate import render_gate
 from tests.report.test_changes import APART, CRASH, DROP, MEMORY, PLACE, SAME, SLOW, report_of
 
@@ -87,3 +88,33 @@ def test_a_badge_says_that_something_was_not_compared() -> None:
         for changes, listed in [((SAME,), (gone, gone)), ((SAME,), (new,)), ((MEMORY,), (gone,)), ((SLOW,), (gone,))]
     ]
     assert messages == ["no change, 2 removed", "no change", "1 better, 1 removed", "1 worse"]
+
+
+LOST = Lost(place=PLACE, metric="accuracy")
+
+
+def test_a_value_that_only_base_has_is_a_skipped_test() -> None:
+    root = ElementTree.fromstring(render_gate(report_of(SAME, lost=(LOST,)), "junit"))
+    assert (root.attrib["tests"], root.attrib["skipped"]) == ("2", "1")
+    (case,) = [case for case in root.iter("testcase") if case.find("skipped") is not None]
+    assert case.attrib == {"classname": "toy.alpha", "name": "toys/a: accuracy"}
+    assert case.find("skipped").attrib["message"] == "not compared, as head has no value of it"
+
+
+def test_a_badge_says_that_values_were_not_compared() -> None:
+    gone = Listed(place=PLACE, presence="removed")
+    messages = [
+        json.loads(render_gate(report_of(*changes, listed=listed, lost=(LOST,)), "badge"))["message"]
+        for changes, listed in [((SAME,), ()), ((MEMORY,), (gone,)), ((SLOW,), ())]
+    ]
+    assert messages == ["no change, 1 without a value", "1 better, 1 removed, 1 without a value", "1 worse"]
+
+
+@pytest.mark.parametrize("format_", ["table", "markdown", "json"])
+def test_a_value_that_only_base_has_is_told_to_people_and_programs(format_: str) -> None:
+    text = render_gate(report_of(SAME, lost=(LOST,)), format_)
+    assert "not compared, as head has no value of it: accuracy of toys/a on core/alpha" in " ".join(text.split())
+    if format_ == "json":
+        assert json.loads(text)["lost"] == [
+            {"place": {"suite": "toy", "workload": "core/alpha", "technique": "toys/a"}, "metric": "accuracy"}
+        ]

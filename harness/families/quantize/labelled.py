@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -19,6 +19,9 @@ from harness.judge.tables import read_labelled
 from harness.judge.tokenized import key_of_tokens
 from harness.judge.training import Batch
 from harness.judge.whole import padding_of, positions, require_embedded
+
+SINGLE: Final = "single_label_classification"
+"""What transformers calls the problem of a classifier whose outputs are classes that exclude each other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +62,17 @@ def sentences(settings: ClassifierSettings, cache: Path) -> Sentences:
 def texts_of(settings: ClassifierSettings) -> tuple[Sequence[str], Sequence[int]]:
     """Return the held-out texts, and the class that each label is in the model.
 
-    Raises UsageError for data that cannot be read, and for a label that the model does not know.
+    Raises UsageError for data that cannot be read, for a label that the model does not know, and for a model whose
+    outputs are not the classes of which each text has one: the largest output would be taken for its answer.
     """
-    read = read_labelled(Path(settings.data), text=settings.text, label=settings.label)
-    numbers = class_numbers(read.classes, configured(Path(settings.model)).id2label, settings)
+    config = configured(Path(settings.model))
+    if (problem := getattr(config, "problem_type", None)) not in (None, SINGLE):
+        raise UsageError(
+            f"model {settings.model!r}: has the problem_type {problem!r} in its config.json; expected a classifier of "
+            f"one class for each text, {SINGLE!r}"
+        )
+    read = read_labelled(Path(settings.data), text=settings.text, label=settings.label, learned=False)
+    numbers = class_numbers(read.classes, config.id2label, settings)
     pairs = list(zip(read.texts, [numbers[label] for label in read.labels], strict=True))
     held = held_out(pairs, read.parts)
     return [text for text, _ in held], [label for _, label in held]

@@ -62,13 +62,13 @@ def texts_of(settings: CausalSettings) -> Sequence[str]:
     kind = next((kind for kind in kinds_of(path, named) if kind in ("pairs", "messages", "texts")), "texts")
     if kind != "texts":
         pairs = (
-            read_pairs(path, prompt=settings.prompt, completion=settings.completion)
+            read_pairs(path, prompt=settings.prompt, completion=settings.completion, learned=False)
             if kind == "pairs"
-            else read_conversations(path, ChatTemplate(Path(settings.model)), messages=settings.messages)
+            else read_conversations(path, ChatTemplate(Path(settings.model)), messages=settings.messages, learned=False)
         )
         texts = [f"{asked}{answered}" for asked, answered in zip(pairs.prompts, pairs.completions, strict=True)]
         return held_out(texts, pairs.parts)
-    read = read_texts(path, text=settings.text)
+    read = read_texts(path, text=settings.text, learned=False)
     return held_out(read.texts, read.parts)
 
 

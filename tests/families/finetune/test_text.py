@@ -91,6 +91,16 @@ def test_the_seed_settles_the_division_and_every_number(case: CaseContext) -> No
     assert first.series["train_loss"] != other.series["train_loss"]
 
 
+@pytest.mark.parametrize("problem", ["multi_label_classification", "regression"])
+def test_what_a_saved_head_was_trained_for_does_not_count(case: CaseContext, tmp_path: Path, problem: str) -> None:
+    folder = save_model(tmp_path / "bert", problem_type=problem, architectures=["BertForSequenceClassification"])
+    other = replace(case, settings={**case.settings, "model": str(folder)})
+    workload = TextClassification()
+    workload.check_settings(other.settings)
+    plain, found = (workload.evaluate(Honest(), context) for context in (case, other))
+    assert (found.metrics, found.series) == (plain.metrics, plain.series)
+
+
 def test_padding_and_company_change_no_logits(case: CaseContext) -> None:
     """A text's logits are those it has alone, to the rounding of float32 sums of this width."""
     workload = TextClassification()

@@ -13,22 +13,24 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from harness.api import WARNING, UsageError
 from harness.families.quantize.labelled import class_numbers, texts_of
 from harness.families.quantize.passages import passages
+from harness.families.quantize.passages import texts_of as language_texts
 from harness.families.quantize.settings import CausalSettings, ClassifierSettings
 from harness.families.quantize.workloads.text_classification import TextClassification
 from harness.judge.pretrained import tokenizer_of
 from harness.judge.settings import read_settings
+from tests.conftest import Harness
 from tests.families.finetune.tiny import VOCABULARY, save_texts, save_tokenizer
 from tests.families.quantize.quantizers import Right
 from tests.families.quantize.tiny import context_of, save_language_model
 
 
-def save_decoder(folder: Path, padding: int | None) -> Path:
+def save_decoder(folder: Path, padding: int | None, **values: str) -> Path:
     """Save a classifier that reads the last token of a text, with this ``pad_token_id`` in its configuration."""
     torch.manual_seed(0)
     config = AutoConfig.for_model(
         "llama", vocab_size=len(VOCABULARY), hidden_size=64, num_hidden_layers=2, num_attention_heads=2,
         num_key_value_heads=1, intermediate_size=128, max_position_embeddings=64, pad_token_id=0,
-        id2label={0: "blame", 1: "praise"}, label2id={"blame": 0, "praise": 1},
+        id2label={0: "blame", 1: "praise"}, label2id={"blame": 0, "praise": 1}, **values,
     )  # fmt: skip
     AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
     save_tokenizer(folder)
@@ -74,6 +76,39 @@ def test_a_text_that_ends_in_what_fills_short_ones_is_refused(tmp_path: Path) ->
     context = context_of("quantized-classifier", model, data, tmp_path / "cache")
     with pytest.raises(UsageError, match=r"ends in token \d+, which fills short texts; give the tokenizer a pad_token"):
         TextClassification().prepare(context)
+
+
+@pytest.mark.parametrize("problem", ["multi_label_classification", "regression"])
+def test_a_model_whose_outputs_do_not_exclude_each_other_is_refused_in_one_line(
+    tmp_path: Path, problem: str, called: Harness
+) -> None:
+    model, data = save_decoder(tmp_path / "model", 0, problem_type=problem), save_texts(tmp_path / "texts.csv")
+    done = called("run", "--suite", "quantization", "--model", str(model), "--data", str(data))
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert f"has the problem_type {problem!r} in its config.json; expected a classifier of one class" in line
+
+
+def test_a_model_that_says_that_a_text_has_one_class_is_taken(tmp_path: Path) -> None:
+    model = save_decoder(tmp_path / "model", 0, problem_type="single_label_classification")
+    context = context_of("quantized-classifier", model, save_texts(tmp_path / "texts.csv"), tmp_path / "cache")
+    TextClassification().check_settings(context.settings)
+
+
+@pytest.mark.parametrize("columns", ["text,label,split", "prompt,completion,split", "text,split"])
+def test_data_without_a_part_to_train_on_are_measured_on_the_part_test(tmp_path: Path, columns: str) -> None:
+    lines = save_texts(tmp_path / "texts.csv").read_text().splitlines()[1:]
+    cut = [line.partition(",")[0] for line in lines] if columns == "text,split" else lines
+    parts = ["validation" if number % 3 else "test" for number in range(len(cut))]
+    data = tmp_path / "parted.csv"
+    data.write_text("\n".join([columns, *map(",".join, zip(cut, parts, strict=True))]))
+    tested = [line for line, part in zip(cut, parts, strict=True) if part == "test"]
+    if columns == "text,label,split":
+        settings = ClassifierSettings(data=str(data), model=str(save_decoder(tmp_path / "model", 0)))
+        assert list(texts_of(settings)[0]) == [line.partition(",")[0] for line in tested]
+    else:
+        read = language_texts(CausalSettings(data=str(data), model=str(save_language_model(tmp_path / "model"))))
+        assert list(read) == [line.replace(",", "") for line in tested]
 
 
 def test_a_label_is_a_name_before_it_is_a_number() -> None:
