@@ -64,7 +64,7 @@ def test_the_seeds_give_sets_another_order() -> None:
     assert len(printed) == len(SEEDS), "else the test below cannot fail"
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_commands_print_the_same_whatever_the_order_of_sets_is(
     ask: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
