@@ -28,6 +28,7 @@ def publish(output: Path | None, store: Path | None) -> None:
     from harness.api import UsageError
     from harness.history.decisions import find, read
     from harness.history.following import Origin, follow
+    from harness.history.gaps import find_gaps
     from harness.history.series import Wanted
     from harness.results.places import default_cache_path
     from harness.results.store import Store
@@ -57,7 +58,7 @@ def publish(output: Path | None, store: Path | None) -> None:
     )  # fmt: skip
     history = follow(origin, Wanted())
     if history.judged:
-        add_history(site, history)
+        add_history(site, history, find_gaps(origin, history))
     add_first_page(project, site, history, pages)
     counted = f"{len(pages)} page{'' if len(pages) == 1 else 's'} of runs"
     say(f"{site}: an overview, the series over commits, their history, and {counted}")

@@ -16,17 +16,20 @@ from harness.tracking.pages import add_link
 from harness.tracking.results import benchmark_name, series_name
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from harness.history.following import History
-    from harness.history.series import Series
+    from harness.history.gaps import Gap
+    from harness.history.series import Name, Series
 
 HISTORY: Final = "history/index.html"
 """The page in the site."""
 
 
-def add_history(site: Path, history: History) -> None:
+def add_history(site: Path, history: History, gaps: Mapping[Name, Gap]) -> None:
     """Write the page of a history into asv's site, and add it to the navigation.
 
-    Raises UsageError where asv's page has no navigation.
+    ``gaps`` are the series without a value in the newest run. Raises UsageError where asv's page has no navigation.
     """
     path = site / HISTORY
     path.parent.mkdir(exist_ok=True)
@@ -39,6 +42,7 @@ def add_history(site: Path, history: History) -> None:
 
     report = HistoryReport(
         judged=history.judged,
+        gaps=gaps,
         subjects=history.subjects,
         address=lambda series, mark: address(series, mark.position),
         home=f"../{INDEX}",

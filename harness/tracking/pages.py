@@ -22,7 +22,7 @@ STORES: Final = ".asv/store"
 RUNS: Final = "runs"
 """The folder of the report pages in the site."""
 
-_NAVIGATION: Final = '<li id="nav-li-regressions"><a href="#/regressions">Regressions</a></li>'
+NAVIGATION: Final = '<li id="nav-li-regressions"><a href="#/regressions">Regressions</a></li>'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,13 +149,13 @@ def _subject(project: Path, commit: str) -> str:
 def add_link(page: Path, address: str, title: str) -> None:
     """Add a link to the navigation of asv's page. Raises UsageError where no navigation is found."""
     text = page.read_text(encoding="utf-8")
-    if _NAVIGATION not in text:
+    if NAVIGATION not in text:
         raise UsageError(
             f"asv's {page.name} has no navigation to which the page {title!r} can be added",
             "install the version of asv that this version supports: pip install 'technique-harness[track]'",
         )
     link = f'<li id="nav-li-{title.lower()}"><a href="{address}">{title}</a></li>'
-    page.write_text(text.replace(_NAVIGATION, f"{_NAVIGATION}\n\t{link}"), encoding="utf-8")
+    page.write_text(text.replace(NAVIGATION, f"{NAVIGATION}\n\t{link}"), encoding="utf-8")
 
 
 def _listing(pages: Sequence[Page], subjects: Mapping[str, str]) -> str:

@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 
 from harness.api import Row
-from harness.history.following import Origin, follow
+from harness.history.following import History, Origin, follow
 from harness.history.gaps import Gap, find_gaps
 from harness.history.series import TRACKED, Wanted
 from harness.report.history import HistoryReport, render_history
 from harness.results.store import Store
+from harness.tracking.asv import PAGE
+from harness.tracking.marks import HISTORY, add_history
+from harness.tracking.pages import NAVIGATION
 from tests.results.builders import METRICS, make_row, make_suite, scored
 
 BASE = scored("toys/base", [80.0, 81.0])
@@ -43,9 +46,12 @@ class Kept:
         self.folder = folder
         self.store = Store(folder / "store")
 
-    def report(self, metric: str = "") -> HistoryReport:
+    def followed(self, metric: str = "") -> tuple[Origin, History]:
         origin = Origin(stores=[self.store], project=self.folder, folder=self.folder, metrics=METRICS)
-        found = follow(origin, Wanted(metric=metric), day=dt.date(2026, 11, 29))
+        return origin, follow(origin, Wanted(metric=metric), day=dt.date(2026, 11, 29))
+
+    def report(self, metric: str = "") -> HistoryReport:
+        origin, found = self.followed(metric)
         return HistoryReport(judged=found.judged, gaps=find_gaps(origin, found))
 
     def gaps(self, metric: str = "") -> dict[tuple[str, str], Gap]:
@@ -72,6 +78,18 @@ def test_a_technique_that_the_newest_run_lacks_ended(kept: Kept) -> None:
     assert json.loads(told) == {"commit": "", "run": newest, "why": ""}
     write(kept.store, GOOD)
     assert kept.gaps() == {}, "it is there again"
+
+
+def test_the_history_of_asv_s_site_tells_what_ended(kept: Kept, tmp_path: Path) -> None:
+    write(kept.store, GOOD)
+    write(kept.store, BASE)
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "index.json").write_text('{"benchmarks": {}}')
+    (site / PAGE).write_text(NAVIGATION)
+    origin, found = kept.followed()
+    add_history(site, found, find_gaps(origin, found))
+    assert "ended: toy, toys/a on alpha" in (site / HISTORY).read_text(encoding="utf-8")
 
 
 def test_a_technique_that_failed_in_the_newest_run_is_told_with_the_reason(kept: Kept) -> None:
