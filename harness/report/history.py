@@ -184,8 +184,9 @@ def difference_text(series: Series, change: Estimate, *, relative: bool) -> str:
     places = 1 if relative or series.unit == "%" else units.decimals([], [series.margin or change.value])
     bounds = ""
     if change.low is not None and change.high is not None and change.low != change.high:
-        bounds = f" [{change.low * scale:+.{places}f}, {change.high * scale:+.{places}f}]"
-    return f"{change.value * scale:+.{places}f}{unit.rstrip()}{bounds}"
+        low, high = (units.fixed(bound * scale, places, signed=True) for bound in (change.low, change.high))
+        bounds = f" [{low}, {high}]"
+    return f"{units.fixed(change.value * scale, places, signed=True)}{unit.rstrip()}{bounds}"
 
 
 def _cut(text: str, width: int) -> str:
