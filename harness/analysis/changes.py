@@ -271,12 +271,8 @@ def _qualities(pairs: Sequence[_PairedRuns]) -> Iterable[Change]:
         number, place, name = key
         comparison = compared.get(key)
         change = pairs[number].change(place, name, "quality", "same", "identical")
-        change = replace(
-            change,
-            margin=sides.rule.margin,
-            reference=mean_of(list(sides.other.values())),
-            head=mean_of(list(sides.own.values())),
-        )
+        head, reference = (mean_of([*scores.values()]) for scores in (sides.own, sides.other))
+        change = replace(change, margin=sides.rule.margin, reference=reference, head=head)
         if comparison is not None:
             verdict, reason = _quality_verdict(comparison, sides.rule)
             change = replace(
