@@ -86,6 +86,16 @@ def test_runs_that_cannot_be_read_are_told(world: World, ask) -> None:
     assert "without" not in ask("history")[1]
 
 
+def test_a_store_of_nothing_but_damaged_runs_says_so(ask, tmp_path: Path) -> None:
+    damaged = tmp_path / "store" / "runs" / "20260101-000000-dead"
+    damaged.mkdir(parents=True)
+    (damaged / "run.json").write_text("{")
+    code, _, err = ask("history", "--store", str(tmp_path / "store"))
+    assert code == 2
+    assert "no results in" in err
+    assert "without 1 run that is in" in err
+
+
 def test_an_accepted_change_is_written_down_with_its_size(world: World, ask) -> None:
     commit = world.commits[SLOW]
     code, out, err = ask(

@@ -55,7 +55,7 @@ def history(
     wanted = Wanted(metric=metric or "", suite=suite, technique=technique, workload=workload)
     with no_collection():
         found = followed(store, wanted, since)
-        report = HistoryReport(judged=found.judged, subjects=found.subjects, notes=[*_notes(found), *_unread(store)])
+        report = HistoryReport(judged=found.judged, subjects=found.subjects, notes=[*_notes(found), *unread(store)])
         if output is None:
             click.echo(render_history(report, as_json=as_json, width=width_of_terminal()))
             return
@@ -83,6 +83,7 @@ def followed(store: Path | None, wanted: Wanted, since: str = "") -> History:
         asked = f" of {', '.join(chosen)}" if chosen else ""
         raise UsageError(
             f"no results{asked} in {' and '.join(places)}",
+            *unread(store),
             "see the runs: harness runs; make one: harness run; track commits: harness track",
         )
     return found
@@ -140,8 +141,8 @@ def _fewer_seeds(judged: Sequence[Judged]) -> list[str]:
     ]
 
 
-def _unread(store: Path | None) -> list[str]:
-    """Return the remark on the runs of a store that a history lacks, as their files cannot be read."""
+def unread(store: Path | None) -> list[str]:
+    """Return the remark on the runs of a store that an answer lacks, as their files cannot be read."""
     from harness.results.index import Index
     from harness.results.places import default_store_path
     from harness.results.store import Store
