@@ -199,3 +199,17 @@ def test_a_file_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pyte
         accept(tmp_path, entry(technique="other"))
     assert (tmp_path / FILE).read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
+
+
+def test_a_byte_order_mark_is_read_and_kept(tmp_path: Path) -> None:
+    before = b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode()
+    (tmp_path / FILE).write_bytes(before)
+    accept(tmp_path, entry(technique="lora/x"))
+    assert (tmp_path / FILE).read_bytes().startswith(before)
+    assert [one.technique for one in read(tmp_path / FILE).accepted] == ["lora/*", "lora/x"]
+
+
+def test_a_folder_in_place_of_the_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / FILE).mkdir()
+    with pytest.raises(UsageError, match=r"cannot be read: Is a directory"):
+        read(find(tmp_path))
