@@ -113,6 +113,16 @@ def test_an_accepted_change_is_written_down_with_its_size(world: World, ask) -> 
     assert "accepted already" in err
 
 
+@pytest.mark.parametrize("wrong", [("--metric", "train_ratoi"), ("--technique", "toys/aa"), ("--limit", "0.1")])
+def test_an_entry_for_a_change_that_no_history_shows_is_told(world: World, ask, wrong: tuple[str, str]) -> None:
+    given = {"--metric": "train_ratio", "--technique": "toys/a"} | dict([wrong])
+    commit = world.commits[SLOW - 5 if "--limit" in given else SLOW]
+    options = [word for option in given.items() for word in option]
+    code, out, err = ask("accept", commit, "--reason", "a check", *options)
+    assert (code, "accepted" in out) == (0, True)
+    assert f"no history here has this change (metric {given['--metric']}, technique {given['--technique']})" in err
+
+
 def test_what_grew_from_nothing_is_accepted_at_any_size(world: World, ask, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     for commit, peak in zip(world.commits, (0.0, 4096.0), strict=False):
