@@ -29,7 +29,7 @@ INTERRUPTED = 130
 @click.option("--paper", metavar="ARXIV", help="Only the claims of this source, like 2406.08447.")
 @click.option("--run", "runs", is_flag=True, help="Run the suites of claims that no stored run tests.")
 @click.option(
-    "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.html",
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.html",
     help="Write a page of the claims by paper, which loads nothing.",
 )  # fmt: skip
 @store_option
