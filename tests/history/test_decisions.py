@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import multiprocessing
 import stat
 import tomllib
 from pathlib import Path
@@ -170,6 +171,22 @@ def test_an_entry_that_is_there_already_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="accepted already: meant"):
         accept(tmp_path, entry(reason="again"))
     assert (tmp_path / FILE).read_bytes() == before
+
+
+def test_entries_of_two_processes_at_once_are_all_kept(tmp_path: Path) -> None:
+    begin = multiprocessing.get_context("fork")
+    writers = [begin.Process(target=_accept_many, args=(tmp_path, f"{number}")) for number in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [writer.exitcode for writer in writers] == [0] * 4
+    assert len(read(tmp_path / FILE).accepted) == 4 * 8
+
+
+def _accept_many(folder: Path, name: str) -> None:
+    for number in range(8):
+        accept(folder, entry(metric=f"{name}_{number}"))
 
 
 def test_lines_end_as_they_did(tmp_path: Path) -> None:
