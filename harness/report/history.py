@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
@@ -51,10 +52,11 @@ class HistoryReport:
     @property
     def headline(self) -> str:
         """What the whole history says, in one line."""
-        counts = {state: sum(entry.state == state for entry in self.judged) for state in ("worse", "better", "few")}
+        counts = Counter(entry.state for entry in self.judged)
         series = f"{len(self.judged)} series"
         accepted = sum(mark.accepted is not None for entry in self.judged for mark in entry.marks)
         tail = f"; {accepted} change{'s' if accepted > 1 else ''} accepted" if accepted else ""
+        tail += f"; {counts['undecided']} undecided" if counts["undecided"] else ""
         if counts["worse"]:
             return f"Worse: {counts['worse']} of {series}{tail}"
         few = f"; {counts['few']} too short to judge their times" if counts["few"] else ""
@@ -148,7 +150,7 @@ def verdict_text(judged: Judged) -> str:
         return f"newest {points} off: too early"
     if mark is None:
         only = "one point" if len(judged.series.points) == 1 else "same"
-        return "too few points" if judged.state == "few" else only
+        return {"few": "too few points", "undecided": "undecided"}.get(judged.state, only)
     word = "accepted" if mark.accepted else mark.verdict
     return f"{word} at {place_of(judged.series.points[mark.position])}"
 
