@@ -64,6 +64,10 @@ def test_a_metric_and_names_narrow_it(ask) -> None:
     code, _, err = ask("history", "no_such", "--suite", "toy")
     assert code == 2
     assert "no results of metric 'no_such', suite 'toy'" in err
+    assert (
+        "no results of metric 'accuracy' since '2998-01-01' in"
+        in ask("history", "accuracy", "--since", "2998-01-01")[2]
+    )
 
 
 def test_a_page_is_written(ask, tmp_path: Path) -> None:

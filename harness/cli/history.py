@@ -81,6 +81,7 @@ def followed(store: Path | None, wanted: Wanted, since: str = "") -> History:
             if value not in ("", "*")
         ]  # fmt: skip
         asked = f" of {', '.join(chosen)}" if chosen else ""
+        asked += f" since {since!r}" if since else ""
         raise UsageError(
             f"no results{asked} in {' and '.join(places)}",
             *unread(store),
