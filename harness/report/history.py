@@ -15,7 +15,7 @@ from harness.history.judging import is_exact
 from harness.report import units
 from harness.report.forms import of_form
 from harness.report.layout import wrapped
-from harness.report.naming import short
+from harness.report.naming import machine_text, short
 from harness.results.points import RATIO
 from harness.results.schema import encode
 
@@ -90,7 +90,8 @@ def heading(series: Series) -> str:
     metric = name.metric
     if metric.endswith(RATIO) and series.lane == "time":
         metric = f"{metric} (time relative to the baseline's)"
-    return f"{name.suite} v{name.version}{of_form(name.form)} · {short(name.workload)} · {metric} · {name.machine}"
+    suite = f"{name.suite} v{name.version}{of_form(name.form)}"
+    return f"{suite} · {short(name.workload)} · {metric} · {machine_text(name.machine)}"
 
 
 def _block(name: Name) -> tuple[str, int, str, str, str, str]:
