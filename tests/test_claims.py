@@ -130,6 +130,21 @@ def test_every_claim_of_every_suite_is_listed_by_paper(told) -> None:
     assert text.startswith("arXiv:2406.08447\n  init-a-beats-init-b")
     with pytest.raises(UsageError, match=r"did you mean '2406.08447'"):
         told("--paper", "arXiv:2406.0844")
+    with pytest.raises(UsageError, match=r"no claim of moe has this source"):
+        told("--paper", "2406.08447", "--suite", "moe")
+
+
+def test_a_run_that_cannot_be_read_is_told_where_its_claims_are_not_tested(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    damaged = tmp_path / ".harness" / "runs" / "20260101-000000-dead"
+    damaged.mkdir(parents=True)
+    (damaged / "run.json").write_text("{")
+    cli.main(args=["claims", "--suite", "peft"], standalone_mode=False)
+    said = capsys.readouterr()
+    assert "not tested" in said.out
+    assert "without 1 run that is in" in said.err
 
 
 def test_run_runs_the_suites_that_no_full_run_tests(told, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ import click
 import pytest
 
 from harness import __version__
+from harness.api import UsageError
 from harness.cli import _MEANT, cli
 from harness.cli.runs import _line, _table
 from harness.results.index import RunSummary
@@ -74,7 +75,7 @@ def test_a_technique_is_shown_with_its_paper_and_parameters(harness: Harness) ->
         (["run", "--no-such-option"], "no option '--no-such-option'"),
         (["run", "--sed", "3"], "no option '--sed'; did you mean '--seeds'?"),
         (["claims", "--suite", "petf"], "unknown suite 'petf'; did you mean 'finetune/peft'?"),
-        (["claims", "--paper", "2406.0844"], "no claim has this source; did you mean '2406.08447'?"),
+        (["claims", "--paper", "2406.0844"], "no claim of any suite has this source; did you mean '2406.08447'?"),
         (["run", "--store"], "option '--store' requires an argument"),
         (["run", "--lane", "speed"], "'speed' is not one of 'accuracy', 'memory', 'time'; see: harness run --help"),
         (["run", "--jobs", "many"], "invalid value for '--jobs'"),
@@ -308,3 +309,20 @@ def test_a_plugin_that_was_asked_for_and_is_not_there_stops_a_run_in_one_line(ha
     assert "plugin harness_nope: " in done.stderr
     assert "Traceback" not in done.stderr
     assert harness("plugins", "-p", "harness_nope").returncode == 0
+
+
+def test_a_file_s_name_is_no_folder_of_pages() -> None:
+    with pytest.raises(UsageError, match=r"expected a folder(.|\n)*--one-file page\.html"):
+        cli.main(args=["report", "-o", "page.html"], standalone_mode=False)
+
+
+def test_an_output_is_short_o_in_every_command() -> None:
+    found = {
+        f"{name} {option.name}": option.opts
+        for name in cli.list_commands(click.Context(cli))
+        if (command := cli.get_command(click.Context(cli), name)) is not None
+        for option in command.params
+        if "--output" in option.opts
+    }
+    assert {"report output", "claims output", "history output", "export output"} <= found.keys()
+    assert all("-o" in names for names in found.values()), found

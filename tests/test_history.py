@@ -63,7 +63,7 @@ def test_a_metric_and_names_narrow_it(ask) -> None:
     assert [one["metric"] for one in found["series"]] == ["train_ratio"]
     code, _, err = ask("history", "accuracy", "--suite", "toy", "--since", "2999-01-01")
     assert code == 2
-    assert "no results of metric 'accuracy', suite 'toy'" in err
+    assert "no results of metric 'accuracy', suite 'toy' since '2999-01-01' in" in err
 
 
 @pytest.mark.parametrize(
@@ -126,6 +126,16 @@ def test_runs_that_cannot_be_read_are_told(world: World, ask) -> None:
     assert "without" not in ask("history")[1]
 
 
+def test_a_store_of_nothing_but_damaged_runs_says_so(ask, tmp_path: Path) -> None:
+    damaged = tmp_path / "store" / "runs" / "20260101-000000-dead"
+    damaged.mkdir(parents=True)
+    (damaged / "run.json").write_text("{")
+    code, _, err = ask("history", "--store", str(tmp_path / "store"))
+    assert code == 2
+    assert "no results in" in err
+    assert "without 1 run that is in" in err
+
+
 def test_an_accepted_change_is_written_down_with_its_size(world: World, ask) -> None:
     commit = world.commits[SLOW]
     code, out, err = ask(
@@ -141,6 +151,13 @@ def test_an_accepted_change_is_written_down_with_its_size(world: World, ask) -> 
     code, _, err = ask("accept", commit, "--metric", "train_ratio", "--technique", "toys/a", "--reason", "again")
     assert code == 2
     assert "accepted already" in err
+
+
+def test_an_entry_for_a_change_that_no_history_shows_is_told(world: World, ask) -> None:
+    given = ("--metric", "train_ratio", "--technique", "toys/a", "--limit", "0.1")
+    code, out, err = ask("accept", world.commits[SLOW - 5], "--reason", "a check", *given)
+    assert (code, "accepted" in out) == (0, True)
+    assert "no history here has this change (metric train_ratio, technique toys/a)" in err
 
 
 def test_what_grew_from_nothing_is_accepted_at_any_size(world: World, ask, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from harness.analysis.claims import rule_of
 from harness.analysis.compare import Comparison, Rule, Sides, Verdict, compare_each
-from harness.analysis.intervals import Estimate, ratio_interval
+from harness.analysis.intervals import Estimate, mean_of, ratio_interval
 from harness.analysis.summary import TechniqueSummary, summarise
 from harness.analysis.times import TIME_MARGIN, TimeVerdict, judge_times
 from harness.api import Metric, Row
@@ -276,7 +276,8 @@ def _qualities(pairs: Sequence[_PairedRuns]) -> Iterable[Change]:
         number, place, name = key
         comparison = compared.get(key)
         change = pairs[number].change(place, name, "quality", "same", "identical")
-        change = replace(change, margin=sides.rule.margin, reference=_mean(sides.other), head=_mean(sides.own))
+        head, reference = (mean_of([*scores.values()]) for scores in (sides.own, sides.other))
+        change = replace(change, margin=sides.rule.margin, reference=reference, head=head)
         if comparison is not None:
             verdict, reason = _quality_verdict(comparison, sides.rule)
             change = replace(
@@ -393,7 +394,3 @@ def _broken(run: StoredRun, technique: str) -> str:
         if plugin.get("name") == name and plugin.get("status") == "broken":
             return f"plugin {name!r} is broken: {plugin.get('cause')}"
     return ""
-
-
-def _mean(values: Mapping[int, float]) -> float:
-    return math.fsum(values.values()) / len(values)

@@ -21,7 +21,7 @@ from harness.analysis.curves import (
     shared,
 )
 from harness.analysis.found import ORDERED, ClaimVerdict, Found, Paired, untested
-from harness.analysis.intervals import Estimate, as_ratio
+from harness.analysis.intervals import Estimate, as_ratio, mean_of
 from harness.analysis.milestones import reached, sooner, sooner_in_time
 from harness.analysis.summary import TechniqueSummary, withheld
 from harness.analysis.trends import Side, best, trend
@@ -327,7 +327,7 @@ def _level(summary: TechniqueSummary, metric: str) -> float | None:
         return None
     if phase_of(metric):
         return math.exp(math.fsum(map(math.log, scores.values())) / len(scores))
-    return math.fsum(scores.values()) / len(scores)
+    return mean_of(list(scores.values()))
 
 
 def _unless_failed(found: Found, *curves: Curve) -> Found:

@@ -105,11 +105,13 @@ def moderate(differences: Array, spread: Mask | None = None) -> Moderated:
 
     present = np.isfinite(differences)
     n = present.sum(axis=-1).astype(np.float64)
-    mean = np.where(present, differences, 0.0).sum(axis=-1) / n
-    centred = np.where(present, differences - mean[..., None], 0.0)
     nu = n - 1
-    own = (centred**2).sum(axis=-1) / nu
-    taking_part = (n >= FEWEST_SEEDS) & (own > 0 if spread is None else spread & (own > 0))
+    with np.errstate(over="ignore", invalid="ignore"):  # of what diverged, whose variance is infinite or no number
+        mean = np.where(present, differences, 0.0).sum(axis=-1) / n
+        centred = np.where(present, differences - mean[..., None], 0.0)
+        own = (centred**2).sum(axis=-1) / nu
+    taking_part = (n >= FEWEST_SEEDS) & np.isfinite(own) & (own > 0 if spread is None else spread & (own > 0))
+    centred = np.where(taking_part[..., None], centred, 0.0)
     prior = _prior(own, nu, taking_part, squared_correlation(centred, present, taking_part))
     borrowed = np.where(taking_part, np.minimum(prior.degrees[..., None], prior.weight[..., None] * nu), 0.0)
     shrunk = (borrowed * np.where(borrowed > 0, prior.variance[..., None], 0.0) + nu * own) / (borrowed + nu)

@@ -181,7 +181,7 @@ def smallest_effect(n: int, spread: Spread, *, alpha: float = ALPHA, power: floa
     The result has the unit of ``spread``, which is that of the paired differences.
     """
     degrees = spread.degrees(n)
-    return float(nctdtrinc(degrees, 1 - power, stdtrit(degrees, 1 - alpha / 2)) * spread.sd / math.sqrt(n))
+    return float(nctdtrinc(degrees, 1 - power, stdtrit(degrees, 1 - alpha / 2))) * spread.sd / math.sqrt(n)
 
 
 def _fewest(enough: Callable[[int], bool]) -> int | None:

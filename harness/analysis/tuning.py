@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from harness.analysis.intervals import mean_of
 from harness.api import Json, Metric, Row, Suite
 from harness.results.trials import trial_id
 
@@ -105,7 +106,7 @@ def _point(rows: Sequence[Row], metric: str, seeds: Sequence[int]) -> SweepPoint
     return SweepPoint(
         tuned=rows[0].case.tuned,
         scores=scores,
-        mean=math.fsum(known) / len(known) if known else None,
+        mean=mean_of(known) if known else None,
         failed=len(scores) - len(known),
         missing=sum(seed not in scores for seed in seeds),
         reasons=tuple(dict.fromkeys(reasons)),

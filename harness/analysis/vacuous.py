@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -84,12 +85,13 @@ def _place(row: Row) -> tuple[str, str]:
 
 
 def _measured(rows: Iterable[Row]) -> dict[tuple[str, str], set[str]]:
-    """Return the metrics that the techniques on workloads have values of, without those of times."""
+    """Return the metrics of which techniques on workloads have values that are finite, without those of times."""
     found: dict[tuple[str, str], set[str]] = {}
     for row in rows:
         if row.reply.status == "ok":
             names = found.setdefault(_place(row), set())
-            names.update(row.reply.metrics if row.case.lane != "time" else ())
+            measured = row.reply.metrics.items() if row.case.lane != "time" else ()
+            names.update(name for name, value in measured if math.isfinite(value))
     return found
 
 

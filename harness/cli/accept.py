@@ -59,21 +59,27 @@ def accept(commit: str, reason: str, store: Path | None, **options: Any) -> None
 
     options |= {name: _said(f"--{name}", options[name]) for name in ("metric", "suite", "technique", "workload")}
     folder = _repository()
-    _require_known(store, options)
+    known = _are_known(store, options)
+    full = _commit(folder, commit)
+    shown = _sizes(store, options, full)
     entry = Accepted(
         metric=options["metric"],
-        commit=_commit(folder, commit),
+        commit=full,
         reason=_said("--reason", reason),
         author=_said("--author", options["author"] or _user(folder)),
         suite=options["suite"],
         technique=options["technique"],
         workload=options["workload"],
         until=_day(options["until"]),
-        limit=options["limit"] or _limit(store, options, folder, commit),
+        limit=options["limit"] or _limit(shown),
     )
     file = write(folder, entry)
     up_to = "of any size" if entry.limit is None else f"up to {entry.limit:.4g}"
     say(f"{file}: accepted {entry.metric} at {entry.commit[:9]}, {up_to}; commit the file with the change")
+    if known and not shown:
+        names = [f"{name} {options[name]}" for name in ("suite", "technique", "workload") if options[name] != "*"]
+        what = ", ".join([f"metric {entry.metric}", *names])
+        say(f"harness: no history here has this change ({what}); check names and commit: harness history", err=True)
 
 
 def _repository() -> Path:
@@ -99,11 +105,11 @@ def _commit(folder: Path, name: str) -> str:
     return commit
 
 
-def _require_known(store: Path | None, options: dict[str, Any]) -> None:
+def _are_known(store: Path | None, options: dict[str, Any]) -> bool:
     """Raise UsageError for names that no plugin declares and no run measured: an entry of these would never count.
 
     A suite, technique or workload that nothing here is near to is told and taken: it may be one of a suite's file, or
-    of a plugin that is not installed here.
+    of a plugin that is not installed here. Return whether all are known.
     """
     from harness.api import UsageError
     from harness.cli.history import origin_of
@@ -118,6 +124,7 @@ def _require_known(store: Path | None, options: dict[str, Any]) -> None:
         raise UsageError(*(f"--{name.kind}: {name.text}" for name in refused))
     for name in wrong:
         warn(f"--{name.kind}: {name.text}; the entry counts once there is one")
+    return not wrong
 
 
 def _wanted(options: dict[str, Any]) -> Wanted:
@@ -158,23 +165,26 @@ def _day(text: str | None) -> dt.date | None:
     return day
 
 
-def _limit(store: Path | None, options: dict[str, Any], folder: Path, commit: str) -> float | None:
-    """Return the size of the largest change that the entry is for, as a history shows it; None where it shows none."""
+def _limit(sizes: list[float]) -> float | None:
+    """Return the largest size of some changes; None without one, and where it is infinite: of what was 0 before."""
+    largest = max(sizes, default=math.inf)
+    return largest if math.isfinite(largest) else None
+
+
+def _sizes(store: Path | None, options: dict[str, Any], commit: str) -> list[float]:
+    """Return the sizes of the changes that an entry for a commit, named in full, is for, as the history shows them."""
     from harness.cli.history import origin_of
     from harness.history.following import follow
 
     found = follow(origin_of(store), _wanted(options))
-    full = _commit(folder, commit)
 
     def is_there(judged: Judged, earliest: int, latest: int) -> bool:
         points = judged.series.points
-        return found.timeline.is_between(full, points[earliest - 1].commit, points[latest].commit)
+        return found.timeline.is_between(commit, points[earliest - 1].commit, points[latest].commit)
 
-    sizes = [
+    return [
         abs(mark.change.value)
         for judged in found.judged
         for mark in judged.marks
         if mark.verdict == "worse" and is_there(judged, mark.earliest, mark.latest)
     ]
-    largest = max(sizes, default=math.inf)
-    return largest if math.isfinite(largest) else None  # what grew from nothing did so by no share

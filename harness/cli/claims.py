@@ -29,7 +29,7 @@ INTERRUPTED = 130
 @click.option("--paper", metavar="ARXIV", help="Only the claims of this source, like 2406.08447.")
 @click.option("--run", "runs", is_flag=True, help="Run the suites of claims that no stored run tests.")
 @click.option(
-    "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.html",
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.html",
     help="Write a page of the claims by paper, which loads nothing.",
 )  # fmt: skip
 @store_option
@@ -50,21 +50,25 @@ def claims(
     Each claim is tested on the latest full run of its suite that can test it, else on the latest run of a short form,
     and has the interval, the scale it was tested at, how many more seeds or rounds would decide, and the run.
     """
+    from harness.cli.history import unread
     from harness.report.claims import claims_json, claims_page, show_claims
     from harness.report.folder import write_alone
     from harness.results.places import default_store_path
     from harness.results.store import Store
 
     app, place = current(), Store(default_store_path(store))
+    chosen = ", ".join(suite) or "any suite"
     suites = _suites(app.host, suite)
-    entries = _of_paper(_entries(suites, place, app.host), paper)
+    entries = _of_paper(_entries(suites, place, app.host), paper, chosen)
     code = 0
     if runs and (names := dict.fromkeys(entry.suite for entry in entries if not (entry.results or entry.ran))):
         code = _run(context, app, names, place)
-        entries = _of_paper(_entries(suites, place, app.host), paper)
+        entries = _of_paper(_entries(suites, place, app.host), paper, chosen)
     if output is not None:
         write_alone(claims_page(entries), output)
         say(str(output), err=as_json)
+    for remark in unread(store):
+        say(f"harness: {remark}", err=True)
     if as_json:
         print_json(claims_json(entries))
     elif output is None:
@@ -95,8 +99,11 @@ def _entries(suites: Mapping[str, Suite], store: Store, host: Host) -> list[Clai
     return entries_of(suites, store, host.metrics)
 
 
-def _of_paper(entries: list[ClaimEntry], paper: str | None) -> list[ClaimEntry]:
-    """Return the entries of a source, which is named in full or without ``arXiv:``; all where none is named."""
+def _of_paper(entries: list[ClaimEntry], paper: str | None, chosen: str) -> list[ClaimEntry]:
+    """Return the entries of a source, which is named in full or without ``arXiv:``; all where none is named.
+
+    ``chosen`` are the suites that were asked for, in words.
+    """
     from harness.api import UsageError, nearest
 
     if paper is None:
@@ -105,7 +112,7 @@ def _of_paper(entries: list[ClaimEntry], paper: str | None) -> list[ClaimEntry]:
     sources = {entry.claim.source.lower().removeprefix("arxiv:"): entry.claim.source for entry in entries}
     if wanted not in sources:
         hint = nearest(wanted, sources) or f"; sources are {', '.join(sorted(sources.values())) or 'none'}"
-        raise UsageError(f"--paper {paper!r}: no claim has this source{hint}")
+        raise UsageError(f"--paper {paper!r}: no claim of {chosen} has this source{hint}")
     return [entry for entry in entries if entry.claim.source == sources[wanted]]
 
 

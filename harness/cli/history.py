@@ -60,7 +60,7 @@ def history(
             judged=found.judged,
             gaps=find_gaps(origin_of(store), found),
             subjects=found.subjects,
-            notes=[*_notes(found), *_unread(store)],
+            notes=[*_notes(found), *unread(store)],
         )
         if output is None:
             click.echo(render_history(report, as_json=as_json, width=width_of_terminal()))
@@ -91,8 +91,10 @@ def followed(store: Path | None, wanted: Wanted, since: str = "") -> History:
             if value not in ("", "*")
         ]  # fmt: skip
         asked = f" of {', '.join(chosen)}" if chosen else ""
+        asked += f" since {since!r}" if since else ""
         raise UsageError(
             f"no results{asked} in {' and '.join(places)}",
+            *unread(store),
             "see the runs: harness runs; make one: harness run; track commits: harness track",
         )
     return found
@@ -150,8 +152,8 @@ def _fewer_seeds(judged: Sequence[Judged]) -> list[str]:
     ]
 
 
-def _unread(store: Path | None) -> list[str]:
-    """Return the remark on the runs of a store that a history lacks, as their files cannot be read."""
+def unread(store: Path | None) -> list[str]:
+    """Return the remark on the runs of a store that an answer lacks, as their files cannot be read."""
     from harness.results.index import Index
     from harness.results.places import default_store_path
     from harness.results.store import Store

@@ -34,7 +34,8 @@ def site(folder: Path, store: Path | None) -> None:
     begun = time.monotonic()
     built = build(place, folder, current().metrics, lambda run: say(f"harness: page of run {run}", err=True))
     say(str(folder / INDEX))
-    parts = [f"{len(built.written)} pages written", f"{len(built.unchanged)} unchanged"]
+    pages = "1 page" if len(built.written) == 1 else f"{len(built.written)} pages"
+    parts = [f"{pages} written", f"{len(built.unchanged)} unchanged"]
     parts += [f"{len(built.removed)} removed"] if built.removed else []
     parts += [f"{len(built.unreadable)} unreadable"] if built.unreadable else []
     say(f"harness: {', '.join(parts)}, in {duration(time.monotonic() - begun)}", err=True)

@@ -69,6 +69,7 @@ def run(context: click.Context, /, bench: tuple[str, ...], arguments: tuple[str,
     from harness.tracking.asv import (
         ensure_machine,
         find_project,
+        require_arguments,
         require_asv,
         require_environments,
         require_history,
@@ -83,10 +84,12 @@ def run(context: click.Context, /, bench: tuple[str, ...], arguments: tuple[str,
     given = bool(arguments) and not arguments[0].startswith("-")
     commits = asv_range(project, arguments[0]) if given else "HEAD"
     rest = arguments[1:] if given else arguments
+    selected = [part for regex in bench for part in ("--bench", regex)]
+    asked = ["run", commits, "--show-stderr", "--skip-existing-successful", *selected, *rest]
+    require_arguments(asked)
     ensure_machine(project)
     _warn_of_unmeasured(project, commits)
-    selected = [part for regex in bench for part in ("--bench", regex)]
-    code = run_asv(project, ["run", commits, "--show-stderr", "--skip-existing-successful", *selected, *rest])
+    code = run_asv(project, asked)
     if code not in (0, MEASURED_BUT_FAILED):
         context.exit(2)
     _tell(project)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +26,29 @@ def accept(folder: Path, entry: Accepted) -> Path:
     already, where it has this entry, and where it cannot be written.
     """
     file = (folder / FILE).resolve()
+    with _alone(file.parent):
+        _append(file, entry)
+    return file
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder, so that two at once append one after the other; without one where none can be had."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # a folder that cannot be listed
+        yield
+        return
+    try:
+        with suppress(OSError):  # a drive without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _append(file: Path, entry: Accepted) -> None:
+    """Append an entry to the file, as `accept` does."""
     try:
         before = file.read_bytes().decode("utf-8") if file.is_file() else _HEADING
     except (OSError, UnicodeDecodeError) as error:
@@ -38,7 +63,6 @@ def accept(folder: Path, entry: Accepted) -> Path:
     text = before + gap + newline.join([*_lines(entry), ""])
     _check(text, known, entry, file)
     _replace(file, text)
-    return file
 
 
 def _series(entry: Accepted) -> tuple[str, ...]:

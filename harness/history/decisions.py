@@ -85,7 +85,7 @@ class Decisions:
 def find(place: Path) -> Path | None:
     """Return the file in a folder or in the nearest one above it; the search ends at the top of a repository."""
     for folder in (place, *place.parents):
-        if (folder / FILE).is_file():
+        if (folder / FILE).exists():  # a folder of this name is told when it is read
             return folder / FILE
         if (folder / ".git").exists():
             return None
@@ -107,7 +107,7 @@ def read(file: Path | None) -> Decisions:
 def parse(text: str, where: str) -> Decisions:
     """Return the content of a text in the form of the file; ``where`` names it. Raises UsageError as `read` does."""
     try:
-        tables = tomllib.loads(text)
+        tables = tomllib.loads(text.removeprefix("\ufeff"))  # a mark that editors on Windows begin with
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"{where}: not valid TOML: {error}", "repair the line that it names") from error
     problems: list[str] = []

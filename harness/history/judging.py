@@ -37,7 +37,7 @@ _SIZES: Final = ("B", "parameters", "count")
 
 Verdict = Literal["worse", "better", "changed"]
 
-State = Literal["worse", "better", "same", "few"]
+State = Literal["worse", "better", "same", "undecided", "few"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +153,8 @@ def _judged(series: Series, marks: Sequence[Mark]) -> Judged:
         state = "better"
     elif not is_exact(series) and len(series.points) < 2 * TIMES.fewest:
         state = "few"
+    elif suspect or (not marks and not is_exact(series) and _ends_elsewhere(series)):
+        state = "undecided"
     return Judged(series=series, marks=tuple(marks), standing=standing, state=state, suspect=suspect)
 
 
@@ -166,6 +168,17 @@ def since(judged: Judged, position: int) -> Judged:
 def matters(series: Series, before: float, after: float) -> bool:
     """Return whether a value that varies from run to run differs by so much that it matters, if it is no chance."""
     return before > 0 and after > 0 and abs(math.log(after / before)) >= _rules(series).margin
+
+
+def _ends_elsewhere(series: Series) -> bool:
+    """Return whether both newest values of a series lie so far to one side of both oldest ones that it matters."""
+    values = [point.value for point in series.points]
+    oldest, newest = values[:2], values[-2:]
+    before, after = max(oldest), min(newest)
+    if after <= before:
+        before, after = max(newest), min(oldest)
+    is_large = not series.name.metric.endswith(PROCESS) or after - before >= PROCESS_BYTES
+    return after > before and is_large and matters(series, before, after)
 
 
 def _stands(series: Series, marks: Sequence[Mark]) -> bool:

@@ -253,8 +253,9 @@ def difference_text(change: Change) -> str:
     places = 1 if change.relative or change.unit == "%" else units.decimals([], [change.margin or estimate.value])
     bounds = ""
     if estimate.low is not None and estimate.high is not None and estimate.low != estimate.high:
-        bounds = f" [{estimate.low * scale:+.{places}f}, {estimate.high * scale:+.{places}f}]"
-    return f"{estimate.value * scale:+.{places}f}{unit.rstrip()}{bounds}"
+        low, high = (units.fixed(bound * scale, places, signed=True) for bound in (estimate.low, estimate.high))
+        bounds = f" [{low}, {high}]"
+    return f"{units.fixed(estimate.value * scale, places, signed=True)}{unit.rstrip()}{bounds}"
 
 
 def _listed(listed: Sequence[Listed]) -> list[str]:

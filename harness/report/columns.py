@@ -76,7 +76,7 @@ def quality_columns(view: RunView, workload: WorkloadView) -> list[Column]:
         return with_interval(summary.quality.estimate, places) if summary.quality else NOTHING
 
     def value(summary: TechniqueSummary) -> str:
-        return f"{summary.quality.estimate.value:.{places}f}" if summary.quality else NOTHING
+        return units.fixed(summary.quality.estimate.value, places) if summary.quality else NOTHING
 
     def difference(summary: TechniqueSummary) -> str:
         estimate = summary.comparison.difference if summary.comparison else None
@@ -233,7 +233,7 @@ def _column(metric: Metric, workload: WorkloadView) -> Column:
         return with_interval(figure.estimate, places) if figure else NOTHING
 
     def brief(summary: TechniqueSummary) -> str:
-        return _plain(summary, metric.id, lambda value: f"{value:.{places}f}")
+        return _plain(summary, metric.id, lambda value: units.fixed(value, places))
 
     return Column(title=title, unit=metric.unit, cell=cell, brief=brief)
 
@@ -266,14 +266,15 @@ def verdict_cell(summary: TechniqueSummary) -> str:
 
 def with_interval(estimate: Estimate, places: int, *, signed: bool = False) -> str:
     """Return '90.1 ±0.6' for a symmetric interval, '90.1 [89.0, 90.5]' for another."""
-    sign = "+" if signed and round(estimate.value, places) else ""
-    value = f"{round(estimate.value, places) or 0.0:{sign}.{places}f}"
+    signed = signed and round(estimate.value, places) != 0
+    value = units.fixed(round(estimate.value, places) or 0.0, places, signed=signed)
     if estimate.low is None or estimate.high is None or estimate.low == estimate.high:
         return value
     below, above = estimate.value - estimate.low, estimate.high - estimate.value
     if abs(below - above) <= 1e-6 * (below + above):
-        return f"{value} ±{above:.{places}f}"
-    return f"{value} [{estimate.low:{sign}.{places}f}, {estimate.high:{sign}.{places}f}]"
+        return f"{value} ±{units.fixed(above, places)}"
+    low, high = (units.fixed(bound, places, signed=signed) for bound in (estimate.low, estimate.high))
+    return f"{value} [{low}, {high}]"
 
 
 def _places(metric: Metric, estimates: Sequence[Estimate]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
@@ -14,7 +15,7 @@ from harness.history.judging import is_exact
 from harness.report import units
 from harness.report.forms import of_form
 from harness.report.layout import wrapped
-from harness.report.naming import short
+from harness.report.naming import machine_text, short
 from harness.results.points import RATIO
 from harness.results.schema import encode
 
@@ -55,10 +56,11 @@ class HistoryReport:
     @property
     def headline(self) -> str:
         """What the whole history says, in one line."""
-        counts = {state: sum(entry.state == state for entry in self.judged) for state in ("worse", "better", "few")}
+        counts = Counter(entry.state for entry in self.judged)
         series = f"{len(self.judged)} series"
         accepted = sum(mark.accepted is not None for entry in self.judged for mark in entry.marks)
         tail = f"; {accepted} change{'s' if accepted > 1 else ''} accepted" if accepted else ""
+        tail += f"; {counts['undecided']} undecided" if counts["undecided"] else ""
         if counts["worse"]:
             return f"Worse: {counts['worse']} of {series}{tail}"
         few = f"; {counts['few']} too short to judge their times" if counts["few"] else ""
@@ -92,7 +94,8 @@ def heading(series: Series) -> str:
     metric = name.metric
     if metric.endswith(RATIO) and series.lane == "time":
         metric = f"{metric} (time relative to the baseline's)"
-    return f"{name.suite} v{name.version}{of_form(name.form)} · {short(name.workload)} · {metric} · {name.machine}"
+    suite = f"{name.suite} v{name.version}{of_form(name.form)}"
+    return f"{suite} · {short(name.workload)} · {metric} · {machine_text(name.machine)}"
 
 
 def _block(name: Name) -> tuple[str, int, str, str, str, str]:
@@ -152,7 +155,7 @@ def verdict_text(judged: Judged) -> str:
         return f"newest {points} off: too early"
     if mark is None:
         only = "one point" if len(judged.series.points) == 1 else "same"
-        return "too few points" if judged.state == "few" else only
+        return {"few": "too few points", "undecided": "undecided"}.get(judged.state, only)
     word = "accepted" if mark.accepted else mark.verdict
     return f"{word} at {place_of(judged.series.points[mark.position])}"
 
@@ -188,8 +191,9 @@ def difference_text(series: Series, change: Estimate, *, relative: bool) -> str:
     places = 1 if relative or series.unit == "%" else units.decimals([], [series.margin or change.value])
     bounds = ""
     if change.low is not None and change.high is not None and change.low != change.high:
-        bounds = f" [{change.low * scale:+.{places}f}, {change.high * scale:+.{places}f}]"
-    return f"{change.value * scale:+.{places}f}{unit.rstrip()}{bounds}"
+        low, high = (units.fixed(bound * scale, places, signed=True) for bound in (change.low, change.high))
+        bounds = f" [{low}, {high}]"
+    return f"{units.fixed(change.value * scale, places, signed=True)}{unit.rstrip()}{bounds}"
 
 
 def _cut(text: str, width: int) -> str:

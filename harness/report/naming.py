@@ -8,6 +8,11 @@ def short(identifier: str) -> str:
     return identifier.partition("/")[2] or identifier
 
 
+def machine_text(name: str) -> str:
+    """Return the name of a machine as people write it; stored ones keep '1 cores', so that it stays one machine."""
+    return f"{name.removesuffix(' cores')} core" if name.endswith(", 1 cores") else name
+
+
 def address_of(source: str) -> str:
     """Return the URL of a paper; an empty text where the source has none."""
     for start, place in (("arXiv:", "https://arxiv.org/abs/"), ("doi:", "https://doi.org/")):

@@ -11,7 +11,7 @@ from harness.report.forms import of_form
 from harness.report.frame import Head, rendered
 from harness.report.history import HistoryReport, place_of, value_text
 from harness.report.history_drawing import CELL, drawing
-from harness.report.naming import short
+from harness.report.naming import machine_text, short
 from harness.report.overview import (
     Overview,
     change_since,
@@ -82,7 +82,7 @@ def _section(overview: Overview, matrix: Matrix, anchor: str) -> dict[str, Any]:
     return {
         "anchor": anchor,
         "heading": f"{matrix.suite}{'' if matrix.form == 'track' else of_form(matrix.form)}",
-        "machine": matrix.machine,
+        "machine": machine_text(matrix.machine),
         "told": told,
         "decide": how_to_decide(matrix),
         "state": "worse" if any(entry.standing for entry in matrix.judged) else "same" if matrix.before else "few",

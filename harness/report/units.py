@@ -10,6 +10,9 @@ MIB = 2**20
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB")
 _DECIMAL = ("", "k", "M", "G", "T")
 
+_LARGEST = 1e12
+"""From this size on a number of fixed decimals is written with an exponent: nobody counts more than twelve digits."""
+
 
 def size(bytes_: float) -> str:
     """Return bytes in the binary unit that fits: '512 B', '1.9 MiB'."""
@@ -74,6 +77,12 @@ def ratio_places(value: float) -> int:
 def amount(value: float, unit: str) -> str:
     """Return a number with its unit, which may be empty: '0.05 nats', '2 points', '1 point', '0.002'."""
     return f"{value:g} {'point' if (value, unit) == (1, 'points') else unit}".rstrip()
+
+
+def fixed(value: float, places: int, *, signed: bool = False) -> str:
+    """Return a number with so many decimals: '-5.1', '+0.02'; with an exponent where it is too large to be read."""
+    form = f".{places}f" if not math.isfinite(value) or abs(value) < _LARGEST else ".2e"
+    return f"{value:{'+' if signed else ''}{form}}"
 
 
 def significant(value: float, digits: int) -> str:

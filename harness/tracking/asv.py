@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -88,6 +90,29 @@ def require_asv() -> None:
     missing = [name for name in ("asv", "uv") if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(f"tracking needs {' and '.join(missing)}: pip install '{DISTRIBUTION}[track]'")
+
+
+def require_arguments(arguments: Sequence[str]) -> None:
+    """Raise UsageError where asv would refuse the arguments of ``asv run``, or fail on one of its patterns.
+
+    asv's exit code for a wrong option is that for a series without a value.
+    """
+    from asv import commands
+
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said), redirect_stdout(io.StringIO()):
+            patterns = commands.make_argparser()[0].parse_args(arguments).bench or []
+    except SystemExit as error:
+        if not error.code:  # asv's own help
+            return
+        last = (said.getvalue().strip().splitlines() or ["it refuses them"])[-1].partition("error: ")
+        raise UsageError(f"options for asv: {last[2] or last[0]}", "see: asv run --help") from error
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise UsageError(f"--bench {pattern!r} is no regular expression: {error}") from error
 
 
 def require_environments(project: Path) -> None:

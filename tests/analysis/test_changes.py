@@ -89,6 +89,15 @@ def test_the_same_fall_on_every_seed_needs_no_spread_to_be_worse(run, scored, me
     assert verdicts(compared(metrics, *two))["toys/a", "accuracy"] == "undecided"
 
 
+def test_a_technique_that_diverged_takes_no_verdict_from_another(run, scored, metrics) -> None:
+    sound = [*scored("toys/base", SCORES), *scored("toys/b", FALLEN)]
+    before = run(*sound, *scored("toys/a", SCORES))
+    for far in ([1e308, 1e308, -1e308, 1e308, 1e308, 1e308], [1e200, 2e200, 1e20, 3e200, 1e200, 5e200]):
+        found = verdicts(compared(metrics, before, run(*sound, *scored("toys/a", far))))
+        assert found["toys/b", "accuracy"] == found["toys/base", "accuracy"] == "same"
+        assert found["toys/a", "accuracy"] == "undecided"
+
+
 def test_unchanged_techniques_do_not_cost_a_changed_one_its_verdict(run, scored, metrics) -> None:
     rest = [row for number in range(200) for row in scored(f"toys/t{number}", SCORES)]
     before, after = run(*scored("toys/a", SCORES), *rest), run(*scored("toys/a", FALLEN), *rest)

@@ -113,6 +113,15 @@ def test_a_contestant_without_spread_is_neither_moderated_nor_part_of_the_prior(
     assert (beside.degrees[0], beside.p()[0], bool(beside.moderate[0])) == (4, 1.0, False)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_contestant_that_diverged_leaves_the_others_as_they_are_without_it() -> None:
+    sound = drawn(8, 6)
+    for far in (1e200, 1e308):
+        diverged = far * np.array([1, -1, 1, 1, 1, -1])
+        both = moderate(np.vstack([sound, diverged]))
+        assert both.variance[:-1] == pytest.approx(moderate(sound).variance)
+
+
 def test_two_seeds_are_too_few_to_be_moderated() -> None:
     rows = drawn(22, 2, 5)
     assert moderate(rows).p() == pytest.approx(stats.ttest_1samp(rows, 0, axis=1).pvalue)

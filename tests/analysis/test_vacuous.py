@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -68,6 +69,10 @@ def test_a_value_that_only_base_has_is_told(builders) -> None:
     assert told(run()) == [], "what is removed is told as such"
     assert told(mute, since_release=True) == []
     beginning = "not compared, as head has no value of it: "
+    undefined = [builders.make_row(technique=name, metrics={"accuracy": math.nan}) for name in names[:1]]
+    assert told(run(*head.rows[7:], *undefined, *map(accuracy, names[1:]))) == [
+        f"{beginning}accuracy of toys/a on core/alpha"
+    ]
     five, others = ", ".join(f"{name} on core/alpha" for name in names[1:6]), names[:5]
     assert set(told(mute)) == {
         f"{beginning}accuracy of {five}",

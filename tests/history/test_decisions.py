@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import multiprocessing
 import stat
 import tomllib
 from pathlib import Path
@@ -172,6 +173,22 @@ def test_an_entry_that_is_there_already_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / FILE).read_bytes() == before
 
 
+def test_entries_of_two_processes_at_once_are_all_kept(tmp_path: Path) -> None:
+    begin = multiprocessing.get_context("fork")
+    writers = [begin.Process(target=_accept_many, args=(tmp_path, f"{number}")) for number in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [writer.exitcode for writer in writers] == [0] * 4
+    assert len(read(tmp_path / FILE).accepted) == 4 * 8
+
+
+def _accept_many(folder: Path, name: str) -> None:
+    for number in range(8):
+        accept(folder, entry(metric=f"{name}_{number}"))
+
+
 def test_lines_end_as_they_did(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(GOOD.replace("\n", "\r\n").encode())
     accept(tmp_path, entry(technique="lora/x"))
@@ -199,3 +216,17 @@ def test_a_file_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pyte
         accept(tmp_path, entry(technique="other"))
     assert (tmp_path / FILE).read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
+
+
+def test_a_byte_order_mark_is_read_and_kept(tmp_path: Path) -> None:
+    before = b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode()
+    (tmp_path / FILE).write_bytes(before)
+    accept(tmp_path, entry(technique="lora/x"))
+    assert (tmp_path / FILE).read_bytes().startswith(before)
+    assert [one.technique for one in read(tmp_path / FILE).accepted] == ["lora/*", "lora/x"]
+
+
+def test_a_folder_in_place_of_the_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / FILE).mkdir()
+    with pytest.raises(UsageError, match=r"cannot be read: Is a directory"):
+        read(find(tmp_path))

@@ -13,6 +13,7 @@ from harness.history.decisions import Accepted, Decisions
 from harness.history.judging import Judged, judge
 from harness.history.series import Measured, Name, Series
 from harness.history.timeline import Timeline
+from harness.report.history import HistoryReport, verdict_text
 
 COMMITS = [f"{number:040x}" for number in range(60)]
 TIMELINE = Timeline(
@@ -119,7 +120,7 @@ def test_few_times_are_not_judged_and_new_ones_are_told_of() -> None:
     (few,) = judged(series("train_ratio", [1.0, 1.5, 1.5]))
     assert (few.marks, few.state) == ((), "few")
     (line,) = judged(series("train_ratio", [*ratios([(1.0, 5)]), 1.2, 1.21]))
-    assert (line.marks, line.suspect, line.state) == ((), 2, "same")
+    assert (line.marks, line.suspect, line.state) == ((), 2, "undecided")
     (quiet,) = judged(series("train_ratio", ratios([(1.0, 14)])))
     assert quiet.suspect == 0
 
@@ -137,6 +138,20 @@ def test_a_large_step_is_worse_at_its_first_commit_until_the_next_ones_take_it_b
     assert [(mark.position, mark.provisional) for mark in later.marks] == [(12, False)]
     (gone,) = judged(series("train_ratio", [*still, 1.15, 1.0]))
     assert (gone.marks, gone.state) == ((), "same")
+
+
+def test_a_series_that_ends_elsewhere_without_a_change_is_undecided_and_not_the_same() -> None:
+    early = [1.0, 1.0, 1.3, 1.3, 1.3, 1.3, 1.3]  # two points are no level
+    creep = [1.02**number for number in range(7)]
+    for values in (early, creep, [1 / value for value in early]):
+        (line,) = judged(series("train_ratio", values))
+        assert (line.marks, line.state) == ((), "undecided")
+        assert HistoryReport(judged=[line]).headline.startswith("Nothing got worse: 1 series; 1 undecided")
+        assert verdict_text(line) == ("undecided" if not line.suspect else "newest 2 points off: too early")
+    for values in ([1.0, 1.3, 1.0, 1.0, 1.0, 1.3, 1.0], ratios([(1.0, 20)]), [1.0, 1.0, 1.0, 1.03, 1.03, 1.03]):
+        assert judged(series("train_ratio", values))[0].state == "same"
+    for mebibyte, state in ((2**20, "undecided"), (2**10, "same")):
+        assert judged(series("train_process_peak", [4 * mebibyte * value for value in early]))[0].state == state
 
 
 def test_a_first_point_whose_own_interval_reaches_the_level_is_too_early_to_tell() -> None:

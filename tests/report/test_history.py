@@ -14,6 +14,7 @@ from harness.history.series import Measured, Name, Series
 from harness.history.timeline import Timeline
 from harness.report.history import HistoryReport, render_history, sparkline
 from harness.report.history_page import render_page
+from harness.report.naming import machine_text
 
 COMMITS = [f"{number:040x}" for number in range(1, 31)]
 TIMELINE = Timeline(places={commit: number for number, commit in enumerate(COMMITS)},
@@ -48,6 +49,12 @@ def report() -> HistoryReport:
     entry = Accepted(metric="train_tensor_peak", commit=COMMITS[10], reason="a cache", author="me")
     judged = judge(given, TIMELINE, Decisions(accepted=(entry,)), date(2026, 11, 29))
     return HistoryReport(judged=judged, subjects={COMMITS[20]: "check\x1b[31m the mask"}, notes=["a note"])
+
+
+def test_a_machine_has_cores_or_one_core() -> None:
+    assert machine_text("A Chip, 1 cores") == "A Chip, 1 core"
+    assert machine_text("A Chip, 11 cores") == "A Chip, 11 cores"
+    assert machine_text("A GPU") == "A GPU"
 
 
 def test_a_history_fits_eighty_columns_and_says_what_happened(report: HistoryReport) -> None:

@@ -12,6 +12,18 @@ MIB = 2**20
 
 
 @pytest.mark.parametrize(
+    ("given", "places", "expected"),
+    [(90.14, 1, "+90.1"), (-0.256, 2, "-0.26"), (123456789.0, 0, "+123456789"), (-2.5e12, 1, "-2.50e+12"),
+     (3.3e307, 1, "+3.30e+307"), (float("inf"), 1, "+inf")],
+)  # fmt: skip
+def test_a_number_of_fixed_decimals_has_an_exponent_where_it_is_too_large_to_be_read(
+    given: float, places: int, expected: str
+) -> None:
+    assert units.fixed(given, places, signed=True) == expected
+    assert units.fixed(given, places) == expected.lstrip("+")
+
+
+@pytest.mark.parametrize(
     ("given", "expected"),
     [
         (0, "0 B"),

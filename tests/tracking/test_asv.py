@@ -21,6 +21,7 @@ from harness.tracking.asv import (
     find_project,
     local_submodules,
     read_regressions,
+    require_arguments,
     require_asv,
     require_environments,
     require_history,
@@ -91,6 +92,15 @@ def test_a_missing_asv_is_one_line_with_the_command(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "asv" else object())
     with pytest.raises(UsageError, match=r"needs asv: pip install 'technique-harness\[track\]'"):
         require_asv()
+
+
+def test_options_that_asv_would_refuse_are_told_before_anything_is_installed() -> None:
+    require_arguments(["run", "HEAD", "--bench", "toy.*", "--steps", "5"])
+    require_arguments(["run", "--help"])
+    with pytest.raises(UsageError, match=r"options for asv: unrecognized arguments: --nosuch"):
+        require_arguments(["run", "HEAD", "--nosuch"])
+    with pytest.raises(UsageError, match=r"--bench '\[' is no regular expression"):
+        require_arguments(["run", "HEAD", "--bench", "["])
 
 
 def test_a_folder_that_is_no_checkout_is_refused(harness: Harness) -> None:
