@@ -115,19 +115,19 @@ class _Union:
 
 
 def _united(source: Store, target: Store, run: str) -> Brought:
-    """Add to a run that both stores have the rows of the cases that it lacks."""
-    theirs = source.read(run)
+    """Add to a run that both stores have the rows of the cases that it lacks, and its end where it has none."""
+    theirs, ours = source.read(run), target.read(run)
     _require_like(source, target, run)
-    found = _compared(target.read(run).rows, theirs.rows)
-    if not found.added:
+    found = _compared(ours.rows, theirs.rows)
+    ends = theirs.info.finished and not ours.info.finished and _goes_on(ours.rows, theirs.rows, found)
+    if not found.added and not ends:
         return Brought(run=run, known=found.known, problems=_told(found.conflicts))
     united = []
 
     def change(info: RunInfo, rows: Sequence[Row]) -> tuple[RunInfo, Sequence[Row]]:
         found = _compared(latest(rows), theirs.rows)  # again, as no other process writes the run now
         united.append(found)
-        has_all = {row.case.key for row in rows} <= {row.case.key for row in theirs.rows} and not found.conflicts
-        if has_all:  # the run went on there; its environment stays that which stored rows refer to
+        if _goes_on(latest(rows), theirs.rows, found):  # its environment stays that which stored rows refer to
             info = replace(theirs.info, folder=info.folder, name=info.name, environment=info.environment)
         return info, [*rows, *found.added]
 
@@ -151,6 +151,12 @@ def _compared(ours: Iterable[Row], theirs: Iterable[Row]) -> _Union:
         else:
             same += 1
     return _Union(added=added, known=same, conflicts=conflicts)
+
+
+def _goes_on(ours: Iterable[Row], theirs: Iterable[Row], found: _Union) -> bool:
+    """Return whether a run went on in the other store: it has all rows of ours, and none that failed in their place."""
+    ok = {row.case.key: row.ok for row in theirs}
+    return not found.conflicts and all(row.case.key in ok and ok[row.case.key] >= row.ok for row in ours)
 
 
 def _equal(one: Row, other: Row) -> bool:
@@ -197,11 +203,11 @@ def _facts(store: Store, run: str) -> tuple[dict[str, str], frozenset[object]]:
     facts = {"suite": f"{info.suite.id} v{info.suite.version} ({info.suite.form})", "start": info.started}
     folder = store.folder(run)
     lines = [contents(folder / RUN_FILE), *contents(folder / ROWS_FILE).splitlines()]
-    return facts, frozenset(_schema_of(line) for line in lines)
+    return facts, frozenset(_schema_of(line) for line in lines) - {None}
 
 
 def _schema_of(line: bytes) -> object:
-    """Return the schema that an object states; None for a torn line."""
+    """Return the schema that an object states; None for the incomplete last line."""
     try:
         return json.loads(line).get("schema")
     except (ValueError, AttributeError, RecursionError):
@@ -209,7 +215,7 @@ def _schema_of(line: bytes) -> object:
 
 
 def _versions(schemas: Iterable[object]) -> str:
-    return " and ".join(sorted(str(schema) for schema in schemas if schema is not None))
+    return " and ".join(sorted(map(str, schemas)))
 
 
 def _comparisons(source: Store, target: Store) -> Iterator[Brought]:

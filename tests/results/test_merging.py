@@ -195,6 +195,50 @@ def test_a_run_that_went_on_elsewhere_gets_those_rows_and_its_end(store: Store, 
     assert store.info(run).finished == other.info(run).finished != ""
 
 
+def test_a_run_whose_rows_are_all_here_gets_its_end(store: Store, other: Store, builders) -> None:
+    run = write(store, builders, [row(builders, 0)], finish=None)
+    copied(store, run, other)
+    append(other, run, [], finish=3)
+    assert [(done.added, done.known) for done in bring(other, store)] == [(0, 1)]
+    assert (store.info(run).exit_code, store.info(run).finished) == (3, other.info(run).finished)
+    assert scores(store) == {0: 1.0}
+
+
+@pytest.mark.parametrize("other_has", ["fewer rows", "a failure for a result", "other numbers"])
+def test_the_end_of_a_run_that_has_not_all_of_our_results_is_not_ours(
+    store: Store, other: Store, builders, other_has: str
+) -> None:
+    run = write(store, builders, [row(builders, 0)], finish=None)
+    copied(store, run, other)
+    failed = replace(row(builders, 1), reply=replace(row(builders, 1).reply, status="oom", metrics={}))
+    theirs = {"fewer rows": [], "a failure for a result": [failed], "other numbers": [row(builders, 1, 2.0)]}
+    append(store, run, [row(builders, 1)], finish=None)
+    append(other, run, [*theirs[other_has], row(builders, 2)])
+    assert [done.added for done in bring(other, store)] == [1]
+    assert scores(store) == {0: 1.0, 1: 1.0, 2: 1.0}
+    assert store.info(run).finished == ""
+
+
+@pytest.mark.parametrize("torn", ["here", "there"])
+def test_a_run_with_an_incomplete_last_line_is_united(store: Store, other: Store, builders, torn: str) -> None:
+    run = write(store, builders, [row(builders, 0)], finish=None)
+    copied(store, run, other)
+    append(other, run, [row(builders, 1, 2.0)])
+    with ((store if torn == "here" else other).folder(run) / ROWS_FILE).open("ab") as file:
+        file.write(b'{"schema": 3, "sta')
+    assert [(done.added, list(done.problems)) for done in bring(other, store)] == [(1, [])]
+    assert scores(store) == {0: 1.0, 1: 2.0}
+    assert not store.read(run).torn
+
+
+def test_a_damaged_run_here_is_told_with_its_damage(store: Store, other: Store, builders) -> None:
+    run = write(store, builders, [row(builders, 0)])
+    copied(store, run, other)
+    (store.folder(run) / ROWS_FILE).write_text('{"schema": 99}\n')
+    (done,) = bring(other, store)
+    assert "rows.jsonl:1: written with schema 99" in done.problems[0]
+
+
 def test_rows_that_each_side_lacks_are_united(store: Store, other: Store, builders) -> None:
     run = write(store, builders, [row(builders, 0)])
     copied(store, run, other)
