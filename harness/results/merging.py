@@ -59,8 +59,11 @@ def bring(source: Store, target: Store) -> Iterator[Brought]:
     """
     if source.path.resolve() == target.path.resolve():
         raise UsageError(f"{source.path} and {target.path} are one store; expected two")
+    misplaced = {*target.misplaced()}
     for run in source.ids():
         try:
+            if run in misplaced:
+                raise UsageError(f"{target.folder(run)} is no folder: a file, or a link to what is not there")
             yield _united(source, target, run) if target.folder(run).exists() else _copied(source, target, run)
         except UsageError as error:
             yield Brought(run=run, problems=[error.problems[0]])
@@ -71,6 +74,8 @@ def bring(source: Store, target: Store) -> Iterator[Brought]:
                     "free disk space or choose another store, then repeat the command",
                 ) from error
             yield Brought(run=run, problems=[f"cannot be copied: {error.strerror}"])
+    for run in source.misplaced():
+        yield Brought(run=run, problems=[f"{source.folder(run)} is no folder: a file, or a link to what is not there"])
     yield from _comparisons(source, target)
 
 

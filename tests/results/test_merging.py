@@ -379,6 +379,19 @@ def test_a_check_tells_of_each_run_whether_it_can_be_read_and_what_is_not_compac
     assert "no run can have" in found["'odd name'"].problem
 
 
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_what_is_in_the_place_of_a_run_is_told(store: Store, other: Store, builders, kind: str) -> None:
+    run = write(other, builders, [row(builders, 0)])
+    (store.path / "runs").mkdir(parents=True)
+    (store.path / "runs" / "notes.txt").touch()
+    place = store.folder(run)
+    place.symlink_to("nowhere") if kind == "link" else place.touch()
+    assert [(done.run, done.problem.partition(":")[0]) for done in check(store)] == [(run, "is no folder")]
+    for source, target in ((other, store), (store, other)):
+        ((name, (problem,)),) = [(done.run, done.problems) for done in bring(source, target)]
+        assert (name, problem) == (run, f"{place} is no folder: a file, or a link to what is not there")
+
+
 def test_a_check_tells_what_killed_processes_left(store: Store, builders) -> None:
     run = write(store, builders, [row(builders, 0)])
     assert left_over(store) == []
