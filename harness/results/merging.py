@@ -7,8 +7,9 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -59,24 +60,43 @@ def bring(source: Store, target: Store) -> Iterator[Brought]:
     """
     if source.path.resolve() == target.path.resolve():
         raise UsageError(f"{source.path} and {target.path} are one store; expected two")
-    misplaced = {*target.misplaced()}
     for run in source.ids():
-        try:
-            if run in misplaced:
-                raise UsageError(f"{target.folder(run)} is no folder: a file, or a link to what is not there")
-            yield _united(source, target, run) if target.folder(run).exists() else _copied(source, target, run)
-        except UsageError as error:
-            yield Brought(run=run, problems=[error.problems[0]])
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-                raise UsageError(
-                    f"cannot write to {target.path}: {error.strerror}; {run} and later runs are left out",
-                    "free disk space or choose another store, then repeat the command",
-                ) from error
-            yield Brought(run=run, problems=[f"cannot be copied: {error.strerror}"])
+        yield _tried(run, target, partial(_brought, source, target, run))
     for run in source.misplaced():
-        yield Brought(run=run, problems=[f"{source.folder(run)} is no folder: a file, or a link to what is not there"])
-    yield from _comparisons(source, target)
+        yield Brought(run=run, problems=[_misplaced(source, run)])
+    for file in sorted((source.path / COMPARISONS).glob("*.json")):
+        found = _tried(f"{COMPARISONS}/{file.name}", target, partial(_comparison, file, target))
+        if found.problems:
+            yield found
+
+
+def _tried(name: str, target: Store, step: Callable[[], Brought]) -> Brought:
+    """Return what a step has brought, or why it could not. Raises `UsageError` where the target can't be written."""
+    try:
+        return step()
+    except UsageError as error:
+        return Brought(run=name, problems=[error.problems[0]])
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise UsageError(
+                f"cannot write to {target.path}: {error.strerror}; {name} and what comes after it are left out",
+                "free disk space or choose another store, then repeat the command",
+            ) from error
+        return Brought(run=name, problems=[f"cannot be copied: {error.strerror}"])
+
+
+def _brought(source: Store, target: Store, run: str) -> Brought:
+    """Bring a run, which may be new or not."""
+    place = target.folder(run)
+    if place.is_dir():
+        return _united(source, target, run)
+    if place.exists() or place.is_symlink():
+        raise UsageError(_misplaced(target, run))
+    return _copied(source, target, run)
+
+
+def _misplaced(store: Store, run: str) -> str:
+    return f"{store.folder(run)} is no folder: a file, or a link to what is not there"
 
 
 def _copied(source: Store, target: Store, run: str) -> Brought:
@@ -223,13 +243,14 @@ def _versions(schemas: Iterable[object]) -> str:
     return " and ".join(sorted(map(str, schemas)))
 
 
-def _comparisons(source: Store, target: Store) -> Iterator[Brought]:
-    """Copy what the gate found of pairs of commits; where the target has another finding, it is kept and told."""
-    for file in sorted((source.path / COMPARISONS).glob("*.json")):
-        data = contents(file)
-        kept = target.path / COMPARISONS / file.name
-        if not kept.exists():
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(kept.parent, kept.name, data)
-        elif contents(kept) != data:
-            yield Brought(run=f"{COMPARISONS}/{file.name}", problems=["differs from what is here, which is kept"])
+def _comparison(file: Path, target: Store) -> Brought:
+    """Copy what the gate found of a pair of commits; where the target has another finding, it is kept and told."""
+    name = f"{COMPARISONS}/{file.name}"
+    data = contents(file)
+    kept = target.path / COMPARISONS / file.name
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(kept.parent, kept.name, data)
+    elif contents(kept) != data:
+        return Brought(run=name, problems=["differs from what is here, which is kept"])
+    return Brought(run=name)
