@@ -1,10 +1,11 @@
-"""Stores are checked, compacted and merged, and no row is lost on the way."""
+"""Stores are compacted and merged, and no row is lost on the way."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,6 @@ import pytest
 
 from harness.api import Row, UsageError
 from harness.results import merging, rewriting
-from harness.results.checking import check, left_over
 from harness.results.merging import bring, require_store
 from harness.results.rewriting import compact
 from harness.results.schema import row_to_json, run_to_json
@@ -123,6 +123,27 @@ def test_a_run_that_is_written_or_damaged_is_not_compacted(store: Store, builder
     with pytest.raises(UsageError, match="schema 99"):
         compact(store, run)
     assert files(store.path) == before
+
+
+@pytest.mark.parametrize("failing", [1, 2], ids=["the header", "the rows"])
+def test_a_full_disk_leaves_nothing_beside_a_run_that_is_compacted(
+    store: Store, builders, monkeypatch, failing: int
+) -> None:
+    run = write(store, builders, [row(builders, 0), row(builders, 0)])
+    rows = store.read(run).rows
+    calls = iter(range(1, 10))
+    really = os.fsync
+
+    def full(descriptor: int) -> None:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode) and next(calls) == failing:
+            raise OSError(28, "No space left on device")
+        really(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UsageError, match="No space left on device; it is as it was"):
+        compact(store, run)
+    assert store.read(run).rows == rows
+    assert sorted(path.name for path in store.folder(run).iterdir()) == [ROWS_FILE, RUN_FILE]
 
 
 @pytest.mark.parametrize("step", range(3), ids=["before the header", "before the rows", "not at all"])
@@ -344,96 +365,3 @@ def test_a_store_is_not_merged_with_itself_or_with_what_is_none(store: Store, bu
         list(bring(Store(tmp_path / "link"), store))
     with pytest.raises(UsageError, match="is no store"):
         require_store(tmp_path)
-
-
-def test_comparisons_come_too_and_unlike_ones_are_told(store: Store, other: Store, builders) -> None:
-    for place, text in ((store, "ours"), (other, "theirs")):
-        write(place, builders, [row(builders, 0)])
-        (place.path / "comparisons").mkdir()
-        (place.path / "comparisons" / "a-b.json").write_text(text)
-    (other.path / "comparisons" / "c-d.json").write_text("new")
-    *_, told = bring(other, store)
-    assert (told.run, list(told.problems)) == (
-        "comparisons/a-b.json",
-        ["differs from what is here, which is kept"],
-    )
-    assert (store.path / "comparisons" / "a-b.json").read_text() == "ours"
-    assert (store.path / "comparisons" / "c-d.json").read_text() == "new"
-
-
-@pytest.mark.parametrize("kind", ["a file in the place of our folder", "a damaged one of theirs"])
-def test_a_comparison_that_cannot_be_brought_is_told_and_the_rest_comes(
-    store: Store, other: Store, builders, kind: str
-) -> None:
-    write(other, builders, [row(builders, 0)])
-    (other.path / "comparisons").mkdir()
-    (other.path / "comparisons" / "b.json").write_text("theirs")
-    if kind == "a damaged one of theirs":
-        (other.path / "comparisons" / "a.json").mkdir()
-    else:
-        store.path.mkdir()
-        (store.path / "comparisons").touch()
-    new, *told = bring(other, store)
-    assert new.is_new
-    if kind == "a damaged one of theirs":
-        assert [done.run for done in told] == ["comparisons/a.json"]
-        assert (store.path / "comparisons" / "b.json").read_text() == "theirs"
-    else:
-        assert [(done.run, *done.problems) for done in told] == [
-            ("comparisons/b.json", "cannot be copied: File exists")
-        ]
-
-
-def test_a_disk_that_is_full_at_the_comparisons_ends_a_merge(store: Store, other: Store, builders, monkeypatch) -> None:
-    write(other, builders, [row(builders, 0)])
-    (other.path / "comparisons").mkdir()
-    (other.path / "comparisons" / "a.json").write_text("theirs")
-    really = merging.replace_file
-
-    def full(folder: Path, name: str, data: bytes) -> None:
-        if name == "a.json":
-            raise OSError(28, "No space left on device")
-        really(folder, name, data)
-
-    monkeypatch.setattr(merging, "replace_file", full)
-    with pytest.raises(UsageError, match=r"No space left on device; comparisons/a\.json and what comes after it"):
-        list(bring(other, store))
-
-
-# --------------------------------------------------------------------------------------------------- check
-
-
-def test_a_check_tells_of_each_run_whether_it_can_be_read_and_what_is_not_compact(store: Store, builders) -> None:
-    run = as_earlier(store, builders, [row(builders, 0), row(builders, 0)])
-    good, torn, bad = (write(store, builders, [row(builders, 0), row(builders, 1)]) for _ in range(3))
-    with (store.folder(torn) / ROWS_FILE).open("ab") as file:
-        file.write(b"{")
-    (store.folder(bad) / ROWS_FILE).write_text("{oops\n{}\n")
-    (store.path / "runs" / "odd name").mkdir()
-    found = {done.run: done for done in check(store)}
-    assert found[run].remarks == ("1 rows were replaced by later ones", "2 rows are of an earlier schema")
-    assert (found[good].rows, found[good].remarks, found[good].problem) == (2, (), "")
-    assert "incomplete" in found[torn].remarks[0]
-    assert "rows.jsonl:1: not JSON" in found[bad].problem
-    assert "no run can have" in found["'odd name'"].problem
-
-
-@pytest.mark.parametrize("kind", ["link", "file"])
-def test_what_is_in_the_place_of_a_run_is_told(store: Store, other: Store, builders, kind: str) -> None:
-    run = write(other, builders, [row(builders, 0)])
-    (store.path / "runs").mkdir(parents=True)
-    (store.path / "runs" / "notes.txt").touch()
-    place = store.folder(run)
-    place.symlink_to("nowhere") if kind == "link" else place.touch()
-    assert [(done.run, done.problem.partition(":")[0]) for done in check(store)] == [(run, "is no folder")]
-    for source, target in ((other, store), (store, other)):
-        ((name, (problem,)),) = [(done.run, done.problems) for done in bring(source, target)]
-        assert (name, problem) == (run, f"{place} is no folder: a file, or a link to what is not there")
-
-
-def test_a_check_tells_what_killed_processes_left(store: Store, builders) -> None:
-    run = write(store, builders, [row(builders, 0)])
-    assert left_over(store) == []
-    (store.path / "runs" / ".new-abc").mkdir()
-    (store.folder(run) / f".{ROWS_FILE}.123").touch()
-    assert [path.name for path in left_over(store)] == [".new-abc", f".{ROWS_FILE}.123"]
