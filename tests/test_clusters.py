@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import socket
 import subprocess
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 import harness
 from harness.api import UsageError
+from harness.execution.executors.cluster import Cluster, ClusterLost
 from harness.results.store import Store
 from tests.clusters import ENGINES, ClusterOfTest, cluster_of, until
 from tests.conftest import ROOT
@@ -40,6 +42,41 @@ def test_a_number_of_jobs_is_told_to_be_for_one_machine(tmp_path: Path, monkeypa
     assert capsys.readouterr().err == (
         "harness: --jobs 3 is for one machine: on a cluster each runs as many cases as it has slots\n"
     )
+
+
+def test_a_dask_client_that_gave_up_a_dead_scheduler_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness_dask import cluster as dask_cluster
+
+    with cluster_of("dask", tmp_path / "cluster", workers=0) as cluster:
+        until(lambda: _listens(cluster.port))
+        monkeypatch.setattr(dask_cluster, "CONNECT_S", 3.0)
+        connected = cluster.connected()
+        assert connected.machines() == {}
+        cluster.head.kill()
+        until(lambda: _lost(connected))
+        with pytest.raises(ClusterLost, match=r"^no scheduler has answered for 3 s$"):
+            connected.machines()
+        connected.start(0, "tcp://127.0.0.1:9", "an order")
+        with pytest.raises(OSError, match="does not answer"):
+            connected.ask("tcp://127.0.0.1:9", bool, 1)
+        connected.forget(0)
+        connected.close("a run")
+
+
+def _listens(port: str) -> bool:
+    with contextlib.suppress(OSError):
+        socket.create_connection(("127.0.0.1", int(port))).close()
+        return True
+    return False
+
+
+def _lost(connected: Cluster) -> bool:
+    """Return whether a cluster says that it is lost; any other error fails the test."""
+    try:
+        connected.machines()
+    except ClusterLost:
+        return True
+    return False
 
 
 @pytest.mark.thorough

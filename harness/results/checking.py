@@ -29,9 +29,11 @@ class Checked:
 
 
 def check(store: Store) -> Iterator[Checked]:
-    """Yield what is found of each run, and of each folder that cannot be a run."""
+    """Yield what is found of each run, of what is in the place of one, and of each folder that cannot be one."""
     for run in store.ids():
         yield _checked(store, run)
+    for name in store.misplaced():
+        yield Checked(run=name, problem="is no folder: a file, or a link to what is not there")
     for name in store.strangers():
         yield Checked(run=ascii(name), problem="is a folder with a name that no run can have: rename or remove it")
 

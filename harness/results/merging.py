@@ -7,8 +7,9 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -60,18 +61,42 @@ def bring(source: Store, target: Store) -> Iterator[Brought]:
     if source.path.resolve() == target.path.resolve():
         raise UsageError(f"{source.path} and {target.path} are one store; expected two")
     for run in source.ids():
-        try:
-            yield _united(source, target, run) if target.folder(run).exists() else _copied(source, target, run)
-        except UsageError as error:
-            yield Brought(run=run, problems=[error.problems[0]])
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-                raise UsageError(
-                    f"cannot write to {target.path}: {error.strerror}; {run} and later runs are left out",
-                    "free disk space or choose another store, then repeat the command",
-                ) from error
-            yield Brought(run=run, problems=[f"cannot be copied: {error.strerror}"])
-    yield from _comparisons(source, target)
+        yield _tried(run, target, partial(_brought, source, target, run))
+    for run in source.misplaced():
+        yield Brought(run=run, problems=[_misplaced(source, run)])
+    for file in sorted((source.path / COMPARISONS).glob("*.json")):
+        found = _tried(f"{COMPARISONS}/{file.name}", target, partial(_comparison, file, target))
+        if found.problems:
+            yield found
+
+
+def _tried(name: str, target: Store, step: Callable[[], Brought]) -> Brought:
+    """Return what a step has brought, or why it could not. Raises `UsageError` where the target can't be written."""
+    try:
+        return step()
+    except UsageError as error:
+        return Brought(run=name, problems=[error.problems[0]])
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise UsageError(
+                f"cannot write to {target.path}: {error.strerror}; {name} and what comes after it are left out",
+                "free disk space or choose another store, then repeat the command",
+            ) from error
+        return Brought(run=name, problems=[f"cannot be copied: {error.strerror}"])
+
+
+def _brought(source: Store, target: Store, run: str) -> Brought:
+    """Bring a run, which may be new or not."""
+    place = target.folder(run)
+    if place.is_dir():
+        return _united(source, target, run)
+    if place.exists() or place.is_symlink():
+        raise UsageError(_misplaced(target, run))
+    return _copied(source, target, run)
+
+
+def _misplaced(store: Store, run: str) -> str:
+    return f"{store.folder(run)} is no folder: a file, or a link to what is not there"
 
 
 def _copied(source: Store, target: Store, run: str) -> Brought:
@@ -115,19 +140,19 @@ class _Union:
 
 
 def _united(source: Store, target: Store, run: str) -> Brought:
-    """Add to a run that both stores have the rows of the cases that it lacks."""
-    theirs = source.read(run)
+    """Add to a run that both stores have the rows of the cases that it lacks, and its end where it has none."""
+    theirs, ours = source.read(run), target.read(run)
     _require_like(source, target, run)
-    found = _compared(target.read(run).rows, theirs.rows)
-    if not found.added:
+    found = _compared(ours.rows, theirs.rows)
+    ends = theirs.info.finished and not ours.info.finished and _goes_on(ours.rows, theirs.rows, found)
+    if not found.added and not ends:
         return Brought(run=run, known=found.known, problems=_told(found.conflicts))
     united = []
 
     def change(info: RunInfo, rows: Sequence[Row]) -> tuple[RunInfo, Sequence[Row]]:
         found = _compared(latest(rows), theirs.rows)  # again, as no other process writes the run now
         united.append(found)
-        has_all = {row.case.key for row in rows} <= {row.case.key for row in theirs.rows} and not found.conflicts
-        if has_all:  # the run went on there; its environment stays that which stored rows refer to
+        if _goes_on(latest(rows), theirs.rows, found):  # its environment stays that which stored rows refer to
             info = replace(theirs.info, folder=info.folder, name=info.name, environment=info.environment)
         return info, [*rows, *found.added]
 
@@ -151,6 +176,12 @@ def _compared(ours: Iterable[Row], theirs: Iterable[Row]) -> _Union:
         else:
             same += 1
     return _Union(added=added, known=same, conflicts=conflicts)
+
+
+def _goes_on(ours: Iterable[Row], theirs: Iterable[Row], found: _Union) -> bool:
+    """Return whether a run went on in the other store: it has all rows of ours, and none that failed in their place."""
+    ok = {row.case.key: row.ok for row in theirs}
+    return not found.conflicts and all(row.case.key in ok and ok[row.case.key] >= row.ok for row in ours)
 
 
 def _equal(one: Row, other: Row) -> bool:
@@ -197,11 +228,11 @@ def _facts(store: Store, run: str) -> tuple[dict[str, str], frozenset[object]]:
     facts = {"suite": f"{info.suite.id} v{info.suite.version} ({info.suite.form})", "start": info.started}
     folder = store.folder(run)
     lines = [contents(folder / RUN_FILE), *contents(folder / ROWS_FILE).splitlines()]
-    return facts, frozenset(_schema_of(line) for line in lines)
+    return facts, frozenset(_schema_of(line) for line in lines) - {None}
 
 
 def _schema_of(line: bytes) -> object:
-    """Return the schema that an object states; None for a torn line."""
+    """Return the schema that an object states; None for the incomplete last line."""
     try:
         return json.loads(line).get("schema")
     except (ValueError, AttributeError, RecursionError):
@@ -209,16 +240,17 @@ def _schema_of(line: bytes) -> object:
 
 
 def _versions(schemas: Iterable[object]) -> str:
-    return " and ".join(sorted(str(schema) for schema in schemas if schema is not None))
+    return " and ".join(sorted(map(str, schemas)))
 
 
-def _comparisons(source: Store, target: Store) -> Iterator[Brought]:
-    """Copy what the gate found of pairs of commits; where the target has another finding, it is kept and told."""
-    for file in sorted((source.path / COMPARISONS).glob("*.json")):
-        data = contents(file)
-        kept = target.path / COMPARISONS / file.name
-        if not kept.exists():
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(kept.parent, kept.name, data)
-        elif contents(kept) != data:
-            yield Brought(run=f"{COMPARISONS}/{file.name}", problems=["differs from what is here, which is kept"])
+def _comparison(file: Path, target: Store) -> Brought:
+    """Copy what the gate found of a pair of commits; where the target has another finding, it is kept and told."""
+    name = f"{COMPARISONS}/{file.name}"
+    data = contents(file)
+    kept = target.path / COMPARISONS / file.name
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(kept.parent, kept.name, data)
+    elif contents(kept) != data:
+        return Brought(run=name, problems=["differs from what is here, which is kept"])
+    return Brought(run=name)

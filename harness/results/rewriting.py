@@ -85,8 +85,10 @@ def _replace_rows(folder: Path, data: bytes) -> int:
         os.fsync(descriptor)
         draft.rename(folder / ROWS_FILE)
         sync_folder(folder)
-    except BaseException:
+    except BaseException as error:
         os.close(descriptor)
+        if isinstance(error, OSError):  # on a full disk, a part of the rows would take what space there is
+            draft.unlink(missing_ok=True)
         raise
     return descriptor
 

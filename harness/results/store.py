@@ -73,6 +73,12 @@ class Store:
         """Return the names of folders beside the runs that no id may have, and that are never read."""
         return [name for name in self._folders() if not is_safe(name)]
 
+    def misplaced(self) -> list[str]:
+        """Return the names of runs that are no folders: links to what is not there, and files."""
+        folder = self.path / RUNS
+        names = [entry.name for entry in folder.iterdir() if not entry.is_dir()] if folder.is_dir() else []
+        return sorted(name for name in names if is_id(name))
+
     def _folders(self) -> list[str]:
         """Return the sorted names of the folders among the runs, without hidden ones."""
         folder = self.path / RUNS

@@ -210,11 +210,16 @@ def write_entries(info: RunInfo, folder: Path, entries: Mapping[str, str]) -> No
 
 
 def replace_file(folder: Path, name: str, data: bytes) -> None:
-    """Replace the bytes of a file of a run in one step."""
+    """Replace the bytes of a file of a run in one step; where that fails, nothing is left of the new ones."""
     draft = folder / f".{name}.{os.getpid()}"
-    with draft.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.rename(folder / name)
+    try:
+        with draft.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(folder / name)
+    except OSError:
+        with suppress(OSError):
+            draft.unlink()
+        raise
     sync_folder(folder)

@@ -1,10 +1,11 @@
-"""Stores are checked, compacted and merged, and no row is lost on the way."""
+"""Stores are compacted and merged, and no row is lost on the way."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,6 @@ import pytest
 
 from harness.api import Row, UsageError
 from harness.results import merging, rewriting
-from harness.results.checking import check, left_over
 from harness.results.merging import bring, require_store
 from harness.results.rewriting import compact
 from harness.results.schema import row_to_json, run_to_json
@@ -125,6 +125,27 @@ def test_a_run_that_is_written_or_damaged_is_not_compacted(store: Store, builder
     assert files(store.path) == before
 
 
+@pytest.mark.parametrize("failing", [1, 2], ids=["the header", "the rows"])
+def test_a_full_disk_leaves_nothing_beside_a_run_that_is_compacted(
+    store: Store, builders, monkeypatch, failing: int
+) -> None:
+    run = write(store, builders, [row(builders, 0), row(builders, 0)])
+    rows = store.read(run).rows
+    calls = iter(range(1, 10))
+    really = os.fsync
+
+    def full(descriptor: int) -> None:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode) and next(calls) == failing:
+            raise OSError(28, "No space left on device")
+        really(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UsageError, match="No space left on device; it is as it was"):
+        compact(store, run)
+    assert store.read(run).rows == rows
+    assert sorted(path.name for path in store.folder(run).iterdir()) == [ROWS_FILE, RUN_FILE]
+
+
 @pytest.mark.parametrize("step", range(3), ids=["before the header", "before the rows", "not at all"])
 def test_a_kill_while_a_run_is_compacted_loses_no_row(store: Store, builders, monkeypatch, step: int) -> None:
     rows = [row(builders, 0, 3.0, THERE), row(builders, 0, environment={"cpu": "third"}), row(builders, 1)]
@@ -193,6 +214,50 @@ def test_a_run_that_went_on_elsewhere_gets_those_rows_and_its_end(store: Store, 
     assert scores(store) == {0: 1.0, 1: 2.0, 2: 3.0}
     assert [one.environment["cpu"] for one in store.read(run).rows] == ["this", "other", "other"]
     assert store.info(run).finished == other.info(run).finished != ""
+
+
+def test_a_run_whose_rows_are_all_here_gets_its_end(store: Store, other: Store, builders) -> None:
+    run = write(store, builders, [row(builders, 0)], finish=None)
+    copied(store, run, other)
+    append(other, run, [], finish=3)
+    assert [(done.added, done.known) for done in bring(other, store)] == [(0, 1)]
+    assert (store.info(run).exit_code, store.info(run).finished) == (3, other.info(run).finished)
+    assert scores(store) == {0: 1.0}
+
+
+@pytest.mark.parametrize("other_has", ["fewer rows", "a failure for a result", "other numbers"])
+def test_the_end_of_a_run_that_has_not_all_of_our_results_is_not_ours(
+    store: Store, other: Store, builders, other_has: str
+) -> None:
+    run = write(store, builders, [row(builders, 0)], finish=None)
+    copied(store, run, other)
+    failed = replace(row(builders, 1), reply=replace(row(builders, 1).reply, status="oom", metrics={}))
+    theirs = {"fewer rows": [], "a failure for a result": [failed], "other numbers": [row(builders, 1, 2.0)]}
+    append(store, run, [row(builders, 1)], finish=None)
+    append(other, run, [*theirs[other_has], row(builders, 2)])
+    assert [done.added for done in bring(other, store)] == [1]
+    assert scores(store) == {0: 1.0, 1: 1.0, 2: 1.0}
+    assert store.info(run).finished == ""
+
+
+@pytest.mark.parametrize("torn", ["here", "there"])
+def test_a_run_with_an_incomplete_last_line_is_united(store: Store, other: Store, builders, torn: str) -> None:
+    run = write(store, builders, [row(builders, 0)], finish=None)
+    copied(store, run, other)
+    append(other, run, [row(builders, 1, 2.0)])
+    with ((store if torn == "here" else other).folder(run) / ROWS_FILE).open("ab") as file:
+        file.write(b'{"schema": 3, "sta')
+    assert [(done.added, list(done.problems)) for done in bring(other, store)] == [(1, [])]
+    assert scores(store) == {0: 1.0, 1: 2.0}
+    assert not store.read(run).torn
+
+
+def test_a_damaged_run_here_is_told_with_its_damage(store: Store, other: Store, builders) -> None:
+    run = write(store, builders, [row(builders, 0)])
+    copied(store, run, other)
+    (store.folder(run) / ROWS_FILE).write_text('{"schema": 99}\n')
+    (done,) = bring(other, store)
+    assert "rows.jsonl:1: written with schema 99" in done.problems[0]
 
 
 def test_rows_that_each_side_lacks_are_united(store: Store, other: Store, builders) -> None:
@@ -289,7 +354,7 @@ def test_a_full_disk_ends_a_merge_with_what_was_left_out(store: Store, other: St
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(merging, "replace_file", full)
-    with pytest.raises(UsageError, match=rf"No space left on device; {run} and later runs are left out"):
+    with pytest.raises(UsageError, match=rf"No space left on device; {run} and what comes after it are left out"):
         list(bring(other, store))
 
 
@@ -300,44 +365,3 @@ def test_a_store_is_not_merged_with_itself_or_with_what_is_none(store: Store, bu
         list(bring(Store(tmp_path / "link"), store))
     with pytest.raises(UsageError, match="is no store"):
         require_store(tmp_path)
-
-
-def test_comparisons_come_too_and_unlike_ones_are_told(store: Store, other: Store, builders) -> None:
-    for place, text in ((store, "ours"), (other, "theirs")):
-        write(place, builders, [row(builders, 0)])
-        (place.path / "comparisons").mkdir()
-        (place.path / "comparisons" / "a-b.json").write_text(text)
-    (other.path / "comparisons" / "c-d.json").write_text("new")
-    *_, told = bring(other, store)
-    assert (told.run, list(told.problems)) == (
-        "comparisons/a-b.json",
-        ["differs from what is here, which is kept"],
-    )
-    assert (store.path / "comparisons" / "a-b.json").read_text() == "ours"
-    assert (store.path / "comparisons" / "c-d.json").read_text() == "new"
-
-
-# --------------------------------------------------------------------------------------------------- check
-
-
-def test_a_check_tells_of_each_run_whether_it_can_be_read_and_what_is_not_compact(store: Store, builders) -> None:
-    run = as_earlier(store, builders, [row(builders, 0), row(builders, 0)])
-    good, torn, bad = (write(store, builders, [row(builders, 0), row(builders, 1)]) for _ in range(3))
-    with (store.folder(torn) / ROWS_FILE).open("ab") as file:
-        file.write(b"{")
-    (store.folder(bad) / ROWS_FILE).write_text("{oops\n{}\n")
-    (store.path / "runs" / "odd name").mkdir()
-    found = {done.run: done for done in check(store)}
-    assert found[run].remarks == ("1 rows were replaced by later ones", "2 rows are of an earlier schema")
-    assert (found[good].rows, found[good].remarks, found[good].problem) == (2, (), "")
-    assert "incomplete" in found[torn].remarks[0]
-    assert "rows.jsonl:1: not JSON" in found[bad].problem
-    assert "no run can have" in found["'odd name'"].problem
-
-
-def test_a_check_tells_what_killed_processes_left(store: Store, builders) -> None:
-    run = write(store, builders, [row(builders, 0)])
-    assert left_over(store) == []
-    (store.path / "runs" / ".new-abc").mkdir()
-    (store.folder(run) / f".{ROWS_FILE}.123").touch()
-    assert [path.name for path in left_over(store)] == [".new-abc", f".{ROWS_FILE}.123"]

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import dask
 from distributed import Client, Future
-from distributed.client import AllExit
+from distributed.client import AllExit, ClosedClientError
 from distributed.security import Security
 
 from harness.api import UsageError
@@ -27,6 +27,9 @@ CONNECT_S: Final = 10.0
 
 GATHER_S: Final = 30.0
 """Seconds that the answer of a finished task may take on its way: its worker may be lost meanwhile."""
+
+_LOST: Final = (OSError, TimeoutError, RuntimeError, ClosedClientError)
+"""What the client raises whose scheduler or worker is gone."""
 
 
 def configured_address() -> str:
@@ -68,9 +71,12 @@ class DaskCluster:
     def machines(self) -> Mapping[str, int]:
         """Return the threads of each worker. Raises ClusterLost, and UsageError for a worker that nothing protects."""
         try:
-            workers: Mapping[str, Any] = self._client.scheduler_info(n_workers=-1)["workers"]
-        except (OSError, TimeoutError, RuntimeError) as error:
+            known: Mapping[str, Any] = self._client.scheduler_info(n_workers=-1)
+        except _LOST as error:
             raise ClusterLost((str(error).splitlines() or [type(error).__name__])[0]) from error
+        if self._client.status in ("closed", "closing"):  # a client that gave up knows nothing, and raises nothing
+            raise ClusterLost(f"no scheduler has answered for {CONNECT_S:g} s")
+        workers: Mapping[str, Any] = known.get("workers", {})
         for address in workers:
             if not (address.startswith("tls://") or is_loopback(str(urlsplit(address).hostname))):
                 raise UsageError(
@@ -81,10 +87,13 @@ class DaskCluster:
 
     def start(self, number: int, machine: str, order: str) -> None:
         """Submit an order as a task of one worker."""
-        future = self._client.submit(
-            tasks.carry_out, order, key=f"harness-{self._client.id}-{number}", workers=[machine],
-            allow_other_workers=False, pure=False, retries=0,
-        )  # fmt: skip
+        try:
+            future = self._client.submit(
+                tasks.carry_out, order, key=f"harness-{self._client.id}-{number}", workers=[machine],
+                allow_other_workers=False, pure=False, retries=0,
+            )  # fmt: skip
+        except ClosedClientError:  # as `machines` says at the next look
+            return
         self._futures[number] = future
         future.add_done_callback(lambda _: self._ended.put(number))
 
@@ -100,24 +109,25 @@ class DaskCluster:
     def forget(self, number: int) -> None:
         """Cancel a task."""
         if (future := self._futures.pop(number, None)) is not None:
-            with contextlib.suppress(OSError, TimeoutError, RuntimeError):
+            with contextlib.suppress(*_LOST):
                 future.cancel()
 
     def ask(self, machine: str, function: Callable[..., Any], *arguments: object) -> Any:
         """Call a function in the process of a worker, beside its tasks."""
         try:
             return self._client.run(function, *arguments, workers=[machine])[machine]
-        except (OSError, TimeoutError, RuntimeError, KeyError, ValueError) as error:
+        except (*_LOST, KeyError, ValueError, AttributeError) as error:
+            # a client that gave up has None in the place of its scheduler
             raise OSError(f"{machine} does not answer: {error}") from error
 
     def close(self, run: str) -> None:
         """Cancel what is left, let the workers end the run's processes, and disconnect."""
         if self._client.status in ("closed", "closing"):
             return
-        with contextlib.suppress(OSError, TimeoutError, RuntimeError, KeyError, ValueError):
+        with contextlib.suppress(*_LOST, KeyError, ValueError):
             if self._client.status == "running":
                 self._client.run(station.end, run, on_error="ignore")
-        with contextlib.suppress(OSError, TimeoutError, RuntimeError):
+        with contextlib.suppress(*_LOST):
             self._client.close(timeout=CONNECT_S)
 
     def _answer(self, number: int) -> str | None:
@@ -126,7 +136,7 @@ class DaskCluster:
             return None
         try:
             return str(future.result(timeout=GATHER_S))
-        except (OSError, TimeoutError, RuntimeError):
+        except _LOST:
             return None
         finally:
             future.release()
