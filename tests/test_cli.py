@@ -18,7 +18,7 @@ import pytest
 
 from harness import __version__
 from harness.api import UsageError
-from harness.cli import _MEANT, cli
+from harness.cli import _MEANT, cli, main
 from harness.cli.runs import _line, _table
 from harness.results.index import RunSummary
 from tests.conftest import ROOT, Harness, copy_of_the_run
@@ -94,6 +94,23 @@ def test_a_mistake_is_one_clear_line_and_exit_code_2(arguments: list[str], text:
     assert "Traceback" not in done.stderr
     assert all(line.startswith("harness: ") for line in done.stderr.splitlines()), done.stderr
     assert any(line.startswith("harness: error: ") for line in done.stderr.splitlines())
+
+
+@pytest.mark.parametrize("arguments", [["list", "suites"], ["history"], ["run", "--suite", "peft"]], ids=" ".join)
+def test_a_folder_that_was_removed_is_told(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)  # which is gone back to
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    os.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "harness: error: this folder is no longer there: No such file or directory"
+    assert second == "harness: error: go to one that is: cd"
 
 
 @pytest.mark.parametrize("word", sorted(_MEANT))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import click
 
 from harness import __version__
-from harness.api import HarnessError, nearest, resolve
+from harness.api import HarnessError, UsageError, nearest, resolve
 from harness.api.text import printable
 from harness.cli.app import plugin_options
 from harness.collecting import end_without_collection
@@ -106,6 +107,12 @@ class _Commands(click.Group):
 @click.version_option(__version__, prog_name="harness")
 def cli() -> None:
     """Benchmark deep-learning techniques: accuracy, memory and throughput, with an interval on every number."""
+    try:
+        Path.cwd()
+    except (
+        OSError
+    ) as error:  # it was removed meanwhile, or its drive: stores, plugins and projects are looked for in it
+        raise UsageError(f"this folder is no longer there: {error.strerror}", "go to one that is: cd") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
