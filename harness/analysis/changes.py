@@ -9,10 +9,11 @@ from typing import Final, Literal
 
 from harness.analysis.claims import rule_of
 from harness.analysis.compare import Comparison, Rule, Sides, Verdict, compare_each
-from harness.analysis.intervals import Estimate, mean_of, ratio_interval
+from harness.analysis.intervals import Estimate, ratio_interval
 from harness.analysis.summary import TechniqueSummary, summarise
 from harness.analysis.times import TIME_MARGIN, TimeVerdict, judge_times
 from harness.api import Metric, Row
+from harness.results.choosing import mean_of
 from harness.results.store import StoredRun
 
 FAMILIES: Final = 2

@@ -21,11 +21,12 @@ from harness.analysis.curves import (
     shared,
 )
 from harness.analysis.found import ORDERED, ClaimVerdict, Found, Paired, untested
-from harness.analysis.intervals import Estimate, as_ratio, mean_of
+from harness.analysis.intervals import Estimate, as_ratio
 from harness.analysis.milestones import reached, sooner, sooner_in_time
 from harness.analysis.summary import TechniqueSummary, withheld
 from harness.analysis.trends import Side, best, trend
 from harness.api import Claim, Metric, Suite
+from harness.results.choosing import mean_of
 
 MARGINS: Final[Mapping[str, float]] = {"%": 1.0}
 """The default margins by unit, for metrics without a margin in the suite: one percentage point; 0 for other units."""

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from harness.analysis.special import stdtrit
+from harness.results.choosing import mean_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,14 +96,6 @@ def as_ratio(difference: Estimate, times: float = 1.0) -> Estimate:
     bounds = (difference.low, difference.high)
     low, high = (None if bound is None else (1 + bound) * times for bound in bounds)
     return Estimate(value=(1 + difference.value) * times, low=low, high=high, n=difference.n)
-
-
-def mean_of(values: Sequence[float]) -> float:
-    """Return the arithmetic mean of at least one value, also where the sum is beyond the largest number."""
-    try:
-        return math.fsum(values) / len(values)
-    except OverflowError:
-        return math.fsum(value / len(values) for value in values)
 
 
 def deviation(values: Sequence[float]) -> float:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
-from harness.analysis.intervals import Spread, deviation, mean_of
+from harness.analysis.intervals import Spread, deviation
 from harness.analysis.looks import pocock
 from harness.analysis.special import nctdtr, nctdtrinc, stdtr, stdtrit
+from harness.results.choosing import mean_of
 
 if TYPE_CHECKING:
     import numpy as np

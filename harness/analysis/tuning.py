@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.analysis.intervals import mean_of
 from harness.api import Json, Metric, Row, Suite
+from harness.results.choosing import as_number, grid_order, mean_of, preference
 from harness.results.trials import trial_id
 
 Edge = Literal["lowest", "highest"]
@@ -65,15 +64,15 @@ def select_best(
     The result is None where no trial has a mean.
     """
     points = sweep(rows, suite, technique, workload)
-    sign = -1.0 if metric.higher_is_better else 1.0
-    ranked = sorted(
+    best = min(
         (point for point in points if point.mean is not None),
-        key=lambda point: (point.failed + point.missing, sign * (point.mean or 0.0)),
+        key=lambda point: preference(
+            point.mean or 0.0, absent=point.failed + point.missing, higher_is_better=metric.higher_is_better
+        ),
+        default=None,
     )
-    if not ranked:
+    if best is None or best.mean is None:
         return None
-    best = ranked[0]
-    assert best.mean is not None
     return TuningChoice(
         technique=technique,
         workload=workload,
@@ -95,7 +94,7 @@ def sweep(rows: Iterable[Row], suite: Suite, technique: str, workload: str) -> t
             by_trial.setdefault(trial_id(case.tuned), []).append(row)
     seeds = suite.seeds[: suite.tuning_seeds]
     points = [_point(trial, suite.select, seeds) for trial in by_trial.values()]
-    return tuple(sorted(points, key=lambda point: [_order(point.tuned[name]) for name in sorted(point.tuned)]))
+    return tuple(sorted(points, key=lambda point: grid_order(point.tuned)))
 
 
 def _point(rows: Sequence[Row], metric: str, seeds: Sequence[int]) -> SweepPoint:
@@ -119,24 +118,13 @@ def _score(row: Row, metric: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _order(value: Json) -> tuple[bool, float, str]:
-    """Return a sort key that puts numbers first, by size, and then other values by their JSON text."""
-    number = _as_number(value)
-    return (number is None, number or 0.0, json.dumps(value, sort_keys=True))
-
-
-def _as_number(value: Json) -> float | None:
-    """Return an int or a float as a float, and None for any other value, booleans included."""
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-
-
 def _edges(tuned: Mapping[str, Json], points: Sequence[SweepPoint]) -> dict[str, Edge]:
     """Return which tuned numbers are the lowest or the highest of at least two numbers that were tried."""
     if len({point.mean for point in points}) == 1:
         return {}  # the tuned values have no effect, so that no better value lies outside the grid
     edges: dict[str, Edge] = {}
     for name, value in tuned.items():
-        numbers = {_as_number(point.tuned[name]) for point in points if name in point.tuned}
+        numbers = {as_number(point.tuned[name]) for point in points if name in point.tuned}
         grid = sorted(number for number in numbers if number is not None)
         if len(grid) > 1 and len(grid) == len(numbers):
             if value == grid[0]:

@@ -82,7 +82,7 @@ class Measurements:
         return {
             (point.technique, point.workload, point.metric)
             for run in self.runs
-            for point in points_of([*map(flat_of, run.rows)])
+            for point in points_of([*map(flat_of, run.rows)], run.info)
             if point.lane == "time" and not is_steady(point)
         }
 

@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from harness.api import Json, Lane, RunInfo, UsageError
+from harness.api import Json, Lane, Metric, RunInfo, UsageError
 from harness.measure.clock import order_interval
+from harness.results.choosing import grid_order, mean_of, preference
 from harness.results.schema import encode, metrics_from_json
+from harness.results.trials import trial_id
 
 RATIO: Final = "_ratio"
 """The ending of the metric that is the time of a phase relative to the baseline's of the same rounds."""
@@ -40,16 +42,16 @@ class Point:
     seeds: Mapping[int, float] = field(default_factory=dict)
 
 
-def points_of(rows: Sequence[Mapping[str, Any]]) -> list[Point]:
+def points_of(rows: Sequence[Mapping[str, Any]], info: RunInfo) -> list[Point]:
     """Return the points of a run: of the rows that count, and without seconds, which differ from day to day.
 
     ``rows`` are the fields by name of the latest row of each case. Of a tuning, the rows of the trial that was chosen
-    count, since its seeds are not trained again: the trial which the later rows of the technique have. Values that are
-    infinite, undefined or beyond `LARGEST` are left out.
+    count, since its seeds are not trained again: the trial which the later rows of the technique have, or the best one
+    where a finished run has none to come. Values that are infinite, undefined or beyond `LARGEST` are left out.
     """
     groups: dict[tuple[str, str, str, Lane, str], dict[int, float]] = {}
     points: list[Point] = []
-    chosen = {(row["technique"], row["workload"]): row["tuned"] for row in rows if row["stage"] == "final"}
+    chosen = _chosen(rows, info)
     for row in rows:
         technique, workload, seed = row["technique"], row["workload"], row["seed"]
         if row["status"] != "ok" or row["perturbed"] or chosen.get((technique, workload)) != row["tuned"]:
@@ -63,7 +65,7 @@ def points_of(rows: Sequence[Mapping[str, Any]]) -> list[Point]:
                 groups.setdefault(place, {})[seed] = value
     for (technique, workload, metric, lane, device), seeds in groups.items():
         values = [*seeds.values()]
-        mean = values[0] if len(set(values)) == 1 else math.fsum(values) / len(values)
+        mean = values[0] if len(set(values)) == 1 else mean_of(values)
         points.append(
             Point(
                 technique=technique,
@@ -76,6 +78,48 @@ def points_of(rows: Sequence[Mapping[str, Any]]) -> list[Point]:
             )
         )
     return points
+
+
+_Place = tuple[str, str]
+"""A technique and a workload."""
+
+
+def _chosen(rows: Sequence[Mapping[str, Any]], info: RunInfo) -> dict[_Place, Mapping[str, Json]]:
+    """Return the tuned values of the trial that counts, for each technique on each workload."""
+    chosen = {_place(row): row["tuned"] for row in rows if row["stage"] == "final"}
+    suite = info.suite
+    if info.finished is None or len(suite.seeds) > suite.tuning_seeds:
+        return chosen  # what has no later rows was not compared to its end
+    select = _declared(info).get(suite.select)
+    others: dict[_Place, dict[str, tuple[Mapping[str, Json], list[float]]]] = {}
+    for row in rows:
+        if row["stage"] == "tuning" and _place(row) not in chosen:
+            _, values = others.setdefault(_place(row), {}).setdefault(trial_id(row["tuned"]), (row["tuned"], []))
+            value = row["metrics"].get(suite.select, math.nan) if row["status"] == "ok" else math.nan
+            values += [value] if math.isfinite(value) else []
+    if select is None:
+        return chosen
+
+    def rank(trial: tuple[Mapping[str, Json], list[float]]) -> tuple[int, float]:
+        absent = len(suite.seeds) - len(trial[1])
+        return preference(mean_of(trial[1]), absent=absent, higher_is_better=select.higher_is_better)
+
+    for place, trials in others.items():
+        if known := sorted((trial for trial in trials.values() if trial[1]), key=lambda trial: grid_order(trial[0])):
+            chosen[place], _ = min(known, key=rank)
+    return chosen
+
+
+def _place(row: Mapping[str, Any]) -> _Place:
+    return row["technique"], row["workload"]
+
+
+def _declared(info: RunInfo) -> Mapping[str, Metric]:
+    """Return the metrics that a run declares, none where these are damaged: those of loaded plugins are shown then."""
+    try:
+        return metrics_from_json(info.plugins, info.id)
+    except UsageError:
+        return {}
 
 
 def _ratios(row: Mapping[str, Any]) -> list[Point]:
@@ -107,10 +151,6 @@ def _ratios(row: Mapping[str, Any]) -> list[Point]:
 def facts_of(info: RunInfo) -> dict[str, Json]:
     """Return what a history needs of a run's header: its suite, machine, code, and the declarations of its metrics."""
     environment = info.environment
-    try:
-        declared = metrics_from_json(info.plugins, info.id)
-    except UsageError:  # a run of damaged declarations is shown with those of the loaded plugins
-        declared = {}
     return {
         "baseline": info.suite.baseline,
         "metrics": [*dict.fromkeys([*info.suite.metrics, *info.suite.costs])],
@@ -118,7 +158,7 @@ def facts_of(info: RunInfo) -> dict[str, Json]:
         "machine": machine_of(environment, str(info.selection.get("device") or "cpu")),
         "code": encode(_mapping(environment.get("code"))),
         "file": encode(_mapping(environment.get("suite"))),
-        "declared": {name: [metric.unit, metric.higher_is_better] for name, metric in declared.items()},
+        "declared": {name: [metric.unit, metric.higher_is_better] for name, metric in _declared(info).items()},
     }
 
 

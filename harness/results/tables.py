@@ -14,7 +14,7 @@ from harness.api import FAILED, RunInfo
 from harness.results.points import facts_of, points_of
 from harness.results.trials import trial_id
 
-VERSION: Final = 8
+VERSION: Final = 9
 
 # Whole numbers have columns without a type, because those that SQLite can't hold are stored as text.
 _WHOLE: Final = ("suite_version", "exit_code", "planned")
@@ -96,7 +96,7 @@ def insert(db: sqlite3.Connection, info: RunInfo, rows: Sequence[Mapping[str, An
     points = [
         (info.id, point.technique, point.workload, point.metric, point.lane, point.device, point.value, point.low,
          point.high, json.dumps(point.seeds))
-        for point in points_of(rows)
+        for point in points_of(rows, info)
     ]  # fmt: skip
     db.executemany("INSERT INTO points VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", points)
     keys = sorted(row["key"] for row in rows if row["status"] == "ok" and row["metrics"])
