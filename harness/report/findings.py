@@ -52,7 +52,9 @@ def claimed(claim: Claim) -> str:
 
 def finding_text(result: ClaimResult, metric: Metric) -> str:
     """Return what a tested claim compared and what came out, with the number of seeds, rounds or contestants."""
-    details = "; ".join(part for part in (f"{result.n} {result.paired_by}", result.reason) if part)
+    only = f"one {result.paired_by.removesuffix('s')}"
+    number = only if result.n == 1 else f"{result.n} {result.paired_by}"
+    details = "; ".join(dict.fromkeys(part for part in (number, result.reason) if part))
     return f"{_quantity(result, metric)} ({details})"
 
 
