@@ -328,9 +328,21 @@ def test_a_plugin_that_was_asked_for_and_is_not_there_stops_a_run_in_one_line(ha
     assert harness("plugins", "-p", "harness_nope").returncode == 0
 
 
-def test_a_file_s_name_is_no_folder_of_pages() -> None:
-    with pytest.raises(UsageError, match=r"expected a folder(.|\n)*--one-file page\.html"):
-        cli.main(args=["report", "-o", "page.html"], standalone_mode=False)
+@pytest.mark.parametrize(
+    "arguments",
+    [["report", "-o", "page.html"], ["site", "page.html"], ["track", "publish", "-o", "page.html"]],
+    ids=" ".join,
+)
+def test_a_page_s_name_is_no_folder_of_pages(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(click.UsageError, match=r"'page\.html' is the name of a page; expected a folder"):
+        cli.main(args=arguments, standalone_mode=False)
+    assert not [*tmp_path.iterdir()]
+    (tmp_path / "page.html").mkdir()
+    with pytest.raises(UsageError, match=r"no runs|no store|asv\.conf\.json"):
+        cli.main(args=arguments, standalone_mode=False)
 
 
 def test_an_output_is_short_o_in_every_command() -> None:

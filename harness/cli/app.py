@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -165,6 +165,21 @@ def store_option(command: F) -> F:
         show_envvar=True,
         help="The folder of stored runs.  [default: .harness in this folder]",
     )(command)
+
+
+class FolderOfPages(click.Path):
+    """The type of a folder that pages are written into: a page's name is refused, as no folder is meant by it."""
+
+    def __init__(self, advice: str = "") -> None:
+        super().__init__(file_okay=False, path_type=Path)
+        self._advice = advice
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the folder's path; fail for the name of a page."""
+        path: Path = cast(Path, super().convert(value, param, ctx))
+        if path.suffix == ".html" and not path.is_dir():
+            self.fail(f"'{path}' is the name of a page; expected a folder{self._advice}", param, ctx)
+        return path
 
 
 def json_option(command: F) -> F:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from harness.cli.app import current, plugin_options
+from harness.cli.app import FolderOfPages, current, plugin_options
 from harness.cli.output import say
 
 
 @click.command()
 @click.option(
-    "-o", "--output", type=click.Path(file_okay=False, path_type=Path),
+    "-o", "--output", type=FolderOfPages(),
     help="Write the site to this folder and replace its content.  [default: .asv/html]",
 )  # fmt: skip
 @click.option(

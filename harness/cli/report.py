@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.app import current, plugin_options, store_option
+from harness.cli.app import FolderOfPages, current, plugin_options, store_option
 from harness.cli.output import say
 from harness.collecting import no_collection
 
@@ -37,7 +37,7 @@ class ReportOptions:
 @click.command()
 @click.argument("names", metavar="[RUN]...", nargs=-1)
 @click.option(
-    "-o", "--output", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",
+    "-o", "--output", type=FolderOfPages("; for one file: --one-file FILE"), metavar="FOLDER",
     help="The folder of the page or the charts.  [default: reports, beside the runs]",
 )  # fmt: skip
 @click.option(
@@ -76,8 +76,6 @@ def _check(asked: ReportOptions) -> None:
     """Raise UsageError where options exclude each other."""
     from harness.api import UsageError
 
-    if asked.output and asked.output.suffix == ".html" and not asked.output.is_dir():
-        raise UsageError(f"--output {asked.output}: expected a folder", f"one file: --one-file {asked.output}")
     if asked.output and asked.one_file:
         raise UsageError("--output and --one-file: expected one of them, a folder of pages or a page in one file")
     if asked.chart and asked.one_file:

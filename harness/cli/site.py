@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
-from harness.cli.app import current, plugin_options, store_option
+from harness.cli.app import FolderOfPages, current, plugin_options, store_option
 from harness.cli.output import say
 from harness.report.units import duration
 
 
 @click.command()
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("folder", type=FolderOfPages())
 @store_option
 @plugin_options
 def site(folder: Path, store: Path | None) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
 from harness.api import UsageError
 from harness.history.decisions import FILE, Accepted, Decisions, parse
+from harness.results.locks import locked
 
 _HEADING: Final = """\
 # What this project decided about its history: docs/history.md of Harness explains each key.
@@ -26,25 +25,11 @@ def accept(folder: Path, entry: Accepted) -> Path:
     already, where it has this entry, and where it cannot be written.
     """
     file = (folder / FILE).resolve()
-    with _alone(file.parent):
+    with ExitStack() as held:  # so that two at once append one after the other
+        with suppress(OSError):  # a folder that cannot be listed, or a drive without locks
+            held.enter_context(locked(file.parent))
         _append(file, entry)
     return file
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder, so that two at once append one after the other; without one where none can be had."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:  # a folder that cannot be listed
-        yield
-        return
-    try:
-        with suppress(OSError):  # a drive without locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _append(file: Path, entry: Accepted) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from harness.api import UsageError
 from harness.results.files import sync_folder
+from harness.results.locks import locked
 from harness.results.names import is_name
 from harness.results.store import DELETED, Store, unlocked
 from harness.results.writer import NAME_FILE, ROWS_FILE, RUNS, replace_file
@@ -115,13 +116,9 @@ def _lock(descriptor: int, run: str, path: Path) -> None:
 def _alone(store: Store) -> Iterator[None]:
     """Keep other processes from naming runs meanwhile, so that no two get the same name."""
     folder = store.path / RUNS
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    except OSError as error:
-        os.close(descriptor)
-        raise unlocked(folder, error) from error
-    try:
+    with ExitStack() as undo:
+        try:
+            undo.enter_context(locked(folder))
+        except OSError as error:
+            raise unlocked(folder, error) from error
         yield
-    finally:
-        os.close(descriptor)

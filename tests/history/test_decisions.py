@@ -223,7 +223,7 @@ def test_a_byte_order_mark_is_read_and_kept(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(before)
     accept(tmp_path, entry(technique="lora/x"))
     assert (tmp_path / FILE).read_bytes().startswith(before)
-    assert [one.technique for one in read(tmp_path / FILE).accepted] == ["lora/*", "lora/x"]
+    assert [entry.technique for entry in read(tmp_path / FILE).accepted] == ["lora/*", "lora/x"]
 
 
 def test_a_folder_in_place_of_the_file_is_told(tmp_path: Path) -> None:

@@ -73,8 +73,8 @@ def test_a_technique_that_the_newest_run_lacks_ended(kept: Kept) -> None:
     line = f"ended: toy, toys/a on alpha: last measured at run {first[-4:]}, and no longer at run {newest[-4:]}"
     assert re.sub(r"\s+", " ", text).count("ended: ") == 1
     assert line in re.sub(r"\s+", " ", text)
-    (told,) = {json.dumps(one["missing"]) for one in json.loads(render_history(kept.report(), as_json=True))["series"]
-               if one["technique"] == "toys/a"}  # fmt: skip
+    found = json.loads(render_history(kept.report(), as_json=True))["series"]
+    (told,) = {json.dumps(series["missing"]) for series in found if series["technique"] == "toys/a"}
     assert json.loads(told) == {"commit": "", "run": newest, "why": ""}
     write(kept.store, GOOD)
     assert kept.gaps() == {}, "it is there again"

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own, from Debian's package."""
+"""Stores, and a PostgreSQL server of the tests' own, from Debian's package."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 from pg8000.dbapi import DatabaseError, connect
+
+from harness.results.store import Store
 
 REQUIRED = "HARNESS_REQUIRE_POSTGRES"
 """Set to 1 where a missing server is a failure rather than a test left out."""
@@ -82,6 +84,17 @@ def programs() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return max(debian).parent
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "here")
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Store:
+    """Another store, from which runs come."""
+    return Store(tmp_path / "there")
 
 
 @pytest.fixture(scope="session")

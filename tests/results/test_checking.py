@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from harness.results.checking import check, left_over
@@ -11,16 +9,6 @@ from harness.results.merging import bring
 from harness.results.store import Store
 from harness.results.writer import ROWS_FILE
 from tests.results.test_merging import as_earlier, row, write
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "here")
-
-
-@pytest.fixture
-def other(tmp_path: Path) -> Store:
-    return Store(tmp_path / "there")
 
 
 def test_a_check_tells_of_each_run_whether_it_can_be_read_and_what_is_not_compact(store: Store, builders) -> None:

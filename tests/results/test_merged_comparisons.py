@@ -13,16 +13,6 @@ from harness.results.store import Store
 from tests.results.test_merging import row, write
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "here")
-
-
-@pytest.fixture
-def other(tmp_path: Path) -> Store:
-    return Store(tmp_path / "there")
-
-
 def test_comparisons_come_too_and_unlike_ones_are_told(store: Store, other: Store, builders) -> None:
     for place, text in ((store, "ours"), (other, "theirs")):
         write(place, builders, [row(builders, 0)])

@@ -29,16 +29,6 @@ class Killed(BaseException):
     """What stands for a kill: nothing catches it."""
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "here")
-
-
-@pytest.fixture
-def other(tmp_path: Path) -> Store:
-    return Store(tmp_path / "there")
-
-
 def row(builders, seed: int, score: float = 1.0, environment: dict[str, Any] = HERE, **changes: Any) -> Row:
     return replace(builders.make_row(seed=seed, metrics={"accuracy": score}, **changes), environment=environment)
 
@@ -47,8 +37,8 @@ def write(store: Store, builders, rows: list[Row], finish: int | None = 0) -> st
     with store.create_run(
         suite=builders.make_suite(), selection={}, plugins=(), environment=HERE, planned=len(rows)
     ) as writer:
-        for one in rows:
-            writer.append(one)
+        for row_of_run in rows:
+            writer.append(row_of_run)
         if finish is not None:
             writer.finish(finish)
         return writer.info.id
@@ -61,8 +51,8 @@ def copied(store: Store, run: str, other: Store) -> None:
 
 def append(store: Store, run: str, rows: list[Row], finish: int | None = 0) -> None:
     with store.open_run(run) as writer:
-        for one in rows:
-            writer.append(one)
+        for row_of_run in rows:
+            writer.append(row_of_run)
         if finish is not None:
             writer.finish(finish)
 
