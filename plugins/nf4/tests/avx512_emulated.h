@@ -277,6 +277,10 @@ static inline void wide_store_tile(int tile, void* to, int64_t stride) {
     wide_require(tile);
     for (int row = 0; row < 16; ++row) std::memcpy(static_cast<uint8_t*>(to) + row * stride, wide_tiles.rows[tile][row], 64);
 }
+static inline void wide_zero_tile(int tile) {
+    wide_require(tile);
+    std::memset(wide_tiles.rows[tile], 0, sizeof wide_tiles.rows[tile]);
+}
 static inline float wide_flushed(float value) { return std::fpclassify(value) == FP_SUBNORMAL ? std::copysign(0.0f, value) : value; }
 static inline void wide_dot_tiles(int to, int a, int b) {  // of the pairs of a row the first have a sum, the second another
     wide_require(to);
@@ -300,4 +304,5 @@ static inline void wide_dot_tiles(int to, int a, int b) {  // of the pairs of a 
 #define _tile_loadconfig wide_shapes
 #define _tile_loadd wide_load_tile
 #define _tile_stored wide_store_tile
+#define _tile_zero wide_zero_tile
 #define _tile_dpbf16ps wide_dot_tiles

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import pkgutil
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -114,7 +115,7 @@ def test_limit(benchmark, name) -> None:
 
 
 def in_turns(runs: Mapping[str, Callable[[], object]], limit_s: float = math.inf) -> dict[str, float]:
-    """Median seconds a call of each, turn by turn; code is warm, as in a run of the harness, weights are not.
+    """Median seconds a call of each, in turns of random order; code is warm, as in a run of the harness, weights are not.
 
     After ``limit_s`` seconds and three turns no turn begins.
     """
@@ -122,11 +123,13 @@ def in_turns(runs: Mapping[str, Callable[[], object]], limit_s: float = math.inf
         for run in runs.values():
             run()
     seconds: dict[str, list[float]] = {name: [] for name in runs}
+    order = random.Random(0)
     began = time.perf_counter()
     for turn in range(ROUNDS):
         if turn >= 3 and time.perf_counter() - began > limit_s:
             break
-        for name, run in runs.items():
+        for name in order.sample([*runs], len(runs)):  # or one would always follow the same other
+            run = runs[name]
             first = time.perf_counter()
             run()  # the others have emptied the caches
             start = time.perf_counter()

@@ -290,8 +290,8 @@ int multiply_by_lanes(int path, int threads, const Weights& w, const Number* x, 
     return first < w.rows ? multiply_fixed(path, threads, w, first, x, inputs, out) : 0;
 }
 
-// Multiply a few inputs in bfloat16, with codes in rows.
-void multiply_few_halves(int threads, const Weights& w, const uint16_t* x, int64_t inputs, uint16_t* out) {
+// Multiply a few inputs in bfloat16, with codes in rows; return 0.
+int multiply_few_halves(int threads, const Weights& w, const uint16_t* x, int64_t inputs, uint16_t* out) {
     const avx512_bf16::Packed packed(inputs, w.columns);
     threads::share(packed.parts, 1, threads, [&](int64_t begin, int64_t end) {
         for (int64_t part = begin; part < end; ++part) packed.pack(x, part);
@@ -299,37 +299,40 @@ void multiply_few_halves(int threads, const Weights& w, const uint16_t* x, int64
     threads::share(w.rows, avx512_bf16::kLanes, threads, [&](int64_t begin, int64_t end) {
         avx512_bf16::multiply_fused(w, packed, begin, end, out);
     });
+    return 0;
 }
 
 // Multiply many inputs in bfloat16; return 1, with ``out`` unfinished, where a scale has no place in bfloat16.
+template <typename Products>
 int multiply_many_halves(int threads, const Weights& w, bool interleaved, const uint16_t* x, int64_t inputs, uint16_t* out) {
-    const avx512_bf16::Panels panels(inputs, w.columns);
-    threads::share(w.columns, avx512_bf16::kTileColumns, threads, [&](int64_t begin, int64_t end) {
-        for (int64_t from = begin; from < end; from += avx512_bf16::kTileColumns) panels.pack(x, from);
+    const avx512_bf16::Operand operand(inputs, w.columns, Products::kColumns);
+    threads::share(operand.parts, 1, threads, [&](int64_t begin, int64_t end) {
+        for (int64_t part = begin; part < end; ++part) operand.pack(x, part);
     });
     const avx512_bf16::Source source{w, interleaved};
     std::atomic<bool> sound{true};
-    threads::share(w.rows, avx512_bf16::kTileRows, threads, [&](int64_t begin, int64_t end) {
-        if (!avx512_bf16::multiply_panels(source, panels, begin, end, out)) sound = false;
+    threads::share(w.rows, Products::kRows, threads, [&](int64_t begin, int64_t end) {
+        if (!avx512_bf16::multiply_operand<Products>(source, operand, begin, end, out)) sound = false;
     });
     return !sound;
 }
 
-#if defined(HARNESS_AMX)
-// The same with AMX.
-int multiply_halves_by_tiles(int threads, const Weights& w, bool interleaved, const uint16_t* x, int64_t inputs, uint16_t* out) {
-    const avx512_bf16::Operand operand(inputs, w.columns);
-    threads::share(w.columns, avx512_bf16::kTurn, threads, [&](int64_t begin, int64_t end) {
-        for (int64_t from = begin; from < end; from += avx512_bf16::kTurn) operand.pack(x, from);
-    });
-    const avx512_bf16::Source source{w, interleaved};
-    std::atomic<bool> sound{true};
-    threads::share(w.rows, avx512_bf16::kStripRows, threads, [&](int64_t begin, int64_t end) {
-        if (!avx512_bf16::multiply_operand(source, operand, begin, end, out)) sound = false;
-    });
-    return !sound;
+// Multiply inputs in bfloat16 by dot products, as harness_multiply_halves. Up to kPart inputs beyond a multiple of the 16 of a
+// vector are multiplied like few ones: to multiply as many zeros beside them as a vector has room for would take longer.
+int multiply_halves_by_dots(int path, int threads, const Weights& w, bool interleaved, const uint16_t* x, int64_t inputs,
+                            uint16_t* out) {
+    using namespace avx512_bf16;
+    if (!interleaved && inputs <= kFused) return multiply_few_halves(threads, w, x, inputs, out);
+    const int64_t left = inputs % kLanes, whole = inputs - left;
+    if (whole && left && left <= kPart) {
+        const uint16_t* few = x + whole * w.columns;
+        uint16_t* to = out + whole * w.rows;
+        const int failed = interleaved ? multiply_by_lanes(path, threads, w, few, left, to)
+                                       : multiply_few_halves(threads, w, few, left, to);
+        if (!failed) inputs = whole;
+    }
+    return multiply_many_halves<Dots>(threads, w, interleaved, x, inputs, out);
 }
-#endif
 #endif
 
 }  // namespace
@@ -437,11 +440,9 @@ int harness_multiply_halves(int path, int threads, const HarnessWeights* given, 
     if (!kPaths[path].halves) return 1;
     const Weights w = weights_of(given);
 #if defined(HARNESS_AMX)
-    if (path == 4) return multiply_halves_by_tiles(threads, w, interleaved, x, inputs, out);
+    if (path == 4) return multiply_many_halves<avx512_bf16::TileProducts>(threads, w, interleaved, x, inputs, out);
 #endif
-    if (interleaved || inputs > avx512_bf16::kFused) return multiply_many_halves(threads, w, interleaved, x, inputs, out);
-    multiply_few_halves(threads, w, x, inputs, out);
-    return 0;
+    return multiply_halves_by_dots(path, threads, w, interleaved, x, inputs, out);
 #else
     return 1;
 #endif

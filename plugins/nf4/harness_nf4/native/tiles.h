@@ -157,4 +157,4 @@ static void multiply_fused(const Weights& w, const Packed& x, int64_t begin, int
     }
 }
 
-#include "panels.h"
+#include "strips.h"
