@@ -50,7 +50,10 @@ plugins/nf4 -k crossover`` shows what it costs.
 """
 
 MANY: Final = 128
-"""Up to so many inputs, the product in fixed point is the faster one of interleaved codes, else that in bfloat16."""
+"""Up to so many inputs, the product in fixed point is the faster one of interleaved codes, else that in bfloat16.
+
+On Intel's processors without tiles the product in fixed point is the faster one of any number of inputs.
+"""
 
 FEW_BESIDE_TILES: Final = 4
 MANY_BESIDE_TILES: Final = 12
@@ -199,7 +202,7 @@ class Matrix(NamedTuple):
         if path == PATHS.index("avx512-amx"):
             return inputs > (MANY_BESIDE_TILES if self.interleaved else FEW_BESIDE_TILES)
         if self.interleaved:
-            return inputs > MANY
+            return inputs > MANY and not _library().harness_prefers_integers()
         return inputs > FEW or (inputs > 1 and self.columns < LONG)
 
     def multiply(self, x: Tensor, *, exact: bool) -> Tensor:

@@ -115,7 +115,7 @@ def test_limit(benchmark, name) -> None:
 
 
 def in_turns(runs: Mapping[str, Callable[[], object]], limit_s: float = math.inf) -> dict[str, float]:
-    """Median seconds a call of each, in turns of random order; code is warm, as in a run of the harness, weights are not.
+    """Median seconds a call of each, in turns of random order; code is warm, as in a run, weights are not.
 
     After ``limit_s`` seconds and three turns no turn begins.
     """

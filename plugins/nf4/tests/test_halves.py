@@ -108,7 +108,7 @@ def test_an_input_left_over_that_fixed_point_cannot_hold_changes_no_other(path_o
         return
     weight = technique.dequantize(packed)
     expected = x.double() @ weight.double().T
-    sound = [input for input in range(19) if input != 17]
+    sound = [other for other in range(19) if other != 17]
     beside = half_a_level(x, weight) + 2.0**-8 * expected.abs()
     assert ((found.double() - expected)[sound].abs() <= 1.02 * beside[sound]).all()
     assert found[17].isfinite().all() == math.isfinite(value)

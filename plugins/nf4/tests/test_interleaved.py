@@ -101,6 +101,18 @@ def test_activations_that_do_not_fit_are_multiplied_as_with_codes_in_rows(path, 
         torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
 
 
+def test_many_inputs_are_multiplied_in_bfloat16_where_its_dot_products_are_not_the_slower_ones(path) -> None:
+    technique = Kernel(levels="nf4", interleaved=True)
+    matrix, x = technique._matrix(technique.quantize(normal(0, 48, 128))), normal(1, kernel.MANY + 1, 128).bfloat16()
+    halves, fixed = matrix.multiply_halves(x), matrix.multiply_interleaved(x)
+    if halves is None:
+        assert not path.startswith(("avx512-bf16", "avx512-amx"))
+        return
+    assert not torch.equal(halves, fixed)
+    integers = path == "avx512-bf16" and kernel._library().harness_prefers_integers()
+    assert torch.equal(matrix.product(x, "auto"), fixed if integers else halves)
+
+
 def test_threads_change_no_bit(path) -> None:
     technique = Kernel(levels="nf4", interleaved=True)
     packed, x = technique.quantize(normal(0, 1203, 512)), normal(1, kernel.MANY + 2, 512).bfloat16()

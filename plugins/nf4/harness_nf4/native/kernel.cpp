@@ -360,6 +360,8 @@ struct HarnessRounding {
 
 int harness_supported(int path) { return supported(path); }
 
+int harness_prefers_integers() { return prefers_integers(); }
+
 void harness_use_pool(void* parallel) { threads::pool.store(reinterpret_cast<threads::Parallel>(parallel)); }
 
 static Weights weights_of(const HarnessWeights* given) {
