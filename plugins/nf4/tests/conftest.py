@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +17,18 @@ from harness_nf4 import kernel
 
 HERE = Path(__file__).parent
 EMULATION = HERE / "avx512_emulated.h"
+
+
+@pytest.fixture
+def in_random_order() -> Callable[[Iterable[str]], list[str]]:
+    """Return a function that orders names anew at each call: in turns of one order each always follows the same other."""
+    draw = random.Random(0)
+
+    def order(names: Iterable[str]) -> list[str]:
+        listed = list(names)
+        return draw.sample(listed, len(listed))
+
+    return order
 
 
 class RequireProduct(Protocol):

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 import os
 import pkgutil
-import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Protocol
 
 import harness_nf4
 import pytest
@@ -114,35 +114,42 @@ def test_limit(benchmark, name) -> None:
     benchmark(machine.limits().probes[name])
 
 
-def in_turns(runs: Mapping[str, Callable[[], object]], limit_s: float = math.inf) -> dict[str, float]:
-    """Median seconds a call of each, in turns of random order; code is warm, as in a run, weights are not.
+class InTurns(Protocol):
+    """Return the median seconds a call of each; after ``limit_s`` seconds and three turns no turn begins."""
 
-    After ``limit_s`` seconds and three turns no turn begins.
-    """
-    for _ in range(machine.FIRST_CALLS + 2):
-        for run in runs.values():
-            run()
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    order = random.Random(0)
-    began = time.perf_counter()
-    for turn in range(ROUNDS):
-        if turn >= 3 and time.perf_counter() - began > limit_s:
-            break
-        for name in order.sample([*runs], len(runs)):  # or one would always follow the same other
-            run = runs[name]
-            first = time.perf_counter()
-            run()  # the others have emptied the caches
-            start = time.perf_counter()
-            calls = CALLS if start - first < LONG_CALL_S else 1
-            for _ in range(calls):
+    def __call__(self, runs: Mapping[str, Callable[[], object]], limit_s: float = math.inf) -> dict[str, float]: ...
+
+
+@pytest.fixture
+def in_turns(in_random_order) -> InTurns:
+    """Return what takes the time of calls in turns of random order: code is warm, as in a run, weights are not."""
+
+    def taken(runs: Mapping[str, Callable[[], object]], limit_s: float = math.inf) -> dict[str, float]:
+        for _ in range(machine.FIRST_CALLS + 2):
+            for run in runs.values():
                 run()
-            seconds[name].append((time.perf_counter() - start) / calls)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+        seconds: dict[str, list[float]] = {name: [] for name in runs}
+        began = time.perf_counter()
+        for turn in range(ROUNDS):
+            if turn >= 3 and time.perf_counter() - began > limit_s:
+                break
+            for name in in_random_order(runs):
+                run = runs[name]
+                first = time.perf_counter()
+                run()  # the others have emptied the caches
+                start = time.perf_counter()
+                calls = CALLS if start - first < LONG_CALL_S else 1
+                for _ in range(calls):
+                    run()
+                seconds[name].append((time.perf_counter() - start) / calls)
+        return {name: statistics.median(values) for name, values in seconds.items()}
+
+    return taken
 
 
 @pytest.mark.parametrize("name", OURS)
 @pytest.mark.parametrize("threads", [1, 2])
-def test_claim_one_input(benchmark, matrix, threads, name) -> None:
+def test_claim_one_input(benchmark, matrix, in_turns, threads, name) -> None:
     """Against every peer that passes the gate here, in one process, cold, in turns."""
     if threads > len(os.sched_getaffinity(0)):
         pytest.skip(f"this machine has not {threads} processors")
@@ -200,7 +207,7 @@ def products(technique: Kernel, packed: Packed, x: torch.Tensor) -> dict[str, Ca
 
 
 @pytest.mark.parametrize("columns", [576, 1536, 4096, 8192])
-def test_crossover(benchmark, columns) -> None:
+def test_crossover(benchmark, in_turns, columns) -> None:
     """What the kernel and each peer take by the number of inputs; and whether the kernel chooses its faster product.
 
     With ``--benchmark-json`` the figures are kept for ``tools/crossover.py``, which makes the table and the chart.
@@ -236,7 +243,7 @@ def test_crossover(benchmark, columns) -> None:
     assert max(slower.values()) < 1.25, slower  # after the figures are kept
 
 
-def test_claim_quantise_and_many_inputs(benchmark, matrix) -> None:
+def test_claim_quantise_and_many_inputs(benchmark, matrix, in_turns) -> None:
     """Against bitsandbytes in quantising, and against bfloat16 with 64 inputs."""
     runs: dict[str, Callable[[], object]] = {
         f"linear64 {name}": product(built(name), built(name).quantize(matrix), 64) for name in ("kernel", "bf16")
@@ -258,7 +265,7 @@ def test_claim_quantise_and_many_inputs(benchmark, matrix) -> None:
 
 
 @pytest.mark.parametrize("inputs", [1, 4])
-def test_claim_head(benchmark, inputs) -> None:
+def test_claim_head(benchmark, in_turns, inputs) -> None:
     """The output head of SmolLM2-135M in 8 bits beside torch's INT8 product and both float dtypes, cold, in turns."""
     weight = torch.randn(49_152, 576, generator=torch.Generator().manual_seed(0)) / 24
     x = torch.randn(inputs, 576, generator=torch.Generator().manual_seed(1)).bfloat16()

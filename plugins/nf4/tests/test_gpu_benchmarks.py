@@ -31,7 +31,7 @@ ROUNDS = 15
 
 @pytest.mark.parametrize("size", [4096, 8192])
 @pytest.mark.parametrize("batch", [1, 8, 64, 256])
-def test_products_as_a_share_of_the_rate_of_memory(benchmark, batch, size) -> None:
+def test_products_as_a_share_of_the_rate_of_memory(benchmark, in_random_order, batch, size) -> None:
     if not benchmark.enabled:
         pytest.skip("asked for with --benchmark-only")
     draw = torch.Generator().manual_seed(0)
@@ -64,8 +64,8 @@ def test_products_as_a_share_of_the_rate_of_memory(benchmark, batch, size) -> No
             clock.warm_up(run, device="cuda")
             repeats[name], _ = clock.calibrate(run, device="cuda")
         for _ in range(ROUNDS):
-            for name, run in runs.items():
-                seconds[name].append(clock.take(run, repeats=repeats[name], device="cuda").seconds)
+            for name in in_random_order(runs):
+                seconds[name].append(clock.take(runs[name], repeats=repeats[name], device="cuda").seconds)
         benchmark.pedantic(runs.get("triton", runs["bf16"]), rounds=3)
     median = {name: statistics.median(values) for name, values in seconds.items()}
     rate = moved["read"] / median["read"]

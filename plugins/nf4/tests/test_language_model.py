@@ -167,8 +167,8 @@ def told(seconds: Mapping[str, list[float]], peers: list[str]) -> tuple[list[str
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_smollm(benchmark, request, threads) -> None:
-    """Decoding at batch 1 and a prompt, in turns: figures in ms a token and ms a prompt, and ratios of turns."""
+def test_smollm(benchmark, request, in_random_order, threads) -> None:
+    """Decoding at batch 1 and a prompt, in turns of random order: ms a token and a prompt, and ratios of turns."""
     if not request.config.getoption("benchmark_only"):
         pytest.skip("asked for with --benchmark-only")
     if threads > len(os.sched_getaffinity(0)):
@@ -185,8 +185,8 @@ def test_smollm(benchmark, request, threads) -> None:
         for what, measure in measures.items():
             seconds: dict[str, list[float]] = {name: [] for name in models}
             for turn in range(ROUNDS + 1):  # the first warms up
-                for name, model in models.items():
-                    spent = measure(model, tokens)
+                for name in in_random_order(models):
+                    spent = measure(models[name], tokens)
                     if turn:
                         seconds[name].append(spent)
             lines, found[what] = told(seconds, peers)

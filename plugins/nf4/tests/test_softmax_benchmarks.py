@@ -66,8 +66,8 @@ def test_softmax(benchmark, memory, name, size) -> None:
 
 
 @pytest.mark.parametrize("path", ["avx2", "avx512"])
-def test_claim_two_passes(benchmark, memory, path) -> None:
-    """Beside both forms of three passes on one path, past the caches and in them, in turns."""
+def test_claim_two_passes(benchmark, memory, in_random_order, path) -> None:
+    """Beside both forms of three passes on one path, past the caches and in them, in turns of random order."""
     names = ("three-pass-recompute", "three-pass-reload", "two-pass")
     told: dict[str, float] = {}
     for what, size in SIZES.items():
@@ -75,7 +75,8 @@ def test_claim_two_passes(benchmark, memory, path) -> None:
         calls = max(1, (1 << 22) // (size or 1 << 22))
         seconds: dict[str, list[float]] = {name: [] for name in names}
         for _ in range(ROUNDS):
-            for name, run in runs.items():
+            for name in in_random_order(runs):
+                run = runs[name]
                 run()  # the others have been in the caches since
                 start = time.perf_counter()
                 for _ in range(calls):
@@ -92,7 +93,7 @@ def test_claim_two_passes(benchmark, memory, path) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_claim_threads(benchmark, count) -> None:
+def test_claim_threads(benchmark, in_random_order, count) -> None:
     """Beside torch's softmax on as many threads, in turns: a row of a vocabulary, a long row, and many rows."""
     if count > len(os.sched_getaffinity(0)):
         pytest.skip(f"this machine has not {count} processors")
@@ -105,7 +106,7 @@ def test_claim_threads(benchmark, count) -> None:
             calls = max(1, (1 << 19) // x.numel())
             seconds: dict[str, list[float]] = {name: [] for name in names}
             for _ in range(2 * ROUNDS):
-                for name in names:
+                for name in in_random_order(names):
                     technique = built(name)
                     technique.softmax(x, out)  # the others have been in the caches since
                     start = time.perf_counter()
