@@ -268,9 +268,10 @@ class Matrix(NamedTuple):
     def multiply_halves(self, x: Tensor) -> Tensor | None:
         """Return ``x`` bfloat16 ``(n, columns)`` times the transposed matrix, bfloat16 ``(n, rows)``.
 
-        Levels, or with more than 16 inputs or with tiles weights, are rounded to bfloat16; products are summed in
-        float32. None where the path has no such product, products need unpacking, or a scale is neither 0 nor between
-        1e-30 and 1e38.
+        Weights are rounded to bfloat16, or, without tiles, levels for up to 16 inputs of codes in rows and up to 8 left
+        over from vectors of 16; products are summed in float32. With interleaved codes those left over are multiplied
+        in fixed point, if that holds them. None where the path has no such product, products need unpacking, or weights
+        are rounded and a scale is neither 0 nor between 1e-30 and 1e38.
         Raises ValueError where ``x`` or a packed tensor is of another dtype or shape.
         """
         inputs = pointers.require_matrix("the input", x, self.columns)

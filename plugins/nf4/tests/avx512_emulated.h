@@ -197,9 +197,12 @@ static inline float wide_half(const Wide& v, int i) {
     std::memcpy(&value, &bits, sizeof value);
     return value;
 }
-static inline WideFloats wide_dot_halves(const WideFloats& to, const Wide& a, const Wide& b) {
+static inline float wide_flushed(float value) { return std::fpclassify(value) == FP_SUBNORMAL ? std::copysign(0.0f, value) : value; }
+static inline WideFloats wide_dot_halves(const WideFloats& to, const Wide& a, const Wide& b) {  // first the upper halves
+    const auto half = [](const Wide& v, int i) { return wide_flushed(wide_half(v, i)); };
     return wide_floats([&](int i) {
-        return real(to, i) + wide_half(a, 2 * i) * wide_half(b, 2 * i) + wide_half(a, 2 * i + 1) * wide_half(b, 2 * i + 1);
+        const float sum = wide_flushed(std::fma(half(a, 2 * i + 1), half(b, 2 * i + 1), wide_flushed(real(to, i))));
+        return wide_flushed(std::fma(half(a, 2 * i), half(b, 2 * i), sum));
     });
 }
 
@@ -281,7 +284,6 @@ static inline void wide_zero_tile(int tile) {
     wide_require(tile);
     std::memset(wide_tiles.rows[tile], 0, sizeof wide_tiles.rows[tile]);
 }
-static inline float wide_flushed(float value) { return std::fpclassify(value) == FP_SUBNORMAL ? std::copysign(0.0f, value) : value; }
 static inline void wide_dot_tiles(int to, int a, int b) {  // of the pairs of a row the first have a sum, the second another
     wide_require(to);
     const auto half = [](int tile, int row, int i) {

@@ -21,7 +21,7 @@ EMULATION = HERE / "avx512_emulated.h"
 
 @pytest.fixture
 def in_random_order() -> Callable[[Iterable[str]], list[str]]:
-    """Return a function that orders names anew at each call: in turns of one order each always follows the same other."""
+    """Return a function that orders names anew at each call: in turns of one order each follows the same other."""
     draw = random.Random(0)
 
     def order(names: Iterable[str]) -> list[str]:

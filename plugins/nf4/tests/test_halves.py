@@ -73,7 +73,7 @@ def test_products_of_many_inputs_in_bfloat16_are_off_by_half_a_step_of_each_weig
 def test_inputs_beyond_those_whose_sums_are_kept_are_multiplied_like_the_first(path_of_halves, interleaved) -> None:
     technique = Kernel(levels="nf4", interleaved=interleaved)
     matrix, x = technique._matrix(technique.quantize(normal(0, 150, 1088))), normal(1, 270, 1088).bfloat16()
-    found = matrix.multiply_halves(x)  # 256 inputs at a time, and so many columns that several strips share a panel
+    found = matrix.multiply_halves(x)  # 256 inputs at a time, and so many columns that a row has several strips
     if found is None:
         assert path_of_halves not in HALVES
         return

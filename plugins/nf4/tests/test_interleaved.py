@@ -116,7 +116,7 @@ def test_many_inputs_are_multiplied_in_bfloat16_where_its_dot_products_are_not_t
 def test_threads_change_no_bit(path) -> None:
     technique = Kernel(levels="nf4", interleaved=True)
     packed, x = technique.quantize(normal(0, 1203, 512)), normal(1, kernel.MANY + 2, 512).bfloat16()
-    numbers = (1, 5, 18, len(x))  # the last in bfloat16, where the path has that
+    numbers = (1, 5, 18, len(x))  # the last in bfloat16, where that is the faster product
     alone = [technique.linear(x[:n], packed) for n in numbers]
     torch.set_num_threads(3)
     try:

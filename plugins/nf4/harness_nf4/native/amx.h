@@ -50,7 +50,7 @@ class Tiles {
 
 // Products with a strip in tile registers: 64 rows share what is loaded of an input.
 struct TileProducts {
-    static constexpr int kRows = 4 * kLanes, kColumns = kTogether;  // of a strip
+    static constexpr int kRows = 4 * kLanes, kColumns = kMultiplied;  // of a strip
     const Tiles tiles;
 
     // As Dots::multiply.

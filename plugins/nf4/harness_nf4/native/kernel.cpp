@@ -433,9 +433,9 @@ int harness_multiply_interleaved(int path, int threads, const HarnessWeights* gi
 }
 
 // Multiply x (inputs, columns) by the transposed matrix (rows, columns) to out (inputs, rows), all in bfloat16. Codes, and
-// scales as of harness_multiply_interleaved, are interleaved where that is said. The number of columns and the block length
-// are multiples of 64. Return 0; or return 1, with ``out`` unfinished, where the path has no such product, or a
-// scale has no place in it.
+// scales as of harness_multiply_interleaved, are interleaved where that is said. Without tiles, up to kPart inputs left over
+// from vectors of 16 are then multiplied in fixed point. The number of columns and the block length are multiples of 64. Return 0; or
+// return 1, with ``out`` unfinished, where the path has no such product, or weights are rounded and a scale has no place in bfloat16.
 int harness_multiply_halves(int path, int threads, const HarnessWeights* given, int interleaved, const uint16_t* x,
                             int64_t inputs, uint16_t* out) {
 #if defined(__x86_64__)

@@ -1,12 +1,12 @@
-// Products of many inputs in bfloat16: the codes of some rows and 256 columns are looked up as weights in bfloat16, scales
-// included, each row in a table of its own for every 64 columns. This strip stays in the first cache while all inputs, whose
-// values of these columns stay in the second one, are multiplied with it; so do their sums, for several strips. Products are
-// dot products of two, 16 inputs in a vector, or those of AMX (amx.h). tiles.h includes this.
+// Products of many inputs in bfloat16: the codes of some rows and 256 or 512 columns are looked up as weights in bfloat16, scales
+// included, each row in a table of its own for every 64 columns. 256 columns of this strip stay in the first cache while all
+// inputs are multiplied with them; the inputs' values of these columns, and the sums of several strips, stay in the second one.
+// Products are dot products of two, 16 inputs in a vector, or those of AMX (amx.h). tiles.h includes this.
 
 constexpr int kStep = 32;               // columns of a line of weights
 constexpr int kTurn = 4 * kStep;        // columns whose codes are looked up together: of each four, one for each step
 constexpr int kMostColumns = 512;       // of a strip
-constexpr int kTogether = 256;          // columns that are multiplied together: the weights of a strip fit the first cache
+constexpr int kMultiplied = 256;          // columns that are multiplied together: the weights of a strip fit the first cache
 constexpr int kGroup = 256;             // inputs whose sums are kept at a time
 constexpr int64_t kSums = 1 << 16;      // sums kept at a time: 256 KiB, a quarter of the second cache
 constexpr int64_t kInputs = 1 << 18;    // values of inputs that stay in the second cache whatever the strip
@@ -180,7 +180,7 @@ static void write_sums(const Line* sums, int64_t count, int64_t rows, int64_t st
 
 // Products with a strip by dot products of two, with 16 inputs in a vector.
 struct Dots {
-    static constexpr int kRows = kTileRows, kColumns = 512;  // of a strip: where codes lie in rows, each is in another page
+    static constexpr int kRows = kTileRows, kColumns = 512;  // of a strip: codes in rows are then read in longer pieces of each page
 
     // Multiply ``columns`` columns of a strip by ``parts`` parts of inputs, whose lines are ``stride`` apart, to ``sums``, kRows
     // lines for each part. ``first`` says that there are no products yet to add these to.
@@ -250,8 +250,8 @@ static bool multiply_operand(const Source& source, const Operand& x, int64_t beg
                         if (next < end) source.prefetch(next + line, next_from, columns);
                         if (!look_up_strip(source, row + line, from, length, line, strip->lines)) return false;
                     }
-                    for (int64_t at = 0; at < length; at += kTogether) {
-                        const int64_t count = std::min<int64_t>(kTogether, length - at);
+                    for (int64_t at = 0; at < length; at += kMultiplied) {
+                        const int64_t count = std::min<int64_t>(kMultiplied, length - at);
                         products.multiply(strip->lines + at / kStep, count, x.of(group, from + at), lines_of(length), parts,
                                           sums.get() + (row - block) * parts, from + at == 0);
                     }

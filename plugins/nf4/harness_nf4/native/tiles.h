@@ -1,6 +1,7 @@
 // Products of several inputs in bfloat16: codes are looked up as bfloat16 levels without their scales, a row a lane, and
 // multiplied with the inputs by dot products of two (AVX512-BF16). The sum of every 64 columns is multiplied by their scale
-// in float32. Up to kFused inputs are multiplied with levels in registers; more with tiles of weights (panels.h). Needs AVX-512 F, BW, DQ and BF16.
+// in float32. Up to kFused inputs are multiplied with levels in registers; more with strips of weights (strips.h). Needs
+// AVX-512 F, BW, DQ and BF16.
 
 constexpr int kLanes = 16;        // rows in a vector
 constexpr int kPart = 8;          // inputs multiplied at a time: with two vectors of rows 16 sums, of which compilers spill none
