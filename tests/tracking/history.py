@@ -23,6 +23,9 @@ RELEASE = "v0.1.0"
 CREEP = 1.02
 """By so much the training step of ``toy/creep`` grows with every commit."""
 
+JITTER = 0.003
+"""The standard deviation of a step's time, relative to it."""
+
 BROKEN = "sink the ship"
 """The commit that cannot be run: its harness does not start."""
 
@@ -190,9 +193,10 @@ def _write(folder: Folder, state: State) -> None:
     plain = {"train_ms": State.train_ms}
     victim = {"accuracy": state.accuracy, "mebibytes": state.mebibytes, "train_ms": state.train_ms}
     techniques = {"base": plain, state.victim: victim, "creep": {"train_ms": state.creep_ms}}
+    targets = TARGETS.replace("<jitter>", str(JITTER))
     folder.plugin(
         "toy",
-        {"__init__.py": declaring(techniques, judge=True), "targets.py": TARGETS, "toy.toml": SUITE},
+        {"__init__.py": declaring(techniques, judge=True), "targets.py": targets, "toy.toml": SUITE},
         "plugins/toy/",
     )
     if state.late:
@@ -309,7 +313,7 @@ class Clock:
         self.ns = 0
 
     def advance(self, ms):
-        self.ns += int(1e6 * ms * self.JITTER.gauss(1, 0.003))
+        self.ns += int(1e6 * ms * self.JITTER.gauss(1, <jitter>))
 
     def perf_counter_ns(self):
         return self.ns
