@@ -89,7 +89,6 @@ def _export_schema(runs: tuple[str, ...], output: Path | None) -> None:
     import json
 
     from harness.api import UsageError
-    from harness.report.folder import write_file
     from harness.report.published import schema
 
     if runs:
@@ -98,7 +97,10 @@ def _export_schema(runs: tuple[str, ...], output: Path | None) -> None:
     if output is None:
         click.echo(text, nl=False)
         return
-    write_file(text, output)
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {output}: {error.strerror}", "choose another file") from error
 
 
 def _of_one_identity(run: StoredRun) -> StoredRun:

@@ -92,7 +92,7 @@ EXPORTS: Final = ("csv", "json", "parquet")
 def export(
     rows: Iterable[Row], format_: str, path: Path | None = None, units: Mapping[str, str] | None = None
 ) -> str | None:
-    """Write rows to ``path``, whose folder is made as needed, and return None; or return the text without a path.
+    """Write rows to ``path`` and return None, or return the text where no path is given.
 
     ``units`` are the units of the metrics by id.
 
@@ -108,7 +108,6 @@ def export(
     if path is None:
         return text
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         if text is None:
             write_parquet(rows, path, units)
         else:
