@@ -12,6 +12,7 @@ import pytest
 
 from harness.api import Reply, Unit
 from harness.execution.isolation import client
+from tests.nursery import nursery
 
 from .conftest import MIB, finish, gone, local, make_case
 
@@ -141,6 +142,7 @@ def begun_since(before, *, recursive=False):
 
 
 def test_close_ends_a_hanging_case_at_once(tmp_path, monkeypatch):
+    nursery()  # which base servers are forks of, and which stays
     before = psutil.Process().children(recursive=True)
     with local(tmp_path, jobs=2) as executor:
         executor.submit(Unit(cases=(make_case("Ignores"),)))

@@ -108,7 +108,17 @@ def test_an_output_that_grows_while_it_is_dropped_is_short_and_its_end_is_shown(
     monkeypatch.setattr(os, "ftruncate", cut_while_the_case_writes)
     worker.bound_output()
     assert os.fstat(worker.output.fileno()).st_size < PHASE_BYTES + handle.TAIL_BYTES
-    assert worker.verdict(3 << 8, 0.0).detail == "Output:\nafterwards"
+    assert worker.verdict(3 << 8, 0.0).detail == "Output:\nlongafterwards"
+
+
+def test_the_end_of_an_output_outlives_its_being_dropped(ends):
+    worker, _ = ends
+    worker.output.seek(handle.OUTPUT_BYTES)
+    worker.output.write(b"x" * handle.TAIL_BYTES + b"the end")
+    worker.output.flush()
+    worker.bound_output()  # and the case is killed before it writes any more
+    detail = worker.verdict(signal.SIGKILL, 0.0).detail
+    assert detail == f"Output:\n{'x' * (handle.TAIL_BYTES - len('the end'))}the end"
 
 
 WAITS = """

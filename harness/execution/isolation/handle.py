@@ -84,6 +84,8 @@ class Handle:
     """Whether its time was up, so that it was asked for its stacks."""
     _asked: Act | None = field(default=None, init=False)
     """The act of the turn that has no answer yet."""
+    _dropped: bytes = field(default=b"", init=False)
+    """The end of the output that was dropped last."""
     _measured: Sequence[str] = field(default=(), init=False)
     """The phases and probes that a contestant's rounds have, as it said when it opened."""
 
@@ -230,13 +232,14 @@ class Handle:
             kill_group(self.pid)
 
     def bound_output(self) -> None:
-        """Drop what the case has written so far where it is too much; the case goes on writing from the beginning.
+        """Drop what the case has written so far, but for its end, where it is too much: it goes on from the beginning.
 
         A limit of the kernel's would either block a case that writes while the runner is busy, in the midst of what is
         timed, or fail the case by how busy the machine is.
         """
         descriptor = self.output.fileno()
-        if os.fstat(descriptor).st_size > OUTPUT_BYTES:
+        if (size := os.fstat(descriptor).st_size) > OUTPUT_BYTES:
+            self._dropped = os.pread(descriptor, TAIL_BYTES, size - TAIL_BYTES)
             os.lseek(descriptor, PHASE_BYTES, os.SEEK_SET)  # of the process too, which shares the open file
             os.ftruncate(descriptor, PHASE_BYTES)  # afterwards: what was written meanwhile does not keep the file long
 
@@ -299,7 +302,8 @@ class Handle:
         size = os.fstat(self.output.fileno()).st_size
         start = max(PHASE_BYTES, size - TAIL_BYTES)
         tail = os.pread(self.output.fileno(), max(0, size - start), start)
-        return tail.lstrip(b"\0").decode(errors="replace").strip()  # zeros are before what was written while it was cut
+        tail = self._dropped + tail.lstrip(b"\0")  # zeros are before what was written while it was cut
+        return tail[-TAIL_BYTES:].lstrip(b"\0").decode(errors="replace").strip()
 
 
 class Watched:
