@@ -109,8 +109,8 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     try:
         return seeds_of(given)
     except ValueError as error:
-        one = f"; for the one seed write {given}," if isinstance(given, int) and given > 0 else ""
-        raise UsageError(f"--seeds {text!r}: {error}{one}") from None
+        hint = f"; for the one seed write {given}," if isinstance(given, int) and given > 0 else ""
+        raise UsageError(f"--seeds {text!r}: {error}{hint}") from None
 
 
 def resources_of(options: RunOptions) -> Resources:

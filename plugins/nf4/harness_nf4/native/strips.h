@@ -6,7 +6,7 @@
 constexpr int kStep = 32;               // columns of a line of weights
 constexpr int kTurn = 4 * kStep;        // columns whose codes are looked up together: of each four, one for each step
 constexpr int kMostColumns = 512;       // of a strip
-constexpr int kMultiplied = 256;          // columns that are multiplied together: the weights of a strip fit the first cache
+constexpr int kMultiplied = 256;        // columns of a strip that are multiplied together: their weights fit the first cache
 constexpr int kGroup = 256;             // inputs whose sums are kept at a time
 constexpr int64_t kSums = 1 << 16;      // sums kept at a time: 256 KiB, a quarter of the second cache
 constexpr int64_t kInputs = 1 << 18;    // values of inputs that stay in the second cache whatever the strip
@@ -65,16 +65,16 @@ static inline __m512 load(const Line& line) { return _mm512_castsi512_ps(_mm512_
 // The inputs, in parts of 16: for each step a line for each pair of columns, a word an input. Step q of 128 columns has
 // columns q, q + 4, q + 8 ...; what there is no input or column for is 0.
 struct Operand {
-    int64_t inputs, columns, parts, strip;  // ``strip``: columns of a strip
+    int64_t inputs, columns, parts, strip_columns;
     std::unique_ptr<Line[]> lines;
 
-    Operand(int64_t inputs, int64_t columns, int64_t strip)
-        : inputs(inputs), columns(columns), parts((inputs + kLanes - 1) / kLanes), strip(strip),
+    Operand(int64_t inputs, int64_t columns, int64_t strip_columns)
+        : inputs(inputs), columns(columns), parts((inputs + kLanes - 1) / kLanes), strip_columns(strip_columns),
           lines(new Line[static_cast<size_t>(lines_of(columns) * parts)]) {}
     int64_t first(int64_t part) const { return std::min(inputs, part * kLanes); }
     // Return the lines of a part and of the step of column ``from``, after which those of the strip's next steps follow.
     Line* of(int64_t part, int64_t from) const {
-        const int64_t first = from / strip * strip, steps = steps_of(std::min(strip, columns - first));
+        const int64_t first = from / strip_columns * strip_columns, steps = steps_of(std::min(strip_columns, columns - first));
         return lines.get() + (first / kStep * parts + part * steps + (from - first) / kStep) * kLanes;
     }
     // Pack the inputs of a part: each of its rows is read in one run.
@@ -230,6 +230,7 @@ template <typename Products> HARNESS_TARGET
 static bool multiply_operand(const Source& source, const Operand& x, int64_t begin, int64_t end, uint16_t* out) {
     constexpr int64_t together = kGroup / kLanes;  // parts whose sums are kept at a time
     constexpr int64_t rows = Products::kRows, columns = Products::kColumns;
+    static_assert(columns <= kMostColumns, "StripScales has no room for the scales of more columns");
     const Weights& w = source.w;
     const Products products;
     const int64_t most = std::min(together, x.parts);
