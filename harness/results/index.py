@@ -6,7 +6,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -14,17 +14,26 @@ from typing import Any, Final, TypeVar
 from harness.api import Form, UsageError
 from harness.collecting import no_collection
 from harness.digest import short_digest
+from harness.results.database import connect, patiently, remove
+from harness.results.locks import locked
 from harness.results.places import INDEXES, default_cache_path
 from harness.results.points import Point
 from harness.results.store import Store
-from harness.results.tables import METRICS, TABLES, UNFIT, VERSION, calling, columns, insert, make_tables, whole
+from harness.results.tables import (
+    METRICS,
+    UNFIT,
+    calling,
+    columns,
+    copy_tables,
+    insert,
+    is_current,
+    make_tables,
+    whole,
+)
 from harness.results.told import tell_once
 from harness.results.writer import NAME_FILE, ROWS_FILE, RUN_FILE, RUNS
 
 INDEX_FILE: Final = "index.sqlite"
-
-_PATIENCE_S: Final = 5.0
-"""Seconds to wait for another process that writes the index."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,47 +176,47 @@ class Index:
         return self._asked(lambda db: db.execute(statement, values).fetchall())
 
     def _asked(self, ask: Callable[[sqlite3.Connection], T]) -> T:
-        """Return what is found in the index; one whose damage shows only in the query is built anew."""
+        """Return what is found in the index; a damaged one is built anew, by one process at a time."""
+        with suppress(sqlite3.DatabaseError):
+            return self._found(ask)
         try:
-            with closing(self._connection()) as db:
-                return ask(db)
-        except sqlite3.DatabaseError:
-            with closing(self._rebuilt()) as db:
+            with locked(self._store.path):
+                with suppress(sqlite3.DatabaseError):  # another process has built it anew meanwhile
+                    return self._found(ask)
+                remove(self._path)
+                return self._found(ask)
+        except OSError as error:
+            with closing(self._elsewhere(error)) as db:
                 return ask(db)
 
-    def rebuild(self) -> None:
-        """Delete the index and build a new one from the files of every run."""
-        self._rebuilt().close()
+    def _found(self, ask: Callable[[sqlite3.Connection], T]) -> T:
+        """Return what is found in the index. Raises `sqlite3.DatabaseError` for a damaged one."""
+        with closing(self._connection()) as db:
+            return ask(db)
 
     def _connection(self) -> sqlite3.Connection:
-        """Return an up-to-date index: on disk, or in memory where the index can't be opened or written on disk."""
+        """Return an up-to-date index: on disk, or elsewhere where the index can't be opened or written on disk."""
         if not (self._store.path / RUNS).is_dir():  # a folder that is no store gets no file
             return self._in_memory()
         try:
             return self._opened(self._path)
         except sqlite3.OperationalError as error:  # read-only, locked for long, on a file system without locks
             return self._elsewhere(error)
-        except sqlite3.DatabaseError:  # damaged
-            return self._rebuilt()
-
-    def _rebuilt(self) -> sqlite3.Connection:
-        """Return a new index in place of the one on disk: on disk again, or elsewhere where that can't be written."""
-        try:
-            _remove(self._path)
-            return self._opened(self._path)
-        except (OSError, sqlite3.OperationalError) as error:
-            return self._elsewhere(error)
 
     def _opened(self, path: Path) -> sqlite3.Connection:
         """Open the index on disk, create tables that are missing or of another version, and read what has changed."""
-        db = sqlite3.connect(path, timeout=_PATIENCE_S, isolation_level=None)
+        return patiently(lambda: self._begun(path))
+
+    def _begun(self, path: Path) -> sqlite3.Connection:
+        """Open the index on disk, as `_opened` does, or fail where another process writes it."""
+        db = connect(path)
         try:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = NORMAL")
             db.execute("PRAGMA foreign_keys = ON")
-            if not _is_current(db) or self._difference(db):
+            if not is_current(db) or self._difference(db):
                 db.execute("BEGIN IMMEDIATE")
-                if not _is_current(db):
+                if not is_current(db):
                     make_tables(db)
                 self._update(db)
                 db.execute("COMMIT")
@@ -235,7 +244,7 @@ class Index:
         except sqlite3.OperationalError:
             return self._in_memory()
         except sqlite3.DatabaseError:  # damaged
-            _remove(path)
+            remove(path)
             return self._opened(self._kept())
 
     def _as_it_is(self, mode: str) -> sqlite3.Connection | None:
@@ -245,7 +254,7 @@ class Index:
         except sqlite3.Error:
             return None
         try:
-            if _is_current(db) and not self._difference(db):
+            if is_current(db) and not self._difference(db):
                 return db
         except sqlite3.Error:
             pass
@@ -259,7 +268,7 @@ class Index:
         path = folder / f"{short_digest(os.fsencode(self._store.path.resolve()))}.sqlite"
         if not path.exists():
             draft = path.with_name(f".{path.name}.{os.getpid()}")
-            _remove(draft)
+            remove(draft)
             with closing(sqlite3.connect(draft, isolation_level=None, uri=True)) as db:
                 self._begin(db)
             draft.rename(path)
@@ -269,14 +278,14 @@ class Index:
         """Make the tables of a new index with what the one beside the runs holds; return whether that was read."""
         make_tables(db)
         address = self._path.absolute().as_uri()
-        return any(_copy(db, f"{address}?{mode}") for mode in _READ_ONLY)
+        return any(copy_tables(db, f"{address}?{mode}") for mode in _READ_ONLY)
 
     def _in_memory(self, problem: Exception | None = None) -> sqlite3.Connection:
         """Return an index in memory: what the one on disk holds, and the runs that are new or changed since.
 
         ``problem`` says why the index on disk cannot be written; a line on standard error passes it on.
         """
-        db = sqlite3.connect(":memory:", timeout=_PATIENCE_S, isolation_level=None, uri=True)
+        db = sqlite3.connect(":memory:", isolation_level=None, uri=True)
         db.execute("PRAGMA foreign_keys = ON")
         is_copied = self._begin(db)
         if problem is not None:
@@ -340,36 +349,6 @@ _READ_ONLY: Final = ("mode=ro", "mode=ro&immutable=1")
 
 A folder without write permission lacks the shared memory of a reader, and nobody writes there.
 """
-
-
-def _is_current(db: sqlite3.Connection) -> bool:
-    """Return whether an index has the tables of this version."""
-    return bool(db.execute("PRAGMA user_version").fetchone()[0] == VERSION)
-
-
-def _remove(path: Path) -> None:
-    """Remove an index from the disk. Raises OSError where this is forbidden."""
-    for suffix in ("", "-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
-
-
-def _copy(db: sqlite3.Connection, address: str) -> bool:
-    """Copy the index at an address into the empty tables of ``db``; return whether it could be read."""
-    try:
-        db.execute("ATTACH ? AS stored", (address,))
-    except sqlite3.Error:
-        return False
-    try:
-        if db.execute("PRAGMA stored.user_version").fetchone()[0] != VERSION:
-            return False
-        for table in TABLES:
-            db.execute(f"INSERT INTO {table} SELECT * FROM stored.{table}")
-    except sqlite3.Error:
-        make_tables(db)
-        return False
-    finally:
-        db.execute("DETACH stored")
-    return True
 
 
 def _say_unwritten(path: Path, problem: str, what: str) -> None:

@@ -65,6 +65,30 @@ def make_tables(db: sqlite3.Connection) -> None:
     db.execute(f"PRAGMA user_version = {VERSION}")
 
 
+def is_current(db: sqlite3.Connection) -> bool:
+    """Return whether an index has the tables of this version."""
+    return bool(db.execute("PRAGMA user_version").fetchone()[0] == VERSION)
+
+
+def copy_tables(db: sqlite3.Connection, address: str) -> bool:
+    """Copy the index at an address into the empty tables of ``db``; return whether it could be read."""
+    try:
+        db.execute("ATTACH ? AS stored", (address,))
+    except sqlite3.Error:
+        return False
+    try:
+        if db.execute("PRAGMA stored.user_version").fetchone()[0] != VERSION:
+            return False
+        for table in TABLES:
+            db.execute(f"INSERT INTO {table} SELECT * FROM stored.{table}")
+    except sqlite3.Error:
+        make_tables(db)
+        return False
+    finally:
+        db.execute("DETACH stored")
+    return True
+
+
 @cache
 def columns(table: str) -> Mapping[str, str]:
     """Return the columns of a table by name, each with the type that SQLite has for it."""
