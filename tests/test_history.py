@@ -160,6 +160,25 @@ def test_an_entry_for_a_change_that_no_history_shows_is_told(world: World, ask) 
     assert "no history here has this change (metric train_ratio, technique toys/a)" in err
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ('metric = "train_rato"', "no metric 'train_rato'; did you mean 'train_ratio'?"),
+        ('metric = "qqq"', "no metric 'qqq'; there are: accuracy, "),
+        ('metric = "train_ratio"\ntechnique = "bsae"', "no technique 'bsae'; did you mean 'toys/base'?"),
+        ('metric = "train_*"\ntechnique = "toys/a:rank=4"\nsuite = "toy"', None),
+        ('metric = "accuracy"\nworkload = "elsewhere"', None),
+    ],
+)
+def test_an_entry_written_by_hand_with_a_slip_is_told(world: World, ask, names: str, said: str | None) -> None:
+    entry = f'[[accepted]]\n{names}\ncommit = "{world.commits[SLOW]}"\nreason = "r"\nauthor = "a"\n'
+    world.decide(entry)
+    code, out, _ = ask("history", "--technique", "base", "--json")
+    notes = json.loads(out)["notes"]
+    assert (code, len(notes)) == (0, int(said is not None))
+    assert said is None or notes[0].startswith(f"accepted for a name that nothing has, in {FILE} entry 1: {said}")
+
+
 def test_what_grew_from_nothing_is_accepted_at_any_size(world: World, ask, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     for commit, peak in zip(world.commits, (0.0, 4096.0), strict=False):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.app import complete_from, current, plugin_options, store_option
+from harness.cli.app import complete_from, plugin_options, store_option
 from harness.cli.output import say
 
 if TYPE_CHECKING:
@@ -106,22 +106,18 @@ def _commit(folder: Path, name: str) -> str:
 
 
 def _are_known(store: Path | None, options: dict[str, Any]) -> bool:
-    """Raise UsageError for names that no plugin declares and no run measured: an entry of these would never count.
+    """Raise UsageError for a slip, as an entry of a name that nothing has would never count; tell other unknown names.
 
-    A suite, technique or workload that nothing here is near to is told and taken: it may be one of a suite's file, or
-    of a plugin that is not installed here. Return whether all are known.
+    Return whether all are known.
     """
     from harness.api import UsageError
-    from harness.cli.history import origin_of
-    from harness.history.asked import KINDS, measured_names, misnamed, with_ratios
+    from harness.cli.history import known_names, origin_of
+    from harness.history.asked import misnamed
     from harness.host import warn
 
-    host, measured = current().host, measured_names(origin_of(store))
-    known = {kind: {*getattr(host.declared, f"{kind}s"), *measured[kind]} for kind in KINDS}
-    known["metric"] = with_ratios({*host.metrics, *measured["metric"]})
-    wrong = misnamed(_wanted(options), known)
-    if refused := [name for name in wrong if name.is_near or name.kind == "metric"]:
-        raise UsageError(*(f"--{name.kind}: {name.text}" for name in refused))
+    wrong = misnamed(_wanted(options), known_names(origin_of(store)))
+    if slips := [name for name in wrong if name.is_slip]:
+        raise UsageError(*(f"--{name.kind}: {name.text}" for name in slips))
     for name in wrong:
         warn(f"--{name.kind}: {name.text}; the entry counts once there is one")
     return not wrong

@@ -55,12 +55,12 @@ def history(
 
     wanted = Wanted(metric=metric or "", suite=suite, technique=technique, workload=workload)
     with no_collection():
-        found = followed(store, wanted, since)
+        origin, found = origin_of(store), followed(store, wanted, since)
         report = HistoryReport(
             judged=found.judged,
-            gaps=find_gaps(origin_of(store), found),
+            gaps=find_gaps(origin, found),
             subjects=found.subjects,
-            notes=[*_notes(found), *unread(store)],
+            notes=[*_notes(found), *_slips(origin, found), *unread(store)],
         )
         if output is None:
             click.echo(render_history(report, as_json=as_json, width=width_of_terminal()))
@@ -133,6 +133,32 @@ def _notes(found: History) -> list[str]:
     if unknown:
         notes.append(f"accepted, but not among the commits up to the measured ones: {', '.join(sorted(set(unknown)))}")
     return notes
+
+
+def _slips(origin: Origin, found: History) -> list[str]:
+    """Return a remark on each name in accepted changes that nothing has but a near one: such an entry never counts."""
+    from harness.history.asked import KINDS, misnamed
+    from harness.history.decisions import FILE
+    from harness.history.series import Wanted
+
+    if not found.decisions.accepted:
+        return []
+    known = known_names(origin)  # all, whatever was asked for
+    return [
+        f"accepted for a name that nothing has, in {FILE} entry {number}: {name.text}"
+        for number, entry in enumerate(found.decisions.accepted, start=1)
+        for name in misnamed(Wanted(**{kind: getattr(entry, kind) for kind in KINDS}), known)
+        if name.is_slip
+    ]
+
+
+def known_names(origin: Origin) -> dict[str, set[str]]:
+    """Return the names by kind that plugins declare and those that the runs of an origin measured."""
+    from harness.history.asked import KINDS, measured_names, with_ratios
+
+    host, measured = current().host, measured_names(origin)
+    known = {kind: {*getattr(host.declared, f"{kind}s"), *measured[kind]} for kind in KINDS}
+    return known | {"metric": with_ratios({*host.metrics, *measured["metric"]})}
 
 
 def _fewer_seeds(judged: Sequence[Judged]) -> list[str]:

@@ -25,11 +25,14 @@ Names = Mapping[str, Iterable[str]]
 
 @dataclass(frozen=True, kw_only=True)
 class Misnamed:
-    """What is wrong with a name of a kind, and whether a known one is near, so that it is a slip."""
+    """What is wrong with a name of a kind, and whether it is a slip: a known one is near, or it is a metric's.
+
+    Another name may be one of a suite's file, or of a plugin that is not installed here.
+    """
 
     kind: str
     text: str
-    is_near: bool
+    is_slip: bool
 
 
 def measured_names(origin: Origin) -> dict[str, set[str]]:
@@ -58,7 +61,7 @@ def misnamed(wanted: Wanted, known: Names) -> list[Misnamed]:
         if pattern not in _ALL and not any(_fits(pattern, name) for name in names):
             near = nearest(pattern, names)
             text = f"no {kind} {pattern!r}{near or _there_are(names)}"
-            wrong.append(Misnamed(kind=kind, text=text, is_near=bool(near)))
+            wrong.append(Misnamed(kind=kind, text=text, is_slip=bool(near) or kind == "metric"))
     return wrong
 
 
