@@ -9,7 +9,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -136,7 +137,9 @@ class Store:
 
     def info(self, text: str) -> RunInfo:
         """Return the header of a run; raises `UsageError` where the run can't be found or read."""
-        return self._header(self.resolve(text))
+        run = self.resolve(text)
+        with self._undeleted(run, _LISTED):
+            return self._header(run)
 
     def runs(self) -> list[RunInfo]:
         """Return the headers of all runs, oldest first; raises `UsageError` at the first header that can't be read."""
@@ -146,8 +149,9 @@ class Store:
         """Return a run with its rows; raises `UsageError` where the run can't be found or read."""
         run = self.resolve(text)
         path = self.folder(run) / ROWS_FILE
-        data = contents(path)
-        info, environments = self.load(run)  # after the rows: it then has all environments that they refer to
+        with self._undeleted(run, _LISTED):
+            data = contents(path)
+            info, environments = self.load(run)  # after the rows: it then has all environments that they refer to
         rows, complete = read_rows(data, path, environments)
         return StoredRun(info=info, rows=latest(rows), torn=complete < len(data))
 
@@ -241,14 +245,18 @@ class Store:
         the run can't be found, read or written, where another process holds the lock, and where one deletes the run.
         """
         run = self.resolve(text)
-        try:
+        with self._undeleted(run, "nothing is left to go on with; start another run without --resume"):
             return self._opened(run)
+
+    @contextmanager
+    def _undeleted(self, run: str, hint: str) -> Iterator[None]:
+        """Let an error of reading a run say so where somebody has deleted it meanwhile; ``hint`` is what to do then."""
+        try:
+            yield
         except HarnessError as error:
             if self.folder(run).exists():
                 raise
-            raise UsageError(
-                f"run {run} was deleted meanwhile", "nothing is left to go on with; start another run without --resume"
-            ) from error
+            raise UsageError(f"run {run} was deleted meanwhile", hint) from error
 
     def _opened(self, run: str) -> RunWriter:
         """Return the writer of a run, by its full id, as `open_run` does."""

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -221,7 +222,17 @@ def test_of_processes_that_claim_a_name_at_once_one_gets_it(store: Store) -> Non
     assert won.empty()
 
 
-def test_a_run_that_is_deleted_while_it_is_opened_is_told_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("ask", "hint"),
+    [
+        (Store.open_run, "nothing is left to go on with; start another run without --resume"),
+        (Store.read, "list all runs: harness runs"),
+        (Store.info, "list all runs: harness runs"),
+    ],
+)
+def test_a_run_that_is_deleted_before_it_is_read_is_told_so(
+    store: Store, monkeypatch: pytest.MonkeyPatch, ask: Callable[[Store, str], object], hint: str
+) -> None:
     first = store.ids()[0]
 
     def resolved(_: Store, text: str) -> str:
@@ -230,5 +241,6 @@ def test_a_run_that_is_deleted_while_it_is_opened_is_told_so(store: Store, monke
         return text
 
     monkeypatch.setattr(Store, "resolve", resolved)
-    with pytest.raises(UsageError, match=f"run {first} was deleted meanwhile\n.*start another run"):
-        store.open_run(first)
+    with pytest.raises(UsageError) as told:
+        ask(store, first)
+    assert told.value.problems == (f"run {first} was deleted meanwhile", hint)
