@@ -327,7 +327,8 @@ class Index:
             db.execute("ROLLBACK TO run")
             text = str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
             problem = text.encode("utf-8", "backslashreplace").decode()
-            db.execute("INSERT INTO runs (id, stamp, problem) VALUES (?, ?, ?)", (run, stamp, problem))
+            if stamp == "-" or self._store.folder(run).is_dir():  # else it was deleted meanwhile
+                db.execute("INSERT INTO runs (id, stamp, problem) VALUES (?, ?, ?)", (run, stamp, problem))
         db.execute("RELEASE run")
 
     def _stamp(self, run: str) -> str:

@@ -291,6 +291,21 @@ def test_several_readers_at_once_agree(store: Store, builders, index_of: type) -
     assert answers == [[1.0, 2.0, 3.0]] * 6
 
 
+def test_a_run_that_is_deleted_before_it_is_read_is_not_listed(
+    store: Store, builders, index_of: type, monkeypatch
+) -> None:
+    first, second = (write(store, builders, [score]) for score in (1.0, 2.0))
+    really = Store.read_flat
+
+    def read_flat(self: Store, run: str):
+        if run == first:
+            shutil.rmtree(self.folder(run))
+        return really(self, run)
+
+    monkeypatch.setattr(Store, "read_flat", read_flat)
+    assert [run.id for run in index_of(store).runs()] == [second]
+
+
 def test_an_empty_or_odd_folder_is_one_run_with_its_problem(store: Store, builders, index_of: type) -> None:
     good = write(store, builders, [1.0])
     for name in ("zz", "odd\nname", "javascript:alert(1)"):
