@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -22,8 +24,15 @@ from tests.execution.conftest import make_case
 CASES = 40
 """Cases that do nothing, by turns through both executors."""
 
-MOST_S = {"dask": 0.1, "ray": 0.02}
-"""The seconds that a case may take longer on a cluster of this machine."""
+MOST_TRIPS = 6
+"""How much longer a case may take on a cluster of this machine, in round trips of a call that does nothing there.
+
+An order, its start, its end and its answer are as many messages as two trips; what waits for a next look at the cluster
+instead takes fifty.
+"""
+
+START_S = 300.0
+"""Seconds that a first worker has to start beside other programs, which is no part of what is measured."""
 
 LASTING = 12
 """Cases of `LASTING_S` a worker."""
@@ -62,7 +71,8 @@ def executor_on(engine: str, folder: Path, workers: int) -> Iterator[ClusterExec
     """Return an executor on so many workers of one slot, each of which has done a case already."""
     with cluster_of(engine, folder, workers=workers) as cluster:
         (folder / "lasting.py").write_text(TECHNIQUES)
-        executor = ClusterExecutor(options_of(folder), cluster.connected())
+        with patch("harness.execution.executors.cluster.JOIN_S", START_S):
+            executor = ClusterExecutor(options_of(folder), cluster.connected())
         try:
             until(lambda: executor._look() == [] and executor.slots == workers)
             all_s(executor, ["Nothing"] * 2 * workers)
@@ -84,6 +94,14 @@ def all_s(executor: Executor, names: list[str]) -> float:
     return time.monotonic() - began
 
 
+def trip_s(executor: ClusterExecutor) -> float:
+    """Return the seconds that a call takes that does nothing on the first machine."""
+    machine, *_ = executor._machines
+    began = time.monotonic()
+    executor._cluster.ask(machine, os.getpid)
+    return time.monotonic() - began
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_case_on_a_cluster_takes_hardly_longer_than_on_this_machine(
@@ -95,14 +113,21 @@ def test_a_case_on_a_cluster_takes_hardly_longer_than_on_this_machine(
         here = LocalExecutor(options_of(tmp_path))
         try:
             all_s(here, ["Nothing"])
-            turns = [(all_s(here, ["Nothing"]), all_s(there, ["Nothing"])) for _ in range(CASES)]
+            turns = [
+                (all_s(here, ["Nothing"]), all_s(there, ["Nothing"]), trip_s(there), trip_s(there))
+                for _ in range(CASES)
+            ]
         finally:
             here.close()
         benchmark.pedantic(all_s, args=(there, ["Nothing"]), rounds=5)
-    local, cluster = (statistics.median(seconds) for seconds in zip(*turns, strict=True))
-    benchmark.extra_info |= {"local_ms": 1e3 * local, "cluster_ms": 1e3 * cluster}
-    print(f"\na case: {1e3 * local:.1f} ms here, {1e3 * cluster:.1f} ms on a cluster of {engine}")  # noqa: T201
-    assert cluster - local <= MOST_S[engine]
+    local, cluster, *trips = (statistics.median(seconds) for seconds in zip(*turns, strict=True))
+    trip = statistics.fmean(trips)
+    benchmark.extra_info |= {"local_ms": 1e3 * local, "cluster_ms": 1e3 * cluster, "trip_ms": 1e3 * trip}
+    print(  # noqa: T201
+        f"\na case: {1e3 * local:.1f} ms here, {1e3 * cluster:.1f} ms on a cluster of {engine}; "
+        f"a round trip: {1e3 * trip:.1f} ms"
+    )
+    assert cluster - local <= MOST_TRIPS * trip
 
 
 @pytest.mark.thorough
