@@ -176,7 +176,26 @@ def test_an_entry_written_by_hand_with_a_slip_is_told(world: World, ask, names: 
     code, out, _ = ask("history", "--technique", "base", "--json")
     notes = json.loads(out)["notes"]
     assert (code, len(notes)) == (0, int(said is not None))
-    assert said is None or notes[0].startswith(f"accepted for a name that nothing has, in {FILE} entry 1: {said}")
+    assert said is None or notes[0].startswith(f"accepted for a name that nothing here has: {FILE} entry 1: {said}")
+
+
+def test_entries_of_former_names_are_told_by_the_present_one_and_of_many_the_first(world: World, ask) -> None:
+    renamed = '[[renamed]]\ntechnique = "toys/b"\nwas = "toys/bee"\n'
+    entry = f'[[accepted]]\nmetric = "accuracy"\ntechnique = "toys/bee"\ncommit = "{world.commits[SLOW]}"\n'
+    world.decide(renamed + 8 * f'{entry}reason = "r"\nauthor = "a"\n')
+    notes = json.loads(ask("history", "--json")[1])["notes"]
+    told = "accepted for a name that nothing here has: "
+    former = [f"{told}{FILE} entry {number}: technique 'toys/bee' is 'toys/b' now" for number in range(1, 6)]
+    assert notes == [*former, f"{told}and 3 more"]
+
+
+def test_what_was_measured_is_not_read_again_for_entries_of_what_is_shown(world: World, ask, monkeypatch) -> None:
+    world.decide(
+        f'[[accepted]]\nmetric = "train_ratio"\ntechnique = "toys/a"\ncommit = "{world.commits[SLOW]}"\n'
+        'reason = "r"\nauthor = "a"\n'
+    )
+    monkeypatch.setattr("harness.history.asked.measured_names", lambda _: pytest.fail("all was read again"))
+    assert ask("history")[0] == 0
 
 
 def test_what_grew_from_nothing_is_accepted_at_any_size(world: World, ask, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Final
 
 from harness.api import UsageError
 from harness.history.decisions import FILE, Accepted, Decisions, parse
-from harness.results.locks import locked
+from harness.results.locks import hold
 
 _HEADING: Final = """\
 # What this project decided about its history: docs/history.md of Harness explains each key.
@@ -26,8 +26,7 @@ def accept(folder: Path, entry: Accepted) -> Path:
     """
     file = (folder / FILE).resolve()
     with ExitStack() as held:  # so that two at once append one after the other
-        with suppress(OSError):  # a folder that cannot be listed, or a drive without locks
-            held.enter_context(locked(file.parent))
+        hold(held, file.parent)
         _append(file, entry)
     return file
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from harness.api import nearest
 from harness.history import decisions as decided
+from harness.history.decisions import Accepted, Decisions
 from harness.history.following import Origin
 from harness.history.series import Wanted, read
 from harness.results.points import RATIO
@@ -53,7 +54,14 @@ def with_ratios(metrics: Iterable[str]) -> set[str]:
     return names | {f"{name.removesuffix(_TIME)}{RATIO}" for name in names if name.endswith(_TIME)}
 
 
-def misnamed(wanted: Wanted, known: Names) -> list[Misnamed]:
+def former_names(entry: Accepted, decisions: Decisions) -> list[str]:
+    """Return the present name for each former one in an accepted change, which counts by present names alone."""
+    names = {kind: getattr(entry, kind) for kind in decided.KINDS}
+    present = {kind: decisions.present(kind, name) for kind, name in names.items()}
+    return [f"{kind} {name!r} is {present[kind]!r} now" for kind, name in names.items() if present[kind] != name]
+
+
+def misnamed(wanted: Wanted | Accepted, known: Names) -> list[Misnamed]:
     """Return the globs of a user that no known name fits; a name may pin values, as in ``nf4:block=32``."""
     wrong = []
     for kind in KINDS:

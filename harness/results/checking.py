@@ -31,7 +31,9 @@ class Checked:
 def check(store: Store) -> Iterator[Checked]:
     """Yield what is found of each run, of what is in the place of one, and of each folder that cannot be one."""
     for run in store.ids():
-        yield _checked(store, run)
+        found = _checked(store, run)
+        if not found.problem or store.folder(run).is_dir():  # else it was deleted meanwhile
+            yield found
     for name in store.misplaced():
         yield Checked(run=name, problem="is no folder: a file, or a link to what is not there")
     for name in store.strangers():

@@ -15,6 +15,20 @@ _PAUSE_S: Final = 0.01
 """Seconds until a lock is asked for again."""
 
 
+DAMAGE: Final = (sqlite3.DatabaseError, UnicodeDecodeError)
+"""What is raised where a file does not hold what it should; SQLite quotes names that it finds, whatever they are."""
+
+
+def is_damage(error: Exception) -> bool:
+    """Return whether an error blames what a file holds, and not its place or another process."""
+    return not isinstance(error, sqlite3.OperationalError) or _kind(error) == sqlite3.SQLITE_ERROR
+
+
+def _kind(error: sqlite3.Error) -> int:
+    """Return the kind of an error, which is the lowest byte of its code; 0 where it has none."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
 def connect(path: Path) -> sqlite3.Connection:
     """Return a connection to a file, in which no transaction begins by itself."""
     return sqlite3.connect(path, timeout=PATIENCE_S, isolation_level=None)
@@ -33,16 +47,19 @@ def patiently(opened: Callable[[], sqlite3.Connection]) -> sqlite3.Connection:
         try:
             return opened()
         except sqlite3.OperationalError as error:
-            kind = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the bytes above tell more than the kind
-            is_locked = kind == sqlite3.SQLITE_BUSY and time.monotonic() < until
-            is_removed = kind == sqlite3.SQLITE_IOERR and not attempts
+            is_locked = _kind(error) == sqlite3.SQLITE_BUSY and time.monotonic() < until
+            is_removed = _kind(error) == sqlite3.SQLITE_IOERR and not attempts
             if not (is_locked or is_removed):
                 raise
         attempts += 1
         time.sleep(_PAUSE_S)
 
 
-def remove(path: Path) -> None:
-    """Remove a file with its journal. Raises OSError where this is forbidden."""
-    for suffix in ("", "-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+def removed(path: Path) -> OSError | None:
+    """Remove a file with its journal, if it is there; return why that fails."""
+    try:
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+    except OSError as error:
+        return error
+    return None

@@ -6,7 +6,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -14,8 +14,8 @@ from typing import Any, Final, TypeVar
 from harness.api import Form, UsageError
 from harness.collecting import no_collection
 from harness.digest import short_digest
-from harness.results.database import connect, patiently, remove
-from harness.results.locks import locked
+from harness.results.database import DAMAGE, PATIENCE_S, connect, is_damage, patiently, removed
+from harness.results.locks import hold
 from harness.results.places import INDEXES, default_cache_path
 from harness.results.points import Point
 from harness.results.store import Store
@@ -110,6 +110,7 @@ class Index:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._path = store.path / INDEX_FILE
+        self._place = self._path
 
     def runs(self) -> list[RunSummary]:
         """Return the summaries of all runs, oldest first."""
@@ -177,20 +178,25 @@ class Index:
 
     def _asked(self, ask: Callable[[sqlite3.Connection], T]) -> T:
         """Return what is found in the index; a damaged one is built anew, by one process at a time."""
-        with suppress(sqlite3.DatabaseError):
+        with suppress(*DAMAGE):
             return self._found(ask)
-        try:
-            with locked(self._store.path):
-                with suppress(sqlite3.DatabaseError):  # another process has built it anew meanwhile
+        with ExitStack() as held:
+            problem: OSError | None = hold(held, self._store.path / RUNS, PATIENCE_S)
+            if problem is None:
+                try:
+                    return self._found(ask)  # where another process has built it anew meanwhile
+                except DAMAGE as error:
+                    problem = removed(self._place) if is_damage(error) else None
+                with suppress(*DAMAGE):
                     return self._found(ask)
-                remove(self._path)
-                return self._found(ask)
-        except OSError as error:
-            with closing(self._elsewhere(error)) as db:
+        if problem is not None:
+            with suppress(*DAMAGE), closing(self._elsewhere(problem)) as db:
                 return ask(db)
+        with closing(self._in_memory(problem)) as db:
+            return ask(db)
 
     def _found(self, ask: Callable[[sqlite3.Connection], T]) -> T:
-        """Return what is found in the index. Raises `sqlite3.DatabaseError` for a damaged one."""
+        """Return what is found in the index. Raises one of `DAMAGE` for a damaged one."""
         with closing(self._connection()) as db:
             return ask(db)
 
@@ -200,11 +206,14 @@ class Index:
             return self._in_memory()
         try:
             return self._opened(self._path)
-        except sqlite3.OperationalError as error:  # read-only, locked for long, on a file system without locks
-            return self._elsewhere(error)
+        except sqlite3.OperationalError as error:
+            if is_damage(error):
+                raise
+            return self._elsewhere(error)  # read-only, locked for long, on a file system without locks
 
     def _opened(self, path: Path) -> sqlite3.Connection:
         """Open the index on disk, create tables that are missing or of another version, and read what has changed."""
+        self._place = path
         return patiently(lambda: self._begun(path))
 
     def _begun(self, path: Path) -> sqlite3.Connection:
@@ -241,11 +250,10 @@ class Index:
             return self._in_memory(problem)
         try:
             return self._opened(path)
-        except sqlite3.OperationalError:
+        except sqlite3.OperationalError as error:
+            if is_damage(error):
+                raise
             return self._in_memory()
-        except sqlite3.DatabaseError:  # damaged
-            remove(path)
-            return self._opened(self._kept())
 
     def _as_it_is(self, mode: str) -> sqlite3.Connection | None:
         """Return the index beside the runs without writing anything; None where it can't be read or is out of date."""
@@ -255,8 +263,9 @@ class Index:
             return None
         try:
             if is_current(db) and not self._difference(db):
+                self._place = self._path
                 return db
-        except sqlite3.Error:
+        except DAMAGE:
             pass
         db.close()
         return None
@@ -266,12 +275,14 @@ class Index:
         folder = default_cache_path() / INDEXES
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{short_digest(os.fsencode(self._store.path.resolve()))}.sqlite"
-        if not path.exists():
-            draft = path.with_name(f".{path.name}.{os.getpid()}")
-            remove(draft)
-            with closing(sqlite3.connect(draft, isolation_level=None, uri=True)) as db:
-                self._begin(db)
-            draft.rename(path)
+        with ExitStack() as held:
+            hold(held, folder, PATIENCE_S)  # so that none replaces one that another process uses already
+            if not path.exists():
+                draft = path.with_name(f".{path.name}.{os.getpid()}")
+                removed(draft)
+                with closing(sqlite3.connect(draft, isolation_level=None, uri=True)) as db:
+                    self._begin(db)
+                draft.rename(path)
         return path
 
     def _begin(self, db: sqlite3.Connection) -> bool:

@@ -11,6 +11,7 @@ from operator import itemgetter
 from typing import Any, Final
 
 from harness.api import FAILED, RunInfo
+from harness.results.database import DAMAGE
 from harness.results.points import facts_of, points_of
 from harness.results.trials import trial_id
 
@@ -81,7 +82,7 @@ def copy_tables(db: sqlite3.Connection, address: str) -> bool:
             return False
         for table in TABLES:
             db.execute(f"INSERT INTO {table} SELECT * FROM stored.{table}")
-    except sqlite3.Error:
+    except DAMAGE:
         make_tables(db)
         return False
     finally:

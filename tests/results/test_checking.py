@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from harness.results.checking import check, left_over
@@ -24,6 +26,14 @@ def test_a_check_tells_of_each_run_whether_it_can_be_read_and_what_is_not_compac
     assert "incomplete" in found[torn].remarks[0]
     assert "rows.jsonl:1: not JSON" in found[bad].problem
     assert "no run can have" in found["'odd name'"].problem
+
+
+def test_a_run_that_is_deleted_meanwhile_is_left_out(store: Store, builders) -> None:
+    first, second = (write(store, builders, [row(builders, 0)]) for _ in range(2))
+    told = check(store)
+    assert next(told).run == first
+    shutil.rmtree(store.folder(second))
+    assert [*told] == []
 
 
 @pytest.mark.parametrize("kind", ["link", "file"])

@@ -372,7 +372,7 @@ def test_what_ends_the_choice_of_points_ends_the_question(
     write(store, builders, [1.0])
     index = Index(store)
     assert values(index) == [1.0]
-    monkeypatch.setattr("harness.results.index.remove", lambda _: pytest.fail("nothing is damaged"))
+    monkeypatch.setattr("harness.results.index.removed", lambda _: pytest.fail("nothing is damaged"))
 
     def shown(*_: object) -> bool:
         raise error
