@@ -140,14 +140,14 @@ def _slips(origin: Origin, found: History) -> list[str]:
     from harness.history.asked import KINDS, former_names, misnamed
     from harness.history.decisions import FILE
 
-    series, declared = [entry.series.name for entry in found.judged], _declared_names()
-    known = {kind: declared[kind] | {getattr(name, kind) for name in series} for kind in KINDS}
+    series = [entry.series.name for entry in found.judged]
+    shown = {kind: {getattr(name, kind) for name in series} for kind in KINDS}
     whole: dict[str, set[str]] = {}
     slips: list[str] = []
     for number, entry in enumerate(found.decisions.accepted, start=1):
         texts = former_names(entry, found.decisions)
-        if not texts and misnamed(entry, known):
-            whole = whole or known_names(origin)  # all that was measured takes longer to read than what was asked for
+        if not texts and misnamed(entry, shown):
+            whole = whole or known_names(origin)  # plugins, and all that was measured: they take longer to read
             texts = [name.text for name in misnamed(entry, whole) if name.is_slip]
         slips += [f"{FILE} entry {number}: {text}" for text in texts]
     others = [f"and {len(slips) - _NAMED} more"] if len(slips) > _NAMED else []
@@ -156,19 +156,11 @@ def _slips(origin: Origin, found: History) -> list[str]:
 
 def known_names(origin: Origin) -> dict[str, set[str]]:
     """Return the names by kind that plugins declare and those that the runs of an origin measured."""
-    from harness.history.asked import measured_names, with_ratios
+    from harness.history.asked import KINDS, measured_names, with_ratios
 
-    measured = measured_names(origin)
-    measured["metric"] = with_ratios(measured["metric"])
-    return {kind: names | measured[kind] for kind, names in _declared_names().items()}
-
-
-def _declared_names() -> dict[str, set[str]]:
-    """Return the names by kind that plugins declare."""
-    from harness.history.asked import KINDS, with_ratios
-
-    host = current().host
-    return {kind: {*getattr(host.declared, f"{kind}s")} for kind in KINDS} | {"metric": with_ratios(host.metrics)}
+    host, measured = current().host, measured_names(origin)
+    known = {kind: {*getattr(host.declared, f"{kind}s"), *measured[kind]} for kind in KINDS}
+    return known | {"metric": with_ratios({*host.metrics, *measured["metric"]})}
 
 
 def _fewer_seeds(judged: Sequence[Judged]) -> list[str]:
