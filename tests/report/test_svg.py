@@ -26,11 +26,11 @@ def drawn(traces, axes=None, **more) -> ElementTree.Element:
 
 
 def circles(root: ElementTree.Element) -> list[tuple[float, float]]:
-    return [(float(one.attrib["cx"]), float(one.attrib["cy"])) for one in root.iter(f"{SVG}circle")]
+    return [(float(circle.attrib["cx"]), float(circle.attrib["cy"])) for circle in root.iter(f"{SVG}circle")]
 
 
 def texts(root: ElementTree.Element) -> dict[str, tuple[float, float]]:
-    return {one.text or "": (float(one.attrib["x"]), float(one.attrib["y"])) for one in root.iter(f"{SVG}text")}
+    return {text.text or "": (float(text.attrib["x"]), float(text.attrib["y"])) for text in root.iter(f"{SVG}text")}
 
 
 DOT = {"color": "#000000", "size": 8, "symbol": "circle"}
@@ -69,7 +69,7 @@ def test_an_interval_reaches_from_its_low_to_its_high(full_view: RunView) -> Non
         trace([estimate.value], [0], "markers", marker=DOT, error_x=bars([estimate], "#00ff00")),
     ]
     root = drawn(traces)
-    (interval,) = [one for one in root.iter(f"{SVG}line") if one.attrib["stroke"] == "#00ff00"]
+    (interval,) = [line for line in root.iter(f"{SVG}line") if line.attrib["stroke"] == "#00ff00"]
     ends = [float(interval.attrib[name]) for name in ("x1", "x2")]
     assert ends == pytest.approx([x for x, _ in circles(root)[:2]], abs=0.2)
 
@@ -82,7 +82,7 @@ def test_a_value_that_is_none_leaves_a_gap_and_a_front_is_a_staircase() -> None:
     (drawing,) = stairs.iter(f"{SVG}polyline")
     points = [tuple(map(float, point.split(","))) for point in drawing.attrib["points"].split()]
     assert len(points) == 5
-    assert all(one[0] == other[0] or one[1] == other[1] for one, other in pairwise(points))
+    assert all(first[0] == second[0] or first[1] == second[1] for first, second in pairwise(points))
 
 
 def test_each_verdict_and_series_has_a_mark_that_differs_from_all_others() -> None:
